@@ -319,7 +319,7 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
 def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None:
     """Measure the further outputs: density and the preview."""
     from rooftrace.density.accumulate import DensityAccumulator
-    from rooftrace.io.image_write import write_png
+    from rooftrace.io.picture import write_png
     from rooftrace.io.raster import open_raster
     from rooftrace.predict.preview import Preview
 

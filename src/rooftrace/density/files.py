@@ -32,9 +32,8 @@ from rooftrace.density.cells import CellGrid
 from rooftrace.density.figures import DENSITY_COLUMNS, DensityFigures, DensityGrid
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
-from rooftrace.io.image_write import PRINT_DPI, round_length, write_png
 from rooftrace.io.legend import Colour
-from rooftrace.io.side_by_side import draw_key, draw_polygon
+from rooftrace.io.picture import PRINT_DPI, draw_key, draw_polygon, round_length, write_png
 from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]

@@ -24,8 +24,8 @@ from rooftrace.core.types import RasterSource, Scene, Window
 from rooftrace.io.bands import in_colours, parse_bands
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import check_page_path, draw_histogram, render_page
-from rooftrace.io.image_write import as_rgb
 from rooftrace.io.legend import class_colours
+from rooftrace.io.picture import as_rgb
 from rooftrace.io.pixels import prepare
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source

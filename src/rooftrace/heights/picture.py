@@ -9,8 +9,7 @@ from PIL import Image
 
 from rooftrace.core.types import Bounds
 from rooftrace.heights.estimate import Heights
-from rooftrace.io.image_write import write_png
-from rooftrace.io.side_by_side import draw_key, draw_polygon
+from rooftrace.io.picture import draw_key, draw_polygon, write_png
 from rooftrace.vector.match import SpilledPolygons
 
 _SIDE_PX, _MARGIN_PX = 1400, 20

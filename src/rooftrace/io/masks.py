@@ -26,8 +26,8 @@ from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.cloud_tiff import TILE_PX, CloudTiff, decode_tile, encode_tile
 from rooftrace.io.files import replacing, write_atomically
 from rooftrace.io.gdal import writing_errors
-from rooftrace.io.image_write import PNG_SIGNATURE, png_chunk
 from rooftrace.io.legend import NODATA, Legend, class_colours
+from rooftrace.io.picture import PNG_SIGNATURE, png_chunk
 from rooftrace.io.qgis_style import mask_style
 
 _Place = tuple[int, int]

@@ -1,4 +1,4 @@
-"""Picture that shows image, truth, prediction and errors side by side, and the key of a picture."""
+"""Picture that shows image, truth, prediction and errors side by side."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from rooftrace.core.types import Mask
-from rooftrace.io.image_write import as_rgb
 from rooftrace.io.legend import Colour, Legend
+from rooftrace.io.picture import as_rgb, draw_key
 
 PANEL_PX = 640
 """Longest side of a panel in pixels."""
@@ -44,8 +43,6 @@ _BACKGROUND = 205
 """Grey level behind masks if there is no image."""
 
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
-_SHIFT = 4
-"""Bits of fixed-point coordinates in OpenCV."""
 
 _FONT, _TEXT = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 _ERRORS: tuple[tuple[str, Colour], ...] = (
@@ -166,82 +163,3 @@ def _overlay(
     mixed[~valid] = _UNKNOWN
     result: NDArray[np.uint8] = mixed.astype(np.uint8)
     return result
-
-
-_ROW_PX = 22
-"""Height of a row of a key, in pixels."""
-
-_SWATCH_PX = 14
-"""Side of a colour swatch, in pixels."""
-
-_MARGIN_PX = 10
-"""Space at the left and right of a key, in pixels."""
-
-_GAP_PX = 20
-"""Space between two entries of a key, in pixels."""
-
-
-def draw_polygon(
-    picture: NDArray[np.uint8],
-    polygon: shapely.Geometry,
-    corner_xy: tuple[float, float],
-    unit: float,
-    fill: Colour,
-    line: Colour,
-    width_px: int = 1,
-) -> None:
-    """Draw a polygon or multipolygon on a map whose y points north; holes stay empty.
-
-    Args:
-        picture: (y, x, 3) uint8 picture, which is changed.
-        polygon: The polygon.
-        corner_xy: Upper left corner of the picture in the polygon's coordinates.
-        unit: Units of these coordinates per pixel.
-        fill, line: Colours of the ground and of the outline.
-        width_px: Width of the outline.
-    """
-    for part in shapely.get_parts(polygon):
-        rings = []
-        for ring in shapely.get_rings(part):
-            places = (shapely.get_coordinates(ring) - corner_xy) * (1, -1) / unit
-            rings.append(np.rint(places * (1 << _SHIFT)).astype(np.int32))
-        # All rings of a polygon go into one call, so that OpenCV leaves the holes empty.
-        cv2.fillPoly(picture, rings, fill, cv2.LINE_AA, _SHIFT)
-        cv2.polylines(picture, rings, True, line, width_px, cv2.LINE_AA, _SHIFT)
-
-
-def draw_key(
-    entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour,
-    scale: int = 1,
-) -> Image.Image:  # fmt: skip
-    """Draw colour swatches with their texts, in as many rows as necessary.
-
-    Args:
-        entries: Text and colour of each entry, from left to right; None draws an empty swatch.
-            Texts that are wider than the picture are cut off.
-        width_px: Width of the picture.
-        paper, ink: Colours of the background and of the text.
-        scale: Factor of all lengths but the width; text has 14 px at 1.
-    """
-    font = ImageFont.load_default(size=14 * scale)
-    margin_px, gap_px, row_px = _MARGIN_PX * scale, _GAP_PX * scale, _ROW_PX * scale
-    swatch_px = _SWATCH_PX * scale
-    before_px = swatch_px + 6 * scale
-    rows: list[list[tuple[float, str, Colour | None]]] = [[]]
-    left = float(margin_px)
-    for text, colour in entries:
-        needed_px = before_px + font.getlength(text)
-        if rows[-1] and left + needed_px > width_px - margin_px:
-            rows.append([])
-            left = float(margin_px)
-        rows[-1].append((left, text, colour))
-        left += needed_px + gap_px
-    page = Image.new("RGB", (width_px, row_px * len(rows) + 6 * scale), paper)
-    draw = ImageDraw.Draw(page)
-    for number, row in enumerate(rows):
-        middle = 3 * scale + number * row_px + row_px // 2
-        for start, text, colour in row:
-            top, below = middle - swatch_px // 2, middle + swatch_px // 2
-            draw.rectangle((start, top, start + swatch_px, below), fill=colour, outline=ink)
-            draw.text((start + before_px, middle), text, fill=ink, font=font, anchor="lm")
-    return page

@@ -23,9 +23,9 @@ from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Wi
 from rooftrace.density.accumulate import BuildingMeasure, DensityAccumulator, Measured
 from rooftrace.density.figures import DensityGrid
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
-from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, NullMask, mask_sink
+from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints_chunks
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
-from rooftrace.io.image_write import round_length
 from rooftrace.io.legend import Colour, Legend
-from rooftrace.io.side_by_side import draw_key
+from rooftrace.io.picture import draw_key, round_length
 
 LARGEST_PX = 1600
 """Maximum length of the longer side of a preview, in pixels."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import RasterSource
 from rooftrace.engines.base import Engine, run_quantised
-from rooftrace.io.image_write import as_rgb
+from rooftrace.io.picture import as_rgb
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import Prediction

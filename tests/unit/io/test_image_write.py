@@ -15,7 +15,8 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.types import GeoGrid, Raster, Window
-from rooftrace.io.image_write import as_rgb, write_png, write_raster
+from rooftrace.io.image_write import write_raster
+from rooftrace.io.picture import as_rgb, write_png
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 

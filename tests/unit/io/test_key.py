@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rooftrace.io.legend import class_colours
-from rooftrace.io.side_by_side import draw_key
+from rooftrace.io.picture import draw_key
 
 PAPER, INK = (255, 255, 255), (0, 0, 0)
 

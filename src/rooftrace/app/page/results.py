@@ -21,8 +21,8 @@ from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.names import content_disposition
 from rooftrace.io.files import written_bytes
-from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
+from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.outputs import OutputPaths, Prediction
 from rooftrace.predict.scores import KeptPrediction, KeptScores, predict_keeping

@@ -21,7 +21,7 @@ from rooftrace.core.types import Floats, GeoGrid, RasterSource
 from rooftrace.flows.compare.outputs import COLOURS, Compared
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
-from rooftrace.io.image_write import as_rgb
+from rooftrace.io.picture import as_rgb
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.resample import warped
 from rooftrace.vector.compare import (

@@ -51,8 +51,8 @@ from rooftrace.flows.density.inputs import (
     trace_regions,
 )
 from rooftrace.io.files import check_outputs
-from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
+from rooftrace.io.picture import write_png
 from rooftrace.io.reproject import degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
