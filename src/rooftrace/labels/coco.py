@@ -28,6 +28,7 @@ from rooftrace.labels.image_files import (
     check_single_file,
 )
 from rooftrace.labels.label_files import (
+    REMEDY,
     ImageFinder,
     label_files,
     load_json,
@@ -42,8 +43,6 @@ _KEYS = "info|licenses|images|annotations|categories"
 _BEGINS = re.compile(rf'\s*\{{\s*"({_KEYS})"\s*:'.encode())
 _LISTED = 5
 """Maximum number of items that a message lists."""
-
-_REMEDY = "Correct the file, or export it again."
 
 Id = int | str
 Side = Annotated[int, Field(gt=0, lt=2**20)]
@@ -158,7 +157,7 @@ def _by_id(records: Sequence[R], path: Path) -> dict[Id, R]:
     for record in records:
         other = found.setdefault(record.id, record)
         if other is not record and other != record:
-            raise LabelError(f"{path}: two records have the id {record.id!r}.", remedy=_REMEDY)
+            raise LabelError(f"{path}: two records have the id {record.id!r}.", remedy=REMEDY)
     return found
 
 
@@ -253,7 +252,7 @@ def _segmentation(one: _Annotation, where: str, image: _Image) -> list[Any] | di
         raise LabelError(
             f"{where} has run lengths for the size {given['size']!r:.40}, but the image "
             f"{image.file_name} has {size} (rows, columns).",
-            remedy=_REMEDY,
+            remedy=REMEDY,
         )
     return given
 
@@ -281,7 +280,7 @@ def _entries(
         own, group, gsd = record.scene_id, record.group, record.gsd_m
         scene_id = own if isinstance(own, str) and own else stem
         if scene_id in entries:
-            raise LayoutError(f"{path} has two images with the name {scene_id}.", remedy=_REMEDY)
+            raise LayoutError(f"{path} has two images with the name {scene_id}.", remedy=REMEDY)
         there = images.look(str(name), str(path))
         if there is None:
             missing.append(images.expected(str(name)))

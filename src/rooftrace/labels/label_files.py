@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import reason_of
 from rooftrace.io.files import is_file
@@ -299,9 +300,6 @@ M = TypeVar("M", bound=BaseModel)
 REMEDY = "Correct the file, or export it again."
 
 
-_TYPE_NAME = r"int|str|bytes|list\[.*\]"
-
-
 def load_json(path: Path) -> Any:
     """Read JSON; raise LabelError if the file is none."""
     try:
@@ -321,18 +319,8 @@ def validated(model: type[M], raw: object, where: str) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        # Where a value may have several types, their names are in the place.
-        steps = [one for one in problem["loc"] if not re.fullmatch(_TYPE_NAME, str(one))]
-        place = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in steps)
-        place = place.removeprefix(".") or "it"
-        if problem["type"] == "missing":
-            raise LabelError(f"{where}: {place} is missing.", remedy=REMEDY) from None
-        objects = "a valid dictionary( or instance of .*)?"
-        reason = re.sub(objects, "an object", problem["msg"].replace("Input should be", "expected"))
-        raise LabelError(
-            f"{where}: {place} is {problem['input']!r:.40}; {reason}.", remedy=REMEDY
-        ) from None
+        problem = invalid_values(error, model, most=1)
+        raise LabelError(f"{where}: {problem}.", remedy=REMEDY) from None
 
 
 def read_each(

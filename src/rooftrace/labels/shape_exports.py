@@ -26,7 +26,7 @@ from rooftrace.io.files import read_head
 from rooftrace.labels.coco_label import decompress
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener, unique_names
-from rooftrace.labels.label_files import ImageFinder, label_files, load_json
+from rooftrace.labels.label_files import REMEDY, ImageFinder, label_files, load_json
 from rooftrace.labels.mask_values import NameRule
 from rooftrace.labels.shape_files import (
     DrawnImage,
@@ -47,7 +47,6 @@ from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
 _Parse = Callable[[Path], Iterator[DrawnImage]]
 
 _HEAD_BYTES = 1 << 14
-_REMEDY = "Correct the file, or export it again."
 
 
 def _label_of(entry: SceneEntry, image: RasterSource, rule: NameRule) -> ShapesLabel:
@@ -72,7 +71,7 @@ def _read(
         for drawn in _parsed(file, kind, parse):
             image = finder.find(drawn.name, drawn.where)
             if by_image.setdefault(image, drawn) is not drawn:
-                raise LayoutError(f"{path} has two records about {image}.", remedy=_REMEDY)
+                raise LayoutError(f"{path} has two records about {image}.", remedy=REMEDY)
     check_boxes(by_image.values(), str(path))
     rule, notes = labels.name_rule().fitted(iter_names(by_image.values()), str(path))
     count = sum(len(drawn.shapes) for drawn in by_image.values())
@@ -100,7 +99,7 @@ def _parsed(file: Path, kind: str, parse: _Parse) -> list[DrawnImage]:
             ElementTree.ParseError, shapely.errors.ShapelyError) as error:  # fmt: skip
         raise LabelError(
             f"{file} cannot be read as {kind}: {type(error).__name__}: {reason_of(error)}.",
-            remedy=_REMEDY,
+            remedy=REMEDY,
         ) from error
 
 

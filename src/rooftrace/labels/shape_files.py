@@ -28,7 +28,7 @@ from rooftrace.core.text import plural, reason_of, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, finite_array
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
-from rooftrace.labels.label_files import load_json
+from rooftrace.labels.label_files import REMEDY, load_json
 from rooftrace.labels.mask_values import NameRule
 from rooftrace.labels.rle.codec import Order, bounds_of, draw_runs
 from rooftrace.labels.shapes import ShapesLabel
@@ -37,7 +37,6 @@ _CIRCLE_CORNERS = 64
 _MOST_SHARE = 1.5
 """Maximum coordinate in shares of the image; some tools draw a little beyond the edge."""
 
-_REMEDY = "Correct the file, or export it again."
 BOX_REMEDY = "Export outlines (polygons or masks): a box does not show the shape of a building."
 
 
@@ -107,7 +106,7 @@ def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely
     if ring is None or (ring.size and (ring.ndim != 2 or ring.shape[1] != 2)):
         raise LabelError(
             f"{where} has the points {str(points)[:60]!r}; expected [x, y] of each corner.",
-            remedy=_REMEDY,
+            remedy=REMEDY,
         )
     inner = [hole for hole in map(finite_array, holes) if hole is not None and len(hole) > 2]
     return shapely.Polygon(ring, inner) if len(ring) > 2 else None
@@ -167,7 +166,7 @@ def read_shapes(path: Path, *, scored: bool = False) -> DrawnImage:
             except (KeyError, TypeError, ValueError, IndexError, zlib.error) as error:
                 raise LabelError(
                     f"{path} cannot be read as {read.__name__[1:]}: {reason_of(error)}.",
-                    remedy=_REMEDY,
+                    remedy=REMEDY,
                 ) from error
             check_boxes([drawn], str(path))
             return drawn
@@ -230,7 +229,7 @@ def _yolo(path: Path, scored: bool) -> DrawnImage:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        raise LabelError(f"{path} is not YOLO: {reason_of(error)}.", remedy=_REMEDY) from error
+        raise LabelError(f"{path} is not YOLO: {reason_of(error)}.", remedy=REMEDY) from error
     for number, line in enumerate(lines, start=1):
         words, where = line.split(), f"{path}, line {number}"
         if not words:
@@ -247,7 +246,7 @@ def _yolo(path: Path, scored: bool) -> DrawnImage:
             raise LabelError(
                 f"{where} is {line[:60]!r}; expected a class and the corners x y x y …, in shares "
                 "of the image.",
-                remedy=_REMEDY,
+                remedy=REMEDY,
             )
         if values.max() > _MOST_SHARE:
             raise LabelError(
@@ -287,7 +286,7 @@ def _decoded(data: bytes, where: str) -> BoolArray:
     """Decode a PNG; a pixel is set where its last channel is not 0."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise LabelError(f"{where} has a bitmap that cannot be read.", remedy=_REMEDY)
+        raise LabelError(f"{where} has a bitmap that cannot be read.", remedy=REMEDY)
     bitmap: BoolArray = (image if image.ndim == 2 else image[..., -1]) > 0
     return bitmap
 
@@ -355,7 +354,7 @@ def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> 
     if (runs < 0).any() or runs.sum() != shape_yx[0] * shape_yx[1]:
         raise LabelError(
             f"Run lengths for {runs.sum()} pixels were found; expected {size_text(shape_yx)}.",
-            remedy=_REMEDY,
+            remedy=REMEDY,
         )
     return draw_runs(bounds_of(runs), shape_yx, order)
 

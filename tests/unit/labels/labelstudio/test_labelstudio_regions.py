@@ -92,29 +92,37 @@ BAD = [
     (
         "polygonlabels",
         {"points": [[0, 0], [1, 1]]},
-        "List should have at least 3",
+        "points: it should have at least 3 items",
     ),
-    ("polygonlabels", {"points": [[0, 0], [1, 1], [1]]}, "points[2][1] is missing"),
-    ("polygonlabels", {"points": [[0, 0], [1, 1], [1, "b"]]}, "points[2][1] is 'b'"),
+    ("polygonlabels", {"points": [[0, 0], [1, 1], [1]]}, "'points.2.1' is missing"),
+    (
+        "polygonlabels",
+        {"points": [[0, 0], [1, 1], [1, "b"]]},
+        "points.2.1: it should be a num",
+    ),
     (
         "polygonlabels",
         {"points": [[0, 0], [1, 1], [1, 1e9]]},
-        "is 1000000000.0; expected less",
+        "it should be less than or equal to 100000 (received 1000000000.0)",
     ),
-    ("rectanglelabels", {"x": 1, "y": 2, "width": 3}, "height is missing"),
+    ("rectanglelabels", {"x": 1, "y": 2, "width": 3}, "'height' is missing"),
     (
         "rectanglelabels",
         BOX | {"rectanglelabels": "Roof"},
-        "rectanglelabels is 'Roof'",
+        "rectanglelabels: it should be a valid list",
     ),
-    ("ellipselabels", {"x": 1, "y": 2, "radiusX": "a", "radiusY": 1}, "radiusX is 'a'"),
+    (
+        "ellipselabels",
+        {"x": 1, "y": 2, "radiusX": "a", "radiusY": 1},
+        "radiusX: it should be",
+    ),
     (
         "brushlabels",
         {"format": "rle", "rle": [256]},
-        "rle[0] is 256",
+        "rle.0: it should be less than",
     ),
-    ("brushlabels", {"format": "rle", "rle": 5}, "rle is 5; expected a valid list"),
-    ("brushlabels", {"format": "png", "rle": []}, "format is 'png'"),
+    ("brushlabels", {"format": "rle", "rle": 5}, "rle: it should be a valid list"),
+    ("brushlabels", {"format": "png", "rle": []}, "format: it should be 'rle'"),
     ("bitmasklabels", {"imageDataURL": "data:"}, "is a bitmask, which cannot be read"),
 ]
 
@@ -128,5 +136,5 @@ def test_what_is_malformed_is_named(kind: str, value: dict[str, Any], said: str)
 
 @pytest.mark.parametrize("width", [0, -1, 10**12, "wide", 1.5])
 def test_sizes(width: object) -> None:
-    with pytest.raises(LabelError, match="original_width is"):
+    with pytest.raises(LabelError, match="original_width: it"):
         one("rectanglelabels", BOX, original_width=width)
