@@ -226,7 +226,7 @@ def _drawn(polygon: Any) -> NDArray[np.float32]:
 
 
 def predict(path: str, image: str, labels: str) -> dict[str, Any]:
-    """Keep the probabilities that the bundled model gives for an image, and its labels."""
+    """Keep what the bundled model gives for an image, and its labels."""
     import geopandas as gpd
     import numpy as np
     import shapely
@@ -235,8 +235,8 @@ def predict(path: str, image: str, labels: str) -> dict[str, Any]:
     from rooftrace.predict.plan import plan_scene
     from rooftrace.predict.predictor import load, opened
 
-    model = load()
-    made = model.predict(image, options=SceneOptions())
+    model, blocks = load(), []
+    model.predict(image, options=SceneOptions(), on_block=blocks.append)
     with opened(image, 3) as source:
         plan = plan_scene(source, model.bundle.spec, SceneOptions())
     options, grid = plan.vector_options, plan.source.grid
@@ -248,10 +248,17 @@ def predict(path: str, image: str, labels: str) -> dict[str, Any]:
         shapely.force_2d(frame.geometry.to_numpy()),
         lambda xy: np.stack(to_px @ (xy[:, 0], xy[:, 1]), axis=1),
     )
-    assert made.score is not None
-    assert plan.threshold is not None
+    has_markers = any(block.markers is not None for block in blocks)
+    names = ("score", "mask", "markers")[: 3 if has_markers else 2]
+    planes = {name: np.zeros(grid.shape, np.uint8) for name in names}
+    for block in blocks:
+        for name, plane in planes.items():
+            # A block without any valid pixel has no markers.
+            plane[block.window.slices()] = (
+                0 if getattr(block, name) is None else getattr(block, name)
+            )
     np.savez_compressed(
-        path, score=made.score, mask=made.mask.data, threshold=plan.threshold,
+        path, **planes, threshold=plan.threshold,
         truth=_packed(truth), tolerance=options.simplify_px,
         smallest=options.min_area_px, smallest_marker=options.min_marker_px,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from rooftrace.io.make_valid import largest_parts
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.regularize import regularize, share_walls
-from rooftrace.vector.simplify import acceptable, simplify_staircase
+from rooftrace.vector.simplify import resembles, simplify_staircase
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import (
     ATLAS_PX,
@@ -246,9 +246,11 @@ class OutlineMaker:
         inside, owner = largest_parts(
             shapely.intersection(proposed[beyond], shapely.box(0, 0, width, height))
         )
+        # A wall that leaves the image by less than this bends there.
+        inside = np.asarray(shapely.simplify(inside, 0.2 * self.options.simplify_px), np.object_)
         clipped = proposed.copy()
         clipped[beyond], reverted[beyond] = raw[beyond], True
-        good = acceptable(inside, raw[beyond[owner]])
+        good = resembles(inside, raw[beyond[owner]])
         kept = beyond[owner[good]]
         clipped[kept], reverted[kept] = shapely.orient_polygons(inside[good]), False
         return clipped, reverted

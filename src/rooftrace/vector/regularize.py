@@ -18,26 +18,24 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 
-from rooftrace.vector.simplify import RingOrder, acceptable, intersect_lines, simplify_staircase
+from rooftrace.vector.circles import draw_circle, fit_circles
+from rooftrace.vector.contours import GRID_PX, Contours, Moments, spread
+from rooftrace.vector.simplify import RingOrder, intersect_lines, resembles, simplify_staircase
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
 # The values below were chosen on generated shapes and on six places, see bench/outlines.py. Lengths
 # are in units: the tolerance divided by 1.25, about a pixel of the model.
 #
-# Tolerance of Douglas-Peucker, which proposes corners.
-_PROPOSED = 1.0
 # Points near the ends of a wall that do not count, since networks round corners off.
 _TRIM = 1.0
 # Prices of walls in squared units, for a building of `_USUAL` squared units; for others they grow
 # with the square root of the area, within limits.
-_SNAPPED, _DIAGONAL, _SECOND, _FREE, _CIRCLE = 8.0, 12.0, 10.0, 14.0, 20.0
-# Maximum deviation of a circle's box from a square, as a logarithm, and from its share of the box;
-# and mean square of the distances to it, in squared units. A square shed whose radius is smaller
-# looks as round as a hut, since networks round corners off; sheds are far more frequent.
-_CIRCLE_ASPECT, _CIRCLE_FILL, _CIRCLE_MISFIT = 0.2, 0.08, 0.28
-_CIRCLE_RADIUS = 12.0
-_USUAL, _LEAST_SCALE, _MOST_SCALE = 400.0, 0.25, 2.0
+_SNAPPED, _DIAGONAL, _SECOND, _FREE = 8.0, 16.0, 10.0, 16.0
+_USUAL, _LEAST_SCALE, _MOST_SCALE = 400.0, 0.25, 3.0
+# Area in squared units up to which an outline gets the area of its pixels: walls run through the
+# middle of their points, so sharp corners add more than 1 % to smaller buildings.
+_SMALL = 400.0
 # Factor on the prices for buildings that they draw too coarsely.
 _FINER = 0.35
 # Longest bevel, and its price for a squared unit of its length.
@@ -57,14 +55,8 @@ _TOGETHER = 1.5
 _HOPS = 14
 # Maximum distance of a corner from the contour, and minimum sine of its angle.
 _REACH, _MIN_SINE = 4.0, 0.2
-# Rings with more proposed corners are no single building.
-_MAX_CORNERS = 512
 # Bins of the quarter turn in the search for a direction.
 _BINS = 36
-# Steps of a contour's points along a pixel, whose sums are exact and the same in any batch.
-_STEPS = 2
-# Grid of the corners in pixels: a polygon has the same shape at any position.
-_GRID_PX = 1 / 1024
 # Number of polygons that are processed at once, to limit memory.
 _AT_ONCE = 1 << 12
 
@@ -89,8 +81,8 @@ class Regularized(NamedTuple):
 def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None) -> Regularized:
     """Return polygons with the walls that a building shows.
 
-    A regular outline is used if it is valid, has as many holes, at least four corners and an IoU of
-    at least `MIN_IOU` with the pixels. The result does not depend on the position.
+    A regular outline is used if it is valid, has as many holes, at least four corners, and
+    `resembles` the pixels; else a rectangle that does. The result does not depend on the position.
 
     Args:
         raw_px: (n,) valid shapely polygons on integer pixel coordinates, as `trace` makes them.
@@ -107,6 +99,7 @@ def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None)
     if tolerance_px <= 0 or not len(raw_px):
         return Regularized(polygons, accepted)
     group = np.arange(len(raw_px)) if group is None else group
+    most_px = _SMALL * (tolerance_px / 1.25) ** 2
     todo = np.argsort(group, kind="stable")
     for finer in (1.0, _FINER):
         left = []
@@ -114,14 +107,41 @@ def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None)
             chosen = todo[part]
             fitted = _fitted(raw_px[chosen], tolerance_px, group[chosen], finer)
             good = shapely.get_num_coordinates(fitted) > 4
-            good[good] = acceptable(fitted[good], raw_px[chosen[good]])
+            small = good & (shapely.area(raw_px[chosen]) < most_px) & (shapely.area(fitted) > 0)
+            fitted[small] = _with_areas(fitted[small], raw_px[chosen[small]])
+            good[good] = resembles(fitted[good], raw_px[chosen[good]])
             polygons[chosen[good]], accepted[chosen[good]] = fitted[good], True
             left.append(chosen[~good])
         todo = np.concatenate(left)
         if not len(todo):
             break
-    polygons[todo] = simplify_staircase(raw_px[todo], tolerance_px)
+    drawn = _rectangles(raw_px[todo])
+    good = resembles(drawn, raw_px[todo])
+    polygons[todo[good]], accepted[todo[good]] = drawn[good], True
+    polygons[todo[~good]] = simplify_staircase(raw_px[todo[~good]], tolerance_px)
     return Regularized(polygons, accepted)
+
+
+def _rectangles(raw: Polygons) -> Polygons:
+    """Return the minimum rotated rectangles of polygons (n,), with the areas of these; empty for a
+    polygon with a courtyard.
+    """
+    around = np.asarray(shapely.oriented_envelope(shapely.get_exterior_ring(raw)), np.object_)
+    drawn = np.asarray(shapely.orient_polygons(_with_areas(around, raw)), np.object_)
+    drawn[shapely.get_num_interior_rings(raw) > 0] = shapely.Polygon()
+    return drawn
+
+
+def _with_areas(shape: Polygons, raw: Polygons) -> Polygons:
+    """Return polygons (n,) scaled about their centroids to the areas of others (n,)."""
+    xy, of = shapely.get_coordinates(shape, return_index=True)
+    origin = np.floor(shapely.bounds(shape)[:, :2])[of]
+    local = shapely.set_coordinates(shape.copy(), xy - origin)
+    middle = shapely.get_coordinates(shapely.centroid(local))[of]
+    size = np.sqrt(shapely.area(raw) / shapely.area(local))[of, None]
+    corner = middle + size * (xy - origin - middle)
+    scaled = shapely.set_coordinates(local, np.rint(corner / GRID_PX) * GRID_PX + origin)
+    return np.asarray(scaled, np.object_)
 
 
 def share_walls(raw: Polygons, shape: Polygons, group: Ints, tolerance_px: float) -> Polygons:
@@ -139,30 +159,43 @@ def share_walls(raw: Polygons, shape: Polygons, group: Ints, tolerance_px: float
     """
     result, unit = shape.copy(), tolerance_px / 1.25
     order = np.argsort(group, kind="stable")
-    cuts = np.flatnonzero(np.diff(group[order])) + 1
-    members = [part for part in np.split(order, cuts) if len(part) > 1]
-    for part in members:
-        drawn = _joined_corners(shape[part], unit)
-        if shapely.is_valid(drawn).all():
-            cleaned = shapely.coverage_clean(drawn, gap_width=2 * unit)  # type: ignore[attr-defined]
-            drawn = np.asarray(cleaned, np.object_)
-            result[part] = np.asarray(shapely.orient_polygons(drawn), np.object_)
-    if members:
-        part = np.concatenate(members)
-        kept = shapely.get_type_id(result[part]) == shapely.GeometryType.POLYGON
-        kept[kept] = acceptable(result[part[kept]], raw[part[kept]])
-        kept &= shapely.get_num_interior_rings(result[part]) == shapely.get_num_interior_rings(
-            shape[part]
-        )
-        worse = np.isin(group, group[part[~kept]])
-        result[worse] = shape[worse]
+    _, first, count = np.unique(group[order], return_index=True, return_counts=True)
+    part = order[np.repeat(count > 1, count)]
+    if not len(part):
+        return result
+    drawn = _joined_corners(shape[part], group[part], unit)
+    broken = np.isin(group, group[part[~shapely.is_valid(drawn)]])
+    result[part] = drawn
+    for at, members in zip(first[count > 1].tolist(), count[count > 1].tolist()):
+        own = order[at : at + members]
+        if not broken[own[0]]:
+            result[own] = shapely.coverage_clean(  # type: ignore[attr-defined]
+                result[own], gap_width=2 * unit
+            )
+    result[broken] = shape[broken]
+    result[part] = shapely.orient_polygons(result[part])
+    kept = shapely.get_type_id(result[part]) == shapely.GeometryType.POLYGON
+    kept[kept] = resembles(result[part[kept]], raw[part[kept]])
+    kept &= shapely.get_num_interior_rings(result[part]) == shapely.get_num_interior_rings(
+        shape[part]
+    )
+    worse = np.isin(group, group[part[~kept]])
+    result[worse] = shape[worse]
     return result
 
 
-def _joined_corners(shape: Polygons, unit: float) -> Polygons:
-    """Return polygons (n,) in which corners of neighbours that lie together are their mean."""
+# Distance in pixels between regions that are laid side by side, larger than any scene.
+_APART_PX = 1 << 24
+
+
+def _joined_corners(shape: Polygons, group: Ints, unit: float) -> Polygons:
+    """Return polygons (n,) in which corners of neighbours of a group (n,) that lie together are
+    their mean.
+    """
     corner, owner = shapely.get_coordinates(shape, return_index=True)
-    places, number = np.unique(corner, axis=0, return_inverse=True)
+    _, region = np.unique(group, return_inverse=True)
+    keyed = np.column_stack([region[owner] * float(_APART_PX) + corner[:, 0], corner[:, 1]])
+    places, number = np.unique(keyed, axis=0, return_inverse=True)
     points = np.asarray(shapely.points(places), np.object_)
     one, other = shapely.STRtree(points).query(points, "dwithin", distance=_TOGETHER * unit)
     label = components(len(places), one, other)
@@ -173,8 +206,9 @@ def _joined_corners(shape: Polygons, unit: float) -> Polygons:
     twice[pair[times > 1] % len(places)] = True
     label = np.where(twice[label], np.arange(len(places)), label)
     count = np.bincount(label, minlength=len(places)).clip(min=1)
+    places[number] = corner
     mean = np.stack([np.bincount(label, axis, len(places)) / count for axis in places.T], axis=1)
-    moved = np.rint(mean[label] / _GRID_PX) * _GRID_PX
+    moved = np.rint(mean[label] / GRID_PX) * GRID_PX
     return np.asarray(shapely.set_coordinates(shape.copy(), moved[number]), np.object_)
 
 
@@ -190,193 +224,41 @@ def _parts(group: Ints) -> list[slice]:
 def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Polygons:
     """Return (n,) polygons, some of them invalid; an empty one where none was found."""
     unit = tolerance_px / 1.25
-    contours = _Contours.of(raw, unit)
+    contours = Contours.of(raw, unit)
     area = shapely.area(raw) / unit**2
     directions = _Directions.of(contours, group, np.sqrt(area), unit)
     scale = finer * np.clip(np.sqrt(area / _USUAL), _LEAST_SCALE, _MOST_SCALE)
     edges, cost = _walls(contours, directions, scale[contours.owner], unit)
     corner, ring = _corners(contours, directions, edges, unit)
-    centre, radius = _circles(contours, raw, cost, scale, unit)
+    centre, radius = fit_circles(contours, raw, cost, scale, unit)
     is_round = radius > 0
     rings = np.full(len(contours.owner), None, np.object_)
     count = np.bincount(ring, minlength=len(rings))
     kept = (count[ring] > 2) & ~is_round[ring]
     corner, ring = corner[kept], ring[kept]
     if len(ring):
-        local = np.rint(corner / _GRID_PX) * _GRID_PX + contours.origin[ring]
+        local = np.rint(corner / GRID_PX) * GRID_PX + contours.origin[ring]
         number, index = np.unique(ring, return_inverse=True)
         rings[number] = shapely.linearrings(local, indices=index)
     for at in np.flatnonzero(is_round).tolist():
-        rings[at] = _drawn_circle(contours.origin[at], centre[at], float(radius[at]), unit)
+        rings[at] = draw_circle(contours.origin[at], centre[at], float(radius[at]), unit)
     order = np.argsort(contours.number, kind="stable")
     rings, owner = rings[order], contours.owner[order]
+    missing = np.array([ring is None for ring in rings], np.bool_)
+    # A courtyard that shows no walls is a rectangle.
+    courtyard = np.flatnonzero(missing & (np.diff(owner, prepend=-1) == 0))
+    if len(courtyard):
+        holes = shapely.polygons(shapely.get_rings(raw)[courtyard])
+        around = _rectangles(np.asarray(holes, np.object_))
+        rings[courtyard] = shapely.reverse(shapely.get_exterior_ring(around))
+        missing[courtyard] = False
     whole = np.ones(len(raw), np.bool_)
-    whole[owner[rings == None]] = False  # noqa: E711
+    whole[owner[missing]] = False
     polygons = np.full(len(raw), shapely.Polygon(), np.object_)
     kept = whole[owner]
     if kept.any():
         polygons[whole] = shapely.polygons(rings[kept], indices=(np.cumsum(whole) - 1)[owner[kept]])
     return polygons
-
-
-@dataclass(frozen=True, slots=True)
-class _Contours:
-    """Contours of buildings: rings of points, of which some are proposed corners.
-
-    Rings with more corners come first. Corners are numbered from the strongest on along the ring,
-    the last one being the first again, and lie number by number: first that of all rings, then the
-    next of all rings that have it, and so on. So a corner of all rings is one slice.
-
-    Args:
-        owner: (rings,) polygon of each ring.
-        number: (rings,) number of the ring in the order of the polygons.
-        origin: (rings, 2) origin of its points.
-        first, sizes: (rings,) index of its first point, and number of its points.
-        points: (m, 2) all points, in the order of the polygons.
-        sums: (m + 1, 5) sums of x, y, xx, xy, yy of the points before each, in 1 / `_STEPS`.
-        count: (rings,) number of proposed corners, descending.
-        level: (numbers + 1,) index of the first corner of each number.
-        ring: (n,) ring of each corner.
-        node: (n,) index of the point at which it lies, plus the ring's size from the ring's end on.
-        xy: (n, 2) this point.
-    """
-
-    owner: Ints
-    number: Ints
-    origin: Floats
-    first: Ints
-    sizes: Ints
-    points: Floats
-    sums: Ints
-    count: Ints
-    level: Ints
-    ring: Ints
-    node: Ints
-    xy: Floats
-
-    @classmethod
-    def of(cls, raw: Polygons, unit: float) -> _Contours:
-        """Return the contours of polygons (n,) along pixel edges."""
-        rings, owner = shapely.get_rings(raw, return_index=True)
-        xy, of = shapely.get_coordinates(rings, return_index=True)
-        origin = xy[np.searchsorted(of, np.arange(len(rings)))]
-        size, x, y = _points(xy, of, len(rings))
-        first, ring = np.cumsum(size) - size, np.repeat(np.arange(len(rings)), size)
-        # A point's index is its height, which simplification keeps.
-        points = np.stack([x / _STEPS, y / _STEPS, np.arange(len(x))], axis=1)
-        lines = shapely.simplify(
-            shapely.linearrings(points, indices=ring), _PROPOSED * unit, preserve_topology=False
-        )
-        points = points[:, :2]
-        height, at = shapely.get_coordinates(lines, include_z=True, return_index=True)
-        corner = height[np.diff(at, append=-1) == 0, 2].astype(np.int64)
-        # A ring that simplification removed keeps its first point, and so does one with too many.
-        count = np.bincount(ring[corner], minlength=len(rings))
-        corner = corner[count[ring[corner]] <= _MAX_CORNERS]
-        corner = np.sort(np.append(corner, first[(count == 0) | (count > _MAX_CORNERS)]))
-        count = np.bincount(ring[corner], minlength=len(rings))
-        order = RingOrder.by_ring(ring[corner])
-        chord = points[corner[order.after]] - points[corner]
-        length = np.hypot(*chord.T)
-        cosine = (chord * chord[order.before]).sum(axis=1)
-        cosine /= np.maximum(length * length[order.before], 1e-9)
-        shorter = np.minimum(np.minimum(length, length[order.before]), 8 * unit)
-        strength = np.lexsort((-shorter * (1 - cosine), ring[corner]))
-
-        rank, begin = np.argsort(-count, kind="stable"), np.cumsum(count) - count
-        strongest = strength[begin] - begin
-        count, size, first = count[rank], size[rank], first[rank]
-        active = np.searchsorted(-count, -np.arange(int(count[0]) + 1), side="right")
-        level = np.append(0, np.cumsum(active))
-        number, of = _numbered(active)
-        step = strongest[rank][of] + number
-        wraps = step >= count[of]
-        node = corner[begin[rank][of] + step - wraps * count[of]]
-        xy = points[node]
-        sums = np.zeros((len(x) + 1, 5), np.int64)
-        for column, term in enumerate((x, y, x * x, x * y, y * y)):
-            np.cumsum(term, out=sums[1:, column])
-        return cls(
-            owner[rank], rank, origin[rank], first, size, points, sums, count, level,
-            of, node + wraps * size[of], xy,
-        )  # fmt: skip
-
-    def summed(self, index: Ints, ring: Ints) -> Ints:
-        """Return (5, n) the sums of the points before each index, which may be beyond the end of
-        its ring; of indices outside of all rings, arbitrary ones.
-        """
-        whole = self.sums[self.first + self.sizes] - self.sums[self.first]
-        beyond = index > (self.first + self.sizes)[ring]
-        total = np.take(self.sums, index - beyond * self.sizes[ring], axis=0, mode="clip")
-        total[beyond] += whole[ring[beyond]]
-        return total.T
-
-    def moments(self, start: Ints, stop: Ints, ring: Ints) -> _Moments:
-        """Return the moments of the points from `start` (n,) up to `stop` (n,) of rings (n,)."""
-        count = np.maximum(stop - start, 1)
-        x, y, *spread = _spread(count, self.summed(stop, ring) - self.summed(start, ring))
-        return _Moments(count.astype(np.float64), np.stack([x, y], axis=1), *spread)
-
-
-def _spread(count: Ints, sums: Ints | Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Return the mean, as x and y, and `even`, `odd` and `half` of `_Moments`, of sets of points of
-    any shape, given their sums (5, ...).
-    """
-    x, y, xx, xy, yy = sums / count
-    xx, xy, yy = ((square - mean) / _STEPS**2 for square, mean in (
-        (xx, x * x), (xy, x * y), (yy, y * y)
-    ))  # fmt: skip
-    return x / _STEPS, y / _STEPS, (xx - yy) / 2, xy, (xx + yy) / 2
-
-
-def _numbered(count: Ints) -> tuple[Ints, Ints]:
-    """Return the owner of each entry of runs of `count` (n,), and its number in the run."""
-    own = np.repeat(np.arange(len(count)), count)
-    return own, np.arange(len(own)) - (np.cumsum(count) - count)[own]
-
-
-def _points(xy: Floats, ring: Ints, count: int) -> tuple[Ints, Ints, Ints]:
-    """Return (rings,) the number of pixel edges of rings, and (m,) x and (m,) y of the middle of
-    each, relative to the ring's first vertex and in 1 / `_STEPS`.
-
-    Args:
-        xy: (vertices, 2) vertices of closed rings.
-        ring: (vertices,) their rings.
-        count: Number of rings.
-    """
-    x, y = np.ascontiguousarray(xy.T).astype(np.int64)
-    same = ring[1:] == ring[:-1]
-    across, down = np.diff(x)[same], np.diff(y)[same]
-    length = np.abs(across) + np.abs(down)
-    size = np.bincount(ring[1:][same], length, count).astype(np.int64)
-    # The steps of a closed ring add up to 0, so each ring begins at 0.
-    steps = (np.repeat(np.sign(span), length) for span in (across, down))
-    x, y = (_STEPS * np.cumsum(step) - _STEPS // 2 * step for step in steps)
-    return size, x, y
-
-
-@dataclass(frozen=True)
-class _Moments(Columns):
-    """Moments of sets of points.
-
-    Args:
-        count: (n,) number of points.
-        mean: (n, 2) their mean.
-        even, odd, half: (n,) (xx - yy) / 2, xy and (xx + yy) / 2 of the covariance. The mean square
-            of the distances to a line of angle a through the mean is half - even cos 2a - odd sin
-            2a.
-    """
-
-    count: Floats
-    mean: Floats
-    even: Floats
-    odd: Floats
-    half: Floats
-
-    @property
-    def angle(self) -> Floats:
-        """(n,) direction of the line that fits best, in radians."""
-        return np.asarray(np.arctan2(self.odd, self.even) / 2, np.float64)
 
 
 def _quarter(angle: Floats) -> Floats:
@@ -401,7 +283,7 @@ class _Directions:
     slot: Ints
 
     @classmethod
-    def of(cls, contours: _Contours, group: Ints, side: Floats, unit: float) -> _Directions:
+    def of(cls, contours: Contours, group: Ints, side: Floats, unit: float) -> _Directions:
         """Return the directions that most of the outline has.
 
         Args:
@@ -443,7 +325,7 @@ class _Directions:
         return cls(main, np.where(has_second, turn, np.pi / 4), has_second, slot)
 
 
-def _peaks(moments: _Moments, owner: Ints, weight: Floats, count: int) -> Floats:
+def _peaks(moments: Moments, owner: Ints, weight: Floats, count: int) -> Floats:
     """Return (count,) the direction, modulo a quarter turn, around which most weight lies."""
     place = (moments.angle % (np.pi / 2)) / (np.pi / 2) * _BINS
     low = np.floor(place).astype(np.int64)
@@ -454,7 +336,7 @@ def _peaks(moments: _Moments, owner: Ints, weight: Floats, count: int) -> Floats
     return np.asarray(np.argmax(around, axis=1) * (np.pi / 2 / _BINS), np.float64)
 
 
-def _turned(moments: _Moments, length: Floats, owner: Ints, main: Floats) -> Floats:
+def _turned(moments: Moments, length: Floats, owner: Ints, main: Floats) -> Floats:
     """Return directions (n,) turned to the minimum of the squared distances of what is near."""
     for _ in range(2):
         off = moments.angle - main[owner]
@@ -472,7 +354,7 @@ class _Walls(Columns):
 
     Args:
         ring: (n,) ring.
-        start, stop: (n,) corners (`_Contours.node`) from which and up to which each wall goes.
+        start, stop: (n,) corners (`Contours.node`) from which and up to which each wall goes.
         kind: (n,) kind of its direction.
     """
 
@@ -505,7 +387,7 @@ class _Prices:
         axes: (4, rings) cosine and sine of the main direction, and of the other one from there.
     """
 
-    contours: _Contours
+    contours: Contours
     unit: float
     sums: Floats
     low: Floats
@@ -515,9 +397,7 @@ class _Prices:
     axes: Floats
 
     @classmethod
-    def of(
-        cls, contours: _Contours, directions: _Directions, scale: Floats, unit: float
-    ) -> _Prices:
+    def of(cls, contours: Contours, directions: _Directions, scale: Floats, unit: float) -> _Prices:
         trim, polygon = round(_TRIM * unit), contours.owner
         sums, low, high = (
             contours.summed(contours.node + shift, contours.ring).astype(float, "C")
@@ -542,7 +422,7 @@ class _Prices:
         begin = np.take(self.sums, start[close], axis=1)
         sums[:, hop, ring] = np.take(self.sums[:, stop], ring, axis=1) - begin
         none, count = count < 2, np.maximum(count - 2 * trim * is_long, 1)
-        *_, even, odd, half = _spread(count, sums)
+        *_, even, odd, half = spread(count, sums)
         half *= weight
         even *= weight
         odd *= weight
@@ -565,7 +445,7 @@ class _Prices:
 
 
 def _walls(
-    contours: _Contours, directions: _Directions, scale: Floats, unit: float
+    contours: Contours, directions: _Directions, scale: Floats, unit: float
 ) -> tuple[_Walls, Floats]:
     """Return the walls of the least total cost, and (rings,) this cost.
 
@@ -635,7 +515,7 @@ def _walls(
 
 
 def _corners(
-    contours: _Contours, directions: _Directions, walls: _Walls, unit: float
+    contours: Contours, directions: _Directions, walls: _Walls, unit: float
 ) -> tuple[Floats, Ints]:
     """Return (m, 2) the corners between successive walls, and (m,) their rings."""
     low, high = contours.node[walls.start], contours.node[walls.stop]
@@ -675,54 +555,3 @@ def _corners(
         _MIN_SINE,
     )
     return corner, walls.ring
-
-
-def _circles(
-    contours: _Contours, raw: Polygons, cost: Floats, scale: Floats, unit: float
-) -> tuple[Floats, Floats]:
-    """Return (rings, 2) centres and (rings,) radii of circles that fit contours better than their
-    walls (Kåsa 1976, doi:10.1109/TIM.1976.6312298); the radius is 0 where none does.
-
-    Args:
-        contours: Contours of the polygons.
-        raw: (n,) polygons along pixel edges.
-        cost: (rings,) cost of the walls.
-        scale: (n,) factor on the prices.
-        unit: Pixels of a unit.
-    """
-    # Of a building with courtyards only the walls are fitted.
-    left, top, right, bottom = shapely.bounds(raw).T
-    filled = shapely.area(raw) / ((right - left) * (bottom - top))
-    squat = np.abs(np.log((right - left) / (bottom - top))) < _CIRCLE_ASPECT
-    squat &= np.abs(filled - np.pi / 4) < _CIRCLE_FILL
-    squat &= np.bincount(contours.owner, minlength=len(raw)) == 1
-    chosen, count = squat[contours.owner], len(contours.owner)
-    ring = np.flatnonzero(chosen)
-    own, step = _numbered(contours.sizes[ring])
-    ring, inside = ring[own], contours.first[ring][own] + step
-    size = np.where(chosen, contours.sizes, 1)
-    x, y = contours.points[inside].T
-    mean = np.stack([np.bincount(ring, v, count) for v in (x, y)]) / size
-    x, y = x - mean[0, ring], y - mean[1, ring]
-    z = x * x + y * y
-    xx, xy, yy, xz, yz, total = (
-        np.bincount(ring, v, count) for v in (x * x, x * y, y * y, x * z, y * z, z)
-    )
-    area = 2 * np.maximum(xx * yy - xy * xy, 1e-9)
-    centre = np.stack([(xz * yy - yz * xy) / area, (yz * xx - xz * xy) / area])
-    radius = np.sqrt(total / size + (centre**2).sum(axis=0))
-    away = np.hypot(x - centre[0, ring], y - centre[1, ring]) - radius[ring]
-    misfit = np.bincount(ring, away * away, count)
-    fits = chosen & (radius > _CIRCLE_RADIUS * unit)
-    fits &= misfit < _CIRCLE_MISFIT * unit**2 * contours.sizes
-    fits &= misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost
-    return (mean + centre).T, np.where(fits, radius, 0.0)
-
-
-def _drawn_circle(origin: Floats, centre: Floats, radius: float, unit: float) -> shapely.LinearRing:
-    """Return a circle as a ring of 24 or 32 corners with the area of the circle."""
-    count = 24 if radius < 24 * unit else 32
-    angle = 2 * np.pi * np.arange(count) / count
-    radius *= np.sqrt(2 * np.pi / count / np.sin(2 * np.pi / count))
-    corner = centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return shapely.LinearRing(np.rint(corner / _GRID_PX) * _GRID_PX + origin)

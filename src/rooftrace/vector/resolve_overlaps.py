@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rooftrace.core.parallel import Workers, in_order
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.prepare import FootprintRecords, decode_staircases
-from rooftrace.vector.simplify import MIN_IOU, acceptable, principal_axes
+from rooftrace.vector.simplify import MIN_IOU, principal_axes, resembles
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
@@ -58,13 +58,13 @@ def resolve_overlaps(
 
     Args:
         raw_px: (n,) valid shapely polygons of which no two overlap.
-        proposed_px: (n,) valid polygons to replace them, each with an IoU of at least `min_iou`.
-        min_iou: Minimum IoU of a polygon with the raw one.
+        proposed_px: (n,) valid polygons to replace them, each of which `resembles` the raw one.
+        min_iou: Minimum IoU of a polygon with the raw one, see `resembles`.
 
     Returns:
         (n,) valid polygons: the proposed one where nothing conflicts; or the one separated from its
-        neighbours, with an IoU of at least `min_iou` with the raw one; or else the raw one. Two
-        share at most `OVERLAP_PX`.
+        neighbours, which `resembles` the raw one; or else the raw one. Two share at most
+        `OVERLAP_PX`.
     """
     both = np.stack([shapely.bounds(raw_px), shapely.bounds(proposed_px)])
     bounds = np.concatenate([both[..., :2].min(axis=0), both[..., 2:].max(axis=0)], axis=1)
@@ -78,7 +78,7 @@ def resolve_overlaps(
         cuts, stuck = _cuts(raw_px, shape, reverted, near)
         result[active] = shape[active]
         cut = _apply(cuts.of(active[cuts.owner]), result)
-        good = acceptable(result[cut], raw_px[cut], min_iou)
+        good = resembles(result[cut], raw_px[cut], min_iou)
         lost = np.zeros(len(shape), np.bool_)
         lost[cut[~good]] = True
         lost[stuck] = True

@@ -143,8 +143,11 @@ def principal_axes(moments: Floats) -> tuple[Floats, Floats]:
     return mean, np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-# Minimum IoU of a simplified outline with its pixels.
 MIN_IOU = 0.85
+"""Minimum IoU of an outline with its pixels; see `resembles` for few pixels."""
+
+# Maximum of 1 - IoU times the root of the number of pixels where these are few; least IoU of all.
+_ROUGH, _LEAST_IOU = 2.0, 0.6
 # Minimum sine of the angle between two lines whose intersection is well defined.
 _MIN_SINE = 0.3
 # Maximum distance of a fitted corner from its pixel corner, in tolerances.
@@ -334,15 +337,25 @@ def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
     return drawn
 
 
-def acceptable(candidate: Polygons, raw: Polygons, min_iou: float = MIN_IOU) -> Bools:
+def resembles(candidate: Polygons, raw: Polygons, min_iou: float = MIN_IOU) -> Bools:
+    """Do the same as `acceptable` for outlines of straight walls, with less where pixels are few.
+
+    Most of a few pixels lie at the edge, where straight walls differ from them.
+    """
+    few = np.maximum(_LEAST_IOU, 1 - _ROUGH / np.sqrt(shapely.area(raw)))
+    return acceptable(candidate, raw, np.minimum(min_iou, few))
+
+
+def acceptable(candidate: Polygons, raw: Polygons, min_iou: float | Floats = MIN_IOU) -> Bools:
     """Return (n,) True for candidates that are valid and have an IoU of `min_iou` with their
     staircase.
     """
     good = np.asarray(shapely.is_valid(candidate) & ~shapely.is_empty(candidate))
+    least = np.broadcast_to(min_iou, good.shape)[good]
     candidate, raw = candidate[good], raw[good]
     common = common_area(candidate, raw)
     together = shapely.area(candidate) + shapely.area(raw) - common
-    good[good] = common >= min_iou * together
+    good[good] = common >= least * together
     return good
 
 

@@ -10,7 +10,7 @@ from overlap import polygon_iou
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import regularize as module
 from rooftrace.vector.regularize import regularize, share_walls
-from rooftrace.vector.simplify import MIN_IOU, simplify_staircase
+from rooftrace.vector.simplify import resembles, simplify_staircase
 from rooftrace.vector.trace import trace
 
 SIZE, FINE = 120, 8
@@ -123,6 +123,29 @@ def test_a_small_shed_with_round_corners_is_no_hut(side: float) -> None:
     assert vertex_counts(made.polygons)[0] <= 8
 
 
+def test_a_courtyard_without_walls_is_a_rectangle() -> None:
+    pixels = mask_of(placed(SHAPES["rectangle"], 20))
+    pixels[58:61, 55:64] = pixels[57, 57:60] = pixels[61, 60:62] = 0
+    raw = trace(pixels).polygons
+    assert shapely.get_num_interior_rings(raw)[0] == 1
+    made = regularize(raw, 1.25)
+    assert made.accepted.all()
+    assert vertex_counts(made.polygons)[0] == 8
+    assert turns_deg(made.polygons[0]) == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("radius", [1.8, 2.5, 3.2, 4.1, 5.3])
+@pytest.mark.parametrize("stretch", [1, 1.6])
+def test_a_speck_is_drawn_with_few_walls(radius: float, stretch: float) -> None:
+    ellipse = affinity.scale(shapely.Point(0, 0).buffer(radius), stretch, 1)
+    raw = raw_of(placed(ellipse, 20))
+    made = regularize(raw, 1.25)
+    assert made.accepted.all()
+    assert vertex_counts(made.polygons)[0] <= 6
+    assert shapely.area(made.polygons)[0] == pytest.approx(shapely.area(raw)[0], rel=0.01)
+    assert polygon_iou(made.polygons, raw)[0] > 0.6
+
+
 @pytest.mark.parametrize("degrees", [0, 25, 70])
 def test_parts_of_a_region_share_walls_and_corners(degrees: float) -> None:
     houses = [placed(shapely.box(x, -14, x + 18, 14), degrees) for x in (-36, -18, 0, 18)]
@@ -183,7 +206,7 @@ def test_every_result_is_valid_and_the_same_building(
     assert len(made.polygons) == len(made.accepted) == len(raw)
     assert shapely.is_valid(made.polygons).all()
     assert (shapely.get_type_id(made.polygons) == shapely.GeometryType.POLYGON).all()
-    assert (polygon_iou(made.polygons, raw) >= MIN_IOU - 1e-9).all()
+    assert resembles(made.polygons, raw).all()
     holes = shapely.get_num_interior_rings(made.polygons)[made.accepted]
     np.testing.assert_array_equal(holes, shapely.get_num_interior_rings(raw)[made.accepted])
     assert shapely.to_wkb(raw).tolist() == before

@@ -19,7 +19,7 @@ from rooftrace.vector.resolve_overlaps import (
     resolve_overlaps,
     resolve_scene_overlaps,
 )
-from rooftrace.vector.simplify import MIN_IOU
+from rooftrace.vector.simplify import MIN_IOU, resembles
 from rooftrace.vector.trace import trace
 from rooftrace.vector.trace_blocks import components
 
@@ -204,7 +204,7 @@ def check_settled(raw: np.ndarray, tolerance_px: float) -> None:
     settled = resolve_overlaps(raw, regularize(raw, tolerance_px).polygons)
     assert shapely.is_valid(settled).all()
     assert (shapely.get_type_id(settled) == shapely.GeometryType.POLYGON).all()
-    assert polygon_iou(settled, raw).min() >= MIN_IOU - 1e-9
+    assert resembles(settled, raw).all()
     assert overlaps(settled).max(initial=0) <= OVERLAP_PX
 
 
