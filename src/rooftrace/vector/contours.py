@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from rooftrace.vector.simplify import RingOrder
 from rooftrace.vector.trace import Columns, Floats, Ints, Polygons
 
 GRID_PX = 1 / 1024
@@ -20,6 +19,33 @@ STEPS = 2
 _PROPOSED = 1.0
 # Rings with more proposed corners are not a single building.
 _MAX_CORNERS = 512
+
+
+@dataclass(frozen=True)
+class RingOrder(Columns):
+    """Order of the vertices of rings, one ring after the other.
+
+    Args:
+        before, after: (n,) index of the previous and of the next vertex in the ring.
+        first: (n,) index of the ring's first vertex.
+        size: (n,) number of the ring's vertices.
+    """
+
+    before: Ints
+    after: Ints
+    first: Ints
+    size: Ints
+
+    @classmethod
+    def by_ring(cls, ring: Ints) -> RingOrder:
+        """Return the order, given the ring of each vertex, ascending."""
+        start = np.flatnonzero(np.diff(ring, prepend=-1))
+        size = np.diff(start, append=len(ring))
+        index, first, count = np.arange(len(ring)), np.repeat(start, size), np.repeat(size, size)
+        before, after = index - 1, index + 1
+        before[start] = start + size - 1
+        after[start + size - 1] = start
+        return cls(before, after, first, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +84,14 @@ class Contours:
     xy: Floats
 
     @classmethod
-    def of(cls, raw: Polygons, unit: float) -> Contours:
-        """Return the contours of polygons (n,) along pixel edges."""
+    def of(cls, raw: Polygons, unit: float, max_corners: int | None = _MAX_CORNERS) -> Contours:
+        """Return the contours of polygons (n,) along pixel edges.
+
+        Args:
+            raw: (n,) polygons.
+            unit: Pixels of a unit.
+            max_corners: Number of corners above which a ring keeps one only; None for no limit.
+        """
         rings, owner = shapely.get_rings(raw, return_index=True)
         xy, of = shapely.get_coordinates(rings, return_index=True)
         origin = xy[np.searchsorted(of, np.arange(len(rings)))]
@@ -75,8 +107,8 @@ class Contours:
         corner = height[np.diff(at, append=-1) == 0, 2].astype(np.int64)
         # A ring that simplification removed keeps its first point, and so does one with too many.
         count = np.bincount(ring[corner], minlength=len(rings))
-        corner = corner[count[ring[corner]] <= _MAX_CORNERS]
-        corner = np.sort(np.append(corner, first[(count == 0) | (count > _MAX_CORNERS)]))
+        left = (count == 0) | (count > (max_corners or len(x)))
+        corner = np.sort(np.append(corner[~left[ring[corner]]], first[left]))
         count = np.bincount(ring[corner], minlength=len(rings))
         order = RingOrder.by_ring(ring[corner])
         chord = points[corner[order.after]] - points[corner]
@@ -113,6 +145,39 @@ class Contours:
         total = np.take(self.sums, index - beyond * self.sizes[ring], axis=0, mode="clip")
         total[beyond] += whole[ring[beyond]]
         return total.T
+
+    def edges(self) -> tuple[Ints, Ints, Ints]:
+        """Return the corners from which and to which each edge goes, and its ring, number by
+        number.
+        """
+        stop = np.arange(len(self.count), len(self.ring))
+        ring = self.ring[stop]
+        return np.repeat(self.level[:-2], np.diff(self.level[1:])) + ring, stop, ring
+
+    def rings(self, corner: Floats, ring: Ints) -> Polygons:
+        """Return (rings,) rings through corners (m, 2), given the ring (m,) of each, ascending;
+        None where there are less than three.
+        """
+        rings = np.full(len(self.owner), None, np.object_)
+        kept = np.bincount(ring, minlength=len(rings))[ring] > 2
+        if kept.any():
+            number, index = np.unique(ring[kept], return_inverse=True)
+            xy = np.rint(corner[kept] / GRID_PX) * GRID_PX + self.origin[ring[kept]]
+            rings[number] = shapely.linearrings(xy, indices=index)
+        return rings
+
+    def polygons(self, count: int, rings: Polygons) -> Polygons:
+        """Return (count,) polygons of rings (rings,), empty where one of them is None."""
+        order = np.argsort(self.number, kind="stable")
+        rings, owner = rings[order], self.owner[order]
+        whole = np.ones(count, np.bool_)
+        whole[owner[[ring is None for ring in rings]]] = False
+        polygons = np.full(count, shapely.Polygon(), np.object_)
+        kept = whole[owner]
+        if kept.any():
+            own = (np.cumsum(whole) - 1)[owner[kept]]
+            polygons[whole] = shapely.polygons(rings[kept], indices=own)
+        return polygons
 
     def moments(self, start: Ints, stop: Ints, ring: Ints) -> Moments:
         """Return the moments of the points from `start` (n,) up to `stop` (n,) of rings (n,)."""

@@ -19,8 +19,8 @@ import numpy as np
 import shapely
 
 from rooftrace.vector.circles import draw_circle, fit_circles
-from rooftrace.vector.contours import GRID_PX, Contours, Moments, spread
-from rooftrace.vector.simplify import RingOrder, intersect_lines, resembles, simplify_staircase
+from rooftrace.vector.contours import GRID_PX, Contours, Moments, RingOrder, spread
+from rooftrace.vector.simplify import intersect_lines, resembles, simplify_staircase
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
@@ -231,34 +231,17 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
     edges, cost = _walls(contours, directions, scale[contours.owner], unit)
     corner, ring = _corners(contours, directions, edges, unit)
     centre, radius = fit_circles(contours, raw, cost, scale, unit)
-    is_round = radius > 0
-    rings = np.full(len(contours.owner), None, np.object_)
-    count = np.bincount(ring, minlength=len(rings))
-    kept = (count[ring] > 2) & ~is_round[ring]
-    corner, ring = corner[kept], ring[kept]
-    if len(ring):
-        local = np.rint(corner / GRID_PX) * GRID_PX + contours.origin[ring]
-        number, index = np.unique(ring, return_inverse=True)
-        rings[number] = shapely.linearrings(local, indices=index)
-    for at in np.flatnonzero(is_round).tolist():
+    rings = contours.rings(corner, ring)
+    for at in np.flatnonzero(radius).tolist():
         rings[at] = draw_circle(contours.origin[at], centre[at], float(radius[at]), unit)
-    order = np.argsort(contours.number, kind="stable")
-    rings, owner = rings[order], contours.owner[order]
-    missing = np.array([ring is None for ring in rings], np.bool_)
     # A courtyard that shows no walls is a rectangle.
-    courtyard = np.flatnonzero(missing & (np.diff(owner, prepend=-1) == 0))
-    if len(courtyard):
-        holes = shapely.polygons(shapely.get_rings(raw)[courtyard])
-        around = _rectangles(np.asarray(holes, np.object_))
-        rings[courtyard] = shapely.reverse(shapely.get_exterior_ring(around))
-        missing[courtyard] = False
-    whole = np.ones(len(raw), np.bool_)
-    whole[owner[missing]] = False
-    polygons = np.full(len(raw), shapely.Polygon(), np.object_)
-    kept = whole[owner]
-    if kept.any():
-        polygons[whole] = shapely.polygons(rings[kept], indices=(np.cumsum(whole) - 1)[owner[kept]])
-    return polygons
+    whole, owner = shapely.get_rings(raw, return_index=True)
+    for at in [at for at, ring in enumerate(rings) if ring is None]:
+        number = contours.number[at]
+        if number and owner[number - 1] == owner[number]:
+            hole = np.array([shapely.Polygon(whole[number])], np.object_)
+            rings[at] = _rectangles(hole)[0].exterior.reverse()
+    return contours.polygons(len(raw), rings)
 
 
 def _quarter(angle: Floats) -> Floats:
@@ -292,9 +275,7 @@ class _Directions:
             side: (n,) root of the area in units.
             unit: Pixels of a unit.
         """
-        stop = np.arange(len(contours.count), len(contours.ring))
-        ring = contours.ring[stop]
-        start = np.repeat(contours.level[:-2], np.diff(contours.level[1:])) + ring
+        start, stop, ring = contours.edges()
         moments = contours.moments(contours.node[start], contours.node[stop], ring)
         polygon = contours.owner[ring]
         length = np.hypot(*(contours.xy[stop] - contours.xy[start]).T)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
+from rooftrace.vector.contours import Contours, RingOrder
+from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 
 # Maximum number of pairs of edges that are evaluated at once.
 _AT_ONCE = 1 << 14
@@ -132,17 +133,6 @@ def _runs(first: Ints, count: Ints) -> Ints:
     return np.asarray(np.arange(int(count.sum())) + np.repeat(first - before, count), np.int64)
 
 
-def principal_axes(moments: Floats) -> tuple[Floats, Floats]:
-    """Return mean point and unit direction of the principal axis of each row of moments, see
-    `SimplifiedOutlines`.
-    """
-    mean = moments[:, 1:3] / moments[:, :1]
-    xx, xy, yy = (moments[:, 3:] / moments[:, :1]).T
-    x, y = mean.T
-    angle = np.arctan2(2 * (xy - x * y), (xx - x * x) - (yy - y * y)) / 2
-    return mean, np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
 MIN_IOU = 0.85
 """Minimum IoU of an outline with its pixels; see `resembles` for few pixels."""
 
@@ -173,168 +163,15 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
     result = polygons.copy()
     if tolerance_px <= 0 or not len(polygons):
         return result
-    drawn = SimplifiedOutlines.of(polygons, tolerance_px)
     todo = np.arange(len(polygons))
-    for candidate in (_fitted(drawn, tolerance_px), drawn.polygons):
-        good = acceptable(candidate[todo], polygons[todo])
-        result[todo[good]] = candidate[todo[good]]
+    for simplify in (_fitted, shapely.simplify):
+        candidate = np.asarray(simplify(polygons[todo], tolerance_px), np.object_)
+        good = acceptable(candidate, polygons[todo])
+        result[todo[good]] = candidate[good]
         todo = todo[~good]
+        if not len(todo):
+            break
     return result
-
-
-@dataclass(frozen=True)
-class RingOrder(Columns):
-    """Order of the vertices of rings, one ring after the other.
-
-    Args:
-        before, after: (n,) index of the previous and of the next vertex in the ring.
-        first: (n,) index of the ring's first vertex.
-        size: (n,) number of the ring's vertices.
-    """
-
-    before: Ints
-    after: Ints
-    first: Ints
-    size: Ints
-
-    @classmethod
-    def by_ring(cls, ring: Ints) -> RingOrder:
-        """Return the order, given the ring of each vertex, ascending."""
-        start = np.flatnonzero(np.diff(ring, prepend=-1))
-        size = np.diff(start, append=len(ring))
-        index, first, count = np.arange(len(ring)), np.repeat(start, size), np.repeat(size, size)
-        before, after = index - 1, index + 1
-        before[start] = start + size - 1
-        after[start + size - 1] = start
-        return cls(before, after, first, count)
-
-
-@dataclass(frozen=True, slots=True)
-class SimplifiedOutlines:
-    """Outlines whose vertices are a subset of those of the pixel staircases.
-
-    Args:
-        polygons: (n,) shapely polygons.
-        owner: (rings,) polygon of each ring.
-        origin: (rings, 2) origins near which squares of coordinates keep their precision.
-        vertex: (corners, 2) corners relative to these origins, without the repeated closing ones.
-        ring: (corners,) ring of each corner.
-        moments: (corners, 6) length, x, y, xx, xy, yy, integrated along the staircase from each
-            corner to the next.
-    """
-
-    polygons: Polygons
-    owner: Ints
-    origin: Floats
-    vertex: Floats
-    ring: Ints
-    moments: Floats
-
-    @classmethod
-    def of(cls, raw: Polygons, tolerance_px: float) -> SimplifiedOutlines:
-        """Return outlines simplified by Douglas-Peucker from staircases (n,) as `trace` makes
-        them.
-        """
-        polygons = _douglas_peucker(raw, tolerance_px)
-        rings, owner = shapely.get_rings(raw, return_index=True)
-        steps, ring = _vertices(rings)
-        corner, ring_of_corner, at = _places(polygons, steps, ring)
-        # GEOS repairs a crossing: such a ring may have another first vertex, orientation and
-        # position among the holes, so that it does not follow its staircase.
-        strange = (steps[at] != corner).any(axis=1) | (ring[at] != ring_of_corner)
-        back = at[RingOrder.by_ring(ring_of_corner).after] <= at
-        times = np.bincount(ring_of_corner[back], minlength=len(rings))
-        repaired = np.union1d(owner[ring_of_corner[strange]], owner[times != 1])
-        if len(repaired):
-            polygons[repaired] = shapely.simplify(raw[repaired], tolerance_px)
-            corner, ring_of_corner, at = _places(polygons, steps, ring)
-        origin = steps[np.flatnonzero(np.diff(ring, prepend=-1))]
-        moments = _moments(steps - origin[ring], ring, ring_of_corner, at)
-        vertex = corner - origin[ring_of_corner]
-        return cls(polygons, owner, origin, vertex, ring_of_corner, moments)
-
-    def build_polygons(self, vertex: Floats, ring: Ints) -> Polygons:
-        """Return (n,) polygons of new vertices (m, 2), given the ring (m,) of each vertex."""
-        rings = np.asarray(
-            shapely.linearrings(vertex + self.origin[ring], indices=ring), np.object_
-        )
-        return np.asarray(shapely.polygons(rings, indices=self.owner), np.object_)
-
-
-def _vertices(rings: Polygons) -> tuple[Floats, Ints]:
-    """Return (m, 2) the vertices of rings without the closing ones, and (m,) their rings."""
-    vertex, ring = shapely.get_coordinates(rings, return_index=True)
-    kept = np.diff(ring, append=len(rings)) == 0
-    return vertex[kept], ring[kept]
-
-
-def _places(polygons: Polygons, steps: Floats, ring: Ints) -> tuple[Floats, Ints, Ints]:
-    """Return the corners of outlines, their rings, and the index of each corner in its staircase.
-
-    The index is arbitrary for a corner that is no vertex of the staircase. A ring has no vertex
-    twice.
-    """
-    corner, ring_of_corner = _vertices(np.asarray(shapely.get_rings(polygons), np.object_))
-    low = steps.min(axis=0).astype(np.int64)
-    width, height = (steps.max(axis=0).astype(np.int64) - low + 1).tolist()
-    keys = []
-    for xy, of in ((steps, ring), (corner, ring_of_corner)):
-        x, y = (xy.astype(np.int64) - low).T
-        keys.append((of * height + y) * width + x)
-    order = np.argsort(keys[0])
-    place = np.searchsorted(keys[0][order], keys[1]).clip(max=len(order) - 1)
-    return corner, ring_of_corner, order[place]
-
-
-def _moments(steps: Floats, ring: Ints, ring_of_corner: Ints, at: Ints) -> Floats:
-    """Return (corners, 6) moments, see `SimplifiedOutlines`.
-
-    Args:
-        steps: (m, 2) vertices of the staircases.
-        ring: (m,) their rings.
-        ring_of_corner: (corners,) ring of each corner.
-        at: (corners,) index of each corner in the staircases.
-    """
-    order = RingOrder.by_ring(ring)
-    x, y = np.ascontiguousarray(steps.T)
-    dx, dy = x[order.after] - x, y[order.after] - y
-    x, y = x + dx / 2, y + dy / 2
-    # In twelfths all values are integers, whose sums do not depend on the rings before.
-    squares = [12 * x * x + dx * dx, 12 * x * y + dx * dy, 12 * y * y + dy * dy]
-    length = np.hypot(dx, dy)
-    to = at[RingOrder.by_ring(ring_of_corner).after]
-    # Sums that pass the ring's first vertex start again.
-    wraps = np.flatnonzero(to <= at)
-    start = order.first[at[wraps]]
-    stop = start + order.size[at[wraps]]
-    sums = np.zeros(len(x) + 1)
-    total = np.empty((len(at), 6))
-    for column, (term, parts) in enumerate(
-        zip([np.ones(len(x)), x, y, *squares], [1, 1, 1, 12, 12, 12])
-    ):
-        np.cumsum(term * length, out=sums[1:])
-        between = sums[to] - sums[at]
-        between[wraps] += sums[stop] - sums[start]
-        total[:, column] = between / parts
-    return total
-
-
-def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
-    """Return (n,) polygons with the same rings, each with a subset of its vertices.
-
-    The topology-preserving simplification takes twelve times as long as the plain one. It is used
-    only for polygons that lost a hole, vanished or crossed themselves otherwise (GEOS repairs a
-    crossing with additional vertices that are not integers).
-    """
-    drawn = np.asarray(
-        shapely.simplify(polygons, tolerance_px, preserve_topology=False), np.object_
-    )
-    lost = (shapely.get_type_id(drawn) != shapely.GeometryType.POLYGON) | shapely.is_empty(drawn)
-    lost |= shapely.get_num_interior_rings(drawn) != shapely.get_num_interior_rings(polygons)
-    vertex, owner = shapely.get_coordinates(drawn, return_index=True)
-    lost[owner[np.flatnonzero(vertex != np.floor(vertex)) // 2]] = True
-    drawn[lost] = shapely.simplify(polygons[lost], tolerance_px)
-    return drawn
 
 
 def resembles(candidate: Polygons, raw: Polygons, min_iou: float = MIN_IOU) -> Bools:
@@ -359,10 +196,18 @@ def acceptable(candidate: Polygons, raw: Polygons, min_iou: float | Floats = MIN
     return good
 
 
-def _fitted(drawn: SimplifiedOutlines, tolerance_px: float) -> Polygons:
-    """Return (n,) polygons with corners at intersections of lines fitted to the staircase."""
-    mean, direction = principal_axes(drawn.moments)
-    order, corner = RingOrder.by_ring(drawn.ring), drawn.vertex
+def _fitted(raw: Polygons, tolerance_px: float) -> Polygons:
+    """Return polygons with corners at intersections of lines fitted to the staircase."""
+    contours = Contours.of(raw, tolerance_px, max_corners=None)
+    start, stop, ring = contours.edges()
+    by_ring = np.argsort(ring, kind="stable")
+    start, stop, ring = start[by_ring], stop[by_ring], ring[by_ring]
+    if not len(ring):
+        return np.full(len(raw), shapely.Polygon(), np.object_)
+    moments = contours.moments(contours.node[start], contours.node[stop], ring)
+    mean, corner = moments.mean, contours.xy[start]
+    direction = np.stack([np.cos(moments.angle), np.sin(moments.angle)], axis=1)
+    order = RingOrder.by_ring(ring)
     before, after = order.before, order.after
     reach = _MAX_SHIFT * tolerance_px
     moved = intersect_lines(corner, mean[before], direction[before], mean, direction, reach)
@@ -376,7 +221,7 @@ def _fitted(drawn: SimplifiedOutlines, tolerance_px: float) -> Polygons:
         *(mean[after], direction[after], reach),
     )
     moved[after[short]] = moved[short] = met[short]
-    return drawn.build_polygons(moved[~short], drawn.ring[~short])
+    return contours.polygons(len(raw), contours.rings(moved[~short], ring[~short]))
 
 
 def intersect_lines(

@@ -6,12 +6,11 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 from shapely import affinity
 
 from overlap import polygon_iou
 from rooftrace.vector import simplify as overlaps
-from rooftrace.vector.simplify import MIN_IOU, SimplifiedOutlines, common_area, simplify_staircase
+from rooftrace.vector.simplify import MIN_IOU, common_area, simplify_staircase
 from rooftrace.vector.trace import trace
 
 
@@ -105,22 +104,6 @@ def test_nothing_to_do(tolerance_px: float) -> None:
     assert len(simplify_staircase(np.zeros(0, np.object_), tolerance_px)) == 0
     raw = trace(np.tri(9, dtype=np.uint8)).polygons
     assert simplify_staircase(raw, 0)[0] is raw[0]
-
-
-@pytest.mark.campaign
-def test_rings_that_geos_repairs_follow_their_staircase() -> None:
-    """GEOS repairs some crossings on integers, and reverses or reorders the rings: nine of
-    these.
-    """
-    noise = np.random.default_rng(101).standard_normal((800, 800))
-    raw = trace((ndimage.gaussian_filter(noise, 0.8) > 0).astype(np.uint8)).polygons
-    made = SimplifiedOutlines.of(raw, 1.25)
-    # There is a part of the staircase between each two corners, and none twice.
-    assert (made.moments[:, 0] > 0).all()
-    rings = shapely.get_rings(raw)
-    along = np.bincount(made.ring, made.moments[:, 0], minlength=len(rings))
-    np.testing.assert_allclose(along, shapely.length(rings))
-    assert np.isfinite(shapely.get_coordinates(simplify_staircase(raw, 1.25))).all()
 
 
 def overlaid(one: np.ndarray, other: np.ndarray) -> np.ndarray:
