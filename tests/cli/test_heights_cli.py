@@ -88,6 +88,82 @@ def test_a_layer_gets_heights_in_any_crs(
     assert list(repeated.columns) == list(found.columns)
 
 
+@pytest.fixture(scope="module")
+def tiles(town: RoofTown, folder: Path) -> Path:
+    """Write the surface as four tiles, one of them in feet and one of ERDAS Imagine."""
+    tiles = folder / "tiles"
+    tiles.mkdir()
+    half = town.surface.shape[0] // 2
+    top = NORTH + town.surface.shape[0] * town.pixel_m
+    for row in range(2):
+        for col in range(2):
+            part = town.surface[row * half : (row + 1) * half, col * half : (col + 1) * half]
+            corner = EAST + col * half * town.pixel_m, top - row * half * town.pixel_m
+            place = Affine(town.pixel_m, 0, corner[0], 0, -town.pixel_m, corner[1])
+            ending = ".img" if (row, col) == (1, 0) else ".tif"
+            path = tiles / f"{row}_{col}{ending}"
+            in_feet = part / 0.3048 if (row, col) == (0, 1) else part
+            write_raster(
+                path, town, in_feet, transform=place, driver="HFA" if row > col else "GTiff"
+            )
+            with rasterio.open(path, "r+") as file:
+                if (row, col) == (0, 1):
+                    file.units = ("ft",)
+    (tiles / "readme.txt").write_text("Surface model of a town.")
+    return tiles
+
+
+def test_a_folder_of_tiles_gives_what_the_whole_gives(
+    folder: Path, tiles: Path, tmp_path: Path
+) -> None:
+    houses = folder / "houses.gpkg"
+    call("heights", houses, "--surface", folder / "surface.tif", "-o", tmp_path / "whole")
+    whole = gpd.read_file(tmp_path / "whole" / "houses_heights.gpkg")
+    several = sorted(tiles.glob("?_?.*"))
+    for given in (
+        ("--surface", tiles),
+        ("--surface", f"{tiles}/?_?.*"),
+        ("--surface", *several),
+    ):
+        code, answer = call("heights", houses, *given, "-o", tmp_path / "out")
+        assert code == 0, answer
+        found = gpd.read_file(tmp_path / "out" / "houses_heights.gpkg")
+        np.testing.assert_array_equal(found.height_reason.isna(), whole.height_reason.isna())
+        np.testing.assert_allclose(found.height, whole.height, atol=0.011)
+    terrain = (*given, "--terrain", folder / "terrain.tif")
+    assert "in quotes" in command("heights", houses, *terrain, "-o", tmp_path).err
+
+
+def test_tiles_that_do_not_belong_together_are_refused(
+    town: RoofTown, folder: Path, scans: Path, tmp_path: Path
+) -> None:
+    other, side = tmp_path / "other.tif", EAST + town.surface.shape[0] * town.pixel_m
+    for options, expected in (
+        ({"transform": Affine(1, 0, side, 0, -1, NORTH)}, "other.tif has another pixel size"),
+        (
+            {"transform": Affine(0.5, 0, side, 0, -0.5, NORTH), "crs": "EPSG:32632"},
+            "in the coordinate system WGS 84 / UTM zone 32N",
+        ),
+    ):
+        write_raster(other, town, town.surface, **options)
+        given = ("--surface", folder / "surface.tif", "--surface", other)
+        error = command("heights", folder / "houses.gpkg", *given, "-o", tmp_path / "out").err
+        assert expected in error
+        assert "Join the tiles: gdalwarp" in error
+    both = ("--surface", f"{folder}/[st]*.tif", "-o", tmp_path / "out")
+    error = command("heights", folder / "houses.gpkg", *both).err
+    assert "surface.tif and " in error
+    assert "show the same ground" in error
+    for given in (scans, scans / "tile_0.laz"):
+        surface = ("--surface", given, "-o", tmp_path / "out")
+        error = command("heights", folder / "houses.gpkg", *surface).err
+        assert "holds laser scans" in error
+        assert f"--points {given}" in error.replace("\n", " ")
+    (tmp_path / "empty").mkdir()
+    surface = ("--surface", tmp_path / "empty", "-o", tmp_path / "out")
+    assert "has no raster" in command("heights", folder / "houses.gpkg", *surface).err
+
+
 def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path) -> None:
     call("heights", folder / "houses.gpkg", "--surface", folder / "surface.tif", "-o", tmp_path)
     model = json.loads((tmp_path / "houses_heights.city.json").read_text())

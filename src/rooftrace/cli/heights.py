@@ -20,15 +20,17 @@ _SOURCES, _LIMITS = "Heights", "Buildings and units"
 Surface = Annotated[
     list[str] | None,
     option(
-        _SOURCES, "--surface", metavar="FILE",
-        help="Surface model (DSM): measure how tall the buildings are; repeatable.",
+        _SOURCES, "--surface", metavar="FILE|FOLDER",
+        help="Surface model (DSM), or the folder of its tiles: measure how tall the buildings "
+        "are; repeatable.",
     ),
 ]  # fmt: skip
 Terrain = Annotated[
     list[str] | None,
     option(
-        _SOURCES, "--terrain", metavar="FILE",
-        help="Terrain model (DTM) of the ground; default: found around each building.",
+        _SOURCES, "--terrain", metavar="FILE|FOLDER",
+        help="Terrain model (DTM) of the ground, or the folder of its tiles; default: ground "
+        "around each building.",
     ),
 ]  # fmt: skip
 
@@ -81,14 +83,16 @@ def heights(
     Writes the layer with height, 90 % interval, roof shape and ground of each building, a 3D city
     model (CityJSON), and a picture. A building that cannot be measured gets the reason instead.
     """
-    from rooftrace.flows.heights import HeightOptions, point_files, run_heights
+    from rooftrace.flows.heights import HeightOptions, run_heights
+    from rooftrace.io.elevation import point_files
 
     buildings, tiles = inputs[0], inputs[1:]
     if tiles and terrain:
         raise ConfigError(
             f"Received {plural(len(tiles), 'more file')} besides the buildings, which may belong "
             "to --surface or to --terrain.",
-            remedy="Repeat the option before each file.",
+            remedy="Give folders, or patterns in quotes: --surface 'dsm/*.tif' "
+            "--terrain 'dtm/*.tif'",
         )
     options = HeightOptions(
         surface=(*(surface or ()), *(map(str, tiles) if surface else ())),

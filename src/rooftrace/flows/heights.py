@@ -15,7 +15,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import plural
+from rooftrace.core.text import list_and_count, plural
 from rooftrace.core.types import Floats, Progress
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.inputs import (
@@ -40,10 +40,16 @@ from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface
 from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
 from rooftrace.io.area import Area, area_in_degrees, read_area
-from rooftrace.io.elevation import UNITS_M, PointFile, check_datums, open_elevation, vertical_of
+from rooftrace.io.elevation import (
+    PointFile,
+    check_datums,
+    elevation_files,
+    open_elevation,
+    vertical_of,
+)
 from rooftrace.io.files import prepare_folder, write_json
 from rooftrace.io.remote import is_url
-from rooftrace.io.reproject import CRS84, degrees_text, transform_points
+from rooftrace.io.reproject import CRS84, degrees_text, joint_bounds, transform_points
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
@@ -66,6 +72,9 @@ _NOTED_OFFSET_M = 0.75
 _TALL_M = 25.0
 """Median height in metres above which heights in feet may have been read as metres."""
 
+_MOST_NAMED = 3
+"""Maximum number of files that an error names."""
+
 _MOST_BELOW = 0.5
 """Maximum share of buildings whose surface lies below the terrain."""
 
@@ -75,13 +84,14 @@ class HeightOptions:
     """Sources of heights.
 
     Args:
-        surface: Surface models (paths or URLs); several are tiles of one.
-        terrain: Terrain models; without, the ground is looked for around each building.
+        surface: Surface model: files, folders, patterns or URLs; several are tiles of one.
+        terrain: Terrain model; without, the ground is looked for around each building.
         points: Laser scans (LAS, LAZ, COPC), in place of a surface model.
         area: File of polygons; buildings whose centre lies outside are left out.
         layer: Layer of a file of buildings with several.
         move: Whether the outlines are moved onto the roofs of the surface.
-        unit: Unit of all heights, a key of `UNITS_M`; None takes what the files state, or metres.
+        unit: Unit of all heights, a key of `elevation.UNITS_M`; None takes what the files state, or
+            metres.
     """
 
     surface: tuple[str, ...] = ()
@@ -105,11 +115,6 @@ class HeightOptions:
                 "Received points and a terrain model; points measure the ground themselves.",
                 remedy="Leave --terrain out, or give --surface in place of --points.",
             )
-        if self.unit is not None and self.unit not in UNITS_M:
-            raise ConfigError(
-                f"The unit of heights is {self.unit!r}; expected {', '.join(UNITS_M)}.",
-                remedy="Give --unit foot, for instance.",
-            )
 
     def check_prediction(self, out: str, outputs: Sequence[str]) -> None:
         """Check, before the work, that the buildings of a prediction can be measured.
@@ -127,8 +132,7 @@ class HeightOptions:
                 "Heights need the outputs polygons in a local folder.",
                 remedy="Keep polygons among --outputs, and give -o a folder.",
             )
-        for path in (*self.surface, *self.terrain):
-            open_elevation(path)
+        _Rasters(self)
 
     def measure(self, report: RunReport) -> RunReport:
         """Return the report of a prediction with the heights of its buildings."""
@@ -211,7 +215,8 @@ def run_heights(
     files = [out / f"{plain}_heights{end}" for end in (".gpkg", ".json", ".city.json", ".png")]
     table, record, model, picture = files
     options.check()
-    local = [*map(Path, (*options.surface, *options.terrain)), *options.points]
+    rasters = elevation_files((*options.surface, *options.terrain))
+    local = [*map(Path, rasters), *options.points]
     prepare_folder(out, files, (buildings, options.area, *local))
     layer = read_buildings_layer(buildings, out, attributes=True, layer_name=options.layer)
     if options.area is not None:
@@ -223,16 +228,16 @@ def run_heights(
         )
     plane = metric_crs(layer.crs, layer.bounds_xy)
     source: _Rasters | _Scans
-    source = _Scans(options, layer, out) if options.points else _Rasters(options, plane)
+    source = _Scans(options, layer, out) if options.points else _Rasters(options)
     notes = [*layer.notes, *source.notes]
-    survey = source.survey(layer, progress)
+    survey = source.survey(layer, plane, progress)
     offset = survey.offset()
     if offset is not None and offset.length_m >= max(_NOTED_OFFSET_M, source.resolution_m / 2):
         where = f"{offset.east_m:+.1f} m east and {offset.north_m:+.1f} m north"
         if options.move:
             parts = (moved(part, layer.crs, offset) for _, part in layer.outlines.chunks())
             layer = replace(layer, outlines=SpilledPolygons.of(parts, out))
-            survey = source.survey(layer, progress)
+            survey = source.survey(layer, plane, progress)
             notes.append(f"The outlines were moved by {where}, onto the roofs of the surface.")
         else:
             notes.append(
@@ -242,7 +247,8 @@ def run_heights(
     notes += _warnings(layer, heights, source)
     settings = LayerSettings(layer.crs, multi=bool(layer.outlines.is_multi.any()))
     write_layer(table, settings, _chunks(layer, heights, source.method))
-    packed = survey.places.packed if plane == source.plane else on_plane(layer, plane)
+    same = survey.places.crs == plane
+    packed = survey.places.packed if same else on_plane(layer, plane)
     if heights.is_known.any():
         _write_model(model, packed, plane, heights)
         heights_picture(picture, layer.outlines, heights, layer.bounds_xy)
@@ -295,46 +301,36 @@ def _inside(layer: BuildingLayer, area: Area) -> BuildingLayer:
 
 
 class _Rasters:
-    """Surface models, with terrain models or without."""
+    """A surface model, with a terrain model or without."""
 
-    def __init__(self, options: HeightOptions, plane: CRS) -> None:
-        self.plane, self.notes = plane, list[str]()
+    def __init__(self, options: HeightOptions) -> None:
+        self.notes = list[str]()
         self.method = "surface, terrain" if options.terrain else "surface, ground around"
-        opened = [open_elevation(path, options.unit) for path in options.surface]
-        below = [open_elevation(path, options.unit) for path in options.terrain]
-        models = [*opened, *below]
-        check_datums(models)
-        # A tile without a datum leaves that of all unknown.
-        self.vertical = min((vertical for _, vertical in opened), key=lambda one: one.datum or "")
-        self._surfaces, self._terrains = (
-            [Surface(source, vertical.unit_m) for source, vertical in some]
-            for some in (opened, below)
-        )
-        self.resolution_m = self._surfaces[0].resolution_m
-        self.models = [
-            (names, degrees_text(some[0].source.grid.bounds_xy, some[0].crs))
-            for names, some in (
-                (options.surface, self._surfaces),
-                (options.terrain, self._terrains),
-            )
-            if some
+        names = (options.surface, options.terrain)
+        opened = [open_elevation(some, options.unit) for some in names if some]
+        check_datums([vertical for _, vertical in opened])
+        self.vertical = opened[0][1]
+        self._models = [Surface(source) for source, _ in opened]
+        self.resolution_m = self._models[0].resolution_m
+        self.extents = [
+            (list_and_count(some, _MOST_NAMED), degrees_text(source.grid.bounds_xy, model.crs))
+            for some, (source, _), model in zip(names, opened, self._models)
         ]
         if self.vertical.datum is None:
             self.notes.append(
                 "The surface model does not state a vertical datum: ground_m has that of the file, "
                 "which is not known. Heights are differences, and do not depend on it."
             )
-        for source, vertical in models:
-            axis = next(iter(source.grid.crs.axis_info if source.grid.crs else ()), None)
-            if axis and not vertical.stated and axis.unit_name not in ("metre", "degree"):
+        for (source, vertical), model in zip(opened, self._models):
+            unit = model.crs.axis_info[0].unit_name if model.crs.axis_info else "metre"
+            if not vertical.stated and unit not in ("metre", "degree"):
                 self.notes.append(
-                    f"{source.name} has coordinates in {axis.unit_name} and heights without a "
-                    "unit: they are read as metres. If they are feet, give --unit us-foot."
+                    f"{source.name} has coordinates in {unit} and heights without a unit: they "
+                    "are read as metres. If they are feet, give --unit us-foot."
                 )
 
-    def survey(self, layer: BuildingLayer, progress: Progress | None) -> RasterSurvey:
-        places = Places(on_plane(layer, self.plane), self.plane)
-        return RasterSurvey(places, self._surfaces, self._terrains, progress)
+    def survey(self, layer: BuildingLayer, plane: CRS, progress: Progress | None) -> RasterSurvey:
+        return RasterSurvey(Places(on_plane(layer, plane), plane), *self._models, progress=progress)
 
 
 class _Scans:
@@ -377,12 +373,13 @@ class _Scans:
                     remedy="Give the tiles of one system at a time.",
                 )
         self.vertical = vertical_of(crs, unit=options.unit)
-        self.plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
-        names = tuple(map(str, options.points))
-        self.models = [(names, degrees_text(self._files[0].bounds_xy, self.plane))]
+        self._plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
+        names = list_and_count(options.points, _MOST_NAMED)
+        bounds = joint_bounds(np.array([file.bounds_xy for file in self._files]), self._plane)
+        self.extents = [(names, degrees_text(bounds, self._plane))]
 
-    def survey(self, layer: BuildingLayer, progress: Progress | None) -> PointSurvey:
-        places = Places(on_plane(layer, self.plane), self.plane)
+    def survey(self, layer: BuildingLayer, plane: CRS, progress: Progress | None) -> PointSurvey:
+        places = Places(on_plane(layer, self._plane), self._plane)
         return PointSurvey(places, self._files, self.vertical.unit_m, self._out, progress)
 
 
@@ -391,10 +388,10 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     counts = np.bincount(heights.reason, minlength=len(REASONS))
     seen = len(heights) - int(counts[UNCOVERED])
     if counts[NO_TERRAIN] >= seen:
-        names, extent = source.models[1 if seen else 0]
+        names, extent = source.extents[1 if seen else 0]
         raise DataError(
-            f"No building of {layer.name} lies on {', '.join(names)}: the buildings cover "
-            f"{degrees_text(layer.bounds_xy, layer.crs)}; the first file covers {extent}.",
+            f"No building of {layer.name} lies on {names}: the buildings cover "
+            f"{degrees_text(layer.bounds_xy, layer.crs)}; these cover {extent}.",
             remedy="Give a model of the same ground, and check both coordinate systems.",
         )
     if counts[BELOW_TERRAIN] > _MOST_BELOW * seen:
@@ -476,23 +473,3 @@ def _write_model(path: Path, packed: PackedPolygons, plane: CRS, heights: Height
                     for values in zip(*kept.values())
                 ],
             )
-
-
-def point_files(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return laser scans by name; a folder stands for all that lie in it.
-
-    Raises:
-        DataError: A folder has none.
-    """
-    found: list[Path] = []
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(one for one in path.iterdir() if one.suffix.lower() in (".las", ".laz"))
-        if not inside:
-            raise DataError(
-                f"The folder {path} has no laser scans; expected .las or .laz files.",
-                remedy="Give the folder of the tiles, or the files.",
-            )
-        found += inside
-    return tuple(found)

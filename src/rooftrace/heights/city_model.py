@@ -104,9 +104,13 @@ class CityModelWriter:
             blocks += [(number, 1, part, height) for part, height in levelled]
         owner, lod, geometry, highest = (np.array(column) for column in zip(*blocks))
         parts, index = shapely.get_parts(geometry, return_index=True)
-        # Rings that touch after rounding to millimetres would not close.
         local = shapely.transform(parts, lambda xy: xy - np.asarray(self._origin[:2]))
-        rounded = shapely.orient_polygons(shapely.set_precision(local, _SCALE))
+        rounded = shapely.transform(local, lambda xy: np.rint(xy / _SCALE) * _SCALE)
+        rounded = shapely.remove_repeated_points(rounded)
+        # Rings that touch after rounding to millimetres would not close.
+        broken = ~shapely.is_valid(rounded)
+        rounded[broken] = shapely.set_precision(local[broken], _SCALE)
+        rounded = shapely.orient_polygons(rounded)
         whole = shapely.get_type_id(rounded) == shapely.GeometryType.POLYGON
         whole &= ~shapely.is_empty(rounded)
         rounded, index = rounded[whole], index[whole]
@@ -138,30 +142,24 @@ class CityModelWriter:
         """
         rings, owner = shapely.get_rings(polygons, return_index=True)
         xy, ring = shapely.get_coordinates(rings, return_index=True)
-        size = np.bincount(ring, minlength=len(rings)) - 1
-        last = np.cumsum(size + 1) - 1
-        places = np.delete(np.rint(xy / _SCALE).astype(np.int64), last, axis=0)
-        of_ring = np.repeat(np.arange(len(rings)), size)
+        places = np.rint(xy / _SCALE).astype(np.int64).tolist()
         bottom, top = (
-            np.rint((values - self._origin[2]) / _SCALE).astype(np.int64)[owner][of_ring]
+            np.rint((values - self._origin[2]) / _SCALE).astype(np.int64)[owner].tolist()
             for values in (low, high)
         )
-        # The ring below, then the ring above.
-        vertices = np.empty((2 * len(places), 3), np.int64)
-        start = 2 * (np.cumsum(size) - size)
-        within = np.arange(len(places)) - (np.cumsum(size) - size)[of_ring]
-        for above, z in enumerate((bottom, top)):
-            vertices[start[of_ring] + within + above * size[of_ring]] = np.column_stack([places, z])
-        if len(vertices):
-            text = json.dumps(vertices.tolist(), separators=(",", ":"))[1:-1]
-            self._vertices.write(f"{',' if self._count else ''}{text}")
+        vertices: list[list[int]] = []
         solids: list[tuple[list[list[list[int]]], list[int]]] = [
             ([[], []], [0, 1]) for _ in polygons
         ]
-        for block, begin, count in zip(
-            owner.tolist(), (start + self._count).tolist(), size.tolist()
+        start = 0
+        for block, below, above, stop in zip(
+            owner.tolist(), bottom, top, np.cumsum(np.bincount(ring)).tolist()
         ):
+            # The last corner of a ring repeats the first.
+            corners, start = places[start : stop - 1], stop
+            count, begin = len(corners), self._count + len(vertices)
             lower, upper = range(begin, begin + count), range(begin + count, begin + 2 * count)
+            vertices += [[x, y, z] for z in (below, above) for x, y in corners]
             shell, kinds = solids[block]
             shell[0].append([*reversed(lower)])
             shell[1].append([*upper])
@@ -170,6 +168,9 @@ class CityModelWriter:
                 for k in range(count)
             ]
             kinds += [2] * count
+        if vertices:
+            text = json.dumps(vertices, separators=(",", ":"))[1:-1]
+            self._vertices.write(f"{',' if self._count else ''}{text}")
         self._count += len(vertices)
         return solids
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.heights.ground import ground_around, ground_of_terrain
@@ -73,7 +71,7 @@ class Heights(Columns):
         shape: (n,) index in `SHAPES`, or -1.
         direction: (n,) bearing of the ridge in degrees, 0 to 180.
         ground: (n,) height of the ground at the centre in the surface's vertical datum.
-        lower, upper: (n,) heights above ground in metres of two clear roof levels.
+        lower: (n,) height above ground in metres of the lower of two clear roof levels.
         line: (n, 3) the line between them, see `roof.level_line`.
         samples: (n,) samples of the surface inside the outline.
         reason: (n,) index in `REASONS`.
@@ -88,25 +86,9 @@ class Heights(Columns):
     direction: Floats
     ground: Floats
     lower: Floats
-    upper: Floats
     line: Floats
     samples: Ints
     reason: Ints
-
-    @classmethod
-    def blank(cls, count: int) -> Heights:
-        """Return room for the heights of buildings, in float64 and int32."""
-
-        def room(name: str) -> NDArray[Any]:
-            kind = np.int32 if name in ("shape", "samples", "reason") else np.float64
-            return np.zeros((count, 3) if name == "line" else count, kind)
-
-        return cls(*(room(field.name) for field in fields(cls)))
-
-    def put(self, rows: Ints, heights: Heights) -> None:
-        """Set the heights of some buildings (n,) to (n,) others."""
-        for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(heights, field.name)
 
     @property
     def is_known(self) -> BoolArray:
@@ -182,7 +164,6 @@ def estimate_heights(
         direction=only(roofs.direction),
         ground=level,
         lower=only(roofs.lower - level),
-        upper=only(np.where(np.isnan(roofs.lower), np.nan, height)),
         line=np.where(known[:, None], line, np.nan),
         samples=size,
         reason=reason,
@@ -229,7 +210,7 @@ def level_parts(outlines: Polygons, heights: Heights) -> list[list[tuple[shapely
         high_side = shapely.Polygon(turned)
         upper = shapely.intersection(outlines[index], high_side)
         lower = shapely.difference(outlines[index], high_side)
-        sides = [(lower, heights.lower[index]), (upper, heights.upper[index])]
+        sides = [(lower, heights.lower[index]), (upper, heights.height[index])]
         if all(isinstance(side, shapely.Polygon | shapely.MultiPolygon) for side, _ in sides):
             ground = float(heights.ground[index])
             parts[index] = [(side, ground + float(height)) for side, height in sides]

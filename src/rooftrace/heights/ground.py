@@ -6,7 +6,7 @@ import numpy as np
 
 from rooftrace.core.types import Floats
 from rooftrace.heights.planes import fit_planes, heights_on
-from rooftrace.heights.samples import Samples, quantiles, sums
+from rooftrace.heights.samples import Samples, quantiles
 
 RING_M = 12.0
 """Width in metres of the ring around an outline in which ground is looked for."""
@@ -58,7 +58,7 @@ def ground_around(ring: Samples, count: int, resolution_m: float) -> tuple[Float
         (count,) heights in metres at the centre of the building, NaN where unknown; (count,) their
         standard deviations in metres.
     """
-    enough = sums(ring.ground, ring.owner, count) >= _LEAST
+    enough = ring.sums(ring.ground, count) >= _LEAST
     ring = ring.of(ring.ground | ~enough[ring.owner])
     near = 1 / (1 + (ring.distance / _NEAR_M) ** 2)
     plane, _ = fit_planes(ring, near, count, stiffness_m=_STIFFNESS_M)
@@ -72,9 +72,9 @@ def ground_around(ring: Samples, count: int, resolution_m: float) -> tuple[Float
         weight = near * np.exp(-np.minimum(apart**2, 50))
         plane, variance = fit_planes(ring, weight, count, stiffness_m=_STIFFNESS_M)
     on = (np.abs(ring.z - heights_on(plane, ring)) <= 2 * _SCALES_M[-1]) & np.isfinite(ring.z)
-    number = sums(on, ring.owner, count)
+    number = ring.sums(on, count)
     apart = np.where(on, ring.z - heights_on(plane, ring), 0.0)
-    residual = np.sqrt(sums(apart**2, ring.owner, count) / np.maximum(number, 1))
+    residual = np.sqrt(ring.sums(apart**2, count) / np.maximum(number, 1))
     # Neighbouring samples share their errors.
     shared = max(1.0, (_INDEPENDENT_M / resolution_m) ** 2)
     sigma = np.sqrt(variance * shared) * np.maximum(residual, 0.05)

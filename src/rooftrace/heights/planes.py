@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, Ints
-from rooftrace.heights.samples import Samples, sums
+from rooftrace.heights.samples import Samples
 
 MAX_PLANES = 5
 """Maximum number of roof planes of a building that are looked for."""
@@ -45,35 +45,31 @@ def fit_planes(
         (count, 3) a, b and c; NaN where no sample counts. (count,) variance of c for samples of
         variance 1.
     """
-    x, y, z, owner = samples.x, samples.y, samples.z, samples.owner
-    total = sums(weight, owner, count)
+    x, y, owner = samples.x, samples.y, samples.owner
     # Heights near 0 keep their digits, so that adding a constant changes nothing.
-    base = sums(weight * z, owner, count) / np.where(total > 0, total, 1)
-    high = z - base[owner]
+    base = np.zeros(count)
+    base[owner[::-1]] = samples.z[::-1]
+    high = samples.z - base[owner]
     wx, wy = weight * x, weight * y
-    moments = np.zeros((count, 3, 3))
-    moments[:, 0, 0], moments[:, 1, 1] = sums(wx * x, owner, count), sums(wy * y, owner, count)
-    moments[:, 0, 1] = moments[:, 1, 0] = sums(wx * y, owner, count)
-    moments[:, 0, 2] = moments[:, 2, 0] = sums(wx, owner, count)
-    moments[:, 1, 2] = moments[:, 2, 1] = sums(wy, owner, count)
-    moments[:, 2, 2] = total
-    right = np.stack([sums(v * high, owner, count) for v in (wx, wy, weight)], axis=1)
+    xx, xy, xz, yy, yz, sx, sy, sz, total = (
+        samples.sums(values, count)
+        for values in (wx * x, wx * y, wx * high, wy * y, wy * high, wx, wy, weight * high, weight)
+    )
+    moments = np.stack([xx, xy, sx, xy, yy, sy, sx, sy, total], axis=1).reshape(count, 3, 3)
     empty = total <= 0
     moments[empty] = np.eye(3)
-    extra = np.where(empty, 0.0, total) * stiffness_m**2
-    moments[:, 0, 0] += extra
-    moments[:, 1, 1] += extra
+    moments[:, [0, 1], [0, 1]] += (np.where(empty, 0.0, total) * stiffness_m**2)[:, None]
     inverse = np.linalg.inv(moments)
-    planes = np.einsum("nij,nj->ni", inverse, right)
+    planes = np.einsum("nij,nj->ni", inverse, np.stack([xz, yz, sz], axis=1))
     planes[:, 2] += base
     planes[empty] = np.nan
-    return planes, np.asarray(inverse[:, 2, 2], np.float64)
+    return planes, np.asarray(inverse[:, 2, 2])
 
 
 def heights_on(planes: Floats, samples: Samples) -> Floats:
     """Return (n,) heights of each building's plane (count, 3) at its samples."""
-    own = planes[samples.owner]
-    return np.asarray(own[:, 0] * samples.x + own[:, 1] * samples.y + own[:, 2])
+    a, b, c = (column[samples.owner] for column in planes.T)
+    return np.asarray(a * samples.x + b * samples.y + c)
 
 
 def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> tuple[Floats, Floats, Ints]:
@@ -119,7 +115,7 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> tuple[Floa
             near = free & (np.abs(samples.z - heights_on(fitted, samples)) <= within)
             fitted, _ = fit_planes(samples, near.astype(np.float64), count)
         near = free & (np.abs(samples.z - heights_on(fitted, samples)) <= within)
-        enough = sums(near, samples.owner, count) >= np.maximum(3, size * _LEAST_SHARE)
+        enough = samples.sums(near, count) >= np.maximum(3, size * _LEAST_SHARE)
         fitted[~enough] = np.nan
         planes[:, k] = fitted
         number[near & enough[samples.owner]] = k
@@ -135,7 +131,7 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> tuple[Floa
         number[apart.min(axis=0) > within] = NO_PLANE
         again = [fit_planes(samples, (number == k) * 1.0, count)[0] for k in range(MAX_PLANES)]
         planes = np.stack(again, axis=1)
-    on = [sums(number == k, samples.owner, count) for k in range(MAX_PLANES)]
+    on = [samples.sums(number == k, count) for k in range(MAX_PLANES)]
     share = np.stack(on, axis=1) / np.maximum(size, 1)[:, None]
     order = np.argsort(-share, axis=1, kind="stable")
     place = np.argsort(order, axis=1)

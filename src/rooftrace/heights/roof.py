@@ -9,7 +9,7 @@ import shapely
 
 from rooftrace.core.types import Floats, Ints, Polygons
 from rooftrace.heights.planes import MAX_PLANES, NO_PLANE, fit_planes, heights_on, roof_planes
-from rooftrace.heights.samples import Samples, quantiles, sums
+from rooftrace.heights.samples import Samples, quantiles
 from rooftrace.vector.footprints import minimum_rectangles
 from rooftrace.vector.trace import Columns
 
@@ -101,12 +101,14 @@ def measure_roofs(
     on = number != NO_PLANE
     own = planes[roof.owner, number]
     apart = np.where(on, roof.z - (own[:, 0] * roof.x + own[:, 1] * roof.y + own[:, 2]), 0.0)
-    held = sums(on, roof.owner, count)
+    held = roof.sums(on, count)
     counts = on | (held == 0)[roof.owner]
     least, low, high, most = quantiles(
         roof.z[counts], roof.owner[counts], count, 0.0, _LOW, _HIGH, 1.0
     )
-    level, lower = _levels(planes, share)
+    held_by = np.maximum(share * size[:, None], 1e-9)
+    totals = [roof.sums(np.where(number == k, roof.z, 0.0), count) for k in range(MAX_PLANES)]
+    level, lower = _levels(np.stack(totals, axis=1) / held_by, share)
     # An outline may lie beside its roof, where its planes say nothing.
     slope = np.nan_to_num(np.hypot(planes[:, 0, 0], planes[:, 0, 1]))
     reach = slope * max(resolution_m, 0.5) * 1.5
@@ -133,7 +135,7 @@ def measure_roofs(
         shape,
         direction,
         share.sum(axis=1),
-        np.sqrt(sums(apart**2, roof.owner, count) / np.maximum(held, 1)),
+        np.sqrt(roof.sums(apart**2, count) / np.maximum(held, 1)),
         np.where((shape == _FLAT) | (shape == _COMPLEX), lower, np.nan),
     )
 
@@ -236,22 +238,26 @@ def _at_outline(plane: Floats, outlines: Polygons, choose: np.ufunc) -> Floats:
     return found
 
 
-def _levels(planes: Floats, share: Floats) -> tuple[Floats, Floats]:
+def _levels(level: Floats, share: Floats) -> tuple[Floats, Floats]:
     """Return the higher and the lower of two clear levels of each roof.
 
     The first is the highest level of a tenth of the roof; the second is known where the planes lie
     in two groups, 2 m and more apart, each with a fifth of the roof.
+
+    Args:
+        level: (count, MAX_PLANES) mean heights of the samples of each plane in metres.
+        share: (count, MAX_PLANES) shares of the samples on them.
     """
     counts = share >= 0.1
-    counts[:, 0] = True
-    level = np.where(counts, planes[:, :, 2], np.nan)
+    counts[:, 0] = share[:, 0] > 0
+    level = np.where(counts, level, np.nan)
     upper = np.fmax.reduce(level, axis=1)
     order = np.argsort(level, axis=1)
     ordered = np.take_along_axis(level, order, axis=1)
     held = np.take_along_axis(np.where(counts, share, 0.0), order, axis=1)
     gap = np.nan_to_num(np.diff(ordered, axis=1))
     at = np.argmax(gap, axis=1)
-    row = np.arange(len(planes))
+    row = np.arange(len(level))
     below = np.cumsum(held, axis=1)[row, at]
     clear = (gap[row, at] >= _LEVEL_M) & (below >= 0.2) & (held.sum(axis=1) - below >= 0.2)
     under = np.arange(MAX_PLANES)[None] <= at[:, None]

@@ -7,6 +7,7 @@ this module nothing depends on which of the two it was.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -45,10 +46,24 @@ class Samples(Columns):
             distance: (n,) metres to the outline.
             ground: (n,) bool; default: not known.
         """
-        order = np.argsort(owner, kind="stable")
+        # NumPy sorts numbers of 16 bits by radix.
+        short = owner.astype(np.uint16) if owner.max(initial=0) < 1 << 16 else owner
+        order = np.argsort(short, kind="stable")
         x, y, z = xyz[order].T
         known = np.zeros(len(owner), np.bool_) if ground is None else ground[order]
         return cls(owner[order], x, y, z, distance[order], known)
+
+    @cached_property
+    def _first(self) -> Ints:
+        """Row of the first sample of each building that has any."""
+        return np.flatnonzero(np.diff(self.owner, prepend=-1))
+
+    def sums(self, values: Floats | BoolArray, count: int) -> Floats:
+        """Return (count,) sums of values (n,) of the samples of each building."""
+        total = np.zeros(count)
+        if len(self):
+            total[self.owner[self._first]] = np.add.reduceat(values, self._first, dtype=np.float64)
+        return total
 
     def thinned(self, count: int, most: int) -> Samples:
         """Return at most `most` samples of each building, evenly over their order."""
@@ -60,17 +75,16 @@ class Samples(Columns):
         return self.of((rank + 1) * most // total > rank * most // total)
 
 
-def sums(values: Floats | BoolArray, owner: Ints, count: int) -> Floats:
-    """Return (count,) sums of the samples of each building."""
-    return np.asarray(np.bincount(owner, weights=values, minlength=count), np.float64)
-
-
 def quantiles(values: Floats, owner: Ints, count: int, *shares: float) -> list[Floats]:
     """Return (count,) quantiles of the samples of each building by share; NaN where it has none.
 
     It is the sample at a share of the way from the lowest to the highest, without interpolation.
+    The owners ascend.
     """
-    ordered = np.append(values[np.lexsort((values, owner))], np.nan)
+    least, greatest = (np.nanmin(values), np.nanmax(values)) if len(values) else (0.0, 0.0)
+    # One sort of numbers that ascend with the owner takes a third of the time of `np.lexsort`.
+    above = np.nan_to_num(values - least, nan=greatest - least)
+    ordered = np.append(values[np.argsort(owner * (greatest - least + 1) + above)], np.nan)
     size = np.bincount(owner, minlength=count)
     start = np.cumsum(size) - size
     steps = (np.rint(share * np.maximum(size - 1, 0)).astype(np.int64) for share in shares)

@@ -83,7 +83,7 @@ def offset_px(
     ring = cv2.dilate(inside, disc) - inside
     if not inside.any() or not ring.any():
         return None
-    kernel = inside / inside.sum() - ring / ring.sum()
+    kernel = (inside / inside.sum() - ring / ring.sum()).astype(np.float32)
     shape = [cv2.getOptimalDFTSize(side + most) for side in built.shape]
     spectrum = np.fft.rfft2(step, shape) * np.conj(np.fft.rfft2(kernel, shape))
     score = np.roll(np.fft.irfft2(spectrum, shape), (most, most), (0, 1))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import ceil
 
 import cv2
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.types import Floats, Ints, Polygons, RasterSource, Window
 from rooftrace.heights.samples import Samples
 from rooftrace.heights.shift import MOST_M, offset_px
-from rooftrace.io.gdal import rasterize
 from rooftrace.io.reproject import reprojected
 from rooftrace.vector.footprints import metres_per_px
 
@@ -35,15 +32,13 @@ _EDGE_PX = 1.5
 
 @dataclass(frozen=True)
 class Surface:
-    """An elevation raster: a surface model or a terrain model, with heights in one band.
+    """An elevation raster: a surface model or a terrain model.
 
     Args:
-        source: The raster; its grid has a CRS.
-        unit_m: Metres per unit of its heights.
+        source: The raster with one band of heights in metres; its grid has a CRS.
     """
 
     source: RasterSource
-    unit_m: float = 1.0
 
     @property
     def crs(self) -> CRS:
@@ -59,14 +54,12 @@ class Surface:
 
     def place(self, polygons: Polygons, crs: CRS) -> Polygons:
         """Return polygons of a CRS in pixels of the raster, corner-based, x right and y down."""
-
-        def to_pixels(xy: Floats) -> Floats:
-            pixels = self.source.grid.to_pixels(xy)
-            # What the CRS cannot show lies outside of the raster.
-            return np.where(np.isfinite(pixels), pixels, -1e9)
-
         there = reprojected(polygons, crs, self.crs, np.inf)
-        return np.asarray(shapely.transform(there, to_pixels), np.object_)
+        # What the CRS cannot show lies outside of the raster.
+        lost = {"nan": -1e9, "posinf": -1e9, "neginf": -1e9}
+        to_pixels = self.source.grid.to_pixels
+        placed = shapely.transform(there, lambda xy: np.nan_to_num(to_pixels(xy), **lost))
+        return np.asarray(placed, np.object_)
 
     def samples(
         self, polygons_px: Polygons, count: int, centre_px: Floats, ring_m: float
@@ -87,30 +80,28 @@ class Surface:
         if window is None:
             return Samples.grouped(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
         raster = self.source.read(window)
-        number = _numbers(polygons_px, window)
-        inside = _inside(number) & raster.valid
-        few = np.bincount(number[inside], minlength=len(polygons_px) + 1) < _LEAST_INSIDE
-        inside |= few[number] & (number > 0) & raster.valid
-        rows, cols = np.nonzero(inside)
-        owner, distance = number[rows, cols].astype(np.int64) - 1, np.zeros(len(rows))
+        owner = _numbers(polygons_px, window)
+        keep = _inside(owner) & raster.valid
+        few = np.bincount(owner[keep], minlength=len(polygons_px) + 1) < _LEAST_INSIDE
+        keep |= few[owner] & (owner > 0) & raster.valid
+        apart = np.zeros(window.shape_yx, np.float32)
         if ring_m > 0:
-            around, of_ring, apart = _ring(number, raster.valid, ring_m / scale)
+            owner, apart = _nearest(owner)
+            rows, cols = np.nonzero((apart > _EDGE_PX) & (apart <= ring_m / scale) & raster.valid)
+            size = np.bincount(owner[rows, cols], minlength=len(polygons_px) + 1)
             # Some pixels are enough; their places choose them, whatever the window.
-            size = np.bincount(of_ring, minlength=len(polygons_px) + 1)
-            place = (around[0] + window.row) * 73_856_093 ^ (around[1] + window.col) * 19_349_663
-            kept = place % _HASHES < (_ENOUGH_AROUND * _HASHES // np.maximum(size, 1))[of_ring]
-            around, of_ring, apart = around[:, kept], of_ring[kept], apart[kept]
-            rows, cols = np.concatenate([[rows, cols], around], axis=1)
-            owner = np.concatenate([owner, of_ring - 1])
-            distance = np.concatenate([distance, apart * scale])
-        own = owner < count
-        rows, cols, owner, distance = rows[own], cols[own], owner[own], distance[own]
-        local = np.stack([cols + window.col + 0.5, rows + window.row + 0.5], axis=1)
-        local -= centre_px[owner]
-        metres = metres_per_px(grid, centre_px)[owner]
-        z = raster.data[0][rows, cols].astype(np.float64) * self.unit_m
-        xyz = np.column_stack([np.einsum("nij,nj->ni", metres, local), z])
-        return Samples.grouped(owner, xyz, distance)
+            place = (rows + window.row) * 73_856_093 ^ (cols + window.col) * 19_349_663
+            enough = _ENOUGH_AROUND * _HASHES // np.maximum(size, 1)
+            keep[rows, cols] = (place & (_HASHES - 1)) < enough[owner[rows, cols]]
+        rows, cols = np.nonzero(keep & (owner <= count))
+        of = owner[rows, cols].astype(np.int64) - 1
+        east = cols + (window.col + 0.5) - centre_px[of, 0]
+        south = rows + (window.row + 0.5) - centre_px[of, 1]
+        metres = metres_per_px(grid, centre_px)
+        x, y = (east * metres[of, axis, 0] + south * metres[of, axis, 1] for axis in range(2))
+        z = raster.data[0][rows, cols].astype(np.float64)
+        distance = apart[rows, cols].astype(np.float64) * scale
+        return Samples.grouped(of, np.column_stack([x, y, z]), distance)
 
     def offset_m(self, polygons_px: Polygons) -> Floats | None:
         """Return the metres to the east and north by which outlines must be moved onto roofs.
@@ -122,7 +113,7 @@ class Surface:
         if window is None:
             return None
         raster = self.source.read(window)
-        height = np.where(raster.valid, raster.data[0] * self.unit_m, np.nan)
+        height = np.where(raster.valid, raster.data[0], np.nan)
         pixels = offset_px(height, _numbers(polygons_px, window) > 0, scale)
         if pixels is None:
             return None
@@ -143,16 +134,41 @@ class Surface:
 
 
 def _numbers(polygons: Polygons, window: Window) -> NDArray[np.int32]:
-    """Return the number from 1 of the polygon at each pixel of a window; 0 outside of all."""
+    """Return the number from 1 of the polygon at each pixel centre of a window; 0 outside of all.
+
+    Of polygons that overlap, the last one counts. Edges are cut at the centres of all rows at once,
+    which takes a fifth of the time of a call of GDAL for each polygon.
+    """
+    parts, owner = shapely.get_parts(polygons, return_index=True)
+    rings, part = shapely.get_rings(parts, return_index=True)
+    xy, ring = shapely.get_coordinates(rings, return_index=True)
+    edge = np.flatnonzero(ring[1:] == ring[:-1])
+    (x0, y0), (x1, y1) = (xy[ends].T - [[window.col], [window.row]] for ends in (edge, edge + 1))
+    height, width = window.shape_yx
+    first, last = (
+        np.clip(np.ceil(choose(y0, y1) - 0.5), 0, height).astype(np.int64)
+        for choose in (np.minimum, np.maximum)
+    )
+    cut, step = _ramps(last - first)
+    row = first[cut] + step
+    x = x0[cut] + (row + 0.5 - y0[cut]) * ((x1 - x0)[cut] / (y1 - y0)[cut])
+    col = np.clip(np.floor(x + 0.5), 0, width).astype(np.int64)
+    # Sorted by polygon and row, each two cuts bound a run of pixels inside.
+    starts, stops = np.sort(
+        (owner[part[ring[edge]]][cut] * height + row) * (width + 1) + col
+    ).reshape(-1, 2).T  # fmt: skip
+    line, col = np.divmod(starts, width + 1)
+    polygon, row = np.divmod(line, height)
+    run, step = _ramps(stops - starts)
     number = np.zeros(window.shape_yx, np.int32)
-    box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-    near = np.flatnonzero(shapely.intersects(polygons, box))
-    if len(near):
-        # Rasterio reads shapely's objects twice as slowly.
-        shapes = map(json.loads, shapely.to_geojson(polygons[near]))
-        transform = Affine.translation(window.col, window.row)
-        rasterize(zip(shapes, (near + 1).tolist()), out=number, transform=transform)
+    number.reshape(-1)[(row * width + col)[run] + step] = polygon[run] + 1
     return number
+
+
+def _ramps(length: Ints) -> tuple[Ints, Ints]:
+    """Return the index of each of several runs, once for each of its steps, and these from 0."""
+    index = np.repeat(np.arange(len(length)), length)
+    return index, np.arange(len(index)) - (np.cumsum(length) - length)[index]
 
 
 def _inside(number: np.ndarray) -> np.ndarray:
@@ -165,14 +181,14 @@ def _inside(number: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _ring(number: np.ndarray, valid: np.ndarray, most_px: float) -> tuple[Ints, Ints, Floats]:
-    """Return (2, n) pixels around the outlines, (n,) nearest outlines and (n,) distances."""
+def _nearest(number: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the nearest outline of each pixel, see `_numbers`, and its distance in pixels."""
     built = number > 0
+    if not built.any():
+        return number, np.full(number.shape, np.inf, np.float32)
     apart, place = cv2.distanceTransformWithLabels(
         (~built).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    outline_at = np.zeros(int(place.max()) + 1, np.int64)
+    outline_at = np.zeros(int(place.max()) + 1, np.int32)
     outline_at[place[built]] = number[built]
-    rows, cols = np.nonzero((apart > _EDGE_PX) & (apart <= most_px) & valid)
-    distance = apart[rows, cols].astype(np.float64)
-    return np.stack([rows, cols]), outline_at[place[rows, cols]], distance
+    return outline_at[place], np.asarray(apart, np.float32)

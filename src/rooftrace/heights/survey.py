@@ -26,11 +26,11 @@ from rooftrace.io.reproject import transform_points
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import metres_per_px
-from rooftrace.vector.match import PackedPolygons
+from rooftrace.vector.match import PackedPolygons, shifted
 
-_GROUP_PX, _GROUP_M = 1024, 250.0
+_GROUP_PX, _GROUP_M = 512, 250.0
 """Sides of the squares whose buildings are measured together: in pixels, and in metres for points.
-"""
+The samples of some hundred buildings fit the cache of a processor core."""
 
 _MOST_TOGETHER = 2000
 """Maximum number of buildings in a group."""
@@ -124,8 +124,8 @@ class Survey(ABC):
         self._progress = progress
 
     @abstractmethod
-    def surfaces(self, number: int) -> Sequence[Surface]:
-        """Return the surface at the buildings of a group."""
+    def surface(self, number: int) -> Surface | None:
+        """Return the surface at the buildings of a group; None where there is none."""
 
     @abstractmethod
     def measured(self, number: int) -> Heights:
@@ -138,49 +138,53 @@ class Survey(ABC):
         """
         offsets = []
         for number in range(0, len(self.groups), ceil(len(self.groups) / _OFFSET_GROUPS)):
+            surface = self.surface(number)
+            if surface is None:
+                continue
             outlines = self.places.packed.unpack(self.groups[number])
-            for surface in self.surfaces(number):
-                offset = surface.offset_m(surface.place(outlines, self.places.crs))
-                if offset is not None:
-                    offsets.append(offset)
+            offset = surface.offset_m(surface.place(outlines, self.places.crs))
+            if offset is not None:
+                offsets.append(offset)
         return RoofOffset.of(offsets)
 
     def heights(self) -> Heights:
         """Return the heights of all buildings, in their order."""
-        heights = Heights.blank(len(self.places))
+        columns: dict[str, np.ndarray] = {}
         found = in_order(self.measured, ((number,) for number in range(len(self.groups))))
         for done, (rows, some) in enumerate(zip(self.groups, found), 1):
-            heights.put(rows, some)
+            for name, values in vars(some).items():
+                if name not in columns:
+                    columns[name] = np.zeros((len(self.places), *values.shape[1:]), values.dtype)
+                columns[name][rows] = values
             if self._progress is not None:
                 self._progress(done, len(self.groups))
-        return heights
+        return Heights(**columns)
 
 
 class RasterSurvey(Survey):
-    """Buildings on surface models.
+    """Buildings on a surface model.
 
     Memory holds the pixels of a few groups, and a few numbers of each building.
 
     Args:
         places: The buildings.
-        surfaces: Surface models; several are tiles of one.
-        terrains: Terrain models; without, the ground is looked for around each building.
+        surface: Surface model.
+        terrain: Terrain model; without, the ground is looked for around each building.
         progress: See `Survey`.
     """
 
     def __init__(
         self,
         places: Places,
-        surfaces: Sequence[Surface],
-        terrains: Sequence[Surface] = (),
+        surface: Surface,
+        terrain: Surface | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self._surfaces, self._terrains = surfaces, terrains
-        self._step_m = max(surface.resolution_m for surface in surfaces)
-        super().__init__(places, _GROUP_PX * self._step_m, progress)
+        self._surface, self._terrain = surface, terrain
+        super().__init__(places, _GROUP_PX * surface.resolution_m, progress)
 
-    def surfaces(self, number: int) -> Sequence[Surface]:
-        return self._surfaces
+    def surface(self, number: int) -> Surface:
+        return self._surface
 
     def measured(self, number: int) -> Heights:
         rows, packed = self.groups[number], self.places.packed
@@ -188,24 +192,22 @@ class RasterSurvey(Survey):
         around = np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
         others = np.setdiff1d(self.places.near(around, RING_M), rows)
         outlines = packed.unpack(np.concatenate([rows, others]))
-        centre = packed.centre[rows]
-        local, below = self.places.local(outlines[: len(rows)], centre), self._terrains
-        surface = self._samples(self._surfaces, outlines, centre, 0.0 if below else RING_M)
-        terrain = self._samples(below, outlines, centre, 0.0) if below else None
-        return estimate_heights(surface, local, self._step_m, terrain=terrain)
+        centre, terrain = packed.centre[rows], self._terrain
+        local = self.places.local(outlines[: len(rows)], centre)
+        ring_m = RING_M if terrain is None else 0.0
+        return estimate_heights(
+            self._samples(self._surface, outlines, centre, ring_m),
+            local,
+            self._surface.resolution_m,
+            terrain=None if terrain is None else self._samples(terrain, outlines, centre, 0.0),
+        )
 
     def _samples(
-        self, models: Sequence[Surface], outlines: Polygons, centre: Floats, ring_m: float
+        self, model: Surface, outlines: Polygons, centre: Floats, ring_m: float
     ) -> Samples:
-        parts = []
-        for model in models:
-            there = transform_points(centre, self.places.crs, model.crs)
-            placed = model.place(outlines, self.places.crs)
-            parts.append(
-                model.samples(placed, len(centre), model.source.grid.to_pixels(there), ring_m)
-            )
-        joined = Samples.joined(parts)
-        return joined.of(np.argsort(joined.owner, kind="stable"))
+        there = transform_points(centre, self.places.crs, model.crs)
+        placed = model.place(outlines, self.places.crs)
+        return model.samples(placed, len(centre), model.source.grid.to_pixels(there), ring_m)
 
 
 class PointSurvey(Survey):
@@ -265,10 +267,10 @@ class PointSurvey(Survey):
         pieces = self._spill.read_bytes(start, stop).tolist()
         return np.concatenate([np.frombuffer(piece, _ROW) for piece in pieces])
 
-    def surfaces(self, number: int) -> Sequence[Surface]:
+    def surface(self, number: int) -> Surface | None:
         xyz = self._points(number)["xyz"]
         if not len(xyz):
-            return ()
+            return None
         side = _CELL_M * self.places.metre
         col, row = np.floor(xyz[:, :2] / side * (1, -1)).astype(np.int64).T
         left, top = col.min() * side, -row.min() * side
@@ -276,7 +278,7 @@ class PointSurvey(Survey):
         height = np.full((row.max() + 1, col.max() + 1), -np.inf)
         np.maximum.at(height, (row, col), xyz[:, 2])
         grid = GeoGrid(height.shape, Affine(side, 0, left, 0, -side, top), self.places.crs)
-        return (Surface(ArraySource(height[None], grid, np.isfinite(height))),)
+        return Surface(ArraySource(height[None], grid, np.isfinite(height)))
 
     def measured(self, number: int) -> Heights:
         rows, near = self.groups[number], self._points(number)
@@ -329,5 +331,4 @@ def moved(outlines: Polygons, crs: CRS, offset: RoofOffset) -> Polygons:
     """Return outlines of a CRS moved by an offset in metres."""
     centre = shapely.get_coordinates(shapely.centroid(outlines))
     steps = np.linalg.solve(metres_of(crs, centre), np.array([offset.east_m, offset.north_m]))
-    xy, owner = shapely.get_coordinates(outlines, return_index=True)
-    return np.asarray(shapely.set_coordinates(outlines.copy(), xy + steps[owner]), np.object_)
+    return shifted(outlines, steps)

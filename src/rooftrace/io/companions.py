@@ -77,6 +77,14 @@ def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
         seen.update(parts)
 
 
+def is_sidecar(path: Path) -> bool:
+    """Return whether a file is GDAL's overview or validity of an image (TIFFs themselves)."""
+    # Names are compared before paths, which take ten times as long.
+    if not path.name.lower().endswith((".ovr", ".msk")):
+        return False
+    return bool(path.suffix) and path.with_suffix("").exists()
+
+
 def names_in(folder: Path) -> frozenset[str]:
     """Return the names of the files in a folder in lower case, for `companions` of many images.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
@@ -16,8 +18,12 @@ from pyproj.exceptions import CRSError
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.types import Bounds, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
+from rooftrace.io.companions import is_sidecar
+from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import WrappedSource, close_source
 from rooftrace.io.image_header import BandInfo
+from rooftrace.io.mosaic import AdjacentImages
+from rooftrace.io.remote import is_url
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.resample import warped
 
@@ -30,6 +36,11 @@ _SPELLINGS = {
     "us survey foot": "us-foot", "us_survey_foot": "us-foot", "us-ft": "us-foot", "ftus": "us-foot",
     "foot_us": "us-foot", "us foot": "us-foot", "u.s. survey foot": "us-foot",
 }  # fmt: skip
+
+_SCANS = (".las", ".laz")
+
+_MOST_SHARED = 0.5
+"""Maximum share of a tile that another one may show, too."""
 
 _POINTS_AT_ONCE = 1_000_000
 
@@ -66,32 +77,147 @@ def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Verti
     return Vertical(UNITS_M[name or "metre"], name is not None, None)
 
 
-def open_elevation(
-    path_or_url: str | Path, unit: str | None = None
-) -> tuple[RasterSource, Vertical]:
-    """Open a raster whose band holds heights, in a unit that is given or that the file states.
+class ElevationRaster(WrappedSource):
+    """Heights in metres as float32, from a raster in any unit.
+
+    Args:
+        source: Raster with one band of heights.
+        unit: Unit in place of what the file states, a key of `UNITS_M`.
 
     Raises:
         DataError: It cannot be read, or has several bands.
         GeoreferenceError: It has no CRS.
     """
-    source = open_image(path_or_url)
-    if source.bands != 1:
-        raise DataError(
-            f"{source.name} has {source.bands} bands; expected one band of heights.",
-            remedy="Give a surface model (DSM) or a terrain model (DTM), not an image.",
-        )
-    if source.grid.crs is None:
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, source: RasterSource, unit: str | None = None) -> None:
+        super().__init__(source)
+        if source.bands != 1:
+            raise DataError(
+                f"{source.name} has {source.bands} bands; expected one band of heights.",
+                remedy="Give a surface model (DSM) or a terrain model (DTM), not an image.",
+            )
+        if source.grid.crs is None:
+            raise GeoreferenceError(
+                f"{source.name} has no coordinate system, so its heights have no place.",
+                remedy="Assign one: gdal_translate -a_srs EPSG:… IN OUT.tif",
+            )
+        self.vertical = vertical_of(source.grid.crs, band_infos(source)[0].unit, unit)
+
+    def read(self, window: Window | None = None) -> Raster:
+        raster = self.source.read(window)
+        metres = raster.data * self.vertical.unit_m
+        return replace(raster, data=metres.astype(np.float32, copy=False))
+
+
+def _files_of(given: str | Path) -> list[Path]:
+    """Return the files in a folder or under a pattern, or what is given itself."""
+    path = Path(given)
+    if path.is_dir():
+        return sorted(path.glob("[!.]*"))
+    if path.exists() or is_url(str(given)):
+        return [path]
+    return sorted(map(Path, glob(str(given), recursive=True))) or [path]  # noqa: PTH207
+
+
+def elevation_files(given: Sequence[str | Path]) -> tuple[str, ...]:
+    """Return the rasters that are named: URLs, files, and those in folders or under patterns.
+
+    Raises:
+        DataError: A folder or a pattern has none, or laser scans are named.
+    """
+    found: list[str] = []
+    for one in map(str, given):
+        files, tiles = _files_of(one), [one]
+        if files != [Path(one)]:
+            rasters = [file for file in files if not is_sidecar(file) and is_raster(file)]
+            # A VRT beside its tiles shows them a second time.
+            others = [file for file in rasters if file.suffix.lower() != ".vrt"]
+            tiles = [str(file) for file in others or rasters]
+        if tiles in ([], [one]) and any(file.suffix.lower() in _SCANS for file in files):
+            raise DataError(
+                f"{one} holds laser scans; expected a raster of heights, or tiles of one.",
+                remedy=f"Give them as points: --points {one}",
+            )
+        if not tiles:
+            raise DataError(
+                f"{one} has no raster; expected the tiles of a surface or terrain model.",
+                remedy="Give the folder of the tiles, or a file such as dsm.tif.",
+            )
+        found += tiles
+    return tuple(found)
+
+
+def point_files(given: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the laser scans that are named: files, and those in folders or under patterns.
+
+    Raises:
+        DataError: A folder or a pattern has none.
+    """
+    found: list[Path] = []
+    for one in given:
+        files = _files_of(one)
+        scans = [file for file in files if file == one or file.suffix.lower() in _SCANS]
+        if not scans:
+            raise DataError(
+                f"{one} has no laser scans; expected .las or .laz files.",
+                remedy="Give the folder of the tiles, or the files.",
+            )
+        found += scans
+    return tuple(found)
+
+
+def open_elevation(
+    given: Sequence[str | Path], unit: str | None = None
+) -> tuple[RasterSource, Vertical]:
+    """Open a raster of heights, or the tiles of one, which are read in metres.
+
+    Args:
+        given: See `elevation_files`.
+        unit: See `ElevationRaster`.
+
+    Raises:
+        DataError: One cannot be read, or has several bands, or two show the same ground.
+        GeoreferenceError: One has no CRS, or tiles have several CRSs, grids or datums.
+    """
+    tiles = [ElevationRaster(open_image(file), unit) for file in elevation_files(given)]
+    verticals = [tile.vertical for tile in tiles]
+    check_datums(verticals)
+    # A tile without a datum leaves that of all unknown.
+    vertical = min(verticals, key=lambda one: one.datum or "")
+    if len(tiles) == 1:
+        return tiles[0], vertical
+    try:
+        mosaic = AdjacentImages(tiles, str(given[0]))
+    except GeoreferenceError as error:
         raise GeoreferenceError(
-            f"{source.name} has no coordinate system, so its heights have no place.",
-            remedy="Assign one: gdal_edit -a_srs EPSG:… FILE",
+            error.message,
+            remedy="Join the tiles: gdalwarp -t_srs EPSG:… -tr METRES METRES -r bilinear TILES "
+            "OUT.tif",
+        ) from error
+    _check_side_by_side(tiles)
+    return mosaic, vertical
+
+
+def _check_side_by_side(tiles: Sequence[RasterSource]) -> None:
+    """Raise DataError for tiles of the same ground: those of a surface and of a terrain model."""
+    boxes = shapely.box(*np.array([tile.grid.bounds_xy for tile in tiles]).T)
+    one, other = shapely.STRtree(boxes).query(boxes, "intersects")
+    one, other = one[one < other], other[one < other]
+    least = np.minimum(shapely.area(boxes[one]), shapely.area(boxes[other]))
+    same = shapely.area(shapely.intersection(boxes[one], boxes[other])) > _MOST_SHARED * least
+    if same.any():
+        names = [tiles[index[same][0]].name for index in (one, other)]
+        raise DataError(
+            f"{names[0]} and {names[1]} show the same ground; expected tiles side by side.",
+            remedy="Give the tiles of one model, for instance by --surface 'FOLDER/dsm_*.tif'.",
         )
-    return source, vertical_of(source.grid.crs, band_infos(source)[0].unit, unit)
 
 
-def check_datums(models: Sequence[tuple[RasterSource, Vertical]]) -> None:
+def check_datums(models: Sequence[Vertical]) -> None:
     """Raise GeoreferenceError for models that state different vertical datums."""
-    datums = {vertical.datum for _, vertical in models if vertical.datum is not None}
+    datums = {vertical.datum for vertical in models if vertical.datum is not None}
     if len(datums) > 1:
         raise GeoreferenceError(
             f"The models have heights in {' and in '.join(sorted(datums))}; expected one vertical "
@@ -112,7 +238,7 @@ class WithHeights(WrappedSource):
 
     Args:
         source: The image.
-        surface, terrain: Paths or URLs of surface and terrain models; several are tiles of one.
+        surface, terrain: Surface and terrain model, see `elevation_files`.
 
     Raises:
         DataError, GeoreferenceError: On reading: a model cannot be used, the two state different
@@ -134,33 +260,28 @@ class WithHeights(WrappedSource):
         return (*band_infos(self.source), BandInfo(self.bands, description=HEIGHT_BAND))
 
     @cached_property
-    def _models(self) -> list[list[tuple[RasterSource, Vertical]]]:
+    def _models(self) -> list[RasterSource]:
         if self.grid.crs is None:
             raise GeoreferenceError(
                 f"{self.name} has no coordinate system, so the surface model has no place on it.",
-                remedy="Assign one: gdal_edit -a_srs EPSG:… FILE",
+                remedy="Assign one: gdal_translate -a_srs EPSG:… IN OUT.tif",
             )
-        models = [[open_elevation(one) for one in some] for some in (self._surface, self._terrain)]
-        check_datums([*models[0], *models[1]])
-        return models
+        opened = [open_elevation(some) for some in (self._surface, self._terrain)]
+        check_datums([vertical for _, vertical in opened])
+        return [model for model, _ in opened]
 
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)
-        heights = []
-        for models in self._models:
-            height = np.full(raster.grid.shape, np.nan)
-            for model, vertical in models:
-                part = warped(model, raster.grid)
-                height[part.valid] = part.data[0][part.valid] * vertical.unit_m
-            heights.append(height)
-        above = heights[0] - heights[1]
-        steps = np.clip(np.rint(np.nan_to_num(above) * _STEPS_PER_M), 0, _MOST_STEPS)
+        surface, terrain = (warped(model, raster.grid) for model in self._models)
+        above = surface.data[0] - terrain.data[0]
+        valid = raster.valid & surface.valid & terrain.valid
+        steps = np.where(valid, np.clip(np.rint(above * _STEPS_PER_M), 0, _MOST_STEPS), 0)
         data = np.concatenate([raster.data, steps[None].astype(raster.data.dtype)])
-        return Raster(data, raster.valid & np.isfinite(above), raster.grid)
+        return Raster(data, valid, raster.grid)
 
     def close(self) -> None:
         super().close()
-        for model, _ in (pair for pairs in self.__dict__.pop("_models", ()) for pair in pairs):
+        for model in self.__dict__.pop("_models", ()):
             close_source(model)
 
 

@@ -183,9 +183,9 @@ class SourceConfig(Config):
             same.
         label_shift_px: Shift of all labels in pixels, down and to the right, for labels that are
             offset from their images. Pixels that come in at the edge are unknown.
-        surface, terrain: Surface and terrain model, rasters of heights that cover the images: their
-            difference becomes the last band of the images, see `io.elevation.WithHeights`. Relative
-            to the configuration's folder.
+        surface, terrain: Surface and terrain model of the images, each a file or a folder of tiles.
+            Their difference becomes the last band, see `io.elevation.WithHeights`. Relative to the
+            configuration's folder.
         chip_px: Side in pixels of the squares into which scenes are cut on demand.
         area: Vector file of the polygons inside which labels are complete; pixels outside are
             unknown, and images outside are left out. Relative to the configuration's folder.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import LabelReader, RasterSource, Scene
+from rooftrace.io.companions import is_sidecar
 from rooftrace.io.files import replacing, visible_files
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import in_crs, parse_crs
@@ -89,14 +90,6 @@ def images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
         names = sorted(entry.name for entry in entries if entry.is_file())
     paths = (folder / name for name in names)
     return [path for path in paths if matches_glob(path, glob) and is_image_file(path)]
-
-
-def is_sidecar(path: Path) -> bool:
-    """Return whether a file is GDAL's overview or validity of an image (TIFFs themselves)."""
-    # Names are compared before paths, which take ten times as long.
-    if not path.name.lower().endswith((".ovr", ".msk")):
-        return False
-    return bool(path.suffix) and path.with_suffix("").exists()
 
 
 def image_name(scene_id: str) -> str:

@@ -69,7 +69,7 @@ def find_image(
         mask: Grid of the mask; None if there is no mask.
     """
     if not isinstance(recorded, str):
-        return None, "run.json does not say which image this was."
+        return None, "The folder does not name an image: the map shows the buildings alone."
     if is_url(recorded):
         return None, "The image lies on a server and is not fetched."
     path = _existing(recorded, folder) or Path(recorded)

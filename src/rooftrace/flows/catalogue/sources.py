@@ -35,6 +35,7 @@ from rooftrace.flows.catalogue.scenes import (
 )
 from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, holds_results, is_result
 from rooftrace.io.area import Area, area_in_degrees
+from rooftrace.io.companions import is_sidecar
 from rooftrace.io.files import visible_files, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imagery
@@ -51,7 +52,7 @@ from rooftrace.io.remote import (
 from rooftrace.io.reproject import unwrapped
 from rooftrace.io.stac_item import item_key, link_of, links_of
 from rooftrace.labels.folders import masks_under
-from rooftrace.labels.image_files import is_lost_image, is_sidecar
+from rooftrace.labels.image_files import is_lost_image
 
 _PATH_COLUMNS = ("path", "location", "href", "url", "image", "filename", "file")
 

@@ -20,8 +20,8 @@ from rooftrace.core.text import list_and_count, plural, without_folders
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
-from rooftrace.io.companions import companions, names_in
-from rooftrace.io.elevation import WithHeights
+from rooftrace.io.companions import companions, is_sidecar, names_in
+from rooftrace.io.elevation import WithHeights, elevation_files
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
 from rooftrace.io.map_service import is_service, without_secrets
@@ -39,7 +39,6 @@ from rooftrace.labels.image_files import (
     is_image_file,
     is_lost_image,
     is_named_as_image,
-    is_sidecar,
 )
 from rooftrace.predict.plan import RESULT_FILES
 
@@ -323,7 +322,9 @@ def find_inputs(
         "crs": None if crs is None else crs.to_wkt(),
     }
     if heights is not None:
-        settings["heights"] = [[_stamp_of(Path(path)) for path in paths] for paths in heights]
+        settings["heights"] = [
+            [_stamp_of(Path(file)) for file in elevation_files(given)] for given in heights
+        ]
     return PredictInputs(scenes, skipped, settings, () if area is None else [Path(area.name)])
 
 

@@ -8,13 +8,13 @@ const NAMES = {
   id: "Number", class: "Class", score: "Confidence", area_m2: "Area", perimeter_m: "Perimeter",
   orientation_deg: "Orientation", rectangularity: "Rectangularity", status: "Status", side: "Layer",
   source: "Image", model: "Model", partner_id: "Number of the partner", iou: "IoU with it", offset_m: "Offset",
-  height: "Height", height_low: "Height at least", height_high: "Height at most", height_median: "Median height",
+  height: "Height", height_median: "Median height",
   roof_height: "Height of the roof", roof_shape: "Roof", roof_direction: "Direction of the ridge",
   num_floors_estimated: "Floors, estimated", ground_m: "Ground", samples: "Samples", method: "Measured from",
   height_reason: "No height:",
 };
 const UNITS = {
-  height: " m", height_low: " m", height_high: " m", height_median: " m", roof_height: " m", roof_direction: "°", ground_m: " m",
+  height: " m", height_median: " m", roof_height: " m", roof_direction: "°", ground_m: " m",
   area_m2: " m²", offset_m: " m", perimeter_m: " m", orientation_deg: "°",
 };
 const whole = new Intl.NumberFormat("en");
@@ -139,7 +139,8 @@ export function describe(scene, view, name, images) {
 describe.building = (attributes, scene) => {
   const table = document.createElement("table");
   table.createCaption().textContent = noun(scene) === "polygon" ? "Polygon" : "Building";
-  for (const [name, value] of Object.entries(attributes)) {
+  const { height_low: low, height_high: high, ...figures } = attributes;
+  for (const [name, value] of Object.entries(figures)) {
     if (value == null || name === "class_id") continue;
     const row = table.insertRow();
     const head = document.createElement("th");
@@ -148,7 +149,13 @@ describe.building = (attributes, scene) => {
     const digits = name === "score" || name === "rectangularity" ? 2 : 1;
     const text = typeof value === "number" && !Number.isInteger(value) ? value.toFixed(digits) : String(value);
     row.append(head);
-    row.insertCell().textContent = text + (UNITS[name] ?? "");
+    const cell = row.insertCell();
+    cell.textContent = text + (UNITS[name] ?? "");
+    if (name === "height" && low != null && high != null) {
+      const interval = document.createElement("small");
+      interval.textContent = `90 %: ${low.toFixed(1)} to ${high.toFixed(1)} m`;
+      cell.append(interval);
+    }
   }
   return table;
 };
