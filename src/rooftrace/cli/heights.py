@@ -21,16 +21,14 @@ Surface = Annotated[
     list[str] | None,
     option(
         _SOURCES, "--surface", metavar="FILE|FOLDER",
-        help="Surface model (DSM), or the folder of its tiles: measure how tall the buildings "
-        "are; repeatable.",
+        help="Surface model (DSM) or folder of its tiles, to measure heights; repeatable.",
     ),
 ]  # fmt: skip
 Terrain = Annotated[
     list[str] | None,
     option(
         _SOURCES, "--terrain", metavar="FILE|FOLDER",
-        help="Terrain model (DTM) of the ground, or the folder of its tiles; default: ground "
-        "around each building.",
+        help="Terrain model (DTM) or folder of its tiles; default: ground around each building.",
     ),
 ]  # fmt: skip
 
@@ -89,10 +87,8 @@ def heights(
     buildings, tiles = inputs[0], inputs[1:]
     if tiles and terrain:
         raise ConfigError(
-            f"Received {plural(len(tiles), 'more file')} besides the buildings, which may belong "
-            "to --surface or to --terrain.",
-            remedy="Give folders, or patterns in quotes: --surface 'dsm/*.tif' "
-            "--terrain 'dtm/*.tif'",
+            f"{plural(len(tiles), 'more file')} may belong to --surface or to --terrain.",
+            remedy="Give folders, or patterns in quotes: --surface 'dsm/*.tif'.",
         )
     options = HeightOptions(
         surface=(*(surface or ()), *(map(str, tiles) if surface else ())),

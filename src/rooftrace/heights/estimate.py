@@ -97,10 +97,7 @@ class Heights(Columns):
 
     @property
     def floors(self) -> Floats:
-        """Floors estimated: the median height by `FLOOR_M`, rounded, at least 1; NaN without one.
-
-        On 87 houses of Rotterdam with known floors it is right for 80 %, and never off by two.
-        """
+        """Estimated floors: the median height by `FLOOR_M`, at least 1; NaN without one."""
         return np.maximum(np.rint(self.median / FLOOR_M), 1.0)
 
     def shape_names(self) -> np.ndarray:
@@ -197,8 +194,7 @@ def level_parts(outlines: Polygons, heights: Heights) -> list[list[tuple[shapely
         heights: Their heights.
 
     Returns:
-        Two parts of each building with heights in the datum of `Heights.ground`; none for the
-        others, and where a line leaves one side empty.
+        Two parts of each such building, and heights in the datum of `Heights.ground`.
     """
     parts: list[list[tuple[shapely.Geometry, float]]] = [[] for _ in outlines]
     for index in np.flatnonzero(np.isfinite(heights.line[:, 0])).tolist():

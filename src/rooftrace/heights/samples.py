@@ -41,21 +41,20 @@ class Samples(Columns):
         """Return samples grouped by building; those of a building keep their order.
 
         Args:
-            owner: (n,) int64 index of the building.
+            owner: (n,) int64 index of the building, below 65,536.
             xyz: (n, 3) metres, see `Samples`.
             distance: (n,) metres to the outline.
             ground: (n,) bool; default: not known.
         """
         # NumPy sorts numbers of 16 bits by radix.
-        short = owner.astype(np.uint16) if owner.max(initial=0) < 1 << 16 else owner
-        order = np.argsort(short, kind="stable")
+        order = np.argsort(owner.astype(np.uint16), kind="stable")
         x, y, z = xyz[order].T
         known = np.zeros(len(owner), np.bool_) if ground is None else ground[order]
         return cls(owner[order], x, y, z, distance[order], known)
 
     @cached_property
     def _first(self) -> Ints:
-        """Row of the first sample of each building that has any."""
+        """Return the row of the first sample of each building that has any."""
         return np.flatnonzero(np.diff(self.owner, prepend=-1))
 
     def sums(self, values: Floats | BoolArray, count: int) -> Floats:
@@ -78,8 +77,7 @@ class Samples(Columns):
 def quantiles(values: Floats, owner: Ints, count: int, *shares: float) -> list[Floats]:
     """Return (count,) quantiles of the samples of each building by share; NaN where it has none.
 
-    It is the sample at a share of the way from the lowest to the highest, without interpolation.
-    The owners ascend.
+    A quantile is a sample, without interpolation. The owners ascend.
     """
     least, greatest = (np.nanmin(values), np.nanmax(values)) if len(values) else (0.0, 0.0)
     # One sort of numbers that ascend with the owner takes a third of the time of `np.lexsort`.

@@ -56,10 +56,9 @@ class Surface:
         """Return polygons of a CRS in pixels of the raster, corner-based, x right and y down."""
         there = reprojected(polygons, crs, self.crs, np.inf)
         # What the CRS cannot show lies outside of the raster.
-        lost = {"nan": -1e9, "posinf": -1e9, "neginf": -1e9}
-        to_pixels = self.source.grid.to_pixels
-        placed = shapely.transform(there, lambda xy: np.nan_to_num(to_pixels(xy), **lost))
-        return np.asarray(placed, np.object_)
+        xy = self.source.grid.to_pixels(shapely.get_coordinates(there))
+        placed = np.where(np.isfinite(xy), xy, -1e9)
+        return np.asarray(shapely.set_coordinates(there.copy(), placed), np.object_)
 
     def samples(
         self, polygons_px: Polygons, count: int, centre_px: Floats, ring_m: float
@@ -184,8 +183,6 @@ def _inside(number: np.ndarray) -> np.ndarray:
 def _nearest(number: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the nearest outline of each pixel, see `_numbers`, and its distance in pixels."""
     built = number > 0
-    if not built.any():
-        return number, np.full(number.shape, np.inf, np.float32)
     apart, place = cv2.distanceTransformWithLabels(
         (~built).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )

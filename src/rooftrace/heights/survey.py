@@ -29,8 +29,8 @@ from rooftrace.vector.footprints import metres_per_px
 from rooftrace.vector.match import PackedPolygons, shifted
 
 _GROUP_PX, _GROUP_M = 512, 250.0
-"""Sides of the squares whose buildings are measured together: in pixels, and in metres for points.
-The samples of some hundred buildings fit the cache of a processor core."""
+"""Sides of the squares whose buildings are measured together: in pixels, so that their samples fit
+the cache of a processor core, and in metres for points."""
 
 _MOST_TOGETHER = 2000
 """Maximum number of buildings in a group."""
@@ -162,9 +162,7 @@ class Survey(ABC):
 
 
 class RasterSurvey(Survey):
-    """Buildings on a surface model.
-
-    Memory holds the pixels of a few groups, and a few numbers of each building.
+    """Buildings on a surface model; memory holds the pixels of a few groups.
 
     Args:
         places: The buildings.
@@ -191,23 +189,19 @@ class RasterSurvey(Survey):
         bounds = packed.bounds[rows]
         around = np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
         others = np.setdiff1d(self.places.near(around, RING_M), rows)
-        outlines = packed.unpack(np.concatenate([rows, others]))
-        centre, terrain = packed.centre[rows], self._terrain
-        local = self.places.local(outlines[: len(rows)], centre)
-        ring_m = RING_M if terrain is None else 0.0
-        return estimate_heights(
-            self._samples(self._surface, outlines, centre, ring_m),
-            local,
-            self._surface.resolution_m,
-            terrain=None if terrain is None else self._samples(terrain, outlines, centre, 0.0),
-        )
+        outlines, centre = packed.unpack(np.concatenate([rows, others])), packed.centre[rows]
 
-    def _samples(
-        self, model: Surface, outlines: Polygons, centre: Floats, ring_m: float
-    ) -> Samples:
-        there = transform_points(centre, self.places.crs, model.crs)
-        placed = model.place(outlines, self.places.crs)
-        return model.samples(placed, len(centre), model.source.grid.to_pixels(there), ring_m)
+        def samples(model: Surface, ring_m: float) -> Samples:
+            there = transform_points(centre, self.places.crs, model.crs)
+            placed = model.place(outlines, self.places.crs)
+            return model.samples(placed, len(rows), model.source.grid.to_pixels(there), ring_m)
+
+        return estimate_heights(
+            samples(self._surface, 0.0 if self._terrain else RING_M),
+            self.places.local(outlines[: len(rows)], centre),
+            self._surface.resolution_m,
+            terrain=samples(self._terrain, 0.0) if self._terrain else None,
+        )
 
 
 class PointSurvey(Survey):
