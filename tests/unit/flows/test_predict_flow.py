@@ -239,7 +239,6 @@ def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path
     assert any("notes.txt" in note for note in report.notes)
     pixels = 224 * 224 + 64 * 80 + 9000
     assert reported[-1] == (pixels, pixels, 3, 2)
-    assert re.fullmatch(r"image \d of 3", reported[0][3])
     reported_json = json.loads(json.dumps(report.to_json()))
     land, building = reported_json["outputs"][1]["classes"]
     assert (land["name"], land["polygons"], land["pixels"]) == ("background", 0, 64 * 80 - 600)

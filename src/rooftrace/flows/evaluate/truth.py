@@ -240,7 +240,7 @@ def _polygons(
         entries=select(entries, config.part),
         open_scene=_OpenWithoutImage(
             lambda entry: entry.key,
-            lambda name, grid: file.label(grid, name),
+            lambda entry, grid: file.label(grid, entry.id),
             config.gsd_m if predicted is not None else None,
         ),
         reading=f"{plural(len(layer), 'footprint')} in {layer.crs.name}, without images",

@@ -125,7 +125,9 @@ def polygon_results(
     return results
 
 
-def rectangle_results(footprints: Footprints, grid: GeoGrid, label: str) -> list[dict[str, Any]]:
+def rectangle_results(
+    footprints: Footprints, grid: GeoGrid, label: str, control: Control = RECTANGLE
+) -> list[dict[str, Any]]:
     """Return footprints as `rectanglelabels`: bounding boxes in percent of the image."""
     results = []
     for number, (polygon, score) in enumerate(zip(footprints.geometry, footprints.score)):
@@ -136,7 +138,7 @@ def rectangle_results(footprints: Footprints, grid: GeoGrid, label: str) -> list
         (left, top), (right, bottom) = percent.min(axis=0).tolist(), percent.max(axis=0).tolist()
         value = {"x": left, "y": top, "width": right - left, "height": bottom - top,
                  "rotation": 0, "rectanglelabels": [label]}  # fmt: skip
-        result = _result(f"r{number}", "rectanglelabels", value, grid.shape, RECTANGLE)
+        result = _result(f"r{number}", "rectanglelabels", value, grid.shape, control)
         results.append(result | {"score": float(score)})
     return results
 

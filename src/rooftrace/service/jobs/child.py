@@ -79,7 +79,7 @@ def _predict(order: dict[str, Any], send: Send) -> None:
     folder = Path(order["folder"])
     sent_s = 0.0
 
-    def progress(done_px: int, total_px: int, buildings: int, _stage: str) -> None:
+    def progress(done_px: int, total_px: int, buildings: int, _images: int) -> None:
         nonlocal sent_s
         now_s = time.monotonic()
         if now_s - sent_s >= _PROGRESS_EVERY_S or done_px == total_px:
