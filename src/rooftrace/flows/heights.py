@@ -330,7 +330,9 @@ class _Rasters:
                 )
 
     def survey(self, layer: BuildingLayer, plane: CRS, progress: Progress | None) -> RasterSurvey:
-        return RasterSurvey(Places(on_plane(layer, plane), plane), *self._models, progress=progress)
+        surface, *terrain = self._models
+        places = Places(on_plane(layer, plane), plane)
+        return RasterSurvey(places, surface, terrain[0] if terrain else None, progress)
 
 
 class _Scans:
