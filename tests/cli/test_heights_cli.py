@@ -175,6 +175,7 @@ def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(placed.min(axis=0), [left, bottom, low], atol=0.01)
     np.testing.assert_allclose(placed.max(axis=0), [right, top, high], atol=0.01)
     assert len(model["CityObjects"]) > 10
+    assert all(name.startswith("houses-") for name in model["CityObjects"])
     for thing in model["CityObjects"].values():
         geometry = thing["geometry"][0]
         assert geometry["lod"] == "1.2"

@@ -458,6 +458,8 @@ def _write_model(path: Path, packed: PackedPolygons, plane: CRS, heights: Height
     bounds = packed.bounds[rows]
     least = [*bounds[:, :2].min(axis=0).tolist(), float(low[rows].min())]
     greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(top[rows].max())]
+    # Programs that merge city models (cjio 0.10.1) take equal ids for one building.
+    scene = path.name.removesuffix("_heights.city.json")
     with city_model(path, plane, least, greatest) as model:
         for start in range(0, len(rows), _SOLIDS_AT_ONCE):
             some = rows[start : start + _SOLIDS_AT_ONCE]
@@ -465,7 +467,7 @@ def _write_model(path: Path, packed: PackedPolygons, plane: CRS, heights: Height
             kept = {name: columns[name].tolist() for name in COLUMNS[:9]}
             outlines = packed.unpack(some)
             model.add(
-                [f"building-{number + 1}" for number in some.tolist()],
+                [f"{scene}-{number + 1}" for number in some.tolist()],
                 outlines,
                 low[some],
                 top[some],
