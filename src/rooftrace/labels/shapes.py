@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.types import GeoGrid, Ints, Mask, Polygons, Window
+from rooftrace.core.types import Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import outline_boxes, reprojected
@@ -150,6 +150,21 @@ def clip_outlines(
     valid[outside] = shapely.intersection(valid[outside], frame)
     parts, owner = polygon_parts(valid)
     return parts, values[owner]
+
+
+def bridged(polygon: shapely.Polygon) -> Floats:
+    """Return the corners (n, 2) of a polygon as one ring, which goes to each hole and back.
+
+    A pixel is inside such a ring if and only if it is inside the polygon.
+    """
+    ring = shapely.get_coordinates(polygon.exterior)
+    for hole in polygon.interiors:
+        inner = shapely.get_coordinates(hole)[:-1]
+        apart = np.hypot(*(ring[:, None] - inner[None]).transpose(2, 0, 1))
+        near, start = np.unravel_index(apart.argmin(), apart.shape)
+        round_trip = np.roll(inner, -start, axis=0)
+        ring = np.concatenate([ring[: near + 1], round_trip, round_trip[:1], ring[near:]])
+    return ring[:-1]
 
 
 def _colours_any(shape: shapely.Geometry) -> bool:

@@ -9,30 +9,15 @@ import json
 from pathlib import Path
 
 import numpy as np
-import shapely
 
-from rooftrace.core.types import Floats, Progress
+from rooftrace.core.types import Progress
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.folders import FOLDER
 from rooftrace.labels.footprints import scene_outlines
 from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.mask_values import IGNORED
+from rooftrace.labels.shapes import bridged
 from rooftrace.labels.source import SceneSet, SourceKind, WriteOptions, WriteResult, lost_gsd_note
-
-
-def bridged(polygon: shapely.Polygon) -> Floats:
-    """Return the corners (n, 2) of a polygon as one ring, which goes to each hole and back.
-
-    A pixel is inside such a ring if and only if it is inside the polygon.
-    """
-    ring = shapely.get_coordinates(polygon.exterior)
-    for hole in polygon.interiors:
-        inner = shapely.get_coordinates(hole)[:-1]
-        apart = np.hypot(*(ring[:, None] - inner[None]).transpose(2, 0, 1))
-        near, start = np.unravel_index(apart.argmin(), apart.shape)
-        round_trip = np.roll(inner, -start, axis=0)
-        ring = np.concatenate([ring[: near + 1], round_trip, round_trip[:1], ring[near:]])
-    return ring[:-1]
 
 
 def _write(

@@ -13,7 +13,7 @@ from rooftrace.flows.convert import run_convert
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.yolo import bridged
+from rooftrace.labels.shapes import bridged
 
 
 @pytest.mark.parametrize("names", [("background", "building"), ("background", "road", "building")])

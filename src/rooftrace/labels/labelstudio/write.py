@@ -16,11 +16,10 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import shapely
 from PIL import ExifTags, Image
-from shapely.geometry.polygon import orient
 
 from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import Floats, Footprints, GeoGrid, Mask, Progress, RasterSource, Scene
+from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, RasterSource, Scene
 from rooftrace.io.bands import in_colours
 from rooftrace.io.files import relative_name, replacing, write_atomically
 from rooftrace.io.legend import class_colours
@@ -28,6 +27,7 @@ from rooftrace.labels.image_files import LabelFileImages, check_single_file
 from rooftrace.labels.label_files import GROUP_KEY, GSD_KEY, ID_KEY
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
 from rooftrace.labels.labelstudio.regions import BrushError, encode_brush
+from rooftrace.labels.shapes import bridged
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, WriteResult
 
 _IMAGE = "image"
@@ -116,9 +116,12 @@ def polygon_results(
     """
     results = []
     for number, (polygon, score) in enumerate(zip(footprints.geometry, footprints.score)):
-        rings = _rings_px(polygon, grid, georeferenced=footprints.crs is not None)
-        for part, ring in enumerate(rings):
-            percent = np.clip(ring / (grid.width, grid.height) * 100, 0, 100)
+        # A hole runs against the outer ring, so that both fill rules leave it empty.
+        parts = shapely.orient_polygons(shapely.get_parts(polygon))
+        if footprints.crs is not None:
+            parts = shapely.transform(parts, grid.to_pixels)
+        for part, outline in enumerate(parts):
+            percent = np.clip(bridged(outline) / (grid.width, grid.height) * 100, 0, 100)
             value = {"points": percent.tolist(), "closed": True, "polygonlabels": [label]}
             result = _result(f"p{number}.{part}", "polygonlabels", value, grid.shape, control)
             results.append(result | {"score": float(score)})
@@ -238,27 +241,6 @@ def _result(
         "image_rotation": 0,
         "value": value,
     }
-
-
-def _rings_px(polygon: shapely.Polygon, grid: GeoGrid, *, georeferenced: bool) -> Iterator[Floats]:
-    """Yield one ring (n, 2) of x and y in pixels for each part of a polygon, without its holes."""
-    for part in shapely.get_parts(polygon):
-        # A hole runs against the outer ring, so that both fill rules leave it empty.
-        wound = orient(part)
-        rings = [np.asarray(ring.coords)[:-1] for ring in (wound.exterior, *wound.interiors)]
-        if georeferenced:
-            rings = [grid.to_pixels(ring) for ring in rings]
-        outer, holes = rings[0], rings[1:]
-        seams: list[tuple[int, Floats]] = []
-        for hole in holes:
-            distance = np.hypot(*(outer[:, None] - hole[None]).transpose(2, 0, 1))
-            start, entry = np.unravel_index(int(distance.argmin()), distance.shape)
-            around = np.roll(hole, -int(entry), axis=0)
-            there_and_back = np.concatenate((around, around[:1], outer[start : start + 1]))
-            seams.append((int(start) + 1, there_and_back))
-        for at, seam in sorted(seams, key=lambda one: -one[0]):
-            outer = np.insert(outer, at, seam, axis=0)
-        yield outer
 
 
 _MOST_PX = 64_000_000
