@@ -9,9 +9,7 @@ for generated scenes. The other places are pairs already, and are read where the
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,9 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.features import rasterize
-from rasterio.transform import from_origin
 from rasterio.windows import Window
+
+from rooftrace.labels.slippy_tiles import open_mosaic
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from town import write_pairs
@@ -30,8 +29,6 @@ from town import write_pairs
 PIECE_PX = 1536
 """Three tiles of zoom 19 in a mosaic of zoom 20: 220 m on the ground."""
 
-CHIP_PX = 512
-WORLD_M = 2 * math.pi * 6378137
 GENERATED_SEEDS = range(1000, 1024)
 
 
@@ -63,29 +60,14 @@ def cut_place(place: str, data: Path, out: Path) -> int:
 
 
 def join_chips(data: Path, out: Path) -> int:
-    """The chips of Banepa, zoom 19 tiles by name at twice the usual size, joined to one scene."""
-    labels = gpd.read_file(data / "banepa-chips" / "labels.geojson").to_crs(3857)
-    chips = {}
-    for path in sorted((data / "banepa-chips" / "images").glob("*.tif")):
-        match = re.fullmatch(r"OAM-(\d+)-(\d+)-19", path.stem)
-        assert match is not None
-        with rasterio.open(path) as chip:
-            chips[int(match[2]), int(match[1])] = chip.read([1, 2, 3])
-    first_row, first_col = (min(key[axis] for key in chips) for axis in (0, 1))
-    rows, cols = (max(key[axis] for key in chips) + 1 for axis in (0, 1))
-    shape = ((rows - first_row) * CHIP_PX, (cols - first_col) * CHIP_PX)
-    image = np.zeros((3, *shape), dtype=np.uint8)
-    valid = np.zeros(shape, dtype=bool)
-    for (row, col), pixels in chips.items():
-        top, left = (row - first_row) * CHIP_PX, (col - first_col) * CHIP_PX
-        image[:, top : top + CHIP_PX, left : left + CHIP_PX] = pixels
-        valid[top : top + CHIP_PX, left : left + CHIP_PX] = True
-    side = WORLD_M / 2**19
-    left_m, top_m = -WORLD_M / 2 + first_col * side, WORLD_M / 2 - first_row * side
-    transform = from_origin(left_m, top_m, side / CHIP_PX, side / CHIP_PX)
-    mask = burn(labels.geometry, transform, shape)
-    write_pair(out / "banepa-chips", "banepa_chips", image, valid, mask, transform, 3857)
-    return len(chips)
+    """The chips of Banepa, tiles by name at twice the usual size, joined to one scene."""
+    folder = data / "banepa-chips"
+    scene = open_mosaic(folder / "images").read()
+    labels = gpd.read_file(folder / "labels.geojson").to_crs(3857)
+    transform = scene.grid.transform
+    mask = burn(labels.geometry, transform, scene.valid.shape)
+    write_pair(out / "banepa-chips", "banepa_chips", scene.data, scene.valid, mask, transform, 3857)
+    return len(list((folder / "images").glob("*.tif")))
 
 
 def burn(geometry: Any, transform: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
