@@ -43,14 +43,9 @@ class _TileImage(RasterFile):
     """A `RasterFile` over the bytes of a tile."""
 
     def __init__(self, name: str, data: bytes, nodata: NodataRule | None) -> None:
-        super().__init__(Path("tile"), nodata=nodata)
-        self._name = name
+        super().__init__(Path("tile"), nodata=nodata, shown=name)
         self._data = data
         self._memory: MemoryFile | None = None
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     def _check_present(self) -> None:
         """Do nothing: the bytes are there."""
