@@ -144,7 +144,7 @@ def tune(
                 "workers=0")  # fmt: skip
     config = finetune_config(
         "default", model, source, scenes, labels, split,
-        minutes=600, seed=seed, overrides=settings,
+        seed=seed, overrides=settings,
     )  # fmt: skip
     found: list[dict[str, float]] = []
     fit(config, Path(run), base=Path(), on_epoch=lambda _, figures: found.append(dict(figures)))

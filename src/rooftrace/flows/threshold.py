@@ -62,11 +62,11 @@ twice."""
 
 _HALVINGS = 2
 
+_REACH = round(0.2 * PROB_ONE)
+"""Levels around that of a start model among which a tuned model's is looked for."""
+
 _PLATEAU = 0.005
 """Difference from the best value that hardly matters: half a point."""
-
-_FEW_TELL = 0.02
-"""Difference from the best value that few images cannot tell from chance."""
 
 SetFigures = dict[str, float]
 """Figures of one set at one threshold: IoU, Dice, precision and recall of pixels, and F1 of
@@ -128,8 +128,9 @@ class ThresholdSearchSet:
 
 
 def best_level(
-    sets: Sequence[ThresholdSearchSet], metric: ThresholdMetric, before: int
-) -> tuple[int, list[int], Floats]:
+    sets: Sequence[ThresholdSearchSet], metric: ThresholdMetric, before: int,
+    near: int | None = None,
+) -> tuple[int, list[int], Floats]:  # fmt: skip
     """Return the best level, all levels that were tried, and the mean over the sets at each.
 
     Of several equally good levels it is the middle of the longest run, see `middle_of_best`.
@@ -138,7 +139,7 @@ def best_level(
         levels = list(range(1, PROB_ONE + 1))
         values = np.mean([getattr(one.curve, metric)() for one in sets], axis=0)
         return levels[middle_of_best(values)], levels, np.asarray(values, np.float64)
-    tried = set(_GRID)
+    tried = {one for one in _GRID if near is None or abs(one - near) <= _REACH}
     for halving in range(_HALVINGS + 1):
         levels = sorted(tried)
         for one in sets:
@@ -300,6 +301,7 @@ def choose_threshold(
     metric: ThresholdMetric = "iou",
     fallback: BundleSpec | None = None,
     near: float | None = None,
+    least_f1: float | None = None,
     predict: PredictSet = predict_set,
 ) -> tuple[ThresholdReport, dict[str, Any]]:
     """Choose the threshold of a loaded model on opened scenes, and calibrate the model at it.
@@ -311,8 +313,9 @@ def choose_threshold(
         metric: See `run_threshold`.
         fallback: Contract of the model that this one was tuned from, for data that is too small for
             a choice: its threshold is taken, and its calibration if none can be fitted.
-        near: Of the thresholds within two points of the best, the one nearest to this is taken: few
-            images tell no more.
+        near: Threshold of a start model; `iou_f1` is maximised near it where F1 does not fall.
+            Of the thresholds within half a point of the best, the one nearest to it is taken.
+        least_f1: F1 of the start model; default that at the old threshold.
         predict: Function that predicts a set, such as by the models of a cross-validation.
 
     Returns:
@@ -334,10 +337,15 @@ def choose_threshold(
             sets.append(ThresholdSearchSet(spec, scored))
         for one in sets:
             check_buildings(one.curve.prevalence > 0, one.scored.source)
-        after, levels, values = best_level(sets, metric, before)
-        if near is not None:
-            good = np.flatnonzero(values >= values.max() - _FEW_TELL).tolist()
-            after = min((levels[i] for i in good), key=lambda one: abs(one - level_of(near)))
+        start = None if near is None else level_of(near)
+        after, levels, values = best_level(sets, metric, before, start)
+        if start is not None:
+            f1 = np.array([[one.figures(level)["f1"] for one in sets] for level in levels]).mean(1)
+            least = np.mean([one.figures(before)["f1"] for one in sets])
+            # Where F1 falls everywhere, the best of all is taken.
+            values = values - (f1 < (least if least_f1 is None else least_f1))
+            good = np.flatnonzero(values >= values.max() - _PLATEAU).tolist()
+            after = min((levels[i] for i in good), key=lambda one: abs(one - start))
         if fallback is not None:
             after = level_of(fallback.threshold)
         outcomes = []

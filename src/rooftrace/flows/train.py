@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,6 @@ from rooftrace.io.files import locked, write_atomically
 
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
-    from rooftrace.train.export_bundle import ChooseThreshold
     from rooftrace.train.loop import FitResult
 
 
@@ -118,7 +117,7 @@ def export_run(
     resume: bool,
     console: Console | None,
     names: Sequence[str] = ("best_iou", "best_loss"),
-    choose: ChooseThreshold | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> TrainReport:
     """Refine if it is configured, and write the bundles of a run.
 
@@ -129,7 +128,7 @@ def export_run(
         resume: Continue a refinement that is in the folder.
         console: Console for progress; None prints nothing.
         names: The best epochs to write.
-        choose: See `train.export_bundle.export_bundle`.
+        chosen: See `train.export_bundle.export_bundle`.
     """
     from rooftrace.train.export_bundle import export_bundle
 
@@ -140,7 +139,7 @@ def export_run(
         bundle = run / f"{name}.rooftrace"
         same = next((made for other, _, made in best.values() if other == epoch), None)
         if same is None:
-            export_bundle(config, result, name, bundle, choose=choose, notify=notify)
+            export_bundle(config, result, name, bundle, chosen=chosen, notify=notify)
         else:
             # One epoch is the best by both figures: a second export would give the same bytes.
             write_atomically(bundle, same.read_bytes())

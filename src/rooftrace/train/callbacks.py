@@ -27,7 +27,7 @@ from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, DataRecord, last_checkpoint, save_tensors
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.early_stopping import Rows, StopConfig, stops_early
-from rooftrace.train.task import TrainingTask
+from rooftrace.train.task import SegmentationTask, TrainingTask
 
 
 class MetricsRecorder(Callback):
@@ -361,6 +361,55 @@ class EarlyStopping(Callback):
         over = stops_early(self._recorder.rows, self._stop)
         trainer.should_stop = trainer.should_stop or over
 
+
+class Deadline(Callback):
+    """Ends a run when its seconds are over, in the middle of an epoch if need be.
+
+    On a machine that is slower than planned, the learning rate of `cosine` falls with the clock
+    instead of the steps, so that it has fallen when the run ends.
+
+    Args:
+        seconds: Seconds of training and validation; 0 for a run that is complete.
+        clock: Function that returns the time in seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._began = self._validation_began = clock()
+        self._validation_s = 0.0
+
+    @property
+    def _left_s(self) -> float:
+        return self._seconds - (self._clock() - self._began)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the last validation would end after the seconds."""
+        return self._left_s <= self._validation_s
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validation_began = self._clock()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validation_s = self._clock() - self._validation_began
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self._seconds == 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        # A run that keeps to its plan is not changed: its steps are ahead of the clock.
+        over = 1 - self._left_s / max(self._seconds, 1e-9)
+        pl_module.schedule.elapsed = (over - _LAG) / (1 - _LAG)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        trainer.should_stop = trainer.should_stop or self.is_over
+
+
+_LAG = 0.2
+"""Share of the time of a run by which its steps may be late before the clock counts."""
 
 _COARSE = "_coarse"
 """Suffix of the figures of the segmenter before a refinement; drawn beside the refined ones."""

@@ -65,9 +65,6 @@ class OptimizerConfig(KindConfig):
         ema_decay: Decay of an exponential average of the weights over steps, which is validated and
             exported (Polyak and Juditsky 1992). It is faster at first: at most (1 + n) / (10 + n)
             after n steps. 0 turns it off.
-        start_share: Share of the start model's weights in those that are validated and exported,
-            for little data (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"); the
-            rest is the average, or the trained weights. It has no effect on the training itself.
         freeze_statistics: Keep the means and variances of BatchNorm layers as they are in the
             start model, for little data; default false. Their weights are trained.
     """
@@ -88,7 +85,6 @@ class OptimizerConfig(KindConfig):
     accumulate: Annotated[int, Field(ge=1)] = 1
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    start_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze_statistics: bool | None = None
 
     @model_validator(mode="after")
@@ -376,12 +372,11 @@ class TrainConfig(Config):
             raise ValueError(
                 f"optimizer.encoder_lr is given, but {self.model.architecture} has no encoder"
             )
-        for key, kept in (("freeze_statistics", "statistics"), ("start_share", "weights")):
-            if getattr(self.optimizer, key) and self.model.start is None:
-                raise ValueError(
-                    f"optimizer.{key} keeps the {kept} of a start model: give model.start, such as "
-                    '"default"'
-                )
+        if self.optimizer.freeze_statistics and self.model.start is None:
+            raise ValueError(
+                "optimizer.freeze_statistics keeps the statistics of a start model: give "
+                'model.start, such as "default"'
+            )
         parse_loss(self.loss).check(len(self.data.labels.classes))
         return self
 
@@ -404,7 +399,6 @@ class TrainConfig(Config):
                 "leave it out",
             ),
             ("optimizer.encoder_lr", self.optimizer.encoder_lr is not None, "leave it out"),
-            ("optimizer.start_share", self.optimizer.start_share > 0, "leave it out"),
             # That of a start model is filled in, also where no user gave it.
             ("model.dropout", self.model.dropout > 0 and self.model.start is None, "leave it out"),
             ("watch.panel", self.watch.panel > 0, "set it to 0"),

@@ -70,9 +70,6 @@ from rooftrace.vector.watershed import WatershedOptions
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 """Function from (n, band, y, x) pixel values to (n, output, y, x) probabilities."""
 
-ChooseThreshold = Callable[[ModelBundle], dict[str, Any]]
-"""Function from a model in memory to the values of its contract that change with the threshold."""
-
 Notify = Callable[[str], None]
 """Function called with each line of progress."""
 
@@ -95,7 +92,7 @@ def export_bundle(
     *,
     refined: RefineResult | None = None,
     monitor: str = "",
-    choose: ChooseThreshold | None = None,
+    chosen: Mapping[str, Any] | None = None,
     notify: Notify,
 ) -> ModelBundle:
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
@@ -108,8 +105,8 @@ def export_bundle(
     Args:
         refined: Refiner to include, at its own best epoch: one graph has both outputs.
         monitor: Figure by which the epoch is the best, if it is neither of the two.
-        choose: Function that chooses the threshold of the finished graph in another way; its
-            figures and calibration take the place of those of the validation folders.
+        chosen: Values of the contract that were measured in another way: threshold, figures and
+            calibration take the place of those of the validation folders.
 
     Raises:
         ExportError: The exported graph does not give the answers of the network; or the file
@@ -137,12 +134,13 @@ def export_bundle(
     name = path.stem
     notify(f"{name} (epoch {epoch}): evaluated on the validation folders")
     separations: list[SeparationFigures] = []
-    if choose is None or spec.separation is not None or "coarse" in model.outputs:
+    separated = chosen is not None and "separation_threshold" in chosen
+    if chosen is None or (spec.separation and not separated) or "coarse" in model.outputs:
         spec, separations = _with_thresholds(model, result.data, spec)
-    measured = result.data.tiles if choose is None else ()
+    measured = result.data.tiles if chosen is None else ()
     folders = [_evaluate_folder(model.run, one, spec, with_buildings=True) for one in measured]
     coarse: list[_FolderMetrics] = []
-    if spec.coarse_threshold is not None and choose is None:
+    if spec.coarse_threshold is not None and chosen is None:
         coarse_spec = spec.model_copy(update={"threshold": spec.coarse_threshold})
         run = partial(model.run, output="coarse")
         coarse = [_evaluate_folder(run, tiles, coarse_spec) for tiles in result.data.tiles]
@@ -156,9 +154,11 @@ def export_bundle(
             f"{one.name}: F1 of buildings {one.with_head.f1:.3f} separated by {spec.separation} "
             f"from {spec.separation_threshold}, {one.without_head.f1:.3f} as connected regions"
         )
-    if choose is None:
+    if chosen is None:
         calibration = _calibration([one.buildings for one in folders], config, notify)
         spec = spec.model_copy(update={"calibration": calibration})
+    else:
+        spec = spec.model_copy(update=chosen)
     threshold = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
     notify(f"{name}: {threshold}exporting the graph")
     graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
@@ -170,9 +170,7 @@ def export_bundle(
     parts = {GRAPH_NAME: graph}
     if config.export.weights:
         parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in net.state_dict().items()})
-    if choose is not None:
-        spec = spec.model_copy(update=choose(ModelBundle(spec, parts, str(path))))
-    else:
+    if chosen is None:
         figures = [one.measured(spec, config) for one in folders]
         figures += [one.measured(spec) for one in separations]
         figures += [one.measured(spec, config, "coarse") for one in coarse]

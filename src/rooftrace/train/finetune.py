@@ -25,7 +25,6 @@ from rooftrace.models.spec import BundleSpec
 from rooftrace.models.start import StartModel, fill_from_start
 from rooftrace.models.zoo import build_model
 from rooftrace.samples.dataset import model_scale
-from rooftrace.train.callbacks import BEST_MONITORED
 from rooftrace.train.checkpoint import save_tensors
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, collate, make_samples, separation_target
@@ -63,10 +62,6 @@ _LEAST_PATIENCE = 5
 _USED_SHARE = 0.9
 """Share of the minutes that is planned for; the rest covers a machine that becomes slower."""
 
-_START_CROPS = 5.0
-"""Area of labelled ground, in crops, that counts as much as the start model: with it, the tuned
-model is the mean of both."""
-
 _SHORTEST_CROP, _CROP_STEP = 64, 32
 """Smallest side of a crop in pixels, and the multiple that it is rounded up to."""
 
@@ -79,7 +74,6 @@ def finetune_config(
     labels: LabelConfig,
     split: Path,
     *,
-    minutes: float,
     seed: int = 0,
     overrides: Sequence[str] = (),
 ) -> TrainConfig:
@@ -88,8 +82,7 @@ def finetune_config(
     Loss, second head and scale are those of the start model, and so is the full scale of pixel
     values if the images have its pixel type. Crops are as large as its own, or as the images if
     these are smaller. Augmentation is that of the recipe of the bundled model, with
-    a narrower range of scales, since all images come from the same place. The less ground is
-    labelled, the larger is the share of the start model's weights in the tuned ones.
+    a narrower range of scales, since all images come from the same place.
 
     Args:
         name: Value of `model.start`.
@@ -98,7 +91,6 @@ def finetune_config(
         scenes: Scenes of it that are trained on.
         labels: Meaning of the labels.
         split: Split file of the data, with the parts `train` and `val`.
-        minutes: Limit of minutes of the training.
         seed: Seed of all random draws.
         overrides: `key.path=value` settings that replace values.
 
@@ -108,7 +100,6 @@ def finetune_config(
     spec = start.bundle.spec
     recorded, sizes = spec.training, _sizes(spec, scenes)
     crop_px = _crop_px(spec, sizes)
-    labelled = _area_crops(sizes, crop_px)
     raw: dict[str, Any] = {
         "seed": seed,
         "crop_px": crop_px,
@@ -123,10 +114,8 @@ def finetune_config(
         "optimizer": {
             "lr": _DECODER_LR, "encoder_lr": _ENCODER_LR, "weight_decay": 1e-2,
             "ema_decay": 0.99, "freeze_statistics": True,
-            "start_share": round(_START_CROPS / (_START_CROPS + labelled), 3),
         },
         "schedule": {"kind": "cosine"},
-        "stop": {"minutes": minutes},
         "export": {"licence": spec.licence, "attribution": spec.attribution},
     }  # fmt: skip
     if spec.gsd_m is None:
@@ -169,21 +158,23 @@ def mix_weights(path: Path, start: StartModel, share: float) -> dict[str, torch.
 
 def average_results(
     results: Sequence[FitResult],
+    name: str,
     weights: Sequence[Mapping[str, torch.Tensor]],
     run: Path,
     config: TrainConfig,
-    scenes: SceneSet,
+    scenes: SceneSet | None,
 ) -> FitResult:
     """Return the mean of networks that started from one model, as the result of one run.
 
     Such a mean is at least as good as its members (Wortsman et al. 2022, "Model soups").
 
     Args:
-        results: Runs of a cross-validation that end with their last epoch.
+        results: One run, or those of a cross-validation.
+        name: Name of the epoch in them that counts.
         weights: Their weights, see `mix_weights`.
         run: Folder for the mean weights.
         config: Configuration of the runs.
-        scenes: All scenes that they were trained on.
+        scenes: All scenes that they were trained on; None keeps those of the first.
     """
     mean = {
         key: torch.stack([one[key] for one in weights]).mean(0)
@@ -191,13 +182,14 @@ def average_results(
         else value
         for key, value in weights[0].items()
     }
-    path = run / "checkpoints/best_iou.safetensors"
-    ends = [one.trained.best[BEST_MONITORED] for one in results]
+    path = run / "checkpoints/tuned.safetensors"
+    ends = [one.trained.best[name] for one in results]
     epoch, value = min(end[0] for end in ends), statistics.mean(end[1] for end in ends)
     save_tensors(path, mean, {"epoch": str(epoch)})
     first = results[0]
-    samples = make_samples(config, [scenes])
-    data = replace(first.data, train=(scenes,), samples=samples)
+    data = first.data
+    if scenes is not None:
+        data = replace(data, train=(scenes,), samples=make_samples(config, [scenes]))
     trained = replace(first.trained, best={"best_iou": (epoch, value, path)})
     return replace(first, trained=trained, data=data)
 
@@ -229,24 +221,25 @@ def _crop_px(spec: BundleSpec, sizes: Sequence[tuple[float, float]]) -> int:
 
 
 def fit_to_minutes(
-    config: TrainConfig, spec: BundleSpec, data: TrainingData, overrides: Sequence[str] = ()
-) -> tuple[TrainConfig, float]:
-    """Return the configuration with as many epochs and samples as its minutes allow here, and how
-    many seconds they take.
+    config: TrainConfig, spec: BundleSpec, data: TrainingData, seconds: float,
+    overrides: Sequence[str] = (),
+) -> tuple[TrainConfig, float]:  # fmt: skip
+    """Return the configuration with as many epochs and samples as fit into the seconds here, and
+    how many seconds they take.
 
     A few steps are timed with a network of the same kind. Where little ground is labelled, the run
     is shorter than its minutes: each crop is seen at most a thousand times.
 
     Args:
-        config: Configuration with `stop.minutes`.
+        config: Configuration of the run.
         spec: Contract of the start model.
         data: Data of the run.
+        seconds: Limit of its training.
         overrides: Settings that are given; those among them stay as they are.
 
     Raises:
         BandMismatch: The images have another number of bands than the start model.
     """
-    assert config.stop.minutes is not None
     given = {override.partition("=")[0].strip() for override in overrides}
     if data.samples.bands != len(spec.bands):
         raise BandMismatch(
@@ -258,11 +251,12 @@ def fit_to_minutes(
     step_s, validation_s = _measure(config, data)
     area = _area_crops(_sizes(spec, data.samples.scenes), config.crop_px)
     most_steps = int(_MOST_VIEWS * area / config.samples_per_step)
-    steps = int(min(_MOST_STEPS, most_steps / _LEAST_EPOCHS, (_EPOCH_S - validation_s) / step_s))
+    longest_s = min(_EPOCH_S, seconds / 2) - validation_s
+    steps = int(min(_MOST_STEPS, most_steps / _LEAST_EPOCHS, longest_s / step_s))
     steps = max(1, steps)
     samples = config.samples_per_epoch or steps * config.samples_per_step
     epoch_s = samples / config.samples_per_step * step_s + validation_s
-    possible = int(_USED_SHARE * 60 * config.stop.minutes / epoch_s)
+    possible = int(_USED_SHARE * seconds / epoch_s)
     if "samples_per_epoch" not in given:
         possible = min(possible, max(1, most_steps // steps))
     epochs = config.epochs if "epochs" in given else min(_MOST_EPOCHS, max(1, possible))

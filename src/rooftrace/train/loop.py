@@ -38,6 +38,7 @@ from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.callbacks import (
     BestEpoch,
     CheckpointSaver,
+    Deadline,
     EarlyStopping,
     EpochNotifier,
     EpochProgressBar,
@@ -125,6 +126,7 @@ def fit(
     monitored: BestEpoch | None = None,
     data: TrainingData | None = None,
     start: StartModel | None = None,
+    deadline: Deadline | None = None,
 ) -> FitResult:
     """Train a network, and write config.json, metrics.csv, curves.svg, checkpoints/, start.json
     if `model.start` is given, and panel.png to the folder `run`.
@@ -137,6 +139,7 @@ def fit(
         monitored: See `CheckpointSaver`.
         data: Data of the configuration, if it was opened before.
         start: The model of `model.start`, if it was read before.
+        deadline: Time at which the run ends, in the middle of an epoch if need be.
 
     Raises:
         ConfigError: The folder already holds a run; or a run is to be resumed, and there is none,
@@ -196,6 +199,7 @@ def fit(
             *([] if on_epoch is None else [EpochNotifier(on_epoch)]),
         ],
         monitored=monitored,
+        deadline=deadline,
     )
     return FitResult(trained, net, data, config.gsd_m, start_record)
 
@@ -242,6 +246,7 @@ def run_trainer(
     console: Console | None,
     callbacks: Sequence[Callback] = (),
     monitored: BestEpoch | None = None,
+    deadline: Deadline | None = None,
 ) -> TrainerResult:
     """Train a task, and write metrics.csv, curves.svg, checkpoints/ and panel.png to the folder
     `run`.
@@ -250,6 +255,7 @@ def run_trainer(
         callbacks: Further callbacks; they see an epoch's figures after they are recorded and
             before the checkpoint is written.
         monitored: See `CheckpointSaver`.
+        deadline: See `fit`.
 
     Raises:
         ConfigError: The precision or the device is not available; or no epoch had a finite value.
@@ -269,6 +275,8 @@ def run_trainer(
     every = [recorder, *watching, *callbacks, saver, SeedBatches(data, config.seed)]
     if config.stop.patience or config.stop.minutes is not None:
         every.append(EarlyStopping(config.stop, recorder))
+    if deadline is not None:
+        every.append(deadline)
     if console is not None and console.is_terminal:
         every.append(EpochProgressBar(progress))
     with _quiet():
@@ -313,7 +321,9 @@ def run_trainer(
             for name, best in saver.best.items()
         },
         epochs=len(recorder.rows),
-        stopped_because=describe_end(recorder.rows, config.epochs, config.stop),
+        stopped_because="the time was over"
+        if deadline is not None and deadline.is_over and len(recorder.rows) < config.epochs
+        else describe_end(recorder.rows, config.epochs, config.stop),
         images_per_s=recorder.images_per_s,
     )
 

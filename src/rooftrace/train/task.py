@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -61,6 +60,8 @@ class Schedule:
         self._kind, self._own, self._warmup = config.kind, config.own, config.warmup_steps
         self._lowest = min(1.0, self._own.get("min_lr", 0.0) / base_lr)
         self._total = max(1, total_steps)
+        self.elapsed = 0.0
+        """Share of the time of a run that is over; `cosine` falls with it if steps are late."""
         self._plateau = 1.0
         self._best = math.nan
         self._waited = 0
@@ -70,7 +71,7 @@ class Schedule:
         rise = min(1.0, (step + 1) / (self._warmup + 1))
         if self._kind == "cosine":
             whole = max(1, self._total - self._warmup)
-            share = min(1.0, max(0.0, (step - self._warmup) / whole))
+            share = min(1.0, max(0.0, (step - self._warmup) / whole, self.elapsed))
             wave = (1 + math.cos(math.pi * share)) / 2
             return rise * float(self._lowest + (1 - self._lowest) * wave)
         if self._kind == "step":
@@ -196,7 +197,7 @@ class SegmentationTask(TrainingTask):
         val_names: Names of the validation folders, in the order of their loaders.
         total_steps: Steps of the optimiser in the whole run.
         from_start: Names of the network's weights that a start model gave; of these,
-            `optimizer.start_share` keeps a share, and `optimizer.freeze_statistics` the statistics.
+            `optimizer.freeze_statistics` keeps the statistics.
     """
 
     def __init__(
@@ -217,13 +218,6 @@ class SegmentationTask(TrainingTask):
         if self.average is not None:
             self.average.requires_grad_(False)
         self._averaging: _Averaging | None = None
-        # The network begins as the start model, also in a run that resumes.
-        self._start_weights = {
-            key: value.detach().clone()
-            for key, value in net.state_dict().items()
-            if config.optimizer.start_share and key in from_start
-        }
-        self.mixed = copy.deepcopy(net).requires_grad_(False) if self._start_weights else None
         self.loss = parse_loss(config.loss)
         self.schedule = Schedule(
             config.schedule, base_lr=config.optimizer.lr, total_steps=total_steps
@@ -245,9 +239,7 @@ class SegmentationTask(TrainingTask):
 
     @property
     def best_net(self) -> nn.Module:
-        """The network mixed with its start model, else the averaged network if there is one."""
-        if self.mixed is not None:
-            return self.mixed
+        """The averaged network, if there is one."""
         module = self.net if self.average is None else self.average.module
         assert isinstance(module, nn.Module)
         return module
@@ -287,21 +279,6 @@ class SegmentationTask(TrainingTask):
         self._spread = _Spread()
         if self.average is not None:
             self.average.eval()
-        self._mix()
-
-    def _mix(self) -> None:
-        """Put the mean of the trained weights and those of the start model into `mixed`."""
-        if self.mixed is None:
-            return
-        trained = self.net if self.average is None else self.average.module
-        assert isinstance(trained, nn.Module)
-        mixed, share = self.mixed.state_dict(), self.config.optimizer.start_share
-        with torch.no_grad():
-            for key, value in trained.state_dict().items():
-                start = self._start_weights.get(key)
-                own = value if start is None else torch.lerp(value, start.to(value), share)
-                mixed[key].copy_(own)
-        self.mixed.eval()
 
     def on_train_start(self) -> None:
         # After the weights were moved to the device, and those of a checkpoint were loaded.

@@ -28,6 +28,7 @@ from rooftrace.core.errors import (  # noqa: E402
     LabelError,
 )
 from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
+from rooftrace.flows.finetune.folds import Minutes  # noqa: E402
 from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT, FinetuneReport  # noqa: E402
 from rooftrace.flows.finetune.run import check_inverse, run_finetune  # noqa: E402
 from rooftrace.labels import kinds  # noqa: E402
@@ -141,7 +142,7 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
     labels = LabelConfig()
     scenes = open_source(data, labels)
     config = finetune_config(
-        "default", read_start("default"), data, scenes, labels, tmp_path / "split.json", minutes=3,
+        "default", read_start("default"), data, scenes, labels, tmp_path / "split.json",
         overrides=["optimizer.lr=1e-4"],
     )  # fmt: skip
     assert (config.gsd_m, config.loss, config.crop_px) == (0.4, "0.6*ce + 0.4*dice", 64)
@@ -149,32 +150,8 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
     assert config.separation is not None
     assert config.optimizer.freeze_statistics
     assert (config.optimizer.lr, config.optimizer.encoder_lr) == (1e-4, 1e-4)
-    assert config.stop.minutes == 3
-    # Five images of one crop each weigh as much as the start model.
-    assert config.optimizer.start_share == 0.5
     again = parse_config(json.loads(config.model_dump_json()), type(config), source="again")
     assert again == config
-
-
-def test_the_share_of_the_start_model_counts_only_images_that_are_trained_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Planned(Exception):
-        pass
-
-    def stop(config: TrainConfig, *_: object) -> None:
-        raise Planned(str(config.optimizer.start_share))
-
-    monkeypatch.setattr("rooftrace.train.finetune.fit_to_minutes", stop)
-    data, split = write_tiles(tmp_path / "data", 12), tmp_path / "split.json"
-    train = tuple("01234")
-    for parts, share in (
-        ({"train": train, "val": ("5", "6")}, 0.5),
-        ({"train": (*train, "7", "8", "9"), "val": ("5",), "test": ("6",)}, 0.385),
-    ):
-        write_split(split, Split(parts=parts))
-        with pytest.raises(Planned, match=f"^{share}$"):
-            run_finetune(data, tmp_path / "run", split=split)
 
 
 def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path) -> None:
@@ -196,21 +173,42 @@ def test_little_ground_takes_fewer_minutes_than_are_allowed(
     labels = LabelConfig()
     scenes = open_source(data, labels)
     planned = {}
-    for minutes in (0.5, 60):
-        config = finetune_config(
-            "default", start, data, scenes, labels, split, minutes=minutes, overrides=["workers=0"]
-        )
-        made, seconds = fit_to_minutes(config, start.bundle.spec, open_data(config, tmp_path))
-        planned[minutes] = (made.epochs, made.samples_per_epoch, seconds)
+    config = finetune_config("default", start, data, scenes, labels, split, overrides=["workers=0"])
+    opened = open_data(config, tmp_path)
+    for limit_s in (3600, 30, 4):
+        made, seconds = fit_to_minutes(config, start.bundle.spec, opened, limit_s)
+        planned[limit_s] = (made.epochs, made.samples_per_epoch, seconds)
     # Four images of one crop, each seen a thousand times: 250 steps of 16 samples in 10 epochs.
-    assert planned[60] == (10, 400, 30)
+    assert planned[3600] == (10, 400, 30)
     # An epoch takes three seconds, and nine tenths of the time are planned for.
-    assert planned[0.5] == (9, 400, 27)
+    assert planned[30] == (9, 400, 27)
+    # Of a few seconds there are shorter epochs.
+    assert planned[4] == (1, 240, 2)
+
+
+def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:
+    clock = {"now": 50.0, "used": 3.0}
+    minutes = Minutes(2, lambda: clock["now"], lambda: clock["used"])
+    clock["now"] += 10
+    clock["used"] += 10
+    with minutes.search():
+        clock["now"] += 5
+        clock["used"] += 5
+    # Four searches of 5 s and an export of 12 s; two searches choose the share of the training.
+    assert (minutes.left_s, minutes.end_s) == (105, 32)
+    assert minutes.training_s(2) == (105 - 32 - 10) / 2
+    # The first training ran over: the second one has what is left.
+    clock["now"] += 50
+    assert minutes.training_s(1) < 55 - 32 - 10
+    # Others took most of the processor: the export will take longer.
+    assert minutes.end_s == pytest.approx(20 + 12 * 65 / 15)
+    assert not minutes.has_search
+    # A tenth of the minutes is trained, however late it is.
+    assert minutes.training_s(1) == 12
 
 
 def test_frozen_statistics_do_not_change() -> None:
     from rooftrace.models.zoo import build_model
-    from rooftrace.train.config import TrainConfig
 
     start = read_start("default")
     raw: dict[str, Any] = {
@@ -240,10 +238,9 @@ def test_frozen_statistics_do_not_change() -> None:
     expected = start.weights["encoder.model.bn1.running_mean"]
     assert torch.equal(means[True], expected)
     assert not torch.allclose(means[False], expected)
-    for key, value in (("freeze_statistics", True), ("start_share", 0.5)):
-        with pytest.raises(ConfigError, match=rf"{key} keeps the \w+ of a start model"):
-            parse_config({**raw, "model": {}, "optimizer": {key: value}},
-                         TrainConfig, source="test")  # fmt: skip
+    raw |= {"model": {}, "optimizer": {"freeze_statistics": True}}
+    with pytest.raises(ConfigError, match="keeps the statistics of a start model"):
+        parse_config(raw, TrainConfig, source="test")
 
 
 @pytest.fixture(scope="module")
@@ -287,9 +284,9 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     split = read_split(run / "split.json")
     ids = {image.id for image in tuned.evaluation.first.images}
     # Of eight images, each is predicted by a model that was not trained on it.
-    assert sorted(split.parts) == ["fold1", "fold2", "fold3", "fold4"]
+    assert sorted(split.parts) == ["fold1", "fold2"]
     assert ids == {one for fold in split.parts.values() for one in fold}
-    assert len(ids) == tuned.folds + 4 == 8
+    assert len(ids) == tuned.folds + 6 == 8
     assert [report.name for report in tuned.evaluation.reports] == ["run", "tiny"]
     shown = tuned.to_json()
     assert json.loads((run / "verdict.json").read_text()) == shown
@@ -314,7 +311,7 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert any("highest iou_f1" in one.protocol for one in made.spec.metrics)
     # The weights are the mean of those of the folds, with the share of the start model's.
     assert shown["share"] in (0.0, 0.5, 1.0)
-    folds = [run / f"fold{number}/checkpoints/best_monitored.safetensors" for number in range(1, 5)]
+    folds = [run / f"fold{number}/checkpoints/best_monitored.safetensors" for number in (1, 2)]
     mixed = [mix_weights(path, read_start(str(tiny_run.bundle)), tuned.share) for path in folds]
     for key, value in safetensors.torch.load(made.parts[WEIGHTS_NAME]).items():
         if value.is_floating_point():

@@ -114,7 +114,6 @@ def test_a_sample_without_a_building_counts_nothing() -> None:
         ({"export": {"int8": True}}, "has no export.int8"),
         ({"export": {"weights": True}}, "has no export.weights: leave it out"),
         ({"optimizer": {"encoder_lr": 1e-4}}, "has no optimizer.encoder_lr"),
-        ({"optimizer": {"start_share": 0.5}}, "has no optimizer.start_share"),
         ({"model": {**NETWORK, "dropout": 0.2}}, "has no model.dropout"),
         ({"data": {"train": [{"path": "a"}], "val": [{"path": "b"}],
                    "labels": {"classes": ["none", "building", "road"]}}}, "needs two classes"),

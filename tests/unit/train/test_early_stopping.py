@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,3 +74,48 @@ def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() 
     assert is_out_of_time(rows, stop)
     assert describe_end(rows, 9, stop) == "one more epoch would take longer than 1 minute"
     assert not is_out_of_time(rows, StopConfig())
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_clock() -> None:
+    pytest.importorskip("torch")
+    from rooftrace.train.callbacks import Deadline
+    from rooftrace.train.config import ScheduleConfig
+    from rooftrace.train.task import Schedule, SegmentationTask
+
+    clock = FakeClock()
+    trainer: Any = SimpleNamespace(should_stop=False)
+    task = object.__new__(SegmentationTask)
+    schedule = Schedule(ScheduleConfig(kind="cosine"), base_lr=1.0, total_steps=100)
+    object.__setattr__(task, "schedule", schedule)
+    deadline = Deadline(60, clock)
+    deadline.on_validation_start(trainer, task)
+    clock.now += 4
+    deadline.on_validation_end(trainer, task)
+    deadline.on_train_start(trainer, task)
+    rates, steps = [], 0
+    # Twelve seconds a step in place of the planned 0.6; the last validation takes four.
+    while not trainer.should_stop:
+        deadline.on_train_batch_start(trainer, task, None, steps)
+        rates.append(schedule.factor(steps, 0))
+        clock.now += 12
+        steps += 1
+        deadline.on_train_batch_end(trainer)
+    assert (steps, deadline.is_over) == (5, True)
+    assert rates[0] == pytest.approx(1, abs=0.01)
+    assert rates[-1] < 0.15
+    # A run that is ahead of the clock has the rates of its steps.
+    deadline = Deadline(1000, clock)
+    deadline.on_train_batch_start(trainer, task, None, 50)
+    assert schedule.factor(50, 0) == pytest.approx(0.5)
+    deadline = Deadline(0, clock)
+    trainer.should_stop = False
+    deadline.on_train_start(trainer, task)
+    assert trainer.should_stop

@@ -218,25 +218,6 @@ def test_an_average_is_what_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
     assert int(state["average.n_averaged"]) == 2
 
 
-@pytest.mark.parametrize("average", ["average.module", "net"])
-def test_the_start_model_has_its_share(tiny_run: TinyRun, tmp_path: Path, average: str) -> None:
-    sets = (
-        f"model.start={tiny_run.bundle}", "optimizer.start_share=0.25", "epochs=1",
-        f"optimizer.ema_decay={0.8 if average == 'average.module' else 0}",
-    )  # fmt: skip
-    result = train(tiny_run.folder, tmp_path / "run", *sets)
-    start = load_file(tiny_run.run / "checkpoints/best_iou.safetensors")
-    state, kept = weights(tmp_path / "run"), load_file(result.best["best_iou"][2])
-    assert kept.keys() == start.keys()
-    for key, value in kept.items():
-        trained = state[f"{average}.{key}"]
-        if value.is_floating_point():
-            torch.testing.assert_close(value, 0.75 * trained + 0.25 * start[key])
-        else:
-            assert torch.equal(value, trained)
-    assert any(not torch.equal(value, start[key]) for key, value in kept.items())
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize("signal_name", ["SIGINT"])
 def test_stopped_by_the_keyboard(tiny_folder: Path, tmp_path: Path, signal_name: str) -> None:

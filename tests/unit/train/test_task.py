@@ -59,17 +59,6 @@ def test_normalisation_is_per_band() -> None:
     assert torch.equal(task_of().normalise(images), torch.ones(1, 3, 2, 2))
 
 
-def test_only_weights_of_the_start_model_keep_a_share() -> None:
-    task = task_of("default", ("weight",), start_share=0.25)
-    before = task.net.weight.detach().clone()
-    with torch.no_grad():
-        task.net.weight.fill_(6.0)
-        task.net.bias.fill_(8.0)
-    task.on_validation_epoch_start()
-    torch.testing.assert_close(task.best_net.weight, 0.75 * 6 + 0.25 * before)
-    assert torch.equal(task.best_net.bias, torch.full((1,), 8.0))
-
-
 def test_the_average_of_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(ema_decay=0.75)
     step = {"n": 0}

@@ -1,4 +1,4 @@
-"""How a fine-tuning divides its images: a part that is held out, or folds of few images.
+"""How a fine-tuning divides its images, trains on them and chooses what is kept.
 
 Of fewer than `LEAST_HELD_OUT` held-out images, the models are compared by cross-validation: each
 image is predicted by a model that was not trained on it, and the finished model is the mean of all.
@@ -7,26 +7,27 @@ image is predicted by a model that was not trained on it, and the finished model
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import plural, print_plain
-from rooftrace.flows.evaluate.predictions import Predictions, of_model
 from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT
 from rooftrace.flows.labelled_predictions import LabelledSets, predict_folds, predict_set
 from rooftrace.flows.split import divide_scenes
-from rooftrace.flows.threshold import PredictSet, ThresholdReport, choose_threshold
+from rooftrace.flows.threshold import ThresholdReport, choose_threshold
 from rooftrace.io.files import write_json
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
-from rooftrace.models.spec import BundleSpec
+from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 
@@ -34,22 +35,81 @@ if TYPE_CHECKING:
     from rooftrace.models.start import StartModel
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.datamodule import TrainingData
-    from rooftrace.train.export_bundle import ChooseThreshold
     from rooftrace.train.loop import FitResult
 
-FOLD, _FOLDS = "fold", 4
-"""Name and number of the folds of ground of a cross-validation."""
+FOLD, _FOLDS, _FOLD_MINUTES = "fold", (2, 4), 2
+"""Name of the folds of a cross-validation, their least and largest number, and the minutes for
+each: a fold of a few steps shows nothing."""
 
 LEAST_HELD_OUT = 10
 """Held-out images below which the models are compared by cross-validation."""
 
-_SHARES = (0.0, 0.5, 1.0)
-"""Shares of the training in a model of few tiles, of which the best is taken."""
+_SHARES = (1.0, 0.5)
+"""Shares of the training in the weights that are tried, beside none of it."""
+
+_END_SEARCHES, _EXPORT_S, _LEAST_SHARE = 4.0, 12.0, 0.1
+"""What follows the training: seconds in searches of a threshold, processor seconds of the export;
+and the share of the minutes that is trained at least."""
+
+
+class Minutes:
+    """The minutes of a fine-tuning, of which the end gets as much as it needs on this machine.
+
+    Args:
+        minutes: Minutes to the verdict.
+        clock, processor: Functions that return seconds, and processor seconds of this process.
+    """
+
+    def __init__(
+        self, minutes: float, clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:  # fmt: skip
+        self._clock, self._processor, self._all_s = clock, processor, 60 * minutes
+        self._began = clock(), processor()
+        self.search_s = 0.0
+        """Seconds of the last search of a threshold."""
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self._all_s - (self._clock() - self._began[0])
+
+    @property
+    def end_s(self) -> float:
+        """Seconds that export and comparison take, at the speed that this process has had."""
+        spent_s, used_s = self._clock() - self._began[0], self._processor() - self._began[1]
+        return _END_SEARCHES * self.search_s + _EXPORT_S * max(1, spent_s / max(used_s, 1e-9))
+
+    @property
+    def has_search(self) -> bool:
+        """Return whether one more search of a threshold leaves enough for the end."""
+        return self.left_s > self.end_s + self.search_s
+
+    def training_s(self, trainings: int) -> float:
+        """Return the seconds of the next of so many trainings."""
+        spare_s = self.left_s - self.end_s - len(_SHARES) * self.search_s
+        return max(spare_s, _LEAST_SHARE * self._all_s) / trainings
+
+    @contextmanager
+    def search(self) -> Iterator[None]:
+        """Measure the seconds of a search of a threshold."""
+        began = self._clock()
+        yield
+        self.search_s = self._clock() - began
+
+
+class Training(NamedTuple):
+    """One training: its folder, configuration and data, and the scenes that it does not see."""
+
+    folder: Path
+    config: TrainConfig
+    data: TrainingData
+    held_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """What all steps of a fine-tuning share.
+class TuningPlan:
+    """A fine-tuning: what is trained on, and what is held out.
 
     Args:
         run: Folder of the run.
@@ -57,8 +117,10 @@ class Tuning:
         start: The start model.
         scenes: The labelled scenes.
         images: Options with which images are read for the comparison.
-        resume: True to continue the run that is in the folder.
-        console: Console for progress; None prints nothing.
+        config: Configuration of the training.
+        parts: Scenes of each part of the split file.
+        folds: Scenes of each fold; empty where one part is held out.
+        trainings: One training, or one for each fold.
     """
 
     run: Path
@@ -66,38 +128,56 @@ class Tuning:
     start: StartModel
     scenes: SceneSet
     images: SceneOptions
-    resume: bool
-    console: Console | None
-
-
-@dataclass(frozen=True)
-class TuningPlan:
-    """What is trained on, and what is held out.
-
-    Args:
-        config: Configuration of the training.
-        parts: Scenes of each part of the split file.
-        folds: Scenes of each fold; empty where one part is held out.
-        splits: Split file of each fold.
-        data: Opened data of each training: one, or one of each fold.
-    """
-
     config: TrainConfig
     parts: SceneParts
     folds: tuple[tuple[str, ...], ...]
-    splits: tuple[Path, ...]
-    data: tuple[TrainingData, ...]
+    trainings: tuple[Training, ...]
 
     @classmethod
-    def open(cls, tuning: Tuning, config: TrainConfig, split: Path) -> TuningPlan:
+    def open(
+        cls, run: Path, base: Path, start: StartModel, scenes: SceneSet, images: SceneOptions,
+        config: TrainConfig, split: Path,
+    ) -> TuningPlan:  # fmt: skip
         """Open the data of each training, and write the split file of each fold."""
         from rooftrace.train.datamodule import open_data
 
-        parts, folds = parts_of(tuning.scenes, split)
-        splits = tuple(_write_fold(tuning.run, folds, one) for one in range(len(folds)))
-        configs = [_on(config, one) for one in splits] or [config]
-        data = tuple(open_data(one, tuning.base, [tuning.scenes]) for one in configs)
-        return cls(config, parts, folds, splits, data)
+        parts, folds = parts_of(scenes, split)
+        trainings = []
+        for number, held_out in enumerate(folds):
+            folder = run / f"{FOLD}{number + 1}"
+            others = sum((*folds[:number], *folds[number + 1 :]), ())
+            path = folder / "split.json"
+            write_split(path, Split(parts={"train": others, "val": held_out}))
+            fold = config.model_copy(
+                update={
+                    "data": config.data.model_copy(update={"split": str(path.absolute())}),
+                    "stop": config.stop.model_copy(update={"patience": 0}),
+                }
+            )
+            trainings.append(Training(folder, fold, open_data(fold, base, [scenes]), held_out))
+        if not folds:
+            data = open_data(config, base, [scenes])
+            trainings = [Training(run, config, data, parts.ids("val"))]
+        return cls(run, base, start, scenes, images, config, parts, folds, tuple(trainings))
+
+    def fitted(self, seconds: float, overrides: Sequence[str]) -> tuple[TuningPlan, float]:
+        """Return the plan with as many epochs and samples as fit into the seconds of a training,
+        and the seconds of all trainings.
+        """
+        from rooftrace.train.finetune import fit_to_minutes
+
+        spec, first = self.start.bundle.spec, self.trainings[0]
+        config, taken_s = fit_to_minutes(self.config, spec, first.data, seconds, overrides)
+        length = {key: getattr(config, key) for key in ("samples_per_epoch", "epochs", "schedule")}
+        stop = {"stop": config.stop} if not self.folds else {}
+        trainings = tuple(
+            one._replace(
+                config=one.config.model_copy(update=length | stop),
+                data=one.data.with_samples(config.samples_per_epoch),
+            )
+            for one in self.trainings
+        )
+        return replace(self, config=config, trainings=trainings), taken_s * len(trainings)
 
     @property
     def text(self) -> str:
@@ -108,33 +188,24 @@ class TuningPlan:
         train, val = (len(self.parts.parts.get(part, ())) for part in ("train", "val"))
         return f"{plural(train + val, 'image')}: {train} train, {val} held out"
 
-
-@dataclass(frozen=True)
-class Tuned:
-    """A trained model before its export.
-
-    Args:
-        result: The trained network.
-        choose: Function that chooses the threshold; None for a model of several classes.
-        share: Share of the training that counts in the weights.
-        members: Models of a cross-validation.
-    """
-
-    result: FitResult
-    choose: ChooseThreshold | None
-    share: float = 1.0
-    members: tuple[FoldModel, ...] = ()
+    @property
+    def held_out(self) -> SceneSet:
+        """The scenes on which is chosen what is kept."""
+        return self.scenes.subset(sum((one.held_out for one in self.trainings), ()))
 
 
 def divide(
-    scenes: SceneSet, path: Path, *, val: float, unit: SplitBy, seed: int, building: str
-) -> tuple[str, ...]:
+    scenes: SceneSet, path: Path, *, val: float, unit: SplitBy, seed: int, building: str,
+    minutes: float,
+) -> tuple[str, ...]:  # fmt: skip
     """Hold a part of the scenes out, or make folds of few; write the split file, return notes.
 
     Raises:
         DataError: No building is labelled in one of the parts.
     """
-    count = _FOLDS if val * len(scenes) < LEAST_HELD_OUT else 1
+    fewest, most = _FOLDS
+    folds = min(most, max(fewest, int(minutes / _FOLD_MINUTES)))
+    count = folds if val * len(scenes) < LEAST_HELD_OUT else 1
     held_out: list[tuple[str, ...]] = []
     built, rest = [], scenes
     notes: tuple[str, ...] = ()
@@ -194,127 +265,141 @@ def parts_of(scenes: SceneSet, path: Path) -> tuple[SceneParts, tuple[tuple[str,
     return parts, folds
 
 
-def _on(config: TrainConfig, split: Path) -> TrainConfig:
-    """Return the configuration of one fold, whose last epoch counts."""
-    data = config.data.model_copy(update={"split": str(split.absolute())})
-    stop = config.stop.model_copy(update={"patience": 0})
-    return config.model_copy(update={"data": data, "stop": stop})
+Members = Sequence[tuple[Predictor, tuple[str, ...]]]
+"""Models, each with the scenes that it has not seen."""
 
 
-def _write_fold(run: Path, folds: Sequence[tuple[str, ...]], number: int) -> Path:
-    """Write the split file of a fold: what is trained on, and what is held out."""
-    others = sum((*folds[:number], *folds[number + 1 :]), ())
-    path = run / f"{FOLD}{number + 1}" / "split.json"
-    write_split(path, Split(parts={"train": others, "val": folds[number]}))
-    return path
+Searched = tuple[ThresholdReport, dict[str, Any]]
+"""Result of `choose_threshold`."""
 
 
 @dataclass(frozen=True)
-class FoldModel:
-    """Model of one fold: its weights as safetensors, and the scenes that it was not trained on."""
+class Tuned:
+    """A trained model before its export.
 
-    weights: bytes
-    ids: tuple[str, ...]
+    Args:
+        result: The trained network.
+        measured: Values of its contract; None where the export measures them.
+        share: Share of the training that counts in the weights.
+        members: The models of the trainings.
+    """
 
-    def predictor(self, spec: BundleSpec) -> Predictor:
-        """Return the model with the contract of the finished one."""
-        from rooftrace.engines.torch import TorchEngine
-
-        bundle = ModelBundle(spec, {WEIGHTS_NAME: self.weights}, spec.name)
-        return Predictor(bundle, TorchEngine(spec, self.weights, "fp32", spec.name))
+    result: FitResult
+    measured: Mapping[str, Any] | None
+    share: float
+    members: Members
 
 
-def train_folds(tuning: Tuning, plan: TuningPlan, log: Console) -> Tuned:
-    """Train a model for each fold on the others, and return their mean."""
-    from safetensors.torch import load
-
-    from rooftrace.train.callbacks import LastEpoch
+def train(
+    plan: TuningPlan, minutes: Minutes, log: Console, *, resume: bool, console: Console | None
+) -> Tuned:
+    """Train within the minutes, and choose what is kept on the scenes that were held out."""
+    from rooftrace.train.callbacks import Deadline, LastEpoch
     from rooftrace.train.checkpoint import last_checkpoint
-    from rooftrace.train.finetune import average_results
     from rooftrace.train.loop import fit
 
-    if not tuning.resume:
-        write_json(tuning.run / "config.json", plan.config.relative_to(tuning.base))
+    before: Searched | None = None
+    if plan.start.bundle.spec.is_binary:
+        with minutes.search():
+            before = _search(ModelSet((plan.start.bundle,)).ready(), plan, log)
+    if plan.folds and not resume:
+        write_json(plan.run / "config.json", plan.config.relative_to(plan.base))
+    is_done = resume and (plan.run / "best_iou.rooftrace").exists()
+    has_begun = [resume and last_checkpoint(one.folder).exists() for one in plan.trainings]
     results = []
-    for number, (split, data) in enumerate(zip(plan.splits, plan.data), 1):
-        print_plain(tuning.console, f"fold {number} of {len(plan.folds)}")
-        resume = tuning.resume and last_checkpoint(split.parent).exists()
+    for number, one in enumerate(plan.trainings):
+        if plan.folds:
+            print_plain(console, f"fold {number + 1} of {len(plan.folds)}")
+        is_complete = is_done or any(has_begun[number + 1 :])
+        seconds = minutes.training_s(len(plan.trainings) - number)
         results.append(
             fit(
-                _on(plan.config, split), split.parent, base=tuning.base, console=tuning.console,
-                resume=resume, data=data, start=tuning.start, monitored=LastEpoch("val_iou", 1),
+                one.config, one.folder, base=plan.base, console=console, data=one.data,
+                start=plan.start, resume=has_begun[number] or (resume and not plan.folds),
+                deadline=Deadline(0.0 if is_complete else seconds),
+                monitored=LastEpoch("val_iou", 1) if plan.folds else None,
             )
         )  # fmt: skip
-    scenes = tuning.scenes.subset(sum(plan.folds, ()))
-    share, members, update = _choose_share(tuning, plan, results, scenes, log)
-    weights = [load(one.weights) for one in members]
-    mean = average_results(results, weights, tuning.run, plan.config, scenes)
-    return Tuned(mean, lambda _: update, share, members)
+    return _choose_share(plan, results, before, minutes, log)
 
 
 def _choose_share(
-    tuning: Tuning, plan: TuningPlan, results: Sequence[FitResult], scenes: SceneSet, log: Console
-) -> tuple[float, tuple[FoldModel, ...], dict[str, Any]]:
+    plan: TuningPlan, results: Sequence[FitResult], before: Searched | None,
+    minutes: Minutes, log: Console,
+) -> Tuned:  # fmt: skip
     """Choose how much of the training counts, and the threshold with it, on what was held out.
 
     Where the ground is little, all of the training may be too much (Wortsman et al. 2022, "Robust
-    fine-tuning of zero-shot models"). What is maximised is the mean of IoU and F1 of buildings, so
-    that neither pays for the other.
+    fine-tuning of zero-shot models"). What is maximised is the mean of IoU and F1 of buildings
+    among models whose F1 is not below that of the start model.
 
-    Returns:
-        The share, the models of the folds with it, and the changes of the contract.
+    Args:
+        before: The start model on the same scenes; None for more than two classes.
     """
-    from safetensors.torch import save
+    from safetensors.torch import load, save
 
+    from rooftrace.engines.torch import TorchEngine
     from rooftrace.train.callbacks import BEST_MONITORED
     from rooftrace.train.export_bundle import contract_of
-    from rooftrace.train.finetune import mix_weights
+    from rooftrace.train.finetune import average_results, mix_weights
 
-    def members_with(share: float) -> tuple[FoldModel, ...]:
-        weights = (one.trained.best[BEST_MONITORED][2] for one in results)
-        mixed = (save(mix_weights(path, tuning.start, share)) for path in weights)
-        return tuple(map(FoldModel, mixed, plan.folds))
+    name = BEST_MONITORED if plan.folds else "best_iou"
+    ends = [one.trained.best[name] for one in results]
+    spec = contract_of(
+        plan.config, results[0], plan.run / "best_iou.rooftrace", {"epoch": ends[0][0]}
+    )
+    start, kept = plan.start.bundle.spec, dict[str, Any]()
+    if start.separation == spec.separation:
+        kept["separation_threshold"] = start.separation_threshold
+    spec = spec.model_copy(update=kept)
 
-    epoch, _, _ = results[0].trained.best[BEST_MONITORED]
-    spec = contract_of(plan.config, results[0], tuning.run / "best_iou.rooftrace", {"epoch": epoch})
-    if not spec.is_binary:
-        return 1.0, members_with(1.0), {}
-    tried = []
-    for share in (1.0,) if len(scenes) < LEAST_FOR_VERDICT else _SHARES:
-        members = members_with(share)
-        predictors = [(one.predictor(spec), one.ids) for one in members]
-        report, update = tuned_threshold(
-            predictors[0][0], tuning, scenes, log, predict=partial(predict_folds, predictors)
-        )
-        print_plain(log, f"share {share:g}: mean of IoU and F1 {report.value:.4f}")
-        tried.append((report.value, share, members, update))
-    _, share, members, update = max(tried, key=lambda one: one[:2])
-    return share, members, update
+    def members_with(share: float) -> Members:
+        members = []
+        for (_, _, path), one in zip(ends, plan.trainings):
+            weights = save(mix_weights(path, plan.start, share))
+            bundle = ModelBundle(spec, {WEIGHTS_NAME: weights}, spec.name)
+            engine = TorchEngine(spec, weights, "fp32", spec.name)
+            members.append((Predictor(bundle, engine), one.held_out))
+        return members
+
+    share, members = 1.0, members_with(1.0)
+    measured: dict[str, Any] | None = {} if plan.folds else None
+    if before is not None:
+        report, update = before
+        least_f1 = report.figures_before[0]["f1"]
+        few = len(plan.held_out) < LEAST_FOR_VERDICT
+        tried = [] if few else [(True, report.value, 0.0, update)]
+        for share in (1.0,) if few else _SHARES:
+            if share < 1 and not minutes.has_search:
+                print_plain(log, f"share {share:g} was not tried: the minutes are over")
+                continue
+            with minutes.search():
+                report, update = _search(members[0][0], plan, log, members_with(share), least_f1)
+            is_allowed = report.figures_after[0]["f1"] >= least_f1
+            tried.append((is_allowed, report.value, share, update))
+            print_plain(log, f"share {share:g}: mean of IoU and F1 {report.value:.4f}")
+        *_, share, update = max(tried, key=lambda one: one[:3])
+        members, measured = members_with(share), update | kept
+    weights = [load(one.bundle.parts[WEIGHTS_NAME]) for one, _ in members]
+    scenes = plan.held_out if plan.folds else None
+    mean = average_results(results, name, weights, plan.run, plan.config, scenes)
+    return Tuned(mean, measured, share, members)
 
 
-def tuned_threshold(
-    predictor: Predictor, tuning: Tuning, scenes: SceneSet, log: Console,
-    predict: PredictSet = predict_set,
-) -> tuple[ThresholdReport, dict[str, Any]]:  # fmt: skip
-    """Choose the threshold of a tuned model on whole images that were held out.
+def _search(
+    predictor: Predictor, plan: TuningPlan, log: Console, members: Members = (),
+    least_f1: float | None = None,
+) -> Searched:  # fmt: skip
+    """Choose the threshold of a model, or of members, on whole images that were held out.
 
     With too few images for a verdict, it stays that of the start model; see `choose_threshold`.
     """
-    start, few = tuning.start.bundle.spec, len(scenes) < LEAST_FOR_VERDICT
+    start, few = plan.start.bundle.spec, len(plan.held_out) < LEAST_FOR_VERDICT
     report, update = choose_threshold(
-        predictor, LabelledSets([scenes], "val", tuning.images), tuning.run, metric="iou_f1",
-        fallback=start if few else None, near=start.threshold, predict=predict,
+        predictor, LabelledSets([plan.held_out], "val", plan.images), plan.run, metric="iou_f1",
+        fallback=start if few else None, near=start.threshold, least_f1=least_f1,
+        predict=partial(predict_folds, members) if members else predict_set,
     )  # fmt: skip
     for note in (f"threshold {report.after:.3f}", *report.notes):
         print_plain(log, note)
     return report, update
-
-
-def of_folds(tuned: Predictions, members: Sequence[FoldModel], images: SceneOptions) -> Predictions:
-    """Return predictions of each scene by the model that was not trained on it."""
-    assert tuned.bundle is not None
-    by_scene: dict[str, Predictions] = {}
-    for one in members:
-        predictions = of_model(one.predictor(tuned.bundle.spec), images=images)
-        by_scene |= dict.fromkeys(one.ids, predictions)
-    return replace(tuned, predict=lambda scene: by_scene[scene.id].predict(scene))

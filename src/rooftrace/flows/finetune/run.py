@@ -7,12 +7,12 @@ compare the tuned model with the start model on the part that was held out.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +30,16 @@ from rooftrace.core.errors import (
 from rooftrace.core.text import plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
-from rooftrace.flows.evaluate.predictions import of_model
+from rooftrace.flows.evaluate.predictions import Predictions, of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
 from rooftrace.flows.finetune.folds import (
     FOLD,
+    Minutes,
     Tuned,
-    Tuning,
     TuningPlan,
     divide,
-    of_folds,
     parts_of,
-    train_folds,
-    tuned_threshold,
+    train,
 )
 from rooftrace.flows.finetune.report import FinetuneReport
 from rooftrace.flows.labelled_predictions import labels_for, select_part
@@ -55,9 +53,9 @@ from rooftrace.labels.split import SplitBy
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
 from rooftrace.predict.model_set import ModelSet, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
+from rooftrace.predict.predictor import Predictor
 
 if TYPE_CHECKING:
-    from rooftrace.models.start import StartModel
     from rooftrace.train.config import TrainConfig
 
 LEAST_SCENES = 4
@@ -71,10 +69,6 @@ _JUDGED, _JUDGED_PX = 6, 1024
 
 _DENSE, _LEAST_INVERSE = 0.3, 0.3
 """Built-up share from which labels may be inverted, and the IoU of a model with their inverse."""
-
-_TRAINED_SHARE, _AFTER_S = 0.75, 25.0
-"""Share of the minutes in which is trained, and the least seconds that the rest takes: the export,
-the threshold, the comparison and the page."""
 
 
 def run_finetune(
@@ -101,7 +95,7 @@ def run_finetune(
         data: Labelled data.
         run: Folder of the run.
         model: Model to start from, see `models.start.read_start`.
-        minutes: Limit in minutes, to the verdict.
+        minutes: Limit in minutes, to the verdict; of a resumed run, from then on.
         val: Share of the scenes that is held out; of fewer than `LEAST_HELD_OUT` scenes folds are
             made instead.
         by: Unit that is kept together; default blocks of ground where all images have a
@@ -127,16 +121,16 @@ def run_finetune(
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
-    began, base = time.monotonic(), Path.cwd()
+    clock, base = Minutes(minutes), Path.cwd()
     model, data = _placed(model), data.absolute()
     start = read_start(model)
     labels = labels_for(data, start.bundle)
     data, scenes, notes = _open(data, labels, start.bundle)
-    tuning = Tuning(run, base, start, scenes, images, resume, console)
+    open_plan = partial(TuningPlan.open, run, base, start, scenes, images)
     with locked_run(run):
         if resume:
             config = _recorded(run, data, model)
-            plan = TuningPlan.open(tuning, config, Path(config.data.split or run / "split.json"))
+            plan = open_plan(config, Path(config.data.split or run / "split.json"))
         else:
             has_crs = _open_images(scenes, needs_metres=start.bundle.spec.gsd_m is not None)
             _check_labels(scenes)
@@ -148,17 +142,19 @@ def run_finetune(
                 if split is None:
                     unit = by or _unit(scenes, has_crs=has_crs)
                     notes += divide(
-                        scenes, part_file, val=val, unit=unit, seed=seed, building=labels.building
-                    )
+                        scenes, part_file, val=val, unit=unit, seed=seed, building=labels.building,
+                        minutes=minutes,
+                    )  # fmt: skip
                 parts, folds = parts_of(scenes, part_file)
                 trained_on = sum(folds[1:], ()) if folds else parts.ids("train")
                 config = finetune_config(
                     model, start, data, scenes.subset(trained_on), labels,
-                    part_file.absolute(), minutes=minutes, seed=seed, overrides=overrides,
+                    part_file.absolute(), seed=seed, overrides=overrides,
                 )  # fmt: skip
                 # A setting may name another split: what is trained on is not compared on.
-                plan = TuningPlan.open(tuning, config, Path(config.data.split or part_file))
-                plan, trained_s = _within(minutes, began, plan, start, overrides)
+                plan = open_plan(config, Path(config.data.split or part_file))
+                seconds = clock.training_s(len(plan.trainings))
+                plan, trained_s = plan.fitted(seconds, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.
                 for folder in run.glob(f"{FOLD}*"):
@@ -166,73 +162,43 @@ def run_finetune(
                 if split is None:
                     part_file.unlink(missing_ok=True)
                 raise
-            about = min((time.monotonic() - began + trained_s + _AFTER_S) / 60, minutes)
-            text = f"{plan.text} · start {start.bundle.spec.name} · about {max(about, 1):.0f} min"
-            print_plain(console, text)
+            about = minutes - (clock.left_s - trained_s - clock.end_s) / 60
+            text = f"{plan.text} · start {start.bundle.spec.name}"
+            print_plain(console, f"{text} · about {max(1, min(about, minutes)):.0f} min")
         with (run / "log.txt").open("a", encoding="utf-8") as stream:
             log = Console(file=stream, width=200)
-            tuned = (train_folds if plan.folds else _train_once)(tuning, plan, log)
+            tuned = train(plan, clock, log, resume=resume, console=console)
             trained = export_run(
                 plan.config.without_home(base), tuned.result, run, resume=resume, console=log,
-                names=("best_iou",), choose=tuned.choose,
+                names=("best_iou",), chosen=tuned.measured,
             )  # fmt: skip
         print_plain(console, "comparing with the start model")
-        report = _compare(tuning, plan, tuned, trained, data, notes)
+        report = _compare(plan, tuned, trained, data, notes)
         write_json(run / "verdict.json", report.to_json())
     return report
 
 
-def _within(
-    minutes: float, began: float, plan: TuningPlan, start: StartModel, overrides: Sequence[str]
-) -> tuple[TuningPlan, float]:
-    """Return the plan with as many epochs and samples as fit into what is left of the minutes, and
-    the seconds of its training.
-    """
-    from rooftrace.train.finetune import fit_to_minutes
-
-    left_s = 60 * minutes - (time.monotonic() - began)
-    left_s = max(min(_TRAINED_SHARE * left_s, left_s - _AFTER_S), 6 * minutes)
-    stop = plan.config.stop.model_copy(update={"minutes": left_s / len(plan.data) / 60})
-    config = plan.config.model_copy(update={"stop": stop})
-    config, seconds = fit_to_minutes(config, start.bundle.spec, plan.data[0], overrides)
-    data = tuple(one.with_samples(config.samples_per_epoch) for one in plan.data)
-    return replace(plan, config=config, data=data), seconds * len(data)
-
-
-def _train_once(tuning: Tuning, plan: TuningPlan, log: Console) -> Tuned:
-    """Train on one part; the threshold is chosen on the part that was held out."""
-    from rooftrace.train.loop import fit
-
-    result = fit(
-        plan.config, tuning.run, base=tuning.base, resume=tuning.resume, console=tuning.console,
-        data=plan.data[0], start=tuning.start,
-    )  # fmt: skip
-    if not tuning.start.bundle.spec.is_binary:
-        return Tuned(result, None)
-    held_out = tuning.scenes.subset(plan.parts.ids("val"))
-
-    def choose(bundle: ModelBundle) -> dict[str, Any]:
-        return tuned_threshold(ModelSet((bundle,)).ready(), tuning, held_out, log)[1]
-
-    return Tuned(result, choose)
-
-
 def _compare(
-    tuning: Tuning, plan: TuningPlan, tuned: Tuned, trained: TrainReport, data: SourceConfig,
+    plan: TuningPlan, tuned: Tuned, trained: TrainReport, data: SourceConfig,
     notes: tuple[str, ...],
 ) -> FinetuneReport:  # fmt: skip
     """Compare the tuned model with the start model, on images that neither was trained on."""
-    images, scenes, parts = tuning.images, tuning.scenes, plan.parts
-    folder = tuning.run / "comparison"
-    finished = of_model(read_models(trained.best["best_iou"][2]).ready(), images=images)
-    before = of_model(ModelSet((tuning.start.bundle,)).ready(), images=images)
+    images, parts = plan.images, plan.parts
+    folder = plan.run / "comparison"
+    start = ModelSet((plan.start.bundle,)).ready()
+    bundles = read_models(trained.best["best_iou"][2]).ready(), start
+    finished, before = (of_model(one, images=images) for one in bundles)
     if plan.folds:
-        finished = of_folds(finished, tuned.members, images)
-        split = f"{len(plan.folds)} folds of {parts.path}"
-        held_out = scenes.subset(sum(plan.folds, ()))
+        by_scene: dict[str, Predictions] = {}
+        for member, ids in tuned.members:
+            bundle = replace(member.bundle, spec=bundles[0].bundle.spec)
+            by_member = of_model(Predictor(bundle, member.engine), images=images)
+            by_scene |= dict.fromkeys(ids, by_member)
+        finished = replace(finished, predict=lambda scene: by_scene[scene.id].predict(scene))
+        split, held_out = f"{len(plan.folds)} folds of {parts.path}", plan.held_out
     else:
         split = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
-        held_out = select_part(scenes, split, data.path)
+        held_out = select_part(plan.scenes, split, data.path)
     predictions = finished, before
     options = EvalOptions(split=split, images=images)
     reports = compare_with_labels(
@@ -242,15 +208,11 @@ def _compare(
             "min_area_m2": options.min_area_m2, "cell_m": options.cell_m,
         },
     )  # fmt: skip
-    bundles = [one.bundle for one in predictions if one.bundle is not None]
+    # The model of folds has seen all images; each was predicted by one that had not seen it.
+    seen_by = bundles[1:] if plan.folds else bundles
+    leaks = check_leakage([one.bundle for one in seen_by], held_out)
     if plan.folds:
-        # The finished model has seen all images; each was predicted by one that had not seen it.
-        leaks = (
-            LeakageReport("none", len(held_out), (), ()),
-            *check_leakage(bundles[1:], held_out),
-        )
-    else:
-        leaks = check_leakage(bundles, held_out)
+        leaks = LeakageReport("none", len(held_out), (), ()), *leaks
     evaluation = Evaluation(tuple(reports), leaks, baseline=1)
     write_evaluation(evaluation, predictions, held_out, folder)
     return FinetuneReport(
