@@ -17,6 +17,7 @@ from rooftrace.core.text import print_plain
 from rooftrace.io.files import locked, write_atomically
 
 if TYPE_CHECKING:
+    from rooftrace.models.bundle import ModelBundle
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.loop import FitResult
 
@@ -118,6 +119,7 @@ def export_run(
     console: Console | None,
     names: Sequence[str] = ("best_iou", "best_loss"),
     chosen: Mapping[str, Any] | None = None,
+    start: ModelBundle | None = None,
 ) -> TrainReport:
     """Refine if it is configured, and write the bundles of a run.
 
@@ -128,7 +130,7 @@ def export_run(
         resume: Continue a refinement that is in the folder.
         console: Console for progress; None prints nothing.
         names: The best epochs to write.
-        chosen: See `train.export_bundle.export_bundle`.
+        chosen, start: See `train.export_bundle.export_bundle`.
     """
     from rooftrace.train.export_bundle import export_bundle
 
@@ -139,7 +141,7 @@ def export_run(
         bundle = run / f"{name}.rooftrace"
         same = next((made for other, _, made in best.values() if other == epoch), None)
         if same is None:
-            export_bundle(config, result, name, bundle, chosen=chosen, notify=notify)
+            export_bundle(config, result, name, bundle, chosen=chosen, start=start, notify=notify)
         else:
             # One epoch is the best by both figures: a second export would give the same bytes.
             write_atomically(bundle, same.read_bytes())

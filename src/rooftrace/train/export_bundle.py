@@ -43,6 +43,7 @@ from rooftrace.models.export import (
     export_onnx,
     round_weights_to_fp16,
     store_weights_as_fp16,
+    with_weights,
 )
 from rooftrace.models.pix2pix import RefinedNet
 from rooftrace.models.quantize import quantize_openvino
@@ -93,6 +94,7 @@ def export_bundle(
     refined: RefineResult | None = None,
     monitor: str = "",
     chosen: Mapping[str, Any] | None = None,
+    start: ModelBundle | None = None,
     notify: Notify,
 ) -> ModelBundle:
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
@@ -107,6 +109,8 @@ def export_bundle(
         monitor: Figure by which the epoch is the best, if it is neither of the two.
         chosen: Values of the contract that were measured in another way: threshold, figures and
             calibration take the place of those of the validation folders.
+        start: Model that this one was tuned from: if it is the same network, its graph is used with
+            the new weights.
 
     Raises:
         ExportError: The exported graph does not give the answers of the network; or the file
@@ -161,7 +165,9 @@ def export_bundle(
         spec = spec.model_copy(update=chosen)
     threshold = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
     notify(f"{name}: {threshold}exporting the graph")
-    graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
+    graph = None if start is None else with_weights(start.parts[GRAPH_NAME], model)
+    if graph is None:
+        graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
     if config.export.half_weights:
         graph = store_weights_as_fp16(graph)
     for output in model.outputs:

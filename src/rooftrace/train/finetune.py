@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ from rooftrace.samples.dataset import model_scale
 from rooftrace.train.checkpoint import save_tensors
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, collate, make_samples, separation_target
-from rooftrace.train.device import choose_accelerator
+from rooftrace.train.device import choose_accelerator, choose_precision
 from rooftrace.train.loop import FitResult
 from rooftrace.train.task import SegmentationTask, make_optimizer
 
-_BATCH = 16
+_BATCH, _SMALL_BATCH, _FEW_STEPS = 16, 4, 150
+"""Samples of a step; those of a run that has time for fewer than so many steps."""
 
 _DECODER_LR, _ENCODER_LR = 5e-4, 1e-4
 """Learning rates; the encoder's general features should change less than the decoder."""
@@ -220,12 +222,22 @@ def _crop_px(spec: BundleSpec, sizes: Sequence[tuple[float, float]]) -> int:
     return max(step, min(largest, max(_SHORTEST_CROP, wanted)))
 
 
-def fit_to_minutes(
+def check_bands(data: TrainingData, spec: BundleSpec) -> None:
+    """Raise BandMismatch if the images have another number of bands than the start model."""
+    if data.samples.bands != len(spec.bands):
+        raise BandMismatch(
+            f"The images have {data.samples.bands} bands, but {spec.name} has {len(spec.bands)}: "
+            f"{', '.join(spec.bands)}.",
+            remedy="Give images with these bands; or use rooftrace train with model.start, which "
+            "adapts the first layer.",
+        )
+
+
+def fit_to_seconds(
     config: TrainConfig, spec: BundleSpec, data: TrainingData, seconds: float,
     overrides: Sequence[str] = (),
-) -> tuple[TrainConfig, float]:  # fmt: skip
-    """Return the configuration with as many epochs and samples as fit into the seconds here, and
-    how many seconds they take.
+) -> TrainConfig:  # fmt: skip
+    """Return the configuration with as many epochs and samples as fit into the seconds here.
 
     A few steps are timed with a network of the same kind. Where little ground is labelled, the run
     is shorter than its minutes: each crop is seen at most a thousand times.
@@ -236,19 +248,12 @@ def fit_to_minutes(
         data: Data of the run.
         seconds: Limit of its training.
         overrides: Settings that are given; those among them stay as they are.
-
-    Raises:
-        BandMismatch: The images have another number of bands than the start model.
     """
     given = {override.partition("=")[0].strip() for override in overrides}
-    if data.samples.bands != len(spec.bands):
-        raise BandMismatch(
-            f"The images have {data.samples.bands} bands, but {spec.name} has {len(spec.bands)}: "
-            f"{', '.join(spec.bands)}.",
-            remedy="Give images with these bands; or use rooftrace train with model.start, which "
-            "adapts the first layer.",
-        )
     step_s, validation_s = _measure(config, data)
+    if "batch_size" not in given and seconds < _FEW_STEPS * step_s:
+        step_s *= _SMALL_BATCH / config.batch_size
+        config = config.model_copy(update={"batch_size": _SMALL_BATCH})
     area = _area_crops(_sizes(spec, data.samples.scenes), config.crop_px)
     most_steps = int(_MOST_VIEWS * area / config.samples_per_step)
     longest_s = min(_EPOCH_S, seconds / 2) - validation_s
@@ -270,13 +275,17 @@ def fit_to_minutes(
         warmup = min(_WARMUP_STEPS, steps // 10)
         schedule = schedule.model_copy(update={"warmup_steps": warmup})
     update = {"samples_per_epoch": samples, "epochs": epochs, "stop": stop, "schedule": schedule}
-    return config.model_copy(update=update), epochs * epoch_s
+    return config.model_copy(update=update)
 
 
 def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
     """Return the seconds of a step of the optimiser, and of a validation."""
     keep_freed_memory()
-    device = torch.device(choose_accelerator(config.device))
+    accelerator = choose_accelerator(config.device)
+    device = torch.device(accelerator)
+    precision = choose_precision(config.precision, accelerator)
+    types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    autocast = partial(torch.autocast, accelerator, types.get(precision), precision in types)
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs)
     mean, std = data.statistics
     names = [tiles.name for tiles in data.tiles]
@@ -292,7 +301,9 @@ def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
             samples = [data.samples[n % len(data.samples)] for n in range(config.batch_size)]
             batch = collate(samples, separation)
             batch = task.transfer_batch_to_device(batch, device, 0)
-            torch.autograd.backward(task.training_step(batch, 0))
+            with autocast():
+                loss = task.training_step(batch, 0)
+            torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         if device.type == "cuda":

@@ -43,7 +43,7 @@ from rooftrace.predict.plan import AS_FOUND  # noqa: E402
 from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import open_data  # noqa: E402
-from rooftrace.train.finetune import finetune_config, fit_to_minutes, mix_weights  # noqa: E402
+from rooftrace.train.finetune import finetune_config, fit_to_seconds, mix_weights  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 from tiny_models import tiny_bundle  # noqa: E402
 from town import write_pairs  # noqa: E402
@@ -176,14 +176,14 @@ def test_little_ground_takes_fewer_minutes_than_are_allowed(
     config = finetune_config("default", start, data, scenes, labels, split, overrides=["workers=0"])
     opened = open_data(config, tmp_path)
     for limit_s in (3600, 30, 4):
-        made, seconds = fit_to_minutes(config, start.bundle.spec, opened, limit_s)
-        planned[limit_s] = (made.epochs, made.samples_per_epoch, seconds)
+        made = fit_to_seconds(config, start.bundle.spec, opened, limit_s)
+        planned[limit_s] = (made.epochs, made.samples_per_epoch)
     # Four images of one crop, each seen a thousand times: 250 steps of 16 samples in 10 epochs.
-    assert planned[3600] == (10, 400, 30)
+    assert planned[3600] == (10, 400)
     # An epoch takes three seconds, and nine tenths of the time are planned for.
-    assert planned[30] == (9, 400, 27)
-    # Of a few seconds there are shorter epochs.
-    assert planned[4] == (1, 240, 2)
+    assert planned[30] == (9, 400)
+    # Of a few seconds there are shorter epochs, of steps of four samples in a fourth of the time.
+    assert planned[4] == (1, 240)
 
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:

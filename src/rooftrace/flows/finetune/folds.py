@@ -140,6 +140,7 @@ class TuningPlan:
     ) -> TuningPlan:  # fmt: skip
         """Open the data of each training, and write the split file of each fold."""
         from rooftrace.train.datamodule import open_data
+        from rooftrace.train.finetune import check_bands
 
         parts, folds = parts_of(scenes, split)
         trainings = []
@@ -152,23 +153,25 @@ class TuningPlan:
                 update={
                     "data": config.data.model_copy(update={"split": str(path.absolute())}),
                     "stop": config.stop.model_copy(update={"patience": 0}),
+                    "watch": config.watch.model_copy(update={"panel": 0}),
                 }
             )
             trainings.append(Training(folder, fold, open_data(fold, base, [scenes]), held_out))
         if not folds:
             data = open_data(config, base, [scenes])
             trainings = [Training(run, config, data, parts.ids("val"))]
+        check_bands(trainings[0].data, start.bundle.spec)
         return cls(run, base, start, scenes, images, config, parts, folds, tuple(trainings))
 
-    def fitted(self, seconds: float, overrides: Sequence[str]) -> tuple[TuningPlan, float]:
-        """Return the plan with as many epochs and samples as fit into the seconds of a training,
-        and the seconds of all trainings.
-        """
-        from rooftrace.train.finetune import fit_to_minutes
+    def fitted(self, minutes: Minutes, overrides: Sequence[str]) -> TuningPlan:
+        """Return the plan with as many epochs and samples as fit into the minutes."""
+        from rooftrace.train.finetune import fit_to_seconds
 
-        spec, first = self.start.bundle.spec, self.trainings[0]
-        config, taken_s = fit_to_minutes(self.config, spec, first.data, seconds, overrides)
-        length = {key: getattr(config, key) for key in ("samples_per_epoch", "epochs", "schedule")}
+        seconds = minutes.training_s(len(self.trainings))
+        spec, data = self.start.bundle.spec, self.trainings[0].data
+        config = fit_to_seconds(self.config, spec, data, seconds, overrides)
+        keys = "batch_size", "samples_per_epoch", "epochs", "schedule"
+        length = {key: getattr(config, key) for key in keys}
         stop = {"stop": config.stop} if not self.folds else {}
         trainings = tuple(
             one._replace(
@@ -177,7 +180,7 @@ class TuningPlan:
             )
             for one in self.trainings
         )
-        return replace(self, config=config, trainings=trainings), taken_s * len(trainings)
+        return replace(self, config=config, trainings=trainings)
 
     @property
     def text(self) -> str:
@@ -290,18 +293,30 @@ class Tuned:
     members: Members
 
 
+def search_start(plan: TuningPlan, minutes: Minutes) -> Searched | None:
+    """Return figures of the start model on what is held out; None for more than two classes.
+
+    They are what the tuned model must not fall below, and tell how fast this machine is now.
+    """
+    if not plan.start.bundle.spec.is_binary:
+        return None
+    with minutes.search():
+        return _search(ModelSet((plan.start.bundle,)).ready(), plan, None)
+
+
 def train(
-    plan: TuningPlan, minutes: Minutes, log: Console, *, resume: bool, console: Console | None
-) -> Tuned:
-    """Train within the minutes, and choose what is kept on the scenes that were held out."""
+    plan: TuningPlan, before: Searched | None, minutes: Minutes, log: Console, *, resume: bool,
+    console: Console | None,
+) -> Tuned:  # fmt: skip
+    """Train within the minutes, and choose what is kept on the scenes that were held out.
+
+    Args:
+        before: See `search_start`.
+    """
     from rooftrace.train.callbacks import Deadline, LastEpoch
     from rooftrace.train.checkpoint import last_checkpoint
     from rooftrace.train.loop import fit
 
-    before: Searched | None = None
-    if plan.start.bundle.spec.is_binary:
-        with minutes.search():
-            before = _search(ModelSet((plan.start.bundle,)).ready(), plan, log)
     if plan.folds and not resume:
         write_json(plan.run / "config.json", plan.config.relative_to(plan.base))
     is_done = resume and (plan.run / "best_iou.rooftrace").exists()
@@ -332,9 +347,6 @@ def _choose_share(
     Where the ground is little, all of the training may be too much (Wortsman et al. 2022, "Robust
     fine-tuning of zero-shot models"). What is maximised is the mean of IoU and F1 of buildings
     among models whose F1 is not below that of the start model.
-
-    Args:
-        before: The start model on the same scenes; None for more than two classes.
     """
     from safetensors.torch import load, save
 
@@ -387,7 +399,7 @@ def _choose_share(
 
 
 def _search(
-    predictor: Predictor, plan: TuningPlan, log: Console, members: Members = (),
+    predictor: Predictor, plan: TuningPlan, log: Console | None, members: Members = (),
     least_f1: float | None = None,
 ) -> Searched:  # fmt: skip
     """Choose the threshold of a model, or of members, on whole images that were held out.

@@ -39,6 +39,7 @@ from rooftrace.flows.finetune.folds import (
     TuningPlan,
     divide,
     parts_of,
+    search_start,
     train,
 )
 from rooftrace.flows.finetune.report import FinetuneReport
@@ -124,6 +125,7 @@ def run_finetune(
     clock, base = Minutes(minutes), Path.cwd()
     model, data = _placed(model), data.absolute()
     start = read_start(model)
+    name = start.bundle.spec.name
     labels = labels_for(data, start.bundle)
     data, scenes, notes = _open(data, labels, start.bundle)
     open_plan = partial(TuningPlan.open, run, base, start, scenes, images)
@@ -131,6 +133,7 @@ def run_finetune(
         if resume:
             config = _recorded(run, data, model)
             plan = open_plan(config, Path(config.data.split or run / "split.json"))
+            before = search_start(plan, clock)
         else:
             has_crs = _open_images(scenes, needs_metres=start.bundle.spec.gsd_m is not None)
             _check_labels(scenes)
@@ -153,8 +156,9 @@ def run_finetune(
                 )  # fmt: skip
                 # A setting may name another split: what is trained on is not compared on.
                 plan = open_plan(config, Path(config.data.split or part_file))
-                seconds = clock.training_s(len(plan.trainings))
-                plan, trained_s = plan.fitted(seconds, overrides)
+                print_plain(console, f"{plan.text} · start {name} · at most {minutes:g} min")
+                before = search_start(plan, clock)
+                plan = plan.fitted(clock, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.
                 for folder in run.glob(f"{FOLD}*"):
@@ -162,15 +166,12 @@ def run_finetune(
                 if split is None:
                     part_file.unlink(missing_ok=True)
                 raise
-            about = minutes - (clock.left_s - trained_s - clock.end_s) / 60
-            text = f"{plan.text} · start {start.bundle.spec.name}"
-            print_plain(console, f"{text} · about {max(1, min(about, minutes)):.0f} min")
         with (run / "log.txt").open("a", encoding="utf-8") as stream:
             log = Console(file=stream, width=200)
-            tuned = train(plan, clock, log, resume=resume, console=console)
+            tuned = train(plan, before, clock, log, resume=resume, console=console)
             trained = export_run(
                 plan.config.without_home(base), tuned.result, run, resume=resume, console=log,
-                names=("best_iou",), chosen=tuned.measured,
+                names=("best_iou",), chosen=tuned.measured, start=start.bundle,
             )  # fmt: skip
         print_plain(console, "comparing with the start model")
         report = _compare(plan, tuned, trained, data, notes)
