@@ -62,8 +62,8 @@ twice."""
 
 _HALVINGS = 2
 
-_REACH = round(0.2 * PROB_ONE)
-"""Levels around that of a start model among which a tuned model's is looked for."""
+_NEAR = tuple(round(step * PROB_ONE / 10) for step in range(-2, 3))
+"""Distances from the level of a start model, at which those of a tuned model are drawn first."""
 
 _PLATEAU = 0.005
 """Difference from the best value that hardly matters: half a point."""
@@ -139,7 +139,9 @@ def best_level(
         levels = list(range(1, PROB_ONE + 1))
         values = np.mean([getattr(one.curve, metric)() for one in sets], axis=0)
         return levels[middle_of_best(values)], levels, np.asarray(values, np.float64)
-    tried = {one for one in _GRID if near is None or abs(one - near) <= _REACH}
+    tried = set(_GRID)
+    if near is not None:
+        tried = {one for one in (near + apart for apart in _NEAR) if 0 < one < PROB_ONE}
     for halving in range(_HALVINGS + 1):
         levels = sorted(tried)
         for one in sets:

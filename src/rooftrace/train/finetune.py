@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +63,9 @@ _LEAST_PATIENCE = 5
 _USED_SHARE = 0.9
 """Share of the minutes that is planned for; the rest covers a machine that becomes slower."""
 
-_SHORTEST_CROP, _CROP_STEP = 64, 32
-"""Smallest side of a crop in pixels, and the multiple that it is rounded up to."""
+_SHORTEST_CROP, _LONGEST_CROP, _CROP_STEP = 64, 256, 32
+"""Smallest and largest side of a crop in pixels, and the multiple that it is rounded up to: in few
+minutes, more steps are worth more than more of the surroundings."""
 
 
 def finetune_config(
@@ -83,8 +83,8 @@ def finetune_config(
 
     Loss, second head and scale are those of the start model, and so is the full scale of pixel
     values if the images have its pixel type. Crops are as large as its own, or as the images if
-    these are smaller. Augmentation is that of the recipe of the bundled model, with
-    a narrower range of scales, since all images come from the same place.
+    these are smaller, at most 256 pixels. Augmentation is that of the recipe of the bundled model,
+    with a narrower range of scales, since all images come from the same place.
 
     Args:
         name: Value of `model.start`.
@@ -101,10 +101,12 @@ def finetune_config(
     """
     spec = start.bundle.spec
     recorded, sizes = spec.training, _sizes(spec, scenes)
-    crop_px = _crop_px(spec, sizes)
+    whole_px = _crop_px(spec, sizes)
+    crop_px = whole_px if spec.input_px is not None else min(whole_px, _LONGEST_CROP)
     raw: dict[str, Any] = {
         "seed": seed,
         "crop_px": crop_px,
+        "val_crop_px": whole_px if whole_px > crop_px else None,
         "batch_size": _BATCH,
         "model": {"start": name},
         "data": {
@@ -250,10 +252,10 @@ def fit_to_seconds(
         overrides: Settings that are given; those among them stay as they are.
     """
     given = {override.partition("=")[0].strip() for override in overrides}
-    step_s, validation_s = _measure(config, data)
-    if "batch_size" not in given and seconds < _FEW_STEPS * step_s:
-        step_s *= _SMALL_BATCH / config.batch_size
+    sample_s, validation_s = _measure(config, data)
+    if "batch_size" not in given and seconds < _FEW_STEPS * config.samples_per_step * sample_s:
         config = config.model_copy(update={"batch_size": _SMALL_BATCH})
+    step_s = config.samples_per_step * sample_s
     area = _area_crops(_sizes(spec, data.samples.scenes), config.crop_px)
     most_steps = int(_MOST_VIEWS * area / config.samples_per_step)
     longest_s = min(_EPOCH_S, seconds / 2) - validation_s
@@ -279,13 +281,12 @@ def fit_to_seconds(
 
 
 def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
-    """Return the seconds of a step of the optimiser, and of a validation."""
+    """Return the seconds of a training sample, and of a validation."""
     keep_freed_memory()
     accelerator = choose_accelerator(config.device)
     device = torch.device(accelerator)
     precision = choose_precision(config.precision, accelerator)
     types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-    autocast = partial(torch.autocast, accelerator, types.get(precision), precision in types)
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs)
     mean, std = data.statistics
     names = [tiles.name for tiles in data.tiles]
@@ -294,24 +295,22 @@ def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
     optimizer = make_optimizer(config.optimizer, task.net)
     head = config.separation
     separation = None if head is None else separation_target(head.kind, head.reach)
-    times = []
-    for _ in range(3):
+    count, times = min(_SMALL_BATCH, config.batch_size), []
+    # The first step also decodes images and prepares kernels.
+    for _ in range(2):
         began = time.perf_counter()
-        for _ in range(config.optimizer.accumulate):
-            samples = [data.samples[n % len(data.samples)] for n in range(config.batch_size)]
-            batch = collate(samples, separation)
-            batch = task.transfer_batch_to_device(batch, device, 0)
-            with autocast():
-                loss = task.training_step(batch, 0)
-            torch.autograd.backward(loss)
+        batch = collate([data.samples[n % len(data.samples)] for n in range(count)], separation)
+        batch = task.transfer_batch_to_device(batch, device, 0)
+        with torch.autocast(accelerator, types.get(precision), enabled=precision in types):
+            loss = task.training_step(batch, 0)
+        torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
-    # The first step also decodes images; forward alone takes about a third of a step.
-    step_s = min(times)
+    sample_s = min(times) / count
+    # Forward alone takes about a fourth of a step.
     tiles = sum(len(one) for one in data.tiles)
     side = config.val_crop_px or config.crop_px
-    share = tiles / config.samples_per_step * (side / config.crop_px) ** 2
-    return step_s, step_s * share / 2
+    return sample_s, sample_s * tiles * (side / config.crop_px) ** 2 / 3

@@ -166,7 +166,7 @@ def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path
 def test_little_ground_takes_fewer_minutes_than_are_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rooftrace.train.finetune._measure", lambda *_: (0.1, 0.5))
+    monkeypatch.setattr("rooftrace.train.finetune._measure", lambda *_: (0.1 / 16, 0.5))
     data, start = write_tiles(tmp_path / "data", 5), read_start("default")
     split = tmp_path / "split.json"
     write_split(split, Split(parts={"train": ("0", "1", "2", "3"), "val": ("4",)}))
@@ -194,14 +194,14 @@ def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:
     with minutes.search():
         clock["now"] += 5
         clock["used"] += 5
-    # Four searches of 5 s and an export of 12 s; two searches choose the share of the training.
-    assert (minutes.left_s, minutes.end_s) == (105, 32)
-    assert minutes.training_s(2) == (105 - 32 - 10) / 2
+    # Two and a half searches and an export; two searches choose the share of the training.
+    assert (minutes.left_s, minutes.end_s) == (105, 20.5)
+    assert minutes.training_s(2) == (105 - 20.5 - 10) / 2
     # The first training ran over: the second one has what is left.
     clock["now"] += 50
-    assert minutes.training_s(1) < 55 - 32 - 10
+    assert minutes.training_s(1) < 55 - 20.5 - 10
     # Others took most of the processor: the export will take longer.
-    assert minutes.end_s == pytest.approx(20 + 12 * 65 / 15)
+    assert minutes.end_s == pytest.approx(12.5 + 8 * 65 / 15)
     assert not minutes.has_search
     # A tenth of the minutes is trained, however late it is.
     assert minutes.training_s(1) == 12

@@ -19,6 +19,7 @@ from rooftrace.models.export import (  # noqa: E402
     export_onnx,
     round_weights_to_fp16,
     store_weights_as_fp16,
+    with_weights,
 )
 from rooftrace.models.spec import BundleSpec  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model, needs_fixed_size  # noqa: E402
@@ -160,6 +161,25 @@ def test_halved_weights_are_half_as_large_and_the_same() -> None:
     np.testing.assert_array_equal(answer(store_weights_as_fp16(other), x), answer(other, x))
     small = linear_graph(exact[:4, :4])
     assert len(store_weights_as_fp16(small)) >= len(small)
+
+
+def test_a_graph_takes_the_weights_of_another_model_of_its_network() -> None:
+    def model(seed: int, *more: torch.nn.Module) -> ExportableModel:
+        torch.manual_seed(seed)
+        layers = torch.nn.Conv2d(3, 300, 3, padding=1), torch.nn.BatchNorm2d(300), *more
+        net = torch.nn.Sequential(*layers, torch.nn.Conv2d(300, 1, 1))
+        torch.nn.init.normal_(net[1].running_mean)
+        round_weights_to_fp16(net)
+        return ExportableModel(net, MEAN, STD).eval()
+
+    def graph(of: ExportableModel) -> bytes:
+        return store_weights_as_fp16(export_onnx(of, bands=3, multiple_px=2))
+
+    swapped = with_weights(graph(model(0)), model(1))
+    assert swapped is not None
+    assert store_weights_as_fp16(swapped) == graph(model(1))
+    assert with_weights(graph(model(0)), model(1, torch.nn.BatchNorm2d(300))) is None
+    assert with_weights(graph(model(1, torch.nn.BatchNorm2d(300))), model(0)) is None
 
 
 def test_the_whole_model_by_hand() -> None:

@@ -47,7 +47,7 @@ LEAST_HELD_OUT = 10
 _SHARES = (1.0, 0.5)
 """Shares of the training in the weights that are tried, beside none of it."""
 
-_END_SEARCHES, _EXPORT_S, _LEAST_SHARE = 4.0, 12.0, 0.1
+_END_SEARCHES, _EXPORT_S, _LEAST_SHARE = 2.5, 8.0, 0.1
 """What follows the training: seconds in searches of a threshold, processor seconds of the export;
 and the share of the minutes that is trained at least."""
 
