@@ -336,20 +336,13 @@ def _recorded(run: Path, data: SourceConfig, model: str) -> TrainConfig:
         ) from error
     config = parse_config(raw, TrainConfig, source=str(path))
     (began,) = config.data.train
-    changed = {
-        name: (before, now)
-        for name, before, now in (
-            ("model", _placed(config.model.start or ""), model),
-            *((name, was, getattr(data, name)) for name, was in began.absolute()),
-        )
-        if now != before
-    }
-    if changed:
-        name, (before, now) = next(iter(changed.items()))
-        raise ConfigError(
-            f"The run in {run} began with {name} {before}; {now} was given.",
-            remedy="Resume with the DATA, its options and the model that the run began with.",
-        )
+    before = {"model": _placed(config.model.start or ""), **dict(began.absolute())}
+    for name, now in {"model": model, **dict(data)}.items():
+        if now != before[name]:
+            raise ConfigError(
+                f"The run in {run} began with {name} {before[name]}; {now} was given.",
+                remedy="Resume with the DATA, its options and the model that the run began with.",
+            )
     return config
 
 
