@@ -202,6 +202,8 @@ def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:
     assert minutes.training_s(1) < 55 - 20.5 - 10
     # Others took most of the processor: the export will take longer.
     assert minutes.end_s == pytest.approx(12.5 + 8 * 65 / 15)
+    assert minutes.has_search
+    clock["now"] += 5
     assert not minutes.has_search
     # A tenth of the minutes is trained, however late it is.
     assert minutes.training_s(1) == 12

@@ -76,26 +76,18 @@ def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() 
     assert not is_out_of_time(rows, StopConfig())
 
 
-class FakeClock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_clock() -> None:
     pytest.importorskip("torch")
     from rooftrace.train.callbacks import Deadline
     from rooftrace.train.config import ScheduleConfig
     from rooftrace.train.task import Schedule, SegmentationTask
 
-    clock = FakeClock()
+    clock = SimpleNamespace(now=100.0)
     trainer: Any = SimpleNamespace(should_stop=False)
     task = object.__new__(SegmentationTask)
     schedule = Schedule(ScheduleConfig(kind="cosine"), base_lr=1.0, total_steps=100)
     object.__setattr__(task, "schedule", schedule)
-    deadline = Deadline(60, clock)
+    deadline = Deadline(60, lambda: clock.now)
     deadline.on_validation_start(trainer, task)
     clock.now += 4
     deadline.on_validation_end(trainer, task)
@@ -112,10 +104,10 @@ def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_c
     assert rates[0] == pytest.approx(1, abs=0.01)
     assert rates[-1] < 0.15
     # A run that is ahead of the clock has the rates of its steps.
-    deadline = Deadline(1000, clock)
+    deadline = Deadline(1000, lambda: clock.now)
     deadline.on_train_batch_start(trainer, task, None, 50)
     assert schedule.factor(50, 0) == pytest.approx(0.5)
-    deadline = Deadline(0, clock)
+    deadline = Deadline(0, lambda: clock.now)
     trainer.should_stop = False
     deadline.on_train_start(trainer, task)
     assert trainer.should_stop

@@ -16,7 +16,12 @@ from rooftrace.metrics.pixel import PixelCounts  # noqa: E402
 from rooftrace.train.callbacks import BestEpoch  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import collate  # noqa: E402
-from rooftrace.train.task import MetricAccumulator, SegmentationTask, with_pixels  # noqa: E402
+from rooftrace.train.task import (  # noqa: E402
+    DepthwiseConv2d,
+    MetricAccumulator,
+    SegmentationTask,
+    with_pixels,
+)
 
 
 def task_of(
@@ -57,6 +62,21 @@ def test_collate() -> None:
 def test_normalisation_is_per_band() -> None:
     images = torch.ones(1, 3, 2, 2) * torch.tensor([3.0, 6.0, 11.0]).view(1, 3, 1, 1)
     assert torch.equal(task_of().normalise(images), torch.ones(1, 3, 2, 2))
+
+
+def test_depthwise_convolutions_are_computed_in_fp32() -> None:
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 4, 3, groups=4), torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 1)
+    )
+    DepthwiseConv2d.take_over(net)
+    assert [type(one) is DepthwiseConv2d for one in net] == [True, False, False]
+    images = torch.randn(2, 4, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        depthwise, plain = net[0](images), net[1](images)
+        of_bf16 = net[0](images.bfloat16())
+    assert torch.equal(depthwise, net[0](images))
+    assert not torch.equal(plain.float(), net[1](images))
+    assert of_bf16.dtype == torch.bfloat16
 
 
 def test_the_average_of_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
