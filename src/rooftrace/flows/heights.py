@@ -28,6 +28,7 @@ from rooftrace.heights.city_model import city_model
 from rooftrace.heights.estimate import (
     BELOW_TERRAIN,
     MEASURED,
+    NO_STEP,
     NO_TERRAIN,
     REASONS,
     UNCOVERED,
@@ -76,7 +77,7 @@ _MOST_NAMED = 3
 """Maximum number of files that an error names."""
 
 _MOST_BELOW = 0.5
-"""Maximum share of buildings whose surface lies below the terrain."""
+"""Maximum share of buildings whose surface lies below the terrain, or hardly above the ground."""
 
 
 @dataclass(frozen=True)
@@ -408,6 +409,11 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
         for count, reason in zip(counts[1:], REASONS[1:])
         if count
     ]
+    if counts[NO_STEP] > _MOST_BELOW * seen:
+        notes.append(
+            "Most buildings do not stand out of the surface: is it a terrain model, or older than "
+            "they are?"
+        )
     middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
     if middle > _TALL_M and source.vertical.unit_m == 1.0:
         notes.append(
