@@ -95,20 +95,16 @@ def tiles(town: RoofTown, folder: Path) -> Path:
     tiles.mkdir()
     half = town.surface.shape[0] // 2
     top = NORTH + town.surface.shape[0] * town.pixel_m
-    for row in range(2):
-        for col in range(2):
-            part = town.surface[row * half : (row + 1) * half, col * half : (col + 1) * half]
-            corner = EAST + col * half * town.pixel_m, top - row * half * town.pixel_m
-            place = Affine(town.pixel_m, 0, corner[0], 0, -town.pixel_m, corner[1])
-            ending = ".img" if (row, col) == (1, 0) else ".tif"
-            path = tiles / f"{row}_{col}{ending}"
-            in_feet = part / 0.3048 if (row, col) == (0, 1) else part
-            write_raster(
-                path, town, in_feet, transform=place, driver="HFA" if row > col else "GTiff"
-            )
+    for row, col in np.ndindex(2, 2):
+        part = town.surface[row * half : (row + 1) * half, col * half : (col + 1) * half]
+        left, upper = EAST + col * half * town.pixel_m, top - row * half * town.pixel_m
+        place = Affine(town.pixel_m, 0, left, 0, -town.pixel_m, upper)
+        path = tiles / f"{row}_{col}{'.img' if row > col else '.tif'}"
+        in_feet = part / 0.3048 if col > row else part
+        write_raster(path, town, in_feet, transform=place, driver="HFA" if row > col else "GTiff")
+        if col > row:
             with rasterio.open(path, "r+") as file:
-                if (row, col) == (0, 1):
-                    file.units = ("ft",)
+                file.units = ("ft",)
     (tiles / "readme.txt").write_text("Surface model of a town.")
     return tiles
 
@@ -321,7 +317,7 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
 
     assert "expected one of them" in error()
     _, answer = call("heights", houses, "--surface", terrain, "-o", out)
-    assert any("do not stand out of the surface" in note for note in answer["notes"])
+    assert any("do not stand out" in note for note in answer["notes"])
     assert "swapped" in error("--surface", terrain, "--terrain", write_raster(
         tmp_path / "high.tif", town, town.surface + 20
     ))  # fmt: skip

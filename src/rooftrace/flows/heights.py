@@ -73,11 +73,9 @@ _NOTED_OFFSET_M = 0.75
 _TALL_M = 25.0
 """Median height in metres above which heights in feet may have been read as metres."""
 
-_MOST_NAMED = 3
-"""Maximum number of files that an error names."""
-
-_MOST_BELOW = 0.5
-"""Maximum share of buildings whose surface lies below the terrain, or hardly above the ground."""
+_MOST_BELOW, _MOST_NAMED = 0.5, 3
+"""Maximum share of buildings whose surface lies below the terrain, or hardly above the ground;
+maximum number of files that an error names."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,7 @@ class HeightOptions:
         area: File of polygons; buildings whose centre lies outside are left out.
         layer: Layer of a file of buildings with several.
         move: Whether the outlines are moved onto the roofs of the surface.
-        unit: Unit of all heights, a key of `elevation.UNITS_M`; None takes what the files state, or
-            metres.
+        unit: Unit of all heights, see `elevation.UNITS_M`; default: as the files state, or metres.
     """
 
     surface: tuple[str, ...] = ()
@@ -410,10 +407,7 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
         if count
     ]
     if counts[NO_STEP] > _MOST_BELOW * seen:
-        notes.append(
-            "Most buildings do not stand out of the surface: is it a terrain model, or older than "
-            "they are?"
-        )
+        notes.append("Most buildings do not stand out: is --surface older, or a terrain model?")
     middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
     if middle > _TALL_M and source.vertical.unit_m == 1.0:
         notes.append(
