@@ -15,7 +15,6 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.types import Window
 from rooftrace.flows.convert import ConvertReport, run_convert
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.folders import CARD
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import WriteOptions
 from town import write_pairs
@@ -31,22 +30,6 @@ def convert(data: Path, to: str, out: Path, **options: Any) -> ConvertReport:
     keys = ("labels", "part", "nodata", "gsd_m")
     given = {key: options.pop(key) for key in keys if key in options}
     return run_convert(SourceConfig(path=str(data), **given), to, out, **options)
-
-
-def test_a_folder_of_pairs_becomes_one_with_a_card(data: Path, tmp_path: Path) -> None:
-    done: list[tuple[int, int]] = []
-    report = convert(data, "folder", tmp_path / "out", progress=lambda *step: done.append(step))
-    assert done == [(1, 3), (2, 3), (3, 3)]
-    assert (report.path, report.scenes, report.notes) == (tmp_path / "out", 3, ())
-    assert report.read_as.startswith("folder: images/NAME.ext")
-    assert (report.path / CARD).is_file()
-    for old, new in zip(open_source(SourceConfig(path=str(data))),
-                        open_source(SourceConfig(path=str(report.path)))):  # fmt: skip
-        assert (new.id, new.image.grid) == (old.id, old.image.grid)
-        assert old.label is not None
-        assert new.label is not None
-        np.testing.assert_array_equal(new.label.read().data, old.label.read().data)
-    assert json.loads(json.dumps(report.to_json()))["scenes"] == 3
 
 
 def test_groups_classes_and_unknown_pixels_survive_a_chain_of_kinds(tmp_path: Path) -> None:
