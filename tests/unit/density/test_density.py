@@ -86,16 +86,6 @@ def test_every_pixel_counts_once_in_the_cell_of_its_centre(place: str) -> None:
     assert total == pytest.approx((mask != 255).sum() * grid.gsd_m**2, rel=2e-3)
 
 
-def test_shares_times_areas_are_the_pixels_exactly() -> None:
-    grid, mask = GeoGrid((130, 170), *PLACES["metres"]), noise((130, 170))
-    figures = counted(grid, mask, [Window.whole(mask.shape)], 7.0).figures
-    seen = figures.observed_m2 > 0
-    built = (figures.built_up_share * figures.observed_m2)[seen].sum()
-    assert round(built / 0.25, 6) == (mask == 1).sum()
-    assert figures.observed_m2.sum() / 0.25 == (mask != 255).sum()
-    assert (figures.observed_share <= 1).all()
-
-
 @given(rows=st.integers(-3, 3), cols=st.integers(-3, 3))
 def test_a_scene_moved_by_whole_cells_moves_its_grid(rows: int, cols: int) -> None:
     mask = noise((60, 90))

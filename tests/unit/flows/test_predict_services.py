@@ -256,22 +256,6 @@ def test_an_area_is_needed_and_the_api_takes_no_service(tmp_path: Path) -> None:
         find_inputs([url], area=area())
 
 
-@pytest.mark.campaign
-def test_missing_tiles_are_nodata_and_reported(
-    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path
-) -> None:
-    def answer(path: str) -> Answer:
-        number = int(re.findall(r"\d+", path)[1])
-        return from_tiles(tiles, path) if number % 2 == 0 else (404, {}, b"")
-
-    with serving(answer) as server:
-        url = server.url + "/{z}/{x}/{y}.png"
-        report = run_predict(found(url, tmp_path), models, tmp_path / "out")
-        # Nothing is requested twice.
-        assert len(server.paths) == 20
-    assert any("do not exist at zoom 18; they are nodata" in note for note in report.notes)
-
-
 def test_a_tile_of_another_size_and_a_damaged_tile_are_named(
     tiles: dict[str, bytes], tmp_path: Path
 ) -> None:

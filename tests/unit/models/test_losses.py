@@ -147,14 +147,6 @@ def test_distances_from_the_outline() -> None:
     assert not _distances(inside | True, valid).any()
 
 
-def drawn(seed: int, channels: int) -> tuple[Any, Any, Any]:
-    g = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(2, channels, 4, 5, generator=g, dtype=torch.float64)
-    target = torch.randint(0, max(2, channels), (2, 4, 5), generator=g, dtype=torch.uint8)
-    valid = torch.rand(2, 4, 5, generator=g) < 0.6
-    return logits, target, valid
-
-
 @pytest.mark.parametrize(
     ("loss", "classes", "expected"),
     [
@@ -170,7 +162,8 @@ def test_parameters_for_other_classes(loss: Any, classes: int, expected: str) ->
     with pytest.raises(ConfigError, match=expected) as caught:
         loss.check(classes)
     assert caught.value.remedy
-    logits, target, valid = drawn(0, 1 if classes == 2 else classes)
+    logits = torch.zeros(1, 1 if classes == 2 else classes, 4, 5)
+    target, valid = torch.zeros(1, 4, 5, dtype=torch.uint8), torch.ones(1, 4, 5, dtype=torch.bool)
     with pytest.raises(ConfigError, match=expected):
         loss(logits, target, valid)
 
