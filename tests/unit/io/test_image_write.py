@@ -108,9 +108,6 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
         write_raster(tmp_path / "file", "a", ArraySource(np.zeros((1, 4, 4), np.uint8)))
 
 
-RNG = np.random.default_rng(0)
-
-
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_others_are_stretched_over_what_is_valid(dtype: type) -> None:
     data = np.linspace(200, 900, 300).reshape(3, 10, 10).astype(dtype)

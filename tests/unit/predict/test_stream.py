@@ -329,23 +329,13 @@ class PairedEngine(PointwiseEngine):
         return super().run(batch)
 
 
-class LargeLastEngine(PointwiseEngine):
-    """An engine on which a large tile takes as long as six small ones."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.small = threading.Semaphore(0)
-
-    def parallel(self, count: int) -> LargeLastEngine:
-        assert count == 2
-        return self
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        if batch.shape[-1] > 64:
-            assert all(self.small.acquire(timeout=60) for _ in range(6))
-        else:
-            self.small.release()
-        return super().run(batch)
+def test_batches_of_small_scenes_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ends of scenes are no batches for the network, and do not count as running."""
+    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 2 * 3 * 64**2)
+    plans = [plan_scene(scene((64, 64), holes=False), SPEC) for _ in range(12)]
+    for one in run_scenes([SceneBlocks(plan) for plan in plans], PairedEngine()):
+        assert len(list(one)) == 1
+        assert one.error is None
 
 
 class SlowEngine(PointwiseEngine):
