@@ -160,7 +160,7 @@ def test_403_in_the_midst_resumes_to_the_same_bytes(
     monkeypatch.setattr("rooftrace.io.pixels._LATTICES", (2,))
     if stretch == "auto":
         tiles = {path: darkened(data) for path, data in tiles.items()}
-    allowed: list[float] = [10 if stretch == "none" else 15]
+    allowed: list[float] = [15]
 
     def answer(path: str) -> Answer:
         if len(server.paths) > allowed[0]:
