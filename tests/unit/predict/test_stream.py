@@ -334,7 +334,7 @@ def test_batches_of_small_scenes_run_at_the_same_time(monkeypatch: pytest.Monkey
     monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 2 * 3 * 64**2)
     plans = [plan_scene(scene((64, 64), holes=False), SPEC) for _ in range(12)]
     for one in run_scenes([SceneBlocks(plan) for plan in plans], PairedEngine()):
-        assert len(list(one)) == 1
+        assert len(list(one.blocks)) == 1
         assert one.error is None
 
 
