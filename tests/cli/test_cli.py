@@ -28,7 +28,7 @@ def process(*arguments: object, before: str = "", cwd: Path | None = None) -> Fi
     """Another process, as a person starts it; `before` is run first in it."""
     call = ["-m", "rooftrace"]
     if before:
-        call = ["-c", f"import sys; {before}; from rooftrace.cli import main; main()"]
+        call = ["-c", f"import sys; {before}; from rooftrace.__main__ import main; main()"]
     done = subprocess.run(
         [sys.executable, *call, *map(str, arguments)],
         capture_output=True, text=True, check=False, cwd=cwd, timeout=600,
