@@ -235,11 +235,12 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
     for at in np.flatnonzero(radius).tolist():
         rings[at] = draw_circle(contours.origin[at], centre[at], float(radius[at]), unit)
     # A courtyard that shows no walls is a rectangle.
-    whole, owner = shapely.get_rings(raw, return_index=True)
+    owner = np.sort(contours.owner)
     for at in [at for at, ring in enumerate(rings) if ring is None]:
-        number = contours.number[at]
-        if number and owner[number - 1] == owner[number]:
-            hole = np.array([shapely.Polygon(whole[number])], np.object_)
+        own = contours.owner[at]
+        courtyard = contours.number[at] - np.searchsorted(owner, own)
+        if courtyard:
+            hole = np.array([shapely.Polygon(raw[own].interiors[courtyard - 1])], np.object_)
             rings[at] = _rectangles(hole)[0].exterior.reverse()
     return contours.polygons(len(raw), rings)
 
