@@ -15,6 +15,8 @@ _PRICE = 20.0
 # looks as round as a hut, since networks round corners off; sheds are far more frequent.
 _ASPECT, _FILL, _MISFIT = 0.2, 0.08, 0.28
 _RADIUS = 12.0
+# Maximum amplitude of eight waves around a circle, as a share of its radius; an octagon has 0.032.
+_WAVES = 0.017
 
 
 def fit_circles(
@@ -56,6 +58,10 @@ def fit_circles(
     fits = chosen & (radius > _RADIUS * unit)
     fits &= misfit < _MISFIT * unit**2 * contours.sizes
     fits &= misfit / unit**2 + _PRICE * scale[contours.owner] < cost
+    # Of an octagon the distances to the centre have eight waves around it.
+    angle = 8 * np.arctan2(y - centre[1, ring], x - centre[0, ring])
+    waves = (np.bincount(ring, away * wave, count) for wave in (np.cos(angle), np.sin(angle)))
+    fits &= 2 * np.hypot(*waves) / size < _WAVES * radius
     return (mean + centre).T, np.where(fits, radius, 0.0)
 
 

@@ -250,7 +250,7 @@ class OutlineMaker:
         inside = np.asarray(shapely.simplify(inside, 0.2 * self.options.simplify_px), np.object_)
         clipped = proposed.copy()
         clipped[beyond], reverted[beyond] = raw[beyond], True
-        good = resembles(inside, raw[beyond[owner]])
+        good = resembles(inside, raw[beyond[owner]], self.options.simplify_px / 1.25)
         kept = beyond[owner[good]]
         clipped[kept], reverted[kept] = shapely.orient_polygons(inside[good]), False
         return clipped, reverted

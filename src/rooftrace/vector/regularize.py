@@ -99,7 +99,7 @@ def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None)
     if tolerance_px <= 0 or not len(raw_px):
         return Regularized(polygons, accepted)
     group = np.arange(len(raw_px)) if group is None else group
-    most_px = _SMALL * (tolerance_px / 1.25) ** 2
+    unit = tolerance_px / 1.25
     todo = np.argsort(group, kind="stable")
     for finer in (1.0, _FINER):
         left = []
@@ -107,16 +107,20 @@ def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None)
             chosen = todo[part]
             fitted = _fitted(raw_px[chosen], tolerance_px, group[chosen], finer)
             good = shapely.get_num_coordinates(fitted) > 4
-            small = good & (shapely.area(raw_px[chosen]) < most_px) & (shapely.area(fitted) > 0)
+            small = (
+                good
+                & (shapely.area(raw_px[chosen]) < _SMALL * unit**2)
+                & (shapely.area(fitted) > 0)
+            )
             fitted[small] = _with_areas(fitted[small], raw_px[chosen[small]])
-            good[good] = resembles(fitted[good], raw_px[chosen[good]])
+            good[good] = resembles(fitted[good], raw_px[chosen[good]], unit)
             polygons[chosen[good]], accepted[chosen[good]] = fitted[good], True
             left.append(chosen[~good])
         todo = np.concatenate(left)
         if not len(todo):
             break
     drawn = _rectangles(raw_px[todo])
-    good = resembles(drawn, raw_px[todo])
+    good = resembles(drawn, raw_px[todo], unit)
     polygons[todo[good]], accepted[todo[good]] = drawn[good], True
     polygons[todo[~good]] = simplify_staircase(raw_px[todo[~good]], tolerance_px)
     return Regularized(polygons, accepted)
@@ -175,7 +179,7 @@ def share_walls(raw: Polygons, shape: Polygons, group: Ints, tolerance_px: float
     result[broken] = shape[broken]
     result[part] = shapely.orient_polygons(result[part])
     kept = shapely.get_type_id(result[part]) == shapely.GeometryType.POLYGON
-    kept[kept] = resembles(result[part[kept]], raw[part[kept]])
+    kept[kept] = resembles(result[part[kept]], raw[part[kept]], unit)
     kept &= shapely.get_num_interior_rings(result[part]) == shapely.get_num_interior_rings(
         shape[part]
     )
@@ -240,7 +244,8 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
         own = contours.owner[at]
         courtyard = contours.number[at] - np.searchsorted(owner, own)
         if courtyard:
-            hole = np.array([shapely.Polygon(raw[own].interiors[courtyard - 1])], np.object_)
+            inner = shapely.get_interior_ring(raw[own], courtyard - 1)
+            hole = np.array([shapely.Polygon(inner)], np.object_)
             rings[at] = _rectangles(hole)[0].exterior.reverse()
     return contours.polygons(len(raw), rings)
 

@@ -78,7 +78,7 @@ def resolve_overlaps(
         cuts, stuck = _cuts(raw_px, shape, reverted, near)
         result[active] = shape[active]
         cut = _apply(cuts.of(active[cuts.owner]), result)
-        good = resembles(result[cut], raw_px[cut], min_iou)
+        good = resembles(result[cut], raw_px[cut], min_iou=min_iou)
         lost = np.zeros(len(shape), np.bool_)
         lost[cut[~good]] = True
         lost[stuck] = True

@@ -174,12 +174,15 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
     return result
 
 
-def resembles(candidate: Polygons, raw: Polygons, min_iou: float = MIN_IOU) -> Bools:
+def resembles(
+    candidate: Polygons, raw: Polygons, unit_px: float = 1.0, min_iou: float = MIN_IOU
+) -> Bools:
     """Do the same as `acceptable` for outlines of straight walls, with less where pixels are few.
 
-    Most of a few pixels lie at the edge, where straight walls differ from them.
+    Most of a few pixels of the model, which have `unit_px` pixels each along a side, lie at the
+    edge, where straight walls differ from them.
     """
-    few = np.maximum(_LEAST_IOU, 1 - _ROUGH / np.sqrt(shapely.area(raw)))
+    few = np.maximum(_LEAST_IOU, 1 - _ROUGH * unit_px / np.sqrt(shapely.area(raw)))
     return acceptable(candidate, raw, np.minimum(min_iou, few))
 
 
