@@ -85,12 +85,8 @@ class Contours:
 
     @classmethod
     def of(cls, raw: Polygons, unit: float, max_corners: int | None = _MAX_CORNERS) -> Contours:
-        """Return the contours of polygons (n,) along pixel edges.
-
-        Args:
-            raw: (n,) polygons.
-            unit: Pixels of a unit.
-            max_corners: Number of corners above which a ring keeps one only; None for no limit.
+        """Return the contours of polygons (n,) along pixel edges; a ring with more than
+        `max_corners` has one corner.
         """
         rings, owner = shapely.get_rings(raw, return_index=True)
         xy, of = shapely.get_coordinates(rings, return_index=True)

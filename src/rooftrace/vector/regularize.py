@@ -61,7 +61,6 @@ _BINS = 36
 _AT_ONCE = 1 << 12
 
 _ALONG, _ACROSS, _OTHER, _OTHER_ACROSS, _ANY = range(5)
-_KINDS = np.arange(5)
 _INF = 1e9
 
 
@@ -180,9 +179,8 @@ def share_walls(raw: Polygons, shape: Polygons, group: Ints, tolerance_px: float
     result[part] = shapely.orient_polygons(result[part])
     kept = shapely.get_type_id(result[part]) == shapely.GeometryType.POLYGON
     kept[kept] = resembles(result[part[kept]], raw[part[kept]], unit)
-    kept &= shapely.get_num_interior_rings(result[part]) == shapely.get_num_interior_rings(
-        shape[part]
-    )
+    holes = shapely.get_num_interior_rings
+    kept &= holes(result[part]) == holes(shape[part])
     worse = np.isin(group, group[part[~kept]])
     result[worse] = shape[worse]
     return result
@@ -415,7 +413,7 @@ class _Prices:
         odd *= weight
         x, y = (contours.xy[stop, axis] - np.take(contours.xy[:, axis], start) for axis in range(2))
         least = np.sqrt(np.cos(_TURN) ** 2 * (x * x + y * y))
-        scale, cost = self.scale[:rings], np.empty((len(_KINDS), *count.shape))
+        scale, cost = self.scale[:rings], np.empty((_ANY + 1, *count.shape))
         cost[_ANY] = half - np.sqrt(even * even + odd * odd) + _FREE * scale
         for kind, add in ((_ALONG, _SNAPPED * scale), (_OTHER, self.other[:rings])):
             # In the frame of the direction; the other one is turned from the main direction.
@@ -445,7 +443,7 @@ def _walls(
         unit: Pixels of a unit.
     """
     prices = _Prices.of(contours, directions, scale, unit)
-    level, n, kinds = contours.level, len(contours.ring), len(_KINDS)
+    level, n, kinds = contours.level, len(contours.ring), _ANY + 1
     # The last kind stands for no wall yet.
     arrived = np.full((kinds + 1, n), _INF)
     hops, skipped = np.zeros((kinds, n), np.int64), np.zeros((kinds + 1, n), np.int64)
