@@ -116,13 +116,14 @@ def run_finetune(
         LabelError: Labels show no building, or building nearly everywhere (swapped classes).
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
+    # The minutes include the import of PyTorch.
+    clock, base = Minutes(minutes), Path.cwd()
     try:
         from rooftrace.models.start import read_start
         from rooftrace.train.finetune import finetune_config
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
-    clock, base = Minutes(minutes), Path.cwd()
     model, data = _placed(model), data.absolute()
     start = read_start(model)
     name = start.bundle.spec.name
