@@ -160,7 +160,11 @@ def accuracy(data: str, work: str) -> dict[str, Any]:
         path = Path(data) / layer
         files = [str(file) for source in sources for file in sorted(path.parent.glob(source))]
         points = tuple(map(Path, files)) if sources[0].endswith("laz") else ()
-        options = HeightOptions((), (), points) if points else HeightOptions(files[:1], files[1:])
+        options = (
+            HeightOptions((), (), points)
+            if points
+            else HeightOptions(tuple(files[:1]), tuple(files[1:]))
+        )
         with tempfile.TemporaryDirectory(dir=work) as out:
             run_heights(path, Path(out), options)
             found = gpd.read_file(next(Path(out).glob("*.gpkg")), layer=0)

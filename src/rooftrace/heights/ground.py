@@ -62,7 +62,7 @@ def ground_around(ring: Samples, count: int, resolution_m: float) -> tuple[Float
     ring = ring.of(ring.ground | ~enough[ring.owner])
     near = 1 / (1 + (ring.distance / _NEAR_M) ** 2)
     plane, _ = fit_planes(ring, near, count, stiffness_m=_STIFFNESS_M)
-    for _ in range(10):
+    for _ in range(6):
         above = ring.z > heights_on(plane, ring)
         plane, _ = fit_planes(
             ring, near * np.where(above, _ABOVE, 1.0), count, stiffness_m=_STIFFNESS_M
