@@ -10,6 +10,10 @@ Every row is a process, measured from its start to its end.
 - `geoai`, `sahi`: these packages at their defaults with the same weights; they stop at the mask.
 - `ours_cuda`, `ours_cuda_fp32`, `plain_cuda`, `tuned_cuda`: with `--gpu`.
 
+`--against PATH` runs `rooftrace predict` of this source tree and of another one in turns instead,
+on `--scene` or a generated one. It prints how many times less processor time, time by the clock and
+memory this one takes. Processor time says most on a machine that does other work.
+
 `--baseline-size N` runs the slow rows on the upper left N × N pixels, and their rate stands for the
 whole. The loop neither straightens outlines nor measures areas and scores, and is not charged for
 it.
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 from pathlib import Path
@@ -29,6 +34,7 @@ from common import (
     ChildFailed,
     Measured,
     argument_parser,
+    by_turns,
     load_bundle,
     measure,
     measure_part,
@@ -83,6 +89,8 @@ _UNAVAILABLE = 2
 
 def main() -> dict[str, Any]:
     options = _options()
+    if options.against is not None:
+        return _against(options)
     say("preparing the scene and the loop's network")
     prepared = measure_part(
         __file__, "prepare", work=options.work, model=options.model, size_px=options.size,
@@ -130,6 +138,39 @@ def main() -> dict[str, Any]:
     }
 
 
+_COSTS = ("cpu_s", "seconds", "peak_rss_mb")
+
+
+def _against(options: argparse.Namespace) -> dict[str, Any]:
+    """Run `rooftrace predict` of two source trees in turns; each has its own default model."""
+    scene = options.scene or Path(
+        measure_part(
+            __file__, "generate", work=options.work, size_px=options.size,
+            compress=options.compress,
+        ).report["scene"]
+    )  # fmt: skip
+    trees = {"this": Path(__file__).resolve().parents[1], "other": options.against.resolve()}
+    warm(scene)
+
+    def run(name: str) -> dict[str, Any]:
+        if not (trees[name] / "src" / "rooftrace").is_dir():
+            raise SystemExit(f"{trees[name]} is not a checkout of rooftrace: no src/rooftrace")
+        out = options.work / "out" / f"against_{name}"
+        shutil.rmtree(out, ignore_errors=True)
+        os.environ["PYTHONPATH"] = str(trees[name] / "src")
+        run = measure_rooftrace("predict", scene, "-o", out, model=options.model)
+        output = run.report["outputs"][0]
+        costs = {cost: getattr(run, cost) for cost in _COSTS}
+        return {**costs, "buildings": output["buildings"], "pixels": output["pixels"]}
+
+    rows = {
+        name: {**runs[-1], **{cost: min(one[cost] for one in runs) for cost in _COSTS}}
+        for name, runs in by_turns(trees, options.repeats, run, *_COSTS).items()
+    }
+    ratios = {cost: rounded(rows["other"][cost] / rows["this"][cost]) for cost in _COSTS}
+    return {"scene": scene.name, "repeats": options.repeats, "rows": rows, "ratios": ratios}
+
+
 def _scene_of(name: str) -> str:
     """Return the key of a row's scene among those prepared."""
     if name == DEEP:
@@ -152,6 +193,8 @@ def _options() -> argparse.Namespace:
         "--rows", nargs="+", choices=ROWS, help="default: all on the processor; with --gpu on both"
     )
     parser.add_argument("--gpu", action="store_true", help="add the rows on an NVIDIA GPU")
+    parser.add_argument("--against", type=Path, help="root of another checkout of rooftrace")
+    parser.add_argument("--scene", type=Path, help="image for --against; default: a generated one")
     parser.add_argument(
         "--peers-python", help="of an environment with geoai-py and sahi, for their rows"
     )
@@ -293,6 +336,11 @@ def _agreement(path: Path, reference: Path) -> dict[str, float]:
 # What follows runs in processes of its own.
 
 
+def generate(*, work: str, size_px: int, compress: str) -> dict[str, str]:
+    """Write the scene for `--against`."""
+    return {"scene": str(write_scene(Path(work), size_px, 0.3, compress))}
+
+
 def prepare(
     *, work: str, model: str | None, size_px: int, baseline_size_px: int, compress: str,
     deep: bool, on_gpu: bool, tile_px: int, overlap_px: int, has_loops: bool,
@@ -376,4 +424,4 @@ def _deep(scene: Path) -> Path:
 
 
 if __name__ == "__main__":
-    start(main, prepare, loop)
+    start(main, generate, prepare, loop)

@@ -69,6 +69,12 @@ def run_quantised(engine: Engine, batch: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(output, np.uint8)
 
 
+def release(engine: Engine) -> None:
+    """Free the memory of an engine's compiled networks, if it can; the next call compiles again."""
+    if (free := getattr(engine, "release", None)) is not None:
+        free()
+
+
 class ConstantEngine:
     """A fake engine that answers the same probability everywhere."""
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
 from math import isnan
-from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
 
@@ -39,6 +38,9 @@ input shape. Compiling one takes a tenth of a second."""
 _KEPT, _KEPT_FILES = "compiled-models", 16
 """Folder of compiled networks in the cache of the user, and their number. Of each process the first
 one is kept: for one small image, compiling takes longest. That of the default model has 6 MB."""
+
+_EDITION = 2
+"""Number of the networks that `_compile` makes of a graph: raise it with every change of them."""
 
 _DIGEST_BYTES = 32
 
@@ -110,6 +112,7 @@ class OpenVinoEngine:
             bf16 if the processor supports it.
         source: Name of the bundle in messages.
         output: Output to compute, for a refined model with two outputs.
+        hashes: SHA-256 of each part; without them no compiled network is kept on the disk.
 
     Raises:
         BundleError: the graph cannot be read, or does not match the contract.
@@ -124,8 +127,10 @@ class OpenVinoEngine:
         precision: str,
         source: str,
         output: Output = "probabilities",
+        hashes: Sequence[str] = (),
     ) -> None:
         self.precision = precision
+        self._hashes = tuple(hashes) if len(hashes) == len(parts) else ()
         self._spec = spec
         self._output = output
         # The int8 kernels take no 16-bit pixels; floats hold the same numbers.
@@ -301,7 +306,7 @@ class OpenVinoEngine:
                 config[_STREAMS] = str(streams)
             # The list is shared with copies, and the caller holds the lock.
             is_first = bool(self._unused)
-            kept = self._name_of(shape, wanted, config) if is_first else ""
+            kept = self._name_of(shape, wanted, config) if is_first and self._hashes else ""
             if kept and (compiled := _kept_network(kept, config)) is not None:
                 self._unused.clear()
                 return compiled
@@ -330,12 +335,9 @@ class OpenVinoEngine:
         """Return the name of a compiled network, a hash of all on which it depends."""
         import openvino
 
-        # The part of a network that is made here changes with this module.
-        parts = (*self._parts, Path(__file__).read_bytes())
-        hashes = [hashlib.sha256(data).hexdigest() for data in parts]
         made_with = (
-            openvino.__version__, this_processor().name, sorted(this_processor().flags), config,
-            hashes, self.precision, self._dtype, self._output, shape, wanted,
+            _EDITION, openvino.__version__, this_processor().name, sorted(this_processor().flags),
+            config, self._hashes, self.precision, self._dtype, self._output, shape, wanted,
         )  # fmt: skip
         return hashlib.sha256(repr(made_with).encode()).hexdigest()
 
@@ -371,21 +373,70 @@ def _rounded(model: Any, precision: str) -> Any:
 
     probability = model.output(0).get_node().input_value(0)
     last = probability.get_node()
-    is_single = last.get_type_name() == "Sigmoid" and probability.partial_shape[1] == 1
-    if is_single and precision != "bf16":
-        # OpenVINO computes the function together with the last convolution, in vectors of which one
-        # channel fills a sixteenth. A change of shape keeps them separate, which takes a
-        # twentieth less time. In bf16 the values between the two would be rounded.
-        flat = opset13.reshape(last.input_value(0), opset13.constant([0, 0, -1]), special_zero=True)
-        probability = opset13.sigmoid(flat).output(0)
+    shuffled = _shuffled(probability)
+    if shuffled is not None:
+        # What follows is by pixel. Before the shuffle it is in one piece, and bytes are shuffled.
+        joined = opset13.concat(shuffled[0], 1).output(0)
+        probability = _kept_apart(joined)
+    elif last.get_type_name() == "Sigmoid" and probability.partial_shape[1] == 1:
+        # In bf16 the values between the two would be rounded.
+        probability = _kept_apart(last.input_value(0)) if precision != "bf16" else probability
     scaled = opset13.multiply(probability, opset13.constant(np.float32(PROB_ONE)))
     answer = opset13.convert(opset13.add(scaled, opset13.constant(np.float32(0.5))), "u8")
+    if shuffled is not None:
+        shape = opset13.shape_of(joined)
+        answer = opset13.reshape(answer, shape, special_zero=False)
+        answer = opset13.depth_to_space(answer, "depth_first", shuffled[1])
     everywhere = opset13.constant(np.arange(probability.partial_shape.rank.get_length()))
     extremes = [
         reduced(probability, everywhere)
         for reduced in (opset13.reduce_min, opset13.reduce_max, opset13.reduce_sum)
     ]
     return Model([answer, *extremes], model.get_parameters(), "quantised")
+
+
+def _kept_apart(logits: Any) -> Any:
+    """Return the probabilities (n, channel, pixel) of logits (n, channel, y, x).
+
+    OpenVINO computes the function together with the last convolution, in vectors of which a few
+    channels fill a part. A change of shape keeps them apart, which takes a twentieth less time.
+    """
+    from openvino import opset13
+
+    flat = opset13.reshape(logits, opset13.constant([0, 0, -1]), special_zero=True)
+    return opset13.sigmoid(flat).output(0)
+
+
+def _shuffled(probability: Any) -> tuple[list[Any], int] | None:
+    """Return the logits before the pixel shuffles with which a network ends, and the block size.
+
+    Such a network joins the sigmoids of shuffled channels, which may be joined and split again
+    before. None for any other network.
+    """
+    logits, sizes = [], set()
+    last = probability.get_node()
+    for end in last.input_values() if last.get_type_name() == "Concat" else [probability]:
+        source = _before(end, "Sigmoid")
+        split = None if source is None else _before(source, "VariadicSplit", "Split")
+        if source is not None and split is not None:
+            joined, index = split.get_node(), source.get_index()
+            is_undone = _before(split, "Concat") is not None
+            is_undone &= joined.get_input_size() == source.get_node().get_output_size()
+            source = joined.input_value(index) if is_undone else None
+        shuffled = None if source is None else _before(source, "DepthToSpace")
+        if shuffled is None or source.partial_shape[1] != end.partial_shape[1]:
+            return None
+        shuffle = source.get_node().get_attributes()
+        sizes.add((shuffle["block_size"], shuffle["mode"]))
+        logits.append(shuffled)
+    (size, mode), *others = sizes
+    return None if others or mode != "depth_first" else (logits, size)
+
+
+def _before(output: Any, *kinds: str) -> Any:
+    """Return what a node of one of these types takes first; None for another node."""
+    node = output.get_node()
+    return node.input_value(0) if node.get_type_name() in kinds else None
 
 
 def _prefers() -> Sequence[str]:
@@ -404,7 +455,12 @@ KIND = EngineKind(
     name=OpenVinoEngine.name,
     takes="every bundle in fp32 and bf16, its int8 variant, exported .onnx and .xml files",
     build=lambda bundle, files, precision, output: OpenVinoEngine(
-        bundle.spec, [bundle.part(name) for name in files], precision, bundle.source, output
+        bundle.spec,
+        [bundle.part(name) for name in files],
+        precision,
+        bundle.source,
+        output,
+        [bundle.spec.parts[name].sha256 for name in files if name in bundle.spec.parts],
     ),
     offers=lambda bundle: variants_by_precision(bundle, "openvino", ("fp32", "bf16")),
     prefers=_prefers,

@@ -207,8 +207,7 @@ class BlockTiles:
             plan: Plan of the scene.
             received: Halo outputs of earlier blocks that contribute to this one, in any order.
         """
-        spec, threshold = plan.spec, plan.threshold
-        window, model_window = plan.blocks[self.number], plan.model_window(self.number)
+        spec, threshold, window = plan.spec, plan.threshold, plan.blocks[self.number]
         outputs, valid = [*received, *self.own], self.valid
         failed = [output.extent for output in outputs if output.answer is None]
         if failed:
@@ -218,50 +217,44 @@ class BlockTiles:
                 reach = plan.scaling.to_source(extent, plan.shape_yx).intersection(window)
                 if reach is not None:
                     valid[reach.slices(window)] = False
-        known = [(output, output.answer) for output in outputs if output.answer is not None]
-        if not known and valid is not None and not valid.any():
+        if len(failed) == len(outputs) and valid is not None and not valid.any():
             return replace(Block.empty(window), thumbnail=self.thumbnail, tiles=self.tiles)
-        if not known:
-            blended = np.zeros((spec.outputs, *window.shape_yx), dtype=np.uint16)
-        else:
-            blender = Blender(plan.tiles, model_window, spec.outputs)
-            for output, answer in known:
-                blender.feed(output.index, answer, output.extent)
-            blended = enlarge(blender.finish(), model_window, window, plan.scaling)
-        blended, separation = blended[: spec.channels], blended[spec.channels :]
-        if threshold is None:
-            mask, probability = most_probable(blended)
-            score = _in_255ths(probability)
-        else:
-            mask, score = _above(blended[0], np.uint16(np.ceil(threshold * BLEND_ONE)))
-        if valid is not None:
-            mask = np.where(valid, mask, np.uint8(NODATA))
-        markers = None
-        if spec.separation is not None:
-            above = separation[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
-            inside = ~above if spec.separation == "border" else above
-            markers = (inside & (mask == spec.building_class)).view(np.uint8)
+        mask, score = (np.empty(window.shape_yx, np.uint8) for _ in range(2))
+        markers = None if spec.separation is None else np.empty(window.shape_yx, np.uint8)
+        for strip in window.strips(max(1, _STRIP_PX // window.width)):
+            rows, _ = strip.slices(window)
+            model_strip = plan.scaling.to_model(strip, plan.shape_yx)
+            blender = Blender(plan.tiles, model_strip, spec.outputs)
+            for output in outputs:
+                if output.answer is not None:
+                    blender.feed(output.index, output.answer, output.extent)
+            blended = enlarge(blender.finish(), model_strip, strip, plan.scaling)
+            probability = blended[0]
+            if threshold is None:
+                mask[rows], probability = most_probable(blended[: spec.channels])
+            else:
+                np.greater_equal(probability, _at_least(threshold), out=mask[rows].view(np.bool_))
+            score[rows] = _in_255ths(probability)
+            if valid is not None:
+                mask[rows][~valid[rows]] = NODATA
+            if markers is not None:
+                apart = blended[spec.channels] >= _at_least(spec.separation_threshold)
+                inside = ~apart if spec.separation == "border" else apart
+                np.logical_and(
+                    inside, mask[rows] == spec.building_class, out=markers[rows].view(np.bool_)
+                )
         return replace(
             Block.of(window, mask, score, markers), thumbnail=self.thumbnail, tiles=self.tiles
         )
 
 
-_STRIP_PX = 1 << 17
-"""Number of pixels of a strip that is processed at once and fits the processor's cache."""
+_STRIP_PX = 1 << 18
+"""Number of pixels of a strip that is blended at once and fits the processor's cache."""
 
 
-def _above(
-    blended: NDArray[np.uint16], least: np.uint16
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return (y, x) 1 where a probability is at least `least`, and the probabilities in 255ths."""
-    mask = np.empty(blended.shape, np.uint8)
-    score = np.empty(blended.shape, np.uint8)
-    step = max(1, _STRIP_PX // blended.shape[1])
-    for top in range(0, len(blended), step):
-        strip = slice(top, top + step)
-        np.greater_equal(blended[strip], least, out=mask[strip].view(np.bool_))
-        score[strip] = _in_255ths(blended[strip])
-    return mask, score
+def _at_least(threshold: float) -> np.uint16:
+    """Return the lowest blended probability that reaches a threshold."""
+    return np.uint16(np.ceil(threshold * BLEND_ONE))
 
 
 def _in_255ths(blended: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -285,16 +278,11 @@ def most_probable(
     Returns:
         (y, x) class indices, and (y, x) probabilities.
     """
-    classes, height, width = blended.shape
     best = blended.max(axis=0)
     # The first class has the largest number, so that it is chosen among equal values.
     above = np.zeros(best.shape, dtype=np.uint8)
-    # The strips are small enough for the processor's cache.
-    step = max(1, (1 << 19) // width)
-    for top in range(0, height, step):
-        strip = slice(top, top + step)
-        for index in range(classes):
-            here = (blended[index, strip] == best[strip]).view(np.uint8)
-            here *= np.uint8(classes - index)
-            np.maximum(above[strip], here, out=above[strip])
-    return np.uint8(classes) - above, best
+    for index, channel in enumerate(blended):
+        here = (channel == best).view(np.uint8)
+        here *= np.uint8(len(blended) - index)
+        np.maximum(above, here, out=above)
+    return np.uint8(len(blended)) - above, best

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import plural, reason_of
-from rooftrace.engines.base import Engine
+from rooftrace.engines.base import Engine, release
 from rooftrace.engines.select import load_engine
 from rooftrace.io.files import is_file, relative_name, write_atomically
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
@@ -233,7 +233,7 @@ class EnsembleEngine:
     def release(self) -> None:
         """Release the compiled networks of the members."""
         for member in self._members:
-            getattr(member.engine, "release", lambda: None)()
+            release(member.engine)
 
 
 def _votes(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:

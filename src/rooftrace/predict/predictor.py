@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.types import Mask, RasterSource
-from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.engines.base import Engine, release, run_quantised
 from rooftrace.engines.select import load_engine
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
@@ -381,7 +381,7 @@ class TtaEngine:
 
     def release(self) -> None:
         """Release the compiled networks of the engine."""
-        getattr(self._inner, "release", lambda: None)()
+        release(self._inner)
 
 
 def _sum(

@@ -54,6 +54,13 @@ _RADIX_LIMIT = 1 << 16
 # Probabilities are added as multiples of 2^-23, the resolution of float32 just below 1. Sums of
 # integers are exact, so a score depends neither on the blocks nor on their order.
 _PROB_STEPS = 1 << 23
+# A probability in 255ths is _BYTE_STEPS times its number of 255ths, and a rest.
+_BYTE_STEPS = _PROB_STEPS // 255
+_BYTE_REST = (
+    (np.arange(256, dtype=np.float32) * np.float32(1 / 255) + np.float32(1) - np.float32(1))
+    * np.float32(_PROB_STEPS)
+    - np.arange(256) * _BYTE_STEPS
+).astype(np.uint8)
 # Number of pixels of a strip for the integral image, which needs 8 bytes for every pixel.
 _INTEGRAL_STRIP_PX = 1 << 17
 
@@ -393,14 +400,18 @@ class Regions:
         Raises:
             ValueError: A foreground pixel's probability is infinite.
         """
-        layers = [(mask, prob, _PROB_STEPS)]
-        if prob.dtype.kind == "f" and np.isnan(prob).any():
-            known = (mask != 0) & ~np.isnan(prob)
-            layers = [(known, prob, _PROB_STEPS), (known, np.ones(mask.shape, np.float32), 1)]
         total = np.zeros((len(self.area_px), 2), np.int64)
-        total[:, 1] = 0 if len(layers) > 1 else self.area_px
+        total[:, 1] = self.area_px
+        layers: list[tuple[int, Mask8, Prob, int]] = [(0, mask, prob, _PROB_STEPS)]
+        if prob.dtype == np.uint8:
+            layers = [(0, mask, prob, _BYTE_STEPS), (0, mask, cv2.LUT(prob, _BYTE_REST), 1)]
+        elif np.isnan(prob).any():
+            known = (mask != 0) & ~np.isnan(prob)
+            total[:, 1] = 0
+            layers = [(0, known, prob, _PROB_STEPS)]
+            layers += [(1, known, np.ones(mask.shape, np.float32), 1)]
         row, cols = self.corners.row[0::2] - window.row, self.corners.col - window.col
-        for column, (chosen, values, steps) in enumerate(layers):
+        for column, chosen, values, steps in layers:
             along = _sums_along(chosen, values, row, cols.reshape(-1, 2))
             # Each sum along an edge is exact in float64; sums of these sums need integers.
             whole = (along * steps).astype(np.int64) * self.corners.weight[1::2]
@@ -424,8 +435,10 @@ class Regions:
 
 
 def _sums_along(mask: Mask8, prob: Prob, row: Ints, cols: Ints) -> NDArray[np.float64]:
-    """Return (n,) sums of foreground probabilities above each horizontal edge, up to the mask's
-    top.
+    """Return (n,) sums of probabilities above each horizontal edge, up to the mask's top.
+
+    Of floats only the foreground counts, since other pixels may be infinite. Of bytes all pixels
+    count: those outside of a region cancel each other out.
 
     Args:
         mask: (y, x) mask.
@@ -435,22 +448,24 @@ def _sums_along(mask: Mask8, prob: Prob, row: Ints, cols: Ints) -> NDArray[np.fl
     """
     height, width = mask.shape
     step = max(1, min(height, _INTEGRAL_STRIP_PX // max(width, 1)))
-    chosen = np.empty((step, width), prob.dtype)
-    local = np.empty((step + 1, width + 1))
+    is_bytes = prob.dtype == np.uint8
+    chosen = np.empty((0 if is_bytes else step, width), prob.dtype)
+    local = np.empty((step + 1, width + 1), np.int32 if is_bytes else np.float64)
     above = np.zeros(width + 1)
     sums = np.zeros(len(row))
     for top in range(0, height, step):
         stop = min(top + step, height)
-        chosen.fill(0)
-        bits = np.ascontiguousarray(mask[top:stop]).view(np.uint8)
-        cv2.copyTo(np.ascontiguousarray(prob[top:stop]), bits, chosen[: stop - top])
-        values = chosen[: stop - top]
-        if prob.dtype == np.uint8:
-            values = values * np.float32(1 / 255)
-        # Between 1 and 2 float32 has steps of 2^-23: this rounds to multiples of them.
-        values += np.float32(1)
-        values -= np.float32(1)
-        strip = cv2.integral(values, local[: stop - top + 1], cv2.CV_64F)
+        values = np.ascontiguousarray(prob[top:stop])
+        if not is_bytes:
+            chosen.fill(0)
+            bits = np.ascontiguousarray(mask[top:stop]).view(np.uint8)
+            values = cv2.copyTo(values, bits, chosen[: stop - top])
+            # Between 1 and 2 float32 has steps of 2^-23: this rounds to multiples of them.
+            values += np.float32(1)
+            values -= np.float32(1)
+        strip = cv2.integral(
+            values, local[: stop - top + 1], cv2.CV_32S if is_bytes else cv2.CV_64F
+        )
         if not np.isfinite(strip[-1, -1]):
             raise ValueError(f"rows {top}:{stop}: a foreground pixel's probability is infinite")
         edges = slice(*np.searchsorted(row, [top, stop], side="right"))

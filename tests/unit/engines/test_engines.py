@@ -18,7 +18,7 @@ from rooftrace.engines.base import INSTRUCTION_SETS, Processor
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, measure_engine, tiny_bundle
-from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, bundled_model
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.tiling.plan import quantise
 
@@ -121,9 +121,17 @@ def test_threads_that_share_a_model_get_the_same_answers(
     assert not shared._networks
 
 
-def test_rounding_inside_the_network_is_rounding(pixels: np.ndarray) -> None:
-    engine = load_engine(BUNDLE, precision="fp32")
+@pytest.mark.parametrize(
+    ("bundle", "precision", "has_shuffles"),
+    [(BUNDLE, "fp32", False), (bundled_model(), "int8", True)],
+)
+def test_rounding_inside_the_network_is_rounding(
+    bundle: ModelBundle, precision: str, has_shuffles: bool, pixels: np.ndarray
+) -> None:
+    engine = load_engine(bundle, engine="openvino", precision=precision)
     assert isinstance(engine, OpenVinoEngine)
+    shuffled = openvino._shuffled(engine._read().output(0).get_node().input_value(0))
+    assert (shuffled is not None) == has_shuffles
     inside, outside = engine.run_quantised(pixels), quantise(engine.run(pixels))
     assert inside.dtype == np.uint8
     # Halves may fall either way.
