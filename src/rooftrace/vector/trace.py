@@ -404,7 +404,8 @@ class Regions:
         total[:, 1] = self.area_px
         layers: list[tuple[int, Mask8, Prob, int]] = [(0, mask, prob, _PROB_STEPS)]
         if prob.dtype == np.uint8:
-            layers = [(0, mask, prob, _BYTE_STEPS), (0, mask, cv2.LUT(prob, _BYTE_REST), 1)]
+            rest = np.asarray(cv2.LUT(prob, _BYTE_REST), np.uint8)
+            layers = [(0, mask, prob, _BYTE_STEPS), (0, mask, rest, 1)]
         elif np.isnan(prob).any():
             known = (mask != 0) & ~np.isnan(prob)
             total[:, 1] = 0
@@ -455,7 +456,7 @@ def _sums_along(mask: Mask8, prob: Prob, row: Ints, cols: Ints) -> NDArray[np.fl
     sums = np.zeros(len(row))
     for top in range(0, height, step):
         stop = min(top + step, height)
-        values = np.ascontiguousarray(prob[top:stop])
+        values: NDArray[Any] = np.ascontiguousarray(prob[top:stop])
         if not is_bytes:
             chosen.fill(0)
             bits = np.ascontiguousarray(mask[top:stop]).view(np.uint8)
