@@ -450,7 +450,7 @@ def _sums_along(mask: Mask8, prob: Prob, row: Ints, cols: Ints) -> NDArray[np.fl
     height, width = mask.shape
     step = max(1, min(height, _INTEGRAL_STRIP_PX // max(width, 1)))
     is_bytes = prob.dtype == np.uint8
-    chosen = np.empty((0 if is_bytes else step, width), prob.dtype)
+    chosen: NDArray[Any] = np.empty((0 if is_bytes else step, width), prob.dtype)
     local = np.empty((step + 1, width + 1), np.int32 if is_bytes else np.float64)
     above = np.zeros(width + 1)
     sums = np.zeros(len(row))
@@ -460,7 +460,8 @@ def _sums_along(mask: Mask8, prob: Prob, row: Ints, cols: Ints) -> NDArray[np.fl
         if not is_bytes:
             chosen.fill(0)
             bits = np.ascontiguousarray(mask[top:stop]).view(np.uint8)
-            values = cv2.copyTo(values, bits, chosen[: stop - top])
+            cv2.copyTo(values, bits, chosen[: stop - top])
+            values = chosen[: stop - top]
             # Between 1 and 2 float32 has steps of 2^-23: this rounds to multiples of them.
             values += np.float32(1)
             values -= np.float32(1)
