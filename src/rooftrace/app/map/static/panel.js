@@ -140,7 +140,9 @@ describe.building = (attributes, scene) => {
   const table = document.createElement("table");
   table.createCaption().textContent = noun(scene) === "polygon" ? "Polygon" : "Building";
   const { height_low: low, height_high: high, ...figures } = attributes;
-  for (const [name, value] of Object.entries(figures)) {
+  // What rooftrace measured comes before the columns of a map with thirty of them.
+  const known = ([name]) => Number(name in NAMES);
+  for (const [name, value] of Object.entries(figures).sort((one, other) => known(other) - known(one))) {
     if (value == null || name === "class_id") continue;
     const row = table.insertRow();
     const head = document.createElement("th");
