@@ -67,9 +67,10 @@ def write_tiny_training(folder: Path) -> None:
     """Write `tiny.toml` into the folder, with six scenes and their split."""
     from rooftrace.flows.split import run_split
     from rooftrace.labels.config import SourceConfig
+    from rooftrace.labels.split import SplitOptions
     from town import write_pairs
 
     write_pairs(folder / "data", range(6), shape_yx=(128, 128), gsd_m=0.3)
     data = SourceConfig(path=str(folder / "data"))
-    run_split(data, folder / "split.json", val=0.17, test=0.17)
+    run_split(data, folder / "split.json", SplitOptions(val=0.17, test=0.17))
     (folder / "tiny.toml").write_text(TINY, encoding="utf-8")

@@ -343,7 +343,7 @@ def _help_row(parameter: Any, ctx: Any, width: int) -> str:
     else:
         names = sorted(parameter.opts, key=len)
         if parameter.secondary_opts:
-            names[-1] += f"/{parameter.secondary_opts[0].removeprefix('-')}"
+            names[-1] += f"/{parameter.secondary_opts[0]}"
         head = f"{', '.join(names)} {'' if parameter.is_flag else value}".rstrip()
     default = getattr(parameter, "show_default", None)
     if not isinstance(default, str):

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from rooftrace.cli.data_options import DataFields
-from rooftrace.cli.option_groups import with_groups
-from rooftrace.cli.options import Json, option
+from rooftrace.cli.option_groups import Fields, with_groups
+from rooftrace.cli.options import Json
 from rooftrace.cli.show import bar, print_json, say
 from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.split import SplitOptions
 
 TOGETHER = "How images are divided"
 """Title of the group of options for the division in the help."""
-
-
-_DEFAULT = "0.05, or 0.2 of fewer than 200 images"
 
 
 @with_groups
@@ -26,67 +24,30 @@ def split(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FILE", help="Split file (JSON) to write.")
     ],
-    val: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", help="Share of images for validation.", show_default=_DEFAULT
+    options: Annotated[
+        SplitOptions,
+        Fields(
+            SplitOptions,
+            {
+                "val": (TOGETHER, "SHARE", False),
+                "test": (TOGETHER, "SHARE", False),
+                "seed": (TOGETHER, "N", False),
+                "by": (TOGETHER, "UNIT", False),
+                "group_pattern": (TOGETHER, "REGEX", False),
+                "block_m": (TOGETHER, "M", False, "--block-m"),
+                "gap_m": (TOGETHER, "M", False, "--gap-m"),
+                "duplicates": (TOGETHER, None, False, "--duplicates/--no-duplicates"),
+                "stratify": (TOGETHER, None, False, "--stratify/--no-stratify"),
+            },
         ),
-    ] = None,
-    test: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", help="Share of images for the final test.", show_default=_DEFAULT
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random division.")] = 0,
-    by: Annotated[
-        Literal["image", "group", "block"],
-        option(TOGETHER, metavar="UNIT", help="Keep together: image, group, or block (one place)."),
-    ] = "image",
-    group_pattern: Annotated[
-        str | None,
-        option(TOGETHER, metavar="REGEX", help="Regular expression; its first group is the group."),
-    ] = None,
-    block_m: Annotated[
-        float | None,
-        option(TOGETHER, metavar="M", help="Side of blocks in metres; default: by the extent."),
-    ] = None,
-    gap_m: Annotated[
-        float | None,
-        option(
-            TOGETHER,
-            metavar="M",
-            help="Minimum distance of parts in metres; default: half an image.",
-        ),
-    ] = None,
-    duplicates: Annotated[
-        bool,
-        option(TOGETHER, "--duplicates/--no-duplicates", help="Keep near-duplicates in one part."),
-    ] = True,
-    stratify: Annotated[
-        bool,
-        option(TOGETHER, "--stratify/--no-stratify", help="Give parts similar built-up shares."),
-    ] = True,
+    ],
     as_json: Json = False,
 ) -> None:
     """Divide labelled images into training, validation and test parts."""
     from rooftrace.flows.split import run_split
 
     with bar("reading", "images", hidden=as_json) as progress:
-        made = run_split(
-            data,
-            out,
-            val=val,
-            test=test,
-            by=by,
-            group_pattern=group_pattern,
-            block_m=block_m,
-            gap_m=gap_m,
-            stratify=stratify,
-            duplicates=duplicates,
-            seed=seed,
-            progress=progress,
-        )
+        made = run_split(data, out, options, progress=progress)
     counts = {name: len(ids) for name, ids in made.parts.items()}
     if as_json:
         print_json(

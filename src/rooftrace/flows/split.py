@@ -18,7 +18,7 @@ from rooftrace.audit.duplicates import (
     strips_of,
     thumbnail_of,
 )
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plural
 from rooftrace.core.types import LabelReader, Progress
 from rooftrace.io.files import check_outputs
@@ -30,6 +30,7 @@ from rooftrace.labels.split import (
     PARTS,
     Split,
     SplitBy,
+    SplitOptions,
     group_by_pattern,
     make_split,
     mean_by_part,
@@ -42,9 +43,6 @@ _BLOCKS_A_PART = 2
 _MUCH_DROPPED = 0.25
 """Share of dropped images above which a note is written."""
 
-_MOST_GAP_M = 50_000.0
-
-
 _SMALL_SHARE, _SHARE = 0.2, 0.05
 """Default share of the validation and of the test part, of small sets and of others."""
 
@@ -56,16 +54,8 @@ have fewer."""
 def run_split(
     data: SourceConfig,
     out: Path,
+    options: SplitOptions | None = None,
     *,
-    val: float | None = None,
-    test: float | None = None,
-    by: SplitBy = "image",
-    group_pattern: str | None = None,
-    block_m: float | None = None,
-    gap_m: float | None = None,
-    stratify: bool = True,
-    duplicates: bool = True,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Split:
     """Write the ids of each part to `out`.
@@ -73,32 +63,21 @@ def run_split(
     Args:
         data: Data to divide: its labelled images, or all images if none is labelled.
         out: Split file to write.
-        val, test: Shares of the images; default 0.05, and 0.2 where that is fewer than ten images.
-        by: Unit that is kept together: single images, groups, or blocks of ground.
-        group_pattern: Regular expression whose first group is the group in an id; default the
-            folder of the image.
-        block_m: Side of the blocks in metres; default chosen so that each part has a few blocks.
-        gap_m: Minimum distance between parts in metres; images closer than that are left out. The
-            default is half the side of an image. With 0, parts share no ground, but may touch.
-        stratify: Whether parts get similar built-up shares; all labels are read for this.
-        duplicates: Whether near-duplicates stay in one part; all images are read for this.
-        seed: Seed of the random division.
+        options: How they are divided.
         progress: Called with the number of scenes read and the total number.
 
     Raises:
         LayoutError, DataError, ConfigError, ExportError: See `open_source` and `make_split`.
         GeoreferenceError: The split is by block, and an image has no georeference.
     """
-    _check_options(by, group_pattern, block_m, gap_m)
+    options = options or SplitOptions()
     opened = open_source(data)
     check_outputs([out], [*data.paths, *opened.files])
     count = len(opened) or len(opened.unlabelled)
     share = _SMALL_SHARE if _SHARE * count < _LEAST_IN_PART else _SHARE
-    val, test = (share if one is None else one for one in (val, test))
-    split = divide_scenes(
-        opened, val=val, test=test, by=by, group_pattern=group_pattern, block_m=block_m,
-        gap_m=gap_m, stratify=stratify, duplicates=duplicates, seed=seed, progress=progress,
-    )  # fmt: skip
+    shares = {name: getattr(options, name) for name in ("val", "test")}
+    shares = {name: share if one is None else one for name, one in shares.items()}
+    split = divide_scenes(opened, options.model_copy(update=shares), progress)
     counts = {name: len(ids) for name, ids in split.parts.items() if ids}
     small = [f"{name} has {plural(n, 'image')}" for name, n in counts.items() if n < _LEAST_IN_PART]
     if small:
@@ -113,22 +92,14 @@ def run_split(
 
 
 def divide_scenes(
-    opened: SceneSet,
-    *,
-    val: float,
-    test: float,
-    by: SplitBy = "image",
-    group_pattern: str | None = None,
-    block_m: float | None = None,
-    gap_m: float | None = None,
-    stratify: bool = True,
-    duplicates: bool = True,
-    seed: int = 0,
-    progress: Progress | None = None,
+    opened: SceneSet, options: SplitOptions, progress: Progress | None = None
 ) -> Split:
-    """Divide the scenes of an opened set; see `run_split`."""
+    """Divide the scenes of an opened set; see `run_split`. Shares that are None are 0."""
+    by, block_m, gap_m = options.by, options.block_m, options.gap_m
+    stratify, duplicates = options.stratify, options.duplicates
+    val, test = options.val or 0.0, options.test or 0.0
     source, notes = _to_divide(opened, stratify)
-    units = _groups(source, by, group_pattern)
+    units = _groups(source, by, options.group_pattern)
     summaries: list[SceneSummary] = []
     if stratify or duplicates or by == "block":
         summaries = summarize_scenes(source, labels=stratify, pixels=duplicates, progress=progress)
@@ -144,8 +115,9 @@ def divide_scenes(
             gap_m = round(float(np.median(extents.side_m)) / 2, 3)
         units = extents.blocks(block_m)
     split = make_split(
-        source.ids, units, val=val, test=test, by=by, seed=seed, built_up=built_up, together=copies
-    )
+        source.ids, units, val=val, test=test, by=by, seed=options.seed, built_up=built_up,
+        together=copies,
+    )  # fmt: skip
     if extents is not None and gap_m is not None:
         split = _with_gap(split, source, extents, gap_m)
         notes.append(_dropped_note(split, len(source)))
@@ -216,28 +188,6 @@ def built_up_of(label: LabelReader, shape: tuple[int, int], building_class: int)
         known += int(mask.valid.sum())
         built += int(((mask.data == building_class) & mask.valid).sum())
     return built / known if known else None
-
-
-def _check_options(
-    by: SplitBy, group_pattern: str | None, block_m: float | None, gap_m: float | None
-) -> None:
-    for name, given, owner in (
-        ("--group-pattern", group_pattern, "group"),
-        ("--block-m", block_m, "block"),
-        ("--gap-m", gap_m, "block"),
-    ):
-        if given is not None and by != owner:
-            raise ConfigError(
-                f"{name} was given, but the split is by {by}.", remedy=f"Add --by {owner}."
-            )
-    if block_m is not None and not 0 < block_m < np.inf:
-        raise ConfigError(
-            f"--block-m is {block_m}; expected metres above 0.", remedy="For example: 200"
-        )
-    if gap_m is not None and not 0 <= gap_m <= _MOST_GAP_M:
-        raise ConfigError(
-            f"--gap-m is {gap_m}; expected 0 to {_MOST_GAP_M:g} metres.", remedy="For example: 20"
-        )
 
 
 def _to_divide(source: SceneSet, stratify: bool) -> tuple[SceneSet, list[str]]:

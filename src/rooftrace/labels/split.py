@@ -13,12 +13,12 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rooftrace.core.config import Config, did_you_mean, parse_config
+from rooftrace.core.config import Config, Options, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.io.files import write_atomically
@@ -45,6 +45,57 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 _NEIGHBOURS = 4
 """Number of units with neighbouring built-up shares that are shuffled among themselves."""
+
+
+class SplitOptions(Options):
+    """How scenes are divided; see also the descriptions.
+
+    Args:
+        gap_m: With 0, parts share no ground, but may touch.
+        duplicates: All images are read for this.
+        stratify: All labels are read for this.
+    """
+
+    options_of = "a split"
+
+    val: Annotated[
+        float | None,
+        Field(description="Share of images for validation; default: 0.05, or 0.2 of fewer than 200 "
+              "images."),
+    ] = None  # fmt: skip
+    test: Annotated[
+        float | None, Field(description="Share of images for the final test; default: as --val.")
+    ] = None
+    seed: Annotated[int, Field(ge=0, description="Seed of the random division.")] = 0
+    by: Annotated[
+        SplitBy, Field(description="Keep together: image, group, or block (one place).")
+    ] = "image"
+    group_pattern: Annotated[
+        str | None,
+        Field(description="Regular expression; its first group is the group in an id. Default: the "
+              "folder of the image."),
+    ] = None  # fmt: skip
+    block_m: Annotated[
+        float | None,
+        Field(gt=0, description="Side of blocks in metres; default: a few blocks for each part."),
+    ] = None
+    gap_m: Annotated[
+        float | None,
+        Field(ge=0, le=50_000,
+              description="Minimum distance of parts in metres; default: half an image."),
+    ] = None  # fmt: skip
+    duplicates: Annotated[bool, Field(description="Keep near-duplicates in one part.")] = True
+    stratify: Annotated[bool, Field(description="Give parts similar built-up shares.")] = True
+
+    @model_validator(mode="after")
+    def _fitting(self) -> SplitOptions:
+        for name, owner in (("group_pattern", "group"), ("block_m", "block"), ("gap_m", "block")):
+            if getattr(self, name) is not None and self.by != owner:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} was given, but the split is by {self.by}.",
+                    remedy=f"Add --by {owner}.",
+                )
+        return self
 
 
 class Split(Config):

@@ -13,7 +13,7 @@ from PIL import Image
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.flows.split import run_split
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.split import Split, read_split
+from rooftrace.labels.split import Split, SplitOptions, read_split
 from town import generate_scene
 
 
@@ -34,7 +34,9 @@ def places(ids: tuple[str, ...]) -> set[str]:
 
 def test_by_group(grouped: SourceConfig, tmp_path: Path) -> None:
     for seed in range(4):
-        made = run_split(grouped, tmp_path / "s.json", val=0.25, test=0.25, by="group", seed=seed)
+        made = run_split(
+            grouped, tmp_path / "s.json", SplitOptions(val=0.25, test=0.25, by="group", seed=seed)
+        )
         assert read_split(tmp_path / "s.json") == made
         assert [len(places(made.parts[p])) for p in ("train", "val", "test")] == [1, 1, 1]
         assert sum(len(ids) for ids in made.parts.values()) == 12
@@ -43,10 +45,13 @@ def test_by_group(grouped: SourceConfig, tmp_path: Path) -> None:
 def test_one_folder_is_no_groups(grouped: SourceConfig, tmp_path: Path) -> None:
     one = SourceConfig(path=f"{grouped.path}/oslo")
     with pytest.raises(DataError, match="are in one group") as caught:
-        run_split(one, tmp_path / "s.json", val=0.2, test=0.2, by="group")
+        run_split(one, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2, by="group"))
     assert "--group-pattern" in caught.value.remedy
     assert not (tmp_path / "s.json").exists()
-    assert len(run_split(one, tmp_path / "s.json", val=0.2, test=0.2).parts["train"]) == 4
+    assert (
+        len(run_split(one, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2)).parts["train"])
+        == 4
+    )
 
 
 def tile_set(folder: Path, rows: int, cols: int, *, labelled: bool = True) -> SourceConfig:
@@ -89,8 +94,8 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> SourceConfig:
 def test_by_block_no_ground_is_in_two_parts(tiles: SourceConfig, tmp_path: Path) -> None:
     for seed in range(3):
         made = run_split(
-            tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", gap_m=1, seed=seed,
-            duplicates=False,
+            tiles, tmp_path / "s.json",
+            SplitOptions(val=0.2, test=0.2, by="block", gap_m=1, seed=seed, duplicates=False),
         )  # fmt: skip
         assert read_split(tmp_path / "s.json") == made
         assert sum(map(len, made.parts.values())) + len(made.dropped) == 6 * 7 * 5
@@ -109,7 +114,7 @@ def test_by_block_no_ground_is_in_two_parts(tiles: SourceConfig, tmp_path: Path)
 
 @pytest.mark.campaign
 def test_ground_in_two_parts_is_noted(tiles: SourceConfig, tmp_path: Path) -> None:
-    made = run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2)
+    made = run_split(tiles, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2))
     (note,) = made.notes
     assert "show ground that another part also shows" in note
     assert "--by block" in note
@@ -119,7 +124,7 @@ def test_without_a_place_there_are_no_blocks(grouped: SourceConfig, tmp_path: Pa
     with pytest.raises(
         GeoreferenceError, match="12 of the 12 images of data have no georeference"
     ) as err:
-        run_split(grouped, tmp_path / "s.json", val=0.2, test=0.2, by="block")
+        run_split(grouped, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2, by="block"))
     assert "--group-pattern" in err.value.remedy
 
 
@@ -138,10 +143,12 @@ def test_near_duplicates_stay_together(tmp_path: Path) -> None:
         part_of = made.part_of
         return sum(part_of[f"a{n:02d}"] != part_of[f"b{n:02d}"] for n in range(16))
 
-    made = run_split(data, tmp_path / "s.json", val=0.25, test=0.25)
+    made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.25, test=0.25))
     assert (straddling(made), made.copies) == (0, 16)
     assert [len(ids) for ids in made.parts.values()] == [16, 8, 8]
-    plain = run_split(data, tmp_path / "s.json", val=0.25, test=0.25, duplicates=False)
+    plain = run_split(
+        data, tmp_path / "s.json", SplitOptions(val=0.25, test=0.25, duplicates=False)
+    )
     assert straddling(plain) > 0
     assert plain.copies == 0
 
@@ -153,7 +160,7 @@ def test_some_images_without_labels(tmp_path: Path) -> None:
         _save(tmp_path / "data" / "train" / "masks" / f"mask_{number}.tif", pixels)
         _save(tmp_path / "data" / "test" / f"img_{number}.tif", pixels)
     data = SourceConfig(path=str(tmp_path / "data"))
-    made = run_split(data, tmp_path / "s.json", val=0.2, test=0.2)
+    made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2))
     assert sum(map(len, made.parts.values())) == 5
     assert made.notes[0] == "In no part: 5 images without a label."
 
@@ -163,12 +170,16 @@ def test_some_images_without_labels(tmp_path: Path) -> None:
     [
         ({"block_m": 100.0}, "block_m was given, but the split is by image"),
         ({"gap_m": 1.0, "by": "group"}, "gap_m was given, but the split is by group"),
-        ({"block_m": 0.0, "by": "block"}, "block_m is 0.0; expected metres above 0"),
-        ({"block_m": float("nan"), "by": "block"}, "block_m is nan; expected"),
-        ({"gap_m": -1.0, "by": "block"}, "gap_m is -1.0; expected 0 to 50000 metres"),
+        ({"block_m": 0.0, "by": "block"}, "block_m: it should be greater than 0"),
+        ({"block_m": float("nan"), "by": "block"}, "block_m: it should be a finite number"),
+        ({"gap_m": -1.0, "by": "block"}, "gap_m: it should be greater than or equal to 0"),
         ({"group_pattern": "(a)", "by": "block"}, "group_pattern was given, but the split is by"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        run_split(SourceConfig(path="absent"), tmp_path / "s.json", val=0.1, test=0.1, **options)
+        run_split(
+            SourceConfig(path="absent"),
+            tmp_path / "s.json",
+            SplitOptions(val=0.1, test=0.1, **options),
+        )

@@ -25,7 +25,7 @@ from rooftrace.flows.split import divide_scenes
 from rooftrace.flows.threshold import ThresholdReport, choose_threshold
 from rooftrace.io.files import write_json
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
+from rooftrace.labels.split import SceneParts, Split, SplitBy, SplitOptions, read_split, write_split
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.plan import SceneOptions
@@ -215,10 +215,8 @@ def divide(
     for left in range(min(count, len(scenes) - 1), 1, -1) if count > 1 else (1 / val,):
         try:
             # With few tiles, blocks leave no gap between them; they still do not overlap.
-            split = divide_scenes(
-                rest, val=1 / left, test=0.0, by=unit, gap_m=0.0 if unit == "block" else None,
-                seed=seed,
-            )  # fmt: skip
+            gap_m = 0.0 if unit == "block" else None
+            split = divide_scenes(rest, SplitOptions(val=1 / left, by=unit, gap_m=gap_m, seed=seed))
         except DataError:
             # Of few groups or blocks, there are fewer folds.
             if not held_out:
