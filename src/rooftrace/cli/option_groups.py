@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from pydantic import BeforeValidator
 from typer.core import TyperCommand
 
 from rooftrace.cli.options import (
@@ -102,8 +103,12 @@ class Fields:
                 if hasattr(mark, bound)
             }
             kind: Any = info.annotation
-            default = info.default
-            if get_origin(kind) is tuple:
+            default = inspect.Parameter.empty if info.is_required() else info.default
+            if any(isinstance(mark, BeforeValidator) for mark in info.metadata):
+                # The model reads it from a text.
+                kind = str | None if default is None else str
+                default = ",".join(default) if isinstance(default, tuple) else default
+            elif get_origin(kind) is tuple:
                 (entry, *_), default = get_args(kind), None
                 kind = list[entry] | None  # type: ignore[valid-type]
             declared = option(

@@ -15,12 +15,8 @@ from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.import_model import graph as module
 from rooftrace.flows.import_model.graph import activated, read_foreign_graph, wrap_graph
-from rooftrace.flows.import_model.run import (
-    Channels,
-    ImportOptions,
-    resolve_channels,
-    run_import,
-)
+from rooftrace.flows.import_model.options import ImportOptions
+from rooftrace.flows.import_model.run import Channels, resolve_channels, run_import
 from rooftrace.models.bundle import read_bundle
 from rooftrace.models.exported import with_metadata
 

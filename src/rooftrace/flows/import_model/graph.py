@@ -20,12 +20,11 @@ from rooftrace.core.child import run_limited
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
 from rooftrace.core.text import first_line, plural
 from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.flows.import_model.options import Activation, ImportOptions
 from rooftrace.flows.import_model.run import (
-    Activation,
     Channels,
     DrawTiles,
     ImportedModel,
-    ImportOptions,
     check_finite,
     make_spec,
     resolve_channels,

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,124 +21,21 @@ from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.text import plural
 from rooftrace.flows.export.convert import TileSet, demo_tiles, draw_tiles
+from rooftrace.flows.import_model.options import Activation, ImportOptions
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import BUNDLE_SUFFIX, MAX_PART_BYTES, check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec
 
-Activation = Literal["none", "sigmoid", "softmax"]
-"""Function that turns the output of a network into probabilities."""
-
 DrawTiles = Callable[[BundleSpec], TileSet]
 """Function that returns the tiles of the check for a contract."""
 
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation of the bands of ImageNet, in shares of the full scale."""
-
-_FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 _VERSIONS = ("rooftrace", "torch", "torchvision", "segmentation-models-pytorch", "timm", "onnx",
              "openvino")  # fmt: skip
 
 _TILES = 3
 _MAX_DIFFERENCE = 1e-3
 """Largest difference of probabilities that rounding explains; beyond it the bundle is wrong."""
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """Network and contract of a foreign model, as the command line gives them.
-
-    Args:
-        gsd_m: Metres per pixel of the images that it was trained on; None for pixel by pixel.
-        architecture: Architecture of a state dict; None for ONNX, which holds its network.
-        encoder: Its encoder; default that of the architecture.
-        overrides: `KEY=VALUE` of further keys of `[model]`.
-        encoder_only: The state dict holds an encoder alone.
-        output: Output of an ONNX graph to use; None if it has one.
-        bands: Names of the bands, in the order of the network's input.
-        classes: Names of the channels of the network's output, or of background and building if it
-            has one channel.
-        building: Name of the class whose footprints are traced; default `building`, or the second
-            of two classes.
-        activation: Function that turns the output into probabilities.
-        normalise: `imagenet`, or `none`; in place of `mean` and `std`.
-        mean, std: One value per band, in the units of `input_range`.
-        input_range: Value to which the brightest pixel is scaled before the normalisation.
-        dtype: Type of the pixel values.
-        full_scale: Brightest pixel value; default by `dtype`.
-        input_px: The only side of an input that the network accepts.
-        multiple_px: Number that height and width of the input must be multiples of.
-        threshold: Building probability from which a pixel is a building.
-        name: Name of the model.
-        licence, attribution: Licence and attribution of the weights.
-    """
-
-    gsd_m: float | None
-    architecture: str | None = None
-    encoder: str | None = None
-    overrides: tuple[str, ...] = ()
-    encoder_only: bool = False
-    output: str | None = None
-    bands: tuple[str, ...] = ("red", "green", "blue")
-    classes: tuple[str, ...] = ("background", "building")
-    building: str | None = None
-    activation: Activation | None = None
-    normalise: Literal["imagenet", "none"] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    input_range: float = 1.0
-    dtype: Literal["uint8", "uint16", "float32"] = "uint8"
-    full_scale: float | None = None
-    input_px: int | None = None
-    multiple_px: int | None = None
-    threshold: float = 0.5
-    name: str = ""
-    licence: str = ""
-    attribution: str = ""
-
-    @property
-    def pixel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each band in pixel values.
-
-        Raises:
-            ConfigError: The options give none or two normalisations, or another number of bands.
-        """
-        count, top = len(self.bands), self.input_range
-        mean, std = self.mean, self.std
-        if (self.normalise is not None) == (mean is not None or std is not None):
-            mean = std = None
-        elif self.normalise == "none":
-            mean, std = (0.0,) * count, (1.0,) * count
-        elif self.normalise == "imagenet":
-            if count != 3 or top != 1:
-                raise ConfigError(
-                    f"--normalise imagenet is for 3 bands with --input-range 1; there are {count} "
-                    f"bands, and --input-range is {top:g}.",
-                    remedy="Give --mean and --std, one value for each band.",
-                )
-            mean, std = _IMAGENET
-        if mean is None or std is None:
-            raise ConfigError(
-                "The normalisation of the network's input is not known: expected --normalise, or "
-                "both --mean and --std.",
-                remedy="Use the values that the network was trained with: --normalise imagenet is "
-                "usual for pretrained encoders, --normalise none adds none.",
-            )
-        for option, values in (("--mean", mean), ("--std", std)):
-            if len(values) != count:
-                raise ConfigError(
-                    f"{option} has {plural(len(values), 'value')} for {plural(count, 'band')}.",
-                    remedy="Give one value for each of --bands.",
-                )
-        if max(mean) > top or min(std) <= 0:
-            listed = (",".join(f"{value:g}" for value in values) for values in (mean, std))
-            raise ConfigError(
-                f"--mean {next(listed)} --std {next(listed)} do not suit pixels from 0 to {top:g}.",
-                remedy="Give both in the units of --input-range: 1 for shares of the full scale, "
-                "255 for pixel values of 8 bits. --std is above 0.",
-            )
-        factor = (self.full_scale or _FULL_SCALE[self.dtype]) / top
-        return tuple(value * factor for value in mean), tuple(value * factor for value in std)
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import first_line, list_first, plural
 from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.flows.import_model.options import ImportOptions
 from rooftrace.flows.import_model.run import (
     Channels,
     DrawTiles,
     ImportedModel,
-    ImportOptions,
     check_finite,
     make_spec,
     resolve_channels,
