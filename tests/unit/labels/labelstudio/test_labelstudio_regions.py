@@ -89,17 +89,9 @@ def test_without_a_type_the_shape_is_known_by_its_keys() -> None:
 
 
 BAD = [
-    (
-        "polygonlabels",
-        {"points": [[0, 0], [1, 1]]},
-        "points: it should have at least 3 items",
-    ),
+    ("polygonlabels", {"points": [[0, 0], [1, 1]]}, "points: it should have at least 3 items"),
     ("polygonlabels", {"points": [[0, 0], [1, 1], [1]]}, "'points.2.1' is missing"),
-    (
-        "polygonlabels",
-        {"points": [[0, 0], [1, 1], [1, "b"]]},
-        "points.2.1: it should be a num",
-    ),
+    ("polygonlabels", {"points": [[0, 0], [1, 1], [1, "b"]]}, "points.2.1: it should be a num"),
     (
         "polygonlabels",
         {"points": [[0, 0], [1, 1], [1, 1e9]]},
@@ -111,16 +103,8 @@ BAD = [
         BOX | {"rectanglelabels": "Roof"},
         "rectanglelabels: it should be a valid list",
     ),
-    (
-        "ellipselabels",
-        {"x": 1, "y": 2, "radiusX": "a", "radiusY": 1},
-        "radiusX: it should be",
-    ),
-    (
-        "brushlabels",
-        {"format": "rle", "rle": [256]},
-        "rle.0: it should be less than",
-    ),
+    ("ellipselabels", {"x": 1, "y": 2, "radiusX": "a", "radiusY": 1}, "radiusX: it should be"),
+    ("brushlabels", {"format": "rle", "rle": [256]}, "rle.0: it should be less than"),
     ("brushlabels", {"format": "rle", "rle": 5}, "rle: it should be a valid list"),
     ("brushlabels", {"format": "png", "rle": []}, "format: it should be 'rle'"),
     ("bitmasklabels", {"imageDataURL": "data:"}, "is a bitmask, which cannot be read"),
