@@ -80,9 +80,7 @@ def _download(package: dict[str, Any]) -> int:
         rank = min((preferred[tag] for tag in tags if tag in preferred), default=None)
         if rank is not None:
             ranks[rank] = wheel["size"]
-    if ranks:
-        return ranks[min(ranks)]
-    return package.get("sdist", {}).get("size", 0)
+    return int(ranks[min(ranks)] if ranks else package.get("sdist", {}).get("size", 0))
 
 
 def _by_pip(folder: Path, package: str, module: str) -> dict[str, Any]:

@@ -231,11 +231,13 @@ def predict(path: str, image: str, labels: str) -> dict[str, Any]:
     import numpy as np
     import shapely
 
+    from rooftrace.predict.block import Block
     from rooftrace.predict.options import SceneOptions
     from rooftrace.predict.plan import plan_scene
     from rooftrace.predict.predictor import load, opened
 
-    model, blocks = load(), []
+    model = load()
+    blocks: list[Block] = []
     model.predict(image, options=SceneOptions(), on_block=blocks.append)
     with opened(image, 3) as source:
         plan = plan_scene(source, model.bundle.spec, SceneOptions())
@@ -257,11 +259,12 @@ def predict(path: str, image: str, labels: str) -> dict[str, Any]:
             plane[block.window.slices()] = (
                 0 if getattr(block, name) is None else getattr(block, name)
             )
-    np.savez_compressed(
-        path, **planes, threshold=plan.threshold,
-        truth=_packed(truth), tolerance=options.simplify_px,
-        smallest=options.min_area_px, smallest_marker=options.min_marker_px,
-    )  # fmt: skip
+    arrays: dict[str, Any] = {
+        **planes, "threshold": plan.threshold, "truth": _packed(truth),
+        "tolerance": options.simplify_px, "smallest": options.min_area_px,
+        "smallest_marker": options.min_marker_px,
+    }  # fmt: skip
+    np.savez_compressed(path, **arrays)
     return {"shapes": len(truth)}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -285,7 +286,7 @@ def write_tif(
     path: Path, data: NDArray[np.uint8], grid: GeoGrid, jpeg_quality: int | None = None
 ) -> None:
     """Write (band, y, x) as a tiled GeoTIFF."""
-    profile: dict[str, object] = {"compress": "deflate", "predictor": 2}
+    profile: dict[str, Any] = {"compress": "deflate", "predictor": 2}
     if jpeg_quality is not None:
         profile = {"compress": "jpeg", "photometric": "YCBCR", "jpeg_quality": jpeg_quality}
     write_geotiff(
