@@ -24,10 +24,13 @@ REASONS = (
     "no ground seen around it",
     "terrain lies above the surface",
     "not covered by the terrain model",
+    "covered by the surface in part",
 )
 """Reasons for which a building has no height; the first where it has one."""
 
-MEASURED, UNCOVERED, TREES, NO_STEP, NO_GROUND, BELOW_TERRAIN, NO_TERRAIN = range(len(REASONS))
+MEASURED, UNCOVERED, TREES, NO_STEP, NO_GROUND, BELOW_TERRAIN, NO_TERRAIN, PARTLY = range(
+    len(REASONS)
+)
 """Indices of the reasons."""
 
 _MOST_ROOF, _MOST_RING = 600, 150
@@ -42,6 +45,9 @@ _TREE_ROUGHNESS_M = 0.7
 
 _TREE_FIT = 0.45
 """Share of samples on planes below which a rough building is mostly trees."""
+
+_LEAST_COVERED = 0.75
+"""Least share of an outline that a surface covers: its highest part may lie in the rest."""
 
 _STEP_M = 1.2
 """Minimum height in metres of a building above its ground."""
@@ -112,6 +118,7 @@ def estimate_heights(
     *,
     terrain: Samples | None = None,
     gridded: bool = True,
+    covered: Floats | None = None,
 ) -> Heights:
     """Return the heights of buildings.
 
@@ -121,6 +128,7 @@ def estimate_heights(
         step_m: Distance in metres between samples.
         terrain: Samples of a terrain model inside the outlines; None to find the ground around.
         gridded: Whether the samples are pixels.
+        covered: (n,) share of each outline that the surface covers; None where it is not known.
     """
     count = len(outlines_m)
     inside = surface.distance == 0
@@ -144,6 +152,8 @@ def estimate_heights(
             reason[height < _BELOW_M] = BELOW_TERRAIN
         reason[(noise > _TREE_ROUGHNESS_M) & (roofs.fit < _TREE_FIT)] = TREES
         reason[np.isnan(level)] = NO_GROUND if terrain is None else NO_TERRAIN
+        if covered is not None:
+            reason[covered < _LEAST_COVERED] = PARTLY
         reason[size < LEAST_SAMPLES] = UNCOVERED
     low, high = _interval(height, roofs, sigma, uppermost - level, step_m)
     known = reason == MEASURED

@@ -62,8 +62,9 @@ class Surface:
 
     def samples(
         self, polygons_px: Polygons, count: int, centre_px: Floats, ring_m: float
-    ) -> Samples:
-        """Return the heights inside the first outlines, and those around them.
+    ) -> tuple[Samples, Floats]:
+        """Return the heights inside the first outlines and those around them, and (count,) the
+        share of each outline that the model covers.
 
         A pixel inside counts where its four neighbours lie in the same outline, so that walls
         count for no roof; one around counts for the nearest outline, 1.5 pixels and more from all.
@@ -77,9 +78,17 @@ class Surface:
         grid, scale = self.source.grid, self.resolution_m
         window = self._window(polygons_px[:count], ceil(ring_m / scale) + 2)
         if window is None:
-            return Samples.grouped(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
+            nothing = Samples.grouped(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
+            return nothing, np.zeros(count)
         raster = self.source.read(window)
         owner = _numbers(polygons_px, window)
+        pixels, seen = (
+            np.bincount(some.ravel(), minlength=count + 1)[1 : count + 1]
+            for some in (owner, owner * raster.valid)
+        )
+        within = shapely.area(shapely.clip_by_rect(polygons_px[:count], 0, 0, *grid.shape[::-1]))
+        covered = within / np.maximum(shapely.area(polygons_px[:count]), 1e-9)
+        covered *= seen / np.maximum(pixels, 1)
         keep = _inside(owner) & raster.valid
         few = np.bincount(owner[keep], minlength=len(polygons_px) + 1) < _LEAST_INSIDE
         keep |= few[owner] & (owner > 0) & raster.valid
@@ -100,7 +109,7 @@ class Surface:
         x, y = (east * metres[of, axis, 0] + south * metres[of, axis, 1] for axis in range(2))
         z = raster.data[0][rows, cols].astype(np.float64)
         distance = apart[rows, cols].astype(np.float64) * scale
-        return Samples.grouped(of, np.column_stack([x, y, z]), distance)
+        return Samples.grouped(of, np.column_stack([x, y, z]), distance), covered
 
     def offset_m(self, polygons_px: Polygons) -> Floats | None:
         """Return the metres to the east and north by which outlines must be moved onto roofs.
