@@ -229,6 +229,8 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
 
     def drawn(page: Page) -> None:
         page.wait_for_function(MAP_READY)
+        # Layers are faded in over the first, coarse image.
+        page.wait_for_timeout(1500)
 
     def building(page: Page) -> None:
         drawn(page)
