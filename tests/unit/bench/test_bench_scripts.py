@@ -12,12 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import pytest
-from shapely import affinity, box
 
-from town import write_pairs
+from town import demo_scene_path, demo_truth_path, write_pairs
 
 if TYPE_CHECKING:
     from conftest import TinyRun
@@ -267,15 +265,25 @@ def test_a_curve_of_chosen_and_random_tiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.campaign
-def test_outlines_are_measured_before_and_after(tmp_path: Path) -> None:
-    homes = [affinity.rotate(box(k * 30, 0, k * 30 + 14, 9), 20) for k in range(4)]
-    truth = gpd.GeoSeries(homes, crs=32636).translate(500_000, 5_000_000)
-    truth.to_crs(4326).to_file(tmp_path / "labels.geojson")
-    answer = answer_of("outlines.py", tmp_path / "labels.geojson", "--size", "200", "--scenes", "1")
-    figures = answer["sets"][f"{tmp_path.name}/labels.geojson"]
-    rows = figures["exact pixels"]["rows"]
-    assert (rows["regular"]["matched"], rows["regular"]["corners"]) == (4, 4)
-    assert rows["regular"]["polis_px"] < rows["stairs"]["polis_px"]
+def test_outlines_are_measured_beside_another_build_and_at_a_place(tmp_path: Path) -> None:
+    scene = demo_scene_path()
+    answer = answer_of(
+        "outlines.py", scene, "--labels", demo_truth_path(), "--before", BENCH.parent / "src",
+        "--picture", tmp_path / "shapes.png", "--work", tmp_path,
+    )  # fmt: skip
+    shapes, place = answer["sets"]["generated"], answer["sets"][scene.stem]
+    regular, stairs = shapes["regular"], shapes["douglas_peucker"]
+    assert regular["kinds"]["rectangle"] > 0.9
+    assert regular["right"] > stairs["right"]
+    assert regular["polis_px"] < stairs["polis_px"]
+    assert place["regular"]["f1"] > 0.5
+    assert place["regular"]["polis_px"] < place["douglas_peucker"]["polis_px"]
+    for rows in (shapes, place):
+        # The other build is this one.
+        for row in ("regular", "before"):
+            assert rows[row].pop("us_per_building") > 0
+        assert rows["before"] == rows["regular"]
+    assert (tmp_path / "shapes.png").stat().st_size > 10_000
 
 
 @pytest.mark.campaign
