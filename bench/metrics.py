@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from shapely import affinity
 
 from common import argument_parser, peak_mb, rounded, say, start
+from rooftrace.core.types import Window
+from rooftrace.io.gdal import number_polygons
 from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.curves import ThresholdCurve
-from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_polygons, score_scene
+from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.report import EvalReport
 
 SIDE_PX, CELL_PX, GSD_M = 512, 100, 0.4
@@ -90,7 +92,8 @@ def _tile(rng: np.random.Generator, buildings: int) -> tuple[ScenePair, NDArray[
             answer.append(affinity.rotate(moved, rng.normal(0, 3)))
     own, other = (np.array([*side, None], np.object_)[:-1] for side in (truth, answer))
     shape = SIDE_PX, SIDE_PX
-    instances, numbers = rasterize_polygons(own, shape), rasterize_polygons(other, shape)
+    window = Window.whole(shape)
+    instances, numbers = number_polygons(own, window), number_polygons(other, window)
     noise = rng.integers(0, 100, shape, dtype=np.uint8)
     pair = ScenePair(
         truth=(instances > 0).astype(np.uint8),

@@ -56,6 +56,12 @@ MAP_READY = (
     "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
 )
 
+MAP_IDLE = """name => new Promise(done => {
+    const map = name === "swipe" ? rooftrace.swipe.map : rooftrace.map;
+    map.once("idle", () => done());
+    map.triggerRepaint();
+})"""
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -229,8 +235,8 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
 
     def drawn(page: Page) -> None:
         page.wait_for_function(MAP_READY)
-        # Layers are faded in over the first, coarse image.
-        page.wait_for_timeout(1500)
+        # A map is idle once its layers are faded in over the first, coarse image.
+        page.evaluate(MAP_IDLE, "map")
 
     def building(page: Page) -> None:
         drawn(page)
@@ -241,7 +247,7 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
 
     def swiped(page: Page) -> None:
         page.wait_for_function(f"{MAP_READY} && rooftrace.swipe.map?.loaded()")
-        page.wait_for_timeout(500)
+        page.evaluate(MAP_IDLE, "swipe")
 
     def reviewed(page: Page) -> None:
         drawn(page)

@@ -67,8 +67,13 @@ def test_the_picture_moves_and_the_figures_are_shown(
     page.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
     page.wait_for_function("() => parseFloat(document.getElementById('fps').textContent) > 0")
     assert page.locator("#viewers").inner_text() == "1"
-    seen: set[str] = set()
-    wait_until(lambda: len(seen.add(pixels(page)) or seen) > 3)  # type: ignore[func-returns-value]
+    pictures: set[str] = set()
+
+    def has_seen_four() -> bool:
+        pictures.add(pixels(page))
+        return len(pictures) > 3
+
+    wait_until(has_seen_four)
     # Paused, the last picture stays, and the camera stops.
     page.get_by_role("button", name="Pause").click()
     wait_until(lambda: yard.figures().state == "idle")

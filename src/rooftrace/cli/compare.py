@@ -24,15 +24,15 @@ _DATES, _SEEN, _RULES, _OUTPUTS = (
 )
 
 _OPTIONS: dict[str, Shown] = {
-    "threshold": (_DATES, "P", False),
-    "imagery": (_SEEN, "FILE", False),
-    "area": (_SEEN, "FILE", False),
-    "layer": (_SEEN, "NAME", False),
-    "remove_offset": (_RULES, None, False, "--remove-offset"),
-    "same_iou": (_RULES, "IOU", False),
-    "move_m": (_RULES, "M", False),
-    "max_move_m": (_RULES, "M", False),
-    "keep": (_OUTPUTS, "WHICH", False),
+    "threshold": Shown(_DATES, "P"),
+    "imagery": Shown(_SEEN, "FILE"),
+    "area": Shown(_SEEN, "FILE"),
+    "layer": Shown(_SEEN, "NAME"),
+    "remove_offset": Shown(_RULES, name="--remove-offset"),
+    "same_iou": Shown(_RULES, "IOU"),
+    "move_m": Shown(_RULES, "M"),
+    "max_move_m": Shown(_RULES, "M"),
+    "keep": Shown(_OUTPUTS, "WHICH"),
 }
 
 

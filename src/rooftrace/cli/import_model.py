@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rooftrace.cli.option_groups import Fields, with_groups
+from rooftrace.cli.option_groups import Fields, Shown, with_groups
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import answered, say
 from rooftrace.flows.import_model.options import ImportOptions
@@ -32,28 +32,28 @@ def import_model(
         Fields(
             ImportOptions,
             {
-                "gsd_m": (CONTRACT, "M", False),
-                "architecture": (NETWORK, "NAME", False),
-                "encoder": (NETWORK, "NAME", False),
-                "overrides": (NETWORK, "KEY=VALUE", False, "--set"),
-                "encoder_only": (NETWORK, None, False, "--encoder-only"),
-                "output": (NETWORK, "NAME", False),
-                "classes": (CONTRACT, "LIST", False),
-                "building": (CONTRACT, "NAME", False),
-                "activation": (CONTRACT, None, False),
-                "threshold": (CONTRACT, "P", False),
-                "name": (CONTRACT, "NAME", False),
-                "licence": (CONTRACT, "LICENCE", False),
-                "attribution": (CONTRACT, "TEXT", False),
-                "bands": (INPUT, "LIST", False),
-                "normalise": (INPUT, None, False),
-                "mean": (INPUT, "LIST", False),
-                "std": (INPUT, "LIST", False),
-                "input_range": (INPUT, "X", False),
-                "dtype": (INPUT, None, False),
-                "full_scale": (INPUT, "X", False),
-                "input_px": (INPUT, "N", False),
-                "multiple_px": (INPUT, "N", False, "--multiple"),
+                "gsd_m": Shown(CONTRACT, "M"),
+                "architecture": Shown(NETWORK, "NAME"),
+                "encoder": Shown(NETWORK, "NAME"),
+                "overrides": Shown(NETWORK, "KEY=VALUE", name="--set"),
+                "encoder_only": Shown(NETWORK, name="--encoder-only"),
+                "output": Shown(NETWORK, "NAME"),
+                "classes": Shown(CONTRACT, "LIST"),
+                "building": Shown(CONTRACT, "NAME"),
+                "activation": Shown(CONTRACT),
+                "threshold": Shown(CONTRACT, "P"),
+                "name": Shown(CONTRACT, "NAME"),
+                "licence": Shown(CONTRACT, "LICENCE"),
+                "attribution": Shown(CONTRACT, "TEXT"),
+                "bands": Shown(INPUT, "LIST"),
+                "normalise": Shown(INPUT),
+                "mean": Shown(INPUT, "LIST"),
+                "std": Shown(INPUT, "LIST"),
+                "input_range": Shown(INPUT, "X"),
+                "dtype": Shown(INPUT),
+                "full_scale": Shown(INPUT, "X"),
+                "input_px": Shown(INPUT, "N"),
+                "multiple_px": Shown(INPUT, "N", name="--multiple"),
             },
         ),
     ],

@@ -8,7 +8,16 @@ import textwrap
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import BeforeValidator
 from typer.core import TyperCommand
@@ -70,9 +79,20 @@ class ModelGroup:
         )  # fmt: skip
 
 
-Shown = tuple[str, str | None, bool] | tuple[str, str | None, bool, str]
-"""Group in the help, placeholder of the value, whether only `--help-all` lists an option, and its
-name, if that is not the one of the field."""
+class Shown(NamedTuple):
+    """How a field is shown as an option.
+
+    Args:
+        panel: Group in the help.
+        metavar: Placeholder of the value.
+        name: Name of the option, if it is not that of the field.
+        rare: Whether only `--help-all` lists it.
+    """
+
+    panel: str
+    metavar: str | None = None
+    name: str | None = None
+    rare: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +114,7 @@ class Fields:
             own: Names of the command's own parameters, without groups.
         """
         parameters = []
-        for field, (panel, metavar, rare, *names) in self.shown.items():
+        for field, shown in self.shown.items():
             info = self.model.model_fields[field]
             limits = {
                 name: getattr(mark, bound)
@@ -111,9 +131,11 @@ class Fields:
             elif get_origin(kind) is tuple:
                 (entry, *_), default = get_args(kind), None
                 kind = list[entry] | None  # type: ignore[valid-type]
+            names = () if shown.name is None else (shown.name,)
             declared = option(
-                panel, *names, rare=rare, metavar=metavar, help=info.description, **limits
-            )
+                shown.panel, *names, rare=shown.rare, metavar=shown.metavar,
+                help=info.description, **limits,
+            )  # fmt: skip
             parameters.append(
                 inspect.Parameter(
                     public_name(field), inspect.Parameter.KEYWORD_ONLY,
@@ -129,16 +151,16 @@ class Fields:
 
 
 _SCENE_OPTIONS: dict[str, Shown] = {
-    "gsd_m": (IMAGES, "M", False),
-    "scale": (IMAGES, "FACTOR", True),
-    "bands": (IMAGES, "LIST", False),
-    "stretch": (IMAGES, "HOW", True),
-    "threshold": (MODEL, "P", False),
-    "min_area_m2": (POLYGONS, "M2", False),
-    "min_hole_m2": (POLYGONS, "M2", True),
-    "outline": (POLYGONS, "HOW", False),
-    "separate": (POLYGONS, None, False),
-    "cell_m": (OUTPUTS, "M", True),
+    "gsd_m": Shown(IMAGES, "M"),
+    "scale": Shown(IMAGES, "FACTOR", rare=True),
+    "bands": Shown(IMAGES, "LIST"),
+    "stretch": Shown(IMAGES, "HOW", rare=True),
+    "threshold": Shown(MODEL, "P"),
+    "min_area_m2": Shown(POLYGONS, "M2"),
+    "min_hole_m2": Shown(POLYGONS, "M2", rare=True),
+    "outline": Shown(POLYGONS, "HOW"),
+    "separate": Shown(POLYGONS),
+    "cell_m": Shown(OUTPUTS, "M", rare=True),
 }
 
 
@@ -421,12 +443,12 @@ TileOptions = Annotated[
     Fields(
         ServiceOptions,
         {
-            "layer": (SERVICES, "NAME", True),
-            "max_tiles": (SERVICES, "N", True),
-            "connections": (SERVICES, "N", True),
-            "per_second": (SERVICES, "N", True),
-            "user_agent": (SERVICES, "TEXT", True),
-            "tile_cache": (SERVICES, "FOLDER", True),
+            "layer": Shown(SERVICES, "NAME", rare=True),
+            "max_tiles": Shown(SERVICES, "N", rare=True),
+            "connections": Shown(SERVICES, "N", rare=True),
+            "per_second": Shown(SERVICES, "N", rare=True),
+            "user_agent": Shown(SERVICES, "TEXT", rare=True),
+            "tile_cache": Shown(SERVICES, "FOLDER", rare=True),
         },
     ),
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.data_options import DataFields
-from rooftrace.cli.option_groups import Fields, with_groups
+from rooftrace.cli.option_groups import Fields, Shown, with_groups
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import bar, print_json, say
 from rooftrace.labels.config import SourceConfig
@@ -29,15 +29,15 @@ def split(
         Fields(
             SplitOptions,
             {
-                "val": (TOGETHER, "SHARE", False),
-                "test": (TOGETHER, "SHARE", False),
-                "seed": (TOGETHER, "N", False),
-                "by": (TOGETHER, "UNIT", False),
-                "group_pattern": (TOGETHER, "REGEX", False),
-                "block_m": (TOGETHER, "M", False, "--block-m"),
-                "gap_m": (TOGETHER, "M", False, "--gap-m"),
-                "duplicates": (TOGETHER, None, False, "--duplicates/--no-duplicates"),
-                "stratify": (TOGETHER, None, False, "--stratify/--no-stratify"),
+                "val": Shown(TOGETHER, "SHARE"),
+                "test": Shown(TOGETHER, "SHARE"),
+                "seed": Shown(TOGETHER, "N"),
+                "by": Shown(TOGETHER, "UNIT"),
+                "group_pattern": Shown(TOGETHER, "REGEX"),
+                "block_m": Shown(TOGETHER, "M", name="--block-m"),
+                "gap_m": Shown(TOGETHER, "M", name="--gap-m"),
+                "duplicates": Shown(TOGETHER, name="--duplicates/--no-duplicates"),
+                "stratify": Shown(TOGETHER, name="--stratify/--no-stratify"),
             },
         ),
     ],

@@ -23,14 +23,14 @@ FRAMES = "Frames"
 DRAWING = "Result"
 
 _OPTIONS: dict[str, Shown] = {
-    "stride": (FRAMES, "N", False),
-    "smoothing": (FRAMES, None, False),
-    "time_constant_s": (FRAMES, "S", False),
-    "table": (DRAWING, "FILE", False),
-    "opacity": (DRAWING, "X", False),
-    "start_s": (FRAMES, "S", False),
-    "crf": (DRAWING, "N", False),
-    "strict": (FRAMES, None, False, "--strict"),
+    "stride": Shown(FRAMES, "N"),
+    "smoothing": Shown(FRAMES),
+    "time_constant_s": Shown(FRAMES, "S"),
+    "table": Shown(DRAWING, "FILE"),
+    "opacity": Shown(DRAWING, "X"),
+    "start_s": Shown(FRAMES, "S"),
+    "crf": Shown(DRAWING, "N"),
+    "strict": Shown(FRAMES, name="--strict"),
 }
 
 

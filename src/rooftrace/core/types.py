@@ -41,6 +41,12 @@ def finite_array(values: object) -> Floats | None:
     return array if np.isfinite(array).all() else None
 
 
+def numbered(count: Ints) -> tuple[Ints, Ints]:
+    """Return the owner of each entry of runs of `count` (n,), and its number in the run."""
+    own = np.repeat(np.arange(len(count)), count)
+    return own, np.arange(len(own)) - (np.cumsum(count) - count)[own]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
     """A rectangle of pixels: rows [row, row_stop) and columns [col, col_stop), half-open."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from affine import Affine
+import shapely
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, Scene, Window
 from rooftrace.io.files import export_error
+from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import NullMask
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -33,7 +34,6 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import parse_reference, read_split
 from rooftrace.metrics.curves import ThresholdCurve
-from rooftrace.metrics.image_counts import rasterize_polygons
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
@@ -493,6 +493,7 @@ def labelled_instances(scene: Scene, truth: Mask, building_class: int) -> NDArra
 
 def rasterize_footprints(grid: GeoGrid, buildings: Footprints) -> NDArray[np.int32]:
     """Return the (y, x) number of the footprint at each pixel of a grid, from 1; 0 for none."""
-    # Footprints without a CRS are in pixels.
-    transform = Affine.identity() if buildings.crs is None else grid.transform
-    return rasterize_polygons(buildings.geometry, grid.shape, transform)
+    outlines = buildings.geometry
+    if buildings.crs is not None:
+        outlines = np.asarray(shapely.transform(outlines, grid.to_pixels), np.object_)
+    return number_polygons(outlines, Window.whole(grid.shape))

@@ -11,9 +11,10 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.types import Floats, Ints, Polygons, RasterSource, Window
+from rooftrace.core.types import Floats, Polygons, RasterSource, Window
 from rooftrace.heights.samples import Samples
 from rooftrace.heights.shift import MOST_M, offset_px
+from rooftrace.io.gdal import number_polygons
 from rooftrace.io.reproject import reprojected
 from rooftrace.vector.footprints import metres_per_px
 
@@ -81,7 +82,7 @@ class Surface:
             nothing = Samples.grouped(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
             return nothing, np.zeros(count)
         raster = self.source.read(window)
-        owner = _numbers(polygons_px, window)
+        owner = number_polygons(polygons_px, window)
         pixels, seen = (
             np.bincount(some.ravel(), minlength=count + 1)[1 : count + 1]
             for some in (owner, owner * raster.valid)
@@ -122,7 +123,7 @@ class Surface:
             return None
         raster = self.source.read(window)
         height = np.where(raster.valid, raster.data[0], np.nan)
-        pixels = offset_px(height, _numbers(polygons_px, window) > 0, scale)
+        pixels = offset_px(height, number_polygons(polygons_px, window) > 0, scale)
         if pixels is None:
             return None
         centre = np.array([[window.col + window.width / 2, window.row + window.height / 2]])
@@ -141,44 +142,6 @@ class Surface:
         return Window(first_row, min(first, cols - width), last_row - first_row, width)
 
 
-def _numbers(polygons: Polygons, window: Window) -> NDArray[np.int32]:
-    """Return the number from 1 of the polygon at each pixel centre of a window; 0 outside of all.
-
-    Of polygons that overlap, the last one counts. Edges are cut at the centres of all rows at once,
-    which takes a fifth of the time of a call of GDAL for each polygon.
-    """
-    parts, owner = shapely.get_parts(polygons, return_index=True)
-    rings, part = shapely.get_rings(parts, return_index=True)
-    xy, ring = shapely.get_coordinates(rings, return_index=True)
-    edge = np.flatnonzero(ring[1:] == ring[:-1])
-    (x0, y0), (x1, y1) = (xy[ends].T - [[window.col], [window.row]] for ends in (edge, edge + 1))
-    height, width = window.shape_yx
-    first, last = (
-        np.clip(np.ceil(choose(y0, y1) - 0.5), 0, height).astype(np.int64)
-        for choose in (np.minimum, np.maximum)
-    )
-    cut, step = _ramps(last - first)
-    row = first[cut] + step
-    x = x0[cut] + (row + 0.5 - y0[cut]) * ((x1 - x0)[cut] / (y1 - y0)[cut])
-    col = np.clip(np.floor(x + 0.5), 0, width).astype(np.int64)
-    # Sorted by polygon and row, each two cuts bound a run of pixels inside.
-    starts, stops = np.sort(
-        (owner[part[ring[edge]]][cut] * height + row) * (width + 1) + col
-    ).reshape(-1, 2).T  # fmt: skip
-    line, col = np.divmod(starts, width + 1)
-    polygon, row = np.divmod(line, height)
-    run, step = _ramps(stops - starts)
-    number = np.zeros(window.shape_yx, np.int32)
-    number.reshape(-1)[(row * width + col)[run] + step] = polygon[run] + 1
-    return number
-
-
-def _ramps(length: Ints) -> tuple[Ints, Ints]:
-    """Return the index of each of several runs, once for each of its steps, and these from 0."""
-    index = np.repeat(np.arange(len(length)), length)
-    return index, np.arange(len(index)) - (np.cumsum(length) - length)[index]
-
-
 def _inside(number: np.ndarray) -> np.ndarray:
     """Return the pixels whose four neighbours lie in the same outline."""
     inside = number > 0
@@ -190,7 +153,7 @@ def _inside(number: np.ndarray) -> np.ndarray:
 
 
 def _nearest(number: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the nearest outline of each pixel, see `_numbers`, and its distance in pixels."""
+    """Return the number of the nearest outline of each pixel, and its distance in pixels."""
     built = number > 0
     apart, place = cv2.distanceTransformWithLabels(
         (~built).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL

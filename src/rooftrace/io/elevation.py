@@ -118,6 +118,7 @@ def _files_of(given: str | Path) -> list[Path]:
         return sorted(path.glob("[!.]*"))
     if path.exists() or is_url(str(given)):
         return [path]
+    # A path's own `glob` takes no absolute pattern.
     return sorted(map(Path, glob(str(given), recursive=True))) or [path]  # noqa: PTH207
 
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
+import shapely
 from numpy.typing import NDArray
 from rasterio import features
 from rasterio._err import CPLE_BaseError
@@ -29,7 +30,7 @@ from rasterio.windows import Window as RasterioWindow
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import Window
+from rooftrace.core.types import Polygons, Window, numbered
 from rooftrace.io.files import export_error
 
 T = TypeVar("T")
@@ -141,6 +142,42 @@ def rasterize(shapes: Iterable[Any], *where: Any, **options: Any) -> NDArray[Any
     """Call `rasterio.features.rasterize`, which silences warnings, under `QUIET`."""
     with QUIET:
         return np.asarray(features.rasterize(shapes, *where, **options))
+
+
+def number_polygons(polygons: Polygons, window: Window) -> NDArray[np.int32]:
+    """Return the number from 1 of the polygon at each pixel centre of a window; 0 outside of all.
+
+    Of polygons that overlap, the last one counts. Edges are cut at the centres of all rows at once:
+    the pixels of `rasterize`, in a fifth of its time for many small polygons.
+
+    Args:
+        polygons: (n,) polygons and multipolygons in pixels, x right and y down.
+        window: Window whose pixels are returned, (y, x).
+    """
+    parts, owner = shapely.get_parts(polygons, return_index=True)
+    rings, part = shapely.get_rings(parts, return_index=True)
+    xy, ring = shapely.get_coordinates(rings, return_index=True)
+    edge = np.flatnonzero(ring[1:] == ring[:-1])
+    (x0, y0), (x1, y1) = (xy[ends].T - [[window.col], [window.row]] for ends in (edge, edge + 1))
+    height, width = window.shape_yx
+    first, last = (
+        np.clip(np.ceil(choose(y0, y1) - 0.5), 0, height).astype(np.int64)
+        for choose in (np.minimum, np.maximum)
+    )
+    cut, step = numbered(last - first)
+    row = first[cut] + step
+    x = x0[cut] + (row + 0.5 - y0[cut]) * ((x1 - x0)[cut] / (y1 - y0)[cut])
+    col = np.clip(np.floor(x + 0.5), 0, width).astype(np.int64)
+    # Sorted by polygon and row, each two cuts bound a run of pixels inside.
+    starts, stops = np.sort(
+        (owner[part[ring[edge]]][cut] * height + row) * (width + 1) + col
+    ).reshape(-1, 2).T  # fmt: skip
+    line, col = np.divmod(starts, width + 1)
+    polygon, row = np.divmod(line, height)
+    run, step = numbered(stops - starts)
+    number = np.zeros(window.shape_yx, np.int32)
+    number.reshape(-1)[(row * width + col)[run] + step] = polygon[run] + 1
+    return number
 
 
 def trace_values(

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Polygons
-from rooftrace.io.gdal import rasterize
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.built_up import BuiltUpCounts
 from rooftrace.metrics.objects import ObjectCounts, match_predicted
@@ -19,8 +17,6 @@ from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.polygons import PolygonCounts
 
 Ints = NDArray[np.int32]
-
-_PIXELS = Affine.identity()
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class ScenePair:
         instances: (y, x) number of the labelled building at each pixel, from 1; 0 for none.
         truth_outlines, outlines: (n,) polygons of the buildings in pixels, x right and y down.
         truth_numbers, numbers: (y, x) number of the polygon at each pixel, see
-            `rasterize_polygons`.
+            `io.gdal.number_polygons`.
         score: (n,) score of the predicted buildings in 0..1; None where there are no scores.
         gsd_m: Metres per pixel; None where not known.
         predicted_instances: (y, x) number of the predicted building at each pixel, from 1; 0 for
@@ -151,29 +147,13 @@ def score_scene(
     )
 
 
-def rasterize_polygons(
-    outlines: Polygons, shape_yx: tuple[int, ...], transform: Affine = _PIXELS
-) -> Ints:
-    """Return the (y, x) number of the polygon at each pixel, from 1 in their order; 0 for none.
-
-    Args:
-        outlines: (n,) polygons. A pixel belongs to the last polygon that holds its centre.
-        shape_yx: Rows and columns of the result.
-        transform: Transform from pixels to the polygons' coordinates; default pixels.
-    """
-    numbers = np.zeros(shape_yx, np.int32)
-    if len(outlines):
-        rasterize(zip(outlines, range(1, len(outlines) + 1)), out=numbers, transform=transform)
-    return numbers
-
-
 def uncut_polygons(numbers: Ints, count: int, valid: BoolArray) -> BoolArray:
     """Return (count,) True for each polygon that neither the edge of the image nor nodata cuts.
 
     The outline of a cut polygon is not that of the building.
 
     Args:
-        numbers: (y, x) number of the polygon at each pixel, see `rasterize_polygons`.
+        numbers: (y, x) number of the polygon at each pixel, see `io.gdal.number_polygons`.
         count: Number of polygons.
         valid: (y, x) known pixels.
     """

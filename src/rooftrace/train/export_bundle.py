@@ -22,11 +22,11 @@ from rooftrace.core.errors import ExportError
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Sample, Window
 from rooftrace.engines.openvino import OpenVinoEngine, capabilities
+from rooftrace.io.gdal import number_polygons
 from rooftrace.labels.ground_truth import building_instances
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
 from rooftrace.metrics.curves import ThresholdCurve, best_threshold
-from rooftrace.metrics.image_counts import rasterize_polygons
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
@@ -427,7 +427,7 @@ def match_buildings(spec: BundleSpec, sample: Sample, probability: NDArray[np.fl
         assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask), markers)
         with assembler.finish() as found:
             footprints = found.whole()
-    shape = rasterize_polygons(footprints.geometry, mask.shape)
+    shape = number_polygons(footprints.geometry, Window.whole(mask.shape))
     labelled = building_instances((sample.target == building) & sample.valid, sample.instances)
     numbers, right = match_predicted(labelled, shape, sample.valid)
     inner = ~np.isin(numbers, np.concatenate([shape[0], shape[-1], shape[:, 0], shape[:, -1]]))
@@ -532,17 +532,17 @@ def _separated(
 ) -> dict[float | None, NDArray[np.int32]]:
     """Return the (y, x) building numbers of one tile at each threshold."""
     mask = (_class_map(probability, spec) == spec.building_class) & sample.valid
-    buildings = trace(mask)
-    found: dict[float | None, NDArray[np.int32]] = {None: _rasterize(buildings, mask.shape)}
+    buildings, window = trace(mask), Window.whole(sample.target.shape)
+    found: dict[float | None, NDArray[np.int32]] = {None: _rasterize(buildings, window)}
     for threshold in _THRESHOLDS:
         markers = trace(mask & _inside(probability, spec, threshold))
         pieces = separate(buildings, markers, smallest_px=MIN_MARKER_PX)
-        found[threshold] = _rasterize(pieces, mask.shape)
+        found[threshold] = _rasterize(pieces, window)
     return found
 
 
-def _rasterize(traced: TracedPolygons, shape_yx: tuple[int, ...]) -> NDArray[np.int32]:
-    return rasterize_polygons(traced.polygons[traced.area_px >= MIN_BUILDING_PX], shape_yx)
+def _rasterize(traced: TracedPolygons, window: Window) -> NDArray[np.int32]:
+    return number_polygons(traced.polygons[traced.area_px >= MIN_BUILDING_PX], window)
 
 
 def _tiles(data: TrainingData, count: int = 8) -> NDArray[np.float32]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import shapely
 
-from rooftrace.vector.contours import GRID_PX, Contours, numbered
+from rooftrace.core.types import numbered
+from rooftrace.vector.contours import GRID_PX, Contours
 from rooftrace.vector.trace import Floats, Polygons
 
 # Price in squared units, see `regularize`.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
+from rooftrace.core.types import numbered
 from rooftrace.vector.trace import Columns, Floats, Ints, Polygons
 
 GRID_PX = 1 / 1024
@@ -191,12 +192,6 @@ def spread(count: Ints, sums: Ints | Floats) -> tuple[Floats, Floats, Floats, Fl
         (xx, x * x), (xy, x * y), (yy, y * y)
     ))  # fmt: skip
     return x / STEPS, y / STEPS, (xx - yy) / 2, xy, (xx + yy) / 2
-
-
-def numbered(count: Ints) -> tuple[Ints, Ints]:
-    """Return the owner of each entry of runs of `count` (n,), and its number in the run."""
-    own = np.repeat(np.arange(len(count)), count)
-    return own, np.arange(len(own)) - (np.cumsum(count) - count)[own]
 
 
 def _points(xy: Floats, ring: Ints, count: int) -> tuple[Ints, Ints, Ints]:

@@ -172,6 +172,7 @@ def share_walls(raw: Polygons, shape: Polygons, group: Ints, tolerance_px: float
     for at, members in zip(first[count > 1].tolist(), count[count > 1].tolist()):
         own = order[at : at + members]
         if not broken[own[0]]:
+            # The stubs of shapely 2.1 lack it.
             result[own] = shapely.coverage_clean(  # type: ignore[attr-defined]
                 result[own], gap_width=2 * unit
             )

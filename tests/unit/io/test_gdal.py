@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 from rasterio import features
 
 import rooftrace
-from rooftrace.core.types import GeoGrid
+from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.area import Area, AreaSource
-from rooftrace.io.gdal import QUIET
+from rooftrace.io.gdal import QUIET, number_polygons
 from rooftrace.io.sources import ArraySource
-from rooftrace.metrics.image_counts import rasterize_polygons
 
 
 def test_polygons_are_drawn_while_no_other_thread_silences_a_warning(
@@ -33,8 +33,25 @@ def test_polygons_are_drawn_while_no_other_thread_silences_a_warning(
     outline = np.array([shapely.box(2, 2, 6, 6)])
     source = ArraySource(np.ones((1, 8, 8), np.uint8), GeoGrid((8, 8)))
     assert AreaSource(source, Area(outline, None, "area")).read().valid.sum() == 16
-    assert (rasterize_polygons(outline, (8, 8)) > 0).sum() == 16
-    assert locked == [True, True]
+    assert locked == [True]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 1000])
+def test_polygons_are_numbered_as_gdal_draws_them(steps: int) -> None:
+    rng = np.random.default_rng(steps)
+    middle, half = rng.uniform(-5, 55, (200, 2)), rng.uniform(0.1, 9, (200, 2))
+    corners = np.rint(np.concatenate([middle - half, middle + half], axis=1) * steps) / steps
+    boxes = shapely.box(*corners.T)
+    turned = [shapely.affinity.rotate(box, angle) for box, angle in zip(boxes, range(100))]
+    holed = shapely.difference(boxes[100:], shapely.box(*np.roll(corners[100:], 1, axis=0).T))
+    polygons = np.array([*turned, *holed], np.object_)
+    polygons = polygons[~shapely.is_empty(polygons)]
+    window = Window(7, 3, 40, 50)
+    drawn = np.zeros(window.shape_yx, np.int32)
+    moved = shapely.transform(polygons, lambda xy: xy - (window.col, window.row))
+    features.rasterize(zip(moved, range(1, len(moved) + 1)), out=drawn)
+    np.testing.assert_array_equal(number_polygons(polygons, window), drawn)
+    assert not number_polygons(polygons[:0], window).any()
 
 
 def test_nothing_draws_polygons_without_the_lock() -> None:

@@ -6,21 +6,23 @@ import numpy as np
 import pytest
 import shapely
 
+from rooftrace.core.types import Window
+from rooftrace.io.gdal import number_polygons
 from rooftrace.metrics.image_counts import (
     ImageCounts,
     ScenePair,
-    rasterize_polygons,
     score_scene,
     uncut_polygons,
 )
 from rooftrace.metrics.report import EvalReport, SceneCounts
 
 SHAPE = (60, 80)
+WINDOW = Window.whole(SHAPE)
 
 
 def pair_of(truth: list, predicted: list, gsd_m: float | None = 0.5, **more) -> ScenePair:
     own, other = (np.array([*side, None], np.object_)[:-1] for side in (truth, predicted))
-    instances, numbers = rasterize_polygons(own, SHAPE), rasterize_polygons(other, SHAPE)
+    instances, numbers = number_polygons(own, WINDOW), number_polygons(other, WINDOW)
     given = {
         "truth": (instances > 0).astype(np.uint8),
         "predicted": (numbers > 0).astype(np.uint8),
@@ -60,7 +62,7 @@ def test_what_is_cut_is_not_whole() -> None:
                          shapely.box(40, 20, 50, 30)])  # fmt: skip
     valid = np.ones(SHAPE, bool)
     valid[20:30, 50:] = False
-    numbers = rasterize_polygons(outlines, SHAPE)
+    numbers = number_polygons(outlines, WINDOW)
     assert uncut_polygons(numbers, 3, valid).tolist() == [False, True, False]
 
 

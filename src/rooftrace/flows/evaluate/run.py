@@ -29,6 +29,7 @@ from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, o
 from rooftrace.flows.evaluate.truth import has_imagery, open_truth
 from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, training_labels
 from rooftrace.io.files import write_atomically, write_json
+from rooftrace.io.gdal import number_polygons
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.ground_truth import GroundTruth
@@ -36,7 +37,7 @@ from rooftrace.labels.rle.codec import Order
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.curves import ThresholdCurve
-from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_polygons, score_scene
+from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.pixel import confusion_csv
 from rooftrace.metrics.report import EvalReport
 from rooftrace.predict.model_set import Combine, Models, read_models
@@ -314,7 +315,7 @@ def _predict_scenes(
             truth = _pixel_truth(scene)
         else:
             truth = GroundTruth.of(scene, predictions[0].building_class)
-        numbers = rasterize_polygons(truth.outlines, truth.instances.shape)
+        numbers = number_polygons(truth.outlines, Window.whole(truth.instances.shape))
         predicted = [one.predict(scene) for one in predictions]
         yield scene, truth, [(one, _pair(scene, truth, numbers, one)) for one in predicted]
 
@@ -337,7 +338,7 @@ def _pair(
         truth_outlines=truth.outlines,
         outlines=predicted.outlines,
         truth_numbers=truth_numbers,
-        numbers=rasterize_polygons(predicted.outlines, truth.instances.shape),
+        numbers=number_polygons(predicted.outlines, Window.whole(truth.instances.shape)),
         score=predicted.score,
         gsd_m=scene.gsd_m or scene.image.grid.gsd_m,
         predicted_instances=predicted.instances,
