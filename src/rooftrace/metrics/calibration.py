@@ -23,7 +23,6 @@ from rooftrace.models.spec import (
     Calibration,
     CalibrationData,
     LogisticMap,
-    logit,
 )
 
 BINS = 10
@@ -303,29 +302,31 @@ def _is_as_good(loss: Floats, least: Floats, weight: Floats) -> bool:
     return bool(mean <= error)
 
 
-def _platt(score: Floats, divided: BoolArray, right: BoolArray, weight: Floats) -> LogisticMap:
-    """Fit Platt scaling (Platt 1999, "Probabilistic Outputs for Support Vector Machines")."""
+def _plain(score: Floats, divided: BoolArray, right: BoolArray, weight: Floats) -> LogisticMap:
+    """Fit the logistic function of the scores.
+
+    Of the scores, not of their logits: nearly all pixels of a clear building are near 1, where
+    logits are far apart although the buildings are right equally often.
+    """
     slope, intercept = _slope_and_rest(score, np.ones((len(score), 1)), right, weight)
-    return LogisticMap(kind="platt", slope=_bounded(slope, 0.0), intercept=_bounded(intercept))
+    return LogisticMap(kind="logistic", slope=_bounded(slope, 0.0), intercept=_bounded(intercept))
 
 
-def _platt_divided(
-    score: Floats, divided: BoolArray, right: BoolArray, weight: Floats
-) -> LogisticMap:
-    """Fit Platt scaling with another intercept for the pieces of divided regions."""
+def _divided(score: Floats, divided: BoolArray, right: BoolArray, weight: Floats) -> LogisticMap:
+    """Fit it with another intercept for the pieces of divided regions."""
     if not 0 < divided.sum() < len(divided):
-        return _platt(score, divided, right, weight)
+        return _plain(score, divided, right, weight)
     rest = np.column_stack([np.ones(len(score)), divided])
     slope, intercept, more = _slope_and_rest(score, rest, right, weight)
     return LogisticMap(
-        kind="platt-divided", slope=_bounded(slope, 0.0), intercept=_bounded(intercept),
+        kind="logistic-divided", slope=_bounded(slope, 0.0), intercept=_bounded(intercept),
         divided=_bounded(more),
     )  # fmt: skip
 
 
 def _slope_and_rest(score: Floats, rest: Floats, right: BoolArray, weight: Floats) -> list[float]:
-    """Return the slope of the scores' logits, 0 or more, and the coefficients of `rest` (n, k)."""
-    slope, *others = _logistic(np.column_stack([logit(score), rest]), right, weight).tolist()
+    """Return the slope of the scores, 0 or more, and the coefficients of `rest` (n, k)."""
+    slope, *others = _logistic(np.column_stack([score, rest]), right, weight).tolist()
     if slope < 0:
         # A higher score must not mean a lower probability: it makes no difference instead.
         slope, others = 0.0, _logistic(rest, right, weight).tolist()
@@ -368,7 +369,7 @@ def _logistic(x: Floats, right: BoolArray, weight: Floats) -> Floats:
 
 
 FITS: dict[str, Fit] = {
-    "platt": _platt,
-    "platt-divided": _platt_divided,
+    "logistic": _plain,
+    "logistic-divided": _divided,
 }
 """Kinds of functions, the simplest first."""

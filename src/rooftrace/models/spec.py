@@ -38,20 +38,21 @@ def logit(score: NDArray[np.floating]) -> Floats:
 
 
 class LogisticMap(Config):
-    """The logistic function of `slope · logit(score) + intercept`.
+    """The logistic function of `slope · score + intercept`.
 
     Args:
-        kind: `temperature` (Guo et al. 2017, "On Calibration of Modern Neural Networks"; its
-            temperature is 1 / slope, and there is no intercept), `platt` (Platt 1999,
-            "Probabilistic Outputs for Support Vector Machines"), or `platt-divided`, which adds
-            `divided`. `temperature` occurs in bundles of 0.1.0.
+        kind: `logistic` (Platt 1999, "Probabilistic Outputs for Support Vector Machines"), or
+            `logistic-divided`, which adds `divided`. Of the logit of the score, and in older
+            bundles only, are `platt`, `platt-divided`, and `temperature` (Guo et al. 2017, "On
+            Calibration of Modern Neural Networks"; its temperature is 1 / slope, and there is no
+            intercept).
         slope: Slope, 0 or more, so that a better score is never less probable.
         intercept: Intercept; 0 for `temperature`.
         divided: Added to the intercept for a piece of a divided region. Where several buildings are
             one region of the mask, the walls between them are a guess. 0 for the other kinds.
     """
 
-    kind: Literal["temperature", "platt", "platt-divided"]
+    kind: Literal["temperature", "platt", "platt-divided", "logistic", "logistic-divided"]
     slope: Annotated[Coefficient, Field(ge=0)]
     intercept: Coefficient = 0.0
     divided: Coefficient = 0.0
@@ -60,14 +61,17 @@ class LogisticMap(Config):
     def _consistent(self) -> LogisticMap:
         if self.kind == "temperature" and self.intercept != 0:
             raise ValueError(f"a temperature has no intercept, but {self.intercept} was given")
-        if self.kind != "platt-divided" and self.divided != 0:
-            raise ValueError(f"divided is {self.divided}; only platt-divided may have a value")
+        if not self.kind.endswith("-divided") and self.divided != 0:
+            raise ValueError(
+                f"divided is {self.divided}; only {self.kind}-divided may have a value"
+            )
         return self
 
     def apply(self, score: NDArray[np.floating], divided: BoolArray) -> Floats:
         """Map (n,) scores to (n,) probabilities; `divided` is (n,) True for pieces of regions."""
+        x = np.asarray(score, np.float64) if self.kind.startswith("logistic") else logit(score)
         # This form of the logistic function does not overflow.
-        halved = (self.slope * logit(score) + self.intercept + self.divided * divided) / 2
+        halved = (self.slope * x + self.intercept + self.divided * divided) / 2
         return np.asarray((1 + np.tanh(halved)) / 2, np.float64)
 
 

@@ -33,6 +33,11 @@ DIVIDED = Calibration(
     fitted_on=(DATA,),
     **FIGURES,
 )
+OF_SCORE = Calibration(
+    map=LogisticMap(kind="logistic-divided", slope=12.0, intercept=-9.0, divided=-2.5),
+    fitted_on=(DATA,),
+    **FIGURES,
+)
 STEPS = Calibration(
     map=IsotonicMap(scores=(0.3, 0.5, 0.9), probabilities=(0.1, 0.6, 0.6)),
     fitted_on=(DATA,),
@@ -45,7 +50,7 @@ def written(path: Path, calibration: Calibration | None) -> ModelBundle:
     return write_bundle(path, tiny.spec.model_copy(update={"calibration": calibration}), tiny.parts)
 
 
-@pytest.mark.parametrize("calibration", [PLATT, DIVIDED, STEPS, None])
+@pytest.mark.parametrize("calibration", [PLATT, DIVIDED, OF_SCORE, STEPS, None])
 def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None) -> None:
     bundle = written(tmp_path / "a.rooftrace", calibration)
     read = read_bundle(tmp_path / "a.rooftrace")
@@ -64,6 +69,9 @@ def test_functions_by_hand() -> None:
     np.testing.assert_allclose(
         DIVIDED.apply(score, pieces), np.where(pieces, less, expected), rtol=1e-6
     )
+    np.testing.assert_allclose(
+        OF_SCORE.apply(score, pieces), 1 / (1 + np.exp([7.9, 3.0, 3.1])), rtol=1e-6
+    )
     same = LogisticMap(kind="temperature", slope=1.0)
     np.testing.assert_allclose(same.apply(score, pieces), score, rtol=1e-6)
     ends = np.float32([0.0, 0.3, 0.4, 0.5, 0.7, 1.0])
@@ -78,11 +86,12 @@ def test_functions_by_hand() -> None:
     st.floats(-1000, 1000),
     st.floats(-1000, 1000),
     st.booleans(),
+    st.sampled_from(["platt-divided", "logistic-divided"]),
 )
 def test_no_score_leaves_the_range(
-    score: list[float], slope: float, intercept: float, divided: float, are_pieces: bool
+    score: list[float], slope: float, intercept: float, divided: float, are_pieces: bool, kind: Any
 ) -> None:
-    extreme = LogisticMap(kind="platt-divided", slope=slope, intercept=intercept, divided=divided)
+    extreme = LogisticMap(kind=kind, slope=slope, intercept=intercept, divided=divided)
     values = extreme.apply(np.sort(np.float32(score)), np.full(len(score), are_pieces))
     assert np.isfinite(values).all()
     assert values.min() >= 0
