@@ -238,7 +238,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
     options = SceneOptions(outputs=("mask",))
     out = Path(folder + ".out")
     with step("find"):
-        jobs = find_inputs([Path(folder)]).scenes
+        jobs = find_inputs([Path(folder)], trusted=True).scenes
     found = len(jobs)
     with RunFolder(out, {}) as run:
         for number, job in enumerate(jobs[: _IN_STEPS + 1]):

@@ -174,6 +174,7 @@ def predict(
             services=service.model_copy(
                 update={"gsd_m": models.bundles[0].spec.least_gsd_m}
             ),
+            trusted=True,
         )  # fmt: skip
         for raster in found.services:
             say(raster.preview)

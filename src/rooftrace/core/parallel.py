@@ -100,10 +100,13 @@ class Prefetcher(Iterator[T], Generic[T]):
         items: Iterator of the items; None is not allowed among them.
         count: Number of items that are computed in advance.
         name: Name of the thread.
+        begin: Function called first in the thread.
     """
 
-    def __init__(self, items: Iterator[T], count: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(1, name)
+    def __init__(
+        self, items: Iterator[T], count: int, name: str, begin: Callable[[], object] | None = None
+    ) -> None:
+        self._pool = ThreadPoolExecutor(1, name, begin)
         self._items = items
         self._count = count
         self._waiting: deque[Future[T | None]] = deque()

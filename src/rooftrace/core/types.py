@@ -317,6 +317,13 @@ class SparseSource(RasterSource, Protocol):
         ...
 
 
+def is_known_empty(source: RasterSource, window: Window) -> bool:
+    """Return `SparseSource.is_empty` of an image; False for one that does not know."""
+    # Not `isinstance`, which would evaluate every property of the protocol.
+    is_empty = getattr(source, "is_empty", None)
+    return is_empty is not None and bool(is_empty(window))
+
+
 @runtime_checkable
 class LabelReader(Protocol):
     """The label of one scene."""

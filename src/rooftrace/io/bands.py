@@ -56,6 +56,7 @@ _PLANET_BANDS = {
 """Bands of Planet's analytic products, whose older files do not name them."""
 
 _RGB = ("red", "green", "blue")
+_PLAIN_RGB = [(colour, "") for colour in _RGB]
 
 HEIGHT_BAND = "height"
 """Name of the band of heights above ground, see `io.elevation.WithHeights`."""
@@ -124,6 +125,9 @@ def find_bands(
         BandMismatch: The bands of the model cannot be found.
     """
     count, is_rgb = len(infos), tuple(wanted) == _RGB
+    if given is None and is_rgb and [(i.colour, i.description) for i in infos] == _PLAIN_RGB:
+        # Most images, of which there may be thousands.
+        return BandMap((0, 1, 2), tuple(info.number for info in infos))
     named = _named(infos, name)
 
     def chosen(indexes: Sequence[int], note: str = "", alpha: int | None = None) -> BandMap:

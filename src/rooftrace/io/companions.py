@@ -9,7 +9,8 @@ https://gdal.org/en/stable/drivers/raster/vrt.html
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -85,25 +86,40 @@ def is_sidecar(path: Path) -> bool:
     return bool(path.suffix) and path.with_suffix("").exists()
 
 
-def names_in(folder: Path) -> frozenset[str]:
-    """Return the names of the files in a folder in lower case, for `companions` of many images.
+class FolderNames(frozenset[str]):
+    """The names of the files in a folder in lower case, for `companions` of many images.
 
     Raises:
         OSError: The folder cannot be listed.
     """
-    return frozenset(name.lower() for name in os.listdir(folder))  # noqa: PTH208  # much faster
+
+    def __new__(cls, folder: Path) -> FolderNames:
+        names = os.listdir(folder)  # noqa: PTH208  # much faster
+        return super().__new__(cls, (name.lower() for name in names))
+
+    def __init__(self, folder: Path) -> None:
+        self.real = os.path.realpath(folder)
+        """Path of the folder without links."""
+
+        self._of_stem = Counter(name.partition(".")[0] for name in self)
+
+    def is_alone(self, name: str) -> bool:
+        """Return True if no other file's name begins with that of a file without its suffixes."""
+        return name.isascii() and self._of_stem[name.lower().partition(".")[0]] == 1
 
 
-def companions(path: Path, names: Collection[str] | None = None) -> list[Path]:
+def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     """Return the files without which an image has other pixels or another place.
 
     These are its mask, its world file, its `.prj`, GDAL's `.aux.xml`, and the images of a VRT.
 
     Args:
         path: Image.
-        names: Result of `names_in` its folder; None to ask the file system for each.
+        names: Names in its folder; None to ask the file system for each.
     """
     name = path.name
+    if names is not None and names.is_alone(name) and not name.lower().endswith(".vrt"):
+        return []
 
     def first(candidates: Iterable[str], is_there: Callable[[str], bool] = is_file) -> Path | None:
         if names is not None:

@@ -12,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,9 @@ import shapely
 from numpy.typing import NDArray
 from rasterio import features
 from rasterio._err import CPLE_BaseError
+from rasterio.env import setenv
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, RooftraceError
@@ -108,34 +110,62 @@ class BlockCache:
 CACHE = BlockCache()
 
 
-def environment(**more: Any) -> Any:
+class _Settings(threading.local):
+    """Settings of GDAL in a thread that keeps them, see `keep_environment`."""
+
+    kept: dict[str, Any] | None = None
+
+
+_SETTINGS = _Settings()
+
+
+def keep_environment() -> None:
+    """Keep the settings of `environment` in this thread until it ends.
+
+    Entering and leaving them for each of thousands of small images takes as long as their headers.
+    """
+    _SETTINGS.kept = _settings()
+    rasterio.Env(**_SETTINGS.kept).__enter__()
+
+
+def environment(**more: Any) -> AbstractContextManager[object]:
     """Return the GDAL settings for opening and reading images, as a context manager.
 
     Args:
-        more: Further GDAL settings; they override the defaults.
+        more: Other values of the settings.
     """
-    return rasterio.Env(
-        **{
-            # In bytes: rasterio passes a number to GDAL unchanged.
-            "GDAL_CACHEMAX": CACHE.bytes,
-            "GDAL_NUM_THREADS": "1" if _FORKED else str(core_count()),
-            # Without these two settings the rest of a truncated JPEG or PNG is grey or black.
-            "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
-            "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-            "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
-            # A user's file may name other files, but may not run code or call a server.
-            "GDAL_VRT_ENABLE_PYTHON": "NO",
-            "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
-            **more,
-        }
-    )
+    settings = _settings() | more
+    if _SETTINGS.kept is None:
+        return rasterio.Env(**settings)
+    changed = dict(settings.items() - _SETTINGS.kept.items())
+    if changed:
+        setenv(**changed)
+        _SETTINGS.kept = settings
+    return nullcontext()
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        # In bytes: rasterio passes a number to GDAL unchanged.
+        "GDAL_CACHEMAX": CACHE.bytes,
+        "GDAL_NUM_THREADS": "1" if _FORKED else str(core_count()),
+        # Without these two settings the rest of a truncated JPEG or PNG is grey or black.
+        "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+        "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+        "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+        # A user's file may name other files, but may not run code or call a server.
+        "GDAL_VRT_ENABLE_PYTHON": "NO",
+        "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    }
 
 
 def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
     """Call `rasterio.open` without the warning about images without a georeference."""
+    # Of a path, `rasterio.open` makes the same object, in an environment of its own.
+    is_path = mode == "r" and isinstance(path, Path) and not options
     with QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, mode, **options)
+        return DatasetReader(path) if is_path else rasterio.open(path, mode, **options)
 
 
 def rasterize(shapes: Iterable[Any], *where: Any, **options: Any) -> NDArray[Any]:
@@ -280,7 +310,8 @@ def is_complete_png(path: Path) -> bool:
 @lru_cache(maxsize=64)
 def _is_chain(path: Path, size: int, _changed_ns: int) -> bool:
     """Return True if the chunks of a PNG fill the file, and the last one is the only IEND."""
-    with path.open("rb") as file:
+    # Some writers make a chunk of every 8 kB.
+    with path.open("rb", buffering=2**17) as file:
         if file.read(len(_SIGNATURES[0])) != _SIGNATURES[0]:
             return False
         kind = b""

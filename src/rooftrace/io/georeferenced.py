@@ -21,8 +21,8 @@ from rooftrace.core.types import (
     Raster,
     RasterSource,
     ResultProvenance,
-    SparseSource,
     Window,
+    is_known_empty,
 )
 from rooftrace.io.image_header import BandInfo, is_date
 
@@ -61,7 +61,7 @@ class WrappedSource:
 
     def is_empty(self, window: Window) -> bool:
         """Return True if a window certainly holds nodata alone; False if that is not known."""
-        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
+        return is_known_empty(self.source, window)
 
     def close(self) -> None:
         """Close the file of the other source, if there is one."""

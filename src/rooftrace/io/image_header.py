@@ -357,7 +357,7 @@ def _infos(dataset: Any, indexes: Sequence[int]) -> tuple[BandInfo, ...]:
 def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     """Return the grid of an image, and a note about it for the user."""
     shape = (dataset.height, dataset.width)
-    transform = Affine(*tuple(dataset.transform)[:6])
+    transform = Affine.from_gdal(*dataset.get_transform())
     # A CRS with pixel coordinates would put the image at the origin of the map: not known.
     if transform.is_identity or not all(map(isfinite, transform)) or transform.is_degenerate:
         return GeoGrid(shape), _unused_position(dataset, name)

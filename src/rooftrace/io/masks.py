@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rooftrace.core.parallel import Threads, Workers
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.cloud_tiff import TILE_PX, CloudTiff, decode_tile, encode_tile
-from rooftrace.io.files import replacing, write_atomically
+from rooftrace.io.files import replacing, replacing_file, write_atomically
 from rooftrace.io.gdal import writing_errors
 from rooftrace.io.legend import NODATA, Legend, class_colours
 from rooftrace.io.picture import PNG_SIGNATURE, png_chunk
@@ -111,20 +111,23 @@ def mask_sink(
     """
     table = class_colours() if legend is None else legend.table
     with writing_errors(path):
-        with replacing(path) as partial:
-            if path.suffix.lower() == ".png":
-                with partial.open("wb") as file:
-                    png = _PngMask(file, grid, table, tags or {})
-                    yield png
-                    png.finish()
-            else:
-                # The tiles of a cloud-optimised file are in another order than the blocks.
-                with TemporaryFile(dir=path.parent) as scratch, Threads("mask") as threads:
-                    tiff = _GeoTiffMask(
-                        scratch, partial, grid, table if coloured else None, tags or {}, threads
-                    )
-                    yield tiff
-                    tiff.finish()
+        if path.suffix.lower() == ".png":
+            with replacing_file(path) as file:
+                png = _PngMask(file, grid, table, tags or {})
+                yield png
+                png.finish()
+        else:
+            # The tiles of a cloud-optimised file are in another order than the blocks.
+            with (
+                replacing(path) as partial,
+                TemporaryFile(dir=path.parent) as scratch,
+                Threads("mask") as threads,
+            ):
+                tiff = _GeoTiffMask(
+                    scratch, partial, grid, table if coloured else None, tags or {}, threads
+                )
+                yield tiff
+                tiff.finish()
         _write_names(path, () if legend is None else legend.names)
         if tags and coloured and path.suffix.lower() != ".png":
             names = (legend and legend.names) or ("background", "building")

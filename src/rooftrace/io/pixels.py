@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, ServiceError
-from rooftrace.core.types import Raster, RasterSource, SparseSource, Window
+from rooftrace.core.types import Raster, RasterSource, Window, is_known_empty
 from rooftrace.io.bands import BandMap, band_infos, find_bands
 from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
 from rooftrace.io.nodata import (
@@ -485,7 +485,9 @@ def _sample_of(scene: RasterSource) -> _Sample:
     if small is not None:
         read_px = small.valid.size
         step = max(1, ceil(sqrt(read_px / _SAMPLE_PX)))
-        values = small.data[:, ::step, ::step][:, small.valid[::step, ::step]]
+        values, valid = small.data[:, ::step, ::step], small.valid[::step, ::step]
+        # A copy is several times as fast as choosing all pixels.
+        values = values.reshape(len(values), -1) if valid.all() else values[:, valid]
         fill, fill_px = fill_at_edges(small.data, small.valid)
         fill_share = fill_px / max(int(np.count_nonzero(small.valid)), 1)
     else:
@@ -546,7 +548,7 @@ def _fill_in_corners(scene: RasterSource) -> tuple[float, ...]:
 def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Raster | None:
     """Return the pixels of a window; None if it is known to be empty or cannot be read."""
     try:
-        if window is not None and isinstance(scene, SparseSource) and scene.is_empty(window):
+        if window is not None and is_known_empty(scene, window):
             return None
         return scene.read(window)
     except ServiceError:

@@ -18,7 +18,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, ResultProvenance, Window
-from rooftrace.io.companions import check_vrt, mask_file, with_sidecars
+from rooftrace.io.companions import FolderNames, check_vrt, mask_file, with_sidecars
 from rooftrace.io.gdal import (
     CACHE,
     MAX_CACHE_BYTES,
@@ -93,6 +93,7 @@ class RasterFile:
         palette: Whether a palette is looked up, or its indices are read.
         trusted: No stranger made the file, see `open_raster`.
         shown: Name of the image, which may name its sensor; default the path.
+        names: Names in its folder; None to ask the file system.
     """
 
     def __init__(
@@ -103,8 +104,10 @@ class RasterFile:
         palette: Literal["colours", "indices"] = "colours",
         trusted: bool = False,
         shown: str | None = None,
+        names: FolderNames | None = None,
     ) -> None:
         self.path = Path(path)
+        self._names = names
         self._shown = shown
         self._trusted = trusted
         self._rule = nodata or NodataRule()
@@ -120,7 +123,7 @@ class RasterFile:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state.update(_handle=None, _pid=0)
+        state.update(_handle=None, _pid=0, _names=None)
         del state["_lock"]
         return state
 
@@ -410,7 +413,8 @@ class RasterFile:
             return self._with_sidecars(read_header(dataset, self.name, self._palette))
 
     def _with_sidecars(self, header: Header) -> Header:
-        return with_sidecars(self.path, header)
+        is_alone = self._names is not None and self._names.is_alone(self.path.name)
+        return header if is_alone else with_sidecars(self.path, header)
 
     def _check_present(self) -> None:
         if remedy := conversion_of(self.path):
@@ -431,11 +435,14 @@ class RasterFile:
     def _explained(self, where: str) -> AbstractContextManager[None]:
         return reading_errors(self.name, where)
 
-    def _environment(self) -> Any:
+    @cached_property
+    def _is_fast(self) -> bool:
         # GDAL's fast path for PNG accepts a file that was cut off, or was made with too few rows:
         # what other images left in memory would become pixels.
-        fast = "YES" if self._trusted and is_complete_png(self.path) else "NO"
-        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast)
+        return self._trusted and is_complete_png(self.path)
+
+    def _environment(self) -> Any:
+        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM="YES" if self._is_fast else "NO")
 
     def _open(self) -> Any:
         # Absolute, so that GDAL does not read a file name as a connection string of a driver.

@@ -30,6 +30,7 @@ from rooftrace.core.parallel import Prefetcher, Workers
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.io.gdal import keep_environment
 from rooftrace.io.georeferenced import innermost
 from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.resample import Resampler
@@ -457,7 +458,9 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
             yield ends, taken
 
     with (
-        Prefetcher(_batches(chain(first, readers)), _READ_AHEAD, "read") as batches,
+        Prefetcher(
+            _batches(chain(first, readers)), _READ_AHEAD, "read", keep_environment
+        ) as batches,
         closing(_run(_answered(batches, engine, threads=True))) as groups,
         Prefetcher(with_room(groups), _MAX_WAITING, "network") as ahead,
     ):

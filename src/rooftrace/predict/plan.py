@@ -8,7 +8,7 @@ blocks to the right and below, they receive the few rows and columns in which it
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from math import ceil
 from typing import Any
@@ -213,24 +213,8 @@ class ScenePlan:
     @property
     def vector_options(self) -> VectorOptions:
         """Options for tracing the polygons of the mask."""
-        # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
-        scale_y, scale_x = self.scaling.scale_yx
-        area, length = scale_y * scale_x, max(1.0, scale_y, scale_x)
-        options = self.options
-        # A separation channel locates the walls of buildings better than the watershed.
-        watershed = None
-        if self.spec.separation is None:
-            watershed = WatershedOptions.at_threshold(self.threshold).scaled(length)
-        return VectorOptions(
-            min_area_m2=options.min_area_m2,
-            min_hole_m2=options.min_hole_m2,
-            # A minimum in m² that is asked for applies in addition.
-            min_area_px=max(MIN_BUILDING_PX * area, _MIN_SHOWN_PX),
-            simplify_px=SIMPLIFY_PX * length,
-            separate=options.separate,
-            min_marker_px=MIN_MARKER_PX * area,
-            watershed=watershed,
-        ).drawn(options.outline)
+        has_separation = self.spec.separation is not None
+        return _vector_options(self.options, self.scaling.scale_yx, self.threshold, has_separation)
 
     @property
     def mask_tags(self) -> dict[str, str]:
@@ -331,21 +315,16 @@ def plan_scene(
     part *= ceil(max(*scaling.scale_yx, 1.0) / _FINE_SCALE)
     tile_px = tile_px or max(TILE_PX // part, _SMALL_TILE_PX)
     block_px = block_px or BLOCK_PX // part
-    model_shape_yx = scaling.model_shape(shape_yx)
     tile_px = spec.input_px or max(tile_px, spec.input_multiple_px)
     overlap_px = min(OVERLAP_PX, tile_px // 4)
-    tiles = plan_tiles(
-        model_shape_yx,
+    tiles, rows, cols = _divided(
+        shape_yx, replace(scaling, note=""), block_px,
         tile_px=tile_px,
         overlap_px=overlap_px,
         trim_px=min(spec.context_px, int(overlap_px * _TRIM_SHARE)),
         multiple_px=spec.input_multiple_px,
         exact=spec.input_px is not None,
-    )
-    rows, cols = (
-        _cut(axis, scaling, which, shape_yx[which], block_px)
-        for which, axis in enumerate((tiles.rows, tiles.cols))
-    )
+    )  # fmt: skip
     origin = provenance.filled(provenance_of(source)).filled(ResultProvenance(model=spec.name))
     plan = ScenePlan(source, spec, options, threshold, scaling, tiles, rows, cols, origin)
     if plan.has_polygons:
@@ -391,6 +370,44 @@ def threshold_for(spec: BundleSpec, threshold: float | None) -> float | None:
             remedy="Leave out the threshold.",
         )
     return None
+
+
+@lru_cache(maxsize=16)
+def _vector_options(
+    options: SceneOptions,
+    scale_yx: tuple[float, float],
+    threshold: float | None,
+    has_separation: bool,
+) -> VectorOptions:
+    # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
+    area, length = scale_yx[0] * scale_yx[1], max(1.0, *scale_yx)
+    # A separation channel locates the walls of buildings better than the watershed.
+    watershed = None
+    if not has_separation:
+        watershed = WatershedOptions.at_threshold(threshold).scaled(length)
+    return VectorOptions(
+        min_area_m2=options.min_area_m2,
+        min_hole_m2=options.min_hole_m2,
+        # A minimum in m² that is asked for applies in addition.
+        min_area_px=max(MIN_BUILDING_PX * area, _MIN_SHOWN_PX),
+        simplify_px=SIMPLIFY_PX * length,
+        separate=options.separate,
+        min_marker_px=MIN_MARKER_PX * area,
+        watershed=watershed,
+    ).drawn(options.outline)
+
+
+@lru_cache(maxsize=16)
+def _divided(
+    shape_yx: tuple[int, int], scaling: Scaling, block_px: int, **tiling: Any
+) -> tuple[TilePlan, BlockAxis, BlockAxis]:
+    """Return the tiles and blocks of a scene, the same ones for all scenes of one shape."""
+    tiles = plan_tiles(scaling.model_shape(shape_yx), **tiling)
+    rows, cols = (
+        _cut(axis, scaling, which, shape_yx[which], block_px)
+        for which, axis in enumerate((tiles.rows, tiles.cols))
+    )
+    return tiles, rows, cols
 
 
 def _cut(axis: TileAxis, scaling: Scaling, which: int, length: int, block_px: int) -> BlockAxis:

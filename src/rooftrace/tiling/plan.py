@@ -285,6 +285,12 @@ class Blender:
         part = tile.write.intersection(self._window)
         if part is None:
             return
+        if len(self._plan) == 1:
+            one = np.uint16(WEIGHT_ONE * WEIGHT_ONE)
+            rows, cols = part.slices(extent or tile.read)
+            into = self._sum[:, *part.slices(self._window)]
+            np.multiply(probability[:, rows, cols], one, out=into)
+            return
         rows, cols = part.slices(tile.read)
         weight_y = self._plan.rows.weights(index[0])[rows, None]
         weight_x = self._plan.cols.weights(index[1])[None, cols]

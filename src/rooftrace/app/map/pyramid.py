@@ -17,7 +17,7 @@ from PIL import Image
 
 from rooftrace.app.map.place import Place, averaged, sampled
 from rooftrace.core.cache import LazyValue
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
+from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window, is_known_empty
 from rooftrace.density.files import BREAKS, SCALE
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.raster import RasterFile
@@ -178,7 +178,7 @@ def _coarser(source: RasterSource, step: int, nearest: bool) -> RasterSource:
     valid = np.zeros((rows, cols), np.bool_)
     height = max(1, _STRIP_PX // source.grid.width // step) * step
     for strip in Window.whole(source.grid.shape).strips(height):
-        if isinstance(source, SparseSource) and source.is_empty(strip):
+        if is_known_empty(source, strip):
             continue
         raster = source.read(strip)
         into = slice(strip.row // step, ceil(strip.row_stop / step))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -285,7 +285,7 @@ class PredictRun:
         figures = summary.to_json() | {
             "input": scene.shown,
             "notes": image_notes,
-            "provenance": asdict(plan.provenance),
+            "provenance": vars(plan.provenance),
             "failed_tiles": list(result.tiles.errors),
         }
         record: dict[str, Any] = {"output": output.to_json(), "figures": figures}

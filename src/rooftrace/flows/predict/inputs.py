@@ -6,10 +6,11 @@ import hashlib
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from rooftrace.core.text import list_and_count, plural, without_folders
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
-from rooftrace.io.companions import companions, is_sidecar, names_in
+from rooftrace.io.companions import FolderNames, companions, is_sidecar
 from rooftrace.io.elevation import WithHeights, elevation_files
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
@@ -83,6 +84,7 @@ class SceneInput:
         source: Opened image, to be closed after prediction.
         notes: Decisions about the input that the user should know.
         provenance: Origin of the image, where it is known better than from the source.
+        names: Names in its folder when the image was found; None to ask the file system.
         opened: Result of `read_stamp` when the image was opened; "" to read it now.
     """
 
@@ -100,6 +102,7 @@ class SceneInput:
     )
     notes: tuple[str, ...] = ()
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
+    names: FolderNames | None = field(default=None, repr=False, compare=False)
     opened: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -109,9 +112,9 @@ class SceneInput:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a worker gets, which opens the image again."""
-        return self.__dict__ | {"opened": ""}
+        return self.__dict__ | {"opened": "", "names": None}
 
-    @property
+    @cached_property
     def url(self) -> str:
         """Address of the image, without secrets; "" for an image on disk."""
         image = innermost(self.source)
@@ -146,15 +149,15 @@ class SceneInput:
         if version:
             return hashlib.sha256(os.fsencode(version)).hexdigest()
         if not isinstance(image, Mosaic):
-            return _stamp_of(self.path)
+            return _stamp_of(self.path, self.names)
         # Other files in the folder, such as the results of the run itself, do not matter.
-        folders: dict[Path, frozenset[str]] = {}
+        folders: dict[Path, FolderNames] = {}
         digest = hashlib.sha256()
         for part in map(innermost, image.images):
             assert isinstance(part, RasterFile)
             folder = part.path.parent
             if folder not in folders:
-                folders[folder] = names_in(folder)
+                folders[folder] = FolderNames(folder)
             digest.update(_stamp_of(part.path, folders[folder]).encode())
         return digest.hexdigest()
 
@@ -181,14 +184,15 @@ class SceneInput:
         return without_folders(text, [self.shown])
 
 
-def _stamp_of(path: Path, names: Collection[str] | None = None) -> str:
+def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
     """Return a text that changes when a file or the files beside it change.
 
     Args:
         path: File.
-        names: Result of `names_in` its folder; None to ask the file system for each.
+        names: Names in its folder; None to ask the file system for each.
     """
-    digest = hashlib.sha256(os.fsencode(Path(os.path.realpath(path.parent), path.name)))
+    folder = os.path.realpath(path.parent) if names is None else names.real
+    digest = hashlib.sha256(os.fsencode(f"{folder}{os.sep}{path.name}"))
     for file in (path, *companions(path, names)):
         with suppress(OSError):
             status = file.stat()
@@ -249,6 +253,7 @@ def find_inputs(
     services: ServiceOptions | None = None,
     crs: CRS | None = None,
     heights: tuple[Sequence[str], Sequence[str]] | None = None,
+    trusted: bool = False,
 ) -> PredictInputs:
     """Find and open all images that the user names.
 
@@ -270,6 +275,7 @@ def find_inputs(
         services: Options of map services; None if they are not accepted.
         heights: Surface and terrain models from which images get a band of heights.
         crs: Coordinate system of images that have a position and state none.
+        trusted: Whether the images are the user's own, see `open_raster`.
 
     Raises:
         ConfigError: An input is a catalogue; `crs` was given for one image that it cannot place;
@@ -292,7 +298,7 @@ def find_inputs(
             remedy="Add --mosaic to predict map tiles as one scene.",
         )
     else:
-        scenes, skipped = _images(images, nodata)
+        scenes, skipped = _images(images, nodata, trusted)
     if crs is not None and not mosaic:
         if len(scenes) == 1:
             check_crs(innermost(scenes[0].source).grid, crs, scenes[0].shown)
@@ -374,7 +380,7 @@ def about_total_px(scenes: Sequence[SceneInput]) -> int:
 
 
 def _images(
-    inputs: Sequence[Path | str], nodata: NodataRule | None
+    inputs: Sequence[Path | str], nodata: NodataRule | None, trusted: bool
 ) -> tuple[list[SceneInput], list[Path]]:
     """Return the images of all inputs, each as one scene, and the files that were skipped.
 
@@ -408,18 +414,16 @@ def _images(
         if count >= _MIN_LISTED:
             # A folder may be searched by those who may not list it.
             with suppress(OSError):
-                names[folder] = names_in(folder)
+                names[folder] = FolderNames(folder)
     scenes = []
     for location, tile in found.items():
         name = url_stem(location) if isinstance(location, str) else location.stem
         if tile is not None and name.isdecimal():
             name = image_name(str(tile))
-        source = open_image(location, nodata=nodata, tile=tile)
-        if isinstance(location, str):
-            scenes.append(SceneInput(name, Path(source.name), source))
-        else:
-            opened = _stamp_of(location, names.get(location.parent))
-            scenes.append(SceneInput(name, location, source, opened=opened))
+        beside = None if isinstance(location, str) else names.get(location.parent)
+        source = open_image(location, nodata=nodata, tile=tile, trusted=trusted, names=beside)
+        path = Path(source.name) if isinstance(location, str) else location
+        scenes.append(SceneInput(name, path, source, names=beside))
     return scenes, skipped
 
 
