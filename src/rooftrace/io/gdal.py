@@ -136,7 +136,8 @@ def environment(**more: Any) -> AbstractContextManager[object]:
     """
     settings = _settings() | more
     if _SETTINGS.kept is None:
-        return rasterio.Env(**settings)
+        outermost: AbstractContextManager[object] = rasterio.Env(**settings)
+        return outermost
     changed = dict(settings.items() - _SETTINGS.kept.items())
     if changed:
         setenv(**changed)
