@@ -62,20 +62,6 @@ def test_version_and_help() -> None:
     assert "--connections" in command("predict", "--help-all").out
 
 
-def test_split(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "split.json"
-    done = command("split", data, "-o", out, "--val", 0.25, "--test", 0.25, "--json")
-    assert done.code == 0, done.err
-    assert {"split": str(out), "train": 2, "val": 1, "test": 1}.items() <= done.json.items()
-    parts = json.loads(out.read_text())["parts"]
-    assert sorted(i for ids in parts.values() for i in ids) == [
-        f"synthetic_0000{n}" for n in range(4)
-    ]
-    plain = command("split", data, "-o", out, "--val", 0.25, "--test", 0.25)
-    assert (plain.code, plain.out) == (0, "")
-    assert plain.err.startswith(f"{out}: train 2 (")
-
-
 @pytest.mark.campaign
 def test_train(tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
@@ -114,42 +100,6 @@ def test_evaluate(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert set(plain["per_image"]) == {*plain["pixel"], *plain["boundary"], "dice_nonempty"}
     assert plain["split"] == part
     assert json.loads((out / "report.json").read_text())["pixel"] == plain["pixel"]
-
-
-@pytest.mark.campaign
-def test_evaluate_for_people(bundle: Path, data: Path) -> None:
-    done = command("evaluate", bundle, data)
-    assert (done.code, done.out) == (0, "")
-    assert "IoU (pooled)" in done.err
-    rows = re.findall(r"│ ([A-Z][\w ]+\(pooled\)) +│", done.err)
-    assert rows == [
-        "IoU (pooled)", "Precision (pooled)", "Recall (pooled)", "Boundary IoU (pooled)",
-        "F1 of buildings (pooled)",
-    ]  # fmt: skip
-
-
-def test_predict(bundle: Path, tmp_path: Path) -> None:
-    image, _ = generate_scene(40, (160, 200), gsd_m=0.3).write(tmp_path / "in", "town ä")
-    out = tmp_path / "out"
-    done = command("predict", image, "-m", bundle, "-o", out, "--json")
-    assert done.code == 0, done.err
-    plain = done.json
-    assert set(plain) == {
-        "outputs", "mpx_per_s", "peak_rss_mb", "resumed_images", "resumed_blocks",
-    }  # fmt: skip
-    (output,) = plain["outputs"]
-    assert set(output) == {
-        "input", "mask", "polygons", "preview", "density", "buildings", "built_up_share", "pixels",
-        "seconds", "classes",
-    }  # fmt: skip
-    assert output["pixels"] == 160 * 200
-    names = {Path(output[key]).name for key in ("mask", "polygons", "preview")}
-    assert names == {"town ä_mask.tif", "town ä_buildings.gpkg", "town ä_preview.png"}
-    assert {p.name for p in out.iterdir()} == names | {"run.json", "town ä_mask.qml"}
-    # For people: every file, and the next command.
-    shown = " ".join(command("predict", image, "-m", bundle, "-o", out).err.split())
-    assert "town ä_mask.tif (.qml)" in shown
-    assert f"next: rooftrace serve --results {out} --open" in shown
 
 
 # What it needs.
@@ -289,17 +239,22 @@ USAGE: list[tuple[Sequence[str], str]] = [
         "--resume was given with --trials",
     ),
     (("export", "default", "--to", "fair", "-o", "town"), "only one of --to fair and --url"),
+    (["predict", "a", "-o", "b", "--sample", "s.csv"], "without --outputs rle"),
     (["predct", "a"], "predct"),
     (["predict"], "'IMAGES'"),
     (["predict", "a"], "--out"),
     (["predict", "a", "-o", "b", "--gdd", "1"], "--gdd"),
-    (["predict", "a", "-o", "b", "--gsd", "-1"], "--gsd"),
     (["predict", "a", "-o", "b", "--threshold", "2"], "--threshold"),
     (["split", "a", "-o", "b", "--by", "size"], "--by"),
     (["split", "a", "-o", "b", "--val", "much"], "--val"),
     (["evaluate", "default", "a", "--nodata", "white"], "--nodata"),
     (["evaluate", "default", "a", "--nodata", "nan"], "nodata"),
     (["evaluate", "default", "a", "--nodata", "1,,2"], "--nodata"),
+    (["predict", "a", "-o", "b", "--on-error", "skip"], "'skip' is not one of 'fail'"),
+    (["export", "--to", "tflite", "-o", "model"], "'tflite' is not one of 'onnx'"),
+    (["predict", "a", "-o", "b", "--gsd", "abc"], "it should be a number; got 'abc'"),
+    (["predict", "a", "-o", "b", "--gsd", "-1"], "or equal to 0.0001; got '-1'"),
+    (["predict", "a", "-o", "b", "--workers", "1.5"], "a whole number; got '1.5'"),
 ]
 
 
@@ -310,33 +265,8 @@ def test_a_wrong_command_line(arguments: Sequence[str], part: str) -> None:
     assert (plain.code, plain.out) == (2, "")
     assert part in plain.err
     assert "error:" in plain.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
-        (("predict", "x.tif", "-o", "out", "--on-error", "skip"), "'skip' is not one of 'fail'"),
-        (("export", "--to", "tflite", "-o", "model"), "'tflite' is not one of 'onnx'"),
-        (("predict", "x.tif", "-o", "out", "--gsd", "abc"), "it should be a number; got 'abc'"),
-        (("predict", "x.tif", "-o", "out", "--gsd", "-1"), "or equal to 0.0001; got '-1'"),
-        (("predict", "x.tif", "-o", "out", "--workers", "1.5"), "a whole number; got '1.5'"),
-    ],
-)
-def test_a_wrong_choice_is_explained_without_words_of_a_library(
-    arguments: Sequence[str], part: str
-) -> None:
-    answer = command(*arguments)
-    assert answer.code == 2
-    assert part in answer.err
-    assert "Value error" not in answer.err
-    assert "Input should" not in answer.err
-
-
-def test_no_command_at_all() -> None:
-    done = command()
-    assert done.code == 2
-    assert "Traceback" not in done.err
-    assert "predict" in done.out + done.err
+    # No words of pydantic or typer.
+    assert not re.search("Value error|Input should", plain.err)
 
 
 @pytest.fixture

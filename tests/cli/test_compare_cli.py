@@ -35,7 +35,6 @@ from rooftrace.io import vector_layers
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.vector import match
-from rooftrace.vector.compare import STATUSES
 
 
 @pytest.fixture(scope="module")
@@ -410,17 +409,6 @@ def test_attributes_whose_names_collide_are_renamed(
     table = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
     assert [table[name][0] for name in names] == [f"of {name}" for name in given]
     assert table["compare_status"].tolist() == ["same"]
-
-
-def test_the_terminal_shows_a_line_for_each_status(
-    layers: tuple[Path, Path], tmp_path: Path
-) -> None:
-    done = command("compare", *layers, "-o", tmp_path)
-    assert done.code == 0
-    assert not done.out
-    assert [line.split()[0] for line in done.err.splitlines() if " of OLD" in line] == [
-        name for name in STATUSES if name not in ("merged", "outside")
-    ]
 
 
 def test_a_map_of_the_same_time_is_no_earlier_date(

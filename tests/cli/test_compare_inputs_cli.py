@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import geopandas as gpd
@@ -21,7 +22,6 @@ from building_layers import (
     SIDE,
     TRUTH_OLD,
     UTM,
-    changed,
     counts,
     houses,
     write,
@@ -29,7 +29,6 @@ from building_layers import (
 )
 from command_line import call
 from raster_files import write_geotiff
-from rooftrace.flows.compare import seen_ground
 
 
 @pytest.fixture(scope="module")
@@ -130,65 +129,39 @@ def test_other_layouts_are_read(layers: tuple[Path, Path], tmp_path: Path) -> No
     assert sides[sides.side == "new"].score.notna().all()
 
 
-def test_a_folder_under_a_hidden_folder_is_read_without_its_own_hidden_files(
-    layers: tuple[Path, Path], tmp_path: Path
-) -> None:
-    folder = tmp_path / ".cache" / "map"
-    folder.mkdir(parents=True)
-    write(folder / "a.parquet", houses())
-    (folder / ".a.parquet.part").mkdir()
-    write(folder / ".a.parquet.part" / "b.parquet", changed(houses()))
-    code, answer = call("compare", layers[0], folder, "-o", tmp_path / "out")
-    assert (code, counts(answer, "old")) == (0, TRUTH_OLD)
-
-
-def test_images_are_closed_when_another_one_cannot_be_read(
-    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixels = np.full((20, 20), 90, np.uint8)
-    place = {"transform": Affine(1, 0, EAST, 0, -1, NORTH + 20), "nodata": 0}
-    seen = write_geotiff(tmp_path / "a.tif", pixels, crs=f"EPSG:{UTM}", **place)
-    nowhere = write_geotiff(tmp_path / "b.tif", pixels, crs=None, **place)
-    closed = []
-    monkeypatch.setattr(seen_ground, "close_source", lambda source: closed.append(source.name))
-    images = ("--imagery", seen, "--imagery", nowhere)
-    code, answer = call("compare", *layers, "-o", tmp_path / "out", *images)
-    assert (code, "has no coordinate system" in answer["error"]["message"]) == (3, True)
-    assert sorted(Path(name).name for name in closed) == ["a.tif", "b.tif"]
-
-
-def test_an_extract_of_openstreetmap_gives_its_buildings(tmp_path: Path) -> None:
-    corners = [(0, 0), (0.0002, 0), (0.0002, 0.0002), (0, 0.0002)]
+def write_osm(path: Path, corners: list[tuple[float, float]]) -> None:
     nodes = "".join(
-        f"<node id='{n + 1}' lat='{lat}' lon='{lon}'/>" for n, (lon, lat) in enumerate(corners)
+        f"<node id='{n}' lat='{lat}' lon='{lon}'/>" for n, (lon, lat) in enumerate(corners, 1)
     )
     way = "<nd ref='1'/><nd ref='2'/><nd ref='3'/><nd ref='4'/><nd ref='1'/>"
-    extract = tmp_path / "map.osm"
-    extract.write_text(
+    path.write_text(
         f"<osm version='0.6'>{nodes}<way id='7'>{way}<tag k='building' v='house'/></way>"
         f"<way id='8'>{way}<tag k='landuse' v='residential'/></way>"
         f"<way id='9'>{way}<tag k='building' v='no'/></way></osm>"
     )
-    new = tmp_path / "new.geojson"
-    gpd.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=4326).to_file(new)
-    _, answer = call("compare", new, extract, "-o", tmp_path / "out", "--keep", "old")
-    assert (counts(answer, "new"), counts(answer, "old")) == ({"same": 1}, {"same": 1})
-    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
-    assert (made.compare_old_id[0], made.building[0]) == ("way/7", "house")
 
 
-def test_a_compressed_extract_of_openstreetmap_gives_its_buildings(tmp_path: Path) -> None:
+def write_pbf(path: Path, corners: list[tuple[float, float]]) -> None:
     osmium = pytest.importorskip("osmium")
-    # GDAL loses a node at 0, 0 of this format.
-    corners = [(0.001, 0.001), (0.0012, 0.001), (0.0012, 0.0012), (0.001, 0.0012)]
-    extract = tmp_path / "map.osm.pbf"
-    with osmium.SimpleWriter(str(extract)) as writer:
+    with osmium.SimpleWriter(str(path)) as writer:
         for number, place in enumerate(corners, 1):
             writer.add_node(osmium.osm.mutable.Node(id=number, location=place))
         for number, tags in ((7, {"building": "house"}), (8, {"landuse": "residential"})):
             way = osmium.osm.mutable.Way(id=number, nodes=[1, 2, 3, 4, 1], tags=tags)
             writer.add_way(way)
-    new = tmp_path / "new.geojson"
+
+
+@pytest.mark.parametrize(
+    ("name", "write_extract"), [("a.osm", write_osm), ("a.osm.pbf", write_pbf)]
+)
+def test_an_extract_of_openstreetmap_gives_its_buildings(
+    tmp_path: Path, name: str, write_extract: Callable[..., None]
+) -> None:
+    # GDAL loses a node at 0, 0 of the compressed format.
+    corners = [(0.001, 0.001), (0.0012, 0.001), (0.0012, 0.0012), (0.001, 0.0012)]
+    name = "a.osm" if write_extract is write_osm else "a.osm.pbf"
+    extract, new = tmp_path / name, tmp_path / "new.geojson"
+    write_extract(extract, corners)
     gpd.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=4326).to_file(new)
     _, answer = call("compare", new, extract, "-o", tmp_path / "out", "--keep", "old")
     assert (counts(answer, "new"), counts(answer, "old")) == ({"same": 1}, {"same": 1})

@@ -46,13 +46,12 @@ def test_several_models_predict_and_are_judged_as_one(
     assert judged["images"] == 6
 
 
-def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path) -> None:
-    image = next((tiny_run.data / "images").iterdir())
-    code, answer = call("predict", image, "-m", tiny_run.bundle, "-m", "default", "-o", tmp_path)
+def test_what_becomes_of_them_has_to_be_said(bundle: Path, tmp_path: Path) -> None:
+    code, answer = call("predict", "a.tif", "-m", bundle, "-m", "default", "-o", tmp_path)
     message = answer["error"]["message"]
     assert (code, message) == (2, "2 models were given without a method to combine them.")
     assert "--ensemble average" in answer["error"]["remedy"]
-    code, answer = call("evaluate", tiny_run.bundle, tiny_run.data, "--ensemble", "vote")
+    code, answer = call("evaluate", bundle, tmp_path, "--ensemble", "vote")
     assert code == 2
     assert "combines several models, but 1 model was given" in answer["error"]["message"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import call, command
+from command_line import call
 from processor_marks import needs_bf16
 from rooftrace.engines.base import this_processor
 
@@ -73,18 +73,6 @@ def test_an_export_is_a_model_of_every_command(
     assert code == 0, answer
 
 
-def test_for_people(bundle: Path, data: Path, tmp_path: Path) -> None:
-    code, out, err = command("export", bundle, "--to", "onnx", "--check", data, "--gsd", 0.3,
-                             "-o", tmp_path / "m.onnx")  # fmt: skip
-    assert (code, out) == (0, "")
-    text = " ".join(err.split())
-    assert "brightness: exported to onnx in fp32" in text
-    assert "checked, on 6 tiles of" in text
-    assert "onnxruntime" in text
-    assert "maximum change of the mask: 0.0000 (tolerance 0.002)" in text
-    assert "m.onnx.report.json" in text.replace(" ", "")
-
-
 REFUSED = [
     (["--to", "onnx", "--precision", "int8", "-o", "m.onnx"], 2, "--calibration DATA"),
     (["--to", "onnx", "-o", "m.pt"], 2, "m.onnx"),
@@ -110,13 +98,3 @@ def test_an_ensemble_is_refused(tmp_path: Path) -> None:
     code, answer = call("export", tmp_path / "a.json", "--to", "onnx", "-o", tmp_path / "m.onnx")
     assert code == 2
     assert "Export each of its members" in answer["error"]["remedy"]
-
-
-def test_a_graph_of_others_is_refused_in_a_sentence(data: Path, tmp_path: Path) -> None:
-    from rooftrace.flows.doctor import tiny_bundle
-
-    path = tmp_path / "foreign.onnx"
-    path.write_bytes(tiny_bundle().part("model.onnx"))
-    code, answer = call("predict", data / "images/0.png", "-m", path, "-o", tmp_path / "out")
-    assert code == 4
-    assert "without rooftrace's contract" in answer["error"]["message"]

@@ -38,29 +38,6 @@ def interrupt(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, output
 
 
-@pytest.mark.parametrize(
-    ("error", "printed"),
-    [(ConnectionResetError("by peer"), ""), (EOFError(), ""), (ValueError("wrong"), "ValueError")],
-)
-def test_a_worker_prints_no_traceback_of_a_process_that_has_ended(
-    error: Exception,
-    printed: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    from rooftrace.train import datamodule
-
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    threads = datamodule.cv2.getNumThreads()
-    try:
-        datamodule._initialise_worker(0)
-    finally:
-        datamodule.cv2.setNumThreads(threads)
-    sys.excepthook(type(error), error, None)
-    shown = capfd.readouterr().err
-    assert shown == "" if not printed else printed in shown
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_at_any_moment(tiny_folder: Path, tmp_path: Path, workers: int) -> None:

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from shapely import box
 
 from command_line import call
 from raster_files import write_geotiff
-from rooftrace.io.legend import NODATA
 from rooftrace.io.vector_read import VectorFile
 from tiny_models import write_tiny_bundle
+from town import generate_scene
 
 SIDE, GSD_M, LEFT, TOP = 400, 1.0, 500_000, 9_000_000
 
@@ -96,23 +95,6 @@ def test_polygons_are_written_in_the_formats_that_are_asked_for(folder: Path) ->
     assert (code, "in pixels of an image" in str(answer)) == (3, True)
 
 
-def test_an_area_limits_the_work(folder: Path) -> None:
-    area = gpd.GeoDataFrame(geometry=[box(LEFT, TOP - 100, LEFT + 140, TOP)], crs="EPSG:32737")
-    area.to_crs(4326).to_file(folder / "area.geojson")
-    code, done = predict(folder, "--area", folder / "area.geojson")
-    assert code == 0
-    (output,) = done["outputs"]
-    assert output["buildings"] == 1
-    with rasterio.open(output["mask"]) as dataset:
-        mask = dataset.read(1)
-    assert (mask[110:] == NODATA).all()
-    assert (mask[2:98, 2:138] != NODATA).all()
-    far = gpd.GeoDataFrame(geometry=[box(0, 0, 1, 1)], crs=4326)
-    far.to_file(folder / "far.geojson")
-    code, done = predict(folder, "--area", folder / "far.geojson")
-    assert (code, done["error"]["type"]) == (3, "DataError")
-
-
 @pytest.mark.campaign
 def test_holes_and_stairs(folder: Path) -> None:
     def outlines(*options: object) -> gpd.GeoDataFrame:
@@ -134,12 +116,11 @@ def test_holes_and_stairs(folder: Path) -> None:
     assert (code, done["error"]["type"]) == (2, "ConfigError")
 
 
-def test_a_catalogue_belongs_to_another_command(folder: Path) -> None:
-    (folder / "list.txt").write_text("scene.tif\n")
-    (folder / "tree" / "west").mkdir(parents=True)
-    (folder / "tree" / "west" / "scene.tif").write_bytes((folder / "scene.tif").read_bytes())
-    for given in ("list.txt", "tree"):
-        code, done = predict(folder, folder / given)
-        assert (code, done["error"]["type"]) == (2, "ConfigError")
-        assert f"{folder / given} is a catalogue of scenes" in done["error"]["message"]
-        assert f"rooftrace catalogue {folder / given}" in done["error"]["remedy"]
+def test_the_demo_predicts_its_scene_with_the_default_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, _ = generate_scene(3, (256, 256), gsd_m=0.3).write(tmp_path, "demo")
+    monkeypatch.setattr("rooftrace.io.files.demo_scene_path", lambda: image)
+    code, done = call("demo", "-o", tmp_path / "out")
+    assert code == 0, done
+    assert done["outputs"][0]["buildings"] > 5

@@ -104,17 +104,6 @@ def test_tiles_are_counted_before_the_work(server: str, folder: Path) -> None:
     assert not (folder / "none" / "run.json").exists()
 
 
-@pytest.mark.campaign
-def test_an_address_and_a_date_of_the_user_go_into_the_polygons(server: str, folder: Path) -> None:
-    url = TiTiler(server, folder / "scene.tif").xyz
-    given = ["--source", "City of Test, CC BY 4.0", "--imagery-date", "2024-05-17"]
-    code, done = call("predict", url, "--zoom", 19, *options(folder, "out"), *given)
-    assert code == 0
-    polygons = geopandas.read_file(done["outputs"][0]["polygons"])
-    assert set(polygons["source"]) == {"City of Test, CC BY 4.0"}
-    assert set(polygons["imagery_date"].astype(str).str[:10]) == {"2024-05-17"}
-
-
 @pytest.mark.parametrize(
     ("url", "more", "code", "message"),
     [
@@ -132,12 +121,6 @@ def test_a_wrong_address_is_a_clear_error(
     assert done.code == code
     assert message in done.err
     assert "Traceback" not in done.err
-
-
-def test_without_an_area_the_option_is_named(folder: Path) -> None:
-    done = command("predict", "https://host.invalid/{z}/{x}/{y}.png", "-o", folder / "out")
-    assert done.code == 2
-    assert "--area" in done.err
 
 
 def test_a_layer_must_exist_and_be_chosen(server: str, folder: Path) -> None:

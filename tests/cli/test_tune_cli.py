@@ -118,38 +118,6 @@ def test_what_is_not_installed_is_named(
     assert "rooftrace[tune]" in error["remedy"]
 
 
-_LIMITED = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-from rooftrace.cli import main
-main()
-"""
-
-
-def test_a_full_disk_is_an_error_and_the_same_command_ends_the_study(
-    space: Path, tmp_path: Path
-) -> None:
-    arguments = ["train", str(space), "-o", str(tmp_path / "study"), "--trials", "1", "--json"]
-    program = [sys.executable, "-c", _LIMITED]
-    done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 5, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "space" in json.loads(done.stdout)["error"]["remedy"]
-    code, _, said = command(*arguments, "--trials", 2)
-    assert code == 0, said
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(space: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("a file")
-    code, output, said = command(
-        "train", space, "-o", tmp_path / "file" / "study", "--trials", 1, "--json"
-    )
-    assert code in (2, 5), said
-    assert json.loads(output)["error"]["remedy"]
-    assert (tmp_path / "file").read_text() == "a file"
-
-
 def test_ctrl_c_stops_a_study_and_the_same_command_ends_it(space: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     program = [sys.executable, "-m", "rooftrace", "train", str(space), "-o", str(out)]

@@ -8,7 +8,7 @@ import geopandas
 import pytest
 import rasterio
 
-from command_line import call, command
+from command_line import call
 from raster_files import write_geotiff
 from town import SyntheticScene, generate_scene
 
@@ -76,50 +76,3 @@ def test_other_layers_of_a_geopackage_are_kept(tmp_path: Path, command: tuple[st
     assert code == 2
     assert "with 1 layer of other data: parcels" in answer["error"]["message"]
     assert out.read_bytes() == before
-
-
-def test_without_regularization_and_the_printed_summary(
-    scene: SyntheticScene, tmp_path: Path
-) -> None:
-    mask, out = tmp_path / "mask.tif", tmp_path / "buildings.shp"
-    code, _, text = command("vectorize", mask, "-o", out, "--outline", "simplified")
-    assert code == 0
-    output = " ".join(text.split())
-    table = geopandas.read_file(out)
-    assert f"building: {len(table)} polygons" in output
-    assert "regular outlines" not in output
-    assert "perimeter_m is perim_m" in output
-    assert table["area_m2"].sum() == pytest.approx(table.area.sum(), rel=5e-3)
-    code, _, text = command("vectorize", mask, "-o", out, "--separate")
-    assert code == 0
-    assert "of the buildings have regular outlines" in " ".join(text.split())
-    assert len(geopandas.read_file(out)) >= len(table)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize(
-    ("options", "code", "kind", "message"),
-    [
-        (["-o", "out.svg"], 5, "ExportError", "is not a vector format"),
-        (["-o", "out.gpkg", "--class", "9"], 2, "ConfigError", "expected one of 255"),
-        (["-o", "out.gpkg", "--min-hole", "9"], 2, "ConfigError", "the minimum area 0 m²"),
-        (["-o", "out.gpkg", "--threshold", "2"], 2, "ConfigError", "--threshold"),
-        (["-o", "out.gpkg", "--score", "none.tif"], 3, "DataError", "no image at none.tif"),
-    ],
-)
-def test_errors_are_reported(
-    scene: SyntheticScene,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    options: list[str],
-    code: int,
-    kind: str,
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    found, answer = call("vectorize", "mask.tif", *options)
-    assert found == code
-    error = answer["error"]
-    assert error["type"] == kind
-    assert message in error["message"]
-    assert not list(tmp_path.glob("out.*"))

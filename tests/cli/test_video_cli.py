@@ -51,12 +51,6 @@ def test_a_video_becomes_a_video_and_a_table(bundle: Path, source: Path, tmp_pat
     )
 
 
-def test_a_part_and_its_length(bundle: Path, source: Path, tmp_path: Path) -> None:
-    code, done = call("video", source, "-o", tmp_path / "out.mp4", "-m", bundle,
-                      "--start", "0.2", "--seconds", "0.4")  # fmt: skip
-    assert (code, done["frames"]) == (0, 10)
-
-
 @pytest.mark.campaign
 def test_what_goes_wrong_has_its_code(bundle: Path, source: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")

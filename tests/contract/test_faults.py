@@ -214,36 +214,6 @@ def disk(work: Work) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_full_disk_is_an_error_and_with_more_space_the_same_command_ends_the_work(
-    verb: str, work: Work, disk: Path, undisturbed: Undisturbed
-) -> None:
-    expected = undisturbed(verb)[0]
-    for size in ("4k", "64k", "120k"):
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
-        check_error(work.run(verb), 5)
-        for name, data in work.results().items():
-            assert data == expected[name], f"{name} is not complete"
-    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-    assert work.run(verb)["code"] == 0
-    assert work.results() == expected
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_read_only_disk_is_an_error(verb: str, work: Work, disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    error = check_error(work.run(verb), 5)
-    assert "Read-only" in error["message"]
-    assert not any(disk.iterdir())
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_results_below_a_file_are_an_error(verb: str, work: Work) -> None:
-    work.out.write_text("a file")
-    check_error(work.run(verb), 2, 5)
-    assert work.out.read_text() == "a file"
-
-
-@pytest.mark.parametrize("verb", VERBS)
 def test_an_input_that_vanishes_is_an_error_or_its_results_are_complete(
     verb: str, work: Work, undisturbed: Undisturbed
 ) -> None:

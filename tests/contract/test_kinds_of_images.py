@@ -271,28 +271,6 @@ def test_blocks_do_not_change_a_stretched_scene(
     assert 0.05 < (whole == 1).mean() < 0.95
 
 
-def test_a_run_with_another_stretch_is_not_resumed(pixels: Pixels, tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    tiff(folder / "a", deep(pixels))
-    (folder / "b.tif").write_bytes((folder / "a.tif").read_bytes()[:3000])
-    models = read_models(write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=0.3))
-    out = tmp_path / "out"
-
-    def attempt(**options: Any) -> str:
-        with pytest.raises(DataError):
-            run_predict(
-                find_inputs([folder]), models, out,
-                SceneOptions(outputs=("mask",), gsd_m=0.3, **options),
-            )  # fmt: skip
-        return " ".join(json.loads((out / "run.json").read_text())["notes"])
-
-    attempt()
-    assert "cannot be resumed" not in attempt()
-    assert "cannot be resumed" in attempt(stretch="per-band")
-    assert "cannot be resumed" in attempt(stretch="per-band", bands="3,2,1")
-
-
 class Sixteen:
     """A scene of 8 bits as one of 16 bits with near infrared, converted while it is read."""
 

@@ -85,23 +85,6 @@ def test_train_on_a_full_disk_and_with_more_space_it_resumes(tiny_folder: Path, 
     assert answer["epochs"] == 3
 
 
-def test_train_into_a_file_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    code, answer = train(tiny_folder, tmp_path / "file/run")
-    assert code == 5, answer
-    assert str(tmp_path / "file") in answer["error"]["message"]
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("verb", ["train", "finetune"])
-def test_a_read_only_disk(verb: str, tiny_run: TinyRun, tiny_folder: Path, disk: Disk) -> None:
-    run = disk("ro,size=64k") / "run"
-    code, answer = train(tiny_folder, run) if verb == "train" else finetune(tiny_run, run)
-    assert code == 5, answer
-    assert "ead-only" in answer["error"]["message"]
-    assert "write permission" in answer["error"]["remedy"]
-
-
 @pytest.mark.campaign
 def test_an_image_that_vanishes_before_or_between_runs_is_named(tmp_path: Path) -> None:
     write_tiny_training(tmp_path)

@@ -205,15 +205,6 @@ def run(command: str) -> None:
     assert stopped.value.code == 0, command
 
 
-def test_the_first_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the page that needs no other; all pages are a campaign."""
-    write_sandbox(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for block in blocks(PAGES[0], "bash"):
-        for line in commands(block):
-            run(line)
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page: str, sandbox: Path) -> None:

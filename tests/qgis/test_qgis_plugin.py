@@ -178,23 +178,6 @@ def dropped_names(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("source", "count"),
-    [
-        ("event.button() == Qt.LeftButton", 1),
-        ("event.button() == Qt.MouseButton.LeftButton", 0),
-        ("x = QgsWkbTypes.MultiPolygon, QgsWkbTypes.Type.MultiPolygon", 1),
-        ("from qgis.PyQt.QtCore import QVariant\nQVariant.Int", 3),
-        ("from PyQt5.QtCore import Qt", 1),
-        ("dialog.exec_()", 1),
-        ("options = QgsVectorFileWriter.SaveVectorOptions()", 0),
-        ("Qgis.QGIS_VERSION, QgsProject.instance()", 0),
-    ],
-)
-def test_dropped_names_are_found(source: str, count: int) -> None:
-    assert len(dropped_names(source)) == count
-
-
 @pytest.mark.parametrize("path", sorted(PLUGIN.glob("*.py")), ids=lambda path: path.stem)
 def test_plugin_has_no_name_that_qt_6_dropped(path: Path) -> None:
     assert dropped_names(path.read_text()) == []

@@ -43,10 +43,10 @@ def test_the_home_page_is_light() -> None:
     assert sum(len(file.content) for file in files) < 60_000
 
 
-def test_examples_are_images_and_pictures_of_them() -> None:
+def test_an_example_is_an_image_and_a_picture_of_it() -> None:
     client = client_of()
-    for name, window in EXAMPLES.items():
-        picture = Image.open(io.BytesIO(client.get(f"/home/examples/{name}.webp").content))
-        assert picture.size == (window.width, window.height)
-        assert client.get(f"/home/examples/{name}.tif").content[:4] == b"II*\0"
+    name, window = min(EXAMPLES.items(), key=lambda example: example[1].area_px)
+    picture = Image.open(io.BytesIO(client.get(f"/home/examples/{name}.webp").content))
+    assert picture.size == (window.width, window.height)
+    assert client.get(f"/home/examples/{name}.tif").content[:4] == b"II*\0"
     assert client.get("/home/examples/passwd.tif").status_code == 404

@@ -79,7 +79,7 @@ def copied(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy" / "out"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(folder: Path) -> TestClient:
     return client_of(folder)
 

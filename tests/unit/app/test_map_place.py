@@ -10,7 +10,7 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
-from rooftrace.app.map.outlines import BuildingFilter, Ragged, read_outlines, spans
+from rooftrace.app.map.outlines import BuildingFilter, read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.core.types import Footprints, GeoGrid
 from rooftrace.io.sources import ArraySource
@@ -120,31 +120,6 @@ def test_pixels_of_a_scene_that_lies_nowhere(tmp_path: Path) -> None:
     assert made.size.tolist() == [6000, 50_000]
     metres = (made.bounds[0] - 0.5) * WORLD_M * (1, -1, 1, -1)
     assert metres == pytest.approx([-150, 100, -120, 80], abs=1e-6)
-
-
-@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb", ".parquet"])
-def test_every_format(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a_buildings{suffix}"
-    write(path, [shapely.box(524_000, 9_317_950, 524_020, 9_317_960)], UTM.crs, area=[200.0])
-    made = read_outlines(path, Place(UTM))
-    assert made.size.tolist() == [2000]
-    assert made.attributes(0)["score"] == pytest.approx(0.5)  # type: ignore[index]
-
-
-def test_stretches() -> None:
-    index, begins = spans(np.array([0, 3, 3, 5, 9]), np.array([3, 0, 1]))
-    assert index.tolist() == [5, 6, 7, 8, 0, 1, 2]
-    assert begins.tolist() == [0, 4, 7, 7]
-
-
-def test_some_of_many_shapes() -> None:
-    ring = shapely.box(0, 0, 9, 9) - shapely.box(2, 2, 3, 3)
-    two = shapely.MultiPolygon([shapely.box(20, 0, 21, 1), shapely.box(30, 0, 31, 1)])
-    one = shapely.box(50, 50, 51, 51)
-    shapes = Ragged.of(np.array([ring, two, one], np.object_))
-    taken = shapes.take(np.array([2, 0])).geometry()
-    assert shapely.equals(taken, [one, ring]).all()
-    assert len(Ragged.of(np.zeros(0, np.object_))) == 0
 
 
 def test_long_edges_are_bent_and_short_ones_are_not() -> None:

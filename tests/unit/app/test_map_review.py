@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from pyproj import CRS
 
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
-from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
@@ -138,32 +135,6 @@ def outline_of(client: TestClient, number: int) -> dict[str, Any]:
     return found
 
 
-def test_polygons_that_another_program_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SQLITE_BUSY_TIMEOUT", "50")
-    brief = partial(sqlite3.connect, timeout=0.05)
-    monkeypatch.setattr("rooftrace.io.vector_layers.sqlite3.connect", brief)
-    app = FastAPI()
-    install_problems(app)
-    catalogue = ResultsCatalogue([folder])
-    app.include_router(review_router(catalogue))
-    app.include_router(map_router(catalogue))
-    client = TestClient(app)
-    other = sqlite3.connect(folder / "town_buildings.gpkg", isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    addresses = (TOWN, "/map/folders/out/images/town")
-    for address in addresses:
-        problem = client.get(address).json()
-        assert problem["type"] == "/problems/file-locked"
-        assert problem["detail"] == (
-            "town_buildings.gpkg is held by another program, such as QGIS."
-        )
-    other.close()
-    # Nothing of it is kept.
-    for address in addresses:
-        assert client.get(address).status_code == 200
-    assert client.get(addresses[1]).json()["buildings"]["count"] == 4
-
-
 def test_one_corner_is_moved(client: TestClient) -> None:
     outline = outline_of(client, 1)
     ring = [list(xy) for xy in outline["coordinates"][0]]
@@ -224,17 +195,6 @@ def test_changes_that_are_refused(
     assert answer.status_code == status
     assert words in answer.json()["detail"]
     assert client.get(TOWN).json()["revision"] == 0
-
-
-def test_new_predictions_do_not_take_over_an_old_review(client: TestClient, folder: Path) -> None:
-    decide(client, "accept", (1, 0))
-    same = (folder / "town_buildings.gpkg").read_bytes()
-    write_results(folder, houses=HOUSES[::-1])
-    answer = client.get(TOWN)
-    assert answer.status_code == 422
-    assert "predicted again" in answer.json()["detail"]
-    (folder / "town_buildings.gpkg").write_bytes(same)
-    assert client.get(TOWN).json()["counts"]["accepted"] == 1
 
 
 def test_a_first_change_names_the_polygons_that_it_saw(client: TestClient, folder: Path) -> None:

@@ -88,6 +88,14 @@ def client(folder: Path) -> TestClient:
     return client_of(folder)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    """A client of results that no test changes."""
+    folder = tmp_path_factory.mktemp("shared") / "out"
+    write_results(folder)
+    return client_of(folder)
+
+
 TOWN = "/map/folders/out/images/town"
 
 
@@ -97,18 +105,18 @@ def tile_of(client: TestClient, zoom: int) -> str:
     return f"{zoom}/{int(x * 2**zoom)}/{int(y * 2**zoom)}"
 
 
-def test_the_page_and_its_files(client: TestClient) -> None:
-    page = client.get("/map")
+def test_the_page_and_its_files(shared: TestClient) -> None:
+    page = shared.get("/map")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'self'" in page.headers["content-security-policy"]
     static = Path(routing.__file__).parent / "static"
     names = [path.name for path in static.iterdir() if path.is_file()]
     for name in (*names, "vendor/maplibre-gl.js"):
-        file = client.get(f"/map/static/{name}")
+        file = shared.get(f"/map/static/{name}")
         assert file.status_code == 200, name
         # Nothing is fetched from elsewhere.
         assert name.startswith("vendor/") or "http" not in file.text, name
-    assert client.get("/map/static/map.js").headers["content-type"].startswith("text/javascript")
+    assert shared.get("/map/static/map.js").headers["content-type"].startswith("text/javascript")
 
 
 def test_only_the_basemap_of_the_operator_is_asked(folder: Path, client: TestClient) -> None:
@@ -129,27 +137,27 @@ def test_only_the_basemap_of_the_operator_is_asked(folder: Path, client: TestCli
 
 
 @pytest.mark.parametrize("layer", ["buildings", "image"])
-def test_tilejson_leads_to_tiles(client: TestClient, layer: str) -> None:
-    described = client.get(f"{TOWN}/tiles.json", params={"layer": layer}).json()
-    assert described["bounds"] == client.get(TOWN).json()["bounds"]
+def test_tilejson_leads_to_tiles(shared: TestClient, layer: str) -> None:
+    described = shared.get(f"{TOWN}/tiles.json", params={"layer": layer}).json()
+    assert described["bounds"] == shared.get(TOWN).json()["bounds"]
     [url] = described["tiles"]
     zoom = described["maxzoom"]
-    place = dict(zip("zxy", tile_of(client, zoom).split("/")))
-    tile = client.get(url.format(**place))
+    place = dict(zip("zxy", tile_of(shared, zoom).split("/")))
+    tile = shared.get(url.format(**place))
     assert len(tile.content) > 50
     assert tile.headers["cache-control"] == "private, max-age=86400"
     assert ("vector_layers" in described) == (layer == "buildings")
-    assert client.get(f"{TOWN}/tiles.json?layer=density").status_code == 404
+    assert shared.get(f"{TOWN}/tiles.json?layer=density").status_code == 404
 
 
-def test_a_download_holds_what_passes_the_filters(client: TestClient, tmp_path: Path) -> None:
+def test_a_download_holds_what_passes_the_filters(shared: TestClient, tmp_path: Path) -> None:
     for kind, name in (("gpkg", "x.gpkg"), ("shp.zip", "x.shp.zip"), ("csv", "x.csv")):
-        answer = client.get(f"{TOWN}/download", params={"format": kind, "score": 500})
+        answer = shared.get(f"{TOWN}/download", params={"format": kind, "score": 500})
         assert f"town_buildings.{kind}" in answer.headers["content-disposition"]
         (tmp_path / name).write_bytes(answer.content)
         found = pyogrio.read_dataframe(tmp_path / name)
         assert found["id"].astype(int).tolist() == [3, 4]
-    found = client.get(f"{TOWN}/download?format=geojson&size=1050").json()
+    found = shared.get(f"{TOWN}/download?format=geojson&size=1050").json()
     assert [one["properties"]["id"] for one in found["features"]] == [4]
 
 
@@ -164,13 +172,13 @@ def test_a_folder_is_one_download(folder: Path, client: TestClient) -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == kept
 
 
-def test_a_thumbnail_is_drawn_without_a_preview(client: TestClient) -> None:
-    answer = client.get(f"{TOWN}/thumbnail")
+def test_a_thumbnail_is_drawn_without_a_preview(shared: TestClient) -> None:
+    answer = shared.get(f"{TOWN}/thumbnail")
     picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
     assert max(picture.size) == 640
     colours = np.asarray(picture).reshape(-1, 3).astype(int)
     assert ((colours[:, 0] > 180) & (colours[:, 1] < 110)).sum() > 100
-    again = client.get(f"{TOWN}/thumbnail", headers={"If-None-Match": answer.headers["etag"]})
+    again = shared.get(f"{TOWN}/thumbnail", headers={"If-None-Match": answer.headers["etag"]})
     assert again.status_code == 304
 
 
@@ -207,9 +215,9 @@ def test_vendored_files_are_those_that_are_listed() -> None:
     assert "BSD" in (vendor / "LICENSE.txt").read_text()
 
 
-def test_folders_and_images(client: TestClient) -> None:
-    assert client.get("/map/folders").json() == [{"id": "out", "title": "out"}]
-    reported = client.get("/map/folders/out").json()
+def test_folders_and_images(shared: TestClient) -> None:
+    assert shared.get("/map/folders").json() == [{"id": "out", "title": "out"}]
+    reported = shared.get("/map/folders/out").json()
     assert (reported["state"], reported["message"]) == ("ready", "")
     assert reported["images"] == [
         {
@@ -224,42 +232,42 @@ def test_folders_and_images(client: TestClient) -> None:
     assert reported["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}
 
 
-def test_a_scene(client: TestClient) -> None:
-    scene = client.get(TOWN).json()
+def test_a_scene(shared: TestClient) -> None:
+    scene = shared.get(TOWN).json()
     assert scene["image"] is not None
     assert scene["notes"] == []
     assert scene["shape"] == [128, 128]
     buildings = scene["buildings"]
     assert (buildings["count"], buildings["largest"], buildings["scores"]) == (4, 110, [0.2, 0.8])
-    assert client.get(f"{TOWN}/buildings/2").json()["area_m2"] == 100
+    assert shared.get(f"{TOWN}/buildings/2").json()["area_m2"] == 100
 
 
-def test_counts_follow_the_filters(client: TestClient) -> None:
-    west, south, east, north = client.get(TOWN).json()["bounds"]
+def test_counts_follow_the_filters(shared: TestClient) -> None:
+    west, south, east, north = shared.get(TOWN).json()["bounds"]
     middle = (west + east) / 2
     view = {"west": west, "south": south, "east": middle, "north": north}
-    reported = client.get(f"{TOWN}/count", params={**view, "score": 400}).json()
+    reported = shared.get(f"{TOWN}/count", params={**view, "score": 400}).json()
     west, south, east, north = reported.pop("bounds")
     assert view["west"] < west < east < 2 * middle
     assert view["south"] < south < north < view["north"]
     assert reported == {"shown": 3, "total": 4, "shown_in_view": 1, "in_view": 2}
-    reported = client.get(f"{TOWN}/count", params={**view, "score": 400, "size": 1000}).json()
+    reported = shared.get(f"{TOWN}/count", params={**view, "score": 400, "size": 1000}).json()
     reported.pop("bounds")
     assert reported == {"shown": 2, "total": 4, "shown_in_view": 0, "in_view": 2}
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("layer", ["image", "mask", "density", "buildings"])
-def test_tiles_are_kept_by_the_browser(layer: str, client: TestClient) -> None:
-    at = tile_of(client, 15)
-    stamp = client.get(TOWN).json()["stamp"]
-    first = client.get(f"{TOWN}/{layer}/{at}", params={"v": stamp})
+def test_tiles_are_kept_by_the_browser(layer: str, shared: TestClient) -> None:
+    at = tile_of(shared, 15)
+    stamp = shared.get(TOWN).json()["stamp"]
+    first = shared.get(f"{TOWN}/{layer}/{at}", params={"v": stamp})
     assert first.status_code == 200
     assert "max-age=86400" in first.headers["cache-control"]
-    assert client.get(f"{TOWN}/{layer}/{at}").headers["cache-control"] == "no-cache"
-    again = client.get(f"{TOWN}/{layer}/{at}", headers={"if-none-match": first.headers["etag"]})
+    assert shared.get(f"{TOWN}/{layer}/{at}").headers["cache-control"] == "no-cache"
+    again = shared.get(f"{TOWN}/{layer}/{at}", headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
-    empty = client.get(f"{TOWN}/{layer}/15/0/0")
+    empty = shared.get(f"{TOWN}/{layer}/15/0/0")
     assert empty.status_code == 200
     if layer == "buildings":
         assert empty.content == b""
@@ -286,8 +294,8 @@ def test_tiles_are_kept_by_the_browser(layer: str, client: TestClient) -> None:
         f"{TOWN}/buildings/99/0/0",
     ],
 )
-def test_what_is_not_there(address: str, client: TestClient) -> None:
-    answer = client.get(address)
+def test_what_is_not_there(address: str, shared: TestClient) -> None:
+    answer = shared.get(address)
     assert answer.status_code == 404
     assert "def " not in answer.text
 

@@ -60,13 +60,6 @@ def truth() -> NDArray[np.bool_]:
     return np.random.default_rng(9).random((10, 40, 50)) < 0.3
 
 
-def test_pixels_that_are_alike_are_counted_together() -> None:
-    rows = np.array([[1, 2, 3], [1, 2, 3], [0, 2, 3], [1, 2, 3]], np.uint8)
-    sample = PixelSample.of(rows, np.array([True, False, True, True]))
-    found = zip(map(tuple, sample.rows.tolist()), sample.truth.tolist(), sample.counts.tolist())
-    assert set(found) == {((1, 2, 3), False, 1), ((1, 2, 3), True, 2), ((0, 2, 3), True, 1)}
-
-
 @given(st.integers(1, 10), st.integers(0, 200), st.integers(0, 2**31))
 def test_a_sample_counts_as_its_pixels_do(models: int, count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

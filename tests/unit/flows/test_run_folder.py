@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ from PIL import Image
 
 from rooftrace.core.errors import ExportError
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput, find_inputs
-from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import (
     MANIFEST,
     RunFolder,
 )
-from rooftrace.predict.model_set import read_models
 
 
 def made_with(used: str, precision: str = "int8", **options: Any) -> dict[str, Any]:
@@ -82,28 +79,6 @@ def test_an_image_that_does_not_fit_on_the_disk_is_not_listed(
         assert folder.record(c) == record_of(c)
     with RunFolder(tmp_path, WITH) as folder:
         assert [folder.finished(one) for one in (a, b, c)] == [record_of(a), None, record_of(c)]
-
-
-def test_an_image_whose_line_is_not_written_failed(
-    scenes: list[SceneInput], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_to = RunFolder.add
-
-    def full(
-        self: RunFolder, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
-    ) -> None:
-        if scene.name == "b":
-            raise ExportError("The disk is full.")
-        add_to(self, scene, files, record, stamp)
-
-    monkeypatch.setattr(RunFolder, "add", full)
-    out = tmp_path / "out"
-    with pytest.raises(ExportError, match="The disk is full"):
-        run_predict(find_inputs([tmp_path / "in"]), read_models(bundle), out)
-    record = json.loads((out / "run.json").read_text())
-    listed = [[Path(one["input"]).name for one in record[key]] for key in ("outputs", "figures")]
-    assert listed == [["a.png", "c.png"]] * 2
-    assert [Path(one["input"]).name for one in record["failed"]] == ["b.png"]
 
 
 def test_a_run_is_resumed_on_another_processor_with_a_note(

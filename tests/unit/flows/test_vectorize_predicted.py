@@ -4,7 +4,6 @@ probability has divided a region.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import geopandas
@@ -14,7 +13,6 @@ import rasterio
 from affine import Affine
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import DataError
 from rooftrace.core.types import ResultProvenance
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
@@ -169,15 +167,6 @@ def test_record_of_a_mask(tmp_path: Path) -> None:
     assert found == record
     assert found is not None
     assert (found.polygons, found.origin) == (options, origin)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"polygons": 1}'])
-def test_a_damaged_record_is_an_error(text: str, tmp_path: Path) -> None:
-    path = write_geotiff(tmp_path / "a.tif", np.zeros((1, 8, 8), np.uint8))
-    with rasterio.open(path, "r+") as file:
-        file.update_tags(**{TAG: text or json.dumps({"polygons": {"min_area_px": "x" * 9}})})
-    with pytest.raises(DataError, match=f"damaged tag {TAG}"):
-        MaskRecord.read(path)
 
 
 @pytest.mark.parametrize("placed", [True, False], ids=["georeferenced", "pixels"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from local_server import wait_until
 from rooftrace.core.errors import ExportError
@@ -264,30 +262,3 @@ def test_a_result_is_kept_while_the_list_cannot_be_written(
     assert ended(store, job_id).state == "done"
     # The thread still works.
     assert ended(store, add(store, "work")).state == "done"
-
-
-@pytest.mark.campaign
-def test_processes_open_no_file_that_names_others(tmp_path: Path) -> None:
-    secret = tmp_path / "secret.png"
-    Image.new("RGB", (8, 8)).save(secret)
-    vrt = tmp_path / "upload"
-    vrt.write_text(
-        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1">'
-        f"<SimpleSource><SourceFilename>{secret}</SourceFilename></SimpleSource>"
-        "</VRTRasterBand></VRTDataset>"
-    )
-    program = (
-        "import sys, rasterio\n"
-        "for path in sys.argv[1:]:\n"
-        "    try:\n"
-        "        print(rasterio.open(path).driver)\n"
-        "    except rasterio.errors.RasterioIOError as error:\n"
-        "        print('refused')\n"
-    )
-    environment = runner_module._environment()
-    for variables, expected in ((os.environ, ["VRT", "PNG"]), (environment, ["refused", "PNG"])):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program, str(vrt), str(secret)],
-            env={**variables}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert done.stdout.split() == expected

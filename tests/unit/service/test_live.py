@@ -17,7 +17,6 @@ from local_server import PATIENCE_S, wait_until
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.io.video import VideoFrame
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service import live
 from rooftrace.service.live import CameraSource, LiveCamera, LiveCameras
@@ -120,18 +119,6 @@ def test_a_file_repeats_for_two_viewers_and_stops_when_both_have_left(clip: Path
         # It starts again for the next viewer.
         with camera.watch(nothing):
             assert next_frame(camera) is not first
-
-
-def test_a_frame_that_was_not_taken_is_dropped() -> None:
-    newest = live._NewestFrame()
-    frames = [VideoFrame(np.zeros((2, 2, 3), np.uint8), n, n, 1, n / 10) for n in range(3)]
-    for frame in frames:
-        newest.put(frame)
-    taken = newest.taken()
-    assert next(taken) is frames[-1]
-    newest.close(DataError("It is torn."))
-    with pytest.raises(DataError, match="torn"):
-        next(taken)
 
 
 def test_a_source_that_breaks_is_opened_again(clip: Path, tmp_path: Path) -> None:

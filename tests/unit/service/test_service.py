@@ -127,6 +127,7 @@ class Broken(Gate):
         return super().run(batch)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("fails", [False, True])
 def test_an_image_leaves_memory_with_its_request(
     monkeypatch: pytest.MonkeyPatch, *, fails: bool
@@ -157,16 +158,6 @@ def test_an_image_leaves_memory_with_its_request(
     finally:
         gc.enable()
         one.close()
-
-
-def test_a_closed_service_takes_nothing() -> None:
-    one = fake_service(Gate())
-    one.warm()
-    one.close()
-    assert not one.ready
-    with pytest.raises(PredictError, match="The server is stopping"):
-        one.submit(b"", "a.png")
-    assert one.figures().waiting == 0
 
 
 def test_requests_that_wait_when_a_service_is_closed_get_an_error() -> None:

@@ -1,14 +1,16 @@
-"""Jobs with a review over HTTP: the review is downloaded whole, and is not lost by accident."""
+"""Results of a job over HTTP: vector tiles, a review that is not lost, and lost results."""
 
 from __future__ import annotations
 
 import io
+import shutil
 import sqlite3
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from fastapi import FastAPI
@@ -16,6 +18,8 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from rest_service import fake_service
+from rooftrace.core.types import Footprints
+from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import ogc_router
@@ -23,6 +27,8 @@ from rooftrace.rest.problems import install_problems
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import Job, JobFile, JobStore
 from rooftrace.service.review.store import Edit, PredictedLayer, ReviewStore
+
+HOUSES = np.array([shapely.box(5e5 + x, 9e6, 5e5 + x + 8, 9e6 + 8) for x in (0, 20)])
 
 FIGURES: dict[str, Any] = {
     "buildings": 2, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,
@@ -42,26 +48,24 @@ def client(store: JobStore) -> TestClient:
     return TestClient(app)
 
 
-def queued(store: JobStore) -> Job:
-    job_id = store.reserve()
-    (store.folder_of(job_id) / "scene.tif").touch()
-    return store.add(job_id, "town.tif", "scene.tif", 64, SceneOptions())
-
-
 @pytest.fixture
 def job(store: JobStore) -> Job:
-    job = queued(store)
+    job_id = store.reserve()
+    (store.folder_of(job_id) / "scene.tif").touch()
+    job = store.add(job_id, "town.tif", "scene.tif", 64, SceneOptions())
     store.claim()
-    store.results(job.id).mkdir()
-    (store.folder_of(job.id) / "run.json").write_text("{}")
-    store.finish(job.id, FIGURES, [JobFile("run.json", 2)])
+    store.results(job_id).mkdir()
+    buildings = Footprints(
+        HOUSES, np.array([0.5, 0.8], np.float32), shapely.area(HOUSES), CRS(32736)
+    )
+    write_footprints(store.results(job_id) / "scene_buildings.gpkg", buildings)
+    store.finish(job_id, FIGURES, [JobFile("scene_buildings.gpkg", 1)])
     return job
 
 
 @pytest.fixture
 def review(store: JobStore, job: Job) -> ReviewStore:
-    houses = np.array([shapely.box(x, 0, x + 8, 8) for x in (0, 10)], np.object_)
-    layer = PredictedLayer("scene_buildings.gpkg", np.array([1, 2]), houses, CRS(32736), "a")
+    layer = PredictedLayer("scene_buildings.gpkg", np.array([1, 2]), HOUSES, CRS(32736), "a")
     made = ReviewStore(store.results(job.id) / "scene_review.gpkg", layer)
     made.change("Ada", "accept", {1: 0}, [Edit(1, "keep")])
     return made
@@ -83,7 +87,7 @@ def test_a_review_is_downloaded_with_the_results(
 ) -> None:
     assert client.get(f"/v1/jobs/{job.id}").json()["reviewed"] is True
     files = client.get(f"/v1/jobs/{job.id}/results").json()["files"]
-    assert [file["name"] for file in files] == ["run.json", "scene_review.gpkg"]
+    assert [file["name"] for file in files] == ["scene_buildings.gpkg", "scene_review.gpkg"]
     # While QGIS has the file open, a change is in the file's journal before it is in the file.
     other = sqlite3.connect(review.path)
     other.execute("PRAGMA journal_mode = WAL")
@@ -95,7 +99,7 @@ def test_a_review_is_downloaded_with_the_results(
     assert statuses_of(answer.content, tmp_path) == decided
     packed = client.get(f"/v1/jobs/{job.id}/results.zip").content
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        assert archive.namelist() == ["run.json", "scene_review.gpkg"]
+        assert archive.namelist() == ["scene_buildings.gpkg", "scene_review.gpkg"]
         assert statuses_of(archive.read("scene_review.gpkg"), tmp_path) == decided
     other.close()
 
@@ -115,3 +119,44 @@ def test_a_job_with_a_review_is_not_deleted_by_accident(
     assert gone.status_code == 204
     assert not review.path.exists()
     assert client.get(f"/v1/jobs/{job.id}").status_code == 404
+
+
+def test_buildings_are_vector_tiles(client: TestClient, job: Job, tmp_path: Path) -> None:
+    address = client.get(f"/v1/jobs/{job.id}/results").json()["tiles"]
+    assert address == f"/v1/jobs/{job.id}/buildings.pmtiles"
+    assert client.get(f"/v1/jobs/{job.id}").json()["links"]["tiles"] == address
+    answer = client.get(address)
+    assert answer.headers["content-type"] == "application/vnd.pmtiles"
+    assert 'filename="town_buildings.pmtiles"' in answer.headers["content-disposition"]
+    path = tmp_path / "town.pmtiles"
+    path.write_bytes(answer.content)
+    found = pyogrio.read_dataframe(path)
+    assert dict(zip(found["id"], found["score"])) == {1: 0.5, 2: 0.8}
+    # A web map reads ranges, of a file that is made once.
+    part = client.get(address, headers={"Range": "bytes=0-6"})
+    assert (part.status_code, part.content) == (206, b"PMTiles")
+    assert part.headers["etag"] == answer.headers["etag"]
+
+
+def test_a_job_without_buildings_on_the_map_has_none(
+    client: TestClient, job: Job, store: JobStore
+) -> None:
+    flat = store.add(store.reserve(), "flat.png", ".", 64, SceneOptions())
+    store.claim()
+    store.finish(flat.id, FIGURES, [JobFile("scene_buildings.geojson", 1)])
+    assert client.get(f"/v1/jobs/{flat.id}/results").json()["tiles"] is None
+    assert client.get(f"/v1/jobs/{flat.id}").json()["links"]["tiles"] is None
+    answer = client.get(f"/v1/jobs/{flat.id}/buildings.pmtiles")
+    assert answer.status_code == 404
+    assert "no buildings that lie on the map" in answer.json()["detail"]
+
+
+def test_results_that_are_gone_are_a_sentence(
+    client: TestClient, job: Job, store: JobStore
+) -> None:
+    shutil.rmtree(store.results(job.id))
+    for name, status in (("results.zip", 404), ("buildings.pmtiles", 422)):
+        answer = client.get(f"/v1/jobs/{job.id}/{name}")
+        assert answer.status_code == status
+        assert "of the job" in answer.json()["detail"]
+        assert str(store.folder) not in answer.text
