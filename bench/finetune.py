@@ -1,150 +1,133 @@
-"""Fine-tuning: figures of the start model and of the tuned one, by number of labelled tiles.
+"""Fine-tuning on a few tiles of a place: the verdict, and the truth on the other tiles.
 
-A benchmark that was stopped resumes with the runs that it has not measured.
+A draw is PLACE:SEED. Its tiles, which have buildings, are shuffled by the seed; the first ones are
+tuned on, and up to 32 others tell whether the verdict was right. Needs the real imagery, in
+ROOFTRACE_DATA. A series that was stopped resumes with the draws that it has not measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
-import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common import argument_parser, measure_rooftrace, rounded, say, start
 
-_EPOCHS = 12
-"""Epochs of a run with a fixed number of samples."""
 
-_NO_LIMIT = 600.0
-"""Minutes that no run with a fixed number of samples takes."""
+class Place(NamedTuple):
+    """Labelled tiles that the bundled model was not trained on.
 
-FIGURES = {
-    "IoU": ("pixel", "iou"), "precision": ("pixel", "precision"), "recall": ("pixel", "recall"),
-    "F1 of buildings": ("objects", "f1"),
-}  # fmt: skip
+    Args:
+        folder: Their folder, with `images` and `masks`.
+        ending: Ending of their names.
+        gsd_m: Metres per pixel.
+    """
+
+    folder: str
+    ending: str
+    gsd_m: float
+
+
+PLACES = {
+    "jonkoping": Place("jonkoping", "", 0.15),
+    "kampala": Place("oam/kampala", "-20", 0.15),
+    "catanduanes": Place("oam/catanduanes", "-21", 0.073),
+}
+
+DRAWS = (
+    *(f"jonkoping:{seed}" for seed in range(7)), "kampala:0", "kampala:1", "catanduanes:0",
+)  # fmt: skip
+
+_LEAST_BUILT, _MOST_REST = 0.01, 32
+
+_HARDLY = 0.005
+"""Gain of the mean of IoU and F1 below which "no different" is right."""
+
+FIGURES = {"IoU": ("pixel", "iou"), "F1 of buildings": ("objects", "f1")}
 """Figures, and the keys under which an evaluation has them."""
 
 
 def main() -> dict[str, Any]:
     options = _options()
-    pool, test = _divide(options)
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for seed in range(options.seeds):
-        order = list(pool)
-        random.Random(seed).shuffle(order)
-        for size in options.sizes:
-            if size <= len(pool):
-                runs.setdefault(str(size), []).append(_run(options, order[:size], test, seed))
-    return {
-        "data": str(options.data), "pool": len(pool), "test": len(test),
-        "minutes": options.minutes, "samples": options.samples, "settings": options.settings,
-        "model": options.model or "default", "runs": runs,
-        "mean": {size: _means(made) for size, made in runs.items()},
-    }  # fmt: skip
+    runs = {draw: _run(draw, options) for draw in options.draws}
+    right = sum(one["right"] for one in runs.values())
+    say(f"the verdict's sign is right in {right} of {len(runs)} draws")
+    return {"tiles": options.tiles, "minutes": options.minutes, "right": right, "draws": runs}
 
 
 def _options() -> argparse.Namespace:
-    parser = argument_parser(__doc__, model=True)
-    parser.add_argument("data", type=Path, help="labelled data of one place, of any kind")
-    parser.add_argument("--gsd", type=float, help="metres per pixel, where the files have none")
-    parser.add_argument("--set", nargs="+", default=[], help="data card, such as chip_px=256")
-    parser.add_argument("--test", type=float, default=0.4, help="share of tiles to test on")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[5, 10, 20, 40])
-    parser.add_argument("--seeds", type=int, default=3, help="random tiles, and trainings")
-    parser.add_argument("--minutes", type=float, default=10.0, help="limit of each training")
-    parser.add_argument(
-        "--samples",
-        type=int,
-        help="training samples of each run in place of --minutes, so that "
-        "the figures do not depend on the machine's speed",
-    )
-    parser.add_argument("--config", nargs="+", default=[], help="settings, as the command has them")
-    parser.add_argument("--name", help="name of the results; default: of the data")
+    parser = argument_parser(__doc__)
+    parser.add_argument("draws", nargs="*", default=list(DRAWS), help="PLACE:SEED; default: ten")
+    parser.add_argument("--tiles", type=int, default=16, help="tiles to tune on")
+    parser.add_argument("--minutes", type=float, default=2.0, help="minutes of each fine-tuning")
     options = parser.parse_args()
-    options.data = options.data.resolve()
-    options.work = options.work / "finetune" / (options.name or options.data.name)
-    options.work.mkdir(parents=True, exist_ok=True)
-    options.read = [word for value in options.set for word in ("--set", value)]
-    options.settings = list(options.config)
-    if options.samples is not None:
-        options.minutes = _NO_LIMIT
-        options.settings += [
-            f"epochs={_EPOCHS}", f"samples_per_epoch={options.samples // _EPOCHS}"
-        ]  # fmt: skip
-    if options.gsd is not None:
-        options.read += ["--gsd", str(options.gsd)]
+    options.data = Path(os.environ["ROOFTRACE_DATA"])
     return options
 
 
-def _divide(options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Return the tiles to draw from and those to test on; near-duplicates are in one part."""
-    made = options.work / "parts.json"
-    measure_rooftrace(
-        "split", options.data, *options.read, "-o", made, "--val", "0", "--test", str(options.test)
-    )
-    parts = json.loads(made.read_text("utf-8"))["parts"]
-    return sorted(parts["train"]), sorted(parts["test"])
-
-
-def _run(options: argparse.Namespace, ids: list[str], test: list[str], seed: int) -> dict[str, Any]:
-    """Return the figures of one run, from an earlier one with the same tiles if there was one.
-
-    The tiles are two folds, as the command itself makes them; the other tiles are the truth of its
-    verdict.
-    """
-    given = {
-        "ids": ids, "test": test, "seed": seed, "minutes": options.minutes,
-        "model": options.model, "settings": options.settings,
-    }  # fmt: skip
-    kept = options.work / f"{len(ids)}-{seed}.json"
+def _run(draw: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of one draw, from an earlier run if there was one."""
+    name, seed = draw.split(":")
+    minutes = f"{options.minutes:g}"
+    folder = options.work / "finetune" / f"{name}-{seed}-{options.tiles}-{minutes}"
+    kept = folder / "figures.json"
     if kept.exists():
-        earlier = json.loads(kept.read_text("utf-8"))
-        if earlier["given"] == given:
-            return dict(earlier["figures"])
-    run, parts = options.work / "run", options.work / "run-parts.json"
-    shutil.rmtree(run, ignore_errors=True)
-    folds = {"fold1": ids[::2], "fold2": ids[1::2], "test": test}
-    parts.write_text(json.dumps(folds), "utf-8")
+        return dict(json.loads(kept.read_text("utf-8")))
+    shutil.rmtree(folder, ignore_errors=True)
+    place, run = PLACES[name], folder / "run"
+    scale = "--gsd", str(place.gsd_m)
+    _draw(options.data / place.folder, place.ending, int(seed), options.tiles, folder)
     made = measure_rooftrace(
-        "finetune", options.data, *options.read, "-o", run, "--split", parts,
-        "--minutes", str(options.minutes), "--seed", str(seed),
-        *(word for setting in options.settings for word in ("--config", setting)),
-        model=options.model,
-    )  # fmt: skip
-    bundle = made.report["best_iou"]["bundle"]
+        "finetune", folder / "few", *scale, "-o", run, "--minutes", minutes, "--seed", seed
+    )
     truth = measure_rooftrace(
-        "evaluate", bundle, options.model or "default", options.data, *options.read,
-        "--split", f"{parts}:test", "-o", options.work / "truth",
+        "evaluate", run / "best_iou.rooftrace", "default", folder / "rest", *scale,
+        "-o", folder / "truth",
     ).report["reports"]  # fmt: skip
     figures: dict[str, Any] = {
         "verdict": made.report["verdict"], "share": made.report["share"],
-        "epochs": made.report["epochs"], "seconds": rounded(made.seconds),
+        "late_s": rounded(made.seconds - 60 * options.minutes), "seconds": rounded(made.seconds),
     }  # fmt: skip
-    for name, (group, key) in FIGURES.items():
-        after, before = (one[group].get(key) for one in truth)
-        figures[name] = {"said": made.report["figures"][name], "start": before, "tuned": after}
-    line = ", ".join(
-        f"{name} {one['start']:.3f} → {one['tuned']:.3f} (said {one['said']['start']:.3f} → "
+    gain = 0.0
+    for figure, (group, key) in FIGURES.items():
+        tuned, before = (one[group][key] for one in truth)
+        gain += (tuned - before) / len(FIGURES)
+        figures[figure] = {"said": made.report["figures"][figure], "start": before, "tuned": tuned}
+    sign = (gain > 0) - (gain < 0)
+    expected = {"better": 1, "probably better": 1, "worse": -1, "probably worse": -1}
+    said = expected.get(figures["verdict"], 0)
+    figures |= {"gain": rounded(gain), "right": said == sign or (not said and abs(gain) < _HARDLY)}
+    shown = ", ".join(
+        f"{figure} {one['start']:.3f} → {one['tuned']:.3f} (said {one['said']['start']:.3f} → "
         f"{one['said']['tuned']:.3f})"
-        for name, one in ((name, figures[name]) for name in ("IoU", "F1 of buildings"))
+        for figure, one in ((figure, figures[figure]) for figure in FIGURES)
     )
-    say(f"{len(ids)} tiles, {seed}: {line}, {figures['verdict']}, {made.seconds:.0f} s")
-    kept.write_text(json.dumps({"given": given, "figures": figures}), "utf-8")
+    say(f"{draw}: {figures['verdict']}, {shown}, {made.seconds:.0f} s")
+    kept.write_text(json.dumps(figures), "utf-8")
     return figures
 
 
-def _means(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mean of each figure over runs, without those that a run could not measure."""
-    means: dict[str, Any] = {}
-    for name in FIGURES:
-        for side in ("start", "tuned"):
-            found = [one[name][side] for one in runs if one[name][side] is not None]
-            mean = rounded(statistics.fmean(found)) if found else None
-            means.setdefault(name, {})[side] = mean
-    return means
+def _draw(data: Path, ending: str, seed: int, tiles: int, folder: Path) -> None:
+    """Link the tiles of a draw into the folders `few` and `rest`."""
+    import cv2
+
+    pairs = []
+    for image in sorted((data / "images").iterdir()):
+        mask = next((data / "masks").glob(f"{image.stem}.*"))
+        labels = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
+        assert labels is not None
+        if image.stem.endswith(ending) and (labels > 0).mean() > _LEAST_BUILT:
+            pairs.append((image, mask))
+    random.Random(seed).shuffle(pairs)
+    for part, chosen in (("few", pairs[:tiles]), ("rest", pairs[tiles : tiles + _MOST_REST])):
+        for kind, paths in zip(("images", "masks"), zip(*chosen, strict=True), strict=True):
+            (folder / part / kind).mkdir(parents=True)
+            for path in paths:
+                (folder / part / kind / path.name).symlink_to(path)
 
 
 if __name__ == "__main__":

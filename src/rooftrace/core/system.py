@@ -129,6 +129,16 @@ def keep_freed_memory() -> None:
     _set_allocator({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
 
 
+def sleep_while_waiting() -> None:
+    """Let threads of OpenMP sleep while they wait; call it before PyTorch is imported.
+
+    By default they spin. Where four busy programs share two cores, a step of training then takes
+    five times as long, and five times as much of the processor; alone on a machine, it takes 3 to
+    9 % less.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def _set_allocator(values: Mapping[int, int]) -> None:
     with suppress(OSError, AttributeError, TypeError):  # another system or C library
         library = ctypes.CDLL(None)

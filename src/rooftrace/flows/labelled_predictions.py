@@ -338,7 +338,6 @@ def predict_set(
 
 def predict_folds(
     members: Sequence[tuple[Predictor, Sequence[str]]],
-    _: Predictor,
     source: SceneSet,
     folder: Path,
     data: LabelledSets,

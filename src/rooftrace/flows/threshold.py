@@ -6,7 +6,7 @@ The network runs once. The search then compares thresholds on the stored probabi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -53,14 +53,11 @@ ThresholdMetric = Literal["dice", "iou", "f1", "iou_f1"]
 """Figures to maximise: `dice` and `iou` of pixels, pooled over the images of a set; `f1` of
 buildings, matched one to one where their IoU is above 0.5; `iou_f1`, the mean of both."""
 
-PredictSet = Callable[[Predictor, SceneSet, Path, LabelledSets], SetProbabilities]
-"""Function with the first arguments of `predict_set`."""
-
 _GRID = tuple(level_of(step / 20) for step in range(1, 20))
 """Levels at which buildings are drawn first; then half way to the neighbours of the best level,
 twice."""
 
-_HALVINGS = 2
+_HALVINGS, _NEAR_HALVINGS = 2, 1
 
 _NEAR = tuple(round(step * PROB_ONE / 10) for step in range(-2, 3))
 """Distances from the level of a start model, at which those of a tuned model are drawn first."""
@@ -139,10 +136,11 @@ def best_level(
         levels = list(range(1, PROB_ONE + 1))
         values = np.mean([getattr(one.curve, metric)() for one in sets], axis=0)
         return levels[middle_of_best(values)], levels, np.asarray(values, np.float64)
-    tried = set(_GRID)
+    tried, halvings = set(_GRID), _HALVINGS
     if near is not None:
+        halvings = _NEAR_HALVINGS
         tried = {one for one in (near + apart for apart in _NEAR) if 0 < one < PROB_ONE}
-    for halving in range(_HALVINGS + 1):
+    for halving in range(halvings + 1):
         levels = sorted(tried)
         for one in sets:
             one.draw([*levels, before])
@@ -150,7 +148,7 @@ def best_level(
             [_mean_value([one.figures(level) for one in sets], metric) for level in levels]
         )
         best = middle_of_best(values)
-        if halving < _HALVINGS:
+        if halving < halvings:
             around = levels[max(best - 1, 0) : best + 2]
             tried |= {(a + b) // 2 for a, b in pairwise(around)}
     return levels[best], levels, np.asarray(values, np.float64)
@@ -176,6 +174,7 @@ class ThresholdReport:
         thresholds, curve: (n,) thresholds that were tried, and the mean of the metric over the sets
             at each.
         fit: Calibration at the new threshold.
+        metrics: Figures at the new threshold, for the contract.
         notes: Other changes, for the user.
     """
 
@@ -189,7 +188,15 @@ class ThresholdReport:
     thresholds: tuple[float, ...]
     curve: tuple[float, ...]
     fit: CalibrationFit
+    metrics: tuple[MeasuredMetrics, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def update(self) -> dict[str, Any]:
+        """Values of the contract that change."""
+        return {
+            "threshold": self.after, "calibration": self.fit.calibration, "metrics": self.metrics,
+        }  # fmt: skip
 
     @property
     def plateau(self) -> tuple[float, float]:
@@ -284,87 +291,86 @@ def run_threshold(
         check_bundle_path(out)
     loaded = read_models(model, engine=engine, precision=precision).ready()
     data = LabelledSets.open(loaded, folders, split, images, progress)
-    report, update = choose_threshold(loaded, data, out, metric=metric)
+    data.rounds, spec = 2, loaded.bundle.spec
+    for source in data.sources:
+        check_threshold_data(spec, source)
+    with TemporaryDirectory(prefix="rooftrace-") as scratch:
+        scored = [
+            predict_set(loaded, source, Path(scratch) / str(number), data)
+            for number, source in enumerate(data.sources)
+        ]
+        report = choose_threshold(
+            spec, scored, data, out, protocol=protocol_of(loaded), metric=metric
+        )
     if model is None or not is_ensemble(model):
-        write_bundle(out, loaded.bundle.spec.model_copy(update=update), loaded.bundle.parts)
+        write_bundle(out, spec.model_copy(update=report.update), loaded.bundle.parts)
     else:
         file = read_ensemble(model)
         digests = [one.sha256 for one in file.members]
         members = members_from([one.at(model) for one in file.members], digests, out)
-        write_ensemble(out, file.model_copy(update={**update, "members": members}))
+        write_ensemble(out, file.model_copy(update={**report.update, "members": members}))
     return report
 
 
 def choose_threshold(
-    loaded: Predictor,
+    spec: BundleSpec,
+    scored: Sequence[SetProbabilities],
     data: LabelledSets,
     out: Path,
     *,
+    protocol: str,
     metric: ThresholdMetric = "iou",
-    fallback: BundleSpec | None = None,
-    near: float | None = None,
+    start: BundleSpec | None = None,
     least_f1: float | None = None,
-    predict: PredictSet = predict_set,
-) -> tuple[ThresholdReport, dict[str, Any]]:
-    """Choose the threshold of a loaded model on opened scenes, and calibrate the model at it.
+    is_small: bool = False,
+) -> ThresholdReport:
+    """Choose the threshold of a model by its stored probabilities, and calibrate the model at it.
 
     Args:
-        loaded: The model.
-        data: Labelled scenes.
+        spec: Contract of the model.
+        scored: Its probabilities for each set.
+        data: The sets, and the progress.
         out: File that the model will be written to, for the report.
+        protocol: How the sets were predicted, see `protocol_of`.
         metric: See `run_threshold`.
-        fallback: Contract of the model that this one was tuned from, for data that is too small for
-            a choice: its threshold is taken, and its calibration if none can be fitted.
-        near: Threshold of a start model; `iou_f1` is maximised near it where F1 does not fall.
-            Of the thresholds within half a point of the best, the one nearest to it is taken.
+        start: Contract of the model that this one was tuned from: the metric is maximised near its
+            threshold where F1 does not fall. Of the thresholds within half a point of the best, the
+            one nearest to it is taken.
         least_f1: F1 of the start model; default that at the old threshold.
-        predict: Function that predicts a set, such as by the models of a cross-validation.
-
-    Returns:
-        The report, and the values of the contract that change.
+        is_small: True for data that is too small for a choice: the threshold of `start` is taken,
+            and its calibration if none can be fitted.
 
     Raises:
-        ConfigError, DataError, PredictError: See `run_threshold`.
+        DataError: No pixel of a set is predicted and labelled as a building.
     """
-    predictor = uncalibrated(loaded)
-    spec = predictor.bundle.spec
-    for source in data.sources:
-        check_threshold_data(spec, source)
-    before = level_of(spec.threshold)
-    data.rounds = 2
-    with TemporaryDirectory(prefix="rooftrace-") as scratch:
-        sets = []
-        for number, source in enumerate(data.sources):
-            scored = predict(predictor, source, Path(scratch) / str(number), data)
-            sets.append(ThresholdSearchSet(spec, scored))
-        for one in sets:
-            check_buildings(one.curve.prevalence > 0, one.scored.source)
-        start = None if near is None else level_of(near)
-        after, levels, values = best_level(sets, metric, before, start)
-        if start is not None:
-            f1 = np.array([[one.figures(level)["f1"] for one in sets] for level in levels]).mean(1)
-            least = np.mean([one.figures(before)["f1"] for one in sets])
-            # Where F1 falls everywhere, the best of all is taken.
-            values = values - (f1 < (least if least_f1 is None else least_f1))
-            good = np.flatnonzero(values >= values.max() - _PLATEAU).tolist()
-            after = min((levels[i] for i in good), key=lambda one: abs(one - start))
-        if fallback is not None:
-            after = level_of(fallback.threshold)
-        outcomes = []
-        for one in sets:
-            one.draw([before, after])
-            outcomes.append(one.match(after, data.part))
-            data.advance(len(one.scored))
-        at_before, at_after = (
-            tuple(one.figures(level) for one in sets) for level in (before, after)
-        )
-    protocol = protocol_of(predictor)
+    spec = spec.model_copy(update={"calibration": None})
+    before, near = level_of(spec.threshold), None if start is None else level_of(start.threshold)
+    sets = [ThresholdSearchSet(spec, one) for one in scored]
+    for one in sets:
+        check_buildings(one.curve.prevalence > 0, one.scored.source)
+    if near is not None and is_small:
+        after, levels, values = near, [near], np.zeros(1)
+    else:
+        after, levels, values = best_level(sets, metric, before, near)
+    if near is not None and not is_small:
+        f1 = np.array([[one.figures(level)["f1"] for one in sets] for level in levels]).mean(1)
+        least = np.mean([one.figures(before)["f1"] for one in sets])
+        # Where F1 falls everywhere, the best of all is taken.
+        values = values - (f1 < (least if least_f1 is None else least_f1))
+        good = np.flatnonzero(values >= values.max() - _PLATEAU).tolist()
+        after = min((levels[i] for i in good), key=lambda one: abs(one - near))
+    outcomes = []
+    for one in sets:
+        one.draw([before, after])
+        outcomes.append(one.match(after, data.part))
+        data.advance(len(one.scored))
+    at_before, at_after = (tuple(one.figures(level) for one in sets) for level in (before, after))
     fit = fit_calibration(outcomes, protocol=protocol)
-    if fallback is not None and fit.calibration is None and fallback.calibration is not None:
-        fit = replace(fit, calibration=fallback.calibration)
     chosen = f"{protocol}; the threshold was chosen on these images for the highest {metric}"
-    if fallback is not None:
-        chosen = f"{protocol}; the threshold is that of {fallback.name}"
+    if start is not None and is_small:
+        chosen = f"{protocol}; the threshold is that of {start.name}"
+        if fit.calibration is None and start.calibration is not None:
+            fit = replace(fit, calibration=start.calibration)
     notes = list(data.scale_notes(spec.gsd_m))
     if fit.reason:
         kept = "" if fit.calibration is None else "; that of the start model is kept"
@@ -376,17 +382,16 @@ def choose_threshold(
             "the figures in the start model's file were measured at its old threshold; the new "
             "file has those measured here in their place"
         )
-    report = ThresholdReport(
+    return ThresholdReport(
         out=out, metric=metric, before=spec.threshold, after=threshold_at(after),
         names=data.names, figures_before=at_before, figures_after=at_after,
         thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()), fit=fit,
+        metrics=tuple(
+            MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
+            for name, figures in zip(data.names, at_after)
+        ),
         notes=tuple(notes),
     )  # fmt: skip
-    measured = tuple(
-        MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
-        for name, figures in zip(data.names, at_after)
-    )
-    return report, {"threshold": report.after, "calibration": fit.calibration, "metrics": measured}
 
 
 def check_buildings(has_any: bool, source: SceneSet) -> None:

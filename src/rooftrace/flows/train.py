@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +13,13 @@ from rich.console import Console
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import MissingExtraError
+from rooftrace.core.system import sleep_while_waiting
 from rooftrace.core.text import print_plain
 from rooftrace.io.files import locked, write_atomically
 
 if TYPE_CHECKING:
     from rooftrace.models.bundle import ModelBundle
+    from rooftrace.models.spec import BundleSpec
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.loop import FitResult
 
@@ -80,6 +82,7 @@ def run_train(
         ExportError: Another command trains in the folder.
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
+    sleep_while_waiting()
     try:
         from rooftrace.train.config import TrainConfig, read_train_config
         from rooftrace.train.loop import fit
@@ -118,7 +121,7 @@ def export_run(
     resume: bool,
     console: Console | None,
     names: Sequence[str] = ("best_iou", "best_loss"),
-    chosen: Mapping[str, Any] | None = None,
+    contract: BundleSpec | None = None,
     start: ModelBundle | None = None,
 ) -> TrainReport:
     """Refine if it is configured, and write the bundles of a run.
@@ -130,7 +133,7 @@ def export_run(
         resume: Continue a refinement that is in the folder.
         console: Console for progress; None prints nothing.
         names: The best epochs to write.
-        chosen, start: See `train.export_bundle.export_bundle`.
+        contract, start: See `train.export_bundle.export_bundle`.
     """
     from rooftrace.train.export_bundle import export_bundle
 
@@ -141,7 +144,9 @@ def export_run(
         bundle = run / f"{name}.rooftrace"
         same = next((made for other, _, made in best.values() if other == epoch), None)
         if same is None:
-            export_bundle(config, result, name, bundle, chosen=chosen, start=start, notify=notify)
+            export_bundle(
+                config, result, name, bundle, contract=contract, start=start, notify=notify
+            )
         else:
             # One epoch is the best by both figures: a second export would give the same bytes.
             write_atomically(bundle, same.read_bytes())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
+from rooftrace.core.system import sleep_while_waiting
 from rooftrace.flows.train import locked_run
 from rooftrace.io.files import write_json
 
@@ -92,6 +93,7 @@ def run_tune(
         DataError: The training data cannot be opened; or the storage fails.
         TrainError, ExportError: See `train.tune.study` and `train.export_bundle`.
     """
+    sleep_while_waiting()
     try:
         from rooftrace.train.tune.results import (
             TrialReporter,

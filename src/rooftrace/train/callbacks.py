@@ -47,7 +47,7 @@ class MetricsRecorder(Callback):
         self.rows: list[dict[str, float]] = []
         self._start: dict[str, float] = {}
         self._epoch_start = 0.0
-        self._samples = 0
+        self._batches = self._samples = 0
         self._seconds = 0.0
         self._validation_start = 0.0
         self._validation_s = 0.0
@@ -86,7 +86,10 @@ class MetricsRecorder(Callback):
         print_plain(self._console, header + line)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch_start = time.perf_counter()
+        self._epoch_start, self._batches = time.perf_counter(), 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        self._batches += 1
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._validation_start = time.perf_counter()
@@ -97,7 +100,7 @@ class MetricsRecorder(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TrainingTask)
         spent_s = time.perf_counter() - self._epoch_start - self._validation_s
-        samples = int(trainer.num_training_batches) * pl_module.config.batch_size
+        samples = self._batches * pl_module.config.batch_size
         self._samples += samples
         self._seconds += spent_s
         row = {
@@ -365,51 +368,63 @@ class EarlyStopping(Callback):
 class Deadline(Callback):
     """Ends a run when its seconds are over, in the middle of an epoch if need be.
 
-    On a machine that is slower than planned, the learning rate of `cosine` falls with the clock
-    instead of the steps, so that it has fallen when the run ends.
+    The learning rate of `cosine` falls with the clock where the steps are behind it, so that it has
+    fallen when the run ends.
 
     Args:
-        seconds: Seconds of training and validation; 0 for a run that is complete.
-        clock: Function that returns the time in seconds.
+        seconds: Function that returns the seconds of training and validation; 0 for a run that is
+            complete. Its argument is the seconds that this process has needed of late for a second
+            of the processor: they rise while other programs take it.
+        clock, processor: Functions that return seconds, and processor seconds of this process.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds, self._clock = seconds, clock
-        self._began = self._validation_began = clock()
-        self._validation_s = 0.0
-
-    @property
-    def _left_s(self) -> float:
-        return self._seconds - (self._clock() - self._began)
+    def __init__(
+        self,
+        seconds: Callable[[float], float],
+        clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._seconds, self._clock, self._processor = seconds, clock, processor
+        self._began = self._since = self._step_began = clock()
+        self._used, self._pace = processor(), 0.0
+        self._validation_s: float | None = None
 
     @property
     def is_over(self) -> bool:
-        """Return whether the last validation would end after the seconds."""
-        return self._left_s <= self._validation_s
+        """Return whether a validation would end after the seconds."""
+        spent_s = self._clock() - self._began
+        return spent_s + (self._validation_s or 0.0) >= self._seconds(self._pace)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._validation_began = self._clock()
+        self._step_began = self._clock()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._validation_s = self._clock() - self._validation_began
+        self._validation_s = self._clock() - self._step_began
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.should_stop = trainer.should_stop or self._seconds == 0
+        trainer.should_stop = trainer.should_stop or self._seconds(self._pace) == 0
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SegmentationTask)
-        # A run that keeps to its plan is not changed: its steps are ahead of the clock.
-        over = 1 - self._left_s / max(self._seconds, 1e-9)
-        pl_module.schedule.elapsed = (over - _LAG) / (1 - _LAG)
+        self._step_began = self._clock()
+        spent_s = self._step_began - self._began
+        pl_module.schedule.elapsed = spent_s / max(self._seconds(self._pace), 1e-9)
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        now, used = self._clock(), self._processor()
+        if now - self._since >= _PACE_S:
+            self._pace = (now - self._since) / max(used - self._used, 1e-9)
+            self._since, self._used = now, used
+        if self._validation_s is None:
+            # Batches of a first validation are forward only, of tiles that may be larger.
+            self._validation_s = (now - self._step_began) * sum(trainer.num_val_batches)
         trainer.should_stop = trainer.should_stop or self.is_over
 
 
-_LAG = 0.2
-"""Share of the time of a run by which its steps may be late before the clock counts."""
+_PACE_S = 4.0
+"""Seconds over which the load of the machine is measured."""
 
 _COARSE = "_coarse"
 """Suffix of the figures of the segmenter before a refinement; drawn beside the refined ones."""

@@ -93,7 +93,7 @@ def export_bundle(
     *,
     refined: RefineResult | None = None,
     monitor: str = "",
-    chosen: Mapping[str, Any] | None = None,
+    contract: BundleSpec | None = None,
     start: ModelBundle | None = None,
     notify: Notify,
 ) -> ModelBundle:
@@ -107,8 +107,8 @@ def export_bundle(
     Args:
         refined: Refiner to include, at its own best epoch: one graph has both outputs.
         monitor: Figure by which the epoch is the best, if it is neither of the two.
-        chosen: Values of the contract that were measured in another way: threshold, figures and
-            calibration take the place of those of the validation folders.
+        contract: Contract with thresholds, figures and calibration that were measured elsewhere;
+            default those of the validation folders.
         start: Model that this one was tuned from: if it is the same network, its graph is used with
             the new weights.
 
@@ -132,37 +132,13 @@ def export_bundle(
     mean, std = result.data.statistics
     model = kind(net, mean, std, separated=config.separation is not None).eval()
     bands = result.data.samples.bands
-    spec = contract_of(config, result, path, epochs).model_copy(
+    spec = (contract or contract_of(config, result, path, epochs)).model_copy(
         update={"input_multiple_px": multiple, "input_px": config.crop_px if fixed else None}
     )
     name = path.stem
-    notify(f"{name} (epoch {epoch}): evaluated on the validation folders")
-    separations: list[SeparationFigures] = []
-    separated = chosen is not None and "separation_threshold" in chosen
-    if chosen is None or (spec.separation and not separated) or "coarse" in model.outputs:
-        spec, separations = _with_thresholds(model, result.data, spec)
-    measured = result.data.tiles if chosen is None else ()
-    folders = [_evaluate_folder(model.run, one, spec, with_buildings=True) for one in measured]
-    coarse: list[_FolderMetrics] = []
-    if spec.coarse_threshold is not None and chosen is None:
-        coarse_spec = spec.model_copy(update={"threshold": spec.coarse_threshold})
-        run = partial(model.run, output="coarse")
-        coarse = [_evaluate_folder(run, tiles, coarse_spec) for tiles in result.data.tiles]
-    for after, before in zip(folders, coarse):
-        notify(
-            f"{after.name}: IoU {after.iou(spec):.3f} refined, {before.iou(spec):.3f} coarse; "
-            f"boundary IoU {after.outlines.iou:.3f} and {before.outlines.iou:.3f}"
-        )
-    for one in separations:
-        notify(
-            f"{one.name}: F1 of buildings {one.with_head.f1:.3f} separated by {spec.separation} "
-            f"from {spec.separation_threshold}, {one.without_head.f1:.3f} as connected regions"
-        )
-    if chosen is None:
-        calibration = _calibration([one.buildings for one in folders], config, notify)
-        spec = spec.model_copy(update={"calibration": calibration})
-    else:
-        spec = spec.model_copy(update=chosen)
+    if contract is None:
+        notify(f"{name} (epoch {epoch}): evaluated on the validation folders")
+        spec = _measured(model, config, result.data, spec, notify)
     threshold = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
     notify(f"{name}: {threshold}exporting the graph")
     graph = None if start is None else with_weights(start.parts[GRAPH_NAME], model)
@@ -176,11 +152,6 @@ def export_bundle(
     parts = {GRAPH_NAME: graph}
     if config.export.weights:
         parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in net.state_dict().items()})
-    if chosen is None:
-        figures = [one.measured(spec, config) for one in folders]
-        figures += [one.measured(spec) for one in separations]
-        figures += [one.measured(spec, config, "coarse") for one in coarse]
-        spec = spec.model_copy(update={"metrics": tuple(figures)})
     if config.export.int8:
         made = int8_variant(config.export, result.data, spec, graph, notify)
         if made is not None:
@@ -188,6 +159,38 @@ def export_bundle(
             parts |= files
             spec = spec.model_copy(update={"variants": (variant,)})
     return write_bundle(path, spec, parts)
+
+
+def _measured(
+    model: ExportableModel,
+    config: TrainConfig,
+    data: TrainingData,
+    spec: BundleSpec,
+    notify: Notify,
+) -> BundleSpec:
+    """Return a contract with the thresholds, figures and calibration of the validation folders."""
+    spec, separations = _with_thresholds(model, data, spec)
+    folders = [_evaluate_folder(model.run, one, spec, with_buildings=True) for one in data.tiles]
+    coarse: list[_FolderMetrics] = []
+    if spec.coarse_threshold is not None:
+        coarse_spec = spec.model_copy(update={"threshold": spec.coarse_threshold})
+        run = partial(model.run, output="coarse")
+        coarse = [_evaluate_folder(run, tiles, coarse_spec) for tiles in data.tiles]
+    for after, before in zip(folders, coarse):
+        notify(
+            f"{after.name}: IoU {after.iou(spec):.3f} refined, {before.iou(spec):.3f} coarse; "
+            f"boundary IoU {after.outlines.iou:.3f} and {before.outlines.iou:.3f}"
+        )
+    for one in separations:
+        notify(
+            f"{one.name}: F1 of buildings {one.with_head.f1:.3f} separated by {spec.separation} "
+            f"from {spec.separation_threshold}, {one.without_head.f1:.3f} as connected regions"
+        )
+    figures = [one.measured(spec, config) for one in folders]
+    figures += [one.measured(spec) for one in separations]
+    figures += [one.measured(spec, config, "coarse") for one in coarse]
+    calibration = _calibration([one.buildings for one in folders], config, notify)
+    return spec.model_copy(update={"metrics": tuple(figures), "calibration": calibration})
 
 
 def contract_of(
@@ -545,7 +548,7 @@ def _rasterize(traced: TracedPolygons, window: Window) -> NDArray[np.int32]:
     return number_polygons(traced.polygons[traced.area_px >= MIN_BUILDING_PX], window)
 
 
-def _tiles(data: TrainingData, count: int = 8) -> NDArray[np.float32]:
+def _tiles(data: TrainingData, count: int = 4) -> NDArray[np.float32]:
     """Return some validation tiles (n, band, y, x)."""
     tiles = data.tiles[0]
     images = [tiles[number].image for number in range(min(count, len(tiles)))]
@@ -555,7 +558,7 @@ def _tiles(data: TrainingData, count: int = 8) -> NDArray[np.float32]:
 
 def _clicked_tiles(data: TrainingData, config: TrainConfig) -> NDArray[np.float32]:
     """Return some validation tiles with a click in the middle of each, (n, band, y, x)."""
-    images = _tiles(data, 4)
+    images = _tiles(data)
     side = config.val_crop_px or config.crop_px
     clicks = [Click(side / 2, side / 2), Click(1, 1, positive=False)]
     maps = np.zeros((len(images), len(CLICK_BANDS), side, side), np.float32)

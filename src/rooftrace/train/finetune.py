@@ -27,7 +27,7 @@ from rooftrace.models.zoo import build_model
 from rooftrace.samples.dataset import model_scale
 from rooftrace.train.checkpoint import save_tensors
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.datamodule import TrainingData, collate, make_samples, separation_target
+from rooftrace.train.datamodule import TrainingData, collate, separation_target
 from rooftrace.train.device import choose_accelerator, choose_precision
 from rooftrace.train.loop import FitResult
 from rooftrace.train.task import SegmentationTask, make_optimizer
@@ -38,8 +38,9 @@ _BATCH, _SMALL_BATCH, _FEW_STEPS = 16, 4, 150
 _DECODER_LR, _ENCODER_LR = 5e-4, 1e-4
 """Learning rates; the encoder's general features should change less than the decoder."""
 
-_EPOCH_S = 15.0
-"""Length of an epoch in seconds; with validation there are at least two evaluations a minute."""
+_EPOCH_S, _FOLD_EPOCH_S = 15.0, 60.0
+"""Seconds of an epoch: with validation there are at least two evaluations a minute. Those of a fold
+choose nothing."""
 
 _MOST_STEPS = 100
 """Maximum number of steps per epoch, on devices that are much faster than a CPU."""
@@ -60,8 +61,9 @@ _WARMUP_STEPS = 10
 _LEAST_PATIENCE = 5
 """Minimum number of epochs without a better figure before the run stops early."""
 
-_USED_SHARE = 0.9
-"""Share of the minutes that is planned for; the rest covers a machine that becomes slower."""
+_PLANNED_SHARE = 1.3
+"""Steps that are planned, as a share of those that fit at the speed of the first ones. These are
+the slowest, and the clock ends a run."""
 
 _SHORTEST_CROP, _LONGEST_CROP, _CROP_STEP = 64, 256, 32
 """Smallest and largest side of a crop in pixels, and the multiple that it is rounded up to: in few
@@ -161,12 +163,7 @@ def mix_weights(path: Path, start: StartModel, share: float) -> dict[str, torch.
 
 
 def average_results(
-    results: Sequence[FitResult],
-    name: str,
-    weights: Sequence[Mapping[str, torch.Tensor]],
-    run: Path,
-    config: TrainConfig,
-    scenes: SceneSet | None,
+    results: Sequence[FitResult], name: str, path: Path, data: TrainingData
 ) -> FitResult:
     """Return the mean of networks that started from one model, as the result of one run.
 
@@ -175,27 +172,24 @@ def average_results(
     Args:
         results: One run, or those of a cross-validation.
         name: Name of the epoch in them that counts.
-        weights: Their weights, see `mix_weights`.
-        run: Folder for the mean weights.
-        config: Configuration of the runs.
-        scenes: All scenes that they were trained on; None keeps those of the first.
+        path: File of the mean weights, see `write_mean`.
+        data: All data that they were trained on.
     """
+    ends = [one.trained.best[name] for one in results]
+    epoch, value = min(end[0] for end in ends), statistics.mean(end[1] for end in ends)
+    trained = replace(results[0].trained, best={"best_iou": (epoch, value, path)})
+    return replace(results[0], trained=trained, data=data)
+
+
+def write_mean(path: Path, weights: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    """Write the mean of the weights of networks of one kind."""
     mean = {
         key: torch.stack([one[key] for one in weights]).mean(0)
         if value.is_floating_point()
         else value
         for key, value in weights[0].items()
     }
-    path = run / "checkpoints/tuned.safetensors"
-    ends = [one.trained.best[name] for one in results]
-    epoch, value = min(end[0] for end in ends), statistics.mean(end[1] for end in ends)
-    save_tensors(path, mean, {"epoch": str(epoch)})
-    first = results[0]
-    data = first.data
-    if scenes is not None:
-        data = replace(data, train=(scenes,), samples=make_samples(config, [scenes]))
-    trained = replace(first.trained, best={"best_iou": (epoch, value, path)})
-    return replace(first, trained=trained, data=data)
+    save_tensors(path, mean, {})
 
 
 def _sizes(spec: BundleSpec, scenes: Iterable[Scene]) -> list[tuple[float, float]]:
@@ -237,7 +231,7 @@ def check_bands(data: TrainingData, spec: BundleSpec) -> None:
 
 def fit_to_seconds(
     config: TrainConfig, spec: BundleSpec, data: TrainingData, seconds: float,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = (), *, is_fold: bool = False,
 ) -> TrainConfig:  # fmt: skip
     """Return the configuration with as many epochs and samples as fit into the seconds here.
 
@@ -250,6 +244,7 @@ def fit_to_seconds(
         data: Data of the run.
         seconds: Limit of its training.
         overrides: Settings that are given; those among them stay as they are.
+        is_fold: True for a fold of a cross-validation, whose epochs are longer.
     """
     given = {override.partition("=")[0].strip() for override in overrides}
     sample_s, validation_s = _measure(config, data)
@@ -258,12 +253,14 @@ def fit_to_seconds(
     step_s = config.samples_per_step * sample_s
     area = _area_crops(_sizes(spec, data.samples.scenes), config.crop_px)
     most_steps = int(_MOST_VIEWS * area / config.samples_per_step)
-    longest_s = min(_EPOCH_S, seconds / 2) - validation_s
-    steps = int(min(_MOST_STEPS, most_steps / _LEAST_EPOCHS, longest_s / step_s))
-    steps = max(1, steps)
+    seconds *= _PLANNED_SHARE
+    longest_s = min(_FOLD_EPOCH_S, seconds) if is_fold else min(_EPOCH_S, seconds / 2)
+    fewest = 1 if is_fold else _LEAST_EPOCHS
+    limits = _MOST_STEPS * (10 if is_fold else 1), most_steps / fewest
+    steps = max(1, int(min(*limits, (longest_s - validation_s) / step_s)))
     samples = config.samples_per_epoch or steps * config.samples_per_step
     epoch_s = samples / config.samples_per_step * step_s + validation_s
-    possible = int(_USED_SHARE * seconds / epoch_s)
+    possible = round(seconds / epoch_s)
     if "samples_per_epoch" not in given:
         possible = min(possible, max(1, most_steps // steps))
     epochs = config.epochs if "epochs" in given else min(_MOST_EPOCHS, max(1, possible))

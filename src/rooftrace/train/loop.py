@@ -42,6 +42,7 @@ from rooftrace.train.callbacks import (
     EarlyStopping,
     EpochNotifier,
     EpochProgressBar,
+    LastEpoch,
     MetricsRecorder,
     OnEpoch,
     RunRecorder,
@@ -266,7 +267,12 @@ def run_trainer(
     # A task that makes its own steps decides itself how many batches each step has.
     accumulate = config.optimizer.accumulate if task.automatic_optimization else 1
     precision = choose_precision(config.precision, accelerator)
-    measures_start = config.model.start is not None and isinstance(task, SegmentationTask)
+    # A run whose validation chooses nothing does without the figures of the start model.
+    measures_start = (
+        config.model.start is not None
+        and isinstance(task, SegmentationTask)
+        and not isinstance(monitored, LastEpoch)
+    )
     progress = Progress(
         *EpochProgressBar.columns(), console=console, transient=True, disable=console is None
     )

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
@@ -28,18 +28,23 @@ from rooftrace.core.errors import (  # noqa: E402
     LabelError,
 )
 from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
-from rooftrace.flows.finetune.folds import Minutes  # noqa: E402
-from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT, FinetuneReport  # noqa: E402
+from rooftrace.flows.finetune.plan import Minutes  # noqa: E402
+from rooftrace.flows.finetune.report import (  # noqa: E402
+    FinetuneReport,
+    Verdict,
+)
 from rooftrace.flows.finetune.run import check_inverse, run_finetune  # noqa: E402
+from rooftrace.flows.labelled_predictions import predict_set  # noqa: E402
 from rooftrace.labels import kinds  # noqa: E402
 from rooftrace.labels.config import LabelConfig, SourceConfig  # noqa: E402
 from rooftrace.labels.kinds import open_source  # noqa: E402
 from rooftrace.labels.split import Split, read_split, write_split  # noqa: E402
+from rooftrace.metrics.report import SceneCounts  # noqa: E402
 from rooftrace.metrics.resampling import Interval  # noqa: E402
 from rooftrace.models import start as start_models  # noqa: E402
 from rooftrace.models.bundle import WEIGHTS_NAME, read_bundle  # noqa: E402
 from rooftrace.models.start import read_start  # noqa: E402
-from rooftrace.predict.plan import AS_FOUND  # noqa: E402
+from rooftrace.predict.model_set import ModelSet  # noqa: E402
 from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import open_data  # noqa: E402
@@ -103,9 +108,11 @@ def test_inverted_labels_of_a_dense_place_are_found_by_the_start_model(
             bands = np.dstack([values] * 3) if name == "images" else values
             Image.fromarray(bands).save(tmp_path / name / f"{number}.png")
     scenes = open_source(SourceConfig(path=str(tmp_path), gsd_m=0.4))
+    start = ModelSet((tiny_bundle(),)).ready()
+    scored = predict_set(start, scenes, tmp_path / "scored")
     expected = pytest.raises(LabelError, match=r"agrees with the inverse .* \(IoU 1\.0")
     with expected if swapped else contextlib.nullcontext():
-        check_inverse(scenes, tiny_bundle(), AS_FOUND)
+        check_inverse(scored, start.bundle.spec)
 
 
 def test_data_without_labels_or_with_other_classes_is_an_error(tmp_path: Path) -> None:
@@ -175,38 +182,38 @@ def test_little_ground_takes_fewer_minutes_than_are_allowed(
     planned = {}
     config = finetune_config("default", start, data, scenes, labels, split, overrides=["workers=0"])
     opened = open_data(config, tmp_path)
-    for limit_s in (3600, 30, 4):
+    for limit_s in (3600, 15, 4):
         made = fit_to_seconds(config, start.bundle.spec, opened, limit_s)
         planned[limit_s] = (made.epochs, made.samples_per_epoch)
     # Four images of one crop, each seen a thousand times: 250 steps of 16 samples in 10 epochs.
     assert planned[3600] == (10, 400)
-    # An epoch takes three seconds, and nine tenths of the time are planned for.
-    assert planned[30] == (9, 400)
+    # An epoch takes three seconds; more are planned than fit, since the clock ends the run.
+    assert planned[15] == (6, 400)
     # Of a few seconds there are shorter epochs, of steps of four samples in a fourth of the time.
-    assert planned[4] == (1, 240)
+    assert planned[4] == (2, 336)
+    # A fold is one epoch of a minute at most.
+    made = fit_to_seconds(config, start.bundle.spec, opened, 15, is_fold=True)
+    assert (made.epochs, made.samples_per_epoch) == (1, 3040)
 
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:
     clock = {"now": 50.0, "used": 3.0}
     minutes = Minutes(2, lambda: clock["now"], lambda: clock["used"])
-    clock["now"] += 10
-    clock["used"] += 10
+    clock["now"] += 15
     with minutes.search():
         clock["now"] += 5
-        clock["used"] += 5
-    # Two and a half searches and an export; two searches choose the share of the training.
-    assert (minutes.left_s, minutes.end_s) == (105, 20.5)
-    assert minutes.training_s(2) == (105 - 20.5 - 10) / 2
+        clock["used"] += 4
+    # Two searches, an export and a comparison, at the pace of the search.
+    assert (minutes.left_s, minutes.end_s(2)) == (100, (2 * 4 + 14) * 5 / 4)
+    allowed = minutes.training_s(2)
+    assert allowed(1.0) == (100 - 27.5) / 2
+    # Others have taken most of the processor since then: the end will take longer.
+    assert allowed(3.0) == (100 - 66) / 2
     # The first training ran over: the second one has what is left.
-    clock["now"] += 50
-    assert minutes.training_s(1) < 55 - 20.5 - 10
-    # Others took most of the processor: the export will take longer.
-    assert minutes.end_s == pytest.approx(12.5 + 8 * 65 / 15)
-    assert minutes.has_search
-    clock["now"] += 5
-    assert not minutes.has_search
+    clock["now"] += 60
+    assert minutes.training_s(1)(1.0) == 40 - 27.5
     # A tenth of the minutes is trained, however late it is.
-    assert minutes.training_s(1) == 12
+    assert minutes.training_s(1)(3.0) == 12
 
 
 def test_frozen_statistics_do_not_change() -> None:
@@ -292,14 +299,14 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert [report.name for report in tuned.evaluation.reports] == ["run", "tiny"]
     shown = tuned.to_json()
     assert json.loads((run / "verdict.json").read_text()) == shown
-    assert shown["verdict"] in ("better", "no different", "worse")
+    assert shown["verdict"] in get_args(Verdict)
     gap = shown["differences"]["pixel.iou"]
     # Each of the three is rounded to 6 digits.
     assert gap["first"] - gap["second"] == pytest.approx(gap["difference"]["value"], abs=2e-6)
     both = shown["figures"]["IoU"]
     assert both["tuned"] == pytest.approx(gap["first"], abs=1e-4)
     assert both["start"] == pytest.approx(gap["second"], abs=1e-4)
-    assert bool(shown["advice"]) == (shown["verdict"] != "better" or len(ids) < LEAST_FOR_VERDICT)
+    assert bool(shown["advice"]) == ("better" not in shown["verdict"])
     assert tuned.page.is_file()
     assert tuned.evaluation.warnings == ()
     made = read_bundle(tuned.bundle)
@@ -347,7 +354,7 @@ def test_a_finished_run_resumes_to_the_same_model(
 
 def report_with(
     folder: Path, *, scenes: int = 9, best: int = 3, first: float = 0.55, second: float = 0.65,
-    leaks: tuple[LeakageReport, ...] = (), **gaps: Interval | None,
+    leaks: tuple[LeakageReport, ...] = (), gain: Interval | None = None, **gaps: Interval | None,
 ) -> FinetuneReport:  # fmt: skip
     """Return a report with an interval of the difference for each figure, except for None."""
     figures = {
@@ -361,7 +368,9 @@ def report_with(
         headline="iou", comparisons=[SimpleNamespace(figures=figures)], leaks=leaks
     )
     trained = SimpleNamespace(best={"best_iou": (best, 0.5, folder)}, epochs=10)
-    return FinetuneReport(trained, evaluation, "", folder)  # type: ignore[arg-type]
+    report = FinetuneReport(trained, evaluation, "", folder)  # type: ignore[arg-type]
+    report.__dict__["gain"] = gain
+    return report
 
 
 def interval(low: float, value: float, high: float) -> Interval:
@@ -372,22 +381,46 @@ UP, SAME, DOWN = interval(0.01, 0.02, 0.03), interval(-0.01, 0.0, 0.01), interva
 
 
 @pytest.mark.parametrize(
-    ("iou", "f1", "expected"),
+    ("iou", "f1", "gain", "expected"),
     [
-        (UP, UP, "better"), (UP, SAME, "better"), (SAME, UP, "better"), (UP, None, "better"),
-        (SAME, SAME, "no different"), (UP, DOWN, "no different"), (DOWN, UP, "no different"),
-        (SAME, DOWN, "worse"), (DOWN, SAME, "worse"), (DOWN, DOWN, "worse"),
+        (UP, UP, UP, "better"), (UP, SAME, SAME, "better"), (SAME, UP, UP, "better"),
+        (UP, None, None, "better"), (SAME, SAME, SAME, "no different"),
+        (SAME, SAME, UP, "probably better"), (SAME, SAME, DOWN, "probably worse"),
+        (SAME, None, None, "no different"), (UP, DOWN, UP, "no different"),
+        (DOWN, UP, UP, "no different"), (SAME, DOWN, DOWN, "worse"), (DOWN, SAME, DOWN, "worse"),
+        (DOWN, DOWN, DOWN, "worse"),
     ],
 )  # fmt: skip
 def test_the_verdict_looks_at_ground_and_at_buildings(
-    iou: Interval, f1: Interval | None, expected: str, tmp_path: Path
+    iou: Interval, f1: Interval | None, gain: Interval | None, expected: str, tmp_path: Path
 ) -> None:
-    report = report_with(tmp_path, iou=iou, objects_f1=f1)
+    report = report_with(tmp_path, gain=gain, iou=iou, objects_f1=f1)
     assert report.verdict == expected
     advice = " ".join(report.advice)
-    assert bool(advice) == (expected != "better")
+    assert bool(advice) == ("better" not in expected)
     assert ("F1 falls from 0.650 to 0.550" in advice) == (f1 is DOWN)
-    assert ("Keep the start model" in advice) == (expected == "worse")
+    assert ("Keep the start model" in advice) == ("worse" in expected)
+
+
+def test_both_figures_together_are_less_uncertain_than_either(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    both = rng.integers(400, 600, (9, 2)).astype(np.float64)
+    gained = both + np.array([[30, -20], [-20, 30], [5, 5]] * 3)
+    ratios = {
+        name: (lambda sums, column=column: sums[:, column] / 9000)
+        for column, name in enumerate(("iou", "objects.f1"))
+    }
+    reports = [
+        SimpleNamespace(scene_counts=SceneCounts(counts, ratios, ("",) * 9))
+        for counts in (gained, both)
+    ]
+    report = report_with(tmp_path, iou=SAME, objects_f1=SAME)
+    del report.__dict__["gain"]
+    report.evaluation.reports = reports  # type: ignore[misc]
+    assert report.gain is not None
+    assert report.gain.value == pytest.approx(45 / 9000)
+    assert report.gain.low > 0
+    assert report.verdict == "probably better"
 
 
 def test_nobody_can_tell_on_ground_that_the_start_model_knows(tmp_path: Path) -> None:

@@ -170,10 +170,12 @@ def test_too_little_data_keeps_threshold_and_calibration(bundle: Path, tmp_path:
     )
     predictor = load(bundle, precision="fp32")
     scenes = open_labelled(predictor, few, None)
-    report, update = choose_threshold(
-        predictor, LabelledSets([scenes], "val"), bundle, fallback=start
+    data = LabelledSets([scenes], "val")
+    scored = predict_set(predictor, scenes, tmp_path / "scored", data)
+    report = choose_threshold(
+        predictor.bundle.spec, [scored], data, bundle, protocol="fp32", start=start, is_small=True
     )
-    made = predictor.bundle.spec.model_copy(update=update)
+    made = predictor.bundle.spec.model_copy(update=report.update)
     assert made.threshold == report.after == pytest.approx(0.3, abs=1 / 255)
     assert made.calibration == kept
     assert "that of the start model is kept" in report.notes[0]

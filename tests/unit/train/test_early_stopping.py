@@ -82,32 +82,49 @@ def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_c
     from rooftrace.train.config import ScheduleConfig
     from rooftrace.train.task import Schedule, SegmentationTask
 
-    clock = SimpleNamespace(now=100.0)
-    trainer: Any = SimpleNamespace(should_stop=False)
+    clock = SimpleNamespace(now=100.0, used=5.0)
+    trainer: Any = SimpleNamespace(should_stop=False, num_val_batches=[2])
     task = object.__new__(SegmentationTask)
     schedule = Schedule(ScheduleConfig(kind="cosine"), base_lr=1.0, total_steps=100)
     object.__setattr__(task, "schedule", schedule)
-    deadline = Deadline(60, lambda: clock.now)
-    deadline.on_validation_start(trainer, task)
+
+    def deadline(seconds: float, slower: float = 0.0) -> Deadline:
+        return Deadline(lambda pace: seconds - slower * pace, lambda: clock.now, lambda: clock.used)
+
+    def step(timed: Deadline, number: int, seconds: float) -> None:
+        timed.on_train_batch_start(trainer, task, None, number)
+        clock.now += seconds
+        clock.used += 3
+        timed.on_train_batch_end(trainer)
+
+    timed = deadline(60)
+    timed.on_validation_start(trainer, task)
     clock.now += 4
-    deadline.on_validation_end(trainer, task)
-    deadline.on_train_start(trainer, task)
+    timed.on_validation_end(trainer, task)
+    timed.on_train_start(trainer, task)
     rates, steps = [], 0
     # Twelve seconds a step in place of the planned 0.6; the last validation takes four.
     while not trainer.should_stop:
-        deadline.on_train_batch_start(trainer, task, None, steps)
+        step(timed, steps, 12)
         rates.append(schedule.factor(steps, 0))
-        clock.now += 12
         steps += 1
-        deadline.on_train_batch_end(trainer)
-    assert (steps, deadline.is_over) == (5, True)
-    assert rates[0] == pytest.approx(1, abs=0.01)
+    assert (steps, timed.is_over) == (5, True)
+    assert rates[0] == pytest.approx(1, abs=0.02)
     assert rates[-1] < 0.15
-    # A run that is ahead of the clock has the rates of its steps.
-    deadline = Deadline(1000, lambda: clock.now)
-    deadline.on_train_batch_start(trainer, task, None, 50)
-    assert schedule.factor(50, 0) == pytest.approx(0.5)
-    deadline = Deadline(0, lambda: clock.now)
+    # Before the first validation, its batches count as steps.
     trainer.should_stop = False
-    deadline.on_train_start(trainer, task)
+    timed = deadline(35)
+    step(timed, 0, 12)
+    assert trainer.should_stop
+    # Others take three fourths of the processor: what follows the training needs longer.
+    trainer.should_stop = False
+    timed = deadline(60, slower=6)
+    step(timed, 0, 12)
+    assert trainer.should_stop
+    # A run that is ahead of the clock has the rates of its steps.
+    timed = deadline(1000)
+    timed.on_train_batch_start(trainer, task, None, 50)
+    assert schedule.factor(50, 0) == pytest.approx(0.5)
+    trainer.should_stop = False
+    deadline(0).on_train_start(trainer, task)
     assert trainer.should_stop

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,34 +26,32 @@ from rooftrace.core.errors import (
     LabelError,
     MissingExtraError,
 )
+from rooftrace.core.system import sleep_while_waiting
 from rooftrace.core.text import plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
-from rooftrace.flows.evaluate.predictions import Predictions, of_model
+from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
-from rooftrace.flows.finetune.folds import (
-    FOLD,
-    Minutes,
-    Tuned,
-    TuningPlan,
-    divide,
-    parts_of,
-    search_start,
-    train,
-)
+from rooftrace.flows.finetune.choice import Candidate, choose, start_candidate
+from rooftrace.flows.finetune.plan import FOLD, Minutes, TuningPlan, divide, parts_of
 from rooftrace.flows.finetune.report import FinetuneReport
-from rooftrace.flows.labelled_predictions import labels_for, select_part
+from rooftrace.flows.labelled_predictions import (
+    SetProbabilities,
+    labels_for,
+    level_of,
+    select_part,
+)
 from rooftrace.flows.train import TrainReport, export_run, locked_run
 from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
-from rooftrace.labels.derived import cut_into_chips
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SplitBy
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
-from rooftrace.predict.model_set import ModelSet, read_models
+from rooftrace.models.exported import read_model
+from rooftrace.models.spec import BundleSpec
+from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
-from rooftrace.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
@@ -64,9 +61,6 @@ LEAST_SCENES = 4
 
 _LEAST_FOR_BLOCKS = 12
 """Minimum number of georeferenced images that are divided by block of ground."""
-
-_JUDGED, _JUDGED_PX = 6, 1024
-"""Maximum number of parts of scenes on which inverted labels are looked for, and their side."""
 
 _DENSE, _LEAST_INVERSE = 0.3, 0.3
 """Built-up share from which labels may be inverted, and the IoU of a model with their inverse."""
@@ -118,6 +112,7 @@ def run_finetune(
     """
     # The minutes include the import of PyTorch.
     clock, base = Minutes(minutes), Path.cwd()
+    sleep_while_waiting()
     try:
         from rooftrace.models.start import read_start
         from rooftrace.train.finetune import finetune_config
@@ -129,17 +124,16 @@ def run_finetune(
     name = start.bundle.spec.name
     labels = labels_for(data, start.bundle)
     data, scenes, notes = _open(data, labels, start.bundle)
-    open_plan = partial(TuningPlan.open, run, base, start, scenes, images)
-    with locked_run(run):
+    with locked_run(run), TemporaryDirectory(prefix="rooftrace-") as folder:
+        scratch = Path(folder)
         if resume:
             config = _recorded(run, data, model)
-            plan = open_plan(config, Path(config.data.split or run / "split.json"))
-            before = search_start(plan, clock)
+            part_file = Path(config.data.split or run / "split.json")
+            plan = TuningPlan.open(run, start, scenes, images, config, part_file)
+            before = start_candidate(plan, clock, scratch)
         else:
             has_crs = _open_images(scenes, needs_metres=start.bundle.spec.gsd_m is not None)
             _check_labels(scenes)
-            if start.bundle.spec.is_binary:
-                check_inverse(scenes, start.bundle, images)
             _check_new(run)
             part_file = split or run / "split.json"
             try:
@@ -156,53 +150,53 @@ def run_finetune(
                     part_file.absolute(), seed=seed, overrides=overrides,
                 )  # fmt: skip
                 # A setting may name another split: what is trained on is not compared on.
-                plan = open_plan(config, Path(config.data.split or part_file))
+                part_file = Path(config.data.split or part_file)
+                plan = TuningPlan.open(run, start, scenes, images, config, part_file)
                 print_plain(console, f"{plan.text} · start {name} · at most {minutes:g} min")
-                before = search_start(plan, clock)
+                before = start_candidate(plan, clock, scratch)
+                if before.scored is not None:
+                    check_inverse(before.scored, start.bundle.spec)
                 plan = plan.fitted(clock, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.
-                for folder in run.glob(f"{FOLD}*"):
-                    rmtree(folder)
+                for fold in run.glob(f"{FOLD}*"):
+                    rmtree(fold)
                 if split is None:
-                    part_file.unlink(missing_ok=True)
+                    (run / "split.json").unlink(missing_ok=True)
                 raise
+        results = plan.train(clock, resume=resume, console=console)
+        recorded = plan.config.without_home(base)
         with (run / "log.txt").open("a", encoding="utf-8") as stream:
             log = Console(file=stream, width=200)
-            tuned = train(plan, before, clock, log, resume=resume, console=console)
+            chosen, result, contract = choose(plan, results, before, clock, scratch, recorded, log)
             trained = export_run(
-                plan.config.without_home(base), tuned.result, run, resume=resume, console=log,
-                names=("best_iou",), chosen=tuned.measured, start=start.bundle,
+                recorded, result, run, resume=resume, console=log, names=("best_iou",),
+                contract=contract, start=start.bundle,
             )  # fmt: skip
         print_plain(console, "comparing with the start model")
-        report = _compare(plan, tuned, trained, data, notes)
+        report = _compare(plan, chosen, before, trained, data, notes)
         write_json(run / "verdict.json", report.to_json())
     return report
 
 
 def _compare(
-    plan: TuningPlan, tuned: Tuned, trained: TrainReport, data: SourceConfig,
-    notes: tuple[str, ...],
+    plan: TuningPlan, chosen: Candidate, before: Candidate, trained: TrainReport,
+    data: SourceConfig, notes: tuple[str, ...],
 ) -> FinetuneReport:  # fmt: skip
     """Compare the tuned model with the start model, on images that neither was trained on."""
-    images, parts = plan.images, plan.parts
-    folder = plan.run / "comparison"
-    start = ModelSet((plan.start.bundle,)).ready()
-    bundles = read_models(trained.best["best_iou"][2]).ready(), start
-    finished, before = (of_model(one, images=images) for one in bundles)
-    if plan.folds:
-        by_scene: dict[str, Predictions] = {}
-        for member, ids in tuned.members:
-            bundle = replace(member.bundle, spec=bundles[0].bundle.spec)
-            by_member = of_model(Predictor(bundle, member.engine), images=images)
-            by_scene |= dict.fromkeys(ids, by_member)
-        finished = replace(finished, predict=lambda scene: by_scene[scene.id].predict(scene))
-        split, held_out = f"{len(plan.folds)} folds of {parts.path}", plan.held_out
+    bundle, parts = read_model(trained.best["best_iou"][2]), plan.parts
+    if plan.has_folds:
+        split, held_out = f"{len(plan.trainings)} folds of {parts.path}", plan.held_out
     else:
         split = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
         held_out = select_part(plan.scenes, split, data.path)
-    predictions = finished, before
-    options = EvalOptions(split=split, images=images)
+    if held_out.ids == plan.held_out.ids:
+        compared = (chosen, bundle), (before, plan.start.bundle)
+        predictions = [one.predictions(contract, plan) for one, contract in compared]
+    else:
+        predictors = ModelSet((bundle,)).ready(), before.members[0][0]
+        predictions = [of_model(one, images=plan.images) for one in predictors]
+    options = EvalOptions(split=split, images=plan.images)
     reports = compare_with_labels(
         predictions, held_out, options,
         context={
@@ -211,15 +205,16 @@ def _compare(
         },
     )  # fmt: skip
     # The model of folds has seen all images; each was predicted by one that had not seen it.
-    seen_by = bundles[1:] if plan.folds else bundles
-    leaks = check_leakage([one.bundle for one in seen_by], held_out)
-    if plan.folds:
+    bundles = [plan.start.bundle] if plan.has_folds else [bundle, plan.start.bundle]
+    leaks = check_leakage(bundles, held_out)
+    if plan.has_folds:
         leaks = LeakageReport("none", len(held_out), (), ()), *leaks
     evaluation = Evaluation(tuple(reports), leaks, baseline=1)
+    folder = plan.run / "comparison"
     write_evaluation(evaluation, predictions, held_out, folder)
     return FinetuneReport(
         trained, evaluation, split, folder / "report.html", notes=(*notes, *evaluation.warnings),
-        folds=len(plan.folds), share=tuned.share,
+        folds=len(plan.trainings) if plan.has_folds else 0, share=chosen.share,
     )  # fmt: skip
 
 
@@ -274,27 +269,24 @@ def _check_labels(scenes: SceneSet) -> None:
         )
 
 
-def check_inverse(scenes: SceneSet, start: ModelBundle, images: SceneOptions) -> None:
-    """Raise LabelError if the start model agrees with the inverse of labels of a dense place."""
-    few = scenes.subset(scenes.ids[:: -(-len(scenes) // _JUDGED)])
-    chips = cut_into_chips(few, _JUDGED_PX)
-    chips = chips.subset(chips.ids[:: -(-len(chips) // _JUDGED)])
-    drawn = [(scene, scene.label.read()) for scene in chips if scene.label is not None]
-    built = sum(int((label.data[label.valid] == 1).sum()) for _, label in drawn)
-    if built < _DENSE * sum(int(label.valid.sum()) for _, label in drawn):
-        return
-    predict = of_model(ModelSet((start,)).ready(), images=images, pixels_only=True).predict
+def check_inverse(scored: SetProbabilities, start: BundleSpec) -> None:
+    """Raise LabelError if the start model agrees with the inverse of labels of a dense place.
+
+    Args:
+        scored: Its probabilities.
+        start: Its contract.
+    """
     count: NDArray[np.int64] = np.zeros(4, np.int64)
-    for scene, label in drawn:
-        found = predict(scene).mask
-        known = label.valid & found.valid
-        count += np.bincount(2 * (label.data[known] == 1) + (found.data[known] == 1), minlength=4)
+    for scene in scored:
+        found = (scene.score >= level_of(start.threshold))[scene.evaluated]
+        count += np.bincount(2 * scene.truth[scene.evaluated] + found, minlength=4)
     neither, only_model, only_labels, both = count.tolist()
     iou = both / max(only_model + only_labels + both, 1)
     inverse = only_model / max(neither + only_model + both, 1)
-    if inverse > max(_LEAST_INVERSE, 3 * iou):
+    is_dense = only_labels + both >= _DENSE * count.sum()
+    if is_dense and inverse > max(_LEAST_INVERSE, 3 * iou):
         raise LabelError(
-            f"{scenes.name}: {start.spec.name} agrees with the inverse of the labels (IoU "
+            f"{scored.source.name}: {start.name} agrees with the inverse of the labels (IoU "
             f"{inverse:.2f}), not with the labels (IoU {iou:.2f}): building and background seem "
             "swapped.",
             remedy="Look at some labels. If they are swapped: --set labels.values.building=0 "

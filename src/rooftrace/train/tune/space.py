@@ -10,7 +10,7 @@ The space stands in the TOML file of `rooftrace train`, beside each key:
     encoder_lr = { choices = [{}, 1e-4] }      # {} leaves the key out, so that its default holds
 
     [tune]
-    pruner = "hyperband"
+    pruner = "none"
 
 A table with `low`, `high` or `choices` is an open value wherever it stands, except in `labels`,
 where these keys may be names of classes.
@@ -205,12 +205,10 @@ class TuneConfig(Config):
         monitor: Figure of metrics.csv to optimise; a trial's value is that of its best epoch.
         mode: Whether more of it (`max`) or less (`min`) is better; `auto` is `min` for a loss,
             else `max`.
-        sampler: `tpe`: a tree-structured Parzen estimator over all values together (Bergstra et
-            al. 2011; Watanabe 2023); or `random`.
-        startup_trials: Number of random trials before `tpe` learns from them.
+        startup_trials: Number of random trials before a tree-structured Parzen estimator over all
+            values together (Bergstra et al. 2011; Watanabe 2023) learns from them.
         pruner: `median`: a trial ends when its best value so far is below the median of other
-            trials at that epoch (Golovin et al. 2017); `hyperband` (Li et al. 2018), which
-            compares trials at epochs that grow by factors of three; `none`.
+            trials at that epoch (Golovin et al. 2017); `none`.
         warmup_epochs: Number of epochs before which no trial is pruned.
         pruner_startup_trials: Number of complete trials that `median` needs for its comparison.
         timeout_minutes: Minutes after which the command starts no more trials; None never stops.
@@ -219,9 +217,8 @@ class TuneConfig(Config):
 
     monitor: str = "val_iou"
     mode: Mode = "auto"
-    sampler: Literal["tpe", "random"] = "tpe"
     startup_trials: Annotated[int, Field(ge=1)] = 10
-    pruner: Literal["median", "hyperband", "none"] = "median"
+    pruner: Literal["median", "none"] = "median"
     warmup_epochs: Annotated[int, Field(ge=1)] = 3
     pruner_startup_trials: Annotated[int, Field(ge=1)] = 5
     timeout_minutes: Annotated[float, Field(gt=0)] | None = None
@@ -252,16 +249,6 @@ class Tuning:
     def name(self) -> str:
         """Name of the study: that of the file."""
         return Path(self.source).stem
-
-    @property
-    def max_epochs(self) -> int:
-        """Maximum number of epochs of a trial."""
-        for parameter in self.space.parameters:
-            if parameter.key == ("epochs",):
-                return max(v for v in parameter.samples if isinstance(v, int))
-        given = self.space.raw.get("epochs", TrainConfig.model_fields["epochs"].default)
-        assert isinstance(given, int)
-        return given
 
     def config(self, sampled: dict[str, object], *, source: str) -> TrainConfig:
         """Return the configuration of a trial; ConfigError if its values contradict each other."""
@@ -299,14 +286,7 @@ def read_tuning(path: Path, overrides: Sequence[str] = ()) -> Tuning:
             "[optimizer]; or use rooftrace train.",
         )
     _check(space, str(path))
-    tuning = Tuning(settings, space, str(path), path.parent)
-    if settings.pruner == "hyperband" and settings.warmup_epochs > tuning.max_epochs:
-        raise ConfigError(
-            f"{path}: hyperband would end no trial: tune.warmup_epochs = {settings.warmup_epochs}, "
-            f"but a trial has at most {tuning.max_epochs} epochs.",
-            remedy='Lower tune.warmup_epochs, or set tune.pruner = "none".',
-        )
-    return tuning
+    return Tuning(settings, space, str(path), path.parent)
 
 
 def _check(space: SearchSpace, source: str) -> None:

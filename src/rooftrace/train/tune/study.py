@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 import sqlalchemy.exc
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -97,23 +97,6 @@ def monitored_epoch(settings: TuneConfig) -> BestEpoch | None:
     return BestEpoch(settings.monitor, 1 if settings.maximises else -1)
 
 
-def _make_sampler(settings: TuneConfig, trials: int) -> BaseSampler:
-    """Return a sampler that differs from that of an earlier command with fewer trials."""
-    seed = int(np.random.SeedSequence((settings.seed, trials)).generate_state(1)[0])
-    if settings.sampler == "random":
-        return RandomSampler(seed=seed)
-    return TPESampler(n_startup_trials=settings.startup_trials, multivariate=True, seed=seed)
-
-
-def _make_pruner(tuning: Tuning) -> BasePruner:
-    settings = tuning.settings
-    if settings.pruner == "median":
-        return MedianPruner(settings.pruner_startup_trials, settings.warmup_epochs)
-    if settings.pruner == "hyperband":
-        return HyperbandPruner(settings.warmup_epochs, tuning.max_epochs)
-    return NopPruner()
-
-
 @contextmanager
 def open_study(tuning: Tuning, out: Path) -> Iterator[Study]:
     """Open the study of a configuration in a folder, or create it.
@@ -124,16 +107,19 @@ def open_study(tuning: Tuning, out: Path) -> Iterator[Study]:
         DataError: The storage fails while it is used.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    opened = _open_storage(out)
+    opened, settings = _open_storage(out), tuning.settings
+    pruner: BasePruner = NopPruner()
+    if settings.pruner == "median":
+        pruner = MedianPruner(settings.pruner_startup_trials, settings.warmup_epochs)
     try:
         study = optuna.create_study(
             storage=opened,
             study_name=tuning.name,
-            direction="maximize" if tuning.settings.maximises else "minimize",
-            pruner=_make_pruner(tuning),
+            direction="maximize" if settings.maximises else "minimize",
+            pruner=pruner,
             load_if_exists=True,
         )
-        now = {**tuning.space.raw, "tune": tuning.settings.model_dump(mode="json")}
+        now = {**tuning.space.raw, "tune": settings.model_dump(mode="json")}
         now = json.loads(json.dumps(now, default=str))
         before = study.user_attrs.get(_CONFIGURATION)
         if before is None:
@@ -286,7 +272,12 @@ def run_trials(job: TuningJob, study: Study, progress: Callable[[], None]) -> No
 
     if len(finished(study)) >= job.trials:
         return
-    study.sampler = _make_sampler(job.tuning.settings, len(study.trials))
+    settings = job.tuning.settings
+    # Not the draws of an earlier command with fewer trials.
+    seed = int(np.random.SeedSequence((settings.seed, len(study.trials))).generate_state(1)[0])
+    study.sampler = TPESampler(
+        n_startup_trials=settings.startup_trials, multivariate=True, seed=seed
+    )
     study.optimize(
         lambda trial: run_trial(trial, job),
         timeout=None if math.isinf(job.until) else max(0.0, job.until - time.time()),

@@ -42,7 +42,6 @@ def test_a_study_has_settings_a_space_and_a_base(tmp_path: Path) -> None:
     assert [p.name for p in tuning.space.parameters] == ["optimizer.lr"]
     assert tuning.base == tmp_path
     assert tuning.first_config().optimizer.lr == 1e-4
-    assert tuning.max_epochs == 6
 
 
 def test_an_override_may_open_a_value_and_close_another(tmp_path: Path) -> None:
@@ -50,7 +49,6 @@ def test_an_override_may_open_a_value_and_close_another(tmp_path: Path) -> None:
         tmp_path, BASE, "optimizer.lr=1e-3", "epochs={ low = 2, high = 8 }", "tune.seed=4"
     )
     assert [p.name for p in tuning.space.parameters] == ["epochs"]
-    assert tuning.max_epochs == 8
     assert tuning.settings.seed == 4
 
 
@@ -81,7 +79,6 @@ def test_which_way_is_better(monitor: str, mode: str, maximises: bool) -> None:
         ("optimizer.lr=1e-3", "has no search space"),
         ("export.int8={ choices = [true, false] }", "does not depend on it"),
         ("workers={ low = 0, high = 2 }", "does not depend on it"),
-        ('tune={ pruner = "hyperband", warmup_epochs = 7 }', "hyperband would end no trial"),
         ("crop_px=8", "crop_px"),
     ],
 )

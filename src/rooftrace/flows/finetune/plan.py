@@ -1,0 +1,302 @@
+"""How a fine-tuning divides its images and its minutes, and how it trains.
+
+Of fewer than `LEAST_HELD_OUT` held-out images, the models are compared by cross-validation: each
+image is predicted by a model that was not trained on it, and the finished model is the mean of all.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.console import Console
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.text import plural, print_plain
+from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT
+from rooftrace.flows.split import divide_scenes
+from rooftrace.io.files import write_json
+from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import SceneParts, Split, SplitBy, SplitOptions, read_split, write_split
+from rooftrace.predict.plan import SceneOptions
+
+if TYPE_CHECKING:
+    from rooftrace.models.start import StartModel
+    from rooftrace.train.config import TrainConfig
+    from rooftrace.train.datamodule import TrainingData
+    from rooftrace.train.loop import FitResult
+
+FOLD, _FOLDS, _FOLD_MINUTES = "fold", (2, 4), 2
+"""Name of the folds of a cross-validation, their least and largest number, and the minutes for
+each: a fold of a few steps shows nothing."""
+
+LEAST_HELD_OUT = 10
+"""Held-out images below which the models are compared by cross-validation."""
+
+_SEARCHES, _END_S, _LEAST_SHARE = 2, 14.0, 0.1
+"""What follows the training: searches of a threshold; processor seconds of export and comparison;
+and the share of the minutes that is trained at least."""
+
+
+class Minutes:
+    """The minutes of a fine-tuning, of which the end gets as much as it needs on this machine.
+
+    Args:
+        minutes: Minutes to the verdict.
+        clock, processor: Functions that return seconds, and processor seconds of this process.
+    """
+
+    def __init__(
+        self, minutes: float, clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:  # fmt: skip
+        self._clock, self._processor, self._all_s = clock, processor, 60 * minutes
+        self._began = clock()
+        self._search_used, self._pace = 0.0, 1.0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self._all_s - (self._clock() - self._began)
+
+    def end_s(self, searches: int, pace: float = 0.0) -> float:
+        """Return the seconds of so many searches, export and comparison.
+
+        Args:
+            searches: Number of searches of a threshold.
+            pace: Seconds of late for a second of the processor; at least that of the last search.
+        """
+        return (searches * self._search_used + _END_S) * max(self._pace, pace)
+
+    def training_s(self, trainings: int) -> Callable[[float], float]:
+        """Return the function for the seconds of the next of so many trainings, by the pace."""
+        left_s, least_s = self.left_s, _LEAST_SHARE * self._all_s
+        return lambda pace: max(left_s - self.end_s(_SEARCHES, pace), least_s) / trainings
+
+    @contextmanager
+    def search(self) -> Iterator[None]:
+        """Measure the seconds of a search of a threshold, and of the processor in it."""
+        began, used = self._clock(), self._processor()
+        yield
+        self._search_used = self._processor() - used
+        self._pace = max(1.0, (self._clock() - began) / max(self._search_used, 1e-9))
+
+
+class Training(NamedTuple):
+    """One training: its folder, configuration and data, and the scenes that it does not see."""
+
+    folder: Path
+    config: TrainConfig
+    data: TrainingData
+    held_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """A fine-tuning: what is trained on, and what is held out.
+
+    Args:
+        run: Folder of the run.
+        start: The start model.
+        scenes: The labelled scenes.
+        images: Options with which images are read for the comparison.
+        config: Configuration of the training.
+        parts: Scenes of each part of the split file.
+        trainings: One training, or one for each fold.
+    """
+
+    run: Path
+    start: StartModel
+    scenes: SceneSet
+    images: SceneOptions
+    config: TrainConfig
+    parts: SceneParts
+    trainings: tuple[Training, ...]
+
+    @classmethod
+    def open(
+        cls, run: Path, start: StartModel, scenes: SceneSet, images: SceneOptions,
+        config: TrainConfig, split: Path,
+    ) -> TuningPlan:  # fmt: skip
+        """Open the data of each training, and write the split file of each fold."""
+        from rooftrace.train.datamodule import open_data
+        from rooftrace.train.finetune import check_bands
+
+        parts, folds = parts_of(scenes, split)
+        trainings = []
+        for number, held_out in enumerate(folds):
+            folder = run / f"{FOLD}{number + 1}"
+            others = sum((*folds[:number], *folds[number + 1 :]), ())
+            path = folder / "split.json"
+            write_split(path, Split(parts={"train": others, "val": held_out}))
+            fold = config.model_copy(
+                update={
+                    "data": config.data.model_copy(update={"split": str(path.absolute())}),
+                    "stop": config.stop.model_copy(update={"patience": 0}),
+                    "watch": config.watch.model_copy(update={"panel": 0}),
+                }
+            )
+            trainings.append(Training(folder, fold, open_data(fold, Path(), [scenes]), held_out))
+        if not folds:
+            data = open_data(config, Path(), [scenes])
+            trainings = [Training(run, config, data, parts.ids("val"))]
+        check_bands(trainings[0].data, start.bundle.spec)
+        return cls(run, start, scenes, images, config, parts, tuple(trainings))
+
+    def fitted(self, minutes: Minutes, overrides: Sequence[str]) -> TuningPlan:
+        """Return the plan with as many epochs and samples as fit into the minutes."""
+        from rooftrace.train.finetune import fit_to_seconds
+
+        seconds = minutes.training_s(len(self.trainings))(0.0)
+        spec, data = self.start.bundle.spec, self.trainings[0].data
+        config = fit_to_seconds(self.config, spec, data, seconds, overrides, is_fold=self.has_folds)
+        keys = "batch_size", "samples_per_epoch", "epochs", "schedule"
+        length = {key: getattr(config, key) for key in keys}
+        stop = {} if self.has_folds else {"stop": config.stop}
+        trainings = tuple(
+            one._replace(
+                config=one.config.model_copy(update=length | stop),
+                data=one.data.with_samples(config.samples_per_epoch),
+            )
+            for one in self.trainings
+        )
+        return replace(self, config=config, trainings=trainings)
+
+    @property
+    def has_folds(self) -> bool:
+        """Return whether the models are compared by cross-validation."""
+        return self.trainings[0].folder != self.run
+
+    @property
+    def held_out(self) -> SceneSet:
+        """The scenes on which is chosen what is kept."""
+        return self.scenes.subset(sum((one.held_out for one in self.trainings), ()))
+
+    @property
+    def is_small(self) -> bool:
+        """Return whether too few scenes are held out to choose anything on them."""
+        return len(self.held_out) < LEAST_FOR_VERDICT
+
+    @property
+    def whole_data(self) -> TrainingData:
+        """The data on which the finished model was trained, which has seen those of all folds."""
+        from rooftrace.train.datamodule import make_samples
+
+        data = self.trainings[0].data
+        if not self.has_folds:
+            return data
+        samples = make_samples(self.config, [self.held_out])
+        return replace(data, train=(self.held_out,), samples=samples)
+
+    @property
+    def text(self) -> str:
+        """Line that says how the images are divided."""
+        if self.has_folds:
+            folds = len(self.trainings)
+            return f"{plural(len(self.held_out), 'image')}: {folds} folds, each held out once"
+        train, val = (len(self.parts.parts.get(part, ())) for part in ("train", "val"))
+        return f"{plural(train + val, 'image')}: {train} train, {val} held out"
+
+    def train(self, minutes: Minutes, *, resume: bool, console: Console | None) -> list[FitResult]:
+        """Train within the minutes; the result of each training.
+
+        Args:
+            resume: Continue after the last finished epoch.
+        """
+        from rooftrace.train.callbacks import Deadline, LastEpoch
+        from rooftrace.train.checkpoint import last_checkpoint
+        from rooftrace.train.loop import fit
+
+        if self.has_folds and not resume:
+            write_json(self.run / "config.json", self.config.relative_to(Path.cwd()))
+        is_done = resume and (self.run / "best_iou.rooftrace").exists()
+        has_begun = [resume and last_checkpoint(one.folder).exists() for one in self.trainings]
+        results = []
+        for number, one in enumerate(self.trainings):
+            if self.has_folds:
+                print_plain(console, f"fold {number + 1} of {len(self.trainings)}")
+            is_complete = is_done or any(has_begun[number + 1 :])
+            seconds = minutes.training_s(len(self.trainings) - number)
+            results.append(
+                fit(
+                    one.config, one.folder, base=Path(), console=console, data=one.data,
+                    start=self.start, resume=has_begun[number] or (resume and not self.has_folds),
+                    deadline=Deadline((lambda _: 0.0) if is_complete else seconds),
+                    monitored=LastEpoch("val_iou", 1) if self.has_folds else None,
+                )
+            )  # fmt: skip
+        return results
+
+
+def divide(
+    scenes: SceneSet, path: Path, *, val: float, unit: SplitBy, seed: int, building: str,
+    minutes: float,
+) -> tuple[str, ...]:  # fmt: skip
+    """Hold a part of the scenes out, or make folds of few; write the split file, return notes.
+
+    Raises:
+        DataError: No building is labelled in one of the parts.
+    """
+    fewest, most = _FOLDS
+    folds = min(most, max(fewest, int(minutes / _FOLD_MINUTES)))
+    count = folds if val * len(scenes) < LEAST_HELD_OUT else 1
+    held_out: list[tuple[str, ...]] = []
+    built, rest = [], scenes
+    notes: tuple[str, ...] = ()
+    for left in range(min(count, len(scenes) - 1), 1, -1) if count > 1 else (1 / val,):
+        try:
+            # With few tiles, blocks leave no gap between them; they still do not overlap.
+            gap_m = 0.0 if unit == "block" else None
+            split = divide_scenes(rest, SplitOptions(val=1 / left, by=unit, gap_m=gap_m, seed=seed))
+        except DataError:
+            # Of few groups or blocks, there are fewer folds.
+            if not held_out:
+                raise
+            break
+        notes += split.notes
+        held_out.append(split.parts["val"])
+        built.append(split.built_up.get("val", 0.0))
+        rest = rest.subset(split.parts["train"])
+    held_out.append(rest.ids)
+    built.append(split.built_up.get("train", 0.0))
+    for some, ids, purpose in (
+        (sum(one > 0 for one in built) > 1, held_out[-1], "train on"),
+        (count > 1 or built[0] > 0, held_out[0], "compare the models on"),
+    ):
+        if not some:
+            raise DataError(
+                f"{scenes.name}: no pixel is labelled as {building} in the "
+                f"{plural(len(ids), 'image')} to {purpose}.",
+                remedy="Check the labels with rooftrace inspect; or divide the images yourself, "
+                "with buildings in each part: --split FILE.",
+            )
+    parts: dict[str, tuple[str, ...]] = {
+        f"{FOLD}{number}": ids for number, ids in enumerate(held_out, 1)
+    }
+    if count == 1:
+        parts = {"train": held_out[1], "val": held_out[0]}
+    write_split(path, split.model_copy(update={"parts": parts, "built_up": {}}))
+    return tuple(dict.fromkeys(notes))
+
+
+def parts_of(scenes: SceneSet, path: Path) -> tuple[SceneParts, tuple[tuple[str, ...], ...]]:
+    """Return the scenes by the parts of a split file, and the folds among the parts.
+
+    Raises:
+        ConfigError, DataError: See `labels.split.Split.match` and `SceneParts.ids`; or no scene to
+            train on has a label.
+    """
+    parts = read_split(path).match(scenes.all_ids, path=path.absolute())
+    names = (part for part in parts.parts if re.fullmatch(FOLD + r"\d", part))
+    folds = tuple(parts.ids(part) for part in names)
+    if not folds and not len(scenes.subset(parts.ids("train"))):
+        raise DataError(
+            f"No image in the part 'train' of {path} has a label.",
+            remedy="Name labelled images there, or leave --split out to have a part held out.",
+        )
+    return parts, folds
