@@ -55,7 +55,7 @@ class FinetuneAlgorithm(RooftraceAlgorithm):
         )
         self.add_last("finetune")
         self.addOutput(QgsProcessingOutputFile("TUNED", "Tuned model"))
-        self.addOutput(QgsProcessingOutputString("VERDICT", "better, probably better, no different, …"))
+        self.addOutput(QgsProcessingOutputString("VERDICT", "better, no different, worse …"))
         self.addOutput(QgsProcessingOutputHtml("REPORT", "Comparison with the start model"))
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
