@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice, starmap
-from typing import Generic, Protocol, TypeVar, TypeVarTuple
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from rooftrace.core.system import granted_cores
 
@@ -31,11 +31,6 @@ def core_count() -> int:
     return min(_LIMIT[0], granted_cores()) if _LIMIT else granted_cores()
 
 
-def thread_count() -> int:
-    """Return the number of threads of `Threads`."""
-    return min(4, core_count())
-
-
 class Workers(Protocol):
     """Runs calls of functions. Function, arguments and result must be picklable, except for
     threads.
@@ -55,7 +50,7 @@ class Threads(ThreadPoolExecutor):
     """Threads of this process; see `Workers`. Use it in a `with` block."""
 
     def __init__(self, name: str) -> None:
-        self.size = thread_count()
+        self.size = min(4, core_count())
         super().__init__(self.size, name)
 
 
@@ -93,8 +88,10 @@ def in_order(
         yield waiting.popleft().result()
 
 
-class Prefetcher(Iterator[T], Generic[T]):
-    """An iterator whose next items another thread computes in advance. Use it in a `with` block.
+def prefetched(
+    items: Iterator[T], count: int, name: str, begin: Callable[[], object] | None = None
+) -> Generator[T, None, None]:
+    """Yield items that another thread computes in advance; `closing` ends the thread.
 
     Args:
         items: Iterator of the items; None is not allowed among them.
@@ -102,25 +99,15 @@ class Prefetcher(Iterator[T], Generic[T]):
         name: Name of the thread.
         begin: Function called first in the thread.
     """
-
-    def __init__(
-        self, items: Iterator[T], count: int, name: str, begin: Callable[[], object] | None = None
-    ) -> None:
-        self._pool = ThreadPoolExecutor(1, name, begin)
-        self._items = items
-        self._count = count
-        self._waiting: deque[Future[T | None]] = deque()
-
-    def __enter__(self) -> Prefetcher[T]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __next__(self) -> T:
-        while len(self._waiting) <= self._count:
-            self._waiting.append(self._pool.submit(next, self._items, None))
-        item = self._waiting.popleft().result()
-        if item is None:
-            raise StopIteration
-        return item
+    pool = ThreadPoolExecutor(1, name, begin)
+    waiting: deque[Future[T | None]] = deque()
+    try:
+        while True:
+            while len(waiting) <= count:
+                waiting.append(pool.submit(next, items, None))
+            item = waiting.popleft().result()
+            if item is None:
+                return
+            yield item
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

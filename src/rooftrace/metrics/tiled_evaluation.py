@@ -93,7 +93,7 @@ def predict_mask(
         beyond = (0, wanted.height - inside.height), (0, wanted.width - inside.width)
         tile = np.pad(data, ((0, 0), *beyond), mode="reflect")
         blender.feed(index, quantise(run(tile[None])[0]))
-    blended = enlarge(blender.finish(), whole, Window.whole(pixels.grid.shape), scaling)
+    blended = enlarge(blender.blended, whole, Window.whole(pixels.grid.shape), scaling)
     mask: NDArray[np.uint8]
     if spec.is_binary:
         mask = (blended[0] >= math.ceil(spec.threshold * BLEND_ONE)).astype(np.uint8)

@@ -228,13 +228,14 @@ class BlockTiles:
             for output in outputs:
                 if output.answer is not None:
                     blender.feed(output.index, output.answer, output.extent)
-            blended = enlarge(blender.finish(), model_strip, strip, plan.scaling)
+            blended = enlarge(blender.blended, model_strip, strip, plan.scaling)
             probability = blended[0]
             if threshold is None:
                 mask[rows], probability = most_probable(blended[: spec.channels])
             else:
                 np.greater_equal(probability, _at_least(threshold), out=mask[rows].view(np.bool_))
-            score[rows] = _in_255ths(probability)
+            # Rounded to 255ths.
+            score[rows] = (probability + np.uint16(BLEND_ONE // PROB_ONE // 2)) >> np.uint16(8)
             if valid is not None:
                 mask[rows][~valid[rows]] = NODATA
             if markers is not None:
@@ -255,13 +256,6 @@ _STRIP_PX = 1 << 18
 def _at_least(threshold: float) -> np.uint16:
     """Return the lowest blended probability that reaches a threshold."""
     return np.uint16(np.ceil(threshold * BLEND_ONE))
-
-
-def _in_255ths(blended: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Return blended probabilities, rounded to 255ths."""
-    raised = blended + np.uint16(BLEND_ONE // PROB_ONE // 2)
-    raised >>= np.uint16(8)
-    return raised.astype(np.uint8)
 
 
 def most_probable(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image
 from shapely import MultiPolygon
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.parallel import Prefetcher, Workers
+from rooftrace.core.parallel import Workers, prefetched
 from rooftrace.core.text import in_python_terms, plain_number, plural
 from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Window
 from rooftrace.density.accumulate import BuildingMeasure, DensityAccumulator, Measured
@@ -272,7 +272,7 @@ class SceneOutputs(ExitStack):
             # Starting a thread takes longer than the one chunk of a small image.
             yield from drawn
             return
-        with Prefetcher(drawn, 1, "footprints") as chunks:
+        with closing(prefetched(drawn, 1, "footprints")) as chunks:
             yield from chunks
 
     def _drawn(self, chunks: Iterator[_Chunk]) -> Iterator[Footprints]:

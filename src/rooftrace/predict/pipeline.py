@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import OutOfMemoryError, PredictError, RooftraceError, ServiceError
 from rooftrace.core.failures import drop_tracebacks, is_out_of_memory, out_of_memory
-from rooftrace.core.parallel import Prefetcher, Workers
+from rooftrace.core.parallel import Workers, prefetched
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.engines.base import Engine, run_quantised
@@ -239,6 +239,7 @@ class _BlockEnd:
         answers: Outputs of the block's tiles in 255ths; None for failed tiles. Tiles without a
             valid pixel are left out.
         tiles: Counts over the block's tiles.
+        area_px: Number of pixels of the block; 0 at the end of the scene.
     """
 
     reader: _SceneReader
@@ -247,11 +248,7 @@ class _BlockEnd:
     error: RooftraceError | None = None
     answers: dict[TileIndex, Answer | None] = field(default_factory=dict)
     tiles: TileStats = field(default_factory=TileStats)
-
-    @property
-    def area_px(self) -> int:
-        """Number of pixels of the block; 0 at the end of the scene."""
-        return 0 if self.number is None else self.reader.plan.blocks[self.number].area_px
+    area_px: int = 0
 
 
 class _SceneReader:
@@ -302,7 +299,7 @@ class _SceneReader:
                         yield self._read(index)
                 if self.scene.is_stopped:
                     break
-                yield _BlockEnd(self, number, checkpoint)
+                yield _BlockEnd(self, number, checkpoint, area_px=self.plan.blocks[number].area_px)
         except RooftraceError as error:
             yield _BlockEnd(self, error=error)
         else:
@@ -416,26 +413,19 @@ class _SceneReader:
         return BlockTiles(end.number, tuple(own), tuple(halo), valid, thumbnail, end.tiles)
 
 
+@dataclass(frozen=True)
 class _Batch:
     """Tiles and block ends in the order of reading.
 
     Args:
         events: Tiles of one shape, and ends of blocks.
+        tiles: Tiles that are run.
+        pixels: (band, y, x) pixel values of each of these, in the type of the model.
     """
 
-    def __init__(self, events: Sequence[_Tile | _BlockEnd]) -> None:
-        self.events = events
-        self.tiles = [one for one in events if isinstance(one, _Tile) and one.pixels is not None]
-        """Tiles that are run."""
-
-        self.pixels: NDArray[Any] | None = None
-        """(n, band, y, x) pixel values of the tiles to run; None if there are none."""
-
-        if self.tiles:
-            kind = self.tiles[0].reader.plan.spec.numpy_dtype
-            pixels = [np.asarray(tile.pixels, dtype=kind) for tile in self.tiles]
-            # A single tile is not copied.
-            self.pixels = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
+    events: list[_Tile | _BlockEnd] = field(default_factory=list)
+    tiles: list[_Tile] = field(default_factory=list)
+    pixels: list[NDArray[Any]] = field(default_factory=list)
 
 
 def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_BlockEnd]:
@@ -458,11 +448,11 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
             yield ends, taken
 
     with (
-        Prefetcher(
-            _batches(chain(first, readers)), _READ_AHEAD, "read", keep_environment
+        closing(
+            prefetched(_batches(chain(first, readers)), _READ_AHEAD, "read", keep_environment)
         ) as batches,
         closing(_run(_answered(batches, engine, threads=True))) as groups,
-        Prefetcher(with_room(groups), _MAX_WAITING, "network") as ahead,
+        closing(prefetched(with_room(groups), _MAX_WAITING, "network")) as ahead,
     ):
         try:
             for ends, taken in ahead:
@@ -476,27 +466,27 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
 
 def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:
     """Combine tiles of the same shape into batches, across blocks and scenes, in reading order."""
-    events: list[_Tile | _BlockEnd] = []
-    shape: tuple[int, ...] | None = None
-    count = ended_px = 0
+    batch, ended_px = _Batch(), 0
     for event in chain.from_iterable(reader.events() for reader in readers):
-        pixels = event.pixels if isinstance(event, _Tile) else None
-        if pixels is not None:
-            if shape not in (None, pixels.shape):
-                yield _Batch(events)
-                events, count, ended_px = [], 0, 0
-            shape, count = pixels.shape, count + 1
-        events.append(event)
-        is_full = shape is not None and (count + 1) * prod(shape[1:]) > BATCH_PX
+        if isinstance(event, _Tile) and event.pixels is not None:
+            pixels = np.asarray(event.pixels, dtype=event.reader.plan.spec.numpy_dtype)
+            if batch.pixels and batch.pixels[0].shape != pixels.shape:
+                yield batch
+                batch, ended_px = _Batch(), 0
+            batch.tiles.append(event)
+            batch.pixels.append(pixels)
+        batch.events.append(event)
+        count = len(batch.tiles)
+        is_full = count > 0 and (count + 1) * prod(batch.pixels[0].shape[1:]) > BATCH_PX
         if isinstance(event, _BlockEnd):
             ended_px += event.area_px
             # Blocks of nodata have no tiles that would fill the batch.
             is_full = is_full or not count or ended_px > _FINISHING_PX
         if is_full:
-            yield _Batch(events)
-            events, shape, count, ended_px = [], None, 0, 0
-    if events:
-        yield _Batch(events)
+            yield batch
+            batch, ended_px = _Batch(), 0
+    if batch.events:
+        yield batch
 
 
 _Outputs = dict[int, Answer | Exception]
@@ -525,7 +515,7 @@ def _answered(
             if latest is not None:
                 waiting.append((latest, pool.submit(_outputs, latest, shared)))
             while waiting:
-                sizes = [0 if one.pixels is None else one.pixels.size for one, _ in waiting]
+                sizes = [sum(pixels.size for pixels in one.pixels) for one, _ in waiting]
                 # One more than the threads keeps all of them busy; behind a large batch, the other
                 # threads can run some small ones.
                 is_enough = sum(sizes) > _PARALLEL * max(sizes) or len(sizes) > 2 * _PARALLEL
@@ -542,9 +532,12 @@ def _outputs(batch: _Batch, engine: Engine) -> tuple[_Outputs, float]:
     """Return the outputs of the tiles of a batch that are run, and the seconds that it took."""
     started = time.perf_counter()
     outputs: _Outputs = {}
-    if batch.pixels is not None:
+    if batch.tiles:
         try:
-            outputs = dict(zip(map(id, batch.tiles), run_quantised(engine, batch.pixels)))
+            # A single tile is not copied.
+            only = batch.pixels[0][None]
+            stacked = only if len(batch.tiles) == 1 else np.stack(batch.pixels)
+            outputs = dict(zip(map(id, batch.tiles), run_quantised(engine, stacked)))
         except Exception as error:  # an engine may raise anything
             for tile, pixels in zip(batch.tiles, batch.pixels):
                 outputs[id(tile)] = error

@@ -123,7 +123,7 @@ class TilePlan:
         top, bottom = self.rows.support[row]
         left, right = self.cols.support[col]
         start_yx = row * self.rows.stride_px, col * self.cols.stride_px
-        read = Window(*start_yx, *self.tile_shape_yx)
+        read = Window(*start_yx, self.rows.tile_px, self.cols.tile_px)
         return Tile(read, Window(top, left, bottom - top, right - left))
 
     def tiles_for(self, window: Window) -> list[tuple[int, int]]:
@@ -268,7 +268,8 @@ class Blender:
     def __init__(self, plan: TilePlan, window: Window, channels: int) -> None:
         self._plan = plan
         self._window = window
-        self._sum = np.zeros((channels, *window.shape_yx), dtype=np.uint16)
+        self.blended: NDArray[np.uint16] = np.zeros((channels, *window.shape_yx), dtype=np.uint16)
+        """(channel, y, x) sums of the tiles that were fed; BLEND_ONE is a probability of 1."""
 
     def feed(
         self, index: tuple[int, int], probability: NDArray[np.uint8], extent: Window | None = None
@@ -299,7 +300,7 @@ class Blender:
         # Only this tile has weight away from the columns in which it overlaps with others.
         alone = np.flatnonzero(weight_x[0] == WEIGHT_ONE)
         inner = slice(int(alone[0]), int(alone[-1]) + 1) if len(alone) else slice(0, 0)
-        for total, values in zip(self._sum, probability):
+        for total, values in zip(self.blended, probability):
             target = total[into_rows, into_cols]
             # Strips stay in the processor's cache.
             step = max(1, (1 << 17) // part.width)
@@ -317,7 +318,3 @@ class Blender:
                     weighted = given[:, side] * weight_x[:, side]
                     weighted *= down
                     into[:, side] += weighted
-
-    def finish(self) -> NDArray[np.uint16]:
-        """Return (channel, y, x) uint16; BLEND_ONE is a probability of 1."""
-        return self._sum

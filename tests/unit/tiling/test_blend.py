@@ -30,7 +30,7 @@ def blended(tiles: TilePlan, window: Window, answers: dict[tuple[int, int], np.n
     blender = Blender(tiles, window, channels=1)
     for index in sorted(tiles.tiles_for(window), reverse=reverse):
         blender.feed(index, answers[index])
-    return blender.finish()
+    return blender.blended
 
 
 def answers_of(tiles: TilePlan, seed: int) -> dict[tuple[int, int], np.ndarray]:

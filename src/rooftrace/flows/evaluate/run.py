@@ -7,6 +7,7 @@ count, and write the report.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import BundleError, ConfigError, DataError
-from rooftrace.core.parallel import Prefetcher
+from rooftrace.core.parallel import prefetched
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, Scene, Window
 from rooftrace.density.files import DEFAULT_THRESHOLD
@@ -279,8 +280,8 @@ def compare_with_labels(
     """
     _check_classes(predictions)
     counters = [_Counter(one, options) for one in predictions]
-    with Prefetcher(_predict_scenes(predictions, scenes, options), 1, "predictions") as predicted:
-        masks = 0
+    masks, pairs_of_scenes = 0, _predict_scenes(predictions, scenes, options)
+    with closing(prefetched(pairs_of_scenes, 1, "predictions")) as predicted:
         for number, (scene, truth, pairs) in enumerate(predicted):
             masks += truth.is_mask and len(truth.outlines) > 0
             for counter, (prediction, pair) in zip(counters, pairs):

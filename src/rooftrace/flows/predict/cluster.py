@@ -35,7 +35,7 @@ from rooftrace.core.errors import (
     PredictError,
     RooftraceError,
 )
-from rooftrace.core.parallel import Prefetcher
+from rooftrace.core.parallel import prefetched
 from rooftrace.core.text import first_line, plural, reason_of
 from rooftrace.flows.predict.cluster_worker import (
     ClusterJob,
@@ -477,7 +477,7 @@ class ClusterExecutor:
         """Yield finished blocks while a thread begins others."""
         with (
             closing(self._finished(scenes)) as finished,
-            Prefetcher(finished, _MAX_DELIVERED, "driver") as blocks,
+            closing(prefetched(finished, _MAX_DELIVERED, "driver")) as blocks,
         ):
             yield from blocks
 
