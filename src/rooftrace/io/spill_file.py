@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from threading import Lock
@@ -45,7 +44,9 @@ class SpillFile:
         )
         # The file is closed even if `close` is never called.
         weakref.finalize(self, self._file.close)
-        self._size = 0
+        self.size = 0
+        """Number of bytes of all records."""
+
         self._reading = Lock()
 
     def append(self, polygons: NDArray[np.object_]) -> Ints:
@@ -62,11 +63,18 @@ class SpillFile:
         Raises:
             ExportError: The folder has no space, or is not writable.
         """
-        offsets = np.cumsum([self._size, *map(len, records)])
-        with self._as_export_error():
-            self._file.seek(self._size)
+        offsets = np.cumsum([self.size, *map(len, records)])
+        try:
+            self._file.seek(self.size)
             self._file.write(b"".join(records))
-        self._size = int(offsets[-1])
+            self._file.flush()
+        except OSError as error:
+            where = self.folder or tempfile.gettempdir()
+            raise ExportError(
+                f"The polygons cannot be stored temporarily in {where}: {reason_of(error)}.",
+                remedy="Free some space there, or write to another disk.",
+            ) from error
+        self.size = int(offsets[-1])
         return offsets
 
     def read(self, start: Ints, stop: Ints) -> NDArray[np.object_]:
@@ -83,35 +91,16 @@ class SpillFile:
         last = np.append(first[1:], len(low))
         starts, stops = low.tolist(), high.tolist()
         cut: list[bytes] = []
-        with self._as_export_error():
-            for index, end in zip(first.tolist(), last.tolist()):
-                begin = starts[index]
-                data = self._part(begin, stops[end - 1])
-                places = zip(starts[index:end], stops[index:end])
-                cut += [data[at - begin : to - begin] for at, to in places]
+        for index, end in zip(first.tolist(), last.tolist()):
+            begin = starts[index]
+            with self._reading:
+                self._file.seek(begin)
+                data = self._file.read(stops[end - 1] - begin)
+            places = zip(starts[index:end], stops[index:end])
+            cut += [data[at - begin : to - begin] for at, to in places]
         records[order] = cut
         return records
-
-    def content(self) -> bytes:
-        """Return all records, one after the other."""
-        return self._part(0, self._size)
-
-    def _part(self, start: int, stop: int) -> bytes:
-        with self._reading:
-            self._file.seek(start)
-            return self._file.read(stop - start)
 
     def close(self) -> None:
         """Free the memory and the disk space; may be called twice."""
         self._file.close()
-
-    @contextmanager
-    def _as_export_error(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = self.folder or tempfile.gettempdir()
-            raise ExportError(
-                f"The polygons cannot be stored temporarily in {where}: {reason_of(error)}.",
-                remedy="Free some space there, or write to another disk.",
-            ) from error

@@ -27,7 +27,7 @@ from rooftrace.models.prompts import Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SceneOptions, ScenePlan
 from rooftrace.vector.match import pair_iou
-from rooftrace.vector.prepare import SIMPLIFY_PX, FootprintRecords, OutlineMaker, store_pairs
+from rooftrace.vector.prepare import SIMPLIFY_PX, FootprintRecords, OutlineMaker, encode_pairs
 from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
 from rooftrace.vector.trace import Bools, Ints, Polygons, trace
 
@@ -163,7 +163,7 @@ class OutlineRefiner:
             better, regular, taken = _proposals(found, outlines, part[:, 0], maker)
             changed = records[at]
             # As raw polygons the outlines of the model stand, which overlap nothing.
-            store_pairs(changed, outlines, better, spill)
+            spill.append_bytes([encode_pairs(changed, outlines, better, spill.size)])
             changed["accepted"][taken] = regular[taken]
             changed["area_m2"][taken] = maker.area_m2(better[taken])
             proposed[at] = changed

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import starmap
@@ -19,7 +20,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.parallel import Threads, Workers, in_order, thread_count
+from rooftrace.core.parallel import Threads, Workers, in_order
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
@@ -189,8 +190,8 @@ class Tracing:
         return made, markers
 
 
-class FootprintAssembler:
-    """Footprints of a scene from blocks that partition it.
+class FootprintAssembler(ExitStack):
+    """Footprints of a scene from blocks that partition it. Use it in a `with` block.
 
     The same blocks give the same footprints, byte by byte, and so does any other partition. In
     memory are 64 bytes for each footprint, and the outlines between fed and unfed blocks. The
@@ -227,6 +228,7 @@ class FootprintAssembler:
         workers: Workers | None = None,
     ) -> None:
         options.check(grid, gsd_m)
+        super().__init__()
         self.found = 0
         """Number of complete regions of the building class with `min_area_px` or more so far."""
         self.tracing = Tracing(tuple(classes), building_class, OutlineMaker(grid, options, gsd_m))
@@ -239,6 +241,9 @@ class FootprintAssembler:
         # Markers whose building is not complete yet.
         self._waiting = TracedPolygons.none()
         self._spill = SpillFile(folder)
+        # Closed here until the footprints take it over.
+        self._unfinished = self.enter_context(ExitStack())
+        self._unfinished.callback(self._spill.close)
         # Records of `RECORD`. Thousands of small arrays would fragment the memory.
         self._records = bytearray()
         self._made_px = dict.fromkeys(classes, 0)
@@ -249,16 +254,6 @@ class FootprintAssembler:
         self._joining: (
             Future[tuple[list[Candidates | Future[Candidates]], TracedPolygons]] | None
         ) = None
-        self._finished = False
-
-    def __enter__(self) -> FootprintAssembler:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
-        if not self._finished:
-            self._spill.close()
 
     def feed(
         self,
@@ -352,18 +347,21 @@ class FootprintAssembler:
             records = refine(records, buildings, self._spill, maker)
         if not self._has_score:
             records["score"] = np.nan
-        self._finished = True
-        return FootprintSet(
+        footprints = FootprintSet(
             records, self._spill, maker, building, self._calibrate, self._class_names,
             may_be_refined=refine is not None, workers=self._workers,
         )  # fmt: skip
+        self._unfinished.pop_all()
+        return footprints
 
     def _begin(
         self, make: Callable[..., Candidates], part: TracedPolygons, *given: Any
     ) -> Candidates | Future[Candidates]:
         if self._threads is None and len(part) < _AT_ONCE:
             return make(part, *given)
-        self._threads = self._threads or Threads("footprints")
+        if self._threads is None:
+            self._threads = Threads("footprints")
+            self.callback(self._threads.shutdown, cancel_futures=True)
         return self._threads.submit(make, part, *given)
 
     def _join(self) -> None:
@@ -395,7 +393,7 @@ class FootprintAssembler:
                 self._store(one)
             else:
                 self._making.append(one)
-        most = 2 * thread_count()
+        most = 0 if self._threads is None else 2 * self._threads.size
         while len(self._making) > most or (self._making and self._making[0].done()):
             self._store(self._making.popleft().result())
 
@@ -408,8 +406,10 @@ class FootprintAssembler:
         self._records += records.tobytes()
 
 
-class FootprintSet:
+class FootprintSet(ExitStack):
     """The footprints of a scene, ordered by their first pixel, row by row.
+
+    `close`, or the end of a `with` block, frees the memory and the disk space.
 
     Args:
         records: Records of all footprints, after overlaps were resolved.
@@ -434,6 +434,8 @@ class FootprintSet:
         may_be_refined: bool = False,
         workers: Workers | None = None,
     ) -> None:
+        super().__init__()
+        self.callback(spill.close)
         smallest = maker.options.min_area_m2
         if smallest:
             records = records[records["area_m2"] >= smallest]
@@ -454,12 +456,6 @@ class FootprintSet:
 
     def __len__(self) -> int:
         return len(self._records)
-
-    def __enter__(self) -> FootprintSet:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def chunks(self, size: int = 20_000) -> Iterator[Footprints]:
         """Yield all footprints in chunks of `size`; without any, one empty chunk.
@@ -498,10 +494,6 @@ class FootprintSet:
             ExportError: See `chunks`.
         """
         return next(self.chunks(max(len(self), 1)))
-
-    def close(self) -> None:
-        """Free the memory and the disk space; may be called twice."""
-        self._spill.close()
 
 
 def _unchanged(footprints: Footprints, _: int) -> Footprints:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,6 @@ from rooftrace.core.text import first_line
 from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.make_valid import largest_parts
-from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.regularize import regularize, share_walls
 from rooftrace.vector.simplify import resembles, simplify_staircase
@@ -122,7 +120,7 @@ class Candidates:
 
     Args:
         records: Their records, with offsets from the first byte of `polygons`.
-        polygons: Their raw and proposed polygons, see `store_pairs`.
+        polygons: Their raw and proposed polygons, see `encode_pairs`.
         class_id: Class index of all of them.
         area_px: Area of all regions, including those that were too small.
     """
@@ -192,9 +190,8 @@ class OutlineMaker:
         # Footprints that are dropped here do not count as neighbours.
         kept = ~(area_m2 < (options.min_area_m2 or 0))
         records = records[kept]
-        spill = SpillFile(in_memory_bytes=sys.maxsize)
-        store_pairs(records, pieces.polygons[kept], proposed[kept], spill)
-        return Candidates(records, spill.content(), class_id, area_px)
+        pairs = encode_pairs(records, pieces.polygons[kept], proposed[kept])
+        return Candidates(records, pairs, class_id, area_px)
 
     def outline(
         self, raw: Polygons, *, is_building: bool, group: Ints | None = None
@@ -377,15 +374,15 @@ FootprintRecords = NDArray[np.void]
 """(n,) array of `RECORD`."""
 
 
-def store_pairs(
-    records: FootprintRecords, raw: Polygons, proposed: Polygons, spill: SpillFile
-) -> None:
-    """Write polygons (n,) and their replacements (n,) to a spill file, and note in the records
-    where they lie.
+def encode_pairs(
+    records: FootprintRecords, raw: Polygons, proposed: Polygons, start: int = 0
+) -> bytes:
+    """Return polygons (n,) and their replacements (n,) as bytes, and note in the records where
+    they lie; the first one at offset `start`.
     """
     encoded: list[bytes] = shapely.to_wkb(proposed).tolist()
-    both = zip(encode_staircases(raw), encoded, strict=True)
-    offsets = spill.append_bytes([*chain.from_iterable(both)])
+    pairs = [*chain.from_iterable(zip(encode_staircases(raw), encoded, strict=True))]
+    offsets = np.cumsum([start, *map(len, pairs)])
     records["raw"], records["proposed"], records["stop"] = (
         offsets[:-1:2], offsets[1::2], offsets[2::2],
     )  # fmt: skip
@@ -394,6 +391,7 @@ def store_pairs(
     high = bounds[:, :, 2:].max(axis=1).astype(np.float32)
     records["bounds"][:, :2] = np.nextafter(low, np.float32(-np.inf))
     records["bounds"][:, 2:] = np.nextafter(high, np.float32(np.inf))
+    return b"".join(pairs)
 
 
 _MARK = b"\2"

@@ -12,7 +12,7 @@ from overlap import polygon_iou
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
-from rooftrace.vector.prepare import RECORD, store_pairs
+from rooftrace.vector.prepare import RECORD, encode_pairs
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.resolve_overlaps import (
     OVERLAP_PX,
@@ -110,7 +110,7 @@ def scene_outlines(raw: np.ndarray, proposed: np.ndarray, order: np.ndarray) -> 
     records = np.zeros(len(order), RECORD)
     records["first"] = order
     with contextlib.closing(SpillFile()) as spill:
-        store_pairs(records, raw[order], proposed[order], spill)
+        spill.append_bytes([encode_pairs(records, raw[order], proposed[order])])
         every = np.ones(len(order), np.bool_)
         found = resolve_scene_overlaps(records, every, spill, shapely.area)
         polygons = spill.read(found["proposed"], found["stop"])
