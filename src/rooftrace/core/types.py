@@ -438,15 +438,16 @@ class ResultProvenance:
 
     def filled(self, other: ResultProvenance) -> ResultProvenance:
         """Return the same origin, with what is not known taken from another one."""
-        return replace(other, **self._known())
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(other, **known)
 
     def columns(self, count: int) -> dict[str, NDArray[Any]]:
         """Return what is known as columns of text, (count,) each."""
-        values = self._known()
-        return {name: np.full(count, value, dtype=np.object_) for name, value in values.items()}
-
-    def _known(self) -> dict[str, str]:
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {
+            name: np.full(count, value, dtype=np.object_)
+            for name, value in vars(self).items()
+            if value is not None
+        }
 
 
 UNKNOWN_PROVENANCE = ResultProvenance()

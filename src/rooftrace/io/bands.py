@@ -297,6 +297,8 @@ def _named(infos: Sequence[BandInfo], name: str) -> dict[str, int]:
     """Return the index of each band by the name that models use, or by its own description."""
     descriptions = [info.description.strip().lower() for info in infos]
     named = _by_description(descriptions, name)
+    # Folders say nothing about the sensor.
+    file = re.split(r"[/\\]", name)[-1]
     colours: dict[str, int] = {}
     for index, info in enumerate(infos):
         colours.setdefault(info.colour, index)
@@ -306,7 +308,7 @@ def _named(infos: Sequence[BandInfo], name: str) -> dict[str, int]:
         for colour, index in colours.items():
             if colour in _RGB and index not in described:
                 named.setdefault(colour, index)
-    elif _PLANET_FILE.search(_file_name(name)) and not named.keys() >= {*_RGB}:
+    elif _PLANET_FILE.search(file) and not named.keys() >= {*_RGB}:
         planet = _PLANET_BANDS.get(len(infos))
         named = named if planet is None else {band: index for index, band in enumerate(planet)}
     if _are_counted(descriptions):
@@ -321,7 +323,8 @@ def _named(infos: Sequence[BandInfo], name: str) -> dict[str, int]:
 def _by_description(descriptions: Sequence[str], name: str) -> dict[str, int]:
     """Return the index of each band whose description is known, by the name that models use."""
     # `B3` is a code of Sentinel-2, unless it only counts, or the file is of Landsat.
-    is_other = _are_counted(descriptions) or _LANDSAT_FILE.search(_file_name(name).lower())
+    file = re.split(r"[/\\]", name.lower())[-1]
+    is_other = _are_counted(descriptions) or _LANDSAT_FILE.search(file)
     bands = {} if is_other else _SENTINEL_2
     matches = {text: _CODE.fullmatch(text) for text in descriptions}
     codes = {text: bands.get(int(match[1]), "") for text, match in matches.items() if match}
@@ -337,11 +340,6 @@ def _by_description(descriptions: Sequence[str], name: str) -> dict[str, int]:
         if len(words) == 1:
             found.setdefault(str(words.pop()), index)
     return found
-
-
-def _file_name(name: str) -> str:
-    """Return the name of a file without its folders, which say nothing about its sensor."""
-    return re.split(r"[/\\]", name)[-1]
 
 
 def _are_counted(descriptions: Sequence[str]) -> bool:

@@ -95,7 +95,7 @@ class CloudTiff:
     ) -> None:
         self._scratch = scratch
         self._size = 0
-        self._entries = _entries(_template(grid, colours, tags))
+        self._entries = _template(grid, colours, tags)
         self._shapes = [grid.shape]
         while max(self._shapes[-1]) > TILE_PX:
             rows, cols = self._shapes[-1]
@@ -210,8 +210,8 @@ def _directory(entries: Mapping[int, _Entry], at: int, *, is_big: bool, is_last:
 
 def _template(
     grid: GeoGrid, colours: Mapping[int, tuple[int, ...]] | None, tags: Mapping[str, str]
-) -> bytes:
-    """Return a GeoTIFF of GDAL with one tile of nodata."""
+) -> dict[int, _Entry]:
+    """Return the tags of a GeoTIFF of GDAL with one tile of nodata, by their numbers."""
     with environment(), MemoryFile() as memory:
         with open_quietly(
             memory.name, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
@@ -224,11 +224,6 @@ def _template(
                 made.write_colormap(1, colours)
             made.update_tags(**tags)
         data: bytes = memory.read()
-        return data
-
-
-def _entries(data: bytes) -> dict[int, _Entry]:
-    """Return the tags of the first image of a TIFF by their numbers."""
     (at,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, at)
     entries = {}

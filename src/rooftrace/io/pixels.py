@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import product
 from math import ceil, sqrt
 from typing import Any, Literal, get_args
 
@@ -233,7 +234,7 @@ class PreparedSource(WrappedSource):
     @property
     def record(self) -> dict[str, Any]:
         """Return the bands and the stretch as plain data for `run.json`."""
-        stretch = self.stretch
+        stretch = self._found.stretch
         return {
             "bands": list(self.band_map.numbers),
             "stretch": None if stretch is None else stretch.record(),
@@ -285,13 +286,8 @@ class PreparedSource(WrappedSource):
         key = (self.band_map.indexes, self.band_map.maybe_alpha, self._dtype, self._to, self._how)
         with _FOUND_LOCK:
             known = _FOUND.setdefault(scene, {}).get(key)
-        if known is None:
-            known = self._find(scene)
-            with _FOUND_LOCK:
-                _FOUND[scene][key] = known
-        return known
-
-    def _find(self, scene: RasterSource) -> _Found:
+        if known is not None:
+            return known
         alpha = self.band_map.maybe_alpha
         needs_values = self._how in ("auto", "per-band")
         is_whole = scene is self.source or isinstance(self.source, GeoreferencedSource)
@@ -311,7 +307,10 @@ class PreparedSource(WrappedSource):
             made = self._from_values(values[list(self.band_map.indexes[: self._in_file])])
         else:
             made = self._without_sample()
-        return _Found(made.stretch, alpha, " ".join(filter(None, (note, made.note))))
+        found = _Found(made.stretch, alpha, " ".join(filter(None, (note, made.note))))
+        with _FOUND_LOCK:
+            _FOUND[scene][key] = found
+        return found
 
     def _without_sample(self) -> _Found:
         if isinstance(self._how, tuple):
@@ -520,11 +519,18 @@ def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
     if scene.grid.shape[0] * scene.grid.shape[1] <= _HELD_PX:
         return 0, parts[0]
     for side in _LATTICES:
-        for window in _lattice(scene.grid.shape, side):
-            raster = _read_if_possible(scene, window)
+        # Windows at the centres of `side` × `side` cells of the scene, row by row.
+        places = []
+        for length in scene.grid.shape:
+            size = min(_WINDOW_PX, length)
+            centres = [(2 * cell + 1) * length // (2 * side) for cell in range(side)]
+            starts = dict.fromkeys(min(max(c - size // 2, 0), length - size) for c in centres)
+            places.append([(start, size) for start in starts])
+        for (row, height), (col, width) in product(*places):
+            raster = _read_if_possible(scene, Window(row, col, height, width))
             if raster is not None:
                 parts.append(raster.data[:, raster.valid])
-                read_px += window.area_px
+                read_px += height * width
         if sum(part.shape[1] for part in parts) >= _MIN_SAMPLE_PX:
             break
     return read_px, np.concatenate(parts, axis=1)
@@ -556,15 +562,3 @@ def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Rast
         raise
     except RooftraceError:
         return None
-
-
-def _lattice(shape_yx: tuple[int, int], side: int) -> list[Window]:
-    """Return windows at the centres of `side` × `side` cells of a scene, row by row."""
-    places = []
-    for length in shape_yx:
-        size = min(_WINDOW_PX, length)
-        centres = [(2 * cell + 1) * length // (2 * side) for cell in range(side)]
-        starts = dict.fromkeys(min(max(c - size // 2, 0), length - size) for c in centres)
-        places.append([(start, size) for start in starts])
-    rows, cols = places
-    return [Window(row, col, height, width) for row, height in rows for col, width in cols]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +96,9 @@ class RasterFile:
         names: Names in its folder; None to ask the file system.
     """
 
+    _is_alone = False
+    """Whether files beside the image are not read."""
+
     def __init__(
         self,
         path: Path,
@@ -113,6 +116,7 @@ class RasterFile:
         self._rule = nodata or NodataRule()
         self._palette = palette
         self._handle: Any = None
+        self._close_handle: Callable[[], object] = _do_nothing
         self._pid = 0
         self._short_of_bytes = 0
         self.speck_px = 0
@@ -123,7 +127,7 @@ class RasterFile:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state.update(_handle=None, _pid=0, _names=None)
+        state.update(_handle=None, _close_handle=_do_nothing, _pid=0, _names=None)
         del state["_lock"]
         return state
 
@@ -210,7 +214,7 @@ class RasterFile:
             CACHE.need(self, 0)
             handle, self._handle = self._handle, None
             if handle is not None and self._pid == os.getpid():
-                self._close_file(handle)
+                self._close_handle()
         finally:
             self._lock.release()
 
@@ -405,18 +409,15 @@ class RasterFile:
 
     @cached_property
     def _header(self) -> Header:
-        with self._explained("header"):
-            self._check_present()
         with self._dataset("header", header=True) as dataset:
             if dataset.driver == "VRT" and self.path.suffix.lower() != ".vrt":
                 check_vrt(self.path)
-            return self._with_sidecars(read_header(dataset, self.name, self._palette))
+            header = read_header(dataset, self.name, self._palette)
+            is_alone = self._names is not None and self._names.is_alone(self.path.name)
+            return header if self._is_alone or is_alone else with_sidecars(self.path, header)
 
-    def _with_sidecars(self, header: Header) -> Header:
-        is_alone = self._names is not None and self._names.is_alone(self.path.name)
-        return header if is_alone else with_sidecars(self.path, header)
-
-    def _check_present(self) -> None:
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        """Return the open file and the function that closes it."""
         if remedy := conversion_of(self.path):
             raise DataError(
                 f"{self.path} is of a format that is not read as an image.",
@@ -431,9 +432,9 @@ class RasterFile:
             )
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
-
-    def _explained(self, where: str) -> AbstractContextManager[None]:
-        return reading_errors(self.name, where)
+        # Absolute, so that GDAL does not read a file name as a connection string of a driver.
+        handle = open_quietly(self.path.absolute())
+        return handle, handle.close
 
     @cached_property
     def _is_fast(self) -> bool:
@@ -441,15 +442,15 @@ class RasterFile:
         # what other images left in memory would become pixels.
         return self._trusted and is_complete_png(self.path)
 
-    def _environment(self) -> Any:
-        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM="YES" if self._is_fast else "NO")
-
-    def _open(self) -> Any:
-        # Absolute, so that GDAL does not read a file name as a connection string of a driver.
-        return open_quietly(self.path.absolute())
-
-    def _close_file(self, handle: Any) -> None:
-        handle.close()
+    @contextmanager
+    def _reading(self, where: str) -> Iterator[None]:
+        """Set GDAL's options while the block runs, and name the image and `where` in errors."""
+        fast = "YES" if self._is_fast else "NO"
+        with (
+            reading_errors(self.name, where),
+            environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast),
+        ):
+            yield
 
     @contextmanager
     def _dataset(self, where: str, *, header: bool = False) -> Iterator[Any]:
@@ -459,10 +460,10 @@ class RasterFile:
         pixels are mostly read right after the header, and opening a small file takes as long as
         decoding it. `_OPEN_FILES` bounds the number of open files.
         """
-        with self._lock, self._explained(where), self._environment():
+        with self._lock, self._reading(where):
             # A forked child must not share the file position of its parent.
             if self._handle is None or self._pid != os.getpid():
-                self._handle = self._open()
+                self._handle, self._close_handle = self._open()
                 self._pid = os.getpid()
             keep_open = False
             try:
@@ -470,10 +471,14 @@ class RasterFile:
                 keep_open = header or not is_small(self._handle.shape)
             finally:
                 if not keep_open:
-                    self._close_file(self._handle)
+                    self._close_handle()
                     self._handle = None
         if keep_open:
             _OPEN_FILES.keep(self, header=header)
+
+
+def _do_nothing() -> None:
+    """Close no file."""
 
 
 def _read_bands(dataset: Any, header: Header, **part: Any) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -24,7 +24,6 @@ from rooftrace.core.types import ResultProvenance, Window
 from rooftrace.io.companions import FolderNames
 from rooftrace.io.gdal import environment, open_quietly, reading_errors, with_openers
 from rooftrace.io.georeferenced import GeoreferencedSource
-from rooftrace.io.image_header import Header
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.remote import (
@@ -64,10 +63,10 @@ class RemoteRaster(RasterFile):
         self._level = level
         self._failure: RemoteError | None = None
 
+    _is_alone = True
+
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        state.pop("_close_handle", None)
-        return state | {"_failure": None}
+        return super().__getstate__() | {"_failure": None}
 
     @property
     def name(self) -> str:
@@ -138,17 +137,7 @@ class RemoteRaster(RasterFile):
         # GDAL lists the blocks of an overview under other names than those of the image.
         return self._level is None and super().is_empty(window)
 
-    def _check_present(self) -> None:
-        """Do nothing: opening the file asks the server."""
-
-    def _with_sidecars(self, header: Header) -> Header:
-        # Only the image itself is fetched.
-        return header
-
-    def _environment(self) -> Any:
-        return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
-
-    def _open(self) -> Any:
+    def _open(self) -> tuple[Any, Callable[[], object]]:
         head = self.ranges.read(0, 8) if self.ranges.size >= 8 else b""
         driver = next((name for name, first in _DRIVERS.items() if head.startswith(first)), None)
         if driver is None:
@@ -161,17 +150,16 @@ class RemoteRaster(RasterFile):
         container = _Container(self.ranges, self)
         handle = with_openers(open_quietly, _GDAL_NAME, driver=driver, opener=container, **options)
         # GDAL must not close a file in Python after the interpreter has shut down.
-        self._close_handle = weakref.finalize(self, with_openers, handle.close)
-        return handle
-
-    def _close_file(self, handle: Any) -> None:
-        self._close_handle()
+        return handle, weakref.finalize(self, with_openers, handle.close)
 
     @contextmanager
-    def _explained(self, where: str) -> Iterator[None]:
+    def _reading(self, where: str) -> Iterator[None]:
         self._failure = None
         try:
-            with reading_errors(self.name, where):
+            with (
+                reading_errors(self.name, where),
+                environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
+            ):
                 try:
                     yield
                 except RemoteError as error:

@@ -150,7 +150,14 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
         try:
             WRITERS[vector_suffix(path)](folder / path.name, layer, parts)
-            _move_into_place(folder, path)
+            if path.suffix.lower() == ".shp":
+                # A .prj or an index of an earlier file would be read as part of this one.
+                for suffix in (".prj", ".cpg", ".qix", ".sbn", ".sbx"):
+                    if not (folder / path.with_suffix(suffix).name).exists():
+                        path.with_suffix(suffix).unlink(missing_ok=True)
+            # The main file last.
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
+                file.replace(path.parent / file.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -236,18 +243,6 @@ def check_vector_path(path: Path) -> None:
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",
             remedy=f"Use one of {', '.join(WRITERS)}.",
         )
-
-
-def _move_into_place(folder: Path, path: Path) -> None:
-    """Move all files of a layer, the main file last."""
-    made = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
-    if path.suffix.lower() == ".shp":
-        # A .prj or an index of an earlier file would be read as part of this one.
-        for suffix in (".prj", ".cpg", ".qix", ".sbn", ".sbx"):
-            if not (folder / path.with_suffix(suffix).name).exists():
-                path.with_suffix(suffix).unlink(missing_ok=True)
-    for file in made:
-        file.replace(path.parent / file.name)
 
 
 def overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> dict[str, Any]:
