@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -415,8 +415,8 @@ class KindConfig(Config):
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, T], Generic[T]):
-    """Entries of one kind by name. A registered name is never replaced.
+class Registry(dict[str, T]):
+    """Entries of one kind by name; `add` never replaces a registered name.
 
     >>> shapes: Registry[int] = Registry("shape")
     >>> shapes.add("square", 4)
@@ -428,8 +428,8 @@ class Registry(Mapping[str, T], Generic[T]):
     """
 
     def __init__(self, kind: str) -> None:
+        super().__init__()
         self._kind = kind
-        self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> None:
         """Register an entry.
@@ -437,9 +437,9 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             ValueError: the name is registered already, which is a defect and not a user's mistake.
         """
-        if name in self._entries:
+        if name in self:
             raise ValueError(f"the {self._kind} {name!r} is registered already")
-        self._entries[name] = entry
+        self[name] = entry
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that registers what it decorates."""
@@ -450,21 +450,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
         return enter
 
-    def __getitem__(self, name: str) -> T:
-        try:
-            return self._entries[name]
-        except KeyError:
-            suggestion = did_you_mean(name, self._entries)
-            raise ConfigError(
-                f"There is no {self._kind} named {name!r}. {suggestion}".strip(),
-                remedy=f"Choose one of these: {', '.join(sorted(self._entries))}.",
-            ) from None
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+    def __missing__(self, name: str) -> T:
+        raise ConfigError(
+            f"There is no {self._kind} named {name!r}. {did_you_mean(name, self)}".strip(),
+            remedy=f"Choose one of these: {', '.join(sorted(self))}.",
+        )

@@ -59,7 +59,9 @@ class PixelCounter:
         # The row of cells for each row of pixels, and the column for each column, where these are
         # parallel.
         self._aligned: tuple[Ints, Ints] | None = None
-        if ground.aligned:
+        t = ground.grid.transform
+        # Rows and columns of pixels are parallel to those of the cells.
+        if ground.crs is None or (ground.grid.crs == ground.crs and t.b == 0 and t.d == 0):
             height, width = ground.grid.shape
             x, _ = ground.metres(np.arange(0.5, width), np.zeros(width))
             _, y = ground.metres(np.zeros(height), np.arange(0.5, height))
@@ -585,7 +587,12 @@ def nearest_neighbour(xy: Floats) -> Floats:
     extent = float((xy.max(axis=0) - low).max())
     if extent == 0:
         return np.zeros(len(xy))
-    side = _first_side(xy - low, extent)
+    side = extent / sqrt(len(xy))
+    # At least a third as many bins are occupied as there are points.
+    while side > extent * _MIN_BIN_SHARE:
+        if 3 * len(np.unique(_key(xy - low, side))) >= len(xy):
+            break
+        side /= 2
     pending: Ints = np.arange(len(xy))
     while len(pending):
         found[pending] = _nearest_in_bins(xy, low, side, pending)
@@ -594,17 +601,6 @@ def nearest_neighbour(xy: Floats) -> Floats:
             break
         side *= 2
     return found
-
-
-def _first_side(xy: Floats, extent: float) -> float:
-    """Return a bin side at which there are at least a third as many occupied bins as points."""
-    side = extent / sqrt(len(xy))
-    while side > extent * _MIN_BIN_SHARE:
-        key = _key(xy, side)
-        if 3 * (np.count_nonzero(np.diff(np.sort(key))) + 1) >= len(xy):
-            break
-        side /= 2
-    return side
 
 
 def _key(xy: Floats, side: float) -> Ints:

@@ -63,14 +63,18 @@ class GroundPlane:
             GeoreferenceError: Neither the grid nor `gsd_m` gives the size of a pixel.
             ConfigError: Both do.
         """
+        try:
+            is_placed = grid.gsd_yx_m is not None
+        except ProjError:
+            is_placed = False
         if gsd_m is not None:
-            if _known_place(grid):
+            if is_placed:
                 raise ConfigError(
                     f"--gsd {plain_number(gsd_m, 6)} was given, but {name} is georeferenced.",
                     remedy="Remove --gsd.",
                 )
             return cls(grid, None, gsd_m)
-        if grid.crs is None or not _known_place(grid):
+        if grid.crs is None or not is_placed:
             has = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
             raise GeoreferenceError(
                 f"{name} has {has}, so that the size of a pixel in metres is not known.",
@@ -78,12 +82,6 @@ class GroundPlane:
                 "(gdal_edit -a_srs).",
             )
         return cls(grid, metric_crs(grid.crs, grid.bounds_xy))
-
-    @cached_property
-    def aligned(self) -> bool:
-        """True where rows and columns of pixels are parallel to those of the cells."""
-        t = self.grid.transform
-        return self.crs is None or (self._same_crs and t.b == 0 and t.d == 0)
 
     @cached_property
     def _same_crs(self) -> bool:
@@ -190,13 +188,6 @@ def metric_crs(crs: CRS, bounds: Bounds) -> CRS:
     return CRS.from_proj4(
         f"+proj=laea +lat_0={round(middle_lat)} +lon_0={round(middle_lon)} +datum=WGS84 +units=m"
     )
-
-
-def _known_place(grid: GeoGrid) -> bool:
-    try:
-        return grid.gsd_yx_m is not None
-    except ProjError:
-        return False
 
 
 def _degrees(crs: CRS, bounds: Bounds) -> tuple[Floats, Floats]:

@@ -73,10 +73,10 @@ def test_an_image_that_does_not_fit_on_the_disk_is_not_listed(
         ):
             add(folder, b)
         assert manifest.read_bytes() == written
-        assert folder.finished(a) == folder.record(a) == record_of(a)
+        assert folder.finished(a) == folder.entry(a)["record"] == record_of(a)
         assert folder.finished(b) is None
         add(folder, c)
-        assert folder.record(c) == record_of(c)
+        assert folder.entry(c)["record"] == record_of(c)
     with RunFolder(tmp_path, WITH) as folder:
         assert [folder.finished(one) for one in (a, b, c)] == [record_of(a), None, record_of(c)]
 

@@ -238,7 +238,7 @@ def predict_inputs(
         if rle is not None and not report.failures:
             from rooftrace.flows.predict.rle_output import RLE_TABLE
 
-            runs = (folder.record(scene)["runs"] for scene in rle.scenes)
+            runs = (folder.entry(scene)["record"]["runs"] for scene in rle.scenes)
             notes = rle.write(out, runs, spec)
             report = replace(report, table=str(out / RLE_TABLE), notes=(*report.notes, *notes))
         done = [scene for scene in scenes if scene.name in run.outputs]
@@ -258,7 +258,7 @@ def predict_inputs(
             **report.to_json(),
             "figures": None
             if len(done) > _MAX_FIGURES
-            else [folder.record(scene)["figures"] for scene in done],
+            else [folder.entry(scene)["record"]["figures"] for scene in done],
             "failed": [
                 {
                     "input": scene.shown,

@@ -134,16 +134,13 @@ class RunFolder:
         """
         if scene.name not in self._known:
             return None
-        known = self._line(scene)
+        known = self.entry(scene)
         if known["stamp"] != scene.stamp or not all(map(is_file, known["files"])):
             return None
         return dict(known["record"])
 
-    def record(self, scene: SceneInput) -> dict[str, Any]:
-        """Return the record of a finished image."""
-        return dict(self._line(scene)["record"])
-
-    def _line(self, scene: SceneInput) -> dict[str, Any]:
+    def entry(self, scene: SceneInput) -> dict[str, Any]:
+        """Return the entry of a finished image: `name`, `stamp`, `files` and `record`."""
         assert self._file is not None
         with self._lock:
             self._file.seek(self._known[scene.name])
