@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rooftrace.core.types import Raster, RasterSource, ResultProvenance, Window
 from rooftrace.io.area import Area
 from rooftrace.io.bands import GREY_LOSS
 from rooftrace.io.capabilities import capabilities_url, read_capabilities
-from rooftrace.io.gdal import environment, open_quietly
+from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.map_service import (
     MapService,
     TileLevel,
@@ -42,30 +43,24 @@ _SAMPLES = 32
 class _TileImage(RasterFile):
     """A `RasterFile` over the bytes of a tile."""
 
+    _is_alone = True
+
     def __init__(self, name: str, data: bytes, nodata: NodataRule | None) -> None:
         super().__init__(Path("tile"), nodata=nodata, shown=name)
         self._data = data
-        self._memory: MemoryFile | None = None
 
-    def _check_present(self) -> None:
-        """Do nothing: the bytes are there."""
-
-    def _with_sidecars(self, header: Any) -> Any:
-        # A tile has no files beside it.
-        return header
-
-    def _environment(self) -> Any:
+    @contextmanager
+    def _reading(self, where: str) -> Iterator[None]:
         whole = self._data.startswith(b"\x89PNG") and self._data.endswith(b"IEND\xaeB`\x82")
-        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM="YES" if whole else "NO")
+        fast = "YES" if whole else "NO"
+        with reading_errors(self.name, where), environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast):
+            yield
 
-    def _open(self) -> Any:
-        self._memory = MemoryFile(self._data)
-        return open_quietly(self._memory.name)
-
-    def _close_file(self, handle: Any) -> None:
-        handle.close()
-        if self._memory is not None:
-            self._memory.close()
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        with ExitStack() as stack:
+            memory = stack.enter_context(MemoryFile(self._data))
+            handle = stack.enter_context(open_quietly(memory.name))
+            return handle, stack.pop_all().close
 
 
 class ServiceRaster(TileGridMosaic):

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -359,8 +359,9 @@ class UploadFile(RasterFile):
         )
         return type(error)(message, remedy=remedy)
 
-    def _open(self) -> Any:
-        return open_quietly(self.path.absolute(), driver=_DRIVERS[self._ending])
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        handle = open_quietly(self.path.absolute(), driver=_DRIVERS[self._ending])
+        return handle, handle.close
 
 
 def ending_of(begin: bytes) -> str | None:

@@ -54,8 +54,9 @@ class _Overview(RasterFile):
         super().__init__(file.path, nodata=file._rule, palette=palette)
         self._level = level
 
-    def _open(self) -> Any:
-        return open_quietly(self.path.absolute(), overview_level=self._level)
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        handle = open_quietly(self.path.absolute(), overview_level=self._level)
+        return handle, handle.close
 
 
 def overviews(
