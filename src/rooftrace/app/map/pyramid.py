@@ -6,6 +6,7 @@ Tiles come from the image's overviews, or from a coarse copy in memory if it has
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, isqrt
