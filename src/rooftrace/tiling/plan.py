@@ -289,7 +289,7 @@ class Blender:
         if len(self._plan) == 1:
             one = np.uint16(WEIGHT_ONE * WEIGHT_ONE)
             rows, cols = part.slices(extent or tile.read)
-            into = self._sum[:, *part.slices(self._window)]
+            into = self.blended[:, *part.slices(self._window)]
             np.multiply(probability[:, rows, cols], one, out=into)
             return
         rows, cols = part.slices(tile.read)
