@@ -240,6 +240,8 @@ USAGE: list[tuple[Sequence[str], str]] = [
     ),
     (("export", "default", "--to", "fair", "-o", "town"), "only one of --to fair and --url"),
     (["predict", "a", "-o", "b", "--sample", "s.csv"], "without --outputs rle"),
+    (["predict", "a", "-o", "b", "--refine", "sam"], "--refine sam needs --sam-weights"),
+    (["predict", "a", "-o", "b", "--sam-weights", "w"], "--sam-weights requires --refine sam"),
     (["predct", "a"], "predct"),
     (["predict"], "'IMAGES'"),
     (["predict", "a"], "--out"),

@@ -345,36 +345,18 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
     assert "cannot be read as LAS or LAZ" in error("--points", tmp_path / "broken.laz")
 
 
-def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
-    from rooftrace.io.files import demo_scene_path
-
-    image, shape = tmp_path / "scene.tif", (512, 512)
-    with rasterio.open(demo_scene_path()) as scene:
-        profile = {
-            "driver": "GTiff", "crs": scene.crs, "transform": scene.transform, "height": shape[0],
-            "width": shape[1],
-        }  # fmt: skip
-        write_geotiff(image, scene.read(window=rasterio.windows.Window(0, 0, *shape)), **profile)
-    out = tmp_path / "out"
-    code, answer = call("predict", image, "-o", out)
-    assert code == 0
-    buildings = gpd.read_file(answer["outputs"][0]["polygons"])
-    surface = tmp_path / "surface.tif"
-    heights = np.full(shape, 20.0, np.float32)
-    mask = rasterio.features.geometry_mask(
-        buildings.geometry.buffer(0.5), shape, profile["transform"], invert=True
-    )
-    heights[mask] = 27.0
-    write_geotiff(surface, heights, **profile)
-    code, answer = call("predict", image, "-o", out, "--surface", surface)
-    assert code == 0
-    (measured,) = answer["heights"]
-    assert measured["height_m"] == pytest.approx(7, abs=0.01)
-    stem = Path(answer["outputs"][0]["polygons"]).stem.removesuffix("_buildings")
-    layer = gpd.read_file(out / f"{stem}_heights.gpkg")
-    assert len(layer) == len(buildings)
-    assert layer.height.dropna().between(6.9, 7.1).all()
-    assert command("predict", image, "-o", out, "--terrain", surface).code == 2
+def test_predict_measures_what_it_finds(bundle: Path, tmp_path: Path) -> None:
+    heights = np.full((200, 240), 20, np.float32)
+    heights[20:60, 20:80] = heights[100:150, 120:200] = 27
+    image = write_geotiff(tmp_path / "town.tif", np.stack([heights > 20] * 3) * np.uint8(220))
+    surface = write_geotiff(tmp_path / "surface.tif", heights)
+    given = ("predict", image, "-m", bundle, "-o", tmp_path / "out")
+    code, answer = call(*given, "--surface", surface)
+    assert code == 0, answer
+    assert answer["heights"][0]["height_m"] == pytest.approx(7, abs=0.01)
+    layer = gpd.read_file(tmp_path / "out" / "town_heights.gpkg")
+    assert layer.height.tolist() == pytest.approx([7, 7], abs=0.1)
+    assert command(*given, "--terrain", surface).code == 2
 
 
 def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:

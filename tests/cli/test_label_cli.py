@@ -10,8 +10,6 @@ import pytest
 from PIL import Image
 
 from command_line import command
-from fake_labelstudio import FakeServer
-from local_server import running
 from tiny_models import write_tiny_bundle
 
 TOKEN = "s3cret-t0ken"
@@ -121,29 +119,3 @@ def test_next_replaces_none_of_its_inputs(town: Path, tmp_path: Path) -> None:
         text = fails("label", "next", *given, "-o", labels, code=2)
         assert f"would replace the input {labels}" in text
         assert labels.read_bytes() == before
-
-
-@pytest.mark.campaign
-def test_next_pushes_in_its_order(town: Path, tmp_path: Path) -> None:
-    """The project has an image already, which is neither chosen nor pushed again."""
-    model = write_tiny_bundle(tmp_path / "tiny.rooftrace", threshold=0.9)
-    with running(FakeServer()) as server:
-        tool = {"type": "PolygonLabels", "to_name": ["image"], "labels": ["building"],
-                "inputs": [{"type": "Image", "value": "image"}]}  # fmt: skip
-        project = {"id": 7, "title": "Town", "parsed_label_config": {"polygon": tool}}
-        server.says("/api/projects/7", project)
-        known = [{"data": {"image": "/data/upload/7/x.png", "scene_id": "half"}}]
-        server.says("/api/tasks", {"tasks": known, "total": 1})
-        server.says("/api/projects/7/import", {"file_upload_ids": [5]})
-        server.says("/api/import/file-upload/5", {"file": "upload/7/y.png"})
-        done = command(
-            "label", "next", town, "-n", 2, "-m", model, "--push", server.url, "--project", 7,
-            "--token", TOKEN, "--json",
-        )  # fmt: skip
-        assert done.code == 0, done.err
-        tasks = [json.loads(body) for body in server.bodies if body.startswith(b'[{"data')]
-    ids = [one["id"] for one in done.json["chosen"]]
-    assert set(ids) == {"unsure", "[sure]"}
-    assert [task["data"]["scene_id"] for (task,) in tasks] == ids == done.json["push"]["pushed"]
-    assert done.json["labelled"] == 1
-    assert done.json["push"]["skipped"] == []

@@ -15,6 +15,8 @@ from sam_models import save_tiny
 from tiny_models import write_tiny_bundle
 from town import generate_scene
 
+pytestmark = pytest.mark.campaign
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -53,8 +55,6 @@ def test_the_outlines_of_a_scene_are_refined(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--refine", "sam"), 2, "--refine sam needs --sam-weights."),
-        (("--sam-weights", "{weights}"), 2, "--sam-weights requires --refine sam."),
         (("--refine", "sam", "--sam-weights", "{folder}/none"), 4, "There is no folder"),
         (("--refine", "sam", "--sam-weights", "{folder}"), 4, "has no config.json"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from PIL import Image
 
 from command_line import call, command
 from map_servers import TiTiler, serving, titiler
@@ -91,13 +93,16 @@ def served_name(folder: Path) -> str:
     return str(record["inputs"][0])
 
 
-def test_tiles_are_counted_before_the_work(server: str, folder: Path) -> None:
-    url = TiTiler(server, folder / "scene.tif").xyz
-    arguments = ["predict", url, "--zoom", 19, "--count-tiles", *options(folder, "none")]
-    done = command(*arguments)
-    assert done.code == 0
-    assert f"{ROWS * COLS} tiles of 256 × 256 pixels" in done.err
-    code, counts = call(*arguments)
+def test_tiles_are_counted_before_the_work(folder: Path) -> None:
+    tile = io.BytesIO()
+    Image.new("RGB", (256, 256)).save(tile, "PNG")
+    with serving(lambda path: (200, {"Content-Type": "image/png"}, tile.getvalue())) as plain:
+        url = plain.url + "/{z}/{x}/{y}.png"
+        arguments = ["predict", url, "--zoom", 19, "--count-tiles", *options(folder, "none")]
+        done = command(*arguments)
+        assert done.code == 0
+        assert f"{ROWS * COLS} tiles of 256 × 256 pixels" in done.err
+        code, counts = call(*arguments)
     assert code == 0
     (service,) = counts["services"]
     assert (service["tiles"], service["zoom"], service["cached"]) == (8, 19, 8)
@@ -123,6 +128,7 @@ def test_a_wrong_address_is_a_clear_error(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.campaign
 def test_a_layer_must_exist_and_be_chosen(server: str, folder: Path) -> None:
     url = TiTiler(server, folder / "scene.tif").wmts
     done = command("predict", url, "--layer", "photo", *options(folder, "out"))

@@ -46,11 +46,3 @@ def test_python(capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks("py")
     exec(compile(block, "docs/video.md", "exec"), {})
     assert capsys.readouterr().out.startswith("25 ")
-
-
-@pytest.mark.campaign
-def test_the_columns_are_those_of_the_table() -> None:
-    call("video", "flight.mp4", "-o", "out.mp4", "--table", "frames.csv", "--stride", 9)
-    header = Path("frames.csv").read_text().splitlines()[0].split(",")
-    text = PAGE.read_text(encoding="utf-8")
-    assert [name for name in re.findall(r"`(\w+)`", text) if name in header][:6] == header

@@ -16,7 +16,7 @@ import pytest
 from town import write_pairs
 
 if TYPE_CHECKING:
-    from tests.conftest import TinyRun
+    pass
 
 FOLDER = Path(__file__).parents[1] / "without_posix"
 SOURCES = Path(__file__).parents[2] / "src/rooftrace"
@@ -56,16 +56,6 @@ def test_an_image_is_predicted(bundle: Path, tmp_path: Path) -> None:
     )
     assert len(report["outputs"]) == 2
     assert report["peak_rss_mb"] > 50
-
-
-@pytest.mark.campaign
-def test_a_model_is_fine_tuned(tiny_run: TinyRun, tmp_path: Path) -> None:
-    write_pairs(tmp_path / "data", range(30, 38), shape_yx=(128, 128), gsd_m=0.3)
-    values = ("epochs=1", "samples_per_epoch=8", "batch_size=4", "watch.panel=0", "workers=2")
-    settings = [part for one in values for part in ("--config", one)]
-    given = [tmp_path / "data", "-o", tmp_path / "run", "-m", tiny_run.bundle, *settings]
-    run("finetune", *given, "--minutes", "9", "--json")
-    assert list((tmp_path / "run").glob("*.rooftrace"))
 
 
 @pytest.mark.campaign

@@ -184,22 +184,6 @@ def test_a_node_is_killed_in_mid_run(
     assert not (tmp_path / ".rooftrace").exists()
 
 
-def test_the_driver_is_killed_and_the_same_command_goes_on(
-    nodes: Nodes, town: Path, model: Path, alone: dict[str, bytes], tmp_path: Path
-) -> None:
-    run = predict(town, model, tmp_path, *spread(nodes))
-    wait_until(lambda: len(parts_of(tmp_path)) >= 3 or run.poll() is not None, "no block comes")
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
-    assert run.returncode == -signal.SIGKILL
-    kept = len(parts_of(tmp_path))
-    ended(predict(town, model, tmp_path, *spread(nodes)))
-    assert results(tmp_path) == alone
-    reported = json.loads((tmp_path / "run.json").read_text())
-    assert reported["resumed_blocks"] >= kept >= 3
-    assert reported["figures"][0]["pixels"] == _SIDE_PX**2
-
-
 @pytest.fixture(scope="module")
 def scenes(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine scenes that overlap."""

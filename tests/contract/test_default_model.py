@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,8 @@ from rooftrace.predict.model_set import read_models
 from rooftrace.predict.predictor import TtaEngine
 from town import demo_scene, demo_scene_path
 
-ASSETS = Path(str(files("rooftrace"))) / "assets"
 PLACES = {"catanduanes", "massachusetts", "rotterdam", "jonkoping", "vienna"}
 """The validation places."""
-
-
-def test_fits_the_wheel() -> None:
-    assert sum(file.stat().st_size for file in ASSETS.iterdir()) <= 20 * 2**20
 
 
 def test_contract() -> None:
@@ -119,16 +113,13 @@ def test_int8_holds_where_tall_buildings_lean(realdata: Path) -> None:
     assert rounded > exact - 0.015
 
 
+@pytest.mark.campaign
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("folder", "least"),
     [
         (SourceConfig(path="oam/catanduanes", glob="*-19.png", gsd_m=0.29), 0.63),
-        pytest.param(
-            SourceConfig(path="rotterdam", part="[150:]", gsd_m=0.5),
-            0.41,
-            marks=pytest.mark.campaign,
-        ),
+        (SourceConfig(path="rotterdam", part="[150:]", gsd_m=0.5), 0.41),
     ],
 )
 def test_holds_on_places_that_it_was_not_trained_on(

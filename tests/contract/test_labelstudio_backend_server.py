@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from labelstudio_server import EMAIL, PASSWORD, TOKEN, Server, needs_server
+from labelstudio_server import TOKEN, Server, needs_server
 from PIL import Image
 
 from local_server import serving_app
@@ -25,7 +25,6 @@ from town import generate_scene
 SHAPE = (256, 320)
 GSD_M = 0.3
 KEY = "a-key-for-the-backend"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 VIEW = (
     '<View><Image name="pic" value="$photo"/><{tag}Labels name="what" toName="pic" smart="true" '
     'rooftrace_gsd_m="0.3"><Label value="Road"/><Label value="Building" background="#c2410c"/>'
@@ -173,44 +172,3 @@ def test_predictions_are_those_of_the_model(
     fewer = shown(said["data"]["result"])
     assert fewer[int(inside.y), int(inside.x)]
     assert not fewer[rows[last], cols[last]]
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
-@pytest.mark.parametrize("tag", ["Brush", "Polygon"])
-def test_annotators_see_them(
-    labelstudio: Server, backend: str, predictor: Predictor, chips: list[Path], tag: str,
-    screenshot: Callable[[Any, str], None],
-) -> None:  # fmt: skip
-    from playwright.sync_api import sync_playwright
-
-    project, _ = connected(labelstudio, f"Seen {tag}", VIEW.replace("{tag}", tag), backend)
-    tasks = uploaded(labelstudio, project, chips)
-    retrieve(labelstudio, project)
-    found = predictor.predict(chips[0], gsd_m=GSD_M)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(f"{labelstudio.url}/user/login/")
-        page.fill("input[name=email]", EMAIL)
-        page.fill("input[name=password]", PASSWORD)
-        page.click("[type=submit]")
-        page.wait_for_url(lambda url: "/login" not in url)
-        page.goto(f"{labelstudio.url}/projects/{project}/data?task={tasks[0]['id']}")
-        page.wait_for_selector(".lsf-outliner-item", timeout=60_000)
-        # The list shows only the regions that fit.
-        store = "Htx.annotationStore.selected"
-        regions = page.evaluate(f"{store}.regionStore.regions.map(one => one.labels.join())")
-        screenshot(page, f"labelstudio-{tag.lower()}")
-        browser.close()
-    assert regions == ["Building"] * (1 if tag == "Brush" else len(found.outlines))
-
-
-@pytest.fixture
-def screenshot(tmp_path: Path) -> Callable[[Any, str], None]:
-    """Save a screenshot beside the files of the test."""
-
-    def take(page: Any, name: str) -> None:
-        page.wait_for_timeout(1500)
-        page.screenshot(path=tmp_path / f"{name}.png")
-
-    return take

@@ -78,21 +78,3 @@ def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
     assert epoch == 1
     assert np.isfinite(value)
     assert weights.is_file()
-
-
-def test_there_is_a_recipe_for_each_method() -> None:
-    assert {path.stem for path in RECIPES} == {
-        "clicks",
-        "contest-deeplabv3plus-mobilenetv3",
-        "contest-psp-densenet161",
-        "contest-unet-resnet50",
-        "default",
-        "density-unet",
-        "encoder-resnet50",
-        "heights",
-        "mobilenetv2",
-        "pix2pix-20class",
-        "rooftop-deeplabv3plus",
-        "segformer-b0",
-        "unet-256",
-    }

@@ -13,7 +13,6 @@ import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyproj import CRS
 
 from rooftrace.app.map import tiles
 from rooftrace.app.map.outlines import Outlines, read_outlines
@@ -163,24 +162,6 @@ def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_buildings(tmp_path: Path) -> None:
     made = VectorTiles(outlines_of([], tmp_path))
     assert (made.first_zoom, made.buildings(TILE)) == (0, b"")
-
-
-def test_crs_of_the_file_is_followed(tmp_path: Path) -> None:
-    path = tmp_path / "b_buildings.gpkg"
-    square = shapely.box(500_000, 9_300_000, 500_020, 9_300_020)
-    write_footprints(
-        path,
-        Footprints(np.array([square]), np.ones(1, np.float32), np.array([400.0]), CRS(32736)),
-    )
-    outlines = read_outlines(
-        path, Place(GeoGrid((100, 100), Affine(1, 0, 499_990, 0, -1, 9_300_050), CRS(32736)))
-    )
-    lon, lat = (
-        outlines.centres[0, 0] * 360 - 180,
-        np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * outlines.centres[0, 1])))),
-    )
-    assert lon == pytest.approx(33.00009, abs=2e-5)
-    assert lat == pytest.approx(-6.33250, abs=2e-3)
 
 
 triangles = st.lists(

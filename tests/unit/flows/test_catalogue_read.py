@@ -45,12 +45,6 @@ def test_a_folder_tree(tmp_path: Path) -> None:
     assert catalogue.skipped == (str(tmp_path / "a" / "readme.md"),)
 
 
-def test_a_folder_without_images(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="no image in"):
-        read_catalogue(tmp_path)
-
-
 def test_a_text_list(tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     file.write_bytes(
@@ -180,12 +174,6 @@ def test_a_table(tmp_path: Path) -> None:
     assert scenes(file, path_column="other")["n_1"] == str(tmp_path / "c")
     with pytest.raises(DataError, match="no column missing; it has id, href"):
         read_catalogue(file, path_column="missing")
-
-
-def test_a_table_without_geometry(tmp_path: Path) -> None:
-    file = tmp_path / "scenes.parquet"
-    pd.DataFrame({"path": ["a.tif", "b.tif"]}).to_parquet(file)
-    assert list(scenes(file)) == ["a", "b"]
 
 
 @pytest.mark.parametrize("bad", [None, "", 3.5, "a\0b"])

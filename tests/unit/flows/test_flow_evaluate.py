@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("torch")
-
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
@@ -21,6 +19,7 @@ from rooftrace.io.side_by_side import FOUND, INVENTED, MISSED, side_by_side
 from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.predict.predictor import load
+from town import write_pairs
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -75,7 +74,7 @@ def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: P
     assert plain["per_image"]["iou"] == pytest.approx(np.mean(ious), abs=1e-5)
 
 
-def test_nodata_takes_no_part(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_nodata_takes_no_part(bundle: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(1, 200, (96, 96, 3), np.uint8)
     pixels[:, 40:] = 255
     mask = np.zeros((96, 96), np.uint8)
@@ -84,20 +83,21 @@ def test_nodata_takes_no_part(tiny_run: TinyRun, tmp_path: Path) -> None:
         (tmp_path / part).mkdir()
         Image.fromarray(array).save(tmp_path / part / "a.png")
     folder = folder_of(tmp_path, gsd_m=0.3, nodata=(255, 255, 255))
-    report = run_evaluate(tiny_run.bundle, folder, None, PLAIN)
+    report = run_evaluate(bundle, folder, None, PLAIN)
     assert report.first.pooled.pixels == 96 * 40
 
 
-def test_what_cannot_be_compared_is_reported(tiny_run: TinyRun, tmp_path: Path) -> None:
-    data = folder_of(tiny_run.data)
+def test_what_cannot_be_compared_is_reported(bundle: Path, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "data", range(1), shape_yx=(64, 64))
+    data = folder_of(tmp_path / "data")
     split = tmp_path / "s.json"
     split.write_text('{"parts": {"test": ["elsewhere"]}}')
     with pytest.raises(DataError, match="None of the ids"):
-        run_evaluate(tiny_run.bundle, data, None, EvalOptions(split=f"{split}:test"))
+        run_evaluate(bundle, data, None, EvalOptions(split=f"{split}:test"))
     with pytest.raises(ConfigError, match="has no part 'val'"):
-        run_evaluate(tiny_run.bundle, data, None, EvalOptions(split=f"{split}:val"))
+        run_evaluate(bundle, data, None, EvalOptions(split=f"{split}:val"))
     with pytest.raises(ConfigError, match="engine"):
-        run_evaluate(tiny_run.bundle, data, None, EvalOptions(engine="abacus"))
+        run_evaluate(bundle, data, None, EvalOptions(engine="abacus"))
 
 
 @pytest.mark.campaign

@@ -23,7 +23,6 @@ from rooftrace.models.exported import with_metadata
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 USUAL = ImportOptions(gsd_m=0.3, normalise="imagenet", activation="sigmoid")
 
@@ -219,30 +218,6 @@ def test_a_wrapped_graph_takes_pixels_and_returns_probabilities(
     model = onnx.load_from_string(wrapped)
     assert [v.name for v in (*model.graph.input, *model.graph.output)] == ["image", "probabilities"]
     np.testing.assert_allclose(run(wrapped, IMAGES), expected, atol=1e-6)
-
-
-def test_values_of_inner_graphs_are_renamed_too() -> None:
-    """The branch of an If reads the outer value `image`, which the wrapping needs for itself."""
-    branches = {
-        key: helper.make_graph(
-            [helper.make_node("Mul", ["image", factor], [f"{key}_out"])], key, [],
-            [helper.make_tensor_value_info(f"{key}_out", TensorProto.FLOAT, None)],
-        )
-        for key, factor in (("then_branch", "two"), ("else_branch", "three"))
-    }  # fmt: skip
-    graph = helper.make_graph(
-        [helper.make_node("If", ["yes"], ["probabilities"], **branches)], "x",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "y", "x"])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3, "y", "x"])],
-        [numpy_helper.from_array(np.array(True), "yes"),
-         numpy_helper.from_array(np.float32([2]), "two"),
-         numpy_helper.from_array(np.float32([3]), "three")],
-    )  # fmt: skip
-    opsets = [helper.make_opsetid("", 17)]
-    data = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
-    foreign = read_foreign_graph(data, "x.onnx")
-    wrapped = wrap_graph(foreign, MEAN, STD, meaning(3, "none"))
-    np.testing.assert_allclose(run(wrapped, IMAGES), 2 * normalised(), atol=1e-5)
 
 
 REFUSED = {

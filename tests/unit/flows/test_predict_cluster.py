@@ -97,6 +97,7 @@ def five(folder: Path, wide_bundle: Path, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("started", "small_blocks")
 def test_blocks_of_a_cluster_give_the_bytes_of_one_process(
     wide_bundle: Path, town: Path, alone: dict[str, bytes], tmp_path: Path
@@ -161,6 +162,7 @@ class HiddenStore(CheckpointStore):
     is_visible = False  # type: ignore[assignment]
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("started")
 def test_a_worker_predicts_each_of_several_images_as_a_whole(
     folder: Path, five: Path, wide_bundle: Path, tmp_path: Path
@@ -214,6 +216,7 @@ def test_an_address_without_a_listener_is_refused() -> None:
             cluster._check_listens(address)
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("started")
 @pytest.mark.parametrize(
     ("options", "message"),

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from raster_files import write_geotiff
-from rooftrace.cli import show
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict.model_set import read_models
@@ -69,22 +68,3 @@ def test_notes_of_many_images_are_one_with_a_count(bundle: Path, tmp_path: Path)
     assert len(record["notes"]) == len(report.notes) + 4 * len(shared)
     assert len(shared) >= 1
     assert all("0.tif" in note for note in shared)
-
-
-def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, lines = [0.0], []
-    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(show, "say", lines.append)
-    assert not show.people.is_terminal
-    with show.pixel_bar("predict", hidden=False) as progress:
-        assert progress is not None
-        for second in range(3600):
-            now[0] = second
-            progress(second * 10**6, 3600 * 10**6, second, second // 60)
-    assert lines[0] == (
-        "predict: 0%, 10.0 of 3,600.0 Mpx, 1.0 Mpx/s, 10 buildings, 10 s, 3,590 s left"
-    )
-    assert any("%, 1 image done, " in line for line in lines)
-    assert 15 < len(lines) < 40
-    with show.pixel_bar("predict", hidden=True) as progress:
-        assert progress is None

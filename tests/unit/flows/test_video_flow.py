@@ -24,7 +24,7 @@ from rooftrace.core.errors import (
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows import video as flow
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.flows.video import draw_caption, run_video, without_specks
+from rooftrace.flows.video import draw_caption, run_video
 from rooftrace.io.video import VideoWriter
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.options import SceneOptions, VideoOptions
@@ -262,18 +262,6 @@ def test_a_part_of_the_video(source: Path, predictor: Predictor, tmp_path: Path)
     assert report.frames == 10
     assert float(rows[0]["seconds"]) == pytest.approx(0)
     assert report.video_s == pytest.approx(0.4)
-
-
-def test_parts_of_few_pixels_are_no_buildings() -> None:
-    mask = np.zeros((20, 30), dtype=bool)
-    mask[2:5, 2:5] = True
-    mask[10:12, 10:14] = True
-    mask[15, 20] = mask[16, 21] = True
-    # 9 and 8 pixels, and two that touch at a corner.
-    for smallest, areas in ((1, 19), (2, 17), (9, 9), (10, 0)):
-        kept, count = without_specks(mask, smallest)
-        assert kept.sum() == areas
-        assert count == {19: 4, 17: 2, 9: 1, 0: 0}[areas]
 
 
 def test_figures_are_legible_where_there_is_room() -> None:

@@ -1,4 +1,4 @@
-"""/v1/jobs and /ogc behave as their OpenAPI description says, for any request."""
+"""The API behaves as its OpenAPI description says, for any request."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from fastapi import FastAPI  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 from schema_tests import operation_tests  # noqa: E402
-from schemathesis.specs.openapi.checks import (  # noqa: E402
-    positive_data_acceptance,
-)
+from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
 import rooftrace.rest.jobs as routes  # noqa: E402
 from rooftrace.engines.base import PointwiseEngine  # noqa: E402
@@ -29,7 +28,7 @@ from rooftrace.predict.plan import SceneOptions  # noqa: E402
 from rooftrace.predict.predictor import Predictor  # noqa: E402
 from rooftrace.rest import create_api  # noqa: E402
 from rooftrace.rest.ogc import ogc_router  # noqa: E402
-from rooftrace.service.decode import UploadFile  # noqa: E402
+from rooftrace.service.decode import Limits, UploadFile  # noqa: E402
 from rooftrace.service.jobs.runner import JobRunner  # noqa: E402
 from rooftrace.service.jobs.store import JobFile, JobStore  # noqa: E402
 from rooftrace.service.service import Service  # noqa: E402
@@ -39,7 +38,7 @@ pytestmark = pytest.mark.campaign
 FOLDER = tempfile.TemporaryDirectory(prefix="rooftrace-jobs-")
 STORE = JobStore(Path(FOLDER.name), jobs_waiting=8)
 PREDICTOR = Predictor(tiny_bundle(), PointwiseEngine())
-SERVICE = Service(PREDICTOR)
+SERVICE = Service(PREDICTOR, Limits(seconds=20))
 PNG = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 SEEN: set[tuple[str, int]] = set()
 
@@ -52,9 +51,21 @@ async def _kept(app: FastAPI) -> AsyncIterator[None]:
 
 # The runner is not started, so each job keeps its state.
 INTAKE = routes.JobIntake(JobRunner(STORE), PREDICTOR, SERVICE.limits)
-ROUTER = routes.jobs_router(INTAKE)
-APP = create_api(SERVICE, routers=[ROUTER, ogc_router(INTAKE)], lifespan=_kept)
+ROUTERS = [routes.jobs_router(INTAKE), ogc_router(INTAKE)]
+APP = create_api(SERVICE, routers=ROUTERS, lifespan=_kept)
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
+
+
+def _encoded(ending: str) -> st.SearchStrategy[bytes]:
+    """Return a strategy of small images, some of them truncated."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    whole = cv2.imencode(ending, pixels)[1].tobytes()
+    return st.sampled_from([whole, whole, whole[: len(whole) // 2]])
+
+
+IMAGES = _encoded(".png") | _encoded(".jpeg")
+schemathesis.openapi.format("binary", IMAGES)
+schemathesis.openapi.media_type("application/octet-stream", IMAGES)
 
 
 def add(state: str) -> str:
@@ -87,7 +98,9 @@ def admit_in_process(path: Path, name: str, *_: object) -> tuple[Path, int]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def jobs() -> Iterator[None]:
+def served() -> Iterator[None]:
+    # The first image starts the decoders.
+    SERVICE.warm()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(routes, "admit", admit_in_process)
         yield
@@ -96,6 +109,13 @@ def jobs() -> Iterator[None]:
 
 
 def check_response(case) -> None:
+    # The description allows any bytes as a body, but few are an image. The others get a 422, which
+    # is described.
+    answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])
+    SEEN.add((f"{case.method} {case.path}", answer.status_code))
+
+
+def check_job_response(case) -> None:
     # Jobs of earlier cases would fill the queue.
     for job in STORE.newest(100):
         if job.state == "queued":
@@ -112,18 +132,22 @@ def check_response(case) -> None:
         inputs = case.body.get("inputs") if isinstance(case.body, dict) else None
         if isinstance(inputs, dict) and len(inputs) < 2:
             inputs |= {"image": base64.b64encode(PNG).decode()}
-    # The description allows any bytes as a body, but few are an image.
-    answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])
-    SEEN.add((f"{case.method} {case.path}", answer.status_code))
+    check_response(case)
 
 
-PATHS = ("/v1/jobs", "/ogc")
-OPTIONS = settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
-globals().update(operation_tests(schema, check_response, OPTIONS, prefix=PATHS))
+JOBS = ("/v1/jobs", "/ogc")
+OTHERS = ("/v1/predict", "/v1/model", "/healthz", "/readyz", "/metrics", "/problems")
+EVERY_HEALTH = list(HealthCheck)
+OPTIONS = settings(max_examples=25, suppress_health_check=EVERY_HEALTH, derandomize=True)
+globals().update(operation_tests(schema, check_job_response, OPTIONS, prefix=JOBS))
+OPTIONS = settings(max_examples=40, suppress_health_check=EVERY_HEALTH)
+globals().update(operation_tests(schema, check_response, OPTIONS, prefix=OTHERS))
 
 
 def test_all_kinds_of_responses_were_seen() -> None:
+    """Check that not only refusals were compared with the description."""
     expected = {
+        *(("POST /v1/predict", status) for status in (200, 415, 422)),
         ("POST /v1/jobs", 422), ("POST /v1/jobs", 415), ("GET /v1/jobs", 200),
         ("GET /v1/jobs/{job_id}", 200), ("GET /v1/jobs/{job_id}", 404),
         ("GET /v1/jobs/{job_id}/results", 200),
