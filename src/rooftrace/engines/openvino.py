@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
 from math import isnan
+from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
 
@@ -38,9 +39,6 @@ input shape. Compiling one takes a tenth of a second."""
 _KEPT, _KEPT_FILES = "compiled-models", 16
 """Folder of compiled networks in the cache of the user, and their number. Of each process the first
 one is kept: for one small image, compiling takes longest. That of the default model has 6 MB."""
-
-_EDITION = 2
-"""Number of the networks that `_compile` makes of a graph: raise it with every change of them."""
 
 _DIGEST_BYTES = 32
 
@@ -335,11 +333,18 @@ class OpenVinoEngine:
         """Return the name of a compiled network, a hash of all on which it depends."""
         import openvino
 
+        processor = this_processor()
         made_with = (
-            _EDITION, openvino.__version__, this_processor().name, sorted(this_processor().flags),
+            _source_hash(), openvino.__version__, processor.name, sorted(processor.flags),
             config, self._hashes, self.precision, self._dtype, self._output, shape, wanted,
         )  # fmt: skip
         return hashlib.sha256(repr(made_with).encode()).hexdigest()
+
+
+@cache
+def _source_hash() -> str:
+    """Return the hash of this module, which turns a graph into the one that is compiled."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def _kept_network(name: str, config: Mapping[str, str]) -> Any:
@@ -373,20 +378,22 @@ def _rounded(model: Any, precision: str) -> Any:
 
     probability = model.output(0).get_node().input_value(0)
     last = probability.get_node()
-    shuffled = _shuffled(probability)
-    if shuffled is not None:
-        # What follows is by pixel. Before the shuffle it is in one piece, and bytes are shuffled.
-        joined = opset13.concat(shuffled[0], 1).output(0)
-        probability = _kept_apart(joined)
-    elif last.get_type_name() == "Sigmoid" and probability.partial_shape[1] == 1:
+    # Of a network that ends by a pixel shuffle, bytes are shuffled: a quarter of what floats take.
+    shuffle = last if last.get_type_name() == "DepthToSpace" else None
+    if shuffle is not None:
+        probability = shuffle.input_value(0)
+        last = probability.get_node()
+    shape = opset13.shape_of(probability)
+    is_narrow = shuffle is not None or probability.partial_shape[1] == 1
+    if last.get_type_name() == "Sigmoid" and is_narrow and precision != "bf16":
         # In bf16 the values between the two would be rounded.
-        probability = _kept_apart(last.input_value(0)) if precision != "bf16" else probability
+        probability = _kept_apart(last.input_value(0))
     scaled = opset13.multiply(probability, opset13.constant(np.float32(PROB_ONE)))
     answer = opset13.convert(opset13.add(scaled, opset13.constant(np.float32(0.5))), "u8")
-    if shuffled is not None:
-        shape = opset13.shape_of(joined)
+    if shuffle is not None:
+        made = shuffle.get_attributes()
         answer = opset13.reshape(answer, shape, special_zero=False)
-        answer = opset13.depth_to_space(answer, "depth_first", shuffled[1])
+        answer = opset13.depth_to_space(answer, made["mode"], made["block_size"])
     everywhere = opset13.constant(np.arange(probability.partial_shape.rank.get_length()))
     extremes = [
         reduced(probability, everywhere)
@@ -405,38 +412,6 @@ def _kept_apart(logits: Any) -> Any:
 
     flat = opset13.reshape(logits, opset13.constant([0, 0, -1]), special_zero=True)
     return opset13.sigmoid(flat).output(0)
-
-
-def _shuffled(probability: Any) -> tuple[list[Any], int] | None:
-    """Return the logits before the pixel shuffles with which a network ends, and the block size.
-
-    Such a network joins the sigmoids of shuffled channels, which may be joined and split again
-    before. None for any other network.
-    """
-    logits, sizes = [], set()
-    last = probability.get_node()
-    for end in last.input_values() if last.get_type_name() == "Concat" else [probability]:
-        source = _before(end, "Sigmoid")
-        split = None if source is None else _before(source, "VariadicSplit", "Split")
-        if source is not None and split is not None:
-            joined, index = split.get_node(), source.get_index()
-            is_undone = _before(split, "Concat") is not None
-            is_undone &= joined.get_input_size() == source.get_node().get_output_size()
-            source = joined.input_value(index) if is_undone else None
-        shuffled = None if source is None else _before(source, "DepthToSpace")
-        if shuffled is None or source.partial_shape[1] != end.partial_shape[1]:
-            return None
-        shuffle = source.get_node().get_attributes()
-        sizes.add((shuffle["block_size"], shuffle["mode"]))
-        logits.append(shuffled)
-    (size, mode), *others = sizes
-    return None if others or mode != "depth_first" else (logits, size)
-
-
-def _before(output: Any, *kinds: str) -> Any:
-    """Return what a node of one of these types takes first; None for another node."""
-    node = output.get_node()
-    return node.input_value(0) if node.get_type_name() in kinds else None
 
 
 def _prefers() -> Sequence[str]:

@@ -59,7 +59,11 @@ class ExportableModel(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return one (n, output, y, x) tensor for each of `outputs`."""
-        return (self._activated(self.net(self._normalised(image))),)
+        image = self._normalised(image)
+        # A `SubpixelUnet` of one class; this module does not import it.
+        if getattr(self.net, "shuffled_channels", 0) == 1 + self.separated:
+            return (self.net(image, torch.sigmoid),)
+        return (self._activated(self.net(image)),)
 
     @torch.no_grad()
     def run(self, batch: NDArray[Any], output: Output = "probabilities") -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ can train with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -66,6 +66,7 @@ class SubpixelUnet(nn.Module):
             )
         self.decoder = UnetDecoder(widths, decoder_channels, n_blocks=_STAGES - 1)
         last = decoder_channels[-1]
+        self.shuffled_channels = classes
         self.segmentation_head = _head(last, classes - (branch_channels > 0))
         self.branch: _Branch | None = None
         if branch_channels:
@@ -73,17 +74,28 @@ class SubpixelUnet(nn.Module):
         initialize_decoder(self.decoder)
         initialize_head(self.segmentation_head)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of a normalised image."""
+    def forward(
+        self, image: Tensor, activate: Callable[[Tensor], Tensor] = lambda logits: logits
+    ) -> Tensor:
+        """Return the logits of a normalised image.
+
+        Args:
+            image: (n, band, y, x), normalised.
+            activate: Function by pixel and channel that is applied to the logits. Before the
+                shuffle, engines can round its values to bytes.
+        """
         features = self.encoder(image)
         decoded = [features[-1]]
         for block, skip in zip(self.decoder.blocks, features[-2:0:-1], strict=True):
             height, width = skip.shape[-2:]
             decoded.append(block(decoded[-1], height, width, skip_connection=skip))
-        logits: Tensor = self.segmentation_head(decoded[-1])
-        if self.branch is None:
-            return logits
-        return torch.cat([logits, self.branch(decoded[-2].detach(), decoded[-1].detach())], dim=1)
+        convolution, shuffle = self.segmentation_head
+        logits = convolution(decoded[-1])
+        if self.branch is not None:
+            apart = self.branch(decoded[-2].detach(), decoded[-1].detach())
+            logits = torch.cat([logits, apart], dim=1)
+        answer: Tensor = shuffle(activate(logits))
+        return answer
 
 
 class _Branch(nn.Module):
@@ -100,7 +112,8 @@ class _Branch(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         height, width = fine.shape[-2:]
         raised = nn.functional.interpolate(self.reduce(coarse), size=(height, width))
-        logits: Tensor = self.head(self.mix(torch.cat([raised, fine], dim=1)))
+        convolution, _ = self.head
+        logits: Tensor = convolution(self.mix(torch.cat([raised, fine], dim=1)))
         return logits
 
 

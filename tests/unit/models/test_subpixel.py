@@ -6,7 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import onnx  # noqa: E402
+
 from rooftrace.core.errors import ConfigError  # noqa: E402
+from rooftrace.models.export import ExportableModel, export_onnx  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
 
 
@@ -44,6 +47,19 @@ def test_the_branch_makes_the_last_channel_alone() -> None:
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(plain(image)[:, 0], branched(image)[:, 0])
+
+
+@pytest.mark.parametrize(("channels", "branch", "separated"), [(2, 4, True), (1, 0, False)])
+def test_probabilities_are_shuffled_as_logits_are(
+    channels: int, branch: int, separated: bool
+) -> None:
+    net = network(channels, branch_channels=branch)
+    model = ExportableModel(net, [100.0] * 3, [50.0] * 3, separated=separated).eval()
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        assert torch.equal(model(image)[0], torch.sigmoid(net((image - 100) / 50)))
+    graph = onnx.load_from_string(export_onnx(model, bands=3, multiple_px=32)).graph
+    assert [node.op_type for node in graph.node[-2:]] == ["Sigmoid", "DepthToSpace"]
 
 
 @pytest.mark.parametrize(
