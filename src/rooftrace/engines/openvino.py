@@ -29,7 +29,8 @@ from rooftrace.engines.base import (
     variants_by_precision,
 )
 from rooftrace.io.files import write_atomically
-from rooftrace.models.spec import BundleSpec, Output
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.spec import BundlePart, BundleSpec, Output
 from rooftrace.tiling.plan import PROB_ONE, check_range
 
 _KEPT_BYTES = 384 * 2**20
@@ -110,7 +111,9 @@ class OpenVinoEngine:
             bf16 if the processor supports it.
         source: Name of the bundle in messages.
         output: Output to compute, for a refined model with two outputs.
-        hashes: SHA-256 of each part; without them no compiled network is kept on the disk.
+        listed: Hash and size of each part; without them no compiled network is kept on the disk.
+        deferred: Whether the graph is read when a network is compiled, which takes a tenth of the
+            time of one small image if that network is on the disk.
 
     Raises:
         BundleError: the graph cannot be read, or does not match the contract.
@@ -125,10 +128,14 @@ class OpenVinoEngine:
         precision: str,
         source: str,
         output: Output = "probabilities",
-        hashes: Sequence[str] = (),
+        listed: Sequence[BundlePart] = (),
+        *,
+        deferred: bool = False,
     ) -> None:
         self.precision = precision
-        self._hashes = tuple(hashes) if len(hashes) == len(parts) else ()
+        self._hashes = [part.sha256 for part in listed] if len(listed) == len(parts) else []
+        self._nbytes = _KERNEL_BYTES
+        self._nbytes += sum(part.size for part in listed) if listed else sum(map(len, parts))
         self._spec = spec
         self._output = output
         # The int8 kernels take no 16-bit pixels; floats hold the same numbers.
@@ -141,14 +148,12 @@ class OpenVinoEngine:
         self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         """Settings of the compiled networks, for the run record."""
 
-        self._parts = tuple(parts)
+        self._parts = parts
         self._streams = 1
         self._networks: OrderedDict[_Key, _Network] = OrderedDict()
         self._lock = RLock()
-        model = self._read()
-        self._check(model)
         # The first network is compiled from it, which changes it; later ones read the parts again.
-        self._unused = [model]
+        self._unused = [None if deferred else self._read()]
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
@@ -219,8 +224,7 @@ class OpenVinoEngine:
         with self._lock:
             network = self._networks.get(key)
             if network is None:
-                nbytes = sum(map(len, self._parts)) + _KERNEL_BYTES
-                nbytes += count * height * width * streams * _BYTES_PER_PX
+                nbytes = self._nbytes + count * height * width * streams * _BYTES_PER_PX
                 kept = self._networks.values()
                 while kept and sum(one.nbytes for one in kept) > _KEPT_BYTES - nbytes:
                     self._networks.popitem(last=False)
@@ -229,7 +233,7 @@ class OpenVinoEngine:
             return network
 
     def _read(self) -> Any:
-        """Return the graph, or the part of a refined model that leads to the chosen output."""
+        """Return the checked graph; of a refined model what leads to the chosen output."""
         import openvino
 
         try:
@@ -245,6 +249,7 @@ class OpenVinoEngine:
                 remedy="Get the bundle again from where it was trained.",
             ) from error
         if not self._spec.is_refined:
+            self._check(model)
             return model
         found = [o for o in model.outputs if self._output in o.get_names()]
         if len(found) != 1:
@@ -253,7 +258,9 @@ class OpenVinoEngine:
                 "names.",
                 remedy="Export it with rooftrace train.",
             )
-        return openvino.Model([found[0].get_node()], model.get_parameters(), self._output)
+        model = openvino.Model([found[0].get_node()], model.get_parameters(), self._output)
+        self._check(model)
+        return model
 
     def _check(self, model: Any) -> None:
         if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -308,7 +315,7 @@ class OpenVinoEngine:
             if kept and (compiled := _kept_network(kept, config)) is not None:
                 self._unused.clear()
                 return compiled
-            steps = PrePostProcessor(self._unused.pop() if is_first else self._read())
+            steps = PrePostProcessor((self._unused.pop() if is_first else None) or self._read())
             steps.input().tensor().set_element_type(getattr(Type, _TYPES[self._dtype]))
             model = steps.build()
             if wanted == "features":
@@ -414,6 +421,20 @@ def _kept_apart(logits: Any) -> Any:
     return opset13.sigmoid(flat).output(0)
 
 
+@dataclass(frozen=True)
+class _Parts(Sequence[bytes]):
+    """Parts of a bundle, which are read when they are asked for."""
+
+    bundle: ModelBundle
+    files: Sequence[str]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.bundle.part(self.files[index])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
 def _prefers() -> Sequence[str]:
     # Without VNNI int8 is the fastest, too, but loses up to 3 points of IoU: docs/prediction.md.
     is_exact = this_processor().has_fast_int8
@@ -431,11 +452,12 @@ KIND = EngineKind(
     takes="every bundle in fp32 and bf16, its int8 variant, exported .onnx and .xml files",
     build=lambda bundle, files, precision, output: OpenVinoEngine(
         bundle.spec,
-        [bundle.part(name) for name in files],
+        _Parts(bundle, files),
         precision,
         bundle.source,
         output,
-        [bundle.spec.parts[name].sha256 for name in files if name in bundle.spec.parts],
+        [bundle.spec.parts[name] for name in files if name in bundle.spec.parts],
+        deferred=bundle.is_trusted,
     ),
     offers=lambda bundle: variants_by_precision(bundle, "openvino", ("fp32", "bf16")),
     prefers=_prefers,
