@@ -3,14 +3,15 @@
 #
 # Guess before the run: transforms that take image and mask keep them together, up to rounding; one
 # that takes the image alone, such as Downscale, leaves things where they are.
-# Seen: Resize to a quarter puts walls in the mask 1.5 source pixels to the lower right of the walls in
-# the image, on average over all places of a house: the nearest neighbour of OpenCV is the upper left
-# pixel of each 4 x 4 and not a middle one. A network that copies the ground exactly reaches an IoU of
-# 0.89 with such labels of small houses, and 0.80 at an eighth. Downscale, which takes this neighbour
-# for the image, moves the image by 1.5 pixels and not the mask; by INTER_AREA nothing moves. With
-# mask_interpolation=INTER_NEAREST_EXACT masks are 0.5 pixels off, the least that whole pixels allow.
-# Versions: albumentations 2.0.8, opencv-python-headless 5.0.0.93. Source: OpenCV's INTER_NEAREST, which
-# rounds places down. AlbumentationsX 2.5.1 resizes masks in the same way.
+# Seen: Resize to a quarter puts walls in the mask 1.5 source pixels to the lower right of the walls
+# in the image, on average over all places of a house: the nearest neighbour of OpenCV is the upper
+# left pixel of each 4 x 4 and not a middle one. A network that copies the ground exactly reaches an
+# IoU of 0.89 with such labels of small houses, and 0.80 at an eighth. Downscale, which takes this
+# neighbour for the image, moves the image by 1.5 pixels and not the mask; by INTER_AREA nothing
+# moves. With mask_interpolation=INTER_NEAREST_EXACT masks are 0.5 pixels off, the least that whole
+# pixels allow.
+# Versions: albumentations 2.0.8, opencv-python-headless 5.0.0.93. Source: OpenCV's INTER_NEAREST,
+# which rounds places down. AlbumentationsX 2.5.1 resizes masks in the same way.
 # Hurt: who trains at a coarser scale than that of the labels: outlines come out shifted, and small
 # houses get a poor score from right predictions.
 set -euo pipefail
@@ -37,7 +38,8 @@ def wall(transform):
         mask = np.zeros((128, 128), np.uint8)
         mask[20:100, :end] = 1
         moves.append([
-            128 / len(pixels) * pixels[len(pixels) // 2].sum() - end for pixels in run(transform, mask)
+            128 / len(pixels) * pixels[len(pixels) // 2].sum() - end
+            for pixels in run(transform, mask)
         ])
     return tuple(np.mean(moves, axis=0).round(1).tolist())
 

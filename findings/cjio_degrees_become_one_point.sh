@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # cjio writes a city model in degrees with a scale of 0: all buildings become one point.
 #
-# Guess before the run: crs_reproject from UTM to EPSG:4979 keeps buildings, with 8 digits as its source
-# says for degrees; a command that touches no coordinates returns the model as it was.
-# Seen: the file has "scale": [0.000000, 0.000000, 0.000000]. Its vertices are right whole numbers, and
-# times 0 they are one point: a house of 80 square metres has no area. It says "Reproject to EPSG:4979"
-# and ends well. A model of another tool in degrees whose scale is 1e-7 is lost by any command that
-# saves, such as attribute_rename. --digit 6 works, and rounds walls by up to 6 cm.
-# Seen besides: once a program imports cjio, its own json.dumps writes each number with six decimals, so
-# a footprint as GeoJSON in degrees is rounded to 11 cm and 1e-7 is 0.
-# Versions: cjio 0.10.1, pyproj 3.7.2. Source: cjio/floatEncoder.py, format(x, ".6f"), which cityjson.py
-# sets as json.encoder.float; pull request 174 brought it, when degrees had 6 digits.
+# Guess before the run: crs_reproject from UTM to EPSG:4979 keeps buildings, with 8 digits as its
+# source says for degrees; a command that touches no coordinates returns the model as it was.
+# Seen: the file has "scale": [0.000000, 0.000000, 0.000000]. Its vertices are right whole numbers,
+# and times 0 they are one point: a house of 80 square metres has no area. It says "Reproject to
+# EPSG:4979" and ends well. A model of another tool in degrees whose scale is 1e-7 is lost by any
+# command that saves, such as attribute_rename. --digit 6 works, and rounds walls by up to 6 cm.
+# Seen besides: once a program imports cjio, its own json.dumps writes each number with six
+# decimals, so a footprint as GeoJSON in degrees is rounded to 11 cm and 1e-7 is 0.
+# Versions: cjio 0.10.1, pyproj 3.7.2. Source: cjio/floatEncoder.py, format(x, ".6f"), which
+# cityjson.py sets as json.encoder.float; pull request 174 brought it, when degrees had 6 digits.
 # Hurt: who puts LoD1 blocks on a web globe: nothing is there.
 set -euo pipefail
 folder=$(mktemp -d)
@@ -41,16 +41,17 @@ def house(name, epsg, origin, scale, step):
 
 
 def ground(name):
-    """Scale, and square metres of the ground of the house, whose vertices are (lat, lon, height)."""
+    """Scale and ground in square metres of the house, whose vertices are (lat, lon, height)."""
     with open(name) as file:
         model = json.load(file)
     scale, origin = model["transform"]["scale"], model["transform"]["translate"]
     (building,) = model["CityObjects"].values()
     (ring,) = building["geometry"][0]["boundaries"][0][0]
-    lat, lon, _ = zip(*(
-        [place + size * number for place, size, number in zip(origin, scale, model["vertices"][corner])]
-        for corner in ring
-    ))
+    corners = [model["vertices"][corner] for corner in ring]
+    lat, lon, _ = (
+        [place + size * corner[axis] for corner in corners]
+        for axis, (place, size) in enumerate(zip(origin, scale))
+    )
     return scale[0], round(abs(geod.polygon_area_perimeter(lon, lat)[0]), 1)
 
 
@@ -58,7 +59,7 @@ def after(name, *commands):
     done = subprocess.run(["venv/bin/cjio", name, *commands, "save", "out.json"],
                           check=True, capture_output=True, text=True)
     found = ground("out.json")
-    print(name, *commands, "-> scale", found[0], "ground", found[1], "m2;", (done.stdout).split("\n")[1:2])
+    print(name, *commands, "-> scale", found[0], "ground", found[1], "m2", done.stdout.split("\n"))
     assert "warning" not in (done.stdout + done.stderr).lower()
     return found
 

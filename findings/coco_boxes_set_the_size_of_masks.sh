@@ -3,12 +3,13 @@
 #
 # Guess before the run: for iouType "segm" the sizes small, medium and large are those of masks; a
 # member "bbox" beside "segmentation" changes nothing, as it changes no IoU.
-# Seen: with the same masks, "bbox" turns AP small from 0.5 to 1.0 and AP medium from 1.0 to 0.5. False
-# bars of 480 pixels that lie diagonally have boxes of 6,800: they leave the small buildings, of which
-# half are wrong, and spoil the medium ones. AP over all sizes is the same, 0.67. loadRes replaces the
-# area of each mask by that of the box. faster-coco-eval gives the same values.
-# Versions: pycocotools 2.0.11, faster-coco-eval 1.8.0. Source: loadRes in pycocotools/coco.py, which
-# asks for "bbox" before "segmentation". Detectron2 removes "bbox" from its results for this reason.
+# Seen: with the same masks, "bbox" turns AP small from 0.5 to 1.0 and AP medium from 1.0 to 0.5.
+# False bars of 480 pixels that lie diagonally have boxes of 6,800: they leave the small buildings,
+# of which half are wrong, and spoil the medium ones. AP over all sizes is the same, 0.67. loadRes
+# replaces the area of each mask by that of the box. faster-coco-eval gives the same values.
+# Versions: pycocotools 2.0.11, faster-coco-eval 1.8.0. Source: loadRes in pycocotools/coco.py,
+# which asks for "bbox" before "segmentation". Detectron2 removes "bbox" from its results for this
+# reason.
 # Hurt: who compares models by the size of buildings: a false row of houses at an angle to the image
 # counts with the large ones, and one parallel to it with the small.
 set -euo pipefail
@@ -48,7 +49,7 @@ results = [
     coded(mask) | {"image_id": image["id"], "category_id": 1, "score": score}
     for image in images for mask, score in ((bar, 0.5), (block, 0.5), (wrong, 0.9))
 ]
-print("pixels of bar, block:", bar.sum(), block.sum(), "box of the wrong bar:", coded(wrong)["bbox"])
+print("pixels:", bar.sum(), block.sum(), "box of the wrong bar:", coded(wrong)["bbox"])
 with open("truth.json", "w") as file:
     json.dump({"images": images, "annotations": truth,
                "categories": [{"id": 1, "name": "building"}]}, file)

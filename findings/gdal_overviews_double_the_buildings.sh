@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Overviews of a 0/1 mask by averages show twice the buildings.
 #
-# Guess before the run: a pixel of an overview is 1 where at least half of its ground is built up, so
-# that the built-up share stays near that of the mask, or falls where houses are smaller than a pixel.
+# Guess before the run: a pixel of an overview is 1 where at least half of its ground is built up,
+# so that the built-up share stays near that of the mask, or falls where houses are smaller than a
+# pixel.
 # Seen: of 9.0 % built up, the five levels from 2 to 32 have 10.3, 12.4, 15.2, 17.7 and 17.5 %. Each
-# level is the average of the level before, not of the mask, and two built-up pixels of four, 0.5, are
-# rounded up to 1: for a pixel of level 4 a quarter of its ground is enough, for one of level 8 an
-# eighth. Reading the mask at 1:8 by averages before it has overviews gives 8.3 %, and after 15.2 %.
-# A mask of 0 and 255 keeps its share, since greys remain.
+# level is the average of the level before, not of the mask, and two built-up pixels of four, 0.5,
+# are rounded up to 1: for a pixel of level 4 a quarter of its ground is enough, for one of level 8
+# an eighth. Reading the mask at 1:8 by averages before it has overviews gives 8.3 %, and after 15.2
+# %. A mask of 0 and 255 keeps its share, since greys remain.
 # Versions: rasterio 1.4.4 with the GDAL 3.10.3 of its wheel. Source: GDAL's overview.cpp
 # (GDALRegenerateCascadingOverviews), which builds a level from the next finer one.
 # Hurt: who counts built-up ground at a coarse scale: read(out_shape=...) takes overviews unasked.

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # geoai's masks_to_vector loses turned and round buildings, and keeps upright rectangles.
 #
-# Guess before the run: each building of the mask becomes a polygon that is simplified by about a pixel,
-# as simplify_tolerance=1.0 says of itself.
-# Seen: of four houses of 40 x 40 pixels that are turned by 0, 10, 30 and 45 degrees and a round tank,
-# the first and the last house are left; the log speaks of "2 valid polygons" and of no loss. The
-# tolerance is a share of the perimeter: with 1.0 a contour of more than 50 points shrinks to one or
-# two, and what has less than three is skipped. Contours of few points, as upright and diagonal walls
-# have, are not simplified at all. With 0.01 all five are there.
+# Guess before the run: each building of the mask becomes a polygon that is simplified by about a
+# pixel, as simplify_tolerance=1.0 says of itself.
+# Seen: of four houses of 40 x 40 pixels that are turned by 0, 10, 30 and 45 degrees and a round
+# tank, the first and the last house are left; the log speaks of "2 valid polygons" and of no loss.
+# The tolerance is a share of the perimeter: with 1.0 a contour of more than 50 points shrinks to
+# one or two, and what has less than three is skipped. Contours of few points, as upright and
+# diagonal walls have, are not simplified at all. With 0.01 all five are there.
 # Versions: geoai-py 0.40.1, opencv-python-headless 4.14.0.94. Source: geoai/utils/raster.py,
 # masks_to_vector: epsilon = simplify_tolerance * cv2.arcLength(...).
 # Hurt: who turns a predicted mask into footprints: in a town whose streets are not aligned with the

@@ -3,11 +3,11 @@
 #
 # Guess before the run: a rectangle, at whatever angle, is regular already and stays as it is; and
 # courtyards stay.
-# Seen: a house of 20 x 30 m that is turned by 30 degrees comes back as a pinwheel of 383 in place of
-# 600 square metres, with an IoU of 0.27; by 15 degrees the IoU is 0.54, and by 45 the polygon is
-# invalid. A courtyard is filled. Nothing is said. The main direction can only be 0 or 90 degrees, since
-# those of the walls are rounded to multiples of 90 before the most frequent is taken; so each slanting
-# wall is replaced by two that follow the axes, by turns outside and inside of the house.
+# Seen: a house of 20 x 30 m that is turned by 30 degrees comes back as a pinwheel of 383 in place
+# of 600 square metres, with an IoU of 0.27; by 15 degrees the IoU is 0.54, and by 45 the polygon is
+# invalid. A courtyard is filled. Nothing is said. The main direction can only be 0 or 90 degrees,
+# since those of the walls are rounded to multiples of 90 before the most frequent is taken; so each
+# slanting wall is replaced by two that follow the axes, by turns outside and inside of the house.
 # Versions: geoai-py 0.40.1, shapely 2.1.2. Source: geoai/utils/geometry.py, regularization, whose
 # binned_angles are those multiples.
 # Hurt: who cleans predicted footprints by it: the map shows pinwheels in all streets that are not

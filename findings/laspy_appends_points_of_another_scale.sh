@@ -3,11 +3,11 @@
 #
 # Guess before the run: append_points converts to the scale and offset of the file, as write_points
 # of the same library does; or it refuses, as both refuse another point format.
-# Seen: of two neighbouring tiles of 1 km whose offsets are their corners, the appended one lies on the
-# first. Appended points of 1 mm to a file of 1 cm have a height of 102.5 m in place of 10.25 m. The
-# header's extent is that of the wrong points, and there is no message. write_points is right.
-# Versions: laspy 2.7.0. Source: laspy/lasappender.py, append_points, which compares formats only; its
-# issue 254; pull request 327 changed the writer and not the appender.
+# Seen: of two neighbouring tiles of 1 km whose offsets are their corners, the appended one lies on
+# the first. Appended points of 1 mm to a file of 1 cm have a height of 102.5 m in place of 10.25 m.
+# The header's extent is that of the wrong points, and there is no message. write_points is right.
+# Versions: laspy 2.7.0. Source: laspy/lasappender.py, append_points, which compares formats only;
+# its issue 254; pull request 327 changed the writer and not the appender.
 # Hurt: who joins a survey tile by tile to measure heights: half of the town stands on the other.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -3,14 +3,14 @@
 #
 # Guess before the run: a number of numpy that the encoder does not know raises, as in json, or is
 # written as the number that it is; all of them alike.
-# Seen: of buildings whose properties are elements of numpy arrays, tiles have the height (float64) and
-# neither the floors (int64), the score (float32) nor whether the roof is flat (bool): float64 is a
-# subclass of Python's float, and a property of another type is left out without a word. A feature's id
-# of int64 is kept. With .item() all properties are there.
-# Versions: mapbox-vector-tile 2.2.0, shapely 2.1.2, numpy 2.2.6. Source: mapbox_vector_tile/encoder.py,
-# _can_handle_val.
-# Hurt: who serves predicted footprints as tiles: a filter by score hides all of them, and a style that
-# colours by floors draws them alike.
+# Seen: of buildings whose properties are elements of numpy arrays, tiles have the height (float64)
+# and neither the floors (int64), the score (float32) nor whether the roof is flat (bool): float64
+# is a subclass of Python's float, and a property of another type is left out without a word. A
+# feature's id of int64 is kept. With .item() all properties are there.
+# Versions: mapbox-vector-tile 2.2.0, shapely 2.1.2, numpy 2.2.6. Source:
+# mapbox_vector_tile/encoder.py, _can_handle_val.
+# Hurt: who serves predicted footprints as tiles: a filter by score hides all of them, and a style
+# that colours by floors draws them alike.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

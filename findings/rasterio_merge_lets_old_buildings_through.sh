@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # rasterio.merge lets buildings of the second mask show through zeros of the first.
 #
-# Guess before the run: where files overlap, method="first" keeps the pixels of the first file, since a
-# file without nodata is valid everywhere, as its mask in rasterio says.
-# Seen: with masks of 0 and 1 and no nodata, "first" is the same as "max": a house that was demolished
-# between two flights is back, whichever file comes first. "last" is right. merge takes 0 for empty
-# where nobody names a nodata value; with nodata=255, which no pixel has, "first" is right, too, and
-# ground outside of all files is 255.
-# Versions: rasterio 1.4.4. Source: rasterio/merge.py, nodataval = 0, and copy_first, which
-# asks region == nodataval and not which pixels were written.
-# Hurt: who puts masks of several dates or of overlapping tiles together and means the newest or best
-# one to win: the map is their union, and false buildings of any of them stay.
+# Guess before the run: where files overlap, method="first" keeps the pixels of the first file,
+# since a file without nodata is valid everywhere, as its mask in rasterio says.
+# Seen: with masks of 0 and 1 and no nodata, "first" is the same as "max": a house that was
+# demolished between two flights is back, whichever file comes first. "last" is right. merge takes 0
+# for empty where nobody names a nodata value; with nodata=255, which no pixel has, "first" is
+# right, too, and ground outside of all files is 255.
+# Versions: rasterio 1.4.4. Source: rasterio/merge.py, nodataval = 0, and copy_first, which asks
+# region == nodataval and not which pixels were written.
+# Hurt: who puts masks of several dates or of overlapping tiles together and means the newest or
+# best one to win: the map is their union, and false buildings of any of them stay. torchgeo 0.8.1
+# reads overlapping labels by it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -3,11 +3,11 @@
 #
 # Guess before the run: reading a GeoTIFF on its own grid and writing it unchanged gives the same
 # georeference; both libraries work on xarray, and their examples use them together.
-# Seen: coordinates of stackstac are the upper left corners of pixels, those of rioxarray the centres,
-# and none of the two says so to the other: the origin 500000, 5001000 becomes 499995, 5001005 for
-# pixels of 10 m. rio.bounds(), rio.clip and rio.to_raster are all wrong by it; the attribute
-# "transform" that stackstac leaves in the array is right, and nobody reads it. A building traced from
-# the written file is 7.1 m away. With xy_coords="center" both agree.
+# Seen: coordinates of stackstac are the upper left corners of pixels, those of rioxarray the
+# centres, and none of the two says so to the other: the origin 500000, 5001000 becomes 499995,
+# 5001005 for pixels of 10 m. rio.bounds(), rio.clip and rio.to_raster are all wrong by it; the
+# attribute "transform" that stackstac leaves in the array is right, and nobody reads it. A building
+# traced from the written file is 7.1 m away. With xy_coords="center" both agree.
 # Versions: stackstac 0.5.1, rioxarray 0.19.0. Source: stackstac's parameter xy_coords; rioxarray's
 # _affine_from_coords, which takes off half a pixel.
 # Hurt: who searches imagery by STAC and predicts on the saved file: all buildings are shifted.
