@@ -56,6 +56,12 @@ def export(
             help="Fixed side of the input in pixels, for ONNX; QGIS's Deepness needs one.",
         ),
     ] = None,
+    mask_only: Annotated[
+        bool,
+        typer.Option(
+            "--mask-only", help="Leave out the separation of buildings, which Deepness cannot run."
+        ),
+    ] = False,
     calibration: Annotated[
         Path | None, typer.Option(metavar="IMAGES", help="Representative images, needed for int8.")
     ] = None,
@@ -115,6 +121,7 @@ def export(
         out,
         precision=precision,
         tile_px=tile,
+        mask_only=mask_only,
         calibration=None if calibration is None else data(calibration),
         check=None if check is None else data(check),
         tolerance=tolerance,

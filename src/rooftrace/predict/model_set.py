@@ -177,6 +177,7 @@ class EnsembleEngine:
         how: Method of combination, see `Combine`.
         weights: Weight of each member; they sum to 1.
         notes: Notes on the members for the user.
+        is_separated: All members separate buildings alike, and so do their means.
     """
 
     name = "ensemble"
@@ -187,8 +188,10 @@ class EnsembleEngine:
         how: Combine,
         weights: Sequence[float],
         notes: Sequence[str] = (),
+        is_separated: bool = False,
     ) -> None:
         self._members = tuple(members)
+        self._is_separated = is_separated
         self._how = how
         # Factors are near 1, so that equal weights give exactly the mean.
         self._factors = [np.float32(weight * len(weights)) for weight in weights]
@@ -216,16 +219,22 @@ class EnsembleEngine:
         }
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Run (n, band, y, x) pixel values to (n, class, y, x) means, or shares of the votes."""
+        """Run (n, band, y, x) pixel values to (n, class, y, x) means, or shares of the votes.
+
+        The mean of the separation channel follows the classes.
+        """
         total: NDArray[np.float32] | None = None
         for member, factor in zip(self._members, self._factors):
             spec = member.bundle.spec
-            # Further outputs of a network are dropped.
             given = batch.astype(spec.numpy_dtype, copy=False)
-            answer = member.engine.run(given)[:, : spec.channels]
+            answer = member.engine.run(given)
+            answer = answer[:, : spec.outputs if self._is_separated else spec.channels]
             # A vote would hide NaN.
             check_probabilities(answer, spec.name)
-            part = factor * (_votes(answer, spec) if self._how == "vote" else answer)
+            if self._how == "vote":
+                votes = _votes(answer[:, : spec.channels], spec)
+                answer = np.concatenate([votes, answer[:, spec.channels :]], axis=1)
+            part = factor * answer
             total = part if total is None else total + part
         assert total is not None
         return np.asarray(total / np.float32(len(self._members)), dtype=np.float32)
@@ -258,7 +267,8 @@ def combine(
     The threshold is the mean of the members' thresholds, with their weights, or one half for votes.
     With an even number of members, a tied vote is for the building; with more classes, for the
     first class. A calibration belongs to the scores of one model: the ensemble has none, unless all
-    members have the same one and do not vote.
+    members have the same one and do not vote. It separates buildings where all members do so in the
+    same way.
 
     Args:
         members: Loaded models.
@@ -299,6 +309,14 @@ def combine(
         text = ", ".join(f"{spec.name} {iou:.3f}" for spec, iou in zip(specs, weights))
         notes.append(f"weighted by the IoU that each model had on its own validation data: {text}")
     shares = [weight / math.fsum(weights) for weight in weights]
+    kinds = {one.separation for one in specs}
+    is_separated = len(kinds) == 1 and None not in kinds
+    if len(kinds) > 1:
+        notes.append("buildings are divided by the watershed: not all models separate them alike")
+
+    def mean(values: Sequence[float]) -> float:
+        return math.fsum(map(mul, values, weights)) / math.fsum(weights)
+
     is_calibrated = how != "vote" and all(one.calibration == first.calibration for one in specs)
     spec = BundleSpec(
         name=f"{how} of {', '.join(spec.name for spec in specs)}",
@@ -306,9 +324,9 @@ def combine(
         colours=first.colours,
         mean=first.mean,
         std=first.std,
-        threshold=0.5
-        if how == "vote"
-        else math.fsum(map(mul, [one.threshold for one in specs], weights)) / math.fsum(weights),
+        threshold=0.5 if how == "vote" else mean([one.threshold for one in specs]),
+        separation=first.separation if is_separated else None,
+        separation_threshold=mean([one.separation_threshold for one in specs]),
         calibration=first.calibration if is_calibrated else None,
         input_px=only,
         input_multiple_px=multiple,
@@ -317,7 +335,7 @@ def combine(
         | {key: value for key, value in first.training.items() if key == "data"},
     )
     source = " + ".join(bundle.source for bundle in bundles)
-    engine = EnsembleEngine(members, how, shares, notes)
+    engine = EnsembleEngine(members, how, shares, notes, is_separated)
     return Predictor(ModelBundle(spec, {}, source, tuple(bundles)), engine)
 
 

@@ -98,6 +98,7 @@ def test_the_uncertain_first_and_none_without_worth(data: Path, model: Path) -> 
 
 @pytest.mark.campaign
 def test_without_labels_the_most_uncertain_is_first(data: Path, model: Path) -> None:
+    (data / "tasks.json").unlink()
     report = run_next(config(data), 2, bundle=model)
     first, second = report.chosen
     assert first.id in ("unsure", "unsure_copy", "labelled", "labelled_copy")

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from rooftrace.flows.export import run as export_flow
 from rooftrace.flows.export.run import run_export
+from rooftrace.models.bundle import GRAPH_NAME, write_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.predict.predictor import load
 from tiny_models import write_tiny_bundle
 from town import generate_scene
 
 onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 
 class Deepness:
@@ -58,21 +59,36 @@ class Deepness:
         return result.argmax(axis=1)[0]
 
 
+def with_second_head(graph: bytes) -> bytes:
+    """Return a graph whose output has its only channel twice."""
+    model = onnx.load_from_string(graph)
+    (output,) = model.graph.output
+    for node in model.graph.node:
+        node.output[:] = ["mask" if name == output.name else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Concat", ["mask"] * 2, [output.name], axis=1))
+    output.type.tensor_type.shape.dim[1].dim_value = 2
+    return bytes(model.SerializeToString())
+
+
 @pytest.fixture
 def few_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_flow, "_CHECK_TILES", 2)
 
 
 @pytest.mark.usefixtures("few_tiles")
-@pytest.mark.parametrize("name", ["tiny", pytest.param("default", marks=pytest.mark.campaign)])
+@pytest.mark.parametrize(
+    "name", ["tiny", "separated", pytest.param("default", marks=pytest.mark.campaign)]
+)
 def test_it_gives_the_mask_of_rooftrace(name: str, tmp_path: Path) -> None:
-    bundle = None
-    if name == "tiny":
-        bundle = write_tiny_bundle(
-            tmp_path / "tiny.rooftrace", gsd_m=0.3, threshold=0.4, context_px=8
-        )
+    path = tmp_path / "tiny.rooftrace"
+    write_tiny_bundle(path, gsd_m=0.3, threshold=0.4, context_px=8)
+    bundle = None if name == "default" else path
+    if name == "separated":
+        tiny = read_model(path)
+        spec = tiny.spec.model_copy(update={"separation": "border"})
+        write_bundle(path, spec, {GRAPH_NAME: with_second_head(tiny.part(GRAPH_NAME))})
     out = tmp_path / "deepness.onnx"
-    run_export(bundle, "onnx", out, tile_px=256)
+    run_export(bundle, "onnx", out, tile_px=256, mask_only=True)
     model, deepness = load(bundle), Deepness(out)
     spec = model.bundle.spec
     assert deepness.input.shape[1:] == [len(spec.bands), 256, 256]
@@ -86,7 +102,8 @@ def test_it_gives_the_mask_of_rooftrace(name: str, tmp_path: Path) -> None:
     found = deepness.mask(np.moveaxis(scene, 0, -1))
     assert 0.02 < found.mean() < 0.98
     np.testing.assert_array_equal(found, mine.data)
-    # The file is the same model for rooftrace.
+    # The file is the same model for rooftrace, which divides what touches by the watershed.
+    assert read_model(out).spec.separation is None
     assert read_model(out).spec.input_px == 256
     assert model.predict_mask(scene, gsd_m=spec.gsd_m)[0].data.mean() == pytest.approx(
         mine.data.mean(), abs=0.02

@@ -20,5 +20,5 @@ def clean_workers(monkeypatch: pytest.MonkeyPatch) -> str | None:
     if method is not None:
         # The server imports torch once, and not each worker for itself.
         multiprocessing.get_context(method).set_forkserver_preload(["rooftrace.train.datamodule"])
-    monkeypatch.setattr("rooftrace.train.datamodule._FORK", method)
+    monkeypatch.setattr("rooftrace.train.datamodule.loader_start_method", lambda: method)
     return method

@@ -34,6 +34,7 @@ from rooftrace.models.exported import Target, part_names
 from rooftrace.models.quantize import (
     convert_to_fp16,
     fix_side,
+    mask_alone,
     quantize_onnx,
     quantize_openvino,
     simplify_graph,
@@ -131,6 +132,19 @@ def for_tiles_of(bundle: ModelBundle, to: Target, tile_px: int) -> ModelBundle:
         )
     graph = fix_side(bundle.part(GRAPH_NAME), tile_px)
     spec = spec.model_copy(update={"input_px": tile_px, "variants": ()})
+    return ModelBundle(spec, {GRAPH_NAME: graph}, bundle.source)
+
+
+def without_separation(bundle: ModelBundle) -> ModelBundle:
+    """Return the bundle without the head that separates buildings, and without its variants.
+
+    Raises:
+        MissingExtraError: a package is not installed.
+    """
+    if bundle.spec.separation is None:
+        return bundle
+    graph = mask_alone(bundle.part(GRAPH_NAME), bundle.spec.channels)
+    spec = bundle.spec.model_copy(update={"separation": None, "variants": ()})
     return ModelBundle(spec, {GRAPH_NAME: graph}, bundle.source)
 
 

@@ -31,6 +31,7 @@ from rooftrace.flows.export.convert import (
     for_tiles_of,
     has_variant,
     tile_side,
+    without_separation,
 )
 from rooftrace.flows.labelled_predictions import training_labels
 from rooftrace.io.files import check_outputs, check_replaced, export_error
@@ -253,6 +254,7 @@ def run_export(
     *,
     precision: str = "fp32",
     tile_px: int | None = None,
+    mask_only: bool = False,
     calibration: SourceConfig | None = None,
     check: SourceConfig | None = None,
     tolerance: float | None = None,
@@ -271,6 +273,7 @@ def run_export(
         precision: Precision of the file.
         tile_px: The only side of the input that an ONNX file accepts; default any that the network
             accepts.
+        mask_only: Leave out the head that separates buildings.
         calibration: Images for the calibration of int8; not needed if the bundle has such a
             variant.
         check: Images for the check, with labels if available; default other tiles of
@@ -287,7 +290,8 @@ def run_export(
         ExportError: the difference exceeds the tolerance, or the file cannot be written.
     """
     wanted = check_precision(to, precision)
-    source = read_model(bundle)
+    original = read_model(bundle)
+    source = without_separation(original) if mask_only else original
     _check_request(source, to, wanted, out, calibration)
     files = [out, *([out.with_suffix(".bin")] if to == "openvino" else [])]
     report_path = out.with_name(f"{out.name}.report.json")
@@ -307,7 +311,7 @@ def run_export(
     contract = Contract(
         to=to,
         precision=wanted,
-        bundle_sha256=reference.sha256,
+        bundle_sha256=original.sha256,
         made_with=installed_versions(MADE_BY),
         spec=source.spec,
     )
@@ -329,7 +333,7 @@ def run_export(
             report=report_path,
             to=to,
             precision=wanted,
-            bundle=(source.spec.name, reference.sha256),
+            bundle=(source.spec.name, original.sha256),
             size_bytes=size,
             tolerance=tolerance,
             checked=(checked.name, len(checked.images)),
