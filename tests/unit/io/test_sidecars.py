@@ -18,7 +18,7 @@ from command_line import command
 from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.io.companions import companions
+from rooftrace.io.companions import FolderNames, companions
 from rooftrace.io.raster import open_raster
 from tiny_models import write_tiny_bundle
 
@@ -208,3 +208,16 @@ def test_labelled_data_takes_the_option_crs(tmp_path: Path, tiny: Path) -> None:
     assert without.code == 3
     assert placed.code == 0, placed.err
     assert command(*given, "--crs", "UTM").code == 2
+
+
+def test_the_names_of_a_folder_tell_the_same_companions(tmp_path: Path) -> None:
+    files = "a.png", "a.pgw", "b.png", "B.png.aux.xml", "c.x.png", "c.x.prj", "alone.png"
+    for name in files:
+        (tmp_path / name).touch()
+    names = FolderNames(tmp_path)
+    for name in ("a.png", "b.png", "c.x.png", "alone.png"):
+        assert companions(tmp_path / name, names) == companions(tmp_path / name)
+    assert [name for name in files if names.is_alone(name)] == ["alone.png"]
+    # A file that came later is not asked for.
+    (tmp_path / "alone.prj").touch()
+    assert companions(tmp_path / "alone.png", names) == []
