@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.text import plural, print_plain
+from rooftrace.core.text import plural
 
 people = Console(stderr=True)
 """Console for people; programs read stdout."""
@@ -147,7 +147,7 @@ def _progress(title: str, *, hidden: bool) -> Iterator[Update | None]:
 
 def say(text: str) -> None:
     """Print a line for people, without interpreting brackets in paths."""
-    print_plain(people, text)
+    people.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

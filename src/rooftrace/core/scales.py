@@ -30,18 +30,11 @@ class WorkingScales:
         interpolated_gsd_m: Metres per pixel to which coarser images are interpolated; None for
             `gsd_m`.
 
-    Raises:
-        ValueError: Another value is above `gsd_m`.
     """
 
     gsd_m: float
     finest_gsd_m: float | None = None
     interpolated_gsd_m: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("finest_gsd_m", "interpolated_gsd_m"):
-            if (value := getattr(self, name)) is not None and value > self.gsd_m:
-                raise ValueError(f"{name} is {value:g}, above gsd_m, which is {self.gsd_m:g}")
 
     @classmethod
     def of(
@@ -53,16 +46,20 @@ class WorkingScales:
             ValueError: There is another value without `gsd_m`, or above it; or a value is outside
                 of `LEAST_GSD_M` to `MOST_GSD_M`.
         """
-        for value in (gsd_m, finest_gsd_m, interpolated_gsd_m):
-            if value is not None and not is_gsd_m(value):
+        others = {"finest_gsd_m": finest_gsd_m, "interpolated_gsd_m": interpolated_gsd_m}
+        for name, value in {"gsd_m": gsd_m, **others}.items():
+            if value is None:
+                continue
+            if not LEAST_GSD_M <= value <= MOST_GSD_M:
                 expected = f"{LEAST_GSD_M:g} to {MOST_GSD_M:g}"
                 raise ValueError(f"{value:g} metres per pixel; expected {expected}")
-        if gsd_m is not None:
-            return cls(gsd_m, finest_gsd_m, interpolated_gsd_m)
-        if finest_gsd_m is None and interpolated_gsd_m is None:
-            return None
-        name = "interpolated_gsd_m" if finest_gsd_m is None else "finest_gsd_m"
-        raise ValueError(f"{name} needs a gsd_m, the coarsest metres per pixel of the model")
+            if gsd_m is None:
+                raise ValueError(
+                    f"{name} needs a gsd_m, the coarsest metres per pixel of the model"
+                )
+            if value > gsd_m:
+                raise ValueError(f"{name} is {value:g}, above gsd_m, which is {gsd_m:g}")
+        return None if gsd_m is None else cls(gsd_m, finest_gsd_m, interpolated_gsd_m)
 
     def for_image(self, own_m: float) -> float:
         """Return the metres per pixel at which an image of `own_m` is predicted."""

@@ -361,7 +361,17 @@ def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     # A CRS with pixel coordinates would put the image at the origin of the map: not known.
     if transform.is_identity or not all(map(isfinite, transform)) or transform.is_degenerate:
         return GeoGrid(shape), _unused_position(dataset, name)
-    return checked_grid(GeoGrid(shape, transform, _crs_of(dataset, name)), name)
+    crs = None
+    try:
+        if dataset.crs:
+            epsg = dataset.crs.to_epsg()
+            crs = from_epsg(epsg) if epsg else CRS.from_wkt(dataset.crs.to_wkt())
+    except (CRSError, RasterioCRSError, RasterioError) as error:
+        raise DataError(
+            f"{name} has a coordinate system that cannot be read: {error}.",
+            remedy="Assign a coordinate system with gdal_edit -a_srs, or remove it.",
+        ) from error
+    return checked_grid(GeoGrid(shape, transform, crs), name)
 
 
 def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
@@ -443,19 +453,6 @@ def _check_degrees(grid: GeoGrid, crs: CRS, name: str) -> None:
             f"{north:g} in {crs.name}; expected -360 to 360 and -90 to 90.",
             remedy="Correct its georeference with gdal_edit -a_srs or -a_ullr.",
         )
-
-
-def _crs_of(dataset: Any, name: str) -> CRS | None:
-    try:
-        if not dataset.crs:
-            return None
-        epsg = dataset.crs.to_epsg()
-        return from_epsg(epsg) if epsg else CRS.from_wkt(dataset.crs.to_wkt())
-    except (CRSError, RasterioCRSError, RasterioError) as error:
-        raise DataError(
-            f"{name} has a coordinate system that cannot be read: {error}.",
-            remedy="Assign a coordinate system with gdal_edit -a_srs, or remove it.",
-        ) from error
 
 
 @lru_cache(maxsize=64)

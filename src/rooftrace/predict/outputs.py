@@ -201,7 +201,9 @@ class SceneOutputs(ExitStack):
             self._blocks_resumed += 1
             self._pixels_resumed += block.window.area_px
         if self._preview is not None and block.thumbnail is not None:
-            self._preview.thumbnail.paste(block.window, *block.thumbnail)
+            whole = self._preview.thumbnail
+            samples = whole.part(block.window)
+            whole.pixels[samples], whole.valid[samples] = block.thumbnail
         found = self._assembler
         if isinstance(block, BlockParts):
             if self._density is not None and block.density is not None:
@@ -212,7 +214,7 @@ class SceneOutputs(ExitStack):
                 self._outline.add(block.window, block.valid)
         else:
             if self._density is not None and not block.is_empty:
-                self._density.feed(block.window, block.mask)
+                self._density.pixels.feed(block.window, block.mask)
             if found is not None:
                 found.feed(block.window, block.mask, block.score, block.occurring, block.markers)
             if self._outline is not None:

@@ -408,7 +408,10 @@ class _SceneReader:
                 part = None if part is None else part.copy()
                 halo.append((number, TileOutput(index, extent, part)))
         window = self.plan.blocks[end.number]
-        thumbnail = None if self._thumbnail is None else self._thumbnail.crop(window)
+        thumbnail = None
+        if self._thumbnail is not None:
+            samples = self._thumbnail.part(window)
+            thumbnail = self._thumbnail.pixels[samples], self._thumbnail.valid[samples]
         valid = self._partly_valid.pop(end.number, None)
         return BlockTiles(end.number, tuple(own), tuple(halo), valid, thumbnail, end.tiles)
 

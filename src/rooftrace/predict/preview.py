@@ -82,21 +82,8 @@ class ThumbnailSampler:
         self.pixels[into] = np.moveaxis(chosen, 0, -1)
         self.valid[into] = raster.valid[row::step, col::step]
 
-    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return the samples in a window.
-
-        Returns:
-            Pixels (y, x, band) and their validity (y, x).
-        """
-        part = self._samples(window)
-        return self.pixels[part], self.valid[part]
-
-    def paste(self, window: Window, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> None:
-        """Insert the samples that `crop` has returned for a window."""
-        part = self._samples(window)
-        self.pixels[part], self.valid[part] = pixels, valid
-
-    def _samples(self, window: Window) -> tuple[slice, slice]:
+    def part(self, window: Window) -> tuple[slice, slice]:
+        """Return the rows and columns of `pixels` and `valid` that sample a window."""
         step = self.step
         return (
             slice(-(-window.row // step), -(-window.row_stop // step)),
@@ -229,7 +216,8 @@ class Preview:
             partial(cv2.polylines, self._edge_share, drawn, True, 255, 1, cv2.LINE_AA, _SHIFT),
         ]
         # Of two outlines at a place, the later one is seen.
-        self._wait()
+        for drawing in self._drawing:
+            drawing.result()
         if len(drawn) < _MIN_PARALLEL:
             for draw in pictures:
                 draw()
@@ -237,11 +225,6 @@ class Preview:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(len(pictures), "drawing")
         self._drawing = [self._threads.submit(draw) for draw in pictures]
-
-    def _wait(self) -> None:
-        for drawing in self._drawing:
-            drawing.result()
-        self._drawing = []
 
     def draw(self, shares: Sequence[float], caption: str, gsd_m: float | None) -> Image.Image:
         """Return the picture, with a key if there are more than two classes.
@@ -254,7 +237,8 @@ class Preview:
         """
         is_binary = len(self._legend.names) == 2
         self._begin()
-        self._wait()
+        for drawing in self._drawing:
+            drawing.result()
         assert self._background is not None
         fill_share = _FILL_SHARE if is_binary else _CLASS_SHARE
         mixed = cv2.addWeighted(self._filled, fill_share, self._background, 1 - fill_share, 0)

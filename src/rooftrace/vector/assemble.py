@@ -371,7 +371,10 @@ class FootprintAssembler(ExitStack):
         taken = {index: regions.take() for index, regions in self._open.items()}
         pieces = {index: own for index, own in taken.items() if own is not None}
         self.found += len(pieces.get(self.tracing.building_class, ()))
-        given = pieces, self._markers.take(), self._waiting, self._has_markers
+        markers = self._markers.take()
+        if not pieces and markers is None:
+            return
+        given = pieces, markers, self._waiting, self._has_markers
         if self._workers is None:
             made, self._waiting = self.tracing.join(*given, self._begin)
             self._keep(made)
