@@ -316,7 +316,7 @@ def predict_set(
                 update={"gsd_m": scene.stated_gsd_m, "threshold": 0.0, "outputs": ("mask",)}
             )
             plan = plan_scene(scene.image, predictor.bundle.spec, options)
-            yield _label_planes(predictor, scene, plan.shape_yx), plan
+            yield _label_planes(predictor, scene, plan.source.grid.shape), plan
 
     results = run_many(scenes(), lambda scene: scene[1], predictor.engine)
     for number, ((probabilities, _), _, blocks) in enumerate(results):

@@ -352,7 +352,7 @@ class FrameTracer:
 
     def _output(self, plan: ScenePlan, blocks: Iterator[Block]) -> NDArray[np.uint8]:
         """Return the (y, x) output of a frame in 255ths: scores, or 255 on buildings."""
-        output = np.empty(plan.shape_yx, dtype=np.uint8)
+        output = np.empty(plan.source.grid.shape, dtype=np.uint8)
         for block in blocks:
             if self._uses_scores:
                 output[block.window.slices()] = block.score

@@ -214,16 +214,21 @@ class BlockTiles:
             # Copied: arrays that come from another process are read-only.
             valid = np.ones(window.shape_yx, dtype=bool) if valid is None else valid.copy()
             for extent in failed:
-                reach = plan.scaling.to_source(extent, plan.shape_yx).intersection(window)
+                reach = plan.scaling.to_source(extent, plan.source.grid.shape).intersection(window)
                 if reach is not None:
                     valid[reach.slices(window)] = False
         if len(failed) == len(outputs) and valid is not None and not valid.any():
             return replace(Block.empty(window), thumbnail=self.thumbnail, tiles=self.tiles)
         mask, score = (np.empty(window.shape_yx, np.uint8) for _ in range(2))
         markers = None if spec.separation is None else np.empty(window.shape_yx, np.uint8)
+        # The lowest blended probabilities that reach the thresholds.
+        lowest, lowest_apart = (
+            np.uint16(np.ceil((one or 0.0) * BLEND_ONE))
+            for one in (threshold, spec.separation_threshold)
+        )
         for strip in window.strips(max(1, _STRIP_PX // window.width)):
             rows, _ = strip.slices(window)
-            model_strip = plan.scaling.to_model(strip, plan.shape_yx)
+            model_strip = plan.scaling.to_model(strip, plan.source.grid.shape)
             blender = Blender(plan.tiles, model_strip, spec.outputs)
             for output in outputs:
                 if output.answer is not None:
@@ -233,13 +238,13 @@ class BlockTiles:
             if threshold is None:
                 mask[rows], probability = most_probable(blended[: spec.channels])
             else:
-                np.greater_equal(probability, _at_least(threshold), out=mask[rows].view(np.bool_))
+                np.greater_equal(probability, lowest, out=mask[rows].view(np.bool_))
             # Rounded to 255ths.
             score[rows] = (probability + np.uint16(BLEND_ONE // PROB_ONE // 2)) >> np.uint16(8)
             if valid is not None:
                 mask[rows][~valid[rows]] = NODATA
             if markers is not None:
-                apart = blended[spec.channels] >= _at_least(spec.separation_threshold)
+                apart = blended[spec.channels] >= lowest_apart
                 inside = ~apart if spec.separation == "border" else apart
                 np.logical_and(
                     inside, mask[rows] == spec.building_class, out=markers[rows].view(np.bool_)
@@ -251,11 +256,6 @@ class BlockTiles:
 
 _STRIP_PX = 1 << 18
 """Number of pixels of a strip that is blended at once and fits the processor's cache."""
-
-
-def _at_least(threshold: float) -> np.uint16:
-    """Return the lowest blended probability that reaches a threshold."""
-    return np.uint16(np.ceil(threshold * BLEND_ONE))
 
 
 def most_probable(

@@ -360,7 +360,9 @@ class _SceneReader:
 
     def failure(self, index: TileIndex, error: Exception) -> PredictError | OutOfMemoryError:
         """Return the error for a tile on which the network failed."""
-        window = self.plan.scaling.to_source(self.plan.tiles.tile(index).read, self.plan.shape_yx)
+        window = self.plan.scaling.to_source(
+            self.plan.tiles.tile(index).read, self.plan.source.grid.shape
+        )
         if is_out_of_memory(error):
             return out_of_memory(
                 f"the network on the tile at {window} of {self.plan.source.name} "

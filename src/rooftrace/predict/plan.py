@@ -168,11 +168,6 @@ class ScenePlan:
         return self.__dict__ | {"spec": self.spec.model_copy(update={"training": {}})}
 
     @property
-    def shape_yx(self) -> tuple[int, int]:
-        """Height and width of the source."""
-        return self.source.grid.shape
-
-    @property
     def gsd_m(self) -> float | None:
         """Metres per pixel of the source; None if they are unknown."""
         given = self.options.gsd_m

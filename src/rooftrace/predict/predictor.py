@@ -116,12 +116,9 @@ class Predictor:
             plan = plan_scene(source, self.bundle.spec, options)
             memory = MemoryMask(source.grid.shape)
             score = MemoryMask(source.grid.shape if on_block is None else (0, 0))
-
-            def keep(block: Block) -> None:
-                score.write(block.window, block.score)
-
+            take = on_block or (lambda block: score.write(block.window, block.score))
             sink = MemorySink(memory)
-            result = self.predict_plan(plan, sink, progress, on_block or keep, segmenter)
+            result = self.predict_plan(plan, sink, progress, take, segmenter)
             mask = Mask(memory.data, memory.data != NODATA, source.grid)
             name = Path(source.name).stem or "image"
             return Prediction(

@@ -130,7 +130,7 @@ class _ViewPrediction:
 
     @classmethod
     def of(cls, plan: ScenePlan, engine: Engine) -> _ViewPrediction:
-        mask, score = np.full((2, *plan.shape_yx), NODATA, np.uint8)
+        mask, score = np.full((2, *plan.source.grid.shape), NODATA, np.uint8)
         for block in pipeline.run(plan, engine):
             rows, cols = block.window.slices()
             mask[rows, cols], score[rows, cols] = block.mask, block.score

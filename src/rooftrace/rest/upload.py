@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,7 @@ class _FormParser:
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
             "on_part_data": lambda data, start, end: self._data.append(data[start:end]),
-            "on_end": self._end,
+            "on_end": partial(setattr, self, "_ended", True),
         }
         try:
             self._parser = MultipartParser(boundary, callbacks)
@@ -268,9 +269,6 @@ class _FormParser:
                 "Send each file in a request of its own.",
             )  # fmt: skip
         self.name = options[b"filename"].decode("utf-8", "replace")
-
-    def _end(self) -> None:
-        self._ended = True
 
 
 def _unreadable(why: str) -> ProblemError:

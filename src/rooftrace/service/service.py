@@ -310,7 +310,9 @@ class Service:
                     remedy="Send a part of it, or start a job for a large scene.",
                 )
             image = self._decoder.decode(data, name, nodata=self.defaults.nodata)
-            predictor = Predictor(self.bundle, _CheckedEngine(self._engine, check))
+            shared = self._engine
+            checked = _CheckedEngine(shared, check, shared.name, shared.precision)
+            predictor = Predictor(self.bundle, checked)
             return work(predictor, image, options=options, progress=check)
         except BaseException as error:
             # The error refers to this function, which has the image.
@@ -337,21 +339,22 @@ class Service:
                 self._failed += failed and not request.cancelled
 
 
+@dataclass(eq=False)
 class _CheckedEngine:
     """The engine for one request, which is checked before each tile."""
 
-    def __init__(self, engine: Engine, check: Callable[[], None]) -> None:
-        self._engine = engine
-        self._check = check
-        self.name, self.precision = engine.name, engine.precision
+    engine: Engine
+    check: Callable[[], None]
+    name: str
+    precision: str
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        self._check()
-        return self._engine.run(batch)
+        self.check()
+        return self.engine.run(batch)
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
-        self._check()
-        return run_quantised(self._engine, batch)
+        self.check()
+        return run_quantised(self.engine, batch)
 
 
 @dataclass(frozen=True)

@@ -391,7 +391,7 @@ def test_a_failing_tile_of_a_batch_fails_its_own_scene_alone() -> None:
     scenes = [SceneBlocks(plan_scene(source, SPEC)) for source in sources]
     collected = []
     for one in run_scenes(scenes, Failing(sources[0].read().data)):
-        taken = Collected(one.plan.shape_yx)
+        taken = Collected(one.plan.source.grid.shape)
         with suppress(PredictError):
             for block in one.blocks:
                 taken.feed(block)

@@ -243,7 +243,7 @@ class PredictRun:
         """Write the results of a scene, block by block."""
         plan, order, wanted = blocks.plan, self.run_options.order, self.options.outputs
         paths = OutputPaths.of(self.out, scene.name, plan.source.grid, plan.spec.legend)
-        mask = None if order is None else MemoryMask(plan.shape_yx)
+        mask = None if order is None else MemoryMask(plan.source.grid.shape)
         before = 0
         with SceneOutputs(
             plan, FileSink(paths, plan), spill=self.store.spill,
