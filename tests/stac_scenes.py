@@ -72,8 +72,8 @@ def stac_item(path: Path, day: str) -> Json:
 def with_band_files(folder: Path, items: list[Json]) -> list[Json]:
     """Write each band of the images as a file of its own, and return the items of these files.
 
-    As in catalogs of Sentinel-2 and Landsat there are a band of infrared and one that is coarser,
-    and the bands have the common names of the extension eo, or of STAC 1.1.
+    As in catalogs of Sentinel-2 and Landsat there is a band of infrared, and the bands have the
+    common names of the extension eo, or of STAC 1.1.
     """
     found = []
     for number, item in enumerate(items):
@@ -81,13 +81,10 @@ def with_band_files(folder: Path, items: list[Json]) -> list[Json]:
         with rasterio.open(folder / item["assets"]["visual"]["href"]) as image:
             data, profile = image.read(), image.profile | {"count": 1}
         files = [("B02", "blue", data[2]), ("B03", "green", data[1]), ("B04", "red", data[0]),
-                 ("B08", "nir", 255 - data[0]), ("B11", "swir16", data[0, ::2, ::2])]  # fmt: skip
+                 ("B08", "nir", 255 - data[0])]  # fmt: skip
         for key, name, pixels in files:
             path = folder / f"{item['id']}_{key}.tif"
-            scale = data.shape[1] / len(pixels)
-            shape = {"height": pixels.shape[0], "width": pixels.shape[1]}
-            placed = {"transform": profile["transform"] @ Affine.scale(scale)}
-            write_geotiff(path, pixels, **profile | shape | placed)
+            write_geotiff(path, pixels, **profile)
             bands = (
                 {"eo:bands": [{"name": key, "common_name": name}]}
                 if number

@@ -233,26 +233,3 @@ def test_the_example_and_a_narrow_screen(address: str, page: Any) -> None:
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= 390, "nothing is wider than the screen"
     assert page.inner_text(".rt-figure.scale dd") == "0.3 m/px"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_square_image_stands_on_a_plain_stage(
-    address: str, page: Any, tmp_path: Path, scheme: str
-) -> None:
-    page.emulate_media(color_scheme=scheme)
-    square = np.tile(town(), (1, 8, 5))[:, :1200, :1200]
-    cv2.imwrite(str(tmp_path / "square.png"), np.moveaxis(square, 0, -1))
-    open_page(page, address)
-    drop(page, tmp_path / "square.png")
-    ready(page, 0.5)
-    frame, picture = (page.locator(part).bounding_box() for part in (".rt-frame", ".rt-picture"))
-    assert picture["width"] == pytest.approx(picture["height"], abs=1)
-    # It takes all of the height, in the middle of the width.
-    assert picture["height"] == pytest.approx(frame["height"], abs=1)
-    assert picture["height"] > 400
-    left = picture["x"] - frame["x"]
-    right = frame["x"] + frame["width"] - picture["x"] - picture["width"]
-    assert left == pytest.approx(right, abs=1)
-    beside = pixels(page)[20:-20, 10 : int(left) - 10].reshape(-1, 3)
-    colour = {"light": (0xF7, 0xF5, 0xF3), "dark": (0x36, 0x2E, 0x2A)}[scheme]
-    assert {tuple(pixel) for pixel in beside} == {colour}

@@ -29,6 +29,8 @@ from town import generate_scene
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.campaign
+
 IDLE = "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
 BOTH_IDLE = """() => window.rooftrace?.swipe?.map && rooftrace.map.loaded()
     && rooftrace.map.areTilesLoaded() && rooftrace.swipe.map.loaded()
@@ -96,7 +98,6 @@ def slide(page: Page, control: str, value: float) -> None:
     )
 
 
-@pytest.mark.campaign
 def test_buildings_are_drawn_and_filtered(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     count = len(generate_scene(3, (512, 512), 0.3).buildings)
@@ -114,7 +115,6 @@ def test_buildings_are_drawn_and_filtered(page: Page, serve_app: Serve, town: Pa
     assert page.locator("#credit p").text_content().startswith("Model a model <i>of mine</i>")
 
 
-@pytest.mark.campaign
 def test_a_click_shows_the_figures_of_a_building(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
@@ -145,34 +145,6 @@ def test_a_click_shows_the_figures_of_a_building(page: Page, serve_app: Serve, t
     assert "canvas" in page.evaluate("document.activeElement.className")
 
 
-# Whether outlines were drawn at the end of a move of a second and after it, by the limit in
-# milliseconds above which a frame is slow.
-MOVED = """(slow) => new Promise((done) => {
-    const {map, pace} = rooftrace, lines = () => map.getPaintProperty("outline", "line-opacity");
-    const before = lines();
-    let moving;
-    pace.slowMs = slow;
-    map.on("move", () => { moving = lines(); if (!slow && !moving) map.stop(); });
-    map.once("moveend", () => done([before, moving, lines(), map.getPaintProperty("fill",
-        "fill-antialias")]));
-    // As long as a loaded machine needs for several frames; the first without outlines ends it.
-    map.panBy([60, 0], {duration: slow ? 1000 : 60000});
-})"""
-
-
-@pytest.mark.campaign
-def test_outlines_are_left_out_while_a_slow_map_moves(
-    page: Page, serve_app: Serve, town: Path
-) -> None:
-    open_map(page, serve_app, town)
-    page.wait_for_function(IDLE)
-    opacity, moving, after, smooth = page.evaluate(MOVED, 0)
-    assert opacity > 0
-    assert [moving, after, smooth] == [0, opacity, True]
-    assert page.evaluate(MOVED, 1e6)[:3] == [opacity, opacity, opacity]
-
-
-@pytest.mark.campaign
 def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
@@ -204,7 +176,6 @@ def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> N
     assert page.evaluate(PIXEL) == [0x14, 0x16, 0x1A, 255]
 
 
-@pytest.mark.campaign
 def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_path: Path) -> None:
     many = tmp_path / "many"
     many.mkdir()
@@ -238,7 +209,6 @@ def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_p
     page.wait_for_load_state("networkidle")
 
 
-@pytest.mark.campaign
 def test_from_afar_the_mask_stands_for_many_buildings(
     page: Page, serve_app: Serve, town: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,7 +225,6 @@ def test_from_afar_the_mask_stands_for_many_buildings(
     assert with_mask != without
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("state", ["other", "empty", "none"])
 def test_nothing_to_show_is_a_sentence(
     state: str, page: Page, serve_app: Serve, tmp_path: Path
@@ -287,7 +256,6 @@ def test_a_narrow_screen(page: Page, serve_app: Serve, town: Path) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-@pytest.mark.campaign
 def test_several_classes(page: Page, serve_app: Serve, town: Path, tmp_path: Path) -> None:
     folder = tmp_path / "classes"
     folder.mkdir()
@@ -314,7 +282,6 @@ def test_several_classes(page: Page, serve_app: Serve, town: Path, tmp_path: Pat
     page.wait_for_load_state("networkidle")
 
 
-@pytest.mark.campaign
 def test_a_comparison_has_a_divider_and_filters(
     page: Page, serve_app: Serve, town: Path, two_dates: Path
 ) -> None:
@@ -371,7 +338,6 @@ def test_a_comparison_has_a_divider_and_filters(
     page.wait_for_load_state("networkidle")
 
 
-@pytest.mark.campaign
 def test_a_link_leads_to_the_place(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
@@ -404,7 +370,6 @@ def test_a_link_leads_to_the_place(page: Page, serve_app: Serve, town: Path) -> 
     page.wait_for_load_state("networkidle")
 
 
-@pytest.mark.campaign
 def test_a_link_to_what_is_gone_is_explained(
     browser: Browser, serve_app: Serve, town: Path
 ) -> None:
@@ -427,7 +392,6 @@ def test_a_link_to_what_is_gone_is_explained(
     page.close()
 
 
-@pytest.mark.campaign
 def test_a_run_that_goes_on_keeps_the_view(
     page: Page, serve_app: Serve, town: Path, tmp_path: Path
 ) -> None:
@@ -450,7 +414,6 @@ def test_a_run_that_goes_on_keeps_the_view(
     assert page.evaluate("rooftrace.view.filter.score") == 600
 
 
-@pytest.mark.campaign
 def test_the_basemap_of_the_operator(page: Page, serve_app: Serve, town: Path) -> None:
     tiles_app = FastAPI()
     picture = io.BytesIO()

@@ -9,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 from PIL import Image
-from rasterio.control import GroundControlPoint
 from rasterio.enums import Resampling
 from rasterio.rpc import RPC
 
 from command_line import call
 from raster_files import write_geotiff
 from rooftrace.io.legend import NODATA
-from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.raster import RasterFile
 from tiny_models import write_tiny_bundle, write_with_weight
 from town import write_pairs
@@ -182,57 +179,12 @@ def test_a_nodata_value_that_no_pixel_can_have_is_refused(scene: Path, tiny: Pat
     assert "whole numbers from 0 to 255 (uint8)" in text
 
 
-@pytest.mark.parametrize("value", ["nan", "-inf"])
-def test_a_nodata_value_that_json_does_not_have_is_text_in_the_record(
-    scene: Path, tiny: Path, tmp_path: Path, value: str
-) -> None:
-    with rasterio.open(scene) as file:
-        pixels = file.read().astype(np.float32)
-    pixels[:, :5] = float(value)
-    image = write_geotiff(tmp_path / "a.tif", pixels)
-    code, _ = predicted(image, tiny, "--nodata", value, "--gsd", "0.3")
-    assert code == 0
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    text = (tmp_path / "out" / "run.json").read_text()
-    record = json.loads(text, parse_constant=refuse)
-    assert record["options"]["nodata"]["value"] == value
-    rule = nodata_from_json(record["options"]["nodata"])
-    assert rule is not None
-    np.testing.assert_equal(rule.value, float(value))
-
-
 def test_complex_pixels_are_refused(tiny: Path, tmp_path: Path) -> None:
     image = write_geotiff(tmp_path / "a.tif", np.zeros((3, 32, 32), np.complex64),
                           dtype="complex_int16")  # fmt: skip
     code, text = predicted(image, tiny)
     assert code == 3
     assert "complex_int16" in text
-
-
-@pytest.mark.parametrize(("lon", "lat"), [(400, 10), (20, 95), (-361, 0)])
-def test_an_image_beyond_all_longitudes_is_refused(
-    tiny: Path, tmp_path: Path, lon: float, lat: float
-) -> None:
-    place = {"crs": "EPSG:4326", "transform": Affine(1e-5, 0, lon, 0, -1e-5, lat)}
-    image = write_geotiff(tmp_path / "a.tif", np.zeros((3, 32, 32), np.uint8), **place)
-    code, text = predicted(image, tiny)
-    assert code == 3
-    assert "expected -360 to 360 and -90 to 90" in text
-
-
-def test_ground_control_points_are_not_applied_silently(tiny: Path, tmp_path: Path) -> None:
-    points = [GroundControlPoint(row, col, 5e5 + col, 9e6 - row)
-              for row, col in ((0, 0), (0, 32), (32, 0), (32, 32))]  # fmt: skip
-    image = write_geotiff(
-        tmp_path / "a.tif", np.zeros((3, 32, 32), np.uint8), transform=None, gcps=points
-    )
-    assert predicted(image, tiny)[0] == 0
-    notes = json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
-    assert "ground control points" in str(notes)
-    assert "gdalwarp -tps" in str(notes)
 
 
 def test_a_camera_model_is_not_applied_silently(tiny: Path, tmp_path: Path) -> None:

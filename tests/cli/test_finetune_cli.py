@@ -26,16 +26,9 @@ from training_runs import figures
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
-
-def test_a_wrong_model_is_an_error_before_the_work(tmp_path: Path) -> None:
-    write_pairs(tmp_path / "data", range(4), shape_yx=(64, 64), gsd_m=0.3)
-    done = command("finetune", tmp_path / "data", "-o", tmp_path / "run", "-m", "no.onnx")
-    assert done.code == 2
-    assert "there is no file" in done.err
-    assert not (tmp_path / "run").exists()
+pytestmark = pytest.mark.campaign
 
 
-@pytest.mark.campaign
 def test_a_killed_run_goes_on(tiny_run: TinyRun, tmp_path: Path) -> None:
     write_pairs(tmp_path / "data", range(30, 38), shape_yx=(128, 128), gsd_m=0.3)
     run = tmp_path / "run"
@@ -67,7 +60,6 @@ def test_a_killed_run_goes_on(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert Path(done.json["best_iou"]["bundle"]).is_file()
 
 
-@pytest.mark.campaign
 def test_a_review_is_labels_of_a_finetuning(tiny_run: TinyRun, tmp_path: Path) -> None:
     fastapi = pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient

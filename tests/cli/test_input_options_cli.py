@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
+from bright_squares import write_squares
 from command_line import call
 from raster_files import PLACE, write_geotiff
 from tiny_models import write_tiny_bundle
 
-SIDE = 20
 OPTIONS = ("--bands", "2,3,4", "--stretch", "0,2550")
 
 
@@ -28,19 +29,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three 16-bit images whose first band is dark; bright squares are buildings."""
     folder = tmp_path_factory.mktemp("squares")
-    rng = np.random.default_rng(0)
-    for part in ("images", "masks"):
-        (folder / part).mkdir()
-    for number in range(3):
-        image = np.full((4, 5 * SIDE, 5 * SIDE), 400, np.uint16)
-        mask = np.zeros(image.shape[1:], np.uint8)
-        for row, col in np.ndindex(5, 5):
-            place = np.s_[row * SIDE + 4 : (row + 1) * SIDE - 4, col * SIDE + 4 : col * SIDE + 16]
-            image[1:, *place] = brightness = rng.integers(1400, 2500)
-            mask[place] = 255 * (brightness > 1800)
-        image[0] = 0
-        write_geotiff(folder / "images" / f"{number}.tif", image)
-        write_geotiff(folder / "masks" / f"{number}.tif", mask)
+    write_squares(folder, 3, lambda level, _: level > 180)
+    for path in folder.glob("*/*.png"):
+        pixels = np.asarray(Image.open(path))
+        if path.parent.name == "images":
+            bands = np.moveaxis(pixels, -1, 0).astype(np.uint16) * 10
+            pixels = np.concatenate([np.zeros_like(bands[:1]), bands])
+        write_geotiff(path.with_suffix(".tif"), pixels)
+        path.unlink()
     return folder
 
 

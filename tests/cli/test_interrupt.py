@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+pytestmark = pytest.mark.campaign
+
 NET = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
 
@@ -38,7 +40,6 @@ def interrupt(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, output
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_at_any_moment(tiny_folder: Path, tmp_path: Path, workers: int) -> None:
     rng = random.Random(workers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -45,29 +44,6 @@ def test_what_must_be_said(images: Path) -> None:
     assert "LABEL_STUDIO_API_KEY" in fails(*pull, code=2)
     assert "DATA" in fails("label", "push", UNREACHABLE, "--token", TOKEN, code=2)
     assert "--project" in fails("label", "push", UNREACHABLE, str(images), "--token", TOKEN, code=2)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("verb", ["push", "pull"])
-def test_an_unreachable_server(
-    verb: str, images: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    more = [str(images)] if verb == "push" else ["-o", str(tmp_path / "out")]
-    text = fails("label", verb, UNREACHABLE, *more, "--project", "town", "--json", code=3)
-    error = json.loads(text)["error"]
-    assert error["type"] == "DataError"
-    assert UNREACHABLE in error["message"]
-    assert not (tmp_path / "out").exists()
-
-
-def test_no_address_and_no_token() -> None:
-    pull = ["--project", "1", "-o", "x"]
-    text = fails("label", "pull", "file:///etc", *pull, "--token", TOKEN, code=2)
-    assert "'file:///etc' was given; expected the URL of a Label Studio server" in text
-    text = fails("label", "pull", UNREACHABLE, *pull, "--token", f"{TOKEN}\n", code=2)
-    assert "has characters that no token contains" in text
 
 
 def test_images_that_the_server_does_not_see(images: Path) -> None:

@@ -21,7 +21,6 @@ from tiny_models import write_tiny_bundle
 
 pytest.importorskip("httpx")
 pytest.importorskip("owslib")
-pytest.importorskip("titiler.extensions")
 
 FIRST = TileName(19, 261_000, 309_606)
 ROWS, COLS = 2, 4
@@ -29,6 +28,7 @@ ROWS, COLS = 2, 4
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
+    pytest.importorskip("titiler.extensions")
     with titiler() as base:
         yield base
 

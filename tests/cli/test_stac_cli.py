@@ -101,16 +101,6 @@ def test_items_with_one_file_for_each_band(town: Town) -> None:
     assert [one["values"]["bands"] for one in figures] == [[1, 2, 3]] * 2
     resumed = command("catalogue", address, *options, "-o", "split")
     assert resumed.json["resumed_scenes"] == 2
-    # Other bands are chosen by their names, or by the keys of their assets.
-    chosen = command("catalogue", address, *options, "-o", "nir", "--bands", "nir,red,green")
-    assert chosen.code == 0, chosen.err
-    keys = command("catalogue", address, *options, "-o", "keys", "--asset", "B08,B04,B03")
-    assert keys.code == 0, keys.err
-    nir, by_key = (geopandas.read_parquet(f"{one}/buildings") for one in ("nir", "keys"))
-    assert by_key.geometry.equals(nir.geometry)
-    coarse = command("catalogue", address, *options, "-o", "coarse", "--asset", "B04,B03,B11")
-    assert coarse.code == 3
-    assert "expected one grid" in coarse.json["error"]["message"]
 
 
 class Api(NamedTuple):

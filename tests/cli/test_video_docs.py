@@ -14,6 +14,8 @@ from command_line import call
 from rooftrace.io import video as video_io
 from video_files import read_frames, town, write_video
 
+pytestmark = pytest.mark.campaign
+
 PAGE = Path(__file__).parents[2] / "docs" / "video.md"
 
 
@@ -29,7 +31,6 @@ def flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_io, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
 
 
-@pytest.mark.campaign
 def test_commands() -> None:
     (block,) = blocks("console")
     made = []
@@ -41,7 +42,6 @@ def test_commands() -> None:
     assert made == [(25, 25, 25), (25, 5, 25), (15, 15, 15), (10, 10, 10)]
 
 
-@pytest.mark.campaign
 def test_python(capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks("py")
     exec(compile(block, "docs/video.md", "exec"), {})

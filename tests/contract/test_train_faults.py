@@ -20,6 +20,8 @@ from tiny_training import write_tiny_training
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
+pytestmark = pytest.mark.campaign
+
 FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
 
@@ -68,7 +70,6 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.campaign
 def test_train_on_a_full_disk_and_with_more_space_it_resumes(tiny_folder: Path, disk: Disk) -> None:
     # Room for the first checkpoint of 125 kB, but not for a second beside it.
     run = disk("size=320k") / "run"
@@ -85,7 +86,6 @@ def test_train_on_a_full_disk_and_with_more_space_it_resumes(tiny_folder: Path, 
     assert answer["epochs"] == 3
 
 
-@pytest.mark.campaign
 def test_an_image_that_vanishes_before_or_between_runs_is_named(tmp_path: Path) -> None:
     write_tiny_training(tmp_path)
     run = tmp_path / "run"
@@ -100,7 +100,6 @@ def test_an_image_that_vanishes_before_or_between_runs_is_named(tmp_path: Path) 
     assert (run / "checkpoints/last.ckpt").read_bytes() == before
 
 
-@pytest.mark.campaign
 def test_images_that_vanish_while_it_trains_end_it_with_their_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

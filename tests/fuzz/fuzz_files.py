@@ -1,29 +1,12 @@
-"""Readers of splits and catalogues under attack."""
+"""The reader of catalogues under attack."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from fuzz_target import Files, Target, check, json_bytes, tif
-
-
-def _splits() -> tuple[Files, Files]:
-    from rooftrace.labels.split import make_split, write_split
-
-    ids = [f"img_{n}" for n in range(9)]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "split.json")
-        write_split(path, make_split(ids, ids, val=0.2, test=0.2, seed=0))
-        return {"split.json": path.read_bytes()}, {}
-
-
-def _read_split(path: Path) -> None:
-    from rooftrace.labels.split import read_split
-
-    read_split(path)
 
 
 def _catalogues() -> tuple[Files, Files]:
@@ -68,7 +51,4 @@ def _read_catalogue(path: Path) -> None:
             check(len(scenes) <= len(set(zip(paths, links))), "an image is two scenes")
 
 
-TARGETS = (
-    Target("split", _splits, _read_split),
-    Target("catalogue", _catalogues, _read_catalogue),
-)
+TARGETS = (Target("catalogue", _catalogues, _read_catalogue),)

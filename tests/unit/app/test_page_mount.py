@@ -19,6 +19,7 @@ from rooftrace.service.service import Service
 
 # Gradio asks of pandas what that has given up.
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
@@ -64,7 +65,6 @@ def test_files_of_the_server_stay_there(client: TestClient, path: str) -> None:
         assert "root:" not in answer.text
 
 
-@pytest.mark.campaign
 def test_a_model_of_several_classes_has_no_threshold() -> None:
     made = Service(predictor_of(LastOfThree(), classes=("background", "building", "water")))
     try:
@@ -77,7 +77,6 @@ def test_a_model_of_several_classes_has_no_threshold() -> None:
     assert "3 classes" in slider["info"]
 
 
-@pytest.mark.campaign
 def test_no_connection_leaves_the_machine(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

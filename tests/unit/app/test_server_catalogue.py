@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gradio")
-
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.store import JobStore

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,26 +201,6 @@ def as_stac(folder: Path, paths: list[Path]) -> Path:
     return file
 
 
-def as_table(folder: Path, paths: list[Path]) -> Path:
-    frame = geopandas.GeoDataFrame(
-        {"location": [str(path.relative_to(folder)) for path in paths]},
-        geometry=[shapely.box(*bounds(path)) for path in paths],
-        crs=4326,
-    )
-    file = folder / "scenes.parquet"
-    frame.to_crs(3857).to_parquet(file)
-    return file
-
-
-def as_folder(folder: Path, paths: list[Path]) -> Path:
-    return folder
-
-
-FORMS: dict[str, Callable[[Path, list[Path]], Path]] = {
-    "folder": as_folder, "text": as_text, "stac": as_stac, "table": as_table,
-}  # fmt: skip
-
-
 def run(
     catalogue: Path, model: Path, out: Path, options: SceneOptions = OPTIONS, **more: Any
 ) -> CatalogueReport:
@@ -264,24 +243,6 @@ def test_each_building_occurs_once(
         f"SELECT count(*) FROM read_parquet('{tmp_path}/out/buildings/**/*.parquet')"
     ).fetchall()[0][0]
     assert count == report.buildings
-
-
-@pytest.mark.campaign
-def test_every_kind_of_catalogue_gives_the_same_layer(
-    town: Path, model: Path, tmp_path: Path
-) -> None:
-    paths = cut(town, tmp_path / "in", OVERLAP)
-    layers = []
-    for name, form in FORMS.items():
-        catalogue = form(tmp_path / "in", paths)
-        report = run(catalogue, model, tmp_path / name)
-        assert report.scenes == 4
-        assert not report.failures
-        layers.append(layer(tmp_path / name).drop(columns="scene").to_wkb())
-        if catalogue.is_file():
-            catalogue.unlink()
-    for other in layers[1:]:
-        assert other.equals(layers[0])
 
 
 @pytest.mark.campaign

@@ -144,15 +144,3 @@ def test_a_large_scene_is_read_in_parts_and_shown_small() -> None:
     panel[..., 1] -= np.linspace(0, 250, panel.shape[1])
     # JPEG is off in the blocks beside the white around.
     assert np.abs(panel[20:-20, 20:-20, :2]).max() < 8
-
-
-def test_without_imagery_masks_are_shown_alone() -> None:
-    sheet = picture(made({"a": 0.5}), "a")
-    width = (sheet.shape[1] + 8) // 3 - 8
-    assert width == 256
-    truth, predicted = (sheet[HEAD_PX:, n * (width + 8) :][:, :width] for n in range(2))
-    # Grey ground, the label above, the answer at the left.
-    for bare in (truth[-20:, 20:-20], predicted[20:-20, -20:]):
-        np.testing.assert_allclose(bare, 205, atol=6)
-    for tinted in (truth[:20, 20:-20], predicted[20:-20, :20]):
-        assert (tinted[..., 0].astype(int) - tinted[..., 1] > 40).all()

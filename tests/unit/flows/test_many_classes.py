@@ -1,9 +1,10 @@
-"""Twenty classes, all the way: labels of every kind, training, evaluation, prediction."""
+"""Twenty classes, all the way: training, evaluation, prediction."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import geopandas as gpd
@@ -14,15 +15,14 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-
-from landcover import IGNORED_COLOUR, MaskKind, landcover_legend, write_landcover
+from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.train import run_train
-from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.kinds import open_source
+from rooftrace.io.legend import Legend
+from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import read_bundle
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
@@ -30,7 +30,9 @@ from rooftrace.predict.predictor import load
 
 pytestmark = pytest.mark.campaign
 
-LEGEND = landcover_legend(20)
+_NAMES = ("land", "building", *(f"cover{index:02}" for index in range(2, 20)))
+_TABLE = Legend(_NAMES).table[:20, :3]
+LEGEND = Legend(_NAMES, tuple("#{:02X}{:02X}{:02X}".format(*rgb) for rgb in _TABLE.tolist()))
 CONFIG = """
 crop_px = 64
 epochs = 1
@@ -62,12 +64,35 @@ colours = { cover07 = "#FF8800" }
 """
 
 
+def write_landcover(
+    folder: Path, seeds: Iterable[int], *, classes: int = 20, side: int = 128, ignored: bool = False
+) -> None:
+    """Write pairs of a patchwork of classes, each in a colour of its own with a little noise.
+
+    The right quarter of the masks is 255, which is ignored, if `ignored`.
+    """
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        cells = side // 16
+        # The classes take turns, so that even one small scene has most of them.
+        drawn = rng.permutation(np.arange(cells**2) % classes).reshape(cells, cells)
+        mask = np.kron(drawn, np.ones((16, 16), int)).astype(np.uint8)
+        pixels = _TABLE[mask] + rng.integers(-6, 7, (side, side, 3))
+        if ignored:
+            mask[:, -(side // 4) :] = 255
+        bands = np.moveaxis(pixels.clip(0, 255).astype(np.uint8), -1, 0)
+        write_geotiff(folder / f"images/landcover_{seed:05d}.tif", bands)
+        Image.fromarray(mask).save(folder / f"masks/landcover_{seed:05d}.png")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained with index masks, a part of them ignored; validation lacks most of the classes."""
     root = tmp_path_factory.mktemp("twenty")
     write_landcover(root / "data", range(3), ignored=True)
-    write_landcover(root / "some", [9], classes=12, shape_yx=(64, 64))
+    write_landcover(root / "some", [9], classes=12, side=64)
     names = json.dumps(list(LEGEND.names))
     (root / "twenty.toml").write_text(CONFIG.replace("CLASSES", names))
     run_train(root / "twenty.toml", root / "run")
@@ -77,28 +102,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(folder: Path) -> Path:
     return folder / "run" / "best_iou.rooftrace"
-
-
-def labels(kind: MaskKind) -> LabelConfig:
-    palette = dict(zip(LEGEND.names, LEGEND.colours)) if kind == "colour" else None
-    ignore = (IGNORED_COLOUR,) if kind == "colour" else (255,)
-    return LabelConfig(classes=LEGEND.names, palette=palette, ignore=ignore)
-
-
-def test_one_truth_in_every_kind_of_mask(tmp_path: Path) -> None:
-    read = {}
-    kinds: tuple[MaskKind, ...] = ("index", "palette", "colour")
-    for kind in kinds:
-        write_landcover(tmp_path / kind, [1], masks=kind, ignored=True)
-        (scene,) = open_source(SourceConfig(path=str(tmp_path / kind)), labels(kind))
-        assert scene.label is not None
-        read[kind] = scene.label.read()
-    known = read["index"].valid
-    assert known.mean() == 0.75
-    assert len(np.unique(read["index"].data[known])) > 12
-    for kind in kinds:
-        np.testing.assert_array_equal(read[kind].valid, known)
-        np.testing.assert_array_equal(read[kind].data[known], read["index"].data[known])
 
 
 def test_a_class_that_validation_lacks_spoils_no_figure(folder: Path, bundle: Path) -> None:

@@ -26,8 +26,6 @@ from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions, plan_scene
 
-ray = pytest.importorskip("ray", reason="the extra ray is not installed")
-
 OPTIONS = SceneOptions(cell_m=50)
 CLUSTER = ClusterOptions(workers=2)
 
@@ -35,6 +33,7 @@ CLUSTER = ClusterOptions(workers=2)
 @pytest.fixture(scope="module")
 def started() -> Iterator[None]:
     """Start Ray with two cores, for all tests of this module."""
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
     with pytest.MonkeyPatch.context() as patch:
         here = Path(__file__).parent
         folders = [str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")]

@@ -163,21 +163,6 @@ def test_another_option_begins_anew(wide_bundle: Path, town: Path, tmp_path: Pat
 
 
 @pytest.mark.campaign
-def test_only_leftovers_of_results_are_swept(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
-    mine = [tmp_path / ".notes.settings", tmp_path / ".plan.12.part.txt"]
-    for path in mine:
-        path.write_text("mine")
-    (tmp_path / ".town_buildings.a1b2c3d4").mkdir()
-    left = [".town_mask.17.part.tif", ".town_mask.tif.aux.17.part.xml", ".run.17.part.json"]
-    for name in left:
-        (tmp_path / name).write_text("")
-    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
-    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == {
-        path.name for path in mine
-    }
-
-
-@pytest.mark.campaign
 def test_a_corrupt_block_of_the_source(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
     with rasterio.open(town) as dataset:
         at = int(dataset.get_tag_item("BLOCK_OFFSET_2_1", "TIFF", bidx=1))

@@ -271,21 +271,3 @@ def test_a_tile_of_another_size_and_a_damaged_tile_are_named(
         changed[second] = tiles[second][:200]
         with pytest.raises(DataError, match=re.escape(second)):
             found(server.url + "/{z}/{x}/{y}.png", tmp_path / "b")
-
-
-def test_too_many_tiles_name_the_option_before_any_request(tmp_path: Path) -> None:
-    with (
-        serving(lambda path: (200, {}, b"")) as server,
-        pytest.raises(ConfigError, match=r"needs .* tiles of zoom 18; at most 5"),
-    ):
-        found(server.url + "/{z}/{x}/{y}.png", tmp_path, max_tiles=5)
-    assert server.paths == []
-
-
-def test_html_in_place_of_tiles(tmp_path: Path) -> None:
-    page = b"<html><title>Sign in to continue</title></html>"
-    with (
-        serving(lambda path: (200, {"Content-Type": "text/html"}, page)) as server,
-        pytest.raises(ServiceError, match='text/html in place of an image: "Sign in to continue"'),
-    ):
-        found(server.url + "/{z}/{x}/{y}.png", tmp_path)

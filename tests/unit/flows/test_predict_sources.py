@@ -11,7 +11,6 @@ from affine import Affine
 
 from range_server import serving
 from raster_files import write_geotiff
-from rooftrace.core.errors import DataError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict.model_set import read_models
@@ -60,12 +59,3 @@ def test_from_a_server_and_in_pieces(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected)
     found = mask_of(folder / "town", folder, tmp_path / "town", mosaic=True)
     np.testing.assert_array_equal(found, expected)
-
-
-def test_a_server_that_fails_is_reported_with_its_status(folder: Path, tmp_path: Path) -> None:
-    with serving((folder / "scene.tif").read_bytes()) as server:
-        server.status = 404
-        with pytest.raises(DataError, match="404 Not Found"):
-            run_predict(
-                find_inputs([server.url]), read_models(folder / "tiny.rooftrace"), tmp_path / "out"
-            )

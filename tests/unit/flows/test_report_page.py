@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("torch")
-
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import read_bundle, write_bundle

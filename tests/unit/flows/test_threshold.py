@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from bright_squares import SIDE, write_squares
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
@@ -30,8 +31,6 @@ from rooftrace.predict.predictor import Predictor, load
 from rooftrace.tiling.plan import BLEND_ONE, PROB_ONE
 from tiny_models import write_tiny_bundle
 from town import write_pairs
-
-SIDE = 20
 
 
 @given(st.integers(1, PROB_ONE), st.integers(0, BLEND_ONE))
@@ -67,30 +66,11 @@ def test_what_is_stored_gives_the_very_buildings_of_a_prediction(tmp_path: Path)
 
 
 def squares(folder: Path, images: int, limit: int, *, nodata: bool = False) -> Path:
-    """Images of 25 bright squares of 12 px each; those of `limit` and brighter are buildings.
-
-    With `nodata` the right half of every image is transparent.
-    """
-    rng = np.random.default_rng(0)
-    for part in ("images", "masks"):
-        (folder / part).mkdir(parents=True)
-    for number in range(images):
-        image = np.full((5 * SIDE, 5 * SIDE, 3), 10, np.uint8)
-        mask = np.zeros(image.shape[:2], np.uint8)
-        for row, col in np.ndindex(5, 5):
-            place = np.s_[row * SIDE + 4 : row * SIDE + 16, col * SIDE + 4 : col * SIDE + 16]
-            # Nothing is nearer to the limit than 8.
-            image[place] = brightness = rng.choice(
-                [v for v in range(60, 250) if abs(v - limit) > 8]
-            )
-            mask[place] = 255 * (brightness >= limit)
-        if nodata:
-            alpha = np.full(mask.shape, 255, np.uint8)
-            alpha[:, mask.shape[1] // 2 :] = 0
-            image = np.dstack([image, alpha])
-        Image.fromarray(image).save(folder / "images" / f"{number}.png")
-        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
-    return folder
+    """Images of squares; those of `limit` and brighter are buildings, and none is near to it."""
+    levels = [level for level in range(60, 250) if abs(level - limit) > 8]
+    return write_squares(
+        folder, images, lambda level, _: level >= limit, levels, transparent=nodata
+    )
 
 
 @pytest.fixture

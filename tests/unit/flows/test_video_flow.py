@@ -199,21 +199,6 @@ def test_a_failure_leaves_neither_files_nor_threads(
     assert not any(name.startswith(("read", "network")) for name in names)
 
 
-@pytest.mark.campaign
-def test_what_breaks_off(predictor: Predictor, tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 25, (50, 96, 128, 1), dtype=np.uint8)
-    source = write_video(tmp_path / "in.mkv", (town(n) + noise[n] for n in range(50)))
-    whole = source.read_bytes()
-    source.write_bytes(whole[: len(whole) * 6 // 10])
-    report, rows = run(source, predictor, tmp_path)
-    assert report.broke_at_s == pytest.approx(float(rows[-1]["seconds"]), abs=0.1)
-    assert 10 < report.frames == len(rows) < 50
-    (tmp_path / "out.mp4").unlink()
-    with pytest.raises(PredictError, match=r"breaks off at .* of 2.00 s\. .*frames that could be"):
-        run(source, predictor, tmp_path, strict=True)
-    assert len(read_frames(tmp_path / "out.mp4")) == report.frames
-
-
 def test_what_cannot_be_is_refused_before_anything_is_done(
     source: Path, predictor: Predictor, tmp_path: Path
 ) -> None:
