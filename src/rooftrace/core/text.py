@@ -124,11 +124,6 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def minutes_text(minutes: float) -> str:
-    """Return a time as text: `1 minute`, `2.5 minutes`."""
-    return f"{minutes:g} minute" + ("" if minutes == 1 else "s")
-
-
 def plain_number(value: float, digits: int = 3) -> str:
     """Return a number with at most `digits` significant digits, without an exponent.
 

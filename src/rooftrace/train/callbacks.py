@@ -345,7 +345,7 @@ class EpochProgressBar(Callback):
 
 
 class EarlyStopping(Callback):
-    """Ends a run after `patience` epochs without a better figure, or at its limit of minutes.
+    """Ends a run after `patience` epochs without a better figure.
 
     It looks at the rows of all epochs each time. A resumed run therefore stops where it would have
     stopped without the interruption, even if it now monitors another figure.

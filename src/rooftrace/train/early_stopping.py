@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rooftrace.core.config import Config
-from rooftrace.core.text import minutes_text
 
 Rows = Sequence[Mapping[str, float]]
 """Figures of the epochs of a run, in order; each row has the number of its epoch, from 1."""
@@ -49,8 +48,8 @@ class StopConfig(Config):
         patience: Epochs without a better value of `monitor` after which the run stops; 0 never
             stops early.
         min_delta: Smallest improvement that counts as better.
-        minutes: Minutes of training and validation after which the run stops; default no limit. The
-            run stops after the last epoch that ends in time, and has one epoch at least.
+        minutes: Minutes of training and validation after which the run stops, in the middle of an
+            epoch if need be; of a resumed run, from then on. Default no limit.
     """
 
     monitor: str = "val_iou"
@@ -101,26 +100,15 @@ def stop_state(rows: Rows, stop: StopConfig) -> StopState:
     return StopState(epoch, best, last - epoch, diverged)
 
 
-def is_out_of_time(rows: Rows, stop: StopConfig) -> bool:
-    """Return whether one more epoch, as long as the last, would end after the limit of minutes."""
-    if stop.minutes is None or not rows:
-        return False
-    seconds = [row.get("seconds", 0.0) for row in rows]
-    return sum(seconds) + seconds[-1] > 60 * stop.minutes
-
-
 def stops_early(rows: Rows, stop: StopConfig) -> bool:
-    """Return whether a run ends after these epochs, by its patience or its limit of minutes."""
-    out_of_patience = stop.patience > 0 and stop_state(rows, stop).is_over(stop.patience)
-    return out_of_patience or is_out_of_time(rows, stop)
+    """Return whether a run ends after these epochs by its patience."""
+    return stop.patience > 0 and stop_state(rows, stop).is_over(stop.patience)
 
 
 def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:
     """Return a clause that says why a run ended."""
     if len(rows) >= epochs:
         return f"all {epochs} epochs done"
-    if stop.minutes is not None and is_out_of_time(rows, stop):
-        return f"one more epoch would take longer than {minutes_text(stop.minutes)}"
     if stop_state(rows, stop).diverged:
         return f"{stop.monitor} is no longer a finite number"
     return f"no better {stop.monitor} for {stop.patience} epochs"

@@ -279,8 +279,10 @@ def run_trainer(
     recorder = MetricsRecorder(run, console and progress.console)
     saver = CheckpointSaver(run, monitored)
     every = [recorder, *watching, *callbacks, saver, SeedBatches(data, config.seed)]
-    if config.stop.patience or config.stop.minutes is not None:
+    if config.stop.patience:
         every.append(EarlyStopping(config.stop, recorder))
+    if deadline is None and (minutes := config.stop.minutes) is not None:
+        deadline = Deadline(lambda _: 60 * minutes)
     if deadline is not None:
         every.append(deadline)
     if console is not None and console.is_terminal:

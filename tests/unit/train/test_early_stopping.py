@@ -11,7 +11,6 @@ import pytest
 from rooftrace.train.early_stopping import (
     StopConfig,
     describe_end,
-    is_out_of_time,
     sign_of,
     stop_state,
 )
@@ -64,16 +63,6 @@ def test_why_a_run_ended() -> None:
     assert not stop_state(
         rows(math.nan, monitor="val_iou/fossloss"), StopConfig(monitor="val_iou/fossloss")
     ).diverged
-
-
-def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() -> None:
-    stop = StopConfig(minutes=1, patience=0)
-    rows = [{"epoch": 1.0, "seconds": 25.0, "val_iou": 0.5, "val_loss": 1.0}]
-    assert not is_out_of_time(rows, stop)
-    rows.append({**rows[0], "epoch": 2.0})
-    assert is_out_of_time(rows, stop)
-    assert describe_end(rows, 9, stop) == "one more epoch would take longer than 1 minute"
-    assert not is_out_of_time(rows, StopConfig())
 
 
 def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_clock() -> None:

@@ -264,22 +264,16 @@ def divide(
         rest = rest.subset(split.parts["train"])
     held_out.append(rest.ids)
     built.append(split.built_up.get("train", 0.0))
-    for some, ids, purpose in (
-        (sum(one > 0 for one in built) > 1, held_out[-1], "train on"),
-        (count > 1 or built[0] > 0, held_out[0], "compare the models on"),
-    ):
-        if not some:
-            raise DataError(
-                f"{scenes.name}: no pixel is labelled as {building} in the "
-                f"{plural(len(ids), 'image')} to {purpose}.",
-                remedy="Check the labels with rooftrace inspect; or divide the images yourself, "
-                "with buildings in each part: --split FILE.",
-            )
-    parts: dict[str, tuple[str, ...]] = {
-        f"{FOLD}{number}": ids for number, ids in enumerate(held_out, 1)
-    }
-    if count == 1:
-        parts = {"train": held_out[1], "val": held_out[0]}
+    if sum(one > 0 for one in built) < 2:
+        count = len(held_out[built.index(0)])
+        raise DataError(
+            f"{scenes.name}: no pixel is labelled as {building} in {plural(count, 'image')} that "
+            "would be held out or trained on.",
+            remedy="Check the labels with rooftrace inspect; or divide the images yourself, "
+            "with buildings in each part: --split FILE.",
+        )
+    names = [f"{FOLD}{number}" for number in range(1, len(held_out) + 1)]
+    parts = dict(zip(names if count > 1 else ("val", "train"), held_out))
     write_split(path, split.model_copy(update={"parts": parts, "built_up": {}}))
     return tuple(dict.fromkeys(notes))
 
