@@ -16,7 +16,7 @@ import shapely
 from affine import Affine
 
 from command_line import call, command
-from raster_files import write_geotiff
+from raster_files import PLACE, write_geotiff
 from rooftrace.flows.heights import COLUMNS
 from town.roofs import RoofTown, make_roof_town
 
@@ -296,6 +296,45 @@ def test_feet_are_read_by_the_band_or_the_option(
     assert any("are the heights in feet?" in note for note in answer["notes"])
 
 
+def test_scaled_heights_and_fill_that_is_not_declared(
+    town: RoofTown, folder: Path, tmp_path: Path
+) -> None:
+    half = town.surface.copy()
+    half[:, half.shape[1] // 2 :] = np.nan
+    plain = write_raster(tmp_path / "plain.tif", town, half, nodata=np.nan)
+    fill = write_raster(tmp_path / "fill.tif", town, np.nan_to_num(half, nan=-9999))
+    packed = tmp_path / "centimetres.tif"
+    stored = np.nan_to_num((half - 50) * 100, nan=-32768).round()
+    write_raster(packed, town, stored, dtype="int16", nodata=-32768)
+    with rasterio.open(packed, "r+") as file:
+        file.scales, file.offsets = (0.01,), (50.0,)
+    answers = []
+    for path in (plain, fill, packed):
+        given = ("--surface", path, "-o", tmp_path / "out")
+        _, answer = call("heights", folder / "houses.gpkg", *given)
+        answers.append(answer)
+    assert "not covered by the surface" in answers[0]["reasons"]
+    assert answers[1]["reasons"] == answers[2]["reasons"] == answers[0]["reasons"]
+    medians = [answer["height_m"] for answer in answers]
+    np.testing.assert_allclose(medians, medians[0], atol=0.02)
+
+
+def test_models_of_one_datum_may_have_two_units(
+    town: RoofTown, folder: Path, tmp_path: Path
+) -> None:
+    metres, feet = (f"EPSG:32631+{code}" for code in (5703, 6360))  # NAVD88
+    surface = write_raster(
+        tmp_path / "feet.tif", town, town.surface * 3937 / 1200, crs=feet, dtype="float64"
+    )
+    terrain = write_raster(tmp_path / "metres.tif", town, town.terrain, crs=metres)
+    given = ("--surface", surface, "--terrain", terrain, "-o", tmp_path / "out")
+    _, answer = call("heights", folder / "houses.gpkg", *given)
+    given = ("--surface", folder / "surface.tif", "--terrain", folder / "terrain.tif")
+    _, expected = call("heights", folder / "houses.gpkg", *given, "-o", tmp_path / "out")
+    assert answer["datum"] == "North American Vertical Datum 1988"
+    assert answer["height_m"] == pytest.approx(expected["height_m"], abs=0.01)
+
+
 def test_an_area_limits_the_buildings(folder: Path, tmp_path: Path) -> None:
     houses = gpd.read_file(folder / "houses.gpkg")
     houses.geometry[:1].buffer(2).to_file(tmp_path / "area.gpkg")
@@ -325,8 +364,14 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
         write_raster(tmp_path / f"{code}.tif", town, town.surface, crs=f"EPSG:32631+{code}")
         for code in (5773, 5703)
     ]
+    assert "houses.gpkg is no raster; expected a raster of heights" in error("--surface", houses)
+    assert f"--surface {terrain}" in error("--points", terrain).replace("\n", " ")
+    swapped = command("heights", terrain, "--surface", folder / "surface.tif", "-o", out).err
+    assert "Heights belong to --surface" in swapped
     both = error("--surface", tiles[0], "--surface", tiles[1])
-    assert "EGM96 height and in NAVD88 height; expected one vertical datum" in both
+    assert (
+        "EGM96 geoid and in North American Vertical Datum 1988; expected one vertical datum" in both
+    )
     far = write_raster(
         tmp_path / "far.tif", town, town.surface, transform=Affine(0.5, 0, 7e5, 0, -0.5, NORTH)
     )
@@ -357,6 +402,28 @@ def test_predict_measures_what_it_finds(bundle: Path, tmp_path: Path) -> None:
     layer = gpd.read_file(tmp_path / "out" / "town_heights.gpkg")
     assert layer.height.tolist() == pytest.approx([7, 7], abs=0.1)
     assert command(*given, "--terrain", surface).code == 2
+    # Tiles as a shell names them, in a folder with two images, one of which lies elsewhere.
+    folder, place = tmp_path / "up" / "orthophoto", PLACE["transform"]
+    folder.mkdir(parents=True)
+    right = {"transform": place @ Affine.translation(120, 0)}
+    tiles = [
+        write_geotiff(folder / "dsm_0.tif", heights[:, :120]),
+        write_geotiff(folder / "dsm_1.tif", heights[:, 120:], **right),
+    ]
+    image.rename(folder / "town.tif")
+    with rasterio.open(folder / "town.tif") as scene:
+        far = {"transform": Affine.translation(90_000, 0) @ place}
+        write_geotiff(folder / "elsewhere.tif", scene.read(), **far)
+    given = ("predict", folder, "-m", bundle, "-o", tmp_path / "both", "--surface", *tiles)
+    _, both = call(*given)
+    assert [one["height_m"] for one in both["heights"]] == [answer["heights"][0]["height_m"]]
+    assert [Path(one["input"]).name for one in both["outputs"]] == ["elsewhere.tif", "town.tif"]
+    shown = command(*given).err.replace("\n", " ")
+    assert "elsewhere_buildings.gpkg lies on" in shown
+    assert "dsm_0.tif, dsm_1.tif" in shown
+    (folder / "elsewhere.tif").unlink()
+    one = command("predict", tmp_path / "up", "-o", tmp_path / "out").err
+    assert "orthophoto/town.tif -o OUT" in one.replace("\n", "")
 
 
 def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,6 +32,18 @@ Terrain = Annotated[
         help="Terrain model (DTM) or folder of its tiles; default: ground around each building.",
     ),
 ]  # fmt: skip
+
+
+def with_tiles(
+    surface: list[str] | None, tiles: Sequence[str | Path], terrain: list[str] | None
+) -> tuple[str, ...]:
+    """Return the files of --surface with those that a shell made of its pattern."""
+    if tiles and terrain:
+        raise ConfigError(
+            f"{plural(len(tiles), 'more file')} may belong to --surface or to --terrain.",
+            remedy="Give folders, or patterns in quotes: --surface 'dsm/*.tif'.",
+        )
+    return (*surface, *map(str, tiles)) if surface else ()
 
 
 def heights(
@@ -85,13 +98,8 @@ def heights(
     from rooftrace.io.elevation import point_files
 
     buildings, tiles = inputs[0], inputs[1:]
-    if tiles and terrain:
-        raise ConfigError(
-            f"{plural(len(tiles), 'more file')} may belong to --surface or to --terrain.",
-            remedy="Give folders, or patterns in quotes: --surface 'dsm/*.tif'.",
-        )
     options = HeightOptions(
-        surface=(*(surface or ()), *(map(str, tiles) if surface else ())),
+        surface=with_tiles(surface, tiles, terrain),
         terrain=tuple(terrain or ()),
         points=point_files([*(points or ()), *(() if surface else tiles)]),
         area=area,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rooftrace.cli.heights import Surface, Terrain, print_heights
+from rooftrace.cli.heights import Surface, Terrain, print_heights, with_tiles
 from rooftrace.cli.option_groups import (
     SERVICES,
     AllOptions,
@@ -145,7 +145,13 @@ def predict(
     heights = None
     if surface or terrain:
         from rooftrace.flows.heights import HeightOptions
+        from rooftrace.io.elevation import holds_heights
 
+        # A shell makes several words of --surface dsm/*.tif.
+        tiles = [one for one in inputs if surface and holds_heights(Path(one))]
+        if len(tiles) < len(inputs):
+            surface = list(with_tiles(surface, tiles, terrain))
+            inputs = [one for one in inputs if one not in tiles]
         heights = HeightOptions(surface=tuple(surface or ()), terrain=tuple(terrain or ()))
     spread, origin = cluster.parsed(), provenance_of_options(imagery_date, source)
     from rooftrace.flows.predict.inputs import find_inputs

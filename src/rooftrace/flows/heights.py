@@ -133,13 +133,24 @@ class HeightOptions:
         _Rasters(self)
 
     def measure(self, report: RunReport) -> RunReport:
-        """Return the report of a prediction with the heights of its buildings."""
-        measured = []
+        """Return the report of a prediction with the heights of its buildings.
+
+        Raises:
+            DataError: No image has buildings that can be measured; of one among several it is a
+                note.
+        """
+        measured, missed = list[HeightsReport](), list[DataError]()
         for output in report.outputs:
             if output.polygons is not None and output.buildings:
                 path = Path(output.polygons)
-                measured.append(run_heights(path, path.parent, self))
-        notes = (note for one in measured for note in one.notes)
+                try:
+                    measured.append(run_heights(path, path.parent, self))
+                except DataError as error:
+                    missed.append(error)
+        if missed and not measured:
+            raise missed[0]
+        notes = [note for one in measured for note in one.notes]
+        notes += [error.message for error in missed]
         return replace(report, heights=tuple(measured), notes=(*report.notes, *notes))
 
 

@@ -353,7 +353,8 @@ def _probabilities(raster: Raster, name: str) -> Prob:
     if low < 0 or high > 1:
         raise LabelError(
             f"{name} holds values from {low:g} to {high:g}; expected fractions from 0 to 1.",
-            remedy="Divide it by its largest value, or give a mask of whole numbers.",
+            remedy="Give a mask of whole numbers, or probabilities divided by their largest value. "
+            "Heights belong to --surface of rooftrace heights.",
         )
     return known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,12 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
+from rooftrace.core.errors import (
+    DataError,
+    GeoreferenceError,
+    MissingExtraError,
+    RooftraceError,
+)
 from rooftrace.core.types import Bounds, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar
@@ -39,6 +45,12 @@ _SPELLINGS = {
 
 _SCANS = (".las", ".laz")
 
+_NAMED = re.compile(r"(.*[\W_])?(dsm|dtm|dem|ndsm|chm)([\W_].*)?", re.IGNORECASE)
+"""Names of surface and terrain models, as drone software and agencies give them."""
+
+_RANGE_M = (-1_000.0, 9_000.0)
+"""Heights of all land in metres: beyond lie -9999 and other fill that a file does not declare."""
+
 _MOST_SHARED = 0.5
 """Maximum share of a tile that another one may show, too."""
 
@@ -52,7 +64,7 @@ class Vertical:
     Args:
         unit_m: Metres per unit.
         stated: Whether the file states the unit; otherwise metres are assumed.
-        datum: Name of the vertical CRS or of the ellipsoid; None if the file states none.
+        datum: Name of the vertical datum or of the ellipsoid; None if the file states none.
     """
 
     unit_m: float
@@ -73,12 +85,14 @@ def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Verti
         for axis in part.axis_info:
             if axis.direction == "up":
                 unit_m = UNITS_M[unit] if unit else float(axis.unit_conversion_factor)
-                return Vertical(unit_m, True, part.name)
+                return Vertical(unit_m, True, part.datum.name if part.datum else part.name)
     return Vertical(UNITS_M[name or "metre"], name is not None, None)
 
 
 class ElevationRaster(WrappedSource):
-    """Heights in metres as float32, from a raster in any unit.
+    """Heights in metres as float32, from a raster in any unit, with any scale and offset.
+
+    Heights of no land are nodata.
 
     Args:
         source: Raster with one band of heights.
@@ -103,12 +117,31 @@ class ElevationRaster(WrappedSource):
                 f"{source.name} has no coordinate system, so its heights have no place.",
                 remedy="Assign one: gdal_translate -a_srs EPSG:… IN OUT.tif",
             )
-        self.vertical = vertical_of(source.grid.crs, band_infos(source)[0].unit, unit)
+        self._band = band_infos(source)[0]
+        self.vertical = vertical_of(source.grid.crs, self._band.unit, unit)
 
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)
-        metres = raster.data * self.vertical.unit_m
-        return replace(raster, data=metres.astype(np.float32, copy=False))
+        unit_m = self.vertical.unit_m
+        metres = raster.data * (self._band.scale * unit_m) + self._band.offset * unit_m
+        metres = metres.astype(np.float32, copy=False)
+        low, high = _RANGE_M
+        valid = raster.valid & (metres[0] > low) & (metres[0] < high)
+        return replace(raster, data=metres, valid=valid)
+
+
+def holds_heights(path: Path) -> bool:
+    """Return whether a file is a raster of one band that is no picture of 8 bits."""
+    try:
+        source = open_image(path)
+        return source.bands == 1 and source.dtype != np.uint8
+    except RooftraceError:
+        return False
+
+
+def is_elevation(path: Path) -> bool:
+    """Return whether a file beside images is a surface or a terrain model, by name and content."""
+    return _NAMED.fullmatch(path.stem) is not None and holds_heights(path)
 
 
 def _files_of(given: str | Path) -> list[Path]:
@@ -139,7 +172,13 @@ def elevation_files(given: Sequence[str | Path]) -> tuple[str, ...]:
         if tiles in ([], [one]) and any(file.suffix.lower() in _SCANS for file in files):
             raise DataError(
                 f"{one} holds laser scans; expected a raster of heights, or tiles of one.",
-                remedy=f"Give them as points: --points {one}",
+                remedy=f"Give them as points: rooftrace heights BUILDINGS --points {one}",
+            )
+        if tiles == [one] and Path(one).is_file() and not is_raster(Path(one)):
+            raise DataError(
+                f"{one} is no raster; expected a raster of heights: a surface or terrain model.",
+                remedy="Give a file such as dsm.tif. Buildings come before it: rooftrace heights "
+                "buildings.gpkg --surface dsm.tif -o OUT",
             )
         if not tiles:
             raise DataError(
@@ -312,6 +351,11 @@ class PointFile:
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise DataError(f"{path} does not exist.", remedy="Check the path.")
+        if path.suffix.lower() not in _SCANS and is_raster(path):
+            raise DataError(
+                f"{path} is a raster; expected a laser scan (LAS, LAZ, COPC).",
+                remedy=f"Give it as a surface model: --surface {path}",
+            )
         self.path = path
         with self._read(self._open) as file:
             header = file.header

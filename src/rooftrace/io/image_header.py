@@ -122,6 +122,7 @@ class BandInfo:
         description: Description in the file, or "".
         bits: Number of bits of a value if the file states it, such as 1; 0 if not.
         unit: Unit of the values if the file states it, or "".
+        scale, offset: Factor and summand that make a quantity of a stored value.
     """
 
     number: int
@@ -129,6 +130,8 @@ class BandInfo:
     description: str = ""
     bits: int = 0
     unit: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -349,6 +352,8 @@ def _infos(dataset: Any, indexes: Sequence[int]) -> tuple[BandInfo, ...]:
             descriptions[index - 1] or "",
             int(dataset.tags(index, ns="IMAGE_STRUCTURE").get("NBITS", 0)),
             dataset.units[index - 1] or "",
+            dataset.scales[index - 1],
+            dataset.offsets[index - 1],
         )
         for index in indexes
     )

@@ -36,6 +36,7 @@ from rooftrace.flows.catalogue.scenes import (
 from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, holds_results, is_result
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.companions import is_sidecar
+from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import visible_files, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imagery
@@ -206,7 +207,7 @@ def _tree(folder: Path) -> Catalogue:
         for path in (where / name for name in names):
             if is_sidecar(path):
                 continue
-            is_image = is_raster(path) or is_lost_image(path)
+            is_image = (is_raster(path) or is_lost_image(path)) and not is_elevation(path)
             if path in masks or (results and is_result(path)) or not is_image:
                 skipped.append(str(path))
                 continue

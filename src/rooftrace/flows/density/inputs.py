@@ -18,6 +18,7 @@ from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress,
 from rooftrace.density.cells import GroundPlane
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.io.attributes import text_column
+from rooftrace.io.files import prepare_folder
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
@@ -390,8 +391,11 @@ def mask_notes(inputs: Sequence[Path], mask: Path | None, polygons: Path | None)
 def stem_of(out: Path, name: str) -> Path:
     """Return the path of the results without their endings; NAME_density in an existing folder.
 
+    The folder of the path is created.
+
     Raises:
-        ConfigError: The path has the ending of a result.
+        ConfigError: The path has the ending of a result, or its folder is a file.
+        ExportError: Its folder cannot be created.
     """
     if out.is_dir():
         return out / f"{name}_density"
@@ -400,4 +404,5 @@ def stem_of(out: Path, name: str) -> Path:
             f"-o received {out}, which has the ending of one of several output files.",
             remedy=f"Remove the ending: -o {out.with_suffix('')}",
         )
+    prepare_folder(out.parent, (), ())
     return out

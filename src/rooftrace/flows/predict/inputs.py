@@ -22,7 +22,7 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.companions import FolderNames, companions, is_sidecar
-from rooftrace.io.elevation import WithHeights, elevation_files
+from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
 from rooftrace.io.map_service import is_service, without_secrets
@@ -37,6 +37,7 @@ from rooftrace.io.web_mercator import TileName, latitude_of
 from rooftrace.labels.image_files import (
     has_images_under,
     image_name,
+    images_under,
     is_image_file,
     is_lost_image,
     is_named_as_image,
@@ -229,10 +230,12 @@ class PredictInputs:
         folders = {path for path in self.skipped if path.is_dir()}
         files = [path for path in self.skipped if path not in folders]
         masks = {path for path in files if is_named_as_image(path) and is_raster(path)}
+        heights = {path for path in masks if is_elevation(path)}
         notes = []
         for paths, reason in (
             ([path for path in files if path not in masks], "not an image"),
-            (sorted(masks), "a mask or the result of a run"),
+            (sorted(masks - heights), "a mask or the result of a run"),
+            (sorted(heights), "heights, which --surface measures"),
             (sorted(folders), "images in subfolders are not predicted"),
         ):
             if paths:
@@ -445,6 +448,12 @@ def _no_images(given: str) -> RooftraceError:
             f"There is no image in {given} or its subfolders.",
             remedy="Give the folder that holds the images.",
         )
+    images = [one for one in images_under(path) if not is_elevation(one)] if path.is_dir() else []
+    if len(images) == 1:
+        return ConfigError(
+            f"{given} holds one image, in a subfolder.",
+            remedy=f"Predict it: rooftrace predict {shlex.quote(str(images[0]))} -o OUT",
+        )
     return ConfigError(
         f"{given} is a catalogue of scenes, not an image or a folder of images.",
         remedy=f"Predict its scenes as one layer: rooftrace catalogue {shlex.quote(given)} -o OUT",
@@ -491,7 +500,7 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
     for file in _visible(folder, os.DirEntry.is_file):
         if not is_sidecar(file):
             is_image = is_raster(file) or is_lost_image(file)
-            is_image &= not (results and is_result(file))
+            is_image &= not (results and is_result(file)) and not is_elevation(file)
             (images if is_image else others).append(file)
     return images, others
 
