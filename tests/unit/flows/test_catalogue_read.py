@@ -212,7 +212,8 @@ def test_masks_beside_images_are_no_scenes(tmp_path: Path) -> None:
 
 def test_paths_that_are_catalogues(tmp_path: Path) -> None:
     image(tmp_path / "flat" / "x.tif")
-    image(tmp_path / "tree" / "a" / "x.tif")
+    for part in ("a", "b"):
+        image(tmp_path / "tree" / part / "x.tif")
     image(tmp_path / "tiles" / "17" / "3" / "4.tif")
     (tmp_path / "list.txt").write_text("x")
     (tmp_path / "empty").mkdir()
