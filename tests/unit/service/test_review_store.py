@@ -116,18 +116,6 @@ def test_undo_goes_back_change_by_change(store: ReviewStore) -> None:
     assert drawn.id == 12
 
 
-def test_undo_restores_all_buildings_of_a_change(store: ReviewStore) -> None:
-    edits = [
-        Edit(1, "keep", shapely.box(0, 0, 18, 8)),
-        Edit(2, "reject", origin=1),
-    ]
-    store.change("Ada", "merge", {1: 0, 2: 0}, edits)
-    assert [one.status for one in store.undo("Ada")] == ["open", "open"]
-    found = store.get(1)
-    assert found is not None
-    assert shapely.equals_exact(found.outline, store.layer.geometry[0])
-
-
 def test_a_stale_revision_is_a_conflict_that_shows_the_other_state(store: ReviewStore) -> None:
     accept(store, 1, who="Ada")
     with pytest.raises(ReviewConflictError, match="Ada has changed building 1") as caught:
