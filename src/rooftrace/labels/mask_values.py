@@ -121,8 +121,8 @@ class LabelRule:
             raise LabelError(
                 f"The mask {name} is coloured ({len(data)} bands that differ), but no palette "
                 f"is given{held}.",
-                remedy="Give the colour of each class in the configuration: "
-                '[data.labels] palette = { building = "#3C1098" }.',
+                remedy="Name the class of each of its colours, for instance "
+                "--set labels.palette.building=#FF0000 --set labels.palette.background=#000000.",
             )
         return self._by_value(data[0], name, valid, by_index)
 
