@@ -4,7 +4,7 @@
 
 edits the graph and its int8 variant in place: nothing is quantised again, and of the bundle nothing
 else changes. The answers are the same, since a sigmoid is by pixel; rounded to bytes before the
-shuffle, they take a tenth less time.
+shuffle, they are computed before the output is laid out in full size.
 """
 
 from __future__ import annotations

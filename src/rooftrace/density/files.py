@@ -444,9 +444,9 @@ def write_pdf(stem: Path, picture: Image.Image) -> Path:
     """
     path = beside(stem, ".pdf")
     with replacing(path) as partial:
-        # Without a date, the same input gives the same bytes.
-        dates = {"creationDate": None, "modDate": None}
-        picture.save(partial, format="PDF", resolution=PRINT_DPI, quality=95, **dates)
+        # Without a date and the name of a temporary file, the same input gives the same bytes.
+        about = {"title": stem.name, "creationDate": None, "modDate": None}
+        picture.save(partial, format="PDF", resolution=PRINT_DPI, quality=95, **about)
     return path
 
 
