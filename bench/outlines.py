@@ -8,8 +8,8 @@ peers get the pixel outlines of this build.
 
 IoU, C-IoU, PoLiS and the maximum tangent angle error are means over pairs with an IoU of 0.5; see
 `rooftrace.metrics.polygons`. `right` is the share of generated shapes whose corners are all within
-`_NEAR_PX` of those of the truth, one to one; a circle is right if it has 12 to 40 corners that lie
-within 1 px of it. `area_bias` compares with the pixels, and so does `iou_mask`.
+`_NEAR_PX` of those of the truth, one to one; a circle or an ellipse is right if it has 12 to 40
+corners that lie within 1 px of it. `area_bias` compares with the pixels, and so does `iou_mask`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _NOISE_BLUR_PX = 2.0
 _FINE = 8
 """Pixels of the drawing along a pixel of the raster."""
 
-_TILE_PX = 192
+_TILE_PX = 288
 _TILES_ALONG = 16
 _SIZES_M = (8.0, 13.0, 21.0)
 _TURNS = 10
 _NEAR_PX = 1.5
-_CIRCLE_CORNERS = 24
+_ROUND_CORNERS = 24
 
 ROWS = ("regular", "simplified", "douglas_peucker", "before", "peer", "peer_aligned")
 
@@ -187,7 +187,8 @@ def shapes() -> Iterator[tuple[str, list[Any]]]:
     yield "trapezoid", [shapely.Polygon([(-0.6, -0.4), (0.6, -0.4), (0.25, 0.4), (-0.6, 0.4)])]
     yield "pentagon", [ring(5, 0.6)]
     yield "octagon", [ring(8, 0.6)]
-    yield "circle", [ring(_CIRCLE_CORNERS, 0.55)]
+    yield "circle", [ring(_ROUND_CORNERS, 0.55)]
+    yield "ellipse", [affinity.scale(ring(_ROUND_CORNERS, 0.55), 1.25, 0.8)]
     ell = box(-0.7, -0.6, 0.7, 0.6).difference(box(-0.1, -0.05, 0.7, 0.6))
     yield "L at 33°", [ell]
     yield "L", [ell]
@@ -398,7 +399,7 @@ def figures(path: str, row: str) -> dict[str, Any]:
         right = np.zeros(len(truth), np.bool_)
         kinds = held["kinds"]
         for one, other in zip(pairs.one.tolist(), pairs.other.tolist()):
-            right[one] = _is_right(truth[one], made[other], kinds[one] == "circle")
+            right[one] = _is_right(truth[one], made[other], kinds[one] in ("circle", "ellipse"))
         result["right"] = rounded(float(right.mean()))
         result["kinds"] = {
             kind: rounded(float(right[kinds == kind].mean()))
@@ -407,12 +408,12 @@ def figures(path: str, row: str) -> dict[str, Any]:
     return result
 
 
-def _is_right(truth: Any, made: Any, is_circle: bool) -> bool:
+def _is_right(truth: Any, made: Any, is_round: bool) -> bool:
     """Return True if each corner is near one of the other, one to one; see the head."""
     import numpy as np
     import shapely
 
-    if is_circle:
+    if is_round:
         away = shapely.distance(shapely.points(made.exterior.coords), truth.exterior)
         return 12 <= len(away) - 1 <= 40 and float(away.max()) <= 1
     corners = [

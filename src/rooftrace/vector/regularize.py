@@ -5,8 +5,8 @@ the walls (Perez and Vidal 1994, doi:10.1016/0167-8655(94)90002-7): each one cos
 distances to the points, fitted by total least squares, and a price, which is lowest for the main
 direction and its perpendicular (Duchêne et al. 2003), higher for 45° or a second main direction,
 and highest for any other. Corners are intersections of walls, so the bevel that a network puts in
-place of a corner costs little. A circle replaces the walls where it fits better. All buildings are
-processed at once, as arrays.
+place of a corner costs little. A circle or an ellipse replaces the walls where it fits better. All
+buildings are processed at once, as arrays.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 
-from rooftrace.vector.circles import draw_circle, fit_circles
 from rooftrace.vector.contours import GRID_PX, Contours, Moments, RingOrder, spread
+from rooftrace.vector.ellipses import draw_ellipse, fit_ellipses
 from rooftrace.vector.simplify import intersect_lines, resembles, simplify_staircase
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
@@ -44,10 +44,10 @@ _BEVEL, _BEVEL_PRICE = 3.5, 0.3
 _TURN = np.radians(35)
 # Angle up to which a part of the contour follows a direction.
 _NEAR = np.radians(15)
-# Minimum share of a second main direction, and its distance from the first and from 45°.
-_SECOND_SHARE, _SECOND_APART = 0.2, np.radians(12)
-# Maximum angle by which touching buildings are turned to a common direction: in radians, and in
-# radians times the root of the area.
+# Minimum share of a second main direction, or of 45°.
+_SECOND_SHARE = 0.2
+# Maximum angle by which touching buildings are turned to a common direction, and a second direction
+# to 45°: in radians, and in radians times the root of the area.
 _COMMON, _COMMON_UNITS = np.radians(8), 1.2
 # Distance in units of corners of neighbours that become one.
 _TOGETHER = 1.5
@@ -233,10 +233,10 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
     scale = finer * np.clip(np.sqrt(area / _USUAL), _LEAST_SCALE, _MOST_SCALE)
     edges, cost = _walls(contours, directions, scale[contours.owner], unit)
     corner, ring = _corners(contours, directions, edges, unit)
-    centre, radius = fit_circles(contours, raw, cost, scale, unit)
+    centre, axes = fit_ellipses(contours, cost, scale, unit)
     rings = contours.rings(corner, ring)
-    for at in np.flatnonzero(radius).tolist():
-        rings[at] = draw_circle(contours.origin[at], centre[at], float(radius[at]), unit)
+    for at in np.flatnonzero(axes.any(axis=(1, 2))).tolist():
+        rings[at] = draw_ellipse(contours.origin[at], centre[at], axes[at], unit)
     # A courtyard that shows no walls is a rectangle.
     owner = np.sort(contours.owner)
     for at in [at for at, ring in enumerate(rings) if ring is None]:
@@ -261,12 +261,14 @@ class _Directions:
     Args:
         main: (n,) main direction in radians.
         turn: (n,) angle from the main direction to the other one.
+        is_shown: (n,) True where a share of the outline has the other one.
         has_second: (n,) True where the other one was found, False where it is 45°.
         slot: (n,) number of the direction; touching buildings may share it.
     """
 
     main: Floats
     turn: Floats
+    is_shown: Bools
     has_second: Bools
     slot: Ints
 
@@ -288,12 +290,12 @@ class _Directions:
         numbers, of_group, members = np.unique(group, return_inverse=True, return_counts=True)
         main = _peaks(moments, polygon, weight, len(group))
         main = _turned(moments, length, polygon, main)
-        slot = np.arange(len(group))
+        slot, same = np.arange(len(group)), np.minimum(_COMMON, _COMMON_UNITS / side)
         if members.max() > 1:
             owner = of_group[polygon]
             common = _turned(moments, length, owner, _peaks(moments, owner, weight, len(numbers)))
             off = np.abs(_quarter(main - common[of_group]))
-            shares = (members[of_group] > 1) & (off < np.minimum(_COMMON, _COMMON_UNITS / side))
+            shares = (members[of_group] > 1) & (off < same)
             main = np.where(shares, common[of_group], main)
             slot = np.where(shares, len(group) + of_group, slot)
         far = np.flatnonzero(
@@ -306,9 +308,9 @@ class _Directions:
         whole = np.bincount(polygon, length, len(group)).clip(min=1e-9)
         share = np.bincount(owner, length[far] * follows, len(group)) / whole
         turn = _quarter(second - main)
-        has_second = (share >= _SECOND_SHARE) & (np.abs(turn) > _SECOND_APART)
-        has_second &= np.abs(turn) < np.pi / 4 - _SECOND_APART
-        return cls(main, np.where(has_second, turn, np.pi / 4), has_second, slot)
+        shown = share >= _SECOND_SHARE
+        has_second = shown & (np.abs(turn) < np.pi / 4 - same)
+        return cls(main, np.where(has_second, turn, np.pi / 4), shown, has_second, slot)
 
 
 def _peaks(moments: Moments, owner: Ints, weight: Floats, count: int) -> Floats:
@@ -391,7 +393,7 @@ class _Prices:
         )
         main, turn = directions.main[polygon], directions.turn[polygon]
         axes = np.stack([np.cos(main), np.sin(main), np.cos(turn), np.sin(turn)])
-        other = np.where(directions.has_second, _SECOND, _DIAGONAL)[polygon] * scale
+        other = np.where(directions.is_shown, _SECOND, _DIAGONAL)[polygon] * scale
         return cls(contours, unit, sums, low, high, scale, other, axes)
 
     def walls(self, start: Ints, number: int) -> Floats:
