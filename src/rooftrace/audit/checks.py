@@ -24,13 +24,13 @@ from rooftrace.audit.measure import measure_set
 from rooftrace.core.text import plain_number, plural
 from rooftrace.io.nodata import colour_name
 from rooftrace.io.web_mercator import TileName
-from rooftrace.labels.hidden_background import (
+from rooftrace.labels.source import (
     HIDDEN_DETAIL,
     HIDDEN_REMEDY,
+    SceneSet,
     describe_hidden,
     hides_background,
 )
-from rooftrace.labels.source import SceneSet
 
 _FLAT = 0.05
 """Least share of a scene's pixels for unmarked nodata. Less may be an overexposed roof."""

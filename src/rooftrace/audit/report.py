@@ -18,7 +18,6 @@ from rooftrace.audit.facts import (
 )
 from rooftrace.audit.measure import measure_set
 from rooftrace.audit.offset import estimate_offsets, offset_findings
-from rooftrace.audit.partial import partial_findings
 from rooftrace.audit.scale import estimate_scale
 from rooftrace.audit.shift import SetComparison, compare_sets, shift_findings
 from rooftrace.core.text import plain_number, plural
@@ -219,7 +218,6 @@ def run_audit(
     found = [
         *findings_of(first.facts, first.source),
         *offset_findings(first.offsets, first.source.label_shift_px),
-        *partial_findings(source, first.facts),
         *duplicate_findings(
             first.facts,
             None if second is None else second.facts,

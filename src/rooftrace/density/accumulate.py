@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import cv2
 import numpy as np
@@ -556,23 +555,8 @@ def figures_by_place(
     return number, area.astype(np.float64), mean
 
 
-_MAX_PAIRS = 2**18
-"""Maximum number of pairs of a point and a candidate that are compared at once; 60 bytes each."""
-
-_POINTS_AT_ONCE = 2**16
-"""Maximum number of points that are searched for at once."""
-
-_MIN_BIN_SHARE = 2.0**-24
-"""Minimum side of a bin as a share of the extent, even if many points coincide."""
-
-
 def nearest_neighbour(xy: Floats) -> Floats:
     """Return the exact distance from each point to the nearest other point.
-
-    Candidates come from the 3 × 3 square bins around a point, which hold every point that is nearer
-    than the side of a bin. Points without a candidate that near are searched again with bins twice
-    as large. `shapely.STRtree.query_nearest` finds the same distances up to one unit of rounding,
-    but for 600,000 points it took 5 times as long and 3 times as much memory.
 
     Args:
         xy: (n, 2) finite coordinates.
@@ -580,61 +564,12 @@ def nearest_neighbour(xy: Floats) -> Floats:
     Returns:
         (n,) distances; 0 where points coincide, and infinite for a single point.
     """
-    found = np.full(len(xy), np.inf)
-    if len(xy) < 2:
-        return found
-    low = xy.min(axis=0)
-    extent = float((xy.max(axis=0) - low).max())
-    if extent == 0:
-        return np.zeros(len(xy))
-    side = extent / sqrt(len(xy))
-    # At least a third as many bins are occupied as there are points.
-    while side > extent * _MIN_BIN_SHARE:
-        if 3 * len(np.unique(_key(xy - low, side))) >= len(xy):
-            break
-        side /= 2
-    pending: Ints = np.arange(len(xy))
-    while len(pending):
-        found[pending] = _nearest_in_bins(xy, low, side, pending)
-        pending = pending[found[pending] > side]
-        if side > extent:
-            break
-        side *= 2
-    return found
-
-
-def _key(xy: Floats, side: float) -> Ints:
-    """Return the number of each point's bin. Bins of a row are consecutive; rows are separated by a
-    gap.
-    """
-    cell = np.floor(xy / side).astype(np.int64)
-    return np.asarray(cell[:, 1] * (cell[:, 0].max() + 3) + cell[:, 0] + 1)
-
-
-def _nearest_in_bins(xy: Floats, low: Floats, side: float, chosen: Ints) -> Floats:
-    """Return (k,) distances to the nearest other point in the 3 × 3 bins around each chosen point;
-    infinite where there is none.
-    """
-    key = _key(xy - low, side)
-    stride = int(np.floor((xy[:, 0].max() - low[0]) / side)) + 3
-    order = np.argsort(key, kind="stable")
-    ordered = key[order]
-    best = np.empty(len(chosen))
-    for at in range(0, len(chosen), _POINTS_AT_ONCE):
-        own = chosen[at : at + _POINTS_AT_ONCE]
-        rows = key[own][:, None] + np.array([-stride, 0, stride])
-        start = np.searchsorted(ordered, rows - 1, side="left")
-        times = np.searchsorted(ordered, rows + 1, side="right") - start
-        many = np.cumsum(times.sum(axis=1))
-        cuts = np.searchsorted(many, np.arange(_MAX_PAIRS, many[-1], _MAX_PAIRS))
-        for part in np.split(np.arange(len(own)), np.unique(cuts)):
-            if len(part):
-                flat, begins = times[part].ravel(), start[part].ravel()
-                steps = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat - begins, flat)
-                each = times[part].sum(axis=1)
-                one, other = np.repeat(own[part], each), order[steps]
-                distance = np.hypot(*(xy[one] - xy[other]).T)
-                distance[one == other] = np.inf
-                # Every point lies in its own bin, so each has at least one candidate.
-                best[at + part] = np.minimum.reduceat(distance, np.cumsum(each) - each)
-    return best
+    places, number, count = np.unique(xy, axis=0, return_inverse=True, return_counts=True)
+    apart = np.where(count > 1, 0.0, np.inf)
+    if len(places) > 1:
+        points = shapely.points(places)
+        tree = shapely.STRtree(points)
+        own, other = tree.query_nearest(points, exclusive=True, all_matches=False)
+        distance = np.hypot(*(places[own] - places[other]).T)
+        apart[own] = np.where(count[own] > 1, 0.0, distance)
+    return np.asarray(apart[number])

@@ -24,7 +24,7 @@ from rooftrace.flows.compare.inputs import (
     on_plane,
     read_buildings_layer,
 )
-from rooftrace.heights.city_model import city_model
+from rooftrace.heights.city_model import city_model, heights_picture
 from rooftrace.heights.estimate import (
     BELOW_TERRAIN,
     MEASURED,
@@ -35,7 +35,6 @@ from rooftrace.heights.estimate import (
     Heights,
     level_parts,
 )
-from rooftrace.heights.picture import heights_picture
 from rooftrace.heights.roof import SHAPES
 from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface

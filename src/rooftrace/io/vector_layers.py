@@ -6,7 +6,8 @@ import io
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import DataError, MissingExtraError
-from rooftrace.core.text import plural
-from rooftrace.io.attributes import arrow_column, declared_column, object_array
+from rooftrace.core.errors import MissingExtraError
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.vector_formats import VectorInput
 
@@ -36,8 +35,7 @@ _MOST_CHUNKS = 64
 _EXACT_FLOATS = 2**53
 """Integers below this have an exact float of 64 bits."""
 
-_MOST_CHECKED_BYTES = 32 * 2**20
-"""Maximum size in bytes of a GeoJSON whose records are counted a second time."""
+_HEAD_BYTES = 1 << 20
 
 POLYGONAL = (
     shapely.GeometryType.POLYGON,
@@ -172,14 +170,10 @@ class GdalLayer:
                         path, **layer, columns=[name], fids=fids[known], read_geometry=False
                     )
         if with_fids:
-            without = np.zeros(len(fids), np.bool_)
-            if self._is_geojson and (fids == np.arange(len(fids))).any():
-                without = (fids == np.arange(len(fids))) & _without_id(self._path, len(fids))
-            values["fid"] = np.ma.MaskedArray(fids, without)
+            # GDAL numbers the features of a GeoJSON without ids by their rows.
+            values["fid"] = np.ma.MaskedArray(fids, self._is_geojson and not _has_ids(self._path))
         if wkb is None:
             raise ValueError("it has no column geometry with polygons")
-        if self._is_geojson:
-            _check_all_read(self._path, wkb)
         geometry, closed = _closed(wkb)
         crs = self.crs
         # GDAL takes a .prj of the same name, which may belong to a Shapefile.
@@ -276,22 +270,15 @@ class ParquetFile:
         return known
 
 
-def _without_id(path: Path, count: int) -> NDArray[np.bool_]:
-    """Return (n,) True for the features of a GeoJSON without a member `id`.
-
-    GDAL numbers them by their rows from 0. Of a large file, the first feature tells for all.
-    """
-    records = _records(path)
-    if records is not None and len(records) == count:
-        return np.array([one.get("id") is None for one in records], np.bool_)
+def _has_ids(path: Path) -> bool:
+    """Return whether the first feature of a GeoJSON has a member `id`."""
     with path.open("rb") as file:
-        head = file.read(_MOST_CHECKED_BYTES).decode("utf-8", "replace")
+        head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
     try:
-        start = head.index("{", head.index('"features"'))
-        first = json.JSONDecoder().raw_decode(head, start)[0]
+        first = json.JSONDecoder().raw_decode(head, head.index("{", head.index('"features"')))[0]
     except ValueError:
-        first = {}
-    return np.full(count, first.get("id") is None)
+        return False
+    return first.get("id") is not None
 
 
 def _check_database(path: Path) -> None:
@@ -304,58 +291,6 @@ def _check_database(path: Path) -> None:
         (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise sqlite3.DatabaseError(f"SQLite finds it damaged ({found})")
-
-
-def _check_all_read(path: Path, wkb: NDArray[np.object_]) -> None:
-    """Refuse a GeoJSON of which GDAL left out records or geometries, which it does silently.
-
-    Files above `_MOST_CHECKED_BYTES` are not checked, since Python's JSON takes several times their
-    size in memory.
-
-    Raises:
-        DataError: a record is no Feature, or its geometry was not read.
-    """
-    records = _records(path)
-    if records is None:
-        return
-    remedy = "Correct the records, or write the file again with a GIS."
-    if len(records) != len(wkb):
-        kinds = [one.get("type") if isinstance(one, dict) else one for one in records]
-        number = next((n for n, kind in enumerate(kinds) if kind != "Feature"), None)
-        what = (
-            "" if number is None else f": features[{number}] is of the type {kinds[number]!r:.40}"
-        )
-        raise DataError(
-            f"{path} has {len(records)} records, but {len(wkb)} Features{what}; expected Features "
-            "only.",
-            remedy=remedy,
-        )
-    unread = [
-        number
-        for number, (record, found) in enumerate(zip(records, wkb))
-        if found is None and isinstance(record, dict) and record.get("geometry") is not None
-    ]
-    if unread:
-        raise DataError(
-            f"{path} has {plural(len(unread), 'geometry', 'geometries')} that cannot be read: the "
-            f"first one is that of features[{unread[0]}]; expected a type and coordinates.",
-            remedy=remedy,
-        )
-
-
-def _records(path: Path) -> list[Any] | None:
-    """Return the records of a FeatureCollection; None for a large file, or another object."""
-    if path.stat().st_size > _MOST_CHECKED_BYTES:
-        return None
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError:
-        # GDAL has read it, and accepts more than JSON allows.
-        return None
-    if not isinstance(document, dict) or document.get("type") != "FeatureCollection":
-        return None
-    records = document.get("features")
-    return records if isinstance(records, list) else None
 
 
 def _parquet_schema(path: Path) -> Any:
@@ -387,3 +322,87 @@ def _closed(wkb: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
     missing = np.flatnonzero(shapely.is_missing(geometry))
     geometry[missing] = object_array(shapely.from_wkb(wkb[missing], on_invalid="fix"))
     return geometry, int((~shapely.is_missing(geometry[missing])).sum())
+
+
+def text_column(column: NDArray[Any]) -> NDArray[np.object_]:
+    """Return values as text: null becomes "", and 3.0 (a 3 beside nulls) becomes "3"."""
+    return object_array([_text(value) for value in column.tolist()])
+
+
+def typed_column(column: NDArray[Any]) -> NDArray[Any]:
+    """Return integers of 64 bits, floats, booleans and times, and other values as texts or None."""
+    if column.dtype.kind in "fbM":
+        return column
+    if column.dtype.kind in "iu":
+        return column.astype(np.int64)
+    return object_array([None if _is_null(value) else _text(value) for value in column.tolist()])
+
+
+def declared_column(column: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Return the values of GDAL with the type of their field.
+
+    GDAL's reader returns integers and booleans as floats where some are null, and times as texts.
+
+    Args:
+        column: (n,) values as they were read.
+        kind: Type of the field, such as "int32", "bool", "datetime64[ms]" or "list(int32)".
+    """
+    if kind.startswith(("int", "uint", "bool")) and column.dtype.kind == "f":
+        missing = np.isnan(column)
+        return np.ma.masked_array(np.where(missing, 0, column).astype(kind), missing)
+    if kind.startswith("datetime64") and column.dtype.kind == "O":
+        with suppress(ValueError, OverflowError):
+            return np.array([_moment(text) for text in column.tolist()], kind)
+    return column
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Return the time of an ISO 8601 text, without its offset: that of UTC where it states one."""
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def arrow_column(column: Any) -> NDArray[Any]:
+    """Return the values of a column of pyarrow; see `VectorFile.read` for their types."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        # The numbers of a timestamp with a zone are those of UTC.
+        return np.asarray(column.cast(pa.timestamp("ms", kind.tz), safe=False)).astype("M8[ms]")
+    if pa.types.is_date(kind):
+        return np.asarray(column.cast(pa.date32())).astype("M8[D]")
+    if pa.types.is_floating(kind):
+        return np.asarray(column)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        missing = np.asarray(column.is_null())
+        filled = column.fill_null(pa.scalar(0).cast(kind))
+        values = np.asarray(filled).astype(kind.to_pandas_dtype())
+        return np.ma.masked_array(values, missing) if missing.any() else values
+    return np.asarray(column.to_pandas().to_numpy(dtype=object))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        # A list in a GeoJSON.
+        return str(value.tolist())
+    if _is_null(value):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (not isinstance(value, np.ndarray) and bool(value != value))
+
+
+def object_array(items: Any) -> NDArray[np.object_]:
+    """Return (n,) objects as they are: numpy would turn lists of one length into a table."""
+    made = np.empty(len(items), np.object_)
+    made[:] = items
+    return made

@@ -28,10 +28,6 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.text import plural, reason_of
-from rooftrace.io.attributes import (
-    text_column,
-    typed_column,
-)
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.vector_formats import PARQUET, VectorInput, vector_inputs
@@ -44,6 +40,8 @@ from rooftrace.io.vector_layers import (
     Values,
     can_be_degrees,
     layers_of,
+    text_column,
+    typed_column,
 )
 from rooftrace.io.vector_writers import IN_PIXELS
 

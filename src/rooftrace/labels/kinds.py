@@ -21,11 +21,12 @@ from rooftrace.io.elevation import WithHeights
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
-from rooftrace.labels.folders import CARD, FOLDER, IMAGES, select
+from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, select
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import images_under, matches_glob
 from rooftrace.labels.image_tables import IMAGE_TABLE
 from rooftrace.labels.labelstudio import LABELSTUDIO
+from rooftrace.labels.layouts import suggest_layout
 from rooftrace.labels.rle.source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
 from rooftrace.labels.slippy_tiles import TILES
@@ -36,8 +37,6 @@ from rooftrace.labels.source import (
     WriteOptions,
     filter_by_built_up,
 )
-from rooftrace.labels.unknown_layouts import suggest_layout
-from rooftrace.labels.yolo import YOLO
 
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """Kinds in the order in which they are tried: the most distinctive first."""

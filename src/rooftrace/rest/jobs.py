@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from rooftrace.core.errors import DataError, ExportError
-from rooftrace.core.names import content_disposition, upload_name
+from rooftrace.core.text import content_disposition, upload_name
 from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.plan import SceneOptions

@@ -17,8 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError
-from rooftrace.core.names import content_disposition
-from rooftrace.core.text import in_api_terms
+from rooftrace.core.text import content_disposition, in_api_terms
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.files import written_bytes
 from rooftrace.io.vector_write import write_footprints

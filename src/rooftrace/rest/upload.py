@@ -24,7 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from rooftrace.core.errors import BusyError, DataError, ExportError, TooLargeError
-from rooftrace.core.names import UNNAMED
+from rooftrace.core.text import UNNAMED
 from rooftrace.io.files import DISK_FULL
 from rooftrace.rest.problems import ProblemError
 

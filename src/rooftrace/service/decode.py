@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import BusyError, DataError, RooftraceError, TooLargeError
-from rooftrace.core.names import UNNAMED, upload_name
 from rooftrace.core.system import limit_memory
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import UNNAMED, reason_of, upload_name
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import open_quietly
 from rooftrace.io.georeferenced import GeoreferencedSource

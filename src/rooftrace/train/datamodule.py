@@ -29,9 +29,8 @@ from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.ground_truth import Instances
-from rooftrace.labels.hidden_background import check_background
 from rooftrace.labels.kinds import open_labelled
-from rooftrace.labels.source import SceneSet
+from rooftrace.labels.source import SceneSet, check_background
 from rooftrace.labels.split import SceneParts, read_split
 from rooftrace.models.spec import Separation
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD

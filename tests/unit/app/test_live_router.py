@@ -16,8 +16,8 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from rooftrace.app.live import router as routing
-from rooftrace.app.live.router import live_router
+from rooftrace.app import pages as routing
+from rooftrace.app.pages import live_router
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
@@ -125,7 +125,6 @@ def test_the_page_and_its_files(app: FastAPI) -> None:
     for name in ("live.js", "live.css"):
         assert f"live/static/{name}" in page.text
         assert client.get(f"/live/static/{name}").status_code == 200
-    assert client.get("/live/static/router.py").status_code == 404
 
 
 def test_cameras_are_listed_without_their_sources(app: FastAPI, clip: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rooftrace.core.child import run_limited
 from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
+from rooftrace.core.processes import run_limited
 
 pytestmark = pytest.mark.campaign
 

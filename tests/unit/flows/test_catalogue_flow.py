@@ -19,7 +19,7 @@ from rasterio.windows import Window
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.core.names import scene_id
+from rooftrace.core.text import scene_id
 from rooftrace.flows.catalogue.run import (
     CatalogueReport,
     SceneLayer,

@@ -256,28 +256,6 @@ def test_a_list_as_an_attribute_is_text(tmp_path: Path) -> None:
     assert VectorFile(path).read(["id"]).values["id"].tolist() == ["[1, 2]", "[3]"]
 
 
-def test_a_record_that_is_no_feature_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.geojson"
-    features = [{"type": kind, "properties": {}, "geometry": SQUARE} for kind in ("Feature", "F")]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    with pytest.raises(DataError, match=r"2 records, but 1 Features: features\[1\] .* 'F'"):
-        VectorFile(path).read()
-
-
-@pytest.mark.parametrize(
-    "geometry",
-    [[SQUARE], "x", {"type": "Polygon"}, {"type": "Polygon", "coordinates": [[[0, 0], 1]]}],
-)
-def test_a_geometry_that_gdal_leaves_out_is_refused(tmp_path: Path, geometry: object) -> None:
-    path = tmp_path / "a.geojson"
-    features = [
-        {"type": "Feature", "properties": {}, "geometry": one} for one in (SQUARE, None, geometry)
-    ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    with pytest.raises(DataError, match=r"1 geometry that cannot be read: .* features\[2\]"):
-        VectorFile(path).read()
-
-
 def test_a_damaged_projection_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "towns.shp"
     frame = geopandas.GeoDataFrame({"id": [1]}, geometry=[shapely.box(0, 0, 5, 5)], crs=32736)

@@ -15,7 +15,7 @@ from affine import Affine
 
 from raster_files import TOO_LONG, png_of_rows, with_blocks, write_geotiff
 from rooftrace.core.errors import BusyError, DataError, TooLargeError
-from rooftrace.core.names import upload_name
+from rooftrace.core.text import upload_name
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
 from rooftrace.service.decode import Decoder, Limits, _DecoderProcess

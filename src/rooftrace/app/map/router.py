@@ -18,7 +18,6 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from rooftrace.app.assets import static_router
 from rooftrace.app.map.outlines import BuildingFilter
 from rooftrace.app.map.place import DEEPEST_TILE_ZOOM
 from rooftrace.app.map.pyramid import clear_picture
@@ -30,11 +29,11 @@ from rooftrace.app.map.results import (
     read_results,
 )
 from rooftrace.app.map.scene import ComparisonScene, MapScene, preview_thumbnail
+from rooftrace.app.pages import static_router
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.core.names import content_disposition
 from rooftrace.core.parallel import core_count
-from rooftrace.core.text import in_api_terms, without_folders
+from rooftrace.core.text import content_disposition, in_api_terms, without_folders
 from rooftrace.flows.compare.outputs import MAP_WORDS
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS

@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.core.names import content_disposition
+from rooftrace.core.text import content_disposition
 from rooftrace.io.files import written_bytes
 from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import write_png

@@ -17,7 +17,6 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.cells import GroundPlane
 from rooftrace.flows.predict.run_folder import mask_beside
-from rooftrace.io.attributes import text_column
 from rooftrace.io.files import prepare_folder
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
@@ -30,6 +29,7 @@ from rooftrace.io.reproject import (
     outline_bounds,
 )
 from rooftrace.io.vector_formats import is_vector_file
+from rooftrace.io.vector_layers import text_column
 from rooftrace.io.vector_read import ReadCounts, VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule

@@ -55,8 +55,7 @@ from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.ground_truth import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.rle.codec import Order
-from rooftrace.labels.rle.order import deduce_order
-from rooftrace.labels.rle.source import RunsLabel
+from rooftrace.labels.rle.source import RunsLabel, deduce_order
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.shape_exports import read_drawn
 from rooftrace.labels.shape_files import drawn_label, iter_names

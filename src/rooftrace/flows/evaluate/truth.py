@@ -34,8 +34,7 @@ from rooftrace.labels.footprints import out_of_reach
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.rle.codec import Order
-from rooftrace.labels.rle.order import deduce_order
-from rooftrace.labels.rle.source import RunsLabel
+from rooftrace.labels.rle.source import RunsLabel, deduce_order
 from rooftrace.labels.rle.table import RleTable, is_table
 from rooftrace.labels.shapes import LayerFile
 from rooftrace.labels.source import SceneEntry, SceneSet

@@ -1,13 +1,9 @@
-"""Read and write CSV tables of run lengths, without opening an image.
-
-A table that is read and written again is the same to the byte.
-"""
+"""Read and write CSV tables of run lengths, without opening an image."""
 
 from __future__ import annotations
 
 import csv
 import io
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -120,45 +116,6 @@ class TableRow:
     cells: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CsvStyle:
-    """Formatting of a CSV file.
-
-    Args:
-        newline: Line end after each row.
-        last_newline: Whether the last row has a line end, too.
-        bom: Whether the file begins with a byte order mark.
-        quoted: Whether every cell is in quotes; otherwise only cells that need quotes.
-    """
-
-    newline: str = "\n"
-    last_newline: bool = True
-    bom: bool = False
-    quoted: bool = False
-
-    def format(self, rows: Iterable[Sequence[str]]) -> str:
-        """Return rows as text, each with its line end."""
-        lines = _Lines(self.newline)
-        writer = csv.writer(lines, quoting=csv.QUOTE_ALL) if self.quoted else csv.writer(lines)
-        writer.writerows(rows)
-        return "".join(lines)
-
-
-class _Lines(list[str]):
-    """List of lines to which a `csv.writer` writes a row at a time.
-
-    The writer itself ends lines with CR LF, since it quotes only the characters of its own line
-    end.
-    """
-
-    def __init__(self, newline: str) -> None:
-        super().__init__()
-        self._newline = newline
-
-    def write(self, line: str) -> None:
-        self.append(line.removesuffix("\r\n") + self._newline)
-
-
 @dataclass(frozen=True)
 class RleTable:
     """A table of run lengths, in memory as text.
@@ -166,13 +123,13 @@ class RleTable:
     Args:
         columns: Meaning of the columns.
         rows: Rows in the order of the file.
-        style: Formatting of the file.
+        newline: Line end after each row.
         name: Name of the file, for messages.
     """
 
     columns: TableColumns
     rows: tuple[TableRow, ...]
-    style: CsvStyle = CsvStyle()
+    newline: str = "\n"
     name: str = "the table"
 
     @classmethod
@@ -198,7 +155,9 @@ class RleTable:
                 remedy="Save the table as CSV in UTF-8.",
             ) from error
         header, *rows = _rows(text.removeprefix("\ufeff"), path)
-        table = cls(TableColumns.of(header.cells, str(path)), tuple(rows), _style(text), str(path))
+        table = cls(
+            TableColumns.of(header.cells, str(path)), tuple(rows), _newline(text), str(path)
+        )
         for row in rows:
             if len(row.cells) != len(header.cells):
                 raise LabelError(
@@ -209,7 +168,7 @@ class RleTable:
         return table
 
     def write(self, path: Path, runs: Iterable[str] | None = None) -> None:
-        """Write the table, with its own line ends, quotes and byte order mark.
+        """Write the table in UTF-8, with its own line ends.
 
         Args:
             path: File to write; it appears only when it is complete.
@@ -219,19 +178,10 @@ class RleTable:
             ExportError: The file cannot be written.
         """
         rows = self.rows if runs is None else map(self._with_runs, self.rows, runs)
-        cells = itertools.chain([self.columns.header], (row.cells for row in rows))
-        lines = (self.style.format([row]) for row in cells)
-        encoding = "utf-8-sig" if self.style.bom else "utf-8"
-        with (
-            replacing(path) as partial,
-            partial.open("w", encoding=encoding, newline="") as file,
-        ):
-            before = next(lines)
-            for line in lines:
-                file.write(before)
-                before = line
-            last = before if self.style.last_newline else before.removesuffix(self.style.newline)
-            file.write(last)
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator=self.newline)
+            writer.writerow(self.columns.header)
+            writer.writerows(row.cells for row in rows)
 
     def image_id(self, row: TableRow) -> str:
         """Return the name of a row's image, or its file if the table has no names."""
@@ -317,8 +267,6 @@ def _rows(text: str, path: Path) -> list[TableRow]:
     return rows
 
 
-def _style(text: str) -> CsvStyle:
-    newline = re.search("\r\n|\n|\r", text)
-    sign = newline[0] if newline else "\n"
-    body = text.removeprefix("\ufeff")
-    return CsvStyle(sign, text.endswith(sign), text != body, body.startswith('"'))
+def _newline(text: str) -> str:
+    found = re.search("\r\n|\n|\r", text)
+    return found[0] if found else "\n"
