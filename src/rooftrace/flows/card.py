@@ -23,7 +23,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import render_page
-from rooftrace.io.json_documents import moment_of
+from rooftrace.io.stac_item import moment_of
 from rooftrace.models.bundle import (
     BUNDLE_SUFFIX,
     BUNDLED_MODELS,

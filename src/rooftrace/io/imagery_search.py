@@ -20,27 +20,24 @@ import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import list_and_count
-from rooftrace.io.json_documents import (
+from rooftrace.io.json_documents import JsonReader, linked_address, not_stac, request_errors
+from rooftrace.io.remote import Retry, is_url, without_query
+from rooftrace.io.reproject import degrees_box
+from rooftrace.io.stac_item import (
     Json,
-    JsonReader,
     Times,
     bounds_of,
     features_of,
     item_key,
     item_times,
     link_of,
-    linked_address,
     links_of,
     list_in,
     meets,
     moment_of,
-    not_stac,
     object_in,
     overlap,
-    request_errors,
 )
-from rooftrace.io.remote import Retry, is_url, without_query
-from rooftrace.io.reproject import degrees_box
 
 MAX_ITEMS = 10_000
 """Maximum number of items of a search for which the user gives no limit."""

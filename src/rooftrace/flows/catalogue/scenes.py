@@ -19,17 +19,11 @@ from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
 from rooftrace.io.bands import band_name
-from rooftrace.io.json_documents import (
-    Provenance,
-    bounds_of,
-    link_of,
-    linked_address,
-    list_in,
-    object_in,
-)
+from rooftrace.io.json_documents import linked_address
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.remote import is_url, without_query
 from rooftrace.io.remote_raster import open_image
+from rooftrace.io.stac_item import Provenance, bounds_of, link_of, list_in, object_in
 
 _COLOURS = frozenset({"red", "green", "blue"})
 

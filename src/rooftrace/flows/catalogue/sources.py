@@ -40,7 +40,7 @@ from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import visible_files, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imagery
-from rooftrace.io.json_documents import item_key, link_of, linked_address, links_of
+from rooftrace.io.json_documents import linked_address
 from rooftrace.io.remote import (
     ObjectAddress,
     is_object_url,
@@ -51,6 +51,7 @@ from rooftrace.io.remote import (
     without_query,
 )
 from rooftrace.io.reproject import unwrapped
+from rooftrace.io.stac_item import item_key, link_of, links_of
 from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import is_lost_image
 
