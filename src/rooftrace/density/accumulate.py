@@ -567,7 +567,7 @@ def nearest_neighbour(xy: Floats) -> Floats:
     places, number, count = np.unique(xy, axis=0, return_inverse=True, return_counts=True)
     apart = np.where(count > 1, 0.0, np.inf)
     if len(places) > 1:
-        points = shapely.points(places)
+        points = np.asarray(shapely.points(places))
         tree = shapely.STRtree(points)
         own, other = tree.query_nearest(points, exclusive=True, all_matches=False)
         distance = np.hypot(*(places[own] - places[other]).T)
