@@ -12,7 +12,7 @@ from functools import cache
 from io import BytesIO
 from math import isnan
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, Literal
 
 import numpy as np
@@ -59,12 +59,20 @@ _PINNING = "ENABLE_CPU_PINNING"
 _TYPES = {"uint8": "u8", "uint16": "u16", "float32": "f32"}
 
 
+_FIRST_USE = Lock()
+
+
 @cache
 def _core() -> Any:
     # Loaded on first use: the import takes longer than the rest of the start of a command.
     import openvino
 
-    return openvino.Core()
+    with _FIRST_USE:
+        # Two threads that both call it for the first time can wait for one another for ever
+        # (OpenVINO 2026.4.1): one holds the guard of a C++ static and waits for the GIL, the other
+        # holds the GIL and waits for the guard.
+        openvino.Type.u8.to_dtype()
+        return openvino.Core()
 
 
 @cache
