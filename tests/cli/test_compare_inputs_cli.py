@@ -281,7 +281,6 @@ def test_the_ids_of_a_geopackage_are_its_fids(tmp_path: Path, column: str) -> No
         ([0, 1, 2], "1"),
         (["a", "b", "c"], "b"),
         ([None, None, None], "row 2"),
-        ([7, None, 9], "row 2"),
     ],
 )
 def test_the_ids_of_a_geojson_are_those_of_its_features(

@@ -153,7 +153,7 @@ def test_each_cause_of_unreadable_labels_is_told_once(folder: Folder) -> None:
     assert (finding.severity, finding.count) == ("error", 6)
     assert "it contains #8429F6 (" in finding.detail
     assert "50 rows" in finding.detail
-    assert "palette = {" in finding.remedy
+    assert "--set labels.palette.building=#" in finding.remedy
     assert "at the size of its image" in finding.remedy
 
 

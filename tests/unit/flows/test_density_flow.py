@@ -505,7 +505,7 @@ def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no building"):
         run_density([tmp_path / "none.gpkg"], tmp_path / "x")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError):
+    with pytest.raises(ConfigError, match="is a file; expected a folder"):
         run_density([mask], tmp_path / "file" / "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "none.gpkg"]
 
