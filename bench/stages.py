@@ -151,7 +151,9 @@ def stages(
         "tiles": {
             "count": len(answers),
             "shape_yx": list(scene.tiles.tile_shape_yx),
-            "px_for_each_of_the_scene": rounded(given_px / Window.whole(scene.shape_yx).area_px),
+            "px_for_each_of_the_scene": rounded(
+                given_px / Window.whole(scene.source.grid.shape).area_px
+            ),
         },
         "resampled_by": RESAMPLED_BY,
         "buildings": len(buildings),
@@ -174,7 +176,7 @@ def _pixels(
     from rooftrace.tiling.plan import quantise
 
     scene, clock = here.scene, here.clock
-    whole = Window.whole(scene.shape_yx)
+    whole = Window.whole(scene.source.grid.shape)
     indices = [i for number in range(scene.block_count) for i in scene.own_tiles(number)]
     reads = {index: scene.tiles.tile(index).read for index in indices}
 

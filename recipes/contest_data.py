@@ -18,6 +18,7 @@ test is trained on; Khartoum, Las Vegas and Catanduanes are in no training image
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -36,7 +37,6 @@ from rasterio.features import rasterize
 from rasterio.windows import Window
 
 from rooftrace.labels.rle.codec import NO_RUNS, encode_runs
-from rooftrace.labels.rle.table import CsvStyle
 
 TRAIN_PX, TRAIN_GSD_M = 1024, 0.5
 TEST_PX, TEST_GSD_M = 224, 0.3
@@ -176,7 +176,8 @@ def near(data: Path) -> list[Piece]:
 
 
 def write_table(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    path.write_bytes(CsvStyle().format(rows).encode())
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def write_images(

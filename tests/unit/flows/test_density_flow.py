@@ -21,7 +21,6 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import (
     ConfigError,
     DataError,
-    ExportError,
     GeoreferenceError,
     LabelError,
 )
