@@ -134,7 +134,7 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     (image,) = json.loads(done.stdout)["outputs"]
     assert image["buildings"] > 900
     assert ROOT not in Path(image["input"]).parents
-    dark = "np.zeros((64, 64, 3), np.uint8)"
+    dark = "np.zeros((256, 256, 3), np.uint8)"
     code = f"import rooftrace, numpy as np; print(rooftrace.load().predict({dark}))"
     python = subprocess.run(
         [bare / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
