@@ -308,7 +308,10 @@ def test_the_tutorial_of_the_service(
     assert asked == 3 or not shutil.which("curl")
     if asked:
         found = json.loads(Path("buildings.geojson").read_text(encoding="utf-8"))
-        assert f"holds {len(found['features'])} buildings" in (ROOT / SERVICE).read_text("utf-8")
+        shown = re.search(r"holds about (\d+) buildings", (ROOT / SERVICE).read_text("utf-8"))
+        assert shown is not None
+        # Outlines differ a little from processor to processor, and from build to build.
+        assert len(found["features"]) == pytest.approx(int(shown[1]), rel=0.03)
 
 
 def annotate() -> None:
