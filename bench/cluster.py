@@ -116,7 +116,7 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     from rooftrace.predict import pipeline
     from rooftrace.predict.block import Block
     from rooftrace.predict.checkpoint import CheckpointStore
-    from rooftrace.predict.outputs import FileSink, OutputPaths, SceneOutputs
+    from rooftrace.predict.outputs import OutputPaths, SceneOutputs
     from rooftrace.predict.pipeline import SceneBlocks
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import load
@@ -136,10 +136,8 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     for turn in ("calls", "replay"):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        sink = FileSink(
-            OutputPaths.of(out, "scene", source.grid, predictor.bundle.spec.legend), plan
-        )
-        outputs = SceneOutputs(plan, sink, workers=beside)
+        paths = OutputPaths.of(out, "scene", source.grid, predictor.bundle.spec.legend)
+        outputs = SceneOutputs(plan, paths, workers=beside)
         if not sent:
             scenes = pipeline.run_scenes([SceneBlocks(plan, blocks)], predictor.engine)
             for block in (block for scene in scenes for block in scene.blocks):

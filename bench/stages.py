@@ -177,7 +177,7 @@ def _pixels(
 
     scene, clock = here.scene, here.clock
     whole = Window.whole(scene.source.grid.shape)
-    indices = [i for number in range(scene.block_count) for i in scene.own_tiles(number)]
+    indices = [i for number in range(len(scene.blocks)) for i in scene.own_tiles(number)]
     reads = {index: scene.tiles.tile(index).read for index in indices}
 
     def read() -> None:
@@ -272,10 +272,9 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
     """The steps from blocks to footprints, one after the other, and as predict takes them."""
     import numpy as np
 
-    from rooftrace.io.masks import NullMask
     from rooftrace.io.sources import ArraySource
     from rooftrace.io.vector_write import write_footprints
-    from rooftrace.predict.outputs import MemorySink, SceneOutputs
+    from rooftrace.predict.outputs import SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.vector.footprints import make_footprints
     from rooftrace.vector.prepare import MIN_BUILDING_PX, SIMPLIFY_PX
@@ -309,7 +308,7 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
     options = SceneOptions(outputs=("polygons",))
 
     def assemble() -> None:
-        with SceneOutputs(plan_scene(picture, spec, options), MemorySink(NullMask())) as outputs:
+        with SceneOutputs(plan_scene(picture, spec, options)) as outputs:
             for block in blocks:
                 outputs.feed(block)
             outputs.finish()
@@ -341,7 +340,7 @@ def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None
     def preview() -> None:
         seen = Preview(here.grid, source.bands, source.dtype, spec.legend)
         for window, raster in rasters:
-            seen.thumbnail.watch(window, raster)
+            seen.thumbnail.watch(window, raster.data, raster.valid)
         seen.paint(seen.rings(buildings))
         picture = seen.draw((0.0, 0.0), "", here.grid.gsd_m)
         write_png(here.out / "preview.png", picture, photograph=True)
@@ -354,7 +353,7 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
     from rooftrace.io.raster import open_raster
     from rooftrace.predict import pipeline
     from rooftrace.predict.checkpoint import CheckpointStore
-    from rooftrace.predict.outputs import FileSink, OutputPaths, SceneOutputs
+    from rooftrace.predict.outputs import OutputPaths, SceneOutputs
     from rooftrace.predict.pipeline import SceneBlocks
     from rooftrace.predict.plan import plan_scene
 
@@ -363,9 +362,9 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
     def predict() -> None:
         source = open_raster(here.path)
         plan = plan_scene(source, predictor.bundle.spec)
-        sink = FileSink(OutputPaths.of(out, "scene", source.grid, plan.spec.legend), plan)
+        paths = OutputPaths.of(out, "scene", source.grid, plan.spec.legend)
         store = CheckpointStore(out / "parts", {})
-        with SceneOutputs(plan, sink, spill=out) as outputs:
+        with SceneOutputs(plan, paths, spill=out) as outputs:
             for scene in pipeline.run_scenes([SceneBlocks(plan, store)], predictor.engine):
                 for block in scene.blocks:
                     outputs.feed(block)

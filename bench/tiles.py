@@ -221,7 +221,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run_folder import RunFolder
     from rooftrace.predict.block import BlockTiles, TileOutput, TileStats
-    from rooftrace.predict.outputs import FileSink, OutputPaths, SceneOutputs
+    from rooftrace.predict.outputs import OutputPaths, SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import Predictor
 
@@ -263,7 +263,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
                 output = TileOutput((0, 0), whole, answer)
                 tiles = BlockTiles(0, (output,), (), None, None, TileStats())
                 block = tiles.finish(plan, ())
-            with step("write the mask"), SceneOutputs(plan, FileSink(paths, plan)) as outputs:
+            with step("write the mask"), SceneOutputs(plan, paths) as outputs:
                 outputs.feed(block)
                 result = outputs.finish()
             with step("note in the journal"):

@@ -27,7 +27,6 @@ from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, Scene, Win
 from rooftrace.io.files import export_error
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import NODATA
-from rooftrace.io.masks import NullMask
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.ground_truth import building_instances, label_instances
 from rooftrace.labels.kinds import open_source
@@ -37,7 +36,7 @@ from rooftrace.metrics.curves import ThresholdCurve
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import MemorySink, SceneOutputs
+from rooftrace.predict.outputs import SceneOutputs
 from rooftrace.predict.pipeline import run_many
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
@@ -399,12 +398,11 @@ def footprints_at(
             markers = None if spec.separation is None else scored.inside[part] & (mask == 1)
             yield Block.of(window, mask, score, markers)
 
-    sink = MemorySink(NullMask())
-    with SceneOutputs(plan, sink) as outputs:
+    with SceneOutputs(plan) as outputs:
         for block in blocks():
             outputs.feed(block)
         outputs.finish()
-    return sink.footprints(plan).of_class(spec.building_class)
+    return outputs.footprints().of_class(spec.building_class)
 
 
 def open_labelled(predictor: Predictor, folder: SourceConfig, split: str | None) -> SceneSet:

@@ -372,13 +372,3 @@ class MemoryMask:
 
     def finish(self, workers: Workers | None = None) -> None:
         """Do nothing."""
-
-
-class NullMask:
-    """A mask that is not stored."""
-
-    def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
-        """Do nothing."""
-
-    def finish(self, workers: Workers | None = None) -> None:
-        """Do nothing."""

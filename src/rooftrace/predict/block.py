@@ -148,14 +148,14 @@ class Block(_Finished):
         return cls(window, count, mask, score)
 
     @property
-    def occurring(self) -> list[int]:
-        """Class indices that have a pixel in the block."""
-        found: list[int] = np.flatnonzero(self.count).tolist()
-        return found
+    def classes(self) -> list[int]:
+        """Indices of the classes that have a pixel in the block."""
+        indices: list[int] = np.flatnonzero(self.count).tolist()
+        return indices
 
     def traced(self, tracing: Tracing) -> BlockOutlines:
         """Return the polygons of the block that do not depend on other blocks."""
-        return tracing.trace(self.window, self.mask, self.score, self.occurring, self.markers)
+        return tracing.trace(self.window, self.mask, self.score, self.classes, self.markers)
 
     @property
     def is_empty(self) -> bool:

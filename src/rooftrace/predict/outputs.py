@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,9 @@ from rooftrace.density.accumulate import BuildingMeasure, DensityAccumulator, Me
 from rooftrace.density.figures import DensityGrid
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 from rooftrace.io.legend import NODATA, Legend
-from rooftrace.io.masks import MaskSink, MaskTiles, NullMask, mask_sink
+from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
 from rooftrace.io.picture import write_png
-from rooftrace.io.vector_write import write_footprints_chunks
+from rooftrace.io.vector_write import write_footprints, write_footprints_chunks
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.notebook import html_of, map_of, picture_of
@@ -46,72 +47,6 @@ _MIN_CELLS = 3
 """Minimum number of density cells along the longer side of a scene."""
 
 
-class SceneSink(Protocol):
-    """Destination of the outputs of a scene."""
-
-    def open_mask(self) -> AbstractContextManager[MaskSink]:
-        """Open the mask; an error in the context discards it."""
-        ...
-
-    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
-        """Write all footprints, chunk by chunk. All chunks must be consumed."""
-        ...
-
-    def write(self, result: SceneResult) -> None:
-        """Write the other outputs."""
-        ...
-
-
-@dataclass(frozen=True)
-class FileSink:
-    """Sink that writes the outputs of a scene to files; see `SceneSink`."""
-
-    paths: OutputPaths
-    plan: ScenePlan
-
-    def open_mask(self) -> AbstractContextManager[MaskSink]:
-        if "mask" not in self.plan.options.outputs:
-            return nullcontext(NullMask())
-        plan = self.plan
-        return mask_sink(self.paths.mask, plan.source.grid, plan.spec.legend, plan.mask_tags)
-
-    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
-        if "polygons" in self.plan.options.outputs:
-            self.paths.write_polygons(chunks)
-            return
-        for _ in chunks:
-            pass
-
-    def write(self, result: SceneResult) -> None:
-        self.paths.write(result)
-
-
-@dataclass
-class MemorySink:
-    """Sink that keeps mask and footprints of a scene in memory; see `SceneSink`."""
-
-    mask: MaskSink
-    chunks: list[Footprints] = field(default_factory=list)
-
-    def open_mask(self) -> AbstractContextManager[MaskSink]:
-        return nullcontext(self.mask)
-
-    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
-        for chunk in chunks:
-            self.chunks.append(chunk)
-
-    def write(self, result: SceneResult) -> None:
-        pass
-
-    def footprints(self, plan: ScenePlan) -> Footprints:
-        """Return all footprints of the scene."""
-        if self.chunks:
-            return Footprints.joined(self.chunks)
-        empty = np.zeros(0)
-        crs = plan.source.grid.crs
-        return Footprints(empty.astype(np.object_), empty.astype(np.float32), empty, crs)
-
-
 class SceneOutputs(ExitStack):
     """Outputs of one scene: feed all of its blocks in order, then finish. Use it in a `with` block.
 
@@ -119,7 +54,8 @@ class SceneOutputs(ExitStack):
 
     Args:
         plan: Plan of the scene.
-        sink: Destination of the outputs.
+        paths: Paths of the files; None to keep the footprints in `chunks`, and to write no file.
+        mask: Writer of the mask in place of a file; None for none.
         spill: Folder for polygons that do not fit into memory; default: the system's folder for
             temporary files.
         started: Start time of the work on the scene, by `time.perf_counter`.
@@ -135,8 +71,9 @@ class SceneOutputs(ExitStack):
     def __init__(
         self,
         plan: ScenePlan,
-        sink: SceneSink,
+        paths: OutputPaths | None = None,
         *,
+        mask: MaskSink | None = None,
         spill: Path | None = None,
         started: float | None = None,
         segmenter: PromptSegmenter | None = None,
@@ -147,11 +84,14 @@ class SceneOutputs(ExitStack):
         self._workers = workers
         self._started = time.perf_counter() if started is None else started
         self.plan = plan
-        self._sink = sink
+        self._paths = paths
+        self.chunks: list[Footprints] = []
+        """Footprints of the scene, without `paths`."""
+
         self._refine: Refine | None = None
         if segmenter is not None:
             self._refine = OutlineRefiner.of(plan, segmenter, answers).refine
-        self._mask: MaskSink | None = None
+        self._mask = mask
         source, spec, outputs = plan.source, plan.spec, plan.options.outputs
         self._assembler: FootprintAssembler | None = None
         if plan.has_polygons:
@@ -191,9 +131,13 @@ class SceneOutputs(ExitStack):
         Raises:
             ExportError: A file cannot be written.
         """
-        if self._mask is None:
-            self._mask = self.enter_context(self._sink.open_mask())
-        if block.mask is not None:
+        plan = self.plan
+        if self._mask is None and self._paths is not None and "mask" in plan.options.outputs:
+            # Not before the first block: an image that cannot be read leaves no file.
+            self._mask = self.enter_context(
+                mask_sink(self._paths.mask, plan.source.grid, plan.spec.legend, plan.mask_tags)
+            )
+        if self._mask is not None and block.mask is not None:
             self._mask.write(block.window, block.mask)
         self._class_px += block.count
         self._tiles = self._tiles.plus(block.tiles)
@@ -216,7 +160,7 @@ class SceneOutputs(ExitStack):
             if self._density is not None and not block.is_empty:
                 self._density.pixels.feed(block.window, block.mask)
             if found is not None:
-                found.feed(block.window, block.mask, block.score, block.occurring, block.markers)
+                found.feed(block.window, block.mask, block.score, block.classes, block.markers)
             if self._outline is not None:
                 self._outline.feed(block.window, block.mask)
         return 0 if found is None else found.found
@@ -245,17 +189,33 @@ class SceneOutputs(ExitStack):
         """
         with ThreadPoolExecutor(1, "mask") as pool:
             copying = None
-            if self.plan.block_count > 1 and self._mask is not None:
+            if len(self.plan.blocks) > 1 and self._mask is not None:
                 # The mask of several blocks is put in order meanwhile.
                 copying = pool.submit(self._mask.finish, self._workers)
             if self._assembler is not None:
                 # Polygons, preview and density share one pass: making footprints takes longest.
-                self._sink.write_polygons(self._footprints(self._assembler))
+                chunks = self._footprints(self._assembler)
+                if self._paths is None:
+                    self.chunks.extend(chunks)
+                elif "polygons" in self.plan.options.outputs:
+                    self._paths.polygons.parent.mkdir(parents=True, exist_ok=True)
+                    write_footprints_chunks(self._paths.polygons, chunks)
+                else:
+                    deque(chunks, 0)
             result = self._result()
-            self._sink.write(result)
+            if self._paths is not None:
+                self._paths.write(result)
             if copying is not None:
                 copying.result()
         return result
+
+    def footprints(self) -> Footprints:
+        """Return all footprints of a finished scene without `paths`."""
+        if self.chunks:
+            return Footprints.joined(self.chunks)
+        empty = np.zeros(0)
+        crs = self.plan.source.grid.crs
+        return Footprints(empty.astype(np.object_), empty.astype(np.float32), empty, crs)
 
     def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints]:
         """Yield the footprints; meanwhile the next chunk is made, drawn and counted.
@@ -561,11 +521,6 @@ class OutputPaths:
             density=folder / f"{name}_density",
         )
 
-    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
-        """Write footprints chunk by chunk, see `write_footprints_chunks`."""
-        self.polygons.parent.mkdir(parents=True, exist_ok=True)
-        write_footprints_chunks(self.polygons, chunks)
-
     def write(self, result: SceneResult) -> None:
         """Write preview and density; mask and polygons are written during the prediction."""
         if result.preview is not None:
@@ -657,7 +612,8 @@ class Prediction:
         """
         paths = OutputPaths.of(Path(folder), self.name, self.mask.grid, self.legend)
         self.write_mask(paths.mask)
-        paths.write_polygons([self.outlines])
+        paths.polygons.parent.mkdir(parents=True, exist_ok=True)
+        write_footprints(paths.polygons, self.outlines)
         paths.write(self.result)
         return paths
 

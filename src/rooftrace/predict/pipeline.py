@@ -147,7 +147,7 @@ class SceneBlocks:
         self.plan = plan
         self.item = item
         self.on_tile = on_tile
-        self.checkpoints = checkpoints if plan.block_count > 1 else None
+        self.checkpoints = checkpoints if len(plan.blocks) > 1 else None
         self.folder = None if checkpoints is None else checkpoints.folder
         """Folder for other work on the scene that a later run can use; None to keep none."""
 
@@ -159,20 +159,15 @@ class SceneBlocks:
         """Workers for other work on the blocks of the scene, such as those of the cluster that
         runs it."""
 
-        self.is_abandoned = False
-        """True if the caller does not need more blocks."""
+        self.is_stopped = False
+        """True if no more blocks are needed."""
 
         self.blocks: Iterator[Block | BlockParts] = iter(())
         """Blocks as they are produced, to be iterated once; see `by_scene`."""
 
     def fail(self, error: RooftraceError) -> None:
         """Stop the scene. Only the first error is kept."""
-        self.error = self.error or error
-
-    @property
-    def is_stopped(self) -> bool:
-        """True if no more blocks are needed."""
-        return self.is_abandoned or self.error is not None
+        self.error, self.is_stopped = self.error or error, True
 
 
 def by_scene(
@@ -198,7 +193,7 @@ def by_scene(
             scene.blocks = until_end(scene, first)
             yield scene
             # Skips the blocks that the caller has not consumed.
-            scene.is_abandoned = True
+            scene.is_stopped = True
             with suppress(RooftraceError):
                 for _ in scene.blocks:
                     pass
@@ -263,7 +258,7 @@ class _SceneReader:
         plan = scene.plan
         self.scene = scene
         self.plan = plan
-        self._only = range(plan.block_count) if only is None else only
+        self._only = range(len(plan.blocks)) if only is None else only
         self._resampler = Resampler(plan.source, plan.scaling)
         image = innermost(plan.source)
         self._mosaic = image if isinstance(image, Mosaic) else None
@@ -310,7 +305,7 @@ class _SceneReader:
         inside = wanted.intersection(Window.whole(self._resampler.shape_yx))
         assert inside is not None
         if self._resampler.is_empty(inside):
-            self._note_valid(self._resampler.reach(inside), None)
+            self._watch(self._resampler.reach(inside), None)
             return _Tile(self, index, None)
         self._is_counted = False
         try:
@@ -328,33 +323,30 @@ class _SceneReader:
             data = np.pad(data, ((0, 0), *beyond), mode="reflect")
         return _Tile(self, index, data, lost=lost)
 
-    def _watch(self, window: Window, raster: Raster) -> None:
-        self._is_counted = self._is_counted or bool(raster.valid.any())
-        self._note_valid(window, raster.valid)
-        if self._thumbnail is None:
-            return
-        # Pixels outside of the block are left to other blocks, so that the result of a block does
-        # not depend on which blocks are read.
-        part = self.plan.blocks[self._reading].intersection(window)
-        if part is not None:
-            rows, cols = part.slices(window)
-            grid = raster.grid.crop(Window(rows.start, cols.start, *part.shape_yx))
-            self._thumbnail.watch(
-                part, Raster(raster.data[:, rows, cols], raster.valid[rows, cols], grid)
-            )
+    def _watch(self, window: Window, raster: Raster | None) -> None:
+        """Note the validity of a window of the source, and its samples for the preview.
 
-    def _note_valid(self, window: Window, valid: BoolArray | None) -> None:
-        """Record the validity of a window of the source; None means that no pixel is valid."""
-        if valid is not None and valid.all():
-            return
+        Pixels outside of the block are left to other blocks, so that the result of a block does not
+        depend on which blocks are read.
+
+        Args:
+            window: Window of the source.
+            raster: Its pixels; None if none of them is valid.
+        """
         block = self.plan.blocks[self._reading]
         part = block.intersection(window)
+        if raster is not None:
+            self._is_counted = self._is_counted or bool(raster.valid.any())
         if part is None:
             return
-        known = self._partly_valid.get(self._reading)
-        if known is None:
-            known = self._partly_valid[self._reading] = np.ones(block.shape_yx, dtype=bool)
-        known[part.slices(block)] = False if valid is None else valid[part.slices(window)]
+        rows, cols = part.slices(window)
+        if raster is None or not raster.valid.all():
+            known = self._partly_valid.get(self._reading)
+            if known is None:
+                known = self._partly_valid[self._reading] = np.ones(block.shape_yx, dtype=bool)
+            known[part.slices(block)] = False if raster is None else raster.valid[rows, cols]
+        if raster is not None and self._thumbnail is not None:
+            self._thumbnail.watch(part, raster.data[:, rows, cols], raster.valid[rows, cols])
 
     # Methods that run in the thread of the network.
 

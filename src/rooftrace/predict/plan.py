@@ -105,14 +105,6 @@ class BlockAxis:
     edges: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
 
-    def __len__(self) -> int:
-        return len(self.spans)
-
-    def own(self, block: int) -> range:
-        """Return the tiles that are run for a block."""
-        first = block * self.per_block
-        return range(first, min(first + self.per_block, self.tiles.count))
-
     @cached_property
     def needing(self) -> tuple[range, ...]:
         """Blocks in which each tile has weight: its own block and later ones."""
@@ -205,11 +197,26 @@ class ScenePlan:
         """True if any output needs the polygons."""
         return bool({"polygons", "preview", "density"} & {*self.options.outputs})
 
-    @property
+    @cached_property
     def vector_options(self) -> VectorOptions:
         """Options for tracing the polygons of the mask."""
-        has_separation = self.spec.separation is not None
-        return _vector_options(self.options, self.scaling.scale_yx, self.threshold, has_separation)
+        options, scale_yx = self.options, self.scaling.scale_yx
+        # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
+        area, length = scale_yx[0] * scale_yx[1], max(1.0, *scale_yx)
+        # A separation channel locates the walls of buildings better than the watershed.
+        watershed = None
+        if self.spec.separation is None:
+            watershed = WatershedOptions.at_threshold(self.threshold).scaled(length)
+        return VectorOptions(
+            min_area_m2=options.min_area_m2,
+            min_hole_m2=options.min_hole_m2,
+            # A minimum in m² that is asked for applies in addition.
+            min_area_px=max(MIN_BUILDING_PX * area, _MIN_SHOWN_PX),
+            simplify_px=SIMPLIFY_PX * length,
+            separate=options.separate,
+            min_marker_px=MIN_MARKER_PX * area,
+            watershed=watershed,
+        ).drawn(options.outline)
 
     @property
     def mask_tags(self) -> dict[str, str]:
@@ -224,11 +231,6 @@ class ScenePlan:
         """Return the same plan for another source with the same grid."""
         return replace(self, source=source)
 
-    @property
-    def block_count(self) -> int:
-        """Number of blocks."""
-        return len(self.rows) * len(self.cols)
-
     @cached_property
     def blocks(self) -> tuple[Window, ...]:
         """Windows of the source, in the order in which they are finished."""
@@ -241,18 +243,21 @@ class ScenePlan:
 
     def model_window(self, number: int) -> Window:
         """Return the window of the model's pixels from which a block is made."""
-        row, col = divmod(number, len(self.cols))
+        row, col = divmod(number, len(self.cols.spans))
         (top, bottom), (left, right) = self.rows.spans[row], self.cols.spans[col]
         return Window(top, left, bottom - top, right - left)
 
     def own_tiles(self, number: int) -> list[TileIndex]:
         """Return the tiles that are run for a block, row by row."""
-        row, col = divmod(number, len(self.cols))
-        return [(i, j) for i in self.rows.own(row) for j in self.cols.own(col)]
+        rows, cols = (
+            range(place * axis.per_block, min((place + 1) * axis.per_block, axis.tiles.count))
+            for place, axis in zip(divmod(number, len(self.cols.spans)), (self.rows, self.cols))
+        )
+        return [(row, col) for row in rows for col in cols]
 
     def contributing(self, number: int) -> frozenset[int]:
         """Return the earlier blocks whose tiles have weight in a block."""
-        across = len(self.cols)
+        across = len(self.cols.spans)
         row, col = divmod(number, across)
         found = {
             i * across + j for i in self.rows.contributing(row) for j in self.cols.contributing(col)
@@ -261,7 +266,7 @@ class ScenePlan:
 
     def blocks_needing(self, index: TileIndex) -> list[int]:
         """Return the blocks in which a tile has weight; the first is the tile's own block."""
-        across = len(self.cols)
+        across = len(self.cols.spans)
         return [
             row * across + col
             for row in self.rows.needing[index[0]]
@@ -365,31 +370,6 @@ def threshold_for(spec: BundleSpec, threshold: float | None) -> float | None:
             remedy="Leave out the threshold.",
         )
     return None
-
-
-@lru_cache(maxsize=16)
-def _vector_options(
-    options: SceneOptions,
-    scale_yx: tuple[float, float],
-    threshold: float | None,
-    has_separation: bool,
-) -> VectorOptions:
-    # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
-    area, length = scale_yx[0] * scale_yx[1], max(1.0, *scale_yx)
-    # A separation channel locates the walls of buildings better than the watershed.
-    watershed = None
-    if not has_separation:
-        watershed = WatershedOptions.at_threshold(threshold).scaled(length)
-    return VectorOptions(
-        min_area_m2=options.min_area_m2,
-        min_hole_m2=options.min_hole_m2,
-        # A minimum in m² that is asked for applies in addition.
-        min_area_px=max(MIN_BUILDING_PX * area, _MIN_SHOWN_PX),
-        simplify_px=SIMPLIFY_PX * length,
-        separate=options.separate,
-        min_marker_px=MIN_MARKER_PX * area,
-        watershed=watershed,
-    ).drawn(options.outline)
 
 
 @lru_cache(maxsize=16)

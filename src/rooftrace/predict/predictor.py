@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,15 +26,7 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.models.spec import BundleSpec, Output, Tta
 from rooftrace.predict import pipeline
 from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import (
-    FileSink,
-    MemorySink,
-    OutputPaths,
-    Prediction,
-    SceneOutputs,
-    SceneResult,
-    SceneSink,
-)
+from rooftrace.predict.outputs import OutputPaths, Prediction, SceneOutputs, SceneResult
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 
 Input = str | Path | NDArray[Any] | RasterSource
@@ -117,13 +110,13 @@ class Predictor:
             memory = MemoryMask(source.grid.shape)
             score = MemoryMask(source.grid.shape if on_block is None else (0, 0))
             take = on_block or (lambda block: score.write(block.window, block.score))
-            sink = MemorySink(memory)
-            result = self.predict_plan(plan, sink, progress, take, segmenter)
+            with SceneOutputs(plan, mask=memory, segmenter=segmenter) as outputs:
+                result = self._fed(outputs, progress, take)
             mask = Mask(memory.data, memory.data != NODATA, source.grid)
             name = Path(source.name).stem or "image"
             return Prediction(
                 mask,
-                sink.footprints(plan),
+                outputs.footprints(),
                 result,
                 name,
                 self._legend,
@@ -180,36 +173,44 @@ class Predictor:
             plan = plan_scene(source, self.bundle.spec, options)
             name = name or Path(source.name).stem or "image"
             paths = OutputPaths.of(folder, name, source.grid, self._legend)
-            return paths, self.predict_plan(plan, FileSink(paths, plan), progress)
+            return paths, self.predict_plan(plan, paths, progress)
 
     def predict_plan(
         self,
         plan: ScenePlan,
-        sink: SceneSink,
+        paths: OutputPaths,
         progress: PredictProgress | None = None,
         on_block: Callable[[Block], None] | None = None,
-        segmenter: PromptSegmenter | None = None,
     ) -> SceneResult:
-        """Predict a planned scene, and write its outputs to a sink.
+        """Predict a planned scene, and write its outputs to files.
 
         Args:
             plan: Plan of the scene for this model.
-            sink: Destination of the outputs.
-            progress, on_block, segmenter: See `predict`.
+            paths: Paths of the files.
+            progress, on_block: See `predict`.
 
         Raises:
             RooftraceError: See `predict`.
         """
-        done_px, total_px = 0, plan.source.grid.height * plan.source.grid.width
-        with SceneOutputs(plan, sink, segmenter=segmenter) as outputs:
-            for block in pipeline.run(plan, self.engine):
-                buildings = outputs.feed(block)
-                done_px += block.window.area_px
-                if on_block is not None:
-                    on_block(block)
-                if progress is not None:
-                    progress(done_px, total_px, buildings)
-            return outputs.finish()
+        with SceneOutputs(plan, paths) as outputs:
+            return self._fed(outputs, progress, on_block)
+
+    def _fed(
+        self,
+        outputs: SceneOutputs,
+        progress: PredictProgress | None,
+        on_block: Callable[[Block], None] | None,
+    ) -> SceneResult:
+        """Run the network on the scene of outputs, feed them with its blocks, and finish them."""
+        done_px, total_px = 0, prod(outputs.plan.source.grid.shape)
+        for block in pipeline.run(outputs.plan, self.engine):
+            buildings = outputs.feed(block)
+            done_px += block.window.area_px
+            if on_block is not None:
+                on_block(block)
+            if progress is not None:
+                progress(done_px, total_px, buildings)
+        return outputs.finish()
 
 
 def load(

@@ -20,8 +20,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
-from rooftrace.io.legend import Colour, Legend
+from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io.legend import Legend
 from rooftrace.io.picture import draw_key, round_length
 
 LARGEST_PX = 1600
@@ -70,17 +70,23 @@ class ThumbnailSampler:
         self.pixels: NDArray[Any] = np.zeros((*self.shape_yx, self._bands), dtype=kind)
         self.valid = np.zeros(self.shape_yx, dtype=bool)
 
-    def watch(self, window: Window, raster: Raster) -> None:
-        """Add the samples of a window of the image; windows may overlap."""
+    def watch(self, window: Window, data: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Add the samples of a window of the image; windows may overlap.
+
+        Args:
+            window: Window of the image.
+            data: (band, y, x) its pixels.
+            valid: (y, x) False where nodata.
+        """
         step = self.step
         row, col = -window.row % step, -window.col % step
-        chosen = raster.data[: self._bands, row::step, col::step]
+        chosen = data[: self._bands, row::step, col::step]
         into = (
             slice((window.row + row) // step, (window.row + row) // step + chosen.shape[1]),
             slice((window.col + col) // step, (window.col + col) // step + chosen.shape[2]),
         )
         self.pixels[into] = np.moveaxis(chosen, 0, -1)
-        self.valid[into] = raster.valid[row::step, col::step]
+        self.valid[into] = valid[row::step, col::step]
 
     def part(self, window: Window) -> tuple[slice, slice]:
         """Return the rows and columns of `pixels` and `valid` that sample a window."""
@@ -178,12 +184,29 @@ class Preview:
             rings: Result of `rings` for the chunk.
         """
         self._begin()
-        if len(self._legend.names) == 2:
-            self._add(rings[0], _FILL, _OUTLINE, cv2.LINE_AA)
-            return
+        is_binary = len(self._legend.names) == 2
+        kind = cv2.LINE_AA if is_binary else cv2.LINE_8
         for index, own in enumerate(rings, 1):
-            colour = self._legend.rgb(index)
-            self._add(own, colour, colour, cv2.LINE_8)
+            fill, outline = (_FILL, _OUTLINE) if is_binary else (self._legend.rgb(index),) * 2
+            drawn = [own.points[start:stop] for start, stop in pairwise(own.starts.tolist())]
+            if not drawn:
+                continue
+            edges, share = self._edges, self._edge_share
+            pictures = [
+                partial(cv2.fillPoly, self._filled, drawn, fill, kind, _SHIFT),
+                partial(cv2.polylines, edges, drawn, True, outline, 2, cv2.LINE_8, _SHIFT),
+                partial(cv2.polylines, share, drawn, True, 255, 1, cv2.LINE_AA, _SHIFT),
+            ]
+            # Of two outlines at a place, the later one is seen.
+            for drawing in self._drawing:
+                drawing.result()
+            if len(drawn) < _MIN_PARALLEL:
+                for draw in pictures:
+                    draw()
+                continue
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(len(pictures), "drawing")
+            self._drawing = [self._threads.submit(draw) for draw in pictures]
 
     def _begin(self) -> None:
         """Make the pictures on which footprints are drawn."""
@@ -198,33 +221,6 @@ class Preview:
             picture[valid] = _stretched(pixels[valid])
         self._background, self._filled = picture, picture.copy()
         self._edges, self._edge_share = np.zeros_like(picture), np.zeros(valid.shape, np.uint8)
-
-    def _add(self, rings: Rings, fill: Colour, outline: Colour, kind: int) -> None:
-        """Draw polygons; threads draw many of them meanwhile.
-
-        Args:
-            rings: Outlines.
-            fill, outline: Colours of the fill and of the outlines.
-            kind: OpenCV line type of the fill.
-        """
-        drawn = [rings.points[start:stop] for start, stop in pairwise(rings.starts.tolist())]
-        if not drawn:
-            return
-        pictures = [
-            partial(cv2.fillPoly, self._filled, drawn, fill, kind, _SHIFT),
-            partial(cv2.polylines, self._edges, drawn, True, outline, 2, cv2.LINE_8, _SHIFT),
-            partial(cv2.polylines, self._edge_share, drawn, True, 255, 1, cv2.LINE_AA, _SHIFT),
-        ]
-        # Of two outlines at a place, the later one is seen.
-        for drawing in self._drawing:
-            drawing.result()
-        if len(drawn) < _MIN_PARALLEL:
-            for draw in pictures:
-                draw()
-            return
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(len(pictures), "drawing")
-        self._drawing = [self._threads.submit(draw) for draw in pictures]
 
     def draw(self, shares: Sequence[float], caption: str, gsd_m: float | None) -> Image.Image:
         """Return the picture, with a key if there are more than two classes.

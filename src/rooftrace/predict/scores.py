@@ -115,7 +115,8 @@ def predict_keeping(
         part = block.score[row::step, col::step]
         into = (window.row + row) // step, (window.col + col) // step
         score[into[0] : into[0] + part.shape[0], into[1] : into[1] + part.shape[1]] = part
-        sampler.watch(window, source.read(window))
+        raster = source.read(window)
+        sampler.watch(window, raster.data, raster.valid)
         if on_block is not None:
             on_block(block)
 

@@ -233,14 +233,14 @@ def test_contributing_blocks_include_every_block_that_sends_halo_outputs(
     town: Path, wide_bundle: Path
 ) -> None:
     plan = plan_scene(open_raster(town), tiny_bundle().spec, tile_px=128, block_px=200)
-    handed: dict[int, set[int]] = {number: set() for number in range(plan.block_count)}
-    for number in range(plan.block_count):
+    handed: dict[int, set[int]] = {number: set() for number in range(len(plan.blocks))}
+    for number in range(len(plan.blocks)):
         for tile in plan.own_tiles(number):
             write = plan.tiles.tile(tile).write
             for other in plan.blocks_needing(tile):
                 if other != number and write.intersection(plan.model_window(other)):
                     handed[other].add(number)
-    assert plan.block_count > 20
+    assert len(plan.blocks) > 20
     for number, senders in handed.items():
         assert senders <= plan.contributing(number)
         assert all(other < number for other in plan.contributing(number))

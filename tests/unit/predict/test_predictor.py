@@ -14,7 +14,7 @@ from pyproj import CRS
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
+from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
@@ -200,7 +200,7 @@ def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
             assert window is not None
             part = image[:, *window.slices()]
             valid = np.full(window.shape_yx, window.row < 3500)
-            preview.thumbnail.watch(window, Raster(part, valid, grid.crop(window)))
+            preview.thumbnail.watch(window, part, valid)
     found = footprints(Window(900, 600, 1200, 1500))
     preview.paint(preview.rings(found))
     picture = np.asarray(preview.draw((), "1 building", 0.5))

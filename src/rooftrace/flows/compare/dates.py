@@ -36,7 +36,7 @@ from rooftrace.io.remote_raster import open_image
 from rooftrace.io.resample import warped
 from rooftrace.predict.block import Block
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.outputs import FileSink, OutputPaths
+from rooftrace.predict.outputs import OutputPaths
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.vector.compare import GONE, NEW, OUTSIDE, SAME, SideStatus
@@ -191,7 +191,7 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
                 score = np.minimum(block.score, np.uint8(NODATA - 1))
                 sink.write(block.window, np.where(block.mask == NODATA, block.mask, score))
 
-            predictor.predict_plan(plan, FileSink(paths, plan), on_block=keep)
+            predictor.predict_plan(plan, paths, on_block=keep)
         layer = read_buildings_layer(paths.polygons, file.parent)
     stated = provenance_of(plan.source).imagery_date
     return replace(layer, name=str(image), notes=plan.notes, date=date_of(image, stated))

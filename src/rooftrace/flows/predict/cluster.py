@@ -507,7 +507,8 @@ class ClusterExecutor:
             readable = can_be_read(plan.source)
             shared = cluster.share(SharedScene(key, Path.cwd(), plan, scene.checkpoints, readable))
             halos: dict[int, Any] = {}
-            for number in range(plan.block_count):
+            across = len(plan.cols.spans)
+            for number in range(len(plan.blocks)):
                 if scene.is_stopped:
                     break
                 kept = None if scene.checkpoints is None else scene.checkpoints.load(number)
@@ -520,7 +521,7 @@ class ClusterExecutor:
                 received = [halos[other] for other in needed]
                 yield scene, number, cluster.finish_block(shared, tiles, received)
                 # Ray keeps what tasks still need.
-                oldest = plan.rows.contributing(number // len(plan.cols))[0] * len(plan.cols)
+                oldest = plan.rows.contributing(number // across)[0] * across
                 for other in [other for other in halos if other < oldest]:
                     del halos[other]
             yield scene, None, None

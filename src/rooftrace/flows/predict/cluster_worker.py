@@ -28,11 +28,10 @@ from rooftrace.engines.base import engine_processor
 from rooftrace.flows.predict.image_run import SceneTask, SceneTaskResult, predict_task
 from rooftrace.flows.predict.run_folder import WorkerStore
 from rooftrace.io.georeferenced import close_source
-from rooftrace.io.masks import NullMask
 from rooftrace.predict.block import BlockParts, BlockTiles, Halo
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.outputs import MemorySink, SceneOutputs
+from rooftrace.predict.outputs import SceneOutputs
 from rooftrace.predict.pipeline import run_block
 from rooftrace.predict.plan import ScenePlan
 from rooftrace.predict.predictor import Predictor
@@ -168,7 +167,7 @@ def _outputs(scene: SharedScene) -> SceneOutputs:
             close_source(outputs.plan.source)
         _OPENED.clear()
         _enter(scene.folder)
-        _OPENED[scene.key] = SceneOutputs(scene.plan, MemorySink(NullMask()))
+        _OPENED[scene.key] = SceneOutputs(scene.plan)
     return _OPENED[scene.key]
 
 

@@ -28,7 +28,7 @@ from rooftrace.io.georeferenced import close_source
 from rooftrace.io.masks import MemoryMask
 from rooftrace.labels.rle.codec import Order, encode_runs
 from rooftrace.models.prompts import PromptSegmenter
-from rooftrace.predict.outputs import ClassFigures, FileSink, OutputPaths, SceneOutputs
+from rooftrace.predict.outputs import ClassFigures, OutputPaths, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor
@@ -204,7 +204,7 @@ class PredictRun:
                 self._ended = time.perf_counter()
                 with self._lock:
                     self._in_work -= 1
-                    for number in range(plan.block_count):
+                    for number in range(len(plan.blocks)):
                         del self._ahead_px[scene.name, number]
                 self.notes += map(scene.without_folders, getattr(plan.source, "notes", ()))
                 close_source(plan.source)
@@ -224,11 +224,11 @@ class PredictRun:
                     source, note = select_overview(source, spec.least_gsd_m)
                     notes += [note] if note else []
                 plan = plan_scene(source, spec, self.options, provenance=scene.provenance)
-                if self.small_only and plan.block_count > 1:
+                if self.small_only and len(plan.blocks) > 1:
                     scene.source.close()
                     continue
                 self.notes += map(scene.without_folders, notes)
-                is_kept = plan.block_count > 1 or self.segmenter is not None
+                is_kept = len(plan.blocks) > 1 or self.segmenter is not None
                 kept = self.store.checkpoints(scene, plan) if is_kept else None
             except RooftraceError as error:
                 self.failed[scene.name] = error
@@ -246,7 +246,7 @@ class PredictRun:
         mask = None if order is None else MemoryMask(plan.source.grid.shape)
         before = 0
         with SceneOutputs(
-            plan, FileSink(paths, plan), spill=self.store.spill,
+            plan, paths, spill=self.store.spill,
             # Images are read while others are finished, which is no time of their own.
             started=max(blocks.started, self._ended),
             segmenter=self.segmenter, answers=blocks.folder, workers=blocks.workers,
@@ -260,7 +260,7 @@ class PredictRun:
                     self._advance(block.window.area_px, buildings - before)
                 before = buildings
             scene.check_unchanged(stamp)
-            if plan.block_count > 1 and self._is_planned and self._in_work == 1:
+            if len(plan.blocks) > 1 and self._is_planned and self._in_work == 1:
                 # Writing the files of a large scene takes as much memory as the network.
                 release(self.predictor.engine)
             result = outputs.finish()

@@ -447,7 +447,7 @@ class LocalExecutor:
         return {"processors": [engine_processor(engine)], "notes": notes}
 
     def _with_processes(self, scene: SceneBlocks) -> SceneBlocks:
-        if self.start is not None and scene.plan.block_count > 1:
+        if self.start is not None and len(scene.plan.blocks) > 1:
             processes = self.start()
             # After one was lost, this process goes on alone with the scenes that follow.
             if not processes.has_lost:
