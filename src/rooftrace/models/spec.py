@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,15 +14,9 @@ from rooftrace.core.types import BoolArray
 from rooftrace.io.legend import Legend
 from rooftrace.models.fingerprint import Fingerprint
 
-MAX_KNOTS = 64
 MAX_COEFFICIENT = 1000.0
 MAX_SIDE_PX = 2**15
 """Maximum side of a model's input in pixels, far above what any memory holds."""
-
-_EDGE = 1 / 510
-"""Half of a 255th, the unit in which probabilities of pixels are counted. Scores nearer to 0 or 1
-carry no more information.
-"""
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -31,80 +24,35 @@ Coefficient = Annotated[float, Field(ge=-MAX_COEFFICIENT, le=MAX_COEFFICIENT)]
 Floats = NDArray[np.float64]
 
 
-def logit(score: NDArray[np.floating]) -> Floats:
-    """Return ln(s / (1 - s)) of scores in 0..1, which are kept 1/510 away from both ends."""
-    inside = np.clip(np.asarray(score, np.float64), _EDGE, 1 - _EDGE)
-    return np.asarray(np.log(inside / (1 - inside)), np.float64)
-
-
 class LogisticMap(Config):
     """The logistic function of `slope · score + intercept`.
 
     Args:
         kind: `logistic` (Platt 1999, "Probabilistic Outputs for Support Vector Machines"), or
-            `logistic-divided`, which adds `divided`. Of the logit of the score, and in older
-            bundles only, are `platt`, `platt-divided`, and `temperature` (Guo et al. 2017, "On
-            Calibration of Modern Neural Networks"; its temperature is 1 / slope, and there is no
-            intercept).
+            `logistic-divided`, which adds `divided`.
         slope: Slope, 0 or more, so that a better score is never less probable.
-        intercept: Intercept; 0 for `temperature`.
+        intercept: Intercept.
         divided: Added to the intercept for a piece of a divided region. Where several buildings are
-            one region of the mask, the walls between them are a guess. 0 for the other kinds.
+            one region of the mask, the walls between them are a guess. 0 for `logistic`.
     """
 
-    kind: Literal["temperature", "platt", "platt-divided", "logistic", "logistic-divided"]
+    kind: Literal["logistic", "logistic-divided"]
     slope: Annotated[Coefficient, Field(ge=0)]
     intercept: Coefficient = 0.0
     divided: Coefficient = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> LogisticMap:
-        if self.kind == "temperature" and self.intercept != 0:
-            raise ValueError(f"a temperature has no intercept, but {self.intercept} was given")
-        if not self.kind.endswith("-divided") and self.divided != 0:
-            raise ValueError(
-                f"divided is {self.divided}; only {self.kind}-divided may have a value"
-            )
+        if self.kind == "logistic" and self.divided != 0:
+            raise ValueError(f"divided is {self.divided}; only logistic-divided may have a value")
         return self
 
     def apply(self, score: NDArray[np.floating], divided: BoolArray) -> Floats:
         """Map (n,) scores to (n,) probabilities; `divided` is (n,) True for pieces of regions."""
-        x = np.asarray(score, np.float64) if self.kind.startswith("logistic") else logit(score)
         # This form of the logistic function does not overflow.
-        halved = (self.slope * x + self.intercept + self.divided * divided) / 2
+        score = np.asarray(score, np.float64)
+        halved = (self.slope * score + self.intercept + self.divided * divided) / 2
         return np.asarray((1 + np.tanh(halved)) / 2, np.float64)
-
-
-class IsotonicMap(Config):
-    """Straight lines between knots, constant beyond the first and the last, in bundles of 0.1.0.
-
-    This is isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into
-    Accurate Multiclass Probability Estimates").
-
-    Args:
-        scores: Scores at the knots, each above the one before.
-        probabilities: Probabilities at the knots, none below the one before.
-    """
-
-    kind: Literal["isotonic"] = "isotonic"
-    scores: Annotated[tuple[Unit, ...], Field(min_length=1, max_length=MAX_KNOTS)]
-    probabilities: Annotated[tuple[Unit, ...], Field(min_length=1, max_length=MAX_KNOTS)]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> IsotonicMap:
-        if len(self.scores) != len(self.probabilities):
-            raise ValueError(
-                f"there are {len(self.scores)} scores for {len(self.probabilities)} probabilities"
-            )
-        if any(before >= after for before, after in pairwise(self.scores)):
-            raise ValueError("the scores do not increase from knot to knot")
-        if any(before > after for before, after in pairwise(self.probabilities)):
-            raise ValueError("the probabilities decrease from one knot to another")
-        return self
-
-    def apply(self, score: NDArray[np.floating], divided: BoolArray) -> Floats:
-        """Map (n,) scores to (n,) probabilities; it makes no difference which are `divided`."""
-        return np.asarray(np.interp(score, self.scores, self.probabilities), np.float64)
 
 
 class CalibrationData(Config):
@@ -138,7 +86,7 @@ class Calibration(Config):
         log_loss_before, log_loss_after: Mean log loss, measured in the same way.
     """
 
-    map: Annotated[LogisticMap | IsotonicMap, Field(discriminator="kind")]
+    map: LogisticMap
     fitted_on: Annotated[tuple[CalibrationData, ...], Field(min_length=1)]
     protocol: str = ""
     ece_before: Unit

@@ -27,7 +27,7 @@ from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, DataRecord, last_checkpoint, save_tensors
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.early_stopping import Rows, StopConfig, stops_early
-from rooftrace.train.task import SegmentationTask, TrainingTask
+from rooftrace.train.task import TrainingTask
 
 
 class MetricsRecorder(Callback):
@@ -364,67 +364,6 @@ class EarlyStopping(Callback):
         over = stops_early(self._recorder.rows, self._stop)
         trainer.should_stop = trainer.should_stop or over
 
-
-class Deadline(Callback):
-    """Ends a run when its seconds are over, in the middle of an epoch if need be.
-
-    The learning rate of `cosine` falls with the clock where the steps are behind it, so that it has
-    fallen when the run ends.
-
-    Args:
-        seconds: Function that returns the seconds of training and validation; 0 for a run that is
-            complete. Its argument is the seconds that this process has needed of late for a second
-            of the processor: they rise while other programs take it.
-        clock, processor: Functions that return seconds, and processor seconds of this process.
-    """
-
-    def __init__(
-        self,
-        seconds: Callable[[float], float],
-        clock: Callable[[], float] = time.monotonic,
-        processor: Callable[[], float] = time.process_time,
-    ) -> None:
-        self._seconds, self._clock, self._processor = seconds, clock, processor
-        self._began = self._since = self._step_began = clock()
-        self._used, self._pace = processor(), 0.0
-        self._validation_s: float | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Return whether a validation would end after the seconds."""
-        spent_s = self._clock() - self._began
-        return spent_s + (self._validation_s or 0.0) >= self._seconds(self._pace)
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._step_began = self._clock()
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._validation_s = self._clock() - self._step_began
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.should_stop = trainer.should_stop or self._seconds(self._pace) == 0
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        assert isinstance(pl_module, SegmentationTask)
-        self._step_began = self._clock()
-        spent_s = self._step_began - self._began
-        pl_module.schedule.elapsed = spent_s / max(self._seconds(self._pace), 1e-9)
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        now, used = self._clock(), self._processor()
-        if now - self._since >= _PACE_S:
-            self._pace = (now - self._since) / max(used - self._used, 1e-9)
-            self._since, self._used = now, used
-        if self._validation_s is None:
-            # Batches of a first validation are forward only, of tiles that may be larger.
-            self._validation_s = (now - self._step_began) * sum(trainer.num_val_batches)
-        trainer.should_stop = trainer.should_stop or self.is_over
-
-
-_PACE_S = 4.0
-"""Seconds over which the load of the machine is measured."""
 
 _COARSE = "_coarse"
 """Suffix of the figures of the segmenter before a refinement; drawn beside the refined ones."""

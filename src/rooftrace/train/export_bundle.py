@@ -536,16 +536,14 @@ def _separated(
     """Return the (y, x) building numbers of one tile at each threshold."""
     mask = (_class_map(probability, spec) == spec.building_class) & sample.valid
     buildings, window = trace(mask), Window.whole(sample.target.shape)
-    found: dict[float | None, NDArray[np.int32]] = {None: _rasterize(buildings, window)}
+    pieces: dict[float | None, TracedPolygons] = {None: buildings}
     for threshold in _THRESHOLDS:
         markers = trace(mask & _inside(probability, spec, threshold))
-        pieces = separate(buildings, markers, smallest_px=MIN_MARKER_PX)
-        found[threshold] = _rasterize(pieces, window)
-    return found
-
-
-def _rasterize(traced: TracedPolygons, window: Window) -> NDArray[np.int32]:
-    return number_polygons(traced.polygons[traced.area_px >= MIN_BUILDING_PX], window)
+        pieces[threshold] = separate(buildings, markers, smallest_px=MIN_MARKER_PX)
+    return {
+        threshold: number_polygons(one.polygons[one.area_px >= MIN_BUILDING_PX], window)
+        for threshold, one in pieces.items()
+    }
 
 
 def _tiles(data: TrainingData, count: int = 4) -> NDArray[np.float32]:

@@ -38,7 +38,6 @@ from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.callbacks import (
     BestEpoch,
     CheckpointSaver,
-    Deadline,
     EarlyStopping,
     EpochNotifier,
     EpochProgressBar,
@@ -63,6 +62,7 @@ from rooftrace.train.datamodule import (
     make_loader,
     open_data,
 )
+from rooftrace.train.deadline import Deadline, Minutes
 from rooftrace.train.device import (
     choose_accelerator,
     choose_precision,
@@ -282,7 +282,7 @@ def run_trainer(
     if config.stop.patience:
         every.append(EarlyStopping(config.stop, recorder))
     if deadline is None and (minutes := config.stop.minutes) is not None:
-        deadline = Deadline(lambda _: 60 * minutes)
+        deadline = Deadline(Minutes(minutes), lambda: 60 * minutes)
     if deadline is not None:
         every.append(deadline)
     if console is not None and console.is_terminal:

@@ -28,7 +28,6 @@ from rooftrace.core.errors import (  # noqa: E402
     LabelError,
 )
 from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
-from rooftrace.flows.finetune.plan import Minutes  # noqa: E402
 from rooftrace.flows.finetune.report import (  # noqa: E402
     FinetuneReport,
     Verdict,
@@ -48,6 +47,7 @@ from rooftrace.predict.model_set import ModelSet  # noqa: E402
 from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import open_data  # noqa: E402
+from rooftrace.train.deadline import Minutes  # noqa: E402
 from rooftrace.train.finetune import finetune_config, fit_to_seconds, mix_weights  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 from tiny_models import tiny_bundle  # noqa: E402
@@ -198,7 +198,7 @@ def test_little_ground_takes_fewer_minutes_than_are_allowed(
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:
     clock = {"now": 50.0, "used": 3.0}
-    minutes = Minutes(2, lambda: clock["now"], lambda: clock["used"])
+    minutes = Minutes(2, None, lambda: clock["now"], lambda: clock["used"])
     clock["now"] += 15
     with minutes.search():
         clock["now"] += 5
@@ -206,14 +206,19 @@ def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:
     # Two searches, an export and a comparison, at the pace of the search.
     assert (minutes.left_s, minutes.end_s(2)) == (100, (2 * 4 + 14) * 5 / 4)
     allowed = minutes.training_s(2)
-    assert allowed(1.0) == (100 - 27.5) / 2
+    assert allowed() == (100 - 27.5) / 2
     # Others have taken most of the processor since then: the end will take longer.
-    assert allowed(3.0) == (100 - 66) / 2
+    clock["now"] += 6
+    clock["used"] += 2
+    minutes.watch()
+    assert allowed() == (100 - 66) / 2
     # The first training ran over: the second one has what is left.
-    clock["now"] += 60
-    assert minutes.training_s(1)(1.0) == 40 - 27.5
+    clock["now"] += 54
+    minutes.restart()
+    assert minutes.training_s(1)() == 40 - 27.5
     # A tenth of the minutes is trained, however late it is.
-    assert minutes.training_s(1)(3.0) == 12
+    clock["now"] += 10
+    assert minutes.training_s(1)() == 12
 
 
 def test_frozen_statistics_do_not_change() -> None:

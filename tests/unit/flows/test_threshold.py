@@ -141,7 +141,7 @@ def test_the_calibration_is_of_the_new_threshold(bundle: Path, tmp_path: Path) -
 def test_too_little_data_keeps_threshold_and_calibration(bundle: Path, tmp_path: Path) -> None:
     few = SourceConfig(path=str(squares(tmp_path / "data", 1, limit=170)))
     kept = Calibration(
-        map=LogisticMap(kind="platt", slope=2.0, intercept=-1.0),
+        map=LogisticMap(kind="logistic", slope=2.0, intercept=-1.0),
         fitted_on=(CalibrationData(data="a", split="val", scenes=9, objects=90, right=45),),
         log_loss_before=0.6, log_loss_after=0.5, ece_before=0.2, ece_after=0.1,
     )  # fmt: skip

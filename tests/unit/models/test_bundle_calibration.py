@@ -15,31 +15,15 @@ from hypothesis import strategies as st
 from rooftrace.core.errors import BundleError
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
-from rooftrace.models.spec import (
-    MAX_KNOTS,
-    Calibration,
-    CalibrationData,
-    IsotonicMap,
-    LogisticMap,
-)
+from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap
 
 DATA = CalibrationData(data="place", split="val", scenes=4, objects=200, right=150)
 FIGURES = {"ece_before": 0.2, "ece_after": 0.05, "log_loss_before": 0.7, "log_loss_after": 0.5}
-PLATT = Calibration(
-    map=LogisticMap(kind="platt", slope=2.0, intercept=-1.0), fitted_on=(DATA,), **FIGURES
+PLAIN = Calibration(
+    map=LogisticMap(kind="logistic", slope=2.0, intercept=-1.0), fitted_on=(DATA,), **FIGURES
 )
 DIVIDED = Calibration(
-    map=LogisticMap(kind="platt-divided", slope=2.0, intercept=-1.0, divided=-1.5),
-    fitted_on=(DATA,),
-    **FIGURES,
-)
-OF_SCORE = Calibration(
     map=LogisticMap(kind="logistic-divided", slope=12.0, intercept=-9.0, divided=-2.5),
-    fitted_on=(DATA,),
-    **FIGURES,
-)
-STEPS = Calibration(
-    map=IsotonicMap(scores=(0.3, 0.5, 0.9), probabilities=(0.1, 0.6, 0.6)),
     fitted_on=(DATA,),
     **FIGURES,
 )
@@ -50,7 +34,7 @@ def written(path: Path, calibration: Calibration | None) -> ModelBundle:
     return write_bundle(path, tiny.spec.model_copy(update={"calibration": calibration}), tiny.parts)
 
 
-@pytest.mark.parametrize("calibration", [PLATT, DIVIDED, OF_SCORE, STEPS, None])
+@pytest.mark.parametrize("calibration", [PLAIN, DIVIDED, None])
 def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None) -> None:
     bundle = written(tmp_path / "a.rooftrace", calibration)
     read = read_bundle(tmp_path / "a.rooftrace")
@@ -60,23 +44,12 @@ def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None)
 
 def test_functions_by_hand() -> None:
     score = np.array([0.3, 0.5, 0.7], np.float32)
-    expected = 1 / (1 + np.exp(-(2 * np.log(score / (1 - score)) - 1)))
     pieces = np.array([True, False, True])
-    found = PLATT.apply(score, pieces)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    less = 1 / (1 + np.exp(-(2 * np.log(score / (1 - score)) - 2.5)))
+    probability = PLAIN.apply(score, pieces)
+    assert probability.dtype == np.float32
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(1 - 2 * score)), rtol=1e-6)
     np.testing.assert_allclose(
-        DIVIDED.apply(score, pieces), np.where(pieces, less, expected), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        OF_SCORE.apply(score, pieces), 1 / (1 + np.exp([7.9, 3.0, 3.1])), rtol=1e-6
-    )
-    same = LogisticMap(kind="temperature", slope=1.0)
-    np.testing.assert_allclose(same.apply(score, pieces), score, rtol=1e-6)
-    ends = np.float32([0.0, 0.3, 0.4, 0.5, 0.7, 1.0])
-    np.testing.assert_allclose(
-        STEPS.apply(ends, np.arange(6) % 2 == 0), [0.1, 0.1, 0.35, 0.6, 0.6, 0.6], rtol=1e-6
+        DIVIDED.apply(score, pieces), 1 / (1 + np.exp([7.9, 3.0, 3.1])), rtol=1e-6
     )
 
 
@@ -86,12 +59,13 @@ def test_functions_by_hand() -> None:
     st.floats(-1000, 1000),
     st.floats(-1000, 1000),
     st.booleans(),
-    st.sampled_from(["platt-divided", "logistic-divided"]),
 )
 def test_no_score_leaves_the_range(
-    score: list[float], slope: float, intercept: float, divided: float, are_pieces: bool, kind: Any
+    score: list[float], slope: float, intercept: float, divided: float, are_pieces: bool
 ) -> None:
-    extreme = LogisticMap(kind=kind, slope=slope, intercept=intercept, divided=divided)
+    extreme = LogisticMap(
+        kind="logistic-divided", slope=slope, intercept=intercept, divided=divided
+    )
     values = extreme.apply(np.sort(np.float32(score)), np.full(len(score), are_pieces))
     assert np.isfinite(values).all()
     assert values.min() >= 0
@@ -105,35 +79,23 @@ def plain(calibration: Calibration) -> dict[str, Any]:
 
 
 def with_map(**function: Any) -> dict[str, Any]:
-    return plain(PLATT) | {"map": function}
+    return plain(PLAIN) | {"map": function}
 
 
 WRONG = {
     "kind": with_map(kind="spline", slope=1),
     "no kind": with_map(slope=1.0, intercept=0.0),
-    "slope": with_map(kind="platt", slope=-1.0, intercept=0.0),
-    "not finite": with_map(kind="platt", slope=float("inf"), intercept=0.0),
-    "not a number": with_map(kind="platt", slope=float("nan"), intercept=0.0),
-    "too steep": with_map(kind="platt", slope=1e9, intercept=0.0),
-    "temperature": with_map(kind="temperature", slope=1.0, intercept=0.5),
-    "divided": with_map(kind="platt", slope=1.0, intercept=0.5, divided=-1.0),
-    "both": with_map(kind="platt", slope=1.0, intercept=0.0, scores=[0.5], probabilities=[0.5]),
-    "lengths": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5]),
-    "no knots": with_map(kind="isotonic", scores=[], probabilities=[]),
-    "decreasing": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5, 0.4]),
-    "two at one score": with_map(kind="isotonic", scores=[0.1, 0.1], probabilities=[0.4, 0.5]),
-    "beyond 1": with_map(kind="isotonic", scores=[0.1, 1.2], probabilities=[0.4, 0.5]),
-    "below 0": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[-0.4, 0.5]),
-    "many knots": with_map(
-        kind="isotonic",
-        scores=np.linspace(0, 1, MAX_KNOTS + 1).tolist(),
-        probabilities=[0.5] * (MAX_KNOTS + 1),
-    ),
-    "fitted on nothing": plain(PLATT) | {"fitted_on": []},
-    "error": plain(PLATT) | {"ece_after": 1.5},
-    "unknown key": plain(PLATT) | {"trust": "me"},
-    "text": "platt",
-    "list": [plain(PLATT)],
+    "slope": with_map(kind="logistic", slope=-1.0, intercept=0.0),
+    "not finite": with_map(kind="logistic", slope=float("inf"), intercept=0.0),
+    "not a number": with_map(kind="logistic", slope=float("nan"), intercept=0.0),
+    "too steep": with_map(kind="logistic", slope=1e9, intercept=0.0),
+    "of 0.1.0": with_map(kind="platt", slope=1.0, intercept=0.5),
+    "divided": with_map(kind="logistic", slope=1.0, intercept=0.5, divided=-1.0),
+    "fitted on nothing": plain(PLAIN) | {"fitted_on": []},
+    "error": plain(PLAIN) | {"ece_after": 1.5},
+    "unknown key": plain(PLAIN) | {"trust": "me"},
+    "text": "logistic",
+    "list": [plain(PLAIN)],
 }
 
 

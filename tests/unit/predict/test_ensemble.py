@@ -198,7 +198,7 @@ def test_a_calibration_is_kept_where_all_have_the_same() -> None:
     data = CalibrationData(data="a", split="val", scenes=3, objects=90, right=60)
     one, other = (
         Calibration(
-            map=LogisticMap(kind="platt", slope=slope, intercept=0.5), fitted_on=(data,),
+            map=LogisticMap(kind="logistic", slope=slope, intercept=0.5), fitted_on=(data,),
             ece_before=0.2, ece_after=0.1, log_loss_before=0.7, log_loss_after=0.5,
         )
         for slope in (1.0, 2.0)

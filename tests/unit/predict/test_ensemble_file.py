@@ -25,7 +25,7 @@ from rooftrace.predict.model_set import (
 from tiny_models import write_tiny_bundle
 
 CALIBRATION = Calibration(
-    map=LogisticMap(kind="platt", slope=1.0, intercept=0.5),
+    map=LogisticMap(kind="logistic", slope=1.0, intercept=0.5),
     fitted_on=(CalibrationData(data="a", split="val", scenes=3, objects=90, right=60),),
     ece_before=0.2, ece_after=0.1, log_loss_before=0.7, log_loss_after=0.5,
 )  # fmt: skip

@@ -67,8 +67,8 @@ def test_why_a_run_ended() -> None:
 
 def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_clock() -> None:
     pytest.importorskip("torch")
-    from rooftrace.train.callbacks import Deadline
     from rooftrace.train.config import ScheduleConfig
+    from rooftrace.train.deadline import Deadline, Minutes
     from rooftrace.train.task import Schedule, SegmentationTask
 
     clock = SimpleNamespace(now=100.0, used=5.0)
@@ -77,8 +77,11 @@ def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_c
     schedule = Schedule(ScheduleConfig(kind="cosine"), base_lr=1.0, total_steps=100)
     object.__setattr__(task, "schedule", schedule)
 
-    def deadline(seconds: float, slower: float = 0.0) -> Deadline:
-        return Deadline(lambda pace: seconds - slower * pace, lambda: clock.now, lambda: clock.used)
+    def of(minutes: float) -> Minutes:
+        return Minutes(minutes, None, lambda: clock.now, lambda: clock.used)
+
+    def deadline(seconds: float) -> Deadline:
+        return Deadline(of(1), lambda: seconds)
 
     def step(timed: Deadline, number: int, seconds: float) -> None:
         timed.on_train_batch_start(trainer, task, None, number)
@@ -107,7 +110,8 @@ def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_c
     assert trainer.should_stop
     # Others take three fourths of the processor: what follows the training needs longer.
     trainer.should_stop = False
-    timed = deadline(60, slower=6)
+    minutes = of(1.5)
+    timed = Deadline(minutes, minutes.training_s(1))
     step(timed, 0, 12)
     assert trainer.should_stop
     # A run that is ahead of the clock has the rates of its steps.

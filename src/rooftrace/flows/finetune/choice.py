@@ -16,7 +16,7 @@ from rich.console import Console
 from rooftrace.core.text import print_plain
 from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, in_pixels, of_model
-from rooftrace.flows.finetune.plan import Minutes, TuningPlan
+from rooftrace.flows.finetune.plan import TuningPlan
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
@@ -33,6 +33,7 @@ from rooftrace.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
+    from rooftrace.train.deadline import Minutes
     from rooftrace.train.loop import FitResult
 
 SHARES = (1.0, 0.5)
@@ -58,35 +59,6 @@ class Candidate:
     scored: SetProbabilities | None = None
     report: ThresholdReport | None = None
 
-    @classmethod
-    def of(
-        cls, share: float, members: Members, plan: TuningPlan, minutes: Minutes, scratch: Path,
-        log: Console | None = None, least_f1: float | None = None,
-    ) -> Candidate:  # fmt: skip
-        """Predict what was held out, and choose the threshold.
-
-        Args:
-            share, members: See above.
-            plan: The fine-tuning.
-            minutes: Its minutes.
-            scratch: Folder for the predictions.
-            log: Console for the threshold and notes.
-            least_f1: F1 of the start model; None for that model itself.
-        """
-        start, predictor = plan.start.bundle.spec, members[0][0]
-        if not start.is_binary:
-            return cls(share, members)
-        data = LabelledSets([plan.held_out], "val", plan.images)
-        with minutes.search():
-            scored = predict_folds(members, plan.held_out, scratch / f"{share:g}", data)
-            report = choose_threshold(
-                predictor.bundle.spec, [scored], data, plan.run, protocol=protocol_of(predictor),
-                metric="iou_f1", start=start, least_f1=least_f1, is_small=plan.is_small,
-            )  # fmt: skip
-        for note in (f"share {share:g}: threshold {report.after:.3f}", *report.notes):
-            print_plain(log, note)
-        return cls(share, members, scored, report)
-
     def predictions(self, bundle: ModelBundle, plan: TuningPlan) -> Predictions:
         """Return the predictions of what was held out, by the contract of a bundle."""
         by_scene: dict[str, Predictions] = {}
@@ -109,71 +81,107 @@ class Candidate:
         return replace(first, predict=predict)
 
 
-def start_candidate(plan: TuningPlan, minutes: Minutes, scratch: Path) -> Candidate:
-    """Return the start model with its predictions of what is held out.
+class Choice:
+    """What may be kept of a fine-tuning, each with its predictions of what was held out.
 
-    They tell what the tuned model must not fall below, and how fast this machine is now.
-    """
-    predictor = ModelSet((plan.start.bundle,)).ready()
-    return Candidate.of(0.0, [(predictor, plan.held_out.ids)], plan, minutes, scratch)
-
-
-def choose(
-    plan: TuningPlan, results: Sequence[FitResult], start: Candidate, minutes: Minutes,
-    scratch: Path, config: TrainConfig, log: Console,
-) -> tuple[Candidate, FitResult, BundleSpec | None]:  # fmt: skip
-    """Choose how much of the training counts, and the threshold with it, on what was held out.
-
-    Where the ground is little, all of the training may be too much (Wortsman et al. 2022, "Robust
-    fine-tuning of zero-shot models"). What is maximised is the mean of IoU and F1 of buildings
-    among models whose F1 is not below that of the start model.
+    Those of the start model come first: they tell what the tuned model must not fall below, and
+    how fast this machine is now.
 
     Args:
-        config: Configuration, as the bundle records it.
-
-    Returns:
-        What is kept, the network with its weights in the folder of the run, and its contract; None
-        where the export has to measure it.
+        plan: The fine-tuning.
+        minutes: Its minutes.
+        scratch: Folder for the predictions.
     """
-    from safetensors.torch import save
 
-    from rooftrace.train.callbacks import BEST_MONITORED
+    def __init__(self, plan: TuningPlan, minutes: Minutes, scratch: Path) -> None:
+        self._plan, self._minutes, self._scratch = plan, minutes, scratch
+        self._least_f1: float | None = None
+        predictor = ModelSet((plan.start.bundle,)).ready()
+        self.start = self._candidate(0.0, [(predictor, plan.held_out.ids)])
+        if self.start.report is not None:
+            self._least_f1 = self.start.report.figures_before[0]["f1"]
+
+    def _candidate(self, share: float, members: Members, log: Console | None = None) -> Candidate:
+        """Predict what was held out, and choose the threshold."""
+        plan, predictor = self._plan, members[0][0]
+        if not plan.start.bundle.spec.is_binary:
+            return Candidate(share, members)
+        data = LabelledSets([plan.held_out], "val", plan.images)
+        with self._minutes.search():
+            scored = predict_folds(members, plan.held_out, self._scratch / f"{share:g}", data)
+            report = choose_threshold(
+                predictor.bundle.spec, [scored], data, plan.run, protocol=protocol_of(predictor),
+                metric="iou_f1", start=plan.start.bundle.spec, least_f1=self._least_f1,
+                is_small=plan.is_small,
+            )  # fmt: skip
+        for note in (f"share {share:g}: threshold {report.after:.3f}", *report.notes):
+            print_plain(log, note)
+        return Candidate(share, members, scored, report)
+
+    def choose(
+        self, trained: TuningPlan, results: Sequence[FitResult], config: TrainConfig, log: Console
+    ) -> tuple[Candidate, FitResult, BundleSpec | None]:
+        """Choose how much of the training counts, and the threshold with it.
+
+        Where the ground is little, all of the training may be too much (Wortsman et al. 2022,
+        "Robust fine-tuning of zero-shot models"). What is maximised is the mean of IoU and F1 of
+        buildings among models whose F1 is not below that of the start model.
+
+        Args:
+            trained: The plan as it was trained.
+            results: Result of each of its trainings.
+            config: Configuration, as the bundle records it.
+            log: Console for what was tried.
+
+        Returns:
+            What is kept, the network with its weights in the folder of the run, and its contract;
+            None where the export has to measure it.
+        """
+        from safetensors.torch import save
+
+        from rooftrace.train.callbacks import BEST_MONITORED
+        from rooftrace.train.finetune import average_results, mix_weights, write_mean
+
+        plan, start = self._plan, self._plan.start
+        path = plan.run / "checkpoints/tuned.safetensors"
+        name = BEST_MONITORED if plan.has_folds else "best_iou"
+        ends = [one.trained.best[name][2] for one in results]
+        result = average_results(results, name, path, trained.whole_data)
+        spec = _contract(config, result, plan)
+        is_chosen = self._least_f1 is not None and not plan.is_small
+        candidates: list[Candidate] = []
+        for share in SHARES if is_chosen else SHARES[:1]:
+            if candidates and self._minutes.left_s < self._minutes.end_s(1):
+                print_plain(log, f"share {share:g} was not tried: the minutes are over")
+                break
+            members = []
+            for end, training in zip(ends, plan.trainings):
+                weights = {WEIGHTS_NAME: save(mix_weights(end, start, share))}
+                models = ModelSet((ModelBundle(spec, weights, spec.name),), engine="torch")
+                members.append((models.ready(), training.held_out))
+            candidates.append(self._candidate(share, members, log))
+        best = max([*candidates, self.start], key=self._rank) if is_chosen else candidates[0]
+        for one in (*candidates, self.start) if is_chosen else ():
+            print_plain(log, f"share {one.share:g}: mean of IoU and F1 {self._rank(one)[1]:.4f}")
+        write_mean(path, [mix_weights(end, start, best.share) for end in ends])
+        if best.report is not None:
+            return best, result, spec.model_copy(update=best.report.update)
+        return best, result, spec if plan.has_folds else None
+
+    def _rank(self, one: Candidate) -> tuple[bool, float, float]:
+        assert one.report is not None
+        assert self._least_f1 is not None
+        is_allowed = one.report.figures_after[0]["f1"] >= self._least_f1
+        return is_allowed, one.report.value, one.share
+
+
+def _contract(config: TrainConfig, result: FitResult, plan: TuningPlan) -> BundleSpec:
+    """Return the contract of the tuned model, with the separation of a start model of its kind."""
     from rooftrace.train.export_bundle import contract_of
-    from rooftrace.train.finetune import average_results, mix_weights, write_mean
 
-    path = plan.run / "checkpoints/tuned.safetensors"
-    name = BEST_MONITORED if plan.has_folds else "best_iou"
-    ends = [one.trained.best[name][2] for one in results]
-    result = average_results(results, name, path, plan.whole_data)
     epoch = {"epoch": result.trained.best["best_iou"][0]}
     spec = contract_of(config, result, plan.run / "best_iou.rooftrace", epoch)
-    before = plan.start.bundle.spec
-    if before.separation == spec.separation:
-        threshold = {"separation_threshold": before.separation_threshold}
-        spec = spec.model_copy(update=threshold)
-    is_chosen = start.report is not None and not plan.is_small
-    least_f1 = None if start.report is None else start.report.figures_before[0]["f1"]
-    candidates: list[Candidate] = []
-    for share in SHARES if is_chosen else SHARES[:1]:
-        if candidates and minutes.left_s < minutes.end_s(1):
-            print_plain(log, f"share {share:g} was not tried: the minutes are over")
-            break
-        members = []
-        for end, one in zip(ends, plan.trainings):
-            weights = save(mix_weights(end, plan.start, share))
-            bundle = ModelBundle(spec, {WEIGHTS_NAME: weights}, spec.name)
-            members.append((ModelSet((bundle,), engine="torch").ready(), one.held_out))
-        candidates.append(Candidate.of(share, members, plan, minutes, scratch, log, least_f1))
-
-    def rank(one: Candidate) -> tuple[bool, float, float]:
-        assert one.report is not None
-        assert least_f1 is not None
-        value = one.report.value
-        print_plain(log, f"share {one.share:g}: mean of IoU and F1 {value:.4f}")
-        return one.report.figures_after[0]["f1"] >= least_f1, value, one.share
-
-    best = max([*candidates, start], key=rank) if is_chosen else candidates[0]
-    write_mean(path, [mix_weights(end, plan.start, best.share) for end in ends])
-    if best.report is not None:
-        return best, result, spec.model_copy(update=best.report.update)
-    return best, result, spec if plan.has_folds else None
+    start = plan.start.bundle.spec
+    if start.separation != spec.separation:
+        return spec
+    return spec.model_copy(update={"separation_threshold": start.separation_threshold})

@@ -7,9 +7,7 @@ image is predicted by a model that was not trained on it, and the finished model
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from rooftrace.models.start import StartModel
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.datamodule import TrainingData
+    from rooftrace.train.deadline import Minutes
     from rooftrace.train.loop import FitResult
 
 FOLD, _FOLDS, _FOLD_MINUTES = "fold", (2, 4), 2
@@ -37,54 +36,6 @@ each: a fold of a few steps shows nothing."""
 
 LEAST_HELD_OUT = 10
 """Held-out images below which the models are compared by cross-validation."""
-
-_SEARCHES, _END_S, _LEAST_SHARE = 2, 14.0, 0.1
-"""What follows the training: searches of a threshold; processor seconds of export and comparison;
-and the share of the minutes that is trained at least."""
-
-
-class Minutes:
-    """The minutes of a fine-tuning, of which the end gets as much as it needs on this machine.
-
-    Args:
-        minutes: Minutes to the verdict.
-        clock, processor: Functions that return seconds, and processor seconds of this process.
-    """
-
-    def __init__(
-        self, minutes: float, clock: Callable[[], float] = time.monotonic,
-        processor: Callable[[], float] = time.process_time,
-    ) -> None:  # fmt: skip
-        self._clock, self._processor, self._all_s = clock, processor, 60 * minutes
-        self._began = clock()
-        self._search_used, self._pace = 0.0, 1.0
-
-    @property
-    def left_s(self) -> float:
-        """Seconds that are left."""
-        return self._all_s - (self._clock() - self._began)
-
-    def end_s(self, searches: int, pace: float = 0.0) -> float:
-        """Return the seconds of so many searches, export and comparison.
-
-        Args:
-            searches: Number of searches of a threshold.
-            pace: Seconds of late for a second of the processor; at least that of the last search.
-        """
-        return (searches * self._search_used + _END_S) * max(self._pace, pace)
-
-    def training_s(self, trainings: int) -> Callable[[float], float]:
-        """Return the function for the seconds of the next of so many trainings, by the pace."""
-        left_s, least_s = self.left_s, _LEAST_SHARE * self._all_s
-        return lambda pace: max(left_s - self.end_s(_SEARCHES, pace), least_s) / trainings
-
-    @contextmanager
-    def search(self) -> Iterator[None]:
-        """Measure the seconds of a search of a threshold, and of the processor in it."""
-        began, used = self._clock(), self._processor()
-        yield
-        self._search_used = self._processor() - used
-        self._pace = max(1.0, (self._clock() - began) / max(self._search_used, 1e-9))
 
 
 class Training(NamedTuple):
@@ -152,7 +103,7 @@ class TuningPlan:
         """Return the plan with as many epochs and samples as fit into the minutes."""
         from rooftrace.train.finetune import fit_to_seconds
 
-        seconds = minutes.training_s(len(self.trainings))(0.0)
+        seconds = minutes.training_s(len(self.trainings))()
         spec, data = self.start.bundle.spec, self.trainings[0].data
         config = fit_to_seconds(self.config, spec, data, seconds, overrides, is_fold=self.has_folds)
         keys = "batch_size", "samples_per_epoch", "epochs", "schedule"
@@ -208,8 +159,9 @@ class TuningPlan:
         Args:
             resume: Continue after the last finished epoch.
         """
-        from rooftrace.train.callbacks import Deadline, LastEpoch
+        from rooftrace.train.callbacks import LastEpoch
         from rooftrace.train.checkpoint import last_checkpoint
+        from rooftrace.train.deadline import Deadline
         from rooftrace.train.loop import fit
 
         if self.has_folds and not resume:
@@ -226,7 +178,7 @@ class TuningPlan:
                 fit(
                     one.config, one.folder, base=Path(), console=console, data=one.data,
                     start=self.start, resume=has_begun[number] or (resume and not self.has_folds),
-                    deadline=Deadline((lambda _: 0.0) if is_complete else seconds),
+                    deadline=Deadline(minutes, (lambda: 0.0) if is_complete else seconds),
                     monitored=LastEpoch("val_iou", 1) if self.has_folds else None,
                 )
             )  # fmt: skip

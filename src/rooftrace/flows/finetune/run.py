@@ -7,6 +7,7 @@ compare the tuned model with the start model on the part that was held out.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import rmtree
@@ -32,8 +33,8 @@ from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
 from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
-from rooftrace.flows.finetune.choice import Candidate, choose, start_candidate
-from rooftrace.flows.finetune.plan import FOLD, Minutes, TuningPlan, divide, parts_of
+from rooftrace.flows.finetune.choice import Candidate, Choice
+from rooftrace.flows.finetune.plan import FOLD, TuningPlan, divide, parts_of
 from rooftrace.flows.finetune.report import FinetuneReport
 from rooftrace.flows.labelled_predictions import (
     SetProbabilities,
@@ -111,14 +112,16 @@ def run_finetune(
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     # The minutes include the import of PyTorch.
-    clock, base = Minutes(minutes), Path.cwd()
+    began_s, base = time.monotonic(), Path.cwd()
     sleep_while_waiting()
     try:
         from rooftrace.models.start import read_start
+        from rooftrace.train.deadline import Minutes
         from rooftrace.train.finetune import finetune_config
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
+    clock = Minutes(minutes, began_s)
     model, data = _placed(model), data.absolute()
     start = read_start(model)
     name = start.bundle.spec.name
@@ -130,7 +133,7 @@ def run_finetune(
             config = _recorded(run, data, model)
             part_file = Path(config.data.split or run / "split.json")
             plan = TuningPlan.open(run, start, scenes, images, config, part_file)
-            before = start_candidate(plan, clock, scratch)
+            choice = Choice(plan, clock, scratch)
         else:
             has_crs = _open_images(scenes, needs_metres=start.bundle.spec.gsd_m is not None)
             _check_labels(scenes)
@@ -153,9 +156,9 @@ def run_finetune(
                 part_file = Path(config.data.split or part_file)
                 plan = TuningPlan.open(run, start, scenes, images, config, part_file)
                 print_plain(console, f"{plan.text} · start {name} · at most {minutes:g} min")
-                before = start_candidate(plan, clock, scratch)
-                if before.scored is not None:
-                    check_inverse(before.scored, start.bundle.spec)
+                choice = Choice(plan, clock, scratch)
+                if choice.start.scored is not None:
+                    check_inverse(choice.start.scored, start.bundle.spec)
                 plan = plan.fitted(clock, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.
@@ -168,13 +171,13 @@ def run_finetune(
         recorded = plan.config.without_home(base)
         with (run / "log.txt").open("a", encoding="utf-8") as stream:
             log = Console(file=stream, width=200)
-            chosen, result, contract = choose(plan, results, before, clock, scratch, recorded, log)
+            chosen, result, contract = choice.choose(plan, results, recorded, log)
             trained = export_run(
                 recorded, result, run, resume=resume, console=log, names=("best_iou",),
                 contract=contract, start=start.bundle,
             )  # fmt: skip
         print_plain(console, "comparing with the start model")
-        report = _compare(plan, chosen, before, trained, data, notes)
+        report = _compare(plan, chosen, choice.start, trained, data, notes)
         write_json(run / "verdict.json", report.to_json())
     return report
 
