@@ -1,4 +1,4 @@
-"""Read the shapes that label tools save in one file for each image.
+"""Read the shapes that label tools save in one file for each image, and write those of YOLO.
 
 Every reader yields the same `DrawnImage`; `drawn_label` turns it into the label of an open image.
 Formats: YOLO segmentation (https://docs.ultralytics.com/datasets/segment), LabelMe JSON,
@@ -9,6 +9,7 @@ Supervisely (https://docs.supervisely.com/data-organization/00_ann_format_navi),
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 import zlib
@@ -25,13 +26,17 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import plural, reason_of, size_text
-from rooftrace.core.types import BoolArray, GeoGrid, finite_array
+from rooftrace.core.types import BoolArray, GeoGrid, Progress, finite_array
+from rooftrace.io.files import write_atomically
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
+from rooftrace.labels.footprints import scene_outlines
+from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.label_files import REMEDY, load_json
-from rooftrace.labels.mask_values import NameRule
+from rooftrace.labels.mask_values import IGNORED, NameRule
 from rooftrace.labels.rle.codec import Order, bounds_of, draw_runs
-from rooftrace.labels.shapes import ShapesLabel
+from rooftrace.labels.shapes import ShapesLabel, bridged
+from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult, lost_gsd_note
 
 _CIRCLE_CORNERS = 64
 _MOST_SHARE = 1.5
@@ -362,3 +367,30 @@ def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> 
 def iter_names(images: Iterable[DrawnImage]) -> Iterator[str]:
     """Yield the name of each shape."""
     return (shape.name for drawn in images for shape in drawn.shapes)
+
+
+def write_yolo(
+    source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
+) -> WriteResult:
+    """Write `images/`, `labels/` and `data.yaml`, in which the background is no class."""
+    unknown = 0
+    gsds_m: set[float | None] = set()
+    for entry, scene in source.opened(progress):
+        name = image_name(entry.id)
+        write_image(scene.image, entry.image, out / "images", name)
+        outlines, classes = scene_outlines(scene)
+        sides = np.array([scene.image.grid.width, scene.image.grid.height])
+        unknown += int((classes == IGNORED).any())
+        lines = [
+            " ".join([str(index - 1), *(f"{share:.7g}" for share in (bridged(one) / sides).flat)])
+            for one, index in zip(outlines, classes.tolist()) if index > 0
+        ]  # fmt: skip
+        gsds_m.add(scene.stated_gsd_m)
+        write_atomically(out / "labels" / f"{name}.txt", "".join(f"{x}\n" for x in lines).encode())
+    names = json.dumps(list(source.classes[1:]), ensure_ascii=False)
+    text = f"path: .\ntrain: images\nval: images\nnames: {names}\n"
+    write_atomically(out / "data.yaml", text.encode())
+    notes = lost_gsd_note(gsds_m)
+    if unknown:
+        notes = (*notes, f"{unknown} scenes have unknown areas, which YOLO takes for background.")
+    return WriteResult(out, len(source), notes)

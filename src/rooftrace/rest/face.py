@@ -1,4 +1,4 @@
-"""The header, the stylesheet and the script that all pages share.
+"""What all pages share: their header, stylesheet and script, and the headers of responses.
 
 All pages link to `face.css` and `face.js`.
 """
@@ -6,8 +6,10 @@ All pages link to `face.css` and `face.js`.
 from __future__ import annotations
 
 import gzip
+import re
 from functools import lru_cache
 from typing import Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
@@ -116,3 +118,26 @@ def face_router() -> APIRouter:
         return file_response(request, data, "text/javascript; charset=utf-8")
 
     return router
+
+
+_NOT_QUOTABLE = re.compile(r'[^ -~]|["%\\]')
+"""Characters that browsers read in different ways in the quoted name of a download: those that are
+not printable ASCII, quotes, percent signs and backslashes (RFC 6266, appendix D)."""
+
+
+def content_disposition(
+    name: str, kind: Literal["attachment", "inline"] = "attachment", *, plain: str = ""
+) -> str:
+    """Return the value of the header Content-Disposition (RFC 6266) for a name in any script.
+
+    Args:
+        name: Name of the file.
+        kind: `attachment` for a download, `inline` for a file that a browser shows.
+        plain: Name for programs that read only ASCII, such as curl, where `name` has other
+            characters; default `name` with `_` in place of each of them.
+    """
+    ascii_name = _NOT_QUOTABLE.sub("_", name)
+    if ascii_name == name:
+        return f'{kind}; filename="{name}"'
+    encoded = quote(name, safe="")
+    return f"{kind}; filename=\"{plain or ascii_name}\"; filename*=UTF-8''{encoded}"

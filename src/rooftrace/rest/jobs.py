@@ -16,7 +16,6 @@ from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from rooftrace.core.errors import DataError, ExportError
-from rooftrace.core.text import content_disposition, upload_name
 from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.plan import SceneOptions
@@ -27,6 +26,7 @@ from rooftrace.rest.description import (
     binary_response,
     problem_responses,
 )
+from rooftrace.rest.face import content_disposition
 from rooftrace.rest.job_schemas import (
     JobChanges,
     JobListQuery,
@@ -38,7 +38,7 @@ from rooftrace.rest.job_schemas import (
 )
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter, cannot_store, not_written, save_upload
-from rooftrace.service.decode import Limits
+from rooftrace.service.decode import Limits, upload_name
 from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
 from rooftrace.service.jobs.store import Job
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review

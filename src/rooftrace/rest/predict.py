@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError
-from rooftrace.core.text import content_disposition, in_api_terms
+from rooftrace.core.text import in_api_terms
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.files import written_bytes
 from rooftrace.io.vector_write import write_footprints
@@ -25,6 +25,7 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import SceneOutput
 from rooftrace.rest.description import REQUEST_BODY, RESPONSES, DescribedRoute
+from rooftrace.rest.face import content_disposition
 from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, ModelClass, SceneQuery
 from rooftrace.rest.upload import UploadLimiter, read_upload
 from rooftrace.service.service import QueuedRequest, Service

@@ -24,9 +24,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from rooftrace.core.errors import BusyError, DataError, ExportError, TooLargeError
-from rooftrace.core.text import UNNAMED
 from rooftrace.io.files import DISK_FULL
 from rooftrace.rest.problems import ProblemError
+from rooftrace.service.decode import UNNAMED
 
 _WRITE_BYTES = 2**20
 """Bytes per write: chunks arrive more often, and each write needs another thread."""

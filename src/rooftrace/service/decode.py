@@ -30,7 +30,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import BusyError, DataError, RooftraceError, TooLargeError
 from rooftrace.core.system import limit_memory
-from rooftrace.core.text import UNNAMED, reason_of, upload_name
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import open_quietly
 from rooftrace.io.georeferenced import GeoreferencedSource
@@ -40,6 +40,19 @@ from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 from rooftrace.service.tiff_blocks import check_deflate_blocks_of
+
+UNNAMED = "image"
+"""Name of an uploaded image for which the client gave none."""
+
+_MAX_CHARS = 120
+"""Maximum length of the name of an upload."""
+
+
+def upload_name(name: str) -> str:
+    """Return a client's file name without folders and special characters, safe to show and use."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    safe = "".join(c if c.isalnum() or c in "-_. ()" else "_" for c in last).strip(" .")
+    return safe[-_MAX_CHARS:] or UNNAMED
 
 
 @dataclass(frozen=True)

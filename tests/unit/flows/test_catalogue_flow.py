@@ -19,13 +19,13 @@ from rasterio.windows import Window
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.core.text import scene_id
 from rooftrace.flows.catalogue.run import (
     CatalogueReport,
     SceneLayer,
     _in_degrees,
     run_catalogue,
 )
+from rooftrace.flows.catalogue.scenes import plain_id
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import executing, run_predict
@@ -370,7 +370,7 @@ def test_buildings_carry_the_origin_of_their_scene(town: Path, model: Path, tmp_
     by_scene = found.groupby("scene")[["imagery_date", "source", "model"]].agg(
         lambda values: set(values.fillna("unknown"))
     )
-    names = [scene_id(item["id"]) for item in items["features"]]
+    names = [plain_id(item["id"]) for item in items["features"]]
     assert by_scene.loc[names[0], "imagery_date"] == {"2019-02-03T04:05:06"}
     assert by_scene.loc[names[0], "source"] == {paths[0].name}
     assert by_scene.loc[names[1], "imagery_date"] == {"2024-05-17T10:31:00Z"}

@@ -15,10 +15,9 @@ from affine import Affine
 
 from raster_files import TOO_LONG, png_of_rows, with_blocks, write_geotiff
 from rooftrace.core.errors import BusyError, DataError, TooLargeError
-from rooftrace.core.text import upload_name
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
-from rooftrace.service.decode import Decoder, Limits, _DecoderProcess
+from rooftrace.service.decode import Decoder, Limits, _DecoderProcess, upload_name
 
 LIMITS = Limits(pixels=1_000_000, decode_seconds=10.0)
 

@@ -31,8 +31,8 @@ from rooftrace.app.map.review_scene import (
 )
 from rooftrace.app.map.scene import vector_file
 from rooftrace.core.cache import LruCache
-from rooftrace.core.text import content_disposition
 from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
+from rooftrace.rest.face import content_disposition
 from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of
 from rooftrace.rest.problems import ProblemError
 

@@ -33,14 +33,14 @@ from rooftrace.app.pages import static_router
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.parallel import core_count
-from rooftrace.core.text import content_disposition, in_api_terms, without_folders
+from rooftrace.core.text import in_api_terms, without_folders
 from rooftrace.flows.compare.outputs import MAP_WORDS
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
-from rooftrace.rest.face import accepts_gzip
+from rooftrace.rest.face import accepts_gzip, content_disposition
 from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of, server_url
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.jobs.runner import zipped

@@ -19,13 +19,13 @@ from starlette.concurrency import run_in_threadpool
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.core.text import content_disposition
 from rooftrace.io.files import written_bytes
 from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.outputs import OutputPaths, Prediction
 from rooftrace.predict.scores import KeptPrediction, KeptScores, predict_keeping
+from rooftrace.rest.face import content_disposition
 from rooftrace.rest.predict import figures_of
 from rooftrace.rest.schemas import SceneQuery
 from rooftrace.rest.upload import UploadLimiter, read_upload

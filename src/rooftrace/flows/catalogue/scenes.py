@@ -7,6 +7,7 @@ specification, versions 1.0 and 1.1: https://github.com/radiantearth/stac-spec
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.text import reason_of, scene_id
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
@@ -137,7 +138,7 @@ def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[Catalo
     taken: set[str] = set()
     made = []
     for scene in kept.values():
-        plain = scene_id(scene.id)
+        plain = plain_id(scene.id)
         fit = plain
         while fit in taken:
             used[plain] += 1
@@ -145,6 +146,11 @@ def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[Catalo
         taken.add(fit)
         made.append(replace(scene, id=fit))
     return tuple(made)
+
+
+def plain_id(name: str) -> str:
+    """Return the id of a scene in a layer: at most 120 letters, digits, `.`, `_`, `-` of ASCII."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:120] or "scene"
 
 
 _IMAGE_KEYS = ("visual", "image", "data")

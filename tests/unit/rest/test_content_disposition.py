@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rooftrace.core.text import content_disposition
+from rooftrace.rest.face import content_disposition
 
 
 @pytest.mark.parametrize(
