@@ -84,10 +84,10 @@ def prepare(folder: str, count: int) -> dict[str, Any]:
 
     from rooftrace.core.types import GeoGrid, Window
     from rooftrace.io.masks import mask_sink
-    from rooftrace.io.vector_write import write_footprints_chunks
+    from rooftrace.io.vector_write import write_footprints
 
     out = Path(folder)
-    write_footprints_chunks(out / f"{NAME}_buildings.gpkg", buildings(count))
+    write_footprints(out / f"{NAME}_buildings.gpkg", buildings(count))
     side = int(SPACING_M * (np.sqrt(count) + 1))
     grid = GeoGrid((side, side), Affine(1, 0, 500_000, 0, -1, 5_000_030), CRS(32633))
     with mask_sink(out / f"{NAME}_mask.tif", grid) as sink:

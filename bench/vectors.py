@@ -92,7 +92,7 @@ def buildings(count: int) -> Iterator[Footprints]:
 
 
 def ours(count: int, folder: str, suffix: str) -> dict[str, Any]:
-    from rooftrace.io.vector_write import write_footprints_chunks
+    from rooftrace.io.vector_write import write_footprints
 
     path = Path(folder) / f"ours{suffix}"
     making = 0.0
@@ -109,7 +109,7 @@ def ours(count: int, folder: str, suffix: str) -> dict[str, Any]:
             yield chunk
 
     started = time.perf_counter()
-    write_footprints_chunks(path, chunks())
+    write_footprints(path, chunks())
     # To make the buildings is no part of writing them.
     return _written(path, time.perf_counter() - started - making)
 

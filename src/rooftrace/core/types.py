@@ -47,6 +47,18 @@ def numbered(count: Ints) -> tuple[Ints, Ints]:
     return own, np.arange(len(own)) - (np.cumsum(count) - count)[own]
 
 
+def nulls(values: NDArray[Any]) -> BoolArray | None:
+    """Return (n,) True for NaN, NaT and masked values; None for texts, and where none is null."""
+    masked: BoolArray | None = None
+    if isinstance(values, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(values)
+    if values.dtype.kind not in "fM":
+        return masked
+    data = np.ma.getdata(values)
+    missing: BoolArray = np.isnan(data) if values.dtype.kind == "f" else np.isnat(data)
+    return missing if masked is None else missing | masked
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
     """A rectangle of pixels: rows [row, row_stop) and columns [col, col_stop), half-open."""

@@ -26,7 +26,7 @@ from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import pixels_apart
 from rooftrace.io.vector_formats import is_vector_file
-from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
+from rooftrace.io.vector_write import check_vector_path, write_footprints
 from rooftrace.labels.mask_values import instance_numbers
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.prepare import MaskRecord, OutlineStyle, VectorOptions
@@ -451,7 +451,7 @@ def run_vectorize(
         instances: Whether every value above 0 is one building, which gets its own polygon.
         gsd_m: Metres per pixel, where the raster does not contain them.
         crs: Coordinate system of a raster that has a position but states none.
-        schema: See `write_footprints_chunks`.
+        schema: See `write_footprints`.
         progress: Function that is called with the numbers of finished and of all pixels.
 
     Raises:
@@ -522,9 +522,7 @@ def run_vectorize(
             yield chunk if origin is None else replace(chunk, provenance=origin)
 
     with found:
-        notes = write_footprints_chunks(
-            out, measured(), gsd_m=gsd_m or source.grid.gsd_m, schema=schema
-        )
+        notes = write_footprints(out, measured(), gsd_m=gsd_m or source.grid.gsd_m, schema=schema)
         counts = tuple(
             ClassCount(
                 source.names[index] if source.names else "building",

@@ -354,21 +354,3 @@ class _PngMask:
 
     def _chunk(self, kind: bytes, data: bytes) -> None:
         self._file.write(png_chunk(kind, data))
-
-
-class MemoryMask:
-    """A mask in memory.
-
-    Args:
-        shape_yx: Rows and columns of the mask.
-    """
-
-    def __init__(self, shape_yx: tuple[int, int]) -> None:
-        self.data: NDArray[np.uint8] = np.full(shape_yx, NODATA, dtype=np.uint8)
-
-    def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
-        assert not isinstance(mask, MaskTiles)
-        self.data[window.slices()] = mask
-
-    def finish(self, workers: Workers | None = None) -> None:
-        """Do nothing."""

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
+from rooftrace.core.types import nulls
 from rooftrace.io.files import export_error, replacing, write_atomically
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.web_mercator import morton_codes, quadkeys
@@ -76,18 +77,6 @@ def _table(pa: Any, geometry: NDArray[np.object_], columns: Columns) -> Any:
     made["geometry"] = pa.array(shapely.to_wkb(geometry), pa.binary())
     made["bbox"] = pa.StructArray.from_arrays([pa.array(edge) for edge in bounds.T], _EDGES)
     return pa.table(made)
-
-
-def nulls(values: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Return (n,) True for NaN, NaT and masked values; None for texts, and where none is null."""
-    masked: NDArray[np.bool_] | None = None
-    if isinstance(values, np.ma.MaskedArray):
-        masked = np.ma.getmaskarray(values)
-    if values.dtype.kind not in "fM":
-        return masked
-    data = np.ma.getdata(values)
-    missing: NDArray[np.bool_] = np.isnan(data) if values.dtype.kind == "f" else np.isnat(data)
-    return missing if masked is None else missing | masked
 
 
 def _column(pa: Any, values: NDArray[Any]) -> Any:

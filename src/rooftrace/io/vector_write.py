@@ -32,19 +32,9 @@ from rooftrace.io.vector_writers import (
 )
 
 
-def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
-    """Write one chunk of polygons; see `write_footprints_chunks`.
-
-    Args:
-        path: File in an existing folder.
-        footprints: Polygons; there may be none.
-    """
-    return write_footprints_chunks(path, [footprints])
-
-
-def write_footprints_chunks(
+def write_footprints(
     path: Path,
-    chunks: Iterable[Footprints],
+    chunks: Footprints | Iterable[Footprints],
     *,
     gsd_m: float | None = None,
     schema: Literal["overture"] | None = None,
@@ -56,7 +46,8 @@ def write_footprints_chunks(
 
     Args:
         path: File in an existing folder.
-        chunks: One or more chunks of one CRS and with the same columns; a chunk may be empty.
+        chunks: Polygons, or one or more chunks of them with one CRS and the same columns; they may
+            be empty.
         gsd_m: See `LayerSettings`.
         schema: Names of the attributes; default those of `Footprints.columns`.
 
@@ -67,7 +58,7 @@ def write_footprints_chunks(
         ExportError, MissingExtraError: see `write_polygons`.
         ValueError: there is no chunk, or a geometry is not a polygon.
     """
-    rest = iter(chunks)
+    rest = iter([chunks] if isinstance(chunks, Footprints) else chunks)
     first = next(rest, None)
     if first is None:
         raise ValueError(f"{path}: no chunk of footprints; expected one or more")

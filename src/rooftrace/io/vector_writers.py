@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError, MissingExtraError
-from rooftrace.core.types import Floats
+from rooftrace.core.types import Floats, nulls
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.make_valid import rounded, valid_by_structure
-from rooftrace.io.partitions import nulls, write_parquet
+from rooftrace.io.partitions import write_parquet
 from rooftrace.io.pmtiles import on_web_mercator, tile_zooms, widened
 from rooftrace.io.qgis_style import add_style
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points

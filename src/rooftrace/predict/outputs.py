@@ -27,7 +27,7 @@ from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
 from rooftrace.io.picture import write_png
-from rooftrace.io.vector_write import write_footprints, write_footprints_chunks
+from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.notebook import html_of, map_of, picture_of
@@ -55,7 +55,6 @@ class SceneOutputs(ExitStack):
     Args:
         plan: Plan of the scene.
         paths: Paths of the files; None to keep the footprints in `chunks`, and to write no file.
-        mask: Writer of the mask in place of a file; None for none.
         spill: Folder for polygons that do not fit into memory; default: the system's folder for
             temporary files.
         started: Start time of the work on the scene, by `time.perf_counter`.
@@ -73,7 +72,6 @@ class SceneOutputs(ExitStack):
         plan: ScenePlan,
         paths: OutputPaths | None = None,
         *,
-        mask: MaskSink | None = None,
         spill: Path | None = None,
         started: float | None = None,
         segmenter: PromptSegmenter | None = None,
@@ -91,7 +89,7 @@ class SceneOutputs(ExitStack):
         self._refine: Refine | None = None
         if segmenter is not None:
             self._refine = OutlineRefiner.of(plan, segmenter, answers).refine
-        self._mask = mask
+        self._mask: MaskSink | None = None
         source, spec, outputs = plan.source, plan.spec, plan.options.outputs
         self._assembler: FootprintAssembler | None = None
         if plan.has_polygons:
@@ -199,7 +197,7 @@ class SceneOutputs(ExitStack):
                     self.chunks.extend(chunks)
                 elif "polygons" in self.plan.options.outputs:
                     self._paths.polygons.parent.mkdir(parents=True, exist_ok=True)
-                    write_footprints_chunks(self._paths.polygons, chunks)
+                    write_footprints(self._paths.polygons, chunks)
                 else:
                     deque(chunks, 0)
             result = self._result()

@@ -17,7 +17,6 @@ from rooftrace.engines.base import Engine, release, run_quantised
 from rooftrace.engines.select import load_engine
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
-from rooftrace.io.masks import MemoryMask
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
@@ -107,21 +106,22 @@ class Predictor:
             )
         with opened(image, len(self.bundle.spec.bands)) as source:
             plan = plan_scene(source, self.bundle.spec, options)
-            memory = MemoryMask(source.grid.shape)
-            score = MemoryMask(source.grid.shape if on_block is None else (0, 0))
-            take = on_block or (lambda block: score.write(block.window, block.score))
-            with SceneOutputs(plan, mask=memory, segmenter=segmenter) as outputs:
-                result = self._fed(outputs, progress, take)
-            mask = Mask(memory.data, memory.data != NODATA, source.grid)
+            data = np.full(source.grid.shape, NODATA, np.uint8)
+            score = np.zeros(source.grid.shape, np.uint8) if on_block is None else None
+
+            def keep(block: Block) -> None:
+                data[block.window.slices()] = block.mask
+                if score is not None:
+                    score[block.window.slices()] = block.score
+                if on_block is not None:
+                    on_block(block)
+
+            with SceneOutputs(plan, segmenter=segmenter) as outputs:
+                result = self._fed(outputs, progress, keep)
+            mask = Mask(data, data != NODATA, source.grid)
             name = Path(source.name).stem or "image"
             return Prediction(
-                mask,
-                outputs.footprints(),
-                result,
-                name,
-                self._legend,
-                plan.mask_tags,
-                None if on_block else score.data,
+                mask, outputs.footprints(), result, name, self._legend, plan.mask_tags, score
             )
 
     def predict_mask(

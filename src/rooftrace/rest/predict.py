@@ -10,7 +10,6 @@ import json
 import time
 from typing import Annotated, Literal
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -170,11 +169,11 @@ def _format_of(accept: list[str]) -> Format:
 def figures_of(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:
     """Return the figures of a prediction, without times, so that they are reproducible."""
     summary = prediction.result.summary
-    share = summary.built_up_share if summary.valid_pixels else float("nan")
+    is_dense = summary.built_up_share >= DEFAULT_THRESHOLD.threshold
     return Figures(
         buildings=summary.buildings if counted else None,
         built_up_share=summary.built_up_share,
-        density=DEFAULT_THRESHOLD.classes(np.array([share])).tolist()[0],
+        density=("dense" if is_dense else "sparse") if summary.valid_pixels else None,
         gsd_m=summary.gsd_m,
         threshold=summary.threshold,
         pixels=summary.pixels,

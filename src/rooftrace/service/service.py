@@ -137,20 +137,6 @@ class QueuedRequest(Generic[T]):
         self.cancelled = True
         self.answer.cancel()
 
-    def check(self) -> None:
-        """Check that the request may continue.
-
-        Raises:
-            DeadlineError: The request was cancelled, or its time is over.
-        """
-        if self.cancelled:
-            raise DeadlineError("The client cancelled the request.")
-        if time.monotonic() > self.deadline_s:
-            raise DeadlineError(
-                "The request took longer than the server allows.",
-                remedy="Send a smaller image, or start a job.",
-            )
-
 
 class Service:
     """A loaded model behind one queue.
@@ -296,7 +282,13 @@ class Service:
             # After the network, the outlines of a block may take seconds.
             if self._closed:
                 raise stopping_error()
-            request.check()
+            if request.cancelled:
+                raise DeadlineError("The client cancelled the request.")
+            if time.monotonic() > request.deadline_s:
+                raise DeadlineError(
+                    "The request took longer than the server allows.",
+                    remedy="Send a smaller image, or start a job.",
+                )
 
         with self._lock:
             self._running += 1

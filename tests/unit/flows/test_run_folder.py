@@ -96,7 +96,7 @@ def test_a_run_is_resumed_on_another_processor_with_a_note(
         assert "openvino in fp32 on AVX2" in note
         add(folder, b)
     with RunFolder(tmp_path, made_with("AVX512_CORE_VNNI")) as folder:
-        assert (folder.finished(b), folder.notes) == (record_of(b), ())
+        assert (folder.finished(b), folder.notes) == (record_of(b), [])
     with RunFolder(tmp_path, made_with("AVX2", threshold=0.4)) as folder:
         assert folder.finished(a) is None
         assert "starts from the beginning" in folder.notes[0]
@@ -121,7 +121,7 @@ def test_images_before_a_damaged_line_are_kept(
     manifest.write_bytes(b"".join([*before, *damaged[damage]]))
     for _ in range(2):
         with RunFolder(tmp_path, WITH) as folder:
-            assert not folder.replaced
+            assert not folder.notes
             found = [folder.finished(one) for one in (a, b, c)]
         assert found == [record_of(a), None, None]
     with RunFolder(tmp_path, WITH) as folder:

@@ -20,7 +20,6 @@ from rooftrace.io.pmtiles import tile_zooms, widened
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import (
     write_footprints,
-    write_footprints_chunks,
     write_layer,
     write_polygons,
 )
@@ -62,7 +61,7 @@ def header(path: Path) -> dict[str, Any]:
 def test_all_buildings_are_in_the_tiles_with_their_attributes(tmp_path: Path) -> None:
     given = town(300)
     path = tmp_path / "town.pmtiles"
-    notes = write_footprints_chunks(path, [given], gsd_m=0.5)
+    notes = write_footprints(path, [given], gsd_m=0.5)
     assert notes == ()
     assert [file.name for file in tmp_path.iterdir()] == ["town.pmtiles"]
     found = read(path)
@@ -81,7 +80,7 @@ def test_all_buildings_are_in_the_tiles_with_their_attributes(tmp_path: Path) ->
 
 def test_the_header_has_zooms_and_bounds(tmp_path: Path) -> None:
     given = town(300)
-    write_footprints_chunks(tmp_path / "town.pmtiles", [given], gsd_m=0.5)
+    write_footprints(tmp_path / "town.pmtiles", [given], gsd_m=0.5)
     found = header(tmp_path / "town.pmtiles")
     assert (found["kind"], found["clustered"]) == (1, 1)
     assert (found["lowest"], found["highest"]) == (13, 15)
@@ -100,7 +99,7 @@ def test_chunks_and_runs_give_the_same_bytes(tmp_path: Path) -> None:
     for folder, chunks in (("a", [given]), ("b", parts), ("c", parts)):
         (tmp_path / folder).mkdir()
         path = tmp_path / folder / "town.pmtiles"
-        write_footprints_chunks(path, iter(chunks))
+        write_footprints(path, iter(chunks))
         files.append(path.read_bytes())
     assert files[0] == files[1] == files[2]
 
@@ -114,7 +113,7 @@ def test_slivers_and_single_pixels_are_not_lost(tmp_path: Path, least_m: float) 
         for number, one in enumerate(given.geometry)
     ]
     given = replace(given, geometry=np.array(shapes, object))
-    write_footprints_chunks(tmp_path / "thin.pmtiles", [given], gsd_m=0.5)
+    write_footprints(tmp_path / "thin.pmtiles", [given], gsd_m=0.5)
     assert len(np.unique(read(tmp_path / "thin.pmtiles")["id"])) == 400
 
 

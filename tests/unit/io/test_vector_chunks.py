@@ -16,7 +16,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
 from rooftrace.io import vector_writers
-from rooftrace.io.vector_write import write_footprints_chunks, write_polygons
+from rooftrace.io.vector_write import write_footprints, write_polygons
 from vector_samples import MAIN_SUFFIXES
 
 UTM = CRS(32633)
@@ -51,7 +51,7 @@ def test_chunks_are_one_layer(
     monkeypatch.setattr(vector_writers, "_MOST_WAITING", 4)
     chunks = [chunk(5, 0, crs), chunk(0, 1, crs), chunk(3, 2, crs)]
     path = tmp_path / f"out{suffix}"
-    write_footprints_chunks(path, iter(chunks))
+    write_footprints(path, iter(chunks))
     table = read(path).sort_values("id").reset_index(drop=True)
     whole = Footprints.joined(chunks)
     assert table["id"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -85,7 +85,7 @@ def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) 
     parts = [whole.take(np.arange(0, 20)), whole.take(np.arange(20, 50))]
     for name, chunks in (("a", [whole]), ("b", parts)):
         (tmp_path / name).mkdir()
-        write_footprints_chunks(tmp_path / name / f"out{suffix}", chunks)
+        write_footprints(tmp_path / name / f"out{suffix}", chunks)
     one, other = (read(tmp_path / name / f"out{suffix}") for name in "ab")
     assert one.equals(other)
     if suffix == ".geojson":
@@ -100,7 +100,7 @@ def test_a_geopackage_of_several_chunks_is_that_of_gdal(tmp_path: Path) -> None:
     contents = {}
     for name, given in (("several", chunks), ("one", [whole])):
         (tmp_path / name).mkdir()
-        write_footprints_chunks(tmp_path / name / "out.gpkg", given)
+        write_footprints(tmp_path / name / "out.gpkg", given)
         with closing(sqlite3.connect(tmp_path / name / "out.gpkg")) as file:
             tables = ("out", "gpkg_contents", "gpkg_ogr_contents", "sqlite_sequence")
             rows = {table: file.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
@@ -113,7 +113,7 @@ def test_a_geopackage_of_several_chunks_is_that_of_gdal(tmp_path: Path) -> None:
 def test_a_geopackage_has_a_spatial_index_that_stays_right(tmp_path: Path) -> None:
     path = tmp_path / 'a "b" c.gpkg'
     chunks = [chunk(300), chunk(200, 1)]
-    write_footprints_chunks(path, chunks)
+    write_footprints(path, chunks)
     with closing(sqlite3.connect(path)) as file:
         index = '"rtree_a ""b"" c_geom"'
         assert file.execute(f"SELECT count(*) FROM {index}").fetchone() == (500,)
@@ -134,10 +134,10 @@ def test_a_geopackage_has_a_spatial_index_that_stays_right(tmp_path: Path) -> No
 
 
 def test_a_shapefile_shows_its_short_names(tmp_path: Path) -> None:
-    (note,) = write_footprints_chunks(tmp_path / "out.shp", [chunk(2)])
+    (note,) = write_footprints(tmp_path / "out.shp", [chunk(2)])
     assert "perimeter_m is perim_m" in note
     assert "orientation_deg is orient" in note
-    assert write_footprints_chunks(tmp_path / "out.gpkg", [chunk(2)]) == ()
+    assert write_footprints(tmp_path / "out.gpkg", [chunk(2)]) == ()
     assert sorted(p.suffix for p in tmp_path.glob("out.*")) == [
         ".cpg", ".dbf", ".gpkg", ".prj", ".shp", ".shx"
     ]  # fmt: skip

@@ -23,7 +23,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_write import write_footprints_chunks, write_layer, write_polygons
+from rooftrace.io.vector_write import write_footprints, write_layer, write_polygons
 from rooftrace.io.vector_writers import READABLE_SUFFIXES, WRITERS, LayerChunk, LayerSettings
 from vector_samples import TOWN, differing_m2
 
@@ -75,7 +75,7 @@ def test_the_same_polygons_give_the_same_bytes(suffix: str, tmp_path: Path) -> N
     path = tmp_path / f"town{suffix}"
     written = set()
     for _ in range(2):
-        write_footprints_chunks(path, [FOOTPRINTS])
+        write_footprints(path, [FOOTPRINTS])
         written.add(path.read_bytes())
     assert len(written) == 1
 
@@ -96,7 +96,7 @@ def test_a_drawing_has_closed_outlines(tmp_path: Path) -> None:
 
 
 def test_google_earth_shows_the_roofs_under_the_outlines(tmp_path: Path) -> None:
-    write_footprints_chunks(tmp_path / "town.kmz", [FOOTPRINTS])
+    write_footprints(tmp_path / "town.kmz", [FOOTPRINTS])
     with zipfile.ZipFile(tmp_path / "town.kmz") as archive:
         root = ElementTree.fromstring(archive.read("doc.kml"))
     names = {"k": "http://www.opengis.net/kml/2.2"}
@@ -119,7 +119,7 @@ def _style(path: Path) -> ElementTree.Element:
 
 def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
     path = tmp_path / "town.gpkg"
-    write_footprints_chunks(path, [FOOTPRINTS])
+    write_footprints(path, [FOOTPRINTS])
     renderer = _style(path).find("renderer-v2")
     assert renderer is not None
     assert renderer.attrib["type"] == "singleSymbol"
@@ -146,7 +146,7 @@ def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".parquet", ".gpkg", ".geojson"])
 def test_the_schema_of_overture(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"town{suffix}"
-    write_footprints_chunks(path, [FOOTPRINTS], schema="overture")
+    write_footprints(path, [FOOTPRINTS], schema="overture")
     found = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path)
     (source,) = json.loads(found["sources"][3]) if suffix == ".gpkg" else found["sources"][3]
     assert (source["property"], source["dataset"]) == ("", "rooftrace")

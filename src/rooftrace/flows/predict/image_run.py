@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from shapely import to_wkb
 
 from rooftrace.core.errors import RooftraceError
@@ -25,9 +26,10 @@ from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore
 from rooftrace.io.area import select_overview
 from rooftrace.io.georeferenced import close_source
-from rooftrace.io.masks import MemoryMask
+from rooftrace.io.legend import NODATA
 from rooftrace.labels.rle.codec import Order, encode_runs
 from rooftrace.models.prompts import PromptSegmenter
+from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import ClassFigures, OutputPaths, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
@@ -197,7 +199,9 @@ class PredictRun:
         for blocks in run_scenes(self._planned(scenes)):
             (scene, stamp), plan = blocks.item, blocks.plan
             try:
-                self._finish(scene, self._made(blocks, scene, stamp), stamp)
+                made = self._made(blocks, scene, stamp)
+                self.store.add(scene, made.files, made.record, stamp)
+                self._take(scene, made.record, advance=False)
             except RooftraceError as error:
                 self.failed[scene.name] = error
             finally:
@@ -243,7 +247,7 @@ class PredictRun:
         """Write the results of a scene, block by block."""
         plan, order, wanted = blocks.plan, self.run_options.order, self.options.outputs
         paths = OutputPaths.of(self.out, scene.name, plan.source.grid, plan.spec.legend)
-        mask = None if order is None else MemoryMask(plan.source.grid.shape)
+        mask = None if order is None else np.full(plan.source.grid.shape, NODATA, np.uint8)
         before = 0
         with SceneOutputs(
             plan, paths, spill=self.store.spill,
@@ -253,8 +257,8 @@ class PredictRun:
         ) as outputs:  # fmt: skip
             for number, block in enumerate(blocks.blocks):
                 buildings = outputs.feed(block)
-                if mask is not None and block.mask is not None:
-                    mask.write(block.window, block.mask)
+                if mask is not None and isinstance(block, Block):
+                    mask[block.window.slices()] = block.mask
                 with self._lock:
                     del self._ahead_px[scene.name, number]
                     self._advance(block.window.area_px, buildings - before)
@@ -292,7 +296,7 @@ class PredictRun:
         if result.outline is not None:
             record["outline"] = to_wkb(result.outline, hex=True)
         if mask is not None and order is not None:
-            record["runs"] = encode_runs(mask.data == plan.spec.building_class, order)
+            record["runs"] = encode_runs(mask == plan.spec.building_class, order)
         files = (output.mask, output.polygons, output.preview, output.density)
         return MadeImage([file for file in files if file is not None], record)
 
@@ -343,16 +347,11 @@ class PredictRun:
                 self.failed[scene.name] = made
             else:
                 try:
-                    self._finish(scene, made, stamp, advance=True)
+                    self.store.add(scene, made.files, made.record, stamp)
+                    self._take(scene, made.record, advance=True)
                 except RooftraceError as error:
                     self.failed[scene.name] = error
         return left
-
-    def _finish(
-        self, scene: SceneInput, made: MadeImage, stamp: str, *, advance: bool = False
-    ) -> None:
-        self.store.add(scene, made.files, made.record, stamp)
-        self._take(scene, made.record, advance=advance)
 
     def _take(self, scene: SceneInput, record: Mapping[str, Any], *, advance: bool) -> None:
         """Add the results of a finished image, by its record."""

@@ -100,10 +100,8 @@ class RunFolder:
         self._file: IO[bytes] | None = None
         # One thread reads the manifest while another one adds to it.
         self._lock = Lock()
-        self.replaced = False
-        """True if checkpoints or the manifest of another run were removed."""
-
-        self._notes: list[str] = []
+        self.notes: list[str] = []
+        """Notes on the work of an earlier run that was removed, or resumed on another processor."""
 
     def __enter__(self) -> RunFolder:
         with self._open:
@@ -182,19 +180,17 @@ class RunFolder:
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         """Return the store of an image's checkpoints; those of another plan are removed."""
         store = _checkpoints(self._work, self.made_with, scene, plan)
-        self.replaced |= store.replaced
+        if store.replaced:
+            self._note_replaced()
         return store
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes on the work of an earlier run that was removed, or resumed on another processor."""
-        if not self.replaced:
-            return tuple(self._notes)
+    def _note_replaced(self) -> None:
         note = (
             f"An earlier run in {self._out} used another model, image, option or version of a "
             "package. It cannot be resumed, so this run starts from the beginning."
         )
-        return (*self._notes, note)
+        if note not in self.notes:
+            self.notes.append(note)
 
     def discard(self) -> None:
         """Remove checkpoints and manifest; nothing is left to resume."""
@@ -216,7 +212,7 @@ class RunFolder:
                 f"{model['instruction_set'] or 'a GPU'}"
                 for model in (earlier["with"], self.made_with["with"])
             )
-            self._notes.append(
+            self.notes.append(
                 f"The run in {self._out} began with {before} and is resumed with {now}; a few "
                 "pixels may differ from those of a run on one processor."
             )
@@ -235,7 +231,8 @@ class RunFolder:
             self._file.seek(end)
             self._file.truncate()
         else:
-            self.replaced = begun
+            if begun:
+                self._note_replaced()
             self._file.seek(0)
             self._file.truncate()
             self._file.write(head)
