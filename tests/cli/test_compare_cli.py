@@ -424,8 +424,11 @@ def test_a_map_of_the_same_time_is_no_earlier_date(
     agreed = answer["against_map"]
     assert agreed["only_map"] == answer["statuses"]["gone"]["old"]
     assert agreed["only_found"] == answer["statuses"]["new"]["new"]
-    assert agreed["in_both"] == seen["old"] - outside["old"] - agreed["only_map"]
-    expected = [answer["matched"] / (seen[side] - outside[side]) for side in ("old", "new")]
+    for side, name in (("old", "map"), ("new", "found")):
+        parts = agreed["pairs"], agreed[f"otherwise_{name}"], agreed[f"only_{name}"]
+        assert min(parts) > 0
+        assert sum(parts) == seen[side] - outside[side]
+    expected = [agreed["pairs"] / (seen[side] - outside[side]) for side in ("old", "new")]
     assert [agreed["recall"], agreed["precision"]] == pytest.approx(expected, abs=1e-4)
     review = gpd.read_file(tmp_path / "review.geojson")
     assert {"only found", "only in the map"} <= set(review.status)
@@ -433,8 +436,8 @@ def test_a_map_of_the_same_time_is_no_earlier_date(
     page = (tmp_path / "report.html").read_text()
     assert "<span>only in the map</span>" in page
     assert page.count("data:image/jpeg") > 5
-    text = command("compare", new, "--reference", old, "-o", tmp_path / "text").err
-    assert "of the map was found" in text
+    text = command("compare", new, "--reference", old, "-o", tmp_path, "--imagery", scene).err
+    assert f"recall {agreed['pairs']} / {agreed['mapped']} = " in text
     assert " gone" not in text
     for given in ((new,), (new, old, "--reference", old)):
         assert call("compare", *given, "-o", tmp_path / "no")[0] == 2

@@ -108,14 +108,22 @@ def compare(
 
 
 def _print_report(report: CompareReport) -> None:
-    if (agreed := report.against_map) is not None:
-        for name, word in (("in_both", "in both"), ("only_map", "only in the map"),
-                           ("only_found", "only found")):  # fmt: skip
-            say(f"{word:15} {agreed[name]:10,}")
-        for name, whole in (("recall", "the map was found"), ("precision", "the found is mapped")):
+    if (agreement := report.against_map) is not None:
+        agreed = agreement.to_json()
+        say(f"{'buildings':22}{'of the map':>12}{'found':>12}")
+        for word, *names in (
+            ("in both, one to one", "pairs", "pairs"),
+            ("in both, otherwise", "otherwise_map", "otherwise_found"),
+            ("only in the map", "only_map", None),
+            ("only found", None, "only_found"),
+            ("on seen ground", "mapped", "found"),
+        ):
+            cells = ("" if name is None else f"{agreed[name]:,}" for name in names)
+            say(f"{word:22}{''.join(f'{cell:>12}' for cell in cells)}")
+        for name, whole in (("recall", "mapped"), ("precision", "found")):
             if agreed[name] is not None:
-                say(f"{name:15} {agreed[name]:10.1%} of {whole}")
-    for row in () if report.is_map else report.table:
+                say(f"{name} {agreed['pairs']:,} / {agreed[whole]:,} = {agreed[name]:.1%}")
+    for row in () if agreement else report.table:
         if row.new or row.old:
             say(f"{row.status:8} {row.new:10,} of NEW {row.old:10,} of OLD")
     if report.offset is not None:

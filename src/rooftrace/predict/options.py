@@ -108,7 +108,7 @@ CellSide = Annotated[float, Field(ge=0.1, le=1e6, description="Side of a density
 
 
 class SceneOptions(Options, SceneParameters):
-    """All options of a scene.
+    """Options of the prediction of a scene.
 
     Args:
         cell_m: Side of a density cell in metres; used if metres per pixel are known.

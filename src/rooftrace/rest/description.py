@@ -212,6 +212,9 @@ def _openapi(app: FastAPI, *, secured: bool) -> dict[str, Any]:
         described = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(described.pop("$defs", {}))
         schemas[model.__name__] = described
+    for described in schemas.values():
+        # The rest of a docstring is for Python.
+        described["description"] = described.get("description", "").partition("\n\nArgs:")[0]
     used = set()
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():

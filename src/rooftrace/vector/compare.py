@@ -119,13 +119,18 @@ class LayerComparison:
 
     Args:
         new, old: Statuses of both layers; none is `outside`.
-        matched: Number of pairs with an IoU of at least `match_iou`, each building in one pair at
-            most, as `metrics.polygons` counts them.
+        pairs: (pairs,) indices in the new and in the old layer of the pairs with an IoU of at
+            least `match_iou`, each building in one pair at most, as `metrics.polygons` counts them.
     """
 
     new: SideStatus
     old: SideStatus
-    matched: int
+    pairs: tuple[Ints, Ints]
+
+    @property
+    def matched(self) -> int:
+        """Number of pairs."""
+        return len(self.pairs[0])
 
 
 def compare_layers(
@@ -156,7 +161,8 @@ def compare_layers(
     moves = _moves(new, old, free, rules, workers)
     _put_pairs(_with_common(moves, left), np.full(len(moves[0]), MOVED, np.uint8), sides, free)
     _put_linked(pairs, sides, free)
-    return LayerComparison(*sides, len(pairs.matches(rules.match_iou).one))
+    every = pairs.matches(rules.match_iou)
+    return LayerComparison(*sides, (every.one, every.other))
 
 
 def shape_ious(new: PackedPolygons, old: PackedPolygons, one: Ints, other: Ints) -> Floats:

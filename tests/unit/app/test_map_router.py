@@ -24,6 +24,7 @@ pytest.importorskip("fastapi")
 from affine import Affine
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from markupsafe import escape
 from PIL import Image
 from pyproj import CRS
 
@@ -147,6 +148,8 @@ def test_tilejson_leads_to_tiles(shared: TestClient, layer: str) -> None:
     assert len(tile.content) > 50
     assert tile.headers["cache-control"] == "private, max-age=86400"
     assert ("vector_layers" in described) == (layer == "buildings")
+    credit = f'href="http://testserver/map/folders/out">{escape("<b>mine</b>")}, sources'
+    assert (credit in described["attribution"]) == (layer == "buildings")
     assert shared.get(f"{TOWN}/tiles.json?layer=density").status_code == 404
 
 

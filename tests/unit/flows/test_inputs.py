@@ -17,7 +17,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Window
 from rooftrace.flows.predict import inputs as inputs_module
-from rooftrace.flows.predict.inputs import about_total_px, find_inputs, sizes_px
+from rooftrace.flows.predict.inputs import about_total_px, adjacent_note, find_inputs, sizes_px
 from rooftrace.io.area import read_area
 from rooftrace.io.remote_raster import RemoteRaster
 
@@ -64,6 +64,15 @@ def test_images_side_by_side_are_one_scene(town: Path) -> None:
     assert raster.valid.sum() == 40 * 30 + 25 * 50
     assert pickle.loads(pickle.dumps(job)).source.read().valid.sum() == raster.valid.sum()
     job.source.close()
+
+
+def test_images_that_adjoin_have_a_note(town: Path) -> None:
+    [note] = adjacent_note(find_inputs([town]).scenes)
+    assert note.endswith(f"rooftrace predict {town} --mosaic")
+    write(town / "b.tif", 0, 31, (25, 50), 2)
+    assert not adjacent_note(find_inputs([town]).scenes)
+    write(town / "c.tif", 3, 5, (40, 20), 2)
+    assert not adjacent_note(find_inputs([town]).scenes)
 
 
 def test_what_is_no_scene_is_reported(town: Path, tmp_path: Path) -> None:

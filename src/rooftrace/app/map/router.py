@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from markupsafe import escape
 
 from rooftrace.app.map.outlines import BuildingFilter
 from rooftrace.app.map.place import DEEPEST_TILE_ZOOM
@@ -169,10 +170,16 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         shown = described[layer]
         if shown is None:
             raise ProblemError("not-found", f"The image {name} has no layer {layer}.")
-        model = store.model(read_results(catalogue.open(results_id).path))
         images = f"{server_url(request)}/map/folders/{quote(results_id, safe='')}/images"
         tile = f"{images}/{quote(name, safe='')}/{layer}/{{z}}/{{x}}/{{y}}?v={described['stamp']}"
         is_vector = layer == "buildings"
+        # A map shows this as HTML, on top of the picture; the names of all sources would cover it.
+        attribution = ""
+        run = read_results(catalogue.open(results_id).path).run
+        model = (run.get("bundle") or {}).get("name")
+        if model and layer not in ("image", "old"):
+            at = images.removesuffix("/images")
+            attribution = f'Model: <a href="{at}">{escape(model)}, sources and licence</a>'
         fields = {
             "score": "Confidence in thousandths", "size": "Area in tenths of m²",
             "kind": "Index of the class", "height": "Height in tenths of a metre",
@@ -184,7 +191,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
             "minzoom": shown["first_zoom"] if is_vector else 0,
             "maxzoom": shown["deepest_zoom" if is_vector else "maxzoom"],
             "bounds": described["bounds"],
-            "attribution": "" if model is None else model.attribution,
+            "attribution": attribution,
             **({"vector_layers": [{"id": layer, "fields": fields}]} if is_vector else {}),
         }
 

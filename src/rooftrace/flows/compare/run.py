@@ -49,8 +49,12 @@ from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, tran
 from rooftrace.io.vector_write import write_copies
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
+    GONE,
+    NEW,
+    OUTSIDE,
     STATUSES,
     CompareRules,
+    LayerComparison,
     compare_layers,
 )
 from rooftrace.vector.layer_offset import LEAST_PAIRS, LayerOffset, estimate_offset
@@ -62,6 +66,46 @@ _NOTED_OFFSET_M = 0.5
 
 _WRITTEN = ("compare.gpkg", "review.geojson", "compare.json", "report.html")
 _CONFLATED = "conflated.gpkg"
+
+
+@dataclass(frozen=True)
+class MapAgreement:
+    """Numbers of buildings on ground that was seen, in a map and in what was found.
+
+    Of each layer, `pairs`, those in both otherwise, and those in this layer only are all.
+
+    Args:
+        pairs: One-to-one pairs with an IoU of at least 0.5.
+        mapped, found: Buildings of the map, and those that were found.
+        only_map, only_found: Buildings without any match.
+    """
+
+    pairs: int
+    mapped: int
+    found: int
+    only_map: int
+    only_found: int
+
+    @classmethod
+    def of(cls, compared: LayerComparison) -> MapAgreement:
+        """Count the buildings of two layers whose old one is the map."""
+        found, mapped = (
+            side.status[side.status != OUTSIDE] for side in (compared.new, compared.old)
+        )
+        one, other = compared.pairs
+        seen = (compared.new.status[one] != OUTSIDE) & (compared.old.status[other] != OUTSIDE)
+        only = int((mapped == GONE).sum()), int((found == NEW).sum())
+        return cls(int(seen.sum()), len(mapped), len(found), *only)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts, those of buildings in both otherwise, recall and precision."""
+        return {
+            **asdict(self),
+            "otherwise_map": self.mapped - self.pairs - self.only_map,
+            "otherwise_found": self.found - self.pairs - self.only_found,
+            "recall": round(self.pairs / self.mapped, 4) if self.mapped else None,
+            "precision": round(self.pairs / self.found, 4) if self.found else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -84,7 +128,7 @@ class CompareReport:
         peak_rss_mb: Peak memory of the process.
         notes: Assumptions that the user should know.
         imagery: Images that the new layer was made from.
-        is_map: True if the old layer is a map of the same time.
+        against_map: Agreement with a map of the same time; None for two dates.
     """
 
     new: str
@@ -103,30 +147,7 @@ class CompareReport:
     peak_rss_mb: float
     notes: tuple[str, ...]
     imagery: tuple[str, ...] = ()
-    is_map: bool = False
-
-    @property
-    def against_map(self) -> dict[str, Any] | None:
-        """Agreement of the found buildings with a map; None for two dates.
-
-        Recall and precision are shares of the buildings on ground that was seen; a building is
-        right if it is in one of the `matched` pairs.
-        """
-        if not self.is_map:
-            return None
-        rows = {row.status: row for row in self.table}
-        apart = rows["new"], rows["gone"], rows["outside"]
-        found, mapped = (
-            sum(getattr(row, side) for row in self.table) - getattr(rows["outside"], side)
-            for side in ("new", "old")
-        )
-        return {
-            "in_both": sum(row.old for row in self.table if row not in apart),
-            "only_map": rows["gone"].old,
-            "only_found": rows["new"].new,
-            "recall": round(self.matched / mapped, 4) if mapped else None,
-            "precision": round(self.matched / found, 4) if found else None,
-        }
+    against_map: MapAgreement | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
@@ -148,7 +169,7 @@ class CompareReport:
                 for row in self.table
             },
             "matched": self.matched,
-            **({} if self.against_map is None else {"against_map": self.against_map}),
+            **({} if self.against_map is None else {"against_map": self.against_map.to_json()}),
             "offset": None if self.offset is None else self.offset.to_json(),
             "offset_removed": self.offset_removed,
             "coverage": self.coverage,
@@ -247,7 +268,7 @@ def run_compare(
     report = CompareReport(
         str(new), str(old), (), table, found.matched, offset, is_shifted, coverage, conflated,
         plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
-        tuple(map(str, options.imagery)), options.reference,
+        tuple(map(str, options.imagery)), MapAgreement.of(found) if options.reference else None,
     )  # fmt: skip
     inputs = (new, old, *options.imagery)
     figures = report.figures() | {"notes": [without_folders(note, inputs) for note in notes]}

@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from affine import Affine
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
@@ -64,6 +67,9 @@ _HEADER_REQUESTS = 16
 
 _COUNTED = 100
 """Number of images on disk from whose sizes that of all of them is estimated."""
+
+_COMPARED = 16
+"""Number of images whose places are compared to see whether they adjoin."""
 
 _TIFFS = (".tif", ".tiff")
 
@@ -335,6 +341,33 @@ def find_inputs(
             [_stamp_of(Path(file)) for file in elevation_files(given)] for given in heights
         ]
     return PredictInputs(scenes, skipped, settings, () if area is None else [Path(area.name)])
+
+
+def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
+    """Return a note where images of one folder adjoin, as sheets of one map do.
+
+    Args:
+        scenes: Images that were predicted each by itself; the first ones are compared.
+    """
+    sheets = []
+    for scene in scenes[:_COMPARED]:
+        if isinstance(scene.source, RasterFile) and scene.path.parent == scenes[0].path.parent:
+            with suppress(RooftraceError):
+                sheets.append(scene.source.grid)
+    for one, other in combinations([grid for grid in sheets if grid.crs is not None], 2):
+        step = ~one.transform @ other.transform
+        if one.crs != other.crs or not step.almost_equals(Affine.translation(step.c, step.f), 1e-6):
+            continue
+        starts = np.array([step.f, step.c])
+        common = np.minimum(one.shape, starts + other.shape) - np.maximum(0, starts)
+        share = sorted(common / np.minimum(one.shape, other.shape))
+        # Neighbours share a side, or overlap by up to a quarter.
+        if -0.001 < share[0] <= 0.25 and share[1] > 0.5:
+            folder = scenes[0].path.parent
+            counted = "buildings on their common edges are counted in each"
+            command = f"rooftrace predict {folder} --mosaic"
+            return [f"images in {folder} adjoin, and {counted}. As one scene: {command}"]
+    return []
 
 
 def of_headers(function: Callable[[SceneInput], T], scenes: Sequence[SceneInput]) -> list[T]:

@@ -36,6 +36,7 @@ from rooftrace.flows.predict.inputs import (
     PredictInputs,
     SceneInput,
     about_total_px,
+    adjacent_note,
     holds_results,
 )
 from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
@@ -233,7 +234,7 @@ def predict_inputs(
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         run.notes += _earlier_results(scenes, out, options.outputs)
         record = executor.record()
-        run.notes += [*record["notes"], *inputs.notes, *folder.notes]
+        run.notes += [*record["notes"], *inputs.notes, *folder.notes, *adjacent_note(scenes)]
         report = run.report(scenes)
         if rle is not None and not report.failures:
             from rooftrace.flows.predict.rle_output import RLE_TABLE
