@@ -11,7 +11,7 @@ import json
 import re
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,61 +60,48 @@ def mutate_bytes(rng: Rng, data: bytes, others: list[bytes]) -> bytes:
         end = min(len(made), 400) if rng.random() < 0.5 else len(made)
         at = int(rng.integers(0, end))
         size = min(int(2 ** rng.uniform(0, 10)), len(made) - at)
-        way = int(rng.integers(0, 11))
+        way = int(rng.integers(0, 7))
         if way == 0:
             made[at] ^= 1 << int(rng.integers(0, 8))
         elif way == 1:
-            for place in rng.integers(0, len(made), max(1, len(made) // 100)):
-                made[place] = int(rng.integers(0, 256))
-        elif way in (2, 3):
             width, order = int(rng.choice([2, 4, 8])), "<>"[int(rng.integers(0, 2))]
             number = int(rng.choice(INTEGERS[: {2: 11, 4: 14, 8: 15}[width]]))
             at -= at % 2
             made[at : at + width] = struct.pack(order + {2: "H", 4: "I", 8: "Q"}[width], number)
-        elif way == 4:
+        elif way == 2:
             del made[at:]
-        elif way == 5:
+        elif way == 3:
             del made[at : at + size]
-        elif way == 6:
-            made[at : at + size] = bytes([int(rng.choice([0, 255]))]) * size
-        elif way == 7:
+        elif way == 4:
             made[at:at] = made[at : at + size] * int(rng.integers(1, 20))
-        elif way == 8:
+        elif way == 5:
             other = others[int(rng.integers(0, len(others)))]
             start = int(rng.integers(0, max(len(other), 1)))
             made[at : at + size] = other[start : start + size]
-        elif way == 9:
-            made[at:at] = rng.bytes(size)
         else:
-            made[at] = int(rng.choice([0, 1, 127, 128, 255, *rng.integers(0, 256, 3)]))
+            made[at : at + size] = rng.bytes(size)
     return bytes(made)
 
 
 def mutate_text(rng: Rng, data: bytes) -> bytes:
-    """Return a copy with numbers, words or lines replaced, removed, repeated or exchanged."""
+    """Return a copy with numbers or words replaced, and lines removed or repeated."""
     text = data.decode("utf-8", "surrogateescape")
     for _ in range(int(rng.integers(1, 4))):
-        way = int(rng.integers(0, 4))
-        if way < 2:
-            found = list(re.finditer(r"-?\d+(\.\d+)?" if way else r"[\w./-]+", text))
-            if found:
-                match = found[int(rng.integers(0, len(found)))]
-                odd = str(rng.choice(NUMBERS)) if way else str(ODD[int(rng.integers(0, len(ODD)))])
-                text = text[: match.start()] + odd + text[match.end() :]
-            continue
-        lines = text.splitlines(keepends=True)
-        if lines:
-            one, two = rng.integers(0, len(lines), 2)
-            if way == 2:
-                lines[one : one + 1] = [lines[one]] * int(rng.integers(0, 4))
-            else:
-                lines[one], lines[two] = lines[two], lines[one]
-            text = "".join(lines)
+        way = int(rng.integers(0, 3))
+        places = list(re.finditer((r"[\w./-]+", r"-?\d+(\.\d+)?", r".+\n")[way], text))
+        if places:
+            match = places[int(rng.integers(0, len(places)))]
+            values = (pick(rng, ODD), pick(rng, NUMBERS), match[0] * int(rng.integers(0, 4)))
+            text = text[: match.start()] + str(values[way]) + text[match.end() :]
     return text.encode("utf-8", "surrogatepass")
 
 
+def pick(rng: Rng, values: tuple[Any, ...]) -> Any:
+    return copy.deepcopy(values[int(rng.integers(0, len(values)))])
+
+
 def mutate_json(rng: Rng, data: bytes) -> bytes:
-    """Return a copy with one to three values replaced, removed, repeated, renamed or wrapped."""
+    """Return a copy with one to three values replaced, removed, repeated or wrapped."""
     tree = mutate_tree(rng, json.loads(data))
     text = json.dumps(tree)
     return re.sub(r'"@DEEP(\d+)@"', lambda m: "[" * int(m[1]) + "]" * int(m[1]), text).encode()
@@ -124,45 +111,41 @@ def mutate_tree(rng: Rng, tree: Any) -> Any:
     """Return a copy of plain data with one to three of its values changed."""
     tree = [copy.deepcopy(tree)]
     for _ in range(int(rng.integers(1, 4))):
-        places: list[tuple[Any, Any]] = []
-        _collect(tree, places)
+        places = list(_places(tree))
         # Values near the root are few, so half of the changes are among them.
-        among = places[:40] if rng.random() < 0.5 else places
-        holder, key = among[int(rng.integers(0, len(among)))]
-        value, way = holder[key], int(rng.integers(0, 9))
-        odd = copy.deepcopy(ODD[int(rng.integers(0, len(ODD)))])
-        if way < 3:
-            holder[key] = odd
-        elif way == 3 and holder is not tree:
+        holder, key = pick_place(rng, places[:40] if rng.random() < 0.5 else places)
+        value, way = holder[key], int(rng.integers(0, 6))
+        if way == 0 and holder is not tree:
             del holder[key]
-        elif way == 4 and isinstance(holder, list):
+        elif way == 1 and isinstance(holder, list):
             holder[key:key] = [copy.deepcopy(value)] * int(rng.integers(1, 4))
-        elif way == 5 and isinstance(holder, dict):
-            holder[str(odd)[:20]] = holder.pop(key)
-        elif way == 6:
+        elif way == 2:
             holder[key] = [value] if rng.random() < 0.5 else {"a": value}
-        elif way == 7 and isinstance(value, (int, float)) and not isinstance(value, bool):
-            factor = rng.choice([-1, 0.5, 1.5, 1e3, 1e12])
-            holder[key] = type(value)(value * factor) if abs(value) < 1e290 else value
-        elif way == 8 and isinstance(value, (int, float, bool)):
-            holder[key] = str(value)
-        else:
-            other, name = places[int(rng.integers(0, len(places)))]
+        elif way == 3 and isinstance(value, (int, float)):
+            holder[key] = str(value) if rng.random() < 0.5 else -value
+        elif way == 4:
+            other, name = pick_place(rng, places)
             holder[key] = copy.deepcopy(other[name])
+        else:
+            holder[key] = pick(rng, ODD)
     return tree[0]
 
 
-def _collect(node: Any, into: list[tuple[Any, Any]]) -> None:
-    """List every place of a tree as its holder and the key there, the outer ones first."""
-    level = [node]
+def pick_place(rng: Rng, places: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    return places[int(rng.integers(0, len(places)))]
+
+
+def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every place of a tree as its holder and the key there, the outer ones first."""
+    level = [tree]
     while level:
-        inner = []
-        for holder in level:
-            for key in holder if isinstance(holder, dict) else range(len(holder)):
-                into.append((holder, key))
-                if isinstance(holder[key], (dict, list)):
-                    inner.append(holder[key])
-        level = inner
+        places = [
+            (holder, key)
+            for holder in level
+            for key in (list(holder) if isinstance(holder, dict) else range(len(holder)))
+        ]
+        yield from places
+        level = [one[key] for one, key in places if isinstance(one[key], (dict, list))]
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

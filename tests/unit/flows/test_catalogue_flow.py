@@ -29,7 +29,6 @@ from rooftrace.flows.catalogue.scenes import plain_id
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import executing, run_predict
-from rooftrace.io.area import Area
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.model_set import read_models
@@ -144,30 +143,6 @@ def test_scenes_that_meet_at_longitude_180_are_compared_across_it(
     found = layer(tmp_path / "out")
     assert found["scenes"].tolist() == [2]
     assert -180 < found.geometry.bounds["minx"][0] < -179.9
-
-
-def test_an_area_limits_stac_items_whose_bbox_lies_across_longitude_180(
-    model: Path, tmp_path: Path
-) -> None:
-    crs = CRS.from_epsg(32601)
-    x, y = Transformer.from_crs(CRS84, crs, always_xy=True).transform(180.0, -16.8)
-    paths = []
-    for name, shift in (("a", 0), ("b", 200)):
-        data = np.full((3, 128, 256), 20, np.uint8)
-        data[:, 50:68, 60:84] = 250
-        place = Affine(0.5, 0, x - 64 + shift, 0, -0.5, y + 32)
-        paths.append(write(tmp_path / name / "scene.tif", data, crs=crs, transform=place))
-    items = as_stac(tmp_path, paths)
-    document = json.loads(items.read_text())
-    for one in document["features"]:
-        west, south, east, north = one["bbox"]
-        one["bbox"] = [east, south, west, north] if east - west > 180 else one["bbox"]
-    assert document["features"][0]["bbox"][0] > document["features"][0]["bbox"][2]
-    items.write_text(json.dumps(document))
-    inside = shapely.box(179.9995, -16.81, 180, -16.79)
-    area = Area(np.array([inside], np.object_), CRS84, "area")
-    report = run(items, model, tmp_path / "out", area=area)
-    assert (report.scenes, report.buildings) == (1, 1)
 
 
 def bounds(path: Path) -> tuple[float, ...]:
@@ -332,15 +307,6 @@ def test_the_edge_of_a_scene_is_the_edge_of_its_valid_data(
     found = layer(tmp_path / "out").to_crs(32737)
     whole = found[found.within(inner)]
     assert (whole["area_m2"] > 0.8 * 24 * 18 / 4).mean() > 0.97
-
-
-def test_masks_are_written_on_request(town: Path, model: Path, tmp_path: Path) -> None:
-    cut(town, tmp_path / "in", ADJOIN[:2])
-    options = SceneOptions(outputs=("mask",))
-    run(tmp_path / "in", model, tmp_path / "out", options)
-    names = {path.name for path in (tmp_path / "out" / "scenes").glob("*.*")}
-    assert {"a_scene_mask.tif", "b_scene_mask.tif", "a_scene_buildings.gpkg"} <= names
-    assert not any("preview" in name or "density" in name for name in names)
 
 
 def test_metres_per_pixel_for_all_scenes_are_refused(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from queue import Queue
-from threading import enumerate as all_threads
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,14 +78,3 @@ def test_an_upload_that_fails_keeps_the_error_of_the_prediction(
     with pytest.raises(ExportError, match="could not be written"):
         deliver(delivery)
     assert (delivery.folder / "a_mask.tif").exists()
-
-
-def test_no_thread_is_left_after_an_upload_with_a_defect(
-    open_delivery: Callable[..., Delivery],
-) -> None:
-    def defect(_: Path, address: ObjectAddress) -> None:
-        raise RuntimeError(address.key)
-
-    with pytest.raises(RuntimeError, match=r"out/a_mask\.tif"):
-        deliver(open_delivery(defect))
-    assert not [thread for thread in all_threads() if thread.name.startswith("send")]

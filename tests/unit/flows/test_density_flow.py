@@ -370,23 +370,6 @@ def test_buildings_of_a_mask_of_several_classes_and_of_its_polygons(
         assert bool(said) == (building is None)
 
 
-def test_a_class_that_mask_or_polygons_do_not_have(land_cover: Path) -> None:
-    name_classes(land_cover, "empty", "other", "road", "roof")
-    inputs = [land_cover / "m.tif", land_cover / "p.gpkg"]
-    with pytest.raises(ConfigError, match="'house'; for a mask, expected one of other, road, roof"):
-        run_density(inputs, land_cover / "x", building="house")
-    frame = gpd.read_file(land_cover / "p.gpkg")
-    frame.assign(**{"class": ["road", "house"]}).to_file(land_cover / "p.gpkg")
-    with pytest.raises(
-        ConfigError, match=r"\['house', 'road'\]; expected roof, the class of"
-    ) as no:
-        run_density(inputs, land_cover / "x", building="roof")
-    assert "-where \"class = 'NAME'\"" in no.value.remedy
-    total = run_density(inputs, land_cover / "x", building="road").total
-    assert total is not None
-    assert float(total.buildings_m2.sum()) == pytest.approx(100)
-
-
 @pytest.fixture
 def valued(tmp_path: Path) -> Path:
     """Write b.gpkg, two buildings and a road with heights, and z.gpkg, two zones.
@@ -451,14 +434,6 @@ def test_a_mask_whose_background_is_nodata(tmp_path: Path) -> None:
         assert "--building" not in refused.value.remedy
 
 
-def test_nodata_of_a_mask_of_many_classes(land_cover: Path) -> None:
-    with rasterio.open(land_cover / "m.tif", "r+") as raster:
-        raster.nodata = 2
-    total = run_density([land_cover / "m.tif"], land_cover / "x", building="3").total
-    assert total is not None
-    assert float(total.built_up_share) == pytest.approx(400 / (10000 - 100))
-
-
 def test_a_mask_and_buildings_of_different_places(half_seen: Path) -> None:
     far = gpd.read_file(half_seen / "b.gpkg").translate(20000, 0)
     far.to_file(half_seen / "far.gpkg")
@@ -467,25 +442,6 @@ def test_a_mask_and_buildings_of_different_places(half_seen: Path) -> None:
         run_density(inputs, half_seen / "x")
     with pytest.raises(DataError, match="show different places"):
         run_zone_density(inputs, half_seen / "z.gpkg", half_seen / "x")
-
-
-@pytest.mark.parametrize("cell_m", [50, 300])
-def test_buildings_on_ground_that_was_not_observed_are_not_counted(
-    cell_m: float, half_seen: Path
-) -> None:
-    """Neither beyond the edge of the mask, where a cell may reach, nor on nodata inside it."""
-    zone, houses = (gpd.read_file(half_seen / f"{name}.gpkg") for name in "zb")
-    zone.geometry.scale(3, 3).to_file(half_seen / "z.gpkg")
-    beside = [*houses.geometry, box(500150, 4999900, 500160, 4999910)]
-    gpd.GeoDataFrame(geometry=beside, crs=32633).to_file(half_seen / "b.gpkg")
-    inputs = [half_seen / "m.tif", half_seen / "b.gpkg"]
-    zones = run_zone_density(inputs, half_seen / "z.gpkg", half_seen / "z_out")
-    cells = run_density(inputs, half_seen / "c_out", cell_m=cell_m)
-    counted = int(gpd.read_file(zones.files[0])["buildings"].iloc[0])
-    assert cells.total is not None
-    assert int(cells.total.buildings) == counted == 1
-    for report in (zones, cells):
-        assert "2 buildings outside the observed area not counted" in report.notes
 
 
 def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from PIL import Image
 
 from processor_marks import needs_bf16
 from rooftrace.core.errors import (
-    BundleError,
     ConfigError,
     ExportError,
     GsdMismatch,
@@ -26,9 +25,9 @@ from rooftrace.flows.export.convert import draw_tiles
 from rooftrace.flows.export.run import measure_parity, run_export
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.models.bundle import GRAPH_NAME, read_bundle, write_bundle
+from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.models.exported import read_model
-from rooftrace.models.spec import BundleSpec, Variant
+from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.predictor import load
 
 pytest.importorskip("onnx")
@@ -155,31 +154,6 @@ def test_an_engine_that_answers_otherwise_is_left_out_of_int8(
     assert load(out).engine.name == "onnxruntime"
 
 
-@pytest.mark.campaign
-@pytest.mark.usefixtures("few")
-def test_an_int8_variant_that_is_there_is_exported_as_it_is(
-    bundle: Path, data: SourceConfig, tmp_path: Path
-) -> None:
-    made = run_export(
-        bundle, "openvino", tmp_path / "a.xml", precision="int8", calibration=data
-    )  # fmt: skip
-    exported, whole = read_model(made.path), read_bundle(bundle)
-    files = tuple(exported.parts)
-    variant = Variant(engine="openvino", precision="int8", files=files)
-    both = tmp_path / "both.rooftrace"
-    write_bundle(
-        both,
-        whole.spec.model_copy(update={"variants": (variant,)}),
-        {GRAPH_NAME: whole.part(GRAPH_NAME), **exported.parts},
-    )
-    again = run_export(both, "openvino", tmp_path / "b.xml", precision="int8", check=data)
-    assert again.calibrated is None
-    assert dict(read_model(again.path).parts) == dict(exported.parts)
-    # For another engine it is no help.
-    with pytest.raises(ConfigError, match="int8 for onnx"):
-        run_export(both, "onnx", tmp_path / "b.onnx", precision="int8")
-
-
 WRONG = [
     ("onnx", "a.xml", {}, "expected a name that ends with .onnx"),
     ("openvino", "a.bin", {}, "expected a name that ends with .xml"),
@@ -197,20 +171,6 @@ def test_what_cannot_be_asked_for(
         run_export(bundle, to, tmp_path / name, **given)  # type: ignore[arg-type]
     assert caught.value.remedy
     assert not list(tmp_path.iterdir())
-
-
-def test_a_graph_that_openvino_cannot_read_is_refused(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    ends = [helper.make_tensor_value_info(n, kind, [1, 3, 8, 8]) for n in ("image", "y")]
-    node = helper.make_node("Relu", ["missing"], ["y"])
-    graph = helper.make_graph([node], "g", ends[:1], ends[1:])
-    tiny = tiny_bundle()
-    content = helper.make_model(graph).SerializeToString()
-    write_bundle(tmp_path / "a.rooftrace", tiny.spec, {**tiny.parts, GRAPH_NAME: content})
-    with pytest.raises((BundleError, ExportError), match="cannot be converted"):
-        run_export(tmp_path / "a.rooftrace", "openvino", tmp_path / "a.xml")
-    assert not (tmp_path / "a.xml").exists()
 
 
 @pytest.mark.usefixtures("few")

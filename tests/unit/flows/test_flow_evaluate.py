@@ -11,11 +11,8 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
-from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
-from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
-from rooftrace.io.side_by_side import FOUND, INVENTED, MISSED, side_by_side
 from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.predict.predictor import load
@@ -124,39 +121,3 @@ def test_labels_are_read_as_in_training(tiny_run: TinyRun, tmp_path: Path) -> No
     )
     with pytest.raises(LabelError, match="is coloured"):
         run_evaluate(tiny_run.bundle, folder_of(tmp_path, gsd_m=0.3), None, PLAIN)
-
-
-@pytest.mark.parametrize("shape", [(1, 40, 60), (3, 40, 60), (5, 2000, 90)])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_pictures_of_any_image(shape: tuple[int, int, int], dtype: type) -> None:
-    pixels = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
-    yx = shape[1:]
-    truth = Mask(np.ones(yx, np.uint8), np.ones(yx, bool), GeoGrid(yx))
-    guess = Mask(np.zeros(yx, np.uint8), np.zeros(yx, bool), GeoGrid(yx))
-    sheet = side_by_side(pixels, truth, guess, "IoU -", Legend(("land", "building")))
-    assert sheet.dtype == np.uint8
-    assert sheet.shape[2] == 3
-    assert max(sheet.shape[0], sheet.shape[1] / 4) <= 700
-    width = (sheet.shape[1] + 8) // 4 - 8
-    image, coloured, _, errors = (sheet[34:, n * (width + 8) :][:, :width] for n in range(4))
-    # Nothing of the answer is known: so there is no error.
-    assert (errors == 70).all()
-    assert image.std() > 5
-    assert not np.array_equal(image, coloured)
-
-
-def test_errors_have_three_colours() -> None:
-    yx = (64, 64)
-    truth, guess = np.zeros(yx, np.uint8), np.zeros(yx, np.uint8)
-    truth[:32] = 1
-    guess[:, :32] = 1
-    valid = np.ones(yx, bool)
-    masks = [Mask(data, valid, GeoGrid(yx)) for data in (truth, guess)]
-    sheet = side_by_side(np.zeros((3, *yx), np.uint8), *masks, "", Legend(("land", "building")))
-    width = (sheet.shape[1] + 8) // 4 - 8
-    errors = sheet[34:, -width:]
-    quarter = width // 4
-    corners = errors[quarter, quarter], errors[quarter, -quarter], errors[-quarter, quarter]
-    for found, colour in zip(corners, (FOUND, MISSED, INVENTED)):
-        np.testing.assert_allclose(found, 0.7 * np.array(colour), atol=1)
-    assert not errors[-quarter, -quarter].any()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from rooftrace.core.types import GeoGrid, Mask, Raster, Scene, Window
@@ -87,32 +86,6 @@ def blank(name: str, shape_yx: tuple[int, int] = (40, 60)) -> Scene:
     label = np.zeros(shape_yx, np.uint8)
     label[: shape_yx[0] // 2] = 1
     return Scene(name, BlankSource(grid, name), Label(label))
-
-
-def made(ious: dict[str, float | None], count: int = 4) -> Gallery:
-    source = set_of({name: blank(name) for name in ious})
-    return draw_gallery([HALF], source, report_of(ious), count)
-
-
-def ids_of(shown: Gallery) -> dict[str, list[str]]:
-    return {name: [one.id for one in some] for name, some in shown.items() if name}
-
-
-@pytest.mark.parametrize(
-    ("count", "sizes"),
-    [(1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (4, [2, 1, 1]), (12, [4, 4, 4]), (31, [4, 4, 4])],
-)
-def test_few_scenes_are_shared_out(count: int, sizes: list[int]) -> None:
-    order = [f"s{n:02d}" for n in range(count)]
-    found = ids_of(made({name: n / 40 for n, name in enumerate(order)}))
-    assert [len(ids) for ids in found.values()] == sizes
-    every = [one for ids in found.values() for one in ids]
-    assert len(every) == len(set(every))
-    assert next(iter(found.values()))[0] == order[0]
-    if count > 1:
-        assert found["The best"][0] == order[-1]
-    if count == 31:
-        assert found["From the middle"] == order[13:17]
 
 
 def picture(shown: Gallery, name: str) -> NDArray[np.uint8]:

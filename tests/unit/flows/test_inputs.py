@@ -17,7 +17,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Window
 from rooftrace.flows.predict import inputs as inputs_module
-from rooftrace.flows.predict.inputs import about_total_px, adjacent_note, find_inputs, sizes_px
+from rooftrace.flows.predict.inputs import adjacent_note, find_inputs
 from rooftrace.io.area import read_area
 from rooftrace.io.remote_raster import RemoteRaster
 
@@ -181,34 +181,3 @@ def test_an_area_that_misses_everything_is_an_error(town: Path, tmp_path: Path) 
     for mosaic in (False, True):
         with pytest.raises(DataError, match=r"far\.gpkg lies outside"):
             find_inputs([town], mosaic=mosaic, area=area)
-
-
-def test_an_image_that_cannot_be_read_is_reported_when_it_is_its_turn(
-    town: Path, tmp_path: Path
-) -> None:
-    path = town / "a.tif"
-    path.write_bytes(path.read_bytes()[:400])
-    area = read_area(area_over(tmp_path / "all.gpkg", 0, 0, 90, 40))
-    jobs = find_inputs([path, town / "b.tif"], area=area).scenes
-    assert [job.name for job in jobs] == ["a", "b"]
-    with pytest.raises(DataError, match=r"a\.tif"):
-        jobs[0].source.read()
-
-
-def test_the_total_is_exact_for_few_images_and_estimated_for_many(
-    town: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(7):
-        write(town / f"c{number}.tif", 50, 10 * number, (10, 10), 3)
-    (town / "c6.tif").write_bytes(b"II*\0")
-    scenes = find_inputs([town]).scenes
-    sizes = sizes_px(scenes)
-    assert [sizes[name] for name in ("a", "b", "c0", "c6")] == [1200, 1250, 100, 0]
-    assert about_total_px(scenes) == sum(sizes.values()) == 3050
-
-    # Every fifth of nine images: their mean stands for all, and no other header is read.
-    monkeypatch.setattr(inputs_module, "_COUNTED", 2)
-    scenes = find_inputs([town]).scenes
-    assert about_total_px(scenes) == (1200 + 100) * 9 // 2
-    assert [scene.name for scene in scenes if "_header" in vars(scene.source)] == ["a", "c3"]
-    assert about_total_px([]) == 0

@@ -18,7 +18,7 @@ from rooftrace.flows.label_next import run_next, weighted_k_centre
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.predict.plan import AS_FOUND
-from rooftrace.predict.predictor import MirroredEngine, Predictor
+from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.uncertainty import measure_uncertainty
 from tiny_models import write_tiny_bundle
 
@@ -128,13 +128,6 @@ def test_the_views_disagree_where_the_network_is_not_symmetric() -> None:
     assert (found.built_up, found.valid_share, found.shows_building) == (0.5, 1.0, True)
     assert found.features == pytest.approx(np.full(3, 128), abs=0.5)
     assert found.total == pytest.approx(1.0)
-
-
-def test_a_mirrored_engine_answers_for_the_tile_itself() -> None:
-    batch = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 12), dtype=np.uint8)
-    np.testing.assert_array_equal(
-        MirroredEngine(PointwiseEngine()).run(batch), PointwiseEngine().run(batch)
-    )
 
 
 @given(

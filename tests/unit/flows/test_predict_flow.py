@@ -29,11 +29,9 @@ from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.doctor import run_doctor
 from rooftrace.flows.predict import run as executor
-from rooftrace.flows.predict.image_run import PredictRun
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import RunFolder
-from rooftrace.predict import plan
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 
@@ -178,27 +176,6 @@ def test_images_of_other_processes_are_reported_and_fail_alone(
     (folder / "ab.png").unlink()
     report = run_predict(find_inputs([folder]), read_models(bundle), out)
     assert (report.resumed_images, len(report.outputs)) == (2, 3)
-
-
-@pytest.mark.usefixtures("fake_processes")
-def test_an_image_of_several_blocks_is_left_to_this_process(
-    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    draw(folder / "large.png", (700, 700))
-    monkeypatch.setattr(plan, "TILE_PX", 256)
-    monkeypatch.setattr(plan, "BLOCK_PX", 300)
-    monkeypatch.setattr(executor, "_SMALL_PX", 10**9)
-    planned: list[tuple[str, bool]] = []
-    write = PredictRun._made
-
-    def noted(self: PredictRun, blocks: Any, scene: SceneInput, *given: Any) -> Any:
-        planned.append((scene.name, self.small_only))
-        return write(self, blocks, scene, *given)
-
-    monkeypatch.setattr(PredictRun, "_made", noted)
-    report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out")
-    assert len(report.outputs) == 4
-    assert sorted(planned) == [("a", True), ("b", True), ("c", True), ("large", False)]
 
 
 def test_ctrl_c_keeps_what_other_processes_have_finished(

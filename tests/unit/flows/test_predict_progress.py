@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -53,18 +52,3 @@ def test_the_network_is_released_before_the_files_of_the_last_large_image(
         SceneOptions(outputs=("mask",), scale=1.0),
     )  # fmt: skip
     assert written == [["a_mask.tif"]]
-
-
-def test_notes_of_many_images_are_one_with_a_count(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for number in range(5):
-        write_geotiff(tmp_path / "in" / f"{number}.tif", np.full((3, 64, 64), 40, np.uint8))
-    report = run_predict(
-        find_inputs([tmp_path / "in"]), read_models(bundle), tmp_path / "out",
-        SceneOptions(scale=0.5),
-    )  # fmt: skip
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
-    shared = [note for note in report.notes if "more images with such a note" in note]
-    assert len(record["notes"]) == len(report.notes) + 4 * len(shared)
-    assert len(shared) >= 1
-    assert all("0.tif" in note for note in shared)

@@ -24,7 +24,7 @@ from rooftrace.core.errors import (
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows import video as flow
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.flows.video import draw_caption, run_video
+from rooftrace.flows.video import run_video
 from rooftrace.io.video import VideoWriter
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.options import SceneOptions, VideoOptions
@@ -247,21 +247,3 @@ def test_a_part_of_the_video(source: Path, predictor: Predictor, tmp_path: Path)
     assert report.frames == 10
     assert float(rows[0]["seconds"]) == pytest.approx(0)
     assert report.video_s == pytest.approx(0.4)
-
-
-def test_figures_are_legible_where_there_is_room() -> None:
-    for height, width in ((720, 1280), (240, 320), (180, 320)):
-        for ground in (0, 255):
-            frame = np.full((height, width, 3), ground, dtype=np.uint8)
-            draw_caption(frame, 1234, 0.5)
-            changed = np.argwhere((frame != ground).any(axis=2))
-            top, bottom = changed[:, 0].min(), changed[:, 0].max()
-            assert top > 0
-            assert bottom < height // 3
-            plate = frame[top : bottom + 1, changed[:, 1].min() : changed[:, 1].max() + 1]
-            # Light letters on a dark plate, over any background.
-            assert plate.max() >= 235
-            assert np.median(plate) < 90
-    tiny = np.zeros((30, 40, 3), dtype=np.uint8)
-    draw_caption(tiny, 1234, 0.5)
-    assert not tiny.any()

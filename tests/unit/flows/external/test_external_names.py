@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rooftrace.core.errors import LayoutError
 from rooftrace.flows.evaluate.prediction_names import match_scene_names
-
-NAMES = st.lists(
-    st.text("abcxyz0123456789/", min_size=1, max_size=8).filter(lambda s: s.strip("/") == s),
-    min_size=1,
-    max_size=8,
-    unique_by=lambda name: name.rpartition("/")[2],
-)
 
 
 @pytest.mark.parametrize(
@@ -57,15 +48,3 @@ def test_doubt_is_an_error() -> None:
         match_scene_names(["p/a", "q/a"], ["a"], "files")
     with pytest.raises(LayoutError, match="'a' and 'a_mask' both belong to the scene 'a'"):
         match_scene_names(["a"], ["a", "a_mask"], "files")
-
-
-@given(NAMES, st.randoms())
-def test_the_same_names_match_in_any_order(names: list[str], random: object) -> None:
-    other = names.copy()
-    random.shuffle(other)  # type: ignore[attr-defined]
-    matched = match_scene_names(names, other, "files")
-    assert {scene: other[at] for scene, at in matched.number.items()} == {n: n for n in names}
-    flat = [name.replace("/", "__") + "_mask" for name in other]
-    if len(set(flat)) == len(flat):
-        again = match_scene_names(names, flat, "files")
-        assert again.number == matched.number

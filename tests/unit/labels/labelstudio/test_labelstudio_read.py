@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
@@ -256,25 +255,6 @@ def test_what_is_recognised(folder: Path) -> None:
         assert not kind.recognises(path)
     assert kind.recognises(folder)
     assert not kind.recognises(folder / "a.png")
-
-
-leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
-keys = st.sampled_from(
-    ["id", "data", "image", "annotations", "result", "value", "type", "points", "x", "y", "width",
-     "height", "rle", "format", "rotation", "radiusX", "radiusY", "labels", "polygonlabels",
-     "brushlabels", "original_width", "original_height", "completed_by", "email", "annotator",
-     "annotation_id", "scene_id", "group", "gsd_m"]
-)  # fmt: skip
-words = st.sampled_from(["a.png", "building", "rle", "polygonlabels", "brushlabels", "rectangle"])
-things = st.recursive(
-    leaves | words,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=6),
-    max_leaves=30,
-)
-regions = st.fixed_dictionaries(
-    {"type": words | things, "value": st.dictionaries(keys, things, max_size=6)},
-    optional={"id": things, "original_width": things, "original_height": things},
-)
 
 
 def test_two_tasks_of_one_image(folder: Path) -> None:
