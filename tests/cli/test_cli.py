@@ -169,13 +169,6 @@ finally:
     }  # fmt: skip
 
 
-def test_reading_a_model_imports_no_audit_and_no_files_of_pixels() -> None:
-    code = "import sys, rooftrace.models.spec; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    absent = {"rasterio", "openvino", "rooftrace.audit", "rooftrace.labels", "rooftrace.samples"}
-    assert absent & set(done.stdout.split()) == set()
-
-
 @pytest.mark.campaign
 def test_prediction_imports_what_it_uses(tmp_path: Path) -> None:
     image, _ = generate_scene(41, (256, 256), gsd_m=0.3).write(tmp_path, "town")
@@ -320,17 +313,6 @@ def test_an_empty_folder(bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s.json").exists()
 
 
-def test_an_unknown_key(data: Path, tmp_path: Path) -> None:
-    config = config_for(tmp_path, data, "[optimizer]\nlrr = 1\n")
-    done = command("train", config, "-o", tmp_path / "run", "--json")
-    fails(done, 2, "ConfigError", str(config), "'optimizer.lrr'", "Did you mean 'lr'")
-    done = command(
-        "train", config_for(tmp_path, data), "-o", tmp_path / "run", "--set", "sed=1", "--json"
-    )
-    fails(done, 2, "ConfigError", "'sed'", "Did you mean 'seed'")
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.campaign
 def test_an_output_that_cannot_be_written(data: Path, bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
@@ -357,16 +339,6 @@ def test_a_file_that_is_not_there(data: Path, bundle: Path, tmp_path: Path) -> N
     split = ("--split", f"{absent}:val")
     done = command("evaluate", bundle, data, *split, "--json")
     fails(done, 2, "ConfigError", str(absent), "is not a split file")
-
-
-@pytest.mark.campaign
-def test_errors_for_people_are_two_sentences(tmp_path: Path) -> None:
-    done = process("split", tmp_path / "[absent]", "-o", tmp_path / "s.json")
-    assert (done.code, done.out) == (3, "")
-    # Brackets are part of the name, not of the markup; and the path is not broken over lines.
-    assert str(tmp_path / "[absent]") in done.err
-    assert "Check the path." in done.err
-    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(

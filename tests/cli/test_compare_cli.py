@@ -68,15 +68,6 @@ def test_true_changes_are_found_each_as_such(layers: tuple[Path, Path], tmp_path
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_results_are_the_same_bytes_again(layers: tuple[Path, Path], tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        code, _ = call("compare", *layers, "-o", tmp_path / name, "--keep", "new")
-        assert code == 0
-    pairs = [(file, tmp_path / "two" / file.name) for file in (tmp_path / "one").iterdir()]
-    different = [one.name for one, two in pairs if one.read_bytes() != two.read_bytes()]
-    assert (len(pairs), different) == (5, [])
-
-
 @pytest.mark.campaign
 def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
     layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -124,17 +115,6 @@ def test_an_offset_is_noted_and_removed(layers: tuple[Path, Path], tmp_path: Pat
     np.testing.assert_allclose(same.centroid.x.min(), min(h.centroid.x for h in old), atol=0.1)
 
 
-def test_too_few_pairs_for_an_offset_are_noted(tmp_path: Path) -> None:
-    few = houses()[:5]
-    new, old = write(tmp_path / "n.gpkg", few), write(tmp_path / "o.gpkg", few)
-    code, answer = call("compare", new, old, "-o", tmp_path / "a")
-    assert (code, answer["offset"]) == (0, None)
-    note = "The offset is not known: fewer than 20 pairs of buildings have one shape"
-    assert f"{note}." in answer["notes"]
-    _, answer = call("compare", new, old, "-o", tmp_path / "b", "--remove-offset")
-    assert f"{note}; none was removed." in answer["notes"]
-
-
 @pytest.mark.parametrize(
     ("keep", "from_old", "from_new"),
     [("old", 144, 12), ("new", 0, 156), ("both", 96 + 12, 12 + 12 + 24 + 12)],
@@ -163,31 +143,6 @@ def test_a_conflated_layer_has_each_building_once_with_the_old_attributes(
     assert added[["id", "name", "levels", "compare_old_id"]].isna().all(axis=None)
     assert added.compare_score.notna().all()
     assert ("gone" in set(made.compare_status)) == (keep != "new")
-
-
-def test_layers_are_written_in_the_formats_that_are_asked_for(tmp_path: Path) -> None:
-    """Reprojection rounds: where a ring touched itself, it may cross, and none is invalid then."""
-    touching = shapely.Polygon(
-        [(0, 0), (9, 0), (9, 9), (4.1, 3.3), (2.7, 9.9), (0, 9)], [[(4.1, 3.3), (8, 5), (7, 3)]]
-    )
-    places = [affinity.translate(touching, EAST + 17.3 * i, NORTH + 3.1 * i) for i in range(300)]
-    assert shapely.is_valid(places).all()
-    new = tmp_path / "new.fgb"
-    gpd.GeoDataFrame(geometry=places, crs=UTM).to_file(new)
-    old = tmp_path / "old.geojson"
-    gpd.GeoDataFrame(geometry=places[150:], crs=UTM).to_crs(4326).to_file(old)
-    given = ("--format", "kmz", "--format", "fgb", "--keep", "both")
-    _, answer = call("compare", new, old, "-o", tmp_path / "out", *given)
-    files = {Path(name).name for name in answer["files"]}
-    for name in ("compare", "conflated"):
-        assert {f"{name}.gpkg", f"{name}.kmz", f"{name}.fgb"} <= files
-        path = tmp_path / "out" / f"{name}.gpkg"
-        made = gpd.read_file(path, layer=name)
-        assert made.is_valid.all()
-        other = gpd.read_file(path.with_suffix(".fgb"))
-        assert sorted(other.columns) == sorted(made.columns)
-        assert len(other) == len(made) == len(gpd.read_file(path.with_suffix(".kmz")))
-        assert other.union_all().symmetric_difference(made.union_all()).area < 1e-12
 
 
 def test_old_outlines_keep_their_coordinates(layers: tuple[Path, Path], tmp_path: Path) -> None:
@@ -238,16 +193,6 @@ def test_a_new_layer_that_overlaps_itself_gives_each_building_once(
         of_layer = made[made.compare_layer == layer]
         assert of_layer.geometry.geom_equals(truth[name]).sum() == 1, name
     assert any(f"{left_out} buildings of NEW are not in conflated" in n for n in answer["notes"])
-
-
-def test_repeats_with_a_partner_each_lose_no_id(tmp_path: Path) -> None:
-    houses = [*repeats(0).values()][:2]
-    new = write(tmp_path / "new.gpkg", [affinity.scale(one, 1.3) for one in houses])
-    old = write(tmp_path / "old.gpkg", houses, id=[7, 8])
-    for keep in ("old", "new", "both"):
-        call("compare", new, old, "-o", tmp_path / keep, "--keep", keep)
-        made = gpd.read_file(tmp_path / keep / "conflated.gpkg")
-        assert sorted(made.compare_old_id) == ["7", "8"]
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from building_layers import (
     EAST,
     NORTH,
     SIDE,
-    TRUTH_OLD,
     UTM,
     counts,
     houses,
@@ -96,37 +94,6 @@ def test_the_buildings_of_a_mask_of_several_classes(tmp_path: Path, names: str) 
     assert call("vectorize", new, "--class", last, "-o", made)[0] == 0
     code, answer = call("compare", made, old, "-o", tmp_path / "out", "--imagery", new)
     assert (code, counts(answer, "new")) == (0, {"same": 1})
-
-
-def test_other_layouts_are_read(layers: tuple[Path, Path], tmp_path: Path) -> None:
-    old = houses()
-    frame = gpd.GeoSeries(old, crs=UTM).to_crs(4326)
-    google = tmp_path / "google.csv.gz"
-    rows = ["latitude,longitude,area_in_meters,confidence,geometry,full_plus_code"]
-    rows += [f'{g.centroid.y},{g.centroid.x},9,0.8,"{g.wkt}",6G+{n}' for n, g in enumerate(frame)]
-    google.write_bytes(gzip.compress("\n".join(rows).encode()))
-    microsoft = tmp_path / "microsoft.csv.gz"
-    lines = [
-        json.dumps({"type": "Feature", "properties": {"height": -1.0, "confidence": -1.0},
-                    "geometry": shapely.geometry.mapping(g)})
-        for g in frame
-    ]  # fmt: skip
-    microsoft.write_bytes(gzip.compress("\n".join(lines).encode()))
-    folder = tmp_path / "overture"
-    for number, part in enumerate(np.array_split(np.arange(len(old)), 3)):
-        path = folder / f"quadkey={number}" / "buildings.parquet"
-        path.parent.mkdir(parents=True)
-        gpd.GeoDataFrame(
-            {"id": [f"o{i}" for i in part], "names": [{"primary": "x"}] * len(part)},
-            geometry=frame.iloc[part].to_list(), crs=4326,
-        ).to_parquet(path)  # fmt: skip
-    for path in (google, microsoft, folder):
-        code, answer = call("compare", layers[0], path, "-o", tmp_path / "out", "--keep", "old")
-        assert (code, counts(answer, "old")) == (0, TRUTH_OLD), path
-    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
-    assert made.id[0] == "o0"
-    sides = gpd.read_file(tmp_path / "out" / "compare.gpkg")
-    assert sides[sides.side == "new"].score.notna().all()
 
 
 def write_osm(path: Path, corners: list[tuple[float, float]]) -> None:
@@ -295,8 +262,3 @@ def test_the_ids_of_a_geojson_are_those_of_its_features(
     old = tmp_path / "old.geojson"
     old.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     assert _gone_ids(old, tmp_path) == [expected]
-
-
-def test_rows_of_a_shapefile_do_not_look_like_ids(tmp_path: Path) -> None:
-    gpd.GeoDataFrame({"storeys": [1, 2, 3]}, geometry=TOWN, crs=UTM).to_file(tmp_path / "old.shp")
-    assert _gone_ids(tmp_path / "old.shp", tmp_path) == ["row 2"]

@@ -10,16 +10,12 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
-from rasterio.enums import Resampling
 from rasterio.rpc import RPC
 
 from command_line import call
 from raster_files import write_geotiff
 from rooftrace.io.legend import NODATA
-from rooftrace.io.raster import RasterFile
 from tiny_models import write_tiny_bundle, write_with_weight
-from town import write_pairs
-from video_files import town, write_video
 
 
 @pytest.fixture
@@ -66,18 +62,6 @@ def test_several_answers_do_not_hide_nan(scene: Path, tiny: Path, tmp_path: Path
     assert "answered NaN" in done["error"]["message"]
 
 
-def test_an_evaluation_and_a_video_do_not_hide_nan(tmp_path: Path) -> None:
-    model = write_with_weight(tmp_path / "model.rooftrace", math.nan)
-    write_pairs(tmp_path / "data", range(1), shape_yx=(96, 128), gsd_m=0.3)
-    code, done = call("evaluate", model, tmp_path / "data")
-    assert code == 5
-    assert "answered NaN" in done["error"]["message"]
-    video = write_video(tmp_path / "in.mp4", map(town, range(2)))
-    code, done = call("video", video, "-o", tmp_path / "out.mp4", "-m", model)
-    assert code == 5
-    assert "answered NaN" in done["error"]["message"]
-
-
 def predicted(image: Path, model: Path, *options: object) -> tuple[int, str]:
     """Return the exit code, and the message of the error with its remedy."""
     code, done = call("predict", image, "-m", model, "-o", image.parent / "out", *options)
@@ -115,9 +99,6 @@ def test_metadata_that_was_cut_off_is_named(scene: Path, tiny: Path, content: st
     assert "scene.tif.aux.xml is damaged" in text
 
 
-WORLD = "0.5\n0\n0\n-0.5\n100\n200\n"
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize(
     "content",
@@ -131,34 +112,6 @@ def test_a_damaged_world_file_is_named(tiny: Path, tmp_path: Path, name: str, co
     code, text = predicted(tmp_path / "scene.jpg", tiny, "--gsd", "0.4")
     assert code == 3
     assert f"{name} is damaged" in text
-
-
-@pytest.mark.parametrize("content", [WORLD, WORLD.replace(".", ","), WORLD + "a remark\n"])
-def test_a_world_file_places_an_image(tmp_path: Path, content: str) -> None:
-    Image.new("RGB", (64, 64)).save(tmp_path / "scene.png")
-    (tmp_path / "scene.pgw").write_text(content)
-    # GDAL takes the centre of the first pixel; the bounds are those of its corners.
-    assert RasterFile(tmp_path / "scene.png").grid.bounds_xy == (99.75, 168.25, 131.75, 200.25)
-
-
-def test_a_damaged_world_file_beside_a_georeference_changes_nothing(scene: Path) -> None:
-    expected = RasterFile(scene).grid
-    scene.with_suffix(".tfw").write_text("a\nb\n")
-    assert RasterFile(scene).grid == expected
-
-
-@pytest.mark.campaign
-def test_damaged_overviews_change_no_pixel(scene: Path, tiny: Path) -> None:
-    assert predicted(scene, tiny)[0] == 0
-    expected = (scene.parent / "out" / "scene_mask.tif").read_bytes()
-    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(scene, "r+") as file:
-        file.build_overviews([2], Resampling.average)
-    overviews = scene.with_name("scene.tif.ovr")
-    for number, content in enumerate((overviews.read_bytes()[:200], b"")):
-        overviews.write_bytes(content)
-        out = scene.parent / str(number)
-        assert predicted(scene, tiny, "-o", out)[0] == 0
-        assert (out / "scene_mask.tif").read_bytes() == expected
 
 
 @pytest.mark.parametrize("height", ["2,000,000,000", "1"])
@@ -202,14 +155,3 @@ def test_a_camera_model_is_not_applied_silently(tiny: Path, tmp_path: Path) -> N
     notes = str(json.loads((tmp_path / "out" / "run.json").read_text())["notes"])
     assert "a camera model (RPC)" in notes
     assert "gdalwarp -rpc" in notes
-
-
-@pytest.mark.parametrize("option", ["--gsd", "--min-area", "--per-second"])
-@pytest.mark.parametrize("given", ["inf", "1e300", "nan"])
-def test_numbers_beyond_all_sense_are_refused(
-    scene: Path, tiny: Path, option: str, given: str
-) -> None:
-    code, text = predicted(scene, tiny, option, given)
-    assert code == 2
-    assert option in text
-    assert "Traceback" not in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import geopandas as gpd
@@ -75,18 +74,6 @@ def test_polygons_alone_have_the_mask_beside_them(tmp_path: Path) -> None:
         assert (tmp_path / f"d{ending}").stat().st_size > 1000
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
-
-
-@pytest.mark.parametrize("geometry", [None, {"type": "Polygon", "coordinates": []}])
-def test_zones_without_an_outline_are_refused(tmp_path: Path, geometry: object) -> None:
-    mask = write_geotiff(tmp_path / "m.tif", np.ones((1, 10, 10), np.uint8))
-    features = [{"type": "Feature", "properties": {}, "geometry": geometry}]
-    text = json.dumps({"type": "FeatureCollection", "features": features})
-    (tmp_path / "z.geojson").write_text(text)
-    zones = ("--zones", tmp_path / "z.geojson")
-    code, answer = call("density", mask, "-o", tmp_path / "d", *zones)
-    assert code == 3
-    assert "polygons" in answer["error"]["message"]
 
 
 def test_a_fit_and_its_use(masks: Path, tmp_path: Path) -> None:

@@ -154,23 +154,6 @@ def tools(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
-@pytest.mark.campaign
-def test_three_tools_are_compared_with_the_first(
-    data: Path, tools: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = [part for folder in tools for part in ("--predictions", folder)]
-    masks = ("evaluate", "--truth", data / "masks", *given, "--only", "pixels")
-    code, answer = call(*masks, "-o", tmp_path / "out")
-    assert code == 0, answer
-    names = [report["name"] for report in answer["reports"]]
-    assert [one["second"] for one in answer["comparisons"]] == [names[0]] * 2
-    iou = [report["pixel"]["iou"] for report in answer["reports"]]
-    gaps = [one["figures"]["pixel.iou"]["difference"]["value"] for one in answer["comparisons"]]
-    assert gaps == pytest.approx([iou[1] - iou[0], iou[2] - iou[0]], abs=2e-6)
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert f"{gaps[1]:+.3f}" in page
-
-
 @pytest.mark.parametrize("given", ["2", "shifted"])
 def test_the_baseline_is_chosen_by_number_or_name(
     data: Path, tools: list[Path], given: str

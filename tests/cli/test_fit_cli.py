@@ -121,25 +121,6 @@ def test_an_ensemble_is_fitted_used_and_given_another_threshold(
     assert call("evaluate", again, data, "--gsd", 0.3)[0] == 0
 
 
-def test_what_is_no_ensemble_is_refused(bundles: list[Path], data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "team.ensemble.json"
-    wrong = [
-        ((*bundles,), 3, "No data to fit the model to was given"),
-        ((*bundles, data, "--set", "nonsense=1"), 2, "nonsense"),
-    ]
-    for words, expected, reported in wrong:
-        code, answer = call("fit", *words, "-o", out)
-        assert code == expected
-        assert reported in answer["error"]["message"]
-    code, answer = call("fit", *bundles, data, "-o", tmp_path / "team.rooftrace")
-    assert (code, "ends in .json" in answer["error"]["message"]) == (2, True)
-    assert not out.exists()
-    code, answer = call(
-        "predict", data / "images", "-m", out, "--ensemble", "vote", "-o", tmp_path / "out"
-    )
-    assert (code, "already determines how" in answer["error"]["message"]) == (2, True)
-
-
 def fitted(model: Path, data: Path, out: Path, *options: object) -> tuple[int, Any]:
     return call("fit", "--keep-threshold", model, data, "-o", out, *options)
 

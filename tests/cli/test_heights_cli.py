@@ -424,30 +424,3 @@ def test_predict_measures_what_it_finds(bundle: Path, tmp_path: Path) -> None:
     (folder / "elsewhere.tif").unlink()
     one = command("predict", tmp_path / "up", "-o", tmp_path / "out").err
     assert "orthophoto/town.tif -o OUT" in one.replace("\n", "")
-
-
-def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:
-    call("heights", folder / "houses.gpkg", "--surface", folder / "surface.tif", "-o", tmp_path)
-    layer = gpd.read_file(tmp_path / "houses_heights.gpkg")
-    left, bottom, right, top = layer.total_bounds
-    middle = (left + right) / 2
-    zones = gpd.GeoDataFrame(
-        {"ward": ["west", "east"]},
-        geometry=[shapely.box(left, bottom, middle, top), shapely.box(middle, bottom, right, top)],
-        crs=CRS,
-    )
-    zones.to_file(tmp_path / "wards.gpkg")
-    code, _ = call(
-        "density", tmp_path / "houses_heights.gpkg", "--zones", tmp_path / "wards.gpkg",
-        "--value", "height", "-o", tmp_path / "wards_density",
-    )  # fmt: skip
-    assert code == 0
-    found = gpd.read_file(tmp_path / "wards_density.gpkg").set_index("ward")
-    for ward, side in (("west", layer.centroid.x < middle), ("east", layer.centroid.x >= middle)):
-        known = layer[side & layer.height.notna()]
-        assert found.height_count[ward] == len(known)
-        assert found.height_mean[ward] == pytest.approx(known.height.mean(), abs=1e-2)
-        volume = (known.area * known.height_median).sum()
-        assert found.volume_m3[ward] == pytest.approx(volume, rel=1e-3)
-        floors = (known.area * known.num_floors_estimated).sum()
-        assert found.floor_m2[ward] == pytest.approx(floors, rel=1e-3)

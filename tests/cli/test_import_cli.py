@@ -19,7 +19,6 @@ from tiny_training import write_tiny_training  # noqa: E402
 
 # After rooftrace, which makes torchvision importable beside a CPU build of PyTorch.
 smp = pytest.importorskip("segmentation_models_pytorch")
-timm = pytest.importorskip("timm")
 
 CONTRACT = ("--gsd", 0.3, "--normalise", "imagenet")
 DECODER = [32, 16, 16, 8, 8]
@@ -85,24 +84,6 @@ def test_import_predict_evaluate_and_train_on(tmp_path: Path) -> None:
     assert code == 0, answer
     trained = read_bundle(tmp_path / "run/best_iou.rooftrace")
     assert trained.spec.training["model"]["start"] == str(out)
-
-
-@pytest.mark.campaign
-def test_an_encoder_of_timm(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    original = timm.create_model("test_resnet")
-    torch.save(original.state_dict(), tmp_path / "w.pth")
-    out = tmp_path / "m.rooftrace"
-    code, answer = call("import", tmp_path / "w.pth", "-o", out, *UNET, *CONTRACT, "--encoder-only")
-    assert code == 0, answer
-    assert answer["weights"]["surplus"] == ["fc.weight", "fc.bias"]
-    assert "random weights" in answer["notes"][0]
-    from safetensors.torch import load
-
-    held = load(read_bundle(out).parts["weights.safetensors"])
-    for name, weight in original.state_dict().items():
-        if not name.startswith("fc."):
-            assert torch.equal(held[f"encoder.model.{name}"], weight)
 
 
 @pytest.fixture(scope="module")

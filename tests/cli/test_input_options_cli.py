@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -114,28 +113,3 @@ def squares(offsets: list[tuple[int, int]]) -> dict[str, Any]:
         })  # fmt: skip
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32737"}}
     return {"type": "FeatureCollection", "crs": crs, "features": features}
-
-
-def test_touching_buildings_are_two_as_polygons_and_one_as_pixels(
-    model: Path, tmp_path: Path
-) -> None:
-    image = np.full((3, 100, 100), 40, np.uint8)
-    image[:, 20:36, 20:52] = 230
-    image[:, 60:76, 60:76] = 230
-    masks = tmp_path / "masks"
-    masks.mkdir()
-    images = tmp_path / "images"
-    images.mkdir()
-    write_geotiff(images / "a.tif", image)
-    write_geotiff(masks / "a.tif", np.where(image[0] > 128, 255, 0).astype(np.uint8))
-    labels = tmp_path / "labels.geojson"
-    labels.write_text(json.dumps(squares([(10, 10), (18, 10), (30, 30)])))
-    as_vectors = evaluated(model, labels, "--images", images)
-    as_pixels = evaluated(model, tmp_path, "--layout", "images/{id}.tif=masks/{id}.tif")
-    note = "The labels are masks of pixels: touching buildings count as one."
-    assert note in as_pixels["notes"]
-    assert note not in as_vectors["notes"]
-    assert as_vectors["pixel"]["iou"] == as_pixels["pixel"]["iou"] == 1
-    # One outline of the model stands for both houses: one of three is right.
-    assert as_pixels["objects"]["f1"] == 1
-    assert as_vectors["objects"]["f1"] < 0.9

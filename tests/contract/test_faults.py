@@ -7,11 +7,10 @@ moments at which the command opens, renames or removes a file of its results.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -193,24 +192,6 @@ def test_files_that_may_not_grow_are_an_error_without_a_traceback(
         assert data == expected[name], f"{name} is not complete"
     assert work.run(verb)["code"] == 0
     assert work.results() == expected
-
-
-@pytest.fixture
-def disk(work: Work) -> Iterator[Path]:
-    """Mount a small disk at the folder of the results."""
-    work.out.mkdir()
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("only root can mount a small disk")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(work.out)],
-        check=False, capture_output=True,
-    )  # fmt: skip
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.decode()}")
-    try:
-        yield work.out
-    finally:
-        subprocess.run(["umount", str(work.out)], check=True)
 
 
 @pytest.mark.parametrize("verb", VERBS)

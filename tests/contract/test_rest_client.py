@@ -11,16 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
-uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 
-from local_server import serving_app  # noqa: E402
-from rooftrace.core.errors import BusyError  # noqa: E402
-from rooftrace.engines.base import PointwiseEngine  # noqa: E402
-from rooftrace.flows.doctor import tiny_bundle  # noqa: E402
-from rooftrace.predict.predictor import Predictor  # noqa: E402
-from rooftrace.rest import Security, create_api  # noqa: E402
-from rooftrace.service.service import Service  # noqa: E402
+from local_server import serving_app
+from rooftrace.core.errors import BusyError
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.predict.predictor import Predictor
+from rooftrace.rest import Security, create_api
+from rooftrace.service.service import Service
 
 pytestmark = pytest.mark.campaign
 

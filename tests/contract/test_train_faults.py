@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,9 +17,6 @@ from command_line import call
 from rooftrace.train import callbacks
 from tiny_training import write_tiny_training
 
-if TYPE_CHECKING:
-    from tests.conftest import TinyRun
-
 pytestmark = pytest.mark.campaign
 
 FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
@@ -28,13 +25,6 @@ FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 def train(folder: Path, run: Path, *sets: str, resume: bool = False) -> tuple[int, dict[str, Any]]:
     options = [text for one in (FAST, "watch.panel=0", *sets) for text in ("--set", one)]
     return call("train", folder / "tiny.toml", "-o", run, *options, *["--resume"] * resume)
-
-
-def finetune(tiny_run: TinyRun, out: Path, *options: object) -> tuple[int, dict[str, Any]]:
-    return call(
-        "finetune", tiny_run.data, "-o", out, "-m", tiny_run.bundle, "--minutes", 0.1,
-        "--val", 0.34, *options,
-    )  # fmt: skip
 
 
 def incomplete(folder: Path) -> list[str]:

@@ -10,11 +10,10 @@ import rasterio
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
-from pyproj import CRS
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import DataError, GeoreferenceError
-from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
+from rooftrace.core.types import SparseSource, Window
 from rooftrace.io import mosaic as adjacent
 from rooftrace.io import raster as raster_module
 from rooftrace.io.mosaic import MAX_TILED_PX, AdjacentImages, is_scattered
@@ -182,33 +181,3 @@ def test_coordinates_may_be_rounded_a_little(
     path = write(tmp_path / "b.tif", scene[:, *window.slices()], window, transform=nearly)
     source = AdjacentImages([open_raster(folder / "a.tif"), open_raster(path)], "town")
     np.testing.assert_array_equal(source.read(window).data, scene[:, *window.slices()])
-
-
-class Counted:
-    """One of many images, that counts how often any of them is read."""
-
-    bands, dtype = 1, np.dtype(np.uint8)
-
-    def __init__(self, number: int, read: list[int]) -> None:
-        self.name, self._number, self._read = str(number), number, read
-        moved = ORIGIN @ Affine.translation(number % 100 * 16, number // 100 * 16)
-        self.grid = GeoGrid((16, 16), moved, CRS.from_epsg(32633))
-
-    def read(self, window: Window | None = None) -> Raster:
-        self._read.append(self._number)
-        data = np.full((1, 16, 16), self._number % 251, np.uint8)
-        return Raster(data, np.ones((16, 16), bool), self.grid)
-
-    def is_empty(self, window: Window) -> bool:
-        return False
-
-
-@pytest.mark.campaign
-def test_of_thousands_only_those_under_the_window_are_read() -> None:
-    read: list[int] = []
-    source = AdjacentImages([Counted(number, read) for number in range(5000)], "town")
-    assert source.grid.shape == (50 * 16, 100 * 16)
-    raster = source.read(Window(31, 47, 18, 18))
-    assert sorted(read) == [102, 103, 104, 202, 203, 204, 302, 303, 304]
-    assert raster.data[0, 0, 0] == 102
-    assert raster.data[0, -1, -1] == 304 % 251

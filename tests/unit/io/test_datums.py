@@ -34,12 +34,6 @@ def test_a_datum_that_would_be_left_out_is_an_error(
         transform_points(points, CRS(source), CRS(target))
 
 
-def test_the_way_that_the_error_names_is_right() -> None:
-    gda94 = transform_points(np.array([SYDNEY]), CRS(20256), CRS(4283))
-    ((x, y),) = transform_points(gda94, CRS(4283), CRS(7856)) - np.array([SYDNEY])
-    assert np.hypot(x, y) == pytest.approx(219, abs=3)
-
-
 @pytest.mark.parametrize(
     ("source", "target", "xy", "shift"),
     [

@@ -14,7 +14,6 @@ from raster_files import PLACE, write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io import gdal
-from rooftrace.io.companions import check_vrt, companions
 from rooftrace.io.gdal import CACHE, MAX_CACHE_BYTES
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
@@ -200,20 +199,6 @@ def test_a_vrt_of_what_is_not_there_is_refused_before_it_is_read(
     with pytest.raises(DataError, match=pattern) as caught:
         open_raster(vrt(parts / "self.vrt", *names)).read()
     assert caught.value.remedy
-
-
-@pytest.mark.parametrize(
-    "before", ['<?xml version="1.0" encoding="UTF-8"?>\n', "\ufeff", "<!-- Made by hand. -->\n"]
-)
-def test_the_files_of_a_vrt_in_a_vrt_are_checked_behind_a_prolog(parts: Path, before: str) -> None:
-    inner = vrt(parts / "inner.vrt", "absent.tif")
-    inner.write_text(before + inner.read_text(), encoding="utf-8")
-    outer = vrt(parts / "outer.vrt", "inner.vrt")
-    with pytest.raises(DataError, match=r"inner\.vrt names 1 file that does not exist"):
-        check_vrt(outer)
-    (parts / "absent.tif").write_bytes((parts / "a.tif").read_bytes())
-    check_vrt(outer)
-    assert parts / "absent.tif" in companions(outer)
 
 
 def test_a_vrt_shows_no_bytes_of_other_files(parts: Path) -> None:

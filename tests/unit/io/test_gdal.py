@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,27 +12,8 @@ import shapely.affinity
 from rasterio import features
 
 import rooftrace
-from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.area import Area, AreaSource
-from rooftrace.io.gdal import QUIET, number_polygons
-from rooftrace.io.sources import ArraySource
-
-
-def test_polygons_are_drawn_while_no_other_thread_silences_a_warning(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    drawn = features.rasterize
-    locked: list[bool] = []
-
-    def rasterize(*given: Any, **options: Any) -> Any:
-        locked.append(QUIET.locked())
-        return drawn(*given, **options)
-
-    monkeypatch.setattr(features, "rasterize", rasterize)
-    outline = np.array([shapely.box(2, 2, 6, 6)])
-    source = ArraySource(np.ones((1, 8, 8), np.uint8), GeoGrid((8, 8)))
-    assert AreaSource(source, Area(outline, None, "area")).read().valid.sum() == 16
-    assert locked == [True]
+from rooftrace.core.types import Window
+from rooftrace.io.gdal import number_polygons
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 1000])

@@ -19,10 +19,3 @@ def test_every_colour_is_shown_at_any_width(width: int) -> None:
     assert key.width == width
     shown = {tuple(rgb) for rgb in np.unique(np.asarray(key).reshape(-1, 3), axis=0).tolist()}
     assert set(colours) <= shown
-
-
-def test_a_narrow_key_is_higher() -> None:
-    entries = [(f"class {index}", None) for index in range(9)]
-    heights = [draw_key(entries, w, paper=PAPER, ink=INK).height for w in (2000, 300, 80)]
-    assert heights == sorted(heights)
-    assert heights[0] < heights[-1]

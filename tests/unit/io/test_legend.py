@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from rooftrace.io.legend import NODATA, Legend, class_colours, filled_colours
+from rooftrace.io.side_by_side import FOUND, INVENTED, MISSED
 
 # Machado, Oliveira and Fernandes 2009, severity 1: what linear RGB is seen as.
 SEEN = {
@@ -43,6 +46,12 @@ def test_colours_differ_for_everyone(seen: str, classes: int, minimum: float) ->
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=2)
     np.fill_diagonal(distance, np.inf)
     assert distance.min() > minimum
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_errors_can_be_distinguished(seen: str) -> None:
+    lab = cielab(np.array([FOUND, MISSED, INVENTED], float), SEEN[seen])
+    assert min(np.linalg.norm(a - b) for a, b in combinations(lab, 2)) > 20
 
 
 def test_given_colours_are_kept_and_nodata_is_seen_through() -> None:

@@ -10,7 +10,6 @@ import pytest
 import shapely
 from pyproj import CRS
 
-from quadkeys import tile_of
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.io.area import Area
 from rooftrace.io.capabilities import read_capabilities
@@ -25,8 +24,6 @@ from rooftrace.io.map_service import (
 from rooftrace.io.web_mercator import (
     WORLD_M,
     TileName,
-    interleave_bits,
-    quadkeys,
     web_mercator,
 )
 
@@ -52,16 +49,6 @@ def area_of(*polygons: shapely.Polygon, crs: CRS | None = None) -> Area:
 def test_placeholders(template: str, expected: str) -> None:
     service = xyz_service(HOST + template)
     assert service.url(service.level(5), 22, 9) == HOST + expected
-
-
-def test_the_quadkey_is_that_of_the_z_order_curve() -> None:
-    service = xyz_service(HOST + "/{q}")
-    level, rng = service.level(17), np.random.default_rng(1)
-    rows, cols = rng.integers(0, 2**17, (2, 50))
-    expected = quadkeys(interleave_bits(cols, rows, 17), 17)
-    found = [service.url(level, int(row), int(col)) for row, col in zip(rows, cols)]
-    assert found == [f"{HOST}/{key}" for key in expected]
-    assert tile_of(str(expected[0])) == TileName(17, int(rows[0]), int(cols[0]))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from affine import Affine
 from PIL import Image
 from pyproj import CRS
 
-from rooftrace.core.errors import ExportError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io import gdal
 from rooftrace.io.legend import NODATA, Legend
@@ -78,17 +77,6 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path, mask: np.ndarray, name: st
         fail_midway()
     assert path.read_text() == "what was here before"
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
-
-
-@pytest.mark.parametrize("name", ["a.tif", "a.png"])
-def test_unwritable_is_an_export_error(tmp_path: Path, name: str) -> None:
-    blocker = tmp_path / "file"
-    blocker.write_text("not a folder")
-    with (
-        pytest.raises(ExportError, match=f"{name} could not be written"),
-        mask_sink(blocker / name, GRID),
-    ):
-        pytest.fail("entered")
 
 
 LEGEND = Legend(("land", "roof & wall", "road"), ("#8429F6", "#3C1098", "#6EC1E4"))

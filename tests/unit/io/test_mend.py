@@ -72,22 +72,6 @@ def test_polygons_are_valid_with_the_digits_of_a_geojson() -> None:
     assert shapely.hausdorff_distance(made, houses).max() < 0.05
 
 
-def test_what_rounding_leaves_nothing_of_stays() -> None:
-    speck = shapely.box(1e6, 1e6, 1e6 + 1e-3, 1e6 + 1e-3)
-    # From 179.99 to -179.99 degrees.
-    across = shapely.Polygon(
-        [(20_037_000, 0), (20_039_000, 500), (20_039_000, 0), (20_037_000, 500)]
-    )
-    given = np.array([speck, across])
-    made = rounded(given, MERCATOR, 7)
-    assert made[0] is speck
-    assert made[1] is across
-    assert len(rounded(given[:0], MERCATOR, 7)) == 0
-    # The British grid ends long before.
-    nowhere = np.array([shapely.box(1e8, 1e8, 2e8, 2e8)])
-    assert rounded(nowhere, CRS(27700), 7)[0] is nowhere[0]
-
-
 def test_multipolygons_and_pixels_are_valid_with_few_digits_too() -> None:
     pair = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(0.5, 0.5, 2, 2)])
     square = shapely.box(0, 0, 1, 1)

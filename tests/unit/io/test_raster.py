@@ -288,17 +288,6 @@ def test_a_file_that_is_read_at_the_moment_stays_open(
     assert times_open(path) == 0
 
 
-@needs_descriptors
-def test_damaged_files_do_not_stay_open(tmp_path: Path) -> None:
-    path = write_geotiff(tmp_path / "a.tif", np.ones((1, 1100, 1100), np.uint8), compress="deflate")
-    path.write_bytes(path.read_bytes()[:-200])
-    kept = [open_raster(path) for _ in range(3)]
-    for source in kept:
-        with pytest.raises(DataError, match=r"a\.tif cannot be read"):
-            source.read()
-    assert times_open(path) == 0
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_child_reads_although_a_thread_of_its_parent_kept_a_file_open(tmp_path: Path) -> None:
     program = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from rooftrace.core.types import Scene
@@ -21,11 +20,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> SceneSet:
     write_pairs(folder, range(2), shape_yx=(70, 100), gsd_m=0.5)
     write_pairs(folder, [2], shape_yx=(64, 64), gsd_m=0.5, prefix="small")
     return open_source(SourceConfig(path=str(folder)))
-
-
-def label(scene: Scene) -> np.ndarray:
-    assert scene.label is not None
-    return scene.label.read().data
 
 
 def test_a_scene_no_larger_than_a_chip_keeps_its_id_and_its_file(scenes: SceneSet) -> None:

@@ -19,9 +19,6 @@ from rooftrace.metrics.pixel import (
 )
 from rooftrace.metrics.report import EvalReport
 
-# Truth ×, prediction ·:      TP 3, FP 1, FN 2, TN 4
-TRUTH = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], np.uint8)
-
 
 def counted(truth: np.ndarray, guess: np.ndarray, valid=None, classes: int = 2) -> PixelCounts:  # type: ignore[no-untyped-def]
     return PixelCounts.of(truth, guess, valid, classes=classes)

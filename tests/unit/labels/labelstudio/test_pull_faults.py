@@ -14,8 +14,6 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.labelstudio.client import LabelStudio
 
-resource = pytest.importorskip("resource")
-
 EXPORT = "/api/projects/1/export"
 NAMES = ("a.png", "b.png", "c.png")
 
