@@ -31,18 +31,6 @@ def test_the_first_page_names_no_server() -> None:
     assert (moved.status_code, moved.headers["location"]) == (307, "./")
 
 
-def test_live_video_has_a_link_where_a_camera_is() -> None:
-    for live in (False, True):
-        assert ('href="live"' in client_of(live=live).get("/").text) is live
-
-
-def test_the_home_page_is_light() -> None:
-    client = client_of()
-    names = ["home.css", "viewer.css", "home.js", "ui.js", "upload.js", "viewer.js"]
-    files = [client.get("/"), *(client.get(f"/home/static/{name}") for name in names)]
-    assert sum(len(file.content) for file in files) < 60_000
-
-
 def test_an_example_is_an_image_and_a_picture_of_it() -> None:
     client = client_of()
     name, window = min(EXAMPLES.items(), key=lambda example: example[1].area_px)

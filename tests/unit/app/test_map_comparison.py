@@ -29,7 +29,6 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
 from rooftrace.rest.problems import install_problems
-from rooftrace.vector.compare import STATUSES
 from town import generate_scene
 
 LEFT, TOP = 524_000, 9_318_000
@@ -92,11 +91,6 @@ def client_of(folder: Path) -> TestClient:
     return TestClient(app)
 
 
-def count(client: TestClient, **chosen: str) -> Any:
-    world = {"west": -180, "south": -85, "east": 180, "north": 85}
-    return client.get(f"{COMPARE}/count", params=world | chosen).json()
-
-
 def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> None:
     assert client.get("/map/folders").json() == [
         {"id": "out", "title": "out"}, {"id": "out--compared", "title": "compared"}
@@ -133,30 +127,6 @@ def test_both_images_are_shown(client: TestClient) -> None:
         assert len(tile.content) > 1000
 
 
-def test_filters_by_status_and_layer(client: TestClient) -> None:
-    new, gone = (str(STATUSES.index(name)) for name in ("new", "gone"))
-    assert count(client)["shown"] == 7
-    assert count(client, kinds=f"{new},{gone}")["shown"] == 3
-    nothing = count(client, kinds="")
-    assert (nothing["shown"], nothing["bounds"]) == (0, None)
-    west, south, east, north = count(client, kinds=new)["bounds"]
-    assert 0 < east - west < 2e-4
-    assert 0 < north - south < 2e-4
-    world = "west=-1&south=-1&east=1&north=1"
-    assert client.get(f"{COMPARE}/count?{world}&kinds=a").status_code == 422
-
-
-def test_layers_whose_images_are_not_known(copied: Path) -> None:
-    client, record = client_of(copied), copied / "compared" / "compare.json"
-    record.write_text("{}")
-    scene = client.get(COMPARE).json()
-    assert (scene["image"], scene["old"]) == (None, None)
-    assert scene["comparison"] == {"new": "new", "old": "old"}
-    # The buildings say where it is.
-    west, _, east, _ = scene["bounds"]
-    assert 2e-4 < east - west < 2e-3
-
-
 def test_images_that_were_compared_themselves(copied: Path) -> None:
     client, record = client_of(copied), copied / "compared" / "compare.json"
     record.write_text(json.dumps({"new": "today.tif", "old": "gone.tif"}))
@@ -168,12 +138,6 @@ def test_images_that_were_compared_themselves(copied: Path) -> None:
     scene = client.get(COMPARE).json()
     assert scene["image"] is not None
     assert scene["old"] is not None
-
-
-def test_a_comparison_is_not_reviewed_itself(client: TestClient) -> None:
-    answer = client.get("/v1/results/out--compared/images/compare/review")
-    assert answer.status_code == 404
-    assert "no buildings" in answer.text
 
 
 def test_a_layer_of_another_tool(copied: Path) -> None:

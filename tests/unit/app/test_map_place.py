@@ -13,9 +13,8 @@ from pyproj import CRS, Geod, Transformer
 from rooftrace.app.map.outlines import BuildingFilter, read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.core.types import Footprints, GeoGrid
-from rooftrace.io.sources import ArraySource
 from rooftrace.io.vector_write import write_footprints
-from rooftrace.io.web_mercator import WORLD_M, TileName, unit_position, web_mercator
+from rooftrace.io.web_mercator import WORLD_M, TileName, unit_position
 
 UTM = GeoGrid((200, 300), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
 
@@ -57,13 +56,6 @@ def test_what_has_no_place_lies_flat(grid: GeoGrid) -> None:
     corner = shapely.Point(grid.transform @ (300, 0)).buffer(1e-6)
     (moved,) = place.polygons(np.array([corner]), grid.crs)
     assert shapely.get_coordinates(shapely.centroid(moved))[0] == pytest.approx([150, 100], abs=0.1)
-
-
-def test_coarser_pixels_of_a_flat_scene_lie_on_it() -> None:
-    place = Place(GeoGrid((200, 300)))
-    placed = place.source(ArraySource(np.zeros((1, 20, 30), np.uint8)))
-    assert placed.grid.crs == web_mercator()
-    assert placed.grid.bounds_xy == pytest.approx(place.bounds_m)
 
 
 def write(path: Path, polygons: list[shapely.Geometry], crs: CRS | None, **more: object) -> None:
@@ -110,16 +102,6 @@ def test_sizes_are_those_on_the_ellipsoid(tmp_path: Path) -> None:
         )  # fmt: skip
         expected = abs(Geod(ellps="WGS84").geometry_area_perimeter(lon_lat)[0])
         assert read_outlines(path, Place(grid)).size[0] / 10 == pytest.approx(expected, rel=0.01)
-
-
-def test_pixels_of_a_scene_that_lies_nowhere(tmp_path: Path) -> None:
-    path = tmp_path / "a_buildings.geojson"
-    write(path, [shapely.box(0, 0, 30, 20), shapely.box(250, 100, 300, 200)], None)
-    made = read_outlines(path, Place(GeoGrid((200, 300))))
-    assert not made.in_metres
-    assert made.size.tolist() == [6000, 50_000]
-    metres = (made.bounds[0] - 0.5) * WORLD_M * (1, -1, 1, -1)
-    assert metres == pytest.approx([-150, 100, -120, 80], abs=1e-6)
 
 
 def test_long_edges_are_bent_and_short_ones_are_not() -> None:

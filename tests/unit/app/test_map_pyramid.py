@@ -120,19 +120,6 @@ def test_without_overviews_an_image_is_read_once(monkeypatch: pytest.MonkeyPatch
     assert np.abs(tile.data[0, :64, 0] - (np.arange(64) * 4 + 1.5)).max() <= 1
 
 
-def test_an_image_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pyramid, "_COPY_PX", 2**12)
-    monkeypatch.setattr(pyramid, "_MOST_PX", 2**18)
-    grid = grid_of(1024, 1024)
-    source = Counted(np.full((1, 1024, 1024), 7, np.uint8), grid)
-    made = Pyramid([source], Place(grid))
-    assert made.bare
-    assert made.tile(TileName(ZOOM - 6, FIRST.row >> 6, FIRST.col >> 6), 256) is None
-    assert made.tile(FIRST, 256) is not None
-    assert source.read_px < 300**2
-    assert made._sample().data.max() == 7
-
-
 def test_classes_are_picked_not_mixed() -> None:
     grid = grid_of(512, 512)
     data = np.zeros((1, 512, 512), np.uint8)
@@ -158,16 +145,6 @@ def test_values_are_stretched_alike_in_all_tiles() -> None:
     picture = shown(colour_picture(dark, stretch))
     assert picture[-1, -1, 0] == pytest.approx(127, abs=4)
     assert picture[0, 0, 0] < 6
-
-
-def test_nodata_is_seen_through() -> None:
-    valid = np.ones((64, 64), np.bool_)
-    valid[:, :32] = False
-    raster = Raster(np.full((3, 64, 64), 128, np.uint8), valid, GeoGrid((64, 64)))
-    picture = shown(colour_picture(raster, None))
-    assert (picture[:, :32, 3] == 0).all()
-    assert (picture[:, 32:, 3] == 255).all()
-    assert np.abs(picture[8:, 40:, :3].astype(int) - 128).max() <= 4
 
 
 def test_colours_of_classes_and_shares() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import pytest
 import shapely
 
@@ -221,18 +220,6 @@ def test_a_flat_scene(tmp_path: Path) -> None:
     assert refused.status_code == 422
     assert refused.json()["type"] == "/problems/unfit-format"
     assert "town_reviewed.pmtiles: " in refused.json()["detail"]
-
-
-def test_an_export_as_vector_tiles(client: TestClient, tmp_path: Path) -> None:
-    decide(client, "accept", (1, 0))
-    answer = client.get(f"{TOWN}/export", params={"format": "pmtiles", "open": "include"})
-    assert answer.headers["content-type"] == "application/vnd.pmtiles"
-    path = tmp_path / "town_reviewed.pmtiles"
-    path.write_bytes(answer.content)
-    found = pyogrio.read_dataframe(path)
-    assert dict(zip(found["id"], found["review"])) == {
-        1: "accepted", 2: "open", 3: "open", 4: "open",
-    }  # fmt: skip
 
 
 def test_many_open_buildings_are_decided_at_once(client: TestClient) -> None:

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from pyproj import CRS
 
 from raster_files import write_geotiff
 from rooftrace.app.map import router as routing
-from rooftrace.app.map.results import ResultsCatalogue, ResultsEntry, read_results
+from rooftrace.app.map.results import ResultsCatalogue, read_results
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Footprints, GeoGrid, Window
@@ -175,16 +174,6 @@ def test_a_folder_is_one_download(folder: Path, client: TestClient) -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == kept
 
 
-def test_a_thumbnail_is_drawn_without_a_preview(shared: TestClient) -> None:
-    answer = shared.get(f"{TOWN}/thumbnail")
-    picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
-    assert max(picture.size) == 640
-    colours = np.asarray(picture).reshape(-1, 3).astype(int)
-    assert ((colours[:, 0] > 180) & (colours[:, 1] < 110)).sum() > 100
-    again = shared.get(f"{TOWN}/thumbnail", headers={"If-None-Match": answer.headers["etag"]})
-    assert again.status_code == 304
-
-
 @pytest.mark.parametrize(
     "address",
     [
@@ -260,25 +249,6 @@ def test_counts_follow_the_filters(shared: TestClient) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("layer", ["image", "mask", "density", "buildings"])
-def test_tiles_are_kept_by_the_browser(layer: str, shared: TestClient) -> None:
-    at = tile_of(shared, 15)
-    stamp = shared.get(TOWN).json()["stamp"]
-    first = shared.get(f"{TOWN}/{layer}/{at}", params={"v": stamp})
-    assert first.status_code == 200
-    assert "max-age=86400" in first.headers["cache-control"]
-    assert shared.get(f"{TOWN}/{layer}/{at}").headers["cache-control"] == "no-cache"
-    again = shared.get(f"{TOWN}/{layer}/{at}", headers={"if-none-match": first.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
-    empty = shared.get(f"{TOWN}/{layer}/15/0/0")
-    assert empty.status_code == 200
-    if layer == "buildings":
-        assert empty.content == b""
-    else:
-        assert empty.content.startswith(b"\x89PNG")
-
-
-@pytest.mark.campaign
 @pytest.mark.parametrize(
     "address",
     [
@@ -301,29 +271,6 @@ def test_what_is_not_there(address: str, shared: TestClient) -> None:
     answer = shared.get(address)
     assert answer.status_code == 404
     assert "def " not in answer.text
-
-
-@pytest.mark.campaign
-def test_several_ask_at_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scene that is slow to open is opened once."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from rooftrace.app.map import scene
-
-    opened = []
-    read = scene.read_outlines
-
-    def slowly(*given: Any) -> Any:
-        opened.append(given)
-        time.sleep(0.1)
-        return read(*given)
-
-    monkeypatch.setattr(scene, "read_outlines", slowly)
-    address = f"{TOWN}/buildings/15/0/0"
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: client.get(address).status_code, range(16)))
-    assert answers == [200] * 16
-    assert len(opened) == 1
 
 
 def break_image(folder: Path) -> None:
@@ -447,20 +394,6 @@ def test_images_that_are_called_alike(tmp_path: Path) -> None:
     assert list(images) == ["a", "a_density", "b"]
     assert images["a"].density == tmp_path / "a_density.tif"
     assert images["a_density"].mask == tmp_path / "a_density_mask.png"
-
-
-def test_folders_of_one_name(tmp_path: Path) -> None:
-    paths = [tmp_path / "one" / "out", tmp_path / "two" / "out", tmp_path / "Sansibar (2)"]
-    catalogue = ResultsCatalogue([*paths, paths[0]])
-    assert catalogue.entries() == [
-        ResultsEntry("out", "one/out", paths[0]),
-        ResultsEntry("out-2", "two/out", paths[1]),
-        ResultsEntry("sansibar-2", "Sansibar (2)", paths[2]),
-    ]
-    assert [catalogue.find(entry.id).path for entry in catalogue.entries()] == paths
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="is a file"):
-        ResultsCatalogue([tmp_path / "file"])
 
 
 def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -> None:

@@ -73,14 +73,6 @@ def test_a_building_where_it_is(tmp_path: Path) -> None:
     assert VectorTiles(outlines).buildings(TileName(ZOOM, 2**14, 2**14 + 1)) == b""
 
 
-def test_a_neighbour_has_what_crosses_the_edge(tmp_path: Path) -> None:
-    made = VectorTiles(outlines_of([in_units(4000, 100, 4200, 200)], tmp_path))
-    _, (left,) = read(made.buildings(TILE), tmp_path)
-    _, (right,) = read(made.buildings(TileName(ZOOM, 2**14, 2**14 + 1)), tmp_path)
-    assert shapely.equals(left, shapely.box(4000, 100, 4200, 200))
-    assert shapely.equals(right, shapely.box(-96, 100, 104, 200))
-
-
 def test_what_is_larger_than_the_tile_is_clipped(tmp_path: Path) -> None:
     whole = in_units(-20_000, -20_000, 30_000, 30_000)
     yard = in_units(1000, 1000, 2000, 2000)
@@ -159,11 +151,6 @@ def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert 0 < len(made.buildings(TILE)) <= 1000
 
 
-def test_no_buildings(tmp_path: Path) -> None:
-    made = VectorTiles(outlines_of([], tmp_path))
-    assert (made.first_zoom, made.buildings(TILE)) == (0, b"")
-
-
 triangles = st.lists(
     st.tuples(
         st.integers(-64, 4000), st.integers(-64, 4000), st.integers(1, 160), st.integers(1, 160)
@@ -189,14 +176,6 @@ def test_gdal_reads_what_was_meant(corners: list[tuple[int, int, int, int]], bas
     assert columns["one"].tolist() == values.tolist()
     assert columns["two"].tolist() == (values % 3).tolist()
     assert shapely.equals(made, polygons).all()
-
-
-def test_heights_that_are_all_zero_are_none(tmp_path: Path) -> None:
-    square = shapely.box(500_000, 100_000, 500_010, 100_010)
-    layer = gpd.GeoDataFrame({"height": [0.0]}, geometry=[square], crs="EPSG:32636")
-    layer.to_file(tmp_path / "town_heights.gpkg")
-    files = read_results(tmp_path).images["town"]
-    assert MapScene(files, {}, None).describe()["buildings"]["heights"] is None
 
 
 def test_a_layer_with_heights_is_a_scene_of_its_own(tmp_path: Path) -> None:

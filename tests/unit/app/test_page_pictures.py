@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
@@ -72,22 +70,3 @@ def test_outlines_lie_around_the_buildings_in_the_colour_of_their_confidence(pla
     assert [best, low] == [round((score - 0.3) / 0.7 * 31) for score in (250 / 255, 140 / 255)]
     assert colours[0] == RAMP[0]
     assert colours[31] == RAMP[-1]
-
-
-def test_outlines_are_in_pixels_of_a_smaller_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rooftrace.predict.preview.LARGEST_PX", 50)
-    kept = kept_of()
-    (sure, _), _ = read(outlines(kept.scores, kept.prediction))
-    assert sure.max(axis=0).tolist() == [20, 15]
-
-
-def test_a_hole_is_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shapely import Polygon
-
-    kept = kept_of(placed=False)
-    yard = Polygon([(0, 0), (9, 0), (9, 9)], [[(5, 1), (8, 1), (8, 4)]])
-    geometry = np.array([yard, kept.prediction.outlines.geometry[0]], dtype=object)
-    made = replace(kept.prediction.outlines, geometry=geometry)
-    found = read(outlines(kept.scores, replace(kept.prediction, outlines=made)))
-    assert len(found) == 3
-    assert found[0][1] == found[1][1] != found[2][1]

@@ -37,15 +37,6 @@ def test_a_result_is_decided_anew() -> None:
     assert result.at(0.8) is result.at()
 
 
-def test_what_was_not_asked_for_expires_first() -> None:
-    size = result_of().nbytes
-    assert size > 80 * 100 * 5
-    results = new_results(2 * size + 10)
-    keys = [add_result(results, result_of(name)) for name in "abc"]
-    assert [results.get(key) is None for key in keys] == [True, False, False]
-    assert len(keys[0]) >= 20
-
-
 def test_every_download_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -132,11 +123,6 @@ def test_routes(client: TestClient, path: str, kind: str, begin: bytes) -> None:
     assert answer.headers["content-type"] == kind
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.content.startswith(begin)
-
-
-def test_a_download_is_of_the_threshold_that_it_names(client: TestClient) -> None:
-    counts = [len(get(client, f"0/geojson?threshold={at}").json()["features"]) for at in (0.5, 0.8)]
-    assert counts == [2, 1]
 
 
 def test_a_name_cannot_leave_its_header(client: TestClient) -> None:

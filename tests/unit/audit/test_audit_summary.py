@@ -32,15 +32,6 @@ def test_the_worst_finding_decides(severities: list[Severity], fit: str) -> None
     assert ("1 warning" in made.paragraph) == (fit == "with care")
 
 
-def test_remedies_come_first_and_once() -> None:
-    found = [finding("error", 1, "Mend A."), finding("warning", 2, "Mend A."),
-             finding("warning", 3, "Mend B."), finding("note", 4, "Mend C.")]  # fmt: skip
-    actions = summarize_audit("town", town(), found).actions
-    assert actions[:2] == ("Something error 1. Mend A.", "Something warning 3. Mend B.")
-    assert not any("Mend C." in action for action in actions)
-    assert len(actions) == 3
-
-
 def test_without_labels_there_is_nothing_to_train_on() -> None:
     images = compute_statistics([scene(str(n), 0, label=None) for n in range(5)], 2, 1)
     made = summarize_audit("tiles", images, [])

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.flows.inspect import choose_scenes, draw_scene
 from rooftrace.io.sources import ArraySource
@@ -43,14 +42,6 @@ def test_emptiest_and_fullest_scenes() -> None:
     assert sheets["fullest"][0].reason == "90.0% built up"
 
 
-def test_the_strangest_scene_has_a_reason() -> None:
-    facts = [scene(f"{n:02d}", 100, brightness=0.4 + n / 1000) for n in range(20)]
-    facts.append(scene("night", 100, brightness=0.02))
-    (choice,) = choose_scenes(facts, 1, 4)["strangest"]
-    assert choice.id == "night"
-    assert choice.reason == "low brightness: 0.02, usual 0.41"
-
-
 def test_the_picture_shows_image_label_and_nodata() -> None:
     image = np.full((3, 232, 232), 90, np.uint8)
     valid = np.ones((232, 232), bool)
@@ -69,11 +60,3 @@ def test_the_picture_shows_image_label_and_nodata() -> None:
     bare = decoded(draw_scene(made, 1, labelled=False)).astype(int)
     assert np.abs(bare[130, 120] - 90).max() < 12
     assert np.abs(bare[20].std(axis=0)).max() > 4, "nodata is striped"
-
-
-def test_a_scene_that_cannot_be_read_has_no_picture() -> None:
-    class Broken(ArraySource):
-        def read(self, window: Window | None = None) -> object:  # type: ignore[override]
-            raise DataError("cut off")
-
-    assert draw_scene(Scene("a", Broken(np.zeros((3, 8, 8), np.uint8))), 1) == ""

@@ -157,9 +157,3 @@ def test_a_similar_hash_is_not_proof() -> None:
     assert len(confirm(pairs, [one, one].__getitem__)) == 1
     assert len(confirm(pairs, [one].__getitem__, [other, one].__getitem__)) == 1
     assert hash_of(one) != hash_of(other)
-
-
-def test_groups_are_connected() -> None:
-    none = np.zeros(3, dtype=np.uint8)
-    pairs = Pairs(np.array([4, 1, 2]), np.array([5, 4, 3]), none, none)
-    assert groups(7, pairs).tolist() == [0, 1, 2, 2, 1, 1, 6]

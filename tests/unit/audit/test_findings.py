@@ -181,12 +181,6 @@ def test_a_mask_whose_georeference_contradicts_its_image(
     assert "100.0 pixels away" in finding.detail
 
 
-def test_a_set_without_buildings_is_an_error(folder: Folder) -> None:
-    for number in range(6):
-        Image.fromarray(houses() * np.uint8(0)).save(folder.mask(number))
-    assert folder.found()["label.none"].severity == "error"
-
-
 def test_metres_known_of_some_images_or_of_none(folder: Folder) -> None:
     assert folder.found(gsd_m=None)["gsd.unknown"].severity == "note"
     folder.image(3).unlink()
@@ -278,9 +272,3 @@ def test_empty_labels_are_judged_by_their_share() -> None:
     found = findings_from(*good, *bad)["label.empty"]
     assert (found.severity, found.count) == ("warning", 25)
     assert "25 labels of 45" in found.title
-
-
-def test_the_worst_comes_first() -> None:
-    facts = [facts_with(0), facts_with(1, vanished=1, cut=2), facts_with(2, image_error="no")]
-    found = list(findings_from(*facts, *(facts_with(n, cut=2) for n in range(3, 9))).values())
-    assert [f.severity for f in found] == ["error", "warning", "note"]

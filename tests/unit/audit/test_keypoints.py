@@ -15,7 +15,6 @@ from rooftrace.audit.keypoints import (
     detect_keypoints,
     has_enough_keypoints,
     match_scenes,
-    thin_keypoints,
 )
 from rooftrace.core.types import Scene, Window
 from rooftrace.io.raster import open_raster
@@ -98,20 +97,3 @@ def test_a_scene_without_detail_matches_no_other() -> None:
     assert flat.whole == empty.whole == NO_HASH
     assert match_scenes([flat, empty], [flat, empty]) == []
     assert match_scenes([], [flat]) == match_scenes([flat], []) == []
-
-
-def test_points_are_thinned_evenly(image: Image, other: Image) -> None:
-    every = [looked(image), looked(other)]
-    assert thin_keypoints(every, 10**6)[1] == 16
-    kept, cell_px = thin_keypoints(every, 200)
-    assert 120 < sum(map(len, kept)) <= 200
-    for before, after in zip(every, kept):
-        cells = [tuple(place) for place in (after.places // cell_px).tolist()]
-        assert (
-            len(set(cells))
-            == len(cells)
-            == len({tuple(p) for p in (before.places // cell_px).tolist()})
-        )
-    none, _ = thin_keypoints(every, 1)
-    assert [len(one) for one in none] == [0, 0]
-    assert none[0].whole == every[0].whole

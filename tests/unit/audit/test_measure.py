@@ -14,7 +14,6 @@ from PIL import Image
 from rooftrace.audit import measure
 from rooftrace.audit.facts import SceneFacts
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
-from rooftrace.io.nodata import fill_at_edges
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -178,19 +177,6 @@ def test_unmarked_nodata_is_seen(image: np.ndarray, fill: int) -> None:
     assert facts.flat_colour == (fill,) * 3
     marked = facts_of(image, valid=np.broadcast_to(np.arange(80) < 50, (60, 80)).copy())
     assert (marked.flat_share, marked.flat_colour) == (0, None)
-
-
-def test_flat_is_at_the_edge_and_large(image: np.ndarray) -> None:
-    assert fill_at_edges(image, None) == ((), 0)
-    inside = image.copy()
-    inside[:, 20:40, 20:40] = 255
-    assert fill_at_edges(inside, None) == ((), 0)
-    magenta = image.copy()
-    magenta[:, :15] = np.array([255, 0, 255], dtype=np.uint8)[:, None, None]
-    assert fill_at_edges(magenta, None) == ((255, 0, 255), 15 * 80)
-    wide = (image.astype(np.uint16)) * 9
-    wide[:, :30] = 0
-    assert fill_at_edges(wide, None) == ((0, 0, 0), 30 * 80)
 
 
 def write_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:

@@ -15,7 +15,6 @@ from rooftrace.audit.scale import ScaleEstimate, ScaleShift
 from rooftrace.audit.shift import compare_sets, shift_findings
 from rooftrace.samples.augment import AugmentConfig
 
-NOTHING = ScaleShift()
 SAME = ScaleShift((ScaleEstimate("georeference", 1.0, 1.0, 1.0, True, "0.3 m."),))
 
 
@@ -113,21 +112,7 @@ def test_with_metres_the_coarser_scale_is_recommended() -> None:
     assert "--gsd" not in finding.remedy
 
 
-@pytest.mark.parametrize("scale", [NOTHING, estimate("images", 1.6, 0.4, 6.0, sure=False)])
-def test_an_unknown_scale_is_a_note(scale: ScaleShift) -> None:
-    (finding,) = found(facts(seed=1), facts(seed=2), scale).values()
-    assert finding.key == "shift.scale.unknown"
-    assert finding.severity == "note"
-
-
 def test_metres_that_the_images_contradict_are_a_finding() -> None:
     (images,) = estimate("images", 2.0, 1.7, 2.4).estimates
     scale = ScaleShift((*SAME.estimates, images))
     assert list(found(facts(seed=1), facts(seed=2), scale)) == ["shift.scale.contradiction"]
-
-
-def test_unmarked_white_does_not_count_as_brightness() -> None:
-    white = [replace(one, brightness=0.9, flat_share=0.5) for one in facts(10, seed=3)]
-    results = found(facts(seed=1), facts(seed=2) + white)
-    assert list(results) == ["shift.nodata"]
-    assert results["shift.nodata"].count == 10

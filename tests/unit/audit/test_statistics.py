@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rooftrace.audit.facts import LabelFacts, SceneFacts, compute_statistics
 
@@ -20,24 +17,6 @@ def scene(name: str, building_px: int, **changes: object) -> SceneFacts:
         "dtype": "uint8", "file_format": "PNG", "valid_share": 1.0, "label": label,
     }  # fmt: skip
     return SceneFacts(**(values | changes))  # type: ignore[arg-type]
-
-
-@given(st.lists(st.integers(0, SIDE * SIDE), max_size=12))
-def test_shares_add_up(areas: list[int]) -> None:
-    made = compute_statistics([scene(str(n), area) for n, area in enumerate(areas)], 2, 1)
-    assert made.images == made.labelled == len(areas)
-    assert made.buildings == sum(area > 0 for area in areas)
-    if not areas:
-        assert made.built_up is None
-        return
-    shares = np.array(areas) / SIDE**2
-    assert made.built_up is not None
-    assert made.built_up.mean == pytest.approx(shares.mean())
-    assert made.low_share == pytest.approx((shares <= 0.01).mean())
-    assert made.empty == (shares == 0).sum()
-    assert made.class_share == pytest.approx((1 - shares.mean(), shares.mean()))
-    assert made.built_up_histogram is not None
-    assert sum(made.built_up_histogram.counts) == len(areas)
 
 
 def test_unreadable_files_are_counted_separately() -> None:

@@ -97,30 +97,6 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         assert part in caught.value.message
 
 
-def test_many_problems_are_counted() -> None:
-    """A search of all problems for each of them would take minutes."""
-    raw = {"some": [], "items": [{"path": 1, "gsd_m": -1}] * 100_000}
-    with pytest.raises(ConfigError) as caught:
-        parse_config(raw, Outer, source="x")
-    assert caught.value.message.count("items.") == 20
-    assert caught.value.message.endswith("; and 199,981 more problems.")
-
-
-def test_a_list_is_not_too_short_because_an_entry_is_wrong() -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_config({"some": ["a"]}, Outer, source="x")
-    assert caught.value.message == 'x: some.0: it should be a whole number (received "a").'
-
-
-def test_a_value_of_several_types_is_one_problem() -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_config({"workers": -1, "some": []}, Outer, source="x")
-    assert caught.value.message == (
-        "x: workers: it should be greater than or equal to 0 or 'auto' (received -1); "
-        "some: it should have at least 1 item (received [])."
-    )
-
-
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

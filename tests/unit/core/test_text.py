@@ -59,15 +59,3 @@ def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> N
 def test_reasons_are_the_end_of_a_sentence(error: Exception, expected: str) -> None:
     assert reason_of(error) == expected
     assert first_line(error) == expected.replace("two lines", "two")
-
-
-def test_text_in_another_encoding_has_a_plain_reason() -> None:
-    with pytest.raises(UnicodeDecodeError) as caught:
-        b"ab\xff".decode()
-    assert reason_of(caught.value) == "its byte 2 is not UTF-8"
-
-
-def test_the_middle_of_a_long_reason_is_left_out() -> None:
-    error = ValueError("begin " + "x" * 400 + " end.")
-    assert reason_of(error, most=14) == "begin x … xxx end"
-    assert reason_of(error, most=410) == reason_of(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import shapely
 from PIL import Image
 
@@ -54,21 +53,6 @@ def test_dense_cells_have_a_border() -> None:
     assert some[EDGE] - none.get(EDGE, 0) > 2 * 5 * 128
     dark = colours(draw_cells(grid(share), DensityThreshold(threshold=0.5), "", DARK))
     assert dark[DARK.paper] > some[PAPER] / 2
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (1300, 20), (2500, 2500)])
-def test_any_shape(shape: tuple[int, int]) -> None:
-    picture = draw_cells(grid(np.full(shape, 0.9)), DensityThreshold(threshold=0.2), "x" * 500)
-    assert max(picture.size) < 2300
-    assert colours(picture)[BRIGHTEST] > 0.9 * shape[0] * shape[1] / 3**2
-
-
-@pytest.mark.campaign
-def test_cells_drawn_together_have_their_common_share() -> None:
-    share = np.zeros((2400, 2400))
-    share[::2, ::2] = 0.16  # 4 % of each cell that is drawn
-    assert colours(draw_cells(grid(share), DensityThreshold(threshold=1), ""))[DARKEST] > 1200**2
 
 
 def test_zones_with_holes_and_the_smaller_on_top() -> None:

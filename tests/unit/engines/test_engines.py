@@ -44,14 +44,6 @@ def test_every_engine_passes_the_self_test(name: str) -> None:
     assert measure_engine(engine, BUNDLE.spec, seconds=0) > 0
 
 
-@pytest.mark.parametrize("name", GRAPH_ENGINES)
-def test_a_tile_does_not_see_its_batch(name: str, pixels: np.ndarray) -> None:
-    engine = load_engine(BUNDLE, engine=name)
-    together = engine.run(pixels)
-    alone = np.concatenate([engine.run(pixels[i : i + 1]) for i in range(len(pixels))])
-    np.testing.assert_array_equal(together, alone)
-
-
 def test_features_are_means_of_the_widest_layer(pixels: np.ndarray) -> None:
     """The only layer of this network answers the brightness."""
     engine = load_engine(BUNDLE)
@@ -323,11 +315,3 @@ def test_a_tile_that_fails_on_the_gpu_is_not_run_on_the_processor(
     with pytest.raises(PredictError, match="out of memory"):
         engine.run(np.zeros((1, 3, 64, 64), np.uint8))
     assert capsys.readouterr().out == ""
-
-
-def test_an_answer_is_not_written_over_by_the_next(pixels: np.ndarray) -> None:
-    engine = load_engine(BUNDLE)
-    first = engine.run(pixels)
-    kept = first.copy()
-    engine.run(255 - pixels)
-    np.testing.assert_array_equal(first, kept)

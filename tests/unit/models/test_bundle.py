@@ -98,11 +98,6 @@ def test_written_and_read_again(tmp_path: Path) -> None:
         read.part("absent")
 
 
-def test_the_same_content_gives_the_same_bytes(tmp_path: Path, whole: bytes) -> None:
-    write_bundle(tmp_path / "b.rooftrace", SPEC, dict(reversed(PARTS.items())))
-    assert (tmp_path / "b.rooftrace").read_bytes() == whole
-
-
 def test_the_fingerprint_is_of_all_the_content(tmp_path: Path) -> None:
     variants = [
         (SPEC, PARTS),
@@ -292,15 +287,6 @@ def test_bombs_are_not_unfolded(tmp_path: Path, whole: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 24 * 2**20
-
-
-def test_what_is_no_file(tmp_path: Path) -> None:
-    refused(tmp_path, "is a folder")
-    refused(tmp_path / "absent.rooftrace", "There is no bundle")
-    refused(tmp_path / ("x" * 400), "cannot be read")
-    empty = tmp_path / "empty"
-    empty.touch()
-    refused(empty, "cannot be read as a bundle")
 
 
 def test_parts_of_an_installed_bundle_are_read_when_they_are_asked_for(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from rooftrace.models.clicks import Click, draw_clicks, largest_error, middle, next_click
+from rooftrace.models.clicks import Click, largest_error, next_click
 
 SHAPE = (20, 30)
 
@@ -14,27 +13,6 @@ def box(top: int, left: int, height: int, width: int) -> np.ndarray:
     mask = np.zeros(SHAPE, np.bool_)
     mask[top : top + height, left : left + width] = True
     return mask
-
-
-def test_maps_fall_with_the_distance_to_the_nearest_click() -> None:
-    clicks = [Click(5.5, 5.5), Click(5.5, 25.5), Click(18.5, 15.5, positive=False)]
-    positive, negative = draw_clicks(clicks, SHAPE)
-    assert positive[5, 5] == positive[5, 25] == negative[18, 15] == 1
-    assert positive[5, 13] == pytest.approx(0.5)
-    assert positive[13, 5] == pytest.approx(0.5)
-    assert (np.diff(positive[5, 5:15]) < 0).all()
-    assert negative.argmax() == 18 * SHAPE[1] + 15
-
-
-def test_the_middle_is_the_deepest_pixel() -> None:
-    assert middle(box(2, 3, 5, 5)) == (4.5, 5.5)
-    # A region at the edge of the image ends there.
-    assert middle(box(0, 0, 3, 3)) == (1.5, 1.5)
-    rng = np.random.default_rng(0)
-    region = box(2, 3, 7, 9)
-    drawn = {middle(region, 0.5, rng) for _ in range(200)}
-    assert len(drawn) > 5
-    assert all(region[int(row), int(col)] for row, col in drawn)
 
 
 def test_the_annotator_clicks_in_the_largest_error() -> None:

@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip("torch")
 
 
-from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.models.losses import (
     BinaryCrossEntropy,
@@ -20,7 +19,6 @@ from rooftrace.models.losses import (
     Tversky,
     parse_loss,
 )
-from rooftrace.train.config import TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -83,17 +81,3 @@ def test_what_is_no_sum_is_a_config_error(text: str, expected_text: str) -> None
         parse_loss(text)
     assert expected_text in caught.value.message
     assert caught.value.remedy
-
-
-@pytest.mark.parametrize(
-    ("loss", "expected"),
-    [
-        ("dicee", "no loss named 'dicee'. Did you mean 'dice'"),
-        ("ce(class_weights=[1, 2, 3])", "has 3 values for 2 classes"),
-    ],
-)
-def test_a_configuration_with_a_loss_that_is_none(loss: str, expected: str) -> None:
-    data = {"train": [{"path": "a"}], "val": [{"path": "b"}]}
-    with pytest.raises(ConfigError) as caught:
-        parse_config({"data": data, "loss": loss}, TrainConfig, source="c.toml")
-    assert expected in caught.value.message

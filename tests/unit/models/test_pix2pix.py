@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from rooftrace.models.losses import probabilities  # noqa: E402
-from rooftrace.models.pix2pix import Generator, PatchDiscriminator, RefinedNet  # noqa: E402
+from rooftrace.models.pix2pix import Generator, RefinedNet  # noqa: E402
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -41,16 +41,6 @@ def test_a_residual_refiner_begins_as_the_identity(channels: int) -> None:
     assert (
         probabilities(other(drawn(2, 3, 8, 8), coarse)) - probabilities(coarse)
     ).abs().max() > 0.2
-
-
-@pytest.mark.parametrize("layers", [1, 3])
-def test_the_smallest_input_of_a_discriminator(layers: int) -> None:
-    net = PatchDiscriminator(3, 2, filters=1, layers=layers)
-    side = PatchDiscriminator.smallest_px(layers)
-    assert net(drawn(2, 3, side, side), drawn(2, 2, side, side)).shape == (2, 1, 1, 1)
-    less = side - 2**layers
-    with pytest.raises(RuntimeError):
-        net(drawn(2, 3, less, less), drawn(2, 2, less, less))
 
 
 def test_a_second_head_goes_by_the_refiner() -> None:

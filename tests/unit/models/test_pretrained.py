@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from rooftrace.core.errors import ConfigError, MissingExtraError  # noqa: E402
+from rooftrace.core.errors import MissingExtraError  # noqa: E402
 from rooftrace.models.pretrained import installed_encoder  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
 
@@ -73,12 +73,6 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MissingExtraError, match="needs the package 'efficientnet-lite1") as raised:
         build_model(ModelConfig(encoder="tu-efficientnet_lite1"), bands=3, channels=1, base=Path())
     assert "rooftrace[pretrained]" in str(raised.value.remedy)
-
-
-def test_a_damaged_package_is_an_error(package: Path) -> None:
-    package.write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match="does not hold weights of an encoder"):
-        build_model(ModelConfig(encoder=ENCODER), bands=3, channels=1, base=Path())
 
 
 @pytest.mark.campaign

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.models.bundle import (  # noqa: E402
@@ -108,31 +107,6 @@ def test_a_new_second_head_keeps_the_mask_of_the_start_model() -> None:
     assert result.of_another_shape == ()
     # Their second output is new, so the start model has no share in it.
     assert result.extended == ("segmentation_head.0.weight", "segmentation_head.0.bias")
-
-
-def test_a_network_without_separation_leaves_the_branch_out() -> None:
-    start = read_start("default")
-    raw = fill_from_start({"model": {"start": "default"}}, Path())
-    net = build_model(parse_config(raw["model"], ModelConfig, source="test"), bands=3, channels=1)
-    result = start.load_into(net, start.config)
-    assert (result.share, result.missing, result.of_another_shape) == (1, (), ())
-    assert all(name.startswith("branch.") for name in result.surplus)
-    assert torch.equal(net.segmentation_head[0].weight, start.weights["segmentation_head.0.weight"])
-
-
-def test_the_network_of_the_start_model_is_the_default() -> None:
-    raw = fill_from_start({"model": {"start": "default"}}, Path())
-    config = parse_config(raw["model"], ModelConfig, source="test")
-    assert (config.architecture, config.encoder) == ("SubpixelUnet", "tu-efficientnet_lite2")
-    assert config.options == {"decoder_channels": [128, 64, 32, 16]}
-    raw = {"model": {"start": "default"}, "separation": {"kind": "distance"}}
-    assert fill_from_start(raw, Path())["model"]["options"]["branch_channels"] == 16
-    assert config.encoder_weights == "none"
-    other = fill_from_start({"model": {"start": "default", "architecture": "FPN"}}, Path())
-    assert other["model"].get("options") is None
-    assert other["model"]["encoder"] == "tu-efficientnet_lite2"
-    without = {"model": {"architecture": "Unet"}}
-    assert fill_from_start(without, Path()) is without
 
 
 def test_another_architecture_takes_the_encoder() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -11,7 +9,6 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.models.unet import PlainUnetConfig  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model, multiple_px  # noqa: E402
 
@@ -73,25 +70,3 @@ def test_any_settings(
         torch.testing.assert_close(
             laid(image.to(memory_format=torch.channels_last)), net(image), rtol=1e-4, atol=1e-5
         )
-
-
-@pytest.mark.parametrize(
-    ("expected", "message"),
-    [
-        ({"options": {"filtres": 8}}, "unknown key 'filtres'. Did you mean 'filters'?"),
-        ({"options": {"filters": 0}}, "model.options: filters: it should be greater than"),
-        ({"options": {"depth": 9}}, "depth: it should be less than or equal to 8"),
-        ({"options": {"convolutions": 0}}, "convolutions"),
-        ({"options": {"dropout": 1}}, "dropout"),
-        ({"options": {"normalisation": "layer"}}, "normalisation: it should be 'batch'"),
-        ({"options": {"upsampling": "cubic"}}, "upsampling: it should be 'transposed'"),
-        ({"encoder": "resnet18"}, "model.encoder = 'resnet18', but PlainUnet has no encoder"),
-        ({"encoder_weights": "none"}, "model.encoder_weights = 'none', but PlainUnet has no"),
-        ({"dropout": 0.2}, "model.dropout = 0.2, but PlainUnet has its own dropout option"),
-    ],
-)
-def test_settings_that_it_does_not_have(expected: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        ModelConfig(architecture="PlainUnet", **expected)
-    assert message in caught.value.message
-    assert caught.value.remedy

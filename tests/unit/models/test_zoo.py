@@ -166,32 +166,6 @@ def test_a_file_of_timm_itself(tmp_path: Path) -> None:
         build(encoder="tu-test_convnext", encoder_weights=str(path))
 
 
-@pytest.mark.parametrize("architecture", ["Unet", "DPT"])
-def test_dropout_leaves_names_of_weights_alone(architecture: str) -> None:
-    encoder = "tu-test_vit" if architecture == "DPT" else TINY
-    options = {"decoder_fusion_channels": 8} if architecture == "DPT" else {}
-    plain, dropping = (
-        build(architecture, encoder=encoder, options=options, dropout=p) for p in (0.0, 0.25)
-    )
-    dropping.load_state_dict(plain.state_dict())
-    # Each channel before the last convolution is 0 with this probability.
-    convolutions = [
-        m for m in dropping.segmentation_head.modules() if isinstance(m, torch.nn.Conv2d)
-    ]
-    last = convolutions[-1]
-    with torch.no_grad():
-        last.weight.fill_(1 / last.weight[0].numel())
-        last.bias.zero_()
-    ones = torch.ones(4000, last.in_channels, *last.kernel_size)
-    last.train()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        center = tuple(side // 2 for side in last.kernel_size)
-        kept = last(ones)[..., center[0], center[1]]
-    assert kept.mean().item() == pytest.approx(1, abs=0.02)
-    assert kept.var().item() == pytest.approx(0.25 / 0.75 / last.in_channels, rel=0.1)
-
-
 def test_sizes_that_a_network_does_not_take() -> None:
     check_side(build(), 3, 96, "crop_px")
     with pytest.raises(ConfigError, match="take crop_px = 64: the answer has 16 × 16 px"):

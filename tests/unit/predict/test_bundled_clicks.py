@@ -74,14 +74,6 @@ def test_it_predicts_no_whole_images() -> None:
         Predictor(bundle, PointwiseEngine())
 
 
-def test_it_is_small_and_takes_clicks() -> None:
-    bundle = click_bundle()
-    assert bundle.spec.takes_clicks
-    assert sum(map(len, bundle.parts.values())) < 2 * 2**20
-    assert bundle.spec.attribution
-    assert bundle.spec.licence
-
-
 @pytest.mark.campaign
 def test_clicks_outline_the_buildings_of_a_town(
     town: RasterSource, model: ClickModel, houses: list[shapely.Polygon]

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch, RooftraceError
-from rooftrace.core.text import in_python_terms
 from rooftrace.io.sources import ArraySource
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor, as_source, load
@@ -107,21 +106,6 @@ def test_errors_and_notes_have_the_words_of_python(model: Predictor, picture: np
         SceneOptions(stretch="foo")
     (note,) = model.predict(picture).summary.notes
     assert note.endswith("give the right value with gsd_m.")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Use --scale 0.5, or --bands B4,B3,B2.",
-         'Use SceneOptions(scale=0.5), or SceneOptions(bands="B4,B3,B2").'),
-        ("Give it with --nodata 0.", "Give it with open_raster(…, nodata=NodataRule(0))."),
-        ("Add --mosaic, or choose --min-pixels 4.", "Add mosaic, or choose min_pixels=4."),
-        ("Divide it: rooftrace split DATA --by block.",
-         "Divide it: rooftrace split DATA --by block."),
-    ],
-)  # fmt: skip
-def test_options_become_names_of_python(text: str, expected: str) -> None:
-    assert in_python_terms(text) == expected
 
 
 def test_no_error_of_python_names_an_option(tmp_path: Path, model: Predictor) -> None:

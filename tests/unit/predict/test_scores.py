@@ -125,23 +125,6 @@ def test_a_picture_and_the_scores_at_its_size(monkeypatch: pytest.MonkeyPatch) -
     assert seen == [Window(0, 0, 64, 110)]
 
 
-def test_an_image_that_knows_where_it_is_empty() -> None:
-    class Sparse(ArraySource):
-        def is_empty(self, window: Window) -> bool:
-            return window.col >= 64
-
-    valid = np.zeros((60, 200), dtype=bool)
-    valid[:, :64] = True
-    source = Sparse(image(7, (60, 200)), valid=valid)
-    predictor = model(Counting())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            predictor_module, "plan_scene", lambda *a, **k: plan_scene(*a, **k, tile_px=32)
-        )
-        kept = predict_keeping(predictor, source)
-        assert_same(kept.scores.redecide(0.6), predictor.predict(source, threshold=0.6))
-
-
 def test_more_classes_have_no_threshold() -> None:
     changes = {"classes": ("background", "building", "water")}
     kept = predict_keeping(model(ConstantEngine(0.4, 3), **changes), image(9, (40, 50)))

@@ -62,14 +62,6 @@ def test_a_cut_forgets(kind: str) -> None:
     assert not smoothed.feed(view(ground(2), 0, 0), None, 0.08, cut=True).any()
 
 
-@pytest.mark.parametrize(("kind", "time_constant_s"), [("none", 5.0), ("exponential", 0.0)])
-def test_no_smoothing_is_the_frame_alone(kind: str, time_constant_s: float) -> None:
-    smoothed = smoother(kind, time_constant_s)  # type: ignore[arg-type]
-    for number, value in enumerate((10, 200, 30)):
-        known = smoothed.feed(BLACK, even(value), number / 25, cut=False)
-        np.testing.assert_array_equal(known, even(value))
-
-
 @pytest.mark.parametrize("step_yx", [(0, 4), (3, -2), (-2, 5)])
 def test_flow_carries_what_is_known_along_with_the_ground(step_yx: tuple[int, int]) -> None:
     """A disc is given once; ten frames later it lies where the ground beneath it does."""
@@ -111,13 +103,3 @@ def test_cuts_are_found_and_movement_is_none() -> None:
     assert not finder.is_cut(view(ground(7), 1, 1))
     assert finder.is_cut(BLACK)
     assert not finder.is_cut(BLACK)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (17, 5)])
-def test_frames_may_be_tiny(shape: tuple[int, int]) -> None:
-    frame = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
-    finder, smoothed = CutFinder(), FlowSmoother(0.3)
-    for number in range(3):
-        assert finder.is_cut(frame) is False
-        known = smoothed.feed(frame, np.full(shape, 200, np.uint8), number / 25, cut=False)
-        np.testing.assert_allclose(known, 200, rtol=1e-5)

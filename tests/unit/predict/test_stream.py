@@ -313,31 +313,6 @@ def test_batches_that_run_at_the_same_time_keep_their_order(
     np.testing.assert_array_equal(found.score, expected.score)
 
 
-class PairedEngine(PointwiseEngine):
-    """An engine whose batches end in pairs: one alone would wait until the barrier breaks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pair = threading.Barrier(2, timeout=60)
-
-    def parallel(self, count: int) -> PairedEngine:
-        assert count == 2
-        return self
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        self.pair.wait()
-        return super().run(batch)
-
-
-def test_batches_of_small_scenes_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ends of scenes are no batches for the network, and do not count as running."""
-    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 2 * 3 * 64**2)
-    plans = [plan_scene(scene((64, 64), holes=False), SPEC) for _ in range(12)]
-    for one in run_scenes([SceneBlocks(plan) for plan in plans], PairedEngine()):
-        assert len(list(one.blocks)) == 1
-        assert one.error is None
-
-
 class SlowEngine(PointwiseEngine):
     """An engine that runs until too many scenes are read, or long enough to read them all."""
 

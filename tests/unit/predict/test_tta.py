@@ -91,15 +91,6 @@ def test_an_engine_without_a_place_is_left_as_it_is(probability: float, tta: Tta
     assert np.array_equal(TtaEngine(ConstantEngine(probability), tta).run(batch), plain)
 
 
-def test_what_was_done_is_on_record() -> None:
-    inner = SlantedEngine()
-    engine = TtaEngine(inner, "d4")
-    assert (engine.name, engine.precision) == ("slanted", "fp32")
-    assert engine.settings == {"hint": "none", "tta": "d4"}
-    engine.release()
-    assert inner.released
-
-
 class SharedEngine(SlantedEngine):
     """A fake engine that runs several batches at a time and rounds by itself."""
 

@@ -10,7 +10,6 @@ import pytest
 
 from rooftrace.train.early_stopping import (
     StopConfig,
-    describe_end,
     sign_of,
     stop_state,
 )
@@ -49,20 +48,6 @@ def test_standing_by_hand(
     assert not found.diverged
     if found.epoch:
         assert found.value == values[found.epoch - 1]
-
-
-def test_why_a_run_ended() -> None:
-    stop = StopConfig(monitor="val_loss", patience=4)
-    same = rows(0.5, 0.5, 0.5, monitor="val_loss")
-    assert describe_end(same, 3, stop) == "all 3 epochs done"
-    assert describe_end(same, 9, stop) == "no better val_loss for 4 epochs"
-    diverged = rows(0.5, math.nan, monitor="val_loss")
-    assert describe_end(diverged, 9, stop) == "val_loss is no longer a finite number"
-    # A folder without any building has no IoU: that is no divergence.
-    assert not stop_state(rows(0.5, math.nan), StopConfig()).diverged
-    assert not stop_state(
-        rows(math.nan, monitor="val_iou/fossloss"), StopConfig(monitor="val_iou/fossloss")
-    ).diverged
 
 
 def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_clock() -> None:

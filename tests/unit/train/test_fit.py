@@ -22,7 +22,6 @@ from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.datamodule import open_data  # noqa: E402
 from rooftrace.train.loop import (  # noqa: E402
     TrainerResult,
     fit,
@@ -240,13 +239,3 @@ def test_stopped_by_the_keyboard(tiny_folder: Path, tmp_path: Path, signal_name:
     assert process.returncode == 130
     assert "stopped" in output
     assert "Traceback" not in output
-
-
-def test_two_validation_folders_need_two_names(tiny_folder: Path) -> None:
-    folder = '{path = "data"}'
-    config = load_config(tiny_folder / "tiny.toml", TrainConfig, [f"data.val=[{folder}, {folder}]"])
-    with pytest.raises(ConfigError, match="the same name"):
-        open_data(config, tiny_folder)
-    named = f'data.val=[{folder}, {{path = "data", name = "b", part = "[:2]"}}]'
-    data = open_data(load_config(tiny_folder / "tiny.toml", TrainConfig, [named]), tiny_folder)
-    assert [tiles.name for tiles in data.tiles] == ["data", "b"]

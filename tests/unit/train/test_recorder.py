@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from rooftrace.train.callbacks import MetricsRecorder, plot_curves
+from rooftrace.train.callbacks import plot_curves
 
 
 def rows(epochs: int, folders: int = 1) -> list[dict[str, float]]:
@@ -52,21 +52,3 @@ def test_curves_of_few_and_of_many(epochs: int, folders: int, tmp_path: Path) ->
     named = [f"folder $_{n}^: IoU {done - 0.02 * n:.3f}" for n in range(folders)]
     assert [text for text in written if text.startswith("folder")] == (named if thin else [])
     assert f"IoU (best {done:.3f}, epoch {epochs})" in written
-
-
-def test_the_start_model_is_a_dashed_line(tmp_path: Path) -> None:
-    plot_curves(rows(3), tmp_path / "curves.svg", {"val_loss": 0.4, "val_iou": 0.6})
-    text = (tmp_path / "curves.svg").read_text()
-    assert text.count("<title>start model</title>") == 2
-    # In both charts and in the legend.
-    assert text.count('stroke-dasharray="5 4"') == 3
-
-
-@pytest.mark.parametrize(
-    ("values", "best"),
-    [([0.5], True), ([0.5, 0.6], True), ([0.5, 0.5], False), ([0.5, 0.4], False)],
-)
-def test_the_best_so_far(values: list[float], best: bool, tmp_path: Path) -> None:
-    recorder = MetricsRecorder(tmp_path, None)
-    recorder.rows = [{"val_iou": value} for value in values]
-    assert recorder.is_best == best

@@ -33,12 +33,6 @@ def test_a_folder_that_another_process_trains_in_is_refused(
         assert {path.name for path in run.iterdir()} == before
 
 
-def test_a_run_that_fails_at_once_leaves_no_folder(tiny_folder: Path, tmp_path: Path) -> None:
-    code, _ = call(*arguments(tiny_folder, tmp_path / "run", resume=True))
-    assert code == 2
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.campaign
 def test_fewer_epochs_than_are_finished_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

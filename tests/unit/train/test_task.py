@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -57,11 +55,6 @@ def test_collate() -> None:
         np.testing.assert_array_equal(images[number].numpy(), sample.image)
         np.testing.assert_array_equal(target[number].numpy(), sample.target)
         np.testing.assert_array_equal(valid[number].numpy(), sample.valid)
-
-
-def test_normalisation_is_per_band() -> None:
-    images = torch.ones(1, 3, 2, 2) * torch.tensor([3.0, 6.0, 11.0]).view(1, 3, 1, 1)
-    assert torch.equal(task_of().normalise(images), torch.ones(1, 3, 2, 2))
 
 
 def test_depthwise_convolutions_are_computed_in_fp32() -> None:
@@ -130,14 +123,6 @@ def test_a_batch_counts_by_its_samples_with_valid_pixels() -> None:
     assert tally.counts.pixels == 16
     tally.add(logits, target, valid, torch.tensor(float("nan")))
     assert np.isnan(tally.loss)
-
-
-def test_the_figures_have_the_announced_names() -> None:
-    task = task_of()
-    task.trainer = SimpleNamespace(sanity_checking=False)  # type: ignore[assignment]
-    task.on_validation_epoch_end()
-    assert tuple(task.epoch_metrics) == task.metric_names
-    assert {"train_loss", "val_iou", "val_iou/b"} <= set(task.metric_names)
 
 
 def test_a_folder_without_a_known_pixel_has_no_part_in_the_means() -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.errors import ConfigError, ExportError, GeoreferenceError, PredictError
+from rooftrace.core.errors import PredictError
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.tiling.plan import plan_blocks
@@ -285,13 +285,6 @@ def test_small_areas_and_holes_go() -> None:
     assert by_gsd.whole().area_m2.tolist() == [820, 16, 100]
 
 
-def test_areas_in_metres_need_a_pixel_size() -> None:
-    with pytest.raises(GeoreferenceError, match="5 m² was given, but the image has no coord"):
-        FootprintAssembler(GeoGrid((4, 4)), [1], 1, VectorOptions(min_area_m2=5))
-    with pytest.raises(ConfigError, match=r"minimum hole is 5 m² .* minimum area 1 m²"):
-        FootprintAssembler(UTM, [1], 1, VectorOptions(min_area_m2=1, min_hole_m2=5))
-
-
 def test_scores_are_means_and_may_be_calibrated() -> None:
     mask = np.zeros((6, 8), np.uint8)
     mask[1:3, 1:3] = mask[4, 4:8] = 1
@@ -326,28 +319,6 @@ def test_pieces_of_a_region_are_divided_and_other_buildings_are_not(by_watershed
         assert (found.score == 0.25).tolist() == [True, True, False]
 
 
-def test_found_counts_on_the_way() -> None:
-    mask = np.zeros((40, 40), np.uint8)
-    mask[2:8, 2:8] = mask[12:28, 2:8] = mask[32:38, 30:38] = 1
-    assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, PLAIN)
-    found = []
-    for window in Window.whole(mask.shape).strips(20):
-        assembler.feed(window, mask[window.slices()], None, [1])
-        found.append(assembler.found)
-    assert found == [1, 2], "that which crosses waits until it is looked at"
-    assert len(assembler.finish()) == assembler.found == 3
-
-
-def test_an_empty_scene_has_one_chunk_of_nothing() -> None:
-    mask = np.zeros((9, 9), np.uint8)
-    found = assembled(
-        mask, [Window.whole(mask.shape)], grid=GeoGrid((9, 9), UTM.transform, UTM.crs)
-    )
-    assert [len(chunk) for chunk in found.chunks()] == [0]
-    assert (len(found), found.counts, found.considered) == (0, {}, 0)
-    assert found.whole().crs == UTM.crs
-
-
 def test_lost_pixels_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     mask, _ = town(1)
     assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, PLAIN)
@@ -355,15 +326,3 @@ def test_lost_pixels_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assembler._open[1].foreground_px += 1
     with pytest.raises(PredictError, match=r"class 1 cover \d+ pixels, the mask \d+"):
         assembler.finish()
-
-
-def test_a_full_disk_is_an_export_error(tmp_path: Path) -> None:
-    laid = SpillFile(tmp_path, in_memory_bytes=10)
-    laid.append(np.array([shapely.box(0, 0, 1, 1)], object))
-    laid.close()
-    gone = SpillFile(tmp_path / "gone", in_memory_bytes=10)
-    with pytest.raises(
-        ExportError, match=r"cannot be stored temporarily in .*gone: No such file"
-    ) as caught:
-        gone.append(np.array([shapely.box(0, 0, 1, 1)], object))
-    assert "space" in caught.value.remedy

@@ -323,15 +323,6 @@ def test_statuses_do_not_depend_on_blocks_nor_on_the_temporary_file(
             np.testing.assert_array_equal(getattr(side, column), getattr(expected, column))
 
 
-def test_a_shift_of_packed_polygons_is_that_of_each() -> None:
-    packed = PackedPolygons.of(array(HOUSE, box(20, 0, 25, 5)))
-    moved = packed.shifted(np.array([[1.0, 2.0], [0.0, -3.0]]))
-    again = PackedPolygons.of(moved.unpack(slice(None)))
-    np.testing.assert_allclose(moved.bounds, again.bounds)
-    np.testing.assert_allclose(moved.centre, again.centre)
-    assert moved.bounds[1].tolist() == [20, -3, 25, 2]
-
-
 def drawn(corner: int, start: int, reverse: bool, parts: int) -> shapely.Geometry:
     ring = [(corner, 0), (corner + 2, 0), (corner + 2, 1), (corner, 1)]
     ring = ring[start:] + ring[:start]

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from rooftrace.vector import deduplicate
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator
-from rooftrace.vector.trace_blocks import components
 
 GSD_M = 0.5
 LAT, LON = 60.0, 25.0
@@ -154,24 +153,6 @@ def test_no_ground_counts_twice() -> None:
     assert float(layer.area_m2.sum()) == pytest.approx(180, rel=5e-3)
 
 
-def test_far_from_other_scenes_nothing_is_compared() -> None:
-    # Two polygons of one scene that overlap are not compared.
-    twice = [placed(10, 10, 10, 10), placed(10, 10, 10, 10)]
-    layer = accumulated([WEST, EAST], [twice, []])
-    assert len(layer) == 2
-    assert layer.cut.tolist() == [False, False]
-
-
-def test_classes_are_not_compared() -> None:
-    accumulator = DetectionAccumulator([WEST, EAST], [GSD_M] * 2)
-    parts = []
-    for scene in (0, 1):
-        own = detections(scene, [placed(95, 40, 10, 10)])
-        own.class_id[:] = scene + 1
-        parts += accumulator.add(scene, own)
-    assert sum(map(len, [*parts, *accumulator.finish()])) == 2
-
-
 def test_a_missing_scene_does_not_block_the_others() -> None:
     accumulator = DetectionAccumulator([WEST, EAST, None], [GSD_M] * 3)
     assert accumulator.add(0, detections(0, [placed(95, 40, 10, 10)])) == []
@@ -223,7 +204,3 @@ def test_little_is_held_where_scenes_come_in_order(monkeypatch: pytest.MonkeyPat
     assert accumulator.most_held < 60
     # Coordinates 2 and 10 of a scene are 102 and 110 of the previous one.
     assert 60 * 4 * 3 <= sum(map(len, parts)) < 60 * 4 * 5
-
-
-def test_components_of_edges() -> None:
-    assert components(6, np.array([5, 0, 3]), np.array([3, 1, 4])).tolist() == [0, 0, 2, 3, 3, 3]

@@ -125,27 +125,6 @@ def test_without_a_crs_polygons_stay_in_pixels() -> None:
     assert np.isnan(made.area_m2).all()
 
 
-LOCAL = CRS.from_wkt(
-    'ENGCRS["site grid",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],'
-    'LENGTHUNIT["metre",1]]'
-)
-
-
-def test_a_local_system_without_position_has_no_metres() -> None:
-    polygons, score = shapely.box([0], 0, 9, 8), np.ones(1, np.float32)
-    made = make_footprints(polygons, score, GeoGrid((9, 9), crs=LOCAL))
-    assert np.isnan([made.area_m2[0], made.perimeter_m[0]]).all()
-    assert (made.orientation_deg[0], made.rectangularity[0]) == (90, 1)
-    by_gsd = make_footprints(polygons, score, GeoGrid((9, 9), crs=LOCAL), gsd_m=0.7)
-    assert by_gsd.area_m2[0] == pytest.approx(72 * 0.49)
-
-
-def test_a_position_without_coordinates_has_no_area() -> None:
-    grid = GeoGrid((9, 9), Affine(1e7, 0, 1e9, 0, -1e7, 1e9), CRS(32633))
-    made = make_footprints(shapely.box([0], 0, 9, 9), np.ones(1, np.float32), grid)
-    assert np.isnan(made.area_m2).all()
-
-
 @pytest.mark.parametrize("crs", [None, CRS(32633)])
 def test_no_polygons(crs: CRS | None) -> None:
     made = make_footprints(
@@ -175,7 +154,3 @@ def test_the_smallest_rectangle_is_no_larger_than_that_of_any_direction(
             for degrees in range(0, 90, 3)
         ]
         assert area <= min(others) * (1 + 1e-9)
-
-
-def test_an_empty_array_has_no_rectangles() -> None:
-    assert [*map(len, minimum_rectangles(np.zeros(0, np.object_)))] == [0, 0, 0]

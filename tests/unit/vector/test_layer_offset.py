@@ -67,12 +67,3 @@ def test_true_changes_do_not_pull_the_offset() -> None:
     found = estimate_offset(new.shifted(moved), PackedPolygons.of(houses))
     assert found is not None
     np.testing.assert_allclose(found.xy, [2.0, 1.0], atol=0.3)
-
-
-def test_the_offset_of_a_large_layer_is_that_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    new, old = packed(town(), np.array([2.0, 1.0])), PackedPolygons.of(town())
-    monkeypatch.setattr("rooftrace.vector.layer_offset._SAMPLE", 100)
-    found = estimate_offset(new, old)
-    assert found is not None
-    assert found.pairs <= 100
-    np.testing.assert_allclose(found.xy, [2.0, 1.0], atol=0.2)

@@ -12,7 +12,7 @@ pytest.importorskip("optuna")
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.tune.space import TuneConfig, Tuning, read_tuning
+from rooftrace.train.tune.space import Tuning, read_tuning
 
 BASE = """
 epochs = 6
@@ -33,36 +33,6 @@ def read(folder: Path, text: str = BASE, *overrides: str) -> Tuning:
 def test_a_folder_of_labelled_images_is_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder; the path of a configuration"):
         read_tuning(tmp_path)
-
-
-def test_a_study_has_settings_a_space_and_a_base(tmp_path: Path) -> None:
-    tuning = read(tmp_path, BASE + '[tune]\nmonitor = "val_loss"\nseed = 3\n')
-    assert tuning.settings == TuneConfig(monitor="val_loss", seed=3)
-    assert not tuning.settings.maximises
-    assert [p.name for p in tuning.space.parameters] == ["optimizer.lr"]
-    assert tuning.base == tmp_path
-    assert tuning.first_config().optimizer.lr == 1e-4
-
-
-def test_an_override_may_open_a_value_and_close_another(tmp_path: Path) -> None:
-    tuning = read(
-        tmp_path, BASE, "optimizer.lr=1e-3", "epochs={ low = 2, high = 8 }", "tune.seed=4"
-    )
-    assert [p.name for p in tuning.space.parameters] == ["epochs"]
-    assert tuning.settings.seed == 4
-
-
-@pytest.mark.parametrize(
-    ("monitor", "mode", "maximises"),
-    [
-        ("val_iou", "auto", True),
-        ("val_iou/rotterdam", "auto", True),
-        ("val_loss", "auto", False),
-        ("seconds", "min", False),
-    ],
-)
-def test_which_way_is_better(monitor: str, mode: str, maximises: bool) -> None:
-    assert TuneConfig(monitor=monitor, mode=mode).maximises is maximises  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

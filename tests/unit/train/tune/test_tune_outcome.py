@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pytest
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -50,17 +49,6 @@ def test_a_summary_says_how_every_trial_ended(opened: Open, tuning: Tuning) -> N
     assert summary.best is not None
     assert (summary.best.number, summary.best.value) == (4, 0.7)
     assert summary.importance == {}  # of three trials
-
-
-def test_importance_finds_what_the_value_depends_on(opened: Open, tuning: Tuning) -> None:
-    with opened() as study:
-        for _ in range(30):
-            trial = study.ask()
-            drawn = tuning.space.sample(trial)
-            study.tell(trial, {"ce": 0.2, "dice": 0.5}.get(str(drawn["loss"]), 0.9))
-        summary = summarise(study, tuning)
-    assert sum(summary.importance.values()) == pytest.approx(1)
-    assert summary.importance["loss"] > 0.7
 
 
 def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(

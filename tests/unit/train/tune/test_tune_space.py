@@ -86,12 +86,6 @@ def test_what_is_drawn_takes_its_place_and_nothing_else_changes(seed: int) -> No
     assert not list(find_open_values(made))
 
 
-def test_an_empty_table_among_the_choices_leaves_the_key_out() -> None:
-    space = find_space({"optimizer": {"encoder_lr": {"choices": [{}, 1e-4]}}})
-    assert space.resolve({"optimizer.encoder_lr": "default"}) == {"optimizer": {}}
-    assert space.resolve({"optimizer.encoder_lr": "0.0001"}) == {"optimizer": {"encoder_lr": 1e-4}}
-
-
 @pytest.mark.parametrize(
     ("table", "expected_text"),
     [

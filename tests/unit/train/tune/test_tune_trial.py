@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from optuna.study import Study
 
-from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.tune import study as study_module
 from rooftrace.train.tune.space import Tuning, read_tuning
@@ -95,18 +95,6 @@ def test_a_trial_below_the_median_is_given_up_after_its_warmup(
         assert found[2].value == 0.1
 
 
-@pytest.mark.campaign
-def test_without_a_pruner_no_trial_ends_early(opened: Open, tmp_path: Path, scripted: Any) -> None:
-    settings = ["tune.pruner=none", "tune.warmup_epochs=1", "epochs=9"]
-    tuning = read_tuning(tmp_path / "space.toml", settings)
-    worse = iter(range(12))
-    with opened(tuning=tuning) as study:
-        for _ in range(12):
-            scripted(lambda config: [0.9 - 0.05 * next(worse)] * config.epochs)
-            run_one(study, tuning, tmp_path)
-        assert [outcome(t) for t in finished(study)] == [TrialOutcome.complete] * 12
-
-
 @pytest.mark.parametrize(
     ("error", "expected", "is_traced"),
     [
@@ -167,19 +155,6 @@ def test_so_many_trials_in_all_and_none_after_the_time(
         assert len({t.params["optimizer.lr"] for t in study.trials}) == 5
 
 
-def test_a_figure_that_no_run_has_ends_the_study(
-    opened: Open, tmp_path: Path, scripted: Any
-) -> None:
-    scripted(lambda config: [0.5])
-    text = (tmp_path / "space.toml").read_text() + '\nmonitor = "val_iuo"\n'
-    (tmp_path / "space.toml").write_text(text)
-    tuning = read_tuning(tmp_path / "space.toml")
-    with opened(tuning=tuning) as study:
-        with pytest.raises(ConfigError, match=r"tune.monitor = 'val_iuo'.*'val_iou'"):
-            run_trials(make_plan(tuning, tmp_path, 5), study, lambda: None)
-        assert [outcome(t) for t in study.trials] == [TrialOutcome.lost]
-
-
 def test_only_the_best_keeps_its_checkpoints(
     opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
 ) -> None:
@@ -198,16 +173,6 @@ def test_only_the_best_keeps_its_checkpoints(
     assert kept == [False, True, False, False]
 
 
-def test_a_study_in_which_all_fails_ends_early(
-    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
-) -> None:
-    scripted(lambda config: DataError("no such folder"))
-    with opened() as study:
-        with pytest.raises(ConfigError, match=r"first 3 trials failed; .* 2: no such folder"):
-            run_trials(make_plan(tuning, tmp_path, 9), study, lambda: None)
-        assert len(finished(study)) == 3
-
-
 def test_a_study_is_one_of_one_configuration(tmp_path: Path, opened: Open, tuning: Tuning) -> None:
     with opened():
         pass
@@ -219,10 +184,4 @@ def test_a_study_is_one_of_one_configuration(tmp_path: Path, opened: Open, tunin
     assert "another folder" in raised.value.remedy
     free = read_tuning(tmp_path / "space.toml", ["workers=2", "tune.timeout_minutes=9"])
     with opened(tuning=free):
-        pass
-
-
-def test_a_storage_that_is_no_database_is_an_error(opened: Open, tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_bytes(b"not a database" * 99)
-    with pytest.raises(ExportError, match="cannot be opened"), opened():
         pass
