@@ -24,6 +24,7 @@ _WINDOWS = os.name == "nt"
 _FREE_BYTES = {"": 2 * 10**9, "train": 8 * 10**9}
 """Free bytes that an installation needs, without and with PyTorch."""
 
+_UV = "https://docs.astral.sh/uv"
 _RETRY = "Then press “Install” again."
 
 _REASONS = {
@@ -42,10 +43,13 @@ _REASONS = {
     r"Permission denied|Access is denied|os error 13|os error 5\b|not permitted": "The folder "
     f"cannot be written: a security program or its permissions forbid it. {_RETRY}",
     r"No module named ['\"]?(venv|ensurepip|pip)|ensurepip is not available": "The Python of QGIS "
-    "cannot make environments. Install uv (https://docs.astral.sh/uv) or, on Debian and Ubuntu, "
+    f"cannot make environments. Install uv ({_UV}) or, on Debian and Ubuntu, "
     f"the package python3-venv. {_RETRY}",
 }
 """Patterns in the output of pip and uv, the surest first, and what they mean for the user."""
+
+_SAID = 160
+"""Maximum number of characters of a line of pip or uv in a message."""
 
 
 class Installation(NamedTuple):
@@ -152,14 +156,30 @@ def _check(wanted: Installation) -> None:
 def _install_into(new: Path, wanted: Installation, watch: _Watch) -> None:
     """Make the environment and install rooftrace by uv, or by venv and pip."""
     source = [] if wanted.wheels is None else ["--no-index", "--find-links", str(wanted.wheels)]
-    uv, python = shutil.which("uv"), _python_of_qgis()
-    if uv is None and sys.version_info < _OLDEST_PYTHON:
-        # pip of an older Python brings uv, which brings its own Python.
-        tools = wanted.folder / "tools"
-        _run([python, "-m", "pip", "install", "--target", str(tools), "--upgrade", *source, "uv"],
-             "uv", wanted, watch)  # fmt: skip
-        uv = str(tools / "bin" / ("uv.exe" if _WINDOWS else "uv"))
     packages = [*source, _requirement(wanted)]
+    # A QGIS that was started from the desktop may not have the PATH of a terminal.
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path.home() / ".local" / "bin"))
+    if uv is None:
+        python = _python_of_qgis()
+        try:
+            if sys.version_info < _OLDEST_PYTHON:
+                found, oldest = (
+                    ".".join(map(str, one[:2])) for one in (sys.version_info, _OLDEST_PYTHON)
+                )
+                raise RooftraceProblem(
+                    f"QGIS has Python {found}; rooftrace needs {oldest} or newer. Install uv "
+                    f"({_UV}) and such a Python. {_RETRY}"
+                )
+            _run([python, "-m", "venv", str(new)], "Python", wanted, watch)
+        except RooftraceProblem:
+            if wanted.wheels is not None and not any(wanted.wheels.glob("uv-*.whl")):
+                raise
+            # pip of that Python brings uv, which brings a Python of its own.
+            shutil.rmtree(new, ignore_errors=True)
+            tools = wanted.folder / "tools"
+            pip = [python, "-m", "pip", "install", "--target", str(tools), "--upgrade"]
+            _run([*pip, *source, "uv"], "uv", wanted, watch)
+            uv = str(tools / "bin" / ("uv.exe" if _WINDOWS else "uv"))
     if uv is not None:
         offline = [] if wanted.wheels is None else ["--offline"]
         version = _python_of_wheels(wanted.wheels)
@@ -167,7 +187,6 @@ def _install_into(new: Path, wanted: Installation, watch: _Watch) -> None:
         into = ["--python", str(_program(new, "python"))]
         _run([uv, "pip", "install", *offline, *into, *packages], "install", wanted, watch)
     else:
-        _run([python, "-m", "venv", str(new)], "Python", wanted, watch)
         pip = [str(_program(new, "python")), "-m", "pip", "install", "--progress-bar", "off"]
         patience = ["--no-input", "--retries", "2", "--timeout", "30"]
         _run([*pip, *patience, *packages], "install", wanted, watch)
@@ -194,8 +213,8 @@ def _explained(lines: Sequence[str], wanted: Installation) -> str:
     for pattern, reason in _REASONS.items():
         saying = [line.strip() for line in lines if re.search(pattern, line)]
         if saying:
-            return f"{reason} ({saying[-1][-300:]})"
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")[-300:]
+            return f"{reason}\n({_end_of(saying[-1])})"
+    last = _end_of(next((line.strip() for line in reversed(lines) if line.strip()), "no output"))
     if re.search(r"No matching distribution|No solution found|not found in|no wheels", str(lines)):
         where = f"The folder {wanted.wheels}" if wanted.wheels else "The package index"
         return (
@@ -203,6 +222,10 @@ def _explained(lines: Sequence[str], wanted: Installation) -> str:
             f"{sys.version_info[0]}.{sys.version_info[1]}. ({last})"
         )
     return f"The installation failed. Open “Details” for its log. ({last})"
+
+
+def _end_of(line: str) -> str:
+    return line if len(line) <= _SAID else f"…{line[-_SAID:]}"
 
 
 def _requirement(wanted: Installation) -> str:
@@ -233,8 +256,7 @@ def _python_of_qgis() -> str:
             if (folder / name).is_file():
                 return str(folder / name)
     raise RooftraceProblem(
-        f"The Python of QGIS was not found in {sys.exec_prefix}. Install uv "
-        f"(https://docs.astral.sh/uv). {_RETRY}"
+        f"The Python of QGIS was not found in {sys.exec_prefix}. Install uv ({_UV}). {_RETRY}"
     )
 
 

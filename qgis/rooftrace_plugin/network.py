@@ -23,7 +23,8 @@ def network_variables() -> dict[str, str]:
     Certificates are passed on only if the user has added authorities of his own; else each program
     keeps those that it trusts.
     """
-    variables = {"UV_NATIVE_TLS": "1", **_proxy(QgsSettings())}
+    # Two names of one setting, of older and newer uv.
+    variables = {"UV_NATIVE_TLS": "1", "UV_SYSTEM_CERTS": "1", **_proxy(QgsSettings())}
     manager = QgsApplication.authManager()
     if manager.databaseCAs() or manager.extraFileCAs():
         bundle = plugin_folder() / "certificates.pem"

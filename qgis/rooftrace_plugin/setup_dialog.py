@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 from qgis.core import Qgis, QgsApplication
 from qgis.gui import QgsFileWidget
-from qgis.PyQt.QtCore import QT_VERSION_STR, QTimer
+from qgis.PyQt.QtCore import QT_VERSION_STR, QEvent, QTimer
 from qgis.PyQt.QtWidgets import (
     QCheckBox,
     QDialog,
@@ -59,8 +59,10 @@ class WorkBar(QWidget):
         self._more.setCheckable(True)
         self._more.toggled.connect(self._log.setVisible)
         row = QHBoxLayout()
-        for widget in (self._bar, self._cancel, self._more):
-            row.addWidget(widget)
+        row.addWidget(self._bar, 1)
+        row.addStretch()
+        row.addWidget(self._cancel)
+        row.addWidget(self._more)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._text)
@@ -172,6 +174,14 @@ class SetupDialog(QDialog):
         super().showEvent(event)
         self._refresh()
 
+    def event(self, event: Any) -> bool:
+        handled = super().event(event)
+        if event.type() == QEvent.Type.LayoutRequest:
+            # Qt does not make a window higher for a text that takes more lines.
+            needed = self.layout().totalHeightForWidth(self.width())
+            self.resize(self.width(), max(self.height(), needed))
+        return handled
+
     def _refresh(self) -> None:
         command, text = state_of_command()
         self._state.setText(f"<b>{text}</b>" if command else "rooftrace is not installed yet.")
@@ -202,7 +212,7 @@ class SetupDialog(QDialog):
             )  # fmt: skip
 
         def done(version: str | None, problem: str | None) -> None:
-            ready = f"rooftrace {version} is installed."
+            ready = "Done. Close this window, choose an image, and press “Find buildings”."
             self._end(problem or (ready if version else "Canceled. Nothing has changed."))
 
         self._begin(Job("Install rooftrace", work, done))

@@ -183,16 +183,28 @@ def test_full_disk_and_old_rooftrace_are_refused(
     assert machine.install() == "0.2.0"
 
 
-def test_an_old_python_fetches_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", [(3, 9, 18), (3, 12, 1)], ids=["old", "cannot"])
+def test_an_old_python_or_one_without_environments_fetches_uv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]
+) -> None:
     machine = Machine(tmp_path, monkeypatch, has_uv=False)
-    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    monkeypatch.setattr(sys, "version_info", version)
     tools = machine.folder / "tools" / "bin"
     machine.behave(f'mkdir -p {tools}; cp "$0" {tools}/uv; chmod +x {tools}/uv')
+    venv = 'case "$*" in *"-m venv"*) echo "No module named ensurepip"; exit 1 ;; esac\n'
+    machine.tool.write_text(f"{machine.tool.read_text()}{venv}")
     assert machine.install() == "0.2.0"
     calls = [line.split(" ", 1) for line in machine.log.read_text().splitlines() if " " in line]
+    fails = [("python3", "-m")] if version >= (3, 11) else []
     assert [(Path(tool).name, call.split()[0]) for tool, call in calls] == [
-        ("python3", "-m"), ("uv", "venv"), ("uv", "pip"),
+        *fails, ("python3", "-m"), ("uv", "venv"), ("uv", "pip"),
     ]  # fmt: skip
+    # Without internet, uv has to be among the wheels.
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "rooftrace-0.2.0-py3-none-any.whl").touch()
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"needs 3\.11|python3-venv"):
+        machine.install(wheels=wheels)
 
 
 def test_diagnostics_hold_the_doctor_and_no_home(
