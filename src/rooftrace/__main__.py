@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import sys
+import threading
 from contextlib import suppress
+from typing import Any
 
 from rooftrace.core.machine import importing
 from rooftrace.core.system import limit_arenas
@@ -16,6 +19,7 @@ def main() -> None:
     codes: list[int] = []
     # What is registered first is called last: threads have ended, temporary files are removed.
     atexit.register(_leave, codes)
+    sys.unraisablehook = _unraisable
     limit_arenas()
     try:
         with importing():
@@ -31,6 +35,15 @@ def main() -> None:
     except SystemExit as ended:
         codes += [ended.code] if isinstance(ended.code, int) else []
         raise
+
+
+def _unraisable(ignored: Any) -> None:
+    """Interrupt the main thread again where a finaliser, such as a data loader's, took Ctrl-C."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        # Later, since an interrupt of this function would be ignored, too.
+        threading.Timer(0.1, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _leave(codes: list[int]) -> None:

@@ -60,9 +60,23 @@ def test_a_library_that_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open', name='cv2')\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "rooftrace", "predict", demo_scene_path(), "--json"],
+        [sys.executable, "-m", "rooftrace", "predict", demo_scene_path(), "-o", tmp_path / "out",
+         "--json"],
         capture_output=True, text=True, check=False, timeout=600,
         env=os.environ | {"PYTHONPATH": path, DEBUG: ""},
     )  # fmt: skip
     assert done.returncode == 6, done.stderr
     assert "libGL.so.1" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_ctrl_c_that_a_finaliser_took_comes_again() -> None:
+    program = (
+        "import sys, time\nfrom rooftrace import __main__\n"
+        "sys.unraisablehook = __main__._unraisable\n"
+        "class Loader:\n    def __del__(self):\n        raise KeyboardInterrupt\n"
+        "try:\n    Loader()\n    time.sleep(20)\nexcept KeyboardInterrupt:\n    print('stopped')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("stopped\n", "")

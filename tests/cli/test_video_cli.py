@@ -60,7 +60,7 @@ def test_what_goes_wrong_has_its_code(bundle: Path, source: Path, tmp_path: Path
     for arguments, expected, reported in (
         ((tmp_path / "text.mp4",), 3, "cannot be read as a video"),
         ((tmp_path / "none.mp4",), 3, "no video at"),
-        (("camera:77",), 3, "camera:77 cannot be read"),
+        (("camera:77",), 3, "camera:77 cannot be opened"),
         ((source, "-o", source), 2, "would replace the input"),
         ((source, "-o", tmp_path / "out.gif"), 2, "ends in .mp4"),
         ((source, "--min-area", 3), 3, "does not say how large"),

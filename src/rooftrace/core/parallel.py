@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice, starmap
+from threading import Lock
 from typing import Protocol, TypeVar, TypeVarTuple
 
 from rooftrace.core.system import granted_cores
@@ -101,13 +102,22 @@ def prefetched(
     """
     pool = ThreadPoolExecutor(1, name, begin)
     waiting: deque[Future[T | None]] = deque()
+    is_ended, computing = False, Lock()
+
+    def compute() -> T | None:
+        with computing:
+            return None if is_ended else next(items, None)
+
     try:
         while True:
             while len(waiting) <= count:
-                waiting.append(pool.submit(next, items, None))
+                waiting.append(pool.submit(compute))
             item = waiting.popleft().result()
             if item is None:
                 return
             yield item
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        # The pool does not know of a thread at whose start Ctrl-C came.
+        with computing:
+            is_ended = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rooftrace.core import parallel, system
-from rooftrace.core.parallel import Threads, core_count, in_order, limit_cores
+from rooftrace.core.parallel import Threads, core_count, in_order, limit_cores, prefetched
 
 
 def slower_first(number: int, count: int) -> int:
@@ -69,3 +70,30 @@ def test_a_process_takes_the_cores_that_it_is_given(monkeypatch: pytest.MonkeyPa
         assert (core_count(), threads.size) == (3, 3)
     limit_cores(16)
     assert core_count() == 8
+
+
+def test_an_interrupt_at_the_start_of_the_thread_ends_its_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C while the pool starts its thread: afterwards a video may be closed."""
+    start = threading.Thread.start
+    begun, finished = threading.Event(), []
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        begun.wait(10)
+        raise KeyboardInterrupt
+
+    def frames() -> Iterator[int]:
+        for number in range(5):
+            begun.set()
+            time.sleep(0.05)
+            finished.append(number)
+            yield number
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetched(frames(), 2, "frames"))
+    assert finished == [0]
+    time.sleep(0.2)
+    assert finished == [0]
