@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
 from affine import Affine
 
@@ -67,32 +66,6 @@ def stac_item(path: Path, day: str) -> Json:
             "visual": {"href": f"{name}.tif", "type": COG, "roles": ["visual"]},
         },
     }  # fmt: skip
-
-
-def with_band_files(folder: Path, items: list[Json]) -> list[Json]:
-    """Write each band of the images as a file of its own, and return the items of these files.
-
-    As in catalogs of Sentinel-2 and Landsat there is a band of infrared, and the bands have the
-    common names of the extension eo, or of STAC 1.1.
-    """
-    found = []
-    for number, item in enumerate(items):
-        assets = {"thumbnail": item["assets"]["thumbnail"]}
-        with rasterio.open(folder / item["assets"]["visual"]["href"]) as image:
-            data, profile = image.read(), image.profile | {"count": 1}
-        files = [("B02", "blue", data[2]), ("B03", "green", data[1]), ("B04", "red", data[0]),
-                 ("B08", "nir", 255 - data[0])]  # fmt: skip
-        for key, name, pixels in files:
-            path = folder / f"{item['id']}_{key}.tif"
-            write_geotiff(path, pixels, **profile)
-            bands = (
-                {"eo:bands": [{"name": key, "common_name": name}]}
-                if number
-                else {"bands": [{"name": key, "eo:common_name": name}]}
-            )
-            assets[key] = {"href": path.name, "type": COG, "roles": ["data"], **bands}
-        found.append(item | {"assets": assets})
-    return found
 
 
 def collection(items: list[Json], name: str = "town") -> Json:

@@ -23,8 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
 
-GROUND = """() => [...document.querySelectorAll("gradio-app, .gradio-container"), document.body]
-  .map((it) => getComputedStyle(it).backgroundColor).find((it) => it !== "rgba(0, 0, 0, 0)")"""
 LIGHT, DARK = "rgb(236, 239, 242)", "rgb(20, 22, 26)"
 
 GRADIO_UPLOAD = '[aria-label="common.upload"]'
@@ -80,39 +78,3 @@ def test_no_report_has_a_serious_finding(
         page.wait_for_selector("main")
         found += check_page(page, path.parent.name)
     assert not found, "\n".join(found)
-
-
-def test_the_choice_of_light_or_dark_holds_on_other_pages(page: Any, site: str) -> None:
-    pages = {
-        "map#town/scene": "#panel", "": "#form", "live": "#bar", "v1/docs": "article",
-        "demo": "#rt-example",
-    }  # fmt: skip
-
-    def ground_of(name: str) -> str:
-        page.goto("about:blank")
-        page.goto(f"{site}/{name}")
-        page.wait_for_selector(pages[name])
-        page.wait_for_load_state()
-        # Gradio's own style sheets arrive late; before, no part of the page has a colour.
-        page.wait_for_function(GROUND)
-        ground = str(page.evaluate(GROUND))
-        if name == "demo":
-            # Gradio sets its own class once more when it has started.
-            page.wait_for_timeout(300)
-            assert page.locator("body.dark").count() == (ground == DARK)
-        return ground
-
-    now, after = LIGHT, DARK
-    for name, other in zip(pages, [*pages][1:] + [*pages][:1]):
-        assert ground_of(name) == now, name
-        page.click(".face-theme")
-        assert page.evaluate(GROUND) == after, name
-        assert ground_of(other) == after, (name, other)
-        now, after = after, now
-    # A choice of light holds where the browser wishes dark.
-    if now == DARK:
-        page.click(".face-theme")
-    page.emulate_media(color_scheme="dark")
-    for name in pages:
-        assert ground_of(name) == LIGHT, name
-    page.goto("about:blank")

@@ -8,9 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyogrio
 import pytest
-import rasterio
 from affine import Affine
 from fastapi import FastAPI
 
@@ -166,52 +164,6 @@ def test_a_file_is_dropped_on_the_stage(address: str, page: Any, images: Path) -
     open_page(page, address)
     drop_file(page, ".rt-pick", images / "town.tif")
     page.wait_for_selector("text=0.5 m/px")
-
-
-def test_opacity_and_views(address: str, page: Any, images: Path) -> None:
-    open_page(page, address)
-    drop(page, images / "town.tif")
-    ready(page, 0.5)
-    overlay = pixels(page)
-    seen = {"Overlay": overlay}
-    for mode in ("Outlines", "Mask", "Image"):
-        page.get_by_label(mode, exact=True).check()
-        page.wait_for_selector(f'.rt-stage[data-mode="{mode.lower()}"]')
-        seen[mode] = pixels(page)
-    names = list(seen)
-    for at, one in enumerate(names):
-        for other in names[at + 1 :]:
-            assert (seen[one] != seen[other]).any(), (one, other)
-    colours = {tuple(colour) for colour in seen["Mask"].reshape(-1, 3)[::97]}
-    assert (255, 255, 255) in colours
-    page.get_by_label("Overlay", exact=True).check()
-    page.locator("#rt-opacity input[type=range]").press("Home")
-    page.wait_for_function("document.querySelector('.rt-fill').style.opacity === '0'")
-    assert (pixels(page) != overlay).any()
-    page.get_by_label("Zoom in").click()
-    page.wait_for_selector(".rt-stage.rt-zoomed")
-    assert page.locator(".rt-scalebar span").inner_text() == "10 m"
-
-
-def test_downloads_open(address: str, page: Any, images: Path, tmp_path: Path) -> None:
-    open_page(page, address)
-    drop(page, images / "town.tif")
-    ready(page, 0.5)
-    slide(page, 0.6)
-    ready(page, 0.6)
-    got = {}
-    for kind in ("mask", "geojson", "gpkg", "overlay"):
-        with page.expect_download() as download:
-            page.click(f'[data-kind="{kind}"]')
-        got[kind] = tmp_path / "got" / download.value.suggested_filename
-        download.value.save_as(got[kind])
-    for kind in ("gpkg", "geojson"):
-        assert pyogrio.read_info(got[kind])["features"] == 3
-    assert pyogrio.read_info(got["gpkg"])["crs"] == "EPSG:32636"
-    with rasterio.open(got["mask"]) as mask:
-        assert (mask.read(1) == 1).sum() == 3 * 1200
-        assert mask.crs.to_epsg() == 32636
-    assert cv2.imread(str(got["overlay"])) is not None
 
 
 def test_metres_can_be_entered(address: str, page: Any, images: Path) -> None:

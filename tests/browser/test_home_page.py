@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ from browser_drop import drop_file
 from jobs_server import GATED_CHILD, JobGate
 from raster_files import write_geotiff
 from rooftrace.app.server import create_server
-from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobFile, JobStore
+from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
 from tiny_models import write_tiny_bundle
 
@@ -169,77 +168,6 @@ def test_a_large_image_is_a_job_and_a_removed_one_comes_back(
     page.wait_for_selector(f"{DONE} + li[data-state=done]", timeout=PATIENCE_MS)
     asked = store.newest(9)[0].options
     assert (asked.gsd_m, asked.threshold, asked.bands) == (0.4, 0.6, "2,3,1")
-
-
-@pytest.fixture
-def idle_url(model: Path, store: JobStore, serve_app: Callable[[Any], str]) -> str:
-    """Return the address of a server that runs no jobs: each job keeps the state of the test."""
-    return serve_app(create_server(Service.load(model), JobRunner(store, model)))
-
-
-def add(store: JobStore, name: str) -> str:
-    job_id = store.reserve()
-    (store.folder_of(job_id) / "scene.tif").touch()
-    return store.add(job_id, name, "scene.tif", 64, SceneOptions()).id
-
-
-def test_older_jobs_are_beyond_the_first_page(page: Any, idle_url: str, store: JobStore) -> None:
-    for number in range(60):
-        store.cancel(add(store, f"{number}.tif"))
-    page.goto(idle_url)
-    page.wait_for_selector("#cards li")
-    assert page.locator("#cards h3").count() == 48
-    older = page.get_by_role("button", name="Older results")
-    older.click()
-    page.wait_for_selector("#cards li:nth-child(60)")
-    names = page.locator("#cards h3").all_inner_texts()
-    assert names == [f"{number}.tif" for number in reversed(range(60))]
-    assert not older.is_visible()
-    # A new job does not push the last one out of sight for good.
-    add(store, "new.tif")
-    page.get_by_text("new.tif").wait_for()
-    page.wait_for_selector("#cards li:nth-child(61)")
-
-
-def finish(
-    store: JobStore, job_id: str, *, buildings: int | None, files: Sequence[str] = ()
-) -> None:
-    store.claim()
-    store.results(job_id).mkdir()
-    figures = {
-        "buildings": buildings, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0,
-        "mpx_per_s": 1.0, "classes": [], "notes": [],
-    }  # fmt: skip
-    store.finish(job_id, figures, [JobFile(name, 1) for name in files])
-
-
-def test_a_review_that_was_begun_since_is_not_lost(
-    browser: Any, idle_url: str, store: JobStore
-) -> None:
-    job_id = add(store, "town.tif")
-    finish(store, job_id, buildings=2)
-    # The page is a separate one, because the expected 409 answer is an error in the console.
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(idle_url)
-    page.wait_for_selector(DONE)
-    (store.results(job_id) / "scene_review.gpkg").touch()
-    page.locator(".menu summary").click()
-    page.get_by_role("button", name="Remove").click()
-    # As when the time for an undo is over.
-    page.evaluate("dispatchEvent(new Event('pagehide'))")
-    page.get_by_text("have been reviewed since: it was not removed").wait_for()
-    assert store.get(job_id) is not None
-    page.reload()
-    page.get_by_text("reviewed: kept until you remove it").wait_for()
-    page.locator(".menu summary").click()
-    page.get_by_role("button", name="Remove").click()
-    page.get_by_text("Removed town.tif with its review.").wait_for()
-    page.goto("about:blank")
-    page.goto(idle_url)
-    page.wait_for_selector("main[data-state=empty]")
-    assert store.get(job_id) is None
-    context.close()
 
 
 def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
 
-from fastapi import FastAPI, Response
-from PIL import Image
+from fastapi import FastAPI
 
 from rooftrace.app.map import tiles
 from rooftrace.app.map.results import ResultsCatalogue
-from rooftrace.app.map.router import Basemap, map_router
-from rooftrace.core.types import Footprints
-from rooftrace.io.vector_write import write_footprints
+from rooftrace.app.map.router import map_router
 from rooftrace.rest.face import face_router
 from rooftrace.rest.problems import install_problems
 from town import generate_scene
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.campaign
 
@@ -55,18 +49,6 @@ BUILDING = """(map) => {
 }"""
 SHOWN = """(layer) => new Set(
     rooftrace.map.queryRenderedFeatures({layers: [layer]}).map((one) => one.id)).size"""
-COLOUR = "() => JSON.stringify(rooftrace.map.getPaintProperty('fill', 'fill-color'))"
-# Return the pixel in the middle of the canvas after a new frame.
-PIXEL = """() => new Promise((done) => {
-    const map = rooftrace.map;
-    map.once("render", () => {
-        const gl = map.painter.context.gl, out = new Uint8Array(4);
-        gl.readPixels(gl.drawingBufferWidth / 2, gl.drawingBufferHeight / 2, 1, 1, gl.RGBA,
-                      gl.UNSIGNED_BYTE, out);
-        done([...out]);
-    });
-    map.triggerRepaint();
-})"""
 
 Serve = Callable[[Any], str]
 
@@ -143,37 +125,6 @@ def test_a_click_shows_the_figures_of_a_building(page: Page, serve_app: Serve, t
     page.keyboard.press("Escape")
     assert page.locator(".maplibregl-popup").count() == 0
     assert "canvas" in page.evaluate("document.activeElement.className")
-
-
-def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> None:
-    open_map(page, serve_app, town)
-    page.wait_for_function(IDLE)
-    by_score = page.evaluate(
-        "() => JSON.stringify(rooftrace.map.getPaintProperty('fill', 'fill-color'))"
-    )
-    page.check("input[value=size]")
-    by_size = page.evaluate(
-        "() => JSON.stringify(rooftrace.map.getPaintProperty('fill', 'fill-color'))"
-    )
-    assert '"score"' in by_score
-    assert '"size"' in by_size
-    assert "m²" in page.locator("#ramp").inner_text()
-    image = page.evaluate(PIXEL)
-    for layer in ("buildings", "image"):
-        page.uncheck(f"[data-layer={layer}] input[type=checkbox]")
-    ground = page.evaluate(PIXEL)
-    assert ground == [0xE4, 0xE7, 0xEB, 255] != image
-    page.click(".face-theme")
-    assert page.evaluate(PIXEL) == [0x14, 0x16, 0x1A, 255]
-    assert page.locator("html").get_attribute("data-theme") == "dark"
-    page.check("[data-layer=density] input[type=checkbox]")
-    assert page.locator("#density-key").is_visible()
-    page.wait_for_function(IDLE)
-    page.wait_for_timeout(100)
-    dense = page.evaluate(PIXEL)
-    assert dense != [0x14, 0x16, 0x1A, 255]
-    slide(page, "[data-layer=density] input[type=range]", 0)
-    assert page.evaluate(PIXEL) == [0x14, 0x16, 0x1A, 255]
 
 
 def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_path: Path) -> None:
@@ -254,32 +205,6 @@ def test_a_narrow_screen(page: Page, serve_app: Serve, town: Path) -> None:
     assert box is not None
     assert (box["x"], box["width"]) == (0, 360)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-
-
-def test_several_classes(page: Page, serve_app: Serve, town: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "classes"
-    folder.mkdir()
-    (folder / "scene_mask.tif").hardlink_to(town / "scene_mask.tif")
-    scene = generate_scene(3, (512, 512), 0.3)
-    number = np.arange(len(scene.buildings))
-    regions = Footprints(
-        np.array(scene.buildings, np.object_), np.full(len(number), 0.7, np.float32),
-        np.full(len(number), 50.0), scene.grid.crs, (number % 2 + 1).astype(np.uint8),
-        ("ground", "house", "<b>shed</b>"),
-    )  # fmt: skip
-    write_footprints(folder / "scene_polygons.gpkg", regions)
-    open_map(page, serve_app, folder)
-    page.wait_for_function(IDLE)
-    page.check("input[value=kind]")
-    half = len(number) // 2
-    listed = page.locator("#kinds label").all_inner_texts()
-    assert listed == [f"house {len(number) - half}", f"<b>shed</b> {half}"]
-    assert "match" in page.evaluate(COLOUR)
-    page.wait_for_function(f"() => count.textContent.startsWith('{len(number)} polygons in view')")
-    page.uncheck("#kinds input >> nth=0")
-    page.wait_for_function(f"() => count.textContent.startsWith('{half} polygon')")
-    assert shown(page) == half
-    page.wait_for_load_state("networkidle")
 
 
 def test_a_comparison_has_a_divider_and_filters(
@@ -368,78 +293,3 @@ def test_a_link_leads_to_the_place(page: Page, serve_app: Serve, town: Path) -> 
     words = page.locator("#coordinates").inner_text()
     page.wait_for_function(f"() => notice.textContent === 'Copied: {words}'")
     page.wait_for_load_state("networkidle")
-
-
-def test_a_link_to_what_is_gone_is_explained(
-    browser: Browser, serve_app: Serve, town: Path
-) -> None:
-    # The page is a separate one, because the expected 404 answer is an error in the console.
-    page = browser.new_page()
-    open_map(page, serve_app, town)
-    address = page.url
-    for link, words in (
-        ("#an-expired-job/scene@18.50,1.0,2.0", "The results of this link are not there"),
-        ("#an-expired-job//review", "The results of this link are not there"),
-        ("#town/other", "The image other of this link is not in this folder"),
-    ):
-        page.goto("about:blank")
-        page.goto(f"{address.split('#')[0]}{link}")
-        page.wait_for_function(IDLE)
-        page.get_by_text(words).wait_for()
-        assert page.evaluate("location.hash") == "#town/scene"
-        assert page.evaluate("rooftrace.view.review") is False
-    page.wait_for_load_state("networkidle")
-    page.close()
-
-
-def test_a_run_that_goes_on_keeps_the_view(
-    page: Page, serve_app: Serve, town: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(town, run)
-    (run / ".rooftrace").mkdir()
-    open_map(page, serve_app, run)
-    page.wait_for_function(IDLE)
-    assert page.locator("#position").inner_text() == "1 of 1"
-    slide(page, "#score", 0.6)
-    page.evaluate("rooftrace.map.jumpTo({zoom: 20})")
-    for kind in ("mask.tif", "buildings.gpkg"):
-        shutil.copy(run / f"scene_{kind}", run / f"scene2_{kind}")
-    page.wait_for_function("() => position.textContent === '1 of 2'")
-    assert page.locator("#next").is_enabled()
-    (run / ".rooftrace").rmdir()
-    page.locator("#message").wait_for(state="hidden")
-    page.wait_for_load_state("networkidle")
-    assert page.evaluate("rooftrace.map.getZoom()") == 20
-    assert page.evaluate("rooftrace.view.filter.score") == 600
-
-
-def test_the_basemap_of_the_operator(page: Page, serve_app: Serve, town: Path) -> None:
-    tiles_app = FastAPI()
-    picture = io.BytesIO()
-    Image.new("RGB", (256, 256), (10, 200, 30)).save(picture, "PNG")
-
-    @tiles_app.get("/{zoom}/{col}/{row}")
-    def tile(zoom: int, col: int, row: int) -> Response:
-        headers = {"Access-Control-Allow-Origin": "*"}
-        return Response(picture.getvalue(), media_type="image/png", headers=headers)
-
-    app = FastAPI()
-    app.include_router(face_router())
-    tiles = serve_app(tiles_app) + "/{z}/{x}/{y}"
-    basemaps = [Basemap(f"{tiles}?{n}", f"© town {n}", f"Map {n}") for n in (1, 2)]
-    app.include_router(map_router(ResultsCatalogue([town]), basemaps))
-    page.goto(f"{serve_app(app)}/map")
-    page.wait_for_function(IDLE)
-    for layer in ("buildings", "image"):
-        page.uncheck(f"[data-layer={layer}] input[type=checkbox]")
-    page.wait_for_function(IDLE)
-    assert page.evaluate(PIXEL) == [10, 200, 30, 255]
-    # The licences are behind a button, which is open where a basemap has one.
-    assert "Basemap © town 1" in page.locator("#credit p").inner_text()
-    page.select_option("#basemap", label="Map 2")
-    page.wait_for_function(IDLE)
-    assert "Basemap © town 2" in page.locator("#credit p").inner_text()
-    assert page.evaluate("rooftrace.map.getSource('basemap').tiles[0]").endswith("?2")
-    page.uncheck("[data-layer=basemap] input[type=checkbox]")
-    assert page.evaluate(PIXEL) == [0xE4, 0xE7, 0xEB, 255]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 pytest.importorskip("fastapi")
@@ -14,7 +13,7 @@ pytest.importorskip("playwright")
 
 from fastapi import FastAPI
 
-from clicked_town import HALL, SHED, ObedientEngine, click_model, write_results
+from clicked_town import HALL, ObedientEngine, click_model, write_results
 from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
@@ -99,20 +98,6 @@ def click(page: Page, row: float, col: float, **more: Any) -> None:
     page.evaluate("() => rooftrace.review.settled()")
 
 
-def pan(page: Page, row: float, col: float) -> None:
-    """Move the map with the arrow keys until a pixel of the image lies under the cross."""
-    x, y = page.evaluate(
-        """() => {
-            const {left, top, width, height} = rooftrace.map.getCanvas().getBoundingClientRect();
-            return [left + width / 2, top + height / 2];
-        }"""
-    )
-    to_x, to_y = place_of(page, row, col)
-    right, down = round((to_x - x) / 10), round((to_y - y) / 10)
-    press(page, *[f"Arrow{'Right' if right > 0 else 'Left'}"] * abs(right))
-    press(page, *[f"Arrow{'Down' if down > 0 else 'Up'}"] * abs(down))
-
-
 def middle(place: tuple[int, int, int, int]) -> tuple[float, float]:
     top, left, height, width = place
     return top + height / 2, left + width / 2
@@ -155,35 +140,6 @@ def test_a_roof_is_clicked_corrected_and_added(page: Page, address: str) -> None
     press(page, "Escape")
     assert page.evaluate(MODE) is None
     assert page.evaluate(COUNTS)["reviewed"] == 0
-
-
-def test_a_click_on_the_chosen_building_replaces_its_outline(
-    other_page: Page, address: str
-) -> None:
-    page = other_page
-    page.goto(address)
-    page.wait_for_function(REVIEWED)
-    # By keyboard alone: the map is moved until the building lies under the cross.
-    press(page, "c")
-    pan(page, *middle(SHED))
-    press(page, "Space")
-    assert "replaces the outline of building 1" in page.locator("#review-hint").inner_text()
-    press(page, "t")
-    assert "adds it as a new building" in page.locator("#review-hint").inner_text()
-    press(page, "t", "x")
-    pan(page, middle(SHED)[0], 224)
-    press(page, "Space")
-    assert [one["inside"] for one in page.evaluate(MODE)["clicks"]] == [True, False]
-    # Another reviewer is faster.
-    server = address.partition("/map")[0]
-    change = {"action": "accept", "reviewer": "Bo", "buildings": [{"id": 1, "revision": 0}]}
-    assert httpx.post(f"{server}/{REVIEW}/changes", json=change).status_code == 200
-    press(page, "Enter")
-    assert "Bo has changed building 1" in page.locator("#review-message").inner_text()
-    assert page.evaluate(MODE)["outline"] is not None
-    press(page, "Enter")
-    counts = page.evaluate(COUNTS)
-    assert (counts["changed"], counts["added"]) == (1, 0)
 
 
 def test_what_cannot_be_answered_is_said(other_page: Page, address: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.campaign
 
 Serve = Callable[[Any], str]
-Clients = Callable[[str], httpx.Client]
 
 REVIEWED = "() => window.rooftrace?.review?.current"
 PROGRAM = """
@@ -263,60 +262,6 @@ def test_two_reviewers_at_once_see_the_conflict(
     press(other, "r")
     assert other.locator("#review-message").is_hidden()
     other.close()
-
-
-REVIEW = "/v1/results/town/images/scene/review"
-
-
-@pytest.fixture
-def client_of() -> Iterator[Callable[[str], httpx.Client]]:
-    """Return a function that opens a client of a server; it is closed at the end."""
-    with ExitStack() as stack:
-        yield lambda address: stack.enter_context(httpx.Client(base_url=address, timeout=60))
-
-
-@pytest.mark.parametrize(
-    ("keys", "held"),
-    [(["a"], "**/review?after=*"), (["e", "ArrowRight", "Enter"], "**/review/changes")],
-    ids=["decision", "drawing"],
-)
-def test_another_image_is_chosen_while_a_change_is_saved(
-    page: Page, serve_app: Serve, client_of: Clients, town: Path, keys: list[str], held: str
-) -> None:
-    for kind in ("mask.tif", "buildings.gpkg"):
-        (town / f"other_{kind}").hardlink_to(town / f"scene_{kind}")
-    address = serve_app(app_of(town))
-    page.goto(f"{address}/map#town/scene/review")
-    page.wait_for_function(REVIEWED)
-    page.evaluate("() => rooftrace.review.settled()")
-    waiting: list[Any] = []
-    page.route(held, lambda route: waiting.append(route), times=1)
-    with page.expect_request(held):
-        for key in keys:
-            page.keyboard.press(key)
-    page.select_option("#images", "other")
-    page.locator("#images").blur()
-    page.wait_for_function("() => rooftrace.scene.name === 'other'")
-    (route,) = waiting
-    route.continue_()
-    page.wait_for_function("() => location.hash === '#town/other/review'")
-    page.wait_for_function(REVIEWED)
-    press(page, "n", "r")
-    assert progress(page).startswith("1 of ")
-    client = client_of(address)
-    for image, state in (
-        ("scene", "accepted" if keys == ["a"] else "changed"),
-        ("other", "rejected"),
-    ):
-        counts = client.get(REVIEW.replace("scene", image)).json()["counts"]
-        assert (counts["reviewed"], counts[state]) == (1, 1)
-    # What was saved is no draft.
-    page.select_option("#images", "scene")
-    page.wait_for_function("() => location.hash === '#town/scene/review'")
-    page.wait_for_function(REVIEWED)
-    page.evaluate("() => rooftrace.review.settled()")
-    assert page.evaluate("rooftrace.review.mode") is None
-    assert progress(page).startswith("1 of ")
 
 
 def test_buildings_are_drawn_split_merged_and_added(

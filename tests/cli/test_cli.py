@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -339,29 +337,3 @@ def test_a_file_that_is_not_there(data: Path, bundle: Path, tmp_path: Path) -> N
     split = ("--split", f"{absent}:val")
     done = command("evaluate", bundle, data, *split, "--json")
     fails(done, 2, "ConfigError", str(absent), "is not a split file")
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "part"),
-    [
-        (errno.ENOSPC, 5, "free space"), (errno.EROFS, 5, "write permission"),
-        (errno.EDQUOT, 5, "free space"), (errno.ENAMETOOLONG, 3, "Check the path"),
-    ],
-)  # fmt: skip
-def test_an_error_of_the_system_has_the_exit_code_of_its_kind(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    number: int,
-    code: int,
-    part: str,
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number), "out/a.tif")
-
-    monkeypatch.setattr(cli, "app", refuse)
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["predict", "--json"])
-    error = json.loads(capsys.readouterr().out)["error"]
-    assert ended.value.code == code
-    assert error["message"] == f"out/a.tif: {os.strerror(number)}."
-    assert part in error["remedy"]

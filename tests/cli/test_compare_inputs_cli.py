@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import geopandas as gpd
@@ -94,46 +93,6 @@ def test_the_buildings_of_a_mask_of_several_classes(tmp_path: Path, names: str) 
     assert call("vectorize", new, "--class", last, "-o", made)[0] == 0
     code, answer = call("compare", made, old, "-o", tmp_path / "out", "--imagery", new)
     assert (code, counts(answer, "new")) == (0, {"same": 1})
-
-
-def write_osm(path: Path, corners: list[tuple[float, float]]) -> None:
-    nodes = "".join(
-        f"<node id='{n}' lat='{lat}' lon='{lon}'/>" for n, (lon, lat) in enumerate(corners, 1)
-    )
-    way = "<nd ref='1'/><nd ref='2'/><nd ref='3'/><nd ref='4'/><nd ref='1'/>"
-    path.write_text(
-        f"<osm version='0.6'>{nodes}<way id='7'>{way}<tag k='building' v='house'/></way>"
-        f"<way id='8'>{way}<tag k='landuse' v='residential'/></way>"
-        f"<way id='9'>{way}<tag k='building' v='no'/></way></osm>"
-    )
-
-
-def write_pbf(path: Path, corners: list[tuple[float, float]]) -> None:
-    osmium = pytest.importorskip("osmium")
-    with osmium.SimpleWriter(str(path)) as writer:
-        for number, place in enumerate(corners, 1):
-            writer.add_node(osmium.osm.mutable.Node(id=number, location=place))
-        for number, tags in ((7, {"building": "house"}), (8, {"landuse": "residential"})):
-            way = osmium.osm.mutable.Way(id=number, nodes=[1, 2, 3, 4, 1], tags=tags)
-            writer.add_way(way)
-
-
-@pytest.mark.parametrize(
-    ("name", "write_extract"), [("a.osm", write_osm), ("a.osm.pbf", write_pbf)]
-)
-def test_an_extract_of_openstreetmap_gives_its_buildings(
-    tmp_path: Path, name: str, write_extract: Callable[..., None]
-) -> None:
-    # GDAL loses a node at 0, 0 of the compressed format.
-    corners = [(0.001, 0.001), (0.0012, 0.001), (0.0012, 0.0012), (0.001, 0.0012)]
-    name = "a.osm" if write_extract is write_osm else "a.osm.pbf"
-    extract, new = tmp_path / name, tmp_path / "new.geojson"
-    write_extract(extract, corners)
-    gpd.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=4326).to_file(new)
-    _, answer = call("compare", new, extract, "-o", tmp_path / "out", "--keep", "old")
-    assert (counts(answer, "new"), counts(answer, "old")) == ({"same": 1}, {"same": 1})
-    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
-    assert (made.compare_old_id[0], made.building[0]) == ("way/7", "house")
 
 
 def test_an_empty_layer_is_an_answer_two_are_an_error(

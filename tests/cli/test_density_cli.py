@@ -87,29 +87,3 @@ def test_a_fit_and_its_use(masks: Path, tmp_path: Path) -> None:
     assert code == 0
     assert answer["threshold"]["threshold"] == 0.25
     assert answer["classes"] == {"dense": 2, "sparse": 2, "not observed": 0}
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize(
-    ("options", "code", "message"),
-    [
-        (["--by-image", "--cell", "10"], 2, "--cell cannot be combined with --by-image"),
-        (["--by-image", "--threshold", "2"], 2, "--threshold"),
-        (["--by-image", "--threshold", "no.json"], 2, "no.json cannot be read"),
-        (
-            ["--fit", "l.csv", "--threshold", "0.2"],
-            2,
-            "--threshold cannot be combined with --fit",
-        ),
-        (["--zones", "z.gpkg", "--cell", "10"], 2, "--cell cannot be combined with --zones"),
-        (["--glob", "*.png"], 2, "--glob"),
-        ([], 2, "is a folder"),
-    ],
-)
-def test_options_that_cannot_be_combined(
-    options: list[str], code: int, message: str, masks: Path, tmp_path: Path
-) -> None:  # fmt: skip
-    found, _, text = command("density", masks, "-o", tmp_path / "x", *options)
-    assert found == code
-    assert message in text
-    assert command("density", masks, masks, "-o", tmp_path / "x", "--by-image").code == 2

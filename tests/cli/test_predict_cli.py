@@ -95,27 +95,6 @@ def test_polygons_are_written_in_the_formats_that_are_asked_for(folder: Path) ->
     assert (code, "in pixels of an image" in str(answer)) == (3, True)
 
 
-@pytest.mark.campaign
-def test_holes_and_stairs(folder: Path) -> None:
-    def outlines(*options: object) -> gpd.GeoDataFrame:
-        code, done = predict(folder, *options)
-        assert code == 0
-        return gpd.read_file(done["outputs"][0]["polygons"])
-
-    def holes(frame: gpd.GeoDataFrame) -> int:
-        return sum(len(polygon.interiors) for polygon in frame.geometry)
-
-    # A hole smaller than a building is no courtyard of a regular outline.
-    assert holes(outlines()) == 0
-    filled = outlines("--min-hole", "10", "--min-area", "10", "-o", folder / "filled")
-    assert holes(filled) == 0
-    kept = outlines("--outline", "simplified", "--no-separate", "-o", folder / "stairs")
-    assert holes(kept) == 1
-    assert len(kept) == len(filled) == 9
-    code, done = predict(folder, "--min-hole", "10", "-o", folder / "refused")
-    assert (code, done["error"]["type"]) == (2, "ConfigError")
-
-
 def test_the_demo_predicts_its_scene_with_the_default_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

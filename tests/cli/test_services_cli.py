@@ -126,15 +126,3 @@ def test_a_wrong_address_is_a_clear_error(
     assert done.code == code
     assert message in done.err
     assert "Traceback" not in done.err
-
-
-@pytest.mark.campaign
-def test_a_layer_must_exist_and_be_chosen(server: str, folder: Path) -> None:
-    url = TiTiler(server, folder / "scene.tif").wmts
-    done = command("predict", url, "--layer", "photo", *options(folder, "out"))
-    assert done.code == 2
-    assert "--layer photo was given" in done.err
-    with serving(lambda path: (200, {"Content-Type": "text/html"}, b"<p>Hello</p>")) as plain:
-        done = command("predict", plain.url + "/wmts?SERVICE=WMTS", *options(folder, "out"))
-    assert done.code == 3
-    assert 'begins with "Hello"' in done.err

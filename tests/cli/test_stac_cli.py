@@ -16,7 +16,6 @@ from folder_server import FolderServer, serving_folder
 from stac_scenes import (
     PROVIDERS,
     collection,
-    with_band_files,
     with_hrefs,
     write_area,
     write_catalog,
@@ -75,32 +74,6 @@ def test_a_static_catalog_on_a_server_and_on_disk(town: Town) -> None:
     assert again.code == 0, again.err
     same = {path.name: path.read_bytes() for path in Path("disk/buildings").rglob("*.parquet")}
     assert same == layer
-
-
-@pytest.mark.campaign
-def test_items_with_one_file_for_each_band(town: Town) -> None:
-    """The three colours in files of their own give the buildings of the one file with all."""
-    options = ("--area", "town.geojson", "--no-stac", "--json", "-m", "tiny.rooftrace")
-    address = f"{town.server.url}/catalog.json"
-    done = command("catalogue", address, *options, "-o", "whole")
-    assert done.code == 0, done.err
-    folder = Path("web")
-    write_catalog(folder, with_band_files(folder, write_scenes(folder)))
-    for source, out in ((address, "split"), ("web/catalog.json", "disk")):
-        done = command("catalogue", source, *options, "-o", out)
-        assert done.code == 0, done.err
-        assert done.json["buildings"] == 2
-        layers = [geopandas.read_parquet(f"{one}/buildings") for one in ("whole", out)]
-        whole, split = (one.drop(columns=["source"], errors="ignore") for one in layers)
-        assert split.equals(whole)
-    entry = {
-        one["id"]: one for one in json.loads(Path("split/manifest.json").read_text())["scenes"]
-    }
-    assert entry["west"]["bands"]["green"] == f"{town.server.url}/west_B03.tif"
-    figures = json.loads(Path("split/scenes/run.json").read_text())["figures"]
-    assert [one["values"]["bands"] for one in figures] == [[1, 2, 3]] * 2
-    resumed = command("catalogue", address, *options, "-o", "split")
-    assert resumed.json["resumed_scenes"] == 2
 
 
 class Api(NamedTuple):

@@ -8,13 +8,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rooftrace.core.errors import ConfigError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from tiny_models import write_tiny_bundle
@@ -92,35 +90,3 @@ def test_a_prediction_is_a_picture_and_a_table(model: Predictor) -> None:
     only_mask = model.predict(picture(), options=SceneOptions(outputs=("mask",)))
     assert only_mask._repr_png_() is None
     assert "<img" not in only_mask._repr_html_()
-
-
-def test_a_map_needs_a_place_and_a_package(
-    model: Predictor, monkeypatch: pytest.MonkeyPatch, georeferenced: Any
-) -> None:
-    with pytest.raises(ConfigError, match="no CRS"):
-        model.predict(picture()).map()
-    result = model.predict(georeferenced)
-    for package in ("folium", "lonboard"):
-        monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr("rooftrace.predict.notebook.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="folium or lonboard") as raised:
-        result.map()
-    assert "pip install folium" in raised.value.remedy
-    monkeypatch.setattr("rooftrace.predict.notebook.find_spec", lambda name: name == "lonboard")
-    drawn = SimpleNamespace(viz=lambda frame: frame.crs.to_epsg())
-    monkeypatch.setitem(sys.modules, "lonboard", drawn)
-    assert result.map() == 4326
-
-
-@pytest.fixture
-def georeferenced() -> Any:
-    from affine import Affine
-    from pyproj import CRS
-
-    from rooftrace.core.types import GeoGrid
-    from rooftrace.io.sources import ArraySource
-
-    transform = Affine(0.4, 0, 500_000, 0, -0.4, 9_000_000)
-    grid = GeoGrid((300, 400), transform, CRS.from_epsg(32737))
-    image = np.moveaxis(picture()[:300, :400], -1, 0)
-    return ArraySource(image, grid)

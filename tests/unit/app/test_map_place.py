@@ -10,7 +10,7 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
-from rooftrace.app.map.outlines import BuildingFilter, read_outlines
+from rooftrace.app.map.outlines import read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.core.types import Footprints, GeoGrid
 from rooftrace.io.vector_write import write_footprints
@@ -63,30 +63,6 @@ def write(path: Path, polygons: list[shapely.Geometry], crs: CRS | None, **more:
     score = np.array(more.pop("score", np.full(n, 0.5)), np.float32)
     area = np.array(more.pop("area", np.full(n, np.nan)), np.float64)
     write_footprints(path, Footprints(np.array(polygons), score, area, crs, **more))
-
-
-def test_attributes_of_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "a_polygons.gpkg"
-    # In the order of the file, which is not that of their places.
-    boxes = [shapely.box(524_000 + x, 9_317_950, 524_010 + x, 9_317_960) for x in (90, 0, 40)]
-    write(
-        path, boxes, UTM.crs, score=[0.7, 0.1234, 1.0], area=[100.04, 50, np.nan],
-        class_id=np.array([2, 1, 2], np.uint8), classes=("ground", "house", "shed"),
-    )  # fmt: skip
-    made = read_outlines(path, Place(UTM))
-    order = np.argsort(made.rows)
-    assert made.score is not None
-    assert made.score[order].tolist() == [700, 123, 1000]
-    assert made.size[order].tolist() == [1000, 500, 0]
-    assert made.in_metres
-    assert made.classes == {1: "house", 2: "shed"}
-    assert made.attributes(1) == {
-        "id": 2, "class": "house", "class_id": 1, "score": pytest.approx(0.1234), "area_m2": 50.0
-    }  # fmt: skip
-    assert made.attributes(2)["area_m2"] is None  # type: ignore[index]
-    assert made.attributes(3) is None
-    assert made.passing(BuildingFilter(700, 1)).sum() == 1
-    assert made.within(tuple(made.bounds[0])).tolist() == [True, False, False]  # type: ignore[arg-type]
 
 
 def test_sizes_are_those_on_the_ellipsoid(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyogrio
@@ -412,36 +411,6 @@ def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -
     shutil.copytree(folder, tmp_path / "out2" / "later")
     titles = [one["title"] for one in client_of(tmp_path / "out2").get("/map/folders").json()]
     assert titles == ["out2", "later"]
-
-
-def test_flat_scenes(tmp_path: Path) -> None:
-    """PNG in, PNG and GeoJSON in pixels out, as predict writes them."""
-    out = tmp_path / "out"
-    out.mkdir()
-    Image.new("RGB", (60, 40), (90, 120, 150)).save(tmp_path / "photo.png")
-    grid = GeoGrid((40, 60))
-    with mask_sink(out / "photo_mask.png", grid) as sink:
-        sink.write(Window.whole(grid.shape), np.ones(grid.shape, np.uint8))
-    write_footprints(
-        out / "photo_buildings.geojson",
-        Footprints(np.array([shapely.box(0, 0, 30, 20)]), np.ones(1, np.float32),
-                   np.array([np.nan]), None),
-    )  # fmt: skip
-    record: dict[str, Sequence[Any]] = {
-        "outputs": [{"input": str(tmp_path / "photo.png"), "mask": "photo_mask.png"}]
-    }
-    (out / "run.json").write_text(json.dumps(record))
-    client = client_of(out)
-    scene = client.get("/map/folders/out/images/photo").json()
-    assert scene["flat"]
-    assert scene["buildings"]["in_metres"] is False
-    assert scene["buildings"]["largest"] == 600
-    assert scene["bounds"] == pytest.approx([-30 / 111319.49, -20 / 111319.49, 30 / 111319.49,
-                                             20 / 111319.49], rel=1e-4)  # fmt: skip
-    zoom = scene["image"]["maxzoom"]
-    middle = 2 ** (zoom - 1)
-    tile = client.get(f"/map/folders/out/images/photo/image/{zoom}/{middle}/{middle}")
-    assert tile.content.startswith(b"RIFF")
 
 
 @pytest.mark.parametrize("known", ["name", "record", "option"])

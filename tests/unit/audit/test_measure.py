@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from rooftrace.audit import measure
 from rooftrace.audit.facts import SceneFacts
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.io.sources import ArraySource
-from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.kinds import open_source
 
 CLASSES = ("background", "building")
 
@@ -177,47 +172,3 @@ def test_unmarked_nodata_is_seen(image: np.ndarray, fill: int) -> None:
     assert facts.flat_colour == (fill,) * 3
     marked = facts_of(image, valid=np.broadcast_to(np.arange(80) < 50, (60, 80)).copy())
     assert (marked.flat_share, marked.flat_colour) == (0, None)
-
-
-def write_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:
-    for part in ("images", "masks"):
-        (folder / part).mkdir(exist_ok=True)
-    Image.fromarray(image).save(folder / "images" / f"{name}.png")
-    Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
-
-
-def measured(folder: Path, labels: LabelConfig | None = None) -> dict[str, SceneFacts]:
-    source = open_source(SourceConfig(path=str(folder)), labels)
-    return {
-        entry.id: measure.measure_scene(
-            source.open_scene(entry), source.classes, source.building_class
-        )
-        for entry in source.entries
-    }
-
-
-def test_labels_that_cannot_be_read_have_the_reason(tmp_path: Path, image: np.ndarray) -> None:
-    picture = np.moveaxis(image, 0, -1)
-    grey = np.zeros((60, 80), dtype=np.uint8)
-    grey[:20], grey[20:30] = 7, 90
-    write_pair(tmp_path, "values", picture, grey)
-    colours = np.zeros((60, 80, 3), dtype=np.uint8)
-    colours[:45] = (60, 16, 152)
-    write_pair(tmp_path, "colours", picture, colours)
-    indexed = Image.fromarray(grey // 7 * 3).convert("P")
-    indexed.putpalette([0, 0, 0, 9, 9, 9, 60, 16, 152, 132, 41, 246] + [1, 2, 3] * 252)
-    write_pair(tmp_path, "indexed", picture, grey)
-    indexed.save(tmp_path / "masks" / "indexed.png")
-    write_pair(tmp_path, "size", picture, grey[:50])
-    write_pair(tmp_path, "good", picture, (grey == 7).astype(np.uint8))
-    facts = measured(tmp_path)
-    assert facts["good"].label is not None
-    assert "not of a class (7, 90)" in facts["values"].label_error
-    assert "coloured" in facts["colours"].label_error
-    assert "#3C1098 (3,600 px), #000000 (1,200 px)" in facts["colours"].label_error
-    assert "not of a class (3, 36)" in facts["indexed"].label_error
-    assert "50 rows" in facts["size"].label_error
-    for one in facts.values():
-        assert one.image_error == ""
-        assert one.brightness == pytest.approx(facts["good"].brightness)
-        assert one.file_format == "PNG"

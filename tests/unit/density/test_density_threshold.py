@@ -40,27 +40,6 @@ def test_the_middle_of_the_widest_gap() -> None:
     assert found.threshold == pytest.approx(0.7)
 
 
-def test_quality_of_a_fit() -> None:
-    rng = np.random.default_rng(0)
-    shares = np.concatenate([rng.normal(0.1, 0.03, 40), rng.normal(0.4, 0.05, 40)]).clip(0, 1)
-    dense = np.arange(80) >= 40
-    found, notes = fit_threshold(shares, dense)
-    again, _ = fit_threshold(shares, dense)
-    assert found == again
-    assert not notes
-    fit = found.fit
-    assert fit is not None
-    low, high = fit.threshold_interval
-    assert low <= found.threshold <= high
-    assert fit.balanced_accuracy == 1
-    assert (fit.sparse_as_sparse, fit.dense_as_dense) == (40, 40)
-    # The leave-one-out accuracy exposes labels without information.
-    nothing, notes = fit_threshold(rng.random(60), np.arange(60) % 2 == 0)
-    assert nothing.fit is not None
-    assert nothing.fit.leave_one_out < nothing.fit.balanced_accuracy
-    assert any("overlap" in note for note in notes)
-
-
 def test_few_examples_are_noted_and_too_few_refused() -> None:
     _, notes = fit_threshold(np.array([0.1, 0.2, 0.5, 0.6]), np.array([0, 0, 1, 1], bool))
     assert len(notes) == 2

@@ -210,33 +210,6 @@ def test_masks_beside_images_are_no_scenes(tmp_path: Path) -> None:
     assert f"rooftrace predict '{data / 'images'}' -o OUT" in caught.value.remedy
 
 
-def test_paths_that_are_catalogues(tmp_path: Path) -> None:
-    image(tmp_path / "flat" / "x.tif")
-    for part in ("a", "b"):
-        image(tmp_path / "tree" / part / "x.tif")
-    image(tmp_path / "tiles" / "17" / "3" / "4.tif")
-    (tmp_path / "list.txt").write_text("x")
-    (tmp_path / "empty").mkdir()
-
-    def is_catalogue(name: str) -> bool:
-        try:
-            find_inputs([tmp_path / name])
-        except ConfigError as error:
-            return "is a catalogue of scenes" in str(error)
-        except DataError:
-            return name not in ("empty", "none.txt")
-        return False
-
-    found = {
-        name: is_catalogue(name)
-        for name in ("flat", "tree", "tiles", "list.txt", "empty", "flat/x.tif", "none.txt")
-    }
-    assert found == {
-        "flat": False, "tree": True, "tiles": False, "list.txt": True, "empty": False,
-        "flat/x.tif": False, "none.txt": False,
-    }  # fmt: skip
-
-
 @given(st.lists(st.tuples(st.text(max_size=12), st.integers(0, 40)), min_size=1, max_size=25))
 def test_ids_are_unique_and_valid_file_names(given_: list[tuple[str, int]]) -> None:
     entries = [CatalogueScene(name, f"/{number}.tif") for name, number in given_]

@@ -15,7 +15,6 @@ from rooftrace.core.errors import (
     ConfigError,
     ExportError,
     GsdMismatch,
-    MissingExtraError,
 )
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.engines.select import load_engine
@@ -170,28 +169,6 @@ def test_what_cannot_be_asked_for(
     with pytest.raises(ConfigError, match=messages) as caught:
         run_export(bundle, to, tmp_path / name, **given)  # type: ignore[arg-type]
     assert caught.value.remedy
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("few")
-@pytest.mark.parametrize(
-    ("to", "precision", "package", "extra"),
-    [
-        ("onnx", "fp16", "onnxruntime", "onnxruntime"),
-        ("onnx", "int8", "onnxruntime", "onnxruntime"),
-        ("onnx", "fp16", "onnx", "rooftrace[export]"),
-        ("openvino", "int8", "nncf", "rooftrace[export]"),
-    ],
-)
-def test_a_missing_package_is_named(
-    to: str, precision: str, package: str, extra: str, bundle: Path, data: SourceConfig,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setitem(sys.modules, package, None)
-    given = {"calibration": data} if precision == "int8" else {}
-    with pytest.raises(MissingExtraError, match=package) as caught:
-        run_export(bundle, to, tmp_path / f"a{ENDING[to]}", precision=precision, **given)  # type: ignore[arg-type]
-    assert extra in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

@@ -46,9 +46,8 @@ from rooftrace.models.start import read_start  # noqa: E402
 from rooftrace.predict.model_set import ModelSet  # noqa: E402
 from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.datamodule import open_data  # noqa: E402
 from rooftrace.train.deadline import Minutes  # noqa: E402
-from rooftrace.train.finetune import finetune_config, fit_to_seconds, mix_weights  # noqa: E402
+from rooftrace.train.finetune import finetune_config, mix_weights  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 from tiny_models import tiny_bundle  # noqa: E402
 from town import write_pairs  # noqa: E402
@@ -168,32 +167,6 @@ def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path
         run_finetune(data, tmp_path / "run", split=split)
     assert split.exists()
     assert not (tmp_path / "run").exists()
-
-
-def test_little_ground_takes_fewer_minutes_than_are_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rooftrace.train.finetune._measure", lambda *_: (0.1 / 16, 0.5))
-    data, start = write_tiles(tmp_path / "data", 5), read_start("default")
-    split = tmp_path / "split.json"
-    write_split(split, Split(parts={"train": ("0", "1", "2", "3"), "val": ("4",)}))
-    labels = LabelConfig()
-    scenes = open_source(data, labels)
-    planned = {}
-    config = finetune_config("default", start, data, scenes, labels, split, overrides=["workers=0"])
-    opened = open_data(config, tmp_path)
-    for limit_s in (3600, 15, 4):
-        made = fit_to_seconds(config, start.bundle.spec, opened, limit_s)
-        planned[limit_s] = (made.epochs, made.samples_per_epoch)
-    # Four images of one crop, each seen a thousand times: 250 steps of 16 samples in 10 epochs.
-    assert planned[3600] == (10, 400)
-    # An epoch takes three seconds; more are planned than fit, since the clock ends the run.
-    assert planned[15] == (6, 400)
-    # Of a few seconds there are shorter epochs, of steps of four samples in a fourth of the time.
-    assert planned[4] == (2, 336)
-    # A fold is one epoch of a minute at most.
-    made = fit_to_seconds(config, start.bundle.spec, opened, 15, is_fold=True)
-    assert (made.epochs, made.samples_per_epoch) == (1, 3040)
 
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:

@@ -8,13 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.flows.label_next import run_next, weighted_k_centre
+from rooftrace.flows.label_next import run_next
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.predict.plan import AS_FOUND
@@ -128,35 +126,3 @@ def test_the_views_disagree_where_the_network_is_not_symmetric() -> None:
     assert (found.built_up, found.valid_share, found.shows_building) == (0.5, 1.0, True)
     assert found.features == pytest.approx(np.full(3, 128), abs=0.5)
     assert found.total == pytest.approx(1.0)
-
-
-@given(
-    points=st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=12),
-    centres=st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), max_size=3),
-    count=st.integers(1, 14),
-    seed=st.integers(0, 99),
-)
-def test_every_choice_is_the_best_of_the_rest(
-    points: list[tuple[int, int]], centres: list[tuple[int, int]], count: int, seed: int
-) -> None:
-    features = np.array(points, np.float32)
-    given_centres = np.array(centres, np.float32).reshape(len(centres), 2)
-    weights = np.random.default_rng(seed).random(len(points))
-    order, distances = weighted_k_centre(features, weights, count, given_centres)
-    assert len(order) == len({*order.tolist()}) == min(count, len(points))
-    for step, (chosen, distance) in enumerate(zip(order, distances)):
-        before = np.concatenate([given_centres, features[order[:step]]])
-        rest = [n for n in range(len(points)) if n not in order[:step]]
-
-        def gain(n: int, before: np.ndarray = before) -> float:
-            if not len(before):
-                return float(weights[n])
-            return float(weights[n] * np.linalg.norm(features[n] - before, axis=1).min())
-
-        assert gain(int(chosen)) == pytest.approx(max(map(gain, rest)))
-        if len(before):
-            assert distance == pytest.approx(
-                np.linalg.norm(features[chosen] - before, axis=1).min()
-            )
-        else:
-            assert np.isinf(distance)

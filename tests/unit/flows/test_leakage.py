@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from affine import Affine
 from rasterio.windows import Window
 
 from raster_files import write_geotiff
-from rooftrace.flows.evaluate import leakage
 from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import SceneSet, map_entries
+from rooftrace.labels.source import SceneSet
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import fingerprint_of
 from rooftrace.models.spec import BundleSpec
@@ -89,24 +87,3 @@ def test_without_a_fingerprint_nothing_is_known(places: Path) -> None:
     report = check(bundle_of(), open_source(at(places / "a")))
     assert (report.status, report.checked, report.pairs) == ("unknown", 0, ())
     assert "has no fingerprint" in " ".join(report.notes)
-
-
-def test_of_several_models_each_has_a_report_of_its_own(
-    places: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An ensemble's members are checked; those of one scale share one pass over the scenes."""
-    one = bundle_of([open_source(at(places / "a"))])
-    other = bundle_of([open_source(at(places / "b"))])
-    team = replace(bundle_of(), members=(one, other))
-    source = open_source(at(places / "a"))
-    expected = [check(bundle, source) for bundle in (one, other, team)]
-    looks: list[str] = []
-
-    def counted(source: SceneSet, *given: Any, **more: Any) -> Any:
-        looks.append(source.name)
-        return map_entries(source, *given, **more)
-
-    monkeypatch.setattr(leakage, "map_entries", counted)
-    assert list(check_leakage([one, other, team], source)) == expected
-    assert [report.status for report in expected] == ["found", "none", "found"]
-    assert len(looks) == 1

@@ -10,14 +10,9 @@ from PIL import Image
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
-from rooftrace.engines.base import PointwiseEngine
-from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.io.legend import NODATA
 from rooftrace.io.mosaic import TileMosaic
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
-from rooftrace.predict.plan import SceneOptions
-from rooftrace.predict.predictor import Predictor
 
 ROWS, COLS, SIDE = 3, 4, 5
 GRID = GeoGrid((ROWS * SIDE, COLS * SIDE), Affine(2, 0, 10, 0, -2, 50))
@@ -161,26 +156,3 @@ def test_a_tile_unlike_the_others_is_named() -> None:
         mosaic = TileMosaic({(0, 0): one, (0, 1): other}, (8, 8), GeoGrid((8, 16)), "m")
         with pytest.raises(DataError, match=r"The tile other has .*the other tiles of m"):
             mosaic.read()
-
-
-def test_a_prediction_loses_the_ground_of_a_bad_tile_and_says_so(tmp_path: Path) -> None:
-    side, grid = 64, GeoGrid((128, 128), Affine(2, 0, 10, 0, -2, 50))
-    bad = tmp_path / "bad.png"
-    bad.write_text("<html>404</html>")
-    tiles: dict[tuple[int, int], RasterSource] = {
-        (row, col): ArraySource(np.full((3, side, side), 240, np.uint8))
-        for row in range(2)
-        for col in range(2)
-    }
-    predictor = Predictor(tiny_bundle(), PointwiseEngine())
-    options = SceneOptions(scale=1.0, outputs=("mask",), forgiving=True)
-    result = predictor.predict(
-        TileMosaic(tiles | {(0, 1): open_raster(bad)}, (side, side), grid, "m"), options=options
-    )
-    assert result.mask is not None
-    expected = np.ones((128, 128), np.uint8)
-    expected[:side, side:] = NODATA
-    np.testing.assert_array_equal(result.mask.data, expected)
-    (note,) = [note for note in result.summary.notes if "could not be read" in note]
-    assert "1 image" in note
-    assert "bad.png" in note

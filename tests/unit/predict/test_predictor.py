@@ -12,15 +12,12 @@ from affine import Affine
 from PIL import Image
 from pyproj import CRS
 
-from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.io.legend import NODATA, Legend
-from rooftrace.io.raster import open_raster
+from rooftrace.io.legend import NODATA
 from rooftrace.io.sources import ArraySource
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.predict.preview import Preview
 from tiny_models import write_tiny_bundle
 
 HOUSES = (Window(10, 20, 30, 40), Window(100, 50, 20, 25), Window(60, 120, 50, 30))
@@ -112,40 +109,6 @@ def test_a_placed_image_gives_placed_footprints(model: Predictor) -> None:
     assert len(model.predict(source, min_area_m2=100).footprints) == 2
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
-def test_a_path_is_closed_after_prediction(model: Predictor, tmp_path: Path) -> None:
-    path = tmp_path / "large.tif"
-    write_geotiff(
-        path, np.full((3, 1100, 1100), 60, np.uint8), crs="EPSG:32737", transform=GRID.transform
-    )
-    kept: list[object] = []
-
-    def is_open() -> bool:
-        links = [link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()]
-        return path.resolve() in links
-
-    def stop(*_: int) -> None:
-        assert is_open()
-        raise KeyboardInterrupt
-
-    kept.append(model.predict(path))
-    assert not is_open()
-    kept.append(model.predict_mask(path))
-    assert not is_open()
-    kept.append(model.predict_to_files(path, tmp_path / "out"))
-    assert not is_open()
-    # The traceback of an error refers to the image.
-    with pytest.raises(KeyboardInterrupt) as caught:
-        model.predict(path, progress=stop)
-    assert not is_open()
-    assert caught.traceback
-    # Who opened an image closes it.
-    source = open_raster(path)
-    model.predict_mask(source)
-    assert is_open()
-    source.close()
-
-
 def test_a_smallest_area_needs_metres(model: Predictor) -> None:
     with pytest.raises(GeoreferenceError, match="m²"):
         model.predict(village(), min_area_m2=10)
@@ -177,9 +140,6 @@ def test_save_writes_what_predict_to_files_writes(
         assert picture.height > 160
 
 
-BUILDINGS = Legend(("background", "building"), ())
-
-
 def footprints(*windows: Window) -> Footprints:
     import shapely
 
@@ -188,27 +148,3 @@ def footprints(*windows: Window) -> Footprints:
         np.array(boxes, dtype=object), np.ones(len(boxes), np.float32),
         np.full(len(boxes), np.nan), None,
     )  # fmt: skip
-
-
-def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
-    grid = GeoGrid((4000, 3000))
-    image = np.full((3, 4000, 3000), 50, dtype=np.uint8)
-    preview = Preview(grid, 3, np.uint8, BUILDINGS)
-    for row in range(0, 4000, 700):
-        for col in range(0, 3000, 900):
-            window = Window(row, col, 700, 900).intersection(Window.whole(grid.shape))
-            assert window is not None
-            part = image[:, *window.slices()]
-            valid = np.full(window.shape_yx, window.row < 3500)
-            preview.thumbnail.watch(window, part, valid)
-    found = footprints(Window(900, 600, 1200, 1500))
-    preview.paint(preview.rings(found))
-    picture = np.asarray(preview.draw((), "1 building", 0.5))
-    # 4000 px by every third pixel, and a strip of text below.
-    assert picture.shape[1] == 1000
-    assert 1334 < picture.shape[0] < 1400
-    np.testing.assert_array_equal(picture[10, 10], [50, 50, 50])
-    assert picture[500, 500, 0] > 100 > picture[500, 500, 2]
-    assert picture[300, 500, 0] > 200
-    np.testing.assert_array_equal(picture[1300, 10], picture[-1, 0])
-    assert (picture[-30:] > 200).any()

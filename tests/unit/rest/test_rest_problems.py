@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from fastapi import APIRouter, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
@@ -118,37 +118,3 @@ def test_messages_name_parameters_of_the_api(text: str, expected: str) -> None:
 def test_each_is_explained(client: TestClient, name: str) -> None:
     answered = client.get(f"/problems/{name}").json()
     assert answered["status"] == PROBLEMS[name].status
-
-
-def test_what_stands_before_a_page_at_the_root(client: TestClient) -> None:
-    """A page that matches all addresses does not get those of the API, even with wrong methods."""
-    from rest_service import fake_service
-    from rooftrace.rest import create_api
-
-    service = fake_service()
-    router = APIRouter()
-
-    @router.get("/v1/more/{name}")
-    def more(name: str) -> str:
-        return name
-
-    app = create_api(service, routers=[router])
-    page = FastAPI()
-
-    @page.get("/{rest:path}")
-    def any_page(rest: str) -> dict:
-        return {"page": rest}
-
-    app.mount("/", page)
-    page_client = TestClient(app)
-    try:
-        assert page_client.get("/anything").json() == {"page": "anything"}
-        assert page_client.get("/").json() == {"page": ""}
-        assert page_client.get("/v1/more/x").json() == "x"
-        wrong = page_client.get("/v1/predict")
-        assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
-        assert page_client.delete("/v1/more/x").status_code == 405
-        assert page_client.get("/v1").json()["type"] == "/problems/not-found"
-        assert page_client.get("/v1/predict/x").json()["type"] == "/problems/not-found"
-    finally:
-        service.close()

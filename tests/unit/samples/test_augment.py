@@ -92,27 +92,6 @@ def linear_parts(config: AugmentConfig, count: int = 400) -> np.ndarray:
     )
 
 
-def test_flips_and_angles_come_in_their_shares() -> None:
-    maps = linear_parts(AugmentConfig(rotate_deg=180, flip_horizontal=0.5))
-    assert 150 < (np.linalg.det(maps) < 0).sum() < 250
-    angles = np.arctan2(-maps[:, 0, 1], maps[:, 1, 1])
-    counts, _ = np.histogram(angles, bins=8, range=(-np.pi, np.pi))
-    assert counts.min() > 20
-    across = linear_parts(AugmentConfig(flip_horizontal=0.25))
-    assert set(across[:, 1, 1]) == {1.0}
-    assert 70 < (across[:, 0, 0] < 0).sum() < 130
-    down = linear_parts(AugmentConfig(flip_vertical=1.0))
-    assert (down == np.diag([1.0, -1.0])).all()
-    quarters = np.arctan2(*linear_parts(AugmentConfig(rotate_90=1.0))[:, 0].T)
-    values, counts = np.unique(np.round(np.degrees(quarters)) % 360, return_counts=True)
-    assert values.tolist() == [0, 90, 180, 270]
-    assert counts.min() > 60
-    tilted = linear_parts(AugmentConfig(rotate_deg=10, rotate_p=0.5))
-    degrees = np.degrees(np.arctan2(-tilted[:, 0, 1], tilted[:, 1, 1]))
-    assert 8 < np.abs(degrees).max() <= 10
-    assert 150 < (degrees == 0).sum() < 250
-
-
 def test_ratio_and_shear_keep_the_area() -> None:
     stretched = linear_parts(AugmentConfig(ratio_range=(0.5, 2.0), ratio_p=0.5))
     np.testing.assert_allclose(np.linalg.det(stretched), 1)
@@ -270,7 +249,6 @@ def test_changed_colours_stay_in_range_and_depend_on_the_seed_alone(
     assert changed[0].max() <= full
 
 
-FLAT = np.full((3, 8, 8), 100, np.uint8)
 NOISY = np.random.default_rng(0).integers(60, 190, (3, 40, 40), np.uint8)
 
 
@@ -279,30 +257,6 @@ def changes(image: np.ndarray, config: AugmentConfig, count: int = 60) -> np.nda
     rng = np.random.default_rng(1)
     valid = np.ones(image.shape[1:], bool)
     return np.stack([change_colours(image, valid, 255.0, config, rng) for _ in range(count)])
-
-
-def test_light_and_colour_do_what_they_say() -> None:
-    shift = changes(FLAT, AugmentConfig(brightness=0.2)).mean(axis=(1, 2, 3)) - 100
-    assert shift.min() < -30
-    assert shift.max() > 30
-    assert np.abs(shift).max() <= 0.2 * 255 + 1e-3
-    factors = changes(FLAT, AugmentConfig(channels=1.5)).mean(axis=(2, 3)) / 100
-    assert factors.std(axis=1).min() > 0
-    assert factors.min() >= 1 / 1.5 - 1e-4
-    assert factors.max() <= 1.5 + 1e-4
-    spread = changes(NOISY, AugmentConfig(contrast=1.4)).std(axis=(1, 2, 3)) / NOISY.std()
-    assert spread.min() < 0.8
-    assert 1.2 < spread.max() <= 1.4 + 1e-3
-    means = changes(NOISY, AugmentConfig(contrast=1.4)).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(means, NOISY.mean(), rtol=1e-2)
-    grey = changes(NOISY, AugmentConfig(grey=1.0))
-    np.testing.assert_allclose(grey[:, 0], grey[:, 2], atol=1e-3)
-    some = changes(NOISY, AugmentConfig(grey=0.5), 200)
-    assert 60 < np.isclose(some[:, 0], some[:, 1], atol=1e-3).all(axis=(1, 2)).sum() < 140
-    gamma = changes(FLAT, AugmentConfig(gamma=2.0)).mean(axis=(1, 2, 3)) / 255
-    assert gamma.min() >= (100 / 255) ** 2 - 1e-4
-    assert gamma.max() <= (100 / 255) ** 0.5 + 1e-4
-    assert gamma.std() > 0.05
 
 
 def test_saturation_and_hue_turn_colours_about_grey_at_the_same_brightness() -> None:
@@ -319,27 +273,6 @@ def test_saturation_and_hue_turn_colours_about_grey_at_the_same_brightness() -> 
     assert 50 < colourful.max() <= 60
     reddest = changes(image, AugmentConfig(hue_deg=180.0))[:, :3, 0, 0].argmax(axis=1)
     assert set(reddest) == {0, 1, 2}
-
-
-def test_a_worse_sensor_does_what_it_says() -> None:
-    blurred = changes(NOISY, AugmentConfig(blur=1.0, blur_sigma_px=2.0)).std(axis=(1, 2, 3))
-    assert blurred.min() < 0.5 * NOISY.std()
-    coarse = changes(NOISY, AugmentConfig(coarsen=1.0, coarsen_factor=4.0)).std(axis=(1, 2, 3))
-    assert coarse.min() < 0.4 * NOISY.std()
-    assert np.ptp(coarse) > 0.2 * NOISY.std()
-    noise = changes(FLAT, AugmentConfig(noise=0.1))
-    assert 15 < noise.std(axis=(1, 2, 3)).max() < 0.1 * 255 * 1.2
-    assert np.abs(np.corrcoef(noise[:, 0].ravel() - 100, noise[:, 1].ravel() - 100)[0, 1]) < 0.1
-    rows, cols = np.mgrid[:40, :40]
-    smooth = np.stack([rows * 2 + 60, cols * 2 + 60, rows + cols + 60, rows + 60]).astype(np.uint8)
-    moved = changes(smooth, AugmentConfig(coarsen=1.0, coarsen_factor=4.0)) - smooth
-    assert np.abs(moved[..., 4:-4, 4:-4].mean(axis=(2, 3))).max() < 1
-    good, bad = (
-        np.abs(changes(smooth, AugmentConfig(jpeg=1.0, jpeg_quality=(q, q)), 1)[0] - smooth)
-        for q in (95, 5)
-    )
-    assert 0 < good.max() < 12
-    assert good.mean() < bad.mean() < 30
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,6 @@ from rooftrace.core.config import parse_config
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, LabelError
 from rooftrace.flows.inspect import run_inspect
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.kinds import open_source
-from rooftrace.labels.split import Split, write_split
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, measure_pixels, open_data
 
@@ -49,27 +47,6 @@ def opened(folder: Path, **settings: object) -> TrainingData:
     raw = {"crop_px": 32, "batch_size": 2, **settings}
     raw.setdefault("data", {"train": [{"path": "a"}], "val": [{"path": "a", "name": "v"}]})
     return open_data(parse_config(raw, TrainConfig, source="c.toml"), folder)
-
-
-def test_notes_of_sets_and_of_left_out_scenes_appear_once(tmp_path: Path) -> None:
-    for number in range(5):
-        write(tmp_path / "a" / "train", {str(number): image_of(number)})
-    for part, name in (("images", "img_"), ("masks", "mask_")):
-        for path in sorted((tmp_path / "a" / "train" / part).iterdir()):
-            path.rename(path.with_name(name + path.name))
-    write(tmp_path / "spare", {"img_9": image_of(9)})
-    (tmp_path / "spare" / "images").rename(tmp_path / "a" / "test")
-    first = {"path": "a", "min_built_up": 0.01}
-    ids = open_source(SourceConfig(path=str(tmp_path / "a"))).ids
-    write_split(tmp_path / "split.json", Split(parts={"train": ids[:2], "val": ids[2:3]}))
-    train = [first, {**first, "name": "twin"}]
-    sets = {"train": train, "val": [first], "split": "split.json"}
-    assert opened(tmp_path, data=sets).notes == (
-        "a: 1 image has no label and is not used.",
-        "twin: 1 image has no label and is not used.",
-        "a: 2 of 5 scenes are in no part of split.json, and are not used.",
-        "twin: 2 of 5 scenes are in no part of split.json, and are not used.",
-    )
 
 
 def test_sets_of_other_kinds_train_together_and_must_be_alike(tmp_path: Path) -> None:

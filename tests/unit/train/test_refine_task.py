@@ -155,40 +155,6 @@ def test_each_network_learns_in_its_own_step(monkeypatch: pytest.MonkeyPatch) ->
         torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_the_figures_of_an_epoch(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Untrained, the refiner is the identity; a second head of the segmenter goes by."""
-    channels = 1 if classes == 2 else classes
-    torch.manual_seed(1)
-    segmenter = nn.Conv2d(1, channels + 1, 3, padding=1)
-    with torch.no_grad():
-        # Pixels are 0.5 on average: no class is likelier than another.
-        segmenter.bias.copy_(-0.5 * segmenter.weight.sum(dim=(1, 2, 3)))
-    task = task_of(segmenter, classes, loss_weight=0.5)
-    assert task.predict_logits(batch_of(classes).images).shape == (2, channels, 16, 16)
-    task.on_train_epoch_start()
-    task.on_validation_epoch_start()
-    for seed in range(2):
-        task.validation_step(batch_of(classes, seed), seed)
-    task.on_validation_epoch_end()
-    figures = task.epoch_metrics
-    assert set(figures) == set(task.metric_names)
-    for name in ("iou", "boundary_iou"):
-        assert figures[f"val_{name}"] == figures[f"val_{name}_coarse"] > 0
-    assert figures["val_iou/b"] == figures["val_iou_coarse/b"] == figures["val_iou"]
-    assert math.isnan(figures["train_l1"])
-    # λ · L1, and the run's loss by its weight.
-    rest = figures["val_loss"] - 100 * figures["val_l1"]
-    assert 0.1 < rest < 5
-    by_hand(task, monkeypatch)
-    task.training_step(batch_of(classes), 0)
-    task.on_validation_epoch_end()
-    figures = task.epoch_metrics
-    adversarial = figures["train_loss_generator"] - figures["train_loss"]
-    assert adversarial == pytest.approx(math.log(2), abs=0.2)
-    assert figures["train_loss_discriminator"] == pytest.approx(math.log(2), abs=0.2)
-
-
 @pytest.mark.parametrize(
     ("refine", "message"),
     [
