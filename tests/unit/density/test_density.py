@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.errors import ConfigError, GeoreferenceError
+from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, nearest_neighbour
 from rooftrace.density.cells import CellGrid
@@ -219,29 +219,6 @@ def test_the_plane_of_the_cells(crs: int | str, at: tuple[float, float], expecte
     px = 1e-5 if system.is_geographic else 1.0
     grid = GeoGrid((50, 50), Affine(px, 0, at[0], 0, -px, at[1]), system)
     assert DensityAccumulator(grid, 100.0).cells.crs == CRS.from_user_input(expected)
-
-
-def test_errors() -> None:
-    plain, placed = GeoGrid((50, 50)), GeoGrid((50, 50), *PLACES["metres"])
-    with pytest.raises(GeoreferenceError, match="no coordinate system") as missing:
-        DensityAccumulator(plain, 100.0)
-    assert "--gsd" in missing.value.remedy
-    with pytest.raises(ConfigError, match="is georeferenced"):
-        DensityAccumulator(placed, 100.0, gsd_m=0.5)
-    with pytest.raises(ConfigError, match="smaller than the pixels"):
-        DensityAccumulator(placed, 0.3)
-    large = GeoGrid((100_000, 100_000), *PLACES["metres"])
-    with pytest.raises(ConfigError, match="10,000,000") as many:
-        DensityAccumulator(large, 1.0)
-    assert "--cell 16" in many.value.remedy
-    with pytest.raises(ValueError, match="shape"):
-        DensityAccumulator(placed, 100.0).feed(Window(0, 0, 4, 4), np.zeros((4, 5), np.uint8))
-    far = np.array([shapely.box(130, 1, 130.1, 1.1)], object)
-    with pytest.raises(GeoreferenceError, match="too far away"):
-        DensityAccumulator(placed, 100.0).add_polygons(far, CRS.from_epsg(4326))
-    lost = DensityAccumulator(plain, 100.0, gsd_m=1)
-    with pytest.raises(GeoreferenceError, match="mask has none"):
-        lost.add_polygons(np.array([shapely.box(0, 0, 1, 1)], object), UTM)
 
 
 def test_polygons_are_divided_by_cells_exactly() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import shapely
 from PIL import Image
 
 from rooftrace.density.cells import CellGrid
 from rooftrace.density.figures import DensityFigures, DensityGrid
-from rooftrace.density.files import DARK, DensityThreshold, draw_cells, draw_zones
+from rooftrace.density.files import DARK, DensityThreshold, draw_cells
 
 NO_BUILDING, DARKEST, BRIGHTEST, PAPER, EDGE = (
     (226, 226, 230), (68, 1, 84), (253, 231, 37), (255, 255, 255), (25, 25, 28),
@@ -53,32 +52,3 @@ def test_dense_cells_have_a_border() -> None:
     assert some[EDGE] - none.get(EDGE, 0) > 2 * 5 * 128
     dark = colours(draw_cells(grid(share), DensityThreshold(threshold=0.5), "", DARK))
     assert dark[DARK.paper] > some[PAPER] / 2
-
-
-def test_zones_with_holes_and_the_smaller_on_top() -> None:
-    ring = shapely.box(0, 0, 100, 100).difference(shapely.box(10, 10, 40, 40))
-    zones = np.array([shapely.box(60, 60, 90, 90), ring], object)
-    picture = draw_zones(zones, figures(np.array([0.9, 0.01])), DensityThreshold(threshold=1), "")
-    left = (picture.width - 1802) // 2
-
-    def at(x: float, y: float) -> object:
-        return picture.getpixel((left + int(x * 18), 118 + int((100 - y) * 18)))
-
-    assert at(75, 75) == BRIGHTEST
-    assert at(50, 50) == DARKEST
-    assert at(25, 25) == PAPER
-
-
-def test_a_zone_that_was_hardly_seen_has_its_name_and_no_colour() -> None:
-    zones = np.array([shapely.box(0, 0, 50, 50), shapely.box(50, 0, 100, 50)], object)
-    share = figures(np.array([0.9, 0.9]))
-    share.observed_m2[1] = 4.0
-    threshold = DensityThreshold(threshold=0.2)
-    named = draw_zones(zones, share, threshold, "Wards", ["Old town", "Harbour"])
-    plain = draw_zones(zones, share, threshold, "Wards")
-    left, middle = (named.width - 1802) // 2, 118 + 450
-    assert named.getpixel((left + 100, middle)) == BRIGHTEST
-    assert named.getpixel((left + 1000, middle)) == PAPER
-    for half in (0, 900):
-        box = (left + half + 200, 118 + 200, left + half + 700, 118 + 700)
-        assert np.any(np.asarray(named.crop(box)) != np.asarray(plain.crop(box)))

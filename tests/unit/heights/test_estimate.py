@@ -171,20 +171,6 @@ def test_a_steep_edge_does_not_raise_a_flat_roof() -> None:
     assert roofs.top[0] == pytest.approx(13, abs=0.1)
 
 
-def test_neighbours_are_found_by_their_bounds_and_large_groups_are_parted() -> None:
-    rng = np.random.default_rng(0)
-    corner, size = rng.uniform(0, 300, (2500, 2)), rng.uniform(1, 60, (2500, 2))
-    boxes = np.asarray(shapely.box(*corner.T, *(corner + size).T), np.object_)
-    places = Places(PackedPolygons.of(boxes), UTM)
-    for left, bottom in ((-50, -50), (100, 40), (299, 350)):
-        near = shapely.intersects(boxes, shapely.box(left - 2, bottom - 2, left + 12, bottom + 22))
-        found = places.near(np.array([left, bottom, left + 10, bottom + 20.0]), 2)
-        np.testing.assert_array_equal(found, np.flatnonzero(near))
-    groups = places.groups(1000)
-    assert [len(rows) for rows in groups] == [1250, 1250]
-    np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(2500))
-
-
 def test_narrow_windows_do_not_fill_the_cache_of_blocks(tmp_path: Path) -> None:
     path, size = tmp_path / "sparse.tif", 40_000
     profile = {

@@ -10,26 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.types import GeoGrid, full_turn
+from rooftrace.core.types import GeoGrid
 from rooftrace.io.reproject import bounds_meet, bounds_of, joint_bounds, split_at_180
 
 DEGREES, WEB_MERCATOR, UTM = map(CRS.from_epsg, (4326, 3857, 32760))
-
-
-def test_which_coordinates_repeat() -> None:
-    assert full_turn(DEGREES) == pytest.approx(360)
-    assert full_turn(CRS.from_user_input("EPSG:4326+5773")) == pytest.approx(360)
-    assert full_turn(CRS.from_epsg(4807)) == pytest.approx(400)
-    assert full_turn(WEB_MERCATOR) == pytest.approx(40075016.6856)
-    assert full_turn(CRS.from_epsg(3832)) == pytest.approx(40075016.6856)
-    bound = CRS.from_wkt(
-        'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563],'
-        'TOWGS84[0,0,0,0,0,0,0]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]'
-    )
-    assert bound.is_bound
-    assert full_turn(bound) == pytest.approx(360)
-    for other in (UTM, CRS.from_epsg(3413), CRS.from_epsg(4978)):
-        assert full_turn(other) is None
 
 
 @given(
@@ -52,14 +36,6 @@ def test_the_rectangle_around_a_layer_is_as_narrow_as_the_layer(
     ) % 360 == pytest.approx(360, abs=1e-6)
     assert found[1] == pytest.approx(0, abs=1e-9)
     assert found[3] == pytest.approx(1.01, abs=1e-9)
-
-
-def test_a_layer_elsewhere_has_its_own_bounds() -> None:
-    far = np.array([shapely.box(-100, 5, -90, 6), shapely.box(150, 0, 160, 1)])
-    assert joint_bounds(bounds_of(far, UTM), UTM) == (-100, 0, 160, 6)
-    assert np.isnan(joint_bounds(np.zeros((0, 4)), DEGREES)).all()
-    assert np.isnan(joint_bounds(np.full((2, 4), np.nan), DEGREES)).all()
-    assert joint_bounds(np.array([[-np.inf, 0, np.inf, 1]]), DEGREES) == (-np.inf, 0, np.inf, 1)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import stat
-import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -14,29 +11,9 @@ import pytest
 from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.io.files import (
     check_outputs,
-    replacing,
     visible_files,
     write_atomically,
 )
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask for files")
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_permissions_follow_the_umask_also_where_a_library_makes_its_own_file(
-    tmp_path: Path, umask: int, mode: int
-) -> None:
-    before = os.umask(umask)
-    try:
-        write_atomically(tmp_path / "plain.json", b"{}")
-        with replacing(tmp_path / "weights.safetensors") as partial:
-            # Safetensors writes so: a file that only its owner may read, then a rename.
-            handle, own = tempfile.mkstemp(dir=tmp_path)
-            os.close(handle)
-            Path(own).replace(partial)
-    finally:
-        os.umask(before)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == {"plain.json": mode, "weights.safetensors": mode}
 
 
 def test_a_result_does_not_replace_an_input(tmp_path: Path) -> None:

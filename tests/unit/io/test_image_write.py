@@ -10,13 +10,12 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.types import GeoGrid, Raster, Window
 from rooftrace.io.image_write import write_raster
-from rooftrace.io.picture import as_rgb, write_png
+from rooftrace.io.picture import as_rgb
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 
@@ -35,18 +34,6 @@ def written(folder: Path, source: ArraySource) -> Path:
         assert read.grid == source.grid
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     return path
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (40, 30)])
-@pytest.mark.parametrize("photograph", [True, False])
-def test_a_picture_is_read_again_as_it_was(
-    tmp_path: Path, shape: tuple[int, int], photograph: bool
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    write_png(tmp_path / "a.png", Image.fromarray(pixels), photograph=photograph)
-    with Image.open(tmp_path / "a.png") as image:
-        assert (image.format, image.mode) == ("PNG", "RGB")
-        np.testing.assert_array_equal(np.asarray(image), pixels)
 
 
 @pytest.mark.campaign

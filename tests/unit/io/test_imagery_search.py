@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import shapely
 
-from certificates import certificate
 from folder_server import Answer, FolderServer, serving_folder
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.io.imagery_search import ImagerySearch, search_imagery
@@ -101,20 +100,6 @@ def test_a_search_that_breaks_off_between_pages(server: FolderServer) -> None:
     # A page that leads to itself ends the search.
     server.answers["/next"] = answer(page)
     assert found(f"{server.url}/stac") == ["a"]
-
-
-@pytest.mark.campaign
-def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("cryptography")
-    write_catalog(tmp_path / "web", write_scenes(tmp_path / "web"))
-    file, tls = certificate(tmp_path)
-    with serving_folder(tmp_path / "web", tls) as server:
-        address = f"{server.url}/catalog.json"
-        with pytest.raises(DataError, match="its certificate is not trusted") as caught:
-            found(address)
-        assert "SSL_CERT_FILE" in caught.value.remedy
-        monkeypatch.setenv("SSL_CERT_FILE", str(file))
-        assert found(address) == ["east", "far", "west"]
 
 
 @pytest.mark.campaign

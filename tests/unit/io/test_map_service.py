@@ -123,16 +123,6 @@ def test_tiles_of_an_area_are_those_that_it_touches(zoom: int) -> None:
     assert found == expected
 
 
-def test_an_area_of_exact_tiles_needs_no_neighbours() -> None:
-    level = slippy_level(18)
-    first, last = TileName(18, 100_000, 90_000), TileName(18, 100_002, 90_004)
-    left, _, _, top = first.bounds_xy
-    _, bottom, right, _ = last.bounds_xy
-    found = tiles_in_area(level, area_of(shapely.box(left, bottom, right, top)), 100)
-    assert len(found) == 15
-    assert found[0].tolist() == [100_000, 90_000]
-
-
 def test_too_many_tiles_are_counted_and_the_option_is_named() -> None:
     country = area_of(shapely.box(6, 46, 10, 48), crs=CRS.from_epsg(4326))
     with pytest.raises(ConfigError, match=r"about \d+,\d{3},\d{3} tiles of zoom 19") as failed:

@@ -29,33 +29,8 @@ def test_a_window_is_the_crop_of_the_whole(row, col, height, width):
     assert part.grid.transform.f == 200 - 0.5 * window.row
 
 
-def test_reading_hands_out_copies():
-    source, array, valid = _source()
-    part = source.read()
-    part.data[:] = 0
-    part.valid[:] = False
-    assert array.any()
-    assert valid.any()
-
-
 @pytest.mark.parametrize("window", [Window(0, 0, 10, 2), Window(-1, 0, 2, 2), Window(0, 0, 0, 2)])
 def test_a_window_outside_is_refused(window):
     source, _, _ = _source()
     with pytest.raises(DataError, match="expected one inside"):
         source.read(window)
-
-
-@pytest.mark.parametrize(
-    ("array", "grid", "valid"),
-    [
-        (np.zeros((3, 4)), None, None),
-        (np.zeros((1, 3, 4)), GeoGrid((4, 3)), None),
-        (np.zeros((1, 3, 4)), None, np.ones((4, 3), bool)),
-        (np.zeros((1, 3, 4)), None, np.ones((3, 4), np.uint8)),
-    ],
-)
-def test_parts_that_do_not_fit_are_refused(array, grid, valid):
-    with pytest.raises(DataError) as caught:
-        ArraySource(array, grid, valid)
-    assert "expected" in caught.value.message
-    assert caught.value.remedy

@@ -134,12 +134,6 @@ def test_what_is_no_part_of_it_any_more_goes(tmp_path: Path) -> None:
     assert before.isdisjoint(now)
 
 
-def test_a_layer_of_nothing(tmp_path: Path) -> None:
-    with PartitionedLayer(tmp_path, 9) as layer:
-        assert layer.finish({})["rows"] == 0
-    assert list(files(tmp_path)) == [MANIFEST]
-
-
 def test_two_that_begin_in_one_square_have_names_of_their_own(tmp_path: Path) -> None:
     box = shapely.box(36.7, -1.3, 36.7001, -1.2999)
     geometry = np.array([box, box, shapely.box(36.70001, -1.3, 36.70009, -1.2999)], dtype=object)
@@ -158,13 +152,3 @@ def test_quadkeys_are_those_of_the_definition() -> None:
     middle = np.array([(west + east) / 2]), np.array([(south + north) / 2])
     assert quadkeys(morton_codes(*middle, 3), 3).tolist() == ["213"]
     assert quadkeys(morton_codes(*middle, 0), 0).tolist() == [""]
-
-
-def test_poles_and_the_antimeridian_are_somewhere() -> None:
-    lon = np.array([-180.0, 180.0, 179.9999, 0.0, 0.0, 180.5])
-    lat = np.array([0.0, 0.0, 0.0, 90.0, -90.0, 0.0])
-    found = quadkeys(morton_codes(lon, lat, 4), 4).tolist()
-    assert found[0] == found[1] == found[5]
-    assert found[2][0] == "3"
-    assert found[3].startswith("1")
-    assert found[4].startswith("3")

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from pyproj import CRS
 from shapely import box
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.types import Footprints, ResultProvenance
+from rooftrace.core.types import ResultProvenance
 from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.georeferenced import parse_imagery_date, provenance_of
 from rooftrace.io.image_header import imagery_date
@@ -70,16 +69,3 @@ def test_metadata_file_beside_a_satellite_image(tmp_path: Path) -> None:
         "\tfirstLineTime = 2013-06-14T10:31:00.250000Z;\nEND_GROUP = IMAGE_1\nEND;\n"
     )
     assert provenance_of(open_raster(path)).imagery_date == "2013-06-14T10:31:00"
-
-
-def test_known_origin_becomes_columns() -> None:
-    square = np.array([box(0, 0, 1, 1)], object)
-    made = Footprints(
-        square, np.ones(1, np.float32), np.ones(1), CRS.from_epsg(32636),
-        provenance=ResultProvenance(source="© Somebody", model="m"),
-    )  # fmt: skip
-    columns = made.columns()
-    assert (columns["source"].tolist(), columns["model"].tolist()) == (["© Somebody"], ["m"])
-    assert "imagery_date" not in columns
-    known = ResultProvenance("2024-05-17").filled(ResultProvenance("2020-01-01", "town.tif"))
-    assert known == ResultProvenance("2024-05-17", "town.tif")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -269,43 +266,6 @@ def test_headers_of_many_files_leave_few_open(
         for source in kept:
             source.close()
         assert times_open(path) == 0
-
-
-@needs_descriptors
-def test_a_file_that_is_read_at_the_moment_stays_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit_open_files(monkeypatch, 1)
-    path, other = write_geotiff(tmp_path / "a.tif", LARGE), write_geotiff(tmp_path / "b.tif", LARGE)
-    scene, others = open_raster(path), [open_raster(other) for _ in range(3)]
-    scene.read(Window(0, 0, 10, 10))
-    with scene._dataset("pixels") as dataset:
-        for source in others:
-            source.read(Window(0, 0, 10, 10))
-        assert not dataset.closed
-    assert times_open(path) == 1
-    others[0].read(Window(0, 0, 10, 10))
-    assert times_open(path) == 0
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_child_reads_although_a_thread_of_its_parent_kept_a_file_open(tmp_path: Path) -> None:
-    program = (
-        "import os, signal, sys\n"
-        "from rooftrace.io.raster import _OPEN_FILES, open_raster\n"
-        "source = open_raster(sys.argv[1])\n"
-        "source.read()\n"
-        "_OPEN_FILES._lock.acquire()\n"
-        "child = os.fork()\n"
-        "if not child:\n"
-        "    signal.alarm(30)\n"
-        "    source.read()\n"
-        "    os._exit(0)\n"
-        "sys.exit(os.waitpid(child, 0)[1])\n"
-    )
-    path = write_geotiff(tmp_path / "a.tif", LARGE)
-    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
-    assert done.returncode == 0
 
 
 def test_a_nodata_value_counts_beside_alpha(tmp_path: Path) -> None:

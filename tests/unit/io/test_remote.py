@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +22,7 @@ from rooftrace.core.types import SparseSource, Window
 from rooftrace.io.area import Area, AreaSource, select_overview
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote import Retry, _classified
-from rooftrace.io.remote_raster import RemoteRaster, open_image
+from rooftrace.io.remote_raster import RemoteRaster
 
 SIDE = 1200
 UTM = CRS.from_epsg(32633)
@@ -165,14 +164,6 @@ def test_a_server_without_ranges_is_named(server: RangeServer) -> None:
     with pytest.raises(DataError, match="parts of files") as caught:
         _ = remote(server).grid
     assert "Download" in caught.value.remedy
-
-
-def test_no_server_answers() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(DataError, match=r"127\.0\.0\.1:\d+/a\.tif .*refused"):
-        _ = open_image(f"http://127.0.0.1:{port}/a.tif").grid
 
 
 def test_a_file_that_changes_meanwhile_is_not_mixed(server: RangeServer) -> None:

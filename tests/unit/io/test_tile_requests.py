@@ -7,7 +7,6 @@ import os
 import pickle
 import threading
 import time
-from email.utils import formatdate
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from PIL import Image
 from certificates import certificate
 from map_servers import Answer, TileServer, serving
 from rooftrace.core.errors import ServiceError
-from rooftrace.io.remote import retry_after_s
 from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.tile_requests import TileRequests
 
@@ -106,11 +104,6 @@ def test_retry_after_is_obeyed_by_all_requests(tmp_path: Path) -> None:
     assert len(gaps) == 3
 
 
-def test_retry_after_may_be_a_date() -> None:
-    assert 55 < retry_after_s(formatdate(time.time() + 60, usegmt=True)) <= 61
-    assert retry_after_s("soon") == 0
-
-
 def test_a_server_that_asks_for_an_hour_ends_the_work(tmp_path: Path) -> None:
     with (
         serving(lambda path: (429, {"Retry-After": "3600"}, b"")) as server,
@@ -175,15 +168,6 @@ def test_a_server_that_hangs(tmp_path: Path) -> None:
         with pytest.raises(ServiceError, match=r"sent nothing for 0\.2 seconds \(2 attempts\)"):
             client(tmp_path, attempts=2, timeout_s=0.2).fetch(urls(server, 1))
         release.set()
-
-
-def test_a_server_that_does_not_exist(tmp_path: Path) -> None:
-    with serving(lambda path: OK) as server:
-        address = urls(server, 1)
-    lost = client(tmp_path)
-    with pytest.raises(ServiceError, match="cannot be reached: Connection refused"):
-        lost.fetch(address)
-    assert lost.requests == 1
 
 
 def test_a_certificate_that_no_authority_signed(tmp_path: Path) -> None:

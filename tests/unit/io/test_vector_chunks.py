@@ -94,22 +94,6 @@ def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) 
         ).read_bytes()
 
 
-def test_a_geopackage_of_several_chunks_is_that_of_gdal(tmp_path: Path) -> None:
-    chunks = [chunk(0), chunk(40), chunk(0, 1), chunk(30, 2)]
-    whole = Footprints.joined(chunks)
-    contents = {}
-    for name, given in (("several", chunks), ("one", [whole])):
-        (tmp_path / name).mkdir()
-        write_footprints(tmp_path / name / "out.gpkg", given)
-        with closing(sqlite3.connect(tmp_path / name / "out.gpkg")) as file:
-            tables = ("out", "gpkg_contents", "gpkg_ogr_contents", "sqlite_sequence")
-            rows = {table: file.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
-            rows["made of"] = sorted(file.execute("SELECT type, name, sql FROM sqlite_master"))
-            assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        contents[name] = rows
-    assert contents["several"] == contents["one"]
-
-
 def test_a_geopackage_has_a_spatial_index_that_stays_right(tmp_path: Path) -> None:
     path = tmp_path / 'a "b" c.gpkg'
     chunks = [chunk(300), chunk(200, 1)]

@@ -69,21 +69,6 @@ def test_a_failure_leaves_what_was_there(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    (tmp_path / "taken.gpkg").mkdir()
-    for path, reason in [
-        (tmp_path / "missing" / "out.gpkg", "No such file or directory"),
-        (tmp_path / "file" / "out.gpkg", "Not a directory"),
-        (tmp_path / "taken.gpkg", "Is a directory"),
-    ]:
-        with pytest.raises(ExportError, match=reason) as caught:
-            write_footprints(path, footprints(UTM))
-        assert str(path) in caught.value.message
-        assert "folder" in caught.value.remedy
-    assert {file.name for file in tmp_path.iterdir()} == {"file", "taken.gpkg"}
-
-
 @pytest.mark.parametrize("name", ["out.svg", "out"])
 def test_an_unknown_suffix_is_reported_the_known_ones(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError) as caught:

@@ -9,7 +9,6 @@ import pandas as pd
 import pyogrio
 import pytest
 import shapely
-from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
@@ -24,8 +23,7 @@ from shapely.geometry import (
 )
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
-from rooftrace.core.types import GeoGrid
-from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
+from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_polygons
@@ -230,19 +228,6 @@ def test_a_length_in_the_units_of_a_system() -> None:
     assert crs_units(111_320, LONLAT) == 1
 
 
-def test_bounds_in_degrees_and_without() -> None:
-    grid = GeoGrid((2, 4), Affine(1, 0, 15, 0, -1, 46), LONLAT)
-    assert outline_bounds(grid, LONLAT) == (15, 44, 19, 46)
-    assert degrees_text((15, 45, 16, 46), LONLAT).startswith("longitude 15.00000 to 16.00000")
-    zero = degrees_text((-1e-9, -1e-9, 0, 1), LONLAT)
-    assert zero == "longitude 0.00000 to 0.00000, latitude 0.00000 to 1.00000"
-    assert "in WGS 84 / UTM" in degrees_text((1e12, 1e12, 1e13, 1e13), UTM)
-    local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
-    with pytest.raises(GeoreferenceError, match="no transformation from"):
-        reprojected(array(box(0, 0, 1, 1)), local, UTM, 1)
-    assert "in site" in degrees_text((0, 0, 1, 1), local)
-
-
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
 
 
@@ -372,18 +357,3 @@ def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
     assert layer.values["osm_way_id"].tolist() == ["-10"]
     assert layer.crs.to_epsg() == 4326
     assert shapely.area(layer.geometry).tolist() == [1.0]
-
-
-def test_coordinates_from_the_centre_of_the_earth_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.gpkg"
-    box = shapely.box(4e6, 1e6, 4e6 + 10, 1e6 + 10)
-    geopandas.GeoDataFrame(geometry=[box], crs=4978).to_file(path)
-    with pytest.raises(GeoreferenceError, match="begin at the centre of the Earth"):
-        VectorFile(path).read()
-
-
-def test_a_pole_may_be_rounded_beyond_itself(tmp_path: Path) -> None:
-    path = tmp_path / "a.gpkg"
-    box = shapely.box(0, -90 - 1e-10, 90, -89.9)
-    geopandas.GeoDataFrame(geometry=[box], crs=4326).to_file(path)
-    assert len(VectorFile(path).read()) == 1

@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from rooftrace.metrics.resampling import (
     MEAN,
@@ -49,19 +46,6 @@ def test_by_hand() -> None:
     assert interval.is_known
 
 
-@given(
-    hnp.arrays(np.int64, st.tuples(st.integers(2, 30), st.just(2)), elements=st.integers(0, 10**6))
-)
-def test_limits_are_figures_of_draws(counts: np.ndarray) -> None:
-    counts[:, 1] += counts[:, 0] + 1
-    found = bootstrap_pooled(counts, IOU, draws=200)
-    each = counts[:, 0] / counts[:, 1]
-    assert found.value == pytest.approx(counts[:, 0].sum() / counts[:, 1].sum())
-    assert each.min() - 1e-12 <= found.low <= found.high <= each.max() + 1e-12
-    narrow = bootstrap_pooled(counts, IOU, draws=200, level=0.5)
-    assert found.low <= narrow.low <= narrow.high <= found.high
-
-
 def test_as_scipy_draws_them() -> None:
     stats = pytest.importorskip("scipy.stats")
     counts = town(30)
@@ -75,14 +59,6 @@ def test_as_scipy_draws_them() -> None:
     found = bootstrap_pooled(counts, IOU, draws=20_000)
     width = reference.high - reference.low
     assert (found.low, found.high) == pytest.approx(tuple(reference), abs=0.02 * width)
-
-
-def test_of_a_mean_the_interval_is_students() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    values = np.random.default_rng(2).normal(0.7, 0.1, 12)
-    found = bootstrap_pooled(mean_counts(values), MEAN, draws=20_000)
-    low, high = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
 def test_groups_are_drawn_whole_where_there_are_enough() -> None:

@@ -10,7 +10,7 @@ import shapely
 from rasterio.features import rasterize
 from shapely import affinity, box
 
-from rooftrace.metrics.polygons import PolygonCounts, polis, vertex_counts
+from rooftrace.metrics.polygons import PolygonCounts, polis
 from rooftrace.vector.match import PolygonOverlaps
 
 
@@ -26,14 +26,6 @@ def test_polis_by_hand() -> None:
     # mirror image.
     expected = ((0 + 0 + 1) / 3 + (0 + 0 + 2 * 2 / math.sqrt(10)) / 4) / 2
     assert polis(array(triangle), array(square))[0] == pytest.approx(expected)
-
-
-def test_holes_have_corners_and_distances() -> None:
-    whole = box(0, 0, 10, 10)
-    court = whole.difference(box(4, 4, 6, 6))
-    np.testing.assert_array_equal(vertex_counts(array(whole, court)), [4, 8])
-    # The hole's corners are 4 from the outer ring; the other way there is nothing between.
-    assert polis(array(whole), array(court))[0] == pytest.approx((0 + 4 * 4 / 8) / 2)
 
 
 def test_pairs_are_the_best_and_each_polygon_is_in_one() -> None:

@@ -99,12 +99,6 @@ def setup(
     })  # fmt: skip
 
 
-def test_a_project_is_connected(backend: TestClient) -> None:
-    [version] = backend.get("/versions").json()["versions"]
-    answer = setup(backend)
-    assert (answer.status_code, answer.json()) == (200, {"model_version": version})
-
-
 @pytest.mark.parametrize(
     ("schema", "hostname", "said"),
     [("<View/>", "http://localhost:8080", "has none of <PolygonLabels>"),

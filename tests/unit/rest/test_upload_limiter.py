@@ -46,15 +46,6 @@ def test_a_client_that_keeps_all_places_it_gets_leaves_some_to_others() -> None:
         assert places(held, limiter, "10.0.0.4", most=1) == 1
 
 
-def test_places_come_back() -> None:
-    limiter = UploadLimiter(8)
-    with ExitStack() as held:
-        places(held, limiter, "10.0.0.1")
-    with ExitStack() as held:
-        assert places(held, limiter, "10.0.0.1") == 5
-    assert not limiter._taken
-
-
 def test_refused_clients_do_not_come_back_together() -> None:
     limiter, found = UploadLimiter(1), set()
     limiter._seconds = 40.0

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -136,23 +135,3 @@ def test_a_large_image_whose_blocks_are_too_long_is_refused(tmp_path: Path, bund
     error = message["error"]
     assert isinstance(error, dict)
     assert error["message"].startswith("town.tif is damaged")
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads((folder / "results" / "run.json").read_bytes())["figures"]
-    return figures[0]
-
-
-@pytest.mark.campaign
-def test_the_name_of_an_upload_gives_its_bands(tmp_path: Path, bundle: Path) -> None:
-    # Without this name, the first three bands would be taken for red, green and blue.
-    pixels = np.full((4, 60, 80), 4000, np.uint16)
-    pixels[:, 5:25, 10:40] = 9000
-    write_geotiff(
-        tmp_path / "scene.tif", pixels, crs="EPSG:32737",
-        transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6),
-    )  # fmt: skip
-    answers(begin(tmp_path, bundle, name="20240101_3B_AnalyticMS.tif"))
-    record = read_record(tmp_path)
-    assert record["values"]["bands"] == [3, 2, 1]
-    assert record["provenance"]["source"] == "20240101_3B_AnalyticMS.tif"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from local_server import wait_until
 from rooftrace.core.errors import ExportError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs import runner as runner_module
-from rooftrace.service.jobs import store as store_module
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import STATE, Job, JobStateError, JobStore
 
@@ -146,18 +144,6 @@ def test_ten_jobs_two_workers_none_twice(store: JobStore, start: Start) -> None:
     assert most == 2
 
 
-def test_an_error_names_the_image(store: JobStore, start: Start) -> None:
-    start()
-    job = ended(store, add(store, "error"))
-    assert job.state == "failed"
-    assert job.error == {
-        "type": "DataError", "message": "town.tif is torn.", "remedy": "Mend it.",
-    }  # fmt: skip
-    wait_until(lambda: left_of(store, job.id) == [STATE])
-    # An error is not a crash, so the job is not repeated.
-    assert job.attempts == 1
-
-
 def test_what_crashes_twice_fails_and_no_other(store: JobStore, start: Start) -> None:
     jobs = [add(store, task) for task in ("crash", "leave", "crash once", "work")]
     start(workers=2)
@@ -227,38 +213,3 @@ def test_one_server_a_folder(store: JobStore, start: Start) -> None:
         JobRunner(store).start()
     assert "Stop that server" in caught.value.remedy
     assert "rooftrace serve --jobs" in caught.value.remedy
-
-
-@pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Return an event; while it is set, no state of a job can be written, as on a full disk."""
-    event, write = threading.Event(), store_module.write_atomically
-
-    def write_unless_full(path: Path, data: bytes, *, sync: bool) -> None:
-        if event.is_set():
-            raise ExportError("The disk is full.")
-        write(path, data, sync=sync)
-
-    monkeypatch.setattr(store_module, "write_atomically", write_unless_full)
-    monkeypatch.setattr(runner_module, "_RETRY_S", 0.02)
-    return event
-
-
-def test_a_result_is_kept_while_the_list_cannot_be_written(
-    store: JobStore, start: Start, full: threading.Event
-) -> None:
-    job_id = add(store, "meet")
-    start()
-    half_done(store, job_id)
-    full.set()
-    # Another process of the kind ends the job; its result waits for space.
-    with (store.folder / "log").open("a") as file:
-        file.write("begin other 1\n")
-    wait_until(lambda: any(line[0] == "end" for line in log(store)))
-    time.sleep(0.2)
-    assert (now := store.get(job_id)) is not None
-    assert now.state == "running"
-    full.clear()
-    assert ended(store, job_id).state == "done"
-    # The thread still works.
-    assert ended(store, add(store, "work")).state == "done"

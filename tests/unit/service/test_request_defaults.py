@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import pytest
 
-from rooftrace.engines.base import PointwiseEngine
-from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.io.nodata import NodataRule
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.predict.predictor import Predictor
-from rooftrace.service.service import RequestDefaults, Service
+from rooftrace.service.service import RequestDefaults
 
 
 @pytest.mark.parametrize(
@@ -30,20 +24,3 @@ def test_a_request_goes_before_the_server(
     defaults = RequestDefaults(SceneOptions(bands="3,2,1", stretch="0,200", gsd_m=0.3))
     found = defaults.filled(given)
     assert (found.bands, found.stretch, found.gsd_m, found.scale) == expected
-
-
-@pytest.mark.campaign
-def test_an_upload_is_read_with_them() -> None:
-    pixels = np.full((64, 64, 3), 90, np.uint8)
-    pixels[:32, :32] = 7
-    data = cv2.imencode(".png", pixels)[1].tobytes()
-    defaults = RequestDefaults(SceneOptions(stretch="0,100"), NodataRule(7))
-    service = Service(Predictor(tiny_bundle(), PointwiseEngine()), defaults=defaults)
-    try:
-        brighter = service.predict(data, "a.png")
-        assert (brighter.mask.data[32:] == 1).all()
-        assert not brighter.mask.valid[:32, :32].any()
-        own = service.predict(data, "a.png", SceneOptions(stretch="none"))
-        assert (own.mask.data[32:] == 0).all()
-    finally:
-        service.close()

@@ -13,8 +13,6 @@ import rasterio
 
 from raster_files import with_blocks, write_geotiff
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Window
-from rooftrace.io.raster import open_raster
 from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -76,20 +74,6 @@ def test_damage_at_the_end_is_refused(tmp_path: Path) -> None:
     path = one_block(tmp_path / "a.tif", bytes(damaged))
     with pytest.raises(DataError, match="is damaged"):
         check_deflate_blocks(path)
-
-
-@pytest.mark.parametrize("block", [zlib.compress(bytes(10)), b"no stream"])
-def test_other_damage_is_left_to_the_windows_that_need_the_block(
-    block: bytes, tmp_path: Path
-) -> None:
-    path = write(
-        tmp_path / "a.tif", np.random.default_rng(0).integers(0, 255, (1, 40, 600), np.uint8),
-        blockysize=20,
-    )  # fmt: skip
-    path.write_bytes(with_blocks(path.read_bytes(), block))
-    check_deflate_blocks(path)
-    with pytest.raises(DataError, match="cannot be read as an image"):
-        open_raster(path).read(Window(0, 0, 10, 10))
 
 
 def test_any_damage_of_a_file_passes_or_is_refused(tmp_path: Path) -> None:

@@ -54,22 +54,6 @@ def test_an_outline_goes_before_a_mask_and_a_box() -> None:
     assert read_interface(others, SPEC).kind == "brush"
 
 
-def test_labels_of_another_name() -> None:
-    labels = '<Label value="Road"/><Label value="Haus" alias="h" predicted_values="x, BUILDING"/>'
-    assert read_interface(view(tool("BrushLabels", labels)), SPEC).labels == {1: "h"}
-    many = SPEC.model_copy(update={"classes": ("background", "building", "road", "water")})
-    labels = '<Label value="Water"/><Label value="ROAD"/><Label value="Tree"/>'
-    assert read_interface(view(tool("BrushLabels", labels)), many).labels == {2: "ROAD", 3: "Water"}
-
-
-def test_the_settings_of_a_control() -> None:
-    found = read_interface(
-        view(tool("BrushLabels", rooftrace_gsd_m="0.3", rooftrace_threshold="0.4", smart="true")),
-        SPEC,
-    )
-    assert found.settings == ControlSettings(gsd_m=0.3, threshold=0.4)
-
-
 @pytest.mark.parametrize(
     ("xml", "said"),
     [

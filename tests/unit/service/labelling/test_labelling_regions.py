@@ -80,18 +80,6 @@ def test_regions_show_what_was_found(kind: ControlKind, grid: GeoGrid | None) ->
     assert len({result["id"] for result in results}) == len(results)
 
 
-def test_what_is_unknown_has_a_brush_where_the_interface_has_its_label() -> None:
-    found = made(nothing_known=10)
-    [unknown] = [
-        result
-        for result in regions_of(found, tool("brush", shows_unknown=True))
-        if result["value"]["brushlabels"] == ["rooftrace:unknown"]
-    ]
-    assert np.array_equal(painted([unknown]) == 1, ~found.mask.valid)
-    [building] = regions_of(found, tool("brush"))
-    assert np.array_equal(painted([building]) == 1, (found.mask.data == 1) & found.mask.valid)
-
-
 def test_classes_without_a_label_are_left_out() -> None:
     from dataclasses import replace
 
