@@ -225,7 +225,6 @@ def wait_for(address: str, holds: Callable[[Any], bool]) -> None:
 
 def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
     """Return all pictures to take."""
-    (work / "notes.txt").write_text("This is no image.")
 
     def shown(place: str) -> Callable[[Page], None]:
         def prepare(page: Page) -> None:
@@ -233,10 +232,16 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
 
         return prepare
 
+    def faded(page: Page) -> None:
+        # The preview and the spinner, once the map is idle.
+        page.wait_for_selector("#loading.done", state="attached")
+        page.wait_for_timeout(600)
+
     def drawn(page: Page) -> None:
         page.wait_for_function(MAP_READY)
         # A map is idle once its layers are faded in over the first, coarse image.
         page.evaluate(MAP_IDLE, "map")
+        faded(page)
 
     def building(page: Page) -> None:
         drawn(page)
@@ -248,6 +253,7 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
     def swiped(page: Page) -> None:
         page.wait_for_function(f"{MAP_READY} && rooftrace.swipe.map?.loaded()")
         page.evaluate(MAP_IDLE, "swipe")
+        faded(page)
 
     def reviewed(page: Page) -> None:
         drawn(page)
@@ -263,40 +269,49 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
 
         return prepare
 
-    def tab(name: str, place: str) -> Callable[[Page], None]:
-        def prepare(page: Page) -> None:
-            page.wait_for_selector("#rt-example")
-            page.get_by_role("tab", name=name).click()
-            page.wait_for_selector(place)
+    def empty(prepare: Callable[[Page], None]) -> Callable[[Page], None]:
+        def without(page: Page) -> None:
+            page.route("**/v1/jobs?*", lambda route: route.fulfill(json={"jobs": [], "next": None}))
+            page.route("**/map/folders", lambda route: route.fulfill(json=[]))
+            page.reload()
+            prepare(page)
 
-        return prepare
+        return without
 
-    def dropped(*names: str) -> Callable[[Page], None]:
-        def prepare(page: Page) -> None:
-            page.wait_for_selector("#rt-example")
-            paths = [work / name for name in names]
-            page.set_input_files("#rt-files input[type=file]", paths)
-            page.wait_for_selector(".rt-stage[data-state=ready]")
-            page.wait_for_timeout(1500)
+    def pictured(page: Page) -> None:
+        page.wait_for_selector("#cards li[data-state=done] img.there")
+        page.wait_for_function(PICTURES)
+        page.wait_for_timeout(600)
 
-        return prepare
+    def looked(page: Page) -> None:
+        pictured(page)
+        page.click("[data-example=settlement]")
+        page.wait_for_selector(".rt-stage[data-state=ready]")
+        page.wait_for_timeout(1500)
+
+    def dropped(page: Page) -> None:
+        page.wait_for_selector("#rt-example")
+        page.set_input_files("#rt-file", work / "street.tif")
+        page.wait_for_selector(".rt-stage[data-state=ready]")
+        page.wait_for_timeout(1500)
 
     def camera(page: Page) -> None:
         page.wait_for_function("() => document.getElementById('picture').naturalWidth")
         page.wait_for_timeout(1500)
 
     return [
+        Shot("home", "", pictured),
+        Shot("home_empty", "", empty(shown("#examples img"))),
+        Shot("home_result", "", looked, whole=False),
         Shot("demo", "demo", shown("#rt-example")),
-        Shot("demo_result", "demo", dropped("street.tif")),
-        Shot("demo_several", "demo", dropped("street.tif", "no-scale.png", "notes.txt")),
-        Shot("demo_model", "demo", tab("Model", ".rt-card")),
+        Shot("demo_result", "demo", dropped),
+        Shot("map_empty", "map", empty(shown("#empty:not([hidden])")), whole=False),
         Shot("map", "map#town/town", drawn, whole=False),
         Shot("map_building", "map#town/town", building, whole=False),
         Shot("compare", "map#dates", swiped, whole=False),
         Shot("review", "map#town/town/review", reviewed, whole=False),
         Shot("review_edit", "map#town/town/review", pressed("e", "n"), whole=False),
         Shot("review_keys", "map#town/town/review", pressed("?"), whole=False),
-        Shot("jobs", "jobs", shown("#jobs li")),
         Shot("live", "live", camera),
         Shot("api", "v1/docs", shown("article"), whole=False),
         Shot("problem", "problems/too-large", shown(".verdict")),
@@ -304,6 +319,9 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
         *(Shot(name, path.as_uri(), shown("main")) for name, path in reports.items()),
     ]
 
+
+PICTURES = """() => [...document.querySelectorAll("#cards img")]
+    .every((image) => image.classList.contains("there"))"""
 
 MIDDLE_BUILDING = """() => {
   const { map } = rooftrace, box = map.getContainer().getBoundingClientRect();

@@ -380,11 +380,16 @@ class MapScene:
 
 
 def preview_thumbnail(files: ImageFiles) -> bytes | None:
-    """Return the preview of an image, small and without its legend; None if it has none."""
+    """Return the preview of an image, small and without its legend.
+
+    None if it has none, or if the image is narrower than its legend, which pads the preview.
+    """
     if files.preview is None:
         return None
     with Image.open(files.preview) as preview:
         shape = None if files.mask is None else open_raster(files.mask).grid.shape
+        if shape is not None and shape[1] < preview.width:
+            return None
         height = preview.height if shape is None else round(preview.width * shape[0] / shape[1])
         picture = preview.convert("RGB").crop((0, 0, preview.width, min(height, preview.height)))
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))

@@ -82,7 +82,7 @@ function figures(job) {
   const { pixels_done: done, pixels, buildings } = job.progress;
   const size = `${(pixels / 1e6).toFixed(1)} Mpx`;
   if (job.state === "queued") return size;
-  if (ENDED.includes(job.state)) return `${(done / 1e6).toFixed(1)} of ${size} were done`;
+  if (ENDED.includes(job.state)) return done ? `${(done / 1e6).toFixed(1)} of ${size} were done` : size;
   return `${(done / 1e6).toFixed(1)} of ${size} · ${plural(buildings, "building")} so far`;
 }
 

@@ -68,6 +68,8 @@ export function noun(scene) {
 }
 
 export function showCount(counts, scene) {
+  // A folded panel, as on a phone, still says it.
+  $("panel").querySelector("h1").dataset.count = counts ? ` · ${whole.format(counts.shown)} ${noun(scene)}${counts.shown === 1 ? "" : "s"}` : "";
   if (!counts) {
     $("count").textContent = scene?.buildings ? `No ${noun(scene)} was found in this scene.` : "";
     return;
