@@ -190,22 +190,6 @@ def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
     context.close()
 
 
-@pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        ("Send it with gsd=0.3.", "Send it with 0.3 in the field “Metres per pixel”."),
-        ("The parameter bands is wrong.", "The field “Bands” is wrong."),
-        ("Set the parameter threshold.", "Set “Threshold”."),
-        ("It has scale=2.", "It has scale=2."),
-    ],
-)
-def test_messages_name_the_fields_of_the_page(page: Any, url: str, said: str, shown: str) -> None:
-    page.goto(url)
-    page.wait_for_selector("main[data-state=empty]")
-    script = "(text) => import('/home/static/upload.js').then((it) => it.inPageTerms(text))"
-    assert page.evaluate(script, said) == shown
-
-
 def test_an_example_is_shown_at_once(page: Any, url: str) -> None:
     page.goto(url)
     page.get_by_role("button", name="Old streets").click()

@@ -122,12 +122,3 @@ def test_a_viewer_too_many_waits_for_a_place(
     waiting.locator("#message").wait_for(state="hidden")
     others.close()
     wait_until(lambda: yard.viewers == 0)
-
-
-def test_a_server_without_cameras_says_how_to_get_one(
-    page: Any, serve_app: Callable[[Any], str], service: Service
-) -> None:
-    page.goto(f"{serve_app(create_server(service))}/live")
-    page.get_by_text("rooftrace serve --camera SOURCE").wait_for()
-    assert page.locator("#stage").is_hidden()
-    page.goto("about:blank")

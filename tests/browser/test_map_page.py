@@ -176,24 +176,6 @@ def test_from_afar_the_mask_stands_for_many_buildings(
     assert with_mask != without
 
 
-@pytest.mark.parametrize("state", ["other", "empty", "none"])
-def test_nothing_to_show_is_a_sentence(
-    state: str, page: Page, serve_app: Serve, tmp_path: Path
-) -> None:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    if state == "other":
-        (folder / "a.txt").touch()
-    open_map(page, serve_app, *([] if state == "none" else [folder]))
-    message = page.locator("#empty" if state == "none" else "#message")
-    message.wait_for()
-    assert {
-        "other": "photos is not a results folder",
-        "empty": "photos has no results to show",
-        "none": "rooftrace serve --results",
-    }[state] in message.inner_text()
-
-
 def test_a_narrow_screen(page: Page, serve_app: Serve, town: Path) -> None:
     page.set_viewport_size({"width": 360, "height": 640})
     open_map(page, serve_app, town)

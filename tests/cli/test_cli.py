@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -84,20 +83,6 @@ def test_train(tiny_folder: Path, tmp_path: Path) -> None:
     again = command(*arguments, "--set", "epochs=1", "--json")
     assert again.code == 2
     assert "--resume" in again.json["error"]["remedy"]
-
-
-def test_evaluate(bundle: Path, data: Path, tmp_path: Path) -> None:
-    out, split = tmp_path / "report", tmp_path / "split.json"
-    split.write_text('{"parts": {"test": ["synthetic_00001"]}}')
-    part = f"{split}:test"
-    done = command("evaluate", bundle, data, "--split", part, "-o", out, "--json")
-    assert done.code == 0, done.err
-    plain = done.json
-    assert plain["images"] == 1
-    assert set(plain["pixel"]) == {"accuracy", "precision", "recall", "dice", "iou", "mean_iou"}
-    assert set(plain["per_image"]) == {*plain["pixel"], *plain["boundary"], "dice_nonempty"}
-    assert plain["split"] == part
-    assert json.loads((out / "report.json").read_text())["pixel"] == plain["pixel"]
 
 
 # What it needs.
@@ -193,19 +178,6 @@ def test_the_list_of_commands_says_what_each_command_says_itself() -> None:
     shared = {"__init__", "commands", "data_options", "option_groups", "options", "show"}
     modules = {path.stem for path in folder.glob("*.py")} - shared
     assert {"import_model" if name == "import" else name for name in COMMANDS} == modules
-
-
-def test_help_names_what_each_option_expects() -> None:
-    unnamed = [
-        f"{name} {option.opts[-1]}"
-        for name in COMMANDS
-        for command in getattr(load_command(name), "commands", {name: load_command(name)}).values()
-        for option in command.params
-        # A choice shows its values, and a switch has none.
-        if not option.metavar and "Literal" not in str(option.type_descriptor.annotation)
-        and option.type_descriptor.annotation is not bool
-    ]  # fmt: skip
-    assert unnamed == []
 
 
 # What it says when it cannot.

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from command_line import call
 from raster_files import write_geotiff
-from rooftrace.flows.compare import dates
 from tiny_models import write_tiny_bundle
 
 UTM = 32633
@@ -159,22 +158,6 @@ def test_ground_that_one_date_does_not_show_is_outside(tmp_path: Path) -> None:
     assert counts(answer) == {
         "same": (36, 36), "new": (1, 0), "gone": (0, 1), "outside": (1, 1),
     }  # fmt: skip
-
-
-def test_statuses_do_not_depend_on_the_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = np.random.default_rng(1)
-    images = [ground(rng.uniform(0, 1, COLUMNS * ROWS).tolist()) for _ in range(2)]
-    found = []
-    for px in (128, 47):
-        monkeypatch.setattr(dates, "_BLOCK_PX", px)
-        compared(*images, tmp_path)
-        sides = gpd.read_file(tmp_path / "out" / "compare.gpkg")
-        found.append((sides.status.to_list(), sides.change_share.to_numpy()))
-    assert found[0][0] == found[1][0]
-    assert len({*found[0][0]}) == 3
-    np.testing.assert_allclose(found[0][1], found[1][1], atol=0.01)
 
 
 def test_two_images_are_predicted_with_one_model(tmp_path: Path) -> None:

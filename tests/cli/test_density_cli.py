@@ -74,16 +74,3 @@ def test_polygons_alone_have_the_mask_beside_them(tmp_path: Path) -> None:
         assert (tmp_path / f"d{ending}").stat().st_size > 1000
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
-
-
-def test_a_fit_and_its_use(masks: Path, tmp_path: Path) -> None:
-    labels = tmp_path / "labels.csv"
-    code, _, message = command("density", masks, "--fit", labels, "-o", tmp_path / "fit")
-    assert code == 0
-    assert "dense at a share of 0.2500 or more" in message
-    assert "fewer than 10" in message
-    code, answer = call("density", masks, "--by-image", "--threshold", tmp_path / "fit.json",
-                        "-o", tmp_path / "t")  # fmt: skip
-    assert code == 0
-    assert answer["threshold"]["threshold"] == 0.25
-    assert answer["classes"] == {"dense": 2, "sparse": 2, "not observed": 0}

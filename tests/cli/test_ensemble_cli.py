@@ -54,22 +54,3 @@ def test_what_becomes_of_them_has_to_be_said(bundle: Path, tmp_path: Path) -> No
     code, answer = call("evaluate", bundle, tmp_path, "--ensemble", "vote")
     assert code == 2
     assert "combines several models, but 1 model was given" in answer["error"]["message"]
-
-
-@pytest.mark.campaign
-def test_weights_and_mirrored_tiles(tiny_run: TinyRun, sure: Path, tmp_path: Path) -> None:
-    image = next((tiny_run.data / "images").iterdir())
-    two = ("-m", tiny_run.bundle, "-m", sure)
-    how = ("--ensemble", "weighted", "--weights", "3,1", "--tta", "d4")
-    code, _ = call("predict", image, *two, *how, "-o", tmp_path / "out")
-    assert code == 0
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert record["options"]["tta"] == "d4"
-    members = record["engine"]["settings"]["members"]
-    assert [(m["weight"], m["settings"]["tta"]) for m in members] == [(0.75, "d4"), (0.25, "d4")]
-    code, judged = call("evaluate", tiny_run.bundle, sure, tiny_run.data, *how)
-    assert code == 0
-    assert judged["engine"]["settings"]["members"] == members
-    code, answer = call("predict", image, "--weights", "1", "-o", tmp_path)
-    assert code == 2
-    assert "combined by 'average'" in answer["error"]["message"]

@@ -335,16 +335,6 @@ def test_models_of_one_datum_may_have_two_units(
     assert answer["height_m"] == pytest.approx(expected["height_m"], abs=0.01)
 
 
-def test_an_area_limits_the_buildings(folder: Path, tmp_path: Path) -> None:
-    houses = gpd.read_file(folder / "houses.gpkg")
-    houses.geometry[:1].buffer(2).to_file(tmp_path / "area.gpkg")
-    _, answer = call(
-        "heights", folder / "houses.gpkg", "--surface", folder / "surface.tif",
-        "--area", tmp_path / "area.gpkg", "-o", tmp_path / "out",
-    )  # fmt: skip
-    assert answer["buildings"] == 1
-
-
 def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -> None:
     houses, out = folder / "houses.gpkg", tmp_path / "out"
     terrain = folder / "terrain.tif"

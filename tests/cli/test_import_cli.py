@@ -123,16 +123,6 @@ def test_a_wrong_description_is_an_error(
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_bundle_needs_no_import(tmp_path: Path) -> None:
-    file = tmp_path / "a.rooftrace"
-    done = command("import", file, "-o", tmp_path / "m.rooftrace", *CONTRACT)
-    assert (done.code, "is a bundle of rooftrace already" in done.err.replace("\n", " ")) == (
-        2,
-        True,
-    )
-    assert "-m a.rooftrace" in done.err
-
-
 def test_other_bands_are_an_error(file: Path, tmp_path: Path) -> None:
     done = command("import", file, "-o", tmp_path / "m.rooftrace", *UNET, "--gsd", "none",
                    "--bands", "r,g,b,n", "--mean", "0,0,0,0", "--std", "1,1,1,1")  # fmt: skip

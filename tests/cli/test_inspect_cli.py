@@ -69,24 +69,6 @@ def test_what_was_planted_is_found(town: Path, coarser: Path, tmp_path: Path) ->
     assert len(audit["verdict"]["actions"]) == 3
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["absent"], 3, "There is no data at absent"),
-        (["DATA", "--against", "absent"], 3, "There is no data at absent"),
-        (["DATA", "--against", "DATA", "--against-set", "gsd=1"], 2, "unknown key 'gsd'"),
-        (["DATA", "--part", "[99:]"], 3, "leaves none of the 2"),
-    ],
-)
-def test_what_cannot_be_opened_is_an_error(
-    tmp_path: Path, arguments: list[str], code: int, message: str
-) -> None:
-    write_pairs(tmp_path, range(2), shape_yx=(64, 64))
-    found, _, err = command("inspect", *(str(tmp_path) if a == "DATA" else a for a in arguments))
-    assert found == code
-    assert message in err
-
-
 def test_broken_files_are_findings(tmp_path: Path) -> None:
     write_pairs(tmp_path, range(3), shape_yx=(64, 64))
     sorted((tmp_path / "images").iterdir())[0].write_bytes(b"II*\0 no tiff")

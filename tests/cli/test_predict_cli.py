@@ -58,21 +58,6 @@ def test_everything_is_written(folder: Path) -> None:
     assert cell.mean() == pytest.approx((9 * 600 - 4) / SIDE**2, rel=0.02)
 
 
-def test_only_what_is_asked_for(folder: Path) -> None:
-    code, done = predict(folder, "--outputs", "mask")
-    assert code == 0
-    (output,) = done["outputs"]
-    names = {path.name for path in (folder / "out").iterdir()}
-    assert names == {"scene_mask.tif", "scene_mask.qml", "run.json"}
-    assert (output["polygons"], output["preview"], output["buildings"]) == (None, None, None)
-    code, done = predict(folder, "--outputs", "polygons", "-o", folder / "two")
-    assert code == 0
-    assert {path.name for path in (folder / "two").iterdir()} == {
-        "scene_buildings.gpkg", "run.json",
-    }  # fmt: skip
-    assert done["outputs"][0]["buildings"] == 9
-
-
 def test_polygons_are_written_in_the_formats_that_are_asked_for(folder: Path) -> None:
     formats = ("kml", ".shp.zip", "csv", "fgb", "parquet")
     given = [part for name in formats for part in ("--format", name)]

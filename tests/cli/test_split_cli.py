@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from command_line import call, command
-from town import generate_scene, write_pairs
+from town import write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +53,3 @@ def test_the_labels_are_not_replaced(tmp_path: Path) -> None:
         code, answer = call("split", data, "-o", labels)
         assert (code, "would replace the input" in answer["error"]["message"]) == (2, True)
         assert labels.read_bytes() == before
-
-
-def test_by_block(tmp_path: Path) -> None:
-    generate_scene(3, (320, 320)).write(tmp_path, "scene")
-    given = (tmp_path / "scene.tif", "-o", tmp_path / "s.json", "--set", "chip_px=32")
-    sizes = ("--kind", "images", "--val", 0.2, "--test", 0.2)
-    code, _, text = command("split", *given, *sizes, "--by", "block", "--gap-m", 5, "--block-m", 24)
-    assert code == 0
-    assert "blocks of 24 m with gaps of 5 m: " in text
-    code, shown, _ = command("split", *given, *sizes, "--by", "block", "--json")
-    assert code == 0
-    assert json.loads(shown)["dropped"] > 0
-    code, shown, _ = command("split", *given, *sizes, "--gap-m", 5, "--json")
-    assert code == 2
-    assert json.loads(shown)["error"]["remedy"] == "Add --by block."

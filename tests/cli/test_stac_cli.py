@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import geopandas
 import pytest
-import rasterio
 
 from command_line import Finished, command
 from folder_server import FolderServer, serving_folder
@@ -170,19 +169,6 @@ def test_the_results_are_stac_items(api: Api) -> None:
 
 
 @pytest.mark.campaign
-def test_an_item_without_an_image_does_not_stop_the_others(api: Api) -> None:
-    api.client.items[0] = {**api.client.items[0], "assets": {"meta": {"href": "https://x/a.xml"}}}
-    done = catalogue(api.url, "--collection", "town", "--json")
-    assert done.code == 0, done.err
-    assert [one["scene"] for one in done.json["failed"]] == ["west"]
-    assert "has no GeoTIFF among its assets: meta" in done.json["failed"][0]["message"]
-    assert catalogue(api.url, "--collection", "town", "--asset", "visual", "--json").code == 0
-    done = catalogue(api.url, "--collection", "town", "--asset", "nir")
-    assert done.code == 3
-    assert "has no asset 'nir'; it has" in " ".join(done.err.split())
-
-
-@pytest.mark.campaign
 def test_keys_in_addresses_are_not_written(api: Api) -> None:
     server = api.town.server
     server.keys["/"] = "first"
@@ -247,18 +233,3 @@ def test_the_results_of_predict_are_stac_items(town: Town) -> None:
     # The name of an image is no provider.
     done = command("predict", *images, *made_with, *dated[:2], "--stac")
     assert pystac.Collection.from_file("out/collection.json").providers is None
-
-
-def test_the_note_on_undated_scenes_of_a_catalogue(town: Town) -> None:
-    done = catalogue("web", "--stac")
-    assert done.code == 0, done.err
-    text = " ".join(done.err.split())
-    assert "No STAC item was written for 3 scenes" in text
-    assert "gdal_edit -mo TIFFTAG_DATETIME=" in text
-    assert "--imagery-date" not in text
-    for path in Path("web").glob("*.tif"):
-        with rasterio.open(path, "r+") as image:
-            image.update_tags(TIFFTAG_DATETIME="2024:05:17 00:00:00")
-    done = catalogue("web", "--stac")
-    assert "No STAC item" not in done.err
-    assert len(list(Path("out/scenes").glob("*_item.json"))) == 3

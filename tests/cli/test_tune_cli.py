@@ -73,19 +73,6 @@ def test_a_study_goes_on_until_it_has_all_its_trials(space: Path, killed: Path) 
     assert recorded["optimizer"]["lr"] == best["params"]["optimizer.lr"]
 
 
-def test_rooftrace_train_takes_the_best_configuration(
-    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "rooftrace.train.export_bundle.export_bundle", lambda *args, **options: args[3].touch()
-    )
-    code, output, said = command("train", killed / "best.toml", "-o", tmp_path / "run", "--json")
-    assert code == 0, said
-    best = json.loads((killed / "study.json").read_text())["best"]
-    # The same configuration, the same seed, the same threads: the same value.
-    assert json.loads(output)["best_iou"]["value"] == pytest.approx(best["value"], abs=1e-6)
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

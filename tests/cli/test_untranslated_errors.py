@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from command_line import command
 from rooftrace import cli
 from rooftrace.core.failures import DEBUG
-from town import demo_scene_path
 
 
 @pytest.mark.parametrize(
@@ -53,20 +49,6 @@ def test_a_defect_is_raised_where_the_environment_asks_for_it(
     # conftest.py sets the variable, so that no test takes a defect for a refusal.
     with pytest.raises(KeyError):
         command("density", "--json")
-
-
-@pytest.mark.campaign
-def test_a_library_that_cannot_be_loaded(tmp_path: Path) -> None:
-    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open', name='cv2')\n")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "rooftrace", "predict", demo_scene_path(), "-o", tmp_path / "out",
-         "--json"],
-        capture_output=True, text=True, check=False, timeout=600,
-        env=os.environ | {"PYTHONPATH": path, DEBUG: ""},
-    )  # fmt: skip
-    assert done.returncode == 6, done.stderr
-    assert "libGL.so.1" in json.loads(done.stdout)["error"]["message"]
 
 
 def test_ctrl_c_that_a_finaliser_took_comes_again() -> None:

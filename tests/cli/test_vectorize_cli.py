@@ -55,24 +55,3 @@ def test_a_mask_without_a_crs_gets_the_one_that_is_given(
     assert table.crs == scene.grid.crs
     assert table.geometry.geom_equals(expected.geometry).all()
     assert table["area_m2"].to_list() == expected["area_m2"].to_list()
-
-
-@pytest.mark.usefixtures("scene")
-@pytest.mark.parametrize("command", [("vectorize",), ("density", "--cell", "20"), ("compare",)])
-def test_other_layers_of_a_geopackage_are_kept(tmp_path: Path, command: tuple[str, ...]) -> None:
-    verb, *options = command
-    (tmp_path / "out").mkdir()
-    mask, out = tmp_path / "mask.tif", tmp_path / "out" / "compare.gpkg"
-    assert call("vectorize", mask, "-o", out)[0] == 0
-    table = geopandas.read_file(out)
-    table.to_file(tmp_path / "old.gpkg")
-    target = {"vectorize": out, "density": out.with_suffix(""), "compare": out.parent}[verb]
-    given = (mask, *([tmp_path / "old.gpkg"] if verb == "compare" else []))
-    # An earlier result is replaced.
-    assert call(verb, *given, "-o", target, *options)[0] == 0
-    table.to_file(out, layer="parcels")
-    before = out.read_bytes()
-    code, answer = call(verb, *given, "-o", target, *options)
-    assert code == 2
-    assert "with 1 layer of other data: parcels" in answer["error"]["message"]
-    assert out.read_bytes() == before

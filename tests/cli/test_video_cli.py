@@ -127,14 +127,3 @@ def test_ctrl_c_ends_a_recording_whole(bundle: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["out.mp4"]
     assert len(read_frames(tmp_path / "out" / "out.mp4")) >= 5
     assert "frames" in reported
-
-
-@pytest.mark.campaign
-def test_a_file_that_is_stopped_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
-    frames = (town(n % 30, (360, 480)) for n in range(250))
-    source = write_video(tmp_path / "in.mp4", frames, options={"preset": "ultrafast"})
-    process = started(tmp_path, source, bundle)
-    process.send_signal(signal.SIGTERM)
-    reported = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, reported
-    assert list((tmp_path / "out").iterdir()) == []

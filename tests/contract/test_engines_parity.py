@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +22,6 @@ pytest.importorskip("torch")
 
 pytestmark = pytest.mark.campaign
 
-PACKAGE = {
-    "openvino": None,
-    "onnxruntime": "onnxruntime",
-    "onnxruntime-cuda": "onnxruntime",
-    "torch": "torch",
-    "onnxruntime-tensorrt": "onnxruntime",
-}
 """Packages that each engine needs beyond the core install."""
 
 CLOSE = {"fp32": 1e-4, "bf16": 0.03, "fp16": 0.01}
@@ -110,16 +102,6 @@ def test_shapes_that_the_network_does_not_take(engine: Engine, shape: tuple[int,
     with pytest.raises((BundleError, PredictError), match=str(shape)[1:-1]) as caught:
         engine.run(np.zeros(shape, np.uint8))
     assert caught.value.remedy
-
-
-@pytest.mark.parametrize("name", [name for name, package in PACKAGE.items() if package])
-def test_a_missing_package_names_what_to_install(
-    name: str, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, PACKAGE[name], None)
-    with pytest.raises(MissingExtraError, match=str(PACKAGE[name])) as caught:
-        ENGINES[name].check()
-    assert "pip install" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", list(ENGINES))

@@ -260,18 +260,6 @@ def test_a_set_goes_to_another_process(kind: str, shared: dict[str, Path]) -> No
 
 
 @each_kind
-def test_a_part_and_a_pattern_of_names(kind: str, shared: dict[str, Path]) -> None:
-    whole = open_source(config(shared[kind], kind))
-    assert open_source(config(shared[kind], kind, part="[1:]")).ids == whole.ids[1:]
-    image = whole.entries[1].image
-    assert image is not None
-    fitting = [e.id for e in whole.entries if e.image is not None and e.image.name == image.name]
-    assert list(open_source(config(shared[kind], kind, glob=image.name)).ids) == fitting
-    with pytest.raises(DataError, match="match"):
-        open_source(config(shared[kind], kind, glob="nothing.*"))
-
-
-@each_kind
 def test_chips_are_the_scenes_in_pieces(kind: str, shared: dict[str, Path]) -> None:
     source = open_source(config(shared[kind], kind))
     chips = open_source(config(shared[kind], kind, chip_px=40))

@@ -22,15 +22,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> SceneSet:
     return open_source(SourceConfig(path=str(folder)))
 
 
-def test_a_scene_no_larger_than_a_chip_keeps_its_id_and_its_file(scenes: SceneSet) -> None:
-    chips = cut_into_chips(scenes, 64)
-    (small,) = (entry for entry in chips.entries if entry.id == "small_00002")
-    assert small.image is not None
-    assert [entry.image for entry in chips.entries if entry is not small] == [None] * 8
-    unlabelled = replace(scenes, entries=(), unlabelled=scenes.entries)
-    assert len(cut_into_chips(unlabelled, 64).unlabelled) == 9
-
-
 def test_chips_that_follow_one_another_share_their_scene(scenes: SceneSet) -> None:
     opened: list[str] = []
 

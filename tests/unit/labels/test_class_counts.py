@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from memory_sets import scene_of, set_of
-from rooftrace.core.errors import DataError
 from rooftrace.core.types import Window
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels import source as module
@@ -94,14 +93,3 @@ def test_scenes_outside_of_the_range_are_left_out(
             f"{least:.1%} or above {most:.1%}."
         )
         assert notes == [expected]
-
-
-def test_an_empty_result_states_the_shares(tmp_path: Path) -> None:
-    write_pairs(tmp_path, {"a": 0.0, "b": 0.25, "c": 0.5})
-    with pytest.raises(DataError) as caught:
-        open_source(SourceConfig(path=str(tmp_path), min_built_up=0.6), LabelConfig())
-    for part in ("None of the 3", "from 60.0% to 100.0%", "from 0.0% to 50.0%", "median is 25.0%"):
-        assert part in caught.value.message
-    config = SourceConfig(path=str(tmp_path / "images"), kind="images", min_built_up=0.1)
-    with pytest.raises(DataError, match="none has a label"):
-        open_source(config, LabelConfig())

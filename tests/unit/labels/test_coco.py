@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ from rooftrace.core.errors import (
     DataError,
     LabelError,
     LayoutError,
-    MissingExtraError,
 )
 from rooftrace.core.types import Window
-from rooftrace.labels.coco_label import mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.source import SceneSet, WriteOptions
@@ -300,35 +297,3 @@ def test_what_is_wrong_is_named(
     for part in ["broken.json", *parts]:
         assert part in caught.value.message
     assert caught.value.remedy
-
-
-def test_two_images_of_one_id_or_name(folder: Path) -> None:
-    raw = document()
-    raw["images"].append({"id": 3, "file_name": "b.png", "height": HEIGHT, "width": WIDTH})
-    with pytest.raises(LabelError, match="two records have the id 3"):
-        read(save(folder, raw))
-    raw["images"][1] |= {"id": 4, "file_name": "./a.png"}
-    with pytest.raises(LayoutError, match=r"two images with the name a\.png"):
-        read(save(folder, raw))
-
-
-def test_polygons_without_an_area_are_left_out_with_a_note(folder: Path) -> None:
-    raw = document({"segmentation": [[1, 1, 5, 5], [1, 1, 9, 1, 9, 9, 1, 9]]})
-    source = read(save(folder, raw))
-    assert only_mask(source).data.any()
-    assert source.notes == (
-        "Left out: 1 polygon with fewer than three corners: annotations[0] (id 10).",
-    )
-
-
-def test_without_pycocotools_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    given_import = builtins.__import__
-
-    def without(name: str, *rest: Any, **named: Any) -> Any:
-        if name.startswith("pycocotools"):
-            raise ImportError(name)
-        return given_import(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match="COCO data needs the package 'pycocotools'"):
-        mask_tools()

@@ -34,13 +34,6 @@ def test_a_palette_becomes_a_rule() -> None:
     assert labels(building="road").building_class == 2
 
 
-def test_values_without_a_palette() -> None:
-    rule = LabelConfig(ignore=(7,)).rule()
-    assert rule.palette is None
-    assert rule.ignore == (7,)
-    assert rule.classes == ("background", "building")
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -84,16 +77,6 @@ def test_a_folder_that_is_none(changes: dict, message: str) -> None:
         parse_config({"train": [{"path": "a"} | changes]}, DataConfig, source="c.toml")
     assert message in caught.value.message
     assert "train.0" in caught.value.message
-
-
-def test_classes_are_drawn_in_their_own_colours() -> None:
-    assert LabelConfig().class_colours() == ()
-    palette = {"background": ("#ffffff", "#000000"), "building": "#3c1098"}
-    assert LabelConfig(palette=palette).class_colours() == ("#FFFFFF", "#3C1098")
-    named = LabelConfig(palette=palette, colours={"building": "#ff0000"})
-    assert named.class_colours() == ("#FFFFFF", "#FF0000")
-    some = LabelConfig(classes=("land", "building", "road"), colours={"road": "#102030"})
-    assert some.class_colours() == ("#141418", "#EE6677", "#102030")
 
 
 def test_paths_for_others_show_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -50,14 +50,6 @@ def test_what_the_person_says_goes_before_the_georeference(pairs: Path) -> None:
     assert [s.gsd_m for s in source] == [2.0, 2.0]
     assert (source.name, source.share) == ("town", 0.5)
     assert source.ids == ("synthetic_00001", "synthetic_00002")
-
-
-def test_subsets(pairs: Path) -> None:
-    source = open_folder(pairs)
-    assert source.subset(["synthetic_00002", "absent"]).ids == ("synthetic_00002",)
-    assert [s.id for s in source.where(lambda i: i.endswith("0"))] == ["synthetic_00000"]
-    with pytest.raises(DataError, match=r"part = '\[5:\]' leaves none of the 3 scenes"):
-        open_folder(pairs, part="[5:]")
 
 
 def test_a_relative_path_starts_from_the_configuration(

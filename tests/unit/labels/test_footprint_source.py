@@ -1,6 +1,5 @@
 import pickle
 from pathlib import Path
-from typing import Literal
 
 import geopandas
 import numpy as np
@@ -212,14 +211,6 @@ def test_a_layer_is_read_once_and_is_small_to_pickle(
     assert masks(open_source(SourceConfig(path=str(town / "houses.gpkg"))))["a"].sum() == 24
 
 
-def test_chips_are_parts_of_the_whole(town: Path) -> None:
-    config = SourceConfig(path=str(town / "houses.gpkg"))
-    whole = masks(open_source(config))["a"]
-    chips = masks(open_source(config.model_copy(update={"chip_px": 25})))
-    rows = [np.hstack([chips[f"a@{row}_{col}"] for col in (0, 25)]) for row in (0, 25)]
-    np.testing.assert_array_equal(np.vstack(rows), whole)
-
-
 def test_what_is_smaller_than_a_pixel_is_counted(town: Path) -> None:
     write_layer(town / "houses.gpkg", house(5, 5), house(8.1, 20.1, 0.2, 0.2))
     config = SourceConfig(path=str(town / "houses.gpkg"))
@@ -292,32 +283,6 @@ def test_a_mask_comes_back_from_its_outlines(
     assert_same(masks(source), masks(read))
 
 
-@pytest.mark.parametrize("images", ["copy", "refer"])
-def test_tiles_for_a_map_need_no_images(tmp_path: Path, images: Literal["copy", "refer"]) -> None:
-    mask = np.zeros((90, 80), np.uint8)
-    mask[20:50, 10:60] = 1
-    source = painted_set({"one": (mask, GeoGrid(mask.shape, grid_at().transform, UTM))})
-    path = tmp_path / "out.pmtiles"
-    written = FOOTPRINTS.write(source, path, WriteOptions(images=images), None)
-    assert [file.name for file in tmp_path.iterdir()] == ["out.pmtiles"]
-    assert written.notes == (
-        f"{path} is for maps: no command reads it as labels, so no image was copied.",
-    )
-    assert set(geopandas.read_file(path)["class"]) == {"building"}
-
-
-def test_a_large_mask_is_traced_by_blocks(tmp_path: Path) -> None:
-    mask = np.zeros((2100, 4100), np.uint8)
-    mask[2000:2090, 30:4090] = 1
-    mask[5:9, 4090:4095] = 2
-    source = painted_set({"wide": (mask, GeoGrid(mask.shape, grid_at().transform, UTM))})
-    FOOTPRINTS.write(source, tmp_path / "out.gpkg", WriteOptions(), None)
-    frame = geopandas.read_file(tmp_path / "out.gpkg")
-    assert frame["class"].tolist() == ["building", "road"]
-    assert frame["scene"].tolist() == ["wide", "wide"]
-    assert frame.area.tolist() == [90 * 4060 / 4, 20 / 4]
-
-
 def test_shapes_stay_shapes(town: Path, tmp_path: Path) -> None:
     """An outline that was drawn does not become a pixel staircase."""
     slanted = shapely.affinity.rotate(house(8, 8, 12, 9), 30)
@@ -370,16 +335,6 @@ def test_images_are_copied_where_others_lie_among_them(town: Path, tmp_path: Pat
         FOOTPRINTS.write(
             source.subset(["a"]), tmp_path / "o" / "part.fgb", WriteOptions(images="copy"), None
         )
-
-
-def test_one_scene_is_read_with_its_image(town: Path, tmp_path: Path) -> None:
-    source = open_source(SourceConfig(path=str(town / "houses.gpkg"))).subset(["a"])
-    written = FOOTPRINTS.write(source, tmp_path / "a.geojson", WriteOptions(), None)
-    image = str(town / "images" / "a.tif")
-    assert any(image in note for note in written.notes)
-    assert_same(
-        masks(source), masks(open_source(SourceConfig(path=str(written.path), images=image)))
-    )
 
 
 def test_labels_that_cannot_be_written_are_refused(tmp_path: Path) -> None:

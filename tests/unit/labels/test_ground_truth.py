@@ -10,7 +10,6 @@ from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.io.make_valid import valid_polygons
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
-from rooftrace.labels.derived import ShiftedLabel, WindowLabel
 from rooftrace.labels.ground_truth import GroundTruth, traced_outlines
 from rooftrace.labels.shapes import ShapesLabel
 
@@ -38,19 +37,6 @@ def test_what_was_drawn_is_taken_as_drawn_and_cut_at_the_edge() -> None:
     assert areas(truth) == [150, 300]
     assert (truth.mask.data == 1).sum() == 450
     assert np.bincount(truth.instances.ravel())[1:3].tolist() == [150, 300]
-
-
-def test_of_a_window_outlines_lie_on_its_pixels() -> None:
-    window = Window(10, 10, 20, 30)
-    truth = truth_of(WindowLabel(shapes(), window), GeoGrid(window.shape_yx))
-    assert shapely.bounds(truth.outlines).tolist() == [[-5, -5, 10, 5], [20, 10, 50, 20]]
-    assert (truth.mask.data == 1).sum() == 10 * 5 + 10 * 10
-
-
-def test_of_a_moved_label_outlines_move_along() -> None:
-    truth = truth_of(ShiftedLabel(shapes(), GRID, 3, -2))
-    assert shapely.bounds(truth.outlines).tolist()[0] == [3, 8, 18, 18]
-    assert truth.mask.data[8:18, 3:18].all()
 
 
 def test_polygons_of_coco() -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.errors import ConfigError, LabelError, LayoutError
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD
-from rooftrace.labels.kinds import KINDS, check_write_options, open_source
+from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
 from town import write_pairs
 
@@ -52,16 +52,6 @@ def test_an_option_of_another_kind_is_refused(pairs: Path) -> None:
         source(pairs / "absent")
 
 
-def test_writing_takes_the_options_of_the_kind() -> None:
-    check_write_options(KINDS["folder"], WriteOptions(images="copy"))
-    check_write_options(KINDS["rle"], WriteOptions(order="row"))
-    with pytest.raises(ConfigError, match="option order was given, but data written as folder"):
-        check_write_options(KINDS["folder"], WriteOptions(order="row"))
-    with pytest.raises(ConfigError, match="cannot be written as images") as caught:
-        check_write_options(KINDS["images"], WriteOptions())
-    assert "folder" in caught.value.remedy
-
-
 @pytest.mark.parametrize(
     ("images", "masks", "layout"),
     [
@@ -83,20 +73,6 @@ def test_masks_never_count_as_images(tmp_path: Path, images: str, masks: str, la
     found = caught.value.remedy.rpartition("--layout ")[2].strip('".')
     assert found == layout
     assert len(source(tmp_path, layout=found)) == 3
-
-
-def test_images_alone_are_unlabelled_and_a_part_of_them_can_be_chosen(pairs: Path) -> None:
-    found = source(pairs / "images", part="[1:3]", glob="*.tif")
-    assert (found.kind, len(found)) == ("images", 0)
-    assert [entry.id for entry in found.unlabelled] == ["synthetic_00001", "synthetic_00002"]
-    scenes = list(found.only_unlabelled())
-    assert [scene.label for scene in scenes] == [None, None]
-    (one,) = source(pairs / "images" / "synthetic_00001.tif").unlabelled
-    assert one.id == "synthetic_00001"
-    with pytest.raises(DataError, match=r"has no image that matches|holds no image that matches"):
-        source(pairs / "images", glob="*.jpg")
-    with pytest.raises(DataError, match=r"leaves none of the 4 scenes"):
-        source(pairs / "images", part="[9:]")
 
 
 # The card.

@@ -14,7 +14,7 @@ from PIL import Image
 from pyproj import CRS
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import DataError, LabelError
+from rooftrace.core.errors import LabelError
 from rooftrace.core.types import GeoGrid, LabelReader, Window
 from rooftrace.io.masks import mask_sink
 from rooftrace.labels.config import LabelConfig
@@ -28,14 +28,6 @@ COLOURS = LabelRule(
     ignore=((155, 155, 155),),
 )
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
-
-
-@given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 1)), st.sampled_from([1, 255]))
-def test_0_1_and_0_255_say_the_same(truth: np.ndarray, one: int) -> None:
-    classes, valid = BINARY.decode((truth * one)[None], "m")
-    np.testing.assert_array_equal(classes, truth)
-    assert classes.dtype == np.uint8
-    assert valid is None
 
 
 @given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 4)))
@@ -197,13 +189,6 @@ def test_nodata_that_is_no_class_is_not_valid(tmp_path: Path, truth: np.ndarray)
     read = label(path, BINARY, truth.shape).read()
     np.testing.assert_array_equal(read.valid, truth != 99)
     np.testing.assert_array_equal(read.data, truth == 1)
-
-
-def test_a_broken_mask_is_named(tmp_path: Path, truth: np.ndarray) -> None:
-    path = save(tmp_path / "m.png", np.random.default_rng(0).integers(0, 2, (400, 400), np.uint8))
-    path.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(DataError, match=r"m\.png cannot be read"):
-        label(path, BINARY, (400, 400)).read()
 
 
 # A file is read in the same way, also by window.

@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.core.errors import LayoutError
-from rooftrace.labels.folders import pair_images_and_masks, select
-from rooftrace.labels.source import SceneEntry
+from rooftrace.labels.folders import pair_images_and_masks
 
 
 def put(root: Path, *names: str, kind: str | None = None) -> None:
@@ -81,21 +78,6 @@ def test_content_counts_not_the_ending(tmp_path: Path) -> None:
     assert [row[0] for row in shown(tmp_path)] == ["a"]
 
 
-def test_overviews_beside_an_image_are_part_of_it(tmp_path: Path) -> None:
-    put(tmp_path, "images/a.tif", "masks/a.tif")
-    for side in ("images/a.tif.ovr", "images/a.tif.msk", "masks/a.tif.ovr"):
-        put(tmp_path, side, kind="TIFF")
-    assert [row[0] for row in shown(tmp_path)] == ["a"]
-
-
-def test_glob_is_on_the_image_alone(tmp_path: Path) -> None:
-    put(tmp_path, *(f"{d}/a-{z}.png" for d in ("images", "masks") for z in (19, 20, 21)))
-    put(tmp_path, "images/b-19.png")  # without a mask, and not asked for
-    assert [row[0] for row in shown(tmp_path, glob=["*-20.png", "*-21.png"])] == ["a-20", "a-21"]
-    with pytest.raises(LayoutError, match="that match"):
-        pair_images_and_masks(tmp_path, glob=["*.jpg"])
-
-
 def test_an_image_without_its_mask_is_named(tmp_path: Path) -> None:
     put(tmp_path, "images/a.png", "images/b.png", "masks/a.png")
     with pytest.raises(LayoutError) as caught:
@@ -145,14 +127,3 @@ def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
         pair_images_and_masks(tmp_path / "absent")
     with pytest.raises(LayoutError, match=r"loose\.png is a file of an unknown kind"):
         pair_images_and_masks(tmp_path / "loose.png")
-
-
-PAIRS = tuple(SceneEntry(f"{n:02d}", Path(f"{n}.png")) for n in range(12))
-EDGE = st.none() | st.integers(-15, 15)
-
-
-@given(EDGE, EDGE)
-def test_a_part_is_a_slice_of_the_sorted_names(start: int | None, stop: int | None) -> None:
-    text = f"[{'' if start is None else start} : {'' if stop is None else stop}]"
-    assert select(PAIRS, text) == PAIRS[start:stop]
-    assert select(PAIRS, None) == PAIRS

@@ -56,14 +56,6 @@ def test_what_is_written_is_read_again(
     assert read.newline == newline
 
 
-def test_rows_are_counted_as_an_editor_does(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.csv", '\ufeffid,note,rle\r\n\r\na,"x\ny",-1\r\nb,,1 2 3\r\n')
-    table = RleTable.read(path)
-    assert [(row.line, table.image_id(row)) for row in table.rows] == [(3, "a"), (5, "b")]
-    assert table.columns.extra == ("note",)
-    assert table.where(table.rows[1]) == f"{path}, row 5, column 'rle'"
-
-
 @pytest.mark.parametrize(
     ("header", "indices", "order"),
     [
@@ -103,14 +95,6 @@ def test_what_is_no_table_is_said(tmp_path: Path, text: str, message: str) -> No
         RleTable.read(path)
     assert str(path) in caught.value.message
     assert caught.value.remedy
-
-
-def test_another_encoding_is_said(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.csv", "img_id,mask_rle\nHäuser,-1\n", "latin-1")
-    with pytest.raises(LabelError, match="row 2: the byte 0xe4 is not UTF-8"):
-        RleTable.read(path)
-    with pytest.raises(LabelError, match="cannot be read"):
-        RleTable.read(tmp_path / "none.csv")
 
 
 def test_tables_are_known_by_their_header(tmp_path: Path) -> None:

@@ -41,24 +41,6 @@ def test_an_image_without_a_place_has_no_outline() -> None:
     assert outline_of(GeoGrid((4, 4), Affine(1e9, 0, 1e12, 0, -1e9, 1e12), UTM)) is None
 
 
-def test_places_far_apart_have_planes_of_their_own() -> None:
-    places = [(39.2, -6.2), (39.3, -6.3), (85.5, 27.6), (179.99, -16.5), (-179.99, -16.5)]
-    side = 1e-3
-    grids = [
-        GeoGrid((10, 10), Affine(side / 10, 0, lon, 0, -side / 10, lat), CRS.from_epsg(4326))
-        for lon, lat in places
-    ]
-    found = ground(grids)
-    # The last two are neighbours on either side of the meridian where days begin.
-    assert found.plane.tolist() == [found.plane[0]] * 2 + [found.plane[2]] + [found.plane[3]] * 2
-    assert len(set(found.plane.tolist())) == 3
-    everything = np.ones(5, dtype=bool)
-    first = everything.copy()
-    first[1:] = False
-    assert not found.near(first, ~first, 5000).any()
-    assert found.near(first, ~first, 20_000).tolist() == first.tolist()
-
-
 def test_the_same_ground_at_other_zooms_goes_along() -> None:
     parent = TileName(19, 270_961, 319_293)
     family = [
@@ -74,18 +56,6 @@ def test_the_same_ground_at_other_zooms_goes_along() -> None:
         blocks = found.blocks(block_m)
         assert len(set(blocks[:-1])) == 1
         assert blocks[-1] != blocks[0]
-
-
-def test_blocks_are_whole_scenes() -> None:
-    found = ground(checkerboard(12, 10))
-    assert found.suggest_block_m(10) == pytest.approx(300, rel=1e-3)
-    assert found.suggest_block_m(1000) == pytest.approx(100, rel=1e-3)
-    assert found.suggest_block_m(1) == pytest.approx(800, rel=1e-3)
-    blocks = np.array(found.blocks(200)).reshape(12, 10)
-    assert len(set(blocks.ravel().tolist())) == 30
-    for row in range(0, 12, 2):
-        for col in range(0, 10, 2):
-            assert len(set(blocks[row : row + 2, col : col + 2].ravel().tolist())) == 1
 
 
 def test_neighbours_share_an_edge_and_no_ground() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.features import rasterize
 from shapely import Polygon, affinity, box
 
-from rooftrace.core.types import GeoGrid, LabelReader, Window
+from rooftrace.core.types import GeoGrid, Window
 from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.shapes import ShapesLabel
 
@@ -80,20 +79,3 @@ def test_what_vanishes_is_what_colours_no_pixel(shapes: list[shapely.Geometry]) 
         if box(*shape.bounds).intersection(image).area > 0 and not drawn_alone(shape, 64).any()
     ]
     assert label.vanished().tolist() == expected
-
-
-def test_no_shapes_and_shapes_far_away_are_an_empty_label() -> None:
-    grid = GeoGrid((5, 7))
-    far = np.array([box(100, 100, 110, 110), box(-0.0001, -3, 0, 9), Polygon()], dtype=object)
-    for label in (
-        ShapesLabel(np.empty(0, dtype=object), [], grid),
-        ShapesLabel(far, [1] * 3, grid),
-    ):
-        mask = label.read()
-        assert mask.valid.all()
-        assert not mask.data.any()
-        assert len(label.vanished()) == 0
-        assert isinstance(label, LabelReader)
-    assert len(ShapesLabel(far, [1] * 3, grid)) == 3
-    with pytest.raises(ValueError, match="shapes, but"):
-        ShapesLabel(far, [1], grid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,8 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.audit.measure import measure_set
 from rooftrace.core.types import GeoGrid, Mask, Window
-from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.derived import ShiftedLabel
-from rooftrace.labels.kinds import open_source
 from town import write_pairs
 
 SHAPE = (9, 13)
@@ -59,22 +55,3 @@ def town(tmp_path: Path) -> Path:
         with rasterio.open(path, "r+") as mask:
             mask.write(np.roll(mask.read(1), (3, -2), (0, 1)), 1)
     return tmp_path
-
-
-def test_a_set_is_moved_back(town: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    right = tmp_path_factory.mktemp("right")
-    write_pairs(right, range(2), shape_yx=(64, 64))
-    config = SourceConfig(path=str(town), label_shift_px=(-3, 2))
-    source = pickle.loads(pickle.dumps(open_source(config)))
-    for ours, theirs in zip(source, open_source(SourceConfig(path=str(right)))):
-        assert ours.label is not None
-        assert theirs.label is not None
-        mask, truth = ours.label.read(), theirs.label.read()
-        assert not mask.valid[-3:].any()
-        assert not mask.valid[:, :2].any()
-        assert mask.valid[:-3, 2:].all()
-        np.testing.assert_array_equal(mask.data[mask.valid], truth.data[mask.valid])
-    chips = open_source(config.model_copy(update={"chip_px": 32}))
-    facts = measure_set(chips)
-    assert len(facts) == 8
-    assert not any(f.label_error for f in facts)

@@ -135,14 +135,6 @@ def test_tiles_without_labels_beside_those_with(place: Path) -> None:
         open_source(SourceConfig(path=str(place / "unlabelled"), kind="tiles"))
 
 
-def test_two_images_of_one_tile_and_images_that_are_none(place: Path) -> None:
-    Image.new("RGB", (9, 9)).save(place / "images" / "overview.png")
-    assert any("overview.png" in n for n in open_source(SourceConfig(path=str(place))).notes)
-    write_tile(place / "images", HOME, 1, oam=False)
-    with pytest.raises(LayoutError, match=f"Two images show the tile {HOME}"):
-        open_source(SourceConfig(path=str(place)))
-
-
 def test_rows_that_can_only_count_from_the_south_do(place: Path) -> None:
     shutil.rmtree(place / "images")
     write_tile(place / "images", HOME.flipped(), 1)
@@ -200,17 +192,6 @@ def test_a_mosaic_is_the_tiles_side_by_side(tmp_path: Path) -> None:
         open_mosaic(tmp_path / "t")
     assert "--zoom 19" in caught.value.remedy
     assert open_mosaic(tmp_path / "t", 18).grid.shape == (SIDE, SIDE)
-
-
-def test_folders_that_are_no_mosaic_are_refused(tmp_path: Path) -> None:
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    for path in (tmp_path, tmp_path / "a.png"):
-        with pytest.raises(DataError, match="has no tiles"):
-            open_mosaic(path)
-    write_tile(tmp_path / "t", HOME, 1)
-    write_tile(tmp_path / "t", TileName(18, 5, 5), 1)
-    with pytest.raises(DataError, match=r"2 tiles .* are scattered over 130801 × 154799 places"):
-        open_mosaic(tmp_path / "t")
 
 
 @pytest.mark.campaign

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import shapely
 
 from raster_files import write_geotiff
 from rooftrace.flows.convert import run_convert
-from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.shapes import bridged
 
 
 @pytest.mark.parametrize("names", [("background", "building"), ("background", "road", "building")])
@@ -38,10 +35,3 @@ def test_what_is_written_is_read(names: tuple[str, ...], tmp_path: Path) -> None
         for scene in read:
             assert scene.label is not None
             np.testing.assert_array_equal(scene.label.read().data, truth[scene.id[-1]])
-
-
-def test_a_ring_with_bridges_covers_the_polygon() -> None:
-    shape = shapely.box(0, 0, 30, 20) - shapely.box(2, 3, 8, 9) - shapely.box(11, 3, 19, 17)
-    ring = bridged(shape)
-    drawn = rasterize([shapely.Polygon(ring)], (20, 30))
-    np.testing.assert_array_equal(drawn, rasterize([shape], (20, 30)))

@@ -52,14 +52,6 @@ def test_runs_that_no_count_can_hold() -> None:
         assert decode_brush(encode_brush(full), full.shape).all()
 
 
-def test_half_of_the_most_is_inside() -> None:
-    alpha = [0, 100, 127, 128, 255]
-    smooth = pack([a for a in alpha for _ in range(4)], [(False, 20)])
-    assert decode_brush(smooth, (1, 5)).tolist() == [[False, False, False, True, True]]
-    ones = pack([a for a in (0, 1, 1) for _ in range(4)], [(False, 12)])
-    assert decode_brush(ones, (1, 3)).tolist() == [[False, True, True]]
-
-
 def test_what_is_wrong_is_said() -> None:
     packed = encode_brush(np.ones((4, 4), dtype=bool))
     with pytest.raises(BrushError, match=r"for 64 values, not for the 4 × 20 of 4 rows × 5 col"):

@@ -49,13 +49,6 @@ def test_strange_answers(
     assert fake.asked == [("GET", "/api/projects/1", f"Token {TOKEN}")]
 
 
-def test_an_unreachable_server() -> None:
-    with pytest.raises(
-        DataError, match=r"http://127\.0\.0\.1:9 cannot be reached: Connection refused"
-    ):
-        LabelStudio("http://127.0.0.1:9", TOKEN).project(1)
-
-
 @pytest.mark.parametrize(
     "url",
     ["file:///etc/passwd", "ftp://example.com", "labels.example.com", "", "http://", "http://[",
@@ -72,12 +65,6 @@ def test_tokens_that_are_none(token: str) -> None:
     with pytest.raises(ConfigError) as raised:
         LabelStudio("http://example.com", token)
     assert not token or token not in raised.value.message
-
-
-def test_the_token_is_not_shown() -> None:
-    assert repr(LabelStudio("https://example.com/ls/", TOKEN)) == (
-        "LabelStudio('https://example.com/ls')"
-    )
 
 
 def test_a_personal_token_is_exchanged_and_renewed(fake: FakeServer) -> None:

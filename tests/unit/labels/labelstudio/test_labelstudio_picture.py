@@ -14,7 +14,6 @@ from rooftrace.core.types import GeoGrid
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.labelstudio.write import BrowserImage, browser_image, is_shown_by_browsers
-from town import generate_scene
 
 
 def pixels(picture: BrowserImage) -> np.ndarray:
@@ -42,14 +41,6 @@ def test_a_photograph_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     assert is_shown_by_browsers(file) is None
     picture = browser_image(open_raster(file), file, "a")
     assert (picture.name, pixels(picture).shape) == ("a.png", (30, 20, 3))
-
-
-def test_other_images_become_png(tmp_path: Path) -> None:
-    scene = generate_scene(1, (80, 96))
-    file, _ = scene.write(tmp_path, "scene")
-    picture = browser_image(open_raster(file), file, "scene")
-    assert picture.name == "scene.png"
-    assert np.array_equal(np.moveaxis(pixels(picture), -1, 0), scene.image)
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 5])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.kinds import KINDS, open_source
+from rooftrace.labels.kinds import open_source
 from rooftrace.labels.labelstudio.regions import encode_brush
 from rooftrace.labels.source import SceneSet
 
@@ -243,24 +243,6 @@ def test_malformed_files(folder: Path, content: str, said: str) -> None:
         read(path, kind="labelstudio")
     assert said in raised.value.message
     assert str(path) in raised.value.message
-
-
-def test_what_is_recognised(folder: Path) -> None:
-    kind = KINDS["labelstudio"]
-    assert kind.recognises(write(folder, task("a.png")))
-    assert kind.recognises(write(folder, {"image": "a.png", "id": 1, "annotation_id": None}))
-    for other in ({"images": [], "annotations": []}, {"type": "FeatureCollection"}, [1], []):
-        path = folder / "other.json"
-        path.write_text(json.dumps(other), encoding="utf-8")
-        assert not kind.recognises(path)
-    assert kind.recognises(folder)
-    assert not kind.recognises(folder / "a.png")
-
-
-def test_two_tasks_of_one_image(folder: Path) -> None:
-    path = write(folder, task("a.png"), task("./a.png", number=2))
-    with pytest.raises(LayoutError, match=r"task 1 and .*task 2 both have the image .*a\.png"):
-        read(path)
 
 
 def test_where_the_images_are(folder: Path, tmp_path: Path) -> None:

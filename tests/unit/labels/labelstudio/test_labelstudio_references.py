@@ -10,9 +10,6 @@ from rooftrace.core.errors import LayoutError
 from rooftrace.labels.label_files import (
     ImageFinder,
     image_key,
-    original_name,
-    stored_name,
-    uploaded_name,
 )
 
 
@@ -62,12 +59,6 @@ def test_found(images: Path, reference: str, expected: str, given: bool) -> None
     assert finder.find(reference, "task 1").resolve() == (images / expected).resolve()
 
 
-def test_an_upload_that_lies_there_as_it_is_goes_first(images: Path) -> None:
-    touch(images, "0123abcd-chip.png")
-    finder = ImageFinder.beside(images / "x.json", images)
-    assert finder.find("/data/upload/3/0123abcd-chip.png", "t").name == "0123abcd-chip.png"
-
-
 def test_ambiguous(images: Path) -> None:
     touch(images, "x/twin.png", "y/twin.png", "z/other.jpg", "z/other.tif")
     finder = ImageFinder.beside(images.parent / "x.json", images)
@@ -90,14 +81,6 @@ def test_what_was_tried_is_listed(images: Path) -> None:
     assert "'set/none.png', 'none.png'" in raised.value.message
     assert str(images) in raised.value.message
     assert "--images" in raised.value.remedy
-
-
-def test_names_of_uploads() -> None:
-    assert uploaded_name("/data/upload/3/0123abcd-a%20b.png") == "0123abcd-a b.png"
-    assert uploaded_name("/data/local-files/?d=/data/upload/3/x.png") is None
-    assert original_name("0123abcd-a.png") == "a.png"
-    assert original_name("0123abcx-a.png") == "0123abcx-a.png"
-    assert stored_name(" été ville (1).png") == "été_ville_1.png"
 
 
 def test_which_key_names_the_image() -> None:

@@ -48,12 +48,6 @@ def test_a_rectangle_turns_about_its_corner_in_pixels() -> None:
     assert right.symmetric_difference(shapely.box(-20, 20, 20, 80)).area < 1e-6
 
 
-def test_an_ellipse_turns_too() -> None:
-    value = {"x": 50, "y": 50, "radiusX": 20, "radiusY": 10, "rotation": 90}
-    oval = one("ellipselabels", value).shape.outline(SHAPE)
-    assert np.allclose(oval.bounds, (90, 10, 110, 90), atol=0.05)
-
-
 def test_a_shape_and_its_name_may_be_two_results() -> None:
     mask = list(encode_brush(np.ones((2, 2), dtype=bool)))
     brush = {"format": "rle", "rle": mask}

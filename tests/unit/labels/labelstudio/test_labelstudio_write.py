@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,11 @@ from pyproj import CRS
 from rooftrace.core.types import Footprints, GeoGrid, Mask
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
-from rooftrace.labels.labelstudio import label_config, predictions
+from rooftrace.labels.labelstudio import predictions
 from rooftrace.labels.labelstudio.export import ClassRegion, label_of
 from rooftrace.labels.labelstudio.regions import find_regions
 from rooftrace.labels.source import SceneSet, WriteOptions
 from rooftrace.vector.trace import trace
-from town import write_pairs
 
 MULTI = LabelConfig(classes=("nothing", "road", "building", 'a <b> & "c"'), ignore=(9,))
 
@@ -70,28 +68,6 @@ def test_there_and_back(multi: SceneSet, tmp_path: Path, images: str) -> None:
     assert len(copied) == (4 if images == "copy" else 0)
 
 
-def test_chips_are_written_with_their_images(tmp_path: Path) -> None:
-    write_pairs(tmp_path / "data", range(2), shape_yx=(96, 64))
-    chips = open_source(SourceConfig(path=str(tmp_path / "data"), chip_px=64))
-    path = write(chips, tmp_path / "out" / "tasks.json")
-    again = open_source(SourceConfig(path=str(path)))
-    for back, there in zip(labels_of(again), labels_of(chips), strict=True):
-        assert back[2] == pytest.approx(there[2], rel=1e-6)  # of the chip, and of its scene
-        assert back[:2] + back[3:] == there[:2] + there[3:]
-
-
-def test_the_labelling_configuration() -> None:
-    root = ET.fromstring(label_config(MULTI.classes))
-    controls = {control.tag: control for control in root if control.tag != "Image"}
-    assert {*controls} == {"PolygonLabels", "BrushLabels", "RectangleLabels", "EllipseLabels"}
-    for control in controls.values():
-        assert control.get("toName") == "image"
-        values = [label.get("value") for label in control]
-        assert values == ["road", "building", 'a <b> & "c"', "rooftrace:unknown"]
-        assert len({label.get("background") for label in control}) == 4
-    assert "rooftrace:unknown" not in label_config(MULTI.classes, unknown=False)
-
-
 def paint(results: list[dict[str, Any]], shape: tuple[int, int], names: tuple[str, ...]) -> Mask:
     """Write results as JSON and read them as a label."""
     regions, _ = find_regions(json.loads(json.dumps(results)), "prediction")
@@ -132,10 +108,3 @@ def test_footprints_on_the_ground_go_back_to_pixels() -> None:
     expected[5:30, 10:40] = 2
     expected[10:20, 20:25] = 0
     assert np.array_equal(mask.data, expected)
-
-
-@given(arrays(np.uint8, (9, 11), elements=st.integers(0, 2)))
-def test_masks_of_predictions(data: np.ndarray[Any, Any]) -> None:
-    mask = Mask(data, np.ones(data.shape, dtype=bool), GeoGrid(data.shape))
-    [prediction] = predictions(mask, mask.grid, CLASSES, "m1")
-    assert np.array_equal(paint(prediction["result"], data.shape, CLASSES).data, data)
