@@ -302,6 +302,24 @@ SAMPLES: dict[str, Sample] = {
         lambda: "id;wkt\n"
         + "".join(f'1;"{w}"\n' for w in DEGREES.geometry.to_wkt(rounding_precision=9)),
     ),
+    "CSV with EWKT": _text(
+        "town.csv",
+        lambda: "geom,id\n"
+        + "".join(f'"SRID={UTM};{wkt}",1\n' for wkt in TOWN.geometry.to_wkt())
+        + ",2\n",
+    ),
+    "CSV with hex EWKB": _text(
+        "town.csv",
+        lambda: "id,geom\n" + "".join(f"1,{one}\n" for one in shapely.to_wkb(
+            shapely.set_srid(shapely.force_3d(TOWN.geometry.to_numpy()), UTM), hex=True,
+            include_srid=True,
+        )),
+    ),
+    "CSV with hex WKB": _text(
+        "town.csv",
+        lambda: "id\tgeom\n"
+        + "".join(f"1\t\\x{one.lower()}\n" for one in DEGREES.geometry.to_wkb(hex=True)),
+    ),
 }  # fmt: skip
 """What is read without an option, by the name that `docs/formats.md` has."""
 

@@ -89,24 +89,26 @@ def in_order(
         yield waiting.popleft().result()
 
 
-def prefetched(
-    items: Iterator[T], count: int, name: str, begin: Callable[[], object] | None = None
-) -> Generator[T, None, None]:
+def prefetched(items: Generator[T, None, None], count: int, name: str) -> Generator[T, None, None]:
     """Yield items that another thread computes in advance; `closing` ends the thread.
 
     Args:
-        items: Iterator of the items; None is not allowed among them.
+        items: Generator of the items, which is also closed in the thread; None is not allowed
+            among them.
         count: Number of items that are computed in advance.
         name: Name of the thread.
-        begin: Function called first in the thread.
     """
-    pool = ThreadPoolExecutor(1, name, begin)
+    pool = ThreadPoolExecutor(1, name)
     waiting: deque[Future[T | None]] = deque()
     is_ended, computing = False, Lock()
 
     def compute() -> T | None:
         with computing:
             return None if is_ended else next(items, None)
+
+    def close() -> None:
+        with computing:
+            items.close()
 
     try:
         while True:
@@ -117,7 +119,10 @@ def prefetched(
                 return
             yield item
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        pool.submit(close)
+        pool.shutdown(wait=True)
         # The pool does not know of a thread at whose start Ctrl-C came.
         with computing:
             is_ended = True

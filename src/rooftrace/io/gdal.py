@@ -12,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
@@ -110,39 +110,37 @@ class BlockCache:
 CACHE = BlockCache()
 
 
-class _Settings(threading.local):
-    """Settings of GDAL in a thread that keeps them, see `keep_environment`."""
+class _Thread(threading.local):
+    """Settings of GDAL that are in force in a thread; None outside of `environment`."""
 
-    kept: dict[str, Any] | None = None
-
-
-_SETTINGS = _Settings()
+    settings: dict[str, Any] | None = None
 
 
-def keep_environment() -> None:
-    """Keep the settings of `environment` in this thread until it ends.
-
-    Entering and leaving them for each of thousands of small images takes as long as their headers.
-    """
-    _SETTINGS.kept = _settings()
-    rasterio.Env(**_SETTINGS.kept).__enter__()
+_THREAD = _Thread()
 
 
-def environment(**more: Any) -> AbstractContextManager[object]:
-    """Return the GDAL settings for opening and reading images, as a context manager.
+@contextmanager
+def environment(**more: Any) -> Iterator[None]:
+    """Set GDAL's settings for opening and reading images in this thread, while the block runs.
+
+    Inside of another such block only what differs is set: entering all of them for each of
+    thousands of small images takes as long as their headers.
 
     Args:
         more: Other values of the settings.
     """
-    settings = _settings() | more
-    if _SETTINGS.kept is None:
-        outermost: AbstractContextManager[object] = rasterio.Env(**settings)
-        return outermost
-    changed = dict(settings.items() - _SETTINGS.kept.items())
-    if changed:
-        setenv(**changed)
-        _SETTINGS.kept = settings
-    return nullcontext()
+    settings, outer = _settings() | more, _THREAD.settings
+    with rasterio.Env(**settings) if outer is None else nullcontext():
+        changed = {} if outer is None else dict(settings.items() - outer.items())
+        if changed:
+            setenv(**changed)
+        _THREAD.settings = settings
+        try:
+            yield
+        finally:
+            _THREAD.settings = outer
+            if outer is not None and changed:
+                setenv(**{name: outer[name] for name in changed})
 
 
 def _settings() -> dict[str, Any]:

@@ -56,7 +56,10 @@ _HEAD_BYTES = 1 << 16
 _OVERPASS = re.compile(rb'"elements"\s*:|"osm3s"')
 _VECTOR_JSON = re.compile(rb'"FeatureCollection"|"esriGeometry\w+"|"Topology"|"Feature"')
 _CHANGED_OSM = re.compile(rb"""<nd\s[^>]*lat=|<[^>]*action=['"]delete""")
-_WKT = re.compile(r"\s*(SRID=\d+;)?\s*(MULTI)?POLYGON", re.IGNORECASE)
+_WKT = re.compile(r"\s*(?P<extended>SRID=\d+;)?\s*(MULTI)?POLYGON", re.IGNORECASE)
+_HEX_WKB = re.compile(r"\s*(\\x)?(01(0[36]0000|E[BE]0300)|00[0-9A-F]{2}00(000[36]|03E[BE]))", re.I)
+"""Begin of a polygon or multipolygon as hexadecimal WKB, EWKB or the same after `\\x`."""
+
 _IN_PIXELS = "_pix"
 """Ending of the names of columns of SpaceNet whose polygons are in pixels of images."""
 
@@ -115,8 +118,10 @@ def _is_overpass(head: bytes) -> bool:
     )
 
 
-def _wkt_column(head: bytes) -> str | None:
-    """Return the name of the column of a table that holds polygons as WKT."""
+def _wkt_column(head: bytes) -> tuple[str, bool] | None:
+    """Return the name of the column of a table that holds polygons, and whether they are PostGIS's
+    EWKT or hexadecimal (E)WKB in place of WKT.
+    """
     text = head.decode("utf-8", "replace")
     first = text.partition("\n")[0]
     separator = max(",;\t|", key=first.count)
@@ -126,8 +131,10 @@ def _wkt_column(head: bytes) -> str | None:
         return None
     for row in rows:
         for name, value in zip(names, row):
-            if _WKT.match(value) and not name.lower().endswith(_IN_PIXELS):
-                return name
+            if name.lower().endswith(_IN_PIXELS):
+                continue
+            if (wkt := _WKT.match(value)) or _HEX_WKB.match(value):
+                return name, wkt is None or bool(wkt["extended"])
     return None
 
 
@@ -171,12 +178,14 @@ class VectorInput(NamedTuple):
         options: Options of GDAL's driver for opening it.
         config: Settings of GDAL while it is read.
         notes: Assumptions and repairs for the user.
+        ewkb: Column of a table with EWKT or hexadecimal (E)WKB, see `geometry_of_ewkb`.
     """
 
     path: Path | str
     options: Mapping[str, str] = {}
     config: Mapping[str, str] = {}
     notes: tuple[str, ...] = ()
+    ewkb: str | None = None
 
 
 def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
@@ -260,7 +269,9 @@ def _text(path: Path, scratch: Callable[[], Path]) -> VectorInput:
             place = str(made)
         return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES)
     if path.name.lower().endswith((".csv", ".csv.gz")):
-        column = _wkt_column(head) or "geometry"
+        column, is_ewkb = _wkt_column(head) or ("geometry", False)
+        if is_ewkb:
+            return VectorInput(f"CSV:{place}", config=_NO_PROPERTIES, ewkb=column)
         return VectorInput(f"CSV:{place}", {"GEOM_POSSIBLE_NAMES": column}, _NO_PROPERTIES)
     return VectorInput(place if packed else path, config=_NO_PROPERTIES)
 

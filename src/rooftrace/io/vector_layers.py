@@ -16,8 +16,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
+from pyproj.exceptions import CRSError
 
-from rooftrace.core.errors import MissingExtraError
+from rooftrace.core.errors import DataError, MissingExtraError
+from rooftrace.core.text import list_first
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.vector_formats import VectorInput
 
@@ -103,8 +105,21 @@ class GdalLayer:
     @cached_property
     def crs(self) -> CRS | None:
         """CRS that the layer states."""
+        if self.source.ewkb is not None:
+            return self._of_ewkb[1]
         stated = self._info["crs"]
         return None if stated is None else CRS.from_user_input(stated)
+
+    @cached_property
+    def _of_ewkb(self) -> tuple[NDArray[np.object_], CRS | None]:
+        """Geometries of a table with EWKT or hexadecimal (E)WKB, and their CRS."""
+        import pyogrio
+
+        with self._opened() as (path, layer):
+            _, _, _, (column,) = pyogrio.raw.read(
+                path, **layer, columns=[self.source.ewkb], read_geometry=False
+            )
+        return geometry_of_ewkb(column)
 
     @property
     def has_fids(self) -> bool:
@@ -114,6 +129,8 @@ class GdalLayer:
     def has_polygons(self) -> bool:
         import pyogrio
 
+        if self.source.ewkb is not None:
+            return True
         with self._opened() as (path, layer):
             _, _, wkb, _ = pyogrio.raw.read(path, **layer, columns=[])
         kinds = shapely.get_type_id(shapely.from_wkb(wkb, on_invalid="ignore"))
@@ -172,12 +189,14 @@ class GdalLayer:
         if with_fids:
             # GDAL numbers the features of a GeoJSON without ids by their rows.
             values["fid"] = np.ma.MaskedArray(fids, self._is_geojson and not _has_ids(self._path))
-        if wkb is None:
+        if self.source.ewkb is not None:
+            (geometry, crs), closed = self._of_ewkb, 0
+        elif wkb is None:
             raise ValueError("it has no column geometry with polygons")
-        geometry, closed = _closed(wkb)
-        crs = self.crs
+        else:
+            (geometry, closed), crs = _closed(wkb), self.crs
         # GDAL takes a .prj of the same name, which may belong to a Shapefile.
-        unplaced = crs is None or crs.is_projected
+        unplaced = crs is None or (crs.is_projected and self.source.ewkb is None)
         if unplaced and str(self.source.path).startswith("CSV:") and can_be_degrees(geometry):
             crs = CRS.from_epsg(4326)
             if not {*_LONLAT_COLUMNS} <= {*self.fields}:
@@ -185,6 +204,43 @@ class GdalLayer:
                     f"{self._path.name} has no coordinate system: read as longitude and latitude.",
                 )
         return crs, geometry, values, closed
+
+
+def geometry_of_ewkb(column: NDArray[np.object_]) -> tuple[NDArray[np.object_], CRS | None]:
+    r"""Return geometries of PostGIS's texts in two dimensions, and the CRS of their SRID.
+
+    GDAL's driver for CSV (3.12) reads EWKT as no geometry, and leaves the SRID of EWKB out.
+    https://postgis.net/docs/using_postgis_dbmanagement.html#EWKB_EWKT
+
+    Args:
+        column: (n,) texts, each hexadecimal WKB or EWKB, also after `\x`, or WKT after `SRID=n;`.
+
+    Raises:
+        DataError: The SRIDs differ, or EPSG does not have theirs.
+    """
+    texts = [(text or "").strip().removeprefix("\\x") for text in column.tolist()]
+    ends = [text.rpartition(";") for text in texts]
+    geometry = object_array(
+        [
+            shapely.from_wkb(text) if text[:1] in ("0", "1") else shapely.from_wkt(wkt or None)
+            for text, (_, _, wkt) in zip(texts, ends)
+        ]
+    )
+    stated = [int(head[5:]) if head else 0 for head, _, _ in ends]
+    srids = sorted({*stated, *shapely.get_srid(geometry).tolist()} - {-1, 0})
+    if len(srids) > 1:
+        raise DataError(
+            f"The polygons have the SRIDs {list_first(srids, 3)}; expected one.",
+            remedy="Transform them where they come from: ST_Transform(geom, 4326)",
+        )
+    try:
+        crs = CRS.from_epsg(srids[0]) if srids else None
+    except CRSError as error:
+        raise DataError(
+            f"The polygons have the SRID {srids[0]}, which is not a code of EPSG.",
+            remedy="Transform them where they come from: ST_Transform(geom, 4326)",
+        ) from error
+    return _two_dimensional(geometry), crs
 
 
 class ParquetFile:

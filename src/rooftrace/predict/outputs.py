@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -235,7 +235,7 @@ class SceneOutputs(ExitStack):
         with closing(prefetched(drawn, 1, "footprints")) as chunks:
             yield from chunks
 
-    def _drawn(self, chunks: Iterator[_Chunk]) -> Iterator[Footprints]:
+    def _drawn(self, chunks: Iterator[_Chunk]) -> Generator[Footprints, None, None]:
         """Yield footprints after they were drawn and counted."""
         for chunk in chunks:
             if self._density is not None and chunk.measured is not None:

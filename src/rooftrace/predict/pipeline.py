@@ -30,7 +30,7 @@ from rooftrace.core.parallel import Workers, prefetched
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.engines.base import Engine, run_quantised
-from rooftrace.io.gdal import keep_environment
+from rooftrace.io.gdal import environment
 from rooftrace.io.georeferenced import innermost
 from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.resample import Resampler
@@ -436,7 +436,9 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
     shares = 16
     room = Semaphore(shares)
 
-    def with_room(groups: Iterable[list[_BlockEnd]]) -> Iterator[tuple[list[_BlockEnd], int]]:
+    def with_room(
+        groups: Iterable[list[_BlockEnd]],
+    ) -> Generator[tuple[list[_BlockEnd], int], None, None]:
         """Let the network pause while too many pixels are unfinished."""
         for ends in groups:
             taken = ceil(shares * sum(end.area_px for end in ends) / _FINISHING_PX)
@@ -445,9 +447,7 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
             yield ends, taken
 
     with (
-        closing(
-            prefetched(_batches(chain(first, readers)), _READ_AHEAD, "read", keep_environment)
-        ) as batches,
+        closing(prefetched(_read(chain(first, readers)), _READ_AHEAD, "read")) as batches,
         closing(_run(_answered(batches, engine, threads=True))) as groups,
         closing(prefetched(with_room(groups), _MAX_WAITING, "network")) as ahead,
     ):
@@ -459,6 +459,12 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
         finally:
             # The network may wait for room.
             room.release(shares)
+
+
+def _read(readers: Iterable[_SceneReader]) -> Generator[_Batch, None, None]:
+    """Yield batches inside of one environment of GDAL."""
+    with environment():
+        yield from _batches(readers)
 
 
 def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:

@@ -117,6 +117,8 @@ NOTES = {
     "GeoJSON with class": ("1 polygon of another class than building left out",),
     "Shapefile without .shx": ("it is made anew",),
     "CSV with WKT": ("read as longitude and latitude",),
+    "CSV with hex WKB": ("read as longitude and latitude",),
+    "CSV with EWKT": ("1 feature without an outline left out",),
 }  # fmt: skip
 
 
@@ -129,6 +131,24 @@ def test_several_layers_are_listed_with_the_option(name: str, tmp_path: Path) ->
     assert len(VectorFile(path, "south").read()) == len(read_area(path, "south").geometry) == 6
     with pytest.raises(DataError, match="expected one called 'east'"):
         VectorFile(path, "east").read()
+
+
+@pytest.mark.parametrize(
+    ("srids", "message"),
+    [
+        ((32633, 3857), "have the SRIDs 3857, 32633; expected one"),
+        ((999999,), "SRID 999999, which"),
+    ],
+)
+def test_srids_that_are_no_coordinate_system(
+    srids: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "town.csv"
+    rows = [f'"SRID={srid};POLYGON ((0 0, 1 0, 1 1, 0 0))"' for srid in srids]
+    path.write_text("\n".join(["geom", *rows]))
+    with pytest.raises(DataError, match=message) as wrong:
+        VectorFile(path).read()
+    assert "ST_Transform" in wrong.value.remedy
 
 
 @pytest.mark.parametrize("name", UNPLACED)

@@ -6,7 +6,7 @@ count, and write the report.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -305,7 +305,7 @@ def _check_classes(predictions: Sequence[Predictions]) -> None:
 
 def _predict_scenes(
     predictions: Sequence[Predictions], scenes: SceneSet, options: EvalOptions
-) -> Iterator[tuple[Scene, GroundTruth, list[tuple[ScenePrediction, ScenePair]]]]:
+) -> Generator[tuple[Scene, GroundTruth, list[tuple[ScenePrediction, ScenePair]]], None, None]:
     """Yield each scene with its label and its predictions, each paired with the label.
 
     All reading and drawing happens here, in one thread: GDAL's bindings silence warnings in a way
