@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rooftrace.core.config import Registry, expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.text import without_folders
 from rooftrace.core.types import (
     Scene,
 )
@@ -114,7 +115,10 @@ def open_source(
                 "folder; expected a name, or a relative path without '..'.",
                 remedy="Correct the id in the file.",
             )
-    source = _apply_options(replace(source, notes=(*notes, *source.notes)), config, path)
+    # Notes reach pages and the API, whose readers need not know where the data lies.
+    placed = [path, *([] if config.images is None else [config.images])]
+    notes = tuple(without_folders(note, placed) for note in (*notes, *source.notes))
+    source = _apply_options(replace(source, notes=notes), config, path)
     if config.area is not None:
         area = read_area(expand_path(config.area, base, key="area"), config.layer)
         source = within_area(source, area)
