@@ -121,7 +121,8 @@ def prefetched(items: Generator[T, None, None], count: int, name: str) -> Genera
     finally:
         for future in waiting:
             future.cancel()
-        pool.submit(close)
+        if waiting:
+            pool.submit(close)
         pool.shutdown(wait=True)
         # The pool does not know of a thread at whose start Ctrl-C came.
         with computing:

@@ -116,8 +116,8 @@ def open_source(
                 remedy="Correct the id in the file.",
             )
     # Notes reach pages and the API, whose readers need not know where the data lies.
-    placed = [path, *([] if config.images is None else [config.images])]
-    notes = tuple(without_folders(note, placed) for note in (*notes, *source.notes))
+    paths = [path] if config.images is None else [path, Path(config.images)]
+    notes = tuple(without_folders(note, paths) for note in (*notes, *source.notes))
     source = _apply_options(replace(source, notes=notes), config, path)
     if config.area is not None:
         area = read_area(expand_path(config.area, base, key="area"), config.layer)
