@@ -127,19 +127,6 @@ def test_both_images_are_shown(client: TestClient) -> None:
         assert len(tile.content) > 1000
 
 
-def test_images_that_were_compared_themselves(copied: Path) -> None:
-    client, record = client_of(copied), copied / "compared" / "compare.json"
-    record.write_text(json.dumps({"new": "today.tif", "old": "gone.tif"}))
-    scene = client.get(COMPARE).json()
-    assert scene["image"] is None
-    (copied / "today.tif").hardlink_to(copied.parent / "today.tif")
-    record.write_text(json.dumps({"new": "today.tif", "old": "today_mask.tif"}))
-    (copied / "compared" / "compare.gpkg").touch()
-    scene = client.get(COMPARE).json()
-    assert scene["image"] is not None
-    assert scene["old"] is not None
-
-
 def test_a_layer_of_another_tool(copied: Path) -> None:
     client, layer = client_of(copied), copied / "compared" / "compare.gpkg"
     layer.unlink()

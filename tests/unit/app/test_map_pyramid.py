@@ -18,13 +18,10 @@ from rooftrace.app.map.place import Place
 from rooftrace.app.map.pyramid import (
     DisplayStretch,
     Pyramid,
-    class_picture,
     colour_picture,
     overviews,
-    share_picture,
 )
 from rooftrace.core.types import GeoGrid, Raster
-from rooftrace.io.legend import class_colours
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import WORLD_M, TileName, web_mercator
@@ -145,19 +142,3 @@ def test_values_are_stretched_alike_in_all_tiles() -> None:
     picture = shown(colour_picture(dark, stretch))
     assert picture[-1, -1, 0] == pytest.approx(127, abs=4)
     assert picture[0, 0, 0] < 6
-
-
-def test_colours_of_classes_and_shares() -> None:
-    index = np.array([[[0, 1], [2, 255]]], np.uint8)
-    table = class_colours(("#000000", "#ff0000", "#00ff00"))
-    table[0, 3] = 0
-    valid = np.array([[True, True], [True, False]])
-    picture = shown(class_picture(Raster(index, valid, GeoGrid((2, 2))), table))
-    assert picture[0, 1].tolist() == [255, 0, 0, 255]
-    assert picture[1, 0].tolist() == [0, 255, 0, 255]
-    assert picture[0, 0, 3] == picture[1, 1, 3] == 0
-    share = np.array([[[0.0, 0.04], [0.05, 0.9]]], np.float32)
-    picture = shown(share_picture(Raster(share, np.ones((2, 2), np.bool_), GeoGrid((2, 2)))))
-    assert picture[0, 0, 3] == 0
-    colours = [bytes(rgb).hex() for rgb in picture.reshape(4, 4)[1:, :3]]
-    assert colours == ["440154", "443983", "fde725"]

@@ -223,16 +223,6 @@ def test_folders_and_images(shared: TestClient) -> None:
     assert reported["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}
 
 
-def test_a_scene(shared: TestClient) -> None:
-    scene = shared.get(TOWN).json()
-    assert scene["image"] is not None
-    assert scene["notes"] == []
-    assert scene["shape"] == [128, 128]
-    buildings = scene["buildings"]
-    assert (buildings["count"], buildings["largest"], buildings["scores"]) == (4, 110, [0.2, 0.8])
-    assert shared.get(f"{TOWN}/buildings/2").json()["area_m2"] == 100
-
-
 def test_counts_follow_the_filters(shared: TestClient) -> None:
     west, south, east, north = shared.get(TOWN).json()["bounds"]
     middle = (west + east) / 2
@@ -340,34 +330,6 @@ def test_a_scene_without_its_mask(folder: Path, client: TestClient) -> None:
     answer = client_of(folder).get(TOWN)
     assert answer.status_code == 422
     assert "nothing says where it lies" in answer.json()["detail"]
-
-
-def test_states_of_folders(tmp_path: Path, folder: Path) -> None:
-    assert read_results(tmp_path / "absent").state == "missing"
-    (tmp_path / "empty").mkdir()
-    assert read_results(tmp_path / "empty").state == "empty"
-    (tmp_path / "folders" / "deep" / "deeper").mkdir(parents=True)
-    assert read_results(tmp_path / "folders").state == "other"
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.jpg").touch()
-    assert read_results(tmp_path / "photos").state == "other"
-    (folder / ".rooftrace").mkdir()
-    running = read_results(folder)
-    assert running.state == "running"
-    assert "1 image done" in running.message
-    shutil.rmtree(folder / ".rooftrace")
-    for damaged in (b"{", b"[]", b"\xff"):
-        (folder / "run.json").write_bytes(damaged)
-        reported = read_results(folder)
-        assert "run.json" in reported.message
-        assert list(reported.images) == ["town"]
-    failed = {"failed": [{"input": "a.tif", "message": "a.tif is cut off."}]}
-    for path in folder.iterdir():
-        path.unlink()
-    (folder / "run.json").write_text(json.dumps(failed))
-    assert read_results(folder).message.endswith("One image failed: a.tif is cut off.")
-    (folder / "run.json").write_bytes(b"{")
-    assert "run.json cannot be read" in read_results(folder).message
 
 
 def test_a_folder_is_read_again_when_it_has_changed(folder: Path) -> None:

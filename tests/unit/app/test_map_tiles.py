@@ -92,17 +92,6 @@ def test_tiny_buildings_do_not_vanish(tmp_path: Path) -> None:
     assert np.abs(np.sort(centres[:, 0]) - places).max() <= 2
 
 
-def test_outlines_are_no_finer_than_the_screen(tmp_path: Path) -> None:
-    angle = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
-    round_ = shapely.Polygon(np.stack([2000 + 500 * np.cos(angle), -2000 + 500 * np.sin(angle)], 1))
-    circle = shapely.transform(round_, lambda xy: xy * UNIT_M)
-    made = VectorTiles(outlines_of([circle], tmp_path))
-    _, (coarse,) = read(made.buildings(TILE), tmp_path)
-    assert len(coarse.exterior.coords) < 200
-    expected = shapely.Point(2000, 2000).buffer(500, 100)
-    assert shapely.symmetric_difference(coarse, expected).area < 0.01 * expected.area
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_tiles_together_show_all(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)

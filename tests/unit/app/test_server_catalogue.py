@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.store import JobStore
@@ -30,17 +28,3 @@ def test_a_given_folder_may_be_called_as_jobs_are(store: JobStore, tmp_path: Pat
     assert [catalogue.find(id).path for id in ("job-results", job)] == [  # noqa: A001
         folder, store.results(job.removeprefix("job-"))
     ]  # fmt: skip
-
-
-def test_a_job_that_is_too_old_for_the_list_has_an_entry(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rooftrace.app.map.results._MOST_JOBS", 1)
-    old, new = (f"job-{add(store, name)}" for name in ("old.tif", "new.tif"))
-    catalogue = ResultsCatalogue([], store)
-    assert [one.id for one in catalogue.entries()] == [new]
-    entry = catalogue.find(old)
-    assert entry is not None
-    assert (entry.id, entry.title.partition(",")[0]) == (old, "old.tif")
-    assert catalogue.find("job-none") is None
-    assert catalogue.find("none") is None

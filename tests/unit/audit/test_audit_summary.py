@@ -49,12 +49,3 @@ def test_unreadable_labels_are_not_missing_labels() -> None:
     assert "None of its labels could be read." in made.paragraph
     assert made.actions[0] == "Something error 1. Give a palette."
     assert not any("label push" in action for action in made.actions)
-
-
-@pytest.mark.parametrize("georeferenced", [0, 399, 400])
-def test_blocks_are_recommended_only_where_all_images_are_georeferenced(georeferenced: int) -> None:
-    scenes = [scene(str(n), 900, is_georeferenced=n < georeferenced) for n in range(400)]
-    first = summarize_audit("town", compute_statistics(scenes, 2, 1), []).actions[0]
-    assert ("--by block" in first) == (georeferenced == 400)
-    assert first.startswith("Set a test part aside")
-    assert "--by group" in first

@@ -22,7 +22,6 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
 
 SIDE = 64
-COLOURS = {"building": (60, 16, 152), "land": (132, 41, 246), "road": (110, 193, 228)}
 
 
 def picture(seed: int) -> np.ndarray:
@@ -137,26 +136,6 @@ def test_the_proposed_nodata_line_removes_the_finding(folder: Folder) -> None:
     assert folder.found(**tomllib.loads(line.group())) == {}
 
 
-def paint(folder: Folder) -> None:
-    for number in range(6):
-        mask = np.empty((SIDE, SIDE, 3), dtype=np.uint8)
-        mask[:] = COLOURS["land"]
-        mask[:10] = COLOURS["road"]
-        mask[houses() > 0] = COLOURS["building"]
-        Image.fromarray(mask).save(folder.mask(number))
-
-
-def test_each_cause_of_unreadable_labels_is_told_once(folder: Folder) -> None:
-    paint(folder)
-    spoil_size(folder)
-    finding = folder.found()["label.unreadable"]
-    assert (finding.severity, finding.count) == ("error", 6)
-    assert "it contains #8429F6 (" in finding.detail
-    assert "50 rows" in finding.detail
-    assert "--set labels.palette.building=#" in finding.remedy
-    assert "at the size of its image" in finding.remedy
-
-
 @pytest.mark.parametrize(("shift_px", "is_error"), [(100, True), (0.5, False)])
 def test_a_mask_whose_georeference_contradicts_its_image(
     tmp_path: Path, shift_px: float, is_error: bool
@@ -261,14 +240,3 @@ def test_a_background_that_transparency_hides_is_not_taken_for_swapped_classes()
     assert "without transparency" in found.remedy
     swapped = findings_from(*(facts_with(n, class_px=(0, 6000)) for n in range(3)))
     assert "swapped" in swapped["label.inverted"].remedy
-
-
-def test_empty_labels_are_judged_by_their_share() -> None:
-    nothing = {"class_px": (9000, 0), "buildings_px": np.zeros(0, np.int64)}
-    good = [facts_with(n) for n in range(20)]
-    bad = [facts_with(n, **nothing) for n in range(20, 45)]
-    assert findings_from(*good, bad[0]) == {}
-    assert findings_from(*good, *bad[:5])["label.empty"].severity == "note"
-    found = findings_from(*good, *bad)["label.empty"]
-    assert (found.severity, found.count) == ("warning", 25)
-    assert "25 labels of 45" in found.title

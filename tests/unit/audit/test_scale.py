@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from rooftrace.audit.scale import (
     ScaleEstimate,
-    ScaleShift,
     estimate_scale,
 )
 from rooftrace.core.types import Scene
@@ -52,25 +51,6 @@ def test_the_same_towns_drawn_at_another_scale(gsd_m: float) -> None:
     found = images_estimate(town(0.3), town(gsd_m))
     assert found.factor == pytest.approx(gsd_m / 0.3, rel=0.2)
     assert found.low <= gsd_m / 0.3 <= found.high
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize(
-    "images",
-    [
-        [],
-        [np.full((3, 256, 256), 7, np.uint8)],
-        [np.zeros((3, 256, 256), np.uint8)] * 3,
-        [np.random.default_rng(0).integers(0, 255, (3, 20, 20), dtype=np.uint8)] * 3,
-        [np.zeros((1, 1, 1), np.uint8)],
-    ],
-    ids=["none", "constant", "nodata", "tiny", "one pixel"],
-)
-def test_images_without_detail_give_no_estimate(images: list[Image]) -> None:
-    for a, b in ((images, town(0.3)), (town(0.3), images), (images, images)):
-        shift = estimate_scale(set_of(a), set_of(b))
-        assert shift == ScaleShift()
-        assert shift.best is None
 
 
 def test_a_set_of_which_some_scenes_know_no_metres_knows_none() -> None:

@@ -19,16 +19,6 @@ def scene(name: str, building_px: int, **changes: object) -> SceneFacts:
     return SceneFacts(**(values | changes))  # type: ignore[arg-type]
 
 
-def test_unreadable_files_are_counted_separately() -> None:
-    broken = SceneFacts("b", "b.png", image_error="cut off")
-    strange = scene("s", 50, label=None, label_error="value 7")
-    made = compute_statistics([scene("a", 100), broken, strange], 2, 1)
-    assert (made.images, made.unreadable, made.labelled, made.unreadable_labels) == (3, 1, 1, 1)
-    assert made.pixels == 2 * SIDE**2
-    assert made.sizes == ((SIDE, SIDE, 2),)
-    assert made.kinds == (("3 bands of uint8, PNG", 2),)
-
-
 def test_areas_in_metres_where_known() -> None:
     made = compute_statistics([scene("a", 100, gsd_m=0.5), scene("b", 400)], 2, 1)
     assert made.size_px is not None

@@ -37,27 +37,6 @@ def test_intersection_is_that_of_the_pixels(a: Window, b: Window) -> None:
     assert a.intersection(a) == a
 
 
-@given(WINDOWS, st.integers(1, SIDE + 3))
-def test_strips_are_the_window_from_top_to_bottom(window: Window, rows: int) -> None:
-    strips = list(window.strips(rows))
-    assert sum(strip.area_px for strip in strips) == window.area_px
-    np.testing.assert_array_equal(
-        sum(pixels(strip).astype(int) for strip in strips), pixels(window)
-    )
-    assert strips == sorted(strips)
-    assert {strip.height for strip in strips[:-1]} <= {rows}
-    assert strips[-1].height <= rows
-
-
-@given(WINDOWS, WINDOWS)
-def test_slices_against_an_origin_find_the_same_pixels(inner: Window, outer: Window) -> None:
-    part = inner.intersection(outer)
-    if part is None:
-        return
-    values = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
-    np.testing.assert_array_equal(values[outer.slices()][part.slices(outer)], values[part.slices()])
-
-
 @given(WINDOWS, st.integers(0, 40))
 def test_padding_and_back(window: Window, px: int) -> None:
     grown = window.padded(px)

@@ -8,13 +8,12 @@ import pytest
 
 from rooftrace.core import failures
 from rooftrace.core.errors import (
-    BundleError,
     DataError,
     DefectError,
     MissingExtraError,
     OutOfMemoryError,
 )
-from rooftrace.core.failures import explained, is_out_of_memory
+from rooftrace.core.failures import explained
 
 LACKS = [
     MemoryError(),
@@ -33,21 +32,6 @@ def test_a_lack_of_memory_is_recognised_in_each_form(error: Exception) -> None:
     shown = explained(error, "rooftrace predict")
     assert isinstance(shown, OutOfMemoryError)
     assert shown.message == "There is not enough memory for rooftrace predict."
-
-
-def test_what_merely_sounds_so_is_no_lack_of_memory() -> None:
-    others = [
-        BundleError("out of memory.rooftrace has no model.onnx."),
-        OSError(errno.ENOENT, "No such file", "out of memory.tif"),
-        ImportError("libx.so: cannot open shared object file"),
-        KeyError("a"),
-    ]
-    assert not any(map(is_out_of_memory, others))
-    hidden = KeyError("a")
-    hidden.__context__ = MemoryError()
-    assert is_out_of_memory(hidden)
-    hidden.__suppress_context__ = True
-    assert not is_out_of_memory(hidden)
 
 
 def test_an_error_of_the_tree_stays_what_it_is() -> None:

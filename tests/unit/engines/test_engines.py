@@ -135,15 +135,6 @@ def test_rounding_inside_the_network_is_rounding(
     assert (inside == outside).mean() > 0.99
 
 
-def test_unknown_names_say_what_there_is() -> None:
-    with pytest.raises(ConfigError, match="openvino"):
-        load_engine(BUNDLE, engine="openvin")
-    with pytest.raises(ConfigError, match="cannot run in 'int8' on openvino"):
-        load_engine(BUNDLE, precision="int8")
-    with pytest.raises(ConfigError, match="Known precisions: fp32, bf16, fp16, int8"):
-        load_engine(BUNDLE, precision="fp8")
-
-
 def test_the_fastest_that_runs_well_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     variant = Variant(engine="openvino", precision="int8", files=("variants/int8.onnx",))
     graph = BUNDLE.part(GRAPH_NAME)

@@ -127,24 +127,6 @@ def test_buildings_across_longitude_180_lie_on_both_sides(
         assert west > 0 > east
 
 
-def test_scenes_that_meet_at_longitude_180_are_compared_across_it(
-    model: Path, tmp_path: Path
-) -> None:
-    """Two scenes show one house; 180° divides the house of the first, the other is 1 m beside."""
-    crs = CRS.from_epsg(32601)
-    x, y = Transformer.from_crs(CRS84, crs, always_xy=True).transform(180.0, -16.8)
-    for name, first, last, left in (("a", 0, 156, 124), ("b", 120, 256, 132)):
-        data = np.full((3, 128, 256), 20, np.uint8)
-        data[:, 50:68, left : left + 24] = 250
-        place = Affine(0.5, 0, x - 64 + first / 2, 0, -0.5, y + 32)
-        write(tmp_path / "in" / f"{name}.tif", data[..., first:last], crs=crs, transform=place)
-    report = run(tmp_path / "in", model, tmp_path / "out")
-    assert (report.found, report.buildings) == (2, 1)
-    found = layer(tmp_path / "out")
-    assert found["scenes"].tolist() == [2]
-    assert -180 < found.geometry.bounds["minx"][0] < -179.9
-
-
 def bounds(path: Path) -> tuple[float, ...]:
     with rasterio.open(path) as source:
         box = shapely.box(*source.bounds)

@@ -434,16 +434,6 @@ def test_a_mask_whose_background_is_nodata(tmp_path: Path) -> None:
         assert "--building" not in refused.value.remedy
 
 
-def test_a_mask_and_buildings_of_different_places(half_seen: Path) -> None:
-    far = gpd.read_file(half_seen / "b.gpkg").translate(20000, 0)
-    far.to_file(half_seen / "far.gpkg")
-    inputs = [half_seen / "m.tif", half_seen / "far.gpkg"]
-    with pytest.raises(DataError, match=r"longitude .* show different places"):
-        run_density(inputs, half_seen / "x")
-    with pytest.raises(DataError, match="show different places"):
-        run_zone_density(inputs, half_seen / "z.gpkg", half_seen / "x")
-
-
 def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:
     mask, truth = files / "mask.tif", files / "truth.gpkg"
     with pytest.raises(ConfigError, match="2 masks"):

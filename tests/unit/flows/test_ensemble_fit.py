@@ -177,12 +177,3 @@ def test_what_is_left_out_is_judged_by_what_was_fitted_without_it(tmp_path: Path
     assert 101 <= one.threshold_level <= 200
     assert one.left_out == pytest.approx(0.8)
     assert one.counts[:, 0].tolist() == [200, 200, 200, 200, 0]
-
-
-def test_of_one_scene_none_can_be_left_out(tmp_path: Path, truth: NDArray[np.bool_]) -> None:
-    fit = fitted(tmp_path, team(tmp_path, truth[:1], noisy(truth[:1], 60, 0),
-                                noisy(truth[:1], 60, 1)), 2)  # fmt: skip
-    assert np.isnan(fit.weighted.left_out)
-    assert fit.against_best(fit.weighted) is None
-    assert fit.weighted.fitted > 0.5
-    assert fit.best_model.fitted == max(one.fitted for one in fit.models)

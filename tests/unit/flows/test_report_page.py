@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,22 +94,3 @@ def test_names_of_strangers_are_text(tmp_path: Path) -> None:
     assert "a<b>&" in page.text
     # One scene has no interval, and the page says why.
     assert "there is only one scene" in page.text
-
-
-@pytest.mark.campaign
-def test_equal_names_are_numbered_and_equal_models_not_distinguished(
-    tiny_run: TinyRun, tmp_path: Path
-) -> None:
-    data = SourceConfig(path=str(tiny_run.data), part="[:2]")
-    options = replace(OPTIONS, cell_m=55.0, min_area_m2=7.0)
-    evaluation = run_evaluate([tiny_run.bundle] * 2, data, tmp_path, options)
-    page, name = page_of(tmp_path), evaluation.first.name
-    assert page.text.count(f"{name} (1)") > 5
-    sentence = next(h for h in page.headings if h.startswith("There is no clear difference"))
-    assert f"{name} (2) and {name} (1)" in sentence
-    assert "0 : 0 : 2" in page.text
-    # What the figures cannot be read without.
-    for reported in ("cells of 55 m", "buildings below 7 m²"):
-        assert reported in page.text
-    plain = json.loads((tmp_path / "report.json").read_text())["reports"][0]
-    assert (plain["cell_m"], plain["min_area_m2"]) == (55.0, 7.0)

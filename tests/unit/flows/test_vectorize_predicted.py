@@ -124,17 +124,6 @@ def test_probabilities_give_the_polygons_of_the_prediction(
     assert notes == ()
 
 
-def test_options_replace_those_of_the_mask(bundle: Path, tmp_path: Path) -> None:
-    pixels = np.full((3, 64, 64), 40, np.uint8)
-    pixels[:, 4:24, 4:24] = pixels[:, 40:46, 40:46] = 210
-    image = write_geotiff(tmp_path / "a.tif", pixels)
-    run_predict(find_inputs([image]), read_models(bundle), tmp_path, SceneOptions())
-    mask, out = tmp_path / "a_mask.tif", tmp_path / "again.gpkg"
-    assert run_vectorize(mask, out).polygons == 2
-    pixel_m2 = rasterio.open(mask).res[0] ** 2
-    assert run_vectorize(mask, out, changes={"min_area_m2": 100 * pixel_m2}).polygons == 1
-
-
 def test_outlines_are_pixels_simplified_or_regular(tmp_path: Path) -> None:
     row, col = np.mgrid[:80, :80] - 40
     # A house of 40 × 24 pixels, turned by 20 degrees, whose corner a model has rounded off.

@@ -18,7 +18,6 @@ from rooftrace.core.errors import (
     ConfigError,
     DataError,
     ExportError,
-    GeoreferenceError,
     PredictError,
 )
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
@@ -30,8 +29,6 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.options import SceneOptions, VideoOptions
 from rooftrace.predict.predictor import Predictor
 from video_files import read_frames, town, write_video
-
-HOUSE_PX = 20 * 24
 
 
 @pytest.fixture
@@ -146,16 +143,6 @@ def test_smoothing_bridges_what_flickers(predictor: Predictor, tmp_path: Path) -
     assert counts == {"none": {0, 3}, "exponential": {3}, "flow": {3}}
 
 
-def test_small_buildings_are_left_out(source: Path, predictor: Predictor, tmp_path: Path) -> None:
-    _, rows = run(source, predictor, tmp_path, gsd_m=0.5, min_area_m2=HOUSE_PX / 4 * 1.1)
-    assert {row["buildings"] for row in rows} == {"0"}
-    _, rows = run(source, predictor, tmp_path, gsd_m=0.5, min_area_m2=HOUSE_PX / 4 * 0.9)
-    assert rows[0]["buildings"] == "3"
-    with pytest.raises(GeoreferenceError, match=r"does not say how large") as caught:
-        run(source, predictor, tmp_path, min_area_m2=10)
-    assert "--gsd" in caught.value.remedy
-
-
 class Failing(PointwiseEngine):
     """A network that gives up at its third batch."""
 
@@ -222,28 +209,3 @@ def test_what_cannot_be_is_refused_before_anything_is_done(
     with pytest.raises(BandMismatch, match="has 3 bands"):
         run(source, Predictor(four, ConstantEngine()), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
-
-
-def test_a_model_of_many_classes(source: Path, tmp_path: Path) -> None:
-    class Three(PointwiseEngine):
-        """Water, building where it is bright, else ground."""
-
-        def run(self, batch: np.ndarray) -> np.ndarray:
-            bright = super().run(batch)
-            return np.concatenate([1 - bright, bright, np.full_like(bright, 0.1)], axis=1)
-
-    tiny = tiny_bundle()
-    spec = tiny.spec.model_copy(update={"classes": ("ground", "building", "water")})
-    predictor = Predictor(ModelBundle(spec, tiny.parts, "three"), Three())
-    report, rows = run(source, predictor, tmp_path, smoothing="exponential", time_constant_s=0.01)
-    assert rows[0]["buildings"] == "3"
-    assert any("whether a pixel is building" in note for note in report.notes)
-    with pytest.raises(ConfigError, match="threshold"):
-        run(source, predictor, tmp_path, threshold=0.4)
-
-
-def test_a_part_of_the_video(source: Path, predictor: Predictor, tmp_path: Path) -> None:
-    report, rows = run(source, predictor, tmp_path, start_s=0.2, end_s=0.6)
-    assert report.frames == 10
-    assert float(rows[0]["seconds"]) == pytest.approx(0)
-    assert report.video_s == pytest.approx(0.4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from xml.etree import ElementTree
 
 import pytest
@@ -32,15 +31,6 @@ def test_higher_is_up_and_more_is_right() -> None:
     assert high < low
     texts = [text.text for text in page.iter("text")]
     assert texts[-2:] == ["a < b", "c & d"]
-
-
-def test_a_line_has_a_gap_where_a_value_is_unknown() -> None:
-    page = parse(Series("one", [0, 0.2, 0.4, 0.6], [0.1, math.nan, 0.3, 0.4], mark=(0.4, 0.3)))
-    assert [len(points(line)) for line in page.iter("polyline")] == [2]
-    # A point between two gaps is a dot: a line of one point would be invisible.
-    lone, mark = page.iter("circle")
-    assert "0, 0.100" in "".join(lone.itertext())
-    assert "0.4, 0.300" in "".join(mark.itertext())
 
 
 @pytest.mark.parametrize(

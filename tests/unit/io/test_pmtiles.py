@@ -16,7 +16,7 @@ from shapely import affinity
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, ResultProvenance
-from rooftrace.io.pmtiles import tile_zooms, widened
+from rooftrace.io.pmtiles import tile_zooms
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import (
     write_footprints,
@@ -117,14 +117,6 @@ def test_slivers_and_single_pixels_are_not_lost(tmp_path: Path, least_m: float) 
     assert len(np.unique(read(tmp_path / "thin.pmtiles")["id"])) == 400
 
 
-def test_only_narrow_polygons_are_widened() -> None:
-    given = np.array([shapely.box(0, 0, 50, 50), shapely.box(100, 0, 130, 0.1)], object)
-    made = widened(given, 16)
-    assert made[0] is given[0]
-    unit = 2 * 20037508.342789244 / 2**16 / 4096
-    np.testing.assert_allclose(made[1].bounds, [100 - unit, -unit, 130 + unit, 0.1 + unit])
-
-
 @pytest.mark.parametrize(
     ("gsd_m", "side_m", "zooms"),
     [
@@ -142,15 +134,6 @@ def test_zooms_follow_pixels_and_size(
 ) -> None:
     given = np.array([shapely.box(0, 0, 10, 10), shapely.box(side_m, side_m, side_m, 0)], object)
     assert tile_zooms(given, gsd_m) == zooms
-
-
-def test_a_zoom_with_crowded_tiles_is_left_out() -> None:
-    x, y = (one.ravel() * 10.0 for one in np.meshgrid(np.arange(400), np.arange(400)))
-    given = np.asarray(shapely.box(x, y, x + 5, y + 5), object)
-    corners = given[[0, -1]]
-    assert tile_zooms(corners, 0.1) == (11, 17)
-    # A tile of zoom 14 is 2.4 km wide and holds 60,000 of them.
-    assert tile_zooms(given, 0.1) == (15, 17)
 
 
 def test_null_attributes_and_texts(tmp_path: Path) -> None:

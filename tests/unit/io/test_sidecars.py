@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-import shapely
 from PIL import Image
 from pyproj import CRS
 from rasterio.enums import ColorInterp
@@ -18,7 +16,7 @@ from command_line import command
 from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.io.companions import FolderNames, companions
+from rooftrace.io.companions import companions
 from rooftrace.io.raster import open_raster
 from tiny_models import write_tiny_bundle
 
@@ -197,27 +195,3 @@ DIMAP = """<?xml version="1.0"?><Dimap_Document><Metadata_Identification>
 <Raster_Dimensions><NROWS>96</NROWS><NCOLS>128</NCOLS><NBANDS>3</NBANDS></Raster_Dimensions>
 <Raster_Encoding><DATA_TYPE>INTEGER</DATA_TYPE><NBITS>8</NBITS></Raster_Encoding></Raster_Data>
 </Dimap_Document>"""
-
-
-def test_labelled_data_takes_the_option_crs(tmp_path: Path, tiny: Path) -> None:
-    image = write_image(tmp_path)
-    rings = shapely.box(335002, 3054990, 335010, 3054998)
-    gpd.GeoDataFrame(geometry=[rings], crs=UTM).to_file(tmp_path / "roofs.gpkg")
-    given = ["evaluate", tiny, tmp_path / "roofs.gpkg", "--images", image, "--json"]
-    without, placed = command(*given), command(*given, "--crs", "EPSG:32645")
-    assert without.code == 3
-    assert placed.code == 0, placed.err
-    assert command(*given, "--crs", "UTM").code == 2
-
-
-def test_the_names_of_a_folder_tell_the_same_companions(tmp_path: Path) -> None:
-    files = "a.png", "a.pgw", "b.png", "B.png.aux.xml", "c.x.png", "c.x.prj", "alone.png"
-    for name in files:
-        (tmp_path / name).touch()
-    names = FolderNames(tmp_path)
-    for name in ("a.png", "b.png", "c.x.png", "alone.png"):
-        assert companions(tmp_path / name, names) == companions(tmp_path / name)
-    assert [name for name in files if names.is_alone(name)] == ["alone.png"]
-    # A file that came later is not asked for.
-    (tmp_path / "alone.prj").touch()
-    assert companions(tmp_path / "alone.png", names) == []

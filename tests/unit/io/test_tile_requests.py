@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import threading
 import time
@@ -219,13 +218,3 @@ def test_the_cache_is_limited(tmp_path: Path) -> None:
         # What was used last is kept.
         small.fetch(urls(server, 20)[-2:])
         assert len(server.paths) == 20
-
-
-def test_old_tiles_are_requested_again(tmp_path: Path) -> None:
-    with serving(lambda path: OK) as server:
-        client(tmp_path).fetch(urls(server, 1))
-        (file,) = [path for path in (tmp_path / "cache").glob("??/*") if path.is_file()]
-        old = time.time() - 31 * 86400
-        os.utime(file, (old, old))
-        client(tmp_path).fetch(urls(server, 1))
-        assert len(server.paths) == 2

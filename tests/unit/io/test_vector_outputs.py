@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import zipfile
 from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
@@ -93,18 +92,6 @@ def test_a_drawing_has_closed_outlines(tmp_path: Path) -> None:
     assert path.read_text().count("AcDbPolyline\n 70\n1\n") == 13
     with pytest.raises(ExportError, match="longitude and latitude"):
         write_polygons(tmp_path / "town.kml", SHAPES, {"id": np.arange(12)}, None)
-
-
-def test_google_earth_shows_the_roofs_under_the_outlines(tmp_path: Path) -> None:
-    write_footprints(tmp_path / "town.kmz", [FOOTPRINTS])
-    with zipfile.ZipFile(tmp_path / "town.kmz") as archive:
-        root = ElementTree.fromstring(archive.read("doc.kml"))
-    names = {"k": "http://www.opengis.net/kml/2.2"}
-    styles = [one.text for one in root.findall(".//k:Placemark/k:styleUrl", names)]
-    assert styles == ["#building"] * 12
-    fill = root.find(".//k:Style[@id='building']/k:PolyStyle/k:color", names)
-    assert fill is not None
-    assert int((fill.text or "")[:2], 16) < 128
 
 
 def _style(path: Path) -> ElementTree.Element:

@@ -106,16 +106,6 @@ def test_calibration_error_falls_on_scenes_that_were_left_out() -> None:
     assert 0 < np.abs(fit.left_out - kept).max() < 0.1
 
 
-def test_scores_that_are_probabilities_are_left_alone() -> None:
-    # Each scene has ten buildings of each score, and the share that is right equals the score.
-    score = np.tile(np.repeat(np.arange(1, 10) / 10, 10), 10)
-    right = np.tile(np.arange(10), 90) < score * 10 - 1e-9
-    fit = fit_calibration([judged(score, right)])
-    assert fit.calibration is None
-    assert "no function is clearly better" in fit.reason
-    assert set(fit.by_kind) == {"none", *FITS}
-
-
 @pytest.mark.parametrize(
     ("right", "reported"),
     [

@@ -14,7 +14,6 @@ from rooftrace.core.errors import BundleError
 from rooftrace.core.types import Scene, Window
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
-from rooftrace.models import fingerprint as module
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_gsd_m, fingerprint_of
 from rooftrace.models.spec import BundleSpec
@@ -61,18 +60,6 @@ def test_read_back_as_it_was_taken(scenes: list[Scene], taken: Fingerprint, tmp_
     assert [kept.place_of(n) for n in (0, 1, 2, 8)] == [(0, 0), (0, 1), (2, 0), (2, 6)]
     with pytest.raises(IndexError):
         kept.place_of(9)
-
-
-def test_it_stays_small(scenes: list[Scene], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_SCENES", 6)
-    monkeypatch.setattr(module, "MAX_ENTRIES", 40)
-    kept = fingerprint_of([("a", scenes)], 0.3)
-    unpacked, numbers = kept.unpack("x")
-    assert numbers == [0, 2, 3, 5, 6, 8]
-    assert 20 < kept.landmarks <= 34
-    assert kept.cell_px > 16
-    assert kept.share == pytest.approx(6 / 9)
-    assert len(unpacked) == 6
 
 
 def test_of_much_ground_a_sample_is_read(scenes: list[Scene]) -> None:

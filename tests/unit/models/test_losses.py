@@ -111,15 +111,6 @@ def test_three_classes_by_hand() -> None:
     assert of3(Boundary()) == pytest.approx(wrong * 0.5 / math.sqrt(5), rel=1e-6)
 
 
-def test_what_focal_loss_weighs() -> None:
-    # With alpha the building weighs 0.25, the ground 0.75.
-    alpha = -(0.25 * 0.2**2 * math.log(0.8) + 0.75 * 0.4**2 * math.log(0.6)) / 2
-    for given_alpha in (0.25, (0.75, 0.25)):
-        assert Focal(alpha=given_alpha)(LOGITS, TARGET, VALID).item() == close(alpha)
-    three = -(2 * 0.3 * math.log(0.7) + 5 * 0.5 * math.log(0.5)) / 2
-    assert of3(Focal(gamma=1, alpha=(5, 1, 2))) == close(three)
-
-
 def test_lovasz_by_image_and_by_batch() -> None:
     # Two images of one pixel each: a building with margin 0, and ground with margin -1.
     logits = torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1)

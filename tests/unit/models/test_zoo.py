@@ -15,9 +15,7 @@ from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.models.zoo import (  # noqa: E402
     ModelConfig,
     build_model,
-    check_side,
     load_encoder,
-    needs_fixed_size,
     recorded_network,
 )
 
@@ -147,42 +145,3 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, weights: dict) -> Non
     with pytest.raises(ConfigError, match="does not hold weights of this encoder") as caught:
         load_encoder(model, path)
     assert name in caught.value.message
-
-
-def test_a_file_of_timm_itself(tmp_path: Path) -> None:
-    import timm
-
-    torch.manual_seed(0)
-    whole = timm.create_model("test_resnet").state_dict()
-    path = tmp_path / "model.safetensors"
-    save_file(whole, path)
-    found = build(encoder_weights=str(path)).encoder.state_dict()
-    own = {name.removeprefix("model."): value for name, value in found.items()}
-    assert len(own) > 20
-    assert all(torch.equal(whole[name], value) for name, value in own.items())
-    assert build(bands=5, encoder_weights=str(path)).encoder.model.conv1[0].weight.shape[1] == 5
-    # Of another model of timm's it is refused.
-    with pytest.raises(ConfigError, match="cannot be built with encoder_weights = '/"):
-        build(encoder="tu-test_convnext", encoder_weights=str(path))
-
-
-def test_sizes_that_a_network_does_not_take() -> None:
-    check_side(build(), 3, 96, "crop_px")
-    with pytest.raises(ConfigError, match="take crop_px = 64: the answer has 16 × 16 px"):
-        check_side(build("FPN", options={"upsampling": 1}), 3, 64, "crop_px")
-    with pytest.raises(ConfigError, match="take crop_px = 64: Input height"):
-        check_side(
-            build(encoder="tu-test_vit", options={"dynamic_img_size": False}, architecture="DPT"),
-            3,
-            64,
-            "crop_px",
-        )
-
-
-def test_which_networks_take_one_size_alone() -> None:
-    assert not needs_fixed_size(build(), 3, 32)
-    assert not needs_fixed_size(build("FPN"), 3, 32)
-    assert needs_fixed_size(torch.nn.Linear(4, 4), 3, 32)
-    # They run at any size, but their pooling to a grid is exported for one.
-    assert needs_fixed_size(build("UPerNet"), 3, 32)
-    assert needs_fixed_size(build("PSPNet"), 3, 32)

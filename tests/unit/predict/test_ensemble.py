@@ -117,19 +117,6 @@ def test_models_of_another_contract_are_refused(other: dict[str, Any], named: st
         combine([model(ConstantEngine()), model(ConstantEngine(), **other)])
 
 
-def test_models_share_a_tile_size_that_suits_all() -> None:
-    members = [
-        model(ConstantEngine(), input_multiple_px=multiple, input_px=only)
-        for multiple, only in ((32, None), (1, 96), (16, 96))
-    ]
-    spec = combine(members).bundle.spec
-    assert (spec.input_px, spec.input_multiple_px) == (96, 32)
-    with pytest.raises(BundleError, match="its input_px is 224, but 96 was expected"):
-        combine([*members, model(ConstantEngine(), input_px=224)])
-    with pytest.raises(BundleError, match="96 px alone, but the other models take multiples of 64"):
-        combine([*members, model(ConstantEngine(), input_multiple_px=64)])
-
-
 def test_weights_by_hand() -> None:
     members = [
         model(ConstantEngine(0.2)),

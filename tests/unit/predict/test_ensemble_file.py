@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,20 +64,6 @@ def test_what_is_written_is_read_and_loaded(folder: Path) -> None:
     first = path.read_bytes()
     write_ensemble(path, written)
     assert path.read_bytes() == first
-
-
-@pytest.mark.campaign
-def test_the_bundled_model_goes_by_its_name(folder: Path) -> None:
-    bundled = read_models(None).ready().bundle
-    path = folder / "alone.json"
-    members = members_from([None], [bundled.sha256], path)
-    assert members[0].path == "default"
-    write_ensemble(path, EnsembleFile(members=members, combine="average", threshold=0.2))
-    loaded = read_models(path, precision="fp32").ready()
-    assert loaded.bundle.spec.threshold == 0.2
-    tile = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), np.uint8)
-    alone = read_models(None, precision="fp32").ready().engine.run(tile)
-    assert np.array_equal(loaded.engine.run(tile), alone)
 
 
 def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Path) -> None:

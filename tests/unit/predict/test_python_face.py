@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.core.errors import ConfigError, DataError, GsdMismatch, RooftraceError
+from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.io.sources import ArraySource
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor, as_source, load
@@ -106,18 +104,3 @@ def test_errors_and_notes_have_the_words_of_python(model: Predictor, picture: np
         SceneOptions(stretch="foo")
     (note,) = model.predict(picture).summary.notes
     assert note.endswith("give the right value with gsd_m.")
-
-
-def test_no_error_of_python_names_an_option(tmp_path: Path, model: Predictor) -> None:
-    tall = np.zeros((7, 99, 99), np.uint8)
-    for image, options in (
-        (tall, SceneOptions()),
-        (tall[:2], SceneOptions()),
-        (tall[:3], SceneOptions(bands="1,2,9")),
-        (tall[:3], SceneOptions(min_area_m2=4)),
-        (tall[:3].astype(complex), SceneOptions()),
-        (tmp_path / "none.tif", SceneOptions()),
-    ):
-        with pytest.raises(RooftraceError) as raised:
-            model.predict(image, options=options)
-        assert "--" not in str(raised.value)

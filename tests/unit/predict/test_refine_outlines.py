@@ -12,7 +12,6 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
 from hypothesis import strategies as st
 
 from raster_files import write_geotiff
@@ -26,7 +25,6 @@ from rooftrace.predict import plan as scene_module
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import load
-from rooftrace.predict.refine_outlines import CROP_PX, MAX_CROP_PX, crops_around
 from tiny_models import write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
@@ -279,27 +277,3 @@ def test_what_cannot_be_refined_is_refused_before_the_work(
 bounds = st.tuples(
     st.floats(0, 5000), st.floats(0, 5000), st.floats(0.5, 3000), st.floats(0.5, 3000)
 )
-
-
-@given(bounds, st.tuples(st.integers(1, 8000), st.integers(1, 8000)))
-def test_a_crop_holds_its_outline(
-    place: tuple[float, float, float, float], shape_yx: tuple[int, int]
-) -> None:
-    height, width = shape_yx
-    left, top = min(place[0], width - 1), min(place[1], height - 1)
-    right, bottom = min(left + place[2], width), min(top + place[3], height)
-    (found,) = crops_around(np.array([[left, top, right, bottom]]), shape_yx)
-    side, row, col = found.tolist()
-    longest = max(right - left, bottom - top)
-    if not side:
-        assert longest > MAX_CROP_PX / 2 - 64
-        return
-    assert CROP_PX <= side <= MAX_CROP_PX
-    assert side == CROP_PX or longest > side / 4 - 64
-    assert 0 <= row <= max(height - side, 0)
-    assert 0 <= col <= max(width - side, 0)
-    # An outline keeps its distance from the edges of its crop, except where the scene ends.
-    assert row <= max(top - 16, 0)
-    assert col <= max(left - 16, 0)
-    assert min(row + side, height) >= min(bottom + 16, height)
-    assert min(col + side, width) >= min(right + 16, width)

@@ -82,16 +82,6 @@ def test_flow_carries_what_is_known_along_with_the_ground(step_yx: tuple[int, in
     np.testing.assert_array_equal(still.feed(BLACK, None, 1.0, cut=False), disc)
 
 
-def test_ground_that_was_not_seen_before_is_taken_from_the_frame() -> None:
-    picture = ground(4)
-    smoothed = FlowSmoother(100.0)
-    smoothed.feed(view(picture, 100, 100), even(0), 0.0, cut=False)
-    known = smoothed.feed(view(picture, 100, 112), even(255), 0.04, cut=False)
-    # The twelve columns to the right are new; what was known before hardly moves.
-    assert known[:, -9:].mean() > 240
-    assert known[20:-20, 20:-20].mean() < 15
-
-
 def test_cuts_are_found_and_movement_is_none() -> None:
     picture = ground(6)
     finder = CutFinder()

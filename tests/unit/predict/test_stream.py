@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -376,16 +375,6 @@ def test_a_failing_tile_of_a_batch_fails_its_own_scene_alone() -> None:
         np.testing.assert_array_equal(taken.mask, predict(source, plan_scene(source, SPEC)).mask)
 
 
-def test_a_scene_that_the_caller_leaves_does_not_stop_the_others() -> None:
-    sources = [scene((900, 700)), scene((128, 120)), scene((600, 300))]
-    plans = [plan_scene(source, SPEC, tile_px=128, block_px=64) for source in sources]
-    taken = []
-    for number, one in enumerate(run_scenes(map(SceneBlocks, plans), PointwiseEngine())):
-        blocks = iter(one.blocks)
-        taken.append([next(blocks)] if number == 0 else list(blocks))
-    assert [len(blocks) for blocks in taken] == [1, len(plans[1].blocks), len(plans[2].blocks)]
-
-
 @pytest.mark.parametrize("block_px", [64, 4096])
 def test_forgiven_tiles_become_nodata_where_they_count(block_px: int) -> None:
     source = scene((400, 400), holes=False)
@@ -411,21 +400,6 @@ def test_a_failing_read_fails_the_run() -> None:
     source = Torn(np.zeros((3, 400, 400), dtype=np.uint8))
     with pytest.raises(DataError, match="torn"):
         predict(source, plan_scene(source, SPEC, tile_px=128))
-
-
-def test_a_failing_consumer_fails_the_run() -> None:
-    source = scene((1200, 600))
-    plan = plan_scene(source, SPEC, tile_px=128, block_px=64)
-    threads = set(threading.enumerate())
-
-    def full() -> None:
-        for _ in run(plan, PointwiseEngine()):
-            raise OSError("no space left")
-
-    with pytest.raises(OSError, match="no space left"):
-        full()
-    gc.collect()
-    assert set(threading.enumerate()) <= threads
 
 
 def test_a_mask_that_cannot_be_finished_fails_the_scene_and_leaves_no_file(

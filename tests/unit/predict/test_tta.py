@@ -121,17 +121,6 @@ def test_rounded_outputs_are_averaged_and_rounded_once_more(tta: Tta) -> None:
         assert np.array_equal(engine.run_quantised(way(batch)), way(answer))
 
 
-def test_several_batches_run_at_a_time_if_the_engine_can() -> None:
-    assert not hasattr(TtaEngine(SlantedEngine(), "flips"), "parallel")
-    inner = SharedEngine()
-    engine = TtaEngine(inner, "flips").parallel(2)
-    assert inner.asked == [2]
-    assert engine.settings["tta"] == "flips"
-    batch = np.random.default_rng(4).integers(0, 256, (1, 3, 16, 16), np.uint8)
-    expected = TtaEngine(SlantedEngine(), "flips").run(batch)
-    assert np.array_equal(engine.run(batch), expected)
-
-
 SPEC = BundleSpec(
     name="m",
     bands=("red", "green", "blue"),

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 
 from rooftrace.core.config import parse_config
-from rooftrace.core.errors import BandMismatch, ConfigError, DataError, LabelError
+from rooftrace.core.errors import BandMismatch, ConfigError, LabelError
 from rooftrace.flows.inspect import run_inspect
 from rooftrace.labels.config import SourceConfig
 from rooftrace.train.config import TrainConfig
@@ -68,19 +68,6 @@ def test_sets_of_other_kinds_train_together_and_must_be_alike(tmp_path: Path) ->
                 opened(tmp_path, data=sets)
             assert output in caught.value.message
             assert "1.tif has 3 of uint8" in caught.value.message
-
-
-def test_images_alone_and_other_classes_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "a", {"0": image_of(0)})
-    with pytest.raises(DataError) as caught:
-        opened(tmp_path, data={"train": [{"path": "a/images"}], "val": [{"path": "a"}]})
-    assert (
-        "a/images is read as images: it has no label to train on (images: 1)"
-        in caught.value.message
-    )
-    other = {"path": "a", "labels": {"classes": ["background", "road"], "building": "road"}}
-    with pytest.raises(ConfigError, match=r"\['background', 'building'\] are expected"):
-        opened(tmp_path, data={"train": [{"path": "a"}, other], "val": [{"path": "a"}]})
 
 
 def test_masks_whose_transparency_hides_the_background_are_refused(tmp_path: Path) -> None:

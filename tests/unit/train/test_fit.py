@@ -135,19 +135,6 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_folder: Path, tmp_path: Pa
         assert (run / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-@pytest.mark.campaign
-def test_a_finished_run_can_go_on_further(tiny_run: TinyRun, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    train(tiny_run.folder, run, "epochs=1")
-    result = train(tiny_run.folder, run, resume=True)
-    assert result.epochs == 2
-    assert figures(run) == figures(tiny_run.run)
-    # And with nothing left to do it says so, and keeps what there is.
-    again = train(tiny_run.folder, run, resume=True)
-    assert (again.epochs, again.stopped_because) == (2, "all 2 epochs done")
-    assert again.best == result.best
-
-
 def refused(
     folder: Path,
     run: Path,

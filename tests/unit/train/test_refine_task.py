@@ -12,14 +12,12 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.models.pix2pix import Generator, PatchDiscriminator  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import Batch  # noqa: E402
 from rooftrace.train.refine import (  # noqa: E402
     RefineTask,
     adversarial_loss,
-    map_difference,
 )
 
 
@@ -89,16 +87,6 @@ def test_a_patch_counts_by_what_is_known_of_it() -> None:
     assert adversarial_loss(verdict, torch.zeros_like(known), True).item() == 0
 
 
-def test_the_difference_of_two_maps_by_hand() -> None:
-    drawn = torch.tensor([0.8, 0.4, 0.9]).view(1, 1, 1, 3)
-    truth = torch.tensor([1.0, 0.0, 0.0]).view(1, 1, 1, 3)
-    valid = torch.tensor([[[True, True, False]]])
-    assert map_difference(drawn, truth, valid).item() == pytest.approx((0.2 + 0.4) / 2)
-    # Two channels that sum to one say the same.
-    both = map_difference(torch.cat([1 - drawn, drawn], 1), torch.cat([1 - truth, truth], 1), valid)
-    assert both.item() == pytest.approx(0.3)
-
-
 @pytest.mark.parametrize("classes", [2, 3])
 def test_what_is_not_valid_teaches_nothing(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     channels = 1 if classes == 2 else classes
@@ -153,17 +141,3 @@ def test_each_network_learns_in_its_own_step(monkeypatch: pytest.MonkeyPatch) ->
     ((real + fake) / 2).backward()
     for expected, found in zip(gradients(task.discriminator), judged):
         torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("refine", "message"),
-    [
-        ({"depth": 6}, "crop_px = 32 is not a multiple of 64"),
-        ({"discriminator_layers": 4}, "crop_px = 32 is too small for refine.discriminator_layers"),
-        ({"depth": 0}, "refine.depth"),
-        ({"filter": 8}, "Did you mean 'filters'"),
-    ],
-)
-def test_a_crop_must_go_through_both_networks(refine: dict[str, int], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        config_of(**refine)  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ import pytest
 
 from command_line import call
 from rooftrace.io.files import locked
-from training_runs import figures
 
 FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
@@ -31,23 +30,3 @@ def test_a_folder_that_another_process_trains_in_is_refused(
         assert code == 5
         assert f"{run} is being written to by process {os.getpid()}" in answer["error"]["message"]
         assert {path.name for path in run.iterdir()} == before
-
-
-@pytest.mark.campaign
-def test_fewer_epochs_than_are_finished_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    code, answer = call(*arguments(tiny_folder, run, "epochs=2"))
-    assert code == 0, answer
-    before = figures(run)
-    code, answer = call(*arguments(tiny_folder, run, "epochs=1", resume=True))
-    assert code == 2
-    error = answer["error"]
-    assert error["message"] == f"The run in {run} has 2 finished epochs, and epochs = 1."
-    assert "Set epochs to 2 or more" in error["remedy"]
-    for bundle in run.glob("*.rooftrace"):
-        bundle.unlink()
-    code, answer = call(*arguments(tiny_folder, run, "epochs=2", resume=True))
-    assert code == 0, answer
-    assert figures(run) == before
-    assert (run / "best_iou.rooftrace").is_file()
-    assert not (run / ".rooftrace.lock").exists()

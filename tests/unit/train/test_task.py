@@ -137,16 +137,6 @@ def test_a_folder_without_a_known_pixel_has_no_part_in_the_means() -> None:
         with_pixels([blank])
 
 
-def test_one_logit_is_the_second_class_above_zero() -> None:
-    tally = MetricAccumulator(2)
-    logits = torch.tensor([[[[-1.0, 1.0, 2.0, -3.0]]]])
-    target = torch.tensor([[[0, 1, 0, 1]]], dtype=torch.uint8)
-    tally.add(logits, target, torch.ones(1, 1, 4, dtype=torch.bool), torch.tensor(0.0))
-    np.testing.assert_array_equal(tally.counts.matrix, [[1, 1], [1, 1]])
-    assert tally.iou == pytest.approx(1 / 3)
-    assert np.isnan(MetricAccumulator(2).loss)
-
-
 def test_the_best_epoch_is_the_first_of_equals_and_never_nan() -> None:
     for sign, better, worse in ((1, 0.6, 0.4), (-1, 0.4, 0.6)):
         best = BestEpoch("x", sign)

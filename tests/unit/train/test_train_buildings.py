@@ -75,21 +75,6 @@ def test_houses_that_a_second_head_separates(kind: str) -> None:
     assert judged.right.tolist() == [True, True]
 
 
-def test_one_of_several_classes() -> None:
-    spec = BINARY.model_copy(
-        update={"classes": ("ground", "road", "building"), "building_class": 2}
-    )
-    probability = np.zeros((3, *SHAPE), np.float32)
-    probability[0] = 0.4
-    probability[1, 5:15, 5:15] = 0.7
-    probability[2, 5:15, 30:40] = 0.9
-    truth = np.zeros(SHAPE, np.uint8)
-    truth[5:15, 30:40] = 2
-    judged = judged_on(spec, (sample_of(truth), probability))
-    assert judged.right.tolist() == [True]
-    assert judged.score[0] == pytest.approx(0.9, abs=1 / 255)
-
-
 CONFIG = parse_config(
     {"data": {"train": [{"path": "a"}], "split": "s"}, "crop_px": 96}, TrainConfig, source="c"
 )

@@ -202,17 +202,6 @@ def test_without_options_it_is_the_trace_of_each_class(seed: int) -> None:
     assert shapely.area(found.whole().geometry).sum() == (mask > 0).sum()
 
 
-@pytest.mark.parametrize("size", [1, 7, 1000])
-def test_chunks_are_the_whole(size: int) -> None:
-    mask, _ = town(1)
-    found = assembled(mask, blocks(mask.shape, 50, 1), VectorOptions(), grid=UTM)
-    chunks = list(found.chunks(size))
-    assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
-    joined, whole = Footprints.joined(chunks), found.whole()
-    assert as_bytes(joined) == as_bytes(whole)
-    assert len(whole) == len(found) == found.considered + found.counts.get(2, 0)
-
-
 def test_no_two_buildings_overlap() -> None:
     mask, markers = town(3, (300, 300))
     options = VectorOptions(min_area_px=4, min_marker_px=4)

@@ -125,16 +125,6 @@ def test_without_a_crs_polygons_stay_in_pixels() -> None:
     assert np.isnan(made.area_m2).all()
 
 
-@pytest.mark.parametrize("crs", [None, CRS(32633)])
-def test_no_polygons(crs: CRS | None) -> None:
-    made = make_footprints(
-        np.zeros(0, np.object_), np.zeros(0, np.float32), GeoGrid((9, 9), crs=crs)
-    )
-    assert (len(made), made.score.dtype, made.area_m2.dtype) == (0, np.float32, np.float64)
-    assert made.perimeter_m is not None
-    assert made.perimeter_m.shape == (0,)
-
-
 @pytest.mark.parametrize("at_once", [1 << 21, 100])
 def test_the_smallest_rectangle_is_no_larger_than_that_of_any_direction(
     at_once: int, monkeypatch: pytest.MonkeyPatch

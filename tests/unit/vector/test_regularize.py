@@ -8,7 +8,6 @@ from shapely import affinity
 
 from overlap import polygon_iou
 from rooftrace.metrics.polygons import polis, vertex_counts
-from rooftrace.vector import regularize as module
 from rooftrace.vector.regularize import regularize, share_walls
 from rooftrace.vector.simplify import resembles, simplify_staircase
 from rooftrace.vector.trace import trace
@@ -223,16 +222,6 @@ def test_every_result_is_valid_and_the_same_building(
     assert shapely.equals_exact(made.polygons[rest], simple, 1e-9).all()
 
 
-def test_each_polygon_is_made_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = np.concatenate([noise_polygons(seed, 0.5, 2.5) for seed in range(6)])
-    together = shapely.to_wkb(regularize(raw, 1.25).polygons).tolist()
-    assert len(set(together)) > 20
-    alone = [regularize(raw[[index]], 1.25).polygons[0].wkb for index in range(len(raw))]
-    assert alone == together
-    monkeypatch.setattr(module, "_AT_ONCE", 7)
-    assert shapely.to_wkb(regularize(raw, 1.25).polygons).tolist() == together
-
-
 @pytest.mark.parametrize("shift", [(1, 0), (100_003, 200_017)])
 def test_a_polygon_has_the_same_shape_wherever_it_lies(shift: tuple[int, int]) -> None:
     raw = np.concatenate([raw_of(placed(shape, 25), 3) for shape in SHAPES.values()])
@@ -241,31 +230,3 @@ def test_a_polygon_has_the_same_shape_wherever_it_lies(shift: tuple[int, int]) -
     assert here.accepted.all()
     back = shapely.transform(there.polygons, lambda xy: xy - np.array(shift, np.float64))
     assert shapely.equals_exact(here.polygons, back, 0).all()
-
-
-def test_stairs_of_larger_pixels_with_a_larger_tolerance_make_the_same() -> None:
-    raw = np.concatenate([raw_of(placed(shape, 25), 3) for shape in SHAPES.values()])
-    fine = regularize(raw, 1.25).polygons
-    coarse = regularize(shapely.transform(raw, lambda xy: 3 * xy), 3 * 1.25).polygons
-    back = shapely.transform(coarse, lambda xy: xy / 3)
-    assert np.abs(vertex_counts(fine) - vertex_counts(back)).max() <= 1
-    assert polygon_iou(fine, back).min() > 0.98
-
-
-@pytest.mark.parametrize("mirror", [(-1, 1), (1, -1)])
-def test_the_mirror_image_of_a_building_has_the_mirrored_outline(mirror: tuple[int, int]) -> None:
-    raw = np.concatenate([raw_of(placed(shape, 25)) for shape in SHAPES.values()])
-    scale = np.array(mirror, np.float64)
-    flipped = shapely.reverse(shapely.transform(raw, lambda xy: xy * scale))
-    back = shapely.transform(regularize(flipped, 1.25).polygons, lambda xy: xy * scale)
-    # The two rings begin at different corners, which Douglas-Peucker keeps.
-    assert polygon_iou(regularize(raw, 1.25).polygons, back).min() > 0.985
-
-
-@pytest.mark.parametrize("tolerance_px", [0, 1.25])
-def test_nothing_to_do(tolerance_px: float) -> None:
-    assert len(regularize(np.zeros(0, np.object_), tolerance_px).polygons) == 0
-    raw = trace(np.tri(9, dtype=np.uint8)).polygons
-    untouched = regularize(raw, 0)
-    assert untouched.polygons[0] is raw[0]
-    assert not untouched.accepted.any()

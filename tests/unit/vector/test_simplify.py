@@ -90,15 +90,6 @@ def test_polygons_that_the_tolerance_would_destroy_stay() -> None:
     assert simplify_staircase(raw, 20)[0].equals(raw[0])
 
 
-def test_far_from_the_origin_as_near_to_it() -> None:
-    truth = affinity.translate(affinity.rotate(SHAPES["courtyard"], 25), 60, 60)
-    near = trace(drawn(truth)).polygons
-    shift = np.array([2e5, 3e5])
-    far = shapely.transform(near, lambda xy: xy + shift)
-    back = shapely.transform(simplify_staircase(far, 1.5), lambda xy: xy - shift)
-    assert shapely.equals_exact(back, simplify_staircase(near, 1.5), 1e-6).all()
-
-
 @pytest.mark.parametrize("tolerance_px", [0, 1.5])
 def test_nothing_to_do(tolerance_px: float) -> None:
     assert len(simplify_staircase(np.zeros(0, np.object_), tolerance_px)) == 0

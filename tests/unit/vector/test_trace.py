@@ -145,16 +145,6 @@ def test_score_is_the_mean_of_the_regions_pixels(mask, scale: float, seed: int) 
         assert score == pytest.approx(expected, abs=2e-7)
 
 
-@pytest.mark.campaign
-def test_score_of_many_strips() -> None:
-    mask, prob = noise((700, 900), 0.58), np.random.default_rng(1).random((700, 900), np.float32)
-    traced = trace(mask, prob=prob)
-    _, labels = cv2.connectedComponents(mask, connectivity=4)
-    mean = np.bincount(labels.ravel(), prob.ravel()) / np.bincount(labels.ravel())
-    expected = mean[labels[tuple(traced.first_pixel_yx.T)]]
-    np.testing.assert_allclose(traced.score, expected, atol=2e-7)
-
-
 def test_probabilities_outside_the_foreground_do_not_matter() -> None:
     mask = noise((20, 20), 0.5)
     prob = np.random.default_rng(1).random(mask.shape, np.float32)

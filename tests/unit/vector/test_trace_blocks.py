@@ -184,16 +184,6 @@ def test_a_region_may_cross_blocks_back_and_forth() -> None:
     assert [len(p.interiors) for p in found.polygons] == [1, 0, 0]
 
 
-def test_an_empty_scene_has_no_polygons() -> None:
-    found = by_blocks(
-        np.zeros((4, 6), np.uint8),
-        np.zeros((4, 6), np.float32),
-        [Window(0, 0, 4, 2), Window(0, 2, 4, 4)],
-    )
-    assert len(found) == 0
-    assert found.first_pixel_yx.shape == (0, 2)
-
-
 @pytest.mark.parametrize(("second", "px"), [(None, 16), (Window(0, 3, 4, 5), 36)])
 def test_blocks_that_do_not_partition_the_scene_are_an_error(
     second: Window | None, px: int
@@ -204,12 +194,3 @@ def test_blocks_that_do_not_partition_the_scene_are_an_error(
         polygonizer.add(second, None)
     with pytest.raises(ValueError, match=f"cover {px} of the scene's 32 pixels"):
         polygonizer.finish()
-
-
-def test_a_refused_block_may_be_fed_again() -> None:
-    polygonizer = BlockPolygonizer((2, 2))
-    mask = np.ones((2, 2), np.uint8)
-    with pytest.raises(ValueError, match="infinite"):
-        polygonizer.feed(Window(0, 0, 2, 2), mask, np.full((2, 2), np.inf, np.float32))
-    polygonizer.feed(Window(0, 0, 2, 2), mask, np.full((2, 2), 0.5, np.float32))
-    assert polygonizer.finish().score.tolist() == [0.5]

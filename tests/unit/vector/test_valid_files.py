@@ -139,17 +139,6 @@ def test_polygons_of_a_noise_mask_are_valid_in_every_format(
     check_files(made)
 
 
-@pytest.mark.campaign
-@settings(max_examples=100, deadline=None)
-@given(MASKS, OPTIONS, st.sampled_from(sorted(GRIDS)))
-def test_polygons_of_many_noise_masks_are_valid_in_every_format(
-    mask: np.ndarray, options: VectorOptions, place: str
-) -> None:
-    made = traced(mask, GRIDS[place], options)
-    assert shapely.is_valid(made.geometry).all()
-    check_files(made)
-
-
 def test_polygons_lie_inside_the_image() -> None:
     """The lines fitted to walls may intersect beyond the border; before, 3 px were seen."""
     mask = np.zeros((40, 50), np.uint8)
@@ -208,20 +197,3 @@ def test_holes_that_touch_their_wall_are_valid_on_the_ground(seed: int, gsd_m: f
     assert shapely.is_valid(made.geometry).all()
     areas = shapely.area(polygons) * gsd_m**2
     np.testing.assert_allclose(shapely.area(made.geometry), areas, rtol=1e-6)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("watershed", [None, WatershedOptions()], ids=["whole", "separated"])
-def test_polygons_of_blobs_are_valid(watershed: WatershedOptions | None) -> None:
-    """Without repair ten of these were invalid, and 77 of those that are separated."""
-    side, gsd_m = 1200, 0.2985821417
-    noise = np.random.default_rng(0).standard_normal((side, side))
-    mask = (ndimage.gaussian_filter(noise, 1.5) > 0).astype(np.uint8)
-    grid = GeoGrid(mask.shape, Affine(gsd_m, 0, 4107309.3, 0, -gsd_m, -145797.7), CRS(3857))
-    with FootprintAssembler(grid, (1,), 1, VectorOptions(watershed=watershed)) as assembler:
-        score = np.full(mask.shape, 200, np.uint8)
-        assembler.feed(Window(0, 0, side, side), mask, score, [0, 1], None)
-        with assembler.finish() as found:
-            polygons = np.concatenate([chunk.geometry for chunk in found.chunks()])
-    assert len(polygons) > 1000
-    assert shapely.is_valid(polygons).all()

@@ -89,15 +89,6 @@ def test_polygons_in_pixels(tmp_path: Path) -> None:
         judged(tmp_path / "ground.gpkg", tmp_path / "data")
 
 
-def test_a_mask_gives_the_pixels_and_polygons_the_buildings(truth: Path, tmp_path: Path) -> None:
-    write_tiff(tmp_path / "predicted/a_mask.tif", houses(0))
-    write_polygons(tmp_path / "predicted/a_buildings.gpkg", 0, 1)
-    report = judged(tmp_path / "predicted", truth)
-    assert report.pooled.matrix[1, 1] == houses(0).sum()
-    assert report.objects.matched == 2
-    assert report.context["predictions"]["kind"] == "rasters and polygons"
-
-
 def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:
     far = gpd.read_file(truth).translate(9000, 0)
     far.to_file(tmp_path / "far.gpkg")

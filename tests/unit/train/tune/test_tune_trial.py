@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from optuna.study import Study
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import DataError
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.tune import study as study_module
-from rooftrace.train.tune.space import Tuning, read_tuning
+from rooftrace.train.tune.space import Tuning
 from rooftrace.train.tune.study import (
     TrialOutcome,
     TuningJob,
@@ -171,17 +171,3 @@ def test_only_the_best_keeps_its_checkpoints(
         delete_checkpoints(study, tmp_path)
     kept = [(tmp_path / folder_name(n) / "checkpoints").is_dir() for n in range(4)]
     assert kept == [False, True, False, False]
-
-
-def test_a_study_is_one_of_one_configuration(tmp_path: Path, opened: Open, tuning: Tuning) -> None:
-    with opened():
-        pass
-    changed = read_tuning(tmp_path / "space.toml", ["batch_size=3", "optimizer.lr.high=0.5"])
-    with pytest.raises(ConfigError) as raised, opened(tuning=changed):
-        pass
-    assert "batch_size was None, is 3" in raised.value.message
-    assert "optimizer.lr.high was 0.1, is 0.5" in raised.value.message
-    assert "another folder" in raised.value.remedy
-    free = read_tuning(tmp_path / "space.toml", ["workers=2", "tune.timeout_minutes=9"])
-    with opened(tuning=free):
-        pass
