@@ -26,7 +26,7 @@ from rooftrace.cli.options import (
     nodata_of,
     option,
 )
-from rooftrace.cli.show import answered, pixel_bar, say
+from rooftrace.cli.show import answered, bar, pixels, say
 from rooftrace.core.text import plural
 from rooftrace.predict.options import SceneOptions
 
@@ -146,7 +146,7 @@ def catalogue(
             say(f"{scenes.name}: {plural(len(scenes.scenes), 'image')} found")
         with (
             executing(model.read(), spread) as executor,
-            pixel_bar("predict", hidden=as_json) as progress,
+            bar("predict", pixels, hidden=as_json) as progress,
         ):
             report = run_catalogue(
                 scenes, executor, results.folder, options, level=level, strict=strict,

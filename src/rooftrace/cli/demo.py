@@ -9,7 +9,7 @@ import typer
 
 from rooftrace.cli.options import Json
 from rooftrace.cli.predict import show_run
-from rooftrace.cli.show import pixel_bar, say
+from rooftrace.cli.show import bar, pixels, say
 
 
 def demo(
@@ -25,7 +25,7 @@ def demo(
     from rooftrace.io.files import demo_scene_path
     from rooftrace.predict.model_set import read_models
 
-    with Results(out) as results, pixel_bar("predict", hidden=as_json) as progress:
+    with Results(out) as results, bar("predict", pixels, hidden=as_json) as progress:
         inputs = find_inputs([demo_scene_path()])
         report = run_predict(inputs, read_models(Path("default")), out, progress=progress)
     show_run(report, results, as_json=as_json)

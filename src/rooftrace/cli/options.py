@@ -13,7 +13,6 @@ from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.core.text import plural
 
 if TYPE_CHECKING:
-    from rooftrace.core.types import ResultProvenance
     from rooftrace.io.nodata import NodataRule
     from rooftrace.predict.model_set import Combine, Models
     from rooftrace.predict.plan import SceneOutput
@@ -286,18 +285,3 @@ def nodata_of(text: str | None) -> NodataRule | None:
     from rooftrace.labels.config import nodata_rule
 
     return nodata_rule(parse_nodata(text))
-
-
-def provenance_of_options(imagery_date: str | None, source: str | None) -> ResultProvenance | None:
-    """Return the origin of the images that the user states; None without the options.
-
-    Raises:
-        ConfigError: The date has a wrong form.
-    """
-    from rooftrace.core.types import ResultProvenance
-    from rooftrace.io.georeferenced import parse_imagery_date
-
-    if imagery_date is None and source is None:
-        return None
-    date = None if imagery_date is None else parse_imagery_date(imagery_date)
-    return ResultProvenance(date, source)

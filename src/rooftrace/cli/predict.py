@@ -33,10 +33,9 @@ from rooftrace.cli.options import (
     WorkFolder,
     nodata_of,
     option,
-    provenance_of_options,
 )
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
-from rooftrace.cli.show import answered, pixel_bar, print_json, say
+from rooftrace.cli.show import answered, bar, pixels, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.options import OUTPUTS
@@ -153,19 +152,21 @@ def predict(
             surface = list(with_tiles(surface, tiles, terrain))
             inputs = [one for one in inputs if one not in tiles]
         heights = HeightOptions(surface=tuple(surface or ()), terrain=tuple(terrain or ()))
-    spread, origin = cluster.parsed(), provenance_of_options(imagery_date, source)
+    spread = cluster.parsed()
+    from rooftrace.core.types import ResultProvenance
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import run_predict
     from rooftrace.flows.predict.run_folder import results_in
     from rooftrace.io.area import read_area
     from rooftrace.io.bands import HEIGHT_BAND
-    from rooftrace.io.georeferenced import parse_crs
+    from rooftrace.io.georeferenced import parse_crs, parse_imagery_date
     from rooftrace.io.vector_write import known_formats
 
     further = known_formats(formats)
     given_crs = None if crs is None else parse_crs(crs)
+    origin = ResultProvenance(imagery_date and parse_imagery_date(imagery_date), source)
 
-    with results_in(out, work) as results, pixel_bar("predict", hidden=as_json) as progress:
+    with results_in(out, work) as results, bar("predict", pixels, hidden=as_json) as progress:
         limit = None if area is None else read_area(area, service.layer)
         models, segmenter = model.read(), refinement.load()
         reads_heights = HEIGHT_BAND in models.bundles[0].spec.bands and terrain is not None

@@ -27,60 +27,28 @@ class Report(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
-Update = Callable[[int, int, str], None]
-"""Function that takes what is done, the total and a text that says both."""
+Words = Callable[..., str]
+"""Function that says in words what is done: of the seconds passed, what is done and the total."""
 
 
-@contextmanager
-def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar on stderr; a line from time to time if stderr is no terminal.
+def counted(unit: str) -> Words:
+    """Return the words for a number of items of a unit, such as `images`."""
 
-    Args:
-        title: Title of the bar.
-        unit: Plural of what is counted, such as `images`.
-        hidden: Whether no bar is shown; programs that set `ROOFTRACE_PROGRESS` get records anyway.
-
-    Yields:
-        Function that takes the finished and the total count; None if no bar is shown.
-    """
-
-    def text(done: int, total: int) -> str:
+    def words(_: float, done: int, total: int) -> str:
         return f"{done / 1e6:,.0f} M{unit}" if total >= 10**7 else f"{done:,} {unit}"
 
-    with _progress(title, hidden=hidden) as update:
-        yield update and (lambda done, total: update(done, total, text(done, total)))
+    return words
 
 
-@contextmanager
-def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int, int], None] | None]:
-    """Show a progress bar of pixels, with their rate and the number of buildings found so far.
-
-    If stderr is no terminal, lines take its place.
-
-    Args:
-        title: Title of the bar.
-        hidden: Whether no bar is shown.
-
-    Yields:
-        Function that takes the numbers of pixels done, of pixels in total, of buildings found so
-        far and of finished images; None if no bar is shown.
-    """
-    started = time.monotonic()
-    with _progress(title, hidden=hidden) as update:
-        if update is None:
-            yield None
-            return
-
-        def update_bar(done_px: int, total_px: int, buildings: int, images: int) -> None:
-            rate = done_px / 1e6 / max(time.monotonic() - started, 1e-3)
-            text = f"{done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
-            if done_px == total_px:
-                text = f"writing files, {text}"
-            elif images:
-                text = f"{plural(images, 'image')} done, {text}"
-            update(done_px, total_px, f"{text}, {plural(buildings, 'building')}")
-
-        yield update_bar
+def pixels(seconds: float, done_px: int, total_px: int, buildings: int, images: int) -> str:
+    """Return the words for pixels, with their rate, the buildings found and the images done."""
+    rate = done_px / 1e6 / max(seconds, 1e-3)
+    text = f"{done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
+    if done_px == total_px:
+        text = f"writing files, {text}"
+    elif images:
+        text = f"{plural(images, 'image')} done, {text}"
+    return f"{text}, {plural(buildings, 'building')}"
 
 
 _PROGRESS = "ROOFTRACE_PROGRESS"
@@ -94,8 +62,20 @@ _FIRST_LINE_S, _MAX_PAUSE_S = 10.0, 300.0
 
 
 @contextmanager
-def _progress(title: str, *, hidden: bool) -> Iterator[Update | None]:
-    """Show progress as a bar, as lines for a log, or as JSON records for programs."""
+def bar(title: str, unit: str | Words, *, hidden: bool) -> Iterator[Callable[..., None] | None]:
+    """Show progress on stderr: as a bar, as lines for a log, or as JSON records for programs.
+
+    Args:
+        title: Title of the bar.
+        unit: Plural of what is counted, such as `images`, or words for it, such as `pixels`.
+        hidden: Whether no bar is shown; programs that set `ROOFTRACE_PROGRESS` get records anyway.
+
+    Yields:
+        Function that takes the finished and the total count, and what else the words need; None if
+        no bar is shown.
+    """
+    words = counted(unit) if isinstance(unit, str) else unit
+    started = time.monotonic()
     form = os.environ.get(_PROGRESS)
     if form not in (None, "", "json"):
         raise ConfigError(
@@ -117,16 +97,17 @@ def _progress(title: str, *, hidden: bool) -> Iterator[Update | None]:
         )
         with Progress(*columns, console=people, transient=True) as shown_bar:
             task = shown_bar.add_task(title, total=None, done="reading")
-            yield lambda done, total, text: shown_bar.update(
-                task, completed=done, total=total, done=text
-            )
+            yield lambda *counts: shown_bar.update(
+                task, completed=counts[0], total=counts[1],
+                done=words(time.monotonic() - started, *counts),
+            )  # fmt: skip
         return
-    started = time.monotonic()
     due = started + (0.0 if form else _FIRST_LINE_S)
 
-    def update(done: int, total: int, text: str) -> None:
+    def update(done: int, total: int, *more: int) -> None:
         nonlocal due
         now = time.monotonic()
+        text = words(now - started, done, total, *more)
         if form:
             if now >= due or done >= total:
                 due = now + _RECORDS_S

@@ -244,7 +244,7 @@ def writing_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading_errors(name: object, where: str) -> Iterator[None]:
+def reading_errors(name: object, where: object) -> Iterator[None]:
     """Turn every error of a reader, of GDAL and of the system into a DataError.
 
     GDAL's errors share no public base class, and rasterio raises ValueError for messages that are

@@ -255,7 +255,7 @@ class RasterFile:
         """Return the colour bands and the validity of a window of the picture."""
         header = self._header
         area = rasterio_window(header.orientation.stored(window, header.grid.shape))
-        with self._dataset(str(window)) as dataset:
+        with self._dataset(window) as dataset:
             data = _read_bands(dataset, header, window=area)
             mask = self._read_mask(dataset, area, window) if self._nodata_by == "band" else None
         data, valid = self._interpreted(data, mask)
@@ -311,7 +311,7 @@ class RasterFile:
 
     def _read_mask(self, dataset: Any, area: RasterioWindow, window: Window) -> NDArray[np.uint8]:
         """Return the mask of a window; an error names the file that holds it."""
-        with reading_errors(mask_file(self.path) or self.name, str(window)):
+        with reading_errors(mask_file(self.path) or self.name, window):
             mask: NDArray[np.uint8] = dataset.read_masks(self._header.mask_band, window=area)
         return mask
 
@@ -330,7 +330,7 @@ class RasterFile:
             return False
         if self._nodata_by != "band" and not self._absent_is_nodata:
             return False
-        with self._dataset(str(window)) as dataset:
+        with self._dataset(window) as dataset:
             if self._nodata_by == "band":
                 return not self._read_mask(dataset, rasterio_window(window), window).any()
             return not self._has_blocks(dataset, window)
@@ -443,7 +443,7 @@ class RasterFile:
         return self._trusted and is_complete_png(self.path)
 
     @contextmanager
-    def _reading(self, where: str) -> Iterator[None]:
+    def _reading(self, where: object) -> Iterator[None]:
         """Set GDAL's options while the block runs, and name the image and `where` in errors."""
         fast = "YES" if self._is_fast else "NO"
         with (
@@ -453,7 +453,7 @@ class RasterFile:
             yield
 
     @contextmanager
-    def _dataset(self, where: str, *, header: bool = False) -> Iterator[Any]:
+    def _dataset(self, where: object, *, header: bool = False) -> Iterator[Any]:
         """Lock and open the file while the block runs; errors name `where`, a part of the image.
 
         A large file stays open for the next read. After its header a small file stays open, too:

@@ -153,7 +153,7 @@ class RemoteRaster(RasterFile):
         return handle, weakref.finalize(self, with_openers, handle.close)
 
     @contextmanager
-    def _reading(self, where: str) -> Iterator[None]:
+    def _reading(self, where: object) -> Iterator[None]:
         self._failure = None
         try:
             with (

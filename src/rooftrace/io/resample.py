@@ -27,7 +27,7 @@ from rasterio.warp import reproject
 from rooftrace.core.errors import ConfigError, GsdMismatch
 from rooftrace.core.scales import SAME_WITHIN, WorkingScales
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window, full_turn, is_known_empty
+from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window, full_turn
 from rooftrace.io.reproject import outline_bounds, outline_pixels
 
 COARSEST_RATIO = 4.0
@@ -262,10 +262,6 @@ class Resampler:
             pixels, part_seen = data[:, top : top + height], valid[top : top + height]
             self._resample(part, pixels, part_seen, watch)
         return data, valid
-
-    def is_empty(self, window: Window) -> bool:
-        """Return True if a window of model pixels is certainly all nodata, without reading."""
-        return is_known_empty(self._source, self.reach(window))
 
     def reach(self, window: Window) -> Window:
         """Return the source pixels from which a window of model pixels is computed."""

@@ -50,7 +50,7 @@ class _TileImage(RasterFile):
         self._data = data
 
     @contextmanager
-    def _reading(self, where: str) -> Iterator[None]:
+    def _reading(self, where: object) -> Iterator[None]:
         whole = self._data.startswith(b"\x89PNG") and self._data.endswith(b"IEND\xaeB`\x82")
         fast = "YES" if whole else "NO"
         with reading_errors(self.name, where), environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast):

@@ -20,6 +20,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -113,7 +114,7 @@ class ModelBundle:
         """Name of the model with the first eight digits of its hash, as people see it."""
         return f"{self.spec.name}-{self.sha256[:8]}"
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of the contract with the hashes of all parts, for records of the model that was
         used.

@@ -210,7 +210,8 @@ class SceneOutputs(ExitStack):
     def footprints(self) -> Footprints:
         """Return all footprints of a finished scene without `paths`."""
         if self.chunks:
-            return Footprints.joined(self.chunks)
+            chunks = self.chunks
+            return chunks[0] if len(chunks) == 1 else Footprints.joined(chunks)
         empty = np.zeros(0)
         crs = self.plan.source.grid.crs
         return Footprints(empty.astype(np.object_), empty.astype(np.float32), empty, crs)

@@ -28,7 +28,7 @@ from rooftrace.core.errors import OutOfMemoryError, PredictError, RooftraceError
 from rooftrace.core.failures import drop_tracebacks, is_out_of_memory, out_of_memory
 from rooftrace.core.parallel import Workers, prefetched
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import BoolArray, Raster, Window
+from rooftrace.core.types import BoolArray, Raster, Window, is_known_empty
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.gdal import environment
 from rooftrace.io.georeferenced import innermost
@@ -304,8 +304,9 @@ class _SceneReader:
         wanted = self.plan.tiles.tile(index).read
         inside = wanted.intersection(Window.whole(self._resampler.shape_yx))
         assert inside is not None
-        if self._resampler.is_empty(inside):
-            self._watch(self._resampler.reach(inside), None)
+        reach = self._resampler.reach(inside)
+        if is_known_empty(self.plan.source, reach):
+            self._watch(reach, None)
             return _Tile(self, index, None)
         self._is_counted = False
         try:

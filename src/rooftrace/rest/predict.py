@@ -89,7 +89,10 @@ def predict_router(service: Service) -> APIRouter:
         `coordinate_system` says which.
         """
         started = time.perf_counter()
-        form = query.format or _format_of(request.headers.getlist("accept"))
+        accept = ",".join(request.headers.getlist("accept")).split(",")
+        kinds = (kind.partition(";")[0].strip().lower() for kind in accept)
+        accepted: Format = next((_ACCEPTED[kind] for kind in kinds if kind in _ACCEPTED), "geojson")
+        form = query.format or accepted
         # A mask needs no outlines: tracing takes longer than the network does.
         outputs: tuple[SceneOutput, ...] = ("mask",) if form == "png" else ("mask", "polygons")
         with limiter.place(request):
@@ -109,17 +112,22 @@ def predict_router(service: Service) -> APIRouter:
                     f"The request took longer than {seconds:g} seconds.",
                     remedy="Send a smaller image, or start a job.",
                 ) from None
-        took = f"total;dur={1000 * (time.perf_counter() - started):.1f}"
-        return Response(
-            body,
-            media_type=_MEDIA_TYPES[form],
-            headers=_headers(figures)
-            | {
-                "Content-Disposition": content_disposition(name, "inline"),
-                "Server-Timing": took,
-                "Vary": "Accept",
-            },
-        )
+        # The figures, for clients that receive no JSON.
+        headers = {
+            "Rooftrace-Buildings": figures.buildings,
+            "Rooftrace-Built-Up-Share": round(figures.built_up_share, 6),
+            "Rooftrace-Density": figures.density,
+            "Rooftrace-Gsd-M": figures.gsd_m,
+            "Rooftrace-Threshold": figures.threshold,
+            "Rooftrace-Valid-Pixels": figures.valid_pixels,
+            # JSON keeps sentences in ASCII and in one line.
+            "Rooftrace-Notes": json.dumps(figures.notes) if figures.notes else None,
+            "Content-Disposition": content_disposition(name, "inline"),
+            "Server-Timing": f"total;dur={1000 * (time.perf_counter() - started):.1f}",
+            "Vary": "Accept",
+        }
+        known = {name: str(value) for name, value in headers.items() if value is not None}
+        return Response(body, media_type=_MEDIA_TYPES[form], headers=known)
 
     @router.get("/model")
     async def model() -> ModelCard:
@@ -158,12 +166,6 @@ async def _result_of(request: Request, queued: QueuedRequest[Prediction]) -> Pre
         if not result.done():
             result.cancel()
             queued.cancel()
-
-
-def _format_of(accept: list[str]) -> Format:
-    """Return the first format that the header Accept names; GeoJSON if it names none."""
-    media_types = (part.partition(";")[0].strip().lower() for part in ",".join(accept).split(","))
-    return next((_ACCEPTED[kind] for kind in media_types if kind in _ACCEPTED), "geojson")
 
 
 def figures_of(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:
@@ -224,18 +226,3 @@ def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str
     }
     lines = "".join(f'"{key}": {json.dumps(value)},\n' for key, value in members.items())
     return name, b"".join([_GEOJSON_START, lines.encode(), written[len(_GEOJSON_START) :]])
-
-
-def _headers(figures: Figures) -> dict[str, str]:
-    """Return the figures as headers, for clients that receive no JSON."""
-    values = {
-        "Rooftrace-Buildings": figures.buildings,
-        "Rooftrace-Built-Up-Share": round(figures.built_up_share, 6),
-        "Rooftrace-Density": figures.density,
-        "Rooftrace-Gsd-M": figures.gsd_m,
-        "Rooftrace-Threshold": figures.threshold,
-        "Rooftrace-Valid-Pixels": figures.valid_pixels,
-        # JSON keeps sentences in ASCII and in one line.
-        "Rooftrace-Notes": json.dumps(figures.notes) if figures.notes else None,
-    }
-    return {name: str(value) for name, value in values.items() if value is not None}

@@ -6,7 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rooftrace.predict.options import SceneOptions, SceneOutput, SceneParameters, public_name
+from rooftrace.predict.options import (
+    AS_FOUND,
+    SceneOptions,
+    SceneOutput,
+    SceneParameters,
+    public_name,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -221,5 +227,6 @@ class SceneQuery(SceneParameters):
 
     def scene_options(self, outputs: tuple[SceneOutput, ...], **others: Any) -> SceneOptions:
         """Return the predictor's options; `others` are further fields."""
+        # They were checked as parameters; bands and stretch are when the scene is planned.
         values = {name: getattr(self, name) for name in SceneParameters.model_fields}
-        return SceneOptions(**values, **others, outputs=outputs)
+        return AS_FOUND.model_copy(update=values | others | {"outputs": outputs})

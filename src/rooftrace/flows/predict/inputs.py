@@ -258,7 +258,7 @@ def find_inputs(
     zoom: int | None = None,
     tms: bool | None = None,
     area: Area | None = None,
-    provenance: ResultProvenance | None = None,
+    provenance: ResultProvenance = UNKNOWN_PROVENANCE,
     services: ServiceOptions | None = None,
     crs: CRS | None = None,
     heights: tuple[Sequence[str], Sequence[str]] | None = None,
@@ -292,7 +292,8 @@ def find_inputs(
             map service was given without an area.
         DataError: An input does not exist or holds no image; the area misses all images.
     """
-    service_urls = [one for one in inputs if isinstance(one, str) and is_service(one)]
+    urls = [one for one in inputs if isinstance(one, str) and is_url(one)]
+    service_urls = [one for one in urls if is_service(one)]
     images = [one for one in inputs if one not in service_urls]
     if mosaic:
         scenes, skipped = _mosaics(images, zoom, nodata, tms, crs, area)
@@ -323,7 +324,7 @@ def find_inputs(
             listed = list_and_count(missed, _MAX_LISTED)
             note = f"outside of {area.name} and left out: {listed}"
             scenes[0] = replace(scenes[0], notes=(*scenes[0].notes, note))
-    if provenance is not None:
+    if provenance != UNKNOWN_PROVENANCE:
         scenes = [
             replace(scene, provenance=provenance.filled(scene.provenance)) for scene in scenes
         ]
@@ -333,7 +334,7 @@ def find_inputs(
         "zoom": zoom,
         "tms": tms,
         "area": None if area is None else [area.name, area.digest],
-        "provenance": None if provenance is None else asdict(provenance),
+        "provenance": None if provenance == UNKNOWN_PROVENANCE else asdict(provenance),
         "crs": None if crs is None else crs.to_wkt(),
     }
     if heights is not None:

@@ -75,8 +75,8 @@ class RleOutput:
             )
         return cls(table, listed, order)
 
-    def write(self, out: Path, runs: Iterable[str], spec: BundleSpec) -> list[str]:
-        """Write the table, and return notes on it.
+    def write(self, out: Path, runs: Iterable[str], spec: BundleSpec) -> tuple[list[str], str]:
+        """Write the table, and return notes on it, and its path.
 
         Args:
             out: Folder of the results.
@@ -94,7 +94,8 @@ class RleOutput:
                 empty += one == NO_RUNS
                 yield one
 
-        self.table.write(out / RLE_TABLE, counted())
+        path = out / RLE_TABLE
+        self.table.write(path, counted())
         count = plural(len(self.scenes), "image")
         notes = [f"{RLE_TABLE}: {count}, {empty:,} without a building, order: {self.order}"]
         if len(spec.classes) > 2:
@@ -102,7 +103,7 @@ class RleOutput:
             notes.append(
                 f"Only the class {building} is written: a table holds the masks of one class."
             )
-        return notes
+        return notes, str(path)
 
 
 def _listed(table: RleTable, scenes: Sequence[SceneInput]) -> list[SceneInput]:

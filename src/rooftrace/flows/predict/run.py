@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 
-from rooftrace.core.errors import ConfigError, PredictError, RooftraceError
+from rooftrace.core.errors import ConfigError, PredictError
 from rooftrace.core.machine import result_versions, versions
 from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.core.text import list_and_count, merge_notes, plural
@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 
 _MAX_NOTES = 10
 """Maximum number of notes in a report; run.json lists all."""
+
+_SCALES = {"name", "gsd_m", "finest_gsd_m", "interpolated_gsd_m"}
+"""Fields of the model's contract in run.json."""
 
 _MAX_FIGURES = 1000
 """Maximum number of images in a run whose figures are written to run.json."""
@@ -110,11 +113,9 @@ def run_predict(
         for bundle in models.bundles:
             check_refinable(bundle.spec, options)
     if cluster is not None and (segmenter is not None or rle is not None):
-        what, option = ("Outlines are refined", "--refine")
-        if rle is not None:
-            what, option = "Run lengths are made", "--outputs rle"
+        option = "--refine" if rle is None else "--outputs rle"
         raise ConfigError(
-            f"{what} in one process, but a cluster was given.",
+            f"{option} works in one process, but a cluster was given.",
             remedy=f"Leave out --cluster, or leave out {option}.",
         )
     if formats and "polygons" not in options.outputs:
@@ -123,46 +124,37 @@ def run_predict(
             remedy="Add polygons to --outputs, or leave out --format.",
         )
     described: dict[str, PredictedScene | None] = {}
-    copied: list[str] = []
-    not_copied: list[RooftraceError] = []
 
-    def take(scene: SceneInput, record: Mapping[str, Any]) -> None:
-        try:
-            if formats:
-                copied.extend(write_copies(Path(record["output"]["polygons"]), formats))
-        except RooftraceError as error:
-            not_copied.append(error)
-        if stac:
-            described[scene.name] = predicted_scene(
-                scene.name, scene.source.grid.crs, record, scene.attribution
-            )
+    def describe(scene: SceneInput, record: Mapping[str, Any]) -> None:
+        described[scene.name] = predicted_scene(
+            scene.name, scene.source.grid.crs, record, scene.attribution
+        )
         if on_done is not None:
             on_done(scene, record)
 
     if stac:
         check_stac()
         options = options.model_copy(update={"valid_outline": True})
+    run_options = RunOptions(keep=keep, on_done=describe if stac else on_done, progress=progress)
     with executing(models, cluster) as executor:
-        run_options = RunOptions(keep=keep, on_done=take, progress=progress)
         report = predict_inputs(inputs, executor, out, options, run_options, segmenter, rle)
-        if stac:
-            bundle = executor.predictor.bundle
-            model = {"name": bundle.spec.name, "sha256": bundle.sha256}
-            done = [described.get(scene.name) for scene in inputs.scenes]
-            notes = write_stac(
-                out, "the given imagery", [one for one in done if one is not None], model,
-                "run.json", "If their date is known, give it with --imagery-date.",
-            )  # fmt: skip
-            report = replace(report, notes=(*report.notes, *notes))
-    if not report.failures and not_copied:
-        raise not_copied[0]
+    notes = [*report.notes]
+    if stac:
+        bundle = executor.predictor.bundle
+        found = [described.get(scene.name) for scene in inputs.scenes]
+        notes += write_stac(
+            out, "the given imagery", [one for one in found if one is not None],
+            {"name": bundle.spec.name, "sha256": bundle.sha256},
+            "run.json", "If their date is known, give it with --imagery-date.",
+        )  # fmt: skip
+    for output in report.outputs if formats else ():
+        notes += write_copies(Path(str(output.polygons)), formats)
     if not report.failures:
-        return replace(report, notes=(*report.notes, *copied))
+        return replace(report, notes=tuple(notes))
     scene, error = report.failures[0]
     if len(inputs.scenes) == 1:
         raise error
-    message = error.message
-    message = message if scene.shown in message else f"{scene.shown}: {message}"
+    message = error.message if scene.shown in error.message else f"{scene.shown}: {error.message}"
     failed = f"{len(report.failures)} of {len(inputs.scenes)} images failed; run.json lists them."
     raise type(error)(f"{message} {failed}", remedy=error.remedy)
 
@@ -195,13 +187,14 @@ def predict_inputs(
         ExportError: Another run writes to the folder, or the folder is not writable.
     """
     scenes, predictor = inputs.scenes, executor.predictor
+    bundle, engine = predictor.bundle, predictor.engine
+    spec = bundle.spec
     _check_results(inputs, out, options.outputs)
-    spec = predictor.bundle.spec
     settings = {
         **options.model_dump(),
         "threshold": threshold_for(spec, options.threshold),
         "stretch": options.stretch or "auto",
-        "tta": applied_tta(predictor.bundle, executor.tta),
+        "tta": applied_tta(bundle, executor.tta),
         **inputs.settings,
     }
     if segmenter is not None:
@@ -209,14 +202,13 @@ def predict_inputs(
     if rle is not None:
         settings["rle"] = rle.order
         run_options = replace(run_options, order=rle.order)
-    engine = predictor.engine
     engine_record = {
         "name": engine.name,
         "precision": engine.precision,
         "settings": getattr(engine, "settings", {}),
     }
     model = {
-        "bundle": predictor.bundle.sha256,
+        "bundle": bundle.sha256,
         "instruction_set": executor.record()["processors"][0]["instruction_set"],
         "engine": engine_record,
         "versions": result_versions(),
@@ -224,7 +216,7 @@ def predict_inputs(
     with RunFolder(out, {"with": model, "options": settings}) as folder:
         run = PredictRun(predictor, out, options, folder, run_options, segmenter)
         is_changed = settings["threshold"] not in (None, spec.threshold)
-        is_changed |= settings["tta"] != applied_tta(predictor.bundle)
+        is_changed |= settings["tta"] != applied_tta(bundle)
         if spec.calibration is not None and is_changed:
             run.notes.append(
                 "Scores were calibrated for the model's own threshold and mirroring of tiles. "
@@ -232,42 +224,35 @@ def predict_inputs(
             )
         run.total_px = about_total_px(scenes)
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
-        run.notes += _earlier_results(scenes, out, options.outputs)
         record = executor.record()
+        run.notes += _earlier_results(scenes, out, options.outputs)
         run.notes += [*record["notes"], *inputs.notes, *folder.notes, *adjacent_note(scenes)]
         report = run.report(scenes)
         if rle is not None and not report.failures:
-            from rooftrace.flows.predict.rle_output import RLE_TABLE
-
             runs = (folder.entry(scene)["record"]["runs"] for scene in rle.scenes)
-            notes = rle.write(out, runs, spec)
-            report = replace(report, table=str(out / RLE_TABLE), notes=(*report.notes, *notes))
+            notes, table = rle.write(out, runs, spec)
+            report = replace(report, table=table, notes=(*report.notes, *notes))
         done = [scene for scene in scenes if scene.name in run.outputs]
+        failed = [
+            {
+                "input": scene.shown,
+                **error.to_json(),
+                "message": scene.without_folders(error.message),
+            }
+            for scene, error in report.failures
+        ]
         record |= {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "inputs": [scene.shown for scene in scenes],
-            "bundle": {
-                "name": spec.name,
-                "sha256": predictor.bundle.sha256,
-                "file": predictor.bundle.source,
-                "gsd_m": spec.gsd_m,
-                "finest_gsd_m": spec.finest_gsd_m,
-                "interpolated_gsd_m": spec.interpolated_gsd_m,
-            },
+            "bundle": spec.model_dump(include=_SCALES)
+            | {"sha256": bundle.sha256, "file": bundle.source},
             "engine": engine_record,
             "options": settings,
             **report.to_json(),
             "figures": None
             if len(done) > _MAX_FIGURES
             else [folder.entry(scene)["record"]["figures"] for scene in done],
-            "failed": [
-                {
-                    "input": scene.shown,
-                    **error.to_json(),
-                    "message": scene.without_folders(error.message),
-                }
-                for scene, error in report.failures
-            ],
+            "failed": failed,
             "skipped": [str(path) for path in inputs.skipped],
             "notes": report.notes,
             "versions": versions(),
