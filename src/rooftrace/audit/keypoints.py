@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import NO_HASH, across, hash_of, luma_of, phash
-from rooftrace.core.types import GeoGrid, Raster, Scene, Window
+from rooftrace.core.types import GeoGrid, Raster, Scene, Window, is_known_empty
 from rooftrace.io.resample import Resampler, Scaling
 
 PATCH_PX = 32
@@ -105,7 +105,7 @@ def detect_keypoints(
     for number, core in enumerate(_blocks(whole), start):
         window = core.padded(_MARGIN_PX).intersection(whole)
         assert window is not None
-        if number * _GOLDEN % 1 >= share or pixels.is_empty(window):
+        if number * _GOLDEN % 1 >= share or is_known_empty(scene.image, pixels.reach(window)):
             continue
         data, valid = pixels.read(window)
         if not valid.any():

@@ -257,8 +257,7 @@ def test_what_is_known_to_be_empty_would_be_read_as_nodata(
             window = Window(top, left, min(12, rows - top), min(12, cols - left))
             reach = resampler.reach(window)
             assert reach.intersection(Window.whole((100, 100))) == reach
-            if resampler.is_empty(window):
+            if source.is_empty(reach):
                 empty += 1
                 assert not resampler.read(window)[1].any()
     assert empty
-    assert not Resampler(ArraySource(source.read().data), Scaling()).is_empty(Window(0, 0, 5, 5))
