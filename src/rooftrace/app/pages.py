@@ -120,7 +120,7 @@ def _example(name: str) -> dict[str, bytes]:
     """Return a part of the demo scene as GeoTIFF and as a picture."""
     raster = open_raster(demo_scene_path()).read(EXAMPLES[name])
     picture = io.BytesIO()
-    Image.fromarray(raster.data.transpose(1, 2, 0)).save(picture, "WEBP", quality=80)
+    Image.fromarray(raster.data.transpose(1, 2, 0)).save(picture, "WEBP", quality=55)
     source = ArraySource(raster.data, raster.grid, raster.valid, name)
     tif = written_bytes(f"{name}.tif", lambda path: write_raster(path.parent, name, source))
     return {"tif": tif, "webp": picture.getvalue()}

@@ -132,3 +132,4 @@ def _print_report(report: CompareReport) -> None:
         removed = "removed" if report.offset_removed else "not removed"
         say(f"offset {east:+.2f} m east, {north:+.2f} m north, {removed}")
     say(", ".join(map(str, report.files)))
+    say(f"next: rooftrace serve --results {report.files[0].parent} --open")

@@ -76,3 +76,5 @@ def split(
         say(f"{made.copies} near-duplicates stay in the part of their originals")
     for note in made.notes:
         say(note)
+    if not made.notes:
+        say(f"next: rooftrace finetune {data.path} --split {out} -o tuned")
