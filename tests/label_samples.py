@@ -21,6 +21,7 @@ from PIL import Image
 
 from raster_files import write_geotiff
 
+Value = int | tuple[int, int, int]
 SHAPE = HEIGHT, WIDTH = (96, 128)
 NAMES = ("chip_a", "chip_b", "chip_c", "chip_d")
 TRUTH: dict[str, tuple[shapely.Polygon, ...]] = {
@@ -39,13 +40,21 @@ TRUTH: dict[str, tuple[shapely.Polygon, ...]] = {
 """Outlines of each image in pixels."""
 
 
+def drawn(outline: shapely.Polygon | shapely.MultiPolygon) -> np.ndarray:
+    """Return the mask (y, x) of an outline."""
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    return np.asarray(shapely.contains_xy(outline, cols, rows))
+
+
 def truth(name: str) -> np.ndarray:
     """Return the mask (y, x) of an image."""
-    rows, cols = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-    drawn = np.zeros(SHAPE, np.bool_)
-    for outline in TRUTH[name]:
-        drawn |= shapely.contains_xy(outline, cols, rows)
-    return drawn
+    return drawn(shapely.MultiPolygon(TRUTH[name]))
+
+
+def cut_out(outline: shapely.Polygon) -> tuple[int, int, np.ndarray]:
+    """Return the left, the top, and the mask of the rectangle around an outline."""
+    left, top, right, bottom = (int(v) for v in outline.buffer(1).bounds)
+    return left, top, drawn(outline)[top : bottom + 1, left : right + 1]
 
 
 def picture(name: str) -> np.ndarray:
@@ -90,10 +99,10 @@ def images(folder: Path, pattern: str = "{}.png", names: tuple[str, ...] = NAMES
         save(folder / pattern.format(name), picture(name))
 
 
-def masks(folder: Path, pattern: str, inside: int = 255, outside: int = 0) -> None:
+def masks(folder: Path, pattern: str, inside: Value = 255, outside: Value = 0) -> None:
     for name in NAMES:
-        values = np.where(truth(name), inside, outside).astype(np.uint8)
-        save(folder / pattern.format(name), values)
+        values = np.where(truth(name)[..., None], inside, outside).astype(np.uint8)
+        save(folder / pattern.format(name), values.squeeze())
 
 
 def yolo_text(name: str, index: int = 0) -> str:
@@ -185,10 +194,8 @@ def coco_cvat_brush(folder: Path) -> Path:
     raw = coco_document(NAMES, attributes={"occluded": False})
     for one in raw["annotations"][:3]:
         number, index = divmod(one["id"], 100)
-        drawn = np.zeros(SHAPE, np.bool_)
-        rows, cols = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-        drawn |= shapely.contains_xy(TRUTH[NAMES[number - 1]][index], cols, rows)
-        one |= {"iscrowd": 1, "segmentation": {"size": list(SHAPE), "counts": runs(drawn.T)}}
+        counts = runs(drawn(TRUTH[NAMES[number - 1]][index]).T)
+        one |= {"iscrowd": 1, "segmentation": {"size": list(SHAPE), "counts": counts}}
     images(folder / "images")
     save_json(folder / "annotations/instances_default.json", raw)
     return folder
@@ -231,12 +238,8 @@ def cvat_xml(folder: Path) -> Path:
     for name in NAMES:
         rows = []
         for index, one in enumerate(TRUTH[name]):
-            left, top, right, bottom = (int(v) for v in one.buffer(1).bounds)
             if index == 1:
-                part = np.zeros(SHAPE, np.bool_)
-                y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-                part |= shapely.contains_xy(one, x, y)
-                part = part[top : bottom + 1, left : right + 1]
+                left, top, part = cut_out(one)
                 rows.append(
                     f'<mask label="building" source="manual" occluded="0" '
                     f'rle="{", ".join(map(str, runs(part)))}" left="{left}" top="{top}" '
@@ -351,9 +354,7 @@ def supervisely(folder: Path) -> Path:
             shape = {"id": index, "classTitle": "building", "geometryType": "polygon",
                      "points": points}  # fmt: skip
             if index == 1:
-                left, top, right, bottom = (int(v) for v in one.buffer(1).bounds)
-                y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-                part = shapely.contains_xy(one, x, y)[top : bottom + 1, left : right + 1]
+                left, top, part = cut_out(one)
                 data = base64.b64encode(zlib.compress(png_of(part, alpha=True))).decode()
                 shape |= {"geometryType": "bitmap", "points": {"exterior": [], "interior": []},
                           "bitmap": {"data": data, "origin": [left, top]}}  # fmt: skip
@@ -475,33 +476,15 @@ def vectors(images_at: str, labels_at: str) -> Callable[[Path], Path]:
 def pairs(
     images_at: str,
     masks_at: str,
-    inside: int = 255,
+    inside: Value = 255,
     extra: dict[str, str] | None = None,
-    outside: int = 0,
+    outside: Value = 0,
 ) -> Callable[[Path], Path]:
-    """Return a maker of images and masks; `extra` are text files by name."""
+    """Return a maker of images and masks in greys or colours; `extra` are text files by name."""
 
     def make(folder: Path) -> Path:
         images(folder, images_at)
         masks(folder, masks_at, inside, outside)
-        for name, text in (extra or {}).items():
-            save_text(folder / name, text)
-        return folder
-
-    return make
-
-
-def coloured(
-    images_at: str, masks_at: str, inside: tuple[int, int, int], outside: tuple[int, int, int],
-    extra: dict[str, str] | None = None,
-) -> Callable[[Path], Path]:  # fmt: skip
-    """Return a maker of images and masks in colours."""
-
-    def make(folder: Path) -> Path:
-        images(folder, images_at)
-        for name in NAMES:
-            mask = np.where(truth(name)[..., None], inside, outside).astype(np.uint8)
-            save(folder / masks_at.format(name), mask)
         for name, text in (extra or {}).items():
             save_text(folder / name, text)
         return folder
@@ -532,9 +515,8 @@ def arcgis_instances(folder: Path) -> Path:
     images(folder / "images", "{}.tif")
     for name in NAMES:
         numbered = np.zeros(SHAPE, np.uint8)
-        y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
         for number, one in enumerate(TRUTH[name], start=1):
-            numbered[shapely.contains_xy(one, x, y)] = number
+            numbered[drawn(one)] = number
         save(folder / f"labels/1/{name}.tif", numbered)
     return folder
 
@@ -588,8 +570,8 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "Datumaro": datumaro,
     "Roboflow masks": pairs("train/{}.jpg", "train/{}_mask.png", 1,
                             {"train/_classes.csv": "Pixel Value, Class\n0, background\n1, roof\n"}),
-    "CVAT mask": coloured("JPEGImages/{}.png", "SegmentationClass/{}.png", (250, 50, 83), (0, 0, 0),
-                          {"labelmap.txt": LABELMAP}),
+    "CVAT mask": pairs("JPEGImages/{}.png", "SegmentationClass/{}.png", (250, 50, 83),
+                       {"labelmap.txt": LABELMAP}, (0, 0, 0)),
     "Pascal VOC": pairs("VOC2012/JPEGImages/{}.jpg", "VOC2012/SegmentationClass/{}.png", 1),
     "masks as npy": npy_masks,
     "Hugging Face Parquet": parquet,
@@ -604,8 +586,8 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "LandCover.ai": pairs("images/M-33-20-D-c-4-{}.tif", "masks/M-33-20-D-c-4-{}.tif", 1),
     "LoveDA": pairs("Train/Urban/images_png/{}.png", "Train/Urban/masks_png/{}.png", 2,
                     outside=1),
-    "ISPRS Potsdam": coloured("2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif",
-                              (0, 0, 255), (0, 255, 255)),
+    "ISPRS Potsdam": pairs("2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif", (0, 0, 255),
+                           outside=(0, 255, 255)),
     "AIRS": pairs("train/image/{}.tif", "train/label/{}.tif", 1),
     "xBD": xbd,
     "SpaceNet 1": vectors("3band/3band_{}.tif", "geojson/Geo_{}.geojson"),

@@ -12,10 +12,10 @@ from command_line import call, command
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.models.bundle import read_bundle  # noqa: E402
-from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
-from tiny_training import write_tiny_training  # noqa: E402
+from rooftrace.engines.select import load_engine
+from rooftrace.models.bundle import read_bundle
+from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD
+from tiny_training import write_tiny_training
 
 # After rooftrace, which makes torchvision importable beside a CPU build of PyTorch.
 smp = pytest.importorskip("segmentation_models_pytorch")

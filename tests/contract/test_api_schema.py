@@ -13,25 +13,25 @@ import pytest
 
 schemathesis = pytest.importorskip("schemathesis")
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from fastapi import FastAPI  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from schema_tests import operation_tests  # noqa: E402
-from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
+import cv2
+import numpy as np
+from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from schema_tests import operation_tests
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-import rooftrace.rest.jobs as routes  # noqa: E402
-from rooftrace.engines.base import PointwiseEngine  # noqa: E402
-from rooftrace.flows.doctor import tiny_bundle  # noqa: E402
-from rooftrace.predict.plan import SceneOptions  # noqa: E402
-from rooftrace.predict.predictor import Predictor  # noqa: E402
-from rooftrace.rest import create_api  # noqa: E402
-from rooftrace.rest.ogc import ogc_router  # noqa: E402
-from rooftrace.service.decode import Limits, UploadFile  # noqa: E402
-from rooftrace.service.jobs.runner import JobRunner  # noqa: E402
-from rooftrace.service.jobs.store import JobFile, JobStore  # noqa: E402
-from rooftrace.service.service import Service  # noqa: E402
+import rooftrace.rest.jobs as routes
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.predictor import Predictor
+from rooftrace.rest import create_api
+from rooftrace.rest.ogc import ogc_router
+from rooftrace.service.decode import Limits, UploadFile
+from rooftrace.service.jobs.runner import JobRunner
+from rooftrace.service.jobs.store import JobFile, JobStore
+from rooftrace.service.service import Service
 
 pytestmark = pytest.mark.campaign
 

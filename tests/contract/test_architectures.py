@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.models.zoo import ARCHITECTURES, ModelConfig, build_model, multiple_px  # noqa: E402
+from rooftrace.models.zoo import ARCHITECTURES, ModelConfig, build_model, multiple_px
 
 # The smallest that each can be: with a small encoder, and few channels where they are many.
 SMALL: dict[str, dict[str, Any]] = {

@@ -8,10 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rooftrace.models.losses import LOSSES, parse_loss  # noqa: E402
+from rooftrace.models.losses import LOSSES, parse_loss
 
 EVERY = [*LOSSES, "0.6*ce + 0.4*dice", "focal(gamma=0.5)", "lovasz(per=batch)"]
 SEEDS = st.integers(0, 10_000)

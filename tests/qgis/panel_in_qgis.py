@@ -20,7 +20,7 @@ sys.path[:0] = [*PLUGINS, str(ROOT / "qgis")]
 scratch = tempfile.mkdtemp()
 os.environ.update(QGIS_CUSTOM_CONFIG_PATH=scratch, HOME=scratch, PATH="/usr/bin:/bin")
 
-from qgis.core import (  # noqa: E402
+from qgis.core import (
     Qgis,
     QgsApplication,
     QgsCoordinateReferenceSystem,
@@ -35,21 +35,21 @@ from qgis.core import (  # noqa: E402
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
-from qgis.gui import QgsMapCanvas  # noqa: E402
-from qgis.PyQt.QtCore import QPoint, Qt  # noqa: E402
-from qgis.PyQt.QtTest import QTest  # noqa: E402
-from qgis.PyQt.QtWidgets import QMainWindow, QMenu  # noqa: E402
+from qgis.gui import QgsMapCanvas
+from qgis.PyQt.QtCore import QPoint, Qt
+from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QMainWindow, QMenu
 
 application = QgsApplication([], True)
 application.initQgis()
-from processing.core.Processing import Processing  # noqa: E402
+from processing.core.Processing import Processing
 
 Processing.initialize()
-from rooftrace_plugin import classFactory  # noqa: E402
-from rooftrace_plugin.canvas import ReviewLayer, ReviewTool  # noqa: E402
-from rooftrace_plugin.inputs import service_of  # noqa: E402
-from rooftrace_plugin.network import network_variables  # noqa: E402
-from rooftrace_plugin.run import LoadStyle  # noqa: E402
+from rooftrace_plugin import classFactory
+from rooftrace_plugin.canvas import ReviewLayer, ReviewTool
+from rooftrace_plugin.inputs import service_of
+from rooftrace_plugin.network import network_variables
+from rooftrace_plugin.run import LoadStyle
 
 
 class Iface:

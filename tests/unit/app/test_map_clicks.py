@@ -11,16 +11,25 @@ import shapely
 
 pytest.importorskip("fastapi")
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from clicked_town import GRID, HALL, ObedientEngine, click_model, roof, write_results
-from rooftrace.app.map.clicks import MAX_CLICKS, clicks_router
+from rooftrace.app.map import clicks as module
+from rooftrace.app.map.clicks import MAX_CLICKS, ClickSessions, clicks_router
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
+from rooftrace.core.errors import BusyError
 from rooftrace.io.reproject import transform_points
+from rooftrace.models.clicks import Click
+from rooftrace.predict.clicks import ClickSegmenter
 from rooftrace.rest.problems import install_problems
+from town import generate_scene
 
 TOWN = "/v1/results/out/images/town/review"
 
@@ -163,3 +172,41 @@ def test_an_image_without_a_place(tmp_path: Path, engine: ObedientEngine) -> Non
         f"{TOWN}/changes", json={"action": "add", "reviewer": "A", "outline": found["outline"]}
     )
     assert added.status_code == 200
+
+
+CLICKS = [Click(30, 30), Click(34, 30), Click(60, 60, positive=False)]
+
+
+class WaitingEngine(ObedientEngine):
+    """An engine that waits until the test opens it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def run(self, batch):  # type: ignore[no-untyped-def]
+        self.begun.set()
+        assert self.go.wait(60)
+        return super().run(batch)
+
+
+def test_too_many_requests_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WAITING", 2)
+    engine, sessions = WaitingEngine(), ClickSessions(4)
+    model, image = click_model(engine), generate_scene(1, (96, 96), 0.3).image
+
+    def answer(name: str) -> float:
+        return sessions.answer(name, lambda: ClickSegmenter(image, model), CLICKS).score
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(answer, "first")
+        assert engine.begun.wait(60)
+        second = pool.submit(answer, "second")
+        # The second request waits for the first, and then a third one has no room.
+        while sessions._room._value:
+            assert not second.done()
+        with pytest.raises(BusyError, match="Too many clicks wait"):
+            answer("third")
+        engine.go.set()
+        assert first.result(60) == second.result(60)
+    assert answer("third") == first.result()

@@ -35,7 +35,9 @@ from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.problems import install_problems
+from rooftrace.service.jobs.store import JobStore
 from town import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
@@ -399,3 +401,24 @@ def test_an_image_is_shown_in_its_colours(folder: Path, known: str) -> None:
     shown = pixels[pixels[..., 3] == 255]
     assert len(shown) > 1000
     assert np.abs(np.median(shown[:, :3], axis=0) - [120, 80, 40]).max() < 4
+
+
+def add(store: JobStore, name: str) -> str:
+    job_id = store.reserve()
+    (store.folder_of(job_id) / "scene.tif").touch()
+    job = store.add(job_id, name, "scene.tif", 64, SceneOptions())
+    store.claim()
+    store.results(job_id).mkdir()
+    store.finish(job_id, {"buildings": 1, "pixels": 64}, [])
+    return job.id
+
+
+def test_a_given_folder_may_be_called_as_jobs_are(store: JobStore, tmp_path: Path) -> None:
+    folder = tmp_path / "job-results"
+    folder.mkdir()
+    job = f"job-{add(store, 'town.tif')}"
+    catalogue = ResultsCatalogue([folder], store)
+    assert [one.id for one in catalogue.entries()] == ["job-results", job]
+    assert [catalogue.find(id).path for id in ("job-results", job)] == [  # noqa: A001
+        folder, store.results(job.removeprefix("job-"))
+    ]  # fmt: skip

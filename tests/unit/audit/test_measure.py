@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -10,8 +12,12 @@ from hypothesis import strategies as st
 
 from rooftrace.audit import measure
 from rooftrace.audit.facts import SceneFacts
+from rooftrace.audit.measure import measure_set
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.io.sources import ArraySource
+from rooftrace.labels import source as parallel
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
 
 CLASSES = ("background", "building")
 
@@ -172,3 +178,37 @@ def test_unmarked_nodata_is_seen(image: np.ndarray, fill: int) -> None:
     assert facts.flat_colour == (fill,) * 3
     marked = facts_of(image, valid=np.broadcast_to(np.arange(80) < 50, (60, 80)).copy())
     assert (marked.flat_share, marked.flat_colour) == (0, None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 small pairs, of which the second image and the third mask cannot be read."""
+    root = tmp_path_factory.mktemp("set")
+    for part in ("images", "masks"):
+        (root / part).mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(70):
+        name = f"{number:03d}.png"
+        cv2.imwrite(str(root / "images" / name), generator.integers(0, 255, (24, 30, 3), np.uint8))
+        mask = (generator.random((24, 30)) < number / 70).astype(np.uint8)
+        cv2.imwrite(str(root / "masks" / name), mask)
+    (root / "images" / "001.png").write_bytes(b"\x89PNG\r\n\x1a\n not an image")
+    cv2.imwrite(str(root / "masks" / "002.png"), np.full((24, 30), 9, np.uint8))
+    return root
+
+
+@pytest.mark.campaign
+def test_processes_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(SourceConfig(path=str(folder)))
+    alone = measure_set(source, workers=1)
+    monkeypatch.setattr(parallel, "_TRIAL_S", 0.0)
+    monkeypatch.setattr(parallel, "_WORTH_S", 0.0)
+    monkeypatch.setattr(parallel, "_CHUNK", 8)
+    monkeypatch.setattr(parallel, "_CHUNKS_AHEAD", 2)
+    seen = []
+    several = measure_set(source, workers=2, progress=lambda done, of: seen.append(done))
+    assert repr(several) == repr(alone)
+    assert seen == sorted(set(seen))
+    assert seen[-1] == 70
+    # Other processes measured some scenes.
+    assert len(seen) < 70

@@ -17,40 +17,40 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-import safetensors.torch  # noqa: E402
-from rich.console import Console  # noqa: E402
+import safetensors.torch
+from rich.console import Console
 
-from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.core.errors import (  # noqa: E402
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import (
     BandMismatch,
     ConfigError,
     DataError,
     LabelError,
 )
-from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
-from rooftrace.flows.finetune.report import (  # noqa: E402
+from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene
+from rooftrace.flows.finetune.report import (
     FinetuneReport,
     Verdict,
 )
-from rooftrace.flows.finetune.run import check_inverse, run_finetune  # noqa: E402
-from rooftrace.flows.labelled_predictions import predict_set  # noqa: E402
-from rooftrace.labels import kinds  # noqa: E402
-from rooftrace.labels.config import LabelConfig, SourceConfig  # noqa: E402
-from rooftrace.labels.kinds import open_source  # noqa: E402
-from rooftrace.labels.split import Split, read_split, write_split  # noqa: E402
-from rooftrace.metrics.report import SceneCounts  # noqa: E402
-from rooftrace.metrics.resampling import Interval  # noqa: E402
-from rooftrace.models import start as start_models  # noqa: E402
-from rooftrace.models.bundle import WEIGHTS_NAME, read_bundle  # noqa: E402
-from rooftrace.models.start import read_start  # noqa: E402
-from rooftrace.predict.model_set import ModelSet  # noqa: E402
-from rooftrace.train import export_bundle  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.deadline import Minutes  # noqa: E402
-from rooftrace.train.finetune import finetune_config, mix_weights  # noqa: E402
-from rooftrace.train.task import SegmentationTask  # noqa: E402
-from tiny_models import tiny_bundle  # noqa: E402
-from town import write_pairs  # noqa: E402
+from rooftrace.flows.finetune.run import check_inverse, run_finetune
+from rooftrace.flows.labelled_predictions import predict_set
+from rooftrace.labels import kinds
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.split import Split, read_split, write_split
+from rooftrace.metrics.report import SceneCounts
+from rooftrace.metrics.resampling import Interval
+from rooftrace.models import start as start_models
+from rooftrace.models.bundle import WEIGHTS_NAME, read_bundle
+from rooftrace.models.start import read_start
+from rooftrace.predict.model_set import ModelSet
+from rooftrace.train import export_bundle
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.deadline import Minutes
+from rooftrace.train.finetune import finetune_config, mix_weights
+from rooftrace.train.task import SegmentationTask
+from tiny_models import tiny_bundle
+from town import write_pairs
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -346,7 +346,7 @@ def report_with(
         headline="iou", comparisons=[SimpleNamespace(figures=figures)], leaks=leaks
     )
     trained = SimpleNamespace(best={"best_iou": (best, 0.5, folder)}, epochs=10)
-    report = FinetuneReport(trained, evaluation, "", folder)  # type: ignore[arg-type]
+    report = FinetuneReport(trained, evaluation, "", folder)
     report.__dict__["gain"] = gain
     return report
 

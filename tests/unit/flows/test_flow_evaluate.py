@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,14 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
+from rooftrace.flows.evaluate.evaluation import Evaluation
+from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.io.raster import open_raster
 from rooftrace.labels.config import SourceConfig
+from rooftrace.metrics.image_counts import ImageCounts
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.metrics.report import EvalReport
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.predict.predictor import load
 from town import write_pairs
@@ -121,3 +127,48 @@ def test_labels_are_read_as_in_training(tiny_run: TinyRun, tmp_path: Path) -> No
     )
     with pytest.raises(LabelError, match="is coloured"):
         run_evaluate(tiny_run.bundle, folder_of(tmp_path, gsd_m=0.3), None, PLAIN)
+
+
+SCENES = 16
+
+
+def report_of(share: float, seed: int) -> EvalReport:
+    """Report of a model that finds about `share` of the buildings' pixels in each scene."""
+    rng = np.random.default_rng(seed)
+    truth, valid = np.ones((20, 20), np.uint8), np.ones((20, 20), bool)
+    images = tuple(
+        ImageCounts(
+            f"scene {number}",
+            PixelCounts.of(
+                truth, (rng.random((20, 20)) < share).astype(np.uint8), valid, classes=2
+            ),
+        )
+        for number in range(SCENES)
+    )
+    return EvalReport(images, ("background", "building"), 1, {}, name=f"model {seed}")
+
+
+def test_models_are_compared_with_the_baseline() -> None:
+    evaluation = Evaluation((report_of(0.9, 0), report_of(0.5, 1)), baseline=1)
+    (one,) = evaluation.comparisons
+    assert (one.first, one.second) == (0, 1)
+    assert one.figures["pixel.iou"].difference.value > 0.3
+
+
+def test_notes_on_training_ground_name_their_models() -> None:
+    reports = report_of(0.9, 0), report_of(0.5, 1)
+    notes = ("Parts are found from 150 m by 150 m.", "Four fields of training are not known.")
+    leaks = tuple(LeakageReport("none", SCENES, (), notes[:count]) for count in (1, 2))
+    assert Evaluation(reports, leaks).notes == (
+        f"model 0, model 1: {notes[0]}",
+        f"model 1: {notes[1]}",
+    )
+    assert Evaluation(reports, leaks).warnings == ()
+    pairs = (LeakedScene("scene 3", "town/3", None, 1.0),)
+    found = replace(leaks[1], status="found", pairs=pairs)
+    warned = Evaluation(reports, (leaks[0], found))
+    text = "1 of 16 scenes show ground that model 1 was trained on: scene 3"
+    assert warned.warnings == (text,)
+    assert warned.notes[0] == text
+    # A single model needs no name, also beside predictions of a tool, which are not checked.
+    assert Evaluation(reports, leaks[1:]).notes == notes

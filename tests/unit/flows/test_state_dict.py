@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save_file
 
-from rooftrace.core.errors import BundleError  # noqa: E402
-from rooftrace.flows.import_model.weights import match_weight_names, read_state_dict  # noqa: E402
-from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
+from rooftrace.core.errors import BundleError
+from rooftrace.flows.import_model.weights import match_weight_names, read_state_dict
+from rooftrace.models.zoo import ModelConfig, build_model
 
 # After rooftrace, which makes torchvision importable beside a CPU build of PyTorch.
 timm = pytest.importorskip("timm")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rooftrace.io.legend import NODATA, Legend, class_colours, filled_colours
+from rooftrace.io.picture import draw_key
 from rooftrace.io.side_by_side import FOUND, INVENTED, MISSED
 
 # Machado, Oliveira and Fernandes 2009, severity 1: what linear RGB is seen as.
@@ -72,3 +73,16 @@ def test_no_class_takes_the_colour_of_another() -> None:
     kept = [i for i in range(20) if i not in (0, 1, 3, 7)]
     assert [filled[i] for i in kept] == [own[i] for i in kept]
     assert len(set(filled_colours({i: own[i] for i in range(5, 9)}, 255))) == 255
+
+
+PAPER, INK = (255, 255, 255), (0, 0, 0)
+
+
+@pytest.mark.parametrize("width", [60, 400, 2000])
+def test_every_colour_is_shown_at_any_width(width: int) -> None:
+    colours = [tuple(rgb) for rgb in class_colours()[1:20, :3].tolist()]
+    entries = [(f"class {index}", colour) for index, colour in enumerate(colours)]
+    key = draw_key(entries, width, paper=PAPER, ink=INK)
+    assert key.width == width
+    shown = {tuple(rgb) for rgb in np.unique(np.asarray(key).reshape(-1, 3), axis=0).tolist()}
+    assert set(colours) <= shown

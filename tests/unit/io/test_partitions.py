@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import shapely
 
-from quadkeys import bounds_lonlat
 from rooftrace.io import partitions
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
-from rooftrace.io.web_mercator import morton_codes, quadkeys
+from rooftrace.io.web_mercator import TileName, latitude_of, morton_codes, quadkeys
 
 
 def houses(count: int, seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -152,3 +151,17 @@ def test_quadkeys_are_those_of_the_definition() -> None:
     middle = np.array([(west + east) / 2]), np.array([(south + north) / 2])
     assert quadkeys(morton_codes(*middle, 3), 3).tolist() == ["213"]
     assert quadkeys(morton_codes(*middle, 0), 0).tolist() == [""]
+
+
+def tile_of(quadkey: str) -> TileName:
+    """Return the tile of a quadkey; "" is the whole Earth."""
+    cols, rows = ("".join(str(int(digit) >> bit & 1) for digit in quadkey) for bit in (0, 1))
+    return TileName(len(quadkey), int(f"0{rows}", 2), int(f"0{cols}", 2))
+
+
+def bounds_lonlat(quadkey: str) -> tuple[float, float, float, float]:
+    """Return the bounds (west, south, east, north) of the tile of a quadkey in degrees."""
+    tile = tile_of(quadkey)
+    west, east = (edge / (1 << tile.zoom) * 360 - 180 for edge in (tile.col, tile.col + 1))
+    _, bottom, _, top = tile.bounds_xy
+    return west, latitude_of(bottom), east, latitude_of(top)

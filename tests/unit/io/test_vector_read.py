@@ -2,6 +2,7 @@ import json
 import warnings
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -25,7 +26,7 @@ from shapely.geometry import (
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_formats import is_vector_file
-from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
 from vector_samples import MAIN_SUFFIXES
 
@@ -347,3 +348,14 @@ def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
     assert layer.values["osm_way_id"].tolist() == ["-10"]
     assert layer.crs.to_epsg() == 4326
     assert shapely.area(layer.geometry).tolist() == [1.0]
+
+
+def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: Any, **__: Any) -> None:
+        # The words of GDAL, which waits five seconds before it says them.
+        raise RuntimeError("sqlite3_prepare_v2(SELECT 1) failed: database is locked")
+
+    monkeypatch.setattr(pyogrio, "list_layers", locked)
+    with pytest.raises(VectorLockedError, match=r"town\.gpkg is held by another program") as caught:
+        VectorFile(Path("town.gpkg")).read()
+    assert "Close the file" in caught.value.remedy

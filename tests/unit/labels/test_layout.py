@@ -10,6 +10,7 @@ from PIL import Image
 
 from rooftrace.core.errors import LayoutError
 from rooftrace.labels.folders import pair_images_and_masks
+from rooftrace.labels.image_files import has_images_under, images_under
 
 
 def put(root: Path, *names: str, kind: str | None = None) -> None:
@@ -127,3 +128,22 @@ def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
         pair_images_and_masks(tmp_path / "absent")
     with pytest.raises(LayoutError, match=r"loose\.png is a file of an unknown kind"):
         pair_images_and_masks(tmp_path / "loose.png")
+
+
+def write(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+    return path
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    town = tmp_path / ".kept/town"
+    for hidden in (".b.png", ".git/c.png", "north/.ipynb_checkpoints/d.png"):
+        write(town / hidden)
+    assert not has_images_under(town)
+    # A folder that is given may be hidden itself, or lie in a hidden one.
+    found = [write(town / name) for name in ("a.png", "north/b.png", "south/old/c.tif")]
+    (town / "north/notes.txt").write_text("no image")
+    assert images_under(town) == found
+    assert images_under(town, ["b.*"]) == found[1:2]
+    assert images_under(tmp_path / "not there") == []

@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.models.losses import (  # noqa: E402
+from rooftrace.core.errors import ConfigError
+from rooftrace.models.losses import (
     LOSSES,
     BinaryCrossEntropy,
     Boundary,

@@ -10,25 +10,25 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-import onnx  # noqa: E402
-from torch import nn  # noqa: E402
+import onnx
+from torch import nn
 
-from rooftrace.core.errors import ExportError  # noqa: E402
-from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
-from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
-from rooftrace.models.export import (  # noqa: E402
+from rooftrace.core.errors import ExportError
+from rooftrace.engines.onnxruntime import OnnxRuntimeEngine
+from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.models.export import (
     ExportableModel,
     export_onnx,
     round_weights_to_fp16,
     store_weights_as_fp16,
 )
-from rooftrace.models.quantize import (  # noqa: E402
+from rooftrace.models.quantize import (
     convert_to_fp16,
     normalisation_nodes,
     quantize_onnx,
     simplify_graph,
 )
-from rooftrace.models.spec import BundleSpec  # noqa: E402
+from rooftrace.models.spec import BundleSpec
 
 pytestmark = pytest.mark.campaign
 

@@ -9,21 +9,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import onnx  # noqa: E402
+import onnx
 
-from rooftrace.core.errors import BundleError, PredictError  # noqa: E402
-from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
-from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
-from rooftrace.models.export import (  # noqa: E402
+from rooftrace.core.errors import BundleError, PredictError
+from rooftrace.engines.onnxruntime import OnnxRuntimeEngine
+from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.models.export import (
     ExportableModel,
     export_onnx,
     round_weights_to_fp16,
     store_weights_as_fp16,
     with_weights,
 )
-from rooftrace.models.spec import BundleSpec  # noqa: E402
-from rooftrace.models.zoo import ModelConfig, build_model, needs_fixed_size  # noqa: E402
-from town import generate_scene  # noqa: E402
+from rooftrace.models.spec import BundleSpec
+from rooftrace.models.zoo import ModelConfig, build_model, needs_fixed_size
+from town import generate_scene
 
 pytestmark = pytest.mark.campaign
 

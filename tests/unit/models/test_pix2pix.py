@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from rooftrace.models.losses import probabilities  # noqa: E402
-from rooftrace.models.pix2pix import Generator, RefinedNet  # noqa: E402
+from rooftrace.models.losses import probabilities
+from rooftrace.models.pix2pix import Generator, RefinedNet
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from rooftrace.core.errors import MissingExtraError  # noqa: E402
-from rooftrace.models.pretrained import installed_encoder  # noqa: E402
-from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
+from rooftrace.core.errors import MissingExtraError
+from rooftrace.models.pretrained import installed_encoder
+from rooftrace.models.zoo import ModelConfig, build_model
 
 ENCODER = "tu-efficientnet_lite0"
 SEPARABLE = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}

@@ -12,23 +12,23 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
-from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.models.bundle import (  # noqa: E402
+from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.engines.select import load_engine
+from rooftrace.models.bundle import (
     WEIGHTS_NAME,
     bundled_model,
     write_bundle,
 )
-from rooftrace.models.export import ExportableModel  # noqa: E402
-from rooftrace.models.start import (  # noqa: E402
+from rooftrace.models.export import ExportableModel
+from rooftrace.models.start import (
     StartModel,
     fill_from_start,
     load_matching,
     read_start,
 )
-from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
+from rooftrace.models.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

@@ -6,11 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import onnx  # noqa: E402
+import onnx
 
-from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.models.export import ExportableModel, export_onnx  # noqa: E402
-from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
+from rooftrace.core.errors import ConfigError
+from rooftrace.models.export import ExportableModel, export_onnx
+from rooftrace.models.zoo import ModelConfig, build_model
 
 
 def network(channels: int, **options: object) -> torch.nn.Module:

@@ -6,11 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rooftrace.models.unet import PlainUnetConfig  # noqa: E402
-from rooftrace.models.zoo import ModelConfig, build_model, multiple_px  # noqa: E402
+from rooftrace.models.unet import PlainUnetConfig
+from rooftrace.models.zoo import ModelConfig, build_model, multiple_px
 
 SETTINGS = st.builds(
     PlainUnetConfig,

@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save_file
 
-from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.models.zoo import (  # noqa: E402
+from rooftrace.core.errors import ConfigError
+from rooftrace.models.zoo import (
     ModelConfig,
     build_model,
     load_encoder,

@@ -27,6 +27,7 @@ from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scores import predict_keeping
 from rooftrace.service.decode import Decoder
+from rooftrace.service.service import RequestDefaults
 
 
 @pytest.mark.campaign
@@ -205,3 +206,21 @@ def test_what_is_kept_is_decided_anew_without_the_network() -> None:
         assert one.figures().batches.tiles == ran + 2
     finally:
         one.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, ("3,2,1", "0,200", 0.3, None)),
+        (SceneOptions(gsd_m=0.1), ("3,2,1", "0,200", 0.1, None)),
+        (SceneOptions(scale=0.5), ("3,2,1", "0,200", None, 0.5)),
+        (SceneOptions(bands="1,2,3", stretch="none"), ("1,2,3", "none", 0.3, None)),
+        (SceneOptions(stretch="auto"), ("3,2,1", "auto", 0.3, None)),
+    ],
+)
+def test_a_request_goes_before_the_server(
+    given: SceneOptions | None, expected: tuple[object, ...]
+) -> None:
+    defaults = RequestDefaults(SceneOptions(bands="3,2,1", stretch="0,200", gsd_m=0.3))
+    found = defaults.filled(given)
+    assert (found.bands, found.stretch, found.gsd_m, found.scale) == expected

@@ -15,17 +15,17 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import DataError, ExportError  # noqa: E402
-from rooftrace.io.files import replacing  # noqa: E402
-from rooftrace.train import checkpoint as module  # noqa: E402
-from rooftrace.train.checkpoint import (  # noqa: E402
+from rooftrace.core.config import load_config
+from rooftrace.core.errors import DataError, ExportError
+from rooftrace.io.files import replacing
+from rooftrace.train import checkpoint as module
+from rooftrace.train.checkpoint import (
     SafeCheckpointIO,
     read_checkpoint,
 )
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loop import fit  # noqa: E402
-from training_runs import figures, weights  # noqa: E402
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.loop import fit
+from training_runs import figures, weights
 
 NET = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 

@@ -9,16 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.models.bundle import read_bundle  # noqa: E402
-from rooftrace.models.click_net import ClickNet  # noqa: E402
-from rooftrace.models.spec import CLICK_BANDS  # noqa: E402
-from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
-from rooftrace.train.click_task import ClickTask  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.datamodule import Batch  # noqa: E402
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError
+from rooftrace.engines.select import load_engine
+from rooftrace.models.bundle import read_bundle
+from rooftrace.models.click_net import ClickNet
+from rooftrace.models.spec import CLICK_BANDS
+from rooftrace.models.zoo import ModelConfig, build_model
+from rooftrace.train.click_task import ClickTask
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.datamodule import Batch
 
 NETWORK = {
     "encoder": "tu-test_resnet", "encoder_weights": "none",

@@ -16,17 +16,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file
 
-from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import ConfigError, DataError, RooftraceError  # noqa: E402
-from rooftrace.models.bundle import read_bundle  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loop import (  # noqa: E402
+from rooftrace.core.config import load_config
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError
+from rooftrace.models.bundle import read_bundle
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.loop import (
     TrainerResult,
     fit,
 )
-from training_runs import figures, rows, weights  # noqa: E402
+from training_runs import figures, rows, weights
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

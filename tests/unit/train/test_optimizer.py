@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.train.config import OptimizerConfig  # noqa: E402
-from rooftrace.train.task import make_optimizer  # noqa: E402
+from rooftrace.train.config import OptimizerConfig
+from rooftrace.train.task import make_optimizer
 
 
 def net() -> Any:

@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import TrainError  # noqa: E402
-from rooftrace.core.failures import is_out_of_memory  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loop import fit  # noqa: E402
-from rooftrace.train.task import SegmentationTask  # noqa: E402
+from rooftrace.core.config import load_config
+from rooftrace.core.errors import TrainError
+from rooftrace.core.failures import is_out_of_memory
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.loop import fit
+from rooftrace.train.task import SegmentationTask
 
 ON_CPU = (
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you "

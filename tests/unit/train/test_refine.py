@@ -12,20 +12,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load, load_file, save_file  # noqa: E402
+from safetensors.torch import load, load_file, save_file
 
-from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import ConfigError, DataError  # noqa: E402
-from rooftrace.flows.train import TrainReport, run_train  # noqa: E402
-from rooftrace.models.bundle import ModelBundle, read_bundle  # noqa: E402
-from rooftrace.train import export_bundle as packaging  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loop import fit  # noqa: E402
-from rooftrace.train.refine import (  # noqa: E402
+from rooftrace.core.config import load_config
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.flows.train import TrainReport, run_train
+from rooftrace.models.bundle import ModelBundle, read_bundle
+from rooftrace.train import export_bundle as packaging
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.loop import fit
+from rooftrace.train.refine import (
     RefineTask,
     refine,
 )
-from training_runs import figures, weights  # noqa: E402
+from training_runs import figures, weights
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

@@ -9,13 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.models.pix2pix import Generator, PatchDiscriminator  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.datamodule import Batch  # noqa: E402
-from rooftrace.train.refine import (  # noqa: E402
+from rooftrace.core.config import parse_config
+from rooftrace.models.pix2pix import Generator, PatchDiscriminator
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.datamodule import Batch
+from rooftrace.train.refine import (
     RefineTask,
     adversarial_loss,
 )

@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.train.checkpoint import read_checkpoint  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loop import fit  # noqa: E402
-from training_runs import figures  # noqa: E402
+from rooftrace.core.config import load_config
+from rooftrace.train.checkpoint import read_checkpoint
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.loop import fit
+from training_runs import figures
 
 pytestmark = pytest.mark.campaign
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from torch.optim import lr_scheduler  # noqa: E402
+from torch.optim import lr_scheduler
 
-from rooftrace.train.config import ScheduleConfig  # noqa: E402
-from rooftrace.train.task import Schedule  # noqa: E402
+from rooftrace.train.config import ScheduleConfig
+from rooftrace.train.task import Schedule
 
 LR = 0.1
 

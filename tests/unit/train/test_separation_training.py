@@ -11,29 +11,29 @@ import shapely
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.core.types import Sample, Scene  # noqa: E402
-from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.flows.doctor import tiny_bundle  # noqa: E402
-from rooftrace.flows.train import run_train  # noqa: E402
-from rooftrace.io.sources import ArraySource  # noqa: E402
-from rooftrace.labels.shapes import ShapesLabel  # noqa: E402
-from rooftrace.labels.source import SceneEntry, SceneSet  # noqa: E402
-from rooftrace.metrics.objects import ObjectCounts  # noqa: E402
-from rooftrace.models.bundle import read_bundle  # noqa: E402
-from rooftrace.models.losses import (  # noqa: E402
+from rooftrace.core.config import parse_config
+from rooftrace.core.types import Sample, Scene
+from rooftrace.engines.select import load_engine
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.flows.train import run_train
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels.shapes import ShapesLabel
+from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.metrics.objects import ObjectCounts
+from rooftrace.models.bundle import read_bundle
+from rooftrace.models.losses import (
     parse_loss,
     separation_loss,
 )
-from rooftrace.samples.dataset import EvalTiles  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.datamodule import (  # noqa: E402
+from rooftrace.samples.dataset import EvalTiles
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.datamodule import (
     BorderTarget,
     collate,
 )
-from rooftrace.train.export_bundle import choose_separation  # noqa: E402
-from rooftrace.train.task import SegmentationTask  # noqa: E402
-from town import generate_scene  # noqa: E402
+from rooftrace.train.export_bundle import choose_separation
+from rooftrace.train.task import SegmentationTask
+from town import generate_scene
 
 pytestmark = pytest.mark.campaign
 

@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rich.console import Console  # noqa: E402
+from rich.console import Console
 
-from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import ConfigError, TrainError  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loop import fit  # noqa: E402
+from rooftrace.core.config import load_config
+from rooftrace.core.errors import ConfigError, TrainError
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.loop import fit
 
 PLAIN = (
     'model={architecture="PlainUnet", options={filters=2, depth=1}}', "epochs=9",

@@ -7,14 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.core.errors import DataError  # noqa: E402
-from rooftrace.core.types import Sample  # noqa: E402
-from rooftrace.metrics.pixel import PixelCounts  # noqa: E402
-from rooftrace.train.callbacks import BestEpoch  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.datamodule import collate  # noqa: E402
-from rooftrace.train.task import (  # noqa: E402
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import Sample
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.train.callbacks import BestEpoch
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.datamodule import collate
+from rooftrace.train.task import (
     DepthwiseConv2d,
     MetricAccumulator,
     SegmentationTask,

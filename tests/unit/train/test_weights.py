@@ -8,18 +8,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
-from torch import nn  # noqa: E402
+from safetensors.torch import save_file
+from torch import nn
 
-from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.train.checkpoint import (  # noqa: E402
+from rooftrace.core.config import load_config
+from rooftrace.core.errors import ConfigError
+from rooftrace.train.checkpoint import (
     SafeCheckpointIO,
     load_weights,
     read_checkpoint,
 )
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loop import fit  # noqa: E402
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.loop import fit
 
 
 def net() -> nn.Module:

@@ -12,9 +12,9 @@ pytest.importorskip("torch")
 optuna = pytest.importorskip("optuna")
 
 
-from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.train.config import find_open_values  # noqa: E402
-from rooftrace.train.tune.space import find_space  # noqa: E402
+from rooftrace.core.errors import ConfigError
+from rooftrace.train.config import find_open_values
+from rooftrace.train.tune.space import find_space
 
 OPEN = """
 epochs = { low = 10, high = 40, step = 10 }
