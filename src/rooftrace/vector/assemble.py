@@ -341,7 +341,7 @@ class FootprintAssembler(ExitStack):
         records: FootprintRecords = np.frombuffer(self._records, RECORD)
         buildings = records["class_id"] == building
         records = resolve_scene_overlaps(
-            records, buildings, self._spill, maker.area_m2, self._workers
+            records, buildings, self._spill, maker.area_m2, self._workers, sharing=maker.sharing
         )
         if refine is not None:
             records = refine(records, buildings, self._spill, maker)

@@ -21,7 +21,8 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.make_valid import largest_parts
 from rooftrace.vector.footprints import square_metres_per_px
-from rooftrace.vector.regularize import regularize, share_walls
+from rooftrace.vector.regularize import regularize
+from rooftrace.vector.share_walls import WallSharing
 from rooftrace.vector.simplify import resembles, simplify_staircase
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import (
@@ -209,12 +210,17 @@ class OutlineMaker:
             whole = self._filled(raw)
         if is_building and self.options.regularize:
             proposed, accepted = regularize(whole, tolerance, group)
-            if group is not None:
-                proposed = share_walls(whole, proposed, group, tolerance)
         else:
             proposed = simplify_staircase(whole, tolerance)
         proposed, reverted = self._clipped(proposed, raw)
         return proposed, accepted & ~reverted
+
+    @property
+    def sharing(self) -> WallSharing | None:
+        """What makes neighbours share walls; None where outlines are not regular."""
+        if not self.options.regularize or not self.options.simplify_px:
+            return None
+        return WallSharing(self.options.simplify_px / 1.25, self.grid.shape)
 
     def area_m2(self, polygons: Polygons) -> Floats:
         """Return (n,) areas of polygons in pixels; NaN where no minimum area was given."""

@@ -22,7 +22,6 @@ from rooftrace.vector.contours import GRID_PX, Contours, Moments, RingOrder, spr
 from rooftrace.vector.ellipses import draw_ellipse, fit_ellipses
 from rooftrace.vector.simplify import intersect_lines, resembles, simplify_staircase
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
-from rooftrace.vector.trace_blocks import components
 
 # The values below were chosen on generated shapes and on six places, see bench/outlines.py. Lengths
 # are in units: the tolerance divided by 1.25, about a pixel of the model.
@@ -49,8 +48,6 @@ _SECOND_SHARE = 0.2
 # Maximum angle by which touching buildings are turned to a common direction, and a second direction
 # to 45°: in radians, and in radians times the root of the area.
 _COMMON, _COMMON_UNITS = np.radians(8), 1.2
-# Distance in units of corners of neighbours that become one.
-_TOGETHER = 1.5
 # Maximum number of proposed corners that one wall passes.
 _HOPS = 14
 # Maximum distance of a corner from the contour, and minimum sine of its angle.
@@ -145,74 +142,6 @@ def _with_areas(shape: Polygons, raw: Polygons) -> Polygons:
     corner = middle + size * (xy - origin - middle)
     scaled = shapely.set_coordinates(local, np.rint(corner / GRID_PX) * GRID_PX + origin)
     return np.asarray(scaled, np.object_)
-
-
-def share_walls(raw: Polygons, shape: Polygons, group: Ints, tolerance_px: float) -> Polygons:
-    """Return outlines in which the parts of a region share walls and corners, as a coverage.
-
-    Corners of neighbours that lie together become one, and `shapely.coverage_clean` gives gaps and
-    overlaps to one of both. A group of which a part would then differ from its pixels stays as it
-    is.
-
-    Args:
-        raw: (n,) polygons along pixel edges.
-        shape: (n,) valid polygons to replace them.
-        group: (n,) region that each one is a part of, at least 0.
-        tolerance_px: Tolerance of the outlines.
-    """
-    result, unit = shape.copy(), tolerance_px / 1.25
-    order = np.argsort(group, kind="stable")
-    _, first, count = np.unique(group[order], return_index=True, return_counts=True)
-    part = order[np.repeat(count > 1, count)]
-    if not len(part):
-        return result
-    drawn = _joined_corners(shape[part], group[part], unit)
-    broken = np.isin(group, group[part[~shapely.is_valid(drawn)]])
-    result[part] = drawn
-    for at, members in zip(first[count > 1].tolist(), count[count > 1].tolist()):
-        own = order[at : at + members]
-        if not broken[own[0]]:
-            # The stubs of shapely 2.1 lack it.
-            result[own] = shapely.coverage_clean(  # type: ignore[attr-defined]
-                result[own], gap_width=2 * unit
-            )
-    result[broken] = shape[broken]
-    result[part] = shapely.orient_polygons(result[part])
-    kept = shapely.get_type_id(result[part]) == shapely.GeometryType.POLYGON
-    kept[kept] = resembles(result[part[kept]], raw[part[kept]], unit)
-    holes = shapely.get_num_interior_rings
-    kept &= holes(result[part]) == holes(shape[part])
-    worse = np.isin(group, group[part[~kept]])
-    result[worse] = shape[worse]
-    return result
-
-
-# Distance in pixels between regions that are laid side by side, larger than any scene.
-_APART_PX = 1 << 24
-
-
-def _joined_corners(shape: Polygons, group: Ints, unit: float) -> Polygons:
-    """Return polygons (n,) in which corners of neighbours of a group (n,) that lie together are
-    their mean.
-    """
-    corner, owner = shapely.get_coordinates(shape, return_index=True)
-    _, region = np.unique(group, return_inverse=True)
-    keyed = np.column_stack([region[owner] * float(_APART_PX) + corner[:, 0], corner[:, 1]])
-    places, number = np.unique(keyed, axis=0, return_inverse=True)
-    points = np.asarray(shapely.points(places), np.object_)
-    one, other = shapely.STRtree(points).query(points, "dwithin", distance=_TOGETHER * unit)
-    label = components(len(places), one, other)
-    # Corners of one building stay apart.
-    _, own = np.unique(owner * len(places) + number, return_index=True)
-    twice = np.zeros(len(places), np.bool_)
-    pair, times = np.unique(owner[own] * len(places) + label[number[own]], return_counts=True)
-    twice[pair[times > 1] % len(places)] = True
-    label = np.where(twice[label], np.arange(len(places)), label)
-    count = np.bincount(label, minlength=len(places)).clip(min=1)
-    places[number] = corner
-    mean = np.stack([np.bincount(label, axis, len(places)) / count for axis in places.T], axis=1)
-    moved = np.rint(mean[label] / GRID_PX) * GRID_PX
-    return np.asarray(shapely.set_coordinates(shape.copy(), moved[number]), np.object_)
 
 
 def _parts(group: Ints) -> list[slice]:

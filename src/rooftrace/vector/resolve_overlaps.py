@@ -6,7 +6,7 @@ gives up the part beyond it. An outline that cannot be separated this way is rev
 and its neighbours give way.
 
 `resolve_overlaps` treats polygons in memory; `resolve_scene_overlaps` finds the footprints of a
-scene that overlap, one part of the scene at a time.
+scene that overlap, one part of the scene at a time, and lets them share walls first.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rooftrace.core.parallel import Workers, in_order
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.prepare import FootprintRecords, decode_staircases
+from rooftrace.vector.share_walls import WallSharing
 from rooftrace.vector.simplify import MIN_IOU, resembles
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
@@ -223,11 +224,12 @@ def resolve_scene_overlaps(
     area_m2: Callable[[Polygons], Floats],
     workers: Workers | None = None,
     min_iou: float = MIN_IOU,
+    sharing: WallSharing | None = None,
 ) -> FootprintRecords:
     """Return the records of a scene after overlaps between neighbours were resolved.
 
-    `resolve_overlaps` receives only footprints that overlap, in groups that share no pair. So its
-    result equals that of one call with all footprints.
+    `resolve_overlaps` and `sharing` receive only footprints that overlap or are neighbours, in
+    groups that share no pair. So the result equals that of one call with all footprints.
 
     Args:
         records: Records of all footprints.
@@ -236,19 +238,21 @@ def resolve_scene_overlaps(
         area_m2: Function that returns the areas of polygons in pixels.
         workers: Workers that compare and separate the footprints; default: threads.
         min_iou: See `resolve_overlaps`.
+        sharing: What makes neighbours share walls, before overlaps are resolved.
     """
     number = np.flatnonzero(chosen)
     # In the order of their places: that of the records depends on the division into blocks, and
     # the last digits of a line between two footprints on which of them comes first.
     number = number[np.argsort(records["first"][number], kind="stable")]
     own = records[number]
-    pairs = [*in_order(_overlapping, _candidates(own, spill), workers)]
+    reach_px = 0.0 if sharing is None else sharing.reach_px
+    pairs = [*in_order(_neighbours, _candidates(own, spill, reach_px), workers)]
     one, other = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
     if not len(one):
         return records
     records = records.copy()
     groups = (
-        (group, *_encoded(own[group], spill), area_m2, min_iou)
+        (group, *_encoded(own[group], spill), area_m2, min_iou, sharing)
         for group in _groups(len(own), one, other)
     )
     for changed, encoded, is_raw, changed_m2 in in_order(_resolved, groups, workers):
@@ -269,14 +273,16 @@ def _encoded(records: FootprintRecords, spill: SpillFile) -> tuple[Polygons, Pol
 
 
 def _candidates(
-    records: FootprintRecords, spill: SpillFile
-) -> Iterator[tuple[Ints, Ints, Polygons, Polygons]]:
-    """Yield footprints whose bounding boxes overlap, some pairs at a time, for `_overlapping`.
+    records: FootprintRecords, spill: SpillFile, reach_px: float
+) -> Iterator[tuple[Ints, Ints, Polygons, Polygons, float]]:
+    """Yield footprints whose bounding boxes are within reach, some pairs at a time, for
+    `_neighbours`.
 
     The parts of the scene run from top to bottom. Footprints that reach the next part are carried
     over to it.
     """
-    bounds = records["bounds"]
+    half = np.float32(reach_px / 2)
+    bounds = records["bounds"] + np.array([-half, -half, half, half])
     order = np.argsort(bounds[:, 1], kind="stable")
     carried = order[:0]
     for first in range(0, len(order), _BOXES_AT_ONCE):
@@ -290,12 +296,14 @@ def _candidates(
             used, pair = np.unique(
                 pairs[:, start : start + _FOOTPRINTS_AT_ONCE], return_inverse=True
             )
-            yield used, pair.reshape(2, -1), *_encoded(records[used], spill)
+            yield used, pair.reshape(2, -1), *_encoded(records[used], spill), reach_px
 
 
-def _overlapping(number: Ints, pairs: Ints, raw_encoded: Polygons, proposed_wkb: Polygons) -> Ints:
+def _neighbours(
+    number: Ints, pairs: Ints, raw_encoded: Polygons, proposed_wkb: Polygons, reach_px: float
+) -> Ints:
     """Return (2, k) numbers of the footprints of which one, raw or proposed, overlaps the other's
-    proposal.
+    proposal, or whose pixels are within `reach_px`, if that is not 0.
 
     Args:
         number: (n,) numbers of the footprints.
@@ -308,6 +316,9 @@ def _overlapping(number: Ints, pairs: Ints, raw_encoded: Polygons, proposed_wkb:
     for mine, theirs in ((a, b), (b, a)):
         todo = np.flatnonzero(~hit)
         hit[todo] = shapely.relate_pattern(raw[mine[todo]], proposed[theirs[todo]], _INTERIORS_MEET)
+    if reach_px:
+        todo = np.flatnonzero(~hit)
+        hit[todo] = shapely.dwithin(raw[a[todo]], raw[b[todo]], reach_px)
     return number[pairs[:, hit]]
 
 
@@ -330,6 +341,7 @@ def _resolved(
     proposed_wkb: Polygons,
     area_m2: Callable[[Polygons], Floats],
     min_iou: float,
+    sharing: WallSharing | None,
 ) -> tuple[Ints, list[bytes], Bools, Floats]:
     """Return the footprints of a group whose outlines change.
 
@@ -338,7 +350,8 @@ def _resolved(
         (n,) areas.
     """
     raw, proposed = decode_staircases(raw_encoded), shapely.from_wkb(proposed_wkb)
-    resolved = resolve_overlaps(raw, proposed, min_iou=min_iou)
+    shared = proposed if sharing is None else sharing.shared(raw, proposed)
+    resolved = resolve_overlaps(raw, shared, min_iou=min_iou)
     changed = ~shapely.equals_exact(resolved, proposed)
     outlines = resolved[changed]
     encoded: list[bytes] = shapely.to_wkb(outlines).tolist()

@@ -8,7 +8,7 @@ from shapely import affinity
 
 from overlap import polygon_iou
 from rooftrace.metrics.polygons import polis, vertex_counts
-from rooftrace.vector.regularize import regularize, share_walls
+from rooftrace.vector.regularize import regularize
 from rooftrace.vector.simplify import resembles, simplify_staircase
 from rooftrace.vector.trace import trace
 
@@ -151,24 +151,6 @@ def test_a_speck_is_drawn_with_few_walls(radius: float, stretch: float) -> None:
     assert vertex_counts(made.polygons)[0] <= 6
     assert shapely.area(made.polygons)[0] == pytest.approx(shapely.area(raw)[0], rel=0.01)
     assert polygon_iou(made.polygons, raw)[0] > 0.6
-
-
-@pytest.mark.parametrize("degrees", [0, 25, 70])
-def test_parts_of_a_region_share_walls_and_corners(degrees: float) -> None:
-    houses = [placed(shapely.box(x, -14, x + 18, 14), degrees) for x in (-36, -18, 0, 18)]
-    row, col = np.mgrid[:SIZE, :SIZE] + 0.5
-    points = shapely.points(col, row)
-    raw = np.concatenate([trace(shapely.contains(house, points)).polygons for house in houses])
-    group = np.zeros(len(houses), np.int64)
-    alone = regularize(raw, 1.25).polygons
-    shared = share_walls(raw, regularize(raw, 1.25, group).polygons, group, 1.25)
-    assert not shapely.coverage_is_valid(alone) or degrees == 0
-    assert shapely.coverage_is_valid(shared)
-    assert vertex_counts(shared).max() <= 6
-    assert polygon_iou(shared, raw).min() > 0.9
-    whole = shapely.union_all(shared)
-    assert whole.geom_type == "Polygon"
-    assert not whole.interiors
 
 
 @pytest.mark.parametrize("degrees", [0, 12, 50])

@@ -1,0 +1,214 @@
+"""Walls and corners that neighbours share, so that touching buildings are a coverage.
+
+The walls of two buildings that face each other along most of their length, closer than the mask can
+tell, become one: each moves to the line between them, the shorter wall further. Corners of
+neighbours that lie together become one, and a corner beside a longer wall becomes a corner of it.
+`shapely.coverage_clean` was measured first: with a snapping distance it gives most touching pairs a
+common wall, too, but bends walls to the corners nearby (bench/README.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from rooftrace.vector.contours import GRID_PX
+from rooftrace.vector.simplify import resembles
+from rooftrace.vector.trace import Floats, Ints, Polygons
+from rooftrace.vector.trace_blocks import components
+
+# The values below were chosen on six places and on generated shapes. Lengths are in units: the
+# tolerance divided by 1.25, about a pixel of the model.
+#
+# Maximum gap between facing walls, and between the pixels of neighbours; maximum overlap.
+_GAP, _OVERLAP = 1.5, 2.0
+# Minimum length along which two walls face each other: in units, and as a share of the shorter one.
+_FACING, _FACING_SHARE = 2.0, 0.5
+# Minimum cosine of the angle between them.
+_PARALLEL = np.cos(np.radians(15))
+# Distance of corners of neighbours that become one, and of a corner from a wall that passes it.
+_TOGETHER, _BESIDE = 1.2, 0.25
+# Regularization of the movement of a corner whose two walls have nearly the same direction.
+_RIDGE = 0.005
+
+
+@dataclass(frozen=True)
+class WallSharing:
+    """Makes neighbours share walls; picklable.
+
+    Args:
+        unit_px: The tolerance of the outlines divided by 1.25.
+        shape_yx: Rows and columns of the scene, which no corner leaves.
+    """
+
+    unit_px: float
+    shape_yx: tuple[int, int]
+
+    @property
+    def reach_px(self) -> float:
+        """Maximum distance between the pixels of neighbours."""
+        return _GAP * self.unit_px
+
+    def shared(self, raw: Polygons, proposed: Polygons) -> Polygons:
+        """Return outlines in which neighbours share walls and corners.
+
+        A building that would then differ from its pixels stays as proposed, and its neighbours keep
+        away from it. The result does not depend on polygons that no chain of neighbours connects.
+
+        Args:
+            raw: (n,) polygons along pixel edges.
+            proposed: (n,) valid polygons to replace them.
+        """
+        one, other = shapely.STRtree(raw).query(raw, "dwithin", distance=self.reach_px)
+        pairs = (one * len(raw) + other)[one < other]
+        shape = np.asarray(shapely.orient_polygons(proposed), np.object_)
+        while len(pairs):
+            moved = self._moved(shape, pairs)
+            changed = np.flatnonzero(~shapely.equals_exact(moved, shape))
+            good = resembles(moved[changed], raw[changed], self.unit_px)
+            if good.all():
+                result = proposed.copy()
+                result[changed] = moved[changed]
+                return result
+            bad = changed[~good]
+            pairs = pairs[~np.isin(pairs // len(raw), bad) & ~np.isin(pairs % len(raw), bad)]
+        return proposed
+
+    def _moved(self, shape: Polygons, pairs: Ints) -> Polygons:
+        """Return polygons after walls and corners of pairs (m,), as numbers in the square of all
+        polygons, were joined.
+        """
+        walls = _Walls.of(shape)
+        one, other = walls.facing(pairs, len(shape), self.unit_px)
+        places, place = np.unique(walls.corner, axis=0, return_inverse=True)
+        height, width = self.shape_yx
+        target = (places + walls.shifts(one, other, place, places)).clip(0, (width, height))
+        place_of, owner_of = place[walls.first], walls.owner
+        label = _together(target, place_of, owner_of, pairs, len(shape), _TOGETHER * self.unit_px)
+        size = np.bincount(label, minlength=len(places)).clip(min=1)
+        mean = np.stack([np.bincount(label, axis, len(places)) / size for axis in target.T], axis=1)
+        target = np.rint(mean[label] / GRID_PX) * GRID_PX
+        moved = np.asarray(shapely.set_coordinates(shape.copy(), target[place]), np.object_)
+        # Corners of the walls that a wall faces become its own.
+        mine, theirs = np.concatenate([one, other]), np.concatenate([other, one])
+        ends = np.concatenate([place_of[theirs], place[walls.first[theirs] + 1]])
+        owner, end = np.unique(np.stack([np.tile(owner_of[mine], 2), ends]), axis=1)
+        at, index = np.unique(owner, return_inverse=True)
+        corners = shapely.multipoints(shapely.points(target[end]), indices=index)
+        moved[at] = shapely.snap(moved[at], corners, _BESIDE * self.unit_px)
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Walls:
+    """Walls of polygons, which lie at their left.
+
+    Args:
+        corner: (vertices, 2) all vertices, those of closed rings one after the other.
+        first: (n,) vertex at which each wall begins; it ends at the next one.
+        owner: (n,) polygon of each wall.
+        along: (n, 2) unit vectors.
+        length: (n,) lengths.
+    """
+
+    corner: Floats
+    first: Ints
+    owner: Ints
+    along: Floats
+    length: Floats
+
+    @classmethod
+    def of(cls, shape: Polygons) -> _Walls:
+        """Return the walls of oriented polygons."""
+        rings, polygon = shapely.get_rings(shape, return_index=True)
+        corner, ring = shapely.get_coordinates(rings, return_index=True)
+        first = np.flatnonzero(ring[1:] == ring[:-1])
+        span = corner[first + 1] - corner[first]
+        length = np.hypot(*span.T)
+        return cls(
+            corner, first, polygon[ring[first]], span / length.clip(min=GRID_PX)[:, None], length
+        )
+
+    def facing(self, pairs: Ints, count: int, unit: float) -> tuple[Ints, Ints]:
+        """Return the walls (k,) and (k,) that face each other, of pairs of `count` polygons."""
+        begin, end = self.corner[self.first], self.corner[self.first + 1]
+        lines = np.asarray(shapely.linestrings(np.stack([begin, end], axis=1)), np.object_)
+        one, other = shapely.STRtree(lines).query(lines, "dwithin", distance=_GAP * unit)
+        near = np.isin(self.owner[one] * count + self.owner[other], pairs)
+        one, other = one[near], other[near]
+        along = self.along[one]
+        opposite = (along * self.along[other]).sum(axis=1) < -_PARALLEL
+        one, other, along = one[opposite], other[opposite], along[opposite]
+        # In the frame of the first wall, whose outside is at larger `away`.
+        from_begin, to_end = begin[other] - begin[one], end[other] - begin[one]
+        start, stop = (from_begin * along).sum(axis=1), (to_end * along).sum(axis=1)
+        low, high = stop.clip(min=0), np.minimum(start, self.length[one])
+        away, away_end = (
+            gap[:, 0] * along[:, 1] - gap[:, 1] * along[:, 0] for gap in (from_begin, to_end)
+        )
+        gap = away + (away_end - away) * ((low + high) / 2 - start) / (stop - start)
+        shorter = np.minimum(self.length[one], self.length[other])
+        faces = high - low >= np.maximum(_FACING_SHARE * shorter, _FACING * unit)
+        faces &= (gap < _GAP * unit) & (gap > -_OVERLAP * unit)
+        return one[faces], other[faces]
+
+    def shifts(self, one: Ints, other: Ints, place: Ints, places: Floats) -> Floats:
+        """Return (places, 2) the movements of corners that bring walls to the line between them.
+
+        Args:
+            one, other: (k,) walls that face each other.
+            place: (vertices,) place of each vertex.
+            places: (places, 2) their positions.
+        """
+        facing = np.unique(np.concatenate([one, other]))
+        _, line = np.unique(components(len(self.first), one, other)[facing], return_inverse=True)
+        count = int(line.max(initial=-1)) + 1
+        first, length = self.first[facing], self.length[facing]
+        # Directions modulo a half turn.
+        x, y = self.along[facing].T * length
+        cosine, sine = np.bincount(line, x * x - y * y, count), np.bincount(line, 2 * x * y, count)
+        angle = np.arctan2(sine, cosine) / 2
+        across = np.stack([-np.sin(angle), np.cos(angle)], axis=1)
+        middle = (self.corner[first] + self.corner[first + 1]) / 2
+        away = length * (middle * across[line]).sum(axis=1)
+        away = np.bincount(line, away, count) / np.bincount(line, length, count)
+        # Each line draws a corner once.
+        ends = place[np.concatenate([first, first + 1])]
+        at, line = np.unique(np.stack([ends, np.tile(line, 2)]), axis=1)
+        across, left = across[line], away[line] - (places[at] * across[line]).sum(axis=1)
+        x, y = across.T
+        xx, xy, yy, dx, dy = (
+            np.bincount(at, term, len(places)) for term in (x * x, x * y, y * y, x * left, y * left)
+        )
+        # The smallest movement that brings the corner to all lines (ridge regression).
+        square = np.array([[xx + _RIDGE, xy], [xy, yy + _RIDGE]]).T
+        shift = np.linalg.solve(square, np.stack([dx, dy], axis=1)[:, :, None])
+        return np.asarray(shift[:, :, 0], np.float64)
+
+
+def _together(
+    target: Floats, place: Ints, owner: Ints, pairs: Ints, count: int, reach_px: float
+) -> Ints:
+    """Return (places,) a number that corners of neighbours that lie together have in common.
+
+    Args:
+        target: (places, 2) positions.
+        place, owner: (n,) place and polygon of each corner.
+        pairs: (m,) pairs of `count` polygons that are neighbours.
+        count: Number of polygons.
+        reach_px: Maximum distance between two of them.
+    """
+    points = np.asarray(shapely.points(target[place]), np.object_)
+    one, other = shapely.STRtree(points).query(points, "dwithin", distance=reach_px)
+    near = np.isin(owner[one] * count + owner[other], pairs)
+    label = components(len(target), place[one[near]], place[other[near]])
+    # Corners of one building stay apart.
+    own = np.unique(owner * len(target) + place)
+    corner, times = np.unique(
+        own - own % len(target) + label[own % len(target)], return_counts=True
+    )
+    twice = np.zeros(len(target), np.bool_)
+    twice[corner[times > 1] % len(target)] = True
+    return np.where(twice[label], np.arange(len(target)), label)
