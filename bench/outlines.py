@@ -457,7 +457,8 @@ def picture(path: str, rows: list[str], out: str) -> dict[str, Any]:
             panels.append(
                 cv2.copyMakeBorder(panel, 6, 6, 6, 6, cv2.BORDER_CONSTANT, value=(255,) * 3)
             )
-    along = 4 * len(rows)
+    along = 5 * len(rows)
+    panels += [np.full_like(panels[0], 255)] * (-len(panels) % along)
     lines = [np.hstack(panels[at : at + along]) for at in range(0, len(panels), along)]
     image = cv2.resize(np.vstack(lines), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     cv2.imwrite(out, image)
