@@ -43,8 +43,8 @@ def town() -> np.ndarray:
 def predicted(model: Predictor, pixels: np.ndarray) -> tuple[np.ndarray, ScenePlan]:
     source = ArraySource(np.ascontiguousarray(pixels), GeoGrid(pixels.shape[1:]))
     gsd_m = model.bundle.spec.gsd_m
-    plan = plan_scene(source, model.bundle.spec, SceneOptions(gsd_m=gsd_m))
-    return model.predict_mask(source, gsd_m=gsd_m)[0].data, plan
+    plan = plan_scene(source, model.bundle.spec, SceneOptions(gsd_m=gsd_m, outputs=("mask",)))
+    return model.predict(source, options=plan.options).mask.data, plan
 
 
 def near_lines(plan: ScenePlan, shape: tuple[int, int]) -> np.ndarray:

@@ -425,10 +425,11 @@ class Registry(dict[str, T]):
 
     Args:
         kind: Kind of the entries, as messages name it.
+        entries: First entries.
     """
 
-    def __init__(self, kind: str) -> None:
-        super().__init__()
+    def __init__(self, kind: str, entries: Mapping[str, T] | None = None) -> None:
+        super().__init__(entries or {})
         self._kind = kind
 
     def add(self, name: str, entry: T) -> None:

@@ -298,9 +298,17 @@ def _page(
     """
     height, width = picture.shape[:2]
     page_width = max(width, _NARROWEST_PX) + 2 * _MARGIN_PX
-    key = draw_key(
-        _entries(threshold, look), page_width, paper=look.paper, ink=look.ink, scale=_SCALE
-    )
+    percent = [f"{share:.0%}" for share in BREAKS]
+    texts = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
+    texts.append(f"{percent[-1]} and more")
+    # The border of dense places has no colour.
+    dense = f"thick border: {threshold.dense}, {threshold.threshold * 100:.3g}% and more"
+    colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
+    entries: list[tuple[str, Colour | None]] = [
+        ("no building", look.empty), *zip(texts, colours), ("not observed", look.paper),
+        (dense, None),
+    ]  # fmt: skip
+    key = draw_key(entries, page_width, paper=look.paper, ink=look.ink, scale=_SCALE)
     below = _HEAD_PX + height + 2 * _ROW_PX
     page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), look.paper)
     draw, text = ImageDraw.Draw(page), ImageFont.load_default(_TEXT_PX)
@@ -335,19 +343,6 @@ def _page(
     place = _MARGIN_PX, below + key.height
     draw.text(place, source, fill=look.faint, font=ImageFont.load_default(_TEXT_PX - 6))
     return page
-
-
-def _entries(threshold: DensityThreshold, look: Look) -> list[tuple[str, Colour | None]]:
-    """Return texts and colours of the legend; the border of dense places has no colour."""
-    percent = [f"{share:.0%}" for share in BREAKS]
-    texts = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
-    texts.append(f"{percent[-1]} and more")
-    dense = f"thick border: {threshold.dense}, {threshold.threshold * 100:.3g}% and more"
-    colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
-    return [
-        ("no building", look.empty), *zip(texts, colours), ("not observed", look.paper),
-        (dense, None),
-    ]  # fmt: skip
 
 
 def _shorten(text: str, size: int, room_px: float) -> str:

@@ -20,10 +20,10 @@ from rooftrace.engines.base import Engine, EngineKind
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import Output, Precision
 
-ENGINES: Registry[EngineKind] = Registry("engine")
+_KINDS = openvino.KIND, onnxruntime.CPU, torch.KIND, onnxruntime.CUDA, onnxruntime.TENSORRT
+
+ENGINES: Registry[EngineKind] = Registry("engine", {one.name: one for one in _KINDS})
 """Engines in the order in which they are tried if none is named."""
-for _kind in (openvino.KIND, onnxruntime.CPU, torch.KIND, onnxruntime.CUDA, onnxruntime.TENSORRT):
-    ENGINES.add(_kind.name, _kind)
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
@@ -82,7 +82,8 @@ def load_engine(
         )
     kind.check()
     chosen = precision or fastest
-    check_first_use(bundle, kind.name, offered[chosen], chosen)
+    if not bundle.is_trusted:
+        check_first_use(bundle, kind.name, offered[chosen], chosen)
     return kind.build(bundle, offered[chosen], chosen, output)
 
 

@@ -279,7 +279,22 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         ExportError: another process holds the lock, or the file cannot be created.
     """
-    file = _acquire(path, what)
+    while True:
+        file = _lock_file(path)
+        try:
+            take_lock(file)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise ExportError(
+                f"{what} is being written to by {holder}.",
+                remedy="Wait until that run has ended, stop it, or choose another folder with -o.",
+            ) from error
+        if is_file_at(file, path):
+            break
+        # The previous holder has just deleted the file, so this lock protects nothing.
+        file.close()
     _LOCKS.add(file)
     try:
         # The name only explains the error of another process, and a full disk may have no space
@@ -320,25 +335,6 @@ def _lock_file(path: Path) -> IO[str]:
         return path.open("a+", encoding="utf-8")
     except OSError as error:
         raise export_error(path, error) from error
-
-
-def _acquire(path: Path, what: str) -> IO[str]:
-    while True:
-        file = _lock_file(path)
-        try:
-            take_lock(file)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            file.close()
-            raise ExportError(
-                f"{what} is being written to by {holder}.",
-                remedy="Wait until that run has ended, stop it, or choose another folder with -o.",
-            ) from error
-        if is_file_at(file, path):
-            return file
-        # The previous holder has just deleted the file, so this lock protects nothing.
-        file.close()
 
 
 def try_lock(path: Path) -> IO[str] | None:

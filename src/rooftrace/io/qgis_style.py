@@ -28,15 +28,12 @@ CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_tabl
   owner TEXT(30), ui TEXT(30), update_time DATETIME DEFAULT CURRENT_TIMESTAMP)"""
 
 
-def _rgba(colour: str, opacity: int) -> str:
-    return ",".join(map(str, (*bytes.fromhex(colour.removeprefix("#")), opacity)))
-
-
 def _symbol(name: str, colour: str) -> str:
+    rgb = ",".join(map(str, bytes.fromhex(colour.removeprefix("#"))))
     return (
         f'<symbol type="fill" name="{name}" alpha="1"><layer class="SimpleFill" enabled="1">'
-        f'<prop k="color" v="{_rgba(colour, _OPACITY["fill"])}"/>'
-        f'<prop k="outline_color" v="{_rgba(colour, _OPACITY["line"])}"/>'
+        f'<prop k="color" v="{rgb},{_OPACITY["fill"]}"/>'
+        f'<prop k="outline_color" v="{rgb},{_OPACITY["line"]}"/>'
         '<prop k="outline_width" v="0.4"/><prop k="outline_width_unit" v="MM"/>'
         '<prop k="style" v="solid"/></layer></symbol>'
     )

@@ -73,15 +73,8 @@ class TileStats:
 
     def plus(self, other: TileStats) -> TileStats:
         """Return the sum of both."""
-        return TileStats(
-            self.tiles_run + other.tiles_run,
-            self.tiles_empty + other.tiles_empty,
-            self.tiles_failed + other.tiles_failed,
-            self.images_lost + other.images_lost,
-            self.engine_seconds + other.engine_seconds,
-            self.engine_px + other.engine_px,
-            self.errors + other.errors,
-        )
+        names = self.__slots__
+        return TileStats(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)

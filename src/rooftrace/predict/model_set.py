@@ -118,7 +118,8 @@ def read_models(
         how, weights = read.combine, read.weights
         bundles = _members_of(read, files[0], output)
     else:
-        check_weights(weights, how, len(paths))
+        if weights is not None:
+            check_weights(weights, how, len(paths))
         bundles = [read_model(path) for path in paths]
     return ModelSet(tuple(bundles), how, weights, tta, engine, precision, output, file)
 
@@ -300,7 +301,8 @@ def combine(
             f"multiples of {multiple} px.",
             remedy="Combine models with one contract, or predict with each separately.",
         )
-    check_weights(weights, how, len(members))
+    if weights is not None:
+        check_weights(weights, how, len(members))
     notes = []
     if how != "weighted":
         weights = [1.0] * len(members)
@@ -361,10 +363,8 @@ def _check_alike(first: ModelBundle, other: ModelBundle, field: str) -> None:
         )
 
 
-def check_weights(weights: Sequence[float] | None, how: Combine, count: int) -> None:
+def check_weights(weights: Sequence[float], how: Combine, count: int) -> None:
     """Raise ConfigError where weights do not fit the number of models or the method."""
-    if weights is None:
-        return
     given = ", ".join(f"{weight:g}" for weight in weights)
     if how != "weighted":
         raise ConfigError(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from rooftrace.core.config import Config, Options
 from rooftrace.core.errors import ConfigError
@@ -126,14 +126,15 @@ class SceneOptions(Options, SceneParameters):
     outputs: tuple[SceneOutput, ...] = OUTPUTS
     valid_outline: bool = False
 
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
-        if self.bands is not None or self.stretch is not None:
-            from rooftrace.io.bands import parse_bands
-            from rooftrace.io.pixels import parse_stretch
+    @field_validator("bands", "stretch")
+    @classmethod
+    def _readable(cls, value: str | None, info: ValidationInfo) -> str | None:
+        from rooftrace.io.bands import parse_bands
+        from rooftrace.io.pixels import parse_stretch
 
-            parse_bands(self.bands)
-            parse_stretch(self.stretch or "auto")
+        if value is not None:
+            (parse_bands if info.field_name == "bands" else parse_stretch)(value)
+        return value
 
 
 AS_FOUND = SceneOptions()

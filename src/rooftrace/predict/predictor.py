@@ -124,26 +124,6 @@ class Predictor:
                 mask, outputs.footprints(), result, name, self._legend, plan.mask_tags, score
             )
 
-    def predict_mask(
-        self, image: Input, *, gsd_m: float | None = None, threshold: float | None = None
-    ) -> tuple[Mask, tuple[str, ...]]:
-        """Predict the mask of an image without polygons and preview.
-
-        For small images, polygons and preview would take most of the time.
-
-        Args:
-            image, gsd_m, threshold: See `predict`.
-
-        Returns:
-            Class indices on the image's own grid, and notes on assumptions.
-
-        Raises:
-            RooftraceError: See `predict`.
-        """
-        options = SceneOptions(gsd_m=gsd_m, threshold=threshold, outputs=("mask",))
-        made = self.predict(image, options=options)
-        return made.mask, made.summary.notes
-
     def predict_to_files(
         self,
         image: Input,

@@ -50,6 +50,9 @@ _CARD_FIELDS = {
 }  # fmt: skip
 """Fields of a bundle's description that clients see as they are."""
 
+_SUMMARY_FIELDS = ("built_up_share", "gsd_m", "threshold", "pixels", "valid_pixels")
+"""Figures of a prediction that clients see as they are."""
+
 _CLIENT_CLOSED_REQUEST = 499
 """Status in logs and metrics of a request whose client disconnected."""
 
@@ -173,24 +176,17 @@ def figures_of(prediction: Prediction, bundle: ModelBundle, *, counted: bool) ->
     summary = prediction.result.summary
     is_dense = summary.built_up_share >= DEFAULT_THRESHOLD.threshold
     return Figures(
+        **{name: getattr(summary, name) for name in _SUMMARY_FIELDS},
         buildings=summary.buildings if counted else None,
-        built_up_share=summary.built_up_share,
         density=("dense" if is_dense else "sparse") if summary.valid_pixels else None,
-        gsd_m=summary.gsd_m,
-        threshold=summary.threshold,
-        pixels=summary.pixels,
-        valid_pixels=summary.valid_pixels,
         classes=[
-            ClassOut(
-                name=one.name, class_id=one.class_id, polygons=one.polygons if counted else None,
-                pixels=one.pixels, share=one.share, area_m2=one.area_m2,
-            )
+            ClassOut(**vars(one) | ({} if counted else {"polygons": None}))
             for one in summary.classes
         ],
         notes=[in_api_terms(note) for note in summary.notes],
         model=bundle.spec.name,
         model_sha256=bundle.sha256,
-    )  # fmt: skip
+    )
 
 
 def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str, bytes]:

@@ -61,7 +61,7 @@ def test_an_image_is_answered_as_it_is_predicted(engine: PointwiseEngine, spec: 
     pixels, valid = image((1500, 130)), np.ones((1500, 130), bool)
     valid[600:, 70:] = False
     source = ArraySource(pixels, valid=valid)
-    expected, _ = Predictor(ModelBundle(spec, {}, "x"), engine).predict_mask(source, gsd_m=0.5)
+    expected = Predictor(ModelBundle(spec, {}, "x"), engine).predict(source, gsd_m=0.5).mask
     found = predict_mask(source.read(), spec, engine.run, gsd_m=0.5)
     assert len(np.unique(found)) == len(spec.classes)
     np.testing.assert_array_equal(np.where(valid, found, NODATA), expected.data)

@@ -98,14 +98,14 @@ def test_it_gives_the_mask_of_rooftrace(name: str, tmp_path: Path) -> None:
     assert int(deepness.meta["tile_size"]) == 256
     assert deepness.meta["tiles_overlap"] / 100 * 256 / 2 >= spec.context_px
     scene = generate_scene(7, (256, 256), spec.gsd_m or 0.3).image
-    mine, _ = load(out, engine="onnxruntime").predict_mask(scene, gsd_m=spec.gsd_m)
+    mine = load(out, engine="onnxruntime").predict(scene, gsd_m=spec.gsd_m).mask
     found = deepness.mask(np.moveaxis(scene, 0, -1))
     assert 0.02 < found.mean() < 0.98
     np.testing.assert_array_equal(found, mine.data)
     # The file is the same model for rooftrace, which divides what touches by the watershed.
     assert read_model(out).spec.separation is None
     assert read_model(out).spec.input_px == 256
-    assert model.predict_mask(scene, gsd_m=spec.gsd_m)[0].data.mean() == pytest.approx(
+    assert model.predict(scene, gsd_m=spec.gsd_m).mask.data.mean() == pytest.approx(
         mine.data.mean(), abs=0.02
     )
 

@@ -292,13 +292,9 @@ def _limit(jobs: list[SceneInput], catalogue: Catalogue, area: Area) -> set[str]
         known = bounds[job.name]
         if known is not None and not shapely.intersects(degrees_box(known), degrees):
             return True
-        try:
-            return AreaSource(job.source, area).is_missed
-        except RooftraceError:
-            # The error is raised again and reported when the image is predicted.
-            return False
+        return AreaSource(job.source, area).is_missed
 
-    missed = of_headers(is_missed, jobs)
+    missed = of_headers(is_missed, jobs, otherwise=False)
     if jobs and all(missed):
         raise DataError(
             f"The area {area.name} lies outside of {plural(len(jobs), 'scene')} of "

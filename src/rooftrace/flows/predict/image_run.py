@@ -224,7 +224,7 @@ class PredictRun:
             try:
                 notes, stamp = [*scene.notes], scene.stamp
                 source: RasterSource = scene.source
-                if self.options.gsd_m is None and self.options.scale is None:
+                if scene.url and self.options.gsd_m is None and self.options.scale is None:
                     source, note = select_overview(source, spec.least_gsd_m)
                     notes += [note] if note else []
                 plan = plan_scene(source, spec, self.options, provenance=scene.provenance)

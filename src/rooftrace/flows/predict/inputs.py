@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -371,36 +372,38 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
     return []
 
 
-def of_headers(function: Callable[[SceneInput], T], scenes: Sequence[SceneInput]) -> list[T]:
-    """Return the answer of a function that opens each image; requests to servers run in parallel.
+def of_headers(
+    function: Callable[[SceneInput], T], scenes: Sequence[SceneInput], otherwise: T
+) -> list[T]:
+    """Return the result of a function that opens each image; requests to servers run in parallel.
 
     Args:
         function: Called with one image; from a thread of its own for an image on a server.
-        scenes: Images in the order of the answers.
+        scenes: Images in the order of the results.
+        otherwise: Result for an image that cannot be opened; its error is raised when it is
+            predicted.
     """
+
+    def result(scene: SceneInput) -> T:
+        try:
+            return function(scene)
+        except RooftraceError:
+            return otherwise
+
     with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
         requested = {
-            index: pool.submit(function, scene) for index, scene in enumerate(scenes) if scene.url
+            index: pool.submit(result, scene) for index, scene in enumerate(scenes) if scene.url
         }
         return [
-            requested[index].result() if scene.url else function(scene)
+            requested[index].result() if scene.url else result(scene)
             for index, scene in enumerate(scenes)
         ]
 
 
 def sizes_px(scenes: Sequence[SceneInput]) -> dict[str, int]:
-    """Return the number of pixels of each image by name; see `of_headers`.
-
-    An image that cannot be opened has 0 pixels; its error is raised when it is predicted.
-    """
-
-    def pixels(scene: SceneInput) -> int:
-        try:
-            return scene.source.grid.height * scene.source.grid.width
-        except RooftraceError:
-            return 0
-
-    return dict(zip([scene.name for scene in scenes], of_headers(pixels, scenes)))
+    """Return the number of pixels of each image by name; 0 for one that cannot be opened."""
+    sizes = of_headers(lambda scene: prod(scene.source.grid.shape), scenes, 0)
+    return dict(zip([scene.name for scene in scenes], sizes))
 
 
 def about_total_px(scenes: Sequence[SceneInput]) -> int:
