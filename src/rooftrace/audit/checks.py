@@ -286,8 +286,7 @@ def _labels(c: FindingContext) -> _Findings:
         scenes if _EMPTY_NOTE <= part < 1 else (),
         detail="Some empty labels help: they teach what is not a building. With many of them a "
         "model tends to predict nothing. If their images show buildings, labels are missing.",
-        remedy="Look at some of them. To leave most of them out of the training, set min_built_up "
-        "= 0.01.",
+        remedy='Look at some of them. To train on fewer of them, set balance = "built_up".',
         by=lambda f: f.contrast,
     )
     scenes = [f for f, _ in c.labelled if c.built_up(f) > _FULL]
@@ -298,7 +297,7 @@ def _labels(c: FindingContext) -> _Findings:
         scenes if len(c.labelled) > 1 else (),
         detail=f"Buildings cover more than {_FULL:.0%} of the pixels, which is rarely true on the "
         "ground.",
-        remedy=f"Look at them. To leave them out of the training, set max_built_up = {_FULL}.",
+        remedy="Look at them. Correct the labels, or take the images out of the data.",
         by=c.built_up,
     )
     cut = sum(label.cut for _, label in c.labelled)

@@ -189,9 +189,6 @@ class SourceConfig(Config):
         chip_px: Side in pixels of the squares into which scenes are cut on demand.
         area: Vector file of the polygons inside which labels are complete; pixels outside are
             unknown, and images outside are left out. Relative to the configuration's folder.
-        min_built_up: Minimum share of the building class among the valid pixels of a scene; scenes
-            below it are left out.
-        max_built_up: Maximum of that share; scenes above it are left out.
         layout: Layout of a folder: `IMAGE_PATTERN=MASK_PATTERN` with `{id}`; detected by default.
         order: Order of the runs of an RLE table: along rows or down columns.
         annotator: Annotator of a Label Studio export whose labels are used, or `"union"` or
@@ -220,8 +217,6 @@ class SourceConfig(Config):
     terrain: Annotated[str | None, PathField()] = None
     chip_px: Annotated[int, Field(ge=16)] | None = None
     area: Annotated[str | None, PathField()] = None
-    min_built_up: Annotated[float, Field(ge=0, le=1)] = 0.0
-    max_built_up: Annotated[float, Field(ge=0, le=1)] = 1.0
     layout: str | None = None
     order: Literal["row", "column"] | None = None
     annotator: str | None = None
@@ -239,10 +234,6 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> SourceConfig:
-        if self.min_built_up > self.max_built_up:
-            raise ValueError(
-                f"min_built_up = {self.min_built_up} is above max_built_up = {self.max_built_up}"
-            )
         if (self.surface is None) != (self.terrain is None):
             raise ValueError("surface and terrain belong together: heights are their difference")
         if self.labels is not None and self.labels.colours is not None:

@@ -36,7 +36,6 @@ from rooftrace.labels.source import (
     SceneSet,
     SourceKind,
     WriteOptions,
-    filter_by_built_up,
 )
 
 KINDS: Registry[SourceKind] = Registry("kind of data")
@@ -122,9 +121,6 @@ def open_source(
     if config.area is not None:
         area = read_area(expand_path(config.area, base, key="area"), config.layer)
         source = within_area(source, area)
-    # The filter reads every label, so it is not applied without need.
-    if config.min_built_up > 0 or config.max_built_up < 1:
-        source = filter_by_built_up(source, config.min_built_up, config.max_built_up)
     return source
 
 
@@ -247,7 +243,7 @@ def _remedy_for(option: str) -> str:
 
 
 def _apply_options(source: SceneSet, config: SourceConfig, path: Path) -> SceneSet:
-    """Apply glob, part, label shift, chips and the built-up filter to a set."""
+    """Apply glob, part, label shift and chips to a set."""
     if config.globs and source.kind != FOLDER.name:
 
         def matching(entries: tuple[SceneEntry, ...]) -> tuple[SceneEntry, ...]:

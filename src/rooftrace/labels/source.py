@@ -1,15 +1,14 @@
 """Define the scene set, into which every kind of labelled data is read, and map over its scenes.
 
 Scenes are opened one at a time. `map_entries` applies a function to all of them on all cores;
-`count_classes` counts the pixels of each class in this way, and `filter_by_built_up` keeps scenes
-by their share of buildings.
+`count_classes` counts the pixels of each class in this way.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -85,7 +84,6 @@ class SceneSet:
         reading: Description of how the data was interpreted.
         unlabelled: Images without a label.
         notes: Assumptions and omissions that the user should see.
-        class_counts: Pixels of each class in the scenes, if they were counted; see `count_classes`.
         label_file: File that holds the labels of all scenes, if they are not in files of their own.
         label_shift_px: Shift that was applied to all labels, in pixels down and to the right.
     """
@@ -100,7 +98,6 @@ class SceneSet:
     reading: str = ""
     unlabelled: tuple[SceneEntry, ...] = ()
     notes: tuple[str, ...] = ()
-    class_counts: Mapping[str, NDArray[np.int32]] | None = None
     label_file: Path | None = None
     label_shift_px: tuple[int, int] = (0, 0)
 
@@ -284,7 +281,7 @@ def map_entries(
     Raises:
         DataError: A process ended unexpectedly, most likely for lack of memory.
     """
-    bare = replace(source, entries=(), unlabelled=(), class_counts=None)
+    bare = replace(source, entries=(), unlabelled=())
     started = time.monotonic()
     done: list[T] = []
     for entry in source.entries:
@@ -357,8 +354,7 @@ def count_classes(
 ) -> dict[str, NDArray[np.int32]]:
     """Count the pixels of each class in every labelled scene, several scenes at a time.
 
-    All labels and images are read once; an image says where nodata is. Scenes that were counted
-    before (`SceneSet.class_counts`) are not counted again.
+    All labels and images are read once; an image says where nodata is.
 
     Returns:
         Mapping from scene id to (block row, block column, class) int32. Each value is the number of
@@ -368,75 +364,7 @@ def count_classes(
     Raises:
         DataError: An image or a label cannot be read. The error may be of a subclass.
     """
-    known = dict(source.class_counts or {})
-    missing = tuple(entry for entry in source.entries if entry.id not in known)
-    found = map_entries(replace(source, entries=missing), _count, progress=progress)
-    known.update(zip((entry.id for entry in missing), found))
-    return {entry.id: known[entry.id] for entry in source.entries}
-
-
-def built_up_shares(
-    source: SceneSet, counted: Mapping[str, NDArray[np.int32]]
-) -> NDArray[np.float64]:
-    """Return the (n,) share of building pixels among the known pixels of each scene.
-
-    The share of a scene without known pixels is NaN.
-    """
-    sums = [counted[scene_id].sum(axis=(0, 1), dtype=np.int64) for scene_id in source.ids]
-    counts = np.array(sums).reshape(len(source), len(source.classes))
-    total = counts.sum(axis=1)
-    shares = np.full(len(source), np.nan)
-    np.divide(counts[:, source.building_class], total, out=shares, where=total > 0)
-    return shares
-
-
-def filter_by_built_up(source: SceneSet, least: float, most: float) -> SceneSet:
-    """Return the set with only the labelled scenes whose built-up share is in a range.
-
-    A scene without known pixels has no share and is left out.
-
-    Args:
-        source: Set of scenes.
-        least, most: Limits of the share, 0..1, inclusive.
-
-    Raises:
-        DataError: No scene is left (the message states the shares that occur), or no scene has a
-            label.
-    """
-    if not source.entries:
-        raise DataError(
-            f"The built-up share of the images of {source.name} is unknown, since none has a "
-            "label.",
-            remedy="Leave out min_built_up and max_built_up.",
-        )
-    counted = count_classes(source)
-    shares = built_up_shares(source, counted)
-    inside = (shares >= least) & (shares <= most)
-    kept = tuple(entry for entry, keep in zip(source.entries, inside) if keep)
-    if not kept:
-        raise DataError(
-            f"None of the {len(source)} labelled scenes of {source.name} has a built-up share "
-            f"from {least:.1%} to {most:.1%}. {_describe(shares)}",
-            remedy="Widen min_built_up and max_built_up; rooftrace inspect shows what each leaves.",
-        )
-    notes = list(source.notes)
-    if dropped := len(source) - len(kept):
-        notes.append(
-            f"{source.name}: {dropped} of {len(source)} scenes are left out because their built-up "
-            f"share is below {least:.1%} or above {most:.1%}."
-        )
-    return replace(source, entries=kept, notes=tuple(notes), class_counts=counted)
-
-
-def _describe(shares: NDArray[np.float64]) -> str:
-    known = shares[~np.isnan(shares)]
-    if not len(known):
-        return "All of their pixels are nodata."
-    low, quarter, middle, three_quarters, high = np.quantile(known, (0, 0.25, 0.5, 0.75, 1))
-    return (
-        f"Their shares range from {low:.1%} to {high:.1%}; half of them lie between {quarter:.1%} "
-        f"and {three_quarters:.1%}, and the median is {middle:.1%}."
-    )
+    return dict(zip(source.ids, map_entries(source, _count, progress=progress)))
 
 
 def _count(source: SceneSet, entry: SceneEntry) -> NDArray[np.int32]:

@@ -1,21 +1,16 @@
-"""The pixels of a set are counted once, and the filter keeps the scenes that it states."""
+"""The pixels of each class in a set are counted."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from memory_sets import scene_of, set_of
 from rooftrace.core.types import Window
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels import source as module
-from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import BLOCK_PX, count_classes
 
 
@@ -57,39 +52,3 @@ def test_a_large_scene_is_counted_in_strips(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "_STRIP_PX", 2 * BLOCK_PX * 300)
     np.testing.assert_array_equal(count_classes(source)["a"], whole)
     assert [(w.row, w.height) for w in windows] == [(0, 512), (512, 512), (1024, 286)]
-
-
-def write_pairs(folder: Path, shares: dict[str, float], side: int = 40) -> None:
-    """Write pairs of PNG files in which the left part is a building."""
-    for name, share in shares.items():
-        mask = np.zeros((side, side), np.uint8)
-        mask[:, : round(share * side)] = 255
-        image = np.full((side, side, 3), 90, np.uint8)
-        for part, array in (("images", image), ("masks", mask)):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(folder / part / f"{name}.png")
-
-
-SHARES = {"a": 0.0, "b": 0.1, "c": 0.25, "d": 0.5, "e": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("least", "most", "left"),
-    [(0.0, 1.0, "abcde"), (0.1, 1.0, "bcde"), (0.0, 0.25, "abc"), (0.2, 0.6, "cd"), (1, 1, "e")],
-)
-def test_scenes_outside_of_the_range_are_left_out(
-    tmp_path: Path, least: float, most: float, left: str
-) -> None:
-    write_pairs(tmp_path, SHARES)
-    config = SourceConfig(path=str(tmp_path), name="n", min_built_up=least, max_built_up=most)
-    source = open_source(config, LabelConfig())
-    assert "".join(source.ids) == left
-    notes = [note for note in source.notes if "are left out" in note]
-    if left == "abcde":
-        assert not notes
-    else:
-        expected = (
-            f"n: {5 - len(left)} of 5 scenes are left out because their built-up share is below "
-            f"{least:.1%} or above {most:.1%}."
-        )
-        assert notes == [expected]

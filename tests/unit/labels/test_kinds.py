@@ -126,7 +126,7 @@ def test_a_card_is_read_and_what_is_said_goes_before_it(tmp_path: Path) -> None:
         ('path = "."\nlayuot = "a"', "unknown key 'layuot'. Did you mean 'layout'"),
         ("path = [", "is not TOML"),
         ('path = "../other"', "has its own rooftrace.toml"),
-        ('path = "."\nmin_built_up = 0.5', "min_built_up = 0.5 is above max_built_up = 0.1"),
+        ('path = "."\nsurface = "a.tif"', "surface and terrain belong together"),
     ],
 )
 def test_a_card_that_cannot_be_followed(tmp_path: Path, text: str, message: str) -> None:
@@ -135,7 +135,7 @@ def test_a_card_that_cannot_be_followed(tmp_path: Path, text: str, message: str)
     (tmp_path / "other" / CARD).write_text('path = "."')
     (tmp_path / "data" / CARD).write_text(text)
     with pytest.raises(ConfigError) as caught:
-        source(tmp_path / "data", max_built_up=0.1)
+        source(tmp_path / "data")
     assert CARD in caught.value.message
     assert message in caught.value.message
 

@@ -49,7 +49,7 @@ _MARGIN_PX = 8
 not count."""
 
 _NO_IMAGERY = (
-    "glob", "chip_px", "label_shift_px", "min_built_up", "max_built_up", "nodata", "part", "order",
+    "glob", "chip_px", "label_shift_px", "nodata", "part", "order",
     "field", "layer", "layout", "annotator", "zoom",
 )  # fmt: skip
 """Fields of `SourceConfig` that may have no meaning where there is no imagery."""
