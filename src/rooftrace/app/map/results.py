@@ -154,23 +154,15 @@ def _read(path: Path) -> ResultsFolder:
         message = f"The folder {path.name} cannot be opened: {reason_of(error)}."
         return ResultsFolder(path, "missing", message, {}, {})
     run, damaged = _read_record(path / "run.json")
-    files: dict[str, dict[str, Path]] = {}
+    files: dict[str, dict[str, Any]] = {}
     names = sorted(entry.name for entry in entries if entry.is_file())
     for name in names:
         match = _RESULT.fullmatch(name)
         if match is not None:
-            kind = next(kind for kind in _KINDS if match[kind] is not None)
-            files.setdefault(match["name"], {})[kind] = path / name
+            files.setdefault(match["name"], {})[match.lastgroup or ""] = path / name
     records = _by_name(run)
     images = {
-        name: ImageFiles(
-            name,
-            kinds.get("mask"),
-            kinds.get("polygons"),
-            kinds.get("preview"),
-            kinds.get("density"),
-            records.get(name, {}),
-        )
+        name: ImageFiles(name, **kinds, record=records.get(name, {}))
         for name, kinds in sorted(files.items())
         # A scene called x_density has a mask too; a density without other files belongs to no
         # image.

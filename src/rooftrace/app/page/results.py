@@ -53,7 +53,13 @@ class Result:
         self.scores = kept.scores
         self._prediction = kept.prediction
         self._lock = threading.Lock()
-        self.nbytes = _nbytes(kept)
+        picture = kept.prediction.result.preview
+        mask = kept.prediction.mask
+        self.nbytes = (
+            kept.scores.nbytes + mask.data.nbytes + mask.valid.nbytes
+            + len(kept.prediction.outlines) * _BYTES_PER_OUTLINE
+            + (0 if picture is None else picture.width * picture.height * 3)
+        )  # fmt: skip
 
     def at(self, threshold: float | None = None) -> Prediction:
         """Return the prediction at a threshold; the default is the threshold that was used last.
@@ -67,25 +73,13 @@ class Result:
             return self._prediction
 
 
-def _nbytes(kept: KeptPrediction) -> int:
-    prediction = kept.prediction
-    picture = prediction.result.preview
-    return (
-        kept.scores.nbytes
-        + prediction.mask.data.nbytes
-        + prediction.mask.valid.nbytes
-        + len(prediction.outlines) * _BYTES_PER_OUTLINE
-        + (0 if picture is None else picture.width * picture.height * 3)
-    )
-
-
 Results = LruCache[str, Result]
 """Results by key. A key gives access to its result: only the session that predicted it knows it."""
 
 
-def new_results(most_bytes: int = _MOST_BYTES) -> Results:
+def new_results() -> Results:
     """Return an empty store; the result that was used longest ago expires first."""
-    return LruCache(most_bytes, lambda result: result.nbytes)
+    return LruCache(_MOST_BYTES, lambda result: result.nbytes)
 
 
 def add_result(results: Results, result: Result) -> str:
