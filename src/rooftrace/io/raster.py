@@ -93,7 +93,6 @@ class RasterFile:
         palette: Whether a palette is looked up, or its indices are read.
         trusted: No stranger made the file, see `open_raster`.
         shown: Name of the image, which may name its sensor; default the path.
-        names: Names in its folder; None to ask the file system.
     """
 
     _is_alone = False
@@ -107,10 +106,11 @@ class RasterFile:
         palette: Literal["colours", "indices"] = "colours",
         trusted: bool = False,
         shown: str | None = None,
-        names: FolderNames | None = None,
     ) -> None:
         self.path = Path(path)
-        self._names = names
+        self.names: FolderNames | None = None
+        """Names in its folder, if that was listed; None to ask the file system."""
+
         self._shown = shown
         self._trusted = trusted
         self._rule = nodata or NodataRule()
@@ -127,7 +127,7 @@ class RasterFile:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state.update(_handle=None, _close_handle=_do_nothing, _pid=0, _names=None)
+        state.update(_handle=None, _close_handle=_do_nothing, _pid=0, names=None)
         del state["_lock"]
         return state
 
@@ -413,7 +413,7 @@ class RasterFile:
             if dataset.driver == "VRT" and self.path.suffix.lower() != ".vrt":
                 check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
-            is_alone = self._names is not None and self._names.is_alone(self.path.name)
+            is_alone = self.names is not None and self.names.is_alone(self.path.name)
             return header if self._is_alone or is_alone else with_sidecars(self.path, header)
 
     def _open(self) -> tuple[Any, Callable[[], object]]:

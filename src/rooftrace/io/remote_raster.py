@@ -21,7 +21,6 @@ from rasterio.abc import MultiByteRangeResourceContainer
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import ResultProvenance, Window
-from rooftrace.io.companions import FolderNames
 from rooftrace.io.gdal import environment, open_quietly, reading_errors, with_openers
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.nodata import NodataRule
@@ -257,7 +256,6 @@ def open_image(
     tile: TileName | None = None,
     trusted: bool = False,
     shown: str | None = None,
-    names: FolderNames | None = None,
 ) -> RasterFile | GeoreferencedSource:
     """Open an image on disk, on a web server or in object storage.
 
@@ -269,7 +267,6 @@ def open_image(
             `OAM-x-y-z.png`.
         trusted: No stranger made the file, see `open_raster`.
         shown: Name of the image if its file has another one; default the path.
-        names: Names in its folder; None to ask the file system.
 
     Raises:
         DataError: the URL does not begin with http, https or s3, or holds a user name.
@@ -278,6 +275,6 @@ def open_image(
     if isinstance(path_or_url, str) and is_url(path_or_url):
         return RemoteRaster(path_or_url, nodata=nodata)
     path = Path(path_or_url)
-    source = RasterFile(path, nodata=nodata, trusted=trusted, shown=shown, names=names)
+    source = RasterFile(path, nodata=nodata, trusted=trusted, shown=shown)
     tile = tile or TileName.parse(Path(source.name), folders=False)
     return source if tile is None else GeoreferencedSource(source, TileGeoreference(tile))

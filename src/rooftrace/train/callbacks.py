@@ -449,10 +449,6 @@ def _draw(
     )
 
 
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else math.nan
-
-
 def _describe_best(rows: Rows, key: str) -> str:
     """Return the best validation epoch as part of a title; empty for other figures."""
     known = [row for row in rows if math.isfinite(row.get(f"val_{key}", math.nan))]

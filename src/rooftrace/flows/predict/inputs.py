@@ -92,7 +92,6 @@ class SceneInput:
         source: Opened image, to be closed after prediction.
         notes: Decisions about the input that the user should know.
         provenance: Origin of the image, where it is known better than from the source.
-        names: Names in its folder when the image was found; None to ask the file system.
         opened: Result of `read_stamp` when the image was opened; "" to read it now.
     """
 
@@ -110,7 +109,6 @@ class SceneInput:
     )
     notes: tuple[str, ...] = ()
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
-    names: FolderNames | None = field(default=None, repr=False, compare=False)
     opened: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -120,7 +118,7 @@ class SceneInput:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a worker gets, which opens the image again."""
-        return self.__dict__ | {"opened": "", "names": None}
+        return self.__dict__ | {"opened": ""}
 
     @cached_property
     def url(self) -> str:
@@ -157,7 +155,7 @@ class SceneInput:
         if version:
             return hashlib.sha256(os.fsencode(version)).hexdigest()
         if not isinstance(image, Mosaic):
-            return _stamp_of(self.path, self.names)
+            return _stamp_of(self.path, image.names if isinstance(image, RasterFile) else None)
         # Other files in the folder, such as the results of the run itself, do not matter.
         folders: dict[Path, FolderNames] = {}
         digest = hashlib.sha256()
@@ -460,10 +458,11 @@ def _images(
         name = url_stem(location) if isinstance(location, str) else location.stem
         if tile is not None and name.isdecimal():
             name = image_name(str(tile))
-        beside = None if isinstance(location, str) else names.get(location.parent)
-        source = open_image(location, nodata=nodata, tile=tile, trusted=trusted, names=beside)
+        source = open_image(location, nodata=nodata, tile=tile, trusted=trusted)
         path = Path(source.name) if isinstance(location, str) else location
-        scenes.append(SceneInput(name, path, source, names=beside))
+        if isinstance(image := innermost(source), RasterFile):
+            image.names = names.get(path.parent)
+        scenes.append(SceneInput(name, path, source))
     return scenes, skipped
 
 
