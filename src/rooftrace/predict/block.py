@@ -140,15 +140,10 @@ class Block(_Finished):
         mask, score = (np.broadcast_to(np.uint8(v), window.shape_yx) for v in (NODATA, 0))
         return cls(window, count, mask, score)
 
-    @property
-    def classes(self) -> list[int]:
-        """Indices of the classes that have a pixel in the block."""
-        indices: list[int] = np.flatnonzero(self.count).tolist()
-        return indices
-
     def traced(self, tracing: Tracing) -> BlockOutlines:
         """Return the polygons of the block that do not depend on other blocks."""
-        return tracing.trace(self.window, self.mask, self.score, self.classes, self.markers)
+        classes = np.flatnonzero(self.count).tolist()
+        return tracing.trace(self.window, self.mask, self.score, classes, self.markers)
 
     @property
     def is_empty(self) -> bool:

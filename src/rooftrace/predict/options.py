@@ -25,6 +25,9 @@ SceneOutput = Literal["mask", "polygons", "preview", "density"]
 
 OUTPUTS: tuple[SceneOutput, ...] = get_args(SceneOutput)
 
+NEED_POLYGONS: frozenset[SceneOutput] = frozenset({"polygons", "preview", "density"})
+"""Outputs that are made from polygons."""
+
 RESULT_FILES: Mapping[SceneOutput, Mapping[str, str]] = {
     "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
     "polygons": {

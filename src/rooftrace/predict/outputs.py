@@ -31,6 +31,7 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.notebook import html_of, map_of, picture_of
+from rooftrace.predict.options import NEED_POLYGONS
 from rooftrace.predict.plan import AS_FOUND, OUTPUTS, ScenePlan
 from rooftrace.predict.preview import Preview, RingMaker, Rings
 from rooftrace.predict.refine_outlines import OutlineRefiner
@@ -92,7 +93,7 @@ class SceneOutputs(ExitStack):
         self._mask: MaskSink | None = None
         source, spec, outputs = plan.source, plan.spec, plan.options.outputs
         self._assembler: FootprintAssembler | None = None
-        if plan.has_polygons:
+        if not NEED_POLYGONS.isdisjoint(outputs):
             self._assembler = self.enter_context(
                 FootprintAssembler(
                     source.grid,
@@ -158,7 +159,8 @@ class SceneOutputs(ExitStack):
             if self._density is not None and not block.is_empty:
                 self._density.pixels.feed(block.window, block.mask)
             if found is not None:
-                found.feed(block.window, block.mask, block.score, block.classes, block.markers)
+                classes = np.flatnonzero(block.count).tolist()
+                found.feed(block.window, block.mask, block.score, classes, block.markers)
             if self._outline is not None:
                 self._outline.feed(block.window, block.mask)
         return 0 if found is None else found.found

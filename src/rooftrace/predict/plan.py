@@ -22,7 +22,14 @@ from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.pixels import prepare
 from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.options import AS_FOUND, OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
+from rooftrace.predict.options import (
+    AS_FOUND,
+    NEED_POLYGONS,
+    OUTPUTS,
+    RESULT_FILES,
+    SceneOptions,
+    SceneOutput,
+)
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
 from rooftrace.vector.prepare import (
     MIN_BUILDING_PX,
@@ -192,11 +199,6 @@ class ScenePlan:
             notes.append(self.scaling.note)
         return (*notes, *getattr(self.source, "choices", ()))
 
-    @property
-    def has_polygons(self) -> bool:
-        """True if any output needs the polygons."""
-        return bool({"polygons", "preview", "density"} & {*self.options.outputs})
-
     @cached_property
     def vector_options(self) -> VectorOptions:
         """Options for tracing the polygons of the mask."""
@@ -327,7 +329,7 @@ def plan_scene(
     )  # fmt: skip
     origin = provenance.filled(provenance_of(source)).filled(ResultProvenance(model=spec.name))
     plan = ScenePlan(source, spec, options, threshold, scaling, tiles, rows, cols, origin)
-    if plan.has_polygons:
+    if not NEED_POLYGONS.isdisjoint(options.outputs):
         plan.vector_options.check(source.grid, options.gsd_m)
     return plan
 

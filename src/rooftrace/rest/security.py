@@ -174,6 +174,13 @@ class RequestMiddleware:
             scope["scheme"] = scheme
         scope.setdefault("state", {})["request_id"] = request_id
         started, status, began_s = False, 500, time.perf_counter()
+        path = scope["path"]
+        is_api = any(path == start or path.startswith(f"{start}/") for start in API_PREFIXES)
+        policy = {"Content-Security-Policy": _PAGE_POLICY}
+        if not path.startswith(_IMMUTABLE):
+            # Gradio builds URLs from X-Forwarded-Host: no shared cache may store them.
+            policy["Cache-Control"] = "no-store" if is_api else "private, no-cache"
+            policy["Content-Security-Policy"] = _API_POLICY if is_api else _PAGE_POLICY
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started, status
@@ -181,7 +188,7 @@ class RequestMiddleware:
                 started, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                for header, value in (_HEADERS | _policy(scope["path"])).items():
+                for header, value in (_HEADERS | policy).items():
                     headers.setdefault(header, value)
             await send(message)
 
@@ -412,16 +419,6 @@ class _Body:
         self._received_bytes += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
         return message
-
-
-def _policy(path: str) -> dict[str, str]:
-    is_api = any(path == start or path.startswith(f"{start}/") for start in API_PREFIXES)
-    if path.startswith(_IMMUTABLE):
-        return {"Content-Security-Policy": _PAGE_POLICY}
-    if not is_api:
-        # Gradio builds URLs from X-Forwarded-Host: no shared cache may store them.
-        return {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "private, no-cache"}
-    return {"Content-Security-Policy": _API_POLICY, "Cache-Control": "no-store"}
 
 
 def _hostname(host: str) -> str | None:
