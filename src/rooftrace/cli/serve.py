@@ -179,32 +179,32 @@ def serve(
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError.of("serve", "rooftrace serve", package)
-    from rooftrace.app.map.router import Basemap
-    from rooftrace.app.server import create_server
-    from rooftrace.io.video import require_av
-    from rooftrace.predict.options import VideoOptions
-    from rooftrace.rest.security import LOOPBACK
-    from rooftrace.service.jobs.runner import JobRunner
-    from rooftrace.service.jobs.store import JobStore
-    from rooftrace.service.live import CameraSource, LiveCameras
-    from rooftrace.service.service import RequestDefaults, Service
-
-    defaults = RequestDefaults(images, nodata_of(nodata))
-    sources = [CameraSource.parse(one) for one in camera or ()]
-    if sources:
-        require_av("rooftrace serve --camera")
-    watching = VideoOptions(images=images) if sources else None
-    limits = replace(
-        Limits(), upload_bytes=int(max_upload * 2**20), pixels=int(max_mpx * 1e6),
-        waiting=queue, seconds=timeout,
-    )  # fmt: skip
-    limit_kept_memory()
     with ExitStack() as stack:
-        # The port comes first, because loading a model takes longer.
+        # The port comes first, because imports and a model take longer.
         listening = stack.enter_context(_listen(host, port))
         url = _address(host, listening.getsockname()[1])
         if not as_json:
             say(f"Starting {url} …")
+        from rooftrace.app.map.router import Basemap
+        from rooftrace.app.server import create_server
+        from rooftrace.io.video import require_av
+        from rooftrace.predict.options import VideoOptions
+        from rooftrace.rest.security import LOOPBACK
+        from rooftrace.service.jobs.runner import JobRunner
+        from rooftrace.service.jobs.store import JobStore
+        from rooftrace.service.live import CameraSource, LiveCameras
+        from rooftrace.service.service import RequestDefaults, Service
+
+        defaults = RequestDefaults(images, nodata_of(nodata))
+        sources = [CameraSource.parse(one) for one in camera or ()]
+        if sources:
+            require_av("rooftrace serve --camera")
+        watching = VideoOptions(images=images) if sources else None
+        limits = replace(
+            Limits(), upload_bytes=int(max_upload * 2**20), pixels=int(max_mpx * 1e6),
+            waiting=queue, seconds=timeout,
+        )  # fmt: skip
+        limit_kept_memory()
         service = Service.load(
             model, engine=engine, precision=precision, limits=limits, defaults=defaults
         )
