@@ -12,6 +12,7 @@ from rich.table import Table
 from rooftrace.cli.options import Gsd, Json, Layer, option
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import plural
 
 if TYPE_CHECKING:
     from rooftrace.density.files import DensityThreshold
@@ -234,7 +235,7 @@ def _print_report(report: DensityReport) -> None:
             f"the nearest {_shown(figures['nearest_m'], '.1f')} m"
         )
     else:
-        say(f"{report.shape[0]} {report.places}, measured on {report.crs}")
+        say(f"{plural(report.shape[0], 'zone')}, measured on {report.crs}")
         table = Table("zone", "built-up", "buildings", "seen", "")
         for column in table.columns[1:4]:
             column.justify = "right"
