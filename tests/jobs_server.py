@@ -102,13 +102,12 @@ def jobs_app(
     model: Path,
     limits: Limits | None = None,
     *,
-    workers: int = 1,
     command: Sequence[str] = CHILD,
 ) -> FastAPI:
     """Return an app with the routes of jobs; its lifespan starts and stops the runner."""
     limits = limits or Limits()
     store = JobStore(folder, jobs_waiting=limits.jobs_waiting)
-    runner = JobRunner(store, model, workers, command=command)
+    runner = JobRunner(store, model, 1, command=command)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

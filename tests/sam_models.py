@@ -87,11 +87,11 @@ _NETWORKS = {
 }  # fmt: skip
 
 
-def save_tiny(folder: Path, kind: str = "sam", network: Any = None) -> Path:
+def save_tiny(folder: Path, kind: str = "sam") -> Path:
     """Save a network with its image processor, as a folder of the hub has them."""
     torch.manual_seed(0)
     transformers.logging.disable_progress_bar()
-    (network or _NETWORKS[kind]()).save_pretrained(folder)
+    _NETWORKS[kind]().save_pretrained(folder)
     quarter = INPUT_PX // 4
     if kind in ("sam", "sam_hq"):
         processor = transformers.SamImageProcessor(

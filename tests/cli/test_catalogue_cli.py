@@ -51,21 +51,6 @@ def test_a_folder_of_folders_is_one_layer(folder: Path) -> None:
     assert not list(Path("out/scenes").glob("*_mask*"))
 
 
-@pytest.mark.campaign
-def test_what_is_reported(folder: Path) -> None:
-    Path("scenes/east/s.tif").write_bytes(b"II*\0 torn")
-    code, _, text = catalogue("scenes")
-    assert code == 0
-    report = " ".join(text.split())
-    assert "failed: east_s:" in report
-    assert "1 of 2 scenes: 2 buildings in 1 file, after removing duplicates from 2" in report
-    assert "manifest out/manifest.json" in report
-    code, _, text = catalogue("scenes")
-    assert code == 0
-    assert "Resumed an earlier run: 1 scene was already finished" in " ".join(text.split())
-    assert catalogue("scenes", "--strict").code == 3
-
-
 def test_a_remedy_names_the_command_that_has_the_option(folder: Path) -> None:
     Path("coarse").mkdir()
     write_tiny_bundle(folder / "tiny.rooftrace", gsd_m=0.4)

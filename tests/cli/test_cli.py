@@ -244,12 +244,12 @@ def corrupt(data: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def config_for(tmp_path: Path, data: Path, extra: str = "") -> Path:
+def config_for(tmp_path: Path, data: Path) -> Path:
     path = tmp_path / "c.toml"
     path.write_text(
         f'crop_px = 32\nepochs = 1\nprecision = "fp32"\ndevice = "cpu"\nbatch_size = 2\n'
         f'samples_per_epoch = 40\n[model]\nencoder = "tu-test_resnet"\nencoder_weights = "none"\n'
-        f"[[data.train]]\npath = '{data}'\n[[data.val]]\npath = '{data}'\nname = 'val'\n{extra}"
+        f"[[data.train]]\npath = '{data}'\n[[data.val]]\npath = '{data}'\nname = 'val'\n"
     )
     return path
 

@@ -318,21 +318,6 @@ def test_a_building_on_the_seam_of_images_is_seen_by_all_together(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "seen", [box(-180, -90, 180, 90), box(-400, 0, -300, 80), box(20, 0, 30, 60)],
-    ids=["world", "turned", "elsewhere"],
-)  # fmt: skip
-def test_an_area_may_be_larger_than_the_plane(tmp_path: Path, seen: shapely.Polygon) -> None:
-    houses = [box(EAST + x, NORTH, EAST + x + 10, NORTH + 10) for x in (0, 30, 60)]
-    new = write(tmp_path / "new.gpkg", houses[:2])
-    area = tmp_path / "area.gpkg"
-    gpd.GeoDataFrame(geometry=[seen], crs=4326).to_file(area)
-    old = write(tmp_path / "old.gpkg", houses)
-    _, answer = call("compare", new, old, "-o", tmp_path / "out", "--area", area)
-    is_inside = seen.bounds[0] < 15
-    assert counts(answer, "old") == {"same": 2, "gone" if is_inside else "outside": 1}
-
-
-@pytest.mark.parametrize(
     ("given", "names"),
     [
         (["Height", "height"], ["Height", "old_height"]),

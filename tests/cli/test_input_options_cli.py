@@ -12,7 +12,7 @@ from PIL import Image
 
 from bright_squares import write_squares
 from command_line import call
-from raster_files import PLACE, write_geotiff
+from raster_files import write_geotiff
 from tiny_models import write_tiny_bundle
 
 OPTIONS = ("--bands", "2,3,4", "--stretch", "0,2550")
@@ -97,19 +97,3 @@ def test_images_without_metres_are_named(model: Path, data: Path, tmp_path: Path
     )
     assert "1 image without metres per pixel, assumed to have the model's 0.5 m" in note
     assert "--gsd" in note
-
-
-def squares(offsets: list[tuple[int, int]]) -> dict[str, Any]:
-    """Return squares of 8 m at metres from the corner of `PLACE`, as GeoJSON in its CRS."""
-    left, top = PLACE["transform"].c, PLACE["transform"].f  # type: ignore[attr-defined]
-    features = []
-    for x, y in offsets:
-        ring = [(x, y), (x + 8, y), (x + 8, y + 8), (x, y + 8), (x, y)]
-        features.append({
-            "type": "Feature", "properties": {},
-            "geometry": {
-                "type": "Polygon", "coordinates": [[(left + a, top - b) for a, b in ring]]
-            },
-        })  # fmt: skip
-    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32737"}}
-    return {"type": "FeatureCollection", "crs": crs, "features": features}

@@ -12,10 +12,10 @@ from rooftrace.app.pages import EXAMPLES, home_router
 from rooftrace.rest.problems import install_problems
 
 
-def client_of(*, live: bool = False) -> TestClient:
+def client_of() -> TestClient:
     app = FastAPI()
     install_problems(app)
-    app.state.live = live
+    app.state.live = False
     app.include_router(home_router())
     return TestClient(app)
 

@@ -201,10 +201,11 @@ def facts_with(number: int = 0, **label: object) -> SceneFacts:
     return replace(facts, **image)
 
 
-def findings_from(*facts: SceneFacts, classes: int = 2) -> dict[str, Finding]:
+def findings_from(*facts: SceneFacts) -> dict[str, Finding]:
     entries = tuple(SceneEntry(f.id, Path("a.png")) for f in facts)
-    names = tuple(f"class{n}" for n in range(classes))
-    source = SceneSet("s", "folder", names, 1, entries, lambda entry: pytest.fail(entry.id))
+    source = SceneSet(
+        "s", "folder", ("class0", "class1"), 1, entries, lambda entry: pytest.fail(entry.id)
+    )
     return {finding.key: finding for finding in findings_of(facts, source)}
 
 

@@ -79,10 +79,6 @@ def item(**assets: dict[str, Any]) -> dict[str, Any]:
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
-def tiff(href: str) -> dict[str, Any]:
-    return {"href": href, "type": COG}
-
-
 THUMBNAIL = {"href": "t.tif", "type": COG, "roles": ["thumbnail"]}
 
 

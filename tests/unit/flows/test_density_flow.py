@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from datetime import datetime
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import pytest
 import rasterio
 from affine import Affine
@@ -30,7 +28,6 @@ from rooftrace.flows.density.images import fit_images, run_by_image
 from rooftrace.flows.density.run import run_density, run_zone_density
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_polygons
 from town import SyntheticScene, generate_scene
 
@@ -188,31 +185,6 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
     assert cells is not None
     assert float(cells.built_up_share) == pytest.approx(zone["built_up_share"])
     assert int(cells.buildings) == buildings
-
-
-@pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
-def test_attributes_of_zones_keep_their_types(suffix: str, half_seen: Path) -> None:
-    zones = gpd.read_file(half_seen / "z.gpkg").geometry
-    day = pd.to_datetime(["2024-01-31T10:11:12", None]).astype("datetime64[ms]")
-    frame = {
-        "pop": pd.array([1200, None], "Int64"), "share": [3.0, None], "name": [None, ""],
-        "flag": [True, False], "day": day, "class": [1, 2],
-    }  # fmt: skip
-    given = gpd.GeoDataFrame(frame, geometry=[zones[0], zones[0]], crs=zones.crs)
-    path = half_seen / f"typed{suffix}"
-    given.to_parquet(path) if suffix == ".parquet" else given.to_file(path)
-    run_zone_density([half_seen / "m.tif"], path, half_seen / "out")
-    found = VectorFile(half_seen / "out.gpkg")
-    names = [*frame, "zone_class"]
-    values = found.read(names, typed=True).values
-    assert {name: values[name].tolist() for name in names} == {
-        "pop": [1200, None], "share": [3.0, pytest.approx(np.nan, nan_ok=True)],
-        "name": [None, ""], "flag": [True, False], "day": [datetime(2024, 1, 31, 10, 11, 12), None],
-        "class": ["sparse", "sparse"], "zone_class": [1, 2],
-    }  # fmt: skip
-    with (half_seen / "out.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["pop"] for row in rows] == ["1200", ""]
 
 
 def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> None:

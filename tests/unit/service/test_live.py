@@ -77,14 +77,6 @@ def test_a_source_has_a_name_without_credentials(
     assert (parsed.name, parsed.source, parsed.is_file) == (name, source, is_file)
 
 
-def test_a_file_is_a_source_also_with_an_equals_sign(clip: Path, tmp_path: Path) -> None:
-    odd = tmp_path / "a=b.mp4"
-    odd.write_bytes(clip.read_bytes())
-    assert CameraSource.parse(str(odd)) == CameraSource("a=b.mp4", str(odd))
-    assert CameraSource.parse(f"north={clip}").name == "north"
-    assert CameraSource.parse(str(clip)).is_file
-
-
 def test_wrong_sources_are_refused_without_their_passwords() -> None:
     with pytest.raises(DataError, match="is not a stream") as error:
         CameraSource.parse("ftp://me:hidden@host/x?token=hidden")
