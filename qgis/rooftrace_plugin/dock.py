@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,7 @@ class RooftraceDock(QgsDockWidget):
             parameters["POLYGONS"] = QgsProcessingFeatureSourceDefinition(
                 polygons.id(), is_selected
             )
-        out = _free_folder(Path(self.folder.filePath()) / layer.name())
+        out = _free_folder(Path(self.folder.filePath()) / folder_name(layer.name()))
         parameters["OUTPUT"] = str(out)
 
         def done(results: dict[str, Any] | None, problem: str | None) -> None:
@@ -323,7 +324,9 @@ class RooftraceDock(QgsDockWidget):
             counts = self._review.counts
             kinds = ", ".join(f"{counts[one]:,} {one}"
                               for one in ("accepted", "rejected", "changed", "added"))  # fmt: skip
-            self._counts.setText(f"<b>{counts['reviewed']:,} of {counts['total']:,}</b> ({kinds})")
+            self._counts.setText(
+                f"<b>{counts['reviewed']:,} of {counts['total']:,} reviewed</b>: {kinds}"
+            )
 
     # Fine-tune.
 
@@ -372,6 +375,11 @@ class RooftraceDock(QgsDockWidget):
         self.setup.work.cancel()
         self.end_review()
         self.setup.close()
+
+
+def folder_name(title: str) -> str:
+    """Return the title of a layer without what no system, or only some, take in a name."""
+    return re.sub(r"[^\w ()+,.=@-]+", "_", title).strip(" ._") or "image"
 
 
 def _free_folder(wanted: Path) -> Path:

@@ -162,6 +162,7 @@ class PredictAlgorithm(_ImageAlgorithm):
                 "terms of the service permit it."
             )
         image = service_of(layer) if is_service else [image_of(layer)]
+        self._title = layer.name()
         crs = layer.crs()
         outline = None
         if polygons is not None:
@@ -208,7 +209,7 @@ class PredictAlgorithm(_ImageAlgorithm):
             f"{'' if count is None else f'{count:,} buildings, '}"
             f"{output['built_up_share']:.1%} built up, in {output['seconds']:.1f} s"
         )
-        loaded = self.load_all(output, Path(output["input"]).stem, len(output["classes"]), context)
+        loaded = self.load_all(output, self._title, len(output["classes"]), context)
         return {"OUTPUT": str(self.out), "COUNT": count, **loaded}
 
 

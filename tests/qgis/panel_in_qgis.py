@@ -47,6 +47,7 @@ from processing.core.Processing import Processing
 Processing.initialize()
 from rooftrace_plugin import classFactory
 from rooftrace_plugin.canvas import ReviewLayer, ReviewTool
+from rooftrace_plugin.dock import folder_name
 from rooftrace_plugin.inputs import service_of
 from rooftrace_plugin.network import network_variables
 from rooftrace_plugin.run import LoadStyle
@@ -159,6 +160,14 @@ click(500060, 5000100, Qt.MouseButton.RightButton)
 assert abs(next(dock._area.getFeatures()).geometry().area() - 5000) < 250
 dock.find_buildings()
 assert dock.work._text.text().startswith("Add an image")
+
+for title, name in (
+    ("Town: 2024?", "Town_ 2024"),
+    ("/a/../b", "a_.._b"),
+    ("Straße", "Straße"),
+    ("..", "image"),
+):
+    assert folder_name(title) == name, title
 
 # A parameter that cannot be used.
 web = QgsRasterLayer("type=xyz&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png", "web", "wms")

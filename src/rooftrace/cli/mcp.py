@@ -130,10 +130,8 @@ async def _run(arguments: list[str], context: ServerRequestContext[Any]) -> tupl
                     said.append(line)
 
     command = [sys.executable, "-m", "rooftrace", *arguments]
-    environment = {**os.environ, "ROOFTRACE_PROGRESS": "json"}
-    async with await anyio.open_process(
-        command, stdin=subprocess.DEVNULL, env=environment
-    ) as child:
+    env, stdin = {**os.environ, "ROOFTRACE_PROGRESS": "json"}, subprocess.DEVNULL
+    async with await anyio.open_process(command, stdin=stdin, env=env) as child:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(report, child.stderr)
             assert child.stdout is not None
