@@ -21,7 +21,7 @@ from torch import nn
 from rooftrace.core.config import load_config
 from rooftrace.core.machine import installed_versions
 from rooftrace.engines.openvino import OpenVinoEngine
-from rooftrace.models.bundle import GRAPH_NAME, write_bundle
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, write_bundle
 from rooftrace.models.export import (
     ExportableModel,
     export_onnx,
@@ -106,7 +106,7 @@ def network(config: ModelConfig, weights: dict[str, torch.Tensor], has_head: boo
 
 def check(model: ExportableModel, spec: BundleSpec, graph: bytes) -> None:
     """Check that the graph gives what the network gives, on noise."""
-    engine = OpenVinoEngine(spec, [graph], "fp32", spec.name)
+    engine = OpenVinoEngine(ModelBundle(spec, {GRAPH_NAME: graph}, spec.name), "fp32")
     side = 8 * MULTIPLE_PX
     batch = np.random.default_rng(0).integers(0, 256, (1, 3, side, side)).astype(np.uint8)
     difference = float(np.abs(model.run(batch) - engine.run(batch)).max())

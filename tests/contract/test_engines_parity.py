@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
-from rooftrace.engines.base import Engine, release
+from rooftrace.engines.base import Engine
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, read_bundle
 from town import generate_scene
@@ -92,7 +92,7 @@ def test_sizes_may_change_from_call_to_call(engine: Engine, pixels: np.ndarray) 
     assert engine.run(pixels[:2, :, :32]).shape == (2, 1, 32, 64)
     np.testing.assert_array_equal(first, kept)
     np.testing.assert_allclose(engine.run(pixels[:1]), kept, atol=1e-6)
-    release(engine)
+    engine.release()
     np.testing.assert_allclose(engine.run(pixels[:1]), kept, atol=1e-6)
 
 

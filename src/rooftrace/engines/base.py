@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,46 +20,51 @@ from rooftrace.models.spec import Output
 from rooftrace.tiling.plan import quantise
 
 
-class Engine(Protocol):
+class Engine:
     """A loaded model.
 
     The normalisation is inside the model: an engine takes the pixel values of the image. The
     result for one tile does not depend on the other tiles of the batch.
 
-    An engine may have more members, which callers use if they exist: `run_quantised` (like `run`,
-    but 255ths in uint8), `features` (a row of features for each tile), `release` (free the memory
-    of compiled networks), `parallel` (the same model for a number of threads that call it at the
-    same time), `settings` (for the run record) and `notes` (assumptions to report to the user).
+    An engine may have more members, which callers use if they exist: `features` (a row of features
+    for each tile) and `parallel` (the same model for a number of threads that call it at the same
+    time).
     """
 
-    @property
-    def name(self) -> str:
-        """Name of the engine: `openvino`, `onnxruntime`, `torch`…"""
-        ...
+    name: str
+    """Name of the engine: `openvino`, `onnxruntime`, `torch`…"""
 
-    @property
-    def precision(self) -> str:
-        """Precision of the arithmetic: `fp32`, `bf16`, `fp16` or `int8`.
+    precision: str
+    """Precision of the arithmetic: `fp32`, `bf16`, `fp16` or `int8`.
 
-        An ensemble joins the different ones of its members: `fp32+int8`.
-        """
-        ...
+    An ensemble joins the different ones of its members: `fp32+int8`.
+    """
+
+    settings: Mapping[str, Any] = {}
+    """Settings for the run record."""
+
+    notes: Sequence[str] = ()
+    """Assumptions to report to the user."""
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
-        ...
+        raise NotImplementedError
+
+    def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
+        """Like `run`, but in 255ths. Rounded inside the network they are a quarter of the bytes."""
+        return quantise(self.run(batch))
+
+    def release(self) -> None:
+        """Free the memory of compiled networks, if there are any; the next call compiles again."""
 
 
 def run_quantised(engine: Engine, batch: NDArray[Any]) -> NDArray[np.uint8]:
     """Return probabilities (n, class, y, x) in 255ths of pixel values (n, band, y, x).
 
-    An engine that rounds inside its network returns a quarter of the bytes.
-
     Raises:
         PredictError: The output has not a value for each pixel.
     """
-    rounded = getattr(engine, "run_quantised", None)
-    output = quantise(engine.run(batch)) if rounded is None else rounded(batch)
+    output = engine.run_quantised(batch)
     if output.ndim != 4 or (len(output), *output.shape[2:]) != (len(batch), *batch.shape[2:]):
         raise PredictError(
             f"the model answered the shape {output.shape} for tiles of shape {batch.shape}; "
@@ -69,13 +74,7 @@ def run_quantised(engine: Engine, batch: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(output, np.uint8)
 
 
-def release(engine: Engine) -> None:
-    """Free the memory of an engine's compiled networks, if it can; the next call compiles again."""
-    if (free := getattr(engine, "release", None)) is not None:
-        free()
-
-
-class ConstantEngine:
+class ConstantEngine(Engine):
     """A fake engine that answers the same probability everywhere."""
 
     name = "constant"
@@ -90,7 +89,7 @@ class ConstantEngine:
         return np.full((n, self._classes, height, width), self._probability, dtype=np.float32)
 
 
-class PointwiseEngine:
+class PointwiseEngine(Engine):
     """A fake engine whose answer depends on the pixel alone: band 0 divided by 255.
 
     A tiled run with it must equal a run on the whole image.
@@ -165,7 +164,7 @@ def engine_processor(engine: Engine) -> dict[str, str]:
 
 def instruction_set_of(engine: Engine) -> str:
     """Return the instruction set on which the bytes of an engine's answers depend; "" on a GPU."""
-    device = str(getattr(engine, "settings", {}).get("device", ""))
+    device = str(engine.settings.get("device", ""))
     if engine.name in ("onnxruntime-cuda", "onnxruntime-tensorrt") or device.startswith("cuda"):
         return ""
     return this_processor().instruction_set

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.core.system import user_folder
 from rooftrace.core.text import first_line
-from rooftrace.engines.base import EngineKind, this_processor, thread_limit, variants_by_precision
+from rooftrace.engines.base import (
+    Engine,
+    EngineKind,
+    this_processor,
+    thread_limit,
+    variants_by_precision,
+)
 from rooftrace.models.spec import BundleSpec, Output
 
 _PROVIDERS = {
@@ -25,7 +31,7 @@ _PROVIDERS = {
 }
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Engine):
     """A model on ONNX Runtime.
 
     Args:
@@ -79,17 +85,13 @@ class OnnxRuntimeEngine:
         # If a provider cannot start, ONNX Runtime only logs it and continues with the next one.
         if wanted not in self._session.get_providers():
             raise _no_gpu(name, "the installed one could not start: its libraries or the GPU fail")
+        self.settings = {"providers": ",".join(self._session.get_providers())}
         # None stands for all outputs, which is one.
         self._outputs = [output] if spec.is_refined else None
         self._check(spec, source)
         self._input = self._session.get_inputs()[0].name
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """Settings of the compiled network, for the run record."""
-        return {"providers": ",".join(self._session.get_providers())}
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""

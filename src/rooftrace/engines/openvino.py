@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from math import isnan
 from pathlib import Path
@@ -23,14 +23,15 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.system import user_folder
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
+    Engine,
     EngineKind,
     this_processor,
     thread_limit,
     variants_by_precision,
 )
 from rooftrace.io.files import write_atomically
-from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.spec import BundlePart, BundleSpec, Output
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
+from rooftrace.models.spec import Output
 from rooftrace.tiling.plan import PROB_ONE, check_range
 
 _KEPT_BYTES = 384 * 2**20
@@ -109,19 +110,18 @@ class _Network:
     idle: list[Any] = field(default_factory=list)
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """A model on OpenVINO, compiled once for each input shape.
 
     Args:
-        spec: Contract of the model.
-        parts: Graph: one ONNX file, or the xml and the bin file of OpenVINO's own format.
+        bundle: Model. The graph of a trusted one is read when a network is compiled, which takes a
+            tenth of the time of one small image if that network is on the disk. Without the hashes
+            of its parts no compiled network is kept on the disk.
         precision: Precision of the arithmetic. The unquantised layers of an int8 graph run in
             bf16 if the processor supports it.
-        source: Name of the bundle in messages.
         output: Output to compute, for a refined model with two outputs.
-        listed: Hash and size of each part; without them no compiled network is kept on the disk.
-        deferred: Whether the graph is read when a network is compiled, which takes a tenth of the
-            time of one small image if that network is on the disk.
+        files: Parts with the graph: one ONNX file, or the xml and the bin file of OpenVINO's own
+            format.
 
     Raises:
         BundleError: the graph cannot be read, or does not match the contract.
@@ -131,24 +131,22 @@ class OpenVinoEngine:
 
     def __init__(
         self,
-        spec: BundleSpec,
-        parts: Sequence[bytes],
+        bundle: ModelBundle,
         precision: str,
-        source: str,
         output: Output = "probabilities",
-        listed: Sequence[BundlePart] = (),
-        *,
-        deferred: bool = False,
+        files: Sequence[str] = (GRAPH_NAME,),
     ) -> None:
+        spec = self._spec = bundle.spec
         self.precision = precision
-        self._hashes = [part.sha256 for part in listed] if len(listed) == len(parts) else []
-        self._nbytes = _KERNEL_BYTES
-        self._nbytes += sum(part.size for part in listed) if listed else sum(map(len, parts))
-        self._spec = spec
         self._output = output
+        self._parts = partial(map, bundle.part, files)
+        listed = [spec.parts[name] for name in files if name in spec.parts]
+        self._hashes = [part.sha256 for part in listed]
+        self._nbytes = _KERNEL_BYTES
+        self._nbytes += sum(part.size for part in listed) or sum(map(len, self._parts()))
         # The int8 kernels take no 16-bit pixels; floats hold the same numbers.
         self._dtype = "float32" if (precision, spec.dtype) == ("int8", "uint16") else spec.dtype
-        self._source = source
+        self._source = bundle.source
         hint = _HINTS[precision] or ("bf16" if "BF16" in capabilities() else "f32")
         # Without AVX-512 the last digits of fp32 depend on the size of the batch: a tile then has a
         # batch of its own, because its answer must not depend on the tiles beside it.
@@ -156,12 +154,11 @@ class OpenVinoEngine:
         self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         """Settings of the compiled networks, for the run record."""
 
-        self._parts = parts
         self._streams = 1
         self._networks: OrderedDict[_Key, _Network] = OrderedDict()
         self._lock = RLock()
-        # The first network is compiled from it, which changes it; later ones read the parts again.
-        self._unused = [None if deferred else self._read()]
+        if not bundle.is_trusted:
+            self._read()
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
@@ -245,12 +242,10 @@ class OpenVinoEngine:
         import openvino
 
         try:
-            if len(self._parts) == 1:
-                model = _core().read_model(self._parts[0])
-            else:
-                weights = np.frombuffer(self._parts[1], dtype=np.uint8)
-                tensor = openvino.Tensor(weights, weights.shape, openvino.Type.u8)
-                model = _core().read_model(self._parts[0], tensor)
+            graph, *weights = self._parts()
+            bytes_of = (np.frombuffer(one, dtype=np.uint8) for one in weights)
+            tensors = [openvino.Tensor(one, one.shape, openvino.Type.u8) for one in bytes_of]
+            model = _core().read_model(graph, *tensors)
         except (RuntimeError, TypeError, ValueError) as error:
             raise BundleError(
                 f"The graph in {self._source} cannot be read: {first_line(error)}.",
@@ -317,13 +312,11 @@ class OpenVinoEngine:
                 config |= {_THREADS: str(threads), _PINNING: "NO"}
             if streams > 1:
                 config[_STREAMS] = str(streams)
-            # The list is shared with copies, and the caller holds the lock.
-            is_first = bool(self._unused)
+            is_first = not self._networks
             kept = self._name_of(shape, wanted, config) if is_first and self._hashes else ""
             if kept and (compiled := _kept_network(kept, config)) is not None:
-                self._unused.clear()
                 return compiled
-            steps = PrePostProcessor((self._unused.pop() if is_first else None) or self._read())
+            steps = PrePostProcessor(self._read())
             steps.input().tensor().set_element_type(getattr(Type, _TYPES[self._dtype]))
             model = steps.build()
             if wanted == "features":
@@ -350,15 +343,18 @@ class OpenVinoEngine:
 
         processor = this_processor()
         made_with = (
-            _source_hash(), openvino.__version__, processor.name, sorted(processor.flags),
-            config, self._hashes, self.precision, self._dtype, self._output, shape, wanted,
+            _source_hash(), PROB_ONE, openvino.__version__, processor.name,
+            sorted(processor.flags), config, self._hashes, self.precision, self._dtype,
+            self._output, shape, wanted,
         )  # fmt: skip
         return hashlib.sha256(repr(made_with).encode()).hexdigest()
 
 
 @cache
 def _source_hash() -> str:
-    """Return the hash of this module, which turns a graph into the one that is compiled."""
+    """Return the hash of this module: with `PROB_ONE`, all that turns a graph into the one that is
+    compiled.
+    """
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
@@ -429,20 +425,6 @@ def _kept_apart(logits: Any) -> Any:
     return opset13.sigmoid(flat).output(0)
 
 
-@dataclass(frozen=True)
-class _Parts(Sequence[bytes]):
-    """Parts of a bundle, which are read when they are asked for."""
-
-    bundle: ModelBundle
-    files: Sequence[str]
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.bundle.part(self.files[index])
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-
 def _prefers() -> Sequence[str]:
     # Without VNNI int8 is the fastest, too, but loses up to 3 points of IoU: docs/prediction.md.
     is_exact = this_processor().has_fast_int8
@@ -458,15 +440,7 @@ def _lacks(precision: str) -> str:
 KIND = EngineKind(
     name=OpenVinoEngine.name,
     takes="every bundle in fp32 and bf16, its int8 variant, exported .onnx and .xml files",
-    build=lambda bundle, files, precision, output: OpenVinoEngine(
-        bundle.spec,
-        _Parts(bundle, files),
-        precision,
-        bundle.source,
-        output,
-        [bundle.spec.parts[name] for name in files if name in bundle.spec.parts],
-        deferred=bundle.is_trusted,
-    ),
+    build=lambda bundle, files, precision, output: OpenVinoEngine(bundle, precision, output, files),
     offers=lambda bundle: variants_by_precision(bundle, "openvino", ("fp32", "bf16")),
     prefers=_prefers,
     lacks=_lacks,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.core.text import first_line
-from rooftrace.engines.base import EngineKind, Offers, this_processor, thread_limit
+from rooftrace.engines.base import Engine, EngineKind, Offers, this_processor, thread_limit
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.plan import PROB_ONE, check_range
@@ -22,7 +22,7 @@ _REFINER = ("filters", "depth", "dropout", "residual")
 _REMEDY = "Use another engine, which runs the graph, or get the bundle again."
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """The network of a bundle in PyTorch, channels-last, on a GPU if there is one.
 
     Args:
@@ -55,16 +55,10 @@ class TorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.settings = {"device": str(self._device), "torch": str(torch.__version__)}
         model = _restored(spec, weights, source)
         self._answer = model.outputs.index(output)
         self._net = model.to(self._device, memory_format=torch.channels_last)
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """Device and version of PyTorch, for the run record."""
-        import torch
-
-        return {"device": str(self._device), "torch": str(torch.__version__)}
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""

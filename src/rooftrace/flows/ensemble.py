@@ -13,7 +13,6 @@ from typing import Any
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress
-from rooftrace.engines.base import release
 from rooftrace.flows.ensemble_fit import (
     EnsembleFit,
     MethodFigures,
@@ -186,7 +185,7 @@ def run_ensemble(
             has_any = any((scene.truth & scene.evaluated).any() for scene in sets[-1][0])
             check_buildings(has_any, source)
         for member in members:
-            release(member.engine)
+            member.engine.release()
         names = _distinct_names([spec.name for spec in specs])
         fit = fit_ensemble(sets, [spec.threshold for spec in specs], names, metric, scratch)
     kept = [place for place, weight in enumerate(fit.weights) if how != "weighted" or weight]

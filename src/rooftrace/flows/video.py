@@ -166,7 +166,7 @@ def run_video(
                 progress(frames, max(total, frames) if total else 0)
         seconds = max(time.perf_counter() - started, 1e-9)
         # Some errors are about what the engine received.
-        engine_notes = getattr(predictor.engine, "notes", ())
+        engine_notes = predictor.engine.notes
     if options.strict and (reader.broke_at_s is not None or reader.damaged):
         raise PredictError(
             f"{' '.join(reader.notes)} {out} has the {frames:,} frames that could be decoded.",

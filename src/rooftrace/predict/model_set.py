@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import plural, reason_of
-from rooftrace.engines.base import Engine, release
+from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
 from rooftrace.io.files import is_file, relative_name, write_atomically
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
@@ -170,7 +170,7 @@ Combine = Literal["average", "vote", "weighted"]
 share of the members that choose the class at their own threshold."""
 
 
-class EnsembleEngine:
+class EnsembleEngine(Engine):
     """Engine that runs several members.
 
     Args:
@@ -212,7 +212,7 @@ class EnsembleEngine:
                     "sha256": member.bundle.sha256,
                     "engine": member.engine.name,
                     "precision": member.engine.precision,
-                    "settings": getattr(member.engine, "settings", {}),
+                    "settings": member.engine.settings,
                     "weight": round(weight, 6),
                 }
                 for member, weight in zip(self._members, weights)
@@ -243,7 +243,7 @@ class EnsembleEngine:
     def release(self) -> None:
         """Release the compiled networks of the members."""
         for member in self._members:
-            release(member.engine)
+            member.engine.release()
 
 
 def _votes(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:

@@ -64,9 +64,8 @@ stride equals three tiles of the output file, so that blocks begin at the edges 
 OVERLAP_PX = 128
 """Tile overlap in pixels for large tiles; small tiles use a quarter of their side.
 
-bench/seams.py measures how many building pixels of a town change when tiles of 1024 px move: 0.7 %
-with an overlap of 128 px, 0.5 % with 192 px and 0.4 % with 256 px. Each further 64 px cost 8 % of
-the network's time."""
+Share of a town's building pixels that change when its tiles move (int8; bf16): 1.3; 1.0 %. Tiles of
+2272 px that overlap by 224 px: 0.7 % in int8, for 5 % more pixels and 170 MB (bf16: 440 MB)."""
 
 _TRIM_SHARE = 3 / 8
 """Largest share of the overlap that is trimmed at either end. The trimmed width is at most the

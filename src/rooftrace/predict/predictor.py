@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.types import Mask, RasterSource
-from rooftrace.engines.base import Engine, release, run_quantised
+from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.engines.select import load_engine
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
@@ -310,7 +310,7 @@ _MIRRORS: dict[Tta, tuple[Mirror, ...]] = {
 }
 
 
-class TtaEngine:
+class TtaEngine(Engine):
     """Engine that runs another one on mirrored copies of each tile, and averages the outputs.
 
     Outputs are mirrored back before they are averaged. The output for a mirrored tile is the
@@ -333,7 +333,7 @@ class TtaEngine:
         self._mirrors = _MIRRORS[tta]
         self.name = inner.name
         self.precision = inner.precision
-        self.settings: dict[str, Any] = {**getattr(inner, "settings", {}), "tta": tta}
+        self.settings: dict[str, Any] = {**inner.settings, "tta": tta}
         parallel = getattr(inner, "parallel", None)
         if parallel is not None:
             self.parallel = lambda count: TtaEngine(parallel(count), tta)
@@ -359,7 +359,7 @@ class TtaEngine:
 
     def release(self) -> None:
         """Release the compiled networks of the engine."""
-        release(self._inner)
+        self._inner.release()
 
 
 def _sum(
@@ -374,7 +374,7 @@ def _sum(
     return total
 
 
-class MirroredEngine:
+class MirroredEngine(Engine):
     """Engine that runs another one on tiles mirrored left to right, and mirrors its outputs back.
 
     Args:

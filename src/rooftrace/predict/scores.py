@@ -131,7 +131,7 @@ def predict_keeping(
     return KeptPrediction(made, scores)
 
 
-class _RecordingEngine:
+class _RecordingEngine(Engine):
     """Engine that records the outputs of another one.
 
     Args:
@@ -157,7 +157,7 @@ class _RecordingEngine:
         return answer
 
 
-class _ReplayEngine:
+class _ReplayEngine(Engine):
     """Engine that replays recorded outputs once, for the same tiles in the same order."""
 
     name, precision = "recorded", "fp32"

@@ -151,7 +151,7 @@ def _entropies(*, binary: bool) -> NDArray[np.float64]:
     return np.asarray(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)))
 
 
-class _FeatureMeans:
+class _FeatureMeans(Engine):
     """Engine that runs another one, and takes the mean of the features of all tiles that it gets.
 
     Args:

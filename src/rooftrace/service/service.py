@@ -42,7 +42,7 @@ class NetworkFigures:
     seconds: float = 0.0
 
 
-class SharedEngine:
+class SharedEngine(Engine):
     """An engine that many threads may call; its own thread runs them in the order of the calls.
 
     The network uses all cores, so two calls at once would not be faster.
@@ -55,7 +55,7 @@ class SharedEngine:
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, "network")
         self.name, self.precision = engine.name, engine.precision
-        self.settings: dict[str, Any] = dict(getattr(engine, "settings", {}))
+        self.settings: dict[str, Any] = dict(engine.settings)
         self.figures = NetworkFigures()
         self._closed = False
 
@@ -332,7 +332,7 @@ class Service:
 
 
 @dataclass(eq=False)
-class _CheckedEngine:
+class _CheckedEngine(Engine):
     """The engine for one request, which is checked before each tile."""
 
     engine: Engine

@@ -147,7 +147,7 @@ def export_bundle(
     if config.export.half_weights:
         graph = store_weights_as_fp16(graph)
     for output in model.outputs:
-        engine = OpenVinoEngine(spec, [graph], "fp32", name, output)
+        engine = OpenVinoEngine(ModelBundle(spec, {GRAPH_NAME: graph}, name), "fp32", output)
         _check_parity(partial(model.run, output=output), engine.run, _tiles(result.data), name)
     parts = {GRAPH_NAME: graph}
     if config.export.weights:
@@ -249,7 +249,7 @@ def _export_click_bundle(
     graph = export_onnx(model, bands=len(spec.bands), multiple_px=spec.input_multiple_px)
     if config.export.half_weights:
         graph = store_weights_as_fp16(graph)
-    engine = OpenVinoEngine(spec, [graph], "fp32", path.stem)
+    engine = OpenVinoEngine(ModelBundle(spec, {GRAPH_NAME: graph}, path.stem), "fp32")
     _check_parity(model.run, engine.run, _clicked_tiles(result.data, config), path.stem)
     return write_bundle(path, spec, {GRAPH_NAME: graph})
 
@@ -600,14 +600,17 @@ def int8_variant(
     plain = data.samples.unchanged(config.int8_samples)
     notify(f"quantising to int8 with {len(plain)} samples")
     files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
-    after = _iou_by_folder(data, spec, OpenVinoEngine(spec, files, "int8", "int8"))
+    parts = dict(zip(_INT8_FILES, files))
+    engine = OpenVinoEngine(ModelBundle(spec, parts, "int8"), "int8", files=_INT8_FILES)
+    after = _iou_by_folder(data, spec, engine)
     unmeasured = [source.name for source in data.val if source.name not in after]
     if unmeasured:
         notify(f"int8 left out: nothing in {', '.join(unmeasured)} can be predicted and compared")
         return None
     drops: dict[str, float] = {}
     for precision in ("fp32", "bf16") if "BF16" in capabilities() else ("fp32",):
-        before = _iou_by_folder(data, spec, OpenVinoEngine(spec, [graph], precision, GRAPH_NAME))
+        plain_bundle = ModelBundle(spec, {GRAPH_NAME: graph}, GRAPH_NAME)
+        before = _iou_by_folder(data, spec, OpenVinoEngine(plain_bundle, precision))
         for name, iou in before.items():
             drops[f"{name}/{precision}"] = iou - after[name]
     listed = ", ".join(f"{name} {drop:+.4f}" for name, drop in drops.items())
@@ -617,7 +620,7 @@ def int8_variant(
     notify(f"int8 kept: IoU falls by {listed}")
     parity = {f"iou_drop/{name}": round(drop, 5) for name, drop in drops.items()}
     variant = Variant(engine="openvino", precision="int8", files=_INT8_FILES, parity=parity)
-    return variant, dict(zip(_INT8_FILES, files))
+    return variant, parts
 
 
 def _iou_by_folder(

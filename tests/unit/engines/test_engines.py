@@ -231,7 +231,7 @@ def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_size_the_graph_refuses_is_reported() -> None:
     spec = BundleSpec.model_validate(BUNDLE.spec.model_dump())
-    engine = OpenVinoEngine(spec, [BUNDLE.part(GRAPH_NAME)], "fp32", "a.rooftrace")
+    engine = OpenVinoEngine(ModelBundle(spec, BUNDLE.parts, "a.rooftrace"), "fp32")
     with pytest.raises(BundleError, match=r"does not take an input of shape \(1, 4, 32, 32\)"):
         engine.run(np.zeros((1, 4, 32, 32), dtype=np.uint8))
 

@@ -16,6 +16,7 @@ from torch import nn
 from rooftrace.core.errors import ExportError
 from rooftrace.engines.onnxruntime import OnnxRuntimeEngine
 from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.export import (
     ExportableModel,
     export_onnx,
@@ -116,7 +117,7 @@ def test_half_precision_is_close_and_half_as_large(lowered: Lowered) -> None:
     assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
     apart = np.abs(lowered.answer(half, "fp16") - lowered.answer(lowered.graph)).max()
     assert 0 < apart < 5e-3
-    engine = OpenVinoEngine(lowered.spec, [half], "fp32", "test")
+    engine = OpenVinoEngine(ModelBundle(lowered.spec, {GRAPH_NAME: half}, "test"), "fp32")
     assert np.abs(engine.run(np.stack(lowered.samples)) - lowered.answer(half)).max() < 5e-3
 
 

@@ -14,6 +14,7 @@ import onnx
 from rooftrace.core.errors import BundleError, PredictError
 from rooftrace.engines.onnxruntime import OnnxRuntimeEngine
 from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.export import (
     ExportableModel,
     export_onnx,
@@ -85,7 +86,7 @@ def exported(request: pytest.FixtureRequest) -> Exported:
 
 def engines(exported: Exported) -> list[OpenVinoEngine | OnnxRuntimeEngine]:
     return [
-        OpenVinoEngine(exported.spec, [exported.graph], "fp32", "test"),
+        OpenVinoEngine(ModelBundle(exported.spec, {GRAPH_NAME: exported.graph}, "test"), "fp32"),
         OnnxRuntimeEngine(exported.spec, exported.graph, "fp32", "test"),
     ]
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.export import ExportableModel, export_onnx
 from rooftrace.models.quantize import quantize_openvino
 from rooftrace.models.spec import BundleSpec
@@ -41,6 +42,7 @@ def test_rounds_between_blocks_and_stores_each_weight_once() -> None:
     numbers = sum(p.numel() for p in net.parameters() if p.ndim == 4)
     assert numbers < len(weights) < 2 * numbers
     batch = np.stack(samples)
-    exact = OpenVinoEngine(SPEC, [graph], "fp32", "x").run(batch)
-    rounded = OpenVinoEngine(SPEC, [xml, weights], "int8", "x").run(batch)
+    exact = OpenVinoEngine(ModelBundle(SPEC, {GRAPH_NAME: graph}, "x"), "fp32").run(batch)
+    bundle = ModelBundle(SPEC, {"a.xml": xml, "a.bin": weights}, "x")
+    rounded = OpenVinoEngine(bundle, "int8", files=("a.xml", "a.bin")).run(batch)
     assert 0 < np.abs(exact - rounded).max() < 0.05

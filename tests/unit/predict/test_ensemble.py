@@ -38,7 +38,7 @@ def model(engine: Engine, threshold: float = 0.5, **spec: Any) -> Predictor:
     return Predictor(ModelBundle(BundleSpec(**settings), {}, "model.rooftrace"), engine)
 
 
-class FixedEngine:
+class FixedEngine(Engine):
     """Engine with equal probabilities of several classes in every pixel."""
 
     name = "fixed"

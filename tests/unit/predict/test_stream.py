@@ -95,7 +95,7 @@ def test_tiled_equals_whole(shape: tuple[int, int], tile_px: int, holes: bool) -
     np.testing.assert_array_equal(tiled.class_px, np.bincount(expected.ravel(), minlength=256))
 
 
-class EdgyEngine:
+class EdgyEngine(Engine):
     """A network whose answer differs with the place in the tile, as near a real tile's edge."""
 
     name, precision = "edgy", "fp32"
@@ -134,7 +134,7 @@ def test_nodata_stays_nodata_when_resampled() -> None:
     assert (collected.mask[source.read().valid] == 1).all()
 
 
-class WideEngine:
+class WideEngine(Engine):
     """A network that sees the whole tile: half of its answer is the tile's mean."""
 
     name, precision = "wide", "fp32"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rooftrace.engines.base import ConstantEngine
+from rooftrace.engines.base import ConstantEngine, Engine
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Tta
 from rooftrace.predict.model_set import combine
@@ -27,7 +27,7 @@ WAYS: dict[Tta, list[Callable[[NDArray[Any]], NDArray[Any]]]] = {
 WAYS["d4"] = WAYS["flips"] + WAYS["d4"]
 
 
-class SlantedEngine:
+class SlantedEngine(Engine):
     """Answers by the pixel, its neighbours and its place, none of them symmetrically.
 
     Three classes and a channel besides; what it was asked is kept.

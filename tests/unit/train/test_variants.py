@@ -46,7 +46,7 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     found = {"fp32": 5, "bf16": 5, "int8": 5}
 
     class Engine:
-        def __init__(self, spec: BundleSpec, parts: object, precision: str, source: str) -> None:
+        def __init__(self, bundle: object, precision: str, files: object = ()) -> None:
             self._precision = precision
 
         def run(self, batch: np.ndarray) -> np.ndarray:

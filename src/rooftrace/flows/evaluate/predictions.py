@@ -131,13 +131,13 @@ def of_model(
             },
             "engine": {
                 "name": engine.name, "precision": engine.precision,
-                "settings": getattr(engine, "settings", {}),
+                "settings": engine.settings,
             },
             "tta": applied_tta(bundle, tta),
             "versions": installed_versions(_RECORDED),
         },
         predict=predict,
-        notes_so_far=lambda: tuple(getattr(engine, "notes", ())),
+        notes_so_far=lambda: tuple(engine.notes),
         bundle=bundle,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ from rooftrace.flows.import_model.run import (
     make_spec,
     resolve_channels,
 )
-from rooftrace.models.bundle import GRAPH_NAME
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec
 
 _ROUNDING = 1e-3
@@ -391,7 +391,7 @@ def _run_original(trial: Trial, source: str) -> NDArray[np.float32]:
 def _run_bundle(trial: Trial, source: str) -> NDArray[np.float32]:
     """Return the probabilities of the bundle's graph for all tiles as one batch."""
     spec, tiles = trial.spec, np.stack(trial.tiles)
-    engine = OpenVinoEngine(spec, [trial.graph], "fp32", source)
+    engine = OpenVinoEngine(ModelBundle(spec, {GRAPH_NAME: trial.graph}, source), "fp32")
     output, single = engine.run(tiles), engine.run(tiles[:1])
     if output.shape[0] != len(tiles) or np.abs(output[:1] - single).max() > _ROUNDING:
         raise BundleError(

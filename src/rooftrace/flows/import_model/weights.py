@@ -36,7 +36,7 @@ from rooftrace.flows.import_model.run import (
     make_spec,
     resolve_channels,
 )
-from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME
+from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle
 from rooftrace.models.export import ExportableModel, export_onnx
 from rooftrace.models.start import LoadedWeights, load_matching
 from rooftrace.models.zoo import ModelConfig, build_model, check_side, multiple_px, needs_fixed_size
@@ -119,7 +119,7 @@ def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> Impor
     check_finite(expected, source)
     model = ExportableModel(net, mean, std).eval()
     graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
-    output = OpenVinoEngine(spec, [graph], "fp32", source).run(batch)
+    output = OpenVinoEngine(ModelBundle(spec, {GRAPH_NAME: graph}, source), "fp32").run(batch)
     weights = save({name: weight.contiguous() for name, weight in net.state_dict().items()})
     record = {
         "kind": "state dict",

@@ -37,6 +37,7 @@ from rooftrace.core.errors import (
 )
 from rooftrace.core.parallel import prefetched
 from rooftrace.core.text import first_line, plural, reason_of
+from rooftrace.engines.base import Engine
 from rooftrace.flows.predict.cluster_worker import (
     ClusterJob,
     Facts,
@@ -380,7 +381,7 @@ def _fitting(ray: Any, options: ClusterOptions) -> tuple[int, float]:
     return wanted, float(most)
 
 
-class _RemoteEngine:
+class _RemoteEngine(Engine):
     """Description of the engines that run on other machines; it runs nothing itself."""
 
     def __init__(self, facts: Facts) -> None:

@@ -68,8 +68,8 @@ class Facts:
         return cls(
             engine.name,
             engine.precision,
-            getattr(engine, "settings", {}),
-            tuple(getattr(engine, "notes", ())),
+            engine.settings,
+            tuple(engine.notes),
             result_versions() | {"python": platform.python_version()},
             socket.gethostname(),
             engine_processor(engine),

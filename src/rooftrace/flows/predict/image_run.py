@@ -21,7 +21,6 @@ from shapely import to_wkb
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import RasterSource
-from rooftrace.engines.base import release
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore
 from rooftrace.io.area import select_overview
@@ -266,7 +265,7 @@ class PredictRun:
             scene.check_unchanged(stamp)
             if len(plan.blocks) > 1 and self._is_planned and self._in_work == 1:
                 # Writing the files of a large scene takes as much memory as the network.
-                release(self.predictor.engine)
+                self.predictor.engine.release()
             result = outputs.finish()
         summary = result.summary
         # Servers show the notes to others.

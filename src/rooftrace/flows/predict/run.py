@@ -205,7 +205,7 @@ def predict_inputs(
     engine_record = {
         "name": engine.name,
         "precision": engine.precision,
-        "settings": getattr(engine, "settings", {}),
+        "settings": engine.settings,
     }
     model = {
         "bundle": bundle.sha256,
@@ -429,7 +429,7 @@ class LocalExecutor:
     def record(self) -> dict[str, Any]:
         engine = self.predictor.engine
         # The engine adds notes while it runs.
-        notes = list(getattr(engine, "notes", ()))
+        notes = list(engine.notes)
         return {"processors": [engine_processor(engine)], "notes": notes}
 
     def _with_processes(self, scene: SceneBlocks) -> SceneBlocks:
