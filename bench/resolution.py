@@ -72,6 +72,7 @@ def compare(
 ) -> dict[str, float]:
     """Return the IoU of an image of `gsd_m` with its labels, at each of some working scales."""
     from rooftrace.io.sources import ArraySource
+    from rooftrace.predict.options import SceneOptions
     from rooftrace.predict.predictor import Predictor
 
     source = ArraySource(image.data, image.grid, image.valid)
@@ -82,7 +83,8 @@ def compare(
         scales = {"gsd_m": coarser_m, "finest_gsd_m": None, "interpolated_gsd_m": working_m}
         spec = model.bundle.spec.model_copy(update=scales)
         fixed = Predictor(replace(model.bundle, spec=spec), model.engine)
-        mask = fixed.predict_mask(source, gsd_m=gsd_m)[0].data == 1
+        options = SceneOptions(gsd_m=gsd_m, outputs=("mask",))
+        mask = fixed.predict(source, options=options).mask.data == 1
         both, either = mask & truth & image.valid, (mask | truth) & image.valid
         name = "as_it_is" if working_m == gsd_m else f"at_{working_m:g}_m"
         found[name] = round(float(both.sum() / max(1, either.sum())), 4)

@@ -144,6 +144,7 @@ def plain(source: str, out: str, stride: int, polygons: bool, model: str | None)
     import cv2
     import numpy as np
 
+    from rooftrace.predict.options import SceneOptions
     from rooftrace.predict.predictor import load
 
     predictor = load(model)
@@ -154,6 +155,7 @@ def plain(source: str, out: str, stride: int, polygons: bool, model: str | None)
     )
     code = cv2.VideoWriter.fourcc(*"mp4v")
     writer = cv2.VideoWriter(out, code, capture.get(cv2.CAP_PROP_FPS), (width, height))
+    options = None if polygons else SceneOptions(outputs=("mask",))
     shares, number = 0.0, 0
     mask = np.zeros((height, width), dtype=bool)
     while True:
@@ -162,8 +164,7 @@ def plain(source: str, out: str, stride: int, polygons: bool, model: str | None)
             break
         if number % stride == 0:
             image = np.moveaxis(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), -1, 0)
-            made = predictor.predict(image).mask if polygons else predictor.predict_mask(image)[0]
-            mask = made.data == 1
+            mask = predictor.predict(image, options=options).mask.data == 1
         shares += float(mask.mean())
         painted = frame.copy()
         painted[mask] = (0, 196, 255)

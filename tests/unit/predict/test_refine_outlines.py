@@ -260,7 +260,7 @@ def test_what_cannot_be_refined_is_refused_before_the_work(
     inputs = find_inputs([town])
     with pytest.raises(ConfigError, match="only the mask was requested"):
         predicted(town, wide_bundle, tmp_path, segmenter, outputs=("mask",))
-    with pytest.raises(ConfigError, match="Outlines are refined in one process"):
+    with pytest.raises(ConfigError, match="refine works in one process"):
         run_predict(
             inputs,
             read_models(wide_bundle),

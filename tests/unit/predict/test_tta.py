@@ -15,6 +15,7 @@ from rooftrace.engines.base import ConstantEngine, Engine
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Tta
 from rooftrace.predict.model_set import combine
+from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor, TtaEngine
 
 WAYS: dict[Tta, list[Callable[[NDArray[Any]], NDArray[Any]]]] = {
@@ -141,8 +142,10 @@ def test_an_image_of_one_tile_is_predicted_alike_from_all_sides(together: bool) 
     """Several classes and a second head; alone and as members of an ensemble."""
     predictor = combine([slanted(), slanted()]) if together else slanted()
     image = np.random.default_rng(3).integers(0, 256, (3, 64, 96), np.uint8)
-    mask, _ = predictor.predict_mask(image)
+    options = SceneOptions(outputs=("mask",))
+    mask = predictor.predict(image, options=options).mask
     assert len(np.unique(mask.data)) > 1
     for way in WAYS["d4"]:
-        mirrored, _ = predictor.predict_mask(np.ascontiguousarray(way(image)))
+        turned = np.ascontiguousarray(way(image))
+        mirrored = predictor.predict(turned, options=options).mask
         assert np.array_equal(mirrored.data, way(mask.data))
