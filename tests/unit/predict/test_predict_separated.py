@@ -9,6 +9,7 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.engines.base import Engine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.model_set import Combine, combine
@@ -18,7 +19,7 @@ from rooftrace.predict.predictor import Predictor
 WALL = slice(58, 62)
 
 
-class TwoHeads:
+class TwoHeads(Engine):
     """A fake: the first band is the building's probability, the second the other head's."""
 
     name = "two heads"
