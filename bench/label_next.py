@@ -128,7 +128,7 @@ def tune(
     from rooftrace.flows.labelled_predictions import training_labels
     from rooftrace.labels.config import SourceConfig
     from rooftrace.labels.kinds import open_source
-    from rooftrace.labels.source import built_up_shares, count_classes
+    from rooftrace.labels.source import count_classes
     from rooftrace.models.start import read_start
     from rooftrace.train.finetune import finetune_config
     from rooftrace.train.loop import fit
@@ -148,7 +148,8 @@ def tune(
     )  # fmt: skip
     found: list[dict[str, float]] = []
     fit(config, Path(run), base=Path(), on_epoch=lambda _, figures: found.append(dict(figures)))
-    built_up = statistics.fmean(built_up_shares(scenes, count_classes(scenes)).tolist())
+    counts = [each.sum(axis=(0, 1)) for each in count_classes(scenes).values()]
+    built_up = statistics.fmean(px[scenes.building_class] / px.sum() for px in counts if px.any())
     return {"iou": rounded(found[-1]["val_iou"]), "built_up": rounded(built_up)}
 
 

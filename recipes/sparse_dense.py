@@ -21,6 +21,7 @@ from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.flows.density.images import balanced_accuracy, fit_threshold
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
+from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.train.config import TrainConfig
 
@@ -35,7 +36,8 @@ def shares(
         for scene in open_source(given, labels, base):
             assert scene.label is not None
             truth = scene.label.read()
-            mask, _ = predictor.predict_mask(scene.image, gsd_m=scene.gsd_m)
+            options = SceneOptions(gsd_m=scene.gsd_m, outputs=("mask",))
+            mask = predictor.predict(scene.image, options=options).mask
             known = truth.valid & mask.valid
             if known.any():
                 pair = [(m.data[known] == building).mean() for m in (truth, mask)]

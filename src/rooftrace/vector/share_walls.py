@@ -4,7 +4,7 @@ The walls of two buildings that face each other along most of their length, clos
 tell, become one: each moves to the line between them, the shorter wall further. Corners of
 neighbours that lie together become one, and a corner beside a longer wall becomes a corner of it.
 `shapely.coverage_clean` was measured first: with a snapping distance it gives most touching pairs a
-common wall, too, but bends walls to the corners nearby (bench/README.md).
+common wall, too, but bends walls to the corners nearby (C-IoU less by 0.017 in a dense quarter).
 """
 
 from __future__ import annotations
