@@ -240,19 +240,26 @@ def test_points_are_measured_without_a_grid(
     assert np.median(np.abs(error)) < 0.2
     empty = laspy.LasHeader(point_format=6, version="1.4")
     laspy.LasData(empty).write(tmp_path / "empty.laz")
-    _, same = call(
-        "heights",
-        folder / "houses.gpkg",
-        "--points",
-        *tiles,
-        tmp_path / "empty.laz",
-        "-o",
-        tmp_path,
-    )
+    more = (*tiles, tmp_path / "empty.laz")
+    _, same = call("heights", folder / "houses.gpkg", "--points", *more, "-o", tmp_path)
     assert same["height_m"] == answer["height_m"]
     assert "1 file holds no points." in same["notes"]
-    degrees = command("heights", folder / "houses.geojson", "--points", *tiles, "-o", tmp_path)
-    assert "houses.geojson is in degrees" in degrees.err
+
+
+def test_a_crs_is_given_to_points_and_models_without_one(
+    town: RoofTown, folder: Path, scans: Path, tmp_path: Path
+) -> None:
+    surface = write_raster(tmp_path / "surface.asc", town, town.surface, crs=None, driver="AAIGrid")
+    houses = folder / "houses.geojson"
+    for source, error in (
+        (("--points", scans), "houses.geojson is in degrees"),
+        (("--surface", surface), "surface.asc has no coordinate system"),
+    ):
+        assert error in command("heights", houses, *source, "-o", tmp_path).err
+        _, answer = call("heights", houses, *source, "--crs", CRS, "-o", tmp_path)
+        assert answer["measured"] >= 0.9 * answer["buildings"]
+    stated = ("--surface", folder / "surface.tif", "--crs", "EPSG:32632")
+    assert "surface.tif is in" in command("heights", houses, *stated, "-o", tmp_path).err
 
 
 @pytest.mark.parametrize("source", ["surface", "points"])

@@ -87,6 +87,15 @@ def heights(
             "else metre.",
         ),
     ] = None,
+    crs: Annotated[
+        str | None,
+        option(
+            _LIMITS,
+            "--crs",
+            metavar="CRS",
+            help="CRS of surface, terrain or points that state none, such as EPSG:28992.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure how tall buildings are, from a surface model or a laser scan.
@@ -96,6 +105,7 @@ def heights(
     """
     from rooftrace.flows.heights import HeightOptions, run_heights
     from rooftrace.io.elevation import point_files
+    from rooftrace.io.georeferenced import parse_crs
 
     buildings, tiles = inputs[0], inputs[1:]
     options = HeightOptions(
@@ -106,6 +116,7 @@ def heights(
         layer=layer,
         move=move,
         unit=unit,
+        crs=None if crs is None else parse_crs(crs),
     )
     unit_of_bar = "points" if points else "groups"
     with bar("heights", unit_of_bar, hidden=as_json) as progress:

@@ -89,6 +89,7 @@ class HeightOptions:
         layer: Layer of a file of buildings with several.
         move: Whether the outlines are moved onto the roofs of the surface.
         unit: Unit of all heights, see `elevation.UNITS_M`; default: as the files state, or metres.
+        crs: CRS of surface, terrain and points that state none.
     """
 
     surface: tuple[str, ...] = ()
@@ -98,6 +99,7 @@ class HeightOptions:
     layer: str | None = None
     move: bool = False
     unit: str | None = None
+    crs: CRS | None = None
 
     def check(self) -> None:
         """Raise ConfigError for sources that do not fit together."""
@@ -315,7 +317,7 @@ class _Rasters:
         self.notes = list[str]()
         self.method = "surface, terrain" if options.terrain else "surface, ground around"
         names = (options.surface, options.terrain)
-        opened = [open_elevation(some, options.unit) for some in names if some]
+        opened = [open_elevation(some, options.unit, options.crs) for some in names if some]
         check_datums([vertical for _, vertical in opened])
         self.vertical = opened[0][1]
         self._models = [Surface(source) for source, _ in opened]
@@ -358,9 +360,10 @@ class _Scans:
         if not self._files:
             remedy = "Give the tiles that cover the buildings."
             raise DataError(f"{files[0].path} holds no points.", remedy=remedy)
-        stated = [file.crs for file in self._files if file.crs is not None]
+        stated = [crs for crs in (options.crs, *(file.crs for file in self._files)) if crs]
         crs = stated[0] if stated else layer.crs
-        if unstated := len(self._files) - len(stated):
+        unstated = sum(file.crs is None for file in self._files)
+        if unstated and options.crs is None:
             self.notes.append(
                 f"{plural(unstated, 'file of points states', 'files of points state')} no "
                 f"coordinate system: that of {'the others' if stated else layer.name}, {crs.name}, "
@@ -369,7 +372,7 @@ class _Scans:
         if crs.is_geographic and not stated:
             raise GeoreferenceError(
                 f"The points name no coordinate system, and {layer.name} is in degrees.",
-                remedy="Give the layer in that of the points: ogr2ogr -t_srs EPSG:… OUT.gpkg LAYER",
+                remedy="Give that of the points, for instance --crs EPSG:28992.",
             )
         if crs.is_geographic:
             raise GeoreferenceError(

@@ -26,7 +26,7 @@ from rooftrace.core.types import Bounds, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar
 from rooftrace.io.gdal import is_raster
-from rooftrace.io.georeferenced import WrappedSource, close_source
+from rooftrace.io.georeferenced import WrappedSource, check_crs, close_source, in_crs
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.mosaic import AdjacentImages
 from rooftrace.io.remote import is_url
@@ -97,15 +97,22 @@ class ElevationRaster(WrappedSource):
     Args:
         source: Raster with one band of heights.
         unit: Unit in place of what the file states, a key of `UNITS_M`.
+        crs: CRS if the file states none, as grids of text do.
 
     Raises:
+        ConfigError: `crs` is another than the file's.
         DataError: It cannot be read, or has several bands.
         GeoreferenceError: It has no CRS.
     """
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, source: RasterSource, unit: str | None = None) -> None:
+    def __init__(
+        self, source: RasterSource, unit: str | None = None, crs: CRS | None = None
+    ) -> None:
+        if crs is not None:
+            check_crs(source.grid, crs, source.name)
+            source = in_crs(source, crs)
         super().__init__(source)
         if source.bands != 1:
             raise DataError(
@@ -115,7 +122,7 @@ class ElevationRaster(WrappedSource):
         if source.grid.crs is None:
             raise GeoreferenceError(
                 f"{source.name} has no coordinate system, so its heights have no place.",
-                remedy="Assign one: gdal_translate -a_srs EPSG:… IN OUT.tif",
+                remedy="Give it: heights --crs EPSG:…, or gdal_translate -a_srs EPSG:… IN OUT.tif",
             )
         self._band = band_infos(source)[0]
         self.vertical = vertical_of(source.grid.crs, self._band.unit, unit)
@@ -209,19 +216,20 @@ def point_files(given: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def open_elevation(
-    given: Sequence[str | Path], unit: str | None = None
+    given: Sequence[str | Path], unit: str | None = None, crs: CRS | None = None
 ) -> tuple[RasterSource, Vertical]:
     """Open a raster of heights, or the tiles of one, which are read in metres.
 
     Args:
         given: See `elevation_files`.
-        unit: See `ElevationRaster`.
+        unit, crs: See `ElevationRaster`.
 
     Raises:
+        ConfigError: See `ElevationRaster`.
         DataError: One cannot be read, or has several bands, or two show the same ground.
         GeoreferenceError: One has no CRS, or tiles have several CRSs, grids or datums.
     """
-    tiles = [ElevationRaster(open_image(file), unit) for file in elevation_files(given)]
+    tiles = [ElevationRaster(open_image(file), unit, crs) for file in elevation_files(given)]
     verticals = [tile.vertical for tile in tiles]
     check_datums(verticals)
     # A tile without a datum leaves that of all unknown.
