@@ -1,4 +1,4 @@
-"""Readers of files and requests of strangers end in a result or in an error of ours.
+"""Readers of files end in a result or in an error of ours.
 
 `make test` tries a few mutated files for each reader; `make fuzz MINUTES=60 ONLY=coco` tries new
 ones for some minutes. Each is written to `build/fuzz/READER/` before it is read, and stays there if
@@ -19,7 +19,6 @@ import fuzz_files
 import fuzz_images
 import fuzz_labels
 import fuzz_models
-import fuzz_requests
 import numpy as np
 import pytest
 from fuzz_target import Target
@@ -35,10 +34,10 @@ SEED = int(os.environ.get("FUZZ_SEED", 0))
 TRIES = 12
 """Number of mutated files that are tried where no minutes are given."""
 
-_GROUPS = (fuzz_images, fuzz_models, fuzz_labels, fuzz_files, fuzz_requests)
+_GROUPS = (fuzz_images, fuzz_models, fuzz_labels, fuzz_files)
 TARGETS = {target.name: target for group in _GROUPS for target in group.TARGETS}
 
-SLOW = ("rest", "review", "bundle")
+SLOW = ("bundle",)
 
 
 @pytest.fixture(
