@@ -20,7 +20,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 from qgis.gui import QgsDockWidget, QgsFileWidget, QgsMapLayerComboBox
-from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtCore import Qt, QUrl
 from qgis.PyQt.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -31,11 +31,13 @@ from qgis.PyQt.QtWidgets import (
     QLabel,
     QPushButton,
     QScrollArea,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from .canvas import AreaTool, ReviewLayer, ReviewTool
+from .command import RooftraceProblem
 from .network import network_variables
 from .review import Review, start_review
 from .run import command_of_user
@@ -138,6 +140,14 @@ class RooftraceDock(QgsDockWidget):
         )
         self._start.clicked.connect(self.toggle_review)
         self._tune.clicked.connect(self.fine_tune)
+        self.minutes = QSpinBox()
+        self.minutes.setRange(1, 10_000)
+        self.minutes.setValue(10)
+        self.minutes.setSuffix(" min")
+        self.minutes.setToolTip("Minutes to the verdict: training, then the comparison.")
+        tune = QHBoxLayout()
+        tune.addWidget(self._tune, 1)
+        tune.addWidget(self.minutes)
         self._counts, self._hint, self._tools = QLabel(), QLabel(), QWidget()
         for label in (self._counts, self._hint):
             label.setWordWrap(True)
@@ -164,8 +174,9 @@ class RooftraceDock(QgsDockWidget):
         form = QFormLayout()
         form.addRow("Results", self.results)
         column.addLayout(form)
-        for widget in (self._start, self._counts, self._tools, self._hint, self._tune):
+        for widget in (self._start, self._counts, self._tools, self._hint):
             column.addWidget(widget)
+        column.addLayout(tune)
         return group
 
     def _show_state(self) -> None:
@@ -190,7 +201,7 @@ class RooftraceDock(QgsDockWidget):
 
     def _add_model(self, path: str) -> None:
         if path:
-            self.model.insertItem(0, Path(path).parent.name + "/" + Path(path).name, path)
+            self.model.insertItem(0, "/".join(Path(path).parts[-3:]), path)
         self.model.setCurrentIndex(0)
 
     def draw_area(self) -> None:
@@ -304,8 +315,19 @@ class RooftraceDock(QgsDockWidget):
             if self._tool is not None:
                 self._canvas.unsetMapTool(self._tool)
             self._tool = self._shown = None
+            self._export(review)
             review.close()
         self._show_review("")
+
+    def _export(self, review: Review) -> bool:
+        """Write the labels, if the review has any; return whether that has not failed."""
+        try:
+            if review.counts.get("reviewed", 0) > review.counts.get("rejected", 0):
+                review.export()
+        except RooftraceProblem as problem:
+            self.work.say(str(problem))
+            return False
+        return True
 
     def _press(self, key: Any) -> None:
         if self._tool is not None:
@@ -332,13 +354,13 @@ class RooftraceDock(QgsDockWidget):
 
     def fine_tune(self) -> None:
         """Train a model on the corrections in the background."""
-        folder = Path(self.results.filePath())
-        if self._review is not None:
-            labels = self._review.export()
-        else:
-            labels = next(iter(sorted(folder.glob("*_reviewed.gpkg"))), folder)
-        if not labels.is_file():
-            self.work.say("Start the review first: its corrections are the labels.")
+        review = self._review
+        folder = Path(self.results.filePath()) if review is None else review.results
+        if review is not None and not self._export(review):
+            return
+        labels = next(folder.glob("*_reviewed.gpkg"), None)
+        if labels is None:
+            self.work.say("Accept, redraw or add some buildings in the review first.")
             return
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         image = Path(record["outputs"][0]["input"])
@@ -353,18 +375,23 @@ class RooftraceDock(QgsDockWidget):
         area = folder / "area.gpkg"
         parameters = {
             "LABELS": str(labels), "AREA": str(area) if area.is_file() else None,
-             "IMAGE": str(image),
-            "MODEL": self.model.currentData() or None, "OUTPUT": str(out),
+            "IMAGE": str(image), "MODEL": self.model.currentData() or None,
+            "MINUTES": self.minutes.value(), "OUTPUT": str(out),
         }  # fmt: skip
 
         def done(results: dict[str, Any] | None, problem: str | None) -> None:
             if results is None:
                 self._end(problem or "Canceled.")
                 return
+            before, verdict = self.model.currentData(), results["VERDICT"]
             self._add_model(results["TUNED"])
+            if "worse" in verdict:
+                self.model.setCurrentIndex(self.model.findData(before))
+            report = QUrl.fromLocalFile(results["REPORT"]).toString()
             self._end(
-                f"The tuned model is {results['VERDICT']} (compared on ground that was held out), "
-                f"and chosen under “Model”. Report: {results['REPORT']}"
+                "The tuned model against the start model, on ground that was held out: "
+                f"<b>{verdict}</b>. {self.model.currentText()} is chosen under “Model”. "
+                f"<a href='{report}'>Open the comparison</a>"
             )
 
         self._begin(AlgorithmRun("finetune", parameters, "rooftrace: tuned", done))

@@ -55,6 +55,7 @@ class WorkBar(QWidget):
         self._log.setReadOnly(True)
         self._log.hide()
         self._text.setWordWrap(True)
+        self._text.setOpenExternalLinks(True)
         self._cancel.clicked.connect(self.cancel)
         self._more.setCheckable(True)
         self._more.toggled.connect(self._log.setVisible)

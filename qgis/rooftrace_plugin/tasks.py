@@ -40,7 +40,11 @@ class Log(QgsProcessingFeedback):
     def _keep(self, line: str) -> None:
         self.lines.append(line)
 
-    pushInfo = pushWarning = pushCommandInfo = pushDebugInfo = pushConsoleInfo = _keep
+    pushInfo = pushWarning = pushCommandInfo = pushDebugInfo = _keep
+
+    def pushConsoleInfo(self, line: str) -> None:
+        self.text = line
+        self.lines.append(line)
 
 
 class Job(QgsTask):

@@ -58,9 +58,12 @@ def test_a_killed_run_goes_on(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert done.json == json.loads((run / "verdict.json").read_text())
     assert done.json["verdict"] in get_args(Verdict)
     assert Path(done.json["best_iou"]["bundle"]).is_file()
+    assert '"step": "finetune"' in done.err
 
 
-def test_a_review_is_labels_of_a_finetuning(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_review_is_labels_of_a_finetuning(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fastapi = pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
@@ -90,6 +93,7 @@ def test_a_review_is_labels_of_a_finetuning(tiny_run: TinyRun, tmp_path: Path) -
     labels.write_bytes(client.get(f"{review}/export?format=gpkg&open=ignore").content)
     run = tmp_path / "run"
     settings = ["epochs=1", "samples_per_epoch=4", "batch_size=2", "watch.panel=0"]
+    monkeypatch.setenv("ROOFTRACE_PROGRESS", "json")
     done = command(
         "finetune", labels, "--images", image, "--set", "chip_px=128", "-o", run,
         "-m", tiny_run.bundle, "--minutes", "9",
@@ -98,3 +102,4 @@ def test_a_review_is_labels_of_a_finetuning(tiny_run: TinyRun, tmp_path: Path) -
     assert done.code == 0, done.err
     assert done.json == json.loads((run / "verdict.json").read_text())
     assert Path(done.json["best_iou"]["bundle"]).is_file()
+    assert '"step": "finetune"' in done.err

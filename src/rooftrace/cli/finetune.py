@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +15,7 @@ from rich.table import Table
 from rooftrace.cli.data_options import DataFields
 from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import Json, option
-from rooftrace.cli.show import answered, people, say
+from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.core.text import plural
 from rooftrace.labels.config import SourceConfig
 
@@ -93,14 +97,35 @@ def finetune(
         say(f"Reading {data.path} …")
     from rooftrace.flows.finetune.run import run_finetune
 
-    report = run_finetune(
-        data, out, model=model, minutes=minutes,
-        val=val, by=by, split=split,
-        overrides=config or (), seed=seed, resume=resume,
-        images=images, console=people,
-    )  # fmt: skip
+    with _minutes_shown(minutes):
+        report = run_finetune(
+            data, out, model=model, minutes=minutes,
+            val=val, by=by, split=split,
+            overrides=config or (), seed=seed, resume=resume,
+            images=images, console=people,
+        )  # fmt: skip
     if not answered(report, as_json=as_json):
         _print_report(report, data.path)
+
+
+@contextmanager
+def _minutes_shown(minutes: float) -> Iterator[None]:
+    """Tell programs each second how many of the minutes have passed; people see the epochs."""
+    ended, began = threading.Event(), time.monotonic()
+    with bar("finetune", lambda _, done, all_s: f"{done / 60:.1f} of {all_s / 60:g} min",
+             hidden=True) as update:  # fmt: skip
+
+        def tell() -> None:
+            while update is not None and not ended.wait(1):
+                update(min(int(time.monotonic() - began), int(60 * minutes)), int(60 * minutes))
+
+        telling = threading.Thread(target=tell)
+        telling.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            telling.join()
 
 
 def _print_report(report: FinetuneReport, data: str) -> None:

@@ -194,11 +194,9 @@ class ObjectCounts:
         areas_predicted = np.asarray(pairs.area_predicted * scale, np.float64)
         counts, large = areas >= min_area_m2, areas_predicted >= min_area_m2
         if valid is not None and not valid.all():
-            is_whole = _mostly_known(labelled, pairs.labelled, pairs.area)
+            is_whole, is_judged = _mostly_known(labelled, predicted, pairs)
             counts &= is_whole
-            large &= _mostly_known(predicted, pairs.predicted, pairs.area_predicted)
-            inside = 2 * pairs.shared > pairs.area_predicted[pairs.col]
-            large[pairs.col[inside & ~is_whole[pairs.row]]] = False
+            large &= is_judged
         # The first entry of each map is no object.
         counts[0] = large[0] = False
         own = [_judged(pairs, counts, large, iou) for iou in F1_IOUS]
@@ -300,24 +298,30 @@ def match_predicted(
         labelled, predicted, valid: See `ObjectCounts.of`.
 
     Returns:
-        (n,) numbers, ascending, of the predicted objects with at least one pixel that counts, and
-        (n,) True for each that is right.
+        (n,) numbers, ascending, of the predicted objects that are not ignored as mostly unknown,
+        and (n,) True for each that is right.
     """
     pairs = ObjectOverlaps.of(labelled, predicted, valid)
     right = np.zeros(len(pairs.area_predicted), dtype=np.bool_)
     right[pairs.col[pairs.iou > _MATCH]] = True
-    return pairs.predicted[1:], right[1:]
+    is_judged = np.ones(len(right), dtype=np.bool_)
+    if valid is not None and not valid.all():
+        _, is_judged = _mostly_known(labelled, predicted, pairs)
+    is_judged[0] = False
+    return pairs.predicted[is_judged], right[is_judged]
 
 
-def _mostly_known(numbers: Labels, which: Labels, known_px: Ints) -> BoolArray:
-    """Return (n,) True for each object of which at least half is known.
-
-    Args:
-        numbers: (y, x) number of the object at each pixel, known or not.
-        which: (n,) numbers of the objects.
-        known_px: (n,) number of their known pixels.
-    """
-    return np.asarray(2 * known_px >= np.bincount(numbers.ravel())[which])
+def _mostly_known(
+    labelled: Labels, predicted: Labels, pairs: ObjectOverlaps
+) -> tuple[BoolArray, BoolArray]:
+    """Return the labelled and the predicted objects that are not ignored, see `ObjectCounts`."""
+    of_labelled = np.bincount(labelled.ravel())[pairs.labelled]
+    of_predicted = np.bincount(predicted.ravel())[pairs.predicted]
+    is_whole = np.asarray(2 * pairs.area >= of_labelled)
+    is_judged = np.asarray(2 * pairs.area_predicted >= of_predicted)
+    inside = 2 * pairs.shared > pairs.area_predicted[pairs.col]
+    is_judged[pairs.col[inside & ~is_whole[pairs.row]]] = False
+    return is_whole, is_judged
 
 
 def _judged(

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from rooftrace.metrics.objects import (
     F1_IOUS,
     ObjectCounts,
+    match_predicted,
 )
 
 maps = arrays(np.int32, (8, 10), elements=st.integers(0, 4))
@@ -58,6 +59,10 @@ def test_what_is_cut_by_nodata_is_neither_right_nor_wrong() -> None:
     # What is predicted in the unknown for the most part is as little judged.
     turned = ObjectCounts.of(predicted, labelled, valid)
     assert (turned.labelled, turned.predicted, turned.matched) == (2, 1, 1)
+    # A calibration learns from the same objects.
+    for sides, expected in (((labelled, predicted), [5]), ((predicted, labelled), [2])):
+        numbers, right = match_predicted(*sides, valid)
+        assert (numbers.tolist(), right.tolist()) == (expected, [True])
 
 
 def test_what_is_too_small_is_neither_right_nor_wrong() -> None:
