@@ -27,11 +27,11 @@ _OPTIONS: dict[str, Shown] = {
     "threshold": Shown(_DATES, "P"),
     "imagery": Shown(_SEEN, "FILE"),
     "area": Shown(_SEEN, "FILE"),
-    "layer": Shown(_SEEN, "NAME"),
+    "layer": Shown(_SEEN, "NAME", rare=True),
     "remove_offset": Shown(_RULES, name="--remove-offset"),
-    "same_iou": Shown(_RULES, "IOU"),
-    "move_m": Shown(_RULES, "M"),
-    "max_move_m": Shown(_RULES, "M"),
+    "same_iou": Shown(_RULES, "IOU", rare=True),
+    "move_m": Shown(_RULES, "M", rare=True),
+    "max_move_m": Shown(_RULES, "M", rare=True),
     "keep": Shown(_OUTPUTS, "WHICH"),
 }
 
@@ -42,8 +42,7 @@ def compare(
         Path,
         typer.Argument(
             metavar="NEW",
-            help="New buildings: a vector file, a folder of GeoParquet, a mask, probabilities, or "
-            "an image with -m.",
+            help="Vector file, mask or probabilities; or an image with -m.",
         ),
     ],
     old: Annotated[
@@ -62,8 +61,7 @@ def compare(
             "-m",
             "--model",
             metavar="FILE",
-            help="Predict NEW and OLD, two images, with this .rooftrace file, or with a bundled "
-            "model: default or accurate.",
+            help="Predict two images with it: a .rooftrace file, default or accurate.",
         ),
     ] = None,
     options: Annotated[CompareOptions, Fields(CompareOptions, _OPTIONS)],
@@ -71,8 +69,7 @@ def compare(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="In place of OLD: a map of the same time, such as osm.geojson. Counts what is in "
-            "both, only in the map and only found, with recall and precision.",
+            help="In place of OLD: a map of the same time (osm.geojson); recall and precision.",
         ),
     ] = None,
     formats: PolygonFormats = None,

@@ -72,34 +72,38 @@ _DATA_OPTIONS: dict[str, Any] = {
     "images": _data_option(
         str,
         metavar="FOLDER",
-        help="Folder of the images of a label file; default: the folder of the file.",
+        help="Folder of the images of a label file; default: beside the file.",
     ),
     "annotator": _data_option(
         str,
+        rare=True,
         metavar="WHO",
         help="Label Studio annotator whose labels are used, or union, or majority.",
     ),
     "layer": _data_option(
         str,
         metavar="NAME",
-        help="Layer of vector files with several (footprints, area, predictions); * joins them.",
+        help="Layer of vector files with several; * joins them.",
     ),
     "layout": _data_option(
-        str, metavar="RULE", help='Pattern that pairs images and masks: "a/{id}.jpg=b/{id}_gt.png".'
+        str, metavar="RULE", help='Pairs of images and masks: "a/{id}.jpg=b/{id}_gt.png".'
     ),
     "glob": _data_option(
-        list[str], metavar="PATTERN", help="Use only images whose file name matches."
+        list[str], rare=True, metavar="PATTERN", help="Use only images whose file name matches."
     ),
     "part": _data_option(
-        str, metavar="SLICE", help='Use a slice of the names in sorted order: "[:15]".'
+        str, rare=True, metavar="SLICE", help='Slice of the names in sorted order: "[:15]".'
     ),
     "area": _data_option(
-        str, metavar="FILE", help="Vector file of polygons inside which the labels are complete."
+        str, metavar="FILE", help="Polygons inside which the labels are complete."
     ),
     "crs": _data_option(
-        str, metavar="CRS", help="CRS of images that have a position and state none: EPSG:32645."
+        str,
+        rare=True,
+        metavar="CRS",
+        help="CRS of images that have a position and state none: EPSG:32645.",
     ),
-    "nodata": _data_option(str, metavar="VALUE", help=NODATA_HELP),
+    "nodata": _data_option(str, rare=True, metavar="VALUE", help=NODATA_HELP),
     "gsd": _data_option(
         float, "--gsd", min=LEAST_GSD_M, max=MOST_GSD_M, metavar="M", help=GSD_HELP
     ),
@@ -107,7 +111,7 @@ _DATA_OPTIONS: dict[str, Any] = {
         list[str],
         "--set",
         metavar="KEY=VALUE",
-        help="Value of a data card, such as order=column or labels.names.building=hut.",
+        help="Value of a data card: order=column or labels.names.building=hut.",
     ),
 }
 

@@ -37,8 +37,7 @@ def finetune(
         str,
         option(
             TRAINING, "-m", "--model", metavar="MODEL",
-            help="Model to start from: default, accurate, a .rooftrace file, the folder of a run, "
-            "or an exported ONNX file.",
+            help="default, accurate, a .rooftrace file, run or ONNX file.",
         ),
     ] = "default",
     minutes: Annotated[
@@ -51,14 +50,14 @@ def finetune(
     config: Annotated[
         list[str] | None,
         option(
-            TRAINING, metavar="KEY=VALUE",
-            help="Value of the training configuration, such as optimizer.lr=1e-4; repeatable.",
+            TRAINING, rare=True, metavar="KEY=VALUE",
+            help="Value of the training configuration: optimizer.lr=1e-4; repeatable.",
         ),
     ] = None,
     seed: Annotated[
         int,
         option(
-            TRAINING, min=0, max=2**32 - 1, metavar="N",
+            TRAINING, rare=True, min=0, max=2**32 - 1, metavar="N",
             help="Seed of the split and of all random draws.",
         ),
     ] = 0,
@@ -70,24 +69,21 @@ def finetune(
         float,
         option(
             HELD_OUT, min=0.01, max=0.9, metavar="SHARE",
-            help="Share of the images that is held out; where that is fewer than ten images, they "
-            "are compared by cross-validation.",
+            help="Share held out; below ten images, folds are compared.",
         ),
     ] = 0.2,
     by: Annotated[
         Literal["image", "group", "block"] | None,
         option(
-            HELD_OUT,
-            help="Unit that is kept together; default: blocks of ground for 12 or more "
-            "georeferenced images, else folders where there are four or more, else images.",
+            HELD_OUT, rare=True, metavar="UNIT",
+            help="Kept together: image, group (folder) or block of ground; default: by the data.",
         ),
     ] = None,
     split: Annotated[
         Path | None,
         option(
             HELD_OUT, metavar="FILE",
-            help="Split file with train and val; the models are compared on its part test if it "
-            "has one. Default: a split is made.",
+            help="Split file with train, val and perhaps test; default: one is made.",
         ),
     ] = None,
     as_json: Json = False,

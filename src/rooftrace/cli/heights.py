@@ -21,15 +21,15 @@ _SOURCES, _LIMITS = "Heights", "Buildings and units"
 Surface = Annotated[
     list[str] | None,
     option(
-        _SOURCES, "--surface", metavar="FILE|FOLDER",
-        help="Surface model (DSM) or folder of its tiles, to measure heights; repeatable.",
+        _SOURCES, "--surface", metavar="PATH",
+        help="Surface model (DSM) or folder of tiles, to measure heights; repeatable.",
     ),
 ]  # fmt: skip
 Terrain = Annotated[
     list[str] | None,
     option(
-        _SOURCES, "--terrain", metavar="FILE|FOLDER",
-        help="Terrain model (DTM) or folder of its tiles; default: ground around each building.",
+        _SOURCES, "--terrain", metavar="PATH",
+        help="Terrain model (DTM) or folder of tiles; default: ground around buildings.",
     ),
 ]  # fmt: skip
 
@@ -51,8 +51,7 @@ def heights(
         list[Path],
         typer.Argument(
             metavar="BUILDINGS",
-            help="Buildings: a vector file, a folder of GeoParquet, or a mask. More files belong "
-            "to --surface or --points, so that these take tiles/*.laz.",
+            help="Vector file, folder of GeoParquet, or mask; then files of --surface or --points.",
         ),
     ],
     out: Annotated[
@@ -64,9 +63,8 @@ def heights(
         list[Path] | None,
         option(
             _SOURCES,
-            metavar="FILE",
-            help="Laser scan in place of --surface: LAS, LAZ or COPC, or a folder of them; "
-            "repeatable.",
+            metavar="PATH",
+            help="Laser scan in place of --surface: LAS, LAZ, COPC or a folder; repeatable.",
         ),
     ] = None,
     layer: Layer = None,
@@ -83,8 +81,7 @@ def heights(
         option(
             _LIMITS,
             metavar="UNIT",
-            help="Unit of all heights: metre, foot or us-foot; default: what the files state, "
-            "else metre.",
+            help="metre, foot or us-foot; default: what the files state, else metre.",
         ),
     ] = None,
     crs: Annotated[

@@ -190,13 +190,12 @@ class OutputGroup:
     outputs: Annotated[
         str | None,
         option(OUTPUTS, metavar="LIST",
-            help="What to write: mask,polygons,preview,density or rle (a table of run lengths); "
-            "default: the first four; for a catalogue, polygons."),
+            help="What to write, such as mask,polygons,preview,density; also rle (a table)."),
     ] = None  # fmt: skip
     on_error: Annotated[
         Literal["fail", "nodata"],
         option(OUTPUTS, rare=True, metavar="HOW",
-            help="Action if a tile cannot be read or predicted: fail the image, or write nodata."),
+            help="If a tile cannot be read or predicted: fail the image, or write nodata."),
     ] = "fail"  # fmt: skip
 
     def applied(
@@ -231,8 +230,7 @@ class RefineGroup:
     sam_weights: Annotated[
         str | None,
         option(POLYGONS, rare=True, metavar="FOLDER",
-            help="Folder of the weights for --refine sam, or a repository of the Hugging Face hub, "
-            "such as facebook/sam2.1-hiera-tiny."),
+            help="Its weights: a folder, or a Hugging Face repository."),
     ] = None  # fmt: skip
 
     def load(self) -> PromptSegmenter | None:
@@ -268,17 +266,17 @@ class ClusterGroup:
     address: Annotated[
         str | None,
         option(CLUSTER, rare=True, metavar="HOST:PORT",
-            help="Cluster to use: local (this machine; the default), auto or HOST:PORT."),
+            help="Cluster: local (this machine; the default), auto or HOST:PORT."),
     ] = None  # fmt: skip
     workers: Annotated[
         int | None,
         option(CLUSTER, rare=True, min=1, metavar="N",
-            help="Number of workers, each with one engine; default: the maximum that fits."),
+            help="Workers, each with one engine; default: the maximum that fits."),
     ] = None  # fmt: skip
     gpus_per_worker: Annotated[
         float | None,
         option(CLUSTER, rare=True, min=0, metavar="N",
-            help="Number of GPUs for each worker; two workers share one GPU with 0.5."),
+            help="GPUs for each worker; two workers share one with 0.5."),
     ] = None  # fmt: skip
 
     def parsed(self) -> ClusterOptions | None:
@@ -317,7 +315,7 @@ class CheckedCommand(TyperCommand):
         del formatter
         width = min(people.width, 100)
         text = [f"Usage: rooftrace {self.name} {' '.join(self.collect_usage_pieces(ctx))}", ""]
-        text += [textwrap.fill(inspect.cleandoc(self.help or ""), width), ""]
+        text += [textwrap.fill(" ".join((self.help or "").split()), width), ""]
         rows: dict[str, list[str]] = {}
         for one in self.params:
             if not getattr(one, "hidden", False):
@@ -370,7 +368,8 @@ def _help_row(parameter: Any, ctx: Any, width: int) -> str:
     else:
         names = sorted(parameter.opts, key=len)
         if parameter.secondary_opts:
-            names[-1] += f"/{parameter.secondary_opts[0]}"
+            other = parameter.secondary_opts[0]
+            names = [f"--[no-]{names[-1][2:]}" if "no-" in other else f"{names[-1]}/{other}"]
         head = f"{', '.join(names)} {'' if parameter.is_flag else value}".rstrip()
     default = getattr(parameter, "show_default", None)
     if not isinstance(default, str):

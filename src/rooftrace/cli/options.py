@@ -37,10 +37,7 @@ def option(group: str, *names: str, rare: bool = False, **settings: Any) -> Any:
 Order = Literal["row", "column"]
 """Order in which the runs of a mask visit its pixels."""
 
-NODATA_HELP = (
-    "Pixel value that means no data, or a colour such as 255,255,255, besides what the file "
-    "declares; none: what the file declares does not count."
-)
+NODATA_HELP = "Nodata value or colour (255,0,255), besides the file's; none ignores those."
 GSD_HELP = "Metres per pixel, for images whose files do not contain them."
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -48,16 +45,14 @@ ModelFile = Annotated[
     Path | None,
     option(
         MODEL, "-m", "--model", metavar="FILE",
-        help="Path of a .rooftrace file, or accurate for the slower bundled model; default: the "
-        "faster one.",
+        help="A .rooftrace file, or accurate (slower); default: the fast bundled model.",
     ),
 ]  # fmt: skip
 ModelFiles = Annotated[
     list[Path] | None,
     option(
         MODEL, "-m", "--model", metavar="FILE",
-        help="A .rooftrace file, or accurate for the slower bundled model; repeatable for an "
-        "ensemble; default: the faster bundled model.",
+        help="A .rooftrace file, or accurate (slower); default: the fast bundled model.",
     ),
 ]  # fmt: skip
 Nodata = Annotated[str | None, option(IMAGES, metavar="VALUE", help=NODATA_HELP)]
@@ -69,68 +64,63 @@ Crs = Annotated[
     str | None,
     option(
         IMAGES, "--crs", rare=True, metavar="CRS",
-        help="CRS of images that have a position but state none, such as EPSG:32645.",
+        help="CRS of images that have a position and state none: EPSG:32645.",
     ),
 ]  # fmt: skip
 ImageryDate = Annotated[
     str | None,
     option(
         IMAGES, "--imagery-date", rare=True, metavar="DATE",
-        help="Date of the images, such as 2024-05-17, for the polygons; default: the date in the "
-        "files.",
+        help="Date of the images, for the polygons; default: the date in the files.",
     ),
 ]  # fmt: skip
 ImagerySource = Annotated[
     str | None,
     option(
         IMAGES, "--source", rare=True, metavar="TEXT",
-        help="Source of the images, such as their attribution, for the polygons; default: the name "
-        "or URL of each image.",
+        help="Source of the images, for the polygons; default: name or URL of each.",
     ),
 ]  # fmt: skip
 Threshold = Annotated[
     float | None,
     option(
         MODEL, min=0, max=1, metavar="P",
-        help="Building probability from which a pixel is a building; default: the model's own.",
+        help="Probability from which a pixel is a building; default: the model's.",
     ),
 ]  # fmt: skip
 Ensemble = Annotated[
     Literal["average", "vote", "weighted"] | None,
     option(
-        MODEL, metavar="HOW",
-        help="Combine several models: average, weighted (average) or vote.",
+        MODEL, rare=True, metavar="HOW",
+        help="Combine several -m: average, weighted (average) or vote.",
     ),
 ]  # fmt: skip
 Weights = Annotated[
     str | None,
     option(
         MODEL, rare=True, metavar="2,1,1",
-        help="Weights for --ensemble weighted; default: the validation IoU of each model.",
+        help="Weights for --ensemble weighted; default: each model's validation IoU.",
     ),
 ]  # fmt: skip
 Tta = Annotated[
     Literal["mirror", "flips", "d4", "none"] | None,
     option(
         MODEL, rare=True, metavar="HOW",
-        help="Test-time augmentation: average over a tile and its mirror image (mirror), 4 "
-        "mirrored tiles (flips) or 8 (d4), or none. Slower and slightly more accurate. Default: "
-        "that of the model; accurate has mirror.",
+        help="Average over 2 mirrored tiles (mirror), 4 (flips) or 8 (d4), or none.",
     ),
 ]  # fmt: skip
 EngineName = Annotated[
     str | None,
     option(
         MODEL, "--engine", rare=True, metavar="NAME",
-        help="Inference engine, such as openvino, onnxruntime or torch; rooftrace doctor lists "
-        "them.",
+        help="Inference engine, such as openvino; rooftrace doctor lists them.",
     ),
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
     option(
         MODEL, rare=True, metavar="TYPE",
-        help="Precision: fp32, bf16, fp16 or int8; default: the fastest that suits this machine.",
+        help="fp32, bf16, fp16 or int8; default: the fastest that suits this machine.",
     ),
 ]  # fmt: skip
 Layer = Annotated[
@@ -154,23 +144,21 @@ PolygonFormats = Annotated[
     list[str] | None,
     option(
         OUTPUTS, "--format", metavar="FORMAT",
-        help="Also write polygons as kml, kmz, csv (WKT), shp, shp.zip, dxf, geojson, fgb, parquet "
-        "or pmtiles; repeatable.",
+        help="Also kml, kmz, csv, shp, dxf, geojson, fgb, parquet or pmtiles; repeatable.",
     ),
 ]  # fmt: skip
 Stac = Annotated[
     bool,
     option(
-        OUTPUTS, "--stac",
-        help="Describe the results of images with a known date as a STAC collection.",
+        OUTPUTS, "--stac", rare=True,
+        help="Describe results of images with a known date as a STAC collection.",
     ),
 ]  # fmt: skip
 WorkFolder = Annotated[
     Path | None,
     option(
         OUTPUTS, "--work", rare=True, metavar="FOLDER",
-        help="Local folder for results until they are uploaded, for -o s3://…; default: a folder "
-        "in the user's cache.",
+        help="Local folder for results until they are uploaded to -o s3://….",
     ),
 ]  # fmt: skip
 

@@ -57,8 +57,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGES", show_default=False,
-            help="Images, folders of images, https:// and s3:// URLs of GeoTIFFs or JPEG 2000, or "
-            "map services: a URL with {z}, {x} and {y}, or the capabilities of a WMTS or WMS.",
+            help="Images, folders, https:// and s3:// URLs, or map services: a URL with {z}, {x} "
+            "and {y}, or the capabilities of a WMTS or WMS.",
         ),
     ],
     *,
@@ -78,38 +78,35 @@ def predict(
         int | None,
         typer.Option(
             min=0, max=30, metavar="N", rich_help_panel=IMAGES, hidden=True,
-            help="Zoom level of the map tiles for --mosaic, if there are several, or of a map "
-            "service; default there: the one that suits the model.",
+            help="Zoom of map tiles; default: the one that suits the model.",
         ),
     ] = None,
     tms: Annotated[
         bool | None,
         option(
             IMAGES, "--tms/--xyz", rare=True,
-            help="Rows of map tiles count from the south (TMS) or north (XYZ); default: by their "
-            "tilemapresource.xml, else XYZ.",
+            help="Rows of map tiles count from the south (TMS) or north (XYZ).",
         ),
     ] = None,
     area: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", rich_help_panel=IMAGES,
-            help="Vector file of polygons; only images and pixels inside are predicted.",
+            help="Polygons; only images and pixels inside are predicted.",
         ),
     ] = None,
     sample: Annotated[
         Path | None,
         option(
             OUTPUT_OPTIONS, rare=True, metavar="TABLE",
-            help="Sample table of a contest for --outputs rle, whose rows and columns are kept.",
+            help="Table of a contest whose rows and columns --outputs rle keeps.",
         ),
     ] = None,
     order: Annotated[
         Order | None,
         option(
             OUTPUT_OPTIONS, rare=True, metavar="ORDER",
-            help="Pixel order of the runs for --outputs rle: row or column (default: the usual "
-            "order for the table's columns).",
+            help="Pixel order of --outputs rle: row or column; default: the table's usual.",
         ),
     ] = None,
     surface: Surface = None,
@@ -122,7 +119,7 @@ def predict(
         bool,
         option(
             SERVICES, "--count-tiles", rare=True,
-            help="Print how many tiles and requests are needed, and stop before the prediction.",
+            help="Print how many tiles and requests are needed, and stop.",
         ),
     ] = False,
     service: TileOptions,
@@ -134,7 +131,7 @@ def predict(
 ) -> None:  # fmt: skip
     """Predict buildings in images: mask, polygons, density and preview.
 
-    To resume a run that was stopped, run the same command again.
+    The same command resumes a stopped run.
     """
     options, wants_rle = chosen.applied(options, OUTPUTS, rle=True)
     if (sample, order) != (None, None) and not wants_rle:

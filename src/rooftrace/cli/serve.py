@@ -49,16 +49,11 @@ _LABEL_STUDIO = "Label Studio"
 @with_groups
 def serve(
     *,
-    images: ImageOptions,
-    nodata: Nodata = None,
-    model: ModelFile = None,
-    engine: EngineName = None,
-    precision: Precision = None,
     host: Annotated[
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Address to listen on; 0.0.0.0 for all addresses of this machine.",
+            help="Address to listen on; 0.0.0.0 for all.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
@@ -70,7 +65,7 @@ def serve(
     results: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FOLDER", help="Folder of rooftrace predict or compare for the map; repeatable."
+            metavar="FOLDER", help="Folder of results of predict or compare to show; repeatable."
         ),
     ] = None,
     basemap: Annotated[
@@ -78,24 +73,27 @@ def serve(
         option(
             _MAP,
             metavar="URL",
-            help="URL of tiles under the map, with {z}, {x} and {y}, or NAME=URL; browsers fetch "
-            "them from there. Repeatable: the page has a switch. Default: none.",
+            help="URL of tiles under the map, with {z}, {x}, {y}, or NAME=URL; repeatable.",
         ),
     ] = None,
     basemap_credit: Annotated[
         list[str] | None,
-        option(_MAP, metavar="TEXT", help="Attribution of the basemap; one for each, in order."),
+        option(_MAP, metavar="TEXT", help="Attribution of each basemap, in order."),
     ] = None,
     camera: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SOURCE",
-            help="Video file, camera or stream to show with its buildings on the page /live, such "
-            "as flight.mp4, camera:0 or rtsp://HOST/PATH, or NAME=SOURCE; repeatable.",
+            help="Video to show live: flight.mp4, camera:0, rtsp://…, NAME=SOURCE; repeatable.",
         ),
     ] = None,
     browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,
+    model: ModelFile = None,
+    engine: EngineName = None,
+    precision: Precision = None,
+    images: ImageOptions,
+    nodata: Nodata = None,
     api_key: Annotated[
         str | None,
         option(
@@ -111,8 +109,7 @@ def serve(
         option(
             _ACCESS,
             metavar="ORIGIN",
-            help="Site whose pages may call the API and show the tiles, such as "
-            "https://example.org; repeatable.",
+            help="Site whose pages may call the API: https://example.org; repeatable.",
         ),
     ] = None,
     jobs: Annotated[
@@ -125,7 +122,7 @@ def serve(
     ] = None,
     workers: Annotated[
         int,
-        option(_JOBS, min=1, metavar="N", help="Number of jobs that run at the same time."),
+        option(_JOBS, rare=True, min=1, metavar="N", help="Jobs that run at the same time."),
     ] = 1,
     keep_jobs: Annotated[
         float,
@@ -135,18 +132,23 @@ def serve(
     ] = 7.0,
     max_upload: Annotated[
         float,
-        option(_LIMITS, min=0.001, metavar="MIB", help="Maximum size of an image in MiB."),
+        option(_LIMITS, rare=True, min=0.001, metavar="MIB", help="Maximum MiB of an image."),
     ] = Limits.upload_bytes / 2**20,
     max_mpx: Annotated[
         float,
         option(
-            _LIMITS, min=0.01, metavar="MPX", help="Maximum size of an image in millions of pixels."
+            _LIMITS,
+            rare=True,
+            min=0.01,
+            metavar="MPX",
+            help="Maximum millions of pixels of an image.",
         ),
     ] = Limits.pixels / 1e6,
     queue: Annotated[
         int,
         option(
             _LIMITS,
+            rare=True,
             min=1,
             metavar="N",
             help="Maximum number of requests that run or wait; others are refused.",
@@ -154,7 +156,7 @@ def serve(
     ] = Limits.waiting,
     timeout: Annotated[
         float,
-        option(_LIMITS, min=1, metavar="S", help="Maximum time of a request in seconds."),
+        option(_LIMITS, rare=True, min=1, metavar="S", help="Maximum seconds of a request."),
     ] = Limits.seconds,
     label_studio: Annotated[
         str | None,
@@ -168,6 +170,7 @@ def serve(
         str | None,
         option(
             _LABEL_STUDIO,
+            rare=True,
             metavar="TOKEN",
             help="Access token of that server; safer in the environment.",
             envvar="LABEL_STUDIO_API_KEY",

@@ -41,13 +41,12 @@ class ServiceOptions(Options):
     user_agent: Annotated[
         str | None,
         Field(
-            description="Name and contact under which the service sees the requests; default: "
-            "rooftrace and its version."
+            description="Name and contact that the service sees; default: rooftrace and version."
         ),
     ] = None
     tile_cache: Annotated[
         Path | None,
-        Field(description="Folder in which tiles are kept; default: a folder in the user's cache."),
+        Field(description="Folder of kept tiles; default: in the user's cache."),
     ] = None
     attempts: int = 5
     delay_s: float = 1.0

@@ -61,32 +61,28 @@ class SceneParameters(Config):
         float | None,
         Field(
             ge=1 / 128, le=16,
-            description="Scale factor applied to the image before prediction, in place of metres.",
+            description="Scale factor of the image before prediction, in place of metres.",
         ),
     ] = None  # fmt: skip
     threshold: Annotated[
         float | None,
         Field(
             ge=0, le=1,
-            description="Building probability from which a pixel is a building; default: the "
-            "model's own.",
+            description="Probability from which a pixel is a building; default: the model's.",
         ),
     ] = None  # fmt: skip
     bands: Annotated[
         str | None,
         Field(
             max_length=200,
-            description="Bands of the image in the order of the model's bands, by number or name: "
-            "3,2,1 or red,green,blue; default: found in the file.",
+            description="The model's bands, such as 3,2,1 or red,green,blue; default: by the file.",
         ),
     ] = None
     stretch: Annotated[
         str | None,
         Field(
             max_length=50,
-            description="Way in which values are stretched to the model's range: auto (other types "
-            "than the model's, and very dark images), none, per-band, or two values LOW,HIGH; "
-            "default: auto, or that of the server.",
+            description="Stretch of values to the model's range: auto, none, per-band or LOW,HIGH.",
         ),
     ] = None
     min_area_m2: Annotated[
@@ -99,10 +95,7 @@ class SceneParameters(Config):
     ] = None
     outline: Annotated[
         OutlineStyle,
-        Field(
-            description="Outlines of buildings: pixel (along pixel edges), simplified, or regular "
-            "(straight walls in the directions that a building shows)."
-        ),
+        Field(description="regular (straight walls), simplified or pixel (edges)."),
     ] = "regular"
     separate: Annotated[bool, Field(description="Separate buildings that touch.")] = True
 

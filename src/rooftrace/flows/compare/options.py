@@ -27,16 +27,13 @@ class CompareOptions(Options):
         float | None,
         Field(
             ge=0, le=1,
-            description="Building probability from which a pixel is a building; default: the "
-            "model's own, or 0.5 for probabilities. Rasters of bytes are read as probabilities.",
+            description="Probability from which a pixel is a building; default: the model's or "
+            "0.5.",
         ),
     ] = None  # fmt: skip
     imagery: Annotated[
         tuple[Path, ...],
-        Field(
-            description="Image that NEW was made from: what its nodata hides is not gone; "
-            "repeatable."
-        ),
+        Field(description="Image of NEW: what its nodata hides is not gone; repeatable."),
     ] = ()
     area: Annotated[Path | None, Field(description="Polygons of the area that NEW covers.")] = None
     layer: Annotated[
@@ -59,10 +56,7 @@ class CompareOptions(Options):
     ] = False
     keep: Annotated[
         Keep | None,
-        Field(
-            description="Write one layer without duplicates, conflated.gpkg, with the attributes "
-            "of OLD: outlines of old, of new, or of both (new ones only where a building changed)."
-        ),
+        Field(description="Write conflated.gpkg, one layer without duplicates: old, new or both."),
     ] = None
 
     def __init__(self, **values: object) -> None:
