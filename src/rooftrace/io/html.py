@@ -280,8 +280,7 @@ def compose_svg(charts: Mapping[str, Markup], names: Sequence[str], *, dashed: s
 
     Args:
         charts: Charts by title.
-        names: Names of the series, which are the same in all charts, for the legend: in the first
-            chart, or below where there are more than four.
+        names: Names of the series, which are the same in all charts, for the legend below.
         dashed: Name of a series whose line is dashed.
     """
     style = read_asset("face.css") + read_asset("page.css")

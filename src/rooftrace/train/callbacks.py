@@ -393,7 +393,7 @@ def plot_curves(rows: Rows, path: Path, start: Mapping[str, float] = MappingProx
         rows: One mapping per epoch, with `epoch`, `train_*`, `val_*`, `val_iou/FOLDER` and `lr`. A
             figure that an epoch does not have leaves a gap.
         path: The file to write.
-        start: `val_loss` and `val_iou` of the start model, drawn as dashed lines.
+        start: `val_loss` and `val_iou` of the start model: epoch 0, and a dashed line.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     pairs = {name.partition("_")[2] for name in names if name.startswith(("train_", "val_"))}
@@ -410,11 +410,12 @@ def plot_curves(rows: Rows, path: Path, start: Mapping[str, float] = MappingProx
     if start:
         legend.append(_START)
     charts = {}
+    drawn = [{"epoch": 0.0, **start}, *rows] if start else rows
     for key in [key for key in _TITLES if key in pairs] + more:
         figures = [f"train_{key}", f"val_{key}", f"val_{key}{_COARSE}"][: len(legend) - bool(start)]
         title = _TITLES.get(key, key) + _describe_best(rows, key)
         at_start = start.get(f"val_{key}")
-        charts[title] = _draw(rows, key, figures, folders if key == "iou" else [], at_start)
+        charts[title] = _draw(drawn, key, figures, folders if key == "iou" else [], at_start)
     last = rows[-1]
     legend += [f"{n.partition('/')[2]}: IoU {last.get(n, math.nan):.3f}" for n in folders]
     write_atomically(path, compose_svg(charts, legend, dashed=_START).encode())
@@ -445,7 +446,7 @@ def _draw(
     return draw_chart(
         lines,
         Axis.numbered("epoch", int(epochs[0]), int(epochs[-1])),
-        Axis.around(name, values or [1.0]),
+        Axis.around(_TITLES.get(name, name), values or [1.0]),
     )
 
 

@@ -41,7 +41,6 @@ from rooftrace.train.callbacks import (
     EarlyStopping,
     EpochNotifier,
     EpochProgressBar,
-    LastEpoch,
     MetricsRecorder,
     OnEpoch,
     RunRecorder,
@@ -267,12 +266,7 @@ def run_trainer(
     # A task that makes its own steps decides itself how many batches each step has.
     accumulate = config.optimizer.accumulate if task.automatic_optimization else 1
     precision = choose_precision(config.precision, accelerator)
-    # A run whose validation chooses nothing does without the figures of the start model.
-    measures_start = (
-        config.model.start is not None
-        and isinstance(task, SegmentationTask)
-        and not isinstance(monitored, LastEpoch)
-    )
+    measures_start = config.model.start is not None and isinstance(task, SegmentationTask)
     progress = Progress(
         *EpochProgressBar.columns(), console=console, transient=True, disable=console is None
     )

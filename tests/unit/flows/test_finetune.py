@@ -274,6 +274,7 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert sorted(split.parts) == ["fold1", "fold2"]
     assert ids == {one for fold in split.parts.values() for one in fold}
     assert len(ids) == tuned.folds + 6 == 8
+    assert "start model" in (run / "fold1/curves.svg").read_text()
     assert [report.name for report in tuned.evaluation.reports] == ["run", "tiny"]
     shown = tuned.to_json()
     assert json.loads((run / "verdict.json").read_text()) == shown

@@ -52,3 +52,17 @@ def test_curves_of_few_and_of_many(epochs: int, folders: int, tmp_path: Path) ->
     named = [f"folder $_{n}^: IoU {done - 0.02 * n:.3f}" for n in range(folders)]
     assert [text for text in written if text.startswith("folder")] == (named if thin else [])
     assert f"IoU (best {done:.3f}, epoch {epochs})" in written
+
+
+def test_a_start_model_is_epoch_0_and_a_dashed_line(tmp_path: Path) -> None:
+    plot_curves(rows(1), tmp_path / "curves.svg", {"val_loss": 2.0, "val_iou": 0.01})
+    for chart in read_charts(tmp_path / "curves.svg"):
+        # The validation's line has two epochs, the training's a dot.
+        level, validation = sorted(
+            chart.iter(f"{SVG}polyline"), key=lambda one: "stroke-dasharray" not in one.attrib
+        )
+        ends = [[point.split(",") for point in one.get("points", "").split()]
+                for one in (level, validation)]  # fmt: skip
+        assert ends[0][0] == ends[1][0]
+        assert ends[0][0][1] == ends[0][1][1]
+        assert ends[0][1][0] == ends[1][1][0]
