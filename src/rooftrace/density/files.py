@@ -301,8 +301,7 @@ def _page(
     percent = [f"{share:.0%}" for share in BREAKS]
     texts = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
     texts.append(f"{percent[-1]} and more")
-    # The border of dense places has no colour.
-    dense = f"thick border: {threshold.dense}, {threshold.threshold * 100:.3g}% and more"
+    dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
     colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
     entries: list[tuple[str, Colour | None]] = [
         ("no building", look.empty), *zip(texts, colours), ("not observed", look.paper),

@@ -129,7 +129,7 @@ def draw_key(
     """Draw colour swatches with their texts, in as many rows as necessary.
 
     Args:
-        entries: Text and colour of each entry, from left to right; None draws an empty swatch.
+        entries: Text and colour of each entry, from left to right; None draws a thick border.
             Texts that are wider than the picture are cut off.
         width_px: Width of the picture.
         paper, ink: Colours of the background and of the text.
@@ -154,6 +154,7 @@ def draw_key(
         middle = 3 * scale + number * row_px + row_px // 2
         for start, text, colour in row:
             top, below = middle - swatch_px // 2, middle + swatch_px // 2
-            draw.rectangle((start, top, start + swatch_px, below), fill=colour, outline=ink)
+            thick_px = 1 if colour else 3 * scale
+            draw.rectangle((start, top, start + swatch_px, below), colour, ink, thick_px)
             draw.text((start + before_px, middle), text, fill=ink, font=font, anchor="lm")
     return page
