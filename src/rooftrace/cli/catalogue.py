@@ -22,7 +22,6 @@ from rooftrace.cli.options import (
     Layer,
     Nodata,
     OutFolder,
-    WorkFolder,
     nodata_of,
     option,
 )
@@ -35,7 +34,6 @@ _SCENE_FIELDS = tuple(name for name in ALL_FIELDS if name not in ("gsd_m", "scal
 
 if TYPE_CHECKING:
     from rooftrace.flows.catalogue.run import CatalogueReport
-    from rooftrace.flows.predict.run_folder import Results
 
 _MAX_FAILURES = 10
 """Maximum number of failed scenes listed in the terminal; the manifest lists all."""
@@ -120,7 +118,6 @@ def catalogue(
     options: Annotated[SceneOptions, scene_fields(*_SCENE_FIELDS)],
     nodata: Nodata = None,
     chosen: OutputGroup,
-    work: WorkFolder = None,
     cluster: ClusterGroup,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -133,38 +130,35 @@ def catalogue(
     from rooftrace.flows.catalogue.run import run_catalogue
     from rooftrace.flows.catalogue.sources import is_searched, open_catalogue
     from rooftrace.flows.predict.run import executing
-    from rooftrace.flows.predict.run_folder import results_in
     from rooftrace.io.area import read_area
 
-    with results_in(out, work) as results:
-        limit = None if area is None else read_area(area, layer)
-        scenes = open_catalogue(
-            source, results.folder, collections=collection or (), datetime=datetime,
-            max_items=max_items, area=limit, asset=asset, path_column=path_column,
+    limit = None if area is None else read_area(area, layer)
+    scenes = open_catalogue(
+        source, out, collections=collection or (), datetime=datetime,
+        max_items=max_items, area=limit, asset=asset, path_column=path_column,
+    )  # fmt: skip
+    if is_searched(source) and not as_json:
+        say(f"{scenes.name}: {plural(len(scenes.scenes), 'image')} found")
+    with (
+        executing(model.read(), spread) as executor,
+        bar("predict", pixels, hidden=as_json) as progress,
+    ):
+        report = run_catalogue(
+            scenes, executor, out, options, level=level, strict=strict,
+            nodata=nodata_of(nodata), area=limit,
+            stac=is_searched(source) if stac is None else stac,
+            progress=progress,
         )  # fmt: skip
-        if is_searched(source) and not as_json:
-            say(f"{scenes.name}: {plural(len(scenes.scenes), 'image')} found")
-        with (
-            executing(model.read(), spread) as executor,
-            bar("predict", pixels, hidden=as_json) as progress,
-        ):
-            report = run_catalogue(
-                scenes, executor, results.folder, options, level=level, strict=strict,
-                nodata=nodata_of(nodata), area=limit,
-                stac=is_searched(source) if stac is None else stac,
-                on_done=results.on_done, progress=progress,
-            )  # fmt: skip
-    _show(report, results, as_json=as_json)
+    _show(report, as_json=as_json)
 
 
-def _show(report: CatalogueReport, results: Results, *, as_json: bool) -> None:
-    if answered(report, as_json=as_json, shown=results.shown):
+def _show(report: CatalogueReport, *, as_json: bool) -> None:
+    if answered(report, as_json=as_json):
         return
-    manifest = results.shown(str(report.manifest))
     for name, error in report.failures[:_MAX_FAILURES]:
         say(f"failed: {name}: {error.message}")
     if len(report.failures) > _MAX_FAILURES:
-        say(f"… and {len(report.failures) - _MAX_FAILURES:,} more, listed in {manifest}")
+        say(f"… and {len(report.failures) - _MAX_FAILURES:,} more, listed in {report.manifest}")
     done = report.scenes - len(report.failures)
     say(
         f"{done:,} of {plural(report.scenes, 'scene')}: {plural(report.buildings, 'building')} in "
@@ -178,5 +172,5 @@ def _show(report: CatalogueReport, results: Results, *, as_json: bool) -> None:
         )
     say(
         f"{report.predicted.mpx_per_s:.1f} Mpx/s, peak memory "
-        f"{report.predicted.peak_rss_mb:.0f} MB, manifest {manifest}"
+        f"{report.predicted.peak_rss_mb:.0f} MB, manifest {report.manifest}"
     )

@@ -21,14 +21,13 @@ def demo(
     """Predict a small scene that comes with rooftrace, to see what it writes."""
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import run_predict
-    from rooftrace.flows.predict.run_folder import Results
     from rooftrace.io.files import demo_scene_path
     from rooftrace.predict.model_set import read_models
 
-    with Results(out) as results, bar("predict", pixels, hidden=as_json) as progress:
+    with bar("predict", pixels, hidden=as_json) as progress:
         inputs = find_inputs([demo_scene_path()])
         report = run_predict(inputs, read_models(Path("default")), out, progress=progress)
-    show_run(report, results, as_json=as_json)
+    show_run(report, out, as_json=as_json)
     if not as_json:
         say(
             f"Open the files of {out} in QGIS or a browser. Your own image: rooftrace predict IMAGE"

@@ -133,11 +133,22 @@ Split = Annotated[
 
 # Options of the commands that predict scenes.
 
+
+def results_folder(text: str) -> Path:
+    """Return the folder for results; raise ConfigError for a URL."""
+    if "://" in text:
+        raise ConfigError(
+            f"-o received {text}; expected a folder on this machine.",
+            remedy=f"Upload the results afterwards, such as: aws s3 sync FOLDER {text}",
+        )
+    return Path(text)
+
+
 OutFolder = Annotated[
-    str,
+    Path,
     option(
-        OUTPUTS, "-o", "--out", metavar="FOLDER", show_default=False,
-        help="Folder for the results, or an s3:// URL.",
+        OUTPUTS, "-o", "--out", metavar="FOLDER", show_default=False, parser=results_folder,
+        help="Folder for the results.",
     ),
 ]  # fmt: skip
 PolygonFormats = Annotated[
@@ -152,13 +163,6 @@ Stac = Annotated[
     option(
         OUTPUTS, "--stac", rare=True,
         help="Describe results of images with a known date as a STAC collection.",
-    ),
-]  # fmt: skip
-WorkFolder = Annotated[
-    Path | None,
-    option(
-        OUTPUTS, "--work", rare=True, metavar="FOLDER",
-        help="Local folder for results until they are uploaded to -o s3://….",
     ),
 ]  # fmt: skip
 

@@ -30,7 +30,6 @@ from rooftrace.cli.options import (
     OutFolder,
     PolygonFormats,
     Stac,
-    WorkFolder,
     nodata_of,
     option,
 )
@@ -42,7 +41,6 @@ from rooftrace.predict.options import OUTPUTS
 
 if TYPE_CHECKING:
     from rooftrace.flows.predict.image_run import RunReport
-    from rooftrace.flows.predict.run_folder import Results
 
 _MAX_IMAGES = 20
 """Maximum number of images listed in the terminal; run.json lists all."""
@@ -125,7 +123,6 @@ def predict(
     service: TileOptions,
     chosen: OutputGroup,
     refinement: RefineGroup,
-    work: WorkFolder = None,
     cluster: ClusterGroup,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -153,7 +150,6 @@ def predict(
     from rooftrace.core.types import ResultProvenance
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import run_predict
-    from rooftrace.flows.predict.run_folder import results_in
     from rooftrace.io.area import read_area
     from rooftrace.io.bands import HEIGHT_BAND
     from rooftrace.io.georeferenced import parse_crs, parse_imagery_date
@@ -163,14 +159,14 @@ def predict(
     given_crs = None if crs is None else parse_crs(crs)
     origin = ResultProvenance(imagery_date and parse_imagery_date(imagery_date), source)
 
-    with results_in(out, work) as results, bar("predict", pixels, hidden=as_json) as progress:
+    with bar("predict", pixels, hidden=as_json) as progress:
         limit = None if area is None else read_area(area, service.layer)
         models, segmenter = model.read(), refinement.load()
         reads_heights = HEIGHT_BAND in models.bundles[0].spec.bands and terrain is not None
-        if reads_heights and ("polygons" not in options.outputs or results.is_remote):
+        if reads_heights and "polygons" not in options.outputs:
             heights = None
         if heights is not None:
-            heights.check_prediction(out, options.outputs)
+            heights.check_prediction(options.outputs)
         found = find_inputs(
             inputs, nodata_of(nodata), mosaic=mosaic, zoom=zoom, tms=tms, area=limit,
             provenance=origin, crs=given_crs,
@@ -190,20 +186,19 @@ def predict(
         if wants_rle:
             from rooftrace.flows.predict.rle_output import RleOutput
 
-            rle = RleOutput.of(found.scenes, results.folder, sample, order)
+            rle = RleOutput.of(found.scenes, out, sample, order)
         report = run_predict(
-            found, models, results.folder, options, cluster=spread, keep=results.is_remote,
-            stac=stac, formats=further, segmenter=segmenter, rle=rle, on_done=results.on_done,
-            progress=progress,
+            found, models, out, options, cluster=spread, stac=stac, formats=further,
+            segmenter=segmenter, rle=rle, progress=progress,
         )  # fmt: skip
         if heights is not None:
             report = heights.measure(report)
-    show_run(report, results, as_json=as_json)
+    show_run(report, out, as_json=as_json)
 
 
-def show_run(report: RunReport, results: Results, *, as_json: bool) -> None:
+def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
     """Print the report of a run, as JSON for programs or as text for people."""
-    if answered(report, as_json=as_json, shown=results.shown):
+    if answered(report, as_json=as_json):
         return
     for output in report.outputs[:_MAX_IMAGES]:
         counted = "" if output.buildings is None else f"{plural(output.buildings, 'building')}, "
@@ -220,11 +215,11 @@ def show_run(report: RunReport, results: Results, *, as_json: bool) -> None:
                 # A density has a raster, polygons and a picture; polygons may have further formats.
                 beside = Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")
                 more = sorted(one.suffix for one in beside if one.suffix != Path(path).suffix)
-                say(f"  {kind:9}{results.shown(path)}{f' ({list_first(more, 9)})' * bool(more)}")
+                say(f"  {kind:9}{path}{f' ({list_first(more, 9)})' * bool(more)}")
     for one in report.heights:
         print_heights(one)
     if report.table is not None:
-        say(f"  {'rle':9}{results.shown(report.table)}")
+        say(f"  {'rle':9}{report.table}")
     if len(report.outputs) > _MAX_IMAGES:
         say(f"… and {plural(len(report.outputs) - _MAX_IMAGES, 'more image')}, listed in run.json.")
     if report.resumed_images or report.resumed_blocks:
@@ -232,7 +227,7 @@ def show_run(report: RunReport, results: Results, *, as_json: bool) -> None:
             f"Resumed an earlier run: {plural(report.resumed_images, 'image')} and "
             f"{plural(report.resumed_blocks, 'block')} were already finished."
         )
-    record = results.shown(str(results.folder / "run.json"))
-    say(f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, record {record}")
-    if not results.is_remote and report.outputs:
-        say(f"next: rooftrace serve --results {results.folder} --open")
+    figures = f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB"
+    say(f"{figures}, record {out / 'run.json'}")
+    if report.outputs:
+        say(f"next: rooftrace serve --results {out} --open")

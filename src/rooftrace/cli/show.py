@@ -142,21 +142,18 @@ def print_line(text: str) -> None:
     sys.stdout.flush()
 
 
-def answered(
-    report: Report, *, as_json: bool, shown: Callable[[Any], Any] = lambda value: value
-) -> bool:
+def answered(report: Report, *, as_json: bool) -> bool:
     """Print a report as JSON for programs, or its notes for people.
 
     Args:
         report: Report of a flow.
         as_json: Whether to print JSON.
-        shown: Function that rewrites the paths in the JSON, see `Results.shown`.
 
     Returns:
         True if the JSON was printed and nothing else is to be printed.
     """
     if as_json:
-        print_json(shown(report.to_json()))
+        print_json(report.to_json())
         return True
     for note in report.notes:
         say(f"note: {note}")

@@ -48,7 +48,6 @@ from rooftrace.io.elevation import (
     vertical_of,
 )
 from rooftrace.io.files import prepare_folder, write_json
-from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import CRS84, degrees_text, joint_bounds, transform_points
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
@@ -115,21 +114,20 @@ class HeightOptions:
                 remedy="Leave --terrain out, or give --surface in place of --points.",
             )
 
-    def check_prediction(self, out: str, outputs: Sequence[str]) -> None:
+    def check_prediction(self, outputs: Sequence[str]) -> None:
         """Check, before the work, that the buildings of a prediction can be measured.
 
         Raises:
-            ConfigError: There are no polygons, no surface, or the results are not local.
+            ConfigError: There are no polygons, or no surface.
             DataError, GeoreferenceError: A model cannot be used.
         """
         if not self.surface:
             raise ConfigError(
                 "Received a terrain model without a surface model.", remedy="Add --surface dsm.tif."
             )
-        if "polygons" not in outputs or is_url(out):
+        if "polygons" not in outputs:
             raise ConfigError(
-                "Heights need the outputs polygons in a local folder.",
-                remedy="Keep polygons among --outputs, and give -o a folder.",
+                "Heights need the output polygons.", remedy="Keep polygons among --outputs."
             )
         _Rasters(self)
 

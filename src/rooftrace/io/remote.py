@@ -1,4 +1,4 @@
-"""Files on a web server or in object storage: read in parts, listed, and written.
+"""Files on a web server or in object storage: read in parts, and listed.
 
 `RangeReader` fetches parts of a file by range requests (RFC 9110, section 14), counts requests and
 bytes, and retries transient failures. An object has a URL `s3://bucket/key`.
@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import DataError, ExportError, MissingExtraError, RooftraceError
+from rooftrace.core.errors import DataError, MissingExtraError
 from rooftrace.core.text import reason_of
 
 T = TypeVar("T")
@@ -37,7 +37,6 @@ T = TypeVar("T")
 _SCHEME = "s3"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST_WAIT_S = 30.0
-_PART_BYTES = 8 * 2**20
 _INSTANCE_ADDRESS = "://169.254."
 """Beginning of the URL at which the role of a machine is requested."""
 
@@ -121,9 +120,6 @@ class ObjectAddress:
     def __str__(self) -> str:
         return f"{_SCHEME}://{self.bucket}/{self.key}"
 
-    def __truediv__(self, name: str) -> ObjectAddress:
-        return ObjectAddress(self.bucket, f"{self.key.rstrip('/')}/{name}".lstrip("/"))
-
 
 def is_object_url(text: str) -> bool:
     """Return True if a URL is one of object storage."""
@@ -164,7 +160,7 @@ def read_object(url: str, *, most_bytes: int = 512 * 2**20) -> bytes:
             )
         return bytes(obstore.get(store, address.key).bytes())
 
-    return _from_store(get, lambda error: _data_error(address, error))
+    return _from_store(get, address)
 
 
 def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
@@ -188,33 +184,9 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
         pages = obstore.list(store, prefix=address.key or None)
         return [str(one["path"]) for page in pages for one in page]
 
-    found = sorted(_from_store(find, lambda error: _data_error(address, error)))
+    found = sorted(_from_store(find, address))
     kept = [key for key in found if not endings or key.lower().endswith(tuple(endings))]
     return [str(ObjectAddress(address.bucket, key)) for key in kept]
-
-
-def upload(path: Path, address: ObjectAddress) -> None:
-    """Write a file as an object, in parts if it is large; the object appears when it is complete.
-
-    Raises:
-        ExportError: the store refuses the request, or does not answer after all retries.
-        MissingExtraError: the extra `s3` is not installed.
-    """
-    import_store()
-    import obstore
-
-    store = _store_of(address.bucket, _RETRY.timeout_s)
-
-    def put() -> None:
-        obstore.put(store, address.key, path, chunk_size=_PART_BYTES, max_concurrency=2)
-
-    def explained(error: RemoteError) -> RooftraceError:
-        return ExportError(
-            f"{address} could not be written: {error.reason}.",
-            remedy=f"{error.remedy} Results are kept: the same command uploads the rest.",
-        )
-
-    _from_store(put, explained)
 
 
 def import_store() -> None:
@@ -248,8 +220,8 @@ def _repeated(work: Callable[[int], T], retry: Retry) -> T:
         delay_s *= 2
 
 
-def _from_store(work: Callable[[], T], explained: Callable[[RemoteError], RooftraceError]) -> T:
-    """Return what `work` returns, with retries; raise a failure of the store as `explained`."""
+def _from_store(work: Callable[[], T], address: ObjectAddress) -> T:
+    """Return what `work` returns, with retries; raise DataError for what the store refuses."""
 
     def attempt(_: int) -> T:
         with _explaining():
@@ -258,11 +230,7 @@ def _from_store(work: Callable[[], T], explained: Callable[[RemoteError], Rooftr
     try:
         return _repeated(attempt, _RETRY)
     except RemoteError as error:
-        raise explained(error) from None
-
-
-def _data_error(address: ObjectAddress, error: RemoteError) -> DataError:
-    return DataError(f"{address} cannot be read: {error.reason}.", remedy=error.remedy)
+        raise DataError(f"{address} cannot be read: {error.reason}.", remedy=error.remedy) from None
 
 
 @contextmanager

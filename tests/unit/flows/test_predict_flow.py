@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -184,13 +184,16 @@ def test_ctrl_c_keeps_what_other_processes_have_finished(
     monkeypatch.setattr(executor, "_GROUP", 1)
     taken: list[str] = []
 
-    def interrupt(scene: SceneInput, record: Mapping[str, Any]) -> None:
-        taken.append(scene.name)
-        if len(taken) == 1:
-            raise KeyboardInterrupt
+    def interrupt(*counts: int) -> None:
+        if counts[3] > len(taken):
+            taken.append(counts[3])
+            if len(taken) == 1:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out", on_done=interrupt)
+        run_predict(
+            find_inputs([folder]), read_models(bundle), tmp_path / "out", progress=interrupt
+        )
     assert fake_processes.stopped
     monkeypatch.undo()
     report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out")

@@ -24,7 +24,7 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, Roo
 from rooftrace.core.text import plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
-from rooftrace.flows.predict.image_run import OnDone, RunOptions, RunProgress, RunReport
+from rooftrace.flows.predict.image_run import RunOptions, RunProgress, RunReport
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
 from rooftrace.flows.predict.run import Executor, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
@@ -150,7 +150,6 @@ def run_catalogue(
     nodata: NodataRule | None = None,
     area: Area | None = None,
     stac: bool = False,
-    on_done: OnDone | None = None,
     progress: RunProgress | None = None,
 ) -> CatalogueReport:
     """Predict the scenes of a catalogue, and write a layer in which each building occurs once.
@@ -165,7 +164,7 @@ def run_catalogue(
         options: Options of each scene; polygons are always written.
         level: Zoom level of the quadkeys by which the layer is partitioned.
         strict: Whether the run stops at the first scene that fails.
-        on_done, progress: See `RunOptions`.
+        progress: See `RunOptions`.
         nodata: Pixel values that mean nodata, besides those that the files declare.
         area: Area to predict; scenes outside of it are left out.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
@@ -201,8 +200,6 @@ def run_catalogue(
 
     def take(job: SceneInput, record: Mapping[str, Any]) -> None:
         outcomes.add(job.name, record)
-        if on_done is not None:
-            on_done(job, record)
 
     if outcomes.failures and (strict or not jobs):
         raise _failure(_in_order(catalogue, outcomes), len(catalogue.scenes))

@@ -52,7 +52,7 @@ from rooftrace.flows.predict.cluster_worker import (
 )
 from rooftrace.flows.predict.image_run import PredictRun, SceneTask, SceneTaskResult
 from rooftrace.flows.predict.inputs import SceneInput, sizes_px
-from rooftrace.flows.predict.run_folder import MadeImage, with_paths
+from rooftrace.flows.predict.run_folder import MadeImage
 from rooftrace.io.files import write_atomically
 from rooftrace.io.georeferenced import innermost
 from rooftrace.io.service_raster import ServiceRaster
@@ -577,5 +577,9 @@ def _written(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | Rooftr
         return {name: made}
     for file, content in result.contents.items():
         write_atomically(out / file, content)
-    files = [made.files, dict(made.record)]
-    return {name: MadeImage(*with_paths(files, result.folder, lambda file: str(out / file)))}
+    moved: dict[object, str] = {file: str(out / Path(file).name) for file in made.files}
+    output = {
+        key: moved.get(value, value) if isinstance(value, str) else value
+        for key, value in made.record["output"].items()
+    }
+    return {name: MadeImage([*moved.values()], {**made.record, "output": output})}

@@ -425,7 +425,6 @@ class SceneTaskResult:
     """Result of a task; picklable.
 
     Args:
-        folder: Folder into which the files were written.
         images: Finished images by name, and errors of images that failed. The others need several
             blocks, or were not started.
         notes: Notes for the user.
@@ -435,7 +434,6 @@ class SceneTaskResult:
         contents: Contents of the files by name, from a worker of a cluster.
     """
 
-    folder: Path
     images: Mapping[str, MadeImage | RooftraceError]
     notes: Sequence[str]
     resumed_blocks: int
@@ -466,6 +464,6 @@ def predict_task(
     run = PredictRun(predictor, out, task.options, store, task.run_options, small_only=small_only)
     run.predict(scenes, lambda planned: run_scenes(planned, predictor.engine))
     return SceneTaskResult(
-        out, {**store.made, **run.failed}, tuple(run.notes), run.resumed_blocks, run.resumed_px,
+        {**store.made, **run.failed}, tuple(run.notes), run.resumed_blocks, run.resumed_px,
         peak_rss_mb(),
     )  # fmt: skip

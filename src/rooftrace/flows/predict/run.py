@@ -22,7 +22,6 @@ from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.core.text import list_and_count, merge_notes, plural
 from rooftrace.engines.base import engine_processor
 from rooftrace.flows.predict.image_run import (
-    OnDone,
     PredictRun,
     RunOptions,
     RunProgress,
@@ -75,12 +74,10 @@ def run_predict(
     options: SceneOptions | None = None,
     *,
     cluster: ClusterOptions | None = None,
-    keep: bool = False,
     stac: bool = False,
     formats: Sequence[str] = (),
     segmenter: PromptSegmenter | None = None,
     rle: RleOutput | None = None,
-    on_done: OnDone | None = None,
     progress: RunProgress | None = None,
 ) -> RunReport:
     """Predict all images, and write the results of each.
@@ -95,11 +92,11 @@ def run_predict(
         out: Folder for the results, created if missing.
         options: Options of every scene.
         cluster: Cluster to run on; default: this process. The results are identical.
-        keep, on_done, progress: See `RunOptions`.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
         formats: Suffixes of further files of the polygons of each image, see `write_copies`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         rle: Table of run lengths to write when all images are predicted.
+        progress: See `RunOptions`.
 
     Raises:
         ConfigError: The results of two images would have the same name; an image, or a file that
@@ -129,13 +126,11 @@ def run_predict(
         described[scene.name] = predicted_scene(
             scene.name, scene.source.grid.crs, record, scene.attribution
         )
-        if on_done is not None:
-            on_done(scene, record)
 
     if stac:
         check_stac()
         options = options.model_copy(update={"valid_outline": True})
-    run_options = RunOptions(keep=keep, on_done=describe if stac else on_done, progress=progress)
+    run_options = RunOptions(on_done=describe if stac else None, progress=progress)
     with executing(models, cluster) as executor:
         report = predict_inputs(inputs, executor, out, options, run_options, segmenter, rle)
     notes = [*report.notes]

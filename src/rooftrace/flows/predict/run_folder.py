@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any
 
-from rooftrace.core.errors import ConfigError
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
 from rooftrace.io.files import export_error, is_file, locked
 from rooftrace.io.gdal import is_raster
-from rooftrace.io.remote import is_object_url
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 
@@ -50,24 +47,6 @@ def predicted_image(mask: Path) -> tuple[Path, ...]:
         return ()
     images = (Path(one["input"]) for one in outputs if Path(one["mask"]).name == mask.name)
     return tuple(image for image in images if image.is_file())
-
-
-def with_paths(value: Any, folder: Path, change: Callable[[str], str]) -> Any:
-    """Return plain data in which the paths of files in a folder are changed.
-
-    Args:
-        value: Plain data.
-        folder: The folder.
-        change: Function that returns the new path for one relative to the folder.
-    """
-    if isinstance(value, str):
-        here = f"{folder}{os.sep}"
-        return change(value.removeprefix(here)) if value.startswith(here) else value
-    if isinstance(value, Mapping):
-        return {key: with_paths(one, folder, change) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [with_paths(one, folder, change) for one in value]
-    return value
 
 
 class RunFolder:
@@ -315,49 +294,3 @@ def _checkpoints(
     }
     key = {**made_with, "image": scene.stamp, "grid": placed}
     return CheckpointStore(work / f"{scene.name}.parts", key)
-
-
-class Results(ExitStack):
-    """Folder of this machine in which the results of a run stay. Use it in a `with` block.
-
-    Args:
-        folder: Folder in which the run writes.
-    """
-
-    is_remote = False
-    """Whether the results are uploaded to object storage."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = folder
-
-    def on_done(self, scene: SceneInput, record: Mapping[str, Any]) -> None:
-        """Receive a finished image; see `OnDone`."""
-
-    def shown(self, value: Any) -> Any:
-        """Return plain data in which local paths are replaced by those that the user knows."""
-        return value
-
-
-def results_in(out: str, work: Path | None) -> Results:
-    """Return the destination of results: a folder, or object storage.
-
-    Args:
-        out: Path of a folder, or `s3://bucket/prefix`.
-        work: Local folder for results on their way to object storage.
-
-    Raises:
-        ConfigError: A work folder was given, but `out` is not in object storage.
-        DataError, MissingExtraError: See `Delivery`.
-    """
-    if is_object_url(out):
-        # Imported when it is needed: most results stay on this machine.
-        from rooftrace.flows.predict.delivery import Delivery
-
-        return Delivery(out, work)
-    if work is not None:
-        raise ConfigError(
-            f"--work {work} was given, but the results in {out} are not uploaded.",
-            remedy="Leave --work out, or give -o an s3:// URL.",
-        )
-    return Results(Path(out))
