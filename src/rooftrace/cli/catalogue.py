@@ -85,8 +85,7 @@ def catalogue(
         str | None,
         option(
             CATALOGUE, metavar="KEY",
-            help="Key of the STAC asset that is the image, or keys of one asset for each band of "
-            "the model, separated by commas.",
+            help="Key of the STAC asset that is the image.",
         ),
     ] = None,
     path_column: Annotated[
@@ -134,7 +133,7 @@ def catalogue(
 
     limit = None if area is None else read_area(area, layer)
     scenes = open_catalogue(
-        source, out, collections=collection or (), datetime=datetime,
+        source, collections=collection or (), datetime=datetime,
         max_items=max_items, area=limit, asset=asset, path_column=path_column,
     )  # fmt: skip
     if is_searched(source) and not as_json:

@@ -18,7 +18,6 @@ from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
-from rooftrace.io.band_files import BandFiles
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.make_valid import made_valid, valid_by_structure
@@ -314,7 +313,7 @@ def select_overview(
     they are. If the user gives the metres or the scale, the image itself must be read.
 
     Args:
-        source: A `RemoteRaster`, `BandFiles` on servers, or an area of one of them.
+        source: A `RemoteRaster`, or an area of one.
         model_gsd_m: Metres per pixel of the model's training data; None if it has none.
 
     Returns:
@@ -324,9 +323,9 @@ def select_overview(
         DataError: the image cannot be read.
     """
     image = source.source if isinstance(source, AreaSource) else source
-    if not isinstance(image, RemoteRaster | BandFiles) or model_gsd_m is None:
+    if not isinstance(image, RemoteRaster) or model_gsd_m is None:
         return source, None
-    coarser: RemoteRaster | BandFiles = image.overview_for(model_gsd_m)
+    coarser = image.overview_for(model_gsd_m)
     if coarser is image:
         return source, None
     rows, cols = coarser.grid.shape

@@ -177,6 +177,21 @@ def test_images_of_other_processes_are_reported_and_fail_alone(
     assert (report.resumed_images, len(report.outputs)) == (2, 3)
 
 
+def test_the_error_of_an_image_comes_before_that_of_a_copy(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> tuple[str, ...]:
+        raise ExportError("The disk is full.", remedy="Free some space.")
+
+    monkeypatch.setattr(executor, "write_copies", fail)
+    given = {"formats": [".kml"], "models": read_models(bundle), "out": tmp_path / "out"}
+    with pytest.raises(ExportError, match=r"The disk is full\."):
+        run_predict(find_inputs([folder / "c.tif"]), **given)
+    (folder / "ab.png").write_bytes((folder / "b.png").read_bytes()[:90])
+    with pytest.raises(DataError, match=r"ab\.png.* 1 of 4 images failed.* The disk is full\."):
+        run_predict(find_inputs([folder]), **given)
+
+
 def test_ctrl_c_keeps_what_other_processes_have_finished(
     folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     fake_processes: type[FakeProcesses],

@@ -110,7 +110,7 @@ class CatalogueReport:
 
 @dataclass
 class _Outcomes:
-    """Layers, running times, files and errors of the scenes, by id.
+    """Layers, files and errors of the scenes, by id.
 
     Args:
         with_files: Whether the files are needed.
@@ -118,7 +118,6 @@ class _Outcomes:
 
     with_files: bool
     layers: dict[str, SceneLayer] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
     failures: dict[str, RooftraceError] = field(default_factory=dict)
 
@@ -126,7 +125,6 @@ class _Outcomes:
         """Add the record of a scene that was predicted."""
         try:
             self.layers[name] = _layer(name, record)
-            self.seconds[name] = float(record["output"]["seconds"])
             if self.with_files:
                 paths = {kind: record["output"][kind] for kind in OUTPUTS}
                 self.files[name] = {kind: Path(path) for kind, path in paths.items() if path}
@@ -188,7 +186,7 @@ def run_catalogue(
         check_stac()
     outcomes = _Outcomes(with_files=stac)
     bundle = executor.predictor.bundle
-    jobs = _jobs(catalogue, bundle.spec.bands, options.bands, nodata, outcomes)
+    jobs = _jobs(catalogue, nodata, outcomes)
     notes = [*catalogue.notes]
     if area is not None:
         left_out = _limit(jobs, catalogue, area)
@@ -252,10 +250,7 @@ def run_catalogue(
     )
 
 
-def _jobs(
-    catalogue: Catalogue, bands: Sequence[str], chosen: str | None, nodata: NodataRule | None,
-    outcomes: _Outcomes,
-) -> list[SceneInput]:  # fmt: skip
+def _jobs(catalogue: Catalogue, nodata: NodataRule | None, outcomes: _Outcomes) -> list[SceneInput]:
     """Return the scenes, in the order of a space-filling curve if all bounds are known.
 
     See `CatalogueScene.open`; scenes that cannot be opened are added to the failures.
@@ -263,7 +258,7 @@ def _jobs(
     jobs = []
     for scene in _in_curve_order(catalogue.scenes):
         try:
-            job = scene.open(bands, chosen, nodata)
+            job = scene.open(nodata)
             if scene.provenance is not None:
                 job = replace(job, provenance=scene.provenance.result())
             # A remote image is checked later, when it is fetched.
@@ -339,11 +334,6 @@ def _manifest_entry(
 ) -> dict[str, Any]:
     """Return the entry of a scene in the manifest."""
     entry: dict[str, Any] = {"id": scene.id, "location": _without_query(scene.location)}
-    if scene.bands:
-        entry["bands"] = {
-            one.name or str(number): _without_query(one.location)
-            for number, one in enumerate(scene.bands, 1)
-        }
     if scene.provenance is not None:
         entry["imagery"] = scene.provenance.to_json()
     error = outcomes.failures.get(scene.id)

@@ -18,7 +18,6 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import SceneInput
-from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
 from rooftrace.io.bands import band_name
 from rooftrace.io.json_documents import linked_address
 from rooftrace.io.nodata import NodataRule
@@ -41,8 +40,6 @@ class CatalogueScene:
             which scenes are predicted.
         provenance: Date, licence and providers of the imagery, if the catalogue has them.
         problem: Reason why the image cannot be read, if the catalogue shows it.
-        bands: Files of single bands, if the catalogue has them. They are read if there is no image
-            of several bands, or if the model reads more than its colours.
     """
 
     id: str
@@ -50,31 +47,20 @@ class CatalogueScene:
     bounds: Bounds | None = None
     provenance: Provenance | None = None
     problem: DataError | None = None
-    bands: tuple[BandFile, ...] = ()
 
-    def open(
-        self, model_bands: Sequence[str], chosen: str | None, nodata: NodataRule | None
-    ) -> SceneInput:
+    def open(self, nodata: NodataRule | None) -> SceneInput:
         """Return the opened image of the scene.
 
         Args:
-            model_bands: Names of the model's bands.
-            chosen: Bands that the user chose, see `parse_bands`.
             nodata: Pixel values that mean nodata, besides those that the files declare.
 
         Raises:
-            RooftraceError: `problem`, and the errors of `open_bands` and `open_image`.
+            RooftraceError: `problem`, and the errors of `open_image`.
         """
         if self.problem is not None:
             raise self.problem
-        wanted = wanted_bands(model_bands, chosen)
-        has_image = self.location not in {band.location for band in self.bands}
-        names = {band.name for band in self.bands}
-        if has_image and ({*wanted} <= _COLOURS or not {*wanted} <= names):
-            image = open_image(self.location, nodata=nodata)
-            return SceneInput(self.id, Path(image.name), image)
-        source = open_bands(self.id, self.bands, wanted, nodata)
-        return SceneInput(self.id, Path(self.id), source)
+        image = open_image(self.location, nodata=nodata)
+        return SceneInput(self.id, Path(image.name), image)
 
 
 @dataclass(frozen=True)
@@ -166,13 +152,11 @@ def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
 
     The image of an item is the asset with the given key. Without a key it is the GeoTIFF with the
     key `visual`, `image` or `data`, else the one with the role `visual` or `data`, else the one
-    whose bands have the common names red, green and blue, else the only one. Otherwise, if red,
-    green and blue are assets of one band each, these are the image, see `CatalogueScene.bands`.
+    whose bands have the common names red, green and blue, else the only one.
 
     Args:
         file: JSON file.
-        asset: Key of the asset that is the image, or keys of one asset for each band of the model,
-            separated by commas; None to find them.
+        asset: Key of the asset that is the image; None to find it.
 
     Raises:
         DataError: The file is not JSON, it holds no STAC items, or the image asset is ambiguous.
@@ -221,7 +205,7 @@ def scene_of_item(
     Args:
         item: The item as plain JSON.
         where: Place of the item, for messages.
-        asset: Key of the asset that is the image, or keys of its bands, see `read_stac`.
+        asset: Key of the asset that is the image, see `read_stac`.
         located: Function that returns the path or URL of an href.
         collection: Collection of the item, whose licence and providers count if the item has none.
 
@@ -239,47 +223,18 @@ def scene_of_item(
         raise DataError(f"{where} has no id.", remedy="Add an id to the item.")
     where = f"{where} ({name[:80]})"
     known = {key: one for key, one in item["assets"].items() if isinstance(one, dict)}
-    bands = tuple(
-        BandFile(band, located(_href_of(one, where)))
-        for band, one in _single_bands(known, asset, where)
-    )
-    chosen = _chosen(known, asset, where, has_bands=bool(bands))
-    return CatalogueScene(
-        name,
-        bands[0].location if chosen is None else located(_href_of(chosen, where)),
-        bounds_of(item.get("bbox")),
-        _provenance(item, name, collection or {}),
-        bands=bands,
-    )
-
-
-def _href_of(asset: Mapping[str, Any], where: str) -> str:
-    href = asset.get("href")
+    href = _chosen(known, asset, where).get("href")
     if not isinstance(href, str) or not href or "\0" in href:
         raise DataError(
             f"{where}: its asset has no href; expected a path or a URL.",
             remedy="Correct the item.",
         )
-    return href
-
-
-def _single_bands(
-    assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return names and assets of files of one band each; [] if red, green and blue are not all so.
-
-    Assets that the user listed have no names: their order is that of the model's bands.
-    """
-    if asset is not None:
-        keys = [key.strip() for key in asset.split(",")]
-        is_list = len(keys) > 1 and asset not in assets
-        return [("", _named(assets, key, where)) for key in keys] if is_list else []
-    found: dict[str, Mapping[str, Any]] = {}
-    for key, one in assets.items():
-        bands = _bands(one)
-        if _is_image(one) and len(bands) <= 1:
-            found.setdefault(band_name(_name_of(bands[0]) if bands else key), one)
-    return list(found.items()) if found.keys() >= _COLOURS else []
+    return CatalogueScene(
+        name,
+        located(href),
+        bounds_of(item.get("bbox")),
+        _provenance(item, name, collection or {}),
+    )
 
 
 def _provenance(item: Mapping[str, Any], name: str, collection: Mapping[str, Any]) -> Provenance:
@@ -302,25 +257,21 @@ def _provenance(item: Mapping[str, Any], name: str, collection: Mapping[str, Any
     )
 
 
-def _named(assets: Mapping[str, Mapping[str, Any]], key: str, where: str) -> Mapping[str, Any]:
-    if key not in assets:
-        raise DataError(
-            f"{where} has no asset {key!r}; it has {_listed(assets)}.",
-            remedy="Give one of them with --asset.",
-        )
-    return assets[key]
-
-
 def _listed(assets: Mapping[str, Any]) -> str:
     return ", ".join(list(assets)[:_MAX_LISTED]) or "none"
 
 
 def _chosen(
-    assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str, *, has_bands: bool
-) -> Mapping[str, Any] | None:
-    """Return the asset that is the image; None if there are only files of single bands."""
+    assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str
+) -> Mapping[str, Any]:
+    """Return the asset that is the image."""
     if asset is not None:
-        return None if has_bands else _named(assets, asset, where)
+        if asset not in assets:
+            raise DataError(
+                f"{where} has no asset {asset!r}; it has {_listed(assets)}.",
+                remedy="Give one of them with --asset.",
+            )
+        return assets[asset]
     images = {key: one for key, one in assets.items() if _is_image(one)}
     for key in _IMAGE_KEYS:
         if key in images:
@@ -336,8 +287,6 @@ def _chosen(
         return coloured[0]
     if len(images) == 1:
         return next(iter(images.values()))
-    if has_bands:
-        return None
     if not images:
         raise DataError(
             f"{where} has no GeoTIFF among its assets: {_listed(assets)}.",
@@ -345,7 +294,8 @@ def _chosen(
         )
     raise DataError(
         f"{where}: it is not clear which of its assets is the image: {_listed(assets)}.",
-        remedy="Give its key with --asset.",
+        remedy="Give its key with --asset. If each band has a file of its own, join them: "
+        "gdalbuildvrt -separate -resolution highest OUT.vrt RED.tif GREEN.tif BLUE.tif",
     )
 
 

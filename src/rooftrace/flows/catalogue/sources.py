@@ -1,20 +1,15 @@
 """Read catalogues of scenes: folder trees, text lists, STAC items, GeoParquet tables, and searches.
 
 A catalogue is read without opening the images that it names, and without network access for them.
-Searches of STAC are recorded, so that a run resumes the same one:
-OUT/search.json holds the found STAC items, without keys in URLs, and the search.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,7 +32,7 @@ from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, holds_results, is
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.companions import is_sidecar
 from rooftrace.io.elevation import is_elevation
-from rooftrace.io.files import visible_files, write_json
+from rooftrace.io.files import visible_files
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imagery
 from rooftrace.io.json_documents import linked_address
@@ -48,10 +43,9 @@ from rooftrace.io.remote import (
     list_objects,
     read_object,
     url_stem,
-    without_query,
 )
 from rooftrace.io.reproject import unwrapped
-from rooftrace.io.stac_item import item_key, link_of, links_of
+from rooftrace.io.stac_item import item_key, link_of
 from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import is_lost_image
 
@@ -245,15 +239,11 @@ def _list(file: CatalogueFile) -> Catalogue:
     return Catalogue(file.name, "text list", with_unique_ids(scenes, file.name))
 
 
-SEARCH = "search.json"
-"""Name of the record of a search in the results folder."""
-
 _CATALOG_TYPES = ("Catalog", "Collection")
 
 
 def open_catalogue(
     source: str,
-    out: Path,
     *,
     collections: Sequence[str] = (),
     datetime: str | None = None,
@@ -267,7 +257,6 @@ def open_catalogue(
     Args:
         source: Catalogue as in `read_catalogue`; or path of a static STAC catalog; or URL of a
             STAC API, catalog or collection.
-        out: Folder of the results, with the record of the search.
         collections, datetime, max_items: See `ImagerySearch`.
         area: Area that found images must overlap.
         asset, path_column: See `read_catalogue`.
@@ -296,7 +285,7 @@ def open_catalogue(
         source, tuple(collections), datetime,
         None if area is None else area_in_degrees(area), max_items,
     )  # fmt: skip
-    return search_catalogue(search, out, asset=asset)
+    return search_catalogue(search, asset=asset)
 
 
 def is_searched(source: str) -> bool:
@@ -315,42 +304,20 @@ def is_searched(source: str) -> bool:
     return isinstance(document, dict) and document.get("type") in _CATALOG_TYPES
 
 
-def search_catalogue(search: ImagerySearch, out: Path, *, asset: str | None = None) -> Catalogue:
-    """Return the scenes that a search finds, or found when an earlier run made the same search.
+def search_catalogue(search: ImagerySearch, *, asset: str | None = None) -> Catalogue:
+    """Return the scenes that a search finds.
 
     An item without a usable image is a scene with a problem; the others are predicted.
 
     Args:
         search: The search.
-        out: Folder of the results. The search is recorded there.
         asset: Key of the STAC asset that is the image; default: see `read_stac`.
 
     Raises:
-        ConfigError, DataError, MissingExtraError: See `search_imagery`. The record is damaged, or
-            no item has a usable image.
-        ExportError: The record cannot be written.
+        ConfigError, DataError, MissingExtraError: See `search_imagery`; or no item has a usable
+            image.
     """
-    path = out / SEARCH
-    query = _query(search)
-    # A catalog on disk is read again at no cost, so that additions to it are seen.
-    record = _recorded(path) if is_url(search.address) else None
-    notes = []
-    if record is not None and record["search"] == query:
-        found = FoundImagery(
-            record["kind"], tuple(record["features"]), record["collections"], record["is_cut"]
-        )
-        if record["has_keys"]:
-            found = _with_fresh_keys(found, search)
-        notes.append(
-            f"The {plural(len(found.items), 'image')} of the search of {record['searched'][:10]} "
-            f"are used again. Remove {path} to search again."
-        )
-    else:
-        found = search_imagery(search)
-        if record is not None:
-            notes.append(f"{path} recorded another search, and was replaced.")
-        if is_url(search.address):
-            _write(path, found, query)
+    found, notes = search_imagery(search), []
     if found.is_cut:
         notes.append(
             f"{search.shown} has more than the {plural(len(found.items), 'image')} of --max-items."
@@ -380,78 +347,3 @@ def _scene(
     except DataError as error:
         # The location only distinguishes the scenes.
         return CatalogueScene(name, f"{base}#{collection}/{name}", problem=error)
-
-
-def _query(search: ImagerySearch) -> dict[str, Any]:
-    """Return the search as plain data; a URL with keys is known by its hash alone."""
-    area = None if search.area is None else hashlib.sha256(shapely.to_wkb(search.area)).hexdigest()
-    return {
-        "address": search.shown,
-        "address_sha256": hashlib.sha256(search.address.encode()).hexdigest(),
-        "collections": list(search.collections),
-        "datetime": search.datetime,
-        "area_sha256": area,
-        "max_items": search.max_items,
-    }
-
-
-def _recorded(path: Path) -> dict[str, Any] | None:
-    """Return the record of an earlier search; None if there is none.
-
-    Raises:
-        DataError: The record is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_bytes())
-        record: dict[str, Any] = {**document["rooftrace"], "features": document["features"]}
-        if not {"search", "kind", "collections", "is_cut", "has_keys", "searched"} <= record.keys():
-            raise KeyError("rooftrace")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is not the record of a search that rooftrace wrote.",
-            remedy="Remove the file to search again, or choose another folder with -o.",
-        ) from error
-    return record
-
-
-def _write(path: Path, found: FoundImagery, query: Mapping[str, Any]) -> None:
-    items = [_without_keys(item) for item in found.items]
-    needed = ("type", "id", "license", "providers", "extent")
-    document = {
-        "type": "FeatureCollection",
-        "features": items,
-        "rooftrace": {
-            "search": dict(query),
-            "kind": found.kind,
-            "is_cut": found.is_cut,
-            "has_keys": items != list(found.items),
-            "searched": datetime.now(UTC).isoformat(timespec="seconds"),
-            "collections": {
-                name: {key: one[key] for key in needed if key in one}
-                for name, one in sorted(found.collections.items())
-            },
-        },
-    }
-    write_json(path, document)
-
-
-def _without_keys(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an item whose URLs have no query, which may hold a signature."""
-
-    def plain(entry: Any) -> Any:
-        href = entry.get("href") if isinstance(entry, dict) else None
-        is_keyed = isinstance(href, str) and href != without_query(href)
-        return {**entry, "href": without_query(str(href))} if is_keyed else entry
-
-    assets = item.get("assets")
-    cleaned = {key: plain(one) for key, one in assets.items()} if isinstance(assets, dict) else {}
-    return {**item, "assets": cleaned, "links": [plain(link) for link in links_of(item)]}
-
-
-def _with_fresh_keys(found: FoundImagery, search: ImagerySearch) -> FoundImagery:
-    """Search again for the recorded items, whose URLs need keys that are not recorded."""
-    again = {item_key(item): item for item in search_imagery(search).items}
-    items = tuple(again.get(item_key(item), item) for item in found.items)
-    return replace(found, items=items)

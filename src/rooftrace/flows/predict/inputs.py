@@ -24,7 +24,6 @@ from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.text import list_and_count, plural, without_folders
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
-from rooftrace.io.band_files import BandFiles
 from rooftrace.io.companions import FolderNames, companions, is_sidecar
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.gdal import conversion_of, is_raster
@@ -104,7 +103,6 @@ class SceneInput:
         | AdjacentImages
         | AreaSource
         | ServiceRaster
-        | BandFiles
         | WithHeights
     )
     notes: tuple[str, ...] = ()
@@ -124,9 +122,7 @@ class SceneInput:
     def url(self) -> str:
         """Address of the image, without secrets; "" for an image on disk."""
         image = innermost(self.source)
-        is_remote = isinstance(image, RemoteRaster | ServiceRaster)
-        is_remote |= isinstance(image, BandFiles) and image.is_remote
-        return self.source.name if is_remote else ""
+        return self.source.name if isinstance(image, RemoteRaster | ServiceRaster) else ""
 
     @property
     def attribution(self) -> str | None:
@@ -147,13 +143,8 @@ class SceneInput:
         a folder, names, sizes and times of change.
         """
         image = innermost(self.source)
-        version = ""
-        if isinstance(image, RemoteRaster | ServiceRaster | BandFiles):
-            version = image.version
-        if self.url:
-            return f"{self.url} {version}"
-        if version:
-            return hashlib.sha256(os.fsencode(version)).hexdigest()
+        if isinstance(image, RemoteRaster | ServiceRaster):
+            return f"{self.url} {image.version}"
         if not isinstance(image, Mosaic):
             return _stamp_of(self.path, image.names if isinstance(image, RasterFile) else None)
         # Other files in the folder, such as the results of the run itself, do not matter.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 
-from rooftrace.core.errors import ConfigError, PredictError
+from rooftrace.core.errors import ConfigError, PredictError, RooftraceError
 from rooftrace.core.machine import result_versions, versions
 from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.core.text import list_and_count, merge_notes, plural
@@ -142,8 +142,14 @@ def run_predict(
             {"name": bundle.spec.name, "sha256": bundle.sha256},
             "run.json", "If their date is known, give it with --imagery-date.",
         )  # fmt: skip
-    for output in report.outputs if formats else ():
-        notes += write_copies(Path(str(output.polygons)), formats)
+    lost = ""
+    try:
+        for output in report.outputs if formats else ():
+            notes += write_copies(Path(str(output.polygons)), formats)
+    except RooftraceError as failure:
+        if not report.failures:
+            raise
+        lost = f" {failure.message}"
     if not report.failures:
         return replace(report, notes=tuple(notes))
     scene, error = report.failures[0]
@@ -151,7 +157,7 @@ def run_predict(
         raise error
     message = error.message if scene.shown in error.message else f"{scene.shown}: {error.message}"
     failed = f"{len(report.failures)} of {len(inputs.scenes)} images failed; run.json lists them."
-    raise type(error)(f"{message} {failed}", remedy=error.remedy)
+    raise type(error)(f"{message} {failed}{lost}", remedy=error.remedy)
 
 
 def predict_inputs(
