@@ -35,8 +35,8 @@ from .server import Server
 
 _OUTPUTS = ["polygons", "mask", "density"]
 
-_DRAWN_GSD_M = 0.3
-"""Metres per pixel of a layer that QGIS draws: those of the bundled model."""
+_DRAWN_GSD_M = 0.25
+"""Metres per pixel of a layer that QGIS draws: the finest that the bundled model uses."""
 
 
 class _ImageAlgorithm(RooftraceAlgorithm):
@@ -175,6 +175,11 @@ class PredictAlgorithm(_ImageAlgorithm):
         self._drawn = None
         if image is None:
             shown = context.project().crs()
+            if not shown.isValid():
+                raise RooftraceProblem(
+                    f"QGIS draws {layer.name()} in the coordinate system of the project, which has "
+                    "none. Set one under Project > Properties > CRS."
+                )
             transform = QgsCoordinateTransform(crs, shown, context.transformContext())
             extent = transform.transformBoundingBox(outline.boundingBox())
             gsd_m = self.parameterAsDouble(parameters, "GSD", context) or _DRAWN_GSD_M

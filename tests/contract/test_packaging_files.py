@@ -44,11 +44,13 @@ def test_the_workflows_run_what_the_repository_has() -> None:
     folder = ROOT / ".github" / "workflows"
     steps = [
         step.get("run", "")
-        for name in ("ci.yml", "campaign.yml")
-        for job in yaml.safe_load((folder / name).read_text(encoding="utf-8"))["jobs"].values()
+        for path in folder.glob("*.yml")
+        for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values()
         for step in job["steps"]
     ]
     assert {".ci/run", "make test-all"} <= set(steps)
+    files = re.findall(r"(?:tests|tools)/[\w/.]+", "\n".join(steps))
+    assert [name for name in files if not (ROOT / name).exists()] == []
     text = (ROOT / ".ci/run").read_text(encoding="utf-8")
     goals = set(re.findall(r"^step make ([\w-]+)", text, re.M)) | {"test-all"}
     rules = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import geopandas as gpd
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 from shapely import box
 
 from local_server import LocalServer, QuietHandler, running
+from map_servers import TiTiler, titiler
 from raster_files import write_geotiff
 from tiny_models import write_tiny_bundle
 from town import generate_scene
@@ -358,6 +360,37 @@ end(
     assert path == (
         "/v1/jobs?filename=scene.tif&min_area=20.0&outputs=polygons&outputs=mask&outputs=density"
     )
+
+
+def test_a_web_layer_has_the_buildings_of_its_image(qgis: Qgis) -> None:
+    """A WMTS layer, which the command reads; and with a referer, so that QGIS draws it."""
+    image = qgis.folder / "scene.tif"
+    text = """
+found = {}
+image = QgsRasterLayer("scene.tif")
+area = QgsReferencedRectangle(image.extent().buffered(-20), image.crs())
+QgsProject.instance().setCrs(image.crs())
+for name, more in (("read", ""), ("drawn", "http-header:referer=a&")):
+    layer = QgsRasterLayer(more + "crs=EPSG:3857&format=image/png&layers=LAYER&styles=LAYER"
+        "&tileMatrixSet=WebMercatorQuad&url=SERVICE", name, "wms")
+    assert layer.isValid(), layer.error().message()
+    found[name] = processing.run(
+        "rooftrace:predict", dict(INPUT=layer, AREA=area, OUTPUTS=[0], OUTPUT=name))["BUILDINGS"]
+found["file"] = processing.run(
+    "rooftrace:predict", dict(INPUT="scene.tif", AREA=area, OUTPUTS=[0], OUTPUT="f"))["BUILDINGS"]
+end(**found)
+"""
+    with titiler() as base:
+        name = f"{image}_WebMercatorQuad_default"
+        service = quote(TiTiler(base, image).wmts, safe="")
+        files = qgis.script(text.replace("LAYER", name).replace("SERVICE", service))
+    layers = {name: gpd.read_file(file).to_crs(32736) for name, file in files.items()}
+    assert (qgis.folder / "drawn" / "image.tif").is_file()
+    assert not (qgis.folder / "read" / "image.tif").is_file()
+    expected = layers.pop("file").union_all()
+    for layer in layers.values():
+        found = layer.union_all()
+        assert expected.intersection(found).area > 0.9 * expected.union(found).area
 
 
 def test_panel_draws_reviews_and_explains(qgis: Qgis, tmp_path: Path) -> None:
