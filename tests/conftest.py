@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rooftrace.core.system import take_lock
 from rooftrace.engines import openvino as openvino_module
 from rooftrace.engines import select as first_use_module
-from rooftrace.io.files import try_lock
 from tiny_training import TINY, write_tiny_training
 
 if TYPE_CHECKING:
@@ -163,9 +164,12 @@ def tiny_run() -> TinyRun:
         made_from.update(source.read_bytes())
     folder = ROOT / "build/tests" / made_from.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    while (lock := try_lock(folder / "lock")) is None:
-        time.sleep(0.2)
-    with lock:
+    with (folder / "lock").open("a+") as lock:
+        while True:
+            with suppress(OSError):
+                take_lock(lock)
+                break
+            time.sleep(0.2)
         pickled = folder / "report.pickle"
         if not pickled.exists():
             shutil.rmtree(folder / "tiny", ignore_errors=True)

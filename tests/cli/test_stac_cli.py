@@ -192,7 +192,6 @@ def test_keys_in_addresses_are_not_written(api: Api) -> None:
         ([], 2, "has 2 collections, and none was chosen: town, sea"),
         (["--collection", "town", "--datetime", "yesterday"], 2, "--datetime yesterday is not a"),
         (["--collection", "sea"], 3, "has no images of sea"),
-        (["--path-column", "x"], 2, "--path-column x is for GeoParquet"),
     ],
 )  # fmt: skip
 def test_searches_that_fail(options: list[str], code: int, message: str, api: Api) -> None:

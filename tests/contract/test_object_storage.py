@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import rasterio
 from affine import Affine
@@ -123,7 +122,7 @@ def test_a_folder_of_scenes_and_a_catalogue(bucket: Any, model: Path, tmp_path: 
     assert (layer / "scenes/1_buildings.gpkg").exists()
 
 
-@pytest.mark.parametrize("form", ["folder", "list", "items", "table"])
+@pytest.mark.parametrize("form", ["folder", "list", "items"])
 def test_catalogues_that_lie_there_too(form: str, bucket: Any, model: Path, tmp_path: Path) -> None:
     for number in range(3):
         bucket.put_object(Bucket=BUCKET, Key=f"c/in/{number}.tif", Body=scene(number, 200))
@@ -135,9 +134,6 @@ def test_catalogues_that_lie_there_too(form: str, bucket: Any, model: Path, tmp_
     ]
     collection = {"type": "FeatureCollection", "features": items}
     written["items"] = "items.json", json.dumps(collection).encode()
-    table = io.BytesIO()
-    pd.DataFrame({"path": [f"in/{number}.tif" for number in range(3)]}).to_parquet(table)
-    written["table"] = "scenes.parquet", table.getvalue()
     if form == "folder":
         bucket.put_object(Bucket=BUCKET, Key="c/readme.md", Body=b"words")
         given = [f"s3://{BUCKET}/c/"]

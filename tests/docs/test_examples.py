@@ -170,9 +170,6 @@ def write_scenes(folder: Path) -> None:
         with rasterio.open(path) as image:
             bounds.append(gpd.GeoSeries([box(*image.bounds)], crs=image.crs).to_crs(4326)[0])
     (folder / "scenes.txt").write_text("\n".join(paths))
-    gpd.GeoDataFrame({"location": paths}, geometry=bounds, crs=4326).to_parquet(
-        folder / "scenes.parquet"
-    )
     items = [
         {"type": "Feature", "id": path, "bbox": list(place.bounds),
          "assets": {"visual": {"href": path, "type": "image/tiff"}}}

@@ -46,7 +46,7 @@ def catalogue(
         typer.Argument(
             metavar="SOURCE", show_default=False,
             help="Folder of images with its subfolders, a list of scenes (.txt, STAC items as "
-            ".json, GeoParquet), a STAC catalog, or the URL of a STAC API.",
+            ".json), a STAC catalog, or the URL of a STAC API.",
         ),
     ],
     *,
@@ -88,13 +88,6 @@ def catalogue(
             help="Key of the STAC asset that is the image.",
         ),
     ] = None,
-    path_column: Annotated[
-        str | None,
-        option(
-            CATALOGUE, "--path-column", metavar="NAME",
-            help="Column of the GeoParquet file that contains the paths of the images.",
-        ),
-    ] = None,
     level: Annotated[
         int,
         option(
@@ -134,7 +127,7 @@ def catalogue(
     limit = None if area is None else read_area(area, layer)
     scenes = open_catalogue(
         source, collections=collection or (), datetime=datetime,
-        max_items=max_items, area=limit, asset=asset, path_column=path_column,
+        max_items=max_items, area=limit, asset=asset,
     )  # fmt: skip
     if is_searched(source) and not as_json:
         say(f"{scenes.name}: {plural(len(scenes.scenes), 'image')} found")

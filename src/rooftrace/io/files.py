@@ -1,7 +1,6 @@
 """Files that appear under their name only when they are complete, and locks between processes.
 
-`replacing` writes a file atomically; `locked` keeps other processes from writing to a folder;
-`try_lock` takes a lock if it is free.
+`replacing` writes a file atomically; `locked` keeps other processes from writing to a folder.
 """
 
 from __future__ import annotations
@@ -335,23 +334,6 @@ def _lock_file(path: Path) -> IO[str]:
         return path.open("a+", encoding="utf-8")
     except OSError as error:
         raise export_error(path, error) from error
-
-
-def try_lock(path: Path) -> IO[str] | None:
-    """Return the open file whose lock this process now holds; None if another one holds it.
-
-    Closing the file releases the lock. The file stays, so that its time can be read.
-
-    Raises:
-        ExportError: the file cannot be created.
-    """
-    file = _lock_file(path)
-    try:
-        take_lock(file)
-    except OSError:
-        file.close()
-        return None
-    return file
 
 
 def demo_scene_path() -> Path:

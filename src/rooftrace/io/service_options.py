@@ -53,14 +53,14 @@ class ServiceOptions(Options):
     timeout_s: float = 20.0
     cache_bytes: int = 2 * 10**9
 
-    def shared(self, machines: int) -> ServiceOptions:
-        """Return the limits of each of several machines that make requests at the same time.
+    def shared(self, workers: int) -> ServiceOptions:
+        """Return the limits of each of several workers that make requests at the same time.
 
-        Together they keep the limit per second. Each machine has at least one connection.
+        Together they keep the limit per second. Each worker has at least one connection.
         """
         limits = {
-            "connections": max(1, self.connections // machines),
-            "per_second": self.per_second / machines,
+            "connections": max(1, self.connections // workers),
+            "per_second": self.per_second / workers,
         }
         return self.model_copy(update=limits)
 

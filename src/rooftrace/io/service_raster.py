@@ -121,13 +121,13 @@ class ServiceRaster(TileGridMosaic):
         source = service.attribution or service.name
         return ResultProvenance(service.imagery_date or None, source)
 
-    def share_limits(self, machines: int) -> ServiceOptions:
-        """Divide the limits of requests by the number of machines that read this image.
+    def share_limits(self, workers: int) -> ServiceOptions:
+        """Divide the limits of requests by the number of workers that read this image.
 
         Returns:
-            The limits of each machine.
+            The limits of each worker.
         """
-        self.requests.options = self._options.shared(machines)
+        self.requests.options = self._options.shared(workers)
         return self.requests.options
 
     @property

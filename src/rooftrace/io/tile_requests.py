@@ -1,8 +1,7 @@
 """Requests for the tiles of a map service: limited, repeated where they fail, and cached on disk.
 
-The limits hold for all processes of this machine that share a cache folder: each request takes one
-of the slots of its server, which are locked files, and a slot starts a request only some time after
-its last one. A pause that a server asks for (RFC 9110, section 10.2.3) stops all of them.
+A client makes few requests at a time, and starts one only some time after the one before. A pause
+that a server asks for (RFC 9110, section 10.2.3) stops all of them.
 
 https://operations.osmfoundation.org/policies/tiles/ is an example of what servers expect.
 """
@@ -18,14 +17,13 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from rooftrace.core.errors import ExportError, MissingExtraError, ServiceError
 from rooftrace.core.text import reason_of
-from rooftrace.io.files import export_error, try_lock, write_atomically
+from rooftrace.io.files import write_atomically
 from rooftrace.io.map_service import without_secrets
 from rooftrace.io.remote import TRANSIENT_STATUSES, retry_after_s
 from rooftrace.io.service_options import ServiceOptions
@@ -33,7 +31,6 @@ from rooftrace.io.service_options import ServiceOptions
 if TYPE_CHECKING:
     import httpx
 
-_SLOT_POLL_S = 0.01
 _LONGEST_PAUSE_S = 120.0
 """Maximum pause in seconds; a server that asks for a longer one ends the run."""
 
@@ -84,6 +81,7 @@ class TileRequests:
         """Received bytes, without headers."""
 
         self._cache = _Cache(options.folder, options.cache_bytes)
+        self._pace = _Pace()
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
         self._pid = 0
@@ -107,7 +105,6 @@ class TileRequests:
 
         Raises:
             ServiceError: The service refuses, does not answer or sends something else than images.
-            ExportError: The cache folder cannot be written to.
             MissingExtraError: The package for requests is not installed.
         """
         found: dict[str, bytes] = {}
@@ -150,7 +147,7 @@ class TileRequests:
         """Return the capabilities of a service, which are not cached.
 
         Raises:
-            ServiceError, ExportError, MissingExtraError: See `fetch`.
+            ServiceError, MissingExtraError: See `fetch`.
         """
         return self._request(self._opened(), url, threading.Event(), image=False)
 
@@ -175,41 +172,40 @@ class TileRequests:
         import httpx
 
         options = self.options
-        slots = _Slots(options.folder / "limits", urlsplit(url).netloc, options)
         delay_s, reason, status = options.delay_s, "", 0
         for attempt in range(options.attempts):
             if attempt:
                 # Clients that failed together must not return together.
                 stopped.wait(delay_s * random.uniform(1.0, 1.25))  # noqa: S311  # nosec B311
                 delay_s *= 2
-            with slots.one(stopped):
-                if stopped.is_set():
-                    raise _Stopped
-                with self._lock:
-                    self.requests += 1
-                    self.repeated += attempt > 0
-                try:
-                    answer = self._ask(client, url)
-                except (httpx.TimeoutException, TimeoutError):
-                    reason, status = f"it sent nothing for {options.timeout_s:g} seconds", 0
-                    continue
-                except httpx.TransportError as error:
-                    reason, status = self._unreachable(error), 0
-                    continue
-                except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-                    raise self._error(_line(error), "Check the URL.") from None
-                self._answered = True
-                status, headers, data = answer
-                pause_s = retry_after_s(headers.get("retry-after", ""))
-                if status in TRANSIENT_STATUSES:
-                    reason = f"it answered {status} {httpx.codes.get_reason_phrase(status)}"
-                    if pause_s > _LONGEST_PAUSE_S:
-                        raise self._error(
-                            f"{reason} and asks to wait for {pause_s:,.0f} seconds", _LATER
-                        )
-                    slots.pause(pause_s)
-                    delay_s = max(delay_s, pause_s)
-                    continue
+            self._pace.wait(1 / options.per_second, stopped)
+            if stopped.is_set():
+                raise _Stopped
+            with self._lock:
+                self.requests += 1
+                self.repeated += attempt > 0
+            try:
+                answer = self._ask(client, url)
+            except (httpx.TimeoutException, TimeoutError):
+                reason, status = f"it sent nothing for {options.timeout_s:g} seconds", 0
+                continue
+            except httpx.TransportError as error:
+                reason, status = self._unreachable(error), 0
+                continue
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                raise self._error(_line(error), "Check the URL.") from None
+            self._answered = True
+            status, headers, data = answer
+            pause_s = retry_after_s(headers.get("retry-after", ""))
+            if status in TRANSIENT_STATUSES:
+                reason = f"it answered {status} {httpx.codes.get_reason_phrase(status)}"
+                if pause_s > _LONGEST_PAUSE_S:
+                    raise self._error(
+                        f"{reason} and asks to wait for {pause_s:,.0f} seconds", _LATER
+                    )
+                self._pace.pause(pause_s)
+                delay_s = max(delay_s, pause_s)
+                continue
             return self._accepted(status, headers, data, image=image)
         remedy = _LATER
         if status == _TOO_MANY:
@@ -324,80 +320,28 @@ def _quoted(data: bytes) -> str:
     return f': "{plain}"' if plain and "\ufffd" not in plain else ""
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Raise what the system raises while the block works on a file as ExportError."""
-    try:
-        yield
-    except (OSError, ExportError) as error:
-        known = error if isinstance(error, ExportError) else export_error(path, error)
-        raise ExportError(
-            known.message,
-            remedy="Choose a folder with write permission and free space with --tile-cache.",
-        ) from error
+class _Pace:
+    """Times at which the requests of one client may start."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next_s = 0.0
 
-class _Slots:
-    """Permits for requests to one server, shared by the processes of this machine."""
-
-    def __init__(self, folder: Path, host: str, options: ServiceOptions) -> None:
-        self._folder = folder / hashlib.sha256(host.encode()).hexdigest()[:16]
-        self._count = options.connections
-        self._interval_s = options.connections / options.per_second
-
-    @contextmanager
-    def one(self, stopped: threading.Event) -> Iterator[None]:
-        """Hold a slot, from the time at which its next request may start.
-
-        Raises:
-            ExportError: The file of the slot cannot be written.
-        """
-        file = None
-        while file is None:
-            if stopped.is_set():
-                yield
-                return
-            for number in range(self._count):
-                path = self._folder / str(number)
-                is_new = not path.exists()
-                with _writing(path):
-                    file = try_lock(path)
-                if file is not None:
-                    break
-            else:
-                stopped.wait(_SLOT_POLL_S)
-        try:
-            with _writing(path):
-                now = time.time()
-                last = 0.0 if is_new else path.stat().st_mtime
-                # A clock that was set back must not stop the requests.
-                wait_s = min(last + self._interval_s - now, self._interval_s)
-                wait_s = max(wait_s, min(self._paused_until() - now, _LONGEST_PAUSE_S))
-                if wait_s > 0:
-                    stopped.wait(wait_s)
-                os.utime(path)
-            yield
-        finally:
-            file.close()
+    def wait(self, interval_s: float, stopped: threading.Event) -> None:
+        """Wait until the next request may start; the one after it starts an interval later."""
+        while not stopped.is_set():
+            with self._lock:
+                now_s = time.monotonic()
+                left_s = self._next_s - now_s
+                if left_s <= 0:
+                    self._next_s = now_s + interval_s
+                    return
+            stopped.wait(left_s)
 
     def pause(self, seconds: float) -> None:
-        """Let no process start a request before some seconds have passed.
-
-        Raises:
-            ExportError: The file that says so cannot be written.
-        """
-        until = time.time() + seconds
-        if seconds > 0 and until > self._paused_until():
-            path = self._folder / "pause"
-            with _writing(path):
-                path.touch()
-                # Fails on a file of another user, even if all may write to it.
-                os.utime(path, (until, until))
-
-    def _paused_until(self) -> float:
-        with suppress(OSError):
-            return (self._folder / "pause").stat().st_mtime
-        return 0.0
+        """Let no request start before some seconds have passed."""
+        with self._lock:
+            self._next_s = max(self._next_s, time.monotonic() + seconds)
 
 
 class _Cache:

@@ -11,7 +11,7 @@ from msvcrt_locks import Msvcrt
 from rooftrace.core import system
 from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.flows.catalogue.scenes import _located
-from rooftrace.io.files import locked, try_lock
+from rooftrace.io.files import locked
 from rooftrace.io.json_documents import linked_address
 from rooftrace.labels.label_files import _names
 from rooftrace.labels.split import parse_reference
@@ -39,7 +39,8 @@ def test_a_lock_of_a_byte_keeps_others_out_and_names_its_holder(
             locked(tmp_path / "lock", "out"),
         ):
             pass
-        assert try_lock(tmp_path / "lock") is None
+        with (tmp_path / "lock").open("a+") as file, pytest.raises(PermissionError):
+            system.take_lock(file)
 
 
 def test_the_folders_of_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

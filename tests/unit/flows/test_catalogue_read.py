@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
-import pandas as pd
 import pytest
 import rasterio
-import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,43 +152,17 @@ def test_json_that_is_not_stac_is_refused(document: str, expected: str, tmp_path
         read_catalogue(file)
 
 
-def test_a_table(tmp_path: Path) -> None:
-    file = tmp_path / "scenes.parquet"
-    frame = geopandas.GeoDataFrame(
-        {"id": ["n/1", None], "href": ["a.tif", "https://host/b.tif"], "other": ["c", "d"]},
-        geometry=[shapely.box(0, 0, 1e5, 1e5), None],
-        crs=3857,
-    )
-    frame.to_parquet(file)
-    found = read_catalogue(file).scenes
-    assert [scene.id for scene in found] == ["n_1", "b"]
-    assert found[0].bounds == pytest.approx((0, 0, 0.8983, 0.8983), abs=1e-3)
-    assert found[1].bounds is None
-    assert scenes(file, path_column="other")["n_1"] == str(tmp_path / "c")
-    with pytest.raises(DataError, match="no column missing; it has id, href"):
-        read_catalogue(file, path_column="missing")
-
-
-@pytest.mark.parametrize("bad", [None, "", 3.5, "a\0b"])
-def test_rows_without_a_path_are_refused(bad: object, tmp_path: Path) -> None:
-    file = tmp_path / "scenes.parquet"
-    pd.DataFrame({"path": pd.Series([bad], dtype=float if bad == 3.5 else object)}).to_parquet(file)
-    with pytest.raises(DataError, match="row 1: path is"):
-        read_catalogue(file)
-
-
 def test_options_of_other_kinds_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     file.write_text("a.tif")
     with pytest.raises(ConfigError, match="asset"):
         read_catalogue(file, asset="visual")
-    with pytest.raises(ConfigError, match="path_column"):
-        read_catalogue(file, path_column="x")
     with pytest.raises(DataError, match="no catalogue at"):
         read_catalogue(tmp_path / "none.txt")
-    (tmp_path / "table.csv").write_text("a.tif")
-    with pytest.raises(DataError, match=r"ending '\.csv'"):
-        read_catalogue(tmp_path / "table.csv")
+    for name in ("table.csv", "table.parquet"):
+        (tmp_path / name).write_text("a.tif")
+        with pytest.raises(DataError, match=r"ending '\.(csv|parquet)'"):
+            read_catalogue(tmp_path / name)
 
 
 def test_masks_beside_images_are_no_scenes(tmp_path: Path) -> None:

@@ -222,16 +222,14 @@ def test_no_tile_in_the_area(tmp_path: Path) -> None:
     assert "{-y}" in failed.value.remedy
 
 
-def test_the_machines_of_a_cluster_share_the_limits(
-    tiles: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_the_workers_of_a_cluster_share_the_limits(tiles: dict[str, bytes], tmp_path: Path) -> None:
     with serving(lambda path: from_tiles(tiles, path)) as server:
         inputs = found(server.url + "/{z}/{x}/{y}.png", tmp_path)
     (note,) = share_limits(inputs.scenes, 2)
     (service,) = inputs.services
     given = pickle.loads(pickle.dumps(service)).requests.options
     assert (given.connections, given.per_second) == (2, 500.0)
-    assert "divided by the 2 machines" in note
+    assert "divided by the 2 workers" in note
     assert "at most 2 requests at the same time and 500 per second" in note
 
 

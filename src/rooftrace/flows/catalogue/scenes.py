@@ -215,8 +215,8 @@ def scene_of_item(
     if not isinstance(item, dict) or not isinstance(item.get("assets"), dict):
         raise DataError(
             f"{where} has no assets; expected a STAC item.",
-            remedy="If this is a GeoJSON of footprints, which names no images, write a GeoParquet "
-            "with a column of paths instead.",
+            remedy="If this is a GeoJSON of footprints, which names no images, write their paths "
+            "to a text file instead, one on each line.",
         )
     name = item.get("id")
     if not isinstance(name, str) or not name:

@@ -1,4 +1,4 @@
-"""Read catalogues of scenes: folder trees, text lists, STAC items, GeoParquet tables, and searches.
+"""Read catalogues of scenes: folder trees, text lists, STAC items, and searches.
 
 A catalogue is read without opening the images that it names, and without network access for them.
 """
@@ -6,7 +6,6 @@ A catalogue is read without opening the images that it names, and without networ
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,12 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-import shapely
-
-from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
+from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of
-from rooftrace.core.types import Bounds
 from rooftrace.flows.catalogue.scenes import (
     Catalogue,
     CatalogueFile,
@@ -44,112 +39,38 @@ from rooftrace.io.remote import (
     read_object,
     url_stem,
 )
-from rooftrace.io.reproject import unwrapped
 from rooftrace.io.stac_item import item_key, link_of
 from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import is_lost_image
 
-_PATH_COLUMNS = ("path", "location", "href", "url", "image", "filename", "file")
-
-
-def _table(file: CatalogueFile, path_column: str | None) -> Catalogue:
-    """Return the scenes of a GeoParquet. The column `id` gives their ids, if it exists."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("parquet", "A GeoParquet catalogue", "pyarrow") from error
-    frame = _frame(file)
-    columns = [str(name) for name in frame.columns]
-    wanted = (path_column,) if path_column is not None else _PATH_COLUMNS
-    column = next((name for name in wanted if name in columns), None)
-    if column is None:
-        raise DataError(
-            f"{file.name} has no column {' or '.join(wanted)}; it has {', '.join(columns[:20])}.",
-            remedy="Give the column with paths or URLs with --path-column.",
-        )
-    bounds = _bounds_table(frame)
-    scenes = []
-    for number, entry in enumerate(frame[column].tolist()):
-        if not isinstance(entry, str) or not entry.strip() or "\0" in entry:
-            raise DataError(
-                f"{file.name}, row {number + 1}: {column} is {entry!r}; expected a path or an "
-                "address.",
-                remedy="Remove the row, or fill it in.",
-            )
-        location = file.located(entry.strip())
-        own = frame["id"].iloc[number] if "id" in columns else None
-        name = str(own) if own is not None and own == own else Path(location).stem
-        scenes.append(CatalogueScene(name, location, bounds[number]))
-    return Catalogue(file.name, "GeoParquet", with_unique_ids(scenes, file.name))
-
-
-def _frame(file: CatalogueFile) -> Any:
-    import geopandas
-    import pandas as pd
-
-    try:
-        try:
-            return geopandas.read_parquet(file.path)
-        except ValueError:
-            # A table of paths without geometry.
-            return pd.read_parquet(file.path)
-    except Exception as error:  # pyarrow, geopandas and shapely raise errors of many types
-        raise DataError(
-            f"{file.name} cannot be read as GeoParquet: {reason_of(error, most=300)}.",
-            remedy="Write it with geopandas, DuckDB or GDAL.",
-        ) from error
-
-
-def _bounds_table(frame: Any) -> list[Bounds | None]:
-    geometry = getattr(frame, "geometry", None)
-    if geometry is None:
-        return [None] * len(frame)
-    if geometry.crs is not None and not geometry.crs.is_geographic:
-        geometry = geometry.to_crs(4326)
-    found = np.asarray(shapely.bounds(unwrapped(geometry.to_numpy())), float).reshape(-1, 4)
-    return [
-        (float(w), float(s), float(e), float(n)) if math.isfinite(w + s + e + n) else None
-        for w, s, e, n in found.tolist()
-    ]
-
-
 _TIFFS = (".tif", ".tiff")
 
 
-def read_catalogue(
-    path: Path | str, *, asset: str | None = None, path_column: str | None = None
-) -> Catalogue:
+def read_catalogue(path: Path | str, *, asset: str | None = None) -> Catalogue:
     """Read the scenes of a catalogue.
 
     Args:
         path: Path of a folder or a file. All images of a folder and of its subfolders are scenes. A
-            file is a text with a path or a URL on each line, STAC items as JSON, or a
-            GeoParquet with a column of paths or URLs. Both may be in object storage:
+            file is a text with a path or a URL on each line, or STAC items as JSON. Both may be in
+            object storage:
             `s3://BUCKET/KEY`, with a slash at the end of a folder.
         asset: Key of the STAC asset that is the image; default: see `read_stac`.
-        path_column: Column of a GeoParquet with paths or URLs. Default: the first existing
-            column of `path`, `location`, `href`, `url`, `image`, `filename` and `file`.
 
     Raises:
         DataError: The catalogue does not exist, has an unknown format, is damaged, or names no
             scene.
         ConfigError: An option belongs to another format.
-        MissingExtraError: pyarrow is missing for GeoParquet, or obstore for object storage.
+        MissingExtraError: obstore is missing for object storage.
     """
     given = str(path)
     remote = is_object_url(given)
     is_folder = given.endswith("/") if remote else Path(path).is_dir()
     suffix = Path(given).suffix.lower()
-    stac, table = suffix in (".json", ".geojson"), suffix in (".parquet", ".geoparquet")
+    stac = suffix in (".json", ".geojson")
     if asset is not None and (is_folder or not stac):
         raise ConfigError(
             f"--asset {asset} is for STAC items, but {path} holds none.",
             remedy="Leave out --asset.",
-        )
-    if path_column is not None and (is_folder or not table):
-        raise ConfigError(
-            f"--path-column {path_column} is for GeoParquet, but {path} is not one.",
-            remedy="Leave out --path-column.",
         )
     if is_folder:
         return _objects(given) if remote else _tree(Path(path))
@@ -157,12 +78,11 @@ def read_catalogue(
         raise DataError(
             f"{path} has the ending {suffix!r}; expected a folder, or a file with one of the "
             f"endings {', '.join(CATALOGUE_SUFFIXES)}.",
-            remedy="Rename the file to the ending of its format.",
+            remedy="Rename the file to the ending of its format, or write the paths of a table to "
+            "a text file, one on each line.",
         )
     with _fetched(given) if remote else _here(Path(path)) as file:
-        if stac:
-            return read_stac(file, asset)
-        return _table(file, path_column) if table else _list(file)
+        return read_stac(file, asset) if stac else _list(file)
 
 
 @contextmanager
@@ -250,7 +170,6 @@ def open_catalogue(
     max_items: int | None = None,
     area: Area | None = None,
     asset: str | None = None,
-    path_column: str | None = None,
 ) -> Catalogue:
     """Return the scenes of a catalogue, or those that a search finds.
 
@@ -259,7 +178,7 @@ def open_catalogue(
             STAC API, catalog or collection.
         collections, datetime, max_items: See `ImagerySearch`.
         area: Area that found images must overlap.
-        asset, path_column: See `read_catalogue`.
+        asset: See `read_catalogue`.
 
     Raises:
         ConfigError: An option belongs to another kind of catalogue.
@@ -275,12 +194,7 @@ def open_catalogue(
                     f"{option} {value} is for searches, but {source} is a list of scenes.",
                     remedy=f"Leave out {option}, or give the URL of a STAC API.",
                 )
-        return read_catalogue(source, asset=asset, path_column=path_column)
-    if path_column is not None:
-        raise ConfigError(
-            f"--path-column {path_column} is for GeoParquet, but {source} is searched.",
-            remedy="Leave out --path-column.",
-        )
+        return read_catalogue(source, asset=asset)
     search = ImagerySearch(
         source, tuple(collections), datetime,
         None if area is None else area_in_degrees(area), max_items,

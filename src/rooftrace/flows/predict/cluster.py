@@ -410,7 +410,7 @@ class ClusterExecutor:
 
     def predict_whole(self, run: PredictRun, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
         cluster = self.cluster
-        run.notes += share_limits(scenes, cluster.machines)
+        run.notes += share_limits(scenes, cluster.size)
         if len(scenes) == 1:
             return scenes
         sizes = sizes_px(scenes)
@@ -551,15 +551,15 @@ class ClusterExecutor:
                 yield scene, block
 
 
-def share_limits(scenes: Sequence[SceneInput], machines: int) -> list[str]:
-    """Divide the limits of requests to map services by the number of machines; return notes."""
+def share_limits(scenes: Sequence[SceneInput], workers: int) -> list[str]:
+    """Divide the limits of requests to map services by the number of workers; return notes."""
     notes = []
     for service in dict.fromkeys(innermost(scene.source) for scene in scenes):
-        if isinstance(service, ServiceRaster) and machines > 1:
-            limits = service.share_limits(machines)
+        if isinstance(service, ServiceRaster) and workers > 1:
+            limits = service.share_limits(workers)
             count = plural(limits.connections, "request")
             notes.append(
-                f"{service.name}: the limits of requests are divided by the {machines} machines of "
+                f"{service.name}: the limits of requests are divided by the {workers} workers of "
                 f"the cluster. Each makes at most {count} at the same time and "
                 f"{limits.per_second:.3g} per second."
             )

@@ -47,7 +47,7 @@ from rooftrace.labels.image_files import (
 )
 from rooftrace.predict.plan import RESULT_FILES
 
-CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson", ".parquet", ".geoparquet")
+CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson")
 """Suffixes of files that `rooftrace catalogue` reads; none of them is an image."""
 
 WORK_FOLDER = ".rooftrace"
