@@ -28,8 +28,7 @@ _MOTIONS = {
 }
 """Pixels to the right and down, and degrees, by which a camera moves from frame to frame."""
 
-_SMOOTHINGS = (("none", 0.0), ("exponential", 0.15), ("exponential", 0.5), ("flow", 0.15),
-               ("flow", 0.5), ("flow", 1.0))  # fmt: skip
+_SMOOTHINGS = (("none", 0.0), ("flow", 0.15), ("flow", 0.5), ("flow", 1.0))
 _GSD_M = 0.4
 
 _WAYS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -211,9 +210,9 @@ def _judge(
 ) -> dict[str, float]:
     import numpy as np
 
-    from rooftrace.predict.smoothing import smoother
+    from rooftrace.predict.smoothing import Smoother
 
-    smoothed = smoother(kind, constant_s)
+    smoothed = Smoother(kind, constant_s)
     level = 255 * bundle.spec.threshold
     flicker: list[float] = []
     both = either = 0

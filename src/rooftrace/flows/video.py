@@ -38,7 +38,7 @@ from rooftrace.predict.plan import (
     threshold_for,
 )
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.smoothing import CutFinder, smoother
+from rooftrace.predict.smoothing import CutFinder, Smoother
 
 _WAITING_BYTES = 64 * 2**20
 """Maximum size in bytes of the frames that were read and not drawn yet; `_WAITING_FRAMES` always
@@ -284,7 +284,7 @@ class FrameTracer:
         is_smoothed = options.smoothing != "none"
         self._uses_scores = is_smoothed and threshold is not None
         self._level = 255 * threshold if is_smoothed and threshold is not None else 127.5
-        self._smoother = smoother(options.smoothing, options.time_constant_s)
+        self._smoother = Smoother(options.smoothing, options.time_constant_s)
         self._fill = _filled_values(options.opacity) if options.opacity > 0 else None
         self._cut_finder = CutFinder()
         self._since_asked = options.stride

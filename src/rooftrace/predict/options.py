@@ -137,7 +137,7 @@ AS_FOUND = SceneOptions()
 """Options of images whose bands, values and scale are those that their files state."""
 
 
-Smoothing = Literal["none", "exponential", "flow"]
+Smoothing = Literal["none", "flow"]
 """Smoothing of the frames of a video over time, see `predict.smoothing`."""
 
 

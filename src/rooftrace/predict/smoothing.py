@@ -2,15 +2,14 @@
 
 The smoothed probabilities s are updated with the probabilities p of each frame:
 s ← s + a (p − s) with a = 1 − exp(−Δt / τ). This is a first-order low-pass filter. The time
-constant τ is in seconds, so that the result does not depend on frame rate and stride. For a moving
-camera, s is first warped by dense optical flow (Kroeger et al. 2016, "Fast Optical Flow using Dense
-Inverse Search").
+constant τ is in seconds, so that the result does not depend on frame rate and stride. s is first
+warped by dense optical flow (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search").
 """
 
 from __future__ import annotations
 
 from math import exp
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,8 +48,23 @@ Evidence = NDArray[np.float32]
 """(y, x) smoothed probability in 255ths."""
 
 
-class Smoother(Protocol):
-    """Filter that receives the frames of a video in order."""
+class Smoother:
+    """Filter that receives the frames of a video in order, and follows the moving ground.
+
+    It does so also through frames that the network skips. Where the ground was not visible before
+    (at the border, behind moving objects), only the current frame is used.
+
+    Args:
+        kind: Kind of smoothing; `none` keeps the latest output of the network.
+        time_constant_s: Time in seconds after which 63 % of a change is visible.
+    """
+
+    def __init__(self, kind: Smoothing, time_constant_s: float) -> None:
+        self._time_constant_s = time_constant_s
+        self._flow = _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST) if kind == "flow" else None
+        self._grey: Frame | None = None
+        self._known: Evidence | None = None
+        self._fed_s = 0.0
 
     def feed(self, rgb: Frame, evidence: Frame | None, seconds: float, *, cut: bool) -> Evidence:
         """Return the smoothed probability of a frame.
@@ -64,83 +78,26 @@ class Smoother(Protocol):
         Returns:
             (y, x) probability in 255ths, read-only; 0 before the first output of the network.
         """
-        ...
-
-
-def smoother(kind: Smoothing, time_constant_s: float) -> Smoother:
-    """Return a new smoother for one video.
-
-    Args:
-        kind: Kind of smoothing.
-        time_constant_s: Time constant in seconds, see `ExponentialSmoother`.
-    """
-    if kind == "flow":
-        return FlowSmoother(time_constant_s)
-    return ExponentialSmoother(time_constant_s if kind == "exponential" else 0.0)
-
-
-class ExponentialSmoother:
-    """Smoother that treats each pixel separately, for a camera that does not move.
-
-    Args:
-        time_constant_s: Time in seconds after which 63 % of a change is visible; 0 switches
-            smoothing off.
-    """
-
-    def __init__(self, time_constant_s: float) -> None:
-        self._time_constant_s = time_constant_s
-        self._known: Evidence | None = None
-        self._fed_s: float | None = None
-
-    def feed(self, rgb: Frame, evidence: Frame | None, seconds: float, *, cut: bool) -> Evidence:
-        if cut:
-            self._known = None
-        if evidence is None:
-            return np.zeros(rgb.shape[:2], np.float32) if self._known is None else self._known
-        if self._known is None or self._fed_s is None:
-            self._known = evidence.astype(np.float32)
-        else:
-            share = _share(seconds - self._fed_s, self._time_constant_s)
-            cv2.accumulateWeighted(evidence, self._known, share)
-        self._fed_s = seconds
-        return self._known
-
-
-class FlowSmoother:
-    """Smoother that follows the moving ground, also through frames that the network skips.
-
-    Where the ground was not visible before (at the border, behind moving objects), only the current
-    frame is used.
-
-    Args:
-        time_constant_s: Time constant in seconds, see `ExponentialSmoother`.
-    """
-
-    def __init__(self, time_constant_s: float) -> None:
-        self._time_constant_s = time_constant_s
-        self._flow = _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._grey: Frame | None = None
-        self._known: Evidence | None = None
-        self._fed_s = 0.0
-
-    def feed(self, rgb: Frame, evidence: Frame | None, seconds: float, *, cut: bool) -> Evidence:
-        grey, before = _grey(rgb, _FLOW_PX), self._grey
-        self._grey = grey
-        if cut or before is None or self._known is None:
-            self._known = None if evidence is None else evidence.astype(np.float32)
-            self._fed_s = seconds
-            return np.zeros(rgb.shape[:2], np.float32) if self._known is None else self._known
+        before = self._grey
+        grey = self._grey = None if self._flow is None else _grey(rgb, _FLOW_PX)
+        known = None if cut else self._known
+        if self._flow is None or grey is None or before is None or known is None:
+            if evidence is not None:
+                known, self._fed_s = evidence.astype(np.float32), seconds
+            self._known = known
+            return np.zeros(rgb.shape[:2], np.float32) if known is None else known
         # Flow from each pixel of this frame to its position in the previous one.
         flow = self._flow.calc(grey, before, None)
-        warped = _warped(self._known, _enlarged(flow, rgb.shape[:2]))
+        warped = _warped(known, _enlarged(flow, rgb.shape[:2]))
         if evidence is not None:
-            share = _share(seconds - self._fed_s, self._time_constant_s)
+            passed_s, constant_s = max(seconds - self._fed_s, 0.0), self._time_constant_s
+            share = 1 - exp(-passed_s / constant_s) if constant_s > 0 else 1.0
             cv2.accumulateWeighted(evidence, warped, share)
             new = _enlarged_mask(_unknown(grey, before, flow), rgb.shape[:2])
             cv2.copyTo(evidence.astype(np.float32), new, warped)
             self._fed_s = seconds
         self._known = warped
-        return warped
+        return np.asarray(warped)
 
 
 class CutFinder:
@@ -171,11 +128,6 @@ def _correlation(grey: Frame, before: Frame, flow: Any) -> float:
     warped = _warped(before, flow.calc(grey, before, None)).astype(np.float32)
     a, b = grey - grey.mean(dtype=np.float64), warped - warped.mean(dtype=np.float64)
     return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-6))
-
-
-def _share(passed_s: float, time_constant_s: float) -> float:
-    """Return the weight of a new frame, 0..1."""
-    return 1.0 if time_constant_s <= 0 else 1 - exp(-max(passed_s, 0.0) / time_constant_s)
 
 
 def _dis(preset: int) -> Any:
