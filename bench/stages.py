@@ -277,9 +277,10 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
     from rooftrace.predict.outputs import SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.vector.footprints import make_footprints
-    from rooftrace.vector.prepare import MIN_BUILDING_PX, SIMPLIFY_PX
+    from rooftrace.vector.prepare import MIN_BUILDING_PX
     from rooftrace.vector.regularize import regularize
     from rooftrace.vector.resolve_overlaps import resolve_overlaps
+    from rooftrace.vector.simplify import SIMPLIFY_PX
     from rooftrace.vector.trace_blocks import BlockPolygonizer
     from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
 

@@ -31,13 +31,8 @@ from rooftrace.predict.options import (
     SceneOutput,
 )
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
-from rooftrace.vector.prepare import (
-    MIN_BUILDING_PX,
-    MIN_MARKER_PX,
-    SIMPLIFY_PX,
-    MaskRecord,
-    VectorOptions,
-)
+from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, MaskRecord, VectorOptions
+from rooftrace.vector.simplify import SIMPLIFY_PX
 from rooftrace.vector.watershed import WatershedOptions
 
 __all__ = [

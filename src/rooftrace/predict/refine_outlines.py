@@ -27,8 +27,9 @@ from rooftrace.models.prompts import Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SceneOptions, ScenePlan
 from rooftrace.vector.match import pair_iou
-from rooftrace.vector.prepare import SIMPLIFY_PX, FootprintRecords, OutlineMaker, encode_pairs
+from rooftrace.vector.prepare import FootprintRecords, OutlineMaker, encode_pairs
 from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
+from rooftrace.vector.simplify import SIMPLIFY_PX
 from rooftrace.vector.trace import Bools, Ints, Polygons, trace
 
 CROP_PX = 256

@@ -23,7 +23,7 @@ from rooftrace.io.make_valid import largest_parts
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.share_walls import WallSharing
-from rooftrace.vector.simplify import resembles, simplify_staircase
+from rooftrace.vector.simplify import SIMPLIFY_PX, resembles, simplify_staircase, unit_of
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import (
     ATLAS_PX,
@@ -42,10 +42,6 @@ a building shows."""
 
 MIN_BUILDING_PX = 9.0
 """Minimum area of a building, in pixels of the model."""
-
-SIMPLIFY_PX = 1.25
-"""Tolerance for simplifying outlines, in pixels of the model."""
-
 
 Amount = Annotated[float, Field(ge=0)]
 
@@ -220,7 +216,7 @@ class OutlineMaker:
         """What makes neighbours share walls; None where outlines are not regular."""
         if not self.options.regularize or not self.options.simplify_px:
             return None
-        return WallSharing(self.options.simplify_px / 1.25, self.grid.shape)
+        return WallSharing(unit_of(self.options.simplify_px), self.grid.shape)
 
     def area_m2(self, polygons: Polygons) -> Floats:
         """Return (n,) areas of polygons in pixels; NaN where no minimum area was given."""
@@ -253,7 +249,7 @@ class OutlineMaker:
         inside = np.asarray(shapely.simplify(inside, 0.2 * self.options.simplify_px), np.object_)
         clipped = proposed.copy()
         clipped[beyond], reverted[beyond] = raw[beyond], True
-        good = resembles(inside, raw[beyond[owner]], self.options.simplify_px / 1.25)
+        good = resembles(inside, raw[beyond[owner]], unit_of(self.options.simplify_px))
         kept = beyond[owner[good]]
         clipped[kept], reverted[kept] = shapely.orient_polygons(inside[good]), False
         return clipped, reverted

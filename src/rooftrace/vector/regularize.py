@@ -20,11 +20,11 @@ import shapely
 
 from rooftrace.vector.contours import GRID_PX, Contours, Moments, RingOrder, spread
 from rooftrace.vector.ellipses import draw_ellipse, fit_ellipses
-from rooftrace.vector.simplify import intersect_lines, resembles, simplify_staircase
+from rooftrace.vector.simplify import intersect_lines, resembles, simplify_staircase, unit_of
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 
 # The values below were chosen on generated shapes and on six places, see bench/outlines.py. Lengths
-# are in units: the tolerance divided by 1.25, about a pixel of the model.
+# are in units, see `unit_of`.
 #
 # Points near the ends of a wall that do not count, since networks round corners off.
 _TRIM = 1.0
@@ -95,7 +95,7 @@ def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None)
     if tolerance_px <= 0 or not len(raw_px):
         return Regularized(polygons, accepted)
     group = np.arange(len(raw_px)) if group is None else group
-    unit = tolerance_px / 1.25
+    unit = unit_of(tolerance_px)
     todo = np.argsort(group, kind="stable")
     for finer in (1.0, _FINER):
         left = []
@@ -155,7 +155,7 @@ def _parts(group: Ints) -> list[slice]:
 
 def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Polygons:
     """Return (n,) polygons, some of them invalid; an empty one where none was found."""
-    unit = tolerance_px / 1.25
+    unit = unit_of(tolerance_px)
     contours = Contours.of(raw, unit)
     area = shapely.area(raw) / unit**2
     directions = _Directions.of(contours, group, np.sqrt(area), unit)

@@ -16,11 +16,11 @@ import shapely
 
 from rooftrace.vector.contours import GRID_PX
 from rooftrace.vector.simplify import resembles
-from rooftrace.vector.trace import Floats, Ints, Polygons
+from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
-# The values below were chosen on six places and on generated shapes. Lengths are in units: the
-# tolerance divided by 1.25, about a pixel of the model.
+# The values below were chosen on six places and on generated shapes. Lengths are in units, see
+# `simplify.unit_of`.
 #
 # Maximum gap between facing walls, and between the pixels of neighbours; maximum overlap.
 _GAP, _OVERLAP = 1.5, 2.0
@@ -39,7 +39,7 @@ class WallSharing:
     """Makes neighbours share walls; picklable.
 
     Args:
-        unit_px: The tolerance of the outlines divided by 1.25.
+        unit_px: Pixels of a unit, see `simplify.unit_of`.
         shape_yx: Rows and columns of the scene, which no corner leaves.
     """
 
@@ -61,32 +61,34 @@ class WallSharing:
             raw: (n,) polygons along pixel edges.
             proposed: (n,) valid polygons to replace them.
         """
-        one, other = shapely.STRtree(raw).query(raw, "dwithin", distance=self.reach_px)
-        pairs = (one * len(raw) + other)[one < other]
-        shape = np.asarray(shapely.orient_polygons(proposed), np.object_)
-        while len(pairs):
-            moved = self._moved(shape, pairs)
-            changed = np.flatnonzero(~shapely.equals_exact(moved, shape))
-            good = resembles(moved[changed], raw[changed], self.unit_px)
-            if good.all():
-                result = proposed.copy()
-                result[changed] = moved[changed]
-                return result
-            bad = changed[~good]
-            pairs = pairs[~np.isin(pairs // len(raw), bad) & ~np.isin(pairs % len(raw), bad)]
-        return proposed
+        pairs = shapely.STRtree(raw).query(raw, "dwithin", distance=self.reach_px)
+        pairs = pairs[:, pairs[0] < pairs[1]]
+        result = proposed.copy()
+        while pairs.size:
+            members, own = np.unique(pairs, return_inverse=True)
+            shape = np.asarray(shapely.orient_polygons(proposed[members]), np.object_)
+            moved = self._moved(shape, own.reshape(2, -1))
+            changed = ~shapely.equals_exact(moved, shape)
+            good = resembles(moved[changed], raw[members[changed]], self.unit_px)
+            is_bad = np.zeros(len(raw), np.bool_)
+            is_bad[members[changed][~good]] = True
+            # Only chains of neighbours with a bad one are joined again, without it.
+            chain = components(len(raw), *pairs)
+            again = np.isin(chain, chain[is_bad])
+            done = changed & ~again[members]
+            result[members[done]] = moved[done]
+            pairs = pairs[:, again[pairs[0]] & ~is_bad[pairs].any(axis=0)]
+        return result
 
     def _moved(self, shape: Polygons, pairs: Ints) -> Polygons:
-        """Return polygons after walls and corners of pairs (m,), as numbers in the square of all
-        polygons, were joined.
-        """
+        """Return polygons after walls and corners of pairs (2, m) were joined."""
         walls = _Walls.of(shape)
-        one, other = walls.facing(pairs, len(shape), self.unit_px)
+        one, other = walls.facing(pairs, self.unit_px)
         places, place = np.unique(walls.corner, axis=0, return_inverse=True)
         height, width = self.shape_yx
         target = (places + walls.shifts(one, other, place, places)).clip(0, (width, height))
         place_of, owner_of = place[walls.first], walls.owner
-        label = _together(target, place_of, owner_of, pairs, len(shape), _TOGETHER * self.unit_px)
+        label = _together(target, place_of, owner_of, pairs, _TOGETHER * self.unit_px)
         size = np.bincount(label, minlength=len(places)).clip(min=1)
         mean = np.stack([np.bincount(label, axis, len(places)) / size for axis in target.T], axis=1)
         target = np.rint(mean[label] / GRID_PX) * GRID_PX
@@ -131,12 +133,12 @@ class _Walls:
             corner, first, polygon[ring[first]], span / length.clip(min=GRID_PX)[:, None], length
         )
 
-    def facing(self, pairs: Ints, count: int, unit: float) -> tuple[Ints, Ints]:
-        """Return the walls (k,) and (k,) that face each other, of pairs of `count` polygons."""
+    def facing(self, pairs: Ints, unit: float) -> tuple[Ints, Ints]:
+        """Return the walls (k,) and (k,) that face each other, of pairs (2, m) of polygons."""
         begin, end = self.corner[self.first], self.corner[self.first + 1]
         lines = np.asarray(shapely.linestrings(np.stack([begin, end], axis=1)), np.object_)
         one, other = shapely.STRtree(lines).query(lines, "dwithin", distance=_GAP * unit)
-        near = np.isin(self.owner[one] * count + self.owner[other], pairs)
+        near = _are_pairs(self.owner[one], self.owner[other], pairs)
         one, other = one[near], other[near]
         along = self.along[one]
         opposite = (along * self.along[other]).sum(axis=1) < -_PARALLEL
@@ -188,27 +190,28 @@ class _Walls:
         return np.asarray(shift[:, :, 0], np.float64)
 
 
-def _together(
-    target: Floats, place: Ints, owner: Ints, pairs: Ints, count: int, reach_px: float
-) -> Ints:
+def _are_pairs(one: Ints, other: Ints, pairs: Ints) -> Bools:
+    """Return (k,) True where one (k,) and other (k,) are among pairs (2, m), in this order."""
+    count = max(other.max(initial=0), pairs.max(initial=0)) + 1
+    return np.asarray(np.isin(one * count + other, pairs[0] * count + pairs[1]), np.bool_)
+
+
+def _together(target: Floats, place: Ints, owner: Ints, pairs: Ints, reach_px: float) -> Ints:
     """Return (places,) a number that corners of neighbours that lie together have in common.
 
     Args:
         target: (places, 2) positions.
         place, owner: (n,) place and polygon of each corner.
-        pairs: (m,) pairs of `count` polygons that are neighbours.
-        count: Number of polygons.
+        pairs: (2, m) pairs of polygons that are neighbours.
         reach_px: Maximum distance between two of them.
     """
     points = np.asarray(shapely.points(target[place]), np.object_)
     one, other = shapely.STRtree(points).query(points, "dwithin", distance=reach_px)
-    near = np.isin(owner[one] * count + owner[other], pairs)
+    near = _are_pairs(owner[one], owner[other], pairs)
     label = components(len(target), place[one[near]], place[other[near]])
     # Corners of one building stay apart.
-    own = np.unique(owner * len(target) + place)
-    corner, times = np.unique(
-        own - own % len(target) + label[own % len(target)], return_counts=True
-    )
+    of, corner = np.unique(np.stack([owner, place]), axis=1)
+    (_, corner), times = np.unique(np.stack([of, label[corner]]), axis=1, return_counts=True)
     twice = np.zeros(len(target), np.bool_)
-    twice[corner[times > 1] % len(target)] = True
+    twice[corner[times > 1]] = True
     return np.where(twice[label], np.arange(len(target)), label)

@@ -133,6 +133,15 @@ def _runs(first: Ints, count: Ints) -> Ints:
     return np.asarray(np.arange(int(count.sum())) + np.repeat(first - before, count), np.int64)
 
 
+SIMPLIFY_PX = 1.25
+"""Tolerance for simplifying outlines, in pixels of the model."""
+
+
+def unit_of(tolerance_px: float) -> float:
+    """Return the pixels along a unit of outlines, about a pixel of the model."""
+    return tolerance_px / SIMPLIFY_PX
+
+
 MIN_IOU = 0.85
 """Minimum IoU of an outline with its pixels; see `resembles` for few pixels."""
 
