@@ -149,7 +149,12 @@ def _half_planes(raw: Polygons, shape: Polygons) -> tuple[list[Polygons], Bools]
     np.add.at(moments, of, np.stack([np.ones(len(x)), x, y, x * x, x * y, y * y], axis=1))
     crossed = moments[:, 0] > 1
     moments[~crossed] = (1, 0, 0, 1, 0, 1)
-    mean, along = _principal_axes(moments)
+    # The principal axis of the points.
+    mean = moments[:, 1:3] / moments[:, :1]
+    xx, xy, yy = (moments[:, 3:] / moments[:, :1]).T
+    x, y = mean.T
+    angle = np.arctan2(2 * (xy - x * y), (xx - x * x) - (yy - y * y)) / 2
+    along = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     mean = mean + middle
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
     # Normal of the line, on the side of the first polygon.
@@ -164,17 +169,6 @@ def _half_planes(raw: Polygons, shape: Polygons) -> tuple[list[Polygons], Bools]
         corners = np.stack([*ends, ends[1] + far, ends[0] + far], axis=1)
         halves.append(np.asarray(shapely.polygons(corners), np.object_))
     return halves, crossed & (np.abs(towards) > 0)
-
-
-def _principal_axes(moments: Floats) -> tuple[Floats, Floats]:
-    """Return mean point and unit direction of the principal axis of each row of moments: count, x,
-    y, xx, xy, yy.
-    """
-    mean = moments[:, 1:3] / moments[:, :1]
-    xx, xy, yy = (moments[:, 3:] / moments[:, :1]).T
-    x, y = mean.T
-    angle = np.arctan2(2 * (xy - x * y), (xx - x * x) - (yy - y * y)) / 2
-    return mean, np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def _apply(cuts: _Cuts, shape: Polygons) -> Ints:

@@ -175,7 +175,7 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
     todo = np.arange(len(polygons))
     for simplify in (_fitted, shapely.simplify):
         candidate = np.asarray(simplify(polygons[todo], tolerance_px), np.object_)
-        good = acceptable(candidate, polygons[todo])
+        good = resembles(candidate, polygons[todo], 0)
         result[todo[good]] = candidate[good]
         todo = todo[~good]
         if not len(todo):
@@ -186,25 +186,19 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
 def resembles(
     candidate: Polygons, raw: Polygons, unit_px: float = 1.0, min_iou: float = MIN_IOU
 ) -> Bools:
-    """Do the same as `acceptable` for outlines of straight walls, with less where pixels are few.
+    """Return (n,) True for candidates that are valid and have an IoU of `min_iou` with their
+    staircase, or less where pixels are few.
 
     Most of a few pixels of the model, which have `unit_px` pixels each along a side, lie at the
     edge, where straight walls differ from them.
     """
-    few = np.maximum(_LEAST_IOU, 1 - _ROUGH * unit_px / np.sqrt(shapely.area(raw)))
-    return acceptable(candidate, raw, np.minimum(min_iou, few))
-
-
-def acceptable(candidate: Polygons, raw: Polygons, min_iou: float | Floats = MIN_IOU) -> Bools:
-    """Return (n,) True for candidates that are valid and have an IoU of `min_iou` with their
-    staircase.
-    """
     good = np.asarray(shapely.is_valid(candidate) & ~shapely.is_empty(candidate))
-    least = np.broadcast_to(min_iou, good.shape)[good]
     candidate, raw = candidate[good], raw[good]
+    area = shapely.area(raw)
+    few = np.maximum(_LEAST_IOU, 1 - _ROUGH * unit_px / np.sqrt(area))
     common = common_area(candidate, raw)
-    together = shapely.area(candidate) + shapely.area(raw) - common
-    good[good] = common >= least * together
+    together = shapely.area(candidate) + area - common
+    good[good] = common >= np.minimum(min_iou, few) * together
     return good
 
 

@@ -355,11 +355,6 @@ class BlockPolygonizer:
         self._open = OpenRegions(self._scene, smallest_px)
         self._done: list[TracedPolygons] = []
 
-    @property
-    def small_px(self) -> int:
-        """Pixels of the regions that were dropped."""
-        return self._open.small_px
-
     def feed(self, window: Window, mask: Mask8, prob: Prob | None) -> None:
         """Trace and add one block; see `trace_block`.
 

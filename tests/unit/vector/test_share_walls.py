@@ -10,10 +10,13 @@ from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.share_walls import WallSharing
+from rooftrace.vector.simplify import unit_of
 from rooftrace.vector.trace import trace
 
 SIZE = 120
-SHARING = WallSharing(1.0, (SIZE, SIZE))
+TOLERANCE_PX = 1.6
+"""Pixels of the mask are finer than those of the model, so a gap of one is no alley."""
+SHARING = WallSharing(unit_of(TOLERANCE_PX), (SIZE, SIZE))
 
 
 def placed(houses: list[shapely.Polygon], degrees: float) -> list[shapely.Polygon]:
@@ -38,7 +41,7 @@ def row_of_houses(gap: float) -> list[shapely.Polygon]:
 @pytest.mark.parametrize("gap", [0, 1])
 def test_a_row_shares_walls_and_corners_also_across_a_cut(degrees: float, gap: float) -> None:
     raw = pixels(placed(row_of_houses(gap), degrees))
-    alone = regularize(raw, 1.25, np.zeros(len(raw), np.int64)).polygons
+    alone = regularize(raw, TOLERANCE_PX, np.zeros(len(raw), np.int64)).polygons
     shared = SHARING.shared(raw, alone)
     assert shapely.coverage_is_valid(shared)
     assert vertex_counts(shared).max() <= 6
@@ -52,7 +55,7 @@ def test_an_alley_and_a_wedge_stay() -> None:
     alley = [box(-20, -14, 0, 14), box(3, -14, 23, 14)]
     wedge = [box(-20, 20, 0, 40), affinity.rotate(box(1, 20, 21, 40), -20, origin=(1, 20))]
     raw = pixels(placed(alley + wedge, 0))
-    made = regularize(raw, 1.25).polygons
+    made = regularize(raw, TOLERANCE_PX).polygons
     shared = SHARING.shared(raw, made)
     assert shapely.distance(shared[0], shared[1]) == pytest.approx(3, abs=0.2)
     open_px = shapely.area(shapely.convex_hull(shapely.union_all(shared[2:])))
@@ -62,7 +65,7 @@ def test_an_alley_and_a_wedge_stay() -> None:
 def test_a_long_wall_gets_the_corners_of_the_houses_behind_it_and_stays_straight() -> None:
     behind = [box(-30, 1, -12, 20), box(14, 1, 30, 20)]
     raw = pixels(placed([box(-40, -20, 40, 0), *behind], 0))
-    long, *others = SHARING.shared(raw, regularize(raw, 1.25).polygons)
+    long, *others = SHARING.shared(raw, regularize(raw, TOLERANCE_PX).polygons)
     assert shapely.get_num_coordinates(long) == 4 + 4 + 1
     ends = [shapely.Point(x, y) for house in others for x, y in house.exterior.coords]
     corners = shapely.MultiPoint(long.exterior.coords)
@@ -77,7 +80,7 @@ def test_a_long_wall_gets_the_corners_of_the_houses_behind_it_and_stays_straight
 def test_a_building_that_would_not_be_like_its_pixels_stays() -> None:
     raw = np.array([box(2, 10, 10, 30), box(10, 10, 30, 30), box(30, 10, 33, 30)])
     proposed = np.array([box(2, 10, 9.5, 30), box(10, 10, 31.6, 30), raw[2]])
-    shared = SHARING.shared(raw, proposed)
+    shared = WallSharing(1.0, (SIZE, SIZE)).shared(raw, proposed)
     # Between the two at the right, the narrow one would lose a quarter.
     assert shared[2] is proposed[2]
     assert shared[1].bounds[2] == pytest.approx(31.6, abs=0.001)
@@ -106,8 +109,10 @@ def test_shared_walls_do_not_depend_on_blocks(side: int) -> None:
     cores = [shapely.contains(house.buffer(-4), points) for house in placed(street, 12)]
     markers, score = np.any(cores, axis=0).astype(np.uint8), np.full(mask.shape, 255, np.uint8)
 
+    options = VectorOptions(simplify_px=TOLERANCE_PX)
+
     def outlines(step: int) -> np.ndarray:
-        with FootprintAssembler(GeoGrid(mask.shape), (1,), 1, VectorOptions()) as assembler:
+        with FootprintAssembler(GeoGrid(mask.shape), (1,), 1, options) as assembler:
             for top in range(0, SIZE, step):
                 for left in range(0, SIZE, step):
                     window = Window(top, left, min(step, SIZE - top), min(step, SIZE - left))
