@@ -417,12 +417,16 @@ def _kept_apart(logits: Any) -> Any:
     """Return the probabilities (n, channel, pixel) of logits (n, channel, y, x).
 
     OpenVINO computes the function together with the last convolution, in vectors of which a few
-    channels fill a part. A change of shape keeps them apart, which takes a twentieth less time.
+    channels fill a part. A change of shape keeps them apart, which takes a twentieth less time. So
+    does joining the heads of a network after it, where the pixels of a channel are neighbours.
     """
     from openvino import opset13
 
-    flat = opset13.reshape(logits, opset13.constant([0, 0, -1]), special_zero=True)
-    return opset13.sigmoid(flat).output(0)
+    last = logits.get_node()
+    is_joined = last.get_type_name() == "Concat" and last.get_attributes()["axis"] == 1
+    heads = [head.get_source_output() for head in last.inputs()] if is_joined else [logits]
+    flat = [opset13.reshape(head, [0, 0, -1], special_zero=True) for head in heads]
+    return opset13.sigmoid(opset13.concat(flat, 1)).output(0)
 
 
 def _prefers() -> Sequence[str]:
