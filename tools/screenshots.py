@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-HEIGHTS_PX = {1280: 900, 390: 844}
-"""Height of the window for each width: a small laptop, and a phone."""
+HEIGHTS_PX = {1440: 900, 820: 1180, 390: 844}
+"""Height of the window for each width: a laptop, a tablet and a phone."""
 
 PATIENCE_MS = 120_000
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -273,6 +273,7 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
         def without(page: Page) -> None:
             page.route("**/v1/jobs?*", lambda route: route.fulfill(json={"jobs": [], "next": None}))
             page.route("**/map/folders", lambda route: route.fulfill(json=[]))
+            page.route("**/live/cameras", lambda route: route.fulfill(json={"cameras": []}))
             page.reload()
             prepare(page)
 
@@ -313,8 +314,9 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
         Shot("review_edit", "map#town/town/review", pressed("e", "n"), whole=False),
         Shot("review_keys", "map#town/town/review", pressed("?"), whole=False),
         Shot("live", "live", camera),
+        Shot("live_empty", "live", empty(shown("#none:not([hidden])"))),
         Shot("api", "v1/docs", shown("article"), whole=False),
-        Shot("problem", "problems/too-large", shown(".verdict")),
+        Shot("problem", "problems/too-large", shown("h1")),
         Shot("nothere", "nothere", shown("body")),
         *(Shot(name, path.as_uri(), shown("main")) for name, path in reports.items()),
     ]

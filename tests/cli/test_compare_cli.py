@@ -352,6 +352,7 @@ def test_a_map_of_the_same_time_is_no_earlier_date(
     seen = {side: sum(counts(answer, side).values()) for side in ("new", "old")}
     outside = {side: answer["statuses"]["outside"][side] for side in ("new", "old")}
     agreed = answer["against_map"]
+    assert agreed["pairs"] == answer["matched"]
     assert agreed["only_map"] == answer["statuses"]["gone"]["old"]
     assert agreed["only_found"] == answer["statuses"]["new"]["new"]
     for side, name in (("old", "map"), ("new", "found")):

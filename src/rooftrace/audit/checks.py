@@ -286,7 +286,8 @@ def _labels(c: FindingContext) -> _Findings:
         scenes if _EMPTY_NOTE <= part < 1 else (),
         detail="Some empty labels help: they teach what is not a building. With many of them a "
         "model tends to predict nothing. If their images show buildings, labels are missing.",
-        remedy='Look at some of them. To train on fewer of them, set balance = "built_up".',
+        remedy='Look at some of them. To draw them less often, set balance = "built_up": each step '
+        "of built-up share, empty ground included, is then drawn equally often.",
         by=lambda f: f.contrast,
     )
     scenes = [f for f, _ in c.labelled if c.built_up(f) > _FULL]

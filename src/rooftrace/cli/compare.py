@@ -9,7 +9,7 @@ import typer
 
 from rooftrace.cli.option_groups import Fields, Shown, with_groups
 from rooftrace.cli.options import Json, PolygonFormats, model_of, option
-from rooftrace.cli.show import answered, bar, say
+from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.compare.options import CompareOptions
 
@@ -96,7 +96,7 @@ def compare(
     assert before is not None
     further = known_formats(formats)
     models = None if model is None else read_models(model_of(model))
-    with bar("compare", "steps", hidden=as_json) as progress:
+    with bar("compare", counted("steps"), hidden=as_json) as progress:
         report = run_compare(
             new, before, out, options, models=models, formats=further, progress=progress
         )

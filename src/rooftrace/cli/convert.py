@@ -10,7 +10,7 @@ import typer
 from rooftrace.cli.data_options import DataFields
 from rooftrace.cli.option_groups import with_groups
 from rooftrace.cli.options import Json, Order, option
-from rooftrace.cli.show import answered, bar, say
+from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.labels.config import SourceConfig
 
 _KINDS = {".csv": "rle", ".json": "coco"}
@@ -65,7 +65,7 @@ def convert(
         columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
     )
     kind = to or _KINDS.get(out.suffix.lower(), "folder")
-    with bar("convert", "scenes", hidden=as_json) as progress:
+    with bar("convert", counted("scenes"), hidden=as_json) as progress:
         report = run_convert(
             data,
             kind,

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rooftrace.cli.options import Gsd, Json, Layer, option
-from rooftrace.cli.show import answered, bar, people, say
+from rooftrace.cli.show import answered, bar, counted, people, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 
@@ -148,7 +148,7 @@ def density(
 
     limit, smallest = _threshold(threshold), min_area or 0.0
     look = DARK if theme == "dark" else LIGHT
-    with bar("density", "px", hidden=as_json) as progress:
+    with bar("density", counted("px"), hidden=as_json) as progress:
         if zones is None:
             _refuse({"--value": value}, (), "cells: it needs --zones")
             report = run_density(
@@ -178,7 +178,7 @@ def _by_image(
 ) -> None:
     from rooftrace.flows.density.images import fit_images, run_by_image
 
-    with bar("density", "masks", hidden=as_json) as progress:
+    with bar("density", counted("masks"), hidden=as_json) as progress:
         if fit is None:
             report = run_by_image(
                 data, out, building=building, glob=glob, threshold=threshold, progress=progress

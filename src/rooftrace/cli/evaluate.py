@@ -29,7 +29,7 @@ from rooftrace.cli.options import (
     option,
     parse_weights,
 )
-from rooftrace.cli.show import answered, bar, people, say
+from rooftrace.cli.show import answered, bar, counted, people, say
 from rooftrace.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def evaluate(
         order=order, size_yx=_parse_size(size),
         baseline=baseline, images=images,
     )  # fmt: skip
-    with bar("evaluate", "images", hidden=as_json) as progress:
+    with bar("evaluate", counted("images"), hidden=as_json) as progress:
         report = run_evaluate(
             models, data(where), out, options, predictions=predictions or (), progress=progress
         )

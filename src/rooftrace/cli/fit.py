@@ -11,7 +11,7 @@ from rich.table import Table
 from rooftrace.cli.data_options import DataFields
 from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import EngineName, Json, Precision, Split, model_of
-from rooftrace.cli.show import answered, bar, people, say
+from rooftrace.cli.show import answered, bar, counted, people, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.labels.config import SourceConfig
 
@@ -77,7 +77,7 @@ def fit(
         "images": images,
     }
     _check(len(models), metric, combine, keep_threshold=keep_threshold)
-    with bar("fit", "images", hidden=as_json) as progress:
+    with bar("fit", counted("images"), hidden=as_json) as progress:
         settings["progress"] = progress
         if len(models) > 1:
             from rooftrace.flows.ensemble import run_ensemble

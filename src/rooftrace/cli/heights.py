@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rooftrace.cli.options import Json, Layer, option
-from rooftrace.cli.show import answered, bar, say
+from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 
@@ -115,8 +115,7 @@ def heights(
         unit=unit,
         crs=None if crs is None else parse_crs(crs),
     )
-    unit_of_bar = "points" if points else "groups"
-    with bar("heights", unit_of_bar, hidden=as_json) as progress:
+    with bar("heights", counted("points" if points else "groups"), hidden=as_json) as progress:
         report = run_heights(buildings, out, options, progress=progress)
     if not answered(report, as_json=as_json):
         print_heights(report)

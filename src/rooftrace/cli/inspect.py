@@ -10,7 +10,7 @@ import typer
 from rooftrace.cli.data_options import DataFields, source_config
 from rooftrace.cli.option_groups import scene_fields, with_groups
 from rooftrace.cli.options import Json
-from rooftrace.cli.show import bar, people, print_json, say
+from rooftrace.cli.show import bar, counted, people, print_json, say
 from rooftrace.labels.config import SourceConfig
 from rooftrace.predict.options import SceneOptions
 
@@ -43,7 +43,7 @@ def inspect(
     from rooftrace.flows.inspect import run_inspect
 
     second = None if against is None else source_config(against, against_settings)
-    with bar("inspect", "images", hidden=as_json) as progress:
+    with bar("inspect", counted("images"), hidden=as_json) as progress:
         audit = run_inspect(
             data, second, out, progress=progress,
             bands=images.bands, stretch=images.stretch or "auto",

@@ -12,7 +12,7 @@ from rich.table import Table
 from rooftrace.cli.data_options import DATA, DataFields, source_config
 from rooftrace.cli.option_groups import CheckedCommand, LabelledOptions, with_groups
 from rooftrace.cli.options import Json, ModelFile, Threshold, option
-from rooftrace.cli.show import answered, bar, people, print_json, say
+from rooftrace.cli.show import answered, bar, counted, people, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 from rooftrace.labels.config import SourceConfig
@@ -109,7 +109,7 @@ def choose_next(
         from rooftrace.flows.label import pushed_ids
 
         taken = pushed_ids(server, str(project))
-    with bar("measuring", "images", hidden=as_json) as progress:
+    with bar("measuring", counted("images"), hidden=as_json) as progress:
         report = run_next(
             data, count, bundle=bundle, labelled_data=others, taken=taken, images=images,
             out=out, progress=progress,
@@ -120,7 +120,7 @@ def choose_next(
     if server is not None:
         from rooftrace.flows.label import run_push
 
-        with bar("push", "images", hidden=as_json) as progress:
+        with bar("push", counted("images"), hidden=as_json) as progress:
             pushed = run_push(
                 data, server, str(project), ids=[one.id for one in report.chosen],
                 bundle=bundle, local_files_root=local_files_root, images=images,
@@ -208,7 +208,7 @@ def push(
     from rooftrace.labels.labelstudio.client import LabelStudio
 
     server = LabelStudio(url, token)
-    with bar("push", "images", hidden=as_json) as progress:
+    with bar("push", counted("images"), hidden=as_json) as progress:
         report = run_push(
             data, server, project,
             bundle=bundle, local_files_root=local_files_root, threshold=threshold,
@@ -248,7 +248,7 @@ def pull(
     from rooftrace.labels.labelstudio.client import LabelStudio
 
     server = LabelStudio(url, token)
-    with bar("pull", "tasks", hidden=as_json) as progress:
+    with bar("pull", counted("tasks"), hidden=as_json) as progress:
         report = run_pull(server, project, out, images=images, progress=progress)
     if answered(report, as_json=as_json):
         return

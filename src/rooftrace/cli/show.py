@@ -62,19 +62,18 @@ _FIRST_LINE_S, _MAX_PAUSE_S = 10.0, 300.0
 
 
 @contextmanager
-def bar(title: str, unit: str | Words, *, hidden: bool) -> Iterator[Callable[..., None] | None]:
+def bar(title: str, words: Words, *, hidden: bool) -> Iterator[Callable[..., None] | None]:
     """Show progress on stderr: as a bar, as lines for a log, or as JSON records for programs.
 
     Args:
         title: Title of the bar.
-        unit: Plural of what is counted, such as `images`, or words for it, such as `pixels`.
+        words: What is done, in words, such as `counted("images")` or `pixels`.
         hidden: Whether no bar is shown; programs that set `ROOFTRACE_PROGRESS` get records anyway.
 
     Yields:
         Function that takes the finished and the total count, and what else the words need; None if
         no bar is shown.
     """
-    words = counted(unit) if isinstance(unit, str) else unit
     started = time.monotonic()
     form = os.environ.get(_PROGRESS)
     if form not in (None, "", "json"):

@@ -10,7 +10,7 @@ import typer
 from rooftrace.cli.data_options import DataFields
 from rooftrace.cli.option_groups import Fields, Shown, with_groups
 from rooftrace.cli.options import Json
-from rooftrace.cli.show import bar, print_json, say
+from rooftrace.cli.show import bar, counted, print_json, say
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import SplitOptions
 
@@ -46,7 +46,7 @@ def split(
     """Divide labelled images into training, validation and test parts."""
     from rooftrace.flows.split import run_split
 
-    with bar("reading", "images", hidden=as_json) as progress:
+    with bar("reading", counted("images"), hidden=as_json) as progress:
         made = run_split(data, out, options, progress=progress)
     counts = {name: len(ids) for name, ids in made.parts.items()}
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from rooftrace.cli.options import Crs, Gsd, Json, option
-from rooftrace.cli.show import answered, bar, say
+from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.predict.options import OutlineStyle
 
 _READING, _POLYGONS = "How MASK is read", "Polygons"
@@ -124,7 +124,7 @@ def vectorize(
         "separate": separate,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    with bar("vectorize", "px", hidden=as_json) as progress:
+    with bar("vectorize", counted("px"), hidden=as_json) as progress:
         report = run_vectorize(
             mask, out, changes=changes, outline=outline, threshold=threshold,
             classes=classes or (), score=score, instances=instances, gsd_m=gsd,

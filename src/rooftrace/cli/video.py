@@ -13,7 +13,7 @@ import typer
 
 from rooftrace.cli.option_groups import Fields, ModelGroup, Shown, scene_fields, with_groups
 from rooftrace.cli.options import Json, option
-from rooftrace.cli.show import answered, bar, say
+from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.predict.options import SceneOptions, VideoOptions
 
 if TYPE_CHECKING:
@@ -73,7 +73,10 @@ def video(
     live = is_camera(source)
     if live and not as_json:
         say("Recording; Ctrl-C stops it.")
-    with _stopped_by_signals(live) as stop, bar("video", "frames", hidden=as_json) as shown:
+    with (
+        _stopped_by_signals(live) as stop,
+        bar("video", counted("frames"), hidden=as_json) as shown,
+    ):
 
         def progress(done: int, total: int) -> None:
             if shown is not None and total:

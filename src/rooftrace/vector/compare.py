@@ -129,8 +129,10 @@ class LayerComparison:
 
     @property
     def matched(self) -> int:
-        """Number of pairs."""
-        return len(self.pairs[0])
+        """Number of pairs on ground that was seen."""
+        one, other = self.pairs
+        seen = (self.new.status[one] != OUTSIDE) & (self.old.status[other] != OUTSIDE)
+        return int(seen.sum())
 
 
 def compare_layers(

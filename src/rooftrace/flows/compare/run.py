@@ -92,10 +92,8 @@ class MapAgreement:
         found, mapped = (
             side.status[side.status != OUTSIDE] for side in (compared.new, compared.old)
         )
-        one, other = compared.pairs
-        seen = (compared.new.status[one] != OUTSIDE) & (compared.old.status[other] != OUTSIDE)
         only = int((mapped == GONE).sum()), int((found == NEW).sum())
-        return cls(int(seen.sum()), len(mapped), len(found), *only)
+        return cls(compared.matched, len(mapped), len(found), *only)
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts, those of buildings in both otherwise, recall and precision."""
@@ -116,7 +114,7 @@ class CompareReport:
         new, old: Names of the inputs.
         files: Files that were written.
         table: Number and area of the buildings with each status.
-        matched: Number of pairs with an IoU of at least 0.5.
+        matched: Number of pairs with an IoU of at least 0.5, on ground that was seen.
         offset: Estimated offset; None where there were too few pairs.
         offset_removed: True if the new layer was moved by it.
         coverage: Source of the ground that was seen: `imagery`, `area`, `mask` or `bounds`.

@@ -340,21 +340,20 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
     Args:
         scenes: Images that were predicted each by itself; the first ones are compared.
     """
-    sheets = []
+    sheets, folder = [], scenes[0].path.parent
     for scene in scenes[:_COMPARED]:
-        if isinstance(scene.source, RasterFile) and scene.path.parent == scenes[0].path.parent:
+        if isinstance(scene.source, RasterFile) and scene.path.parent == folder:
             with suppress(RooftraceError):
                 sheets.append(scene.source.grid)
-    for one, other in combinations([grid for grid in sheets if grid.crs is not None], 2):
+    for one, other in combinations(sheets, 2):
         step = ~one.transform @ other.transform
-        if one.crs != other.crs or not step.almost_equals(Affine.translation(step.c, step.f), 1e-6):
-            continue
+        shift = Affine.translation(step.c, step.f)
         starts = np.array([step.f, step.c])
         common = np.minimum(one.shape, starts + other.shape) - np.maximum(0, starts)
-        share = sorted(common / np.minimum(one.shape, other.shape))
+        least, most = sorted(common / np.minimum(one.shape, other.shape))
+        is_one_grid = one.crs and one.crs == other.crs and step.almost_equals(shift, 1e-6)
         # Neighbours share a side, or overlap by up to a quarter.
-        if -0.001 < share[0] <= 0.25 and share[1] > 0.5:
-            folder = scenes[0].path.parent
+        if is_one_grid and -0.001 < least <= 0.25 and most > 0.5:
             counted = "buildings on their common edges are counted in each"
             command = f"rooftrace predict {folder} --mosaic"
             return [f"images in {folder} adjoin, and {counted}. As one scene: {command}"]

@@ -39,7 +39,7 @@ const STATUS_WORDS = { open: "not reviewed", accepted: "accepted", rejected: "re
 class SceneLeft extends Error {}
 
 export function createReview({ map, view, padding, restyle, address, popup }) {
-  let scene = null, base = "", revision = 0, polygons, current = null, mode = null, working = Promise.resolve(), saving = 0;
+  let scene = null, base = "", revision = 0, polygons, current = null, mode = null, working = Promise.resolve(), beginning = 0, saving = 0;
   const outlines = new Map();
 
   const feature = (geometry, properties = {}) => ({ type: "Feature", geometry, properties });
@@ -522,15 +522,18 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     const typing = event.target.closest?.("input:not([type=checkbox]), select, textarea, dialog, [role=slider]");
     if (!scene || !view.review || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     // Enter and Space press the button in focus, but while something is drawn only Save and Cancel.
-    const control = event.target.closest?.(mode ? "#review-mode button" : "button, a, input");
+    // A key that waits for an answer may begin a drawing.
+    const drawing = mode || beginning;
+    const control = event.target.closest?.(drawing ? "#review-mode button" : "button, a, input");
     if (control && (event.key === "Enter" || event.key === " ")) return;
     const letter = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const name = KEYS[letter === "=" ? "+" : letter], way = ARROWS[event.key];
-    if (!way && !(mode ? inMode : actions)[name] && !actions[name]) return;
+    if (!way && !actions[name] && !(drawing && inMode[name])) return;
     event.preventDefault();
     event.stopPropagation();
-    if (way) run(() => arrow(way, event.shiftKey));
-    else run(() => (mode ? inMode : actions)[name]?.(event.shiftKey));
+    const begins = name === "click" || Boolean(HINTS[name]);
+    beginning += begins;
+    run(() => (way ? arrow(way, event.shiftKey) : (mode ? inMode : actions)[name]?.(event.shiftKey))).finally(() => { beginning -= begins; });
   }
 
   function drag(event) {
