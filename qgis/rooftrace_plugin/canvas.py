@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Callable
 
 from qgis.core import (
@@ -143,7 +144,8 @@ class ReviewLayer:
         root = project.layerTreeRoot()
         for node in root.findLayers():
             # The same buildings without decisions would hide these.
-            if node.layer() is not None and str(review.polygons) in node.layer().source():
+            layer = node.layer()
+            if layer is not None and Path(layer.source().split("|")[0]) == Path(review.polygons):
                 node.setItemVisibilityChecked(False)
         project.addMapLayer(self.layer, False)
         root.insertLayer(0, self.layer)

@@ -12,7 +12,6 @@ from qgis.core import (
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterFile,
     QgsProcessingParameterRasterLayer,
 )
 
@@ -53,14 +52,7 @@ class CompareAlgorithm(RooftraceAlgorithm):
                 "In place of the buildings: both images are predicted with one model, and a change "
                 "counts only where the probabilities of both dates are sure of it.",
             )
-        self.add(
-            QgsProcessingParameterFile(
-                "MODEL", "Model of the images", optional=True,
-                fileFilter="Models (*.rooftrace);;All files (*)",
-            ),
-            "Path of a .rooftrace file, or accurate. Empty, or default: the faster bundled model.",
-            "-m",
-        )  # fmt: skip
+        self.add_model("Model of the images", "-m")
         self.add_number(
             "THRESHOLD", "--threshold", "Threshold of the images",
             "Minimum probability of a pixel of a building. Empty: the threshold of the model.",

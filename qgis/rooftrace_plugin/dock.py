@@ -295,7 +295,11 @@ class RooftraceDock(QgsDockWidget):
         def done(review: Review | None, problem: str | None) -> None:
             self._end(problem or ("" if review else "Canceled."))
             if review is not None:
-                self._begin_review(review)
+                try:
+                    self._begin_review(review)
+                except RooftraceProblem as reason:
+                    self.end_review()
+                    self.work.say(str(reason))
 
         self._begin(Job("Start the review", work, done).start())
 

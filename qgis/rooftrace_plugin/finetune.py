@@ -11,7 +11,6 @@ from qgis.core import (
     QgsProcessingOutputHtml,
     QgsProcessingOutputString,
     QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterFile,
     QgsProcessingParameterRasterLayer,
 )
 
@@ -43,13 +42,7 @@ class FinetuneAlgorithm(RooftraceAlgorithm):
             "Polygons inside which the labels are complete. Empty: the whole image.",
             "--area",
         )
-        self.add(
-            QgsProcessingParameterFile(
-                "MODEL", "Start model", optional=True, fileFilter="Models (*.rooftrace)"
-            ),
-            "Path of a .rooftrace file, or accurate. Empty, or default: the faster bundled model.",
-            "--model",
-        )
+        self.add_model("Start model")
         self.add_number(
             "MINUTES", "--minutes", "Minutes of training", "Empty: 10 minutes.", 0.1, 10_000
         )
@@ -65,6 +58,7 @@ class FinetuneAlgorithm(RooftraceAlgorithm):
         model = self.parameterAsString(parameters, "MODEL", context)
         area = vector_file(self, parameters, "AREA", context, feedback)
         found += [] if area is None else ["--area", area]
+        found += ["--resume"] if any(self.out.glob("**/checkpoints/last.ckpt")) else []
         return [*found, *(["--model", model] if model else []), "-o", str(self.out)]
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:

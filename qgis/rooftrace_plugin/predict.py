@@ -20,7 +20,6 @@ from qgis.core import (
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
     QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterFile,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
     QgsReferencedRectangle,
@@ -136,14 +135,7 @@ class PredictAlgorithm(_ImageAlgorithm):
             ),
             "In place of “Area”: only the ground inside of these polygons is predicted.",
         )  # fmt: skip
-        self.add(
-            QgsProcessingParameterFile(
-                "MODEL", "Model", optional=True,
-                fileFilter="Models (*.rooftrace);;Ensembles (*.json);;All files (*)",
-            ),
-            "Path of a .rooftrace file, or accurate. Empty, or default: the faster bundled model.",
-            "--model",
-        )  # fmt: skip
+        self.add_model("Model")
         self.add_options()
         self.add_last("predict")
         self.add_outputs()

@@ -17,6 +17,7 @@ from qgis.core import (
     QgsProcessingFeedback,
     QgsProcessingLayerPostProcessorInterface,
     QgsProcessingParameterDefinition,
+    QgsProcessingParameterFile,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterString,
@@ -169,6 +170,15 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
         number = QgsProcessingParameterNumber(name, label, real, None, True, lowest, highest)
         self.add(number, text, option)
         self._numbers[name] = option
+
+    def add_model(self, label: str, option: str = "--model") -> None:
+        """Declare the parameter MODEL."""
+        kinds = "Models (*.rooftrace);;All files (*)"
+        self.add(
+            QgsProcessingParameterFile("MODEL", label, optional=True, fileFilter=kinds),
+            "Path of a .rooftrace file, or accurate. Empty, or default: the faster bundled model.",
+            option,
+        )
 
     def numbers(self, parameters: Any, context: QgsProcessingContext) -> dict[str, str]:
         """Return the numbers that the user has given, by their options."""

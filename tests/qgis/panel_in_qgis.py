@@ -231,6 +231,15 @@ assert review.calls == [
 ]  # fmt: skip
 assert texts[-1] == "The last change is undone."
 
+# The labels of a fine-tuning are written when the review ends.
+review.counts = {**review.counts, "reviewed": 1, "accepted": 1}
+review.export, review.close = lambda: texts.append("exported"), lambda: texts.append("closed")
+dock._review = review
+dock.end_review()
+assert texts[-2:] == ["exported", "closed"]
+dock.fine_tune()
+assert dock.work._text.text().startswith("Accept, redraw or add")
+
 # Web layers.
 for source, expected in (
     ("type=xyz&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png",
