@@ -121,7 +121,7 @@ def test_statuses_and_attributes_of_the_styles_exist() -> None:
 def test_plugin_imports_nothing_of_rooftrace() -> None:
     allowed = {"qgis", "processing", *sys.stdlib_module_names}
     for path in PLUGIN.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 9))):
+        for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 8))):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -151,7 +151,7 @@ def dropped_names(source: str) -> list[str]:
     A value of an enum is written with its enum, as `Qt.Key.Key_A`: Qt 6 has no `Qt.Key_A`.
     """
     found = []
-    tree = ast.parse(source, feature_version=(3, 9))
+    tree = ast.parse(source, feature_version=(3, 8))
     parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
         names = []
