@@ -124,8 +124,9 @@ def _run(*command: object, **environment: str) -> float:
 
 
 def _megabytes(folder: Path) -> float:
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in files) / 1e6
+    files = (path.lstat() for path in folder.rglob("*") if not path.is_dir())
+    # uv's cache holds files twice, by hard links.
+    return sum({file.st_ino: file.st_size for file in files}.values()) / 1e6
 
 
 def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
