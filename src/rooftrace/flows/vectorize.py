@@ -29,7 +29,7 @@ from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints
 from rooftrace.labels.mask_values import instance_numbers
 from rooftrace.vector.assemble import FootprintAssembler
-from rooftrace.vector.prepare import MaskRecord, OutlineStyle, VectorOptions
+from rooftrace.vector.prepare import MIN_MARKER_PX, MaskRecord, OutlineStyle, VectorOptions
 from rooftrace.vector.trace import Prob
 from rooftrace.vector.watershed import WatershedOptions
 
@@ -493,6 +493,11 @@ def run_vectorize(
         check_crs(source.grid, crs, str(mask))
         source = replace(source, source=in_crs(source.source, crs))
     options = options or (source.default_options if record is None else record.polygons)
+    if record is not None and record.has_markers:
+        # The mask does not contain the channel that separated buildings.
+        watershed = WatershedOptions() if score is None else WatershedOptions.at_threshold(None)
+        px = max(1.0, math.sqrt(options.min_marker_px / MIN_MARKER_PX))
+        options = replace(options, watershed=watershed.scaled(px))
     options = replace(options, **(changes or {}))
     if outline is not None:
         options = options.drawn(outline)
@@ -559,7 +564,7 @@ def _separation_note(
     if record.has_markers:
         return (
             f"The model of {mask} separated touching buildings by a channel that the mask does "
-            "not contain: they are one polygon here."
+            f"not contain: here their shape {'and probabilities do' if has_score else 'does'}."
         )
     if not has_score and options.watershed and options.watershed.core_probability:
         return (

@@ -124,6 +124,17 @@ def test_probabilities_give_the_polygons_of_the_prediction(
     assert notes == ()
 
 
+def test_without_the_channel_that_separated_buildings_their_shape_does(tmp_path: Path) -> None:
+    mask = np.zeros((1, 64, 96), np.uint8)
+    mask[:, 10:50, 8:44] = mask[:, 10:50, 48:84] = mask[:, 28:32, 44:48] = 1
+    path = write_geotiff(tmp_path / "a.tif", mask)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(**MaskRecord.of(VectorOptions(), 1, gsd_m=None, has_markers=True).tags())
+    report = run_vectorize(path, tmp_path / "a.gpkg")
+    assert report.polygons == 2
+    assert any("here their shape does" in note for note in report.notes)
+
+
 def test_outlines_are_pixels_simplified_or_regular(tmp_path: Path) -> None:
     row, col = np.mgrid[:80, :80] - 40
     # A house of 40 × 24 pixels, turned by 20 degrees, whose corner a model has rounded off.
