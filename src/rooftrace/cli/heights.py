@@ -22,14 +22,14 @@ Surface = Annotated[
     list[str] | None,
     option(
         _SOURCES, "--surface", metavar="PATH",
-        help="Surface model (DSM) or folder of tiles, to measure heights; repeatable.",
+        help="Surface model (DSM) for heights; repeatable.",
     ),
 ]  # fmt: skip
 Terrain = Annotated[
     list[str] | None,
     option(
         _SOURCES, "--terrain", metavar="PATH",
-        help="Terrain model (DTM) or folder of tiles; default: ground around buildings.",
+        help="Terrain model (DTM); default: ground around buildings.",
     ),
 ]  # fmt: skip
 

@@ -190,7 +190,7 @@ class OutputGroup:
     outputs: Annotated[
         str | None,
         option(OUTPUTS, metavar="LIST",
-            help="What to write, such as mask,polygons,preview,density; also rle (a table)."),
+            help="Some of mask,polygons,preview,density; also rle."),
     ] = None  # fmt: skip
     on_error: Annotated[
         Literal["fail", "nodata"],

@@ -38,21 +38,21 @@ Order = Literal["row", "column"]
 """Order in which the runs of a mask visit its pixels."""
 
 NODATA_HELP = "Nodata value or colour (255,0,255), besides the file's; none ignores those."
-GSD_HELP = "Metres per pixel, for images whose files do not contain them."
+GSD_HELP = "Metres per pixel, where the files do not state it."
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ModelFile = Annotated[
     Path | None,
     option(
         MODEL, "-m", "--model", metavar="FILE",
-        help="A .rooftrace file, or accurate (slower); default: the fast bundled model.",
+        help="A .rooftrace file, or accurate (slower).",
     ),
 ]  # fmt: skip
 ModelFiles = Annotated[
     list[Path] | None,
     option(
         MODEL, "-m", "--model", metavar="FILE",
-        help="A .rooftrace file, or accurate (slower); default: the fast bundled model.",
+        help="A .rooftrace file, or accurate (slower).",
     ),
 ]  # fmt: skip
 Nodata = Annotated[str | None, option(IMAGES, metavar="VALUE", help=NODATA_HELP)]
@@ -85,7 +85,7 @@ Threshold = Annotated[
     float | None,
     option(
         MODEL, min=0, max=1, metavar="P",
-        help="Probability from which a pixel is a building; default: the model's.",
+        help="Least building probability; default: the model's.",
     ),
 ]  # fmt: skip
 Ensemble = Annotated[

@@ -55,8 +55,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGES", show_default=False,
-            help="Images, folders, https:// and s3:// URLs, or map services: a URL with {z}, {x} "
-            "and {y}, or the capabilities of a WMTS or WMS.",
+            help="Images, folders, URLs, or a map service: {z}/{x}/{y}, or the capabilities of a "
+            "WMTS or WMS.",
         ),
     ],
     *,
@@ -69,7 +69,7 @@ def predict(
         bool,
         typer.Option(
             "--mosaic", rich_help_panel=IMAGES,
-            help="Predict each folder of map tiles or adjacent images as one scene.",
+            help="Predict each folder of adjacent images as one scene.",
         ),
     ] = False,
     zoom: Annotated[

@@ -54,7 +54,7 @@ class SceneParameters(Config):
         float | None,
         Field(
             ge=LEAST_GSD_M, le=MOST_GSD_M,
-            description="Metres per pixel, for images whose files do not contain them.",
+            description="Metres per pixel, where the files do not state it.",
         ),
     ] = None  # fmt: skip
     scale: Annotated[
@@ -68,14 +68,14 @@ class SceneParameters(Config):
         float | None,
         Field(
             ge=0, le=1,
-            description="Probability from which a pixel is a building; default: the model's.",
+            description="Least building probability; default: the model's.",
         ),
     ] = None  # fmt: skip
     bands: Annotated[
         str | None,
         Field(
             max_length=200,
-            description="The model's bands, such as 3,2,1 or red,green,blue; default: by the file.",
+            description="The model's bands, such as 3,2,1 or red,green,blue.",
         ),
     ] = None
     stretch: Annotated[
