@@ -16,12 +16,7 @@ from command_line import call
 from site_pages import pages
 from town import write_pairs
 
-pytestmark = [
-    pytest.mark.campaign,
-    # Gradio uses options that pandas has deprecated.
-    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = pytest.mark.campaign
 
 LIGHT, DARK = "rgb(236, 239, 242)", "rgb(20, 22, 26)"
 

@@ -26,12 +26,7 @@ from rooftrace.service.service import Service
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
-# Gradio uses options that pandas has deprecated.
-pytestmark = [
-    pytest.mark.campaign,
-    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = pytest.mark.campaign
 
 ROOFS = ((20, 30, 250), (20, 120, 200), (90, 30, 160), (90, 120, 140), (90, 180, 140))
 """Row, column and brightness of buildings of 30 by 40 pixels."""

@@ -25,12 +25,7 @@ from rooftrace.service.service import Service
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
-# Gradio uses options that pandas has deprecated.
-pytestmark = [
-    pytest.mark.campaign,
-    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = pytest.mark.campaign
 
 SCRIPT = "<img src=x onerror=window.pwned=1><svg onload=window.pwned=1>"
 QUOTED = f"\"'>`${{window.pwned=1}}{SCRIPT}"

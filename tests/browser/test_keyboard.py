@@ -12,12 +12,7 @@ pytest.importorskip("playwright")
 
 from site_pages import pages
 
-pytestmark = [
-    pytest.mark.campaign,
-    # Gradio uses options that pandas has deprecated.
-    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = pytest.mark.campaign
 
 MOST_STOPS = 300
 NAMES = (

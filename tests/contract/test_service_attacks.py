@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import socket
 import time
@@ -33,12 +32,7 @@ from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
 from tiny_models import write_tiny_bundle
 
-# Gradio asks of pandas what that has given up.
-pytestmark = [
-    pytest.mark.campaign,
-    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = pytest.mark.campaign
 
 SECRET = "the-marker-of-a-file-that-nobody-may-read"
 KEY = "the-key-that-nobody-may-read"
@@ -297,7 +291,7 @@ def test_label_studio_endpoints_fetch_nothing_for_strangers(
     client: httpx.Client, bait: Bait
 ) -> None:
     setup = {"project": "9.9", "schema": CONFIG, "access_token": "x", "extra_params": None}
-    for host in (f"http://{EVIL}", bait.url):
+    for host in (f"http://{EVIL}", "http://192.0.2.1"):
         answer = client.post("/setup", json=setup | {"hostname": host})
         assert answer.status_code == 422
     for reference in (bait.url, f"{bait.url}/data/upload/1/x.png", "s3://a/b", "/etc/passwd"):
@@ -341,27 +335,6 @@ def test_requests_that_never_end_block_no_others(served: Served, client: httpx.C
             break
         assert time.monotonic() < deadline, answer.text
         time.sleep(0.2)
-
-
-def test_the_log_holds_no_line_that_a_request_wrote(
-    client: httpx.Client, served: Served, caplog: pytest.LogCaptureFixture
-) -> None:
-    forged = "x%0d%0aFORGED"
-    with caplog.at_level(logging.DEBUG):
-        for path in (f"/v1/{forged}", f"/map/folders/{forged}", f"/{forged}", f"/page/{forged}/0/x",
-                     f"/problems/{forged}", f"/gradio_api/file={forged}"):  # fmt: skip
-            served.get(path)
-        client.post("/v1/predict", params={"filename": "x\r\nFORGED.png"}, content=b"no image",
-                    headers={"Content-Type": "image/png"})  # fmt: skip
-        task = {"id": 1, "data": {"image": "x\r\nFORGED"}}
-        sent = {"tasks": [task], "project": "1\r\nFORGED", "label_config": CONFIG}
-        client.post("/predict", json=sent)
-    own = ("rooftrace", "uvicorn")
-    ours = [record for record in caplog.records if record.name.split(".")[0] in own]
-    assert any("FORGED" in record.getMessage() for record in ours)
-    for record in ours:
-        assert "\nFORGED" not in record.getMessage()
-        assert "\r" not in record.getMessage()
 
 
 NEEDING = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",

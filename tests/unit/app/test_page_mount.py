@@ -17,12 +17,7 @@ from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
 
-# Gradio asks of pandas what that has given up.
-pytestmark = [
-    pytest.mark.campaign,
-    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = pytest.mark.campaign
 
 
 @pytest.fixture(scope="module")

@@ -88,11 +88,7 @@ WATERSHEDS = st.sampled_from([None, BY_OUTLINE, BY_CORES])
 @settings(max_examples=20)
 @given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), WATERSHEDS)
 def test_any_partition_gives_the_same(
-    seed: int,
-    side: int,
-    regular: bool,
-    with_markers: bool,
-    watershed: WatershedOptions | None,
+    seed: int, side: int, regular: bool, with_markers: bool, watershed: WatershedOptions | None
 ) -> None:
     mask, markers = town(seed)
     options = VectorOptions(
@@ -152,11 +148,7 @@ def test_workers_that_trace_blocks_in_strips_give_the_same(
 @settings(max_examples=12)
 @given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), WATERSHEDS)
 def test_blocks_that_were_traced_elsewhere_give_the_same(
-    seed: int,
-    side: int,
-    regular: bool,
-    with_markers: bool,
-    watershed: WatershedOptions | None,
+    seed: int, side: int, regular: bool, with_markers: bool, watershed: WatershedOptions | None
 ) -> None:
     """Some blocks pass through pickle, as between machines, in any order."""
     mask, markers = town(seed)
