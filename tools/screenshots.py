@@ -316,7 +316,6 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
         Shot("live", "live", camera),
         Shot("live_empty", "live", empty(shown("#none:not([hidden])"))),
         Shot("api", "v1/docs", shown("article"), whole=False),
-        Shot("problem", "problems/too-large", shown("h1")),
         Shot("nothere", "nothere", shown("body")),
         *(Shot(name, path.as_uri(), shown("main")) for name, path in reports.items()),
     ]

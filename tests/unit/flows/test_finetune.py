@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
@@ -400,6 +401,9 @@ def test_both_figures_together_are_less_uncertain_than_either(tmp_path: Path) ->
     assert report.gain.value == pytest.approx(45 / 9000)
     assert report.gain.low > 0
     assert report.verdict == "probably better"
+    # The finished model of folds is better than they are, unless it is the start model.
+    levels = [replace(report, folds=2, share=share).gain for share in (1.0, 0.0)]
+    assert [level and level.level for level in levels] == [0.6, 0.8]
 
 
 def test_nobody_can_tell_on_ground_that_the_start_model_knows(tmp_path: Path) -> None:

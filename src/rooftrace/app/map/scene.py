@@ -446,9 +446,10 @@ def _describe_buildings(vectors: VectorTiles) -> dict[str, Any]:
         "in_metres": outlines.in_metres,
         "sizes": [size / 10 for size in sizes],
         "largest": int(outlines.size.max()) / 10 if len(outlines) else 0,
-        "scores": None if outlines.score is None or not len(outlines) else [
-            int(outlines.score.min()) / 1000, int(outlines.score.max()) / 1000
-        ],
+        # Number of buildings by score, in steps of 0.05.
+        "scores": None if outlines.score is None or not len(outlines) else (
+            np.histogram(outlines.score, 20, (0, 1000))[0].tolist()
+        ),
         "heights": None if outlines.height is None else [
             height / 10
             for height in np.percentile(outlines.height[outlines.height > 0], quantiles).tolist()

@@ -89,6 +89,7 @@ function showFigures(page) {
   const slow = opening > 3 ? `: no picture for ${opening} s` : "";
   const waits = paused ? "Paused" : camera.message ? "No picture" : `Opening ${camera.name}${slow}`;
   setText("wait", picture.naturalWidth ? "" : waits);
+  $("wait").classList.toggle("busy", !picture.naturalWidth && !paused && !camera.message);
   setMessage(camera.message || (failed && !paused ? refused : ""));
   if (failed && !full && !paused && !document.hidden) connect();
 }

@@ -125,6 +125,13 @@ export function describe(scene, view, name, images) {
   if (!buildings) return;
   for (const part of $("buildings").children) part.hidden = !buildings.count && !["H2", "P"].includes(part.tagName);
   $("score-row").hidden = $("by-score").hidden = !buildings.scores;
+  for (const bars of document.querySelectorAll(".bars")) {
+    bars.replaceChildren(...(buildings.scores ?? []).map((count) => {
+      const bar = document.createElement("i");
+      bar.style.height = `${(100 * count) / Math.max(...buildings.scores)}%`;
+      return bar;
+    }));
+  }
   $("tall-row").hidden = $("by-height").hidden = !buildings.heights;
   $("by-kind").hidden = !Object.keys(buildings.classes).length;
   $("by-kind").lastElementChild.textContent = scene.comparison ? "status" : "class";
