@@ -3,12 +3,12 @@
 #
 # Guess before the run: of the rings of an Esri JSON polygon, those that run counter-clockwise are
 # holes, as the format says; two that run clockwise are two parts.
-# Seen: each ring becomes a polygon of its own, whichever way it runs: a house of 10 x 10 with a yard
-# of 2 x 2 is a MultiPolygon that is not valid, with an area of 104 in place of 96. There is no
-# message. dumps keeps the direction of GeoJSON rings, which RFC 7946 wants counter-clockwise: in the
-# Esri JSON of two houses both are holes. arcgis2geojson 3.1.3 gives 96.
-# Versions: geomet 1.1.0, arcgis2geojson 3.1.3, shapely 2.1.2. Source: geomet/esri.py, _to_gj_polygon
-# and _dump_geojson_polygon.
+# Seen: each ring becomes a polygon of its own, whichever way it runs: a house of 10 x 10 with a
+# yard of 2 x 2 is a MultiPolygon that is not valid, with an area of 104 in place of 96. There is no
+# message. dumps keeps the direction of GeoJSON rings, which RFC 7946 wants counter-clockwise: in
+# the Esri JSON of two houses both are holes. arcgis2geojson 3.1.3 gives 96.
+# Versions: geomet 1.1.0, arcgis2geojson 3.1.3, shapely 2.1.2. Source: geomet/esri.py,
+# _to_gj_polygon and _dump_geojson_polygon.
 # Hurt: who takes footprints from an ArcGIS feature service: built-up areas grow by twice the
 # courtyards, and labels that are drawn from them have roofs on the yards.
 set -euo pipefail

@@ -2,9 +2,10 @@
 # morecantile lists tiles beside a box and misses tiles within it, where the grid is not Mercator.
 #
 # Guess before the run: TileMatrixSet.tiles(west, south, east, north), "the tiles overlapped by a
-# geographic bounding box", holds the tile of each point of the box, in each of its tile matrix sets.
-# Seen: of the tiles of 25,000 points between 5 W and 25 E, 50 and 60 N, EuropeanETRS89_LAEAQuad lacks
-# 58 at zoom 6, an eighth, and CanadianNAD83_LCC 11 of 44 for southern Canada. It projects two
+# geographic bounding box", holds the tile of each point of the box, in each of its tile matrix
+# sets.
+# Seen: of the tiles of 25,000 points between 5 W and 25 E, 50 and 60 N, EuropeanETRS89_LAEAQuad
+# lacks 58 at zoom 6, an eighth, and CanadianNAD83_LCC 11 of 44 for southern Canada. It projects two
 # corners of the box and takes all tiles between them; meridians and parallels of these systems are
 # curved or not upright. WebMercatorQuad and WorldCRS84Quad lack none. There is no warning.
 # Versions: morecantile 7.1.0, pyproj 3.7.2. Source: morecantile/models.py, TileMatrixSet.tiles.

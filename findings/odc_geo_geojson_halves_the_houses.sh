@@ -5,8 +5,8 @@
 # outline; if it simplifies large shapes for display, then by less than a house.
 # Seen: of one MultiPolygon of 5 houses of 10 x 20 m the area is right. Of 20 it is half: each is a
 # triangle, since from 100 coordinates on the outlines are simplified by a hundredth of the extent,
-# here 10 m, and of 0.05 degrees at the most. A log or warning does not tell; the documentation does.
-# With simplify=0 the area is right.
+# here 10 m, and of 0.05 degrees at the most. A log or warning does not tell; the documentation
+# does. With simplify=0 the area is right.
 # Versions: odc-geo 0.5.3, shapely 2.1.2, pyproj 3.7.2. Source: odc/geo/geom.py, Geometry.geojson.
 # Hurt: who sends the footprints of a block as GeoJSON: a test with a few houses is right, and the
 # town has triangles, whose counts are those of the houses.

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # @mapbox/shp-write drops every house of a layer in which one building has two parts.
 #
-# Guess before the run: a FeatureCollection of Polygons and MultiPolygons becomes one Shapefile, since
-# its type 5 holds both; or two files of two names.
-# Seen: of three houses and a building of two parts, the zip has one file, POLYGON.shp, with the last
-# alone: both kinds are written under this name, and the second replaces the first. Nothing is said;
-# types.multipolygon is not asked for either. Without that building all three are there, but rings
-# keep the direction of GeoJSON, which a Shapefile reads the other way round: the yard of a house is
-# its outer ring for GDAL, and the house a hole in it; GDAL warns of the winding order.
+# Guess before the run: a FeatureCollection of Polygons and MultiPolygons becomes one Shapefile,
+# since its type 5 holds both; or two files of two names.
+# Seen: of three houses and a building of two parts, the zip has one file, POLYGON.shp, with the
+# last alone: both kinds are written under this name, and the second replaces the first. Nothing is
+# said; types.multipolygon is not asked for either. Without that building all three are there, but
+# rings keep the direction of GeoJSON, which a Shapefile reads the other way round: the yard of a
+# house is its outer ring for GDAL, and the house a hole in it; GDAL warns of the winding order.
 # Versions: @mapbox/shp-write 0.4.3, pyogrio 0.12.1, shapely 2.1.2. Source: src/zip.js (one name for
 # each l.type) and src/geojson.js (multipolygon has the type POLYGON).
 # Hurt: who downloads buildings as a Shapefile from a web map: the page shows a town, and the file
@@ -55,6 +55,7 @@ def buildings(name):
 numbers, outlines = buildings("houses.zip")
 assert numbers == [0, 1, 2]
 print("the house with a yard:", outlines[1])
-assert outlines[1].exterior.bounds == (22, 2, 24, 4) and outlines[1].interiors[0].bounds == (20, 0, 30, 10)
+assert outlines[1].exterior.bounds == (22, 2, 24, 4)
+assert outlines[1].interiors[0].bounds == (20, 0, 30, 10)
 assert buildings("town.zip")[0] == [3]
 PYTHON

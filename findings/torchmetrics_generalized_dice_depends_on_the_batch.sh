@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # torchmetrics' generalised Dice score of the same masks is 0.98 or 0.55, by the size of the batch.
 #
-# Guess before the run: the score of a validation set is a mean over its images, so batches of one, two
-# or four give the same, as those of MeanIoU and DiceScore do; a perfect prediction has 1.0.
+# Guess before the run: the score of a validation set is a mean over its images, so batches of one,
+# two or four give the same, as those of MeanIoU and DiceScore do; a perfect prediction has 1.0.
 # Seen: of four tiles, of which two have no building and a false one each, GeneralizedDiceScore is
 # 0.984 image by image and 0.552 in one batch: a class that is not in a tile gets the largest weight
-# of the other tiles of its batch. Without the background, a tile without buildings counts as 0, also if
-# the prediction is empty as well: a perfect prediction has 0.5, and so has the one with false
-# buildings. There is no warning. Both other scores are 1.0 for the perfect one.
+# of the other tiles of its batch. Without the background, a tile without buildings counts as 0,
+# also if the prediction is empty as well: a perfect prediction has 0.5, and so has the one with
+# false buildings. There is no warning. Both other scores are 1.0 for the perfect one.
 # Versions: torchmetrics 1.9.0, torch 2.13.0. Source: _generalized_dice_update in
 # torchmetrics/functional/segmentation/generalized_dice.py, w_max.
 # Hurt: who validates on tiles, of which many have no building, or compares two runs that were
