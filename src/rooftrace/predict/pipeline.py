@@ -48,7 +48,8 @@ _READ_AHEAD = 1
 """Number of batches that are read in advance of those that wait for the network."""
 
 _PARALLEL = 2
-"""Number of batches that an engine runs at the same time, if it can."""
+"""Number of batches that an engine runs at the same time, if it can. Of small tiles one more waits
+in it, and begins while a thread takes the output of another."""
 
 _MAX_WAITING = 8
 """Maximum number of batches whose blocks wait to be finished."""
@@ -513,21 +514,24 @@ def _answered(
             yield batch, *_outputs(batch, engine)
         return
     shared: Engine = parallel(_PARALLEL)
-    with ThreadPoolExecutor(_PARALLEL, "network") as pool:
+    batches = iter(batches)
+    first = list(islice(batches, 1))
+    calls = _PARALLEL + bool(first and len(first[0].tiles) > 1)
+    with ThreadPoolExecutor(calls, "network") as pool:
         waiting: deque[tuple[_Batch, Future[tuple[_Outputs, float]]]] = deque()
-        for latest in chain(batches, [None]):
+        for latest in chain(first, batches, [None]):
             if latest is not None:
                 waiting.append((latest, pool.submit(_outputs, latest, shared)))
             while waiting:
                 sizes = [sum(pixels.size for pixels in one.pixels) for one, _ in waiting]
                 # One more than the threads keeps all of them busy; behind a large batch, the other
                 # threads can run some small ones.
-                is_enough = sum(sizes) > _PARALLEL * max(sizes) or len(sizes) > 2 * _PARALLEL
+                is_enough = sum(sizes) > calls * max(sizes) or len(sizes) > 2 * calls
                 if not (latest is None or is_enough or waiting[0][1].done()):
                     break
                 done, future = waiting.popleft()
                 outputs, seconds = future.result()
-                yield done, outputs, seconds / _PARALLEL
+                yield done, outputs, seconds / calls
                 # Not kept until the next batch is done.
                 del done, future, outputs
 
