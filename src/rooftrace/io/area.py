@@ -14,11 +14,10 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
-from rooftrace.io.gdal import rasterize
+from rooftrace.io.gdal import number_polygons
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.make_valid import made_valid, valid_by_structure
 from rooftrace.io.remote_raster import RemoteRaster
@@ -32,8 +31,6 @@ from rooftrace.io.reproject import (
 )
 from rooftrace.io.vector_read import VectorFile, assign_crs
 
-_CELL_PX = 512
-_CELLS_HELD = 64
 _BEND_PX = 0.05
 """Maximum deviation of an edge that a projection bends."""
 
@@ -156,7 +153,6 @@ class AreaSource(WrappedSource):
     def __init__(self, source: RasterSource, area: Area) -> None:
         super().__init__(source)
         self.area = area
-        self._cells: LruCache[tuple[int, int], BoolArray] = LruCache(_CELLS_HELD)
 
     def __repr__(self) -> str:
         return f"AreaSource({self.source!r}, {self.area.name!r})"
@@ -249,39 +245,11 @@ class AreaSource(WrappedSource):
         return shapely.STRtree(self.polygons)
 
     def inside(self, window: Window | None = None) -> BoolArray:
-        """Return (y, x) bool, True for the pixels of a window (default all) in the area.
-
-        The area is drawn in fixed cells of the scene, so that no pixel depends on the window.
-        """
+        """Return (y, x) bool, True for the pixels of a window (default all) in the area."""
         window = window or Window.whole(self.grid.shape)
         self.check()
-        inside = np.zeros(window.shape_yx, np.bool_)
-        if not len(self._tree.query(_box(window), "intersects")):
-            return inside
-        for row in range(window.row // _CELL_PX, -(-window.row_stop // _CELL_PX)):
-            for col in range(window.col // _CELL_PX, -(-window.col_stop // _CELL_PX)):
-                cell = Window(row * _CELL_PX, col * _CELL_PX, _CELL_PX, _CELL_PX)
-                part = cell.intersection(window)
-                assert part is not None
-                drawn = self._cells.get((cell.row, cell.col))
-                if drawn is None:
-                    drawn = self._draw(cell)
-                    self._cells.put((cell.row, cell.col), drawn)
-                inside[part.slices(window)] = drawn[part.slices(cell)]
-        return inside
-
-    def _draw(self, cell: Window) -> BoolArray:
-        near = self.polygons[self._tree.query(_box(cell), "intersects")]
-        if not len(near):
-            return np.zeros(cell.shape_yx, np.bool_)
-        clipped = shapely.clip_by_rect(
-            near, cell.col - 1, cell.row - 1, cell.col_stop + 1, cell.row_stop + 1
-        )
-        shifted = shapely.transform(clipped, lambda xy: xy - (cell.col, cell.row))
-        shapes = [shape for shape in shifted if shape is not None and not shape.is_empty]
-        if not shapes:
-            return np.zeros(cell.shape_yx, np.bool_)
-        return rasterize(shapes, cell.shape_yx, dtype=np.uint8).astype(np.bool_)
+        near = self.polygons[self._tree.query(_box(window), "intersects")]
+        return np.asarray(number_polygons(near, window) > 0)
 
 
 def limit_to_area(sources: Sequence[RasterSource], area: Area) -> list[AreaSource | None]:

@@ -177,7 +177,8 @@ def number_polygons(polygons: Polygons, window: Window) -> NDArray[np.int32]:
     """Return the number from 1 of the polygon at each pixel centre of a window; 0 outside of all.
 
     Of polygons that overlap, the last one counts. Edges are cut at the centres of all rows at once:
-    the pixels of `rasterize`, in a fifth of its time for many small polygons.
+    the pixels of `rasterize`, in a fifth of its time for many small polygons. No pixel depends on
+    the window.
 
     Args:
         polygons: (n,) polygons and multipolygons in pixels, x right and y down.
@@ -187,16 +188,16 @@ def number_polygons(polygons: Polygons, window: Window) -> NDArray[np.int32]:
     rings, part = shapely.get_rings(parts, return_index=True)
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     edge = np.flatnonzero(ring[1:] == ring[:-1])
-    (x0, y0), (x1, y1) = (xy[ends].T - [[window.col], [window.row]] for ends in (edge, edge + 1))
+    (x0, y0), (x1, y1) = xy[edge].T, xy[edge + 1].T
     height, width = window.shape_yx
     first, last = (
-        np.clip(np.ceil(choose(y0, y1) - 0.5), 0, height).astype(np.int64)
+        np.clip(np.ceil(choose(y0, y1) - 0.5) - window.row, 0, height).astype(np.int64)
         for choose in (np.minimum, np.maximum)
     )
     cut, step = numbered(last - first)
     row = first[cut] + step
-    x = x0[cut] + (row + 0.5 - y0[cut]) * ((x1 - x0)[cut] / (y1 - y0)[cut])
-    col = np.clip(np.floor(x + 0.5), 0, width).astype(np.int64)
+    x = x0[cut] + (row + window.row + 0.5 - y0[cut]) * ((x1 - x0)[cut] / (y1 - y0)[cut])
+    col = np.clip(np.floor(x + 0.5) - window.col, 0, width).astype(np.int64)
     # Sorted by polygon and row, each two cuts bound a run of pixels inside.
     starts, stops = np.sort(
         (owner[part[ring[edge]]][cut] * height + row) * (width + 1) + col

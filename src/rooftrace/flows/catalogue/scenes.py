@@ -88,11 +88,11 @@ class CatalogueFile:
 
     Args:
         name: Path or URL of the file, as the user gave it.
-        path: Path of the local file with its content.
+        content: Its content.
     """
 
     name: str
-    path: Path
+    content: bytes
 
     def located(self, text: str) -> str:
         """Return the path or URL that an entry of the file refers to."""
@@ -162,8 +162,8 @@ def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
         DataError: The file is not JSON, it holds no STAC items, or the image asset is ambiguous.
     """
     try:
-        document = json.loads(file.path.read_bytes())
-    except (OSError, ValueError) as error:
+        document = json.loads(file.content)
+    except ValueError as error:
         raise DataError(
             f"{file.name} cannot be read as JSON: {reason_of(error)}.",
             remedy="Save the response of the STAC search as it is.",

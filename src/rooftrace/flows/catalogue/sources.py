@@ -6,9 +6,7 @@ A catalogue is read without opening the images that it names, and without networ
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,8 +50,7 @@ def read_catalogue(path: Path | str, *, asset: str | None = None) -> Catalogue:
     Args:
         path: Path of a folder or a file. All images of a folder and of its subfolders are scenes. A
             file is a text with a path or a URL on each line, or STAC items as JSON. Both may be in
-            object storage:
-            `s3://BUCKET/KEY`, with a slash at the end of a folder.
+            object storage: `s3://BUCKET/KEY`, with a slash at the end of a folder.
         asset: Key of the STAC asset that is the image; default: see `read_stac`.
 
     Raises:
@@ -81,23 +78,15 @@ def read_catalogue(path: Path | str, *, asset: str | None = None) -> Catalogue:
             remedy="Rename the file to the ending of its format, or write the paths of a table to "
             "a text file, one on each line.",
         )
-    with _fetched(given) if remote else _here(Path(path)) as file:
-        return read_stac(file, asset) if stac else _list(file)
-
-
-@contextmanager
-def _here(path: Path) -> Iterator[CatalogueFile]:
-    if not path.is_file():
+    if not remote and not Path(path).is_file():
         raise DataError(f"There is no catalogue at {path}.", remedy="Check the path.")
-    yield CatalogueFile(str(path), path)
-
-
-@contextmanager
-def _fetched(url: str) -> Iterator[CatalogueFile]:
-    with tempfile.TemporaryDirectory(prefix="rooftrace.") as folder:
-        path = Path(folder) / f"catalogue{Path(url).suffix.lower()}"
-        path.write_bytes(read_object(url))
-        yield CatalogueFile(url, path)
+    try:
+        file = CatalogueFile(given, read_object(given) if remote else Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {reason_of(error)}.", remedy="Check who may read it."
+        ) from error
+    return read_stac(file, asset) if stac else _list(file)
 
 
 def _objects(url: str) -> Catalogue:
@@ -138,8 +127,8 @@ def _tree(folder: Path) -> Catalogue:
 
 def _list(file: CatalogueFile) -> Catalogue:
     try:
-        text = file.path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = file.content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise DataError(
             f"{file.name} cannot be read as text: {reason_of(error)}.", remedy="Save it as UTF-8."
         ) from error
