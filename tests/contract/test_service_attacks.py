@@ -7,10 +7,9 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -45,13 +44,7 @@ CONFIG = label_config(("background", "building"))
 
 @dataclass(frozen=True)
 class Served:
-    """A running server.
-
-    Args:
-        url: Address of the server.
-        secret: File beside the results that the server shows.
-        folder: Folder with all files of the server.
-    """
+    """A running server, a secret file beside its results, and the folder of all its files."""
 
     url: str
     secret: Path
@@ -94,7 +87,7 @@ def serving(folder: Path, api_key: str | None = None) -> Iterator[Served]:
     write_tiny_bundle(model)
     service = Service(Predictor(bundle, PointwiseEngine()), LIMITS)
     shown = folder / "results"
-    Predictor(bundle, PointwiseEngine()).predict_to_files(pixels().transpose(2, 0, 1), shown)
+    Predictor(bundle, PointwiseEngine()).predict_to_files(PIXELS.transpose(2, 0, 1), shown)
     store = JobStore(folder / "jobs")
     runner = JobRunner(store, model, 1)
     runner.start()
@@ -125,13 +118,6 @@ def client(served: Served) -> Iterator[httpx.Client]:
         yield made
 
 
-@pytest.fixture
-def bait() -> Iterator[Bait]:
-    made = Bait()
-    yield made
-    made.socket.close()
-
-
 class Bait:
     """A port of this machine that the server must never connect to."""
 
@@ -148,14 +134,19 @@ class Bait:
         return True
 
 
-def pixels() -> np.ndarray[Any, Any]:
-    made = np.full((64, 96, 3), 30, np.uint8)
-    made[8:32, 8:40] = 230
-    return made
+@pytest.fixture
+def bait() -> Iterator[Bait]:
+    made = Bait()
+    with made.socket:
+        yield made
+
+
+PIXELS = np.full((64, 96, 3), 30, np.uint8)
+PIXELS[8:32, 8:40] = 230
 
 
 def png() -> bytes:
-    return bytes(cv2.imencode(".png", pixels())[1])
+    return bytes(cv2.imencode(".png", PIXELS)[1])
 
 
 def status_of(answer: bytes) -> int:
@@ -359,7 +350,7 @@ def test_nothing_without_the_key(locked: Served, path: str) -> None:
 
 
 def test_changes_need_the_key_too(locked: Served) -> None:
-    with closing(httpx.Client(base_url=locked.url, trust_env=False)) as client:
+    with httpx.Client(base_url=locked.url, trust_env=False) as client:
         for method, path in CHANGES:
             answer = client.request(method, path, content=b"{}")
             assert answer.status_code == 401, path

@@ -18,11 +18,7 @@ from starlette.responses import HTMLResponse, Response
 from rooftrace.core.machine import version_of
 from rooftrace.io.html import render_page
 from rooftrace.rest.face import face_router, file_response, has_live, page_header
-from rooftrace.rest.problems import (
-    PROBLEM_MEDIA_TYPE,
-    PROBLEMS,
-    ProblemError,
-)
+from rooftrace.rest.problems import PAGE_POLICY, PROBLEM_MEDIA_TYPE, PROBLEMS, ProblemError
 from rooftrace.rest.schemas import FeatureCollection, ProblemDetails, ProblemPage
 from rooftrace.rest.security import NO_KEY_PATHS
 
@@ -76,10 +72,7 @@ _Name = Annotated[
 _ESSENTIALS = ("predict", "create_job", "job", "job_results", "get_tilejson")
 """Operations that the page shows with samples and a form, in this order."""
 
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self' 'unsafe-inline'; "
-    "script-src 'self'; connect-src 'self'; frame-ancestors 'none'"
-}
+_PAGE_HEADERS = {"Content-Security-Policy": PAGE_POLICY}
 
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 

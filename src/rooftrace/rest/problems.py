@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from markupsafe import Markup
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import compile_path
 from starlette.types import Scope
 
@@ -26,6 +28,7 @@ from rooftrace.core.config import plain_reason
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import in_api_terms
 from rooftrace.io.vector_read import VectorLockedError
+from rooftrace.rest.face import page_header
 from rooftrace.service.jobs.store import JobReviewedError, JobStateError
 from rooftrace.service.review.edits import OutlineError
 from rooftrace.service.review.store import (
@@ -193,6 +196,32 @@ _MAX_VALUE_CHARS = 80
 _LOG = logging.getLogger(__name__)
 
 
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; "
+    "frame-ancestors 'none'"
+)
+"""Content security policy of pages without images."""
+
+_PAGE = Markup("""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} – rooftrace</title>
+<link rel="stylesheet" href="{root}face.css">
+<script src="{root}face.js"></script>
+<body class="face">
+{header}
+<main style="max-width: 640px; margin: 12vh auto; padding: 0 20px; overflow-wrap: anywhere">
+<h1>{title}</h1>
+<p>{detail} {remedy}</p>
+<p><a class="button main" href="{root}./">Home</a></p>
+<p style="color: var(--faint); font-size: 13px">{status} · {instance}</p>
+</main>
+</body>
+</html>
+""")
+
+
 class ProblemError(Exception):
     """A problem to answer with.
 
@@ -229,8 +258,16 @@ class ProblemError(Exception):
         self._members = {**(members or {}), **({"errors": list(errors)} if errors else {})}
 
     def response(self, scope: Scope) -> Response:
-        """Return the response to the request of this scope."""
+        """Return the response to the request of this scope: a page where a browser opens a URL."""
         body = self._body | {"instance": f"urn:uuid:{request_id(scope)}"} | self._members
+        if (
+            scope.get("method") == "GET"
+            and Headers(scope=scope).get("accept", "")[:9] == "text/html"
+        ):
+            root = "../" * (scope["path"].removeprefix(scope.get("root_path", "")).count("/") - 1)
+            page = _PAGE.format(header=page_header("", root), root=root, **body)
+            headers = {**(self._headers or {}), "Content-Security-Policy": PAGE_POLICY}
+            return HTMLResponse(page, body["status"], headers | {"Vary": "Accept"})
         # In ASCII, because a request may hold text that is no UTF-8, which the problem repeats.
         text = json.dumps(body, separators=(",", ":"))
         return Response(text, body["status"], self._headers, PROBLEM_MEDIA_TYPE)

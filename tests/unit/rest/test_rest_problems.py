@@ -46,6 +46,16 @@ def client_raising(error: Exception) -> TestClient:
     return TestClient(app)
 
 
+def test_a_browser_that_opens_a_url_gets_a_page() -> None:
+    client = client_raising(ConfigError("It is <so>.", remedy="Do that."))
+    asked = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = client.get("/", headers=asked)
+    assert (page.status_code, page.headers["vary"]) == (422, "Accept")
+    assert "It is &lt;so&gt;. Do that." in page.text
+    assert 'href="face.css"' in page.text
+    assert 'href="../../face.css"' in client.get("/map/a/b", headers=asked).text
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_error_has_a_status(kind: type[RooftraceError]) -> None:
     answer = client_raising(kind("It is so.", remedy="Do that.")).get("/")
