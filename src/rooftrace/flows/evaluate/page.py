@@ -6,10 +6,7 @@ The pictures show scenes from the worst to the best: image, truth, prediction an
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -238,7 +235,6 @@ def evaluation_page(
     rows = [_row(*zip(*figures)) for figures in zip(*(one.headline_figures for one in reports))]
     rows = [row for row in rows if not all(math.isnan(one.value) for one in row[1])]
     main = evaluation.main_figures
-    names = [report.name for report in reports]
     return render_page(
         "evaluation.html",
         {"figure": _figure, "p_value": lambda p: "< 0.001" if p < 0.001 else _figure(p)},
@@ -252,7 +248,6 @@ def evaluation_page(
         leaked=galleries.pop(""),
         rows=[row for row in rows if row[0] in main],
         more_rows=[row for row in rows if row[0] not in main],
-        copies={"CSV": _csv(names, rows), "LaTeX": _latex(names, rows)},
         comparisons=_compared(evaluation),
         headline="pixel.iou" if first.is_binary else "pixel.mean_iou",
         figure_names=FIGURES,
@@ -285,37 +280,6 @@ def _row(names: Sequence[str], each: Sequence[Interval]) -> tuple[str, list[Inte
     highest = max((v for v in values if not math.isnan(v)), default=math.nan)
     is_best = len(each) > 1 and sum(value == highest for value in values) == 1
     return names[0], list(each), values.index(highest) if is_best else -1
-
-
-Row = tuple[str, list[Interval], int]
-
-
-def _csv(names: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return the figures of each model, with their 95 % intervals, as CSV."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["figure", *(f"{name}{end}" for name in names for end in ("", " low", " high"))])
-    for title, each, _ in rows:
-        cells = [(one.value, *((one.low, one.high) if one.is_known else ("", ""))) for one in each]
-        table.writerow([title, *(f"{v:.4f}" if v != "" else "" for cell in cells for v in cell)])
-    return text.getvalue()
-
-
-def _latex(names: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return the figures of each model as a LaTeX table, the best of a row in bold."""
-
-    def plain(text: str) -> str:
-        return re.sub(r"([&%$#_{}])", r"\\\1", text)
-
-    lines = [f"\\begin{{tabular}}{{l{'r' * len(names)}}}", r"\hline"]
-    lines.append(" & ".join(["", *map(plain, names)]) + r" \\ \hline")
-    for title, each, best in rows:
-        cells = [
-            f"\\textbf{{{one.value:.3f}}}" if number == best else _figure(one.value)
-            for number, one in enumerate(each)
-        ]
-        lines.append(" & ".join([plain(title), *cells]) + r" \\")
-    return "\n".join([*lines, r"\hline", r"\end{tabular}"])
 
 
 def _figure(value: float | None) -> str:
