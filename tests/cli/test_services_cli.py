@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from PIL import Image
 
 from command_line import call, command
-from map_servers import TiTiler, serving, titiler
+from map_servers import TiTiler, titiler
 from rooftrace.io.web_mercator import TileName
 from tiny_models import write_tiny_bundle
 
@@ -91,22 +89,6 @@ def served_name(folder: Path) -> str:
     """Return the URL of the service as the record has it."""
     record = json.loads((folder / "served" / "run.json").read_text())
     return str(record["inputs"][0])
-
-
-def test_tiles_are_counted_before_the_work(folder: Path) -> None:
-    tile = io.BytesIO()
-    Image.new("RGB", (256, 256)).save(tile, "PNG")
-    with serving(lambda path: (200, {"Content-Type": "image/png"}, tile.getvalue())) as plain:
-        url = plain.url + "/{z}/{x}/{y}.png"
-        arguments = ["predict", url, "--zoom", 19, "--count-tiles", *options(folder, "none")]
-        done = command(*arguments)
-        assert done.code == 0
-        assert f"{ROWS * COLS} tiles of 256 × 256 pixels" in done.err
-        code, counts = call(*arguments)
-    assert code == 0
-    (service,) = counts["services"]
-    assert (service["tiles"], service["zoom"], service["cached"]) == (8, 19, 8)
-    assert not (folder / "none" / "run.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -256,15 +256,10 @@ def _print_images(report: ImagesReport) -> None:
     fit = report.threshold.fit
     if fit is not None:
         sparse, dense = report.threshold.sparse, report.threshold.dense
-        low, high = fit.threshold_interval
+        say(f"{dense} at a share of {report.threshold.threshold:.4f} or more")
         say(
-            f"{dense} at a share of {report.threshold.threshold:.4f} or more "
-            f"(95 %: {low:.4f} to {high:.4f})"
-        )
-        low, high = fit.balanced_accuracy_interval
-        say(
-            f"balanced accuracy {fit.balanced_accuracy:.3f} (95 %: {low:.3f} to {high:.3f}), "
-            f"{fit.leave_one_out:.3f} on examples left out"
+            f"balanced accuracy {fit.balanced_accuracy:.3f}, {fit.leave_one_out:.3f} on examples "
+            "left out"
         )
         width = max(len(sparse), len(dense))
         for name, as_sparse, as_dense in (

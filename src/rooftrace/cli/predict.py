@@ -10,7 +10,6 @@ import typer
 
 from rooftrace.cli.heights import Surface, Terrain, print_heights, with_tiles
 from rooftrace.cli.option_groups import (
-    SERVICES,
     AllOptions,
     ClusterGroup,
     ModelGroup,
@@ -34,7 +33,7 @@ from rooftrace.cli.options import (
     option,
 )
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
-from rooftrace.cli.show import answered, bar, pixels, print_json, say
+from rooftrace.cli.show import answered, bar, pixels, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.options import OUTPUTS
@@ -113,13 +112,6 @@ def predict(
     source: ImagerySource = None,
     formats: PolygonFormats = None,
     stac: Stac = False,
-    count_tiles: Annotated[
-        bool,
-        option(
-            SERVICES, "--count-tiles", rare=True,
-            help="Print how many tiles and requests are needed, and stop.",
-        ),
-    ] = False,
     service: TileOptions,
     chosen: OutputGroup,
     refinement: RefineGroup,
@@ -178,10 +170,6 @@ def predict(
         )  # fmt: skip
         for raster in found.services:
             say(raster.preview)
-        if count_tiles:
-            if as_json:
-                print_json({"services": [raster.counts for raster in found.services]})
-            return
         rle = None
         if wants_rle:
             from rooftrace.flows.predict.rle_output import RleOutput

@@ -45,22 +45,15 @@ class ThresholdFit(Config):
     """Quality of a fitted threshold on its examples.
 
     Args:
-        threshold_interval: 95 % interval of the threshold by the bootstrap: examples are resampled
-            within each class and the threshold is fitted again (Efron & Tibshirani 1993,
-            percentiles).
         balanced_accuracy: Mean of the two classes' shares that are classified correctly, on the
             examples themselves (Brodersen et al. 2010).
-        balanced_accuracy_interval: 95 % interval of the fitted threshold's accuracy on resampled
-            examples.
         leave_one_out: Balanced accuracy where each example is classified by a threshold that was
             fitted without it: the accuracy to expect on further images.
         sparse_as_sparse, sparse_as_dense, dense_as_sparse, dense_as_dense: Number of examples by
             true class and assigned class.
     """
 
-    threshold_interval: tuple[Share, Share]
     balanced_accuracy: Share
-    balanced_accuracy_interval: tuple[Share, Share]
     leave_one_out: Share
     sparse_as_sparse: int
     sparse_as_dense: int

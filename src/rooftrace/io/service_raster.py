@@ -131,31 +131,18 @@ class ServiceRaster(TileGridMosaic):
         return self.requests.options
 
     @property
-    def counts(self) -> dict[str, Any]:
-        """Tiles that are needed, and requests that they take at most, as plain data."""
-        cached = sum(self.requests.is_cached(self._url(tile)) for tile in self._tiles)
-        return {
-            "service": self.name,
-            "zoom": self.level.zoom,
-            "gsd_m": self.grid.gsd_m,
-            "tile_px": list(self.level.tile_px),
-            "tiles": len(self._tiles),
-            "cached": cached,
-            "requests": len(self._tiles) - cached,
-        }
-
-    @property
     def preview(self) -> str:
         """Text that says how many tiles are needed and how many requests they take."""
-        counts, options = self.counts, self.requests.options
-        requests = counts["requests"]
+        options = self.requests.options
+        cached = sum(self.requests.is_cached(self._url(tile)) for tile in self._tiles)
+        requests = len(self._tiles) - cached
         minutes = requests / options.per_second / 60
         asked = plural(requests, "request") if requests else "no request"
         time = f", at least {minutes:.1f} minutes" if minutes >= 1 else ""
         rows, cols = self.level.tile_px
         return (
-            f"{self.name}: zoom {self.level.zoom}, {counts['gsd_m']:.3g} m per pixel, "
-            f"{plural(counts['tiles'], 'tile')} of {rows} × {cols} pixels, {counts['cached']:,} of "
+            f"{self.name}: zoom {self.level.zoom}, {self.grid.gsd_m:.3g} m per pixel, "
+            f"{plural(len(self._tiles), 'tile')} of {rows} × {cols} pixels, {cached:,} of "
             f"them in the cache: {asked} with at most {options.per_second:g} per second{time}."
         )
 

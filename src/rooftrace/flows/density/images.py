@@ -101,7 +101,6 @@ def fit_images(
     out: Path,
     *,
     building: str | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> ImagesReport:
     """Fit the threshold on labelled masks; write it to OUT.json, and their shares to OUT.csv.
@@ -112,7 +111,6 @@ def fit_images(
             which has two values. Unless these are sparse and dense, the label whose images have the
             larger mean share is dense.
         out, building, progress: See `run_by_image`.
-        seed: Seed of the bootstrap.
 
     Raises:
         LabelError: The table has other contents, or fewer than two images of a label.
@@ -131,7 +129,7 @@ def fit_images(
     if {sparse, dense} != {"sparse", "dense"}:
         notes.append(f"{dense!r} is used as the denser label: its images have the larger shares")
     threshold, fit_notes = fit_threshold(
-        shares[known], names[known] == dense, sparse_name=sparse, dense_name=dense, seed=seed
+        shares[known], names[known] == dense, sparse_name=sparse, dense_name=dense
     )
     report = _report([image for image, _ in rows], shares, threshold, stem, (*notes, *fit_notes))
     path = beside(stem, ".json")
@@ -248,9 +246,6 @@ def _order(
 _MIN_EXAMPLES = 10
 """Number of examples of each class below which a fit is unreliable."""
 
-_RESAMPLES = 1000
-_LEVEL = 0.95
-
 
 def balanced_accuracy(dense: BoolArray, called: BoolArray) -> float:
     """Return the mean of the shares of dense and of sparse examples that are classified correctly.
@@ -263,9 +258,8 @@ def balanced_accuracy(dense: BoolArray, called: BoolArray) -> float:
 
 
 def fit_threshold(
-    shares: Floats, dense: BoolArray, *, sparse_name: str = "sparse", dense_name: str = "dense",
-    seed: int = 0,
-) -> tuple[DensityThreshold, tuple[str, ...]]:  # fmt: skip
+    shares: Floats, dense: BoolArray, *, sparse_name: str = "sparse", dense_name: str = "dense"
+) -> tuple[DensityThreshold, tuple[str, ...]]:
     """Return the threshold with the best balanced accuracy.
 
     Where several thresholds are equally good, it is the middle of the widest gap between two
@@ -275,7 +269,6 @@ def fit_threshold(
         shares: (n,) built-up shares, 0..1.
         dense: (n,) True for dense examples; at least two of each class.
         sparse_name, dense_name: Names of the two classes.
-        seed: Seed of the bootstrap.
 
     Returns:
         The threshold, and notes for the user.
@@ -293,14 +286,11 @@ def fit_threshold(
             )
     threshold = _best(shares, dense)
     called = shares >= threshold
-    thresholds, accuracies = _resampled(shares, dense, threshold, seed)
     one_out = np.array(
         [_best(np.delete(shares, i), np.delete(dense, i)) for i in range(len(shares))]
     )
     fit = ThresholdFit(
-        threshold_interval=_interval(thresholds),
         balanced_accuracy=balanced_accuracy(dense, called),
-        balanced_accuracy_interval=_interval(accuracies),
         leave_one_out=balanced_accuracy(dense, shares >= one_out),
         sparse_as_sparse=int((~dense & ~called).sum()),
         sparse_as_dense=int((~dense & called).sum()),
@@ -343,24 +333,3 @@ def _best(shares: Floats, dense: BoolArray) -> float:
     # The middle of two adjacent floating-point numbers may be the lower one, which would then be
     # dense.
     return max(middle, float(np.nextafter(edges[gap], 1.0))) if 0 < gap < len(at) else middle
-
-
-def _resampled(
-    shares: Floats, dense: BoolArray, threshold: float, seed: int
-) -> tuple[Floats, Floats]:
-    """Return thresholds fitted on resampled examples, and the accuracies of the one threshold on
-    them.
-    """
-    rng = np.random.default_rng(seed)
-    kinds = [np.flatnonzero(dense), np.flatnonzero(~dense)]
-    thresholds, accuracies = np.empty(_RESAMPLES), np.empty(_RESAMPLES)
-    for turn in range(_RESAMPLES):
-        drawn = np.concatenate([rng.choice(kind, len(kind)) for kind in kinds])
-        thresholds[turn] = _best(shares[drawn], dense[drawn])
-        accuracies[turn] = balanced_accuracy(dense[drawn], shares[drawn] >= threshold)
-    return thresholds, accuracies
-
-
-def _interval(values: Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return float(low), float(high)
