@@ -56,7 +56,7 @@ def test_a_model_that_answers_no_probabilities_fails_with_its_tile_named(
 @pytest.mark.parametrize("how", ["tta", "ensemble"])
 def test_several_answers_do_not_hide_nan(scene: Path, tiny: Path, tmp_path: Path, how: str) -> None:
     model = write_with_weight(tmp_path / "model.rooftrace", math.nan)
-    options = {"tta": ("--tta", "flips"), "ensemble": ("-m", tiny, "--ensemble", "vote")}[how]
+    options = {"tta": ("--tta", "flips"), "ensemble": ("-m", tiny, "--ensemble", "average")}[how]
     code, done = call("predict", scene, "-m", model, *options, "-o", tmp_path / "out")
     assert (code, done["error"]["type"]) == (5, "PredictError")
     assert "answered NaN" in done["error"]["message"]

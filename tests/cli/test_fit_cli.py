@@ -93,7 +93,7 @@ def test_an_ensemble_is_fitted_used_and_given_another_threshold(
     assert code == 0
     assert answer["members"] == ["eager", "strict"]
     names = [one["name"] for one in answer["figures"]]
-    assert names == ["eager", "strict", "average", "weighted", "vote"]
+    assert names == ["eager", "strict", "average", "weighted"]
     average = answer["figures"][2]
     assert average["left_out"] <= average["fitted"]
     assert list(average["left_out_by_data"]) == [data.name]
@@ -165,8 +165,8 @@ def test_options_that_do_not_fit_the_models(bundle: Path, data: Path, tmp_path: 
     for models, options, message in [
         (
             (bundle,),
-            ("--combine", "vote"),
-            "--combine vote was given for 1 model; expected",
+            ("--combine", "average"),
+            "--combine average was given for 1 model; expected",
         ),
         ((bundle, bundle), ("--keep-threshold",), "--keep-threshold was given for 2 models"),
         ((bundle, bundle), ("--metric", "f1"), "several are fitted by iou or dice"),

@@ -54,7 +54,7 @@ def fit(
         typer.Option("--keep-threshold", help="Fit the calibration of one model alone."),
     ] = False,
     combine: Annotated[
-        Literal["average", "weighted", "vote"] | None,
+        Literal["average", "weighted"] | None,
         typer.Option(help="Method of combination of several models; default: weighted."),
     ] = None,
     split: Split = None,

@@ -89,10 +89,10 @@ Threshold = Annotated[
     ),
 ]  # fmt: skip
 Ensemble = Annotated[
-    Literal["average", "vote", "weighted"] | None,
+    Literal["average", "weighted"] | None,
     option(
         MODEL, rare=True, metavar="HOW",
-        help="Combine several -m: average, weighted (average) or vote.",
+        help="Combine several -m: average or weighted (average).",
     ),
 ]  # fmt: skip
 Weights = Annotated[
@@ -188,7 +188,7 @@ def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
     if len(models) > 1 and how is None:
         raise ConfigError(
             f"{len(models)} models were given without a method to combine them.",
-            remedy="Choose how to combine them: --ensemble average, weighted or vote.",
+            remedy="Choose how to combine them: --ensemble average or weighted.",
         )
     if len(models) == 1 and models[0] is not None and models[0].suffix == ".json" and how:
         raise ConfigError(

@@ -56,7 +56,7 @@ class EnsembleReport:
         metric: The figure that was maximised, as the mean over the sets.
         members: Names of the models in the ensemble.
         weights: Weights of the members; None where they are not weighted.
-        threshold: Threshold on the building's probability, or on the share of votes.
+        threshold: Threshold on the building's probability.
         fit: Figures of all models and methods.
         names: Names of the sets of data.
         notes: Models and results to mention to the user.
@@ -81,7 +81,7 @@ class EnsembleReport:
     def rows(self) -> tuple[MethodFigures, ...]:
         """Figures of every model alone and of every method of combination."""
         fit = self.fit
-        return (*fit.models, fit.average, fit.weighted, fit.vote)
+        return (*fit.models, fit.average, fit.weighted)
 
     @property
     def gain(self) -> PairedTest | None:
@@ -138,8 +138,7 @@ def run_ensemble(
     ensemble file.
 
     Figures are measured on scenes that were left out of the fit, in five folds. Each model predicts
-    on the tiles of the ensemble. Votes have nothing to fit: each model decides at its own
-    threshold, and the majority wins. A model with weight 0 is left out of the file. An earlier
+    on the tiles of the ensemble. A model with weight 0 is left out of the file. An earlier
     ensemble file of the same name is replaced; any other file is not.
 
     Args:
@@ -190,7 +189,7 @@ def run_ensemble(
         fit = fit_ensemble(sets, [spec.threshold for spec in specs], names, metric, scratch)
     kept = [place for place, weight in enumerate(fit.weights) if how != "weighted" or weight]
     chosen = _figures_of(fit, how)
-    threshold = 0.5 if how == "vote" else threshold_at(chosen.threshold_level)
+    threshold = threshold_at(chosen.threshold_level)
     weights = tuple(fit.weights[place] for place in kept) if how == "weighted" else None
     file = EnsembleFile(
         members=members_from(
@@ -242,7 +241,7 @@ def _check(bundles: Sequence[Path | None], out: Path) -> list[str]:
 
 
 def _figures_of(fit: EnsembleFit, how: Combine) -> MethodFigures:
-    return {"average": fit.average, "weighted": fit.weighted, "vote": fit.vote}[how]
+    return fit.average if how == "average" else fit.weighted
 
 
 def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:

@@ -195,25 +195,19 @@ def sample_pixels(
     return made
 
 
-def method_histograms(
-    one: MemberSets, weights: Floats, thresholds: Sequence[float], path: Path
-) -> NDArray[np.uint32]:
+def method_histograms(one: MemberSets, weights: Floats, path: Path) -> NDArray[np.uint32]:
     """Return histograms (scenes, columns, 2, 256) of the evaluated pixels of a set by level.
 
-    The columns are: each member alone, the average, the votes (255 for a building, otherwise 0),
-    and each row of weights.
+    The columns are: each member alone, the average, and each row of weights.
 
     Args:
         one: Probabilities of the set.
         weights: (rows, models); each row sums to one.
-        thresholds: Threshold at which each member votes.
         path: File for the histograms, which take a few kilobytes per scene.
     """
     models = weights.shape[1]
-    limits = np.array([level_of(threshold) for threshold in thresholds], np.uint8)
     mixes = np.concatenate([np.full((1, models), 1 / models), weights])
-    columns = (models, *range(models + 2, models + 1 + len(mixes)))
-    shape = (len(one[0]), models + 1 + len(mixes), 2, LEVELS)
+    shape = (len(one[0]), models + len(mixes), 2, LEVELS)
     counts = np.lib.format.open_memmap(path, "w+", np.uint32, shape)
     for number, out in enumerate(counts):
         scenes = [member[number] for member in one]
@@ -224,10 +218,7 @@ def method_histograms(
             out[member] = histogram(rows[:, member], right)
         for first in range(0, len(rows), _CHUNK_PX):
             part, known = rows[first : first + _CHUNK_PX], right[first : first + _CHUNK_PX]
-            votes = 2 * (part >= limits).sum(axis=1)
-            chosen = (votes >= models) * np.uint8(LEVELS - 1)
-            out[models + 1] += histogram(chosen, known).astype(np.uint32)
-            for column, mix in zip(columns, mixes):
+            for column, mix in enumerate(mixes, start=models):
                 out[column] += histogram(weighted_mean(part, mix), known).astype(np.uint32)
     return np.asarray(counts)
 
@@ -245,8 +236,7 @@ class MethodFigures:
         fitted: Figure at this threshold on the same scenes: the mean over the sets.
         left_out: Figure on scenes that were left out of the choice; NaN where there are too few
             scenes.
-        own: For a model, the figure at its own threshold; for votes, that of the majority;
-            otherwise NaN.
+        own: For a model, the figure at its own threshold; otherwise NaN.
         by_set: (sets,) `left_out` of each set.
         counts: (scenes, 3 · sets) true, labelled and predicted pixels of each left-out scene, in
             the columns of its set.
@@ -268,7 +258,7 @@ class EnsembleFit:
     Args:
         weights: Weight of each model, fitted on all scenes.
         models: Figures of each model alone.
-        average, weighted, vote: Figures of the methods of combination.
+        average, weighted: Figures of the methods of combination.
         scenes: Number of scenes.
         groups: Group of each scene.
         metric: The figure.
@@ -278,7 +268,6 @@ class EnsembleFit:
     models: tuple[MethodFigures, ...]
     average: MethodFigures
     weighted: MethodFigures
-    vote: MethodFigures
     scenes: int
     groups: tuple[str, ...]
     metric: CurveMetric
@@ -355,26 +344,23 @@ def fit_ensemble(
         others = [[one for f, one in by.items() if f != fold] for by in samples]
         weights.append(fit_weights(others, models, metric) if any(others) else weights[0])
     counted = [
-        method_histograms(one, np.array(weights), thresholds, scratch / f"counts-{number}.npy")
+        method_histograms(one, np.array(weights), scratch / f"counts-{number}.npy")
         for number, one in enumerate(sets)
     ]
 
-    def measured(
-        name: str, columns: Sequence[int], own: int | None, fixed: bool = False
-    ) -> MethodFigures:
-        return _measure(name, counted, folds, metric, columns, own, fixed=fixed)
+    def measured(name: str, columns: Sequence[int], own: int | None) -> MethodFigures:
+        return _measure(name, counted, folds, metric, columns, own)
 
     alone = tuple(
         measured(name, [place] * (FOLDS + 1), level_of(threshold))
         for place, (name, threshold) in enumerate(zip(names, thresholds))
     )
-    average, vote, first = models, models + 1, models + 2
+    average, first = models, models + 1
     return EnsembleFit(
         weights=weights[0],
         models=alone,
         average=measured("average", [average] * (FOLDS + 1), None),
         weighted=measured("weighted", range(first, first + FOLDS + 1), None),
-        vote=measured("vote", [vote] * (FOLDS + 1), LEVELS // 2, fixed=True),
         scenes=sum(len(one[0]) for one in sets),
         groups=tuple(
             f"{number}/{entry.group}" if entry.group else ""
@@ -392,8 +378,6 @@ def _measure(
     metric: CurveMetric,
     columns: Sequence[int],
     own: int | None,
-    *,
-    fixed: bool,
 ) -> MethodFigures:
     """Measure one model or method.
 
@@ -405,12 +389,9 @@ def _measure(
         columns: Columns of `counted`: the one fitted on all scenes, then those fitted without each
             fold.
         own: Level at which the figure is measured, too.
-        fixed: True keeps `own` as the level and chooses none.
     """
 
     def level(column: int, without: int | None) -> int | None:
-        if fixed:
-            return own
         pooled = [
             np.asarray(counts[fold != without, column].sum(axis=0), np.int64)
             for counts, fold in zip(counted, folds)

@@ -165,9 +165,8 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
     return bundles
 
 
-Combine = Literal["average", "vote", "weighted"]
-"""Methods of combination. `average`: mean of the probabilities. `weighted`: weighted mean. `vote`:
-share of the members that choose the class at their own threshold."""
+Combine = Literal["average", "weighted"]
+"""Methods of combination: `average`, mean of the probabilities; `weighted`, weighted mean."""
 
 
 class EnsembleEngine(Engine):
@@ -193,14 +192,9 @@ class EnsembleEngine(Engine):
     ) -> None:
         self._members = tuple(members)
         self._is_separated = is_separated
-        self._how = how
         # Factors are near 1, so that equal weights give exactly the mean.
         self._factors = [np.float32(weight * len(weights)) for weight in weights]
         self.notes = tuple(notes)
-        is_binary = self._members[0].bundle.spec.is_binary
-        if how == "vote" and len(members) > 1 and (len(members) % 2 == 0 or not is_binary):
-            rule = "is for the building" if is_binary else "is for the first class in order"
-            self.notes += (f"{len(members)} models vote: a tie {rule}.",)
         self.precision = "+".join(
             dict.fromkeys(member.engine.precision for member in self._members)
         )
@@ -220,7 +214,7 @@ class EnsembleEngine(Engine):
         }
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Run (n, band, y, x) pixel values to (n, class, y, x) means, or shares of the votes.
+        """Run (n, band, y, x) pixel values to (n, class, y, x) means.
 
         The mean of the separation channel follows the classes.
         """
@@ -230,11 +224,7 @@ class EnsembleEngine(Engine):
             given = batch.astype(spec.numpy_dtype, copy=False)
             answer = member.engine.run(given)
             answer = answer[:, : spec.outputs if self._is_separated else spec.channels]
-            # A vote would hide NaN.
             check_probabilities(answer, spec.name)
-            if self._how == "vote":
-                votes = _votes(answer[:, : spec.channels], spec)
-                answer = np.concatenate([votes, answer[:, spec.channels :]], axis=1)
             part = factor * answer
             total = part if total is None else total + part
         assert total is not None
@@ -244,14 +234,6 @@ class EnsembleEngine(Engine):
         """Release the compiled networks of the members."""
         for member in self._members:
             member.engine.release()
-
-
-def _votes(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:
-    """Return 1 for the class that a member chooses, otherwise 0."""
-    if spec.is_binary:
-        return (answer >= np.float32(spec.threshold)).astype(np.float32)
-    classes = np.arange(answer.shape[1])[:, None, None]
-    return np.asarray(answer.argmax(axis=1)[:, None] == classes, dtype=np.float32)
 
 
 _SHARED = (
@@ -265,11 +247,9 @@ def combine(
 ) -> Predictor:
     """Combine loaded models into one.
 
-    The threshold is the mean of the members' thresholds, with their weights, or one half for votes.
-    With an even number of members, a tied vote is for the building; with more classes, for the
-    first class. A calibration belongs to the scores of one model: the ensemble has none, unless all
-    members have the same one and do not vote. It separates buildings where all members do so in the
-    same way.
+    The threshold is the mean of the members' thresholds, with their weights. A calibration belongs
+    to the scores of one model: the ensemble has none, unless all members have the same one. It
+    separates buildings where all members do so in the same way.
 
     Args:
         members: Loaded models.
@@ -319,14 +299,14 @@ def combine(
     def mean(values: Sequence[float]) -> float:
         return math.fsum(map(mul, values, weights)) / math.fsum(weights)
 
-    is_calibrated = how != "vote" and all(one.calibration == first.calibration for one in specs)
+    is_calibrated = all(one.calibration == first.calibration for one in specs)
     spec = BundleSpec(
         name=f"{how} of {', '.join(spec.name for spec in specs)}",
         **{field: getattr(first, field) for field in _SHARED},
         colours=first.colours,
         mean=first.mean,
         std=first.std,
-        threshold=0.5 if how == "vote" else mean([one.threshold for one in specs]),
+        threshold=mean([one.threshold for one in specs]),
         separation=first.separation if is_separated else None,
         separation_threshold=mean([one.separation_threshold for one in specs]),
         calibration=first.calibration if is_calibrated else None,
@@ -437,8 +417,7 @@ class EnsembleFile(_EnsembleModel):
         members: Bundles in the order of the weights.
         combine: Method of combination, see `Combine`.
         weights: For `weighted`, one weight for each member, summing to about 1; otherwise None.
-        threshold: Threshold on the building probability, or on the share of votes; None for the
-            threshold of `combine`.
+        threshold: Threshold on the building probability; None for the threshold of `combine`.
         calibration: Calibration of the scores at this threshold; None for the calibration of
             `combine`.
         metrics: Metrics, with the data on which they were measured.

@@ -52,49 +52,30 @@ class FixedEngine(Engine):
         return np.broadcast_to(self._values, (n, len(self._values), height, width)).copy()
 
 
-@pytest.mark.parametrize(
-    ("how", "expected", "threshold"),
-    [
-        # (0.2 + 0.9 + 0.7) / 3; the thresholds' mean.
-        ("average", 0.6, 0.6),
-        # 0.2 < 0.5, 0.9 >= 0.5, 0.7 < 0.8: one of three.
-        ("vote", 1 / 3, 0.5),
-    ],
-)
-def test_two_classes_by_hand(how: Combine, expected: float, threshold: float) -> None:
+def test_two_classes_by_hand() -> None:
     members = [
         model(ConstantEngine(0.2)),
         model(ConstantEngine(0.9)),
         model(ConstantEngine(0.7), threshold=0.8),
     ]
     for order in permutations(members):
-        made = combine(order, how)
+        made = combine(order, "average")
         answer = made.engine.run(BATCH)
         assert answer.shape == (2, 1, 4, 5)
-        np.testing.assert_allclose(answer, expected, rtol=1e-6)
-        assert made.bundle.spec.threshold == pytest.approx(threshold)
+        # (0.2 + 0.9 + 0.7) / 3, and the mean of the thresholds.
+        np.testing.assert_allclose(answer, 0.6, rtol=1e-6)
+        assert made.bundle.spec.threshold == pytest.approx(0.6)
 
 
-def test_a_tie_of_votes_is_for_the_building() -> None:
-    made = combine([model(ConstantEngine(0.1)), model(ConstantEngine(0.9))], "vote")
-    (rule,) = made.engine.notes  # type: ignore[attr-defined]
-    assert rule == "2 models vote: a tie is for the building."
-    assert (made.predict(np.zeros((3, 40, 40), np.uint8)).mask.data == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("how", "expected"),
-    [("average", [0.3, 0.4, 0.3]), ("vote", [1 / 3, 1 / 3, 1 / 3])],
-)
-def test_more_classes_by_hand(how: Combine, expected: list[float]) -> None:
+def test_more_classes_by_hand() -> None:
     classes = {"classes": ("background", "building", "road")}
     members = [
         model(FixedEngine(0.6, 0.3, 0.1), **classes),
         model(FixedEngine(0.2, 0.7, 0.1), **classes),
         model(FixedEngine(0.1, 0.2, 0.7), **classes),
     ]
-    answer = combine(members, how).engine.run(BATCH)
-    np.testing.assert_allclose(answer[1, :, 2, 3], expected, rtol=1e-6)
+    answer = combine(members, "average").engine.run(BATCH)
+    np.testing.assert_allclose(answer[1, :, 2, 3], [0.3, 0.4, 0.3], rtol=1e-6)
 
 
 def test_a_model_with_itself_is_that_model() -> None:
@@ -160,7 +141,6 @@ def test_without_weights_each_models_own_iou_is_its_weight() -> None:
     ("how", "weights", "reported"),
     [
         ("average", (1, 1), "combined by 'average'"),
-        ("vote", (1, 1), "combined by 'vote'"),
         (
             "weighted",
             (1,),
@@ -196,13 +176,12 @@ def test_a_calibration_is_kept_where_all_have_the_same() -> None:
         return combine(members, how, (1, 2) if how == "weighted" else None).bundle.spec.calibration
 
     assert kept("average", one, one) == kept("weighted", one, one) == one
-    assert kept("vote", one, one) is None  # shares of votes are no probabilities of pixels
     assert kept("average", one, other) is kept("average", one, None) is None
 
 
 def test_mirrored_tiles_of_each_member() -> None:
     alone = read_models(None, tta="flips", precision="fp32").ready()
     assert alone.engine.settings["tta"] == "flips"  # type: ignore[attr-defined]
-    both = read_models([None, None], "vote", tta="flips", precision="fp32").ready()
+    both = read_models([None, None], "average", tta="flips", precision="fp32").ready()
     members = both.engine.settings["members"]  # type: ignore[attr-defined]
     assert [member["settings"]["tta"] for member in members] == ["flips", "flips"]

@@ -89,7 +89,7 @@ def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Pat
     ("change", "reported"),
     [
         ({"weights": None}, "weights are required for"),
-        ({"combine": "vote"}, "weights are required for"),
+        ({"combine": "average"}, "weights are required for"),
         ({"weights": [1.0]}, "1 weight was given for 2 members"),
         ({"weights": [0.0, 1.0]}, "greater than 0"),
         ({"weights": [1e308, 1.0]}, "less than or equal to 1"),
