@@ -229,7 +229,7 @@ def _measure(net: Any, statistics: Any, places: Sequence[Any], batch_size: int) 
     import numpy as np
     import torch
 
-    from rooftrace.metrics.curves import ThresholdCurve
+    from rooftrace.metrics.pixel import ThresholdCurve
     from rooftrace.train.datamodule import collate
 
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in statistics)

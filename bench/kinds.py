@@ -82,7 +82,7 @@ def _count(
     """Add the pixels that are building in both masks, and in either, to the sums."""
     import numpy as np
 
-    from rooftrace.io.sources import ArraySource
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.predict.plan import SceneOptions
 
     data, stretch = kind
@@ -133,8 +133,8 @@ def _pair(path: Path, colour: tuple[float, ...] | None = None) -> tuple[Raster, 
 
 def _very_dark(options: argparse.Namespace, model: Predictor) -> dict[str, Any]:
     """Return what the stretch changes on the tiles that it takes for very dark."""
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.io.pixels import prepare
-    from rooftrace.io.sources import ArraySource
 
     spec = model.bundle.spec
     usual = list(zip(spec.mean, spec.std))

@@ -18,9 +18,9 @@ from shapely import affinity
 from common import argument_parser, peak_mb, rounded, say, start
 from rooftrace.core.types import Window
 from rooftrace.io.gdal import number_polygons
-from rooftrace.metrics.coco import CocoCollector
-from rooftrace.metrics.curves import ThresholdCurve
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
+from rooftrace.metrics.objects import CocoCollector
+from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.metrics.report import EvalReport
 
 SIDE_PX, CELL_PX, GSD_M = 512, 100, 0.4

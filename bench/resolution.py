@@ -48,9 +48,9 @@ def averaged(data: Path, place: str, gsd_m: float) -> tuple[Raster, Any]:
     from rasterio.warp import transform_geom
 
     from rooftrace.core.types import GeoGrid, Raster, Window
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, Scaling
-    from rooftrace.io.sources import ArraySource
 
     source = open_raster(data / "scenes" / f"{place}.tif")
     grid = source.grid
@@ -71,7 +71,7 @@ def compare(
     model: Predictor, image: Raster, truth: Any, gsd_m: float, working: Sequence[float]
 ) -> dict[str, float]:
     """Return the IoU of an image of `gsd_m` with its labels, at each of some working scales."""
-    from rooftrace.io.sources import ArraySource
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.predict.options import SceneOptions
     from rooftrace.predict.predictor import Predictor
 

@@ -75,7 +75,7 @@ def make(path: str, size_px: int, distinct: int) -> dict[str, Any]:
 
 def ours(path: str, count: int, order: Any) -> dict[str, Any]:
     """The functions with which `rooftrace` reads and writes tables."""
-    from rooftrace.labels.rle.codec import decode_runs, encode_runs
+    from rooftrace.labels.rle import decode_runs, encode_runs
 
     return _timed(
         path,

@@ -120,7 +120,7 @@ def stages(
     repeats: int,
 ) -> dict[str, Any]:  # fmt: skip
     """All stages over one scene; each is handed what it needs in memory."""
-    from rooftrace.core.machine import importing
+    from rooftrace.core.system import importing
 
     # As the command does at its start.
     with importing():
@@ -168,11 +168,10 @@ def _pixels(
     """Reading, scaling, and the network: its answers, and it once more."""
     import numpy as np
 
-    from rooftrace.core.scales import WorkingScales
-    from rooftrace.core.types import Window
+    from rooftrace.core.types import Window, WorkingScales
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, enlarge, scaling_for
-    from rooftrace.io.sources import ArraySource
     from rooftrace.tiling.plan import quantise
 
     scene, clock = here.scene, here.clock
@@ -272,7 +271,7 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
     """The steps from blocks to footprints, one after the other, and as predict takes them."""
     import numpy as np
 
-    from rooftrace.io.sources import ArraySource
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.io.vector_write import write_footprints
     from rooftrace.predict.outputs import SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene

@@ -238,7 +238,7 @@ def _judge(
 def _score(predictor: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import numpy as np
 
-    from rooftrace.io.sources import ArraySource
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.predict.pipeline import run
     from rooftrace.predict.plan import plan_scene
 

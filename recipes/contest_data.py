@@ -36,7 +36,7 @@ from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from rasterio.windows import Window
 
-from rooftrace.labels.rle.codec import NO_RUNS, encode_runs
+from rooftrace.labels.rle import NO_RUNS, encode_runs
 
 TRAIN_PX, TRAIN_GSD_M = 1024, 0.5
 TEST_PX, TEST_GSD_M = 224, 0.3

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rooftrace.core.config import load_config
-from rooftrace.core.machine import installed_versions
+from rooftrace.core.system import installed_versions
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, write_bundle
 from rooftrace.models.export import (

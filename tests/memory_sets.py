@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.source import SceneEntry, SceneSet
 
 

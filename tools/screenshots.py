@@ -33,9 +33,8 @@ from urllib.parse import quote
 import numpy as np
 
 from rooftrace.core.types import Window
-from rooftrace.io.image_write import write_raster
-from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.raster import open_raster, write_raster
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from town import demo_scene_path, demo_truth_path, write_pairs

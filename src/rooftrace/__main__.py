@@ -10,8 +10,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from rooftrace.core.machine import importing
-from rooftrace.core.system import limit_arenas
+from rooftrace.core.system import importing, limit_arenas
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from pyproj import CRS
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.service import Service
 

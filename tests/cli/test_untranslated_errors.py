@@ -9,7 +9,7 @@ import pytest
 
 from command_line import command
 from rooftrace import cli
-from rooftrace.core.failures import DEBUG
+from rooftrace.core.errors import DEBUG
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 pytest.importorskip("torch")
 
 import command_line
-from rooftrace.labels.rle.codec import decode_runs, encode_runs
-from rooftrace.labels.rle.table import RleTable
+from rooftrace.labels.rle import RleTable, decode_runs, encode_runs
 from town import generate_scene
 
 pytestmark = pytest.mark.campaign

@@ -21,8 +21,8 @@ from rooftrace.core.errors import BandMismatch, DataError, RooftraceError
 from rooftrace.core.types import Raster, RasterSource, Window
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load

@@ -15,9 +15,9 @@ from PIL import Image
 from local_server import serving_app
 from overlap import mask_iou
 from rooftrace.core.types import GeoGrid
-from rooftrace.labels.labelstudio.client import LabelStudio
-from rooftrace.labels.labelstudio.export import ClassRegion, label_of
-from rooftrace.labels.labelstudio.regions import find_regions
+from rooftrace.labels.labelstudio_client import LabelStudio
+from rooftrace.labels.labelstudio_export import ClassRegion, label_of
+from rooftrace.labels.labelstudio_regions import find_regions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.service.service import Service
 from town import generate_scene

@@ -18,8 +18,8 @@ from rooftrace.core.types import Footprints, GeoGrid
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.labelstudio import predictions
-from rooftrace.labels.labelstudio.export import ClassRegion, label_of
-from rooftrace.labels.labelstudio.regions import decode_alpha, encode_brush, find_regions
+from rooftrace.labels.labelstudio_export import ClassRegion, label_of
+from rooftrace.labels.labelstudio_regions import decode_alpha, encode_brush, find_regions
 from rooftrace.predict.predictor import load
 from rooftrace.vector.trace import trace
 from town import generate_scene, write_pairs

@@ -7,7 +7,7 @@ import pytest
 
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.openvino import capabilities
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor, load
 from town import demo_scene

@@ -53,7 +53,7 @@ def _coco() -> tuple[Files, Files]:
 
 
 def _labelstudio() -> tuple[Files, Files]:
-    from rooftrace.labels.labelstudio.regions import encode_brush
+    from rooftrace.labels.labelstudio_regions import encode_brush
 
     sizes = {"original_width": WIDTH, "original_height": HEIGHT}
     mask = np.zeros((HEIGHT, WIDTH), bool)

@@ -53,7 +53,7 @@ def _mutate_bundle(rng: np.random.Generator, name: str, data: bytes, others: lis
 
 def _read_bundle(path: Path) -> None:
     from rooftrace.engines.select import load_engine
-    from rooftrace.io.sources import ArraySource
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.models.bundle import read_bundle
     from rooftrace.predict.plan import SceneOptions
     from rooftrace.predict.predictor import Predictor

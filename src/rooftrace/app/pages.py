@@ -19,9 +19,8 @@ from PIL import Image
 
 from rooftrace.core.types import Window
 from rooftrace.io.files import demo_scene_path, written_bytes
-from rooftrace.io.image_write import write_raster
-from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.raster import open_raster, write_raster
 from rooftrace.rest.face import file_response, has_live, page_header
 from rooftrace.rest.problems import ProblemError
 

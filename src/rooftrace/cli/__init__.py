@@ -14,8 +14,16 @@ from typer.exceptions import Abort, TyperException
 
 from rooftrace.cli.commands import COMMANDS, CommandList, command_name, other_options
 from rooftrace.cli.show import people, print_json, print_line, say
-from rooftrace.core.errors import ConfigError, DataError, DefectError, ExportError, RooftraceError
-from rooftrace.core.failures import DEBUG, explained, is_out_of_memory
+from rooftrace.core.errors import (
+    DEBUG,
+    ConfigError,
+    DataError,
+    DefectError,
+    ExportError,
+    RooftraceError,
+    explained,
+    is_out_of_memory,
+)
 from rooftrace.core.text import in_terms, reason_of
 from rooftrace.io.files import NOT_WRITABLE
 

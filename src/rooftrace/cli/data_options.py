@@ -13,7 +13,7 @@ import typer
 
 from rooftrace.cli.options import GSD_HELP, NODATA_HELP, option, parse_nodata
 from rooftrace.core.config import apply_override, parse_config
-from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
+from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.labels.config import SourceConfig
 
 DATA = "How DATA is read"

@@ -20,7 +20,7 @@ from rooftrace.labels.config import SourceConfig
 if TYPE_CHECKING:
     from rooftrace.flows.label import PushReport
     from rooftrace.flows.label_next import NextReport
-    from rooftrace.labels.labelstudio.client import LabelStudio
+    from rooftrace.labels.labelstudio_client import LabelStudio
 
 label = typer.Typer(
     name="label", help="Choose images to label, push them to Label Studio, and pull labels back.",
@@ -144,7 +144,7 @@ def _server(url: str, project: str | None, token: str | None) -> LabelStudio:
     Raises:
         ConfigError: The project or the token is missing, or the address is malformed.
     """
-    from rooftrace.labels.labelstudio.client import LabelStudio
+    from rooftrace.labels.labelstudio_client import LabelStudio
 
     if project is None:
         raise ConfigError(
@@ -205,7 +205,7 @@ def push(
 ) -> None:
     """Create a task for each image, with predicted buildings as polygons to correct."""
     from rooftrace.flows.label import run_push
-    from rooftrace.labels.labelstudio.client import LabelStudio
+    from rooftrace.labels.labelstudio_client import LabelStudio
 
     server = LabelStudio(url, token)
     with bar("push", counted("images"), hidden=as_json) as progress:
@@ -245,7 +245,7 @@ def pull(
 ) -> None:
     """Fetch the tasks of a project with their annotations, and missing images."""
     from rooftrace.flows.label import run_pull
-    from rooftrace.labels.labelstudio.client import LabelStudio
+    from rooftrace.labels.labelstudio_client import LabelStudio
 
     server = LabelStudio(url, token)
     with bar("pull", counted("tasks"), hidden=as_json) as progress:

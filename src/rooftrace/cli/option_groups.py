@@ -42,7 +42,7 @@ from rooftrace.cli.options import (
 from rooftrace.cli.show import people, print_line
 from rooftrace.core.config import Options
 from rooftrace.core.errors import ConfigError
-from rooftrace.io.service_options import ServiceOptions
+from rooftrace.io.tile_requests import ServiceOptions
 from rooftrace.predict.options import SceneOptions, public_name
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.core.text import plural
+from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 
 if TYPE_CHECKING:
     from rooftrace.io.nodata import NodataRule

@@ -12,9 +12,8 @@ import numpy as np
 
 from rooftrace.core.config import Registry
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.core.limited_child import run_limited
-from rooftrace.core.machine import version_of
-from rooftrace.core.system import user_folder
+from rooftrace.core.processes import run_limited
+from rooftrace.core.system import user_folder, version_of
 from rooftrace.engines import onnxruntime, openvino, torch
 from rooftrace.engines.base import Engine, EngineKind
 from rooftrace.models.bundle import ModelBundle

@@ -21,7 +21,7 @@ from rooftrace.core.errors import (
     PredictError,
     RooftraceError,
 )
-from rooftrace.core.machine import installed_versions, version_of, versions
+from rooftrace.core.system import installed_versions, version_of, versions
 from rooftrace.core.text import reason_of
 from rooftrace.engines.base import Engine, EngineKind, instruction_set_of, this_processor
 from rooftrace.engines.select import ENGINES, load_engine

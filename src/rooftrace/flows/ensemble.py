@@ -29,7 +29,7 @@ from rooftrace.flows.threshold import check_buildings
 from rooftrace.io.files import check_outputs, check_replaced
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import parse_reference
-from rooftrace.metrics.curves import CurveMetric
+from rooftrace.metrics.pixel import CurveMetric
 from rooftrace.metrics.resampling import PairedTest
 from rooftrace.models.spec import MeasuredMetrics
 from rooftrace.predict.model_set import (

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rooftrace.core.types import Floats, Ints
 from rooftrace.flows.labelled_predictions import SetProbabilities, level_of
 from rooftrace.labels.source import SceneSet
-from rooftrace.metrics.curves import CurveMetric, ThresholdCurve, middle_of_best
+from rooftrace.metrics.pixel import CurveMetric, ThresholdCurve, middle_of_best
 from rooftrace.metrics.resampling import PairedTest, paired_permutation_test
 
 LEVELS = 256

@@ -27,15 +27,20 @@ from rooftrace.labels.label_files import (
     image_key,
     upload_path,
 )
-from rooftrace.labels.labelstudio import label_config, predictions
-from rooftrace.labels.labelstudio.client import (
+from rooftrace.labels.labelstudio import (
+    browser_image,
+    is_shown_by_browsers,
+    label_config,
+    predictions,
+    scene_data,
+)
+from rooftrace.labels.labelstudio_client import (
     LabelStudio,
     find_project,
     polygon_tool,
     project_number,
 )
-from rooftrace.labels.labelstudio.export import LabelTask, is_export, read_tasks
-from rooftrace.labels.labelstudio.write import browser_image, is_shown_by_browsers, scene_data
+from rooftrace.labels.labelstudio_export import LabelTask, is_export, read_tasks
 from rooftrace.labels.source import SceneEntry
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import load

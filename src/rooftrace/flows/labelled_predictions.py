@@ -32,7 +32,7 @@ from rooftrace.labels.ground_truth import building_instances, label_instances
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import parse_reference, read_split
-from rooftrace.metrics.curves import ThresholdCurve
+from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block

@@ -34,8 +34,8 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.ground_truth import Instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
-from rooftrace.metrics.curves import ThresholdCurve, middle_of_best
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
+from rooftrace.metrics.pixel import ThresholdCurve, middle_of_best
 from rooftrace.models.bundle import check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.model_set import (

@@ -25,7 +25,7 @@ from rooftrace.core.errors import GeoreferenceError, PredictError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, replacing
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.video import VideoFrame, VideoReader, check_video_name, is_camera, video_sink
 from rooftrace.predict.block import Block
 from rooftrace.predict.model_set import ModelSet, read_models

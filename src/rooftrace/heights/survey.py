@@ -21,9 +21,9 @@ from rooftrace.heights.samples import Samples
 from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface
 from rooftrace.io.elevation import PointFile, Points
+from rooftrace.io.files import SpillFile
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.reproject import transform_points
-from rooftrace.io.sources import ArraySource
-from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import metres_per_px
 from rooftrace.vector.match import PackedPolygons, shifted
 

@@ -18,6 +18,7 @@ from rooftrace.io.area import Area
 from rooftrace.io.bands import GREY_LOSS
 from rooftrace.io.capabilities import capabilities_url, read_capabilities
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.map_service import (
     MapService,
     TileLevel,
@@ -30,9 +31,7 @@ from rooftrace.io.map_service import (
 from rooftrace.io.mosaic import MAX_TILED_PX, TileGridMosaic, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
-from rooftrace.io.service_options import ServiceOptions
-from rooftrace.io.sources import ArraySource
-from rooftrace.io.tile_requests import TileRequests, check_client
+from rooftrace.io.tile_requests import ServiceOptions, TileRequests, check_client
 from rooftrace.io.web_mercator import latitude_of
 
 _BANDS = 3

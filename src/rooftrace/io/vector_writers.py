@@ -27,10 +27,10 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.types import Floats, nulls
 from rooftrace.io.gdal import QUIET, pyogrio_options
+from rooftrace.io.legend import add_style
 from rooftrace.io.make_valid import rounded, valid_by_structure
 from rooftrace.io.partitions import write_parquet
 from rooftrace.io.pmtiles import on_web_mercator, tile_zooms, widened
-from rooftrace.io.qgis_style import add_style
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
 from rooftrace.io.vector_formats import KML_IDS
 from rooftrace.io.web_mercator import web_mercator

@@ -15,9 +15,8 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import list_first, plural
-from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
+from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource, is_gsd_m
 from rooftrace.io.files import read_head, relative_name, write_atomically
 from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools

@@ -21,7 +21,7 @@ from rooftrace.core.text import size_text
 from rooftrace.core.types import GeoGrid, Mask, Window, finite_array
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.mask_values import mask_of
-from rooftrace.labels.rle.codec import Bounds, bounds_of, draw_runs
+from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
 from rooftrace.labels.shapes import clip_outlines
 
 Rle = dict[str, Any]

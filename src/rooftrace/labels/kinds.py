@@ -24,11 +24,10 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, select
 from rooftrace.labels.footprints import FOOTPRINTS
-from rooftrace.labels.image_files import images_under, matches_glob
-from rooftrace.labels.image_tables import IMAGE_TABLE
+from rooftrace.labels.image_files import IMAGE_TABLE, images_under, matches_glob
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.layouts import suggest_layout
-from rooftrace.labels.rle.source import RLE
+from rooftrace.labels.rle_source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
 from rooftrace.labels.slippy_tiles import TILES
 from rooftrace.labels.source import (

@@ -20,10 +20,10 @@ from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import list_first, plural, reason_of, size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, RasterSource, Window
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import Colour
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import pixels_apart
-from rooftrace.io.sources import ArraySource
 
 IGNORED = -1
 """Value in place of a class index for pixels that are left out of loss and metrics."""

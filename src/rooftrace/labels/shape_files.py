@@ -34,7 +34,7 @@ from rooftrace.labels.footprints import scene_outlines
 from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.label_files import REMEDY, load_json
 from rooftrace.labels.mask_values import IGNORED, NameRule
-from rooftrace.labels.rle.codec import Order, bounds_of, draw_runs
+from rooftrace.labels.rle import Order, bounds_of, draw_runs
 from rooftrace.labels.shapes import ShapesLabel, bridged
 from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult, lost_gsd_note
 

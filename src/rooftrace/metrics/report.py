@@ -16,12 +16,17 @@ import numpy as np
 
 from rooftrace.core.types import Floats
 from rooftrace.metrics.boundary import WIDTH_PX, BoundaryCounts, boundary_per_image
-from rooftrace.metrics.built_up import BuiltUpCounts
 from rooftrace.metrics.calibration import Reliability
-from rooftrace.metrics.curves import ThresholdCurve
-from rooftrace.metrics.image_counts import ImageCounts
+from rooftrace.metrics.image_counts import BuiltUpCounts, ImageCounts
 from rooftrace.metrics.objects import F1_IOUS, ObjectCounts
-from rooftrace.metrics.pixel import PixelCounts, PixelFigure, image_values, per_image, pixel_ratio
+from rooftrace.metrics.pixel import (
+    PixelCounts,
+    PixelFigure,
+    ThresholdCurve,
+    image_values,
+    per_image,
+    pixel_ratio,
+)
 from rooftrace.metrics.polygons import PolygonCounts
 from rooftrace.metrics.resampling import (
     DRAWS,

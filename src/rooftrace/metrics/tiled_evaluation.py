@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import GsdMismatch
 from rooftrace.core.types import Raster, Scene, Window
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.resample import Resampler, enlarge, scaling_for
-from rooftrace.io.sources import ArraySource
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.spec import BundleSpec

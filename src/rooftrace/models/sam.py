@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rooftrace.core.failures import is_out_of_memory
+from rooftrace.core.errors import is_out_of_memory
 from rooftrace.core.text import first_line, list_first
 from rooftrace.models.prompts import Prompt, Segment
 

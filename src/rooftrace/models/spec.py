@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config
-from rooftrace.core.scales import WorkingScales
-from rooftrace.core.types import BoolArray
+from rooftrace.core.types import BoolArray, WorkingScales
 from rooftrace.io.legend import Legend
 from rooftrace.models.fingerprint import Fingerprint
 

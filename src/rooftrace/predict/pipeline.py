@@ -24,8 +24,15 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import OutOfMemoryError, PredictError, RooftraceError, ServiceError
-from rooftrace.core.failures import drop_tracebacks, is_out_of_memory, out_of_memory
+from rooftrace.core.errors import (
+    OutOfMemoryError,
+    PredictError,
+    RooftraceError,
+    ServiceError,
+    drop_tracebacks,
+    is_out_of_memory,
+    out_of_memory,
+)
 from rooftrace.core.parallel import Workers, prefetched
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Raster, Window, is_known_empty

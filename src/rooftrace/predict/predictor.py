@@ -15,10 +15,9 @@ from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.types import Mask, RasterSource
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.engines.select import load_engine
-from rooftrace.io.georeferenced import close_source
+from rooftrace.io.georeferenced import ArraySource, close_source
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.prompts import PromptSegmenter

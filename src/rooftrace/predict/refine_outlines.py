@@ -17,11 +17,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import ConfigError, PredictError
-from rooftrace.core.failures import is_out_of_memory, out_of_memory
+from rooftrace.core.errors import ConfigError, PredictError, is_out_of_memory, out_of_memory
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.io.files import write_atomically
-from rooftrace.io.spill_file import SpillFile
+from rooftrace.io.files import SpillFile, write_atomically
 from rooftrace.models.clicks import Click
 from rooftrace.models.prompts import Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec

@@ -25,7 +25,7 @@ from starlette.routing import Route, Router
 from starlette.types import Scope
 
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.machine import version_of
+from rooftrace.core.system import version_of
 from rooftrace.engines.base import instruction_set_of, this_processor
 from rooftrace.rest.description import DescribedRoute, describe, pages_router, problem_responses
 from rooftrace.rest.predict import predict_router

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
-from rooftrace.core.machine import version_of
+from rooftrace.core.system import version_of
 from rooftrace.io.html import render_page
 from rooftrace.rest.face import face_router, file_response, has_live, page_header
 from rooftrace.rest.problems import PAGE_POLICY, PROBLEM_MEDIA_TYPE, PROBLEMS, ProblemError

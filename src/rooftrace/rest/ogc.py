@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
-from rooftrace.core.machine import version_of
+from rooftrace.core.system import version_of
 from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
 from rooftrace.rest.description import DescribedRoute, problem_responses

@@ -33,11 +33,10 @@ from rooftrace.core.system import limit_memory
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import open_quietly
-from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.georeferenced import ArraySource, GeoreferencedSource
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import RasterFile
-from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 

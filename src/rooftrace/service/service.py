@@ -13,8 +13,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BusyError, DeadlineError, StoppingError, TooLargeError
-from rooftrace.core.failures import clear_frames
+from rooftrace.core.errors import (
+    BusyError,
+    DeadlineError,
+    StoppingError,
+    TooLargeError,
+    clear_frames,
+)
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.nodata import NodataRule
 from rooftrace.predict.outputs import Prediction

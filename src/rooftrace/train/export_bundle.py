@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from rooftrace.core.errors import ExportError
-from rooftrace.core.machine import installed_versions
+from rooftrace.core.system import installed_versions
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Sample, Window
 from rooftrace.engines.openvino import OpenVinoEngine, capabilities
 from rooftrace.io.gdal import number_polygons
 from rooftrace.labels.ground_truth import building_instances
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
-from rooftrace.metrics.curves import ThresholdCurve, best_threshold
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
-from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, best_threshold
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
 from rooftrace.models.bundle import (
     GRAPH_NAME,

@@ -25,8 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from rooftrace.core.errors import ConfigError, TrainError
-from rooftrace.core.failures import is_out_of_memory
+from rooftrace.core.errors import ConfigError, TrainError, is_out_of_memory
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import keep_freed_memory
 from rooftrace.core.text import print_plain

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rooftrace.core.types import GeoGrid, Mask, Sample
 from rooftrace.io.files import write_atomically
 from rooftrace.io.legend import Legend
-from rooftrace.io.side_by_side import side_by_side
+from rooftrace.io.picture import side_by_side
 from rooftrace.labels.config import LabelConfig
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.samples.dataset import EvalTiles

@@ -13,7 +13,7 @@ from rooftrace.app.page.results import Result
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor

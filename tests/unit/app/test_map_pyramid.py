@@ -22,8 +22,8 @@ from rooftrace.app.map.pyramid import (
     overviews,
 )
 from rooftrace.core.types import GeoGrid, Raster
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import WORLD_M, TileName, web_mercator
 
 ZOOM = 16

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.flows.inspect import choose_scenes, draw_scene
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 
 from .test_statistics import scene
 

@@ -17,8 +17,8 @@ from rooftrace.audit.keypoints import (
     match_scenes,
 )
 from rooftrace.core.types import Scene, Window
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 from town import demo_scene_path
 
 GSD_M = 0.3

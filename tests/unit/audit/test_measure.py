@@ -14,7 +14,7 @@ from rooftrace.audit import measure
 from rooftrace.audit.facts import SceneFacts
 from rooftrace.audit.measure import measure_set
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels import source as parallel
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source

@@ -24,7 +24,7 @@ from rooftrace.audit.offset import (
 )
 from rooftrace.audit.report import run_audit
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.derived import shift_labels
 from rooftrace.labels.kinds import open_source

@@ -14,7 +14,7 @@ from rooftrace.audit.scale import (
     estimate_scale,
 )
 from rooftrace.core.types import Scene
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.source import SceneEntry, SceneSet
 from town import generate_scene
 

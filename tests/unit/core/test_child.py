@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
-from rooftrace.core.limited_child import run_limited
+from rooftrace.core.processes import run_limited
 
 pytestmark = pytest.mark.campaign
 

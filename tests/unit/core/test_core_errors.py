@@ -7,15 +7,15 @@ import pickle
 
 import pytest
 
-from rooftrace.core import errors, failures
+from rooftrace.core import errors
 from rooftrace.core.errors import (
     DataError,
     DefectError,
     MissingExtraError,
     OutOfMemoryError,
     RooftraceError,
+    explained,
 )
-from rooftrace.core.failures import explained
 
 EXIT_CODES = {
     "RooftraceError": 1,
@@ -116,13 +116,13 @@ def test_a_library_that_is_broken_is_named() -> None:
 
 def test_a_defect_names_the_place_and_the_way_to_its_traceback() -> None:
     with pytest.raises(TypeError) as raised:
-        failures.is_out_of_memory(*())  # type: ignore[call-arg]
+        errors.is_out_of_memory(*())  # type: ignore[call-arg]
     assert "outside of rooftrace" in explained(raised.value, "rooftrace predict").message
     with pytest.raises(AttributeError) as inside:
-        list(failures._chain(1))  # type: ignore[arg-type]
+        list(errors._chain(1))  # type: ignore[arg-type]
     shown = explained(inside.value, "rooftrace predict")
     assert isinstance(shown, DefectError)
     assert shown.message.startswith("This is a defect: rooftrace predict failed in _chain (")
-    assert "rooftrace/core/failures.py, line " in shown.message
+    assert "rooftrace/core/errors.py, line " in shown.message
     assert "AttributeError: 'int' object" in shown.message
     assert "ROOFTRACE_DEBUG=1" in shown.remedy

@@ -8,8 +8,8 @@ from importlib import metadata
 
 import pytest
 
-from rooftrace.core.machine import installed_versions, version_of
 from rooftrace.core.parallel import core_count
+from rooftrace.core.system import installed_versions, version_of
 
 FRAGMENTS = """
 import sys
@@ -78,7 +78,7 @@ def test_there_is_an_arena_for_each_core() -> None:
 
 HIDDEN = """
 import gc, sys
-from rooftrace.core.machine import importing
+from rooftrace.core.system import importing
 
 with importing(["json", "colorsys", "sys"]):
     assert not gc.isenabled()

@@ -12,7 +12,7 @@ from rooftrace.core import system
 from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.flows.catalogue.scenes import _located
 from rooftrace.io.files import locked
-from rooftrace.io.json_documents import linked_address
+from rooftrace.io.imagery_search import linked_address
 from rooftrace.labels.label_files import _names
 from rooftrace.labels.split import parse_reference
 

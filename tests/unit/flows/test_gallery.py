@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rooftrace.core.types import GeoGrid, Mask, Raster, Scene, Window
 from rooftrace.flows.evaluate.page import Gallery, draw_gallery
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
+from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
-from rooftrace.io.sources import BlankSource
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.pixel import PixelCounts

@@ -13,7 +13,7 @@ from PIL import Image
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.label_next import run_next
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.predict.plan import AS_FOUND
 from rooftrace.predict.predictor import Predictor

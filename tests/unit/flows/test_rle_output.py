@@ -14,8 +14,7 @@ from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.rle_output import RLE_TABLE, RleOutput
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.nodata import NodataRule
-from rooftrace.labels.rle.codec import NO_RUNS, Order, decode_runs
-from rooftrace.labels.rle.table import RleTable
+from rooftrace.labels.rle import NO_RUNS, Order, RleTable, decode_runs
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import load

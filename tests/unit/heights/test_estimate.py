@@ -20,7 +20,7 @@ from rooftrace.heights.surface import Surface
 from rooftrace.heights.survey import Places, RasterSurvey
 from rooftrace.io.elevation import open_elevation
 from rooftrace.io.gdal import CACHE
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.vector.match import PackedPolygons
 from town.roofs import RoofTown, levels_town, make_roof_town
 

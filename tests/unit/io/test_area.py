@@ -19,7 +19,7 @@ from pyproj import CRS, Transformer
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
 from rooftrace.io.area import Area, AreaSource, read_area
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.vector_write import write_polygons
 
 SHAPE = (700, 1100)

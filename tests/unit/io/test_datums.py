@@ -16,8 +16,8 @@ from shapely import box
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.area import Area, AreaSource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.reproject import missing_grid, transform_points
-from rooftrace.io.sources import ArraySource
 
 SYDNEY, CANBERRA = (334000.0, 6250000.0), (690000.0, 6090000.0)
 

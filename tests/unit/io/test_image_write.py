@@ -14,10 +14,9 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.types import GeoGrid, Raster, Window
-from rooftrace.io.image_write import write_raster
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.picture import as_rgb
-from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.raster import open_raster, write_raster
 
 UTM = Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000), CRS.from_epsg(32633)
 

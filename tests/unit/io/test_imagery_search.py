@@ -12,8 +12,7 @@ import shapely
 
 from folder_server import Answer, FolderServer, serving_folder
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.io.imagery_search import ImagerySearch, search_imagery
-from rooftrace.io.json_documents import linked_address
+from rooftrace.io.imagery_search import ImagerySearch, linked_address, search_imagery
 from rooftrace.io.remote import Retry
 from stac_scenes import collection, write_catalog, write_scenes
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from rooftrace.io.legend import NODATA, Legend, class_colours, filled_colours
-from rooftrace.io.picture import draw_key
-from rooftrace.io.side_by_side import FOUND, INVENTED, MISSED
+from rooftrace.io.picture import FOUND, INVENTED, MISSED, draw_key
 
 # Machado, Oliveira and Fernandes 2009, severity 1: what linear RGB is seen as.
 SEEN = {

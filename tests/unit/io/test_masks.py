@@ -180,7 +180,7 @@ def test_tiles_of_another_process_give_the_same_mask(tmp_path: Path, mask: np.nd
 def test_a_mask_that_is_too_large_for_a_classic_tiff_is_a_bigtiff(
     tmp_path: Path, mask: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rooftrace.io.cloud_tiff._MOST_CLASSIC", 1000)
+    monkeypatch.setattr("rooftrace.io.masks._MOST_CLASSIC", 1000)
     write(tmp_path / "a.tif", GRID, mask, plan_blocks(SHAPE, block_px=512))
     assert (tmp_path / "a.tif").read_bytes()[:4] == b"II+\0"
     assert _strict_errors(tmp_path / "a.tif") == (True, [], [])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 
 
 def _source(bands=2, height=9, width=12):

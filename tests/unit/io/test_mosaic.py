@@ -10,9 +10,9 @@ from PIL import Image
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.mosaic import TileMosaic
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 
 ROWS, COLS, SIDE = 3, 4, 5
 GRID = GeoGrid((ROWS * SIDE, COLS * SIDE), Affine(2, 0, 10, 0, -2, 50))

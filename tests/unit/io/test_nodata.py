@@ -11,10 +11,10 @@ from affine import Affine
 
 from raster_files import write_geotiff
 from rooftrace.core.types import Window
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.nodata import SPECK_M, NodataRule, without_specks
 from rooftrace.io.pixels import PreparedSource, prepare
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.sources import ArraySource
 
 PLACE = {"crs": "EPSG:32645", "transform": Affine(0.25, 0, 5e5, 0, -0.25, 3e6)}
 SPECK_PX = round(SPECK_M / 0.25)

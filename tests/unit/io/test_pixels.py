@@ -17,11 +17,10 @@ from rooftrace.core.errors import BandMismatch, ConfigError
 from rooftrace.core.types import Window
 from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.bands import find_bands, name_bands
-from rooftrace.io.georeferenced import WindowSource
+from rooftrace.io.georeferenced import ArraySource, WindowSource
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.pixels import PreparedSource, Stretch, parse_stretch, prepare
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 
 RGB = ("red", "green", "blue")
 USUAL = ((120.0, 60.0),) * 3

@@ -13,9 +13,8 @@ from PIL import Image
 from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Window
-from rooftrace.io.georeferenced import GeoreferencedSource, WindowSource
+from rooftrace.io.georeferenced import ArraySource, GeoreferencedSource, WindowSource
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 from rooftrace.labels.derived import WindowLabel
 

@@ -13,10 +13,9 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import ResultProvenance
 from rooftrace.io.area import Area, AreaSource
-from rooftrace.io.georeferenced import parse_imagery_date, provenance_of
+from rooftrace.io.georeferenced import ArraySource, parse_imagery_date, provenance_of
 from rooftrace.io.image_header import imagery_date
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 
 
 @pytest.mark.parametrize(

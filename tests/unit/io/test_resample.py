@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GsdMismatch
-from rooftrace.core.scales import WorkingScales
-from rooftrace.core.types import GeoGrid, Window
+from rooftrace.core.types import GeoGrid, Window, WorkingScales
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
-from rooftrace.io.sources import ArraySource
 
 steps = st.sampled_from([64, 100, 128, 200, 256, 300, 333, 512, 777, 1024, 1357, 5120])
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.io.legend import Legend
-from rooftrace.io.side_by_side import side_by_side
+from rooftrace.io.picture import side_by_side
 
 SHAPE = (300, 400)
 LEGEND = Legend(("land", "building"))

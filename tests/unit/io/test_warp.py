@@ -5,9 +5,9 @@ from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
 from rooftrace.io import resample as warp
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.reproject import outline_bounds
 from rooftrace.io.resample import warped
-from rooftrace.io.sources import ArraySource
 
 UTM = CRS.from_epsg(32736)
 MERCATOR = CRS.from_epsg(3857)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memory_sets import scene_of, set_of
 from rooftrace.core.types import Window
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels import source as module
 from rooftrace.labels.source import BLOCK_PX, count_classes
 

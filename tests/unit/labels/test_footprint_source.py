@@ -23,7 +23,7 @@ from rooftrace.core.errors import (
 )
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.flows.convert import run_convert
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.vector_writers import READABLE_SUFFIXES
 from rooftrace.labels import shapes as layer
 from rooftrace.labels.config import LabelConfig, SourceConfig

@@ -7,8 +7,8 @@ import pytest
 import shapely
 
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.make_valid import valid_polygons
-from rooftrace.io.sources import ArraySource
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.ground_truth import GroundTruth, traced_outlines
 from rooftrace.labels.shapes import ShapesLabel

@@ -14,8 +14,8 @@ from rooftrace.core.errors import ConfigError, LabelError, LayoutError
 from rooftrace.core.types import Window
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
-from rooftrace.labels.rle.codec import Order
-from rooftrace.labels.rle.source import RunsLabel
+from rooftrace.labels.rle import Order
+from rooftrace.labels.rle_source import RunsLabel
 from rooftrace.labels.source import SceneSet, WriteOptions
 from town import write_pairs
 

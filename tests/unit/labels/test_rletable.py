@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import LabelError
-from rooftrace.labels.rle.codec import decode_runs, encode_runs
-from rooftrace.labels.rle.table import RleTable, TableColumns, TableRow, is_table
+from rooftrace.labels.rle import (
+    RleTable,
+    TableColumns,
+    TableRow,
+    decode_runs,
+    encode_runs,
+    is_table,
+)
 
 SIDE = 224
 

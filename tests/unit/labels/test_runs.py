@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.types import Window
-from rooftrace.labels.rle.codec import Order, decode_runs, draw_runs, encode_runs, parse_runs
+from rooftrace.labels.rle import Order, decode_runs, draw_runs, encode_runs, parse_runs
 
 ORDERS = st.sampled_from(["row", "column"])
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=24))

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from rooftrace.metrics.built_up import BuiltUpCounts
+from rooftrace.metrics.image_counts import BuiltUpCounts
 
 NOWHERE = np.zeros((0, 2))
 

@@ -12,7 +12,7 @@ from pycocotools import mask as tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rooftrace.metrics.coco import CocoCollector
+from rooftrace.metrics.objects import CocoCollector
 
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray]
 

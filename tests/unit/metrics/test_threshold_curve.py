@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rooftrace.metrics.curves import ThresholdCurve, best_threshold
-from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, best_threshold
 
 # Also the numbers just beside each threshold k / 20 as float32 has them.
 EDGES = [float(np.nextafter(np.float32(k / 20), np.float32(d))) for k in range(21) for d in (0, 1)]

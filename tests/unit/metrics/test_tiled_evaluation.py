@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 from rooftrace.core.errors import GsdMismatch
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.engines.base import PointwiseEngine
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import NODATA
-from rooftrace.io.sources import ArraySource
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes, predict_mask
 from rooftrace.models.bundle import ModelBundle

@@ -12,8 +12,8 @@ import pytest
 from rooftrace.audit.keypoints import detect_keypoints
 from rooftrace.core.errors import BundleError
 from rooftrace.core.types import Scene, Window
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_gsd_m, fingerprint_of
 from rooftrace.models.spec import BundleSpec

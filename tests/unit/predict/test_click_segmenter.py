@@ -10,7 +10,7 @@ import pytest
 from rooftrace.core.errors import BundleError, DataError
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.models.bundle import write_bundle
 from rooftrace.models.clicks import Click
 from rooftrace.models.spec import CLICK_BANDS

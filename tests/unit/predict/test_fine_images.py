@@ -10,7 +10,7 @@ from pyproj import CRS
 import rooftrace
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.pipeline import run
 from rooftrace.predict.plan import SceneOptions, plan_scene

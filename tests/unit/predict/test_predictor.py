@@ -14,8 +14,8 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import NODATA
-from rooftrace.io.sources import ArraySource
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, load
 from tiny_models import write_tiny_bundle

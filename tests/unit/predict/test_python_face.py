@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor, as_source, load
 from tiny_models import write_tiny_bundle

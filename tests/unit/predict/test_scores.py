@@ -17,7 +17,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict import predictor as predictor_module
 from rooftrace.predict.outputs import Prediction

@@ -22,8 +22,8 @@ from rooftrace.core.errors import DataError, ExportError, PredictError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.io.area import Area, AreaSource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import NODATA
-from rooftrace.io.sources import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block, TileStats, most_probable
 from rooftrace.predict.outputs import OutputPaths, SceneOutputs
@@ -422,7 +422,7 @@ def test_a_mask_that_cannot_be_finished_fails_the_scene_and_leaves_no_file(
             outputs.finish()
 
     with monkeypatch.context() as patch:
-        patch.setattr("rooftrace.io.cloud_tiff.CloudTiff.write", full)
+        patch.setattr("rooftrace.io.masks.CloudTiff.write", full)
         with pytest.raises(ExportError, match=r"a\.tif could not be written: No space left"):
             write()
     assert not (tmp_path / "a.tif").exists()

@@ -20,8 +20,8 @@ from fastapi.testclient import TestClient
 from rooftrace.core.errors import BusyError
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.labels.labelstudio.client import LabelStudio
-from rooftrace.labels.labelstudio.write import label_config
+from rooftrace.labels.labelstudio import label_config
+from rooftrace.labels.labelstudio_client import LabelStudio
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor

@@ -10,8 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rooftrace.core.config import load_config
-from rooftrace.core.errors import TrainError
-from rooftrace.core.failures import is_out_of_memory
+from rooftrace.core.errors import TrainError, is_out_of_memory
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
 from rooftrace.train.task import SegmentationTask

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from memory_sets import set_of
 from rooftrace.core.types import GeoGrid, Sample, Scene
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.samples.augment import AugmentConfig, warp
 from rooftrace.samples.dataset import EvalTiles, TrainSamples

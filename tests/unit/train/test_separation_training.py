@@ -16,7 +16,7 @@ from rooftrace.core.types import Sample, Scene
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.train import run_train
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.metrics.objects import ObjectCounts

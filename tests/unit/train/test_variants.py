@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.models.spec import BundleSpec
 from rooftrace.train import export_bundle as variants

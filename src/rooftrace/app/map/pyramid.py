@@ -21,8 +21,8 @@ from rooftrace.core.cache import LazyValue
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window, is_known_empty
 from rooftrace.density.files import BREAKS, SCALE
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import RasterFile
-from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileName
 
 _COPY_PX = 2**22

@@ -19,7 +19,7 @@ from rooftrace.core.text import reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.bands import band_name
-from rooftrace.io.json_documents import linked_address
+from rooftrace.io.imagery_search import linked_address
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.remote import is_url, without_query
 from rooftrace.io.remote_raster import open_image

@@ -27,8 +27,7 @@ from rooftrace.io.companions import is_sidecar
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import visible_files
 from rooftrace.io.gdal import is_raster
-from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imagery
-from rooftrace.io.json_documents import linked_address
+from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, linked_address, search_imagery
 from rooftrace.io.remote import (
     ObjectAddress,
     is_object_url,

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.evaluation import Evaluation, PairedComparison
 from rooftrace.flows.evaluate.predictions import Predictions
+from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
-from rooftrace.io.side_by_side import side_by_side
-from rooftrace.io.sources import BlankSource
+from rooftrace.io.picture import side_by_side
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.boundary import WIDTH_PX
 from rooftrace.metrics.objects import F1_IOUS

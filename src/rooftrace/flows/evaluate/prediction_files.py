@@ -28,7 +28,7 @@ from pydantic import (
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import ConfigError, LabelError
-from rooftrace.core.machine import installed_versions
+from rooftrace.core.system import installed_versions
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import (
     GeoGrid,
@@ -47,16 +47,15 @@ from rooftrace.flows.evaluate.layers import (
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, listed, match_scene_names
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.flows.evaluate.truth import has_imagery
+from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import BlankSource
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.ground_truth import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
-from rooftrace.labels.rle.codec import Order
-from rooftrace.labels.rle.source import RunsLabel, deduce_order
-from rooftrace.labels.rle.table import RleTable
+from rooftrace.labels.rle import Order, RleTable
+from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.shape_exports import read_drawn
 from rooftrace.labels.shape_files import drawn_label, iter_names
 from rooftrace.labels.shapes import ShapesLabel

@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.machine import installed_versions
+from rooftrace.core.system import installed_versions
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene
 from rooftrace.io.legend import Legend
 from rooftrace.io.make_valid import valid_polygons

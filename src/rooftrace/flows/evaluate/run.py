@@ -34,12 +34,11 @@ from rooftrace.io.gdal import number_polygons
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.ground_truth import GroundTruth
-from rooftrace.labels.rle.codec import Order
+from rooftrace.labels.rle import Order
 from rooftrace.labels.source import SceneSet
-from rooftrace.metrics.coco import CocoCollector
-from rooftrace.metrics.curves import ThresholdCurve
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
-from rooftrace.metrics.pixel import confusion_csv
+from rooftrace.metrics.objects import CocoCollector
+from rooftrace.metrics.pixel import ThresholdCurve, confusion_csv
 from rooftrace.metrics.report import EvalReport
 from rooftrace.predict.model_set import Combine, Models, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions

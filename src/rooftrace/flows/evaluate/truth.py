@@ -17,6 +17,7 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, Lay
 from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, LabelReader, Scene
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, plain_name
+from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import (
     bounds_of,
@@ -26,16 +27,14 @@ from rooftrace.io.reproject import (
     outline_boxes,
     reprojected,
 )
-from rooftrace.io.sources import BlankSource
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.footprints import out_of_reach
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
-from rooftrace.labels.rle.codec import Order
-from rooftrace.labels.rle.source import RunsLabel, deduce_order
-from rooftrace.labels.rle.table import RleTable, is_table
+from rooftrace.labels.rle import Order, RleTable, is_table
+from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.shapes import LayerFile
 from rooftrace.labels.source import SceneEntry, SceneSet
 

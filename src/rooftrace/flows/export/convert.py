@@ -20,8 +20,8 @@ from rooftrace.core.errors import (
     DataError,
     ExportError,
     RooftraceError,
+    is_out_of_memory,
 )
-from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.text import first_line, in_terms
 from rooftrace.core.types import Scene, Window
 from rooftrace.engines.select import check_first_use

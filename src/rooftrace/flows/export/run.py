@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, ExportError, MissingExtraError
-from rooftrace.core.machine import installed_versions
+from rooftrace.core.system import installed_versions
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.flows.export.convert import (

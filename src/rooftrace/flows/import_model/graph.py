@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
-from rooftrace.core.limited_child import run_limited
+from rooftrace.core.processes import run_limited
 from rooftrace.core.text import first_line, plural
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.flows.import_model.options import Activation, ImportOptions

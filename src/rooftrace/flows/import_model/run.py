@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean, parse_config
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
-from rooftrace.core.machine import installed_versions
+from rooftrace.core.system import installed_versions
 from rooftrace.core.text import plural
 from rooftrace.flows.export.convert import TileSet, demo_tiles, draw_tiles
 from rooftrace.flows.import_model.options import Activation, ImportOptions

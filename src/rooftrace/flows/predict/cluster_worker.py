@@ -21,8 +21,8 @@ import numpy as np
 import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
-from rooftrace.core.machine import result_versions
 from rooftrace.core.parallel import limit_cores
+from rooftrace.core.system import result_versions
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.engines.base import engine_processor
 from rooftrace.flows.predict.image_run import SceneTask, SceneTaskResult, predict_task

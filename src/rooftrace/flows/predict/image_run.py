@@ -26,7 +26,7 @@ from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore
 from rooftrace.io.area import select_overview
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
-from rooftrace.labels.rle.codec import Order, encode_runs
+from rooftrace.labels.rle import Order, encode_runs
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import ClassFigures, OutputPaths, SceneOutputs

@@ -11,8 +11,7 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.files import check_outputs
 from rooftrace.labels.label_files import ImageFinder
-from rooftrace.labels.rle.codec import NO_RUNS, Order
-from rooftrace.labels.rle.table import RleTable, TableColumns, TableRow
+from rooftrace.labels.rle import NO_RUNS, Order, RleTable, TableColumns, TableRow
 from rooftrace.models.spec import BundleSpec
 
 RLE_TABLE = "submission.csv"

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import cv2
 
 from rooftrace.core.errors import ConfigError, PredictError, RooftraceError
-from rooftrace.core.machine import result_versions, versions
 from rooftrace.core.parallel import core_count, limit_cores
+from rooftrace.core.system import result_versions, versions
 from rooftrace.core.text import list_and_count, merge_notes, plural
 from rooftrace.engines.base import engine_processor
 from rooftrace.flows.predict.image_run import (

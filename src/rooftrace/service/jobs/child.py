@@ -19,8 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.errors import ExportError, OutOfMemoryError, RooftraceError
-from rooftrace.core.failures import is_out_of_memory
+from rooftrace.core.errors import ExportError, OutOfMemoryError, RooftraceError, is_out_of_memory
 from rooftrace.core.system import lower_priority
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, DataError, TooLargeError
 from rooftrace.labels.label_files import original_name
-from rooftrace.labels.labelstudio.client import LabelStudio
+from rooftrace.labels.labelstudio_client import LabelStudio
 
 _UPLOAD = re.compile(r"/data/upload/(?:\d+/)?([^/\\]+)")
 _STORED = re.compile(r"/(?:tasks|projects)/\d+/(?:resolve|presign)/")

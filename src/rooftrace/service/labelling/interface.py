@@ -17,8 +17,8 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
-from rooftrace.labels.labelstudio.write import Control
+from rooftrace.labels.labelstudio import Control
+from rooftrace.labels.labelstudio_export import UNKNOWN_LABEL
 from rooftrace.models.spec import BundleSpec
 
 ControlKind = Literal["polygon", "brush", "rectangle"]

@@ -15,19 +15,18 @@ import numpy as np
 import shapely
 
 from rooftrace.core.errors import BusyError, DataError, LabelError, RooftraceError
-from rooftrace.core.scales import is_gsd_m
-from rooftrace.core.types import BoolArray, Footprints, Mask
+from rooftrace.core.types import BoolArray, Footprints, Mask, is_gsd_m
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.label_files import GSD_KEY
-from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
-from rooftrace.labels.labelstudio.regions import (
+from rooftrace.labels.labelstudio import brush_results, polygon_results, rectangle_results
+from rooftrace.labels.labelstudio_export import UNKNOWN_LABEL
+from rooftrace.labels.labelstudio_regions import (
     BrushError,
     BrushShape,
     decode_brush,
     find_regions,
 )
-from rooftrace.labels.labelstudio.write import brush_results, polygon_results, rectangle_results
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.labelling.images import TaskImage, TaskImages

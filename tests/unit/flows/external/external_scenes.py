@@ -17,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from raster_files import write_geotiff
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.rle.codec import encode_runs
+from rooftrace.labels.rle import encode_runs
 from rooftrace.metrics.report import EvalReport
 
 SHAPE = 60, 80

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from rooftrace.labels.labelstudio.regions import (
+from rooftrace.labels.labelstudio_regions import (
     BrushError,
     decode_alpha,
     decode_brush,

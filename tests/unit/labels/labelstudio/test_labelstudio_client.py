@@ -14,7 +14,7 @@ from rooftrace.core.errors import ConfigError, DataError, RooftraceError, TooLar
 from rooftrace.flows.label import run_pull
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.labelstudio.client import (
+from rooftrace.labels.labelstudio_client import (
     LabelStudio,
     find_project,
     polygon_tool,

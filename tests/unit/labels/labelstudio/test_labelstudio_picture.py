@@ -11,9 +11,9 @@ from PIL import Image
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
-from rooftrace.labels.labelstudio.write import BrowserImage, browser_image, is_shown_by_browsers
+from rooftrace.labels.labelstudio import BrowserImage, browser_image, is_shown_by_browsers
 
 
 def pixels(picture: BrowserImage) -> np.ndarray:

@@ -14,7 +14,7 @@ from PIL import Image
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.labelstudio.regions import encode_brush
+from rooftrace.labels.labelstudio_regions import encode_brush
 from rooftrace.labels.source import SceneSet
 
 HEIGHT, WIDTH = 20, 40

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from rooftrace.core.errors import LabelError
-from rooftrace.labels.labelstudio.regions import (
+from rooftrace.labels.labelstudio_regions import (
     BrushShape,
     OutlineShape,
     encode_brush,

@@ -21,8 +21,8 @@ from rooftrace.core.types import Footprints, GeoGrid, Mask
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.labelstudio import predictions
-from rooftrace.labels.labelstudio.export import ClassRegion, label_of
-from rooftrace.labels.labelstudio.regions import find_regions
+from rooftrace.labels.labelstudio_export import ClassRegion, label_of
+from rooftrace.labels.labelstudio_regions import find_regions
 from rooftrace.labels.source import SceneSet, WriteOptions
 from rooftrace.vector.trace import trace
 

@@ -12,7 +12,7 @@ from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.flows.label import PullReport, run_pull
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.labelstudio.client import LabelStudio
+from rooftrace.labels.labelstudio_client import LabelStudio
 
 EXPORT = "/api/projects/1/export"
 NAMES = ("a.png", "b.png", "c.png")

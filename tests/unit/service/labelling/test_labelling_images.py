@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, TooLargeError
-from rooftrace.labels.labelstudio.client import LabelStudio
+from rooftrace.labels.labelstudio_client import LabelStudio
 from rooftrace.service.labelling.images import TaskImages
 
 URL = "http://labels.example.com:8080/ls"

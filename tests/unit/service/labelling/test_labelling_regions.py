@@ -13,10 +13,10 @@ from pyproj import CRS
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.io.sources import ArraySource
-from rooftrace.labels.labelstudio.export import ClassRegion, label_of
-from rooftrace.labels.labelstudio.regions import encode_brush, find_regions
-from rooftrace.labels.labelstudio.write import Control
+from rooftrace.io.georeferenced import ArraySource
+from rooftrace.labels.labelstudio import Control
+from rooftrace.labels.labelstudio_export import ClassRegion, label_of
+from rooftrace.labels.labelstudio_regions import encode_brush, find_regions
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.labelling.interface import ControlKind, ControlSettings, LabelControl

@@ -25,10 +25,10 @@ from rooftrace.io.files import relative_name, replacing, write_atomically
 from rooftrace.io.legend import class_colours
 from rooftrace.labels.image_files import LabelFileImages, check_single_file
 from rooftrace.labels.label_files import GROUP_KEY, GSD_KEY, ID_KEY
-from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
-from rooftrace.labels.labelstudio.regions import BrushError, encode_brush
+from rooftrace.labels.labelstudio_export import UNKNOWN_LABEL, holds_export, read_exports
+from rooftrace.labels.labelstudio_regions import BrushError, encode_brush
 from rooftrace.labels.shapes import bridged
-from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, WriteResult
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
 _IMAGE = "image"
 _TOOLS = ("Polygon", "Brush", "Rectangle", "Ellipse")
@@ -321,3 +321,13 @@ def is_shown_by_browsers(file: Path) -> str | None:
             return image.format if upright and image.format in _MEDIA_TYPES else None
     except (OSError, ValueError, SyntaxError):
         return None
+
+
+LABELSTUDIO = SourceKind(
+    "labelstudio",
+    "Label Studio's JSON or JSON-MIN: polygons, brushes, rectangles and ellipses",
+    holds_export,
+    read_exports,
+    write_export,
+    frozenset({"annotator", "field", "images"}),
+)

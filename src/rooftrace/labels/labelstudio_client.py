@@ -19,7 +19,7 @@ from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError, TooLargeError
 from rooftrace.core.text import json_kind, reason_of
 from rooftrace.io.files import replacing
-from rooftrace.labels.labelstudio.write import Control
+from rooftrace.labels.labelstudio import Control
 
 try:
     import httpx

@@ -21,9 +21,8 @@ from pydantic import BaseModel
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import json_kind, reason_of, size_text
-from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
 from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -41,7 +40,7 @@ from rooftrace.labels.label_files import (
     uploaded_name,
     validated,
 )
-from rooftrace.labels.labelstudio.regions import (
+from rooftrace.labels.labelstudio_regions import (
     BrushError,
     OutlineShape,
     Region,

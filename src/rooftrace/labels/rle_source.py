@@ -34,8 +34,19 @@ from rooftrace.labels.image_files import (
     image_name,
 )
 from rooftrace.labels.label_files import ImageFinder
-from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs
-from rooftrace.labels.rle.table import ROW_TABLE, RleTable, TableColumns, TableRow, is_table
+from rooftrace.labels.rle import (
+    ROW_TABLE,
+    Bounds,
+    Order,
+    RleTable,
+    TableColumns,
+    TableRow,
+    draw_runs,
+    encode_runs,
+    is_empty,
+    is_table,
+    parse_runs,
+)
 from rooftrace.labels.source import (
     SceneEntry,
     SceneSet,
@@ -168,7 +179,7 @@ class RunsLabel:
         """Return the classes inside `window` (default all).
 
         Raises:
-            LabelError: See `labels.rle.codec.parse_runs`.
+            LabelError: See `labels.rle.parse_runs`.
         """
         window = window or Window.whole(self.grid.shape)
         drawn = np.zeros(window.shape_yx, dtype=np.bool_)

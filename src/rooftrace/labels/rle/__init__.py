@@ -1,1 +1,0 @@
-"""Tables of run lengths, as contests use them."""
