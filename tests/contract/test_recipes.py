@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ pytestmark = pytest.mark.campaign
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.toml"))
 CROP_PX = 64
+DRAWN = {"ucm-drawn.json": "ucm-unlabelled/images", "banepa-drawn.json": "banepa-chips/unlabelled"}
+"""Outlines that were drawn for the bundled model, and the folder of their images."""
 
 
 def write_classes(folder: Path, classes: int) -> None:
@@ -78,3 +82,21 @@ def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
     assert epoch == 1
     assert np.isfinite(value)
     assert weights.is_file()
+
+
+@pytest.mark.skipif("ROOFTRACE_DATA" not in os.environ, reason="needs the real imagery")
+@pytest.mark.parametrize("name", DRAWN)
+def test_drawn_outlines_lie_within_their_images(name: str) -> None:
+    labels = json.loads((FOLDER / "labels" / name).read_text(encoding="utf-8"))
+    sizes = {}
+    for image in labels["images"]:
+        path = Path(os.environ["ROOFTRACE_DATA"]) / DRAWN[name] / image["file_name"]
+        pixels = cv2.imread(str(path))
+        assert pixels is not None, path
+        sizes[image["id"]] = pixels.shape[1::-1]
+        assert (image["width"], image["height"]) == sizes[image["id"]], path.name
+    for outline in labels["annotations"]:
+        for ring in outline["segmentation"]:
+            corners = np.reshape(ring, (-1, 2))
+            assert corners.min() >= 0
+            assert (corners <= sizes[outline["image_id"]]).all(), outline["id"]
