@@ -22,15 +22,9 @@ _DIGITS = 6
 """Digits after the point of metres, degrees and ratios. The fifteenth digit depends on the
 processor, by the instructions that mathematical functions use."""
 
-# Maximum number of pairs of an edge and a vertex of a hull that are evaluated at once.
-_PAIRS_AT_ONCE = 1 << 21
-
 
 def minimum_rectangles(polygons: Polygons) -> tuple[Floats, Floats, Floats]:
     """Return the minimum-area rotated rectangle of each polygon.
-
-    One side of it lies along an edge of the convex hull (Freeman and Shapira 1975,
-    doi:10.1145/360881.360919), so all edges are evaluated.
 
     Args:
         polygons: (n,) shapely polygons with an area.
@@ -39,42 +33,16 @@ def minimum_rectangles(polygons: Polygons) -> tuple[Floats, Floats, Floats]:
         (n,) lengths of the longer and of the shorter sides, and (n,) angles: radians in [0, pi),
         from the x axis towards the y axis to the longer side.
     """
-    hulls = shapely.convex_hull(polygons)
-    size = shapely.get_num_coordinates(hulls) - 1
-    stops = np.cumsum(size.astype(np.int64) ** 2)
-    cuts = np.searchsorted(stops, np.arange(_PAIRS_AT_ONCE, stops[-1:].sum(), _PAIRS_AT_ONCE))
-    found = [_of_hulls(part) for part in np.split(hulls, np.unique(cuts)) if len(part)]
-    length, width, angle = np.concatenate([np.zeros((3, 0)), *found], axis=1)
-    return length, width, angle
-
-
-def _of_hulls(hulls: NDArray[np.object_]) -> Floats:
-    """Return (3, n) length, width and angle."""
-    vertex, owner = shapely.get_coordinates(hulls, return_index=True)
-    count = np.bincount(owner, minlength=len(hulls))
-    start = np.cumsum(count) - count
+    vertex, owner = shapely.get_coordinates(polygons, return_index=True)
     # Products of coordinates keep their precision near the origin.
-    vertex = vertex - vertex[start][owner]
-    edge = np.ones(len(vertex), np.bool_)
-    edge[start + count - 1] = False
-    first = np.flatnonzero(edge)
-    along = vertex[first + 1] - vertex[first]
-    along /= np.hypot(along[:, 0], along[:, 1])[:, None]
-
-    hull = owner[first]
-    times = count[hull]
-    begins = np.cumsum(times) - times
-    other = vertex[np.arange(times.sum()) - np.repeat(begins - start[hull], times)]
-    unit = np.repeat(along, times, axis=0)
-    run = (other * unit).sum(axis=1)
-    away = other[:, 1] * unit[:, 0] - other[:, 0] * unit[:, 1]
-    spans = np.stack(
-        [np.maximum.reduceat(p, begins) - np.minimum.reduceat(p, begins) for p in (run, away)]
-    )
-    best = np.lexsort((spans.prod(axis=0), hull))[np.cumsum(count - 1) - (count - 1)]
-    length, width = spans[:, best]
-    angle = np.arctan2(along[best, 1], along[best, 0]) + np.where(length < width, np.pi / 2, 0)
-    return np.stack([np.maximum(length, width), np.minimum(length, width), angle % np.pi])
+    vertex -= vertex[np.searchsorted(owner, owner)]
+    local = shapely.set_coordinates(polygons.copy(), vertex)
+    corner = shapely.get_coordinates(shapely.oriented_envelope(local)).reshape(-1, 5, 2)
+    sides = np.diff(corner[:, :3], axis=1)
+    lengths = np.hypot(sides[..., 0], sides[..., 1])
+    longer = sides[np.arange(len(sides)), lengths.argmax(axis=1)]
+    angle = np.arctan2(longer[:, 1], longer[:, 0]) % np.pi
+    return lengths.max(axis=1), lengths.min(axis=1), angle
 
 
 # Without metres, the upper side of the image counts as north.

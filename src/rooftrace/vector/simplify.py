@@ -175,7 +175,8 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
     todo = np.arange(len(polygons))
     for simplify in (_fitted, shapely.simplify):
         candidate = np.asarray(simplify(polygons[todo], tolerance_px), np.object_)
-        good = resembles(candidate, polygons[todo], 0)
+        # A unit of 0 makes no allowance for few pixels: what fails keeps its staircase.
+        good = resembles(candidate, polygons[todo], unit_px=0)
         result[todo[good]] = candidate[good]
         todo = todo[~good]
         if not len(todo):

@@ -5,7 +5,6 @@ from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
 from rooftrace.core.types import GeoGrid
-from rooftrace.vector import footprints as module
 from rooftrace.vector.footprints import make_footprints, minimum_rectangles
 from rooftrace.vector.trace import trace
 
@@ -125,11 +124,7 @@ def test_without_a_crs_polygons_stay_in_pixels() -> None:
     assert np.isnan(made.area_m2).all()
 
 
-@pytest.mark.parametrize("at_once", [1 << 21, 100])
-def test_the_smallest_rectangle_is_no_larger_than_that_of_any_direction(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PAIRS_AT_ONCE", at_once)
+def test_the_smallest_rectangle_is_no_larger_than_that_of_any_direction() -> None:
     rng = np.random.default_rng(0)
     clouds = [rng.normal(size=(rng.integers(3, 30), 2)) * [9, 4] + 1e5 for _ in range(60)]
     polygons = shapely.convex_hull(np.array([shapely.multipoints(cloud) for cloud in clouds]))
