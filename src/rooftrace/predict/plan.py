@@ -199,7 +199,7 @@ class ScenePlan:
         options, scale_yx = self.options, self.scaling.scale_yx
         # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
         area, length = scale_yx[0] * scale_yx[1], max(1.0, *scale_yx)
-        # A separation channel locates the walls of buildings better than the watershed.
+        # The contract decides: a model that has a separation channel gives the markers itself.
         watershed = None
         if self.spec.separation is None:
             watershed = WatershedOptions.at_threshold(self.threshold).scaled(length)

@@ -130,9 +130,9 @@ def test_rounding_inside_the_network_is_rounding(
     assert probability.get_node().get_type_name() == last
     inside, outside = engine.run_quantised(pixels), quantise(engine.run(pixels))
     assert inside.dtype == np.uint8
-    # Halves may fall either way.
+    # Halves may fall either way, and int8 kernels approximate the sigmoid.
     assert np.abs(inside.astype(int) - outside).max() <= 1
-    assert (inside == outside).mean() > 0.99
+    assert (inside == outside).mean() > (0.9 if precision == "int8" else 0.99)
 
 
 def test_the_fastest_that_runs_well_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,8 +153,8 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
         overrides=["optimizer.lr=1e-4"],
     )  # fmt: skip
     assert (config.gsd_m, config.loss, config.crop_px) == (0.4, "0.6*ce + 0.4*dice", 64)
-    assert config.model.options == {"decoder_channels": [128, 64, 32, 16], "branch_channels": 16}
-    assert config.separation is not None
+    assert config.model.options == {"decoder_channels": [128, 64, 32, 16]}
+    assert config.separation is None
     assert config.optimizer.freeze_statistics
     assert (config.optimizer.lr, config.optimizer.encoder_lr) == (1e-4, 1e-4)
     again = parse_config(json.loads(config.model_dump_json()), type(config), source="again")

@@ -82,8 +82,8 @@ def test_other_classes_and_bands_keep_what_fits() -> None:
     result = start.load_into(net, start.config)
     assert result.adapted == ("encoder.model.conv_stem.weight",)
     assert result.of_another_shape == (
-        "segmentation_head.0.weight (4, 16, 3, 3) for (8, 16, 3, 3)",
-        "segmentation_head.0.bias (4,) for (8,)",
+        "segmentation_head.0.weight (4, 16, 3, 3) for (12, 16, 3, 3)",
+        "segmentation_head.0.bias (4,) for (12,)",
     )
     assert (result.missing, result.surplus) == ((), ())
     assert torch.equal(net.segmentation_head[0].weight, head)
