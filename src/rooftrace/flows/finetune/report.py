@@ -24,10 +24,10 @@ _LATE_SHARE = 0.25
 """Share of the epochs at the end of a run; if the best one is among them, a longer run may help."""
 
 _PROBABLE, _PROBABLE_OF_FOLDS = 0.8, 0.6
-"""Level of the interval for "probably". Outside of that of 80 %, a sign is wrong in one case of ten.
-Models of folds were trained on a part of the images, and their mean is better than they are: in
-eight draws of bench/finetune.py, by 1.9 points (standard deviation 1.0) more than they said, so 60 %
-does."""
+"""Level of the interval for "probably". Outside of that of 80 %, a sign is wrong in one case of
+ten. Models of folds were trained on a part of the images, and their mean is better than they are:
+in eight draws of bench/finetune.py, by 1.9 points (standard deviation 1.0) more than they said, so
+60 % does."""
 
 LEAST_FOR_VERDICT = 6
 """Minimum number of held-out images for a verdict to rely on.
