@@ -34,6 +34,22 @@ def test_polygons_are_numbered_as_gdal_draws_them(steps: int) -> None:
     assert not number_polygons(polygons[:0], window).any()
 
 
+def test_no_pixel_depends_on_the_window() -> None:
+    rng = np.random.default_rng(0)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 5000))
+    radii = rng.uniform(60, 90, len(angles))
+    # Rounded corners make edges that meet pixel centres exactly.
+    corners = np.rint(100 + np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1) * 2)
+    star = shapely.Polygon(corners / 2, [[(70, 70), (130, 90), (110, 130)]])
+    polygons = np.array([star, shapely.box(20, 20, 60, 300)], np.object_)
+    whole = number_polygons(polygons, Window(-20, -30, 240, 250))
+    for window in (Window(40, 50, 64, 30), Window(-20, -30, 9, 250), Window(119, 80, 1, 70)):
+        rows, cols = window.row + 20, window.col + 30
+        part = whole[rows : rows + window.height, cols : cols + window.width]
+        np.testing.assert_array_equal(number_polygons(polygons, window), part)
+    assert set(np.unique(whole)) == {0, 1, 2}
+
+
 def test_nothing_draws_polygons_without_the_lock() -> None:
     package = Path(rooftrace.__file__).parent
     found = [

@@ -346,14 +346,15 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
             with suppress(RooftraceError):
                 sheets.append(scene.source.grid)
     for one, other in combinations(sheets, 2):
+        if one.crs is None or one.crs != other.crs:
+            continue
         step = ~one.transform @ other.transform
         shift = Affine.translation(step.c, step.f)
         starts = np.array([step.f, step.c])
         common = np.minimum(one.shape, starts + other.shape) - np.maximum(0, starts)
         least, most = sorted(common / np.minimum(one.shape, other.shape))
-        is_one_grid = one.crs and one.crs == other.crs and step.almost_equals(shift, 1e-6)
         # Neighbours share a side, or overlap by up to a quarter.
-        if is_one_grid and -0.001 < least <= 0.25 and most > 0.5:
+        if step.almost_equals(shift, 1e-6) and -0.001 < least <= 0.25 and most > 0.5:
             counted = "buildings on their common edges are counted in each"
             command = f"rooftrace predict {folder} --mosaic"
             return [f"images in {folder} adjoin, and {counted}. As one scene: {command}"]
