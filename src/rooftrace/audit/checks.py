@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rooftrace.audit.facts import (
     Finding,
@@ -42,14 +41,6 @@ _NOTHING = 0.02
 """Standard deviation of luma below which an image shows no detail, in shares of full scale. It is
 five of 255 levels, as in images of water, mist or a single colour."""
 
-_SOFT = 0.03
-"""Sharpness below which images look enlarged. Images as their cameras took them have 0.1 to 3. Each
-enlargement by two divides it by seven, as the zooms of OpenAerialMap's tiles show."""
-
-_RANGE = 0.25
-"""Share of a wide dtype's range, up to two deviations above the mean, below which the range is
-called unused. Values of 12 bits in 16 use 0.06."""
-
 _OFTEN = 0.05
 """Share of the scenes from which something counts as common."""
 
@@ -68,14 +59,6 @@ _CUT_NOTE, _CUT_WARNING = 0.5, 0.75
 
 _UNKNOWN = 0.05
 """Least share of valid pixels that the labels leave unknown."""
-
-_BLOCK_M2 = 2000.0
-"""Area in m² of which half the building area must be larger to suggest whole blocks. In towns the
-figure is 100 to 300 m², in industrial estates 1,000 m²."""
-
-_BLOCK_PX = 10_000
-"""Area in pixels that replaces `_BLOCK_M2` if metres are unknown: 100 × 100 pixels are 900 m² at
-0.3 m per pixel."""
 
 _SAMPLED = 50
 """Number of scenes that `swapped_or_missing` reads."""
@@ -276,7 +259,6 @@ def _labels(c: FindingContext) -> _Findings:
             "scores.",
             "Remove it from classes, or check which value or colour stands for it in the labels.",
         )
-    yield _whole_blocks(c)
     scenes = [f for f, label in c.labelled if not label.class_px[c.source.building_class]]
     part = len(scenes) / max(len(c.labelled), 1)
     yield make_finding(
@@ -313,18 +295,6 @@ def _labels(c: FindingContext) -> _Findings:
         f"are unreliable.{wide}",
         remedy="Use larger images: join tiles into scenes, or use a coarser zoom.",
     )
-    vanished = sum(label.vanished for _, label in c.labelled)
-    yield make_finding(
-        "label.vanished",
-        "note",
-        f"{plural(vanished, 'building is', 'buildings are')} too small or too thin to cover a "
-        "pixel",
-        [f for f, label in c.labelled if label.vanished],
-        detail="They are missing from the loss, the scores and the counts.",
-        remedy="If they are slivers, nothing needs to be done. If they are houses, the images are "
-        "too coarse for these labels.",
-        by=lambda f: f.label.vanished if f.label else 0,
-    )
     part = float(np.mean([label.unknown_share for _, label in c.labelled])) if c.labelled else 0.0
     scenes = [f for f, label in c.labelled if label.unknown_share >= _UNKNOWN]
     yield make_finding(
@@ -337,48 +307,8 @@ def _labels(c: FindingContext) -> _Findings:
     )
 
 
-def _whole_blocks(c: FindingContext) -> Finding | None:
-    """Find labelled buildings that are so large that they may be whole blocks."""
-    if not c.buildings:
-        return None
-    areas = np.concatenate([label.buildings_px for _, label in c.labelled]).astype(float)
-    gsds = [np.full(len(label.buildings_px), f.gsd_m or np.nan) for f, label in c.labelled]
-    gsd_m = np.concatenate(gsds)
-    known = np.isfinite(gsd_m)
-    if known.any() != known.all():
-        return None
-    half = _half_of_area(areas * gsd_m**2 if known.all() else areas)
-    limit, unit = (_BLOCK_M2, "m²") if known.all() else (_BLOCK_PX, "px")
-    if half < limit:
-        return None
-    detail = (
-        "Houses have 50 to 300 m². These buildings are either halls or whole blocks labelled as "
-        "one building. From blocks a model learns to fill courtyards and gardens, and its polygons "
-        "are not building footprints."
-    )
-    look = "Look at the largest. If they are blocks, use the set for density, not for footprints."
-    if not known.all():
-        in_m2 = ", ".join(f"{half * gsd**2:,.0f} m² at {gsd:g} m" for gsd in (0.1, 0.3, 1.0))
-        detail, look = f"That is {in_m2} per pixel. {detail}", f"Set gsd_m. {look}"
-    return make_finding(
-        "label.blocks",
-        "warning",
-        f"Half of the building area lies in labelled buildings of {half:,.0f} {unit} or more",
-        [f for f, _ in c.labelled],
-        detail=detail,
-        remedy=look,
-        by=lambda f: max(f.label.buildings_px, default=0) * (f.gsd_m or 1) ** 2 if f.label else 0,
-    )
-
-
-def _half_of_area(areas: NDArray[np.float64]) -> float:
-    """Return the area for which buildings of this size or more have half of the total area."""
-    ordered = np.sort(areas)
-    return float(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])
-
-
 def _pixels(c: FindingContext) -> _Findings:
-    """Find images that show little, and scales and pixel values that are not what they seem."""
+    """Find images that show little, or whose scale is unknown."""
     empty = [f for f in c.read if f.valid_share == 0]
     plain = [f for f in c.shown if f.contrast < _NOTHING]
     built = [f for f in plain if c.built_up(f) > _OFTEN]
@@ -396,48 +326,6 @@ def _pixels(c: FindingContext) -> _Findings:
         f"{plural(len(plain), 'image shows', 'images show')} water, mist or a single colour."
         f"{mismatch if built else ''}",
         remedy="Look at them, and remove those that do not show the ground.",
-    )
-    by_gsd: dict[float | None, list[SceneFacts]] = defaultdict(list)
-    for f in c.shown:
-        if f.contrast >= _NOTHING:
-            by_gsd[None if f.gsd_m is None else round(f.gsd_m, 2)].append(f)
-    soft = [
-        (gsd, scenes)
-        for gsd, scenes in by_gsd.items()
-        if len(scenes) >= _OFTEN * len(c.shown)
-        and float(np.median([f.sharpness for f in scenes])) < _SOFT
-    ]
-    gsd, scenes = max(soft, key=lambda item: len(item[1]), default=(None, []))
-    at = "" if gsd is None else f" at {plain_number(scenes[0].gsd_m or 0.0, 2)} m per pixel"
-    sharpness = float(np.median([f.sharpness for f in scenes])) if scenes else 0.0
-    yield make_finding(
-        "image.soft",
-        "note",
-        f"No detail as fine as a pixel in {plural(len(scenes), 'image')}{at}",
-        scenes,
-        detail="They look as if they were enlarged three times or more, or strongly compressed. "
-        f"Their median sharpness is {sharpness:.3f}; images as a camera took them have more than "
-        "0.1.",
-        remedy="Train and predict with coarser pixels (gsd_m of the model). It loses no visible "
-        "detail and is faster.",
-        by=lambda f: -f.sharpness,
-    )
-    scenes = [f for f in c.shown if f.dtype != "uint8" and f.mean]
-    brightest = [max(m + 2 * s for m, s in zip(f.mean, f.std)) for f in scenes]
-    used = float(np.median(brightest)) if scenes else 1.0
-    three = any(len(f.mean) == 3 for f in scenes)
-    normalised = ', and so is the normalisation of three bands, normalise = "auto"' if three else ""
-    yield make_finding(
-        "image.range",
-        "note",
-        f"Pixels are {''.join(f.dtype for f in scenes[:1])} but use only {share(used, 1)} of its "
-        "range",
-        scenes if used < _RANGE else (),
-        detail="This is usual for imagery of 10 to 12 bits that is stored in 16. Brightness and "
-        "contrast in this audit are shares of the whole range, and the images look black in other "
-        "programs.",
-        remedy="Give full_scale, the brightest value, in the training configuration, such as 4095 "
-        f"for 12 bits. Changes of colours are shares of it{normalised}.",
     )
     scenes = [f for f in c.read if f.gsd_m is None]
     known = [f.gsd_m for f in c.read if f.gsd_m is not None]

@@ -33,14 +33,12 @@ class LabelFacts:
         buildings_px: (n,) int64 area of every building, that is, of the 8-connected components of
             the building class among valid pixels.
         cut: Number of buildings that touch the edge of the image.
-        vanished: Number of shapes that are too small to cover a pixel, if labels are shapes.
         unknown_share: Share of the image's valid pixels that the label leaves unknown.
     """
 
     class_px: tuple[int, ...]
     buildings_px: NDArray[np.int64]
     cut: int
-    vanished: int = 0
     unknown_share: float = 0.0
 
 

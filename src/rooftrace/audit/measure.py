@@ -16,7 +16,6 @@ from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scen
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowSource
 from rooftrace.io.nodata import fill_at_edges
 from rooftrace.io.raster import RasterFile
-from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.scene_extents import outline_of
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
@@ -323,7 +322,6 @@ class _LabelSums:
             class_px=tuple(self._class_px.tolist()),
             buildings_px=np.concatenate(self._areas_px),
             cut=self._cut,
-            vanished=count_vanished(label),
             unknown_share=1 - self._known_px / self._image_px if self._image_px else 0.0,
         )
 

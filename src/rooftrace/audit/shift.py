@@ -1,31 +1,23 @@
-"""Compare the images of two sets, and recommend training settings that cover the differences."""
+"""Compare the images of two sets in scale, bands, pixel type and nodata."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift
 from rooftrace.core.text import plain_number
 
-_LEAST_KS = 0.3
-"""Kolmogorov-Smirnov distance from which a difference is a finding."""
-
 _LEAST_FLAT = 0.02
-"""Share of an image from which unmarked nodata distorts its figures."""
+"""Share of an image from which unmarked nodata matters."""
 
 _SAME_SCALE = 1.15
 """Factor within which two scales are called the same; every augmentation covers it."""
-
-_WARN_OUTSIDE = 0.1
-"""Share of images outside the range of the other set from which a shift is a warning."""
 
 
 @dataclass(frozen=True)
@@ -49,53 +41,17 @@ class SetForm:
 
 
 @dataclass(frozen=True)
-class FeatureShift:
-    """Difference in one figure of the images of two sets.
-
-    Args:
-        name: Name of the field of `SceneFacts`.
-        median_a, median_b: Median of the images of each set.
-        low_a, high_a: Quantiles of 1 and 99 % of the first set.
-        ks: Two-sample Kolmogorov-Smirnov distance: 0 for the same distribution, 1 if the two do
-            not overlap (Smirnov 1948, Annals of Mathematical Statistics 19).
-        chance: Distance that two samples of one distribution reach in one case of twenty.
-        outside: Number of images of B outside of `low_a` to `high_a`.
-        compared: Number of images of B that were compared.
-        ids: Ids of the images outside, the farthest first; at most `MOST_IDS`.
-    """
-
-    name: str
-    median_a: float
-    median_b: float
-    low_a: float
-    high_a: float
-    ks: float
-    chance: float
-    outside: int
-    compared: int
-    ids: tuple[str, ...]
-
-    @property
-    def is_clear(self) -> bool:
-        """True if the shift is larger than chance and large enough to matter."""
-        return self.ks > max(_LEAST_KS, self.chance)
-
-
-@dataclass(frozen=True)
 class SetComparison:
     """Two sets side by side: A is the training data, B the images that the model is for.
 
     Args:
         a, b: Form of the images of each set.
-        features: Differences in brightness, contrast, saturation and sharpness, for images without
-            unmarked nodata.
         scale: Scale of B relative to A.
         unmarked: Ids of the images of B with unmarked nodata.
     """
 
     a: SetForm
     b: SetForm
-    features: tuple[FeatureShift, ...]
     scale: ScaleShift
     unmarked: tuple[str, ...] = ()
 
@@ -106,36 +62,24 @@ class SetComparison:
     @property
     def columns(self) -> tuple[str, ...]:
         """Titles of the columns of `rows` after the name."""
-        return "this set", "other set", "overlap", "images outside"
+        return "this set", "other set", ""
 
     @property
     def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Name and cells of the comparison table, one row for each figure."""
         rows = [
-            ("images", (f"{self.a.images:,}", f"{self.b.images:,}", "", "")),
-            ("size, median (px)", (_size(self.a), _size(self.b), "", "")),
-            ("bands", (list_names(self.a.bands), list_names(self.b.bands), "", "")),
-            ("pixel values", (list_names(self.a.dtypes), list_names(self.b.dtypes), "", "")),
-            ("metres per pixel", (_metres(self.a.gsd_m), _metres(self.b.gsd_m), "", "")),
+            ("images", (f"{self.a.images:,}", f"{self.b.images:,}", "")),
+            ("size, median (px)", (_size(self.a), _size(self.b), "")),
+            ("bands", (list_names(self.a.bands), list_names(self.b.bands), "")),
+            ("pixel values", (list_names(self.a.dtypes), list_names(self.b.dtypes), "")),
+            ("metres per pixel", (_metres(self.a.gsd_m), _metres(self.b.gsd_m), "")),
         ]
         rows += [
             (
                 f"scale, by {each.method}",
-                ("1", format_factor(each), "", "" if each.sure else "not sure"),
+                ("1", format_factor(each), "" if each.sure else "not sure"),
             )
             for each in self.scale.estimates
-        ]
-        rows += [
-            (
-                feature.name,
-                (
-                    f"{feature.median_a:.3g}",
-                    f"{feature.median_b:.3g}",
-                    f"{1 - feature.ks:.0%}",
-                    f"{feature.outside:,}",
-                ),
-            )
-            for feature in self.features
         ]
         return tuple(rows)
 
@@ -154,46 +98,8 @@ def compare_sets(
     """
     a = [facts for facts in a if not facts.image_error and facts.valid_share > 0]
     b = [facts for facts in b if not facts.image_error and facts.valid_share > 0]
-    features = []
-    forms = _form(a), _form(b)
     unmarked = tuple(facts.id for facts in b if facts.flat_share > _LEAST_FLAT)
-    # White fill would distort brightness and contrast of the ground.
-    a, b = ([f for f in each if f.flat_share <= _LEAST_FLAT] for each in (a, b))
-    if a and b:
-        features = [_feature(name, a, b) for name in _REMEDIES]
-    return SetComparison(*forms, tuple(features), scale, unmarked)
-
-
-def ks_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return the two-sample Kolmogorov-Smirnov distance, the largest gap of cumulative shares.
-
-    Args:
-        a, b: (n,) and (m,) values, at least one each.
-    """
-    values = np.concatenate([a, b])
-    below_a = np.searchsorted(np.sort(a), values, side="right") / len(a)
-    below_b = np.searchsorted(np.sort(b), values, side="right") / len(b)
-    return float(np.abs(below_a - below_b).max())
-
-
-def _feature(name: str, a: Sequence[SceneFacts], b: Sequence[SceneFacts]) -> FeatureShift:
-    one, other = (np.array([getattr(f, name) for f in facts], dtype=float) for facts in (a, b))
-    low, high = np.quantile(one, [0.01, 0.99])
-    away = np.maximum(low - other, other - high)
-    order = [index for index in np.argsort(-away, kind="stable") if away[index] > 0]
-    return FeatureShift(
-        name=name,
-        median_a=float(np.median(one)),
-        median_b=float(np.median(other)),
-        low_a=float(low),
-        high_a=float(high),
-        ks=ks_distance(one, other),
-        # The asymptotic 5 % point.
-        chance=float(1.358 * np.sqrt((len(one) + len(other)) / (len(one) * len(other)))),
-        outside=len(order),
-        compared=len(other),
-        ids=tuple(b[index].id for index in order[:MOST_IDS]),
-    )
+    return SetComparison(_form(a), _form(b), scale, unmarked)
 
 
 def _form(facts: Sequence[SceneFacts]) -> SetForm:
@@ -232,10 +138,7 @@ def _metres(gsd_m: float | None) -> str:
 
 def shift_findings(comparison: SetComparison) -> list[Finding]:
     """Return what to know before a model that is trained on set A is used on set B."""
-    found = [*_form_findings(comparison), *_scale_findings(comparison)]
-    return found + [
-        _feature_finding(feature, comparison) for feature in comparison.features if feature.is_clear
-    ]
+    return [*_form_findings(comparison), *_scale_findings(comparison)]
 
 
 def _form_findings(comparison: SetComparison) -> list[Finding]:
@@ -267,8 +170,7 @@ def _form_findings(comparison: SetComparison) -> list[Finding]:
                 "shift.nodata",
                 "warning",
                 f"Unmarked nodata in {len(comparison.unmarked)} of {b.images} other images",
-                "A model would look for buildings there. These images are left out of the "
-                "comparison of colours.",
+                "A model would look for buildings there.",
                 "Declare the colour as nodata of the other set, such as --against-set "
                 "nodata=[255,255,255].",
                 comparison.unmarked[:MOST_IDS],
@@ -354,81 +256,6 @@ def _crop_px(comparison: SetComparison, largest_factor: float) -> int:
     """Return the largest usual crop that images of A still fill at the coarsest scale drawn."""
     side = min(comparison.a.height_px, comparison.a.width_px) / max(largest_factor, 1.0)
     return int(np.clip(side // 32 * 32, 64, 512))
-
-
-def _feature_finding(feature: FeatureShift, comparison: SetComparison) -> Finding:
-    title, remedy = _REMEDIES[feature.name](feature)
-    share = feature.outside / feature.compared
-    detail = (
-        f"The median is {feature.median_b:.3g} against {feature.median_a:.3g}. The "
-        f"distributions overlap by {1 - feature.ks:.0%} (one minus the Kolmogorov-Smirnov "
-        f"distance). {feature.outside} of {feature.compared} other images lie outside the range of "
-        f"98 % of these ({feature.low_a:.3g} to {feature.high_a:.3g})."
-    )
-    best = comparison.scale.best
-    if feature.name == "sharpness" and best is not None and not _is_same(best.factor):
-        detail += " Part of the difference comes from the other scale."
-    return Finding(
-        f"shift.{feature.name}",
-        "warning" if share >= _WARN_OUTSIDE else "note",
-        title,
-        detail,
-        remedy,
-        feature.ids,
-        feature.outside,
-    )
-
-
-_AUGMENT = "Train with augmentation that covers the difference: [augment]"
-
-
-def _brightness(feature: FeatureShift) -> tuple[str, str]:
-    shift = feature.median_b - feature.median_a
-    word = "brighter" if shift > 0 else "darker"
-    limit = min(1.0, max(0.1, 1.5 * abs(shift)))
-    return (
-        f"The other images are {word} by {abs(shift):.0%} of the full range of values",
-        f"{_AUGMENT} brightness = {limit:.2f}",
-    )
-
-
-def _saturation(feature: FeatureShift) -> tuple[str, str]:
-    if feature.median_b < 0.005 < feature.median_a:
-        return "The other images have no colour", f"{_AUGMENT} grey = 0.5"
-    if feature.median_a < 0.005 < feature.median_b:
-        return "The other images are in colour, these are not", "Convert the other images to grey."
-    title, remedy = _ratio(feature, "colour", "saturation")
-    return title, f"{remedy}; grey = 0.15" if feature.median_b < feature.median_a else remedy
-
-
-def _sharpness(feature: FeatureShift) -> tuple[str, str]:
-    title, _ = _ratio(feature, "sharpness", "blur")
-    if feature.median_b < feature.median_a:
-        return title, f"{_AUGMENT} blur = 0.5; blur_sigma_px = 2.0; coarsen = 0.3"
-    remedy = (
-        "No augmentation adds detail. Add some sharp images to the training set, or train with "
-        "noise and compression: [augment] noise = 0.05; jpeg = 0.2"
-    )
-    return title, remedy
-
-
-def _ratio(feature: FeatureShift, what: str, key: str) -> tuple[str, str]:
-    ratio = max(feature.median_b, 1e-6) / max(feature.median_a, 1e-6)
-    word = "more" if ratio > 1 else "less"
-    times = max(ratio, 1 / ratio)
-    limit = min(4.0, max(1.2, times * 1.2))
-    return (
-        f"The other images have {word} {what}, by a factor of {times:.1f}",
-        f"{_AUGMENT} {key} = {limit:.1f}",
-    )
-
-
-_REMEDIES: dict[str, Callable[[FeatureShift], tuple[str, str]]] = {
-    "brightness": _brightness,
-    "contrast": partial(_ratio, what="contrast", key="contrast"),
-    "saturation": _saturation,
-    "sharpness": _sharpness,
-}
 
 
 def _times(estimate: ScaleEstimate) -> str:

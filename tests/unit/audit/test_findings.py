@@ -214,16 +214,7 @@ def findings_from(*facts: SceneFacts) -> dict[str, Finding]:
     [
         ({"class_px": (2000, 8000)}, "label.inverted", "80 %"),
         ({"cut": 2}, "label.cut", "100 %"),
-        ({"vanished": 3}, "label.vanished", "9 buildings"),
         ({"unknown_share": 0.25}, "label.unknown", "25 %"),
-        ({"buildings_px": np.array([40_000])}, "label.blocks", "3,600 m²"),
-        ({"buildings_px": np.array([12_000]), "gsd_m": None}, "label.blocks", "12,000 px"),
-        ({"sharpness": 0.01}, "image.soft", "3 images at 0.3 m"),
-        (
-            {"dtype": "uint16", "mean": (0.01,) * 3, "std": (0.01,) * 3},
-            "image.range",
-            "uint16 but use only 3 %",
-        ),
         ({"contrast": 0.01}, "image.nothing", "3 images of 3"),
     ],
 )

@@ -7,9 +7,6 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import pytest
-
 from rooftrace.audit.facts import Finding, SceneFacts
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift
 from rooftrace.audit.shift import compare_sets, shift_findings
@@ -23,7 +20,6 @@ def estimate(method: str, factor: float, low: float, high: float, sure: bool = T
 
 
 def facts(count: int = 40, seed: int = 0, **changes: object) -> list[SceneFacts]:
-    rng = np.random.default_rng(seed)
     made = [
         SceneFacts(
             id=f"{seed}-{i:02}",
@@ -32,12 +28,6 @@ def facts(count: int = 40, seed: int = 0, **changes: object) -> list[SceneFacts]
             bands=3,
             dtype="uint8",
             valid_share=1.0,
-            mean=tuple(rng.normal(0.4, 0.03, 3).tolist()),
-            std=(0.1, 0.1, 0.1),
-            brightness=float(rng.normal(0.4, 0.03)),
-            contrast=float(rng.normal(0.15, 0.01)),
-            saturation=float(rng.normal(0.2, 0.01)),
-            sharpness=float(rng.normal(0.3, 0.02)),
         )
         for i in range(count)
     ]
@@ -63,35 +53,8 @@ def test_draws_of_one_distribution_give_no_finding() -> None:
     assert found(facts(seed=1), facts(seed=2)) == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "factor", "words", "setting"),
-    [
-        ("brightness", 1.5, "brighter", "brightness"),
-        ("brightness", 0.5, "darker", "brightness"),
-        ("contrast", 2.0, "more contrast", "contrast"),
-        ("contrast", 0.5, "less contrast", "contrast"),
-        ("saturation", 0.5, "less colour", "saturation"),
-        ("saturation", 0.0, "no colour", "grey"),
-        ("sharpness", 0.3, "less sharpness", "blur"),
-        ("sharpness", 3.0, "more sharpness", "noise"),
-    ],
-)
-def test_a_planted_shift_is_found_with_a_setting_that_covers_it(
-    name: str, factor: float, words: str, setting: str
-) -> None:
-    b = [replace(one, **{name: getattr(one, name) * factor}) for one in facts(seed=2)]  # type: ignore[arg-type]
-    results = found(facts(seed=1), b)
-    assert list(results) == [f"shift.{name}"]
-    finding = results[f"shift.{name}"]
-    assert words in finding.title
-    assert finding.severity == "warning"
-    assert finding.count == 40
-    assert len(finding.ids) == finding.count == 40
-    assert getattr(_toml(finding.remedy), setting) != getattr(AugmentConfig(), setting)
-
-
 def test_four_bands_against_three_is_an_error() -> None:
-    results = found(facts(seed=1), facts(seed=2, bands=4, mean=(0.4,) * 4))
+    results = found(facts(seed=1), facts(seed=2, bands=4))
     assert results["shift.bands"].severity == "error"
 
 
