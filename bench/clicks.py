@@ -211,7 +211,7 @@ def buildings(place: str, pieces: str, predictor: Any) -> Iterator[Building]:
 
     from rooftrace.core.types import Window
     from rooftrace.labels.config import LabelConfig, SourceConfig
-    from rooftrace.labels.ground_truth import GroundTruth
+    from rooftrace.labels.derived import GroundTruth
     from rooftrace.labels.kinds import open_source
     from rooftrace.models.clicks import middle
 

@@ -7,7 +7,7 @@ outlines of another build, and with `--peers FOLDER` those of buildingregularise
 peers get the pixel outlines of this build.
 
 IoU, C-IoU, PoLiS and the maximum tangent angle error are means over pairs with an IoU of 0.5; see
-`rooftrace.metrics.polygons`. `right` is the share of generated shapes whose corners are all within
+`rooftrace.metrics.boundary`. `right` is the share of generated shapes whose corners are all within
 `_NEAR_PX` of those of the truth, one to one; a circle or an ellipse is right if it has 12 to 40
 corners that lie within 1 px of it. `area_bias` compares with the pixels, and so does `iou_mask`.
 """
@@ -376,7 +376,7 @@ def figures(path: str, row: str) -> dict[str, Any]:
     import numpy as np
     import shapely
 
-    from rooftrace.metrics.polygons import PolygonCounts
+    from rooftrace.metrics.boundary import PolygonCounts
     from rooftrace.vector.match import PolygonOverlaps
 
     held = np.load(path)

@@ -48,30 +48,7 @@ def peak_rss_mb() -> float:
     if _resource is not None:
         peak: int = _resource.getrusage(_resource.RUSAGE_SELF).ru_maxrss
         return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-    with suppress(AttributeError, OSError):
-        return _peak_of_windows() / 1e6
     return 0.0
-
-
-class _MemoryCounters(ctypes.Structure):
-    # https://learn.microsoft.com/windows/win32/api/psapi/ns-psapi-process_memory_counters
-    _fields_ = (
-        ("size", ctypes.c_uint32),
-        ("page_faults", ctypes.c_uint32),
-        ("peak_working_set", ctypes.c_size_t),
-        ("others", ctypes.c_size_t * 7),
-    )
-
-
-def _peak_of_windows() -> int:
-    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009  # only Windows has it
-    kernel.GetCurrentProcess.restype = ctypes.c_void_p
-    kernel.K32GetProcessMemoryInfo.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
-    counters = _MemoryCounters(size=ctypes.sizeof(_MemoryCounters))
-    kernel.K32GetProcessMemoryInfo(
-        kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size
-    )
-    return int(counters.peak_working_set)
 
 
 def limit_memory(nbytes: int, of: Literal["DATA", "AS"]) -> None:

@@ -28,7 +28,7 @@ from rooftrace.io.files import export_error
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import NODATA
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.ground_truth import building_instances, label_instances
+from rooftrace.labels.derived import building_instances, label_instances
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import parse_reference, read_split

@@ -31,7 +31,7 @@ from rooftrace.flows.labelled_predictions import (
     uncalibrated,
 )
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.ground_truth import Instances
+from rooftrace.labels.derived import Instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted

@@ -25,10 +25,9 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, Polygons
-from rooftrace.metrics.boundary import BoundaryCounts
+from rooftrace.metrics.boundary import BoundaryCounts, PolygonCounts
 from rooftrace.metrics.objects import ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts
-from rooftrace.metrics.polygons import PolygonCounts
 from rooftrace.metrics.resampling import Ratio, quotient
 
 BUILT_UP_COLUMNS = (

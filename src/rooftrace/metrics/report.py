@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 
 from rooftrace.core.types import Floats
-from rooftrace.metrics.boundary import WIDTH_PX, BoundaryCounts, boundary_per_image
+from rooftrace.metrics.boundary import WIDTH_PX, BoundaryCounts, PolygonCounts, boundary_per_image
 from rooftrace.metrics.calibration import Reliability
 from rooftrace.metrics.image_counts import BuiltUpCounts, ImageCounts
 from rooftrace.metrics.objects import F1_IOUS, ObjectCounts
@@ -27,7 +27,6 @@ from rooftrace.metrics.pixel import (
     per_image,
     pixel_ratio,
 )
-from rooftrace.metrics.polygons import PolygonCounts
 from rooftrace.metrics.resampling import (
     DRAWS,
     LEVEL,

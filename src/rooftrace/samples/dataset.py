@@ -21,7 +21,7 @@ from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window, WorkingScales
 from rooftrace.io.resample import working_metres
-from rooftrace.labels.ground_truth import building_instances, label_instances
+from rooftrace.labels.derived import building_instances, label_instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.samples.augment import (
     AugmentConfig,

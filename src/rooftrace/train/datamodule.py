@@ -28,7 +28,7 @@ from rooftrace.core.system import loader_start_method
 from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.ground_truth import Instances
+from rooftrace.labels.derived import Instances
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet, check_background
 from rooftrace.labels.split import SceneParts, read_split

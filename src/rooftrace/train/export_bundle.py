@@ -23,7 +23,7 @@ from rooftrace.core.system import installed_versions
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Sample, Window
 from rooftrace.engines.openvino import OpenVinoEngine, capabilities
 from rooftrace.io.gdal import number_polygons
-from rooftrace.labels.ground_truth import building_instances
+from rooftrace.labels.derived import building_instances
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted

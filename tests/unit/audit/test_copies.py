@@ -26,7 +26,7 @@ def tiles() -> list[NDArray[np.uint8]]:
 def facts(scene_id: str, value: int, class_px: tuple[int, ...] | None = None) -> SceneFacts:
     label = None
     if class_px is not None:
-        label = LabelFacts(class_px, np.zeros(0, dtype=np.int64), 0, 0, 0)
+        label = LabelFacts(class_px, np.zeros(0, dtype=np.int64), 0)
     return SceneFacts(scene_id, scene_id, phash=value, label=label)
 
 

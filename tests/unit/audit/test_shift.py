@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rooftrace.audit.facts import Finding, SceneFacts
+from rooftrace.audit.report import compare_sets, shift_findings
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift
-from rooftrace.audit.shift import compare_sets, shift_findings
 from rooftrace.samples.augment import AugmentConfig
 
 SAME = ScaleShift((ScaleEstimate("georeference", 1.0, 1.0, 1.0, True, "0.3 m."),))

@@ -9,8 +9,8 @@ import shapely
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.make_valid import valid_polygons
-from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
-from rooftrace.labels.ground_truth import GroundTruth, traced_outlines
+from rooftrace.labels.coco import CocoAnnotation, CocoLabel
+from rooftrace.labels.derived import GroundTruth, traced_outlines
 from rooftrace.labels.shapes import ShapesLabel
 
 GRID = GeoGrid((40, 60))

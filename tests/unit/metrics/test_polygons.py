@@ -10,7 +10,7 @@ import shapely
 from rasterio.features import rasterize
 from shapely import affinity, box
 
-from rooftrace.metrics.polygons import PolygonCounts, max_tangent_angles, polis
+from rooftrace.metrics.boundary import PolygonCounts, max_tangent_angles, polis
 from rooftrace.vector.match import PolygonOverlaps
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from shapely import affinity
 
 from overlap import polygon_iou
-from rooftrace.metrics.polygons import polis, vertex_counts
+from rooftrace.metrics.boundary import polis, vertex_counts
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.simplify import resembles, simplify_staircase
 from rooftrace.vector.trace import trace

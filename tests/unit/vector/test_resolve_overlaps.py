@@ -10,7 +10,7 @@ from shapely import affinity, box
 
 from overlap import polygon_iou
 from rooftrace.io.files import SpillFile
-from rooftrace.metrics.polygons import polis, vertex_counts
+from rooftrace.metrics.boundary import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
 from rooftrace.vector.prepare import RECORD, encode_pairs
 from rooftrace.vector.regularize import regularize

@@ -5,7 +5,7 @@ from shapely import affinity, box
 
 from overlap import polygon_iou
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.metrics.polygons import vertex_counts
+from rooftrace.metrics.boundary import vertex_counts
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.regularize import regularize

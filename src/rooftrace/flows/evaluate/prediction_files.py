@@ -50,9 +50,9 @@ from rooftrace.flows.evaluate.truth import has_imagery
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
-from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
+from rooftrace.labels.coco import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig
-from rooftrace.labels.ground_truth import building_instances, traced_outlines
+from rooftrace.labels.derived import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.rle import Order, RleTable
 from rooftrace.labels.rle_source import RunsLabel, deduce_order

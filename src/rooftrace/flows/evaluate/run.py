@@ -33,7 +33,7 @@ from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.ground_truth import GroundTruth
+from rooftrace.labels.derived import GroundTruth
 from rooftrace.labels.rle import Order
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
