@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from rooftrace.core.config import load_config
-from rooftrace.flows.evaluate.leakage import check_leakage
+from rooftrace.flows.evaluate.evaluation import check_leakage
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import write_bundle

@@ -30,7 +30,7 @@ from building_layers import (
 from command_line import call, command
 from raster_files import write_geotiff
 from rooftrace.flows.compare import inputs
-from rooftrace.flows.compare.page import MEANINGS
+from rooftrace.flows.compare.outputs import MEANINGS
 from rooftrace.io import vector_layers
 from rooftrace.io.files import SpillFile
 from rooftrace.io.vector_read import VectorFile

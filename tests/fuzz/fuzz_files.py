@@ -28,7 +28,7 @@ def _catalogues() -> tuple[Files, Files]:
 
 
 def _read_catalogue(path: Path) -> None:
-    from rooftrace.flows.catalogue.sources import read_catalogue
+    from rooftrace.flows.catalogue.scenes import read_catalogue
 
     scenes = read_catalogue(path).scenes
     check(len({scene.id for scene in scenes}) == len(scenes), "two scenes have one id")

@@ -120,7 +120,7 @@ def catalogue(
     options, _ = chosen.applied(options, ("polygons",))
     spread = cluster.parsed()
     from rooftrace.flows.catalogue.run import run_catalogue
-    from rooftrace.flows.catalogue.sources import is_searched, open_catalogue
+    from rooftrace.flows.catalogue.scenes import is_searched, open_catalogue
     from rooftrace.flows.predict.run import executing
     from rooftrace.io.area import read_area
 

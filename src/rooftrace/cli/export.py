@@ -109,7 +109,7 @@ def export(
             remedy="Export each of its members.",
         )
     if to == "fair":
-        from rooftrace.flows.fair import run_fair
+        from rooftrace.flows.export.card import run_fair
 
         made = run_fair(model_of(model), out, url or "")
         if not answered(made, as_json=as_json):
@@ -142,7 +142,7 @@ def export(
 
 
 def _write_card(model: Path, out: Path, *, as_json: bool) -> None:
-    from rooftrace.flows.card import run_card
+    from rooftrace.flows.export.card import run_card
 
     report = run_card(model_of(model), out)
     if not answered(report, as_json=as_json):

@@ -78,7 +78,7 @@ def train(
 def _search(
     config: Path, out: Path, trials: int, overrides: Sequence[str], *, keep: bool, as_json: bool
 ) -> None:
-    from rooftrace.flows.tune import run_tune
+    from rooftrace.flows.train import run_tune
 
     report = run_tune(config, out, trials, overrides, keep=keep, notify=say)
     if answered(report, as_json=as_json):

@@ -23,7 +23,7 @@ from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.flows.compare.page import COLOURS
+from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.compare.run import run_compare
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints

@@ -12,7 +12,7 @@ import pytest
 
 from command_line import command
 from rooftrace.core.errors import ConfigError
-from rooftrace.flows.card import run_card
+from rooftrace.flows.export.card import run_card
 from rooftrace.models.bundle import bundled_model, click_bundle, read_bundle
 from rooftrace.models.spec import MeasuredMetrics
 from tiny_models import write_tiny_bundle

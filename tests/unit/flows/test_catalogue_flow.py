@@ -25,8 +25,7 @@ from rooftrace.flows.catalogue.run import (
     _in_degrees,
     run_catalogue,
 )
-from rooftrace.flows.catalogue.scenes import plain_id
-from rooftrace.flows.catalogue.sources import read_catalogue
+from rooftrace.flows.catalogue.scenes import plain_id, read_catalogue
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import executing, run_predict
 from rooftrace.io.reproject import CRS84, transform_points

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.flows.catalogue.scenes import CatalogueScene, with_unique_ids
-from rooftrace.flows.catalogue.sources import read_catalogue
+from rooftrace.flows.catalogue.scenes import CatalogueScene, read_catalogue, with_unique_ids
 from rooftrace.flows.predict.inputs import find_inputs
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.flows.fair import run_fair
+from rooftrace.flows.export.card import run_fair
 from rooftrace.models.bundle import read_bundle, write_bundle
 from tiny_models import write_tiny_bundle
 

@@ -28,7 +28,7 @@ from rooftrace.core.errors import (
     DataError,
     LabelError,
 )
-from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene
+from rooftrace.flows.evaluate.evaluation import LeakageReport, LeakedScene
 from rooftrace.flows.finetune.report import (
     FinetuneReport,
     Verdict,

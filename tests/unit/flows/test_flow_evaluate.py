@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
-from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene
+from rooftrace.flows.evaluate.evaluation import Evaluation, LeakageReport, LeakedScene
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.io.raster import open_raster
 from rooftrace.labels.config import SourceConfig

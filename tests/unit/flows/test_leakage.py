@@ -13,7 +13,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from raster_files import write_geotiff
-from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
+from rooftrace.flows.evaluate.evaluation import LeakageReport, check_leakage
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet

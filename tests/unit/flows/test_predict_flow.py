@@ -25,7 +25,7 @@ from rooftrace.core.errors import (
 )
 from rooftrace.core.parallel import Threads
 from rooftrace.core.processes import Processes
-from rooftrace.flows.catalogue.sources import read_catalogue
+from rooftrace.flows.catalogue.scenes import read_catalogue
 from rooftrace.flows.doctor import run_doctor
 from rooftrace.flows.predict import run as executor
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs

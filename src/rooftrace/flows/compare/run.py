@@ -34,11 +34,11 @@ from rooftrace.flows.compare.outputs import (
     REVIEWED,
     Compared,
     StatusRow,
+    comparison_page,
     status_table,
     write_conflated,
     write_sides,
 )
-from rooftrace.flows.compare.page import comparison_page
 from rooftrace.flows.compare.seen_ground import mark_outside, mark_outside_bounds
 from rooftrace.flows.predict.run_folder import predicted_image
 from rooftrace.io.area import read_area
