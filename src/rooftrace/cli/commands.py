@@ -63,6 +63,12 @@ PANELS = {
 COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
+_MODULES = {
+    "demo": "predict", "inspect": "data", "split": "data", "convert": "data", "train": "training",
+    "finetune": "training", "export": "models", "import": "models", "doctor": "models",
+}  # fmt: skip
+"""Module of each command that does not have one of its own name."""
+
 _OPENS_NO_IMAGE = {"import", "doctor", "mcp"}
 """Commands that need neither images nor polygons. They would only start later with libraries for
 them; a command that is missing here does nothing else wrong."""
@@ -130,7 +136,8 @@ def load_command(name: str) -> Any:
     from rooftrace.cli.option_groups import CheckedCommand
 
     module = _module(name)
-    found = getattr(module, module.__name__.rpartition(".")[2])
+    # A function cannot be named after a keyword of Python.
+    found = getattr(module, "import_model" if name == "import" else name)
     if isinstance(found, typer.Typer):
         return get_group(found)
     own = typer.Typer(add_completion=False)
@@ -174,5 +181,4 @@ def _options(name: str) -> set[str]:
 
 
 def _module(name: str) -> ModuleType:
-    # A module cannot be named after a keyword of Python.
-    return import_module(f"rooftrace.cli.{'import_model' if name == 'import' else name}")
+    return import_module(f"rooftrace.cli.{_MODULES.get(name, name)}")

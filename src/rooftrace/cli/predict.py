@@ -41,6 +41,7 @@ from rooftrace.predict.options import OUTPUTS
 if TYPE_CHECKING:
     from rooftrace.flows.predict.image_run import RunReport
 
+
 _MAX_IMAGES = 20
 """Maximum number of images listed in the terminal; run.json lists all."""
 
@@ -219,3 +220,25 @@ def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
     say(f"{figures}, record {out / 'run.json'}")
     if report.outputs:
         say(f"next: rooftrace serve --results {out} --open")
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results.")
+    ] = Path("rooftrace-demo"),
+    as_json: Json = False,
+) -> None:
+    """Predict a small scene that comes with rooftrace, to see what it writes."""
+    from rooftrace.flows.predict.inputs import find_inputs
+    from rooftrace.flows.predict.run import run_predict
+    from rooftrace.io.files import demo_scene_path
+    from rooftrace.predict.model_set import read_models
+
+    with bar("predict", pixels, hidden=as_json) as progress:
+        inputs = find_inputs([demo_scene_path()])
+        report = run_predict(inputs, read_models(Path("default")), out, progress=progress)
+    show_run(report, out, as_json=as_json)
+    if not as_json:
+        say(
+            f"Open the files of {out} in QGIS or a browser. Your own image: rooftrace predict IMAGE"
+        )

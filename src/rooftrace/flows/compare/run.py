@@ -17,10 +17,12 @@ from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, without_folders
 from rooftrace.core.types import Progress, RasterSource
 from rooftrace.density.cells import metric_crs
-from rooftrace.flows.compare.dates import (
+from rooftrace.flows.compare.imagery import (
     PROBABILITY_FILES,
     Dates,
     keep_certain_changes,
+    mark_outside,
+    mark_outside_bounds,
     predict_dates,
     probabilities_of,
 )
@@ -39,7 +41,6 @@ from rooftrace.flows.compare.outputs import (
     write_conflated,
     write_sides,
 )
-from rooftrace.flows.compare.seen_ground import mark_outside, mark_outside_bounds
 from rooftrace.flows.predict.run_folder import predicted_image
 from rooftrace.io.area import read_area
 from rooftrace.io.files import prepare_folder, write_atomically, write_json

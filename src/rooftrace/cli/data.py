@@ -1,0 +1,196 @@
+"""`rooftrace inspect`, `split` and `convert`: labelled data before a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rooftrace.cli.data_options import DataFields, source_config
+from rooftrace.cli.option_groups import Fields, Shown, scene_fields, with_groups
+from rooftrace.cli.options import Json, Order, option
+from rooftrace.cli.show import answered, bar, counted, people, print_json, say
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.split import SplitOptions
+from rooftrace.predict.options import SceneOptions
+
+_TONES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+@with_groups
+def inspect(
+    data: Annotated[SourceConfig, DataFields("Training data of any kind.")],
+    *,
+    images: Annotated[SceneOptions, scene_fields("bands", "stretch")],
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Set to compare with, such as the test images."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="HTML page to write.")
+    ] = None,
+    against_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against-set",
+            metavar="KEY=VALUE",
+            help="Value of the data card of the --against set; repeatable.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Audit training data: its figures, its problems, and what to do first."""
+    from rooftrace.flows.inspect import run_inspect
+
+    second = None if against is None else source_config(against, against_settings)
+    with bar("inspect", counted("images"), hidden=as_json) as progress:
+        audit = run_inspect(
+            data, second, out, progress=progress,
+            bands=images.bands, stretch=images.stretch or "auto",
+        )  # fmt: skip
+    if as_json:
+        print_json(audit.to_json() | {"report": None if out is None else str(out)})
+        return
+    say(audit.summary.paragraph)
+    for finding in audit.findings:
+        people.print(f"[{_TONES[finding.severity]}]{finding.severity:8}[/] ", end="")
+        say(finding.title)
+    say("To do first:")
+    for number, action in enumerate(audit.summary.actions, 1):
+        say(f"  {number}. {action}")
+    if out is not None:
+        say(f"page: {out}")
+
+
+TOGETHER = "How images are divided"
+"""Title of the group of options for the division in the help."""
+
+
+@with_groups
+def split(
+    data: Annotated[SourceConfig, DataFields("Labelled images of any kind.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="Split file (JSON) to write.")
+    ],
+    options: Annotated[
+        SplitOptions,
+        Fields(
+            SplitOptions,
+            {
+                "val": Shown(TOGETHER, "SHARE"),
+                "test": Shown(TOGETHER, "SHARE"),
+                "seed": Shown(TOGETHER, "N"),
+                "by": Shown(TOGETHER, "UNIT"),
+                "group_pattern": Shown(TOGETHER, "REGEX"),
+                "block_m": Shown(TOGETHER, "M", name="--block-m"),
+                "gap_m": Shown(TOGETHER, "M", name="--gap-m"),
+                "duplicates": Shown(TOGETHER, name="--duplicates/--no-duplicates"),
+                "stratify": Shown(TOGETHER, name="--stratify/--no-stratify"),
+            },
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Divide labelled images into training, validation and test parts."""
+    from rooftrace.flows.split import run_split
+
+    with bar("reading", counted("images"), hidden=as_json) as progress:
+        made = run_split(data, out, options, progress=progress)
+    counts = {name: len(ids) for name, ids in made.parts.items()}
+    if as_json:
+        print_json(
+            {
+                "split": str(out),
+                **counts,
+                "dropped": len(made.dropped),
+                "copies": made.copies,
+                "built_up": made.built_up,
+                "notes": list(made.notes),
+            }
+        )
+        return
+    shown = ", ".join(
+        f"{name} {count}"
+        + (f" ({made.built_up[name]:.1%} built-up)" if name in made.built_up else "")
+        for name, count in counts.items()
+    )
+    say(f"{out}: {shown}")
+    if made.by == "block":
+        say(
+            f"blocks of {made.block_m:g} m with gaps of {made.gap_m:g} m: "
+            f"{len(made.dropped)} images in the gaps are left out"
+        )
+    if made.copies:
+        say(f"{made.copies} near-duplicates stay in the part of their originals")
+    for note in made.notes:
+        say(note)
+    if not made.notes:
+        say(f"next: rooftrace finetune {data.path} --split {out} -o tuned")
+
+
+_KINDS = {".csv": "rle", ".json": "coco"}
+"""Kind of data by the suffix of the output; others are folders."""
+
+WRITTEN = "How data is written"
+"""Title of the group of options for writing in the help."""
+
+
+@with_groups
+def convert(
+    data: Annotated[SourceConfig, DataFields("Labelled data of any kind.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="PATH", help="File or folder to write.")
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Kind to write, such as folder, rle or coco; default: rle for .csv, coco for "
+            ".json, else folder.",
+        ),
+    ] = None,
+    copy_images: Annotated[
+        bool,
+        option(WRITTEN, "--copy-images", help="Copy the images beside the labels."),
+    ] = False,
+    order: Annotated[
+        Order | None,
+        option(WRITTEN, help="Direction of the runs of an RLE table."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        option(WRITTEN, metavar="A,B,C", help="Columns of an RLE table."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="FILE:PART", help="Write only one part, such as split.json:train."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write even if the output already exists.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert labelled data to another kind."""
+    from rooftrace.flows.convert import run_convert
+    from rooftrace.labels.source import WriteOptions
+
+    options = WriteOptions(
+        images="copy" if copy_images else "refer",
+        order=order,
+        columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
+    )
+    kind = to or _KINDS.get(out.suffix.lower(), "folder")
+    with bar("convert", counted("scenes"), hidden=as_json) as progress:
+        report = run_convert(
+            data,
+            kind,
+            out,
+            options,
+            split=split,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if answered(report, as_json=as_json):
+        return
+    say(f"{report.path}: {report.scenes} scenes as {report.kind}, read as {report.read_as}")
