@@ -63,7 +63,7 @@ PANELS = {
 COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
-_MODULES = {
+MODULES = {
     "demo": "predict", "inspect": "data", "split": "data", "convert": "data", "train": "training",
     "finetune": "training", "export": "models", "import": "models", "doctor": "models",
 }  # fmt: skip
@@ -181,4 +181,4 @@ def _options(name: str) -> set[str]:
 
 
 def _module(name: str) -> ModuleType:
-    return import_module(f"rooftrace.cli.{_MODULES.get(name, name)}")
+    return import_module(f"rooftrace.cli.{MODULES.get(name, name)}")
