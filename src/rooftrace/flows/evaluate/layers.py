@@ -385,27 +385,24 @@ class PolygonPredictions:
             tuple(notes),
         )
 
-    def count_outside(self, grids: Mapping[str, GeoGrid], what: str) -> tuple[int, int]:
-        """Return the numbers of polygons that lie in no scene, and of all.
+    def check_places(self, grids: Mapping[str, GeoGrid], what: str) -> None:
+        """Check that polygons lie in the scenes.
 
         Raises:
             GeoreferenceError: No polygon lies in a scene, or a scene has no georeference.
         """
-        near: dict[Path, set[int]] = {}
-        count: dict[Path, int] = {}
+        polygons = inside = 0
         for scene_id, grid in grids.items():
             for path in self.files[scene_id]:
                 layer, _ = self._load(path, scene_id, grid)
-                near.setdefault(path, set()).update(layer.near(grid).tolist())
-                count[path] = len(layer)
-        every, inside = sum(count.values()), sum(map(len, near.values()))
-        if every and not inside:
+                polygons += len(layer)
+                inside += len(layer.near(grid))
+        if polygons and not inside:
             raise GeoreferenceError(
                 f"None of the polygons of {what} touches a labelled scene.",
                 remedy="Check the CRS of the file, and that the polygons belong to these scenes. "
                 "An empty file stands for predictions without a building.",
             )
-        return every - inside, every
 
     def _load(self, path: Path, scene_id: str, grid: GeoGrid) -> _Scored:
         """Return the polygons of a file, on the ground or in pixels, and their scores."""

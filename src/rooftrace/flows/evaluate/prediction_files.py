@@ -46,7 +46,6 @@ from rooftrace.flows.evaluate.layers import (
 )
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, listed, match_scene_names
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
-from rooftrace.flows.evaluate.truth import has_imagery
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
@@ -315,13 +314,7 @@ class _FilePredictions:
             paths, source.classes, source.building_class, on_ground, self.reading.layer
         )
         if on_ground:
-            outside, every = self.polygons.count_outside(self.grids, str(self.files.path))
-            # Images may show a part of what was predicted; labels without images are all there is.
-            if outside and not has_imagery(source):
-                self._assume(
-                    f"{self.name}: {outside:,} of {every:,} polygons lie outside of the labels' "
-                    "bounds and are left out."
-                )
+            self.polygons.check_places(self.grids, str(self.files.path))
 
     def _read_table(self, path: Path) -> None:
         """Read a table of run lengths.

@@ -211,7 +211,7 @@ def _open_scenes(
     if any(one.vectors for one in files) and not (folder.area or is_vector_file(data)):
         # The layer is one of the predictions.
         folder = folder.model_copy(update={"layer": None})
-    scenes = open_truth(folder, labels, files, options.size_yx)
+    scenes = open_truth(folder, labels, accept_labels_alone=bool(files), size_yx=options.size_yx)
     scenes = select_part(scenes, options.split, folder.path)
     if not len(scenes):
         found = plural(len(scenes.with_unlabelled()), "image")
