@@ -75,14 +75,15 @@ class SceneParameters(Config):
         str | None,
         Field(
             max_length=200,
-            description="The model's bands, such as 3,2,1 or red,green,blue.",
+            description="Bands, such as 3,2,1 or red,nir; default: from the file.",
         ),
     ] = None
     stretch: Annotated[
         str | None,
         Field(
             max_length=50,
-            description="Stretch of values to the model's range: auto, none, per-band or LOW,HIGH.",
+            description="Stretch of values to the model's range: none, per-band, LOW,HIGH or auto "
+            "(default).",
         ),
     ] = None
     min_area_m2: Annotated[

@@ -27,6 +27,7 @@ from rooftrace.core.parallel import Threads
 from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.scenes import read_catalogue
 from rooftrace.flows.doctor import run_doctor
+from rooftrace.flows.predict import image_run
 from rooftrace.flows.predict import run as executor
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs
 from rooftrace.flows.predict.run import run_predict
@@ -177,19 +178,27 @@ def test_images_of_other_processes_are_reported_and_fail_alone(
     assert (report.resumed_images, len(report.outputs)) == (2, 3)
 
 
-def test_the_error_of_an_image_comes_before_that_of_a_copy(
+def test_a_copy_that_fails_is_a_failure_of_its_image(
     folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> tuple[str, ...]:
         raise ExportError("The disk is full.", remedy="Free some space.")
 
-    monkeypatch.setattr(executor, "write_copies", fail)
-    given = {"formats": [".kml"], "models": read_models(bundle), "out": tmp_path / "out"}
-    with pytest.raises(ExportError, match=r"The disk is full\."):
+    monkeypatch.setattr(image_run, "write_copies", fail)
+    out = tmp_path / "out"
+    given = {"formats": [".csv"], "models": read_models(bundle), "out": out}
+    with pytest.raises(ExportError, match=r"^The disk is full\. Free"):
         run_predict(find_inputs([folder / "c.tif"]), **given)
     (folder / "ab.png").write_bytes((folder / "b.png").read_bytes()[:90])
-    with pytest.raises(DataError, match=r"ab\.png.* 1 of 4 images failed.* The disk is full\."):
+    with pytest.raises(ExportError, match=r"a\.jpg: The disk is full\. 4 of 4 images failed"):
         run_predict(find_inputs([folder]), **given)
+    record = json.loads((out / "run.json").read_text())
+    assert sorted(one["type"] for one in record["failed"]) == ["DataError", *["ExportError"] * 3]
+    assert len(record["outputs"]) == 3
+    # The next run predicts nothing anew, and writes the copies.
+    monkeypatch.undo()
+    report = run_predict(find_inputs([folder / "c.tif"]), **given)
+    assert (report.resumed_images, len([*out.glob("*.csv")])) == (1, 1)
 
 
 def test_ctrl_c_keeps_what_other_processes_have_finished(

@@ -26,6 +26,7 @@ from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore
 from rooftrace.io.area import select_overview
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
+from rooftrace.io.vector_write import write_copies
 from rooftrace.labels.rle import Order, encode_runs
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block
@@ -53,6 +54,7 @@ class RunOptions:
         strict: Whether the run stops starting images after one has failed.
         keep: Whether the list of finished images is kept, so that a later run can add images.
         order: Pixel order of the run lengths in the record of each image; None for none.
+        formats: Suffixes of further files of the polygons of each image, see `write_copies`.
         on_done: See `OnDone`.
         progress: See `RunProgress`.
     """
@@ -60,6 +62,7 @@ class RunOptions:
     strict: bool = False
     keep: bool = False
     order: Order | None = None
+    formats: Sequence[str] = ()
     on_done: OnDone | None = None
     progress: RunProgress | None = None
 
@@ -108,7 +111,8 @@ class RunReport:
         peak_rss_mb: Peak memory in MB of the process, or of the largest one that predicted images.
         resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
         notes: Assumptions and skipped files that the user should know.
-        failures: Images that failed, in order, and their errors.
+        failures: Images that failed, in order, and their errors; those of which only a further
+            file of polygons failed are among `outputs`, too.
         table: Path of the table of run lengths; None if there is none.
         heights: Heights of the buildings of each image, where they were asked for.
     """
@@ -327,7 +331,7 @@ class PredictRun:
         assert isinstance(self.store, RunFolder)
         return SceneTask(
             scenes, [scene.stamp for scene in scenes], self.out.absolute(), self.options,
-            replace(self.run_options, on_done=None, progress=None),
+            replace(self.run_options, formats=(), on_done=None, progress=None),
             self.store.made_with,
         )  # fmt: skip
 
@@ -359,6 +363,11 @@ class PredictRun:
         self.outputs[scene.name] = SceneFiles(**{**output, "classes": classes})
         if advance:
             self._advance(output["pixels"], output["buildings"] or 0)
+        if self.run_options.formats:
+            try:
+                self.notes += write_copies(Path(output["polygons"]), self.run_options.formats)
+            except RooftraceError as error:
+                self.failed[scene.name] = error
         if self.run_options.on_done is not None:
             self.run_options.on_done(scene, record)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 
-from rooftrace.core.errors import ConfigError, PredictError, RooftraceError
+from rooftrace.core.errors import ConfigError, PredictError
 from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.core.system import result_versions, versions
 from rooftrace.core.text import list_and_count, merge_notes, plural
@@ -41,7 +41,7 @@ from rooftrace.flows.predict.inputs import (
 from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.files import check_outputs, write_json
-from rooftrace.io.vector_write import check_vector_path, write_copies
+from rooftrace.io.vector_write import check_vector_path
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
@@ -130,7 +130,7 @@ def run_predict(
     if stac:
         check_stac()
         options = options.model_copy(update={"valid_outline": True})
-    run_options = RunOptions(on_done=describe if stac else None, progress=progress)
+    run_options = RunOptions(formats=formats, on_done=describe if stac else None, progress=progress)
     with executing(models, cluster) as executor:
         report = predict_inputs(inputs, executor, out, options, run_options, segmenter, rle)
     notes = [*report.notes]
@@ -142,14 +142,6 @@ def run_predict(
             {"name": bundle.spec.name, "sha256": bundle.sha256},
             "run.json", "If their date is known, give it with --imagery-date.",
         )  # fmt: skip
-    lost = ""
-    try:
-        for output in report.outputs if formats else ():
-            notes += write_copies(Path(str(output.polygons)), formats)
-    except RooftraceError as failure:
-        if not report.failures:
-            raise
-        lost = f" {failure.message}"
     if not report.failures:
         return replace(report, notes=tuple(notes))
     scene, error = report.failures[0]
@@ -157,7 +149,7 @@ def run_predict(
         raise error
     message = error.message if scene.shown in error.message else f"{scene.shown}: {error.message}"
     failed = f"{len(report.failures)} of {len(inputs.scenes)} images failed; run.json lists them."
-    raise type(error)(f"{message} {failed}{lost}", remedy=error.remedy)
+    raise type(error)(f"{message} {failed}", remedy=error.remedy)
 
 
 def predict_inputs(
@@ -188,36 +180,16 @@ def predict_inputs(
         ExportError: Another run writes to the folder, or the folder is not writable.
     """
     scenes, predictor = inputs.scenes, executor.predictor
-    bundle, engine = predictor.bundle, predictor.engine
-    spec = bundle.spec
+    spec = predictor.bundle.spec
     _check_results(inputs, out, options.outputs)
-    settings = {
-        **options.model_dump(),
-        "threshold": threshold_for(spec, options.threshold),
-        "stretch": options.stretch or "auto",
-        "tta": applied_tta(bundle, executor.tta),
-        **inputs.settings,
-    }
-    if segmenter is not None:
-        settings["refine"] = segmenter.record
+    made_with = _made_with(inputs, executor, options, segmenter, rle)
+    settings = made_with["options"]
     if rle is not None:
-        settings["rle"] = rle.order
         run_options = replace(run_options, order=rle.order)
-    engine_record = {
-        "name": engine.name,
-        "precision": engine.precision,
-        "settings": engine.settings,
-    }
-    model = {
-        "bundle": bundle.sha256,
-        "instruction_set": executor.record()["processors"][0]["instruction_set"],
-        "engine": engine_record,
-        "versions": result_versions(),
-    }
-    with RunFolder(out, {"with": model, "options": settings}) as folder:
+    with RunFolder(out, made_with) as folder:
         run = PredictRun(predictor, out, options, folder, run_options, segmenter)
         is_changed = settings["threshold"] not in (None, spec.threshold)
-        is_changed |= settings["tta"] != applied_tta(bundle)
+        is_changed |= settings["tta"] != applied_tta(predictor.bundle)
         if spec.calibration is not None and is_changed:
             run.notes.append(
                 "Scores were calibrated for the model's own threshold and mirroring of tiles. "
@@ -233,41 +205,95 @@ def predict_inputs(
             runs = (folder.entry(scene)["record"]["runs"] for scene in rle.scenes)
             notes, table = rle.write(out, runs, spec)
             report = replace(report, table=table, notes=(*report.notes, *notes))
-        done = [scene for scene in scenes if scene.name in run.outputs]
-        failed = [
-            {
-                "input": scene.shown,
-                **error.to_json(),
-                "message": scene.without_folders(error.message),
-            }
-            for scene, error in report.failures
-        ]
+        figures = None
+        if len(run.outputs) <= _MAX_FIGURES:
+            done = [scene for scene in scenes if scene.name in run.outputs]
+            figures = [folder.entry(scene)["record"]["figures"] for scene in done]
         record |= {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "inputs": [scene.shown for scene in scenes],
             "bundle": spec.model_dump(include=_SCALES)
-            | {"sha256": bundle.sha256, "file": bundle.source},
-            "engine": engine_record,
+            | {"sha256": predictor.bundle.sha256, "file": predictor.bundle.source},
+            "engine": made_with["with"]["engine"],
             "options": settings,
-            **report.to_json(),
-            "figures": None
-            if len(done) > _MAX_FIGURES
-            else [folder.entry(scene)["record"]["figures"] for scene in done],
-            "failed": failed,
-            "skipped": [str(path) for path in inputs.skipped],
-            "notes": report.notes,
-            "versions": versions(),
+            "figures": figures,
         }
-        write_json(out / "run.json", record)
+        _write_record(out / "run.json", inputs, report, record)
         if not report.failures and not run_options.keep:
             folder.discard()
-    # For the terminal, notes that many images cause are one.
+    return replace(report, notes=tuple(_shortened(report.notes, scenes)))
+
+
+def _made_with(
+    inputs: PredictInputs,
+    executor: Executor,
+    options: SceneOptions,
+    segmenter: PromptSegmenter | None,
+    rle: RleOutput | None,
+) -> dict[str, Any]:
+    """Return everything except the images on which results depend, see `RunFolder`."""
+    bundle, engine = executor.predictor.bundle, executor.predictor.engine
+    settings = {
+        **options.model_dump(),
+        "threshold": threshold_for(bundle.spec, options.threshold),
+        "stretch": options.stretch or "auto",
+        "tta": applied_tta(bundle, executor.tta),
+        **inputs.settings,
+    }
+    if segmenter is not None:
+        settings["refine"] = segmenter.record
+    if rle is not None:
+        settings["rle"] = rle.order
+    model = {
+        "bundle": bundle.sha256,
+        "instruction_set": executor.record()["processors"][0]["instruction_set"],
+        "engine": {
+            "name": engine.name,
+            "precision": engine.precision,
+            "settings": engine.settings,
+        },
+        "versions": result_versions(),
+    }
+    return {"with": model, "options": settings}
+
+
+def _write_record(
+    path: Path,
+    inputs: PredictInputs,
+    report: RunReport,
+    record: Mapping[str, Any],
+) -> None:
+    """Write run.json.
+
+    Args:
+        path: The file.
+        inputs: Images of the run.
+        report: Its report.
+        record: Model, engine, options and figures.
+    """
+    failed = [
+        {"input": scene.shown, **error.to_json(), "message": scene.without_folders(error.message)}
+        for scene, error in report.failures
+    ]
+    record = {
+        **record,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": [scene.shown for scene in inputs.scenes],
+        **report.to_json(),
+        "failed": failed,
+        "skipped": [str(path) for path in inputs.skipped],
+        "notes": report.notes,
+        "versions": versions(),
+    }
+    write_json(path, record)
+
+
+def _shortened(notes: Sequence[str], scenes: Sequence[SceneInput]) -> list[str]:
+    """Return the notes for the terminal, where those that many images cause are one."""
     names = {Path(name).name for scene in scenes for name in (scene.shown, scene.source.name)}
-    merged = merge_notes(report.notes, names)
+    merged = merge_notes(notes, names)
     if len(merged) > _MAX_NOTES:
         more = plural(len(merged) - _MAX_NOTES, "more note")
         merged = [*merged[:_MAX_NOTES], f"… and {more} in run.json."]
-    return replace(report, notes=tuple(merged))
+    return merged
 
 
 def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> None:
