@@ -27,11 +27,15 @@ import numpy as np
 from rooftrace.core.config import expand_path, load_config
 from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
-from rooftrace.flows.labelled_predictions import LabelledSets, open_labelled, uncalibrated
+from rooftrace.flows.labelled_predictions import (
+    level_of,
+    open_labelled,
+    predict_set,
+    uncalibrated,
+)
 from rooftrace.flows.threshold import (
     ThresholdReport,
-    match_buildings,
-    run_calibrate,
+    ThresholdSearchSet,
     run_threshold,
 )
 from rooftrace.labels.config import SourceConfig
@@ -89,7 +93,8 @@ def fitted(before: ModelBundle, out: Path) -> ModelBundle:
         write_bundle(path, spec, before.parts)
         metrics = tuple(measured(path, one) for one in places)
         write_bundle(path, spec.model_copy(update={"metrics": metrics}), before.parts)
-        print(json.dumps(run_calibrate(path, enough, out, precision=PRECISION).to_json(), indent=1))
+        report = run_threshold(path, enough, out, keep=True, precision=PRECISION)
+        print(json.dumps(report.to_json(), indent=1))
     return read_bundle(out)
 
 
@@ -99,7 +104,10 @@ def report_test_places(path: Path) -> None:
     calibration, predictor = made.bundle.spec.calibration, uncalibrated(made)
     for given in TEST_PLACES:
         place = open_labelled(predictor, placed(given), None)
-        judged = match_buildings(predictor, place, LabelledSets([place], "test"))
+        with TemporaryDirectory() as scratch:
+            scored = predict_set(predictor, place, Path(scratch) / "scored")
+            found = ThresholdSearchSet(predictor.bundle.spec, scored)
+            judged = found.match(level_of(predictor.bundle.spec.threshold), "test")
         scores = {"before": judged.score}
         if calibration is not None:
             scores["after"] = calibration.apply(judged.score, judged.divided)

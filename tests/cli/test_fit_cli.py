@@ -139,11 +139,12 @@ def test_the_bundle_is_the_same_but_for_its_calibration(bundle: Path, tmp_path: 
     assert dict(new.parts) == dict(old.parts)
     calibration = new.spec.calibration
     assert calibration is not None
-    assert answer["calibration"] == calibration.model_dump(mode="json")
-    (record,) = answer["data"]
-    assert (record["data"], record["split"], record["scenes"]) == (data.name, "all", 8)
-    assert record["objects"] == 8 * PIECES**2
-    assert 0.3 < record["right"] / record["objects"] < 0.6
+    assert answer["threshold"] == {"before": old.spec.threshold, "after": old.spec.threshold}
+    assert answer["calibration"] == calibration.map.model_dump(mode="json")
+    (record,) = calibration.fitted_on
+    assert (record.data, record.split, record.scenes) == (data.name, "all", 8)
+    assert record.objects == 8 * PIECES**2
+    assert 0.3 < record.right / record.objects < 0.6
     assert calibration.ece_after < 0.15 < 0.2 < calibration.ece_before
     # A score of 0.8 came true in about 0.8^4 of the cases.
     score = calibration.apply(np.float32([0.8]), np.array([False]))[0]

@@ -17,7 +17,7 @@ from rooftrace.labels.config import SourceConfig
 
 if TYPE_CHECKING:
     from rooftrace.flows.ensemble import EnsembleReport
-    from rooftrace.flows.threshold import CalibrateReport, ThresholdReport
+    from rooftrace.flows.threshold import ThresholdReport
     from rooftrace.models.spec import Calibration
 
 _FIGURES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall",
@@ -85,20 +85,15 @@ def fit(
             assert metric != "f1"
             how = combine or "weighted"
             team = run_ensemble(paths, labelled, out, how=how, metric=metric, **settings)
-        elif keep_threshold:
-            from rooftrace.flows.threshold import run_calibrate
-
-            calibrated = run_calibrate(paths[0], labelled, out, **settings)
         else:
             from rooftrace.flows.threshold import run_threshold
 
-            chosen = run_threshold(paths[0], labelled, out, metric=metric, **settings)
+            chosen = run_threshold(
+                paths[0], labelled, out, metric=metric, keep=keep_threshold, **settings
+            )
     if len(models) > 1:
         if not answered(team, as_json=as_json):
             _show_ensemble(team)
-    elif keep_threshold:
-        if not answered(calibrated, as_json=as_json):
-            _show_calibration(calibrated)
     elif not answered(chosen, as_json=as_json):
         _show_threshold(chosen)
 
@@ -137,16 +132,6 @@ def _show_threshold(report: ThresholdReport) -> None:
     say(f"within half a point of the best {name}: thresholds {low:.3f} to {high:.3f}")
     _say_calibration(report.fit.calibration)
     say(f"{report.out}")
-
-
-def _show_calibration(report: CalibrateReport) -> None:
-    for folder in report.folders:
-        say(
-            f"{folder.data}: {len(folder.score):,} buildings in {folder.scenes:,} images, "
-            f"{int(folder.right.sum()):,} right"
-        )
-    _say_calibration(report.fit.calibration)
-    say(f"{report.bundle}")
 
 
 def _say_calibration(calibration: Calibration | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Scene, Window
+from rooftrace.core.types import BoolArray, Floats, Footprints, Progress
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
@@ -28,7 +28,6 @@ from rooftrace.flows.labelled_predictions import (
     protocol_of,
     rasterize_footprints,
     threshold_at,
-    uncalibrated,
 )
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.derived import Instances
@@ -46,7 +45,6 @@ from rooftrace.predict.model_set import (
     write_ensemble,
 )
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
-from rooftrace.predict.predictor import Predictor, load
 from rooftrace.tiling.plan import PROB_ONE
 
 ThresholdMetric = Literal["dice", "iou", "f1", "iou_f1"]
@@ -248,6 +246,7 @@ def run_threshold(
     out: Path,
     *,
     metric: ThresholdMetric = "iou",
+    keep: bool = False,
     split: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
@@ -269,6 +268,7 @@ def run_threshold(
             maximised.
         out: Path of the new bundle, or of the new ensemble file.
         metric: Figure to maximise.
+        keep: True to keep the threshold and the recorded figures, and to fit the calibration alone.
         split: `FILE:PART` to choose scenes; None for all.
         engine, precision: Engine and precision; default as in `rooftrace predict`.
         images: Bands, stretch and scale with which images are read.
@@ -300,7 +300,7 @@ def run_threshold(
             for number, source in enumerate(data.sources)
         ]
         report = choose_threshold(
-            spec, scored, data, out, protocol=protocol_of(loaded), metric=metric
+            spec, scored, data, out, protocol=protocol_of(loaded), metric=metric, keep=keep
         )
     if model is None or not is_ensemble(model):
         write_bundle(out, spec.model_copy(update=report.update), loaded.bundle.parts)
@@ -320,6 +320,7 @@ def choose_threshold(
     *,
     protocol: str,
     metric: ThresholdMetric = "iou",
+    keep: bool = False,
     start: BundleSpec | None = None,
     least_f1: float | None = None,
     is_small: bool = False,
@@ -332,7 +333,7 @@ def choose_threshold(
         data: The sets, and the progress.
         out: File that the model will be written to, for the report.
         protocol: How the sets were predicted, see `protocol_of`.
-        metric: See `run_threshold`.
+        metric, keep: See `run_threshold`.
         start: Contract of the model that this one was tuned from: the metric is maximised near its
             threshold where F1 does not fall. Of the thresholds within half a point of the best, the
             one nearest to it is taken.
@@ -343,13 +344,14 @@ def choose_threshold(
     Raises:
         DataError: No pixel of a set is predicted and labelled as a building.
     """
-    spec = spec.model_copy(update={"calibration": None})
+    had, spec = spec.calibration, spec.model_copy(update={"calibration": None})
     before, near = level_of(spec.threshold), None if start is None else level_of(start.threshold)
     sets = [ThresholdSearchSet(spec, one) for one in scored]
     for one in sets:
         check_buildings(one.curve.prevalence > 0, one.scored.source)
-    if near is not None and is_small:
-        after, levels, values = near, [near], np.zeros(1)
+    if keep or (near is not None and is_small):
+        after = before if near is None else near
+        levels, values = [after], np.zeros(1)
     else:
         after, levels, values = best_level(sets, metric, before, near)
     if near is not None and not is_small:
@@ -374,19 +376,22 @@ def choose_threshold(
     notes = list(data.scale_notes(spec.gsd_m))
     if fit.reason:
         kept = "" if fit.calibration is None else "; that of the start model is kept"
+        if fit.calibration is None and had is not None:
+            kept = "; the new model is without the one it had"
         notes.append(
             f"no calibration was fitted to the buildings of whole images: {fit.reason}{kept}"
         )
-    if spec.metrics:
+    if spec.metrics and not keep:
         notes.append(
             "the figures in the start model's file were measured at its old threshold; the new "
             "file has those measured here in their place"
         )
     return ThresholdReport(
-        out=out, metric=metric, before=spec.threshold, after=threshold_at(after),
+        out=out, metric=metric, before=spec.threshold,
+        after=spec.threshold if keep else threshold_at(after),
         names=data.names, figures_before=at_before, figures_after=at_after,
         thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()), fit=fit,
-        metrics=tuple(
+        metrics=spec.metrics if keep else tuple(
             MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
             for name, figures in zip(data.names, at_after)
         ),
@@ -401,102 +406,3 @@ def check_buildings(has_any: bool, source: SceneSet) -> None:
             f"{source.name} has no predicted pixel that is labelled as a building.",
             remedy="Name data with buildings, or another part of the split.",
         )
-
-
-@dataclass(frozen=True)
-class CalibrateReport:
-    """Result of a calibration alone.
-
-    Args:
-        bundle: The new bundle.
-        fit: The fitted function, with its figures.
-        folders: Buildings to which it was fitted.
-        notes: What was assumed, and what was not done, for the user.
-    """
-
-    bundle: Path
-    fit: CalibrationFit
-    folders: tuple[BuildingOutcomes, ...]
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        calibration = self.fit.calibration
-        return {
-            "bundle": str(self.bundle),
-            "calibration": None if calibration is None else calibration.model_dump(mode="json"),
-            "data": [folder.record.model_dump(mode="json") for folder in self.folders],
-            "log_loss_by_kind": {k: round(v, 5) for k, v in self.fit.by_kind.items()},
-            "notes": list(self.notes),
-        }
-
-
-def run_calibrate(
-    bundle: Path | None,
-    folders: Sequence[SourceConfig],
-    out: Path,
-    *,
-    split: str | None = None,
-    engine: str | None = None,
-    precision: str | None = None,
-    images: SceneOptions = AS_FOUND,
-    progress: Progress | None = None,
-) -> CalibrateReport:
-    """Calibrate a bundle: predict labelled scenes, fit the best function, write the new bundle.
-
-    The function maps the score of a building to its probability of being right. Nothing else in
-    the bundle changes; an earlier calibration is replaced. If no function is better than the
-    scores, the bundle is written without a calibration, and a note says why.
-
-    Args:
-        bundle: The model; None for the default model.
-        folders: Labelled data that the model was not trained on; each folder has the same weight.
-        out: Path of the new bundle.
-        split, engine, precision, images, progress: See `run_threshold`; in one round.
-
-    Raises:
-        DataError: There is no folder, a split contains no image of one, or a file cannot be read.
-        ConfigError, BundleError, PredictError, ExportError: The model cannot be used, or `out`
-            cannot be written.
-    """
-    check_bundle_path(out)
-    loaded = load(bundle, engine=engine, precision=precision)
-    predictor = uncalibrated(loaded)
-    data = LabelledSets.open(predictor, folders, split, images, progress)
-    outcomes = tuple(match_buildings(predictor, source, data) for source in data.sources)
-    fit = fit_calibration(outcomes, protocol=protocol_of(predictor))
-    spec = predictor.bundle.spec.model_copy(update={"calibration": fit.calibration})
-    write_bundle(out, spec, predictor.bundle.parts)
-    notes = list(data.scale_notes(spec.gsd_m))
-    if fit.reason:
-        had = loaded.bundle.spec.calibration is not None
-        lost = "; the new model is without the one it had" if had else ""
-        notes.append(f"no calibration was fitted: {fit.reason}{lost}")
-    return CalibrateReport(out, fit, outcomes, tuple(notes))
-
-
-def match_buildings(predictor: Predictor, source: SceneSet, data: LabelledSets) -> BuildingOutcomes:
-    """Predict every scene of a set, and match its buildings with the labels.
-
-    Args:
-        predictor: The model; its scores are used unchanged.
-        source: Labelled scenes.
-        data: Name of the part of the data, options for reading images, and the progress.
-    """
-    which = predictor.bundle.spec.building_class
-
-    def matched(scene: Scene) -> tuple[Footprints, Labels, BoolArray]:
-        assert scene.label is not None
-        truth = scene.label.read(Window.whole(scene.image.grid.shape))
-        options = data.images.model_copy(update={"gsd_m": scene.stated_gsd_m})
-        prediction = predictor.predict(scene.image, options=options)
-        buildings = prediction.outlines.of_class(which)
-        numbers, right = match_predicted(
-            labelled_instances(scene, truth, which),
-            rasterize_footprints(prediction.mask.grid, buildings),
-            truth.valid & prediction.mask.valid,
-        )
-        data.advance()
-        return buildings, numbers, right
-
-    return BuildingOutcomes.of_scenes(source.name, data.part, map(matched, source))
