@@ -94,12 +94,18 @@ class Contours:
         origin = xy[np.searchsorted(of, np.arange(len(rings)))]
         size, x, y = _points(xy, of, len(rings))
         first, ring = np.cumsum(size) - size, np.repeat(np.arange(len(rings)), size)
+        points = np.stack([x, y], axis=1) / STEPS
+        # No point between others of a straight line is the farthest from a chord.
+        bends = np.ones(len(x), np.bool_)
+        bends[1:-1] = (np.diff(x, 2) != 0) | (np.diff(y, 2) != 0)
+        bends[first] = bends[first - 1] = True
+        bend = np.flatnonzero(bends)
         # A point's index is its height, which simplification keeps.
-        points = np.stack([x / STEPS, y / STEPS, np.arange(len(x))], axis=1)
         lines = shapely.simplify(
-            shapely.linearrings(points, indices=ring), _PROPOSED * unit, preserve_topology=False
+            shapely.linearrings(np.column_stack([points[bend], bend]), indices=ring[bend]),
+            _PROPOSED * unit,
+            preserve_topology=False,
         )
-        points = points[:, :2]
         height, at = shapely.get_coordinates(lines, include_z=True, return_index=True)
         corner = height[np.diff(at, append=-1) == 0, 2].astype(np.int64)
         # A ring that simplification removed keeps its first point, and so does one with too many.
@@ -137,10 +143,12 @@ class Contours:
         """Return (5, n) the sums of the points before each index, which may be beyond the end of
         its ring; of indices outside of all rings, arbitrary ones.
         """
-        whole = self.sums[self.first + self.sizes] - self.sums[self.first]
-        beyond = index > (self.first + self.sizes)[ring]
-        total = np.take(self.sums, index - beyond * self.sizes[ring], axis=0, mode="clip")
-        total[beyond] += whole[ring[beyond]]
+        stop = self.first + self.sizes
+        beyond = np.flatnonzero(index > stop[ring])
+        index, ring = index.copy(), ring[beyond]
+        index[beyond] -= self.sizes[ring]
+        total = np.take(self.sums, index, axis=0, mode="clip")
+        total[beyond] += self.sums[stop[ring]] - self.sums[self.first[ring]]
         return total.T
 
     def edges(self) -> tuple[Ints, Ints, Ints]:
@@ -209,8 +217,8 @@ def _points(xy: Floats, ring: Ints, count: int) -> tuple[Ints, Ints, Ints]:
     length = np.abs(across) + np.abs(down)
     size = np.bincount(ring[1:][same], length, count).astype(np.int64)
     # The steps of a closed ring add up to 0, so each ring begins at 0.
-    steps = (np.repeat(np.sign(span), length) for span in (across, down))
-    x, y = (STEPS * np.cumsum(step) - STEPS // 2 * step for step in steps)
+    steps = (np.repeat(np.sign(span).astype(np.int8), length) for span in (across, down))
+    x, y = (STEPS * np.cumsum(step, dtype=np.int64) - STEPS // 2 * step for step in steps)
     return size, x, y
 
 

@@ -167,14 +167,12 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
     for at in np.flatnonzero(axes.any(axis=(1, 2))).tolist():
         rings[at] = draw_ellipse(contours.origin[at], centre[at], axes[at], unit)
     # A courtyard that shows no walls is a rectangle.
-    owner = np.sort(contours.owner)
-    for at in [at for at, ring in enumerate(rings) if ring is None]:
-        own = contours.owner[at]
-        courtyard = contours.number[at] - np.searchsorted(owner, own)
-        if courtyard:
-            inner = shapely.get_interior_ring(raw[own], courtyard - 1)
-            hole = np.array([shapely.Polygon(inner)], np.object_)
-            rings[at] = _rectangles(hole)[0].exterior.reverse()
+    lost = np.flatnonzero(shapely.is_missing(rings))
+    courtyard = contours.number - np.searchsorted(np.sort(contours.owner), contours.owner)
+    lost = lost[courtyard[lost] > 0]
+    inner = shapely.get_interior_ring(raw[contours.owner[lost]], courtyard[lost] - 1)
+    drawn = _rectangles(np.asarray(shapely.polygons(inner), np.object_))
+    rings[lost] = shapely.reverse(shapely.get_exterior_ring(drawn))
     return contours.polygons(len(raw), rings)
 
 

@@ -56,7 +56,8 @@ class _SlopedEdges:
 
     Args:
         left, right: (m,) x of their ends.
-        start, stop: (m,) y of their ends.
+        start: (m,) y of their left ends.
+        slope: (m,) slopes.
         sign: (m,) 1 where the polygon lies at larger y than the edge, -1 where at smaller y.
         first: (n,) index of each polygon's first edge.
         count: (n,) number of edges.
@@ -66,7 +67,7 @@ class _SlopedEdges:
     left: Floats
     right: Floats
     start: Floats
-    stop: Floats
+    slope: Floats
     sign: Floats
     first: Ints
     count: Ints
@@ -96,7 +97,8 @@ class _SlopedEdges:
         start[back], stop[back] = stop[back], start[back]
         sign = turn[ring[edge]]
         sign[back] = -sign[back]
-        return cls(left, right, start, stop, sign, np.cumsum(count) - count, count, has_slopes)
+        slope = (stop - start) / (right - left)
+        return cls(left, right, start, slope, sign, np.cumsum(count) - count, count, has_slopes)
 
 
 def _summed(mine: _SlopedEdges, theirs: _SlopedEdges, chosen: Ints) -> Floats:
@@ -112,8 +114,7 @@ def _summed(mine: _SlopedEdges, theirs: _SlopedEdges, chosen: Ints) -> Floats:
     width = np.minimum(mine.right[one], theirs.right[other]) - low
     meet = np.flatnonzero(width > 0)
     one, other, owner, low, width = one[meet], other[meet], owner[meet], low[meet], width[meet]
-    slopes = (mine.stop - mine.start) / (mine.right - mine.left)
-    slope = slopes[one]
+    slope = mine.slope[one]
     # Distances of the horizontal edge above the ends of the other.
     begin = theirs.start[other] - mine.start[one] - slope * (low - mine.left[one])
     end = begin - slope * width
