@@ -26,8 +26,8 @@ _LATE_SHARE = 0.25
 _PROBABLE, _PROBABLE_OF_FOLDS = 0.8, 0.6
 """Level of the interval for "probably". Outside of that of 80 %, a sign is wrong in one case of
 ten. Models of folds were trained on a part of the images, and their mean is better than they are:
-in eight draws of bench/finetune.py, by 1.9 points (standard deviation 1.0) more than they said, so
-60 % does."""
+in eight draws of bench/finetune.py, by 1.9 points (standard deviation 1.0) more than they said. So
+60 % does for them."""
 
 LEAST_FOR_VERDICT = 6
 """Minimum number of held-out images for a verdict to rely on.
