@@ -188,7 +188,7 @@ def loop(
 
     from rooftrace.core.system import keep_freed_memory
     from rooftrace.models.spec import BundleSpec
-    from rooftrace.train.device import choose_precision
+    from rooftrace.train.loop import choose_precision
 
     spec = BundleSpec.model_validate_json(Path(network, "spec.json").read_text(encoding="utf-8"))
     net = _build(spec)

@@ -32,8 +32,7 @@ def segment(network: str, prompts: int) -> dict[str, Any]:
     import numpy as np
 
     from rooftrace.core.types import Window
-    from rooftrace.models.clicks import Click
-    from rooftrace.models.prompts import Prompt
+    from rooftrace.models.clicks import Click, Prompt
     from rooftrace.models.sam import SamSegmenter, load_sam
 
     made = _random(network) if network in _NETWORKS else None

@@ -198,8 +198,7 @@ def ours(
 
     from rooftrace.train import loop as trainer
     from rooftrace.train.datamodule import choose_workers, make_loader
-    from rooftrace.train.device import choose_accelerator, choose_precision
-    from rooftrace.train.loop import fit
+    from rooftrace.train.loop import choose_accelerator, choose_precision, fit
 
     epochs = 2 * (1 + pairs)
     config = _config(
@@ -296,7 +295,7 @@ def _rate(step: Callable[[], None], images: int, steps: int, device: str) -> dic
 def plain(*, data: str, recipe: str, samples: int, device: str) -> dict[str, Any]:
     from plain_training import PlainLoop, infinite_batches
     from rooftrace.models.zoo import build_model
-    from rooftrace.train.device import choose_accelerator
+    from rooftrace.train.loop import choose_accelerator
 
     config = _config(data, recipe, device=device)
     accelerator = choose_accelerator(config.device)
@@ -331,7 +330,7 @@ def choice(
     from rooftrace.core.system import keep_freed_memory
     from rooftrace.models.losses import parse_loss
     from rooftrace.models.zoo import build_model
-    from rooftrace.train.device import choose_accelerator, choose_precision
+    from rooftrace.train.loop import choose_accelerator, choose_precision
 
     config = _config(data, recipe, device=device)
     accelerator = choose_accelerator(config.device)

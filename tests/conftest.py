@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rooftrace.flows.train import TrainReport
-    from rooftrace.service.jobs.store import JobStore
+    from rooftrace.service.job_store import JobStore
 
 # Arithmetic is pinned for the whole run, before anything imports torch, and the commands that tests
 # start inherit it. MKL picks its kernels by the processor and by the size of a batch, so that two
@@ -219,6 +219,6 @@ def small_blocks() -> Iterator[None]:
 @pytest.fixture
 def store(tmp_path: Path) -> JobStore:
     """Return an empty store of jobs."""
-    from rooftrace.service.jobs.store import JobStore
+    from rooftrace.service.job_store import JobStore
 
     return JobStore(tmp_path / "jobs")

@@ -20,8 +20,8 @@ from rooftrace.predict.predictor import load
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
-from rooftrace.service.jobs.runner import CHILD, JobRunner
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.job_runner import CHILD, JobRunner
+from rooftrace.service.job_store import JobStore
 
 GATED_CHILD = """
 import time
@@ -29,7 +29,7 @@ from pathlib import Path
 from rooftrace.predict import plan, pipeline
 plan.TILE_PX, plan.BLOCK_PX, pipeline.BATCH_PX = 256, 300, 1
 from rooftrace.engines.openvino import OpenVinoEngine
-from rooftrace.service.jobs import child
+from rooftrace.service import job_child as child
 child._PROGRESS_EVERY_S = 0.0
 predict, run, folder, started = child._predict, OpenVinoEngine.run_quantised, None, 0
 def predict_in(order, send):

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from rooftrace.core.config import Config
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.tune.space import TuneConfig
+from rooftrace.train.tune_space import TuneConfig
 
 HEAD = """# Configuration
 

@@ -103,8 +103,8 @@ def site(
     """Address of a whole server: results, a comparison, a finished job and a camera."""
     pytest.importorskip("gradio")
     from rooftrace.app.server import create_server
-    from rooftrace.service.jobs.runner import JobRunner
-    from rooftrace.service.jobs.store import JobStore
+    from rooftrace.service.job_runner import JobRunner
+    from rooftrace.service.job_store import JobStore
     from rooftrace.service.live import CameraSource, LiveCameras
     from rooftrace.service.service import Service
     from tiny_models import write_tiny_bundle

@@ -18,8 +18,8 @@ from browser_drop import drop_file
 from jobs_server import GATED_CHILD, JobGate
 from raster_files import write_geotiff
 from rooftrace.app.server import create_server
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.job_runner import JobRunner
+from rooftrace.service.job_store import JobStore
 from rooftrace.service.service import Service
 from tiny_models import write_tiny_bundle
 

@@ -15,8 +15,8 @@ pytest.importorskip("playwright")
 from fastapi import FastAPI, Response
 
 from rooftrace.app.server import create_server
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.job_runner import JobRunner
+from rooftrace.service.job_store import JobStore
 from rooftrace.service.service import Service
 from tiny_models import write_tiny_bundle
 

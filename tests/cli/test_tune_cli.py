@@ -94,10 +94,10 @@ def test_what_is_not_installed_is_named(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading a configuration, as `rooftrace train` does, does not need the package."""
-    for name in [name for name in sys.modules if name.startswith("rooftrace.train.tune.")]:
+    for name in [name for name in sys.modules if name.startswith("rooftrace.train.tune")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "optuna", None)
-    importlib.import_module("rooftrace.train.tune.space")
+    importlib.import_module("rooftrace.train.tune_space")
     code, output, _ = command("train", space, "-o", tmp_path, "--trials", 1, "--json")
     assert code == 6
     error = json.loads(output)["error"]

@@ -29,8 +29,8 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.rest import create_api
 from rooftrace.rest.ogc import ogc_router
 from rooftrace.service.decode import Limits, UploadFile
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobFile, JobStore
+from rooftrace.service.job_runner import JobRunner
+from rooftrace.service.job_store import JobFile, JobStore
 from rooftrace.service.service import Service
 
 pytestmark = pytest.mark.campaign

@@ -26,8 +26,8 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.labels.labelstudio import label_config
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import Limits
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.job_runner import JobRunner
+from rooftrace.service.job_store import JobStore
 from rooftrace.service.service import Service
 from tiny_models import write_tiny_bundle
 

@@ -336,7 +336,7 @@ def test_every_tutorial_is_here() -> None:
 
 
 def test_a_search_space(tmp_path: Path) -> None:
-    from rooftrace.train.tune.space import read_tuning
+    from rooftrace.train.tune_space import read_tuning
 
     (block,) = blocks("docs/tuning.md", "toml")
     path = tmp_path / "search.toml"

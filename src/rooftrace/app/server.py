@@ -19,7 +19,7 @@ from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
 from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
-from rooftrace.service.jobs.runner import JobRunner
+from rooftrace.service.job_runner import JobRunner
 from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
 

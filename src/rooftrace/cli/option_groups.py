@@ -47,7 +47,7 @@ from rooftrace.predict.options import SceneOptions, public_name
 
 if TYPE_CHECKING:
     from rooftrace.flows.predict.cluster import ClusterOptions
-    from rooftrace.models.prompts import PromptSegmenter
+    from rooftrace.models.clicks import PromptSegmenter
     from rooftrace.predict.model_set import ModelSet
     from rooftrace.predict.options import SceneOutput
 

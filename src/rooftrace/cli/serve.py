@@ -193,8 +193,8 @@ def serve(
         from rooftrace.io.video import require_av
         from rooftrace.predict.options import VideoOptions
         from rooftrace.rest.security import LOOPBACK
-        from rooftrace.service.jobs.runner import JobRunner
-        from rooftrace.service.jobs.store import JobStore
+        from rooftrace.service.job_runner import JobRunner
+        from rooftrace.service.job_store import JobStore
         from rooftrace.service.live import CameraSource, LiveCameras
         from rooftrace.service.service import RequestDefaults, Service
 

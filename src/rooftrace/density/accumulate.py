@@ -18,8 +18,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import BoolArray, Floats, Footprints, GeoGrid, Ints, Polygons, Window
-from rooftrace.density.cells import CellGrid, GroundPlane
-from rooftrace.density.figures import DensityFigures, DensityGrid
+from rooftrace.density.cells import CellGrid, DensityFigures, DensityGrid, GroundPlane
 from rooftrace.io.legend import NODATA
 
 Mask8 = NDArray[np.uint8]

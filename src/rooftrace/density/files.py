@@ -28,8 +28,7 @@ from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import json_kind, reason_of
 from rooftrace.core.types import Floats, GeoGrid
-from rooftrace.density.cells import CellGrid
-from rooftrace.density.figures import DENSITY_COLUMNS, DensityFigures, DensityGrid
+from rooftrace.density.cells import DENSITY_COLUMNS, CellGrid, DensityFigures, DensityGrid
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.legend import Colour

@@ -36,8 +36,7 @@ from rooftrace.heights.estimate import (
     level_parts,
 )
 from rooftrace.heights.roof import SHAPES
-from rooftrace.heights.shift import RoofOffset
-from rooftrace.heights.surface import Surface
+from rooftrace.heights.surface import RoofOffset, Surface
 from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
 from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.elevation import (

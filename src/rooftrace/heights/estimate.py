@@ -8,9 +8,16 @@ import numpy as np
 import shapely
 
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
-from rooftrace.heights.planes import fit_planes, heights_on
-from rooftrace.heights.roof import LEAST_SAMPLES, SHAPES, Roofs, level_line, measure_roofs
-from rooftrace.heights.samples import Samples, quantiles, roughness
+from rooftrace.heights.roof import (
+    LEAST_SAMPLES,
+    SHAPES,
+    Roofs,
+    fit_planes,
+    heights_on,
+    level_line,
+    measure_roofs,
+)
+from rooftrace.heights.surface import Samples, quantiles, roughness
 from rooftrace.vector.trace import Columns
 
 FLOOR_M = 3.0

@@ -17,9 +17,7 @@ from pyproj import CRS
 from rooftrace.core.parallel import in_order
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, Progress
 from rooftrace.heights.estimate import RING_M, Heights, estimate_heights
-from rooftrace.heights.samples import Samples
-from rooftrace.heights.shift import RoofOffset
-from rooftrace.heights.surface import Surface
+from rooftrace.heights.surface import RoofOffset, Samples, Surface
 from rooftrace.io.elevation import PointFile, Points
 from rooftrace.io.files import SpillFile
 from rooftrace.io.georeferenced import ArraySource

@@ -1,21 +1,23 @@
-"""Clicks as the input of a network, and simulated clicks.
+"""Clicks and boxes, by which a person or a program hints at an object, and simulated clicks.
 
-A click network takes the bands of an image and `CLICK_BANDS`, and answers with the probability that
-a pixel belongs to the building that was clicked. The answer to the earlier clicks is an input
-(Sofiiuk et al. 2022, "Reviving Iterative Training with Mask Guidance for Interactive
-Segmentation"). A simulated annotator clicks in the middle of the largest error.
+A click network takes the bands of an image and `CLICK_BANDS`, and returns the probability that
+a pixel belongs to the building that was clicked. Its earlier output is an input (Sofiiuk et al.
+2022, "Reviving Iterative Training with Mask Guidance for Interactive Segmentation"). A simulated
+annotator clicks in the middle of the largest error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.types import BoolArray
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.types import BoolArray, Window
 
 _HALF_PX = 8.0
 """Distance from a click in pixels of the network's input at which its map has fallen to half."""
@@ -120,3 +122,55 @@ def next_click(
         return None
     row, col = middle(region, depth, rng)
     return Click(row, col, bool(truth[int(row), int(col)]))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Hints at one object of an image: clicks, a box, or both.
+
+    Args:
+        clicks: Places in the object and outside of it.
+        box: Window around the object; None for clicks alone.
+
+    Raises:
+        ConfigError: There is neither a click nor a box.
+    """
+
+    clicks: tuple[Click, ...] = ()
+    box: Window | None = None
+
+    def __post_init__(self) -> None:
+        if not self.clicks and self.box is None:
+            raise ConfigError(
+                "A prompt has neither a click nor a box.", remedy="Give a click or a box."
+            )
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Object that a network found for a prompt.
+
+    Args:
+        mask: (y, x) bool on the pixels of the image.
+        score: IoU with the true object that the network estimates, about 0..1.
+    """
+
+    mask: NDArray[np.bool_]
+    score: float
+
+
+class PromptSegmenter(Protocol):
+    """Network that outlines the object at which a prompt hints."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Everything on which its results depend, as plain data."""
+        ...
+
+    def encode(self, image: NDArray[np.uint8]) -> Any:
+        """Return the features of an image (3, y, x), red, green and blue, for any prompts."""
+        ...
+
+    def segment(self, image: Any, prompt: Prompt) -> Segment:
+        """Return the object of a prompt on the pixels of an image that `encode` has returned."""
+        ...

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import is_out_of_memory
 from rooftrace.core.text import first_line, list_first
-from rooftrace.models.prompts import Prompt, Segment
+from rooftrace.models.clicks import Prompt, Segment
 
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")

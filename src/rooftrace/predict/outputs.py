@@ -22,13 +22,13 @@ from rooftrace.core.parallel import Workers, prefetched
 from rooftrace.core.text import in_python_terms, plain_number, plural
 from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Window
 from rooftrace.density.accumulate import BuildingMeasure, DensityAccumulator, Measured
-from rooftrace.density.figures import DensityGrid
+from rooftrace.density.cells import DensityGrid
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
 from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints
-from rooftrace.models.prompts import PromptSegmenter
+from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.notebook import html_of, map_of, picture_of
 from rooftrace.predict.options import NEED_POLYGONS

@@ -19,8 +19,8 @@ from rooftrace.io.georeferenced import ArraySource, close_source
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.models.exported import read_model
-from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.models.spec import BundleSpec, Output, Tta
 from rooftrace.predict import pipeline
 from rooftrace.predict.block import Block

@@ -21,7 +21,7 @@ from rooftrace.core.errors import ConfigError, PredictError, is_out_of_memory, o
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.files import SpillFile, write_atomically
 from rooftrace.models.clicks import Click
-from rooftrace.models.prompts import Prompt, PromptSegmenter
+from rooftrace.models.clicks import Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SceneOptions, ScenePlan
 from rooftrace.vector.match import pair_iou

@@ -14,7 +14,7 @@ from rooftrace.predict.options import (
     SceneOutput,
 )
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
-from rooftrace.service.jobs.store import Job, JobFile, JobState
+from rooftrace.service.job_store import Job, JobFile, JobState
 
 
 class JobQuery(SceneQuery):

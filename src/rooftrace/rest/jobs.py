@@ -39,9 +39,9 @@ from rooftrace.rest.job_schemas import (
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter, cannot_store, not_written, save_upload
 from rooftrace.service.decode import Limits, upload_name
-from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
-from rooftrace.service.jobs.store import Job
-from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
+from rooftrace.service.job_runner import JobRunner, admit, path_of, zipped
+from rooftrace.service.job_store import Job
+from rooftrace.service.review_store import REVIEW_SUFFIX, read_review
 
 _MAX_HEADER_READERS = 2
 """Maximum number of processes that read headers of uploads at the same time."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.rest.description import DescribedRoute
-from rooftrace.service.labelling.labeller import Labeller
+from rooftrace.service.labelling import Labeller
 from rooftrace.service.service import Service
 
 _MAX_TASKS = 10_000

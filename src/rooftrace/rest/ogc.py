@@ -29,7 +29,7 @@ from rooftrace.rest.job_schemas import JobListQuery, JobQuery, share_of, time_of
 from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
 from rooftrace.rest.problems import ProblemError, wrong_value
 from rooftrace.rest.upload import cannot_store
-from rooftrace.service.jobs.store import Job, JobState, JobStateError
+from rooftrace.service.job_store import Job, JobState, JobStateError
 
 OGC_BODY_SHARE = 4 / 3
 """Bytes of an execution request for each byte of its image, which is base64."""

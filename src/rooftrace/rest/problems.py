@@ -29,9 +29,9 @@ from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import in_api_terms
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.rest.face import page_header
-from rooftrace.service.jobs.store import JobReviewedError, JobStateError
-from rooftrace.service.review.edits import OutlineError
-from rooftrace.service.review.store import (
+from rooftrace.service.job_store import JobReviewedError, JobStateError
+from rooftrace.service.outline_edits import OutlineError
+from rooftrace.service.review_store import (
     ReviewConflictError,
     ReviewFileError,
 )

@@ -28,8 +28,7 @@ from rooftrace.samples.dataset import model_scale
 from rooftrace.train.checkpoint import save_tensors
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, collate, separation_target
-from rooftrace.train.device import choose_accelerator, choose_precision
-from rooftrace.train.loop import FitResult
+from rooftrace.train.loop import FitResult, choose_accelerator, choose_precision
 from rooftrace.train.task import SegmentationTask, make_optimizer
 
 _BATCH, _SMALL_BATCH, _FEW_STEPS = 16, 4, 150

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -29,7 +29,7 @@ from rooftrace.core.errors import ConfigError, TrainError, is_out_of_memory
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import keep_freed_memory
 from rooftrace.core.text import print_plain
-from rooftrace.models.click_net import ClickNet
+from rooftrace.engines.base import this_processor
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 from rooftrace.models.spec import CLICK_BANDS, BundleSpec
 from rooftrace.models.start import StartModel, read_start
@@ -37,10 +37,12 @@ from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.callbacks import (
     BestEpoch,
     CheckpointSaver,
+    Deadline,
     EarlyStopping,
     EpochNotifier,
     EpochProgressBar,
     MetricsRecorder,
+    Minutes,
     OnEpoch,
     RunRecorder,
     SeedBatches,
@@ -52,7 +54,7 @@ from rooftrace.train.checkpoint import (
     last_checkpoint,
     record_scenes,
 )
-from rooftrace.train.click_task import ClickTask
+from rooftrace.train.click_task import ClickNet, ClickTask
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import (
     TrainingData,
@@ -60,14 +62,50 @@ from rooftrace.train.datamodule import (
     make_loader,
     open_data,
 )
-from rooftrace.train.deadline import Deadline, Minutes
-from rooftrace.train.device import (
-    choose_accelerator,
-    choose_precision,
-)
 from rooftrace.train.early_stopping import describe_end
 from rooftrace.train.panel import PanelCallback
 from rooftrace.train.task import SegmentationTask, TrainingTask
+
+
+def choose_accelerator(device: str) -> Literal["cpu", "cuda"]:
+    """Return the accelerator for a configured device.
+
+    Raises:
+        ConfigError: A GPU is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            'device = "cuda", but PyTorch sees no CUDA device.',
+            remedy='Use device = "auto", or install a CUDA build of PyTorch.',
+        )
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return "cuda"
+
+
+def choose_precision(
+    precision: str, accelerator: str
+) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """Return the precision by Lightning's name; `auto` takes one that the device computes fast.
+
+    Raises:
+        ConfigError: fp16 is asked for on a CPU, which does not compute in it.
+    """
+    if precision == "fp16" and accelerator == "cpu":
+        raise ConfigError(
+            'precision = "fp16" needs a GPU.', remedy='Use "auto", "bf16" or "fp32" on a CPU.'
+        )
+    if precision == "auto":
+        if accelerator == "cuda":
+            precision = (
+                "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+            )
+        else:
+            # Without the instructions bf16 is emulated, and slower than fp32.
+            precision = "bf16" if this_processor().has_bf16 else "fp32"
+    if precision == "bf16":
+        return "bf16-mixed"
+    return "16-mixed" if precision == "fp16" else "32-true"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.problems import install_problems
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.job_store import JobStore
 from town import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))

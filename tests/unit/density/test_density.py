@@ -16,8 +16,7 @@ from pyproj import CRS
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, nearest_neighbour
-from rooftrace.density.cells import CellGrid
-from rooftrace.density.figures import DensityGrid
+from rooftrace.density.cells import CellGrid, DensityGrid
 
 UTM = CRS.from_epsg(32737)
 PLACES = {

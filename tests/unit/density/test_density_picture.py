@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from rooftrace.density.cells import CellGrid
-from rooftrace.density.figures import DensityFigures, DensityGrid
+from rooftrace.density.cells import CellGrid, DensityFigures, DensityGrid
 from rooftrace.density.files import DARK, DensityThreshold, draw_cells
 
 NO_BUILDING, DARKEST, BRIGHTEST, PAPER, EDGE = (

@@ -46,8 +46,8 @@ from rooftrace.models.bundle import WEIGHTS_NAME, read_bundle
 from rooftrace.models.start import read_start
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.train import export_bundle
+from rooftrace.train.callbacks import Minutes
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.deadline import Minutes
 from rooftrace.train.finetune import finetune_config, mix_weights
 from rooftrace.train.task import SegmentationTask
 from tiny_models import tiny_bundle

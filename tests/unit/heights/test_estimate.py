@@ -15,8 +15,7 @@ from pyproj import CRS
 from rooftrace.core.types import GeoGrid
 from rooftrace.heights.estimate import REASONS, Heights, level_parts
 from rooftrace.heights.roof import measure_roofs
-from rooftrace.heights.samples import Samples
-from rooftrace.heights.surface import Surface
+from rooftrace.heights.surface import Samples, Surface
 from rooftrace.heights.survey import Places, RasterSurvey
 from rooftrace.io.elevation import open_elevation
 from rooftrace.io.gdal import CACHE

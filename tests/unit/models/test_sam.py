@@ -15,8 +15,7 @@ import transformers
 
 from rooftrace.core.errors import BundleError
 from rooftrace.core.types import Window
-from rooftrace.models.clicks import Click
-from rooftrace.models.prompts import Prompt
+from rooftrace.models.clicks import Click, Prompt
 from rooftrace.models.sam import load_sam
 from sam_models import INPUT_PX, save_tiny
 

@@ -20,7 +20,7 @@ from rooftrace.flows.predict.cluster import ClusterOptions
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.georeferenced import ArraySource
-from rooftrace.models.prompts import Prompt, Segment
+from rooftrace.models.clicks import Prompt, Segment
 from rooftrace.predict import plan as scene_module
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions

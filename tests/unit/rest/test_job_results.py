@@ -24,9 +24,9 @@ from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import ogc_router
 from rooftrace.rest.problems import install_problems
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import Job, JobFile, JobStore
-from rooftrace.service.review.store import Edit, PredictedLayer, ReviewStore
+from rooftrace.service.job_runner import JobRunner
+from rooftrace.service.job_store import Job, JobFile, JobStore
+from rooftrace.service.review_store import Edit, PredictedLayer, ReviewStore
 
 HOUSES = np.array([shapely.box(5e5 + x, 9e6, 5e5 + x + 8, 9e6 + 8) for x in (0, 20)])
 

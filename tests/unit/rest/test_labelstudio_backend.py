@@ -27,8 +27,8 @@ from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.problems import install_problems
+from rooftrace.service import labelling
 from rooftrace.service.decode import Limits
-from rooftrace.service.labelling import labeller
 from rooftrace.service.service import Service
 
 CONFIG = label_config(("background", "building"))
@@ -206,7 +206,7 @@ def test_a_task_that_takes_too_long_is_not_waited_for(
         return real(*given)
 
     monkeypatch.setattr(service, "predict", predict)
-    monkeypatch.setattr(labeller, "MAX_WAIT_S", 0.0)
+    monkeypatch.setattr(labelling, "MAX_WAIT_S", 0.0)
     try:
         answer = backend.post("/predict", json=asked(uri(1)))
         assert not go.is_set()
@@ -250,9 +250,9 @@ def test_bodies_in_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Further requests are read when others are done, and answered in the same way."""
     made = Service(Predictor(tiny_bundle(), PointwiseEngine()), Limits(running=1))
     lock, now, most = threading.Lock(), 0, 0
-    real = labeller.Labeller.predictions
+    real = labelling.Labeller.predictions
 
-    def predictions(self: labeller.Labeller, *given: Any) -> Any:
+    def predictions(self: labelling.Labeller, *given: Any) -> Any:
         nonlocal now, most
         with lock:
             now, most = now + 1, max(most, now + 1)
@@ -263,7 +263,7 @@ def test_bodies_in_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
             with lock:
                 now -= 1
 
-    monkeypatch.setattr(labeller.Labeller, "predictions", predictions)
+    monkeypatch.setattr(labelling.Labeller, "predictions", predictions)
     with closing(made), client(made) as backend, ThreadPoolExecutor(8) as pool:
         sent = [asked(uri(number % 3)) for number in range(8)]
         answers = list(pool.map(lambda body: backend.post("/predict", json=body).json(), sent))

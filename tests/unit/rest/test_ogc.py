@@ -19,8 +19,8 @@ from rooftrace.rest import Security, create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import CONFORMANCE, OGC_BODY_SHARE, ogc_router
 from rooftrace.service.decode import UploadFile
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobFile, JobStore
+from rooftrace.service.job_runner import JobRunner
+from rooftrace.service.job_store import JobFile, JobStore
 from rooftrace.service.service import Service
 
 EXECUTION = "/ogc/processes/predict/execution"

@@ -13,7 +13,7 @@ import rooftrace.core.errors as errors
 from rooftrace.core.errors import BusyError, ConfigError, ExportError, RooftraceError
 from rooftrace.core.text import in_api_terms
 from rooftrace.rest.problems import PROBLEMS, install_problems
-from rooftrace.service.jobs.store import JobStateError
+from rooftrace.service.job_store import JobStateError
 
 KINDS = [
     kind

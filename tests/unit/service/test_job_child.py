@@ -21,7 +21,7 @@ from rooftrace.io.files import locked
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.service.decode import Limits
-from rooftrace.service.jobs.runner import CHILD, admit
+from rooftrace.service.job_runner import CHILD, admit
 from tiny_models import write_tiny_bundle
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.runner import (
+from rooftrace.service.job_runner import (
     list_results,
     path_of,
     publish_record,
     without_paths,
     zipped,
 )
-from rooftrace.service.jobs.store import Job
+from rooftrace.service.job_store import Job
 
 JOB = Job(1, "0" * 32, "Häuser (1).tif", "running", SceneOptions(), "scene.tif", 0.0)
 

@@ -13,9 +13,9 @@ import pytest
 from local_server import wait_until
 from rooftrace.core.errors import ExportError
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs import runner as runner_module
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import STATE, Job, JobStateError, JobStore
+from rooftrace.service import job_runner as runner_module
+from rooftrace.service.job_runner import JobRunner
+from rooftrace.service.job_store import STATE, Job, JobStateError, JobStore
 
 # Does what its upload says, without a network.
 CHILD = """

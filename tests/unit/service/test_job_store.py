@@ -9,7 +9,7 @@ import pytest
 
 from rooftrace.core.errors import BusyError, ExportError
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.store import (
+from rooftrace.service.job_store import (
     STATE,
     Job,
     JobFile,

@@ -17,9 +17,9 @@ import shapely
 from pyproj import CRS
 
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.service.review import store as module
-from rooftrace.service.review.edits import OutlineError, OutlineRules, join_outlines, split_outline
-from rooftrace.service.review.store import (
+from rooftrace.service import review_store as module
+from rooftrace.service.outline_edits import OutlineError, OutlineRules, join_outlines, split_outline
+from rooftrace.service.review_store import (
     Edit,
     PredictedLayer,
     ReviewConflictError,
@@ -211,7 +211,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from test_review_store import accept, layer_of
-from rooftrace.service.review.store import ReviewStore
+from rooftrace.service.review_store import ReviewStore
 store = ReviewStore(Path(sys.argv[1]), layer_of())
 seen = 0
 while True:

@@ -13,10 +13,9 @@ from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.engines.select import load_engine
 from rooftrace.models.bundle import read_bundle
-from rooftrace.models.click_net import ClickNet
 from rooftrace.models.spec import CLICK_BANDS
 from rooftrace.models.zoo import ModelConfig, build_model
-from rooftrace.train.click_task import ClickTask
+from rooftrace.train.click_task import ClickNet, ClickTask
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import Batch
 

@@ -52,8 +52,8 @@ def test_standing_by_hand(
 
 def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_clock() -> None:
     pytest.importorskip("torch")
+    from rooftrace.train.callbacks import Deadline, Minutes
     from rooftrace.train.config import ScheduleConfig
-    from rooftrace.train.deadline import Deadline, Minutes
     from rooftrace.train.task import Schedule, SegmentationTask
 
     clock = SimpleNamespace(now=100.0, used=5.0)

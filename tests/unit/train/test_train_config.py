@@ -12,7 +12,7 @@ from rooftrace.core.config import load_config, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.train import run_train
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.device import choose_accelerator, choose_precision
+from rooftrace.train.loop import choose_accelerator, choose_precision
 
 DATA = {"train": [{"path": "a"}], "val": [{"path": "b"}]}
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))

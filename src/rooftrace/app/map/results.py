@@ -20,8 +20,8 @@ from rooftrace.core.text import plural, reason_of, without_folders
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
 from rooftrace.predict.options import RESULT_FILES
 from rooftrace.rest.problems import ProblemError
-from rooftrace.service.jobs.store import Job, JobStore
-from rooftrace.service.review.store import REVIEW_SUFFIX
+from rooftrace.service.job_store import Job, JobStore
+from rooftrace.service.review_store import REVIEW_SUFFIX
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.

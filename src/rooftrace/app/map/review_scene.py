@@ -20,8 +20,8 @@ from rooftrace.core.errors import ExportError
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
-from rooftrace.service.review.edits import OutlineRules, join_outlines, split_outline
-from rooftrace.service.review.store import (
+from rooftrace.service.outline_edits import OutlineRules, join_outlines, split_outline
+from rooftrace.service.review_store import (
     REVIEW_SUFFIX,
     Edit,
     PredictedLayer,

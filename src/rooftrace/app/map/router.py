@@ -44,7 +44,7 @@ from rooftrace.rest.description import DescribedRoute, binary_response, problem_
 from rooftrace.rest.face import accepts_gzip, content_disposition
 from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of, server_url
 from rooftrace.rest.problems import ProblemError
-from rooftrace.service.jobs.runner import zipped
+from rooftrace.service.job_runner import zipped
 
 _VECTOR = "application/vnd.mapbox-vector-tile"
 _GZIP_LEVEL = 3

@@ -24,8 +24,14 @@ from rooftrace.density.accumulate import (
     density_of_zones,
     zones_of_points,
 )
-from rooftrace.density.cells import CellGrid, GroundPlane, metric_crs
-from rooftrace.density.figures import DENSITY_COLUMNS, DensityFigures, DensityGrid
+from rooftrace.density.cells import (
+    DENSITY_COLUMNS,
+    CellGrid,
+    DensityFigures,
+    DensityGrid,
+    GroundPlane,
+    metric_crs,
+)
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
     LIGHT,

@@ -25,9 +25,9 @@ from rooftrace.predict.plan import SceneOptions
 
 if TYPE_CHECKING:
     from rooftrace.models.start import StartModel
+    from rooftrace.train.callbacks import Minutes
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.datamodule import TrainingData
-    from rooftrace.train.deadline import Minutes
     from rooftrace.train.loop import FitResult
 
 FOLD, _FOLDS, _FOLD_MINUTES = "fold", (2, 4), 2
@@ -159,9 +159,8 @@ class TuningPlan:
         Args:
             resume: Continue after the last finished epoch.
         """
-        from rooftrace.train.callbacks import LastEpoch
+        from rooftrace.train.callbacks import Deadline, LastEpoch
         from rooftrace.train.checkpoint import last_checkpoint
-        from rooftrace.train.deadline import Deadline
         from rooftrace.train.loop import fit
 
         if self.has_folds and not resume:

@@ -278,7 +278,7 @@ def run_finetune(
     sleep_while_waiting()
     try:
         from rooftrace.models.start import read_start
-        from rooftrace.train.deadline import Minutes
+        from rooftrace.train.callbacks import Minutes
         from rooftrace.train.finetune import finetune_config
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error

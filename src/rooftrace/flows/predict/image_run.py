@@ -28,7 +28,7 @@ from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
 from rooftrace.io.vector_write import write_copies
 from rooftrace.labels.rle import Order, encode_runs
-from rooftrace.models.prompts import PromptSegmenter
+from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import ClassFigures, OutputPaths, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes

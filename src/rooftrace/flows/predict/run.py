@@ -42,7 +42,7 @@ from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.vector_write import check_vector_path
-from rooftrace.models.prompts import PromptSegmenter
+from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, threshold_for

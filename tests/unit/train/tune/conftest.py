@@ -15,7 +15,7 @@ pytest.importorskip("optuna")
 if TYPE_CHECKING:
     from optuna.study import Study
 
-    from rooftrace.train.tune.space import Tuning
+    from rooftrace.train.tune_space import Tuning
 
 SPACE = """
 epochs = 4
@@ -35,7 +35,7 @@ warmup_epochs = 2
 
 @pytest.fixture
 def tuning(tmp_path: Path) -> Tuning:
-    from rooftrace.train.tune.space import read_tuning
+    from rooftrace.train.tune_space import read_tuning
 
     (tmp_path / "space.toml").write_text(SPACE, encoding="utf-8")
     return read_tuning(tmp_path / "space.toml")
@@ -44,7 +44,7 @@ def tuning(tmp_path: Path) -> Tuning:
 @pytest.fixture
 def opened(tuning: Tuning, tmp_path: Path) -> Callable[..., AbstractContextManager[Study]]:
     """Opens the study `space`."""
-    from rooftrace.train.tune.study import open_study
+    from rooftrace.train.tune import open_study
 
     def open_it(**changed: Any) -> Any:
         return open_study(changed.get("tuning", tuning), tmp_path)

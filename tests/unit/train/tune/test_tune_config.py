@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 pytest.importorskip("optuna")
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.train.tune.space import Tuning, read_tuning
+from rooftrace.train.tune_space import Tuning, read_tuning
 
 BASE = """
 epochs = 6

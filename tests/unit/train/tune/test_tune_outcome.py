@@ -12,9 +12,8 @@ from optuna.trial import TrialState
 from rooftrace.core.config import load_config
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import open_data
-from rooftrace.train.tune.results import summarise, write_config
-from rooftrace.train.tune.space import Tuning, read_tuning
-from rooftrace.train.tune.study import best_of, finished
+from rooftrace.train.tune import best_of, finished, summarise, write_config
+from rooftrace.train.tune_space import Tuning, read_tuning
 
 Open = Callable[..., AbstractContextManager[Study]]
 

@@ -14,7 +14,7 @@ optuna = pytest.importorskip("optuna")
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.train.config import find_open_values
-from rooftrace.train.tune.space import find_space
+from rooftrace.train.tune_space import find_space
 
 OPEN = """
 epochs = { low = 10, high = 40, step = 10 }

@@ -13,10 +13,9 @@ import pytest
 from optuna.study import Study
 
 from rooftrace.core.errors import DataError
+from rooftrace.train import tune as tune_module
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.tune import study as study_module
-from rooftrace.train.tune.space import Tuning
-from rooftrace.train.tune.study import (
+from rooftrace.train.tune import (
     TrialOutcome,
     TuningJob,
     delete_checkpoints,
@@ -26,6 +25,7 @@ from rooftrace.train.tune.study import (
     outcome,
     run_trials,
 )
+from rooftrace.train.tune_space import Tuning
 
 Open = Callable[..., AbstractContextManager[Study]]
 
@@ -46,7 +46,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
             for epoch, value in enumerate(output, 1):
                 on_epoch(epoch, {"epoch": epoch, "val_iou": value, "val_loss": 1 - value})
 
-        monkeypatch.setattr(study_module, "fit", fake)
+        monkeypatch.setattr(tune_module, "fit", fake)
 
     return use
 

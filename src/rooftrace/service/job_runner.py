@@ -34,8 +34,8 @@ from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.predict.plan import SceneOptions, plan_scene, threshold_for
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import Limits, decoded_image, read_header
-from rooftrace.service.jobs.store import Job, JobFile, JobStore, crash_error
-from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
+from rooftrace.service.job_store import Job, JobFile, JobStore, crash_error
+from rooftrace.service.review_store import REVIEW_SUFFIX, read_review
 from rooftrace.service.service import RequestDefaults
 
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class _WrittenBytes(io.RawIOBase):
         return data
 
 
-CHILD = (sys.executable, "-m", "rooftrace.service.jobs.child")
+CHILD = (sys.executable, "-m", "rooftrace.service.job_child")
 
 _MAX_CRASHES = 2
 """Number of crashes after which a job fails."""

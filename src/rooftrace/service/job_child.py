@@ -1,4 +1,4 @@
-"""Process of one job: `python -m rooftrace.service.jobs.child`.
+"""Process of one job: `python -m rooftrace.service.job_child`.
 
 It reads its order as a line of JSON from standard input, which then stays open. When the input
 ends, the server has ended, and the process ends too. It writes progress and the answer as lines of
@@ -27,7 +27,7 @@ from rooftrace.io.files import locked, write_atomically
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.remote_raster import open_image
 from rooftrace.predict.model_set import read_models
-from rooftrace.service.jobs.store import OPTIONS_JSON
+from rooftrace.service.job_store import OPTIONS_JSON
 from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 
 ANSWER = "answer.json"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, TooLargeError
 from rooftrace.labels.labelstudio_client import LabelStudio
-from rooftrace.service.labelling.images import TaskImages
+from rooftrace.service.task_images import TaskImages
 
 URL = "http://labels.example.com:8080/ls"
 

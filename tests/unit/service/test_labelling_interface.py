@@ -7,7 +7,7 @@ import pytest
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.labels.labelstudio import Control, label_config
-from rooftrace.service.labelling.interface import ControlSettings, read_interface
+from rooftrace.service.labelling import ControlSettings, read_interface
 
 SPEC = tiny_bundle().spec
 IMAGE = '<Image name="pic" value="$photo"/>'

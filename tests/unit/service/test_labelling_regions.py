@@ -19,8 +19,13 @@ from rooftrace.labels.labelstudio_export import ClassRegion, label_of
 from rooftrace.labels.labelstudio_regions import encode_brush, find_regions
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.labelling.interface import ControlKind, ControlSettings, LabelControl
-from rooftrace.service.labelling.labeller import drawn_area, regions_of
+from rooftrace.service.labelling import (
+    ControlKind,
+    ControlSettings,
+    LabelControl,
+    drawn_area,
+    regions_of,
+)
 
 SHAPE = (96, 128)
 # Left, top, width, height in pixels: two houses, far apart.

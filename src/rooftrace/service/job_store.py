@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from rooftrace.core.errors import BusyError, PredictError, RooftraceError
 from rooftrace.io.files import export_error, write_atomically
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.review.store import REVIEW_SUFFIX
+from rooftrace.service.review_store import REVIEW_SUFFIX
 
 STATE = "job.json"
 """File with the state of a job in its folder."""

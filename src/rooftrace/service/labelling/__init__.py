@@ -1,1 +1,0 @@
-"""ML backend for Label Studio: predicted regions for its tasks."""

@@ -1,1 +1,0 @@
-"""Review of predicted buildings by people: what they accept, reject and correct."""
