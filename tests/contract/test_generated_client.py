@@ -38,7 +38,6 @@ from client import Client
 from client.api.jobs import (
     cancel_job, create_job, job, job_archive, job_results, job_tiles, list_jobs,
 )
-from client.api.label_studio import labelstudio_health
 from client.api.prediction import model, predict
 from client.models import CreateJobFilesBody, FeatureCollection, PredictFilesBody, ProblemDetails
 from client.types import File
@@ -71,7 +70,6 @@ print(json.dumps({
     "zip": job_archive.sync_detailed(client=client, job_id=queued.id).content[:2].decode(),
     "tiles": job_tiles.sync(client=client, job_id=queued.id).type_,
     "cancelled": cancel_job.sync(client=client, job_id=queued.id).status,
-    "backend": labelstudio_health.sync(client=client).to_dict(),
 }))
 """
 
@@ -133,4 +131,3 @@ def test_a_generated_client_predicts_and_follows_a_job(
     # The image has no coordinates, so that its polygons have no place in tiles.
     assert answer["tiles"] == "/problems/not-found"
     assert answer["cancelled"] == 409
-    assert answer["backend"]["status"] == "UP"

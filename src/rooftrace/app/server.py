@@ -1,4 +1,4 @@
-"""The whole server: API, jobs, Label Studio backend, map, live video and page on one port."""
+"""The whole server: API, jobs, map, live video and page on one port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from rooftrace.app.page.page import mount_page
 from rooftrace.app.pages import home_router
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
-from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
 from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
 from rooftrace.service.job_runner import JobRunner
@@ -32,8 +31,6 @@ def create_server(
     basemaps: Sequence[Basemap] = (),
     cameras: LiveCameras | None = None,
     api_key: str | None = None,
-    label_studio: str | None = None,
-    label_studio_token: str | None = None,
     local: bool = True,
     allow_origins: Sequence[str] = (),
 ) -> FastAPI:
@@ -46,13 +43,11 @@ def create_server(
         basemaps: Tiles under the scenes of the map, of which a person chooses.
         cameras: Cameras of the page `/live`, which the caller closes; None for no camera.
         api_key: Key that every request needs; None for no key.
-        label_studio: Address of the Label Studio server that uses this ML backend.
-        label_studio_token: Access token of that server.
         local: Whether the server listens only on this machine and answers to no other name.
         allow_origins: Origins of other sites whose pages may call the server.
 
     Raises:
-        ConfigError: The key is empty, a results folder is a file, or the address is malformed.
+        ConfigError: The key is empty, or a results folder is a file.
     """
     limits = service.limits
     security = Security(
@@ -69,7 +64,6 @@ def create_server(
     store = None if runner is None else runner.store
     catalogue = ResultsCatalogue(results, store)
     routers: list[APIRouter] = [
-        labelstudio_router(service, url=label_studio, token=label_studio_token),
         review_router(catalogue),
         clicks_router(catalogue),
         map_router(catalogue, basemaps),
