@@ -42,7 +42,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def app(service: Service) -> FastAPI:
-    from rooftrace.app.page.page import mount_page
+    from rooftrace.app.demo import mount_page
 
     return mount_page(with_stylesheet(), service)
 

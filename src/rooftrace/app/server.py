@@ -7,12 +7,11 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
+from rooftrace.app.demo import mount_page
 from rooftrace.app.live_video import live_router
-from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import ResultsCatalogue
-from rooftrace.app.map.review import REVIEW_BYTES, review_router
+from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
 from rooftrace.app.map.router import Basemap, map_router
-from rooftrace.app.page.page import mount_page
 from rooftrace.app.pages import home_router
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router

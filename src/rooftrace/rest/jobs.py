@@ -27,7 +27,8 @@ from rooftrace.rest.description import (
     problem_responses,
 )
 from rooftrace.rest.face import content_disposition
-from rooftrace.rest.job_schemas import (
+from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.schemas import (
     JobChanges,
     JobListQuery,
     JobOut,
@@ -36,7 +37,6 @@ from rooftrace.rest.job_schemas import (
     JobResults,
     polygons_of,
 )
-from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter, cannot_store, not_written, save_upload
 from rooftrace.service.decode import Limits, upload_name
 from rooftrace.service.job_runner import JobRunner, admit, path_of, zipped

@@ -1,18 +1,26 @@
-"""Data of the API's requests and responses, as the OpenAPI description shows them."""
+"""Data of the API's requests and responses, as the OpenAPI description shows them; first those of
+predictions, then those of jobs.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rooftrace.core.text import in_api_terms
 from rooftrace.predict.options import (
     AS_FOUND,
+    OUTPUTS,
+    RESULT_FILES,
+    CellSide,
     SceneOptions,
     SceneOutput,
     SceneParameters,
     public_name,
 )
+from rooftrace.service.job_store import Job, JobFile, JobState
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -230,3 +238,213 @@ class SceneQuery(SceneParameters):
         # They were checked as parameters; bands and stretch are when the scene is planned.
         values = {name: getattr(self, name) for name in SceneParameters.model_fields}
         return AS_FOUND.model_copy(update=values | others | {"outputs": outputs})
+
+
+class JobQuery(SceneQuery):
+    """Query parameters of a job."""
+
+    outputs: Annotated[
+        list[SceneOutput],
+        Field(min_length=1, max_length=len(OUTPUTS), description="Outputs; all by default"),
+    ] = list(OUTPUTS)  # noqa: RUF012  # pydantic copies it
+    cell_m: CellSide = 100.0
+    forgiving: Annotated[
+        bool,
+        Field(description="Turn tiles that fail into nodata instead of failing the job"),
+    ] = False
+
+    def job_options(self) -> SceneOptions:
+        """Return the options of the prediction."""
+        outputs = tuple(output for output in OUTPUTS if output in self.outputs)
+        return self.scene_options(outputs, cell_m=self.cell_m, forgiving=self.forgiving)
+
+
+class JobChanges(SceneOptions):
+    """Options in which a repeated job differs from the job that it repeats."""
+
+    model_config = ConfigDict(defer_build=False)
+
+
+class JobListQuery(BaseModel):
+    """Query parameters of the list of jobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, Field(ge=1, le=100, description="Maximum number of jobs")] = 20
+    before: Annotated[
+        str | None, Field(max_length=64, description="Id of a job; only older jobs are listed")
+    ] = None
+
+
+class JobProgress(ApiModel):
+    """Progress of a job."""
+
+    pixels_done: Annotated[int, Field(ge=0)]
+    pixels: Annotated[int, Field(ge=1)]
+    share: Annotated[float, Field(ge=0, le=1)]
+    buildings: Annotated[int, Field(ge=0, description="Number of buildings found so far")]
+
+
+class JobFailure(ApiModel):
+    """Reason why a job failed."""
+
+    type: str
+    message: str
+    remedy: str
+
+
+class JobFigures(ApiModel):
+    """Figures of the image of a job that is done."""
+
+    buildings: Annotated[
+        int | None, Field(description="Number of buildings; null if polygons were not requested")
+    ]
+    built_up_share: Annotated[
+        float, Field(ge=0, le=1, description="Building share of the valid pixels")
+    ]
+    seconds: Annotated[float, Field(ge=0, description="Duration of the prediction")]
+    mpx_per_s: Annotated[float, Field(ge=0)]
+    classes: list[ClassOut]
+    notes: Annotated[list[str], Field(description="Assumptions that were made")]
+
+
+class JobLinks(ApiModel):
+    """URLs of the job on this server."""
+
+    self: str
+    results: str
+    archive: str
+    tiles: Annotated[
+        str | None,
+        Field(description="URL of the buildings as PMTiles; null if the job has none"),
+    ]
+
+
+class JobOut(ApiModel):
+    """A job in its current state."""
+
+    id: Annotated[str, Field(description="Random id; a job can be found only with its id")]
+    name: Annotated[str, Field(description="File name of the uploaded image")]
+    state: JobState
+    reviewed: Annotated[
+        bool,
+        Field(
+            description="A person has reviewed the buildings. Such a job does not expire, and is "
+            "deleted only with discard_review"
+        ),
+    ]
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    progress: JobProgress
+    attempts: Annotated[int, Field(ge=0, description="Number of times the job was started")]
+    options: Annotated[SceneOptions, Field(description="Options of the prediction")]
+    error: Annotated[JobFailure | None, Field(description="Error, if the job failed")]
+    figures: Annotated[JobFigures | None, Field(description="Figures, if the job is done")]
+    links: JobLinks
+
+    @classmethod
+    def of(cls, job: Job, root: str) -> Self:
+        """Return a job as the API shows it.
+
+        Args:
+            job: Job of the store.
+            root: Path prefix of the server's URLs, "" without a prefix.
+        """
+        job_url = f"{root}/v1/jobs/{job.id}"
+        figures = job.figures and {name: job.figures[name] for name in JobFigures.model_fields}
+        if figures:
+            figures["notes"] = [in_api_terms(note) for note in figures["notes"]]
+        error = job.error and {key: in_api_terms(text) for key, text in job.error.items()}
+        return cls.model_validate({
+            "id": job.id,
+            "name": job.name,
+            "state": job.state,
+            "reviewed": job.reviewed,
+            "created": time_of(job.created_s),
+            "started": time_of(job.started_s),
+            "finished": time_of(job.finished_s),
+            "progress": {
+                "pixels_done": job.pixels_done, "pixels": job.pixels, "share": share_of(job),
+                "buildings": job.buildings,
+            },
+            "attempts": job.attempts,
+            "options": job.options,
+            "error": error,
+            "figures": figures,
+            "links": {
+                "self": job_url,
+                "results": f"{job_url}/results",
+                "archive": f"{job_url}/results.zip",
+                "tiles": _tiles_of(job, job_url),
+            },
+        })  # fmt: skip
+
+
+class JobPage(ApiModel):
+    """One page of the list of jobs, newest first."""
+
+    jobs: list[JobOut]
+    next: Annotated[
+        str | None, Field(description="URL of the page of older jobs; null on the last page")
+    ]
+
+
+class JobResultFile(ApiModel):
+    """A result file of a job."""
+
+    name: str
+    bytes: Annotated[int, Field(ge=0)]
+    url: Annotated[str, Field(description="URL of the file on this server")]
+
+
+class JobResults(ApiModel):
+    """Result files of a job that is done."""
+
+    files: list[JobResultFile]
+    archive: Annotated[str, Field(description="URL of a zip of all files")]
+    tiles: Annotated[
+        str | None,
+        Field(description="URL of the buildings as PMTiles; null if the job has none"),
+    ]
+
+    @classmethod
+    def of(cls, job: Job, root: str) -> Self:
+        """Return the results of a job; arguments as for `JobOut.of`."""
+        job_url = f"{root}/v1/jobs/{job.id}"
+        results_url = f"{job_url}/results"
+        files: list[dict[str, Any]] = [
+            {"name": file.name, "bytes": file.size, "url": f"{results_url}/{file.name}"}
+            for file in job.files
+        ]
+        return cls.model_validate(
+            {"files": files, "archive": f"{results_url}.zip", "tiles": _tiles_of(job, job_url)}
+        )
+
+
+def polygons_of(job: Job) -> JobFile | None:
+    """Return the file with the polygons of a job that lie on the map; None if it has none."""
+    if not (job.figures or {}).get("buildings"):
+        return None
+    endings = tuple(end for end in RESULT_FILES["polygons"] if end.endswith(".gpkg"))
+    return next((file for file in job.files if file.name.endswith(endings)), None)
+
+
+def _tiles_of(job: Job, url: str) -> str | None:
+    """Return the URL of the buildings of a job as PMTiles; None if it has none.
+
+    Args:
+        job: Job of the store.
+        url: URL of the job.
+    """
+    return None if polygons_of(job) is None else f"{url}/buildings.pmtiles"
+
+
+def share_of(job: Job) -> float:
+    """Return the share of a job that is done, from 0 to 1."""
+    return min(job.pixels_done / job.pixels, 1.0)
+
+
+def time_of(seconds: float | None) -> datetime | None:
+    """Return a time of a job, in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

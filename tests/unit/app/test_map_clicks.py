@@ -20,10 +20,9 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from clicked_town import GRID, HALL, ObedientEngine, click_model, roof, write_results
-from rooftrace.app.map import clicks as module
-from rooftrace.app.map.clicks import MAX_CLICKS, ClickSessions, clicks_router
+from rooftrace.app.map import review as module
 from rooftrace.app.map.results import ResultsCatalogue
-from rooftrace.app.map.review import review_router
+from rooftrace.app.map.review import MAX_CLICKS, ClickSessions, clicks_router, review_router
 from rooftrace.core.errors import BusyError
 from rooftrace.io.reproject import transform_points
 from rooftrace.models.clicks import Click

@@ -1,40 +1,58 @@
-"""/v1/results: review of the buildings of a results folder, for the page of the map and clients."""
+"""/v1/results: review of the buildings of a results folder, for the page of the map and clients.
 
-# No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
+A click on a building returns its outline and saves nothing. A client sends the outline as a change
+of the review, so undo and the rules for several reviewers hold as for an outline that was drawn.
+"""
 
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import shapely
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
+from pydantic import BaseModel, ConfigDict, Field
 
+from rooftrace.app.map.place import Place
 from rooftrace.app.map.results import (
     ImageFiles,
     ResultsCatalogue,
     ResultsFolder,
     hidden_folders,
+    recorded_bands,
 )
 from rooftrace.app.map.review_scene import (
     BulkChange,
     BulkChanged,
     OpenBuildings,
+    Position,
     ReviewChange,
     ReviewChanged,
     ReviewedBuilding,
     ReviewNext,
+    ReviewOutline,
     ReviewScene,
     ReviewState,
     ReviewUndo,
     Shown,
     review_problems,
 )
-from rooftrace.app.map.scene import vector_file
-from rooftrace.core.cache import LruCache
+from rooftrace.app.map.scene import image_of, vector_file
+from rooftrace.core.cache import LazyValue, LruCache
+from rooftrace.core.errors import BusyError
+from rooftrace.core.types import Floats, Window
+from rooftrace.models.clicks import Click
+from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter, load_clicks
 from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
 from rooftrace.rest.face import content_disposition
 from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of
 from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.schemas import ApiModel
+
+# No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
+
 
 REVIEW_BYTES = 2**18
 """Maximum size of the body of a request; an outline of 2,000 corners has 90 kB."""
@@ -209,3 +227,239 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         )  # fmt: skip
 
     return router
+
+
+# No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
+
+
+_WAITING = 16
+"""Maximum number of requests that run or wait; each takes a fraction of a second."""
+
+
+class ClickSessions:
+    """Predictions for the clicks of many buildings; safe for several threads.
+
+    The segmenter of a building is kept, and continues if the clicks of a request begin with its
+    own. So a further click costs only its own views, and a client needs no session.
+
+    Args:
+        limit: Number of buildings whose segmenters are kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(_WAITING)
+        self._kept: LruCache[Hashable, ClickSegmenter] = LruCache(limit)
+
+    def answer(
+        self, key: Hashable, begin: Callable[[], ClickSegmenter], clicks: Sequence[Click]
+    ) -> ClickAnswer:
+        """Return the prediction for all clicks of a request.
+
+        Args:
+            key: Name of the building or of its image; a request with other clicks of the same
+                name begins anew.
+            begin: Function that returns a segmenter of the image without clicks.
+            clicks: Clicks in pixels of the image, the first of them positive.
+
+        Raises:
+            DataError, BandMismatch, PredictError: See `ClickSegmenter`.
+            BusyError: Too many requests wait.
+        """
+        if not self._room.acquire(blocking=False):
+            raise BusyError("Too many clicks wait for their outlines.", retry_after_s=1.0)
+        try:
+            # The network runs on all cores: two at once would not be faster.
+            with self._lock:
+                segmenter = self._kept.get(key)
+                done = () if segmenter is None else segmenter.clicks
+                if segmenter is None or not done or done != tuple(clicks[: len(done)]):
+                    segmenter, done = begin(), ()
+                for click in clicks[len(done) :]:
+                    segmenter.click(click.row, click.col, positive=click.positive)
+                self._kept.put(key, segmenter)
+                return segmenter.answer()
+        finally:
+            self._room.release()
+
+
+MAX_CLICKS = 50
+"""Maximum number of clicks on one building."""
+
+
+_BUILDINGS = 16
+"""Number of buildings whose segmenters are kept: about one for each reviewer."""
+
+
+class ReviewClick(BaseModel):
+    """A click on a building, or beside it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    position: Annotated[Position, Field(description="Longitude and latitude of the map")]
+    inside: Annotated[
+        bool, Field(description="false for a place that is no part of the building")
+    ] = True
+
+
+class ReviewClicks(BaseModel):
+    """All clicks on one building so far, in their order; the first one is inside."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    clicks: Annotated[list[ReviewClick], Field(min_length=1, max_length=MAX_CLICKS)]
+
+
+class ClickedOutline(ApiModel):
+    """The outline of the building that was clicked."""
+
+    outline: Annotated[
+        ReviewOutline | None, Field(description="null if nothing was found; the largest of parts")
+    ]
+    parts: Annotated[int, Field(ge=0, description="Number of separate parts with clicks inside")]
+    score: Annotated[
+        float, Field(ge=0, le=1, description="Mean probability of its pixels; 0 if none")
+    ]
+
+
+def clicks_router(
+    catalogue: ResultsCatalogue, load: Callable[[], ClickModel] = load_clicks
+) -> APIRouter:
+    """Return the route of clicks, under `/v1/results`.
+
+    Args:
+        catalogue: Results folders; names in requests are looked up in it.
+        load: Function that loads the click network when the first click comes.
+    """
+    model = LazyValue(load)
+    sessions = ClickSessions(_BUILDINGS)
+    scenes: LruCache[tuple[Path, str], _ClickedScene] = LruCache(_SCENES)
+    router = APIRouter(route_class=DescribedRoute, tags=["review"])
+
+    def opened(folder: str, image: str) -> _ClickedScene:
+        results, files = reviewed_image(catalogue, folder, image)
+        scene = scenes.get((results.path, image))
+        if scene is None or scene.stamp != files.stamp or not scene.is_there:
+            with hidden_folders(results.path):
+                scene = _ClickedScene(files, results.run, results.path)
+            scenes.put((results.path, image), scene)
+        return scene
+
+    @router.post(
+        f"{REVIEW_PREFIX}/clicks",
+        responses=problem_responses(
+            "not-found", "outline-error", "invalid-request", "data-error", "band-mismatch", "busy"
+        ),
+    )
+    def outline_clicked_building(
+        folder: Folder, image: Image, clicks: ReviewClicks
+    ) -> ClickedOutline:
+        """Outline a building from clicks.
+
+        Return the outline of the building that was clicked; nothing is saved.
+
+        Send it as a change with the action add or redraw. Each request has all clicks on the
+        building so far. The first click after a start of the server takes longer, since it loads
+        the network.
+        """
+        return opened(folder, image).outlined(clicks, sessions, model.get())
+
+    return router
+
+
+class _ClickedScene:
+    """The image of a review, which is read where it is clicked.
+
+    Args:
+        files: Result files of the image.
+        run: Content of `run.json`.
+        folder: Results folder.
+
+    Raises:
+        DataError: The image is not where it was, or cannot be read.
+    """
+
+    def __init__(self, files: ImageFiles, run: Mapping[str, Any], folder: Path) -> None:
+        self.stamp = files.stamp
+        self._folder = folder
+        self._source = image_of(files, run, folder, "A click")
+        self._path = Path(self._source.name)
+        grid = self._source.grid
+        self._place = Place(grid)
+        self._to_lonlat, self._from_lonlat = self._place.lonlat_functions(
+            None if self._place.flat else grid.crs
+        )
+        bands = recorded_bands(files.record, run)
+        # The click network has three colours.
+        self._bands = bands if bands is not None and bands.count(",") == 2 else None
+        self._stretch = str((run.get("options") or {}).get("stretch") or "auto")
+        gsd_m = files.record.get("gsd_m")
+        self._gsd_m = float(gsd_m) if isinstance(gsd_m, (int, float)) and gsd_m > 0 else None
+
+    @property
+    def is_there(self) -> bool:
+        """Return whether the file of the image still exists, if it is one file."""
+        return not self._path.is_absolute() or self._path.exists()
+
+    def outlined(
+        self, clicks: ReviewClicks, sessions: ClickSessions, model: ClickModel
+    ) -> ClickedOutline:
+        """Return the outline at some clicks.
+
+        Raises:
+            ProblemError: A click lies outside of the image.
+            DataError, BandMismatch, PredictError, BusyError: See `ClickSessions.answer`.
+        """
+        lonlat = np.array([one.position for one in clicks.clicks], np.float64)
+        positions = [
+            Click(row, col, one.inside)
+            for (col, row), one in zip(self._pixels(lonlat).tolist(), clicks.clicks)
+        ]
+        for number, click in enumerate(positions, start=1):
+            self._check(number, click)
+        key = (self._path, self.stamp, positions[0])
+        with hidden_folders(self._folder, self._source.name):
+            selection = sessions.answer(
+                key,
+                lambda: ClickSegmenter(
+                    self._source, model, gsd_m=self._gsd_m, bands=self._bands, stretch=self._stretch
+                ),
+                positions,
+            )
+        outlines = sorted(selection.outlines.tolist(), key=shapely.area, reverse=True)
+        return ClickedOutline(
+            outline=self._on_map(outlines[0]) if outlines else None,
+            parts=len(outlines), score=selection.score,
+        )  # fmt: skip
+
+    def _check(self, number: int, click: Click) -> None:
+        height, width = self._source.grid.shape
+        inside = 0 <= click.row < height and 0 <= click.col < width
+        if inside:
+            pixel = self._source.read(Window(int(click.row), int(click.col), 1, 1))
+            inside = bool(pixel.valid.all())
+        if not inside:
+            raise ProblemError(
+                "outline-error", f"Click {number} lies outside of the image.",
+                remedy="Click on the image.",
+            )  # fmt: skip
+
+    def _pixels(self, lonlat: Floats) -> Floats:
+        """Return (n, 2) columns and rows of points of the map; far outside for others."""
+        with np.errstate(all="ignore"):
+            xy = self._from_lonlat(lonlat)
+        if not self._place.flat:
+            xy = self._source.grid.to_pixels(xy)
+        return np.where(np.isfinite(xy), xy, -1.0)
+
+    def _on_map(self, outline: shapely.Polygon) -> ReviewOutline:
+        """Return a polygon in pixels as one in longitude and latitude of the map."""
+        grid = self._source.grid
+
+        def moved(xy: Floats) -> Floats:
+            if not self._place.flat:
+                xy = np.stack(grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
+            return self._to_lonlat(xy)
+
+        shape = shapely.geometry.mapping(shapely.transform(outline, moved))
+        return ReviewOutline(type="Polygon", coordinates=shape["coordinates"])

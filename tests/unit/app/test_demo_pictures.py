@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from demo_images import SHAPE, classes_of, kept_of, roofs
 from numpy.typing import NDArray
-from page_images import SHAPE, classes_of, kept_of, roofs
 
-from rooftrace.app.page.results import (
+from rooftrace.app.demo import (
     RAMP,
     fill_png,
     outline_colours,

@@ -12,12 +12,12 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from demo_images import UTM, classes_of, kept_of, predictor_of, result_of, roofs
 from fastapi import FastAPI
-from page_images import UTM, classes_of, kept_of, predictor_of, result_of, roofs
 from PIL import Image
 from starlette.testclient import TestClient
 
-from rooftrace.app.page.results import (
+from rooftrace.app.demo import (
     DOWNLOADS,
     Result,
     add_result,

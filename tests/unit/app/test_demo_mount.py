@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from demo_images import LastOfThree, predictor_of
 from fastapi import FastAPI
-from page_images import LastOfThree, predictor_of
 from starlette.testclient import TestClient
 
-from rooftrace.app.page.page import mount_page
+from rooftrace.app.demo import mount_page
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
