@@ -36,7 +36,7 @@ USE = """
 import io, json, sys, time
 from client import Client
 from client.api.jobs import (
-    cancel_job, create_job, job, job_archive, job_results, job_tiles, list_jobs,
+    cancel_job, create_job, job, job_archive, job_results, list_jobs,
 )
 from client.api.prediction import model, predict
 from client.models import CreateJobFilesBody, FeatureCollection, PredictFilesBody, ProblemDetails
@@ -68,7 +68,6 @@ print(json.dumps({
     "listed": [one.id for one in list_jobs.sync(client=client).jobs] == [queued.id],
     "files": [one.name for one in job_results.sync(client=client, job_id=queued.id).files],
     "zip": job_archive.sync_detailed(client=client, job_id=queued.id).content[:2].decode(),
-    "tiles": job_tiles.sync(client=client, job_id=queued.id).type_,
     "cancelled": cancel_job.sync(client=client, job_id=queued.id).status,
 }))
 """
@@ -107,12 +106,9 @@ def test_a_generated_client_predicts_and_follows_a_job(
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout + made.stderr
-    # The generator cannot parse the media types of the zip and the tiles; their bytes are there.
+    # The generator cannot parse the media type of the zip; its bytes are there.
     problems = [line for line in made.stderr.splitlines() if line.startswith("WARNING parsing")]
-    assert problems == [
-        f"WARNING parsing GET /v1/jobs/{{job_id}}/{name} within jobs."
-        for name in ("results.zip", "buildings.pmtiles")
-    ]
+    assert problems == ["WARNING parsing GET /v1/jobs/{job_id}/results.zip within jobs."]
     used = subprocess.run(
         [sys.executable, "-c", USE, served, town], cwd=tmp_path, capture_output=True, text=True,
         check=False, timeout=600,
@@ -128,6 +124,4 @@ def test_a_generated_client_predicts_and_follows_a_job(
     assert answer["listed"]
     assert "run.json" in answer["files"]
     assert answer["zip"] == "PK"
-    # The image has no coordinates, so that its polygons have no place in tiles.
-    assert answer["tiles"] == "/problems/not-found"
     assert answer["cancelled"] == 409

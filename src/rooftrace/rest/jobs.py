@@ -6,7 +6,6 @@
 import asyncio
 import os
 import shutil
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
@@ -15,9 +14,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from rooftrace.core.errors import DataError, ExportError
-from rooftrace.io.vector_read import VectorFile, VectorLockedError
-from rooftrace.io.vector_write import write_polygons
+from rooftrace.core.errors import ExportError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import (
@@ -35,9 +32,8 @@ from rooftrace.rest.schemas import (
     JobPage,
     JobQuery,
     JobResults,
-    polygons_of,
 )
-from rooftrace.rest.upload import UploadLimiter, cannot_store, not_written, save_upload
+from rooftrace.rest.upload import UploadLimiter, cannot_store, save_upload
 from rooftrace.service.decode import Limits, upload_name
 from rooftrace.service.job_runner import JobRunner, admit, path_of, zipped
 from rooftrace.service.job_store import Job
@@ -47,14 +43,13 @@ _MAX_HEADER_READERS = 2
 """Maximum number of processes that read headers of uploads at the same time."""
 
 _BINARY = "application/octet-stream"
-_TILES = "application/vnd.pmtiles"
 
 _MEDIA_TYPES = {
     ".tif": "image/tiff",
     ".png": "image/png",
     ".gpkg": "application/geopackage+sqlite3",
     ".geojson": "application/geo+json",
-    ".pmtiles": _TILES,
+    ".pmtiles": "application/vnd.pmtiles",
     ".json": "application/json",
     ".html": "text/html",
     ".csv": "text/csv",
@@ -67,30 +62,6 @@ VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "pmtiles"]
 """Endings of the names of files with buildings."""
 
 VECTOR_TYPES = tuple(_MEDIA_TYPES[Path(f"x.{one}").suffix] for one in get_args(VectorFormat))
-
-
-def write_job_tiles(source: Path, path: Path) -> None:
-    """Write the polygons of a file as PMTiles, see `write_polygons`.
-
-    Raises:
-        ProblemError: The polygons cannot be read, or have no place on the map.
-        HTTPException: The server cannot write the file.
-    """
-    file = VectorFile(source)
-    try:
-        layer = file.read(file.fields, typed=True)
-    except VectorLockedError as error:
-        raise ProblemError(
-            "file-locked", "The polygons of the job are held by another program."
-        ) from error
-    except DataError as error:
-        raise ProblemError(
-            "data-error", "The polygons of the job cannot be read.", remedy="Start it again."
-        ) from error
-    try:
-        write_polygons(path, layer.geometry, layer.values, layer.crs)
-    except ExportError as error:
-        raise not_written(error, "tiles") from error
 
 
 Receive = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
@@ -148,7 +119,6 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     """Return the router of jobs."""
     runner, store = intake.runner, intake.runner.store
     router = APIRouter(route_class=DescribedRoute, prefix="/v1", tags=["jobs"])
-    making_tiles = threading.Lock()
 
     def find_job(job_id: str) -> Job:
         job = store.get(job_id)
@@ -295,34 +265,6 @@ def jobs_router(intake: JobIntake) -> APIRouter:
             media_type="application/zip",
             headers={"Content-Disposition": _attachment(job, "results.zip")},
         )
-
-    @router.get(
-        "/jobs/{job_id}/buildings.pmtiles",
-        response_class=FileResponse,
-        responses=binary_response("PMTiles with the attributes of the polygons", _TILES)
-        | {206: {"description": "The range that the header Range asks for"}}
-        | problem_responses("not-found", "conflict", "data-error", "unfit-format", "file-locked"),
-    )
-    def job_tiles(job: DoneJob) -> FileResponse:
-        """Download the buildings of a job as vector tiles.
-
-        Return PMTiles, which are made at the first request. A web map can read ranges of them.
-
-        They have the predicted buildings; the export of a review has those that were accepted.
-        """
-        polygons = polygons_of(job)
-        if polygons is None:
-            raise ProblemError(
-                "not-found", f"The job {job.id} has no buildings that lie on the map.",
-                remedy=f"See /v1/jobs/{job.id}/results.",
-            )  # fmt: skip
-        folder = store.folder_of(job.id)
-        path = folder / "buildings.pmtiles"
-        with making_tiles:
-            if not path.is_file():
-                write_job_tiles(path_of(folder, polygons.name), path)
-        headers = {"Content-Disposition": _attachment(job, "buildings.pmtiles")}
-        return FileResponse(path, media_type=_TILES, headers=headers)
 
     @router.get(
         "/jobs/{job_id}/results/{name}",

@@ -13,14 +13,13 @@ from rooftrace.core.text import in_api_terms
 from rooftrace.predict.options import (
     AS_FOUND,
     OUTPUTS,
-    RESULT_FILES,
     CellSide,
     SceneOptions,
     SceneOutput,
     SceneParameters,
     public_name,
 )
-from rooftrace.service.job_store import Job, JobFile, JobState
+from rooftrace.service.job_store import Job, JobState
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -314,10 +313,6 @@ class JobLinks(ApiModel):
     self: str
     results: str
     archive: str
-    tiles: Annotated[
-        str | None,
-        Field(description="URL of the buildings as PMTiles; null if the job has none"),
-    ]
 
 
 class JobOut(ApiModel):
@@ -376,7 +371,6 @@ class JobOut(ApiModel):
                 "self": job_url,
                 "results": f"{job_url}/results",
                 "archive": f"{job_url}/results.zip",
-                "tiles": _tiles_of(job, job_url),
             },
         })  # fmt: skip
 
@@ -403,41 +397,16 @@ class JobResults(ApiModel):
 
     files: list[JobResultFile]
     archive: Annotated[str, Field(description="URL of a zip of all files")]
-    tiles: Annotated[
-        str | None,
-        Field(description="URL of the buildings as PMTiles; null if the job has none"),
-    ]
 
     @classmethod
     def of(cls, job: Job, root: str) -> Self:
         """Return the results of a job; arguments as for `JobOut.of`."""
-        job_url = f"{root}/v1/jobs/{job.id}"
-        results_url = f"{job_url}/results"
+        results_url = f"{root}/v1/jobs/{job.id}/results"
         files: list[dict[str, Any]] = [
             {"name": file.name, "bytes": file.size, "url": f"{results_url}/{file.name}"}
             for file in job.files
         ]
-        return cls.model_validate(
-            {"files": files, "archive": f"{results_url}.zip", "tiles": _tiles_of(job, job_url)}
-        )
-
-
-def polygons_of(job: Job) -> JobFile | None:
-    """Return the file with the polygons of a job that lie on the map; None if it has none."""
-    if not (job.figures or {}).get("buildings"):
-        return None
-    endings = tuple(end for end in RESULT_FILES["polygons"] if end.endswith(".gpkg"))
-    return next((file for file in job.files if file.name.endswith(endings)), None)
-
-
-def _tiles_of(job: Job, url: str) -> str | None:
-    """Return the URL of the buildings of a job as PMTiles; None if it has none.
-
-    Args:
-        job: Job of the store.
-        url: URL of the job.
-    """
-    return None if polygons_of(job) is None else f"{url}/buildings.pmtiles"
+        return cls.model_validate({"files": files, "archive": f"{results_url}.zip"})
 
 
 def share_of(job: Job) -> float:

@@ -288,18 +288,6 @@ def _empty() -> DataError:
     return DataError("The upload is empty.", remedy="Send the bytes of an image.")
 
 
-def not_written(error: ExportError, what: str) -> ProblemError | HTTPException:
-    """Return the error of a vector file that was asked for and cannot be written.
-
-    Args:
-        error: Error of `write_polygons`.
-        what: See `cannot_store`.
-    """
-    if isinstance(error.__cause__, OSError):
-        return cannot_store(error, what)
-    return ProblemError("unfit-format", error.message, remedy=error.remedy)
-
-
 def cannot_store(error: OSError | ExportError, what: str = "image") -> HTTPException:
     """Return the error of a file that the server cannot write, and log the reason.
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import pytest
 import shapely
 from fastapi import FastAPI
@@ -121,42 +120,11 @@ def test_a_job_with_a_review_is_not_deleted_by_accident(
     assert client.get(f"/v1/jobs/{job.id}").status_code == 404
 
 
-def test_buildings_are_vector_tiles(client: TestClient, job: Job, tmp_path: Path) -> None:
-    address = client.get(f"/v1/jobs/{job.id}/results").json()["tiles"]
-    assert address == f"/v1/jobs/{job.id}/buildings.pmtiles"
-    assert client.get(f"/v1/jobs/{job.id}").json()["links"]["tiles"] == address
-    answer = client.get(address)
-    assert answer.headers["content-type"] == "application/vnd.pmtiles"
-    assert 'filename="town_buildings.pmtiles"' in answer.headers["content-disposition"]
-    path = tmp_path / "town.pmtiles"
-    path.write_bytes(answer.content)
-    found = pyogrio.read_dataframe(path)
-    assert dict(zip(found["id"], found["score"])) == {1: 0.5, 2: 0.8}
-    # A web map reads ranges, of a file that is made once.
-    part = client.get(address, headers={"Range": "bytes=0-6"})
-    assert (part.status_code, part.content) == (206, b"PMTiles")
-    assert part.headers["etag"] == answer.headers["etag"]
-
-
-def test_a_job_without_buildings_on_the_map_has_none(
-    client: TestClient, job: Job, store: JobStore
-) -> None:
-    flat = store.add(store.reserve(), "flat.png", ".", 64, SceneOptions())
-    store.claim()
-    store.finish(flat.id, FIGURES, [JobFile("scene_buildings.geojson", 1)])
-    assert client.get(f"/v1/jobs/{flat.id}/results").json()["tiles"] is None
-    assert client.get(f"/v1/jobs/{flat.id}").json()["links"]["tiles"] is None
-    answer = client.get(f"/v1/jobs/{flat.id}/buildings.pmtiles")
-    assert answer.status_code == 404
-    assert "no buildings that lie on the map" in answer.json()["detail"]
-
-
 def test_results_that_are_gone_are_a_sentence(
     client: TestClient, job: Job, store: JobStore
 ) -> None:
     shutil.rmtree(store.results(job.id))
-    for name, status in (("results.zip", 404), ("buildings.pmtiles", 422)):
-        answer = client.get(f"/v1/jobs/{job.id}/{name}")
-        assert answer.status_code == status
-        assert "of the job" in answer.json()["detail"]
-        assert str(store.folder) not in answer.text
+    answer = client.get(f"/v1/jobs/{job.id}/results.zip")
+    assert answer.status_code == 404
+    assert "of the job" in answer.json()["detail"]
+    assert str(store.folder) not in answer.text

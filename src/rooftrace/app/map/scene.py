@@ -42,7 +42,7 @@ from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position, web_mercator
 from rooftrace.rest.problems import ProblemError
-from rooftrace.rest.upload import not_written
+from rooftrace.rest.upload import cannot_store
 from rooftrace.vector.compare import STATUSES
 
 PictureLayer = Literal["image", "old", "mask", "density"]
@@ -417,7 +417,9 @@ def vector_file(
     try:
         return written_bytes(name, lambda path: write_polygons(path, geometry, columns, crs))
     except ExportError as error:
-        raise not_written(error, "export") from error
+        if isinstance(error.__cause__, OSError):
+            raise cannot_store(error, "export") from error
+        raise ProblemError("unfit-format", error.message, remedy=error.remedy) from error
 
 
 def _describe_picture(pyramid: Pyramid | None, deeper: int = 0) -> dict[str, Any] | None:

@@ -122,12 +122,11 @@ function picture(map, source) {
   return h("a.picture", { href: map, tabindex: "-1", "aria-hidden": "true" }, image);
 }
 
-function doneCard(id, title, { image, count, share, more, texts, download, tiles, remove, job, reviewable = true }) {
+function doneCard(id, title, { image, count, share, more, texts, download, remove, job, reviewable = true }) {
   const map = new URL(`map#${id}`, document.baseURI).href;
   const thumbnail = image && `${FOLDERS}/${encodeURIComponent(id)}/images/${encodeURIComponent(image)}/thumbnail`;
-  const menu = (tiles || remove) && h("details.menu", {}, h("summary", { "aria-label": `More of ${title}` }, "⋯"), h("div", {},
-    tiles ? h("a.button", { href: tiles, download: true }, "PMTiles") : "",
-    remove ? h("button", { type: "button", onclick: remove }, "Remove") : ""));
+  const menu = remove && h("details.menu", {}, h("summary", { "aria-label": `More of ${title}` }, "⋯"), h("div", {},
+    h("button", { type: "button", onclick: remove }, "Remove")));
   return [
     picture(map, thumbnail),
     h("h3", {}, title),
@@ -149,7 +148,7 @@ function jobCard(job, entry) {
     return doneCard(`job-${job.id}`, job.name, {
       image: of.buildings === null ? null : "scene", count: of.buildings, share: of.built_up_share,
       more: [day(job.created), `${(job.progress.pixels / 1e6).toFixed(1)} Mpx in ${duration(of.seconds)}`, job.reviewed && "reviewed: kept until you remove it"],
-      texts: of.notes, job, download: `${url}/results.zip`, tiles: job.links.tiles && `${url}/buildings.pmtiles`, remove,
+      texts: of.notes, job, download: `${url}/results.zip`, remove,
     });
   }
   const ended = ENDED.includes(job.state);
