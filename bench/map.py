@@ -288,7 +288,7 @@ def _serving(folder: Path, plain: str) -> Iterator[str]:
 
     from rooftrace.app.map.results import ResultsCatalogue
     from rooftrace.app.map.router import map_router
-    from rooftrace.rest.face import face_router
+    from rooftrace.rest.pages import face_router
     from rooftrace.rest.problems import install_problems
 
     _as_geojson(folder)

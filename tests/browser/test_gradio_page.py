@@ -18,7 +18,7 @@ from rooftrace.app.pages import home_router
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
-from rooftrace.rest.face import face_router
+from rooftrace.rest.pages import face_router
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from rooftrace.app.map import tiles
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.router import map_router
-from rooftrace.rest.face import face_router
+from rooftrace.rest.pages import face_router
 from rooftrace.rest.problems import install_problems
 from town import generate_scene
 

@@ -17,7 +17,7 @@ from clicked_town import HALL, ObedientEngine, click_model, write_results
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import clicks_router, review_router
 from rooftrace.app.map.router import map_router
-from rooftrace.rest.face import face_router
+from rooftrace.rest.pages import face_router
 from rooftrace.rest.problems import install_problems
 
 if TYPE_CHECKING:

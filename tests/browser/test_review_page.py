@@ -32,7 +32,7 @@ from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.rest.face import face_router
+from rooftrace.rest.pages import face_router
 from rooftrace.rest.problems import install_problems
 from town import generate_scene
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from rooftrace.app.pages import static_router
+from rooftrace.rest.pages import static_router
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.live import LiveCamera, LiveCameras
 

@@ -17,8 +17,15 @@ from starlette.responses import HTMLResponse, Response
 
 from rooftrace.core.system import version_of
 from rooftrace.io.html import render_page
-from rooftrace.rest.face import face_router, file_response, has_live, page_header
-from rooftrace.rest.problems import PAGE_POLICY, PROBLEM_MEDIA_TYPE, PROBLEMS, ProblemError
+from rooftrace.rest.pages import face_router, file_response, has_live, page_header
+from rooftrace.rest.problems import (
+    PAGE_POLICY,
+    PROBLEM_MEDIA_TYPE,
+    PROBLEMS,
+    ProblemError,
+    problem_page,
+    wants_page,
+)
 from rooftrace.rest.schemas import FeatureCollection, ProblemDetails, ProblemPage
 from rooftrace.rest.security import NO_KEY_PATHS
 
@@ -263,15 +270,21 @@ def pages_router(app: FastAPI) -> APIRouter:
         )
         return file_response(request, text.encode(), "text/html; charset=utf-8", _PAGE_HEADERS)
 
-    @router.get("/problems/{name}", responses=problem_responses("not-found"))
-    def problem(name: _Name) -> ProblemPage:
+    @router.get(
+        "/problems/{name}", response_model=ProblemPage, responses=problem_responses("not-found")
+    )
+    def problem(request: Request, name: _Name) -> ProblemPage | Response:
         """Explain a kind of problem: its meaning, and a remedy."""
-        if name not in PROBLEMS:
+        kind = PROBLEMS.get(name)
+        if kind is None:
             raise ProblemError(
                 "not-found", f"There is no kind of problem with the name {name[:80]!r}.",
                 remedy=f"The names are {', '.join(PROBLEMS)}.",
             )  # fmt: skip
-        kind = PROBLEMS[name]
+        if wants_page(request.scope):
+            return problem_page(
+                request.scope, kind.title, [kind.meaning, kind.remedy], f"Status {kind.status}"
+            )
         return ProblemPage(
             type=f"/problems/{name}", title=kind.title, status=kind.status,
             meaning=kind.meaning, remedy=kind.remedy,

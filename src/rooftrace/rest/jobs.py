@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
@@ -23,7 +23,6 @@ from rooftrace.rest.description import (
     binary_response,
     problem_responses,
 )
-from rooftrace.rest.face import content_disposition
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import (
     JobChanges,
@@ -33,7 +32,14 @@ from rooftrace.rest.schemas import (
     JobQuery,
     JobResults,
 )
-from rooftrace.rest.upload import UploadLimiter, cannot_store, save_upload
+from rooftrace.rest.transfer import (
+    MEDIA_TYPES,
+    UploadLimiter,
+    cannot_store,
+    content_disposition,
+    media_type_of,
+    save_upload,
+)
 from rooftrace.service.decode import Limits, upload_name
 from rooftrace.service.job_runner import JobRunner, admit, path_of, zipped
 from rooftrace.service.job_store import Job
@@ -41,28 +47,6 @@ from rooftrace.service.review_store import REVIEW_SUFFIX, read_review
 
 _MAX_HEADER_READERS = 2
 """Maximum number of processes that read headers of uploads at the same time."""
-
-_BINARY = "application/octet-stream"
-
-_MEDIA_TYPES = {
-    ".tif": "image/tiff",
-    ".png": "image/png",
-    ".gpkg": "application/geopackage+sqlite3",
-    ".geojson": "application/geo+json",
-    ".pmtiles": "application/vnd.pmtiles",
-    ".json": "application/json",
-    ".html": "text/html",
-    ".csv": "text/csv",
-    ".zip": "application/zip",
-}
-"""Media types of results by suffix, independent of the machine's own table."""
-
-
-VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "pmtiles"]
-"""Endings of the names of files with buildings."""
-
-VECTOR_TYPES = tuple(_MEDIA_TYPES[Path(f"x.{one}").suffix] for one in get_args(VectorFormat))
-
 
 Receive = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
 """Function that writes the upload of a request to a path, and returns its name and options."""
@@ -269,7 +253,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     @router.get(
         "/jobs/{job_id}/results/{name}",
         response_class=FileResponse,
-        responses=binary_response("The file", *_MEDIA_TYPES.values())
+        responses=binary_response("The file", *MEDIA_TYPES.values())
         | {
             206: {"description": "The range that the header Range asks for"},
             416: {"description": "The file does not have this range"},
@@ -311,11 +295,6 @@ def _attachment(job: Job, ending: str) -> str:
     """Return the header Content-Disposition of a download, named after the scene."""
     name = f"{PurePosixPath(job.name).stem}_{ending}"
     return content_disposition(name, plain=f"{job.id}{PurePosixPath(ending).suffix}")
-
-
-def media_type_of(name: str) -> str:
-    """Return the media type of a result file."""
-    return _MEDIA_TYPES.get(Path(name).suffix, _BINARY)
 
 
 def missing_job(job_id: str) -> ProblemError:

@@ -25,10 +25,10 @@ from rooftrace.core.system import version_of
 from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
 from rooftrace.rest.description import DescribedRoute, problem_responses
-from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
+from rooftrace.rest.jobs import JobIntake, missing_job, server_url
 from rooftrace.rest.problems import ProblemError, wrong_value
 from rooftrace.rest.schemas import JobListQuery, JobQuery, share_of, time_of
-from rooftrace.rest.upload import cannot_store
+from rooftrace.rest.transfer import cannot_store, media_type_of
 from rooftrace.service.job_store import Job, JobState, JobStateError
 
 OGC_BODY_SHARE = 4 / 3

@@ -24,9 +24,8 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import SceneOutput
 from rooftrace.rest.description import REQUEST_BODY, RESPONSES, DescribedRoute
-from rooftrace.rest.face import content_disposition
 from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, ModelClass, SceneQuery
-from rooftrace.rest.upload import UploadLimiter, read_upload
+from rooftrace.rest.transfer import UploadLimiter, content_disposition, read_upload
 from rooftrace.service.service import QueuedRequest, Service
 
 Format = Literal["geojson", "png"]

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from markupsafe import Markup
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -27,8 +26,9 @@ import rooftrace.core.errors as errors
 from rooftrace.core.config import plain_reason
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import in_api_terms
+from rooftrace.io.html import render_page
 from rooftrace.io.vector_read import VectorLockedError
-from rooftrace.rest.face import page_header
+from rooftrace.rest.pages import page_header
 from rooftrace.service.job_store import JobReviewedError, JobStateError
 from rooftrace.service.outline_edits import OutlineError
 from rooftrace.service.review_store import (
@@ -202,25 +202,6 @@ PAGE_POLICY = (
 )
 """Content security policy of pages without images."""
 
-_PAGE = Markup("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title} – rooftrace</title>
-<link rel="stylesheet" href="{root}face.css">
-<script src="{root}face.js"></script>
-<body class="face">
-{header}
-<main style="max-width: 640px; margin: 12vh auto; padding: 0 20px; overflow-wrap: anywhere">
-<h1>{title}</h1>
-<p>{detail} {remedy}</p>
-<p><a class="button main" href="{root}./">Home</a></p>
-<p style="color: var(--faint); font-size: 13px">{status} · {instance}</p>
-</main>
-</body>
-</html>
-""")
-
 
 class ProblemError(Exception):
     """A problem to answer with.
@@ -260,17 +241,45 @@ class ProblemError(Exception):
     def response(self, scope: Scope) -> Response:
         """Return the response to the request of this scope: a page where a browser opens a URL."""
         body = self._body | {"instance": f"urn:uuid:{request_id(scope)}"} | self._members
-        if (
-            scope.get("method") == "GET"
-            and Headers(scope=scope).get("accept", "")[:9] == "text/html"
-        ):
-            root = "../" * (scope["path"].removeprefix(scope.get("root_path", "")).count("/") - 1)
-            page = _PAGE.format(header=page_header("", root), root=root, **body)
-            headers = {**(self._headers or {}), "Content-Security-Policy": PAGE_POLICY}
-            return HTMLResponse(page, body["status"], headers | {"Vary": "Accept"})
+        if scope.get("method") == "GET" and wants_page(scope):
+            text, footer = (
+                f"{body['detail']} {body['remedy']}",
+                f"{body['status']} · {body['instance']}",
+            )
+            return problem_page(
+                scope, body["title"], [text], footer, status=body["status"], headers=self._headers
+            )
         # In ASCII, because a request may hold text that is no UTF-8, which the problem repeats.
         text = json.dumps(body, separators=(",", ":"))
         return Response(text, body["status"], self._headers, PROBLEM_MEDIA_TYPE)
+
+
+def wants_page(scope: Scope) -> bool:
+    """Return whether a browser has opened the URL of a request, and not a program."""
+    return Headers(scope=scope).get("accept", "").startswith("text/html")
+
+
+def problem_page(
+    scope: Scope, title: str, texts: Sequence[str], footer: str, *,
+    status: int = 200, headers: Mapping[str, str] | None = None,
+) -> Response:  # fmt: skip
+    """Return a page about a problem, with the way home.
+
+    Args:
+        scope: Scope of the request.
+        title: Title of the page.
+        texts: Its paragraphs.
+        footer: A last line in small type.
+        status: Status of the response.
+        headers: Further headers.
+    """
+    root = "../" * (scope["path"].removeprefix(scope.get("root_path", "")).count("/") - 1)
+    page = render_page(
+        "problem.html", {}, title=title, texts=texts, footer=footer, root=root,
+        header=page_header("", root),
+    )  # fmt: skip
+    policy = {"Content-Security-Policy": PAGE_POLICY, "Vary": "Accept"}
+    return HTMLResponse(page, status, {**(headers or {}), **policy})
 
 
 def request_id(scope: Scope) -> str:

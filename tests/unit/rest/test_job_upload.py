@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rooftrace.core.errors import TooLargeError
 from rooftrace.rest import upload as job_upload
 from rooftrace.rest.problems import ProblemError
-from rooftrace.rest.upload import save_upload
+from rooftrace.rest.transfer import save_upload
 
 MOST = 2**30
 

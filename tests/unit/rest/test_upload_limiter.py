@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 
 from rooftrace.core.errors import BusyError
-from rooftrace.rest.upload import UploadLimiter
+from rooftrace.rest.transfer import UploadLimiter
 
 
 def request(client: str | None) -> Request:

@@ -46,10 +46,9 @@ from rooftrace.core.types import Floats, Window
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter, load_clicks
 from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
-from rooftrace.rest.face import content_disposition
-from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
+from rooftrace.rest.transfer import VECTOR_TYPES, VectorFormat, content_disposition, media_type_of
 
 # No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
 

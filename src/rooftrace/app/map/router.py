@@ -30,7 +30,6 @@ from rooftrace.app.map.results import (
     read_results,
 )
 from rooftrace.app.map.scene import ComparisonScene, MapScene, preview_thumbnail
-from rooftrace.app.pages import static_router
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.parallel import core_count
@@ -41,9 +40,10 @@ from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
-from rooftrace.rest.face import accepts_gzip, content_disposition
-from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of, server_url
+from rooftrace.rest.jobs import server_url
+from rooftrace.rest.pages import accepts_gzip, static_router
 from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.transfer import VECTOR_TYPES, VectorFormat, content_disposition, media_type_of
 from rooftrace.service.job_runner import zipped
 
 _VECTOR = "application/vnd.mapbox-vector-tile"

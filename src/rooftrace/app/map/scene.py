@@ -42,7 +42,7 @@ from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position, web_mercator
 from rooftrace.rest.problems import ProblemError
-from rooftrace.rest.upload import cannot_store
+from rooftrace.rest.transfer import cannot_store
 from rooftrace.vector.compare import STATUSES
 
 PictureLayer = Literal["image", "old", "mask", "density"]

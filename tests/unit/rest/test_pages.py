@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from rooftrace.io.html import read_asset
-from rooftrace.rest.face import PAGES, content_disposition, face_router, page_header
+from rooftrace.rest.pages import PAGES, face_router, page_header
 from rooftrace.rest.problems import install_problems
+from rooftrace.rest.transfer import content_disposition
 
 
 def test_the_header_links_all_pages_and_marks_one() -> None:

@@ -6,12 +6,13 @@ All pages link to `face.css` and `face.js`.
 from __future__ import annotations
 
 import gzip
-import re
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
 from typing import Literal
-from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from markupsafe import Markup
 
 from rooftrace.io.html import read_asset
@@ -104,40 +105,70 @@ def file_response(
     return Response(data, media_type=media_type, headers=fields)
 
 
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+}
+
+
 def face_router() -> APIRouter:
     """Return the router of the shared stylesheet and script."""
     router = APIRouter(include_in_schema=False)
 
     @router.get(f"/{STYLESHEET}")
     def stylesheet(request: Request) -> Response:
-        return file_response(request, read_asset(STYLESHEET).encode(), "text/css; charset=utf-8")
+        return file_response(request, read_asset(STYLESHEET).encode(), _KINDS[".css"])
 
     @router.get("/{name}.js")
     def script(request: Request, name: Literal["face", "api"]) -> Response:
         data = read_asset(f"{name}.js").encode()
-        return file_response(request, data, "text/javascript; charset=utf-8")
+        return file_response(request, data, _KINDS[".js"])
 
     return router
 
 
-_NOT_QUOTABLE = re.compile(r'[^ -~]|["%\\]')
-"""Characters that browsers read in different ways in the quoted name of a download: those that are
-not printable ASCII, quotes, percent signs and backslashes (RFC 6266, appendix D)."""
-
-
-def content_disposition(
-    name: str, kind: Literal["attachment", "inline"] = "attachment", *, plain: str = ""
-) -> str:
-    """Return the value of the header Content-Disposition (RFC 6266) for a name in any script.
+def static_router(name: str, policy: str) -> APIRouter:
+    """Return a router for a page at `/NAME` and its files at `/NAME/static/FILE`.
 
     Args:
-        name: Name of the file.
-        kind: `attachment` for a download, `inline` for a file that a browser shows.
-        plain: Name for programs that read only ASCII, such as curl, where `name` has other
-            characters; default `name` with `_` in place of each of them.
+        name: Name of the page and of its folder below `app`.
+        policy: Content security policy of the page.
     """
-    ascii_name = _NOT_QUOTABLE.sub("_", name)
-    if ascii_name == name:
-        return f'{kind}; filename="{name}"'
-    encoded = quote(name, safe="")
-    return f"{kind}; filename=\"{plain or ascii_name}\"; filename*=UTF-8''{encoded}"
+    router = APIRouter(prefix=f"/{name}")
+
+    @router.get("", include_in_schema=False)
+    def page(request: Request) -> Response:
+        return page_response(request, name, policy)
+
+    @router.get("/static/{file:path}", include_in_schema=False)
+    def static(request: Request, file: str) -> Response:
+        asset = _assets(name).get(file)
+        if asset is None:
+            raise HTTPException(404, "The page has no such file.")
+        data, gzipped = asset.read_bytes(), None
+        if asset.name.endswith(".gz"):
+            data, gzipped = gzip.decompress(data), data
+        kind = _KINDS.get(PurePosixPath(file).suffix, "text/plain")
+        return file_response(request, data, kind, gzipped=gzipped)
+
+    return router
+
+
+def page_response(request: Request, name: str, policy: str) -> Response:
+    """Return a page with the header; arguments as for `static_router`."""
+    html = _assets(name)["index.html"].read_text(encoding="utf-8")
+    text = html.replace("<!-- header -->", page_header(name, live=has_live(request)))
+    headers = {"Content-Security-Policy": policy}
+    return file_response(request, text.encode(), _KINDS[".html"], headers)
+
+
+@cache
+def _assets(name: str) -> dict[str, Traversable]:
+    """Return the files of a page by their names below `static`, without the suffix `.gz`."""
+    root = files("rooftrace") / "app" / name / "static"
+    assets = {one.name: one for one in root.iterdir() if one.is_file()}
+    if (root / "vendor").is_dir():
+        vendored = [one for one in (root / "vendor").iterdir() if one.is_file()]
+        assets |= {f"vendor/{one.name.removesuffix('.gz')}": one for one in vendored}
+    return assets

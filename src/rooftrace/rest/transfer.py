@@ -1,12 +1,14 @@
-"""The image of a request: in memory for a prediction, on disk for a job.
+"""Files that clients send and receive: the image of a request, and names and types of downloads.
 
-`UploadLimiter` shares the places for uploads between clients.
+The image is held in memory for a prediction, and on disk for a job. `UploadLimiter` shares the
+places for uploads between clients.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import re
 import shutil
 import time
 from collections import Counter
@@ -15,7 +17,8 @@ from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+from urllib.parse import quote
 
 from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
@@ -313,3 +316,53 @@ def _scene_too_large(max_bytes: int) -> TooLargeError:
         f"The image has more than the {max_bytes:,} bytes that the server accepts.",
         remedy="Send the scene in parts, or compressed.",
     )
+
+
+_BINARY = "application/octet-stream"
+
+MEDIA_TYPES = {
+    ".tif": "image/tiff",
+    ".png": "image/png",
+    ".gpkg": "application/geopackage+sqlite3",
+    ".geojson": "application/geo+json",
+    ".pmtiles": "application/vnd.pmtiles",
+    ".json": "application/json",
+    ".html": "text/html",
+    ".csv": "text/csv",
+    ".zip": "application/zip",
+}
+"""Media types of results by suffix, independent of the machine's own table."""
+
+
+VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "pmtiles"]
+"""Endings of the names of files with buildings."""
+
+VECTOR_TYPES = tuple(MEDIA_TYPES[Path(f"x.{one}").suffix] for one in get_args(VectorFormat))
+
+
+def media_type_of(name: str) -> str:
+    """Return the media type of a result file."""
+    return MEDIA_TYPES.get(Path(name).suffix, _BINARY)
+
+
+_NOT_QUOTABLE = re.compile(r'[^ -~]|["%\\]')
+"""Characters that browsers read in different ways in the quoted name of a download: those that are
+not printable ASCII, quotes, percent signs and backslashes (RFC 6266, appendix D)."""
+
+
+def content_disposition(
+    name: str, kind: Literal["attachment", "inline"] = "attachment", *, plain: str = ""
+) -> str:
+    """Return the value of the header Content-Disposition (RFC 6266) for a name in any script.
+
+    Args:
+        name: Name of the file.
+        kind: `attachment` for a download, `inline` for a file that a browser shows.
+        plain: Name for programs that read only ASCII, such as curl, where `name` has other
+            characters; default `name` with `_` in place of each of them.
+    """
+    ascii_name = _NOT_QUOTABLE.sub("_", name)
+    if ascii_name == name:
+        return f'{kind}; filename="{name}"'
+    encoded = quote(name, safe="")
+    return f"{kind}; filename=\"{plain or ascii_name}\"; filename*=UTF-8''{encoded}"
