@@ -105,7 +105,7 @@ def site(
     from rooftrace.app.server import create_server
     from rooftrace.service.job_runner import JobRunner
     from rooftrace.service.job_store import JobStore
-    from rooftrace.service.live import CameraSource, LiveCameras
+    from rooftrace.service.live import CameraSource, LiveCamera
     from rooftrace.service.service import Service
     from tiny_models import write_tiny_bundle
     from video_files import town as frame
@@ -118,11 +118,11 @@ def site(
     with ExitStack() as stack:
         store = JobStore(folder / "jobs")
         runner = JobRunner(store, model)
-        cameras = LiveCameras([CameraSource("Yard", str(clip))], service.predictor, max_viewers=2)
+        camera = LiveCamera(CameraSource("Yard", str(clip)), service.predictor)
         runner.start()
         stack.callback(runner.stop)
-        stack.callback(cameras.close, 60)
-        app = create_server(service, runner, results=[town, two_dates], cameras=cameras)
+        stack.callback(camera.close, 60)
+        app = create_server(service, runner, results=[town, two_dates], cameras=[camera])
         url = stack.enter_context(serving_app(app))
         sent = httpx.post(
             f"{url}/v1/jobs?filename=field.png&gsd=0.5", content=field.read_bytes(),

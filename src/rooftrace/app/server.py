@@ -8,17 +8,16 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 
 from rooftrace.app.demo import mount_page
-from rooftrace.app.live_video import live_router
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
 from rooftrace.app.map.router import Basemap, map_router
-from rooftrace.app.pages import home_router
+from rooftrace.app.pages import home_router, live_router
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
 from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
 from rooftrace.service.job_runner import JobRunner
-from rooftrace.service.live import LiveCameras
+from rooftrace.service.live import LiveCamera
 from rooftrace.service.service import Service
 
 
@@ -28,7 +27,7 @@ def create_server(
     *,
     results: Sequence[Path] = (),
     basemaps: Sequence[Basemap] = (),
-    cameras: LiveCameras | None = None,
+    cameras: Sequence[LiveCamera] = (),
     api_key: str | None = None,
     local: bool = True,
     allow_origins: Sequence[str] = (),
@@ -40,7 +39,7 @@ def create_server(
         runner: Runner of jobs, which the caller starts and stops; None for a server without jobs.
         results: Folders that the map shows in addition to finished jobs.
         basemaps: Tiles under the scenes of the map, of which a person chooses.
-        cameras: Cameras of the page `/live`, which the caller closes; None for no camera.
+        cameras: Cameras of the page `/live`, which the caller closes.
         api_key: Key that every request needs; None for no key.
         local: Whether the server listens only on this machine and answers to no other name.
         allow_origins: Origins of other sites whose pages may call the server.
@@ -79,7 +78,7 @@ def create_server(
         if store is None
         else lambda: {str(k): n for k, n in store.counts().items()},
     )
-    app.state.live = cameras is not None and bool(cameras.cameras)
+    app.state.live = bool(cameras)
     app.include_router(home_router())
-    app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
+    app.include_router(live_router(cameras))
     return mount_page(app, service)

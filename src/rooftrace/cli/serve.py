@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -28,7 +28,7 @@ from rooftrace.service.decode import Limits
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from rooftrace.service.live import LiveCameras
+    from rooftrace.service.live import LiveCamera
 
 _PACKAGES = ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client")
 _BACKLOG = 128
@@ -175,7 +175,7 @@ def serve(
         from rooftrace.rest.security import LOOPBACK
         from rooftrace.service.job_runner import JobRunner
         from rooftrace.service.job_store import JobStore
-        from rooftrace.service.live import CameraSource, LiveCameras
+        from rooftrace.service.live import CameraSource, LiveCamera
         from rooftrace.service.service import RequestDefaults, Service
 
         defaults = RequestDefaults(images, nodata_of(nodata))
@@ -198,8 +198,9 @@ def serve(
             keep_days=keep_jobs,
         )
         runner = JobRunner(store, model, workers, engine, precision, defaults=defaults)
-        cameras = LiveCameras(sources, service.predictor, watching)
-        stack.callback(cameras.close, _SHUTDOWN_S)
+        cameras = [LiveCamera(one, service.predictor, watching) for one in sources]
+        for one in cameras:
+            stack.callback(one.close, _SHUTDOWN_S)
         app = create_server(
             service,
             runner,
@@ -275,13 +276,14 @@ def _address_for_others(host: str, port: int) -> str:
     return f"http://{socket.gethostname()}:{port}"
 
 
-def _run(app: FastAPI, listening: socket.socket, cameras: LiveCameras) -> None:
+def _run(app: FastAPI, listening: socket.socket, cameras: Sequence[LiveCamera]) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             # Their viewers would stay until the end of the time that requests have to finish.
-            cameras.close()
+            for camera in cameras:
+                camera.close()
             await super().shutdown(sockets)
             if self.force_exit:
                 # After a second Ctrl-C uvicorn cancels the app, which logs that as an error.

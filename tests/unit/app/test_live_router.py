@@ -16,13 +16,13 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from rooftrace.app import live_video as routing
-from rooftrace.app.live_video import live_router
+from rooftrace.app import pages as routing
+from rooftrace.app.pages import live_router
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.problems import install_problems
-from rooftrace.service.live import CameraSource, LiveCameras
+from rooftrace.service.live import CameraSource, LiveCamera
 from video_files import town, write_video
 
 PATIENCE_S = 120
@@ -36,18 +36,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cameras(clip: Path) -> Iterator[LiveCameras]:
+def camera(clip: Path) -> Iterator[LiveCamera]:
     predictor = Predictor(tiny_bundle(), PointwiseEngine())
-    made = LiveCameras([CameraSource("yard", str(clip))], predictor, max_viewers=2)
+    made = LiveCamera(CameraSource("yard", str(clip)), predictor)
     yield made
     made.close(PATIENCE_S)
 
 
 @pytest.fixture
-def app(cameras: LiveCameras) -> FastAPI:
+def app(camera: LiveCamera) -> FastAPI:
     app = FastAPI()
     install_problems(app)
-    app.include_router(live_router(cameras))
+    app.include_router(live_router([camera]))
     return app
 
 
@@ -119,13 +119,13 @@ def run(work: Awaitable[None]) -> None:
 
 def test_cameras_are_listed_without_their_sources(app: FastAPI, clip: Path) -> None:
     answer = TestClient(app).get("/live/cameras")
-    camera = answer.json()["cameras"][0]
-    assert (camera["name"], camera["state"], camera["viewers"]) == ("yard", "idle", 0)
+    [listed] = answer.json()["cameras"]
+    assert (listed["name"], listed["state"]) == ("yard", "idle")
     assert str(clip) not in answer.text
 
 
 def test_only_listed_cameras_are_shown_and_only_to_own_pages(
-    app: FastAPI, cameras: LiveCameras
+    app: FastAPI, camera: LiveCamera
 ) -> None:
     client = TestClient(app)
     assert client.get("/live/cameras/1/stream").json()["type"] == "/problems/not-found"
@@ -135,14 +135,12 @@ def test_only_listed_cameras_are_shown_and_only_to_own_pages(
         answer = client.get(STREAM, headers={"Sec-Fetch-Site": site})
         assert answer.json()["type"] == "/problems/foreign-origin"
     assert client.head(STREAM).status_code == 405
-    assert cameras.cameras[0].figures().state == "idle"
+    assert camera.figures().state == "idle"
 
 
 def test_a_viewer_that_does_not_read_holds_one_picture_and_delays_no_other(
-    app: FastAPI, cameras: LiveCameras, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, camera: LiveCamera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    camera = cameras.cameras[0]
-
     async def watch() -> None:
         async with viewing(app) as slow, viewing(app) as quick:
             await quick.picture()
@@ -159,17 +157,17 @@ def test_a_viewer_that_does_not_read_holds_one_picture_and_delays_no_other(
 
     async def stall() -> None:
         async with viewing(app):
-            await until(lambda: camera.viewers == 1)
-            await until(lambda: camera.viewers == 0)
+            await until(lambda: camera.figures().state != "idle")
+            await until(lambda: camera.figures().state == "idle")
 
     run(stall())
 
 
-def test_viewers_leave_when_the_server_stops(app: FastAPI, cameras: LiveCameras) -> None:
+def test_viewers_leave_when_the_server_stops(app: FastAPI, camera: LiveCamera) -> None:
     async def watch() -> None:
         async with viewing(app) as viewer:
             await viewer.picture()
-            cameras.close()
+            camera.close()
             while await viewer.read():
                 pass
         async with viewing(app) as late:

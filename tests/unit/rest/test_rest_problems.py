@@ -129,3 +129,10 @@ def test_messages_name_parameters_of_the_api(text: str, expected: str) -> None:
 def test_each_is_explained(client: TestClient, name: str) -> None:
     answered = client.get(f"/problems/{name}").json()
     assert answered["status"] == PROBLEMS[name].status
+
+
+def test_an_explanation_is_a_page_in_a_browser(client: TestClient) -> None:
+    page = client.get("/problems/busy", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert PROBLEMS["busy"].meaning in page.text
+    assert 'href=".././"' in page.text

@@ -9,7 +9,7 @@ let paused = false;
 let failed = false;
 let attempts = 0;
 let opening = 0; // answers in a row in which the camera is being opened
-let unwatched = 0; // answers in a row in which the camera has no viewer
+let unwatched = 0; // answers in a row in which nobody watches the camera
 
 const number = (value, digits = 0) => value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
@@ -77,21 +77,17 @@ function showFigures(page) {
   if (!camera) return;
   const plays = camera.state === "playing";
   picture.alt = plays ? `${camera.name}: ${camera.buildings} buildings outlined` : "";
-  setText("fps", plays ? number(camera.fps, 1) : "–");
   setText("buildings", plays ? number(camera.buildings) : "–");
   setText("share", plays ? `${number(100 * camera.built_up_share, 1)} %` : "–");
-  setText("viewers", number(camera.viewers));
-  unwatched = paused || document.hidden || camera.viewers ? 0 : unwatched + 1;
+  unwatched = paused || document.hidden || camera.state !== "idle" ? 0 : unwatched + 1;
   failed ||= unwatched > 2;
-  const full = page.cameras.reduce((sum, one) => sum + one.viewers, 0) >= page.max_viewers;
-  const refused = full ? `${page.max_viewers} viewers watch already. This page starts when one of them leaves.` : "The picture was cut off. Connecting again.";
   opening = camera.state === "opening" ? opening + 1 : 0;
   const slow = opening > 3 ? `: no picture for ${opening} s` : "";
   const waits = paused ? "Paused" : camera.message ? "No picture" : `Opening ${camera.name}${slow}`;
   setText("wait", picture.naturalWidth ? "" : waits);
   $("wait").classList.toggle("busy", !picture.naturalWidth && !paused && !camera.message);
-  setMessage(camera.message || (failed && !paused ? refused : ""));
-  if (failed && !full && !paused && !document.hidden) connect();
+  setMessage(camera.message || (failed && !paused ? "The picture was cut off. Connecting again." : ""));
+  if (failed && !paused && !document.hidden) connect();
 }
 
 function setMessage(text) {
