@@ -155,7 +155,7 @@ def _config(recipe: Path, **changes: Any) -> TrainConfig:
     raw = tomllib.loads(recipe.read_text(encoding="utf-8"))
     warmup = raw.get("schedule", {}).get("warmup_steps", 0)
     raw["schedule"] = {"kind": "none", "warmup_steps": warmup}
-    raw |= {"epochs": 10**6, "device": "cpu", "stop": {"patience": 0}, "watch": {"panel": 0}}
+    raw |= {"epochs": 10**6, "device": "cpu", "stop": {"patience": 0}}
     raw |= changes
     return parse_config(raw, TrainConfig, source=str(recipe))
 

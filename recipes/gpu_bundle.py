@@ -64,7 +64,7 @@ def main() -> None:
         building_class=config.data.labels.building_class,
         input_multiple_px=MULTIPLE_PX,
         context_px=MULTIPLE_PX,
-        training=config.model_dump(mode="json", exclude={"watch"}),
+        training=config.model_dump(mode="json"),
         versions=installed_versions(VERSIONS),
         licence=config.export.licence,
         attribution=config.export.attribution,

@@ -46,7 +46,6 @@ batch_size = 4
 precision = "fp32"
 device = "cpu"
 workers = 0
-watch.panel = 0
 optimizer.lr = 0.02
 export.int8 = false
 

@@ -33,7 +33,7 @@ def test_a_killed_run_goes_on(tiny_run: TinyRun, tmp_path: Path) -> None:
     write_pairs(tmp_path / "data", range(30, 38), shape_yx=(128, 128), gsd_m=0.3)
     run = tmp_path / "run"
     given = ["finetune", str(tmp_path / "data"), "-o", str(run), "-m", str(tiny_run.bundle)]
-    settings = ["epochs=6", "samples_per_epoch=16", "batch_size=4", "watch.panel=0"]
+    settings = ["epochs=6", "samples_per_epoch=16", "batch_size=4"]
     values = [part for one in settings for part in ("--config", one)]
     process = subprocess.Popen(
         [sys.executable, "-m", "rooftrace", *given, "--minutes", "9", *values],
@@ -91,7 +91,7 @@ def test_a_review_is_labels_of_a_finetuning(
     labels = tmp_path / "scene_reviewed.gpkg"
     labels.write_bytes(client.get(f"{review}/export?format=gpkg&open=ignore").content)
     run = tmp_path / "run"
-    settings = ["epochs=1", "samples_per_epoch=4", "batch_size=2", "watch.panel=0"]
+    settings = ["epochs=1", "samples_per_epoch=4", "batch_size=2"]
     monkeypatch.setenv("ROOFTRACE_PROGRESS", "json")
     done = command(
         "finetune", labels, "--images", image, "--set", "chip_px=128", "-o", run,

@@ -20,7 +20,7 @@ NET = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
 
 def start(folder: Path, run: Path, *options: str) -> subprocess.Popen:
-    sets = [part for one in (NET, "watch.panel=0", "stop.patience=0") for part in ("--set", one)]
+    sets = [part for one in (NET, "stop.patience=0") for part in ("--set", one)]
     command = [sys.executable, "-m", "rooftrace", "train", str(folder / "tiny.toml")]
     return subprocess.Popen(
         [*command, "-o", str(run), *sets, *options],

@@ -23,7 +23,7 @@ FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
 
 def train(folder: Path, run: Path, *sets: str, resume: bool = False) -> tuple[int, dict[str, Any]]:
-    options = [text for one in (FAST, "watch.panel=0", *sets) for text in ("--set", one)]
+    options = [text for one in (FAST, *sets) for text in ("--set", one)]
     return call("train", folder / "tiny.toml", "-o", run, *options, *["--resume"] * resume)
 
 

@@ -181,16 +181,6 @@ class RefineConfig(Config):
             )
 
 
-class WatchConfig(Config):
-    """Pictures of a run besides curves.svg, which every run writes.
-
-    Args:
-        panel: Maximum number of validation tiles in `panel.png`; 0 draws none.
-    """
-
-    panel: Annotated[int, Field(ge=0, le=64)] = 8
-
-
 class ExportConfig(Config):
     """Content of the bundles.
 
@@ -328,7 +318,6 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     stop: StopConfig = StopConfig()
-    watch: WatchConfig = WatchConfig()
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="before")
@@ -401,7 +390,6 @@ class TrainConfig(Config):
             ("optimizer.encoder_lr", self.optimizer.encoder_lr is not None, "leave it out"),
             # That of a start model is filled in, also where no user gave it.
             ("model.dropout", self.model.dropout > 0 and self.model.start is None, "leave it out"),
-            ("watch.panel", self.watch.panel > 0, "set it to 0"),
         ):
             if is_set:
                 raise ValueError(f"a network for clicks has no {key}: {expected}")

@@ -266,7 +266,7 @@ def _described(config: TrainConfig, path: Path, more: Mapping[str, Any]) -> dict
         "interpolated_gsd_m": config.interpolated_gsd_m,
         "classes": config.data.labels.classes,
         "building_class": config.data.labels.building_class,
-        "training": {**config.model_dump(mode="json", exclude={"watch"}), **more},
+        "training": {**config.model_dump(mode="json"), **more},
         "versions": installed_versions(_VERSIONS),
         "licence": config.export.licence,
         "attribution": config.export.attribution,

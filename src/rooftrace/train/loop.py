@@ -63,7 +63,6 @@ from rooftrace.train.datamodule import (
     open_data,
 )
 from rooftrace.train.early_stopping import describe_end
-from rooftrace.train.panel import PanelCallback
 from rooftrace.train.task import SegmentationTask, TrainingTask
 
 
@@ -166,7 +165,7 @@ def fit(
     deadline: Deadline | None = None,
 ) -> FitResult:
     """Train a network, and write config.json, metrics.csv, curves.svg, checkpoints/, start.json
-    if `model.start` is given, and panel.png to the folder `run`.
+    if `model.start` is given, to the folder `run`.
 
     Args:
         base: Folder that relative paths of the configuration start from.
@@ -285,7 +284,7 @@ def run_trainer(
     monitored: BestEpoch | None = None,
     deadline: Deadline | None = None,
 ) -> TrainerResult:
-    """Train a task, and write metrics.csv, curves.svg, checkpoints/ and panel.png to the folder
+    """Train a task, and write metrics.csv, curves.svg, and checkpoints/ to the folder
     `run`.
 
     Args:
@@ -298,7 +297,6 @@ def run_trainer(
         ConfigError: The precision or the device is not available; or no epoch had a finite value.
         TrainError: The memory is exhausted.
     """
-    watching = [PanelCallback(run, data.tiles, config)] if config.watch.panel else []
     accelerator = choose_accelerator(config.device)
     # A task that makes its own steps decides itself how many batches each step has.
     accumulate = config.optimizer.accumulate if task.automatic_optimization else 1
@@ -309,7 +307,7 @@ def run_trainer(
     )
     recorder = MetricsRecorder(run, console and progress.console)
     saver = CheckpointSaver(run, monitored)
-    every = [recorder, *watching, *callbacks, saver, SeedBatches(data, config.seed)]
+    every = [recorder, *callbacks, saver, SeedBatches(data, config.seed)]
     if config.stop.patience:
         every.append(EarlyStopping(config.stop, recorder))
     if deadline is None and (minutes := config.stop.minutes) is not None:

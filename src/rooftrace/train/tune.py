@@ -34,7 +34,7 @@ from rooftrace.core.errors import ConfigError, DataError, ExportError, Rooftrace
 from rooftrace.core.text import first_line
 from rooftrace.io.files import relative_name, write_atomically
 from rooftrace.train.callbacks import BEST_MONITORED, BestEpoch
-from rooftrace.train.config import TrainConfig, WatchConfig
+from rooftrace.train.config import TrainConfig
 from rooftrace.train.export_bundle import export_bundle
 from rooftrace.train.loop import fit
 from rooftrace.train.task import check_monitor
@@ -434,7 +434,7 @@ def export_best(
     before = record.read_bytes()
     try:
         # Resuming a run that already has its number of epochs opens it, and trains nothing.
-        update = {"epochs": len(best.intermediate_values), "watch": WatchConfig(panel=0)}
+        update = {"epochs": len(best.intermediate_values)}
         result = fit(
             config.model_copy(update=update),
             run,

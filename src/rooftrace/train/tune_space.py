@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
     from optuna.trial import Trial
 
-_WITHOUT_EFFECT = ("device", "export", "refine", "watch", "workers")
+_WITHOUT_EFFECT = ("device", "export", "refine", "workers")
 """Tables and keys that do not change the value of a trial, which is that of the segmenter."""
 
 

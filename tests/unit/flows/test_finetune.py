@@ -56,7 +56,7 @@ from town import write_pairs
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
-FAST = ["epochs=2", "samples_per_epoch=16", "watch.panel=0"]
+FAST = ["epochs=2", "samples_per_epoch=16"]
 
 
 def write_tiles(

@@ -31,7 +31,7 @@ NET = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
 
 def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> None:
-    config = load_config(folder / "tiny.toml", TrainConfig, [NET, "watch.panel=0", *overrides])
+    config = load_config(folder / "tiny.toml", TrainConfig, [NET, *overrides])
     fit(config, run, base=folder, resume=resume)
 
 

@@ -30,7 +30,6 @@ def config(**others: object) -> TrainConfig:
         "data": {"train": [{"path": "a"}], "val": [{"path": "b"}]},
         "loss": "0.5*ce + 0.5*dice",
         "clicks": {},
-        "watch": {"panel": 0},
         "model": NETWORK,
         "crop_px": 64,
         **others,
@@ -107,7 +106,6 @@ def test_a_sample_without_a_building_counts_nothing() -> None:
 @pytest.mark.parametrize(
     ("others", "said"),
     [
-        ({"watch": {"panel": 8}}, "has no watch.panel: set it to 0"),
         ({"separation": {}}, "has no separation"),
         ({"refine": {"depth": 2}}, "has no refine"),
         ({"export": {"int8": True}}, "has no export.int8"),
@@ -143,7 +141,6 @@ samples_per_epoch = 8
 batch_size = 4
 precision = "fp32"
 device = "cpu"
-watch.panel = 0
 [clicks]
 [model]
 encoder = "tu-test_resnet"

@@ -48,8 +48,6 @@ def test_what_a_run_leaves(tiny_run: TinyRun) -> None:
         "config.json",
         "curves.svg",
         "metrics.csv",
-        "panel.png",
-        "panel_best.png",
     ]
     found = rows(run)
     assert [row["epoch"] for row in found] == ["1", "2"]

@@ -30,7 +30,7 @@ def test_how_it_is_distinguished_from_other_errors() -> None:
 
 SETS = (
     'model={architecture="PlainUnet", options={filters=2, depth=1}}', "batch_size=8", "epochs=1",
-    "optimizer.ema_decay=0.9", "watch.panel=0",
+    "optimizer.ema_decay=0.9",
 )  # fmt: skip
 
 

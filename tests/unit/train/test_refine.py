@@ -35,7 +35,6 @@ pytestmark = pytest.mark.campaign
 REFINE = (
     "refine.epochs=3", "refine.filters=4", "refine.depth=3", "refine.batch_size=2",
     "refine.discriminator_filters=4", "refine.discriminator_layers=2", "refine.lr=2e-3",
-    "watch.panel=0",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ PLAIN = 'model={architecture="PlainUnet", options={filters=4, depth=2, normalisa
 
 def train(folder: Path, run: Path, *sets: str, resume: bool = False) -> dict[str, Any]:
     """The weights that a run ends with, and the average."""
-    config = load_config(folder / "tiny.toml", TrainConfig, [*sets, "watch.panel=0"])
+    config = load_config(folder / "tiny.toml", TrainConfig, sets)
     fit(config, run, base=folder, resume=resume)
     kept: dict[str, Any] = read_checkpoint(run / "checkpoints/last.ckpt")
     state: dict[str, Any] = kept["state_dict"]

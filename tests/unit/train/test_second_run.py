@@ -14,7 +14,7 @@ FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
 
 def arguments(folder: Path, run: Path, *sets: str, resume: bool = False) -> list[str]:
-    options = [text for one in (FAST, "watch.panel=0", *sets) for text in ("--set", one)]
+    options = [text for one in (FAST, *sets) for text in ("--set", one)]
     return ["train", str(folder / "tiny.toml"), "-o", str(run), *options, *["--resume"] * resume]
 
 

@@ -18,7 +18,7 @@ from rooftrace.train.loop import fit
 
 PLAIN = (
     'model={architecture="PlainUnet", options={filters=2, depth=1}}', "epochs=9",
-    "stop.min_delta=1.0", "watch.panel=0",
+    "stop.min_delta=1.0",
 )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_what_is_no_file_of_weights_is_said(tmp_path: Path, content: bytes) -> N
 
 
 def test_a_checkpoint_of_another_network_is_not_resumed(tiny_folder: Path, tmp_path: Path) -> None:
-    sets = ['model={architecture="PlainUnet", options={filters=4, depth=2}}', "watch.panel=0"]
+    sets = ['model={architecture="PlainUnet", options={filters=4, depth=2}}']
     config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*sets, "epochs=1"])
     fit(config, tmp_path, base=tiny_folder)
     last = tmp_path / "checkpoints" / "last.ckpt"

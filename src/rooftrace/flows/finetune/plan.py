@@ -89,7 +89,6 @@ class TuningPlan:
                 update={
                     "data": config.data.model_copy(update={"split": str(path.absolute())}),
                     "stop": config.stop.model_copy(update={"patience": 0}),
-                    "watch": config.watch.model_copy(update={"panel": 0}),
                 }
             )
             trainings.append(Training(folder, fold, open_data(fold, Path(), [scenes]), held_out))
