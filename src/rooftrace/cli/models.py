@@ -50,20 +50,6 @@ def export(
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="Precision: fp32, fp16, int8; bf16 for OpenVINO.")
     ] = "fp32",
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="PX",
-            help="Fixed side of the input in pixels, for ONNX; QGIS's Deepness needs one.",
-        ),
-    ] = None,
-    mask_only: Annotated[
-        bool,
-        typer.Option(
-            "--mask-only", help="Leave out the separation of buildings, which Deepness cannot run."
-        ),
-    ] = False,
     calibration: Annotated[
         Path | None, typer.Option(metavar="IMAGES", help="Representative images, needed for int8.")
     ] = None,
@@ -122,8 +108,6 @@ def export(
         to,
         out,
         precision=precision,
-        tile_px=tile,
-        mask_only=mask_only,
         calibration=None if calibration is None else data(calibration),
         check=None if check is None else data(check),
         tolerance=tolerance,

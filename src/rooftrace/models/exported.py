@@ -1,7 +1,6 @@
 """An exported model: one file in the format of an engine that carries the contract of its bundle.
 
-    model.onnx             the contract is the entry `rooftrace` of its `metadata_props`; further
-                           entries are for Deepness, a plugin of QGIS
+    model.onnx             the contract is the entry `rooftrace` of its `metadata_props`
     model.xml, model.bin   OpenVINO's two files; the contract is in the `rt_info` of the first
 
 The contract is one JSON object: the bundle that it was made from, how it was made, and the bundle's
@@ -14,8 +13,6 @@ Files of any origin are as safe as bundles.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 from collections.abc import Mapping
 from html import unescape
@@ -52,9 +49,6 @@ READ_BY: dict[Target, tuple[str, ...]] = {
 """Engines that can read each format; the first one is the main engine."""
 
 _KEY = "rooftrace"
-_DEEPNESS_TILE_PX = 512
-"""Side of Deepness' tiles in pixels for a graph that accepts several."""
-
 _IN_XML = re.compile(rb'\t\t<info name="rooftrace" value="([^"<>]*)" />\n')
 _XML_END = re.compile(rb"\t</rt_info>\s*</net>\s*\Z")
 _REMEDY = "Make it again from its bundle: rooftrace export BUNDLE --to …"
@@ -108,10 +102,7 @@ def exported_files(contract: Contract, parts: Mapping[str, bytes]) -> dict[str, 
     contract = contract.with_parts(parts)
     text = contract.model_dump_json()
     if contract.to == "onnx":
-        graph = parts[names[0]]
-        for key, value in _for_deepness(contract.spec).items():
-            graph = with_metadata(graph, key, json.dumps(value))
-        return {".onnx": with_metadata(graph, _KEY, text)}
+        return {".onnx": with_metadata(parts[names[0]], _KEY, text)}
     return {".xml": _with_contract(parts[names[0]], text), ".bin": parts[names[1]]}
 
 
@@ -156,40 +147,6 @@ def _cut_onnx(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
     contract = _last_metadata(data, _KEY)
     # The graph is followed by entries of ours; the contract states where it ends.
     return _single_contract([] if contract is None else [contract], path, "ONNX graph"), [data]
-
-
-def _for_deepness(spec: BundleSpec) -> dict[str, object]:
-    """Return the metadata by which Deepness sets its options; none for models that it cannot run.
-
-    Names and types are those of its `ModelBase` and `Segmentor`:
-    https://github.com/PUTvision/qgis-plugin-deepness. It gives 8-bit pixels divided by 255, less a
-    mean, divided by a deviation. The values here undo the division, as normalisation is inside the
-    graph. Of several classes it takes the most probable one, to which no threshold applies.
-    The threshold of two classes is that of probabilities which are not rounded to 255ths first.
-    """
-    if spec.dtype != "uint8" or spec.separation is not None:
-        return {}
-    multiple = spec.input_multiple_px
-    tile_px = spec.input_px or -(-_DEEPNESS_TILE_PX // multiple) * multiple
-    names = dict(enumerate(spec.classes))
-    resolution = {} if spec.gsd_m is None else {"resolution": round(spec.gsd_m * 100, 4)}
-    return {
-        "model_type": "Segmentor",
-        "class_names": [names, names] if spec.is_refined else names,
-        **resolution,
-        "tile_size": tile_px,
-        # Per cent of the tile; half of the overlap is cut off on each side.
-        "tiles_overlap": min(math.ceil(200 * spec.context_px / tile_px), 90),
-        "seg_thresh": _unrounded(spec.threshold) if spec.is_binary else 0.0,
-        "standardization_mean": [0.0] * len(spec.bands),
-        "standardization_std": [1 / 255] * len(spec.bands),
-        "normalization": "inside the graph, which takes pixel values of 0 to 255",
-    }
-
-
-def _unrounded(threshold: float) -> float:
-    """Return the smallest probability that is at least a threshold when rounded to 255ths."""
-    return round(max(math.ceil(threshold * 255) - 0.5, 0) / 255, 6)
 
 
 def _cut_xml(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:

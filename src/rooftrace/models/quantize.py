@@ -1,4 +1,4 @@
-"""Other graphs of a network: for one input size, of the mask alone, in fp16, quantised to int8."""
+"""Other graphs of a network: simplified, in fp16, quantised to int8."""
 
 from __future__ import annotations
 
@@ -13,44 +13,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.text import first_line
-
-
-def fix_side(graph: bytes, side_px: int) -> bytes:
-    """Return the same graph for square images of one size.
-
-    Raises:
-        MissingExtraError: `onnx` or `onnxruntime` is not installed.
-    """
-    onnx, _ = _packages("A graph for tiles of one size")
-    model = onnx.load_from_string(graph)
-    for value in (*model.graph.input, *model.graph.output):
-        for dimension in value.type.tensor_type.shape.dim[2:]:
-            dimension.dim_value = side_px
-    # Sizes inside the graph may be named after those of the input.
-    del model.graph.value_info[:]
-    return bytes(model.SerializeToString())
-
-
-def mask_alone(graph: bytes, channels: int) -> bytes:
-    """Return the same graph with the first channels of its output, (n, channels, y, x).
-
-    Raises:
-        MissingExtraError: `onnx` or `onnxruntime` is not installed.
-    """
-    onnx, _ = _packages("A graph of the mask alone")
-    model = onnx.load_from_string(graph)
-    (output,) = model.graph.output
-    whole = f"{output.name}_and_separation"
-    for node in model.graph.node:
-        node.output[:] = [whole if name == output.name else name for name in node.output]
-    for name, value in (("first", 0), ("end", channels), ("axis", 1)):
-        model.graph.initializer.append(
-            onnx.numpy_helper.from_array(np.array([value], np.int64), f"mask_{name}")
-        )
-    inputs = [whole, "mask_first", "mask_end", "mask_axis"]
-    model.graph.node.append(onnx.helper.make_node("Slice", inputs, [output.name]))
-    output.type.tensor_type.shape.dim[1].dim_value = channels
-    return bytes(model.SerializeToString())
 
 
 def simplify_graph(graph: bytes) -> bytes:

@@ -33,8 +33,6 @@ from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.exported import Target, part_names
 from rooftrace.models.quantize import (
     convert_to_fp16,
-    fix_side,
-    mask_alone,
     quantize_onnx,
     quantize_openvino,
     simplify_graph,
@@ -107,45 +105,6 @@ def _converted(
     elif precision == "int8":
         graph = quantize_onnx(simplify_graph(graph), given)
     return {names[0]: graph}
-
-
-def for_tiles_of(bundle: ModelBundle, to: Target, tile_px: int) -> ModelBundle:
-    """Return a bundle whose graph takes square tiles of one size alone.
-
-    Raises:
-        ConfigError: the format is not ONNX, or the network does not accept the size.
-        MissingExtraError: a package is not installed.
-    """
-    spec = bundle.spec
-    if to != "onnx":
-        raise ConfigError(
-            f"--tile {tile_px} was given for {to}; expected it for onnx alone.",
-            remedy="Leave out --tile.",
-        )
-    if spec.input_px not in (None, tile_px) or tile_px % spec.input_multiple_px:
-        multiple = spec.input_multiple_px
-        accepted = f"multiples of {multiple}" if spec.input_px is None else f"{spec.input_px} alone"
-        below = max(tile_px // multiple, 1) * multiple
-        raise ConfigError(
-            f"--tile {tile_px} was given; {spec.name} accepts tiles of {accepted} pixels.",
-            remedy=f"Use --tile {spec.input_px or below}.",
-        )
-    graph = fix_side(bundle.part(GRAPH_NAME), tile_px)
-    spec = spec.model_copy(update={"input_px": tile_px, "variants": ()})
-    return ModelBundle(spec, {GRAPH_NAME: graph}, bundle.source)
-
-
-def without_separation(bundle: ModelBundle) -> ModelBundle:
-    """Return the bundle without the head that separates buildings, and without its variants.
-
-    Raises:
-        MissingExtraError: a package is not installed.
-    """
-    if bundle.spec.separation is None:
-        return bundle
-    graph = mask_alone(bundle.part(GRAPH_NAME), bundle.spec.channels)
-    spec = bundle.spec.model_copy(update={"separation": None, "variants": ()})
-    return ModelBundle(spec, {GRAPH_NAME: graph}, bundle.source)
 
 
 def _variant(bundle: ModelBundle, to: str, precision: str) -> tuple[str, ...] | None:

@@ -28,10 +28,8 @@ from rooftrace.flows.export.convert import (
     convert_bundle,
     demo_tiles,
     draw_tiles,
-    for_tiles_of,
     has_variant,
     tile_side,
-    without_separation,
 )
 from rooftrace.flows.labelled_predictions import training_labels
 from rooftrace.io.files import check_outputs, check_replaced, export_error
@@ -253,8 +251,6 @@ def run_export(
     out: Path,
     *,
     precision: str = "fp32",
-    tile_px: int | None = None,
-    mask_only: bool = False,
     calibration: SourceConfig | None = None,
     check: SourceConfig | None = None,
     tolerance: float | None = None,
@@ -271,9 +267,6 @@ def run_export(
         to: Format of the file.
         out: File to write.
         precision: Precision of the file.
-        tile_px: The only side of the input that an ONNX file accepts; default any that the network
-            accepts.
-        mask_only: Leave out the head that separates buildings.
         calibration: Images for the calibration of int8; not needed if the bundle has such a
             variant.
         check: Images for the check, with labels if available; default other tiles of
@@ -282,7 +275,7 @@ def run_export(
         notify: Function called with a message at each step.
 
     Raises:
-        ConfigError: the precision or the tile is not supported, int8 has no images, the suffix is
+        ConfigError: the precision is not supported, int8 has no images, the suffix is
             wrong, or `out` is the model or a file that is no earlier export.
         MissingExtraError: a package is not installed.
         DataError: the images cannot be used.
@@ -290,17 +283,13 @@ def run_export(
         ExportError: the difference exceeds the tolerance, or the file cannot be written.
     """
     wanted = check_precision(to, precision)
-    original = read_model(bundle)
-    source = without_separation(original) if mask_only else original
+    source = read_model(bundle)
     _check_request(source, to, wanted, out, calibration)
     files = [out, *([out.with_suffix(".bin")] if to == "openvino" else [])]
     report_path = out.with_name(f"{out.name}.report.json")
     data = [path for one in (calibration, check) if one is not None for path in one.paths]
     check_outputs([*files, report_path], [bundle, *data])
     replaced = check_replaced(files, partial(read_model, out), "a model that rooftrace exported")
-    reference = source
-    if tile_px is not None:
-        source = for_tiles_of(source, to, tile_px)
     if (to, wanted) != ("onnx", "fp32"):
         _check_engine(READ_BY[to][0])
     tolerance = TOLERANCES[wanted] if tolerance is None else tolerance
@@ -311,7 +300,7 @@ def run_export(
     contract = Contract(
         to=to,
         precision=wanted,
-        bundle_sha256=original.sha256,
+        bundle_sha256=source.sha256,
         made_with=installed_versions(MADE_BY),
         spec=source.spec,
     )
@@ -322,7 +311,7 @@ def run_export(
         notify(f"checked{_of(checked)}")
         engines = READ_BY[to][:1] if wanted in _MAIN_ONLY else READ_BY[to]
         _write(folder / out.name, _for_engines(contract, {name: {} for name in engines}), parts)
-        comparison = _ExportComparison(reference, read_model(folder / out.name), checked, labelled)
+        comparison = _ExportComparison(source, read_model(folder / out.name), checked, labelled)
         parities, held, differences = comparison.on_engines(engines, contract, tolerance, out)
         notes += differences
         contract = _for_engines(contract, held)
@@ -333,7 +322,7 @@ def run_export(
             report=report_path,
             to=to,
             precision=wanted,
-            bundle=(source.spec.name, original.sha256),
+            bundle=(source.spec.name, source.sha256),
             size_bytes=size,
             tolerance=tolerance,
             checked=(checked.name, len(checked.images)),
