@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from browser_drop import drop_file
 from raster_files import write_geotiff
-from rooftrace.app.pages import home_router
+from rooftrace.app.server import home_router
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor

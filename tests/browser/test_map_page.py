@@ -13,7 +13,7 @@ pytest.importorskip("playwright")
 
 from fastapi import FastAPI
 
-from rooftrace.app.map import tiles
+from rooftrace.app.map import outlines as module
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.router import map_router
 from rooftrace.rest.pages import face_router
@@ -163,7 +163,7 @@ def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_p
 def test_from_afar_the_mask_stands_for_many_buildings(
     page: Page, serve_app: Serve, town: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "MOST_FEATURES", 5)
+    monkeypatch.setattr(module, "MOST_FEATURES", 5)
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
     page.evaluate("() => rooftrace.map.setZoom(rooftrace.scene.buildings.first_zoom - 1.5)")

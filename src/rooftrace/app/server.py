@@ -1,20 +1,39 @@
-"""The whole server: API, jobs, map, live video and page on one port."""
+"""The whole server on one port: API, jobs, map, demo, and the pages `/` and `/live`.
+
+The page at `/` shows results and jobs as cards, a place to drop images, and examples. It calls the
+API like any other client. The page `/live` shows cameras as MJPEG.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+from PIL import Image
+from starlette.types import Message, Receive, Scope, Send
 
 from rooftrace.app.demo import mount_page
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
 from rooftrace.app.map.router import Basemap, map_router
-from rooftrace.app.pages import home_router, live_router
+from rooftrace.core.types import Window
+from rooftrace.io.files import demo_scene_path, written_bytes
+from rooftrace.io.image_write import write_raster
+from rooftrace.io.raster import open_raster
+from rooftrace.io.sources import ArraySource
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
+from rooftrace.rest.pages import page_response, static_router
+from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
 from rooftrace.service.job_runner import JobRunner
 from rooftrace.service.live import LiveCamera
@@ -82,3 +101,137 @@ def create_server(
     app.include_router(home_router())
     app.include_router(live_router(cameras))
     return mount_page(app, service)
+
+
+_HOME_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; frame-ancestors 'self'"
+)
+
+EXAMPLES = {
+    "town": Window(0, 0, 2048, 2048),
+    "settlement": Window(900, 660, 510, 680),
+    "streets": Window(1130, 100, 510, 680),
+    "warehouses": Window(440, 1210, 510, 680),
+}
+"""Parts of the demo scene by name: the whole, and three that are predicted at once."""
+
+
+def home_router() -> APIRouter:
+    """Return the routes of the page and of its examples."""
+    router = APIRouter(include_in_schema=False)
+
+    # Relative URLs only, because a proxy may serve the server below a folder.
+    @router.get("/")
+    def root(request: Request) -> Response:
+        return page_response(request, "home", _HOME_POLICY)
+
+    @router.get("/jobs")
+    def jobs() -> Response:
+        return RedirectResponse("./")
+
+    @router.get("/home/examples/{name}.{kind}")
+    def example(name: str, kind: str) -> Response:
+        if name not in EXAMPLES or kind not in ("tif", "webp"):
+            raise ProblemError("not-found", f"The examples are {', '.join(EXAMPLES)}.")
+        data = _example(name)[kind]
+        return Response(data, media_type="image/tiff" if kind == "tif" else "image/webp")
+
+    router.include_router(static_router("home", _HOME_POLICY))
+    return router
+
+
+@cache
+def _example(name: str) -> dict[str, bytes]:
+    """Return a part of the demo scene as GeoTIFF and as a picture."""
+    raster = open_raster(demo_scene_path()).read(EXAMPLES[name])
+    picture = io.BytesIO()
+    Image.fromarray(raster.data.transpose(1, 2, 0)).save(picture, "WEBP", quality=55)
+    source = ArraySource(raster.data, raster.grid, raster.valid, name)
+    tif = written_bytes(f"{name}.tif", lambda path: write_raster(path.parent, name, source))
+    return {"tif": tif, "webp": picture.getvalue()}
+
+
+_LIVE_POLICY = (
+    "default-src 'self'; img-src 'self' data:; connect-src 'self' data:; base-uri 'none'; "
+    "frame-ancestors 'self'"
+)
+
+_STALLED_S = 20.0
+"""Seconds after which a viewer that reads nothing is disconnected."""
+
+_BOUNDARY = "rooftrace-frame"
+_FOREIGN_SITES = ("cross-site", "same-site")
+"""Values of Sec-Fetch-Site by which a browser says that a page of another site asks."""
+
+
+def live_router(cameras: Sequence[LiveCamera]) -> APIRouter:
+    """Return the routes of the cameras, which are numbered from 0 in their addresses.
+
+    No part of a request becomes a source: only the cameras of the command line can be watched.
+    """
+    router = static_router("live", _LIVE_POLICY)
+
+    @router.get("/cameras", include_in_schema=False)
+    async def state() -> dict[str, Any]:
+        return {"cameras": [asdict(one.figures()) for one in cameras]}
+
+    @router.get("/cameras/{number}/stream", include_in_schema=False)
+    async def stream(number: int, request: Request) -> Response:
+        if not 0 <= number < len(cameras):
+            raise ProblemError(
+                "not-found", "The camera does not exist.", remedy="See /live for all cameras."
+            )
+        if request.headers.get("sec-fetch-site") in _FOREIGN_SITES:
+            # Such a page cannot see the picture, but it could switch the camera on.
+            raise ProblemError("foreign-origin", "A page of another site asked for the camera.")
+        return _CameraStream(cameras[number])
+
+    return router
+
+
+class _CameraStream(StreamingResponse):
+    """The pictures of a camera, each as a part of `multipart/x-mixed-replace`.
+
+    The next picture is taken when the connection has room for it, so a slow viewer gets fewer
+    pictures and holds one in memory. The camera plays while the response is sent.
+    """
+
+    def __init__(self, camera: LiveCamera) -> None:
+        super().__init__(
+            self._parts(),
+            media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._camera = camera
+        self._new = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+
+        def notify() -> None:
+            loop.call_soon_threadsafe(self._new.set)
+
+        with self._camera.watch(notify):
+            await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(_STALLED_S):
+                await send(message)
+
+        with suppress(TimeoutError):
+            await super().stream_response(send_in_time)
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        camera, sent = self._camera, None
+        yield f"--{_BOUNDARY}\r\n".encode()
+        while not camera.closed:
+            frame = camera.frame
+            if frame is None or frame is sent:
+                await self._new.wait()
+                self._new.clear()
+                continue
+            head = f"Content-Type: image/jpeg\r\nContent-Length: {len(frame)}\r\n\r\n"
+            # The next boundary at once, because browsers show a picture when they know its end.
+            yield head.encode() + frame + f"\r\n--{_BOUNDARY}\r\n".encode()
+            sent = frame

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from rooftrace.app.pages import EXAMPLES, home_router
+from rooftrace.app.server import EXAMPLES, home_router
 from rooftrace.rest.problems import install_problems
 
 

@@ -16,8 +16,8 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from rooftrace.app import pages as routing
-from rooftrace.app.pages import live_router
+from rooftrace.app import server as routing
+from rooftrace.app.server import live_router
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor

@@ -14,12 +14,11 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rooftrace.app.map import tiles
-from rooftrace.app.map.outlines import Outlines, read_outlines
+from rooftrace.app.map import outlines as module
+from rooftrace.app.map.outlines import Outlines, VectorTiles, encode_tile, read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.results import read_results
 from rooftrace.app.map.scene import MapScene
-from rooftrace.app.map.tiles import VectorTiles, encode_tile
 from rooftrace.core.types import Footprints, GeoGrid
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import WORLD_M, TileName, web_mercator
@@ -118,7 +117,7 @@ def test_tiles_together_show_all(seed: int, tmp_path: Path) -> None:
 
 def many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> VectorTiles:
     """400 buildings where a tile may have no more than 60."""
-    monkeypatch.setattr(tiles, "MOST_FEATURES", 60)
+    monkeypatch.setattr(module, "MOST_FEATURES", 60)
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 4000, (400, 2))
     polygons = [in_units(x, y, x + 20, y + 20) for x, y in corner]
@@ -136,7 +135,7 @@ def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     columns, _ = read(made.buildings(TILE), tmp_path)
     # The largest.
     assert sorted(columns["size"].tolist()) == [size * 10 for size in range(340, 400)]
-    monkeypatch.setattr(tiles, "MOST_BYTES", 1000)
+    monkeypatch.setattr(module, "MOST_BYTES", 1000)
     assert 0 < len(made.buildings(TILE)) <= 1000
 
 

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pyproj import CRS
 
-from rooftrace.app.map.outlines import BuildingFilter, LayerTable, polygon_rows, read_outlines
+from rooftrace.app.map.outlines import (
+    DEEPEST_ZOOM,
+    BuildingFilter,
+    LayerTable,
+    VectorTiles,
+    polygon_rows,
+    read_outlines,
+)
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.pyramid import (
     Pyramid,
@@ -24,7 +31,6 @@ from rooftrace.app.map.pyramid import (
     share_picture,
 )
 from rooftrace.app.map.results import ImageFiles, hidden_folders, read_results, recorded_bands
-from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
 from rooftrace.core.text import without_folders
 from rooftrace.core.types import GeoGrid, RasterSource

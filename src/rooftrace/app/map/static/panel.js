@@ -125,10 +125,11 @@ export function describe(scene, view, name, images) {
   if (!buildings) return;
   for (const part of $("buildings").children) part.hidden = !buildings.count && !["H2", "P"].includes(part.tagName);
   $("score-row").hidden = $("by-score").hidden = !buildings.scores;
+  const scores = buildings.scores ?? [], most = Math.max(...scores);
   for (const bars of document.querySelectorAll(".bars")) {
-    bars.replaceChildren(...(buildings.scores ?? []).map((count) => {
+    bars.replaceChildren(...scores.map((count) => {
       const bar = document.createElement("i");
-      bar.style.height = `${(100 * count) / Math.max(...buildings.scores)}%`;
+      bar.style.height = `${(100 * count) / most}%`;
       return bar;
     }));
   }
