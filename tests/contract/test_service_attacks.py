@@ -23,7 +23,6 @@ from local_server import serving_app
 from rooftrace.app.server import create_server
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.labels.labelstudio import label_config
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import Limits
 from rooftrace.service.job_runner import JobRunner

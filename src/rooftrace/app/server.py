@@ -26,9 +26,8 @@ from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.types import Window
 from rooftrace.io.files import demo_scene_path, written_bytes
-from rooftrace.io.image_write import write_raster
-from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
+from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.raster import open_raster, write_raster
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError, PredictError, is_out_of_memory, out_of_memory
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.files import SpillFile, write_atomically
-from rooftrace.models.clicks import Click
-from rooftrace.models.clicks import Prompt, PromptSegmenter
+from rooftrace.models.clicks import Click, Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SceneOptions, ScenePlan
 from rooftrace.vector.match import pair_iou

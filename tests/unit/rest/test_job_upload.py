@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import TooLargeError
-from rooftrace.rest import upload as job_upload
+from rooftrace.rest import transfer as job_upload
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.transfer import save_upload
 
