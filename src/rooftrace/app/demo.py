@@ -37,8 +37,8 @@ from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.outputs import OutputPaths, Prediction
 from rooftrace.predict.scores import KeptPrediction, KeptScores, predict_keeping
+from rooftrace.rest.api import figures_of
 from rooftrace.rest.pages import SCRIPT, STYLESHEET, page_header
-from rooftrace.rest.predict import figures_of
 from rooftrace.rest.problems import respond
 from rooftrace.rest.schemas import SceneQuery
 from rooftrace.rest.transfer import UploadLimiter, content_disposition, read_upload

@@ -70,7 +70,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         gate.go.set()
         for request in taken:
             request.answer.result(60)
-        assert one.predict(png(roofs(4)), "a.png").summary.buildings > 0
+        assert one.submit(png(roofs(4)), "a.png").answer.result().summary.buildings > 0
         assert one.figures().refused == 1
     finally:
         gate.go.set()
@@ -112,7 +112,7 @@ def test_a_cancelled_request_stops() -> None:
         first.answer.result(60)
         with pytest.raises(CancelledError):
             second.answer.result(60)
-        assert one.predict(png(roofs(3)), "a.png").summary.buildings > 0
+        assert one.submit(png(roofs(3)), "a.png").answer.result().summary.buildings > 0
         assert one.figures().batches.tiles == 2
     finally:
         gate.go.set()
@@ -149,7 +149,9 @@ def test_an_image_leaves_memory_with_its_request(
     try:
         pixels = np.full((64, 64, 3), 99, np.uint8) if fails else roofs(1)
         with pytest.raises(PredictError) if fails else nullcontext():
-            one.predict(png(pixels), "a.png", SceneOptions(outputs=("mask", "preview")))
+            one.submit(
+                png(pixels), "a.png", SceneOptions(outputs=("mask", "preview"))
+            ).answer.result()
         deadline = time.monotonic() + 60
         while any(image() is not None for image in images):
             assert time.monotonic() < deadline
@@ -198,7 +200,9 @@ def test_what_is_kept_is_decided_anew_without_the_network() -> None:
         ran = one.figures().batches.tiles
         for threshold in (0.3, 0.7):
             anew = kept.scores.redecide(threshold)
-            direct = one.predict(png(image), "a.png", SceneOptions(threshold=threshold))
+            direct = one.submit(
+                png(image), "a.png", SceneOptions(threshold=threshold)
+            ).answer.result()
             assert np.array_equal(anew.mask.data, direct.mask.data)
             assert list(anew.outlines.geometry) == list(direct.outlines.geometry)
         assert kept.scores.redecide(0.3).summary.built_up_share > kept.prediction.mask.data.mean()
