@@ -126,13 +126,14 @@ def install_security(app: FastAPI, security: Security, note: Note | None = None)
     app.add_middleware(AccessMiddleware, security=security)
     # Outside of those that refuse requests, so that it also limits the bodies of refused requests.
     app.add_middleware(BodyLimitMiddleware, security=security)
-    app.add_middleware(
-        _AllowOrigins,
-        allow_origins=security.origins,
-        allow_methods=["GET", "HEAD", "POST", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=["*"],
-    )
+    if security.origins:
+        app.add_middleware(
+            _AllowOrigins,
+            allow_origins=security.origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     app.add_middleware(RequestMiddleware, note=note)
 
 

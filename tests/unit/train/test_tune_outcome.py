@@ -6,6 +6,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("optuna")
+
 from optuna.study import Study
 from optuna.trial import TrialState
 

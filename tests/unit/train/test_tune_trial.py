@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("optuna")
+
 from optuna.study import Study
 
 from rooftrace.core.errors import DataError
