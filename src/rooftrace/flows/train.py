@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from rooftrace.models.spec import BundleSpec
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.loop import FitResult
-    from rooftrace.train.tune.results import StudySummary
-    from rooftrace.train.tune.space import Tuning
+    from rooftrace.train.tune import StudySummary
+    from rooftrace.train.tune_space import Tuning
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def run_tune(
     `study.json` with the returned report, and `study.db`.
 
     Args:
-        config_path: The TOML file, see `train.config` and `train.tune.space`. Relative paths in it
+        config_path: The TOML file, see `train.config` and `train.tune_space`. Relative paths in it
             start from its folder.
         trials: Number of trials that the study has in the end, including those of earlier commands.
             Pruned and failed trials count; trials that were lost with their process do not.
@@ -240,25 +240,23 @@ def run_tune(
         ConfigError: The file or the space is wrong; the folder belongs to another search; or no
             trial has a value.
         DataError: The training data cannot be opened; or the storage fails.
-        TrainError, ExportError: See `train.tune.study` and `train.export_bundle`.
+        TrainError, ExportError: See `train.tune` and `train.export_bundle`.
     """
     sleep_while_waiting()
     try:
-        from rooftrace.train.tune.results import (
-            TrialReporter,
-            export_best,
-            summarise,
-            write_config,
-        )
-        from rooftrace.train.tune.space import read_tuning
-        from rooftrace.train.tune.study import (
+        from rooftrace.train.tune import (
             TRIAL_FOLDERS,
+            TrialReporter,
             TuningJob,
+            export_best,
             finished,
             open_study,
             run_trials,
             storage_of,
+            summarise,
+            write_config,
         )
+        from rooftrace.train.tune_space import read_tuning
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
         extra = "tune" if package in _TUNE_PACKAGES else "train"
@@ -309,7 +307,7 @@ def _data_notes(tuning: Tuning, study: Study, notify: Callable[[str], None]) -> 
     A mistake in the data would fail every trial; it is reported before the first.
     """
     from rooftrace.train.datamodule import open_data
-    from rooftrace.train.tune.study import finished
+    from rooftrace.train.tune import finished
 
     notes: list[str] = []
     if not finished(study):
@@ -325,7 +323,7 @@ def _data_notes(tuning: Tuning, study: Study, notify: Callable[[str], None]) -> 
 
 
 def _no_value(done: list[FrozenTrial]) -> ConfigError:
-    from rooftrace.train.tune.study import failure_reason
+    from rooftrace.train.tune import failure_reason
 
     failed = [f"; trial {trial.number}: {failure_reason(trial)}" for trial in done[-1:]]
     return ConfigError(

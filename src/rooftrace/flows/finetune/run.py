@@ -63,8 +63,8 @@ from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
 
 if TYPE_CHECKING:
+    from rooftrace.train.callbacks import Minutes
     from rooftrace.train.config import TrainConfig
-    from rooftrace.train.deadline import Minutes
     from rooftrace.train.loop import FitResult
 
 
