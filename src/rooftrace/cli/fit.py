@@ -144,23 +144,13 @@ def _say_calibration(calibration: Calibration | None) -> None:
 
 def _show_ensemble(report: EnsembleReport) -> None:
     name = _FIGURES[report.metric]
-    table = Table("", f"{name} at its own threshold", "at the best", "left out of the fit")
+    table = Table("", f"{name} at its own threshold", "at the best")
     for one in report.to_json()["figures"]:
-        shown = (one["at_own_threshold"], one["fitted"], one["left_out"])
+        shown = (one["at_own_threshold"], one["fitted"])
         table.add_row(one["name"], *("–" if value is None else f"{value:.4f}" for value in shown))
     people.print(table)
     if report.weights is not None:
         text = ", ".join(f"{n} {w:g}" for n, w in zip(report.members, report.weights))
         say(f"weights: {text}")
-    gain = report.gain
-    if gain is None:
-        say("too few images to leave some out: the gain of the ensemble is unknown")
-    else:
-        between = gain.difference
-        limits = f" ({between.low:+.4f} to {between.high:+.4f})" if between.is_known else ""
-        say(
-            f"{report.chosen.name} against {report.fit.best_model.name}, the best alone, on images "
-            f"left out: {name} {between.value:+.4f}{limits}, p = {gain.p_value:.3f}; better in "
-            f"{gain.better} of {gain.scenes} images, worse in {gain.worse}"
-        )
     say(f"{report.out}, threshold {report.threshold:.3f}")
+    say("next: rooftrace evaluate with it and its models, on images that none has seen")

@@ -1,4 +1,4 @@
-"""Weights and thresholds of ensembles, and figures of scenes that were left out."""
+"""Weights and thresholds of ensembles."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Scene
-from rooftrace.flows.ensemble_fit import (
-    FOLDS,
+from rooftrace.flows.ensemble import (
     MemberSets,
     PixelSample,
     fit_ensemble,
     fit_weights,
-    folds_of,
     histogram,
     mean_curve,
     weighted_mean,
@@ -75,8 +73,8 @@ def test_a_sample_counts_as_its_pixels_do(models: int, count: int, seed: int) ->
     assert histogram(levels, truth).sum() == count
 
 
-def samples_of(truth: NDArray[np.bool_], *said: NDArray[np.uint8]) -> list[list[PixelSample]]:
-    return [[PixelSample.of(np.stack([s.ravel() for s in said], axis=1), truth.ravel())]]
+def samples_of(truth: NDArray[np.bool_], *said: NDArray[np.uint8]) -> list[PixelSample]:
+    return [PixelSample.of(np.stack([s.ravel() for s in said], axis=1), truth.ravel())]
 
 
 def test_a_model_that_knows_nothing_has_none(truth: NDArray[np.bool_]) -> None:
@@ -91,7 +89,7 @@ def test_the_better_of_two_weighs_more(truth: NDArray[np.bool_]) -> None:
     better, worse = fit_weights(samples, 2, "iou")
     assert better > worse > 0
     # As good as any on a finer grid, but for a hundredth of a point or so.
-    (sample,) = samples[0]
+    (sample,) = samples
 
     def value(share: float) -> float:
         levels = weighted_mean(sample.rows, np.array([share, 1 - share]))
@@ -100,32 +98,19 @@ def test_the_better_of_two_weighs_more(truth: NDArray[np.bool_]) -> None:
     assert value(better) > max(map(value, np.linspace(0, 1, 101))) - 0.002
 
 
-def test_folds_keep_groups_together() -> None:
-    assert folds_of(scene_set(10)).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert folds_of(scene_set(2)).tolist() == [0, 2]
-    groups = [f"flight {number // 3}" for number in range(18)]
-    folds = folds_of(scene_set(18, groups))
-    assert set(folds.tolist()) == set(range(FOLDS))
-    for group in set(groups):
-        assert len({f for f, g in zip(folds.tolist(), groups) if g == group}) == 1
-    # Four places are too few to be left out one by one.
-    few = [f"place {number % 4}" for number in range(20)]
-    assert folds_of(scene_set(20, few)).tolist() == folds_of(scene_set(20)).tolist()
-
-
 def team(tmp_path: Path, truth: NDArray[np.bool_], *said: NDArray[np.uint8]) -> list[MemberSets]:
     made = tuple(stored(tmp_path / f"m{n}", one, truth) for n, one in enumerate(said))
     return [made]
 
 
-def fitted(tmp_path: Path, sets: list[MemberSets], models: int, **given: Any) -> Any:
+def fitted(sets: list[MemberSets], models: int, **given: Any) -> Any:
     settings: dict[str, Any] = {
         "thresholds": [0.5] * models,
         "names": [f"model {n}" for n in range(models)],
         "metric": "iou",
         **given,
     }
-    return fit_ensemble(sets, scratch=tmp_path, **settings)
+    return fit_ensemble(sets, **settings)
 
 
 def pooled_iou(seen: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
@@ -134,41 +119,19 @@ def pooled_iou(seen: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 def test_figures_at_own_thresholds_by_hand(tmp_path: Path, truth: NDArray[np.bool_]) -> None:
     said = [noisy(truth, 60, seed) for seed in range(2)]
-    fit = fitted(tmp_path, team(tmp_path, truth, *said), 2, thresholds=[0.5, 0.4])
+    fit = fitted(team(tmp_path, truth, *said), 2, thresholds=[0.5, 0.4])
     seen = [said[0] >= 128, said[1] >= 102]  # threshold 0.4 is 102.5 of 255ths
     for one, mask in zip(fit.models, seen):
         assert one.own == pytest.approx(pooled_iou(mask, truth), abs=2e-3)
     assert fit.models[0].own == pytest.approx(pooled_iou(seen[0], truth))
-    assert fit.scenes == 10
 
 
 def test_models_that_err_apart_are_better_together(
     tmp_path: Path, truth: NDArray[np.bool_]
 ) -> None:
-    fit = fitted(tmp_path, team(tmp_path, truth, *(noisy(truth, 70, s) for s in range(3))), 3)
+    fit = fitted(team(tmp_path, truth, *(noisy(truth, 70, s) for s in range(3))), 3)
     best = fit.best_model
-    assert fit.average.left_out > best.left_out + 0.1
-    assert fit.weighted.left_out > best.left_out + 0.1
-    gain = fit.against_best(fit.weighted)
-    assert gain.difference.value == pytest.approx(fit.weighted.left_out - best.left_out)
-    assert gain.difference.low > 0
-    assert gain.p_value < 0.01
-    assert gain.better == gain.scenes == 10
-
-
-def test_what_is_left_out_is_judged_by_what_was_fitted_without_it(tmp_path: Path) -> None:
-    """The scenes of one fold are answered the other way round: no threshold that the others give
-    finds them, while one that was fitted on all would.
-    """
-    truth = np.zeros((5, 20, 20), bool)
-    truth[:, :10] = True
-    said = np.where(truth, 200, 100).astype(np.uint8)
-    said[4] = np.where(truth[4], 90, 40)
-    fit = fitted(tmp_path, team(tmp_path, truth, said, said), 2)
-    one = fit.models[0]
-    # Fitted on all, or on others with the fifth: 41 to 90 finds it, and all else beside; 101 to
-    # 200 finds four of five scenes.
-    assert one.fitted == pytest.approx(0.8)
-    assert 101 <= one.threshold_level <= 200
-    assert one.left_out == pytest.approx(0.8)
-    assert one.counts[:, 0].tolist() == [200, 200, 200, 200, 0]
+    assert fit.average.fitted > best.fitted + 0.1
+    assert fit.weighted.fitted >= fit.average.fitted - 1e-3
+    assert fit.weighted.by_set == (fit.weighted.fitted,)
+    assert sum(fit.weights) == pytest.approx(1)
