@@ -10,8 +10,6 @@ probability.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -181,15 +179,6 @@ def _mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     count = known.sum(axis=0)
     made = np.full(count.shape, np.nan)
     return np.asarray(np.divide(np.nansum(values, axis=0), count, out=made, where=count > 0))
-
-
-def confusion_csv(counts: PixelCounts, classes: Sequence[str]) -> str:
-    """Return a table of the pixels of each true class (row) by predicted class (column)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["truth / prediction", *classes])
-    writer.writerows([name, *row] for name, row in zip(classes, counts.matrix.tolist()))
-    return text.getvalue()
 
 
 BINS = 200

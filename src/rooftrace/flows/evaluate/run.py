@@ -37,7 +37,7 @@ from rooftrace.labels.rle import Order
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.objects import CocoCollector
-from rooftrace.metrics.pixel import ThresholdCurve, confusion_csv
+from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.metrics.report import EvalReport
 from rooftrace.predict.model_set import Combine, Models, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
@@ -101,7 +101,7 @@ def run_evaluate(
         bundles: One bundle, several, an empty list for none, or None for the default model.
         folder: The labelled data, see `SourceConfig`; for `predictions` without a bundle it may be
             labels without imagery, see `open_truth`.
-        out: Folder for report.html, report.json and confusion.csv; None writes nothing.
+        out: Folder for report.html and report.json; None writes nothing.
         options: Options of the evaluation.
         predictions: Files and folders with predictions of the same scenes by other tools or by
             `rooftrace predict`; each is evaluated by itself.
@@ -412,13 +412,12 @@ def write_evaluation(
     scenes: SceneSet,
     out: Path,
 ) -> None:
-    """Write report.json and report.html, and the confusion matrix of the first model."""
+    """Write report.json and report.html."""
     report = evaluation.first
     of_images: dict[str, object] = {"by_image": report.by_image()}
     if len(evaluation.reports) > 1:
         of_images = {"by_image": [one.by_image() for one in evaluation.reports]}
     write_json(out / "report.json", evaluation.to_json() | of_images)
-    write_atomically(out / "confusion.csv", confusion_csv(report.pooled, report.classes).encode())
     page = evaluation_page(evaluation, predictions, scenes)
     write_atomically(out / "report.html", page.encode())
 
