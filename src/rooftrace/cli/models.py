@@ -18,7 +18,7 @@ from rooftrace.flows.import_model.options import ImportOptions
 
 _FORMATS: dict[str, Literal["onnx", "openvino"]] = {".onnx": "onnx", ".xml": "openvino"}
 
-_FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU", "label IoU")
+_FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU")
 
 
 @with_groups

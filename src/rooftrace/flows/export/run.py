@@ -35,8 +35,6 @@ from rooftrace.flows.labelled_predictions import training_labels
 from rooftrace.io.files import check_outputs, check_replaced, export_error
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import SceneSet
-from rooftrace.metrics.tiled_evaluation import evaluate_scenes
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.exported import (
     READ_BY,
@@ -72,9 +70,6 @@ class Parity:
         mask_iou: IoU of the two masks without background; 1 if both masks are empty.
         mask_change: Number of changed pixels divided by the number that either mask does not call
             background, or by 1 % of all pixels if that is more. The tolerance applies to it.
-        label_iou: IoU against labels over whole images, if the data has labels: of buildings, or
-            the mean over classes if there are more than two.
-        label_iou_before: The same IoU of the bundle's graph.
     """
 
     engine: str
@@ -85,8 +80,6 @@ class Parity:
     changed_share: float
     mask_iou: float
     mask_change: float
-    label_iou: float | None = None
-    label_iou_before: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures, rounded to five significant digits."""
@@ -106,7 +99,6 @@ def measure_parity(
     spec: BundleSpec,
     tiles: Sequence[NDArray[Any]],
     output: Output = "probabilities",
-    labelled: SceneSet | None = None,
 ) -> Parity:
     """Run two engines on the same tiles and compare their answers.
 
@@ -116,7 +108,6 @@ def measure_parity(
         spec: Contract, with the threshold of the output.
         tiles: Tiles (band, y, x) in pixel values, all of one size.
         output: Output of the model that is compared.
-        labelled: Data set with labels on which both are evaluated; None for no evaluation.
     """
     most = total = 0.0
     answered = changed = pixels = both = either = 0
@@ -135,10 +126,6 @@ def measure_parity(
         pixels += old.size
     mean = total / answered
     finite = math.isfinite(most) and math.isfinite(mean)
-    old_iou = new_iou = None
-    if labelled is not None and finite:
-        old_iou = _label_iou(labelled, spec, reference)
-        new_iou = _label_iou(labelled, spec, engine)
     return Parity(
         engine=engine.name,
         precision=engine.precision,
@@ -149,8 +136,6 @@ def measure_parity(
         mask_iou=both / either if either else 1.0,
         # A network that answers NaN or infinity counts as completely changed.
         mask_change=changed / max(either, _MIN_SHARE * pixels) if finite else 1.0,
-        label_iou=new_iou,
-        label_iou_before=old_iou,
     )
 
 
@@ -160,12 +145,6 @@ def _mask(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.uint8]:
         return (answer[:, 0] >= spec.threshold).astype(np.uint8)
     best: NDArray[np.uint8] = answer[:, : spec.channels].argmax(axis=1).astype(np.uint8)
     return best
-
-
-def _label_iou(labelled: SceneSet, spec: BundleSpec, engine: Engine) -> float | None:
-    counts = evaluate_scenes(labelled, spec, engine.run)
-    value = counts.iou(1) if spec.is_binary else counts.mean_iou
-    return None if math.isnan(value) else value
 
 
 @dataclass(frozen=True)
@@ -226,14 +205,9 @@ def parity_rows(parities: Sequence[Parity]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of each comparison, for a table."""
     for one in parities:
         where = one.engine if one.output == "probabilities" else f"{one.engine}, {one.output}"
-        labels = (
-            "–"
-            if one.label_iou is None or one.label_iou_before is None
-            else f"{one.label_iou_before:.3f} → {one.label_iou:.3f}"
-        )
         yield (
             where, one.precision, f"{one.max_difference:.4f}", f"{one.mean_difference:.5f}",
-            f"{one.changed_share:.3%}", f"{one.mask_iou:.4f}", labels,
+            f"{one.changed_share:.3%}", f"{one.mask_iou:.4f}",
         )  # fmt: skip
 
 
@@ -269,8 +243,7 @@ def run_export(
         precision: Precision of the file.
         calibration: Images for the calibration of int8; not needed if the bundle has such a
             variant.
-        check: Images for the check, with labels if available; default other tiles of
-            `calibration`, or the demo scene.
+        check: Images for the check; default other tiles of `calibration`, or the demo scene.
         tolerance: Maximum allowed `Parity.mask_change`; default by precision.
         notify: Function called with a message at each step.
 
@@ -293,7 +266,7 @@ def run_export(
     if (to, wanted) != ("onnx", "fp32"):
         _check_engine(READ_BY[to][0])
     tolerance = TOLERANCES[wanted] if tolerance is None else tolerance
-    given, checked, labelled = _tiles(source, calibration, check)
+    given, checked = _tiles(source, calibration, check)
     samples = () if given is None else given.images
     notify(f"{source.spec.name}: exported to {to} in {wanted}" + (_of(given) if given else ""))
     parts = convert_bundle(source, to, wanted, samples)
@@ -311,7 +284,7 @@ def run_export(
         notify(f"checked{_of(checked)}")
         engines = READ_BY[to][:1] if wanted in _MAIN_ONLY else READ_BY[to]
         _write(folder / out.name, _for_engines(contract, {name: {} for name in engines}), parts)
-        comparison = _ExportComparison(source, read_model(folder / out.name), checked, labelled)
+        comparison = _ExportComparison(source, read_model(folder / out.name), checked)
         parities, held, differences = comparison.on_engines(engines, contract, tolerance, out)
         notes += differences
         contract = _for_engines(contract, held)
@@ -382,40 +355,35 @@ def _check_request(
 
 def _tiles(
     source: ModelBundle, calibration: SourceConfig | None, check: SourceConfig | None
-) -> tuple[TileSet | None, TileSet, SceneSet | None]:
-    """Return the tiles for calibration, those for the check, and the data with labels."""
+) -> tuple[TileSet | None, TileSet]:
+    """Return the tiles for calibration, and those for the check."""
     spec = source.spec
     opened = {}
     for key, config in (("calibration", calibration), ("check", check)):
         if config is not None:
             predictor = Predictor(source, load_engine(source, engine="openvino", precision="fp32"))
             opened[key] = open_source(config, training_labels(predictor.bundle))
-    checked_on = opened.get("check", opened.get("calibration"))
-    labelled = checked_on if checked_on is not None and len(checked_on) else None
     given = None
     if "calibration" in opened:
         more = 0 if "check" in opened else _CHECK_TILES
         given = draw_tiles(opened["calibration"], spec, _CALIBRATION_TILES + more)
         if not more:
-            return given, draw_tiles(opened["check"], spec, _CHECK_TILES), labelled
+            return given, draw_tiles(opened["check"], spec, _CHECK_TILES)
         checked, given = given.split(_CHECK_TILES)
         if checked is given:
             note = f"{given.name} has one tile, which serves both calibration and check"
             checked = replace(checked, notes=(*checked.notes, note))
-        return given, checked, labelled
+        return given, checked
     if "check" in opened:
-        return None, draw_tiles(opened["check"], spec, _CHECK_TILES), labelled
-    return None, demo_tiles(spec, _CHECK_TILES), None
+        return None, draw_tiles(opened["check"], spec, _CHECK_TILES)
+    return None, demo_tiles(spec, _CHECK_TILES)
 
 
 class _ExportComparison:
     """Comparison of an exported file with its bundle."""
 
-    def __init__(
-        self, source: ModelBundle, made: ModelBundle, tiles: TileSet, labelled: SceneSet | None
-    ) -> None:
-        self._source, self._made = source, made
-        self._tiles, self._labelled = tiles, labelled
+    def __init__(self, source: ModelBundle, made: ModelBundle, tiles: TileSet) -> None:
+        self._source, self._made, self._tiles = source, made, tiles
         outputs: tuple[Output, ...] = ("probabilities", "coarse")
         self._outputs = outputs if source.spec.is_refined else outputs[:1]
 
@@ -462,10 +430,7 @@ class _ExportComparison:
             )
             loaded = load_engine(self._made, engine=engine, precision=precision, output=output)
             spec = self._source.for_output(output).spec
-            labelled = self._labelled if output == "probabilities" else None
-            found.append(
-                measure_parity(reference, loaded, spec, self._tiles.images, output, labelled)
-            )
+            found.append(measure_parity(reference, loaded, spec, self._tiles.images, output))
         return found
 
 
