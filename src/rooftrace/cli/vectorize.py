@@ -92,14 +92,6 @@ def vectorize(
             show_default=_AS_PREDICTED,
         ),
     ] = None,
-    score: Annotated[
-        Path | None,
-        option(
-            _READING,
-            metavar="FILE",
-            help="Raster of probabilities, from which the polygons of a mask get scores.",
-        ),
-    ] = None,
     schema: Annotated[
         Literal["overture"] | None,
         option(_POLYGONS, metavar="overture", help="Name attributes as Overture Maps names them."),
@@ -127,7 +119,7 @@ def vectorize(
     with bar("vectorize", counted("px"), hidden=as_json) as progress:
         report = run_vectorize(
             mask, out, changes=changes, outline=outline, threshold=threshold,
-            classes=classes or (), score=score, instances=instances, gsd_m=gsd,
+            classes=classes or (), instances=instances, gsd_m=gsd,
             crs=None if crs is None else parse_crs(crs), schema=schema, progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):

@@ -24,7 +24,6 @@ from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.georeferenced import check_crs, in_crs
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import pixels_apart
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints
 from rooftrace.labels.mask_values import instance_numbers
@@ -43,9 +42,6 @@ _BAND_PX = 256
 _SHOWN = 6
 _MAX_CLASSES = 40
 """Maximum number of classes without names; a raster with more values shows shades of grey."""
-
-_SAME_PX = 0.5
-"""Largest distance in pixels between a mask and its probabilities."""
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -72,7 +68,6 @@ class MaskInput:
         building: Index of the building class; None where it is unknown.
         table: (256,) class index for each value; None for probabilities.
         threshold: Threshold on probabilities; None for a mask.
-        score: Raster of probabilities that belongs to a mask, if any.
         notes: Assumptions that the user should know.
     """
 
@@ -82,7 +77,6 @@ class MaskInput:
     building: int | None = 1
     table: NDArray[np.uint8] | None = None
     threshold: float | None = None
-    score: RasterFile | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,12 +109,6 @@ class MaskInput:
             else:
                 mask = self.table[_indices(raster, self.source.name)]
                 mask[~raster.valid] = NODATA
-                if self.score is not None:
-                    beside = self.score.read(window)
-                    score = _probabilities(beside, self.score.name)
-                    if not beside.valid.all():
-                        unit = 255 if score.dtype == np.uint8 else 1
-                        score = np.where(beside.valid, score / np.float32(unit), np.float32("nan"))
             occurring = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
             yield window, mask, score, occurring, None
 
@@ -158,7 +146,6 @@ def open_mask(
     *,
     threshold: float | None = None,
     classes: Sequence[str] = (),
-    score: Path | None = None,
     progress: OnBlock | None = None,
 ) -> MaskInput:
     """Decide how a raster is to be read. Reads a mask as a whole to find its values.
@@ -171,11 +158,10 @@ def open_mask(
         path: Path of the raster.
         threshold: Smallest probability that is a building; default 0.5.
         classes: Values or names of the classes to trace; default all.
-        score: Path of a raster of probabilities that belongs to the mask.
         progress: See `OnBlock`.
 
     Raises:
-        DataError: A file cannot be read, or the two files differ in size.
+        DataError: The file cannot be read.
         LabelError: The values are neither classes nor probabilities.
         ConfigError: An option does not apply to such a raster, or a class does not occur.
     """
@@ -186,29 +172,12 @@ def open_mask(
         )
     source = open_raster(path, palette="indices")
     if source.dtype.kind == "f" or threshold is not None:
-        for option, given in (("--class", classes), ("--score", score)):
-            if given:
-                raise ConfigError(
-                    f"{option} was given, but {path} is read as probabilities of buildings.",
-                    remedy=f"Remove {option}, or give a mask without --threshold.",
-                )
+        if classes:
+            raise ConfigError(
+                f"--class was given, but {path} is read as probabilities of buildings.",
+                remedy="Remove --class, or give a mask without --threshold.",
+            )
         return _probability_input(source, threshold)
-    beside = None if score is None else open_raster(score)
-    if beside is not None and beside.grid.shape != source.grid.shape:
-        raise DataError(
-            f"{score} has {_size(beside.grid)}, but the mask {path} has {_size(source.grid)}.",
-            remedy="Give the probabilities from which the mask was made.",
-        )
-    distance = 0.0
-    if beside is not None and source.grid.crs is not None and beside.grid.crs is not None:
-        distance = pixels_apart(source.grid, beside.grid)
-    if distance > _SAME_PX:
-        raise DataError(
-            f"{score} lies {distance:,.1f} pixels away from the mask {path}; the same pixels were "
-            "expected.",
-            remedy="Give the probabilities from which the mask was made, or align them first: "
-            "gdalwarp -te … -tr … IN OUT",
-        )
     count = np.zeros(256, np.int64)
     for window, raster in _blocks(source):
         values = _indices(raster, source.name)
@@ -216,7 +185,7 @@ def open_mask(
         if progress is not None:
             progress(window.area_px)
     present = np.flatnonzero(count[1:]) + 1
-    return _mask_input(source, present.tolist(), read_categories(path), classes, beside)
+    return _mask_input(source, present.tolist(), read_categories(path), classes)
 
 
 def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput:
@@ -244,7 +213,6 @@ def _mask_input(
     present: list[int],
     names: tuple[str, ...],
     wanted: Sequence[str],
-    score: RasterFile | None,
 ) -> MaskInput:
     """Return how to read a mask, given its values besides 0 and the names of its classes."""
     notes = []
@@ -268,7 +236,7 @@ def _mask_input(
     if len(names) <= 2 and len(chosen) <= 1:
         # A single class of any value on a background.
         table[chosen] = 1
-        return MaskInput(source, (1,), (), 1, table, None, score, tuple(notes))
+        return MaskInput(source, (1,), (), 1, table, None, tuple(notes))
     table[chosen] = chosen
     called = tuple(
         names[value] if value < len(names) and names[value] else str(value)
@@ -281,7 +249,7 @@ def _mask_input(
             "building, so no polygon gets a regular outline."
         )
     return MaskInput(
-        source, tuple(sorted(set(chosen))), called, next(iter(building), None), table, None, score,
+        source, tuple(sorted(set(chosen))), called, next(iter(building), None), table, None,
         tuple(notes),
     )  # fmt: skip
 
@@ -431,7 +399,6 @@ def run_vectorize(
     outline: OutlineStyle | None = None,
     threshold: float | None = None,
     classes: Sequence[str] = (),
-    score: Path | None = None,
     instances: bool = False,
     gsd_m: float | None = None,
     crs: CRS | None = None,
@@ -447,7 +414,7 @@ def run_vectorize(
             predict` made the polygons of this mask; for others see `MaskInput.default_options`.
         changes: Fields of the options that get other values.
         outline: Style of the outlines; default: that of the options.
-        threshold, classes, score: See `open_mask`.
+        threshold, classes: See `open_mask`.
         instances: Whether every value above 0 is one building, which gets its own polygon.
         gsd_m: Metres per pixel, where the raster does not contain them.
         crs: Coordinate system of a raster that has a position but states none.
@@ -461,7 +428,7 @@ def run_vectorize(
     """
     started = time.perf_counter()
     check_vector_path(out)
-    check_outputs([out], [mask, score])
+    check_outputs([out], [mask])
     # A mask is read twice, the first time to find its values, before its size is known.
     done_px, total_px = 0, 0
 
@@ -473,16 +440,14 @@ def run_vectorize(
 
     source: MaskInput
     if instances:
-        if threshold is not None or classes or score is not None:
+        if threshold is not None or classes:
             raise ConfigError(
-                "--instances was given with --threshold, --class or --score.",
+                "--instances was given with --threshold or --class.",
                 remedy="Give only one: the values of a mask are buildings, or they are classes.",
             )
         source = InstanceInput(open_raster(mask, palette="indices"))
     else:
-        source = open_mask(
-            mask, threshold=threshold, classes=classes, score=score, progress=advance
-        )
+        source = open_mask(mask, threshold=threshold, classes=classes, progress=advance)
     record = None if options is not None or threshold is not None else MaskRecord.read(mask)
     origin = None if record is None else record.origin
     own_notes = list(source.notes)
@@ -495,7 +460,7 @@ def run_vectorize(
     options = options or (source.default_options if record is None else record.polygons)
     if record is not None and record.has_markers:
         # The mask does not contain the channel that separated buildings.
-        watershed = WatershedOptions() if score is None else WatershedOptions.at_threshold(None)
+        watershed = WatershedOptions()
         px = max(1.0, math.sqrt(options.min_marker_px / MIN_MARKER_PX))
         options = replace(options, watershed=watershed.scaled(px))
     options = replace(options, **(changes or {}))
@@ -540,7 +505,7 @@ def run_vectorize(
         buildings = options.regularize and found.considered
         regular = found.regularized / found.considered if buildings else None
     if record is not None and options.separate:
-        note = _separation_note(mask, record, options, has_score=score is not None)
+        note = _separation_note(mask, record, options)
         notes = (note, *notes) if note else notes
     if source.grid.crs is None:
         notes = (f"{mask} is not georeferenced: coordinates are pixels, x right, y down.", *notes)
@@ -557,16 +522,14 @@ def run_vectorize(
     )
 
 
-def _separation_note(
-    mask: Path, record: MaskRecord, options: VectorOptions, *, has_score: bool
-) -> str:
+def _separation_note(mask: Path, record: MaskRecord, options: VectorOptions) -> str:
     """Return a note on data that separated buildings in the prediction only; "" without any."""
     if record.has_markers:
         return (
             f"The model of {mask} separated touching buildings by a channel that the mask does "
-            f"not contain: here their shape {'and probabilities do' if has_score else 'does'}."
+            "not contain: here their shape does."
         )
-    if not has_score and options.watershed and options.watershed.core_probability:
+    if options.watershed and options.watershed.core_probability:
         return (
             f"The prediction separated touching buildings by probabilities, too, which {mask} "
             "does not contain: some are separated in another way here."

@@ -157,51 +157,6 @@ def test_probabilities_are_cut_at_a_threshold(tmp_path: Path, dtype: type) -> No
         assert "pixels of 0.5 or more" in report.notes[0]
 
 
-def test_scores_come_from_probabilities_beside_a_mask(tmp_path: Path) -> None:
-    path = write(tmp_path / "mask.tif", HOUSES)
-    _, table = made(path)
-    assert table["score"].isna().all()
-    prob = write(tmp_path / "prob.tif", np.full(HOUSES.shape, 0.25, np.float32))
-    _, table = made(path, score=prob)
-    assert table["score"].tolist() == [0.25, 0.25]
-    with pytest.raises(DataError, match="41 rows × 60 columns, but the mask"):
-        made(path, score=write(tmp_path / "prob.tif", np.zeros((41, 60), np.float32)))
-
-
-@pytest.mark.parametrize("unit", [1, 255])
-def test_unknown_probabilities_do_not_count_in_scores(tmp_path: Path, unit: int) -> None:
-    path = write(tmp_path / "mask.tif", HOUSES)
-    prob = np.full(HOUSES.shape, 0.8 * unit, np.float32)
-    prob[4:14, 5:15] = prob[20:36, 30:] = 0
-    prob = prob.astype(np.uint8) if unit == 255 else np.where(prob == 0, np.nan, prob)
-    score = write(tmp_path / "prob.tif", prob, nodata=0 if unit == 255 else None)
-    _, table = made(path, score=score)
-    assert table.area.tolist() == pytest.approx([50.0, 71.0])
-    np.testing.assert_allclose(table["score"], [0.8, np.nan], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("place", "reason"),
-    [
-        ({"transform": Affine(0.5, 0, 700_000, 0, -0.5, 5_000_000)}, "lies 400,000.0 pixels away"),
-        ({"transform": Affine(0.5, 0, 500_000.5, 0, -0.5, 5_000_000)}, "lies 1.0 pixels away"),
-        ({"crs": "EPSG:32633", "transform": Affine(1, 0, 5e5, 0, -1, 5e6)}, "pixels away"),
-        ({"crs": "EPSG:32733", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 15e6)}, None),
-        ({"crs": None, "transform": Affine.identity()}, None),
-    ],
-    ids=["far", "shifted", "coarser", "another-system", "no-georeference"],
-)
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_scores_lie_where_the_mask_lies(tmp_path: Path, place: dict, reason: str | None) -> None:
-    path = write(tmp_path / "mask.tif", HOUSES)
-    prob = write(tmp_path / "prob.tif", np.full(HOUSES.shape, 0.25, np.float32), **place)
-    if reason is None:
-        assert made(path, score=prob)[1]["score"].tolist() == [0.25, 0.25]
-        return
-    with pytest.raises(DataError, match=reason):
-        made(path, score=prob)
-
-
 def test_nodata_is_no_building(tmp_path: Path) -> None:
     mask = HOUSES.copy()
     mask[:16, 10:] = 9

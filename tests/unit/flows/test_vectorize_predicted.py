@@ -95,10 +95,7 @@ def test_what_probabilities_have_divided_is_said(bundle: Path, tmp_path: Path) -
     assert "some are separated in another way here" in note
 
 
-@pytest.mark.parametrize("beside", [True, False], ids=["beside its mask", "alone"])
-def test_probabilities_give_the_polygons_of_the_prediction(
-    beside: bool, bundle: Path, tmp_path: Path
-) -> None:
+def test_probabilities_give_the_polygons_of_the_prediction(bundle: Path, tmp_path: Path) -> None:
     """Bright houses touch by pixels that are less bright; a speck is no building."""
     town = generate_scene(3, (512, 512), gsd_m=0.3).mask() > 0
     bright = np.where(town, 225, 40).astype(np.uint8)
@@ -113,10 +110,7 @@ def test_probabilities_give_the_polygons_of_the_prediction(
     assert score is not None
     prob = write_geotiff(tmp_path / "prob.tif", score, **place)
     out = tmp_path / "again.gpkg"
-    if beside:
-        notes = run_vectorize(tmp_path / "town_mask.tif", out, score=prob).notes
-    else:
-        notes = run_vectorize(prob, out, threshold=0.5, gsd_m=options.gsd_m).notes
+    notes = run_vectorize(prob, out, threshold=0.5, gsd_m=options.gsd_m).notes
     made = geopandas.read_file(out)
     assert made.geometry.to_wkb().tolist() == predicted.geometry.to_wkb().tolist()
     assert made["score"].tolist() == predicted["score"].tolist()
