@@ -395,9 +395,8 @@ def run_ensemble(
     """Fit an ensemble: predict labelled scenes with every model, fit the combination, and write the
     ensemble file.
 
-    Figures are measured on scenes that were left out of the fit, in five folds. Each model predicts
-    on the tiles of the ensemble. A model with weight 0 is left out of the file. An earlier
-    ensemble file of the same name is replaced; any other file is not.
+    Each model predicts on the tiles of the ensemble. A model with weight 0 is left out of the file.
+    An earlier ensemble file of the same name is replaced; any other file is not.
 
     Args:
         bundles: At least two models of one contract, see `combine`; None is the default model.
