@@ -65,7 +65,8 @@ COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 
 MODULES = {
     "demo": "predict", "inspect": "data", "split": "data", "convert": "data", "train": "training",
-    "finetune": "training", "export": "models", "import": "models", "doctor": "models",
+    "finetune": "training", "fit": "evaluate", "export": "models", "import": "models",
+    "doctor": "models",
 }  # fmt: skip
 """Module of each command that does not have one of its own name."""
 

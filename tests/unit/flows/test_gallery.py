@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import GeoGrid, Mask, Raster, Scene, Window
-from rooftrace.flows.evaluate.page import Gallery, draw_gallery
+from rooftrace.flows.evaluate.evaluation import Gallery, draw_gallery
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend

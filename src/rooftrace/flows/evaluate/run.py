@@ -21,8 +21,7 @@ from rooftrace.core.parallel import prefetched
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, Scene, Window
 from rooftrace.density.files import DEFAULT_THRESHOLD
-from rooftrace.flows.evaluate.evaluation import Evaluation, check_leakage
-from rooftrace.flows.evaluate.page import evaluation_page
+from rooftrace.flows.evaluate.evaluation import Evaluation, check_leakage, evaluation_page
 from rooftrace.flows.evaluate.prediction_files import ReadOptions, open_predictions
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, find_predictions
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, of_model
