@@ -38,7 +38,7 @@ _SAME_SCALE = 1.15
 
 
 @dataclass(frozen=True)
-class SetForm:
+class _SetForm:
     """Size, bands and resolution of the images of a set.
 
     Args:
@@ -67,8 +67,8 @@ class SetComparison:
         unmarked: Ids of the images of B with unmarked nodata.
     """
 
-    a: SetForm
-    b: SetForm
+    a: _SetForm
+    b: _SetForm
     scale: ScaleShift
     unmarked: tuple[str, ...] = ()
 
@@ -87,14 +87,14 @@ class SetComparison:
         rows = [
             ("images", (f"{self.a.images:,}", f"{self.b.images:,}", "")),
             ("size, median (px)", (_size(self.a), _size(self.b), "")),
-            ("bands", (list_names(self.a.bands), list_names(self.b.bands), "")),
-            ("pixel values", (list_names(self.a.dtypes), list_names(self.b.dtypes), "")),
+            ("bands", (_list_names(self.a.bands), _list_names(self.b.bands), "")),
+            ("pixel values", (_list_names(self.a.dtypes), _list_names(self.b.dtypes), "")),
             ("metres per pixel", (_metres(self.a.gsd_m), _metres(self.b.gsd_m), "")),
         ]
         rows += [
             (
                 f"scale, by {each.method}",
-                ("1", format_factor(each), "" if each.sure else "not sure"),
+                ("1", _format_factor(each), "" if each.sure else "not sure"),
             )
             for each in self.scale.estimates
         ]
@@ -119,11 +119,11 @@ def compare_sets(
     return SetComparison(_form(a), _form(b), scale, unmarked)
 
 
-def _form(facts: Sequence[SceneFacts]) -> SetForm:
+def _form(facts: Sequence[SceneFacts]) -> _SetForm:
     shapes = np.array([f.shape_yx for f in facts], dtype=float).reshape(-1, 2)
     height, width = np.median(shapes, axis=0) if len(shapes) else (0.0, 0.0)
     gsds = [f.gsd_m for f in facts if f.gsd_m is not None]
-    return SetForm(
+    return _SetForm(
         images=len(facts),
         height_px=float(height),
         width_px=float(width),
@@ -133,18 +133,18 @@ def _form(facts: Sequence[SceneFacts]) -> SetForm:
     )
 
 
-def format_factor(estimate: ScaleEstimate) -> str:
+def _format_factor(estimate: ScaleEstimate) -> str:
     """Return a factor with its interval: `2.10 (1.80 to 2.45)`."""
     if estimate.high - estimate.low < 0.005 * estimate.factor:
         return f"{estimate.factor:.2f}"
     return f"{estimate.factor:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
-def _size(form: SetForm) -> str:
+def _size(form: _SetForm) -> str:
     return f"{form.height_px:.0f} × {form.width_px:.0f}"
 
 
-def list_names(counts: Sequence[tuple[object, int]]) -> str:
+def _list_names(counts: Sequence[tuple[object, int]]) -> str:
     """Return the names of counts as text, the commonest first."""
     return ", ".join(str(name) for name, _ in counts) or "none"
 
@@ -166,7 +166,7 @@ def _form_findings(comparison: SetComparison) -> list[Finding]:
             Finding(
                 "shift.bands",
                 "error",
-                f"The other images have {list_names(b.bands)} bands, these {list_names(a.bands)}",
+                f"The other images have {_list_names(b.bands)} bands, these {_list_names(a.bands)}",
                 "A model reads a fixed number of bands.",
                 "Convert both sets to the same bands before training.",
             )
@@ -176,7 +176,7 @@ def _form_findings(comparison: SetComparison) -> list[Finding]:
             Finding(
                 "shift.dtype",
                 "warning",
-                f"The other images are {list_names(b.dtypes)}, these {list_names(a.dtypes)}",
+                f"The other images are {_list_names(b.dtypes)}, these {_list_names(a.dtypes)}",
                 "The same ground then has other pixel values than in the training data.",
                 "Convert both sets to the same pixel type with the same stretch.",
             )
@@ -201,7 +201,7 @@ def _scale_findings(comparison: SetComparison) -> list[Finding]:
     scale = comparison.scale
     best = scale.best
     if best is None:
-        factors = " ".join(f"By {e.method}: {format_factor(e)}." for e in scale.estimates)
+        factors = " ".join(f"By {e.method}: {_format_factor(e)}." for e in scale.estimates)
         return [
             Finding(
                 "shift.scale.unknown",
@@ -232,8 +232,8 @@ def _scale_findings(comparison: SetComparison) -> list[Finding]:
                 Finding(
                     "shift.scale.contradiction",
                     "warning",
-                    f"Two estimates of the scale contradict each other: {format_factor(best)} by "
-                    f"{best.method}, {format_factor(other)} by {other.method}",
+                    f"Two estimates of the scale contradict each other: {_format_factor(best)} by "
+                    f"{best.method}, {_format_factor(other)} by {other.method}",
                     other.detail,
                     "Check the metres per pixel of both sets, in their files and in the "
                     "configuration, and check that both show the same kind of place.",

@@ -218,7 +218,7 @@ def band_infos(source: RasterSource) -> tuple[BandInfo, ...]:
     return infos or tuple(BandInfo(index + 1) for index in range(source.bands))
 
 
-class SelectedBands(WrappedSource):
+class _SelectedBands(WrappedSource):
     """A `RasterSource` that shows some bands of another source in another order.
 
     Args:
@@ -265,7 +265,7 @@ def in_colours(source: RasterSource, given: str | None = None) -> RasterSource:
         except (ConfigError, BandMismatch):
             continue
         is_usual = indexes == tuple(range(len(_RGB))) or source.bands == 1
-        return source if is_usual else SelectedBands(source, indexes)
+        return source if is_usual else _SelectedBands(source, indexes)
     return source
 
 

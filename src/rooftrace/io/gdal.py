@@ -1,7 +1,8 @@
 """GDAL's settings for all reads, its errors, and the files that it can read.
 
 The settings are the block cache, threads, and what files may access. GDAL recognises the format by
-the content of a file, not by its suffix; `has_image_signature` checks its first bytes without GDAL.
+the content of a file, not by its suffix; `_has_image_signature` checks its first bytes
+without GDAL.
 """
 
 from __future__ import annotations
@@ -284,12 +285,8 @@ _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\
 _LONGEST = max(map(len, _SIGNATURES))
 
 
-def has_image_signature(path: Path) -> bool:
-    """Return True if a file begins like PNG, JPEG, TIFF or BigTIFF; this is fast.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+def _has_image_signature(path: Path) -> bool:
+    """Return True if a file begins like PNG, JPEG, TIFF or BigTIFF; this is fast."""
     with path.open("rb") as file:
         return file.read(_LONGEST).startswith(_SIGNATURES)
 
@@ -384,7 +381,7 @@ def is_raster(path: Path) -> bool:
         with reading_errors(path, "header"):
             if not path.stat().st_size:
                 return False
-            if has_image_signature(path):
+            if _has_image_signature(path):
                 return True
             with environment(), open_quietly(path.absolute()) as handle:
                 return int(handle.count) > 0

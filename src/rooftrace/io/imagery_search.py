@@ -61,7 +61,7 @@ _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticErro
 """Errors of Python for documents that differ from their specification."""
 
 
-class JsonReader:
+class _JsonReader:
     """Reads JSON documents from web servers, object storage and disk.
 
     Args:
@@ -85,7 +85,7 @@ class JsonReader:
         if is_object_url(address):
             text: str | bytes = read_object(address)
         elif is_url(address):
-            with request_errors(address):
+            with _request_errors(address):
                 text = self.web.request(address, parameters=parameters)
         else:
             try:
@@ -116,7 +116,7 @@ class JsonReader:
 
     def searched(self, address: str, query: Any) -> Iterator[Json]:
         """Yield the pages of a search of pystac_client."""
-        with request_errors(address):
+        with _request_errors(address):
             yield from query.pages_as_dicts()
 
 
@@ -167,7 +167,7 @@ def _json_object(text: str | bytes, address: str) -> Json:
 
 
 @contextmanager
-def request_errors(address: str) -> Iterator[None]:
+def _request_errors(address: str) -> Iterator[None]:
     """Raise the errors of requests as `DataError`."""
     from pystac_client.exceptions import APIError
 
@@ -187,7 +187,7 @@ def request_errors(address: str) -> Iterator[None]:
             remedy="Run the command again later; if that does not help, check the URL.",
         ) from error
     except (*_MALFORMED, shapely.errors.ShapelyError) as error:
-        raise not_stac(address, error) from error
+        raise _not_stac(address, error) from error
 
 
 def _connection_reason(error: Exception) -> tuple[str, str]:
@@ -218,7 +218,7 @@ def _remedy_for(status: int, text: str) -> str:
     )  # fmt: skip
 
 
-def not_stac(address: str, error: Exception) -> DataError:
+def _not_stac(address: str, error: Exception) -> DataError:
     """Return the error for a document that differs from the STAC specification."""
     reason = " ".join(str(error).replace(address, without_query(address)).split())[:200]
     if isinstance(error, AttributeError | LookupError | TypeError) or not reason:
@@ -355,12 +355,12 @@ def search_imagery(search: ImagerySearch, retry: Retry | None = None) -> FoundIm
     except ImportError as error:
         raise MissingExtraError.of("stac", "A search for imagery", "pystac_client") from error
     _ = search.period  # raises the error before a request
-    reader = JsonReader(retry or Retry(attempts=4))
+    reader = _JsonReader(retry or Retry(attempts=4))
     with warnings.catch_warnings():
         # Libraries warn of servers that differ from the specification in ways that do not matter.
         warnings.simplefilter("ignore")
         # A document may differ from its specification in any place.
-        with request_errors(search.address):
+        with _request_errors(search.address):
             found = _search(search, reader)
     if not found.items:
         raise DataError(
@@ -376,7 +376,7 @@ def search_imagery(search: ImagerySearch, retry: Retry | None = None) -> FoundIm
     return found
 
 
-def _search(search: ImagerySearch, reader: JsonReader) -> FoundImagery:
+def _search(search: ImagerySearch, reader: _JsonReader) -> FoundImagery:
     document = reader.read(search.address)
     kind = document.get("type")
     if kind in ("Feature", "FeatureCollection"):
@@ -402,17 +402,17 @@ def _search(search: ImagerySearch, reader: JsonReader) -> FoundImagery:
     )
 
 
-def _api(search: ImagerySearch, address: str, landing: Json, reader: JsonReader) -> FoundImagery:
+def _api(search: ImagerySearch, address: str, landing: Json, reader: _JsonReader) -> FoundImagery:
     from pystac import STACError
     from pystac_client import Client
     from pystac_client.errors import ClientTypeError
     from pystac_client.exceptions import ParametersError
 
-    with request_errors(address):
+    with _request_errors(address):
         try:
             client = Client.from_dict(landing, href=address)
         except (STACError, ClientTypeError) as error:
-            raise not_stac(address, error) from error
+            raise _not_stac(address, error) from error
         client._stac_io = reader.web
         if not client.has_conforms_to():
             client.add_conforms_to("ITEM_SEARCH")
@@ -441,7 +441,7 @@ def _api(search: ImagerySearch, address: str, landing: Json, reader: JsonReader)
             limit=min(_PAGE_ITEMS, search.max_items or _PAGE_ITEMS),
         )
     except (ParametersError, ValueError, TypeError) as error:
-        raise not_stac(address, error) from error
+        raise _not_stac(address, error) from error
     items = _paged(reader.searched(address, query))
     # The server has compared the dates.
     found = _gathered("STAC API", items, replace(search, datetime=None), collections)
@@ -452,7 +452,7 @@ def _api(search: ImagerySearch, address: str, landing: Json, reader: JsonReader)
     return found
 
 
-def _asked_collections(search: ImagerySearch, listing: str, reader: JsonReader) -> dict[str, Json]:
+def _asked_collections(search: ImagerySearch, listing: str, reader: _JsonReader) -> dict[str, Json]:
     """Return the named collections of an API, as far as it has a page for each.
 
     Raises:
@@ -513,7 +513,7 @@ def _paged(pages: Iterable[Json]) -> Iterator[Json]:
         yield from features
 
 
-def _static(search: ImagerySearch, document: Json, reader: JsonReader) -> FoundImagery:
+def _static(search: ImagerySearch, document: Json, reader: _JsonReader) -> FoundImagery:
     collections: dict[str, Json] = {}
     items = _crawled(search, document, reader, collections)
     found = _gathered("static STAC catalog", items, search, collections)
@@ -547,7 +547,7 @@ def _newest_first(item: Json) -> float:
 
 
 def _crawled(
-    search: ImagerySearch, document: Json, reader: JsonReader, collections: dict[str, Json]
+    search: ImagerySearch, document: Json, reader: _JsonReader, collections: dict[str, Json]
 ) -> Iterator[Json]:
     """Yield the items below a catalog, depth first in the order of its links.
 

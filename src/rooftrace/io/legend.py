@@ -169,13 +169,8 @@ def _symbol(name: str, colour: str) -> str:
     )
 
 
-def polygon_style(field: str | None, colours: Mapping[str, str]) -> str:
-    """Return the QML of polygons: transparent, with an outline.
-
-    Args:
-        field: Attribute that is drawn in colours; None for one colour.
-        colours: `#RRGGBB` of each of its values.
-    """
+def _polygon_style(field: str | None, colours: Mapping[str, str]) -> str:
+    """Return the QML of polygons: transparent, with an outline."""
     if field is None:
         head, colours = '"singleSymbol">', {"": _BUILDING}
     else:
@@ -243,5 +238,5 @@ def add_style(path: Path, columns: Iterable[str], colours: Mapping[str, str], da
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
             "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
             "update_time) VALUES ('', '', ?, 'geom', 'rooftrace', ?, '', 1, '', '', ?)",
-            (path.stem, polygon_style(field, colours), date),
+            (path.stem, _polygon_style(field, colours), date),
         )

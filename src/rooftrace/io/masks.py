@@ -161,7 +161,7 @@ def _overview_tiles(below: list[bytes]) -> list[bytes]:
     across = len(below) // 2
     if not any(below):
         return [b""] * (across // 2)
-    tiles = map(decode_tile, below)
+    tiles = map(_decode_tile, below)
     half = _most_frequent(np.block([[next(tiles) for _ in range(across)] for _ in range(2)]))
     return [encode_tile(half[:, col : col + TILE_PX]) for col in range(0, half.shape[1], TILE_PX)]
 
@@ -404,7 +404,7 @@ def encode_tile(tile: NDArray[np.uint8]) -> bytes:
     return deflate.compress(np.ascontiguousarray(tile).data) + deflate.flush()
 
 
-def decode_tile(encoded: bytes) -> NDArray[np.uint8]:
+def _decode_tile(encoded: bytes) -> NDArray[np.uint8]:
     """Return the (y, x) pixels of a tile."""
     if not encoded:
         return np.full((TILE_PX, TILE_PX), NODATA, np.uint8)

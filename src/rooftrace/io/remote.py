@@ -145,7 +145,7 @@ def read_object(url: str, *, most_bytes: int = 512 * 2**20) -> bytes:
         DataError: the object does not exist, may not be read, or is larger than `most_bytes`.
         MissingExtraError: the extra `s3` is not installed.
     """
-    import_store()
+    _import_store()
     import obstore
 
     address = ObjectAddress.parse(url)
@@ -174,7 +174,7 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
         DataError: the bucket does not exist, or may not be read.
         MissingExtraError: the extra `s3` is not installed.
     """
-    import_store()
+    _import_store()
     import obstore
 
     address = ObjectAddress.parse(url)
@@ -189,7 +189,7 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
     return [str(ObjectAddress(address.bucket, key)) for key in kept]
 
 
-def import_store() -> None:
+def _import_store() -> None:
     """Raise MissingExtraError if the extra is not installed."""
     try:
         import obstore  # noqa: F401
@@ -274,7 +274,7 @@ def _classified(message: str) -> RemoteError:
 
 
 def _store_of(bucket: str, timeout_s: float) -> Any:
-    import_store()
+    _import_store()
     from obstore.store import S3Store
 
     given = dict(_from_shared_files())

@@ -106,7 +106,7 @@ def _footprint(item: Json) -> shapely.Geometry | None:
     bounds = bounds_of(item.get("bbox"))
     geometry = item.get("geometry")
     if isinstance(geometry, dict):
-        with malformed_ignored():
+        with _malformed_ignored():
             shape = shapely.from_geojson(json.dumps(geometry))
             if not shapely.is_empty(shape):
                 # A footprint may also be wider than half the Earth: the bbox decides.
@@ -170,7 +170,7 @@ def link_of(document: Mapping[str, Any], rel: str) -> str:
 
 
 @contextmanager
-def malformed_ignored() -> Iterator[None]:
+def _malformed_ignored() -> Iterator[None]:
     """Leave the block at a geometry that cannot be read."""
     try:
         yield

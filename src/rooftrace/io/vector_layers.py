@@ -176,7 +176,7 @@ class GdalLayer:
             )  # fmt: skip
             # GDAL returns columns in the order of the file.
             values = {
-                str(name): declared_column(column, str(kind))
+                str(name): _declared_column(column, str(kind))
                 for name, column, kind in zip(meta["fields"], columns, meta["dtypes"])
             }
             # Large integers beside nulls have gone through floats, which round them.
@@ -220,7 +220,7 @@ def geometry_of_ewkb(column: NDArray[np.object_]) -> tuple[NDArray[np.object_], 
     """
     texts = [(text or "").strip().removeprefix("\\x") for text in column.tolist()]
     ends = [text.rpartition(";") for text in texts]
-    geometry = object_array(
+    geometry = _object_array(
         [
             shapely.from_wkb(text) if text[:1] in ("0", "1") else shapely.from_wkt(wkt or None)
             for text, (_, _, wkt) in zip(texts, ends)
@@ -270,7 +270,7 @@ class ParquetFile:
 
         table = gpd.read_parquet(self._path, columns=[column])
         attributes = parquet.read_table(self._path, columns=list(fields))
-        values = {name: arrow_column(attributes.column(name)) for name in fields}
+        values = {name: _arrow_column(attributes.column(name)) for name in fields}
         return table.crs, _two_dimensional(table.geometry.to_numpy()), values, 0
 
     @cached_property
@@ -296,11 +296,11 @@ class ParquetFile:
         with parquet.ParquetFile(self._path) as file:
             if not file.metadata.num_rows:
                 nothing_of = file.schema_arrow.empty_table()
-                values = {name: arrow_column(nothing_of.column(name)) for name in fields}
+                values = {name: _arrow_column(nothing_of.column(name)) for name in fields}
                 yield self.crs, np.zeros(0, np.object_), values, 0
             for batch in file.iter_batches(_CHUNK_ROWS, columns=[column, *fields]):
                 wkb = batch.column(column).to_numpy(zero_copy_only=False)
-                values = {name: arrow_column(batch.column(name)) for name in fields}
+                values = {name: _arrow_column(batch.column(name)) for name in fields}
                 yield self.crs, _two_dimensional(shapely.from_wkb(wkb)), values, 0
 
     @cached_property
@@ -366,7 +366,7 @@ def can_be_degrees(geometry: NDArray[np.object_]) -> bool:
 def _two_dimensional(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
     """Return (n,) geometries without heights and measures."""
     is_flat = (shapely.get_coordinate_dimension(geometry) <= 2).all()
-    return object_array(geometry if is_flat else shapely.force_2d(geometry))
+    return _object_array(geometry if is_flat else shapely.force_2d(geometry))
 
 
 def _closed(wkb: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
@@ -374,15 +374,15 @@ def _closed(wkb: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
 
     GDAL passes on a ring of a GeoJSON that is not closed, which GEOS does not take.
     """
-    geometry = object_array(shapely.from_wkb(wkb, on_invalid="ignore"))
+    geometry = _object_array(shapely.from_wkb(wkb, on_invalid="ignore"))
     missing = np.flatnonzero(shapely.is_missing(geometry))
-    geometry[missing] = object_array(shapely.from_wkb(wkb[missing], on_invalid="fix"))
+    geometry[missing] = _object_array(shapely.from_wkb(wkb[missing], on_invalid="fix"))
     return geometry, int((~shapely.is_missing(geometry[missing])).sum())
 
 
 def text_column(column: NDArray[Any]) -> NDArray[np.object_]:
     """Return values as text: null becomes "", and 3.0 (a 3 beside nulls) becomes "3"."""
-    return object_array([_text(value) for value in column.tolist()])
+    return _object_array([_text(value) for value in column.tolist()])
 
 
 def typed_column(column: NDArray[Any]) -> NDArray[Any]:
@@ -391,17 +391,13 @@ def typed_column(column: NDArray[Any]) -> NDArray[Any]:
         return column
     if column.dtype.kind in "iu":
         return column.astype(np.int64)
-    return object_array([None if _is_null(value) else _text(value) for value in column.tolist()])
+    return _object_array([None if _is_null(value) else _text(value) for value in column.tolist()])
 
 
-def declared_column(column: NDArray[Any], kind: str) -> NDArray[Any]:
+def _declared_column(column: NDArray[Any], kind: str) -> NDArray[Any]:
     """Return the values of GDAL with the type of their field.
 
     GDAL's reader returns integers and booleans as floats where some are null, and times as texts.
-
-    Args:
-        column: (n,) values as they were read.
-        kind: Type of the field, such as "int32", "bool", "datetime64[ms]" or "list(int32)".
     """
     if kind.startswith(("int", "uint", "bool")) and column.dtype.kind == "f":
         missing = np.isnan(column)
@@ -420,7 +416,7 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def arrow_column(column: Any) -> NDArray[Any]:
+def _arrow_column(column: Any) -> NDArray[Any]:
     """Return the values of a column of pyarrow; see `VectorFile.read` for their types."""
     import pyarrow as pa
 
@@ -457,7 +453,7 @@ def _is_null(value: Any) -> bool:
     return value is None or (not isinstance(value, np.ndarray) and bool(value != value))
 
 
-def object_array(items: Any) -> NDArray[np.object_]:
+def _object_array(items: Any) -> NDArray[np.object_]:
     """Return (n,) objects as they are: numpy would turn lists of one length into a table."""
     made = np.empty(len(items), np.object_)
     made[:] = items

@@ -71,7 +71,7 @@ def write_footprints(
             columns = chunk.columns()
             columns["id"] = columns["id"] + done
             if schema == "overture":
-                columns = overture_columns(columns, nested=vector_suffix(path) in PARQUET)
+                columns = _overture_columns(columns, nested=vector_suffix(path) in PARQUET)
             yield LayerChunk(chunk.geometry, columns)
             done += len(chunk)
 
@@ -236,14 +236,10 @@ def check_vector_path(path: Path) -> None:
         )
 
 
-def overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> dict[str, Any]:
+def _overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> dict[str, Any]:
     """Return the attributes of buildings by the schema of Overture Maps.
 
     https://docs.overturemaps.org/schema/reference/buildings/building
-
-    Args:
-        columns: Attributes, see `Footprints.columns`; of these, heights keep their values.
-        nested: True for `sources` as lists of structs, False for JSON.
     """
     scores, ids = columns["score"].tolist(), columns["id"].tolist()
     date = columns.get("imagery_date", np.full(len(ids), None, np.object_)).tolist()

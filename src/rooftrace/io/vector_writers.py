@@ -55,20 +55,10 @@ _MOST_IN_TILE = 40_000
 """About a megabyte of polygons."""
 
 
-def on_web_mercator(
+def _on_web_mercator(
     path: Path, geometry: NDArray[np.object_], crs: CRS | None
 ) -> NDArray[np.object_]:
-    """Return (n,) polygons in EPSG:3857; those across longitude 180 have pieces on both sides.
-
-    Args:
-        path: File named in messages.
-        geometry: (n,) polygons in `crs`.
-        crs: Coordinate system; None for pixels.
-
-    Raises:
-        ExportError: There are no polygons, or they have no place on the map.
-        GeoreferenceError: See `transform_points`.
-    """
+    """Return (n,) polygons in EPSG:3857; those across longitude 180 have pieces on both sides."""
     others = "Write a GeoPackage (.gpkg) or GeoJSON (.geojson)"
     if crs is None:
         raise ExportError(
@@ -130,14 +120,10 @@ def tile_zooms(geometry: NDArray[np.object_], gsd_m: float | None) -> tuple[int,
     return lowest, highest
 
 
-def widened(geometry: NDArray[np.object_], zoom: int) -> NDArray[np.object_]:
+def _widened(geometry: NDArray[np.object_], zoom: int) -> NDArray[np.object_]:
     """Return (n,) polygons that keep an area when their vertices are rounded to a tile's units.
 
     Polygons narrower than about two units get a margin of one unit; the others do not change.
-
-    Args:
-        geometry: (n,) polygons in EPSG:3857.
-        zoom: Zoom of the tiles.
     """
     unit = WORLD_M / (1 << zoom) / _EXTENT
     thin = 2 * shapely.area(geometry) < unit * shapely.length(geometry)
@@ -427,9 +413,9 @@ def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
     """Write all chunks at once, because a tile holds polygons of any of them."""
     chunks = list(parts)
     geometry = np.concatenate([part.geometry for part in chunks])
-    geometry = on_web_mercator(path, geometry, layer.crs)
+    geometry = _on_web_mercator(path, geometry, layer.crs)
     lowest, highest = tile_zooms(geometry, layer.gsd_m)
-    geometry = widened(geometry, highest)
+    geometry = _widened(geometry, highest)
     starts = np.cumsum([len(part.geometry) for part in chunks])[:-1]
     placed = [
         LayerChunk(polygons, {
@@ -571,7 +557,7 @@ def format_notes(path: Path, columns: Mapping[str, object], crs: CRS | None) -> 
     if suffix == ".dxf":
         system = "pixels of the image" if crs is None else _drawing_crs(crs).name
         return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
-    renamed = short_names(columns) if suffix in (".shp", ".shp.zip") else {}
+    renamed = _short_names(columns) if suffix in (".shp", ".shp.zip") else {}
     if not renamed:
         return ()
     listed = ", ".join(f"{name} is {short}" for name, short in renamed.items())
@@ -592,7 +578,7 @@ _MAX_TEXT_BYTES = 254
 _REMEDY = "Write a GeoPackage (.gpkg) or FlatGeobuf (.fgb)."
 
 
-def short_names(columns: Mapping[str, object]) -> dict[str, str]:
+def _short_names(columns: Mapping[str, object]) -> dict[str, str]:
     """Return the names in a Shapefile of those columns that get another name there."""
     return {
         name: SHORT_NAMES.get(name, name[:_MAX_NAME]) for name in columns if len(name) > _MAX_NAME
@@ -605,7 +591,7 @@ def _fitting(path: Path, part: LayerChunk) -> LayerChunk:
     Raises:
         ExportError: a text is longer than 254 bytes, or two columns would have the same name.
     """
-    names = short_names(part.columns)
+    names = _short_names(part.columns)
     columns = {names.get(name, name): values for name, values in part.columns.items()}
     if len(columns) < len(part.columns):
         raise ExportError(

@@ -68,7 +68,7 @@ _MERGED = 32
 """Number of masks merged at a time; each merge passes over all runs so far."""
 
 
-def mask_tools() -> Any:
+def _mask_tools() -> Any:
     """Return the module `pycocotools.mask`; raise MissingExtraError if it is not installed."""
     try:
         from pycocotools import mask
@@ -168,7 +168,7 @@ class CocoLabel:
 
     def _runs_of(self, group: Sequence[CocoAnnotation]) -> Bounds:
         """Return the runs of a group of annotations merged as one mask."""
-        tools = mask_tools()
+        tools = _mask_tools()
         rles = [rle for one in group for rle in _rles(one, self.shape, tools)]
         while len(rles) > 1:
             rles = [
@@ -366,7 +366,7 @@ def _read_file(
     folder = None if config.images is None else Path(config.images)
     entries = _entries(images, path, ImageFinder.beside(path, folder, root), drawn)
     if drawn:
-        mask_tools()
+        _mask_tools()
     labelled = document.annotations is not None
     return SceneSet.of(
         COCO.name,
@@ -554,7 +554,7 @@ def write_coco(
         ExportError: A file cannot be written.
     """
     check_single_file(out, "COCO data is", "coco.json")
-    mask_tools()
+    _mask_tools()
     files = LabelFileImages(out, options)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -588,7 +588,7 @@ def write_coco(
 
 def _annotations_of(mask: Mask, source: SceneSet) -> Iterator[dict[str, Any]]:
     """Yield the annotations of an image, without ids; unknown pixels are a crowd region."""
-    tools = mask_tools()
+    tools = _mask_tools()
     found: list[tuple[int, int, Any]] = []
     if not mask.valid.all():
         found.append((source.building_class, 1, _encode_mask(~mask.valid)))
@@ -597,7 +597,7 @@ def _annotations_of(mask: Mask, source: SceneSet) -> Iterator[dict[str, Any]]:
         if index == source.building_class:
             rings, holed = _outlines_of(here)
             found += [(index, 0, ring) for ring in rings]
-            found += [(index, 0, rle) for rle in encode_regions(holed)]
+            found += [(index, 0, rle) for rle in _encode_regions(holed)]
         elif index:
             found.append((index, 0, _encode_mask(here)))
     height, width = mask.data.shape
@@ -628,16 +628,16 @@ def _outlines_of(mask: BoolArray) -> tuple[list[list[float]], BoolArray]:
 
 def _encode_mask(mask: BoolArray) -> Rle:
     """Encode a mask (y, x) as one compressed RLE."""
-    encoded: Rle = mask_tools().encode(np.asfortranarray(mask.view(np.uint8)))
+    encoded: Rle = _mask_tools().encode(np.asfortranarray(mask.view(np.uint8)))
     return encoded
 
 
-def encode_regions(mask: BoolArray) -> list[Rle]:
+def _encode_regions(mask: BoolArray) -> list[Rle]:
     """Encode each connected region of a mask (y, x) as its own RLE.
 
     Pixels that share an edge are connected. All regions are encoded in one pass over the pixels.
     """
-    tools = mask_tools()
+    tools = _mask_tools()
     height, width = mask.shape
     _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     flat = cv2.transpose(labels).ravel()  # COCO counts down columns

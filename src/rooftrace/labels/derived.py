@@ -47,7 +47,7 @@ def label_instances(label: LabelReader | None, window: Window | None = None) -> 
     return label.read_instances(window) if isinstance(label, InstanceReader) else None
 
 
-def label_outlines(
+def _label_outlines(
     label: LabelReader | None,
 ) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
     """Return the polygons of a label, see `OutlineReader`; None if it is not made of polygons."""
@@ -103,7 +103,7 @@ class GroundTruth:
         is_building = mask.data == building_class
         labelled = label_instances(scene.label)
         instances = building_instances(is_building, labelled)
-        outlines = label_outlines(scene.label)
+        outlines = _label_outlines(scene.label)
         if outlines is None:
             return cls(mask, instances, traced_outlines(instances), False, labelled is None)
         return cls(mask, instances, outlines[0][outlines[1] == building_class], True)
@@ -144,7 +144,7 @@ class WindowLabel:
 
     def read_outlines(self) -> Outlines | None:
         """Return the scene's polygons that overlap the window, unclipped; None if it has none."""
-        if (outlines := label_outlines(self.label)) is None:
+        if (outlines := _label_outlines(self.label)) is None:
             return None
         window, (geometry, classes) = self.window, outlines
         frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
@@ -275,7 +275,7 @@ class ShiftedLabel:
 
     def read_outlines(self) -> Outlines | None:
         """Return the shifted outlines; None if the label has none."""
-        outlines = label_outlines(self.label)
+        outlines = _label_outlines(self.label)
         return outlines and (_moved(outlines[0], self.rows, self.cols), outlines[1])
 
     def _unshifted(self, window: Window) -> tuple[Window, Window | None]:
@@ -304,7 +304,7 @@ def _open_shifted(
 
 
 @dataclass(frozen=True)
-class AreaLabel:
+class _AreaLabel:
     """A `LabelReader` that shows another label inside an area; pixels outside are unknown.
 
     Args:
@@ -327,7 +327,7 @@ class AreaLabel:
 
     def read_outlines(self) -> Outlines | None:
         """Return the parts of the outlines inside; None if the label has none."""
-        if (outlines := label_outlines(self.label)) is None:
+        if (outlines := _label_outlines(self.label)) is None:
             return None
         return clip_outlines(*outlines, shapely.union_all(valid_geometry(self.area.polygons)))
 
@@ -361,4 +361,4 @@ def _open_within(open_scene: Callable[[SceneEntry], Scene], area: Area, entry: S
     scene = open_scene(entry)
     if scene.label is None:
         return scene
-    return replace(scene, label=AreaLabel(scene.label, AreaSource(scene.image, area)))
+    return replace(scene, label=_AreaLabel(scene.label, AreaSource(scene.image, area)))

@@ -174,7 +174,7 @@ class _PairLabels:
 def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a folder of image/mask pairs; see `pair_images_and_masks` for the errors."""
     found = pair_images_and_masks(root, layout=config.layout, glob=config.globs)
-    masks, notes = with_legend(labels, found.base, root, found.layout.labels)
+    masks, notes = _with_legend(labels, found.base, root, found.layout.labels)
     vector = any(isinstance(pair.key, Path) and pair.key.suffix.lower() in VECTOR_SUFFIXES
                  for pair in found.pairs)  # fmt: skip
     if config.field is not None and not vector:
@@ -254,19 +254,12 @@ def _write_folder(
             sink.write(Window.whole(grid.shape), data)
     # The card overrides the georeference of all images.
     gsd_m = gsds_m.pop() if len(gsds_m) == 1 else None
-    write_card(out, source, gsd_m=gsd_m, unknown=unknown)
+    _write_card(out, source, gsd_m=gsd_m, unknown=unknown)
     return WriteResult(out, len(source), lost_gsd_note(gsds_m))
 
 
-def write_card(out: Path, source: SceneSet, *, gsd_m: float | None, unknown: bool) -> None:
-    """Write the card of a folder of pairs: facts that the files cannot hold.
-
-    Args:
-        out: Folder of the pairs.
-        source: Set that was written.
-        gsd_m: Metres per pixel that were given for all images.
-        unknown: Whether masks contain NODATA.
-    """
+def _write_card(out: Path, source: SceneSet, *, gsd_m: float | None, unknown: bool) -> None:
+    """Write the card of a folder of pairs: facts that the files cannot hold."""
     lines = ['path = "."', f'kind = "{FOLDER.name}"']
     if gsd_m is not None:
         lines.append(f"gsd_m = {gsd_m!r}")
@@ -309,22 +302,13 @@ Legend = dict[str, int | str]
 _USUAL = LabelConfig()
 
 
-def with_legend(
+def _with_legend(
     labels: LabelConfig, folder: Path, root: Path, usual: Mapping[str, Any]
 ) -> tuple[LabelConfig, tuple[str, ...]]:
     """Return the meaning of masks, and a note if it is not that of `labels`.
 
     What the user gave goes first, then a legend in the folder or around it, then the values that
     are usual for the layout.
-
-    Args:
-        labels: Meaning that the user gave.
-        folder: Base folder of the layout.
-        root: Folder in which the search for a legend ends.
-        usual: Fields of `LabelConfig` that the layout has.
-
-    Raises:
-        LabelError: A legend cannot be read, or it does not say which class is the building.
     """
     if labels.classes != _USUAL.classes or labels.building != _USUAL.building:
         return labels, ()

@@ -70,12 +70,8 @@ _BEND_PX = 0.1
 """Maximum error in pixels at the middle of a reprojected edge."""
 
 
-def scene_crs(scene: Scene) -> CRS:
-    """Return the coordinate system of a scene.
-
-    Raises:
-        GeoreferenceError: The scene has none.
-    """
+def _scene_crs(scene: Scene) -> CRS:
+    """Return the coordinate system of a scene."""
     crs = scene.image.grid.crs
     if crs is None:
         raise GeoreferenceError(
@@ -116,7 +112,7 @@ class LayerBuilder:
             LabelError: Some areas are unknown, and the name for them is also a class.
         """
         assert scene.label is not None
-        crs, grid = scene_crs(scene), scene.image.grid
+        crs, grid = _scene_crs(scene), scene.image.grid
         pixels, classes = scene_outlines(scene)
         if IGNORED in classes and IGNORE_NAME in self._names.values():
             raise LabelError(
@@ -298,7 +294,7 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
     else:
         folders = [vector.parent / "images", vector.parent]
     found = {
-        folder: images_beside(folder, globs) if folder == vector.parent and given is None
+        folder: _images_beside(folder, globs) if folder == vector.parent and given is None
         else images_under(folder, globs)
         for folder in folders if folder.is_dir()
     }  # fmt: skip
@@ -317,7 +313,7 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
     )
 
 
-def images_beside(folder: Path, globs: tuple[str, ...] = ()) -> list[Path]:
+def _images_beside(folder: Path, globs: tuple[str, ...] = ()) -> list[Path]:
     """Return the images directly in a folder, sorted, without hidden ones."""
     return [
         path
@@ -381,7 +377,7 @@ def _write(
     """Write one vector file; images stay in place, or are copied to `OUT_images/` beside it."""
     check_vector_path(out)
     check_outputs([out], [])
-    systems = list(dict.fromkeys(scene_crs(scene) for scene in source))
+    systems = list(dict.fromkeys(_scene_crs(scene) for scene in source))
     in_degrees = vector_suffix(out) in DEGREES_SUFFIXES
     crs = systems[0] if len(systems) == 1 and not in_degrees else LONLAT
     notes = []
@@ -470,7 +466,7 @@ def _recognises(path: Path) -> bool:
         return False
     within = path / "images"
     first = next(
-        iter(images_beside(path) or (images_under(within) if within.is_dir() else [])), None
+        iter(_images_beside(path) or (images_under(within) if within.is_dir() else [])), None
     )
     return first is not None and _is_georeferenced(first)
 

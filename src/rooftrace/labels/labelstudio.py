@@ -180,17 +180,12 @@ def scene_data(
     return data
 
 
-def write_export(
+def _write_export(
     source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
 ) -> WriteResult:
     """Write tasks with one annotation each, made of brushes, as Label Studio imports and exports.
 
     The labelling configuration that a project needs for them is written beside them as `.xml`.
-
-    Raises:
-        ConfigError: `out` does not end in `.json`.
-        DataError: A scene cannot be read.
-        ExportError: A file cannot be written.
     """
     check_single_file(out, "Label Studio tasks are", "tasks.json")
     files = LabelFileImages(out, options)
@@ -310,6 +305,6 @@ LABELSTUDIO = SourceKind(
     "Label Studio's JSON or JSON-MIN: polygons, brushes, rectangles and ellipses",
     holds_export,
     read_exports,
-    write_export,
+    _write_export,
     frozenset({"annotator", "field", "images"}),
 )

@@ -82,10 +82,10 @@ def label_of(votes: Sequence[Vote], grid: GeoGrid, image_name: str) -> LabelRead
         if len(outlines) == len(shapes):
             geometry = np.array([*outlines, None], np.object_)[:-1]
             return ShapesLabel(geometry, [drawn.index for drawn in votes[0]], grid)
-    return PaintedLabel(tuple(votes), grid)
+    return _PaintedLabel(tuple(votes), grid)
 
 
-class PaintedLabel:
+class _PaintedLabel:
     """The `LabelReader` of brushes and of several votes; painted whole at the first read.
 
     Args:
@@ -342,20 +342,13 @@ def holds_export(path: Path) -> bool:
 
 
 def read_exports(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read an export, or those of a folder; see `read_export` for the errors."""
+    """Read an export, or those of a folder; see `_read_export` for the errors."""
     files = label_files(path, is_export) or [path]
-    return read_each(path, files, lambda file, _: read_export(file, config, labels))
+    return read_each(path, files, lambda file, _: _read_export(file, config, labels))
 
 
-def read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read the tasks of a JSON or JSON-MIN export. Images are looked for, but not opened.
-
-    Raises:
-        DataError: The file is not a Label Studio export; see `read_tasks`.
-        LabelError: A label is not a class, or a task has several annotations and none was chosen.
-        LayoutError: An image is not found, is ambiguous, or belongs to two tasks.
-        ConfigError: No annotator has the name `config.annotator`.
-    """
+def _read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
+    """Read the tasks of a JSON or JSON-MIN export. Images are looked for, but not opened."""
     tasks, left_out = read_tasks(path)
     every = (region for task in tasks for one in task.annotations for region in one.regions)
     names = [name for one in every for name in one.labels or ("",) if name != UNKNOWN_LABEL]

@@ -57,20 +57,11 @@ from rooftrace.labels.source import (
 )
 
 
-def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, Path]:
+def _find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, Path]:
     """Find the image of each id of a table, without opening images.
 
     If the table has a column of paths, they are followed from `folder` or from the table's folder.
     Otherwise the names are looked for there and in subfolders, with any suffix.
-
-    Args:
-        table: Table whose images are wanted.
-        path: File of the table.
-        folder: Folder of the images that the user gave, or None.
-
-    Raises:
-        LayoutError: An image is missing, two have the same name, one id has two images, or one
-            image two ids. The message names the row.
     """
     if folder is not None and not folder.is_dir():
         raise LayoutError(
@@ -100,16 +91,10 @@ def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, P
     return found
 
 
-def write_rle(
+def _write_rle(
     source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
 ) -> WriteResult:
-    """Write one row for each scene, with the runs of its buildings; `-1` if it has none.
-
-    Raises:
-        ConfigError: `out` does not end in `.csv`, or the columns are not those of such a table.
-        DataError: A scene cannot be read.
-        ExportError: A file cannot be written.
-    """
+    """Write one row for each scene, with the runs of its buildings; `-1` if it has none."""
     check_single_file(out, "A table of run lengths is", "masks.csv")
     columns = _columns(options.columns or ROW_TABLE)
     order = options.order or columns.custom or "row"
@@ -202,12 +187,12 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
 
     Raises:
         LabelError: The file is not a table, or the order of the runs is neither given nor deduced.
-        LayoutError: See `find_images`.
+        LayoutError: See `_find_images`.
     """
     path = _one_table(path)
     table = RleTable.read(path)
     folder = None if config.images is None else Path(config.images)
-    images = find_images(table, path, folder)
+    images = _find_images(table, path, folder)
     entries = _entries(table, images)
     notes = []
     if table.columns.extra:
@@ -278,7 +263,7 @@ RLE = SourceKind(
     "tables of run lengths (CSV)",
     lambda path: bool(_tables_in(path)) if path.is_dir() else is_table(path),
     _read,
-    write_rle,
+    _write_rle,
     frozenset({"images", "order", "columns"}),
 )
 
