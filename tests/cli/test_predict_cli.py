@@ -125,6 +125,12 @@ def test_several_models_predict_and_are_judged_as_one(
     assert judged["images"] == 6
 
 
+@pytest.mark.parametrize("command", ["predict a.tif", "compare a b", "heights a", "evaluate a"])
+def test_a_file_in_the_place_of_a_folder(command: str) -> None:
+    code, answer = call(*command.split(), "-o", "out/houses.gpkg")
+    assert (code, answer["error"]["remedy"]) == (2, "Name a folder: -o out/houses")
+
+
 def test_what_becomes_of_them_has_to_be_said(bundle: Path, tmp_path: Path) -> None:
     code, answer = call("predict", "a.tif", "-m", bundle, "-m", "default", "-o", tmp_path)
     message = answer["error"]["message"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rooftrace.cli.option_groups import Fields, Shown, with_groups
-from rooftrace.cli.options import Json, PolygonFormats, model_of, option
+from rooftrace.cli.options import Json, PolygonFormats, model_of, option, results_folder
 from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.compare.options import CompareOptions
@@ -52,7 +52,9 @@ def compare(
     *,
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results."),
+        typer.Option(
+            "-o", "--out", metavar="FOLDER", parser=results_folder, help="Folder for the results."
+        ),
     ],
     model: Annotated[
         Path | None,

@@ -28,6 +28,7 @@ from rooftrace.cli.options import (
     models_of,
     option,
     parse_weights,
+    results_folder,
 )
 from rooftrace.cli.show import answered, bar, counted, people, say
 from rooftrace.core.errors import BundleError, ConfigError
@@ -91,7 +92,7 @@ def evaluate(
     out: Annotated[
         Path | None,
         option(
-            REPORT, "-o", "--out", metavar="DIR",
+            REPORT, "-o", "--out", metavar="DIR", parser=results_folder,
             help="Folder for report.html and report.json.",
         ),
     ] = None,
@@ -172,7 +173,8 @@ def _named(
             raise BundleError(
                 f"{path} was given as a model, but is none.",
                 remedy="Give what another tool has predicted with --predictions: "
-                f"rooftrace evaluate --predictions {path} {where}",
+                f"rooftrace evaluate --predictions {path} {where}"
+                f"; an image with --images: rooftrace evaluate default {where} --images {path}",
             )
     return bundles, where
 

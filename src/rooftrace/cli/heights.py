@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Json, Layer, option
+from rooftrace.cli.options import Json, Layer, option, results_folder
 from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -55,7 +55,10 @@ def heights(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results.")
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FOLDER", parser=results_folder, help="Folder for the results."
+        ),
     ],
     surface: Surface = None,
     terrain: Terrain = None,

@@ -135,14 +135,26 @@ Split = Annotated[
 
 
 def results_folder(text: str) -> Path:
-    """Return the folder for results; raise ConfigError for a URL."""
+    """Return the folder for results; raise ConfigError for a URL, or for the name of one file."""
     if "://" in text:
         raise ConfigError(
             f"-o received {text}; expected a folder on this machine.",
             remedy=f"Upload the results afterwards, such as: aws s3 sync FOLDER {text}",
         )
-    return Path(text)
+    folder = Path(text)
+    if folder.suffix.lower() in _FILE_SUFFIXES and not folder.is_dir():
+        raise ConfigError(
+            f"-o received {text}; expected a folder, since there are several results.",
+            remedy=f"Name a folder: -o {folder.with_suffix('')}",
+        )
+    return folder
 
+
+_FILE_SUFFIXES = frozenset(
+    (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".csv", ".tif", ".png",
+     ".html")
+)  # fmt: skip
+"""Endings of a single result, which users give to `-o` in the place of a folder."""
 
 OutFolder = Annotated[
     Path,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -37,11 +37,44 @@ _MASK_ENDINGS = ".msk", ".MSK"
 _PRJ_ENDINGS = ".prj", ".PRJ"
 
 _MAX_LISTED = 3
+RESULT_FILES: Mapping[str, Mapping[str, str]] = {
+    "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
+    "polygons": {
+        "_buildings.gpkg": "application/geopackage+sqlite3",
+        "_buildings.geojson": "application/geo+json",
+        "_polygons.gpkg": "application/geopackage+sqlite3",
+        "_polygons.geojson": "application/geo+json",
+    },
+    "preview": {"_preview.png": "image/png"},
+    "density": {
+        "_density.tif": "image/tiff",
+        "_density.gpkg": "application/geopackage+sqlite3",
+        "_density.png": "image/png",
+    },
+}
+"""Endings of the files of each output, after the name of the image, and their media types. An image
+has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
+
+_RESULT_ENDINGS = tuple(end for endings in RESULT_FILES.values() for end in endings)
+
+WORK_FOLDER = ".rooftrace"
+"""Name of the hidden folder for checkpoints and manifest, which a run has until it is finished."""
+
 _HEAD_BYTES = 1024
 """Number of bytes in which GDAL looks for the mark of a VRT."""
 
 _VRTS_HELD = 64
 """Number of parsed VRTs that are kept."""
+
+
+def holds_results(folder: Path) -> bool:
+    """Return whether a run has written into a folder, or was stopped while it did."""
+    return (folder / "run.json").is_file() or (folder / WORK_FOLDER).is_dir()
+
+
+def is_result(file: Path) -> bool:
+    """Return whether a file has the name of a result, which is no input of the next run."""
+    return file.name.endswith(_RESULT_ENDINGS)
 
 
 def check_vrt(path: Path) -> None:

@@ -26,6 +26,8 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
+from rooftrace.io.companions import holds_results, is_result
+from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.make_valid import polygon_parts
 from rooftrace.io.raster import open_raster
@@ -271,7 +273,9 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a vector file with its images, or a folder that contains both."""
     vector = path
     if not is_vector_file(path) and path.is_dir():
-        vector = one_vector_file(vector_files(path), f"There is no vector file in {path}.")
+        vector = one_vector_file(
+            _without_results(path, vector_files(path)), f"There is no vector file in {path}."
+        )
     given = None if config.images is None else Path(config.images)
     files, top = _images_of(vector, given, config.globs)
     file = LayerFile.of(vector, labels, config.field, config.layer)
@@ -314,12 +318,20 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
 
 
 def _images_beside(folder: Path, globs: tuple[str, ...] = ()) -> list[Path]:
-    """Return the images directly in a folder, sorted, without hidden ones."""
+    """Return the images directly in a folder, sorted, as labels drawn over them are read.
+
+    Hidden files, results of a prediction into the same folder and surface models are left out.
+    """
     return [
         path
-        for path in images_in(folder, globs)
-        if not path.name.startswith(".") and not is_vector_file(path)
+        for path in _without_results(folder, images_in(folder, globs))
+        if not (path.name.startswith(".") or is_vector_file(path) or is_elevation(path))
     ]
+
+
+def _without_results(folder: Path, files: Sequence[Path]) -> Sequence[Path]:
+    """Return the files in a folder that no prediction has written there."""
+    return [one for one in files if not is_result(one)] if holds_results(folder) else files
 
 
 def _check_reach(source: SceneSet, file: LayerFile) -> tuple[str, ...]:
@@ -462,7 +474,7 @@ def _check_copies(folder: Path, source: SceneSet) -> None:
 def _recognises(path: Path) -> bool:
     if path.is_file() or is_vector_file(path):
         return is_vector_file(path)
-    if len(vector_files(path)) != 1:
+    if len(_without_results(path, vector_files(path))) != 1:
         return False
     within = path / "images"
     first = next(

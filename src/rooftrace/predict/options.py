@@ -7,7 +7,6 @@ that of a job and of `run.json`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -27,24 +26,6 @@ OUTPUTS: tuple[SceneOutput, ...] = get_args(SceneOutput)
 
 NEED_POLYGONS: frozenset[SceneOutput] = frozenset({"polygons", "preview", "density"})
 """Outputs that are made from polygons."""
-
-RESULT_FILES: Mapping[SceneOutput, Mapping[str, str]] = {
-    "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
-    "polygons": {
-        "_buildings.gpkg": "application/geopackage+sqlite3",
-        "_buildings.geojson": "application/geo+json",
-        "_polygons.gpkg": "application/geopackage+sqlite3",
-        "_polygons.geojson": "application/geo+json",
-    },
-    "preview": {"_preview.png": "image/png"},
-    "density": {
-        "_density.tif": "image/tiff",
-        "_density.gpkg": "application/geopackage+sqlite3",
-        "_density.png": "image/png",
-    },
-}
-"""Endings of the files of each output, after the name of the image, and their media types. An image
-has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
 
 
 class SceneParameters(Config):

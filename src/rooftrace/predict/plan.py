@@ -16,6 +16,7 @@ from typing import Any
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
+from rooftrace.io.companions import RESULT_FILES
 from rooftrace.io.georeferenced import innermost, provenance_of
 from rooftrace.io.legend import NODATA
 from rooftrace.io.mosaic import Mosaic
@@ -26,7 +27,6 @@ from rooftrace.predict.options import (
     AS_FOUND,
     NEED_POLYGONS,
     OUTPUTS,
-    RESULT_FILES,
     SceneOptions,
     SceneOutput,
 )

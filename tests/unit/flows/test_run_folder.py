@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ExportError
-from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput, find_inputs
+from rooftrace.flows.predict.inputs import SceneInput, find_inputs
 from rooftrace.flows.predict.run_folder import (
     MANIFEST,
     RunFolder,
 )
+from rooftrace.io.companions import WORK_FOLDER
 
 
 def made_with(used: str, precision: str = "int8", **options: Any) -> dict[str, Any]:

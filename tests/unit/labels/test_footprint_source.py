@@ -185,6 +185,22 @@ def test_where_images_are_looked_for(town: Path, tmp_path: Path) -> None:
         open_source(SourceConfig(path=str(town), kind="footprints"))
 
 
+def test_results_and_heights_beside_the_image_are_not_scenes(tmp_path: Path) -> None:
+    houses = write_layer(tmp_path / "osm.gpkg", house(5, 5))
+    write_tif(tmp_path / "ortho.tif", grid_at())
+    (tmp_path / "run.json").write_text("{}")
+    write_layer(tmp_path / "ortho_buildings.gpkg", house(20, 20))
+    Image.new("RGB", (9, 9)).save(tmp_path / "ortho_density.png")
+    write_tif(tmp_path / "ortho_mask.tif", grid_at())
+    write_geotiff(
+        tmp_path / "dsm.tif", np.full((1, 40, 40), 90, np.float32),
+        transform=grid_at().transform, crs=UTM.to_wkt(),
+    )  # fmt: skip
+    for path in (houses, tmp_path):
+        source = open_source(SourceConfig(path=str(path)))
+        assert {name: mask.sum() for name, mask in masks(source).items()} == {"ortho": 24}
+
+
 @pytest.mark.campaign
 def test_a_layer_is_read_once_and_is_small_to_pickle(
     town: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,8 +17,7 @@ from urllib.parse import quote
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of, without_folders
-from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
-from rooftrace.predict.options import RESULT_FILES
+from rooftrace.io.companions import RESULT_FILES, WORK_FOLDER, holds_results
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.job_store import Job, JobStore
 from rooftrace.service.review_store import REVIEW_SUFFIX

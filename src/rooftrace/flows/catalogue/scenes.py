@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Bounds
-from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, SceneInput, holds_results, is_result
+from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, SceneInput
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
-from rooftrace.io.companions import is_sidecar
+from rooftrace.io.companions import holds_results, is_result, is_sidecar
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import visible_files
 from rooftrace.io.gdal import is_raster

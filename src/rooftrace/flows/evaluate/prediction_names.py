@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_first
+from rooftrace.io.companions import holds_results, is_result
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import images_under, is_image_file
@@ -64,10 +66,12 @@ class NameMatches:
                 f"{len(surplus):,} of {count:,} predictions belong to no labelled scene: "
                 f"{listed(surplus)}"
             )
+        example = f"{next(iter(self.number), 'NAME').rpartition('/')[2]}.*"
         raise LayoutError(
             f"{what} does not fit the labels: {'; '.join(problems)}.",
-            remedy="Give each labelled scene a prediction of the same name. With --part or --split "
-            'fewer scenes are compared, and other predictions are ignored: --part "[:]"',
+            remedy="Give each labelled scene a prediction of the same name, or compare fewer "
+            f"scenes with --glob {shlex.quote(example)}. With --part or "
+            '--split, other predictions are ignored: --part "[:]"',
         )
 
 
@@ -208,8 +212,9 @@ def find_predictions(path: Path) -> PredictionFiles:
     if is_vector_file(path):
         return PredictionFiles(path, vectors=(path,))
     if path.is_dir():
-        vectors = [file for file in vector_files(path) if _is_prediction(file)]
-        rasters = [file for file in images_under(path) if _is_prediction(file)]
+        is_one = is_result if holds_results(path) else _is_prediction
+        vectors = [file for file in vector_files(path) if is_one(file) and _is_prediction(file)]
+        rasters = [file for file in images_under(path) if is_one(file) and _is_prediction(file)]
         rasters = [file for file in rasters if file not in vectors]
         if vectors or rasters:
             return PredictionFiles(path, tuple(rasters), tuple(vectors))

@@ -24,7 +24,13 @@ from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.text import list_and_count, plural, without_folders
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
-from rooftrace.io.companions import FolderNames, companions, is_sidecar
+from rooftrace.io.companions import (
+    FolderNames,
+    companions,
+    holds_results,
+    is_result,
+    is_sidecar,
+)
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
@@ -45,13 +51,9 @@ from rooftrace.labels.image_files import (
     is_lost_image,
     is_named_as_image,
 )
-from rooftrace.predict.plan import RESULT_FILES
 
 CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson")
 """Suffixes of files that `rooftrace catalogue` reads; none of them is an image."""
-
-WORK_FOLDER = ".rooftrace"
-"""Name of the hidden folder for checkpoints and manifest, which a run has until it is finished."""
 
 _MIN_LISTED = 10
 """Minimum number of images in a folder to list its files, rather than to ask for each one."""
@@ -72,8 +74,6 @@ _COMPARED = 16
 """Number of images whose places are compared to see whether they adjoin."""
 
 _TIFFS = (".tif", ".tiff")
-
-_RESULT_ENDINGS = tuple(end for endings in RESULT_FILES.values() for end in endings)
 
 T = TypeVar("T")
 
@@ -539,16 +539,6 @@ def _visible(folder: Path, is_kind: Callable[[os.DirEntry[str]], bool]) -> list[
         visible = (entry for entry in entries if not entry.name.startswith("."))
         names = sorted(entry.name for entry in visible if is_kind(entry))
     return [folder / name for name in names]
-
-
-def holds_results(folder: Path) -> bool:
-    """Return whether a run has written into a folder, or was stopped while it did."""
-    return (folder / "run.json").is_file() or (folder / WORK_FOLDER).is_dir()
-
-
-def is_result(file: Path) -> bool:
-    """Return whether a file has the name of a result, which is no input of the next run."""
-    return file.name.endswith(_RESULT_ENDINGS)
 
 
 def _service(

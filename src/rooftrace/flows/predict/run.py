@@ -31,15 +31,14 @@ from rooftrace.flows.predict.image_run import (
     predict_task,
 )
 from rooftrace.flows.predict.inputs import (
-    WORK_FOLDER,
     PredictInputs,
     SceneInput,
     about_total_px,
     adjacent_note,
-    holds_results,
 )
 from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
+from rooftrace.io.companions import WORK_FOLDER, holds_results
 from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.vector_write import check_vector_path
 from rooftrace.models.clicks import PromptSegmenter

@@ -12,7 +12,8 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any
 
-from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
+from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.io.companions import WORK_FOLDER
 from rooftrace.io.files import export_error, is_file, locked
 from rooftrace.io.gdal import is_raster
 from rooftrace.predict.checkpoint import CheckpointStore
