@@ -23,6 +23,7 @@ from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.flows.compare.options import CompareOptions
 from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.compare.run import run_compare
 from rooftrace.io.masks import mask_sink
@@ -102,6 +103,16 @@ def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> No
     # Notes name files, without the folders of the server.
     assert "today_mask.tif" in " ".join(image["notes"])
     assert "/" not in " ".join(image["notes"])
+
+
+def test_a_comparison_with_a_map_has_its_own_words(folder: Path, tmp_path: Path) -> None:
+    old = folder.parent / "before" / "then_buildings.gpkg"
+    options = CompareOptions(reference=True)
+    run_compare(folder / "today_buildings.gpkg", old, tmp_path / "map", options)
+    scene = client_of(tmp_path / "map").get("/map/folders/map/images/compare").json()
+    found = {name: scene["buildings"]["class_counts"][index]
+             for index, name in scene["buildings"]["classes"].items()}  # fmt: skip
+    assert found == {"same": 4, "only found": 1, "only in the map": 2}
 
 
 def test_statuses_are_classes_with_the_colours_of_the_report(client: TestClient) -> None:

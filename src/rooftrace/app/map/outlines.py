@@ -22,6 +22,7 @@ from pyproj import CRS
 from rooftrace.app.map.place import Place
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Floats, Ints
+from rooftrace.flows.compare.outputs import MAP_WORDS
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import WORLD_M, TileName, interleave_bits
 
@@ -287,13 +288,15 @@ def _statuses(
     columns: dict[str, NDArray[Any]], statuses: Sequence[str]
 ) -> tuple[Ints | None, dict[int, str]]:
     index = {name: at for at, name in enumerate(statuses)}
+    # Compared with a map of the same time, two statuses have other names.
+    index |= {word: index[name] for name, word in MAP_WORDS.items()}
     try:
-        indexes = [index[str(name)] for name in columns["status"].tolist()]
+        names = [str(name) for name in columns["status"].tolist()]
+        indexes = [index[name] for name in names]
         columns["side"]
     except KeyError as error:
         raise DataError(f"The comparison has no {error} among its attributes.") from error
-    kind = np.array(indexes, np.int64)
-    return kind, {one: statuses[one] for one in np.unique(kind).tolist()}
+    return np.array(indexes, np.int64), dict(sorted(zip(indexes, names)))
 
 
 def plain(value: Any) -> Any:
