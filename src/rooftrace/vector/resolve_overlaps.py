@@ -116,6 +116,9 @@ def _cuts(raw: Polygons, shape: Polygons, reverted: Bools, pairs: Ints) -> tuple
     common area, it loses only the part of that area in the other half plane. Reverted polygons are
     not cut; the other one gives way.
     """
+    # Most pairs only touch, which is found faster than what they share.
+    one, other = shape[pairs].T
+    pairs = pairs[shapely.relate_pattern(one, other, _INTERIORS_MEET)]
     shared = np.asarray(shapely.intersection(*shape[pairs].T), np.object_)
     overlaps = shapely.area(shared) > OVERLAP_PX
     pairs, shared = pairs[overlaps], shared[overlaps]
@@ -305,6 +308,8 @@ def _neighbours(
         raw_encoded, proposed_wkb: (n,) encoded polygons.
     """
     raw, proposed = decode_staircases(raw_encoded), shapely.from_wkb(proposed_wkb)
+    # An index of its edges makes each comparison of a polygon faster.
+    shapely.prepare(raw)
     a, b = pairs
     hit = np.asarray(shapely.relate_pattern(proposed[a], proposed[b], _INTERIORS_MEET), np.bool_)
     for mine, theirs in ((a, b), (b, a)):
