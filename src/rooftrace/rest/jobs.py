@@ -1,4 +1,4 @@
-"""/v1/jobs: prediction of large scenes, and fine-tuning of the model, in the background."""
+"""/v1/jobs: prediction of large scenes in the background."""
 
 # No `from __future__ import annotations`: FastAPI evaluates annotations, and some of them name
 # dependencies that are local to `jobs_router`.

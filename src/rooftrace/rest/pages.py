@@ -1,6 +1,7 @@
-"""What all pages share: their header, stylesheet and script, and the headers of responses.
+"""What all pages share: their files, header, stylesheet and script, and the headers of responses.
 
-All pages link to `face.css` and `face.js`.
+A page at `/NAME` has its files in the folder `NAME/static` of `app`. All pages link to `face.css`
+and `face.js`, except those of problems, which hold the style.
 """
 
 from __future__ import annotations

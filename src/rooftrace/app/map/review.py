@@ -228,9 +228,6 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     return router
 
 
-# No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
-
-
 _WAITING = 16
 """Maximum number of requests that run or wait; each takes a fraction of a second."""
 
