@@ -64,9 +64,9 @@ COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
 MODULES = {
-    "demo": "predict", "inspect": "data", "split": "data", "convert": "data", "train": "training",
-    "finetune": "training", "fit": "evaluate", "export": "models", "import": "models",
-    "doctor": "models",
+    "demo": "predict", "heights": "predict", "inspect": "data", "split": "data",
+    "convert": "data", "train": "training", "finetune": "training", "fit": "evaluate",
+    "export": "models", "import": "models", "doctor": "models",
 }  # fmt: skip
 """Module of each command that does not have one of its own name."""
 
