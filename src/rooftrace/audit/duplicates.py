@@ -139,7 +139,7 @@ def symmetries(hashes: Hashes) -> tuple[Hashes, ...]:
     return tuple(one ^ np.uint64(flip) for one in plain for flip in _FLIPS)
 
 
-def near_duplicates(hashes: Hashes, *, most_bits: int = MOST_BITS, turned: bool = True) -> Pairs:
+def near_duplicates(hashes: Hashes, *, most_bits: int = MOST_BITS) -> Pairs:
     """Return the pairs of one set whose hashes differ in at most `most_bits`, `first` < `second`.
 
     The search is exact, and each pair appears once. Equal hashes are paired only with the first of
@@ -149,24 +149,23 @@ def near_duplicates(hashes: Hashes, *, most_bits: int = MOST_BITS, turned: bool 
     Args:
         hashes: (n,) uint64; NO_HASH is ignored.
         most_bits: Maximum number of different bits, 0 or more; the time grows steeply beyond 9.
-        turned: True to include rotated and mirrored copies.
     """
     own = _DistinctHashes(hashes)
     found = [
         (own.first[i], own.first[j], bits, symmetry)
-        for i, j, bits, symmetry in _search(own.hashes, own.hashes, most_bits, turned)
+        for i, j, bits, symmetry in _search(own.hashes, own.hashes, most_bits)
     ]
     pairs = _nearest([*found, (own.first[own.of_copies], own.copies, 0, 0)])
     return pairs.only(pairs.first < pairs.second)
 
 
-def across(a: Hashes, b: Hashes, *, most_bits: int = MOST_BITS, turned: bool = True) -> Pairs:
+def across(a: Hashes, b: Hashes, *, most_bits: int = MOST_BITS) -> Pairs:
     """Return the pairs of two sets, see `near_duplicates`: `first` indexes `a`, `second` `b`.
 
     Equal hashes in one set are all paired, but only with the first of equal hashes in the other.
     """
     one, other = _DistinctHashes(a), _DistinctHashes(b)
-    found = list(_search(one.hashes, other.hashes, most_bits, turned))
+    found = list(_search(one.hashes, other.hashes, most_bits))
     pairs = []
     for i, j, bits, symmetry in found:
         pairs.append((one.first[i], other.first[j], bits, symmetry))
@@ -231,7 +230,7 @@ class _DistinctHashes:
 _Found = tuple[Indices, Indices, NDArray[np.uint8], int]
 
 
-def _search(a: Hashes, b: Hashes, most_bits: int, turned: bool) -> Iterator[_Found]:
+def _search(a: Hashes, b: Hashes, most_bits: int) -> Iterator[_Found]:
     """Yield pairs of distinct hashes, some of them several times.
 
     Two hashes that differ in d bits differ in at most d / n bits of one of n pieces (M. Norouzi
@@ -244,7 +243,7 @@ def _search(a: Hashes, b: Hashes, most_bits: int, turned: bool) -> Iterator[_Fou
         keys_a = ((a >> np.uint64(low)) & piece).astype(np.intp)
         order = np.argsort(keys_a, kind="stable")
         starts = np.searchsorted(keys_a[order], np.arange(int(piece) + 2))
-        for symmetry, hashes in enumerate(symmetries(b) if turned else (b,)):
+        for symmetry, hashes in enumerate(symmetries(b)):
             keys_b = ((hashes >> np.uint64(low)) & piece).astype(np.intp)
             for flip in _flips(high - low, most_bits // _BANDS):
                 wanted = keys_b ^ flip

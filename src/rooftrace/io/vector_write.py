@@ -92,7 +92,7 @@ def write_polygons(
     The suffix selects the format, see `WRITERS`. The file appears under its name when it is
     complete and replaces an earlier one. FlatGeobuf and PMTiles order polygons by location; the
     other formats keep the given order. The same polygons give the same bytes. QGIS opens a
-    GeoPackage with a style, see `io.qgis_style`.
+    GeoPackage with a style, see `io.legend`.
 
     GeoJSON with a CRS follows RFC 7946 (longitude and latitude on WGS 84, exterior rings
     counter-clockwise). Without a CRS it is in pixels, which its `description` states. A GeoJSON

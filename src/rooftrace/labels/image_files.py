@@ -121,7 +121,7 @@ def write_image(image: RasterSource, file: Path | None, folder: Path, name: str)
         name: File name without suffix.
 
     Raises:
-        DataError, ExportError: See `io.image_write.write_raster`.
+        DataError, ExportError: See `io.raster.write_raster`.
     """
     whole = isinstance(image, RasterFile) and image.is_self_describing
     if file is None or not whole or not _stands_alone(file):

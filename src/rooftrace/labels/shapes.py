@@ -31,9 +31,6 @@ from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
 V = TypeVar("V", np.int16, np.int32)
 N = TypeVar("N", bound=np.integer)
 
-_FEW = 64
-"""Maximum number of pixel centres in a shape's box that are tested singly instead of drawn."""
-
 
 class ShapesLabel:
     """The `LabelReader` of polygons. A pixel belongs to a shape if its centre lies inside.
@@ -106,26 +103,9 @@ class ShapesLabel:
             middle = middle_of(self.geometry[doubtful])
             x, y = np.floor(shapely.get_x(middle)) + 0.5, np.floor(shapely.get_y(middle)) + 0.5
             doubtful = doubtful[~shapely.contains_xy(self.geometry[doubtful], x, y)]
-        # For the others, all pixel centres in their box are tested if there are few.
-        col0, row0 = np.ceil(left[doubtful] - 0.5), np.ceil(top[doubtful] - 0.5)
-        cols = np.floor(right[doubtful] - 0.5) - col0 + 1
-        rows = np.floor(bottom[doubtful] - 0.5) - row0 + 1
-        counts = (rows * cols).astype(np.int64)
-        few = np.flatnonzero((counts > 0) & (counts <= _FEW))
-        owner = np.repeat(few, counts[few])
-        place = np.arange(len(owner)) - np.repeat(np.cumsum(counts[few]) - counts[few], counts[few])
-        x = col0[owner] + place % cols[owner] + 0.5
-        y = row0[owner] + place // cols[owner] + 0.5
-        shapes = self.geometry[doubtful]
-        held = np.zeros(len(doubtful), dtype=bool)
-        held[owner[shapely.contains_xy(shapes[owner], x, y)]] = True
         # Only GDAL decides to which side a pixel centre on an outline belongs.
-        touched = counts > _FEW
-        touched[owner[shapely.intersects_xy(shapes[owner], x, y)]] = True
-        for index in np.flatnonzero(touched & ~held):
-            held[index] = _colours_any(shapes[index])
-        found: NDArray[np.intp] = doubtful[~held]
-        return found
+        held = [_colours_any(shape) for shape in self.geometry[doubtful]]
+        return np.asarray(doubtful[~np.array(held, np.bool_)], np.intp)
 
     @cached_property
     def vanished_xy(self) -> NDArray[np.float64]:

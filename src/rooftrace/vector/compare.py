@@ -120,7 +120,7 @@ class LayerComparison:
     Args:
         new, old: Statuses of both layers; none is `outside`.
         pairs: (pairs,) indices in the new and in the old layer of the pairs with an IoU of at
-            least `match_iou`, each building in one pair at most, as `metrics.polygons` counts them.
+            least `match_iou`, each building in one pair at most, as `metrics.boundary` counts them.
     """
 
     new: SideStatus

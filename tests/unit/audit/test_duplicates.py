@@ -88,7 +88,6 @@ def test_rotated_copies_are_found(seed: int, number: int) -> None:
     # The symmetry transforms the second image into the first.
     small = grey_thumbnail(np.ascontiguousarray(turned))
     assert likeness(grey_thumbnail(luma), small, int(pairs.symmetry[0])) > 0.99
-    assert len(across(one, other, turned=False)) == (number == 0)
 
 
 def brute(a: NDArray[np.uint64], b: NDArray[np.uint64], most: int) -> dict[tuple[int, int], int]:
