@@ -69,7 +69,7 @@ def test_all_faces_on_one_port_and_jobs_that_outlive_it(bundle: Path, tmp_path: 
         assert (tmp_path / "browser.py.url").read_text() == url
         assert info["model"] == "brightness"
         assert info["pid"] == process.pid
-        for path in ("/", "/map", "/v1/docs", "/healthz", "/metrics", "/v1/model"):
+        for path in ("/", "/map", "/v1/docs", "/healthz", "/metrics", "/health", "/v1/model"):
             answer = httpx.get(url + path, timeout=60, follow_redirects=True)
             assert answer.status_code == 200, path
         files = {"file": ("../town.png", picture())}
@@ -107,7 +107,7 @@ def test_a_key_is_asked_for_everywhere(bundle: Path, tmp_path: Path) -> None:
     options = ["-m", bundle, "--jobs", tmp_path / "jobs"]
     with started(*options, ROOFTRACE_API_KEY="s3cret") as (_, info):
         url = info["url"]
-        for path in ("/", "/map", "/map/folders", "/v1/model", "/v1/jobs", "/metrics",
+        for path in ("/", "/map", "/map/folders", "/v1/model", "/v1/jobs", "/metrics", "/setup",
                      "/live", "/live/cameras", "/live/cameras/0/stream", "/config",
                      "/gradio_api/info", "/page/x/0/fill.png"):  # fmt: skip
             assert httpx.get(url + path, timeout=60).status_code == 401, path

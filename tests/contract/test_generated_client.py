@@ -38,6 +38,7 @@ from client import Client
 from client.api.jobs import (
     cancel_job, create_job, job, job_archive, job_results, list_jobs,
 )
+from client.api.label_studio import labelstudio_health
 from client.api.prediction import model, predict
 from client.models import CreateJobFilesBody, FeatureCollection, PredictFilesBody, ProblemDetails
 from client.types import File
@@ -69,6 +70,7 @@ print(json.dumps({
     "files": [one.name for one in job_results.sync(client=client, job_id=queued.id).files],
     "zip": job_archive.sync_detailed(client=client, job_id=queued.id).content[:2].decode(),
     "cancelled": cancel_job.sync(client=client, job_id=queued.id).status,
+    "backend": labelstudio_health.sync(client=client).to_dict(),
 }))
 """
 
@@ -125,3 +127,4 @@ def test_a_generated_client_predicts_and_follows_a_job(
     assert "run.json" in answer["files"]
     assert answer["zip"] == "PK"
     assert answer["cancelled"] == 409
+    assert answer["backend"]["status"] == "UP"

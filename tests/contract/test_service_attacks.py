@@ -23,6 +23,7 @@ from local_server import serving_app
 from rooftrace.app.server import create_server
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.labels.labelstudio import label_config
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import Limits
 from rooftrace.service.job_runner import JobRunner
@@ -38,6 +39,7 @@ EVIL = "evil.example"
 LIMITS = Limits(
     upload_bytes=2**20, pixels=1_000_000, job_upload_bytes=2**20, job_pixels=2_000_000, seconds=20.0
 )
+CONFIG = label_config(("background", "building"))
 
 
 @dataclass(frozen=True)
@@ -185,12 +187,12 @@ CHANGES = [
     ("POST", "/v1/predict"), ("POST", "/v1/jobs"), ("POST", "/v1/jobs/x/cancel"),
     ("DELETE", "/v1/jobs/x"), ("POST", "/gradio_api/upload"), ("POST", "/gradio_api/queue/join"),
     ("POST", "/gradio_api/run/predict"), ("POST", "/gradio_api/call/predict"),
-    ("POST", "/gradio_api/cancel"),
+    ("POST", "/gradio_api/cancel"), ("POST", "/setup"), ("POST", "/predict"), ("POST", "/webhook"),
 ]  # fmt: skip
 
 
 PAGES = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",
-         "/v1/model", "/openapi.json", "/metrics", "/healthz", "/v1/jobs"]  # fmt: skip
+         "/v1/model", "/openapi.json", "/metrics", "/health", "/healthz", "/v1/jobs"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -276,6 +278,21 @@ def test_an_upload_cannot_name_another_file(
                        headers={"Content-Type": "image/png"}).status_code == 200  # fmt: skip
 
 
+def test_label_studio_endpoints_fetch_nothing_for_strangers(
+    client: httpx.Client, bait: Bait
+) -> None:
+    setup = {"project": "9.9", "schema": CONFIG, "access_token": "x", "extra_params": None}
+    for host in (f"http://{EVIL}", "http://192.0.2.1"):
+        answer = client.post("/setup", json=setup | {"hostname": host})
+        assert answer.status_code == 422
+    for reference in (bait.url, f"{bait.url}/data/upload/1/x.png", "s3://a/b", "/etc/passwd"):
+        task = {"id": 1, "data": {"image": reference}}
+        sent = {"tasks": [task], "project": "9.9", "label_config": CONFIG}
+        [result] = client.post("/predict", json=sent).json()["results"]
+        assert "result" not in result
+    assert not bait.bitten()
+
+
 def test_requests_that_never_end_block_no_others(served: Served, client: httpx.Client) -> None:
     """Neither heads that stop, nor bodies, nor answers that are not read."""
     host = httpx.URL(served.url).netloc
@@ -283,7 +300,7 @@ def test_requests_that_never_end_block_no_others(served: Served, client: httpx.C
     begins = [
         b"GET / HT", b"GET / HTTP/1.1\r\nHost: " + host + b"\r\nX: ",
         head % b"/gradio_api/upload" + b"Content-Length: 1000\r\n\r\nabc",
-        head % b"/v1/jobs" + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        head % b"/predict" + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc",
         head % b"/v1/predict" + b"Content-Length: 1000\r\n\r\nabc",
         b"GET /config HTTP/1.1\r\nHost: " + host + b"\r\n\r\n",
     ]  # fmt: skip
@@ -293,7 +310,7 @@ def test_requests_that_never_end_block_no_others(served: Served, client: httpx.C
             connection = socket.create_connection(served.address, timeout=60)
             connection.sendall(begins[number % len(begins)])
             connections.append(connection)
-        for path in ("/healthz", "/", "/map", "/v1/model"):
+        for path in ("/healthz", "/", "/map", "/v1/model", "/health"):
             # The timeout ends the test if one of them is blocked.
             assert client.get(path, follow_redirects=True, timeout=60).status_code == 200
         # Of those who bring an image as many may be on their way as may wait.
@@ -312,7 +329,7 @@ def test_requests_that_never_end_block_no_others(served: Served, client: httpx.C
 
 
 NEEDING = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",
-           "/v1/model", "/v1/jobs", "/metrics", "/openapi.json",
+           "/v1/model", "/v1/jobs", "/metrics", "/openapi.json", "/health", "/versions",
            "/problems/busy", "/theme.css", "/nothing", "/page/x/table.csv"]  # fmt: skip
 WAYS = ["{}", "{}/", "{}?/healthz", "/healthz/..{}", "/./{}"]
 

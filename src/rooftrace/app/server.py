@@ -1,7 +1,8 @@
 """The whole server on one port: API, jobs, map, demo, and the pages `/` and `/live`.
 
 The page at `/` shows results and jobs as cards, a place to drop images, and examples. It calls the
-API like any other client. The page `/live` shows cameras as MJPEG.
+API like any other client. The page `/live` shows cameras as MJPEG. Label Studio calls the same
+server for predictions.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster, write_raster
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
+from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
 from rooftrace.rest.pages import page_response, static_router
 from rooftrace.rest.problems import ProblemError
@@ -47,6 +49,8 @@ def create_server(
     basemaps: Sequence[Basemap] = (),
     cameras: Sequence[LiveCamera] = (),
     api_key: str | None = None,
+    label_studio: str | None = None,
+    label_studio_token: str | None = None,
     local: bool = True,
     allow_origins: Sequence[str] = (),
 ) -> FastAPI:
@@ -59,11 +63,13 @@ def create_server(
         basemaps: Tiles under the scenes of the map, of which a person chooses.
         cameras: Cameras of the page `/live`, which the caller closes.
         api_key: Key that every request needs; None for no key.
+        label_studio: Address of the Label Studio server that uses this ML backend.
+        label_studio_token: Access token of that server.
         local: Whether the server listens only on this machine and answers to no other name.
         allow_origins: Origins of other sites whose pages may call the server.
 
     Raises:
-        ConfigError: The key is empty, or a results folder is a file.
+        ConfigError: The key is empty, a results folder is a file, or the address is malformed.
     """
     limits = service.limits
     security = Security(
@@ -80,6 +86,7 @@ def create_server(
     store = None if runner is None else runner.store
     catalogue = ResultsCatalogue(results, store)
     routers: list[APIRouter] = [
+        labelstudio_router(service, url=label_studio, token=label_studio_token),
         review_router(catalogue),
         clicks_router(catalogue),
         map_router(catalogue, basemaps),

@@ -43,6 +43,7 @@ _MAP = "Basemap"
 _JOBS = "Jobs"
 _ACCESS = "Access"
 _LIMITS = "Limits of one request"
+_LABEL_STUDIO = "Label Studio"
 
 
 @with_groups
@@ -157,6 +158,25 @@ def serve(
         float,
         option(_LIMITS, rare=True, min=1, metavar="S", help="Maximum seconds of a request."),
     ] = Limits.seconds,
+    label_studio: Annotated[
+        str | None,
+        option(
+            _LABEL_STUDIO,
+            metavar="URL",
+            help="URL of the Label Studio server that uses this ML backend.",
+        ),
+    ] = None,
+    label_studio_token: Annotated[
+        str | None,
+        option(
+            _LABEL_STUDIO,
+            rare=True,
+            metavar="TOKEN",
+            help="Access token of that server; safer in the environment.",
+            envvar="LABEL_STUDIO_API_KEY",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve a prediction page, a map of results, live video, and a REST API with jobs."""
     for package in _PACKAGES:
@@ -211,6 +231,8 @@ def serve(
             ],
             cameras=cameras,
             api_key=api_key,
+            label_studio=label_studio,
+            label_studio_token=label_studio_token,
             local=host in LOOPBACK,
             allow_origins=allow_origin or (),
         )

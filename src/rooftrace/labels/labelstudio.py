@@ -47,7 +47,7 @@ class Control:
     to_name: str = _IMAGE
 
 
-POLYGON, BRUSH = Control("polygon"), Control("brush")
+POLYGON, BRUSH, RECTANGLE = Control("polygon"), Control("brush"), Control("rectangle")
 """Controls of `label_config`."""
 
 
@@ -125,6 +125,24 @@ def polygon_results(
             value = {"points": percent.tolist(), "closed": True, "polygonlabels": [label]}
             result = _result(f"p{number}.{part}", "polygonlabels", value, grid.shape, control)
             results.append(result | {"score": float(score)})
+    return results
+
+
+def rectangle_results(
+    footprints: Footprints, grid: GeoGrid, label: str, control: Control = RECTANGLE
+) -> list[dict[str, Any]]:
+    """Return footprints as `rectanglelabels`: bounding boxes in percent of the image."""
+    results = []
+    for number, (polygon, score) in enumerate(zip(footprints.geometry, footprints.score)):
+        xy = shapely.get_coordinates(polygon)
+        if footprints.crs is not None:
+            xy = grid.to_pixels(xy)
+        percent = np.clip(xy / (grid.width, grid.height) * 100, 0, 100)
+        (left, top), (right, bottom) = percent.min(axis=0).tolist(), percent.max(axis=0).tolist()
+        value = {"x": left, "y": top, "width": right - left, "height": bottom - top,
+                 "rotation": 0, "rectanglelabels": [label]}  # fmt: skip
+        result = _result(f"r{number}", "rectanglelabels", value, grid.shape, control)
+        results.append(result | {"score": float(score)})
     return results
 
 

@@ -57,6 +57,7 @@ _TAGS = {
     "ogc": "The same predictions by OGC API – Processes.",
     "map": "Results as map tiles, with what a web map needs to show them.",
     "review": "Accept, reject and correct the buildings of a results folder.",
+    "label studio": "ML backend that Label Studio calls for pre-annotations.",
     "operation": "Health, readiness and metrics for the operator of the server.",
     "description": "Description of the API.",
 }

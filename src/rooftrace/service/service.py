@@ -22,6 +22,7 @@ from rooftrace.core.errors import (
 )
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.nodata import NodataRule
+from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.service.decode import Decoder, Limits
@@ -243,6 +244,17 @@ class Service:
             request.answer = self._pool.submit(self._answer, request, work, data, name, filled)
         request.answer.add_done_callback(lambda answer: self._count(request, answer))
         return request
+
+    def predict(self, data: bytes, name: str, options: SceneOptions | None = None) -> Prediction:
+        """Queue an image as `submit` does, and wait for its prediction.
+
+        Raises:
+            BusyError: The queue is full.
+            TooLargeError, DeadlineError: The request exceeds the limits.
+            DataError, BandMismatch, GsdMismatch, PredictError: See `Predictor.predict`.
+        """
+        prediction: Prediction = self.submit(data, name, options).answer.result()
+        return prediction
 
     def figures(self) -> ServiceFigures:
         """Return the current load and the work so far."""
