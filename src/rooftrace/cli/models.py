@@ -44,7 +44,7 @@ def export(
         bool,
         typer.Option(
             "--card",
-            help="Describe the model instead: a model card of Hugging Face.",
+            help="Describe the model instead: a Hugging Face model card and a STAC item.",
         ),
     ] = False,
     precision: Annotated[
@@ -132,7 +132,7 @@ def _write_card(model: Path, out: Path, *, as_json: bool) -> None:
 
     report = run_card(model_of(model), out)
     if not answered(report, as_json=as_json):
-        say(str(report.card))
+        say(f"{report.card}, {report.item}")
 
 
 NETWORK, CONTRACT, INPUT = "Network", "Contract", "Input of the network"

@@ -1,6 +1,7 @@
-"""`rooftrace export --card`: a model card of Hugging Face; `--to fair`: a base model for fAIr.
+"""`rooftrace export --card`: a model card and a STAC item; `--to fair`: a base model for fAIr.
 
-The card is text with YAML front matter, https://huggingface.co/docs/hub/model-cards.
+README.md       text with YAML front matter, https://huggingface.co/docs/hub/model-cards
+item.json       STAC 1.1 item with the extension MLM, https://github.com/stac-extensions/mlm
 
 A base model for fAIr, the mapping service of HOT, is what a pull request adds to `models/` of
 https://github.com/hotosm/fAIr-models, and the weights, to be published at a URL.
@@ -15,7 +16,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import partial
 from html import escape
 from importlib import metadata
@@ -34,6 +35,8 @@ from rooftrace.io.files import write_atomically
 from rooftrace.io.html import render_page
 from rooftrace.io.stac_item import moment_of
 from rooftrace.models.bundle import (
+    BUNDLE_SUFFIX,
+    BUNDLED_MODELS,
     ModelBundle,
     write_bundle,
 )
@@ -41,10 +44,13 @@ from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 
 _README = "README.md"
+_ITEM = "item.json"
+_MLM = "https://stac-extensions.github.io/mlm/v1.3.0/schema.json"
 _LIBRARY = 'library_name: "rooftrace"'
 _IDENTIFIER = re.compile(r"[\w.+-]+")
 """Pattern of the identifier of a licence, such as CC-BY-4.0."""
 
+_SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _UNKNOWN = "unknown"
 _SETTINGS = ("epochs", "samples_per_epoch", "batch_size", "crop_px", "loss", "seed")
 """Settings of a training run that the card lists."""
@@ -52,40 +58,45 @@ _SETTINGS = ("epochs", "samples_per_epoch", "batch_size", "crop_px", "loss", "se
 
 @dataclass(frozen=True)
 class CardReport:
-    """A model card.
+    """Files of a model card.
 
     Args:
         card: Path of the model card.
+        item: Path of the STAC item.
         notes: Facts that the bundle does not have.
     """
 
     card: Path
+    item: Path
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
-        return {"card": str(self.card), "notes": list(self.notes)}
+        return {"card": str(self.card), "item": str(self.item), "notes": list(self.notes)}
 
 
 def run_card(model: Path | None, out: Path) -> CardReport:
-    """Write the model card of a model.
+    """Write the model card and the STAC item of a model.
 
     Args:
         model: Bundle or exported file; None for the default model.
-        out: Folder for the card, created if missing.
+        out: Folder for the files, created if missing.
 
     Raises:
         BundleError: The model cannot be read.
-        ConfigError: The folder holds another README.md.
+        ConfigError: The folder holds another README.md or item.json.
         ExportError: The folder is not writable.
     """
     bundle = read_model(model)
-    report = CardReport(out / _README, tuple(_missing(bundle.spec)))
-    if report.card.exists() and _LIBRARY not in report.card.read_bytes().decode(errors="replace"):
-        raise ConfigError(
-            f"{report.card} exists and is not a card of rooftrace.",
-            remedy="Choose another folder with -o.",
-        )
+    report = CardReport(out / _README, out / _ITEM, tuple(_missing(bundle.spec)))
+    for path, mark in ((report.card, _LIBRARY), (report.item, '"mlm:name"')):
+        if path.exists() and mark not in path.read_bytes().decode(errors="replace"):
+            raise ConfigError(
+                f"{path} exists and is not a card of rooftrace.",
+                remedy="Choose another folder with -o.",
+            )
+    item = json.dumps(stac_item(bundle), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomically(report.item, item.encode())
     write_atomically(report.card, model_card(bundle).encode())
     return report
 
@@ -194,6 +205,12 @@ def _network(spec: BundleSpec) -> str | None:
     )
 
 
+def _file_name(bundle: ModelBundle) -> str:
+    """Return the name of the model's file; a bundled model without one gets its usual name."""
+    name = Path(bundle.source).name
+    return f"{name}{BUNDLE_SUFFIX}" if name in BUNDLED_MODELS else name
+
+
 def _contract(spec: BundleSpec) -> Iterator[tuple[str, str]]:
     yield "Bands", ", ".join(spec.bands)
     yield "Pixel values", f"{spec.dtype}, as in the image; normalisation is inside the graph"
@@ -249,8 +266,89 @@ def _plain(text: str) -> str:
     return re.sub(r"([*\[])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
-def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def stac_item(bundle: ModelBundle) -> dict[str, Any]:
+    """Return the STAC item of a model, with the extension MLM 1.3.
+
+    A model has no place, so that the geometry is null. Without a date of the export, the period is
+    unlimited, as in the examples of the extension.
+    """
+    spec = bundle.spec
+    period = {"start_datetime": "1900-01-01T00:00:00Z", "end_datetime": "9999-12-31T23:59:59Z"}
+    times: dict[str, Any] = {"datetime": None, **period}
+    if (created := moment_of(spec.created)) is not None:
+        moment = created.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        times = {"datetime": moment, "created": moment}
+    side = spec.input_px or -1
+    order = ["batch", "channel", "height", "width"]
+    name, bands = _mlm_name(spec.name), [{"name": band} for band in spec.bands]
+    properties: dict[str, Any] = {
+        **times,
+        "title": spec.name,
+        "description": _summary(spec),
+        "license": _licence_id(spec.licence) if spec.licence else "other",
+        "bands": bands,
+        "mlm:name": name,
+        "mlm:architecture": _network(spec) or _UNKNOWN,
+        "mlm:framework": "ONNX",
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:input": [
+            {
+                "name": "image",
+                "description": f"Pixel values as in the image, of the range of {spec.dtype}; "
+                "normalisation is inside the graph.",
+                "bands": list(spec.bands),
+                "input": {
+                    "shape": [-1, len(spec.bands), side, side], "dim_order": order,
+                    "data_type": "float32",
+                },
+                "value_scaling": None,
+                "resize_type": None,
+                "pre_processing_function": None,
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": output,
+                "tasks": ["semantic-segmentation"],
+                "result": {
+                    "shape": [-1, spec.outputs, side, side], "dim_order": order,
+                    "data_type": "float32",
+                },
+                "classification:classes": list(_classes(spec)),
+            }
+            for output in ("probabilities", "coarse")[: 1 + spec.is_refined]
+        ],
+    }  # fmt: skip
+    if spec.gsd_m is not None:
+        properties["gsd"] = spec.gsd_m
+    version = spec.versions.get("onnx", "")
+    if _SEMANTIC_VERSION.fullmatch(version):
+        properties["mlm:framework_version"] = version
+    if settings := _settings(spec):
+        properties["mlm:hyperparameters"] = settings
+    if spec.attribution:
+        properties["attribution"] = spec.attribution
+    if spec.metrics:
+        properties["rooftrace:metrics"] = [one.model_dump() for one in spec.metrics]
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [_MLM],
+        "id": name.replace(" ", "-"),
+        "geometry": None,
+        "properties": properties,
+        "links": [{"rel": "about", "href": f"./{_README}", "type": "text/markdown"}],
+        "assets": {
+            "model": {
+                "href": f"./{_file_name(bundle)}",
+                "type": "application/octet-stream",
+                "title": f"Model file of rooftrace, sha256 of its contract {bundle.sha256}",
+                "roles": ["mlm:model"],
+                # STAC allows bands of an item if an asset has some, and MLM asks for those.
+                "bands": bands,
+            }
+        },
+    }
 
 
 def _mlm_name(name: str) -> str:
@@ -324,19 +422,16 @@ def run_fair(model: Path | None, out: Path, url: str) -> FairReport:
         import torch
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace export --to fair", "torch") from error
-    created = moment_of(spec.created)
+    card = stac_item(bundle)["properties"]
     # fAIr's cache knows the path of a URL without its host: a usual name would meet another model.
     stem = f"{package}-{bundle.sha256[:8]}"
     values = {
-        "architecture": _network(spec) or _UNKNOWN,
-        "classes": list(_classes(spec)),
+        "card": card,
+        "classes": card["mlm:output"][0]["classification:classes"],
         "licence": licence,
-        "moment": _ANY_TIME if created is None else _utc(created),
-        "name": _mlm_name(spec.name),
-        "spec": spec,
+        "moment": card["datetime"] or _ANY_TIME,
         "outputs": spec.outputs,
         "stem": stem,
-        "summary": _summary(spec),
         "package": package,
         "threshold": spec.threshold,
         "title": re.sub(r"[^\w .-]+", " ", spec.name),
