@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -120,10 +120,6 @@ def density(
     ] = None,
     layer: Layer = None,
     gsd: Gsd = None,
-    theme: Annotated[
-        Literal["light", "dark"],
-        option(_PLACES, metavar="THEME", help="Colours of the picture: light (for print) or dark."),
-    ] = "light",
     as_json: Json = False,
 ) -> None:
     """Measure the built-up share and the number, size and distance of buildings.
@@ -143,24 +139,22 @@ def density(
         )
         return
     _refuse({"--glob": glob}, (), "a single scene")
-    from rooftrace.density.files import DARK, LIGHT
     from rooftrace.flows.density.run import run_density, run_zone_density
 
     limit, smallest = _threshold(threshold), min_area or 0.0
-    look = DARK if theme == "dark" else LIGHT
     with bar("density", counted("px"), hidden=as_json) as progress:
         if zones is None:
             _refuse({"--value": value}, (), "cells: it needs --zones")
             report = run_density(
                 inputs, out, cell_m=_CELL_M if cell is None else cell, gsd_m=gsd,
                 building=building, min_area_m2=smallest, threshold=limit, layer=layer,
-                look=look, progress=progress,
+                progress=progress,
             )  # fmt: skip
         else:
             _refuse({"--cell": cell, "--gsd": gsd}, (), "--zones")
             report = run_zone_density(
                 inputs, zones, out, building=building, min_area_m2=smallest, threshold=limit,
-                layer=layer, value=value, look=look, progress=progress,
+                layer=layer, value=value, progress=progress,
             )  # fmt: skip
     if not answered(report, as_json=as_json):
         _print_report(report)

@@ -10,7 +10,6 @@ import io
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -29,10 +28,10 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import json_kind, reason_of
 from rooftrace.core.types import Floats, GeoGrid
 from rooftrace.density.cells import DENSITY_COLUMNS, CellGrid, DensityFigures, DensityGrid
-from rooftrace.io.files import replacing, write_atomically, write_json
+from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.legend import Colour
-from rooftrace.io.picture import PRINT_DPI, draw_key, draw_polygon, round_length, write_png
+from rooftrace.io.picture import draw_key, draw_polygon, round_length, write_png
 from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]
@@ -123,27 +122,11 @@ SCALE = np.frombuffer(
 dichromats and in grey."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """Colours of a picture, and where its data comes from.
+_PAPER, _INK, _FAINT = (255, 255, 255), (25, 25, 28), (100, 100, 106)
+"""Colours of the background, of text, and of frames and small text."""
 
-    Args:
-        paper, ink, faint: Colours of the background, of text, and of frames and small text.
-        edge: Colour of the border of dense places, and of zones.
-        empty: Colour of observed places without a building.
-        source: Line below the picture, such as the names of the inputs.
-    """
-
-    paper: Colour = (255, 255, 255)
-    ink: Colour = (25, 25, 28)
-    faint: Colour = (100, 100, 106)
-    edge: Colour = (25, 25, 28)
-    empty: Colour = (226, 226, 230)
-    source: str = ""
-
-
-LIGHT = Look()
-DARK = Look((24, 24, 28), (240, 240, 240), (170, 170, 176), (255, 255, 255), (74, 74, 80))
+_EMPTY = (226, 226, 230)
+"""Colour of observed places without a building."""
 
 _LARGEST_PX, _NARROWEST_PX = 1800, 1200
 """Longest side of a map, six inches in print, and least width of a page."""
@@ -154,7 +137,7 @@ _TITLE_PX, _TEXT_PX = 42, 28
 
 
 def draw_cells(
-    density: DensityGrid, threshold: DensityThreshold, title: str, look: Look = LIGHT
+    density: DensityGrid, threshold: DensityThreshold, title: str, source: str = ""
 ) -> Image.Image:
     """Return the picture of a density grid.
 
@@ -164,17 +147,17 @@ def draw_cells(
         density: Figures of the cells.
         threshold: Threshold from which a cell is dense; dense cells get a border.
         title: Name of the scene.
-        look: Colours and source.
+        source: Line below the picture, such as the names of the inputs.
     """
     together = ceil(max(density.grid.shape) / _LARGEST_PX)
     share = _coarser(density.figures, together)
     px = max(1, min(_LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
-    picture = np.repeat(np.repeat(_coloured(share, look), px, axis=0), px, axis=1)
-    _border(picture, np.nan_to_num(share, nan=-1.0) >= threshold.threshold, px, look.edge)
+    picture = np.repeat(np.repeat(_coloured(share), px, axis=0), px, axis=1)
+    _border(picture, np.nan_to_num(share, nan=-1.0) >= threshold.threshold, px, _INK)
     subtitle = f"Built-up share in cells of {density.cell_m * together:g} m"
     metres = density.cell_m * together / px
     has_north = density.grid.crs is not None
-    return _page(picture, title, subtitle, threshold, metres, look, north=has_north)
+    return _page(picture, title, subtitle, threshold, metres, source, north=has_north)
 
 
 def draw_zones(
@@ -183,7 +166,7 @@ def draw_zones(
     threshold: DensityThreshold,
     title: str,
     names: Sequence[str] = (),
-    look: Look = LIGHT,
+    source: str = "",
 ) -> Image.Image:
     """Return the picture of zones; smaller zones are drawn on top of larger ones.
 
@@ -193,21 +176,21 @@ def draw_zones(
         threshold: Threshold from which a zone is dense; dense zones get a wide border.
         title: Name of the scene.
         names: (n,) names, which are written with the shares where there is room for both.
-        look: Colours and source.
+        source: Line below the picture, such as the names of the inputs.
     """
     left, bottom, right, top = shapely.total_bounds(geometry)
     metres = max(right - left, top - bottom) / _LARGEST_PX
     shape = ceil((top - bottom) / metres) + 2, ceil((right - left) / metres) + 2
-    picture: Picture = np.full((*shape, 3), look.paper, np.uint8)
+    picture: Picture = np.full((*shape, 3), _PAPER, np.uint8)
     share = figures.judged_share
-    colours = _coloured(share, look)
+    colours = _coloured(share)
     # Half a pixel from the upper left corner.
     corner = left - metres / 2, top + metres / 2
     order = np.argsort(-shapely.area(geometry), kind="stable")
     for zone in order:
         dense = bool(share[zone] >= threshold.threshold)
         fill = tuple(colours[zone].tolist())
-        draw_polygon(picture, geometry[zone], corner, metres, fill, look.edge, 5 if dense else 2)
+        draw_polygon(picture, geometry[zone], corner, metres, fill, _INK, 5 if dense else 2)
     labels = []
     for zone in order[: len(names)]:
         value = "" if np.isnan(share[zone]) else f"{share[zone]:.0%}"
@@ -218,9 +201,8 @@ def draw_zones(
         width_px = 2 * shapely.distance(shapely.boundary(geometry[zone]), point) / metres
         place = (point.x - corner[0]) / metres, (corner[1] - point.y) / metres
         labels.append((place, width_px, (names[zone], value)))
-    return _page(
-        picture, title, "Built-up share by zone", threshold, metres, look, north=True, labels=labels
-    )
+    subtitle = "Built-up share by zone"
+    return _page(picture, title, subtitle, threshold, metres, source, north=True, labels=labels)
 
 
 def _coarser(figures: DensityFigures, together: int) -> Floats:
@@ -237,12 +219,12 @@ def _coarser(figures: DensityFigures, together: int) -> Floats:
     return np.asarray(np.minimum(share, 1.0))
 
 
-def _coloured(share: Floats, look: Look) -> Picture:
+def _coloured(share: Floats) -> Picture:
     """Return RGB colours along a last axis for shares of any shape."""
     step = np.searchsorted(BREAKS, share, side="right")
     picture = SCALE[np.where(np.isnan(share), 0, step)]
-    picture[share == 0] = look.empty
-    picture[np.isnan(share)] = look.paper
+    picture[share == 0] = _EMPTY
+    picture[np.isnan(share)] = _PAPER
     return picture
 
 
@@ -271,7 +253,7 @@ def _page(
     subtitle: str,
     threshold: DensityThreshold,
     metres: float,
-    look: Look,
+    source: str,
     *,
     north: bool,
     labels: Sequence[Label] = (),
@@ -284,7 +266,7 @@ def _page(
         subtitle: Second line of the title.
         threshold: Threshold for the legend.
         metres: Metres per pixel of the picture.
-        look: Colours and source.
+        source: Line below the picture, such as the names of the inputs.
         north: True to draw a north arrow.
         labels: Texts on the map.
     """
@@ -296,43 +278,41 @@ def _page(
     dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
     colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
     entries: list[tuple[str, Colour | None]] = [
-        ("no building", look.empty), *zip(texts, colours), ("not observed", look.paper),
+        ("no building", _EMPTY), *zip(texts, colours), ("not observed", _PAPER),
         (dense, None),
     ]  # fmt: skip
-    key = draw_key(entries, page_width, paper=look.paper, ink=look.ink, scale=_SCALE)
+    key = draw_key(entries, page_width, paper=_PAPER, ink=_INK, scale=_SCALE)
     below = _HEAD_PX + height + 2 * _ROW_PX
-    page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), look.paper)
+    page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), _PAPER)
     draw, text = ImageDraw.Draw(page), ImageFont.load_default(_TEXT_PX)
     room = page_width - 2 * _MARGIN_PX - (80 if north else 0)
     head = _shorten(title, _TITLE_PX, room)
-    draw.text((_MARGIN_PX, 14), head, fill=look.ink, font=ImageFont.load_default(_TITLE_PX))
-    draw.text((_MARGIN_PX, 70), _shorten(subtitle, _TEXT_PX, room), fill=look.faint, font=text)
+    draw.text((_MARGIN_PX, 14), head, fill=_INK, font=ImageFont.load_default(_TITLE_PX))
+    draw.text((_MARGIN_PX, 70), _shorten(subtitle, _TEXT_PX, room), fill=_FAINT, font=text)
     if north:
         x = page_width - _MARGIN_PX - 24
-        draw.polygon([(x, 14), (x - 14, 52), (x, 43), (x + 14, 52)], fill=look.ink)
-        draw.text((x, 56), "N", fill=look.ink, font=text, anchor="mt")
+        draw.polygon([(x, 14), (x - 14, 52), (x, 43), (x + 14, 52)], fill=_INK)
+        draw.text((x, 56), "N", fill=_INK, font=text, anchor="mt")
     left = (page_width - width) // 2
     page.paste(Image.fromarray(picture), (left, _HEAD_PX))
-    draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=look.faint)
+    draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=_FAINT)
     for (x, y), free_px, lines in labels:
         fits = len(lines) * _TEXT_PX < free_px and max(map(text.getlength, lines)) < free_px
         shown = "\n".join(filter(None, lines if fits else lines[-1:]))
         if text.getlength(lines[-1]) < free_px:
             draw.multiline_text(
-                (left + x, _HEAD_PX + y), shown, fill=look.ink, font=text, anchor="mm",
-                align="center", stroke_width=4, stroke_fill=look.paper,
+                (left + x, _HEAD_PX + y), shown, fill=_INK, font=text, anchor="mm",
+                align="center", stroke_width=4, stroke_fill=_PAPER,
             )  # fmt: skip
     length_m = round_length(width * metres / 3)
     right, line = page_width - _MARGIN_PX, _HEAD_PX + height + _ROW_PX + 12
     label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
-    draw.line((right - length_m / metres, line, right, line), fill=look.ink, width=5)
-    draw.text(
-        (right - length_m / metres / 2, line - 8), label, fill=look.ink, font=text, anchor="mb"
-    )
+    draw.line((right - length_m / metres, line, right, line), fill=_INK, width=5)
+    draw.text((right - length_m / metres / 2, line - 8), label, fill=_INK, font=text, anchor="mb")
     page.paste(key, (0, below))
-    source = _shorten(look.source, _TEXT_PX - 6, page_width - 2 * _MARGIN_PX)
+    source = _shorten(source, _TEXT_PX - 6, page_width - 2 * _MARGIN_PX)
     place = _MARGIN_PX, below + key.height
-    draw.text(place, source, fill=look.faint, font=ImageFont.load_default(_TEXT_PX - 6))
+    draw.text(place, source, fill=_FAINT, font=ImageFont.load_default(_TEXT_PX - 6))
     return page
 
 
@@ -385,9 +365,8 @@ def density_files(stem: Path) -> tuple[Path, Path, Path]:
 
 
 def write_density(
-    stem: Path, density: DensityGrid, threshold: DensityThreshold, title: str, look: Look = LIGHT,
-    *, pdf: bool = False,
-) -> tuple[Path, ...]:  # fmt: skip
+    stem: Path, density: DensityGrid, threshold: DensityThreshold, title: str, source: str = ""
+) -> tuple[Path, ...]:
     """Write STEM.tif, STEM.gpkg and STEM.png.
 
     The raster has a band for each of `DENSITY_COLUMNS`. The polygons are the observed cells.
@@ -397,8 +376,7 @@ def write_density(
         density: Figures of the cells.
         threshold: Threshold for the column `class` and for the border in the picture.
         title: Title of the picture.
-        look: Colours and source of the picture.
-        pdf: True to write STEM.pdf, too.
+        source: Line below the picture, such as the names of the inputs.
 
     Returns:
         The paths of the files.
@@ -417,23 +395,8 @@ def write_density(
         {"id": shown + 1} | {name: values[shown] for name, values in columns.items()},
         density.grid.crs,
     )
-    drawn = draw_cells(density, threshold, title, look)
-    write_png(picture, drawn)
-    return raster, polygons, picture, *([write_pdf(stem, drawn)] if pdf else [])
-
-
-def write_pdf(stem: Path, picture: Image.Image) -> Path:
-    """Write a picture to STEM.pdf for print.
-
-    Raises:
-        ExportError: The file cannot be written.
-    """
-    path = beside(stem, ".pdf")
-    with replacing(path) as partial:
-        # Without a date and the name of a temporary file, the same input gives the same bytes.
-        about = {"title": stem.name, "creationDate": None, "modDate": None}
-        picture.save(partial, format="PDF", resolution=PRINT_DPI, quality=95, **about)
-    return path
+    write_png(picture, draw_cells(density, threshold, title, source))
+    return raster, polygons, picture
 
 
 def density_columns(

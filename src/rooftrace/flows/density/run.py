@@ -34,15 +34,12 @@ from rooftrace.density.cells import (
 )
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
-    LIGHT,
     DensityThreshold,
-    Look,
     beside,
     density_columns,
     density_files,
     draw_zones,
     write_density,
-    write_pdf,
     write_table,
 )
 from rooftrace.flows.density.inputs import (
@@ -141,11 +138,9 @@ def run_density(
     min_area_m2: float = 0.0,
     threshold: DensityThreshold = DEFAULT_THRESHOLD,
     layer: str | None = None,
-    look: Look = LIGHT,
     progress: Progress | None = None,
 ) -> DensityReport:
-    """Measure density by the cells of a grid; write OUT.tif, OUT.gpkg, OUT.png and
-    OUT.pdf.
+    """Measure density by the cells of a grid; write OUT.tif, OUT.gpkg and OUT.png.
 
     Args:
         inputs: A mask, polygons of buildings, or both. With both, shares come from the mask.
@@ -156,7 +151,6 @@ def run_density(
         min_area_m2: Minimum area of a building that is counted.
         threshold: Threshold for the classes of cells.
         layer: Layer of files with several; see `VectorFile`.
-        look: Colours of the picture.
         progress: Function that is called with the numbers of finished and of all pixels.
 
     Raises:
@@ -166,7 +160,7 @@ def run_density(
     """
     mask_path, polygons_path = sort_inputs(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
-    check_outputs((*density_files(stem), beside(stem, ".pdf")), inputs)
+    check_outputs(density_files(stem), inputs)
     buildings, own = None, None
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
     if polygons_path is not None:
@@ -198,16 +192,16 @@ def run_density(
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
     notes += _outside_notes(density.outside)
-    drawn = _looks(look, mask_path, polygons_path)
-    files = write_density(stem, density, threshold, stem.name, drawn, pdf=True)
+    source = _source_line(mask_path, polygons_path)
+    files = write_density(stem, density, threshold, stem.name, source)
     places = f"cells of {cell_m:g} m"
     return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
 
 
-def _looks(look: Look, *sources: Path | None) -> Look:
-    """Return the look of a picture that names its sources."""
+def _source_line(*sources: Path | None) -> str:
+    """Return the line below a picture, which names its sources."""
     names = ", ".join(path.name for path in sources if path is not None)
-    return replace(look, source=f"Source: {names}. Drawn with rooftrace.")
+    return f"Source: {names}. Drawn with rooftrace."
 
 
 def crs_text(crs: CRS | None) -> str:
@@ -276,15 +270,14 @@ def run_zone_density(
     threshold: DensityThreshold = DEFAULT_THRESHOLD,
     layer: str | None = None,
     value: str | None = None,
-    look: Look = LIGHT,
     progress: Progress | None = None,
 ) -> DensityReport:
-    """Measure density by zones; write OUT.gpkg, OUT.csv, OUT.png and OUT.pdf.
+    """Measure density by zones; write OUT.gpkg, OUT.csv and OUT.png.
 
     Areas are exact; those of a mask follow the edges of its pixels. Zones may overlap.
 
     Args:
-        inputs, out, building, min_area_m2, threshold, layer, look, progress: See `run_density`.
+        inputs, out, building, min_area_m2, threshold, layer, progress: See `run_density`.
         zones: File of polygons; their attributes are kept.
         value: Numeric attribute of the buildings, see `_values_of_zones`.
 
@@ -295,7 +288,7 @@ def run_zone_density(
     """
     mask_path, polygons_path = sort_inputs(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
-    files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png", ".pdf"))
+    files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png"))
     check_outputs(files, [*inputs, zones])
     file = VectorFile(zones, layer)
     ground_zones = file.read(file.fields, typed=True)
@@ -367,10 +360,8 @@ def run_zone_density(
     names = zone_names(ground_zones.values, len(outlines))
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs)
     write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
-    drawn = _looks(look, mask_path, polygons_path, zones)
-    picture = draw_zones(outlines, figures, threshold, stem.name, names, drawn)
-    write_png(files[2], picture)
-    write_pdf(stem, picture)
+    source = _source_line(mask_path, polygons_path, zones)
+    write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, names, source))
     report = DensityReport.of(files, "zones", plane, figures, threshold, notes)
     rows = zip(
         names, figures.built_up_share.tolist(), figures.buildings.tolist(),
