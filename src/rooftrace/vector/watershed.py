@@ -553,10 +553,10 @@ class _Flood:
             # The labels cover the first rows only, as far as there are islands.
             above = (self.rank[: self.rows[level]] > level).view(np.uint8)
             count, islands = cv2.connectedComponents(above, connectivity=4)
-            island = np.asarray(islands, np.int32).reshape(-1)
+            island, flat = np.asarray(islands, np.int32).reshape(-1), above.reshape(-1)
             region = np.zeros(count, np.int32)
             # The pixels where a row enters an island are enough.
-            enters = np.flatnonzero(island[1:] != island[:-1]) + 1
+            enters = np.flatnonzero(flat[1:] > flat[:-1]) + 1
             region[island[enters]] = self.number.reshape(-1)[enters]
             found |= np.bincount(region[1:], minlength=len(found)) > 1
             peak += 1
