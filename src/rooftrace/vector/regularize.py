@@ -30,13 +30,13 @@ from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 _TRIM = 1.0
 # Prices of walls in squared units, for a building of `_USUAL` squared units; for others they grow
 # with the square root of the area, within limits.
-_SNAPPED, _DIAGONAL, _SECOND, _FREE = 8.0, 16.0, 10.0, 16.0
+_SNAPPED, _DIAGONAL, _SECOND, _FREE = 11.0, 22.0, 14.0, 22.0
 _USUAL, _LEAST_SCALE, _MOST_SCALE = 400.0, 0.25, 3.0
 # Area in squared units up to which an outline gets the area of its pixels: walls run through the
 # middle of their points, so sharp corners add more than 1 % to smaller buildings.
 _SMALL = 400.0
 # Factor on the prices for buildings that they draw too coarsely.
-_FINER = 0.35
+_FINER = 0.25
 # Longest bevel, and its price for a squared unit of its length.
 _BEVEL, _BEVEL_PRICE = 3.5, 0.3
 # Maximum angle between a wall in a given direction and the chord of its part of the contour.
