@@ -32,7 +32,7 @@ from raster_files import write_geotiff
 from rooftrace.flows.compare import inputs
 from rooftrace.flows.compare.outputs import MEANINGS
 from rooftrace.io import vector_layers
-from rooftrace.io.files import SpillFile
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.vector import match
 

@@ -19,9 +19,9 @@ from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, Pro
 from rooftrace.heights.estimate import RING_M, Heights, estimate_heights
 from rooftrace.heights.surface import RoofOffset, Samples, Surface
 from rooftrace.io.elevation import PointFile, Points
-from rooftrace.io.files import SpillFile
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.reproject import transform_points
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import metres_per_px
 from rooftrace.vector.match import PackedPolygons, shifted
 

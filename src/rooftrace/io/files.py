@@ -1,7 +1,6 @@
-"""Files that appear under their name only when they are complete, locks, and temporary records.
+"""Files that appear under their name only when they are complete, and locks between processes.
 
-`replacing` writes a file atomically; `locked` keeps other processes from writing to a folder;
-`SpillFile` keeps the polygons of many buildings in an unnamed temporary file.
+`replacing` writes a file atomically; `locked` keeps other processes from writing to a folder.
 """
 
 from __future__ import annotations
@@ -12,24 +11,16 @@ import os
 import secrets
 import socket
 import stat
-import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from tempfile import SpooledTemporaryFile, TemporaryDirectory
-from threading import Lock
+from tempfile import TemporaryDirectory
 from typing import IO, Any
-
-import numpy as np
-import shapely
-from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.core.system import call_in_forks, is_file_at, take_lock
 from rooftrace.core.text import list_and_count, plural, reason_of
-from rooftrace.core.types import Ints
 
 _MAX_LAYERS_LISTED = 5
 _QGIS_STYLES = "layer_styles"
@@ -348,92 +339,3 @@ def _lock_file(path: Path) -> IO[str]:
 def demo_scene_path() -> Path:
     """Return the path of the demo scene: GeoTIFF, 3 bands uint8, 2048 × 2048 pixels of 0.3 m."""
     return Path(str(files("rooftrace").joinpath("assets", "demo_scene.tif")))
-
-
-_IN_MEMORY_BYTES = 16 * 2**20
-
-_GAP_BYTES = 1 << 12
-"""Maximum gap in bytes between two requested records that is read rather than skipped."""
-
-
-class SpillFile:
-    """Records of bytes, in memory while they are few, then in an unnamed temporary file.
-
-    Polygons are stored as WKB. The file disappears with the process, however that ends. Threads may
-    read at the same time, once everything is appended.
-
-    Args:
-        folder: Folder of the file; default the system's folder for temporary files.
-        in_memory_bytes: Size beyond which the records go to a file.
-    """
-
-    def __init__(
-        self, folder: Path | None = None, *, in_memory_bytes: int = _IN_MEMORY_BYTES
-    ) -> None:
-        self.folder = folder
-        # The size 0 would mean that it stays in memory.
-        self._file = SpooledTemporaryFile(  # noqa: SIM115
-            max(in_memory_bytes, 1), dir=None if folder is None else str(folder)
-        )
-        # The file is closed even if `close` is never called.
-        weakref.finalize(self, self._file.close)
-        self.size = 0
-        """Number of bytes of all records."""
-
-        self._reading = Lock()
-
-    def append(self, polygons: NDArray[np.object_]) -> Ints:
-        """Add polygons (n,); return offsets as `append_bytes`.
-
-        Raises:
-            ExportError: The folder has no space, or is not writable.
-        """
-        return self.append_bytes(shapely.to_wkb(polygons).tolist())
-
-    def append_bytes(self, records: Sequence[bytes]) -> Ints:
-        """Add n records; return (n + 1,) offsets: the start of each, and the end of the last.
-
-        Raises:
-            ExportError: The folder has no space, or is not writable.
-        """
-        offsets = np.cumsum([self.size, *map(len, records)])
-        try:
-            self._file.seek(self.size)
-            self._file.write(b"".join(records))
-            self._file.flush()
-        except OSError as error:
-            where = self.folder or tempfile.gettempdir()
-            raise ExportError(
-                f"The polygons cannot be stored temporarily in {where}: {reason_of(error)}.",
-                remedy="Free some space there, or write to another disk.",
-            ) from error
-        self.size = int(offsets[-1])
-        return offsets
-
-    def read(self, start: Ints, stop: Ints) -> NDArray[np.object_]:
-        """Return (n,) the polygons from offset `start` (n,) to offset `stop` (n,)."""
-        return np.asarray(shapely.from_wkb(self.read_bytes(start, stop)), np.object_)
-
-    def read_bytes(self, start: Ints, stop: Ints) -> NDArray[np.object_]:
-        """Return (n,) the records from offset `start` (n,) to offset `stop` (n,)."""
-        records = np.empty(len(start), np.object_)
-        order = np.argsort(start, kind="stable")
-        low, high = start[order], stop[order]
-        # Neighbouring records are read together; single reads take several times as long.
-        first = np.flatnonzero(np.append(True, low[1:] - high[:-1] > _GAP_BYTES)[: len(low)])
-        last = np.append(first[1:], len(low))
-        starts, stops = low.tolist(), high.tolist()
-        cut: list[bytes] = []
-        for index, end in zip(first.tolist(), last.tolist()):
-            begin = starts[index]
-            with self._reading:
-                self._file.seek(begin)
-                data = self._file.read(stops[end - 1] - begin)
-            places = zip(starts[index:end], stops[index:end])
-            cut += [data[at - begin : to - begin] for at, to in places]
-        records[order] = cut
-        return records
-
-    def close(self) -> None:
-        """Free the memory and the disk space; may be called twice."""
-        self._file.close()

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, PredictError, is_out_of_memory, out_of_memory
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.io.files import SpillFile, write_atomically
+from rooftrace.io.files import write_atomically
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.models.clicks import Click, Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SceneOptions, ScenePlan

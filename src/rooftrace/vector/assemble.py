@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.parallel import Threads, Workers, in_order
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.io.files import SpillFile
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.prepare import (
     RECORD,

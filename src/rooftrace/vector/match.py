@@ -17,7 +17,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.io.files import SpillFile
+from rooftrace.io.spill_file import SpillFile
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.parallel import Workers, in_order
-from rooftrace.io.files import SpillFile
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.prepare import FootprintRecords, decode_staircases
 from rooftrace.vector.share_walls import WallSharing
 from rooftrace.vector.simplify import MIN_IOU, resembles

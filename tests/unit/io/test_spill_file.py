@@ -8,8 +8,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rooftrace.io import files as module
-from rooftrace.io.files import SpillFile
+from rooftrace.io import spill_file as module
+from rooftrace.io.spill_file import SpillFile
 
 
 def squares(count: int) -> np.ndarray:

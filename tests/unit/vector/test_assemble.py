@@ -19,7 +19,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import PredictError
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.io.files import SpillFile
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector import assemble, trace_blocks
 from rooftrace.vector import resolve_overlaps as overlaps_module

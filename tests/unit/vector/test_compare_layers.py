@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shapely import affinity, box
 
 from rooftrace.core.errors import DataError
-from rooftrace.io.files import SpillFile
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector import match
 from rooftrace.vector.compare import (
     STATUSES,

@@ -21,7 +21,6 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
-from rooftrace.io.files import SpillFile
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import BlankSource, provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
@@ -29,6 +28,7 @@ from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import bounds_of, joint_bounds, reprojected
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 
