@@ -26,6 +26,8 @@ from rooftrace.io.vector_formats import VectorInput
 GEOJSON = (".geojson", ".json")
 _OSM_LAYER = "multipolygons"
 _OSM_BUILDINGS = "building IS NOT NULL AND building <> 'no'"
+"""Without this filter, GDAL (3.12.4) drops a building that is the outer ring of another area, as of
+a school (findings/gdal_osm_filter_adds_buildings.sh)."""
 _LONLAT_COLUMNS = ("latitude", "longitude")
 """Columns of a table whose geometry is in degrees on WGS 84, as that of Google Open Buildings."""
 
