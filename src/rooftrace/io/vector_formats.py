@@ -356,9 +356,11 @@ def _osm_buildings(path: Path, elements: Iterable[_OsmElement], folder: Path) ->
         raise DataError(
             f"{path} has no coordinates.", remedy="Ask the Overpass API with: out geom;"
         )
-    for (kind, ref), one in kept.items():
+    bounds: set[str] = set()
+    # Relations come first: a way around one of a building is the same building.
+    for (kind, ref), one in sorted(kept.items(), key=lambda item: item[0][0]):
         building = one.get("tags", {}).get("building", "no")
-        if kind == "node" or building == "no":
+        if kind == "node" or building == "no" or (kind == "way" and ref in bounds):
             continue
         points = line(one) if kind == "way" else []
         if len(points) > 3 and points[0] == points[-1]:
@@ -366,6 +368,9 @@ def _osm_buildings(path: Path, elements: Iterable[_OsmElement], folder: Path) ->
         elif kind == "relation":
             members = [each for each in one.get("members", ()) if each["type"] == "way"]
             shape = area(members, inner=False) - area(members, inner=True)
+            if not shape.is_empty:
+                around = [each for each in members if each.get("role") in ("outer", "outline")]
+                bounds |= {str(each["ref"]) for each in around}
         else:
             continue
         ids = {"osm_way_id": ref if kind == "way" else None, "osm_id": ref if not points else None}

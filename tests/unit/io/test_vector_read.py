@@ -342,12 +342,45 @@ def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
         )
     )
     path = tmp_path / "map.osm"
-    path.write_text(f"<osm version='0.6'>{nodes}{ways}</osm>")
+    school = (
+        "<relation id='-20'><member type='way' ref='-10' role='outer'/>"
+        "<tag k='type' v='multipolygon'/><tag k='amenity' v='school'/></relation>"
+    )
+    path.write_text(f"<osm version='0.6'>{nodes}{ways}{school}</osm>")
     assert is_vector_file(path)
     layer = VectorFile(path).read(["osm_way_id", "building"])
     assert layer.values["osm_way_id"].tolist() == ["-10"]
     assert layer.crs.to_epsg() == 4326
     assert shapely.area(layer.geometry).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("kind", ["multipolygon", "building"])
+def test_a_building_and_the_relation_around_it_are_one_building(kind: str, tmp_path: Path) -> None:
+    def ways(*outlines: tuple[int, float, dict[str, str], str]) -> list[dict[str, Any]]:
+        return [
+            {"type": "way", "id": ref, "tags": tags, "role": role, "geometry": [
+                {"lon": x, "lat": y} for x, y in shapely.box(0, 0, side, 10).exterior.coords
+            ]}
+            for ref, side, tags, role in outlines
+        ]  # fmt: skip
+
+    outline, part = ("outer", "inner") if kind == "multipolygon" else ("outline", "part")
+    members = ways((1, 10, {"building": "yes"}, outline), (2, 4, {"building:part": "yes"}, part))
+    relation = {
+        "type": "relation", "id": 7, "tags": {"type": kind, "building": "yes"},
+        "members": [one | {"ref": one["id"]} for one in members],
+    }  # fmt: skip
+    path = tmp_path / "town.json"
+    whole = 60.0 if kind == "multipolygon" else 100.0
+    # Members have coordinates, or are named by their number, which the data may lack.
+    for held, areas in (
+        (relation["members"], [whole]),
+        ([{"type": "way", "ref": 1, "role": outline}], [100.0]),
+        ([{"type": "way", "ref": 99, "role": outline}], [100.0]),
+    ):
+        elements = [*members, relation | {"members": held}]
+        path.write_text(json.dumps({"version": 0.6, "osm3s": {}, "elements": elements}))
+        assert shapely.area(VectorFile(path).read().geometry).tolist() == areas
 
 
 def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
