@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import geopandas
 import pytest
 
 pytest.importorskip("fastapi")
@@ -243,6 +244,18 @@ def test_a_comparison_has_a_divider_and_filters(
     page.wait_for_selector(".maplibregl-popup table")
     assert "Status" in page.locator(".maplibregl-popup").inner_text()
     page.wait_for_load_state("networkidle")
+
+
+def test_from_a_comparison_to_heights(
+    page: Page, serve_app: Serve, town: Path, two_dates: Path, tmp_path: Path
+) -> None:
+    layer = geopandas.read_file(town / "scene_buildings.gpkg", layer="scene_buildings")
+    layer.assign(height=5.0 + layer.index % 9).to_file(tmp_path / "scene_heights.gpkg")
+    open_map(page, serve_app, two_dates, tmp_path)
+    page.wait_for_function(BOTH_IDLE)
+    page.select_option("#folder", tmp_path.name)
+    page.wait_for_selector("#divider", state="hidden")
+    assert shown(page) == len(layer)
 
 
 def test_a_link_leads_to_the_place(page: Page, serve_app: Serve, town: Path) -> None:

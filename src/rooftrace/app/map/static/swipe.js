@@ -63,7 +63,7 @@ export function createSwipe({ maplibregl, map, view, folders, restyle, failed, e
       const other = { ...(await ask(address)), address, folder: id };
       if (late()) return;
       if (other.flat !== scene.flat) return failed("These two scenes cannot lie beside each other: one of them has no coordinate system.");
-      beside = { scene: other, changes: () => ({ filter: { ...view.filter, kinds: null }, by: suited(view.by, other), side: null }) };
+      beside = { scene: other, changes: () => ({ filter: { ...view.filter, kinds: null }, side: null }) };
       names = [scene.name, kind === "folder" ? `${$("beside").selectedOptions[0].textContent}: ${name}` : name];
     }
     show();
@@ -104,7 +104,7 @@ export function createSwipe({ maplibregl, map, view, folders, restyle, failed, e
   // Draw the second map as the controls are now.
   function refresh() {
     if (!beside || !styled) return;
-    second.setStyle(style(beside.scene, { ...view, review: false, chosen, ...beside.changes() }), { diff: true });
+    second.setStyle(style(beside.scene, { ...view, review: false, chosen, by: suited(view.by, beside.scene), ...beside.changes() }), { diff: true });
   }
 
   function choose(id) {
