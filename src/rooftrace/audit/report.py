@@ -303,7 +303,7 @@ _WITHOUT_BLOCKS = (
 """The first action if an image has no georeference, without which there are no blocks."""
 
 _USUAL_ACTIONS = (
-    "Look at the contact sheets below. A wrong label is easier to see than to compute.",
+    "Look at the contact sheets that -o writes. A wrong label is easier to see than to compute.",
     "Train a first model, then look at its worst images: rooftrace evaluate -o.",
 )
 

@@ -259,10 +259,12 @@ class _FormParser:
         self._disposition = b""
         field = options.get(b"name", b"").decode("utf-8", "replace")
         if field != "file":
+            message = f"The form has the field {field!r}; only file was expected."
+            if b"filename" in options:
+                raise _wrong_field(field, message)
             raise _wrong_field(
-                field, f"The form has the field {field!r}; only file was expected.",
-                "Send options as query parameters, such as ?threshold=0.4.",
-            )  # fmt: skip
+                field, message, "Send options as query parameters, such as ?threshold=0.4."
+            )
         if b"filename" not in options:
             raise _wrong_field("file", "The field file is a string; a file was expected.")
         self._files += 1
