@@ -171,7 +171,6 @@ def test_a_results_folder_that_is_missing_is_noted(
 ASKED = """
 import signal, threading
 from contextlib import suppress
-from unittest.mock import Mock
 
 import httpx
 from fastapi import FastAPI, Request
@@ -193,7 +192,7 @@ with command._listen("127.0.0.1", 0) as listening:
     client = threading.Thread(target=ask, args=(listening.getsockname()[1],))
     client.start()
     with suppress(KeyboardInterrupt):
-        command._run(app, listening, Mock())
+        command._run(app, listening, [])
     client.join()
 print("ended")
 """
