@@ -29,6 +29,7 @@ from rooftrace.core.errors import (
     LabelError,
 )
 from rooftrace.flows.evaluate.evaluation import LeakageReport, LeakedScene
+from rooftrace.flows.finetune.plan import divide
 from rooftrace.flows.finetune.report import (
     FinetuneReport,
     Verdict,
@@ -168,6 +169,18 @@ def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path
         run_finetune(data, tmp_path / "run", split=split)
     assert split.exists()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("other", "notes"), [("test", 1), ("west", 0)])
+def test_a_part_test_of_the_data_is_named(tmp_path: Path, other: str, notes: int) -> None:
+    for part in ("train", other):
+        write_tiles(tmp_path / part, 4)
+    scenes = open_source(SourceConfig(path=str(tmp_path)))
+    said = divide(
+        scenes, tmp_path / "split.json", val=0.2, unit="image", seed=0, building="building",
+        minutes=1,
+    )  # fmt: skip
+    assert sum("trains on it, too" in note for note in said) == notes
 
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:

@@ -198,6 +198,9 @@ def divide(
     held_out: list[tuple[str, ...]] = []
     built, rest = [], scenes
     notes: tuple[str, ...] = ()
+    if {"train", "test"} <= {one.partition("/")[0] for one in scenes.ids}:
+        trained = f"{scenes.name} has a part test of its own, and trains on it, too"
+        notes = (f"{trained}. To evaluate on it, give its folder train as DATA.",)
     for left in range(min(count, len(scenes) - 1), 1, -1) if count > 1 else (1 / val,):
         try:
             # With few tiles, blocks leave no gap between them; they still do not overlap.
