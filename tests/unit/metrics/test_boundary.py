@@ -49,8 +49,8 @@ def test_the_edge_of_an_image_is_no_outline() -> None:
     """A building that leaves the image has an outline only inside the image."""
     leaving = box(slice(10, 20), slice(0, 20))
     counts = of(leaving, leaving)
-    # Three rows at either side and three columns; 3 px of each row are too near to the edge.
-    assert counts.band.tolist() == [2 * 3 * 17 + 3 * 4] * 2
+    # Its contour has two rows and a column; 2 px of each row are too near to the edge.
+    assert counts.contours[0].tolist() == [2 * 18 + 8] * 2 + [2 * 18 + 8] * 2
     everywhere = np.ones((40, 40), bool)
     cut = box(slice(0, 40), slice(0, 25))
     # The invalid part neither has nor ends an outline, for any values of the arrays there.
@@ -71,19 +71,26 @@ def plain(
     def known(place: tuple[int, int]) -> bool:
         return 0 <= place[0] < height and 0 <= place[1] < width and bool(valid[place])
 
-    def in_band(side: np.ndarray, place: tuple[int, int]) -> bool:
+    def in_band(side: np.ndarray, place: tuple[int, int], px: int) -> bool:
         return (
             known(place)
             and bool(side[place])
-            and any(known(p) and not side[p] for p in near(*place, band_px))
+            and any(known(p) and not side[p] for p in near(*place, px))
         )
 
-    band = np.zeros(2, np.int64)
+    band, contours = np.zeros(2, np.int64), np.zeros((3, 4), np.int64)
     for place in np.ndindex(height, width):
         if all(known(p) for p in near(*place, band_px)):
-            inside = [in_band(side, place) for side in (truth, guess)]
+            inside = [in_band(side, place, band_px) for side in (truth, guess)]
             band += [all(inside), any(inside)]
-    return BoundaryCounts(band)
+        for index, px in enumerate((1, 2, 3)):
+            if not all(known(p) for p in near(*place, px + 1)):
+                continue
+            for first, (side, other) in ((0, (truth, guess)), (2, (guess, truth))):
+                if in_band(side, place, 1):
+                    found = any(in_band(other, p, 1) for p in near(*place, px))
+                    contours[index, first : first + 2] += [found, 1]
+    return BoundaryCounts(band, contours)
 
 
 maps = hnp.arrays(bool, (13, 12), elements=st.booleans())
@@ -98,6 +105,7 @@ def test_against_a_plain_loop(
         valid[hole] = False
     counts, expected = of(truth, guess, valid), plain(truth, guess, valid)
     np.testing.assert_array_equal(counts.band, expected.band)
+    np.testing.assert_array_equal(counts.contours, expected.contours)
 
 
 def test_a_part_is_judged_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +114,9 @@ def test_a_part_is_judged_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = [np.kron(rng.random((25, 10)) < 0.4, np.ones((4, 5), bool)) for _ in range(2)]
     valid = rng.random(sides[0].shape) < 0.995
     whole = of(*sides, valid)
-    assert whole.band.min() > 0
+    assert min(whole.band.min(), whole.contours.min()) > 0
     for rows in (1, 7, 30):
         monkeypatch.setattr(boundary, "_ROWS", rows)
         strips = of(*sides, valid)
         np.testing.assert_array_equal(strips.band, whole.band)
+        np.testing.assert_array_equal(strips.contours, whole.contours)
