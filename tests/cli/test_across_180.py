@@ -81,7 +81,7 @@ def test_compare_knows_which_ground_was_seen(
     one[:, 40:] = 0
     new = write(tmp_path / "one.tif", one, scene)
     for old in (mask, outlines):
-        found = answer("compare", new, old, "-o", tmp_path / f"c{old.suffix}")["statuses"]
+        found = answer("compare", new, old, "-o", tmp_path / f"c{old.suffix[1:]}")["statuses"]
         assert {name: side["old"] for name, side in found.items() if side["old"]} == {
             "same": 1,
             "gone": 2,
