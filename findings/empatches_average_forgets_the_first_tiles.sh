@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# EMPatches' average of overlapping tiles halves the earlier ones and takes predictions of 0 for none.
+# EMPatches' average of overlapping tiles halves earlier ones, and takes scores of 0 for none.
 #
 # Guess before the run: merge_patches(mode="avg") is the mean of all tiles at a pixel, as its
 # documentation says ("mean/average value of overlapping area at each pixel will be written").
-# Seen: it takes (so far + next) / 2 tile by tile. Where four tiles meet, the last has the weight 1/2
-# and the first two 1/8: three tiles that are sure of a roof and a last one that sees none give 0.5
-# in place of 0.75, and one that is sure, as the last, gives 0.5 or 1.0 in place of 0.25. A value of 0
-# counts as not yet written, so where it comes first the mean of 0 and 1 is 1.0, and 0.5 the other way.
-# Versions: empatches 0.2.3, numpy 2.2.6. Source: merge_patches in empatches/empatches.py, mode "avg"
-# (np.where(... == 0, ..., np.add(...) / 2)).
+# Seen: it takes (so far + next) / 2 tile by tile. Where four tiles meet, the last has the weight
+# 1/2 and the first two 1/8: three tiles that are sure of a roof and a last one that sees none give
+# 0.5 in place of 0.75, and 1.0 if that one is the first. A value of 0 counts as not yet written, so
+# where it comes first the mean of 0 and 1 is 1.0, and 0.5 the other way.
+# Versions: empatches 0.2.3, numpy 2.2.6. Source: merge_patches in empatches/empatches.py, mode
+# "avg" (np.where(... == 0, ..., np.add(...) / 2)).
 # Hurt: who predicts tile by tile and blends by this average: the map depends on the order of the
 # tiles, and the lower right tile has the last word on every building in an overlap.
 set -euo pipefail

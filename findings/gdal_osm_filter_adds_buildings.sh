@@ -3,17 +3,17 @@
 #
 # Guess before the run: a closed way with building=yes is in the layer multipolygons, whatever
 # relations it is a member of; an attribute filter takes rows away and adds none.
-# Seen: where a multipolygon amenity=school has the building as its outer ring, the building is in no
-# layer, neither multipolygons nor lines, and its name is nowhere: one row without the key building
-# stands in its place. With the filter "building IS NOT NULL" the building is there, since the filter
-# drops the relation before it is assembled. As the inner ring of a wood, or as a member of another
-# kind of relation, a building is there in both cases.
+# Seen: where a multipolygon amenity=school has the building as its outer ring, the building is in
+# no layer, neither multipolygons nor lines, and its name is nowhere: one row without the key
+# building stands in its place. With the filter "building IS NOT NULL" the building is there, since
+# the filter drops the relation before it is assembled. As the inner ring of a wood, or as a member
+# of another kind of relation, a building is there in both cases.
 # Versions: pyogrio 0.13.0 with the GDAL 3.12.4 of its wheel. Source: BuildMultiPolygon in
 # ogr/ogrsf_frmts/osm/ogrosmdatasource.cpp, which deletes each closed way with the role "outer" from
 # its list of polygons of their own (m_hDeletePolygonsStandaloneStmt).
-# Hurt: who converts an extract and then picks the buildings: schools, malls and churches whose use is
-# mapped as a relation over their walls are missing from the labels, and a model that finds them has
-# false positives. rooftrace reads with such a filter (io/vector_layers.py).
+# Hurt: who converts an extract and then picks the buildings: schools, malls and churches whose use
+# is mapped as a relation over their walls are missing from the labels, and a model that finds them
+# has false positives. rooftrace reads with such a filter (io/vector_layers.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

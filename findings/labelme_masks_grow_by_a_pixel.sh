@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # LabelMe's own masks of outlines are a pixel wider and higher: a house of 100 pixels has 121.
 #
-# Guess before the run: the mask of a polygon holds the pixels whose centre is inside, up to rounding,
-# since LabelMe's window draws an outline over the pixels from corner to corner.
+# Guess before the run: the mask of a polygon holds the pixels whose centre is inside, up to
+# rounding, since LabelMe's window draws an outline over the pixels from corner to corner.
 # Seen: decimals are cut and the line through the corners is filled in, too. A polygon of 10 x 10
 # pixels has 121 in its mask, wherever between the pixels it lies; rectangles as well. 200 houses of
-# 10 x 10 at random angles have 13 % too much. Two houses that share a wall share 11 pixels, which go
-# to the one that was drawn later. Pixels whose centre is inside: 100, and none shared.
+# 10 x 10 at random angles have 13 % too much. Two houses that share a wall share 11 pixels, which
+# go to the one that was drawn later. Pixels whose centre is inside: 100, and none shared.
 # Versions: labelme 6.3.1, shapely 2.1.2. Source: shape_to_mask and shapes_to_label in
 # labelme/utils/shape.py (ImageDraw.polygon with outline=1), which LabelMe's examples labelme2voc.py
 # and labelme2coco.py call.

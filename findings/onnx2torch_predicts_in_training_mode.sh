@@ -3,17 +3,17 @@
 #
 # Guess before the run: an ONNX file without training_mode describes inference, so the module that
 # convert() returns gives what onnxruntime gives, as its README shows on a network's raw output.
-# Seen: training is True. BatchNormalization takes the mean and variance of the tile in place of those
-# in the file: a tile that is all roof (0.88 by onnxruntime) has a mean of 0.50 and half of its pixels
-# are no roof; half of a tile of ground is built up likewise. Each call moves the stored statistics
-# toward its tile, so eval() after it gives 0.87. Dropout, which does
-# nothing in inference, sets a part of the values to 0 and doubles the others. With eval() before the
-# first call all outputs are equal.
+# Seen: training is True. BatchNormalization takes the mean and variance of the tile in place of
+# those in the file: a tile that is all roof (0.88 by onnxruntime) has a mean of 0.50 and half of
+# its pixels are no roof; half of a tile of ground is built up likewise. Each call moves the stored
+# statistics toward its tile, so eval() after it gives 0.87. Dropout, which does nothing in
+# inference, sets a part of the values to 0 and doubles the others. With eval() before the first
+# call all outputs are equal.
 # Versions: onnx2torch 1.5.15, onnx 1.23.2, onnxruntime 1.32.0, torch 2.13.0, torchvision 0.28.0.
 # Source: onnx2torch/converter.py (GraphModule without eval), node_converters/batch_norm.py and
 # dropout.py; the README's section "Execute" calls the converted network directly.
-# Hurt: who takes a network from an ONNX file to PyTorch: no error, no warning, and in every tile about
-# the same share of buildings.
+# Hurt: who takes a network from an ONNX file to PyTorch: no error, no warning, and in every tile
+# about the same share of buildings.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # pyrosm loses buildings that stand in the yard of another, and those whose parts a relation lists.
 #
-# Guess before the run: get_buildings has a row for each way and each relation with the key building:
-# a shed that is also the inner ring of the block around it, as OpenStreetMap's page on multipolygons
-# allows, and the outline of a building in 3D beside, or in place of, its relation.
-# Seen: the block has its hole, and the shed is gone. Of a relation type=building that carries the key
-# building, rings of outline and parts are overlaid by even and odd, as for a multipolygon: with one
-# part over a quarter, three quarters of the house are left; where the parts fill the outline, nothing,
-# and there is no row and no message. The outline itself, a way with building=yes, is gone in both. A
-# relation without the key building changes nothing. GDAL keeps all outlines and the shed.
+# Guess before the run: get_buildings has a row for each way and each relation with the key
+# building: a shed that is also the inner ring of the block around it, as OpenStreetMap's page on
+# multipolygons allows, and the outline of a building in 3D beside, or in place of, its relation.
+# Seen: the block has its hole, and the shed is gone. Of a relation type=building that carries the
+# key building, rings of outline and parts are overlaid by even and odd, as for a multipolygon: with
+# one part over a quarter, three quarters of the house are left; where the parts fill the outline,
+# nothing, and there is no row and no message. The outline itself, a way with building=yes, is gone
+# in both. A relation without the key building changes nothing. GDAL keeps all outlines and the
+# shed.
 # Versions: pyrosm 0.25.0, osmium 4.3.2, pyogrio 0.13.0, geopandas 1.2.0. Source: get_way_arrays in
 # pyrosm/data_manager.pyx (members of kept relations are no rows of their own) and
 # _assemble_multipolygon in pyrosm/geometry.pyx, which does not ask for type or roles.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # turf says that a roof which covers or fills the courtyard of a block lies within the block.
 #
-# Guess before the run: booleanWithin(a, b) and booleanContains(b, a) are false where a covers a hole
-# of b, since a then meets the exterior of b, which their documentation excludes.
+# Guess before the run: booleanWithin(a, b) and booleanContains(b, a) are false where a covers a
+# hole of b, since a then meets the exterior of b, which their documentation excludes.
 # Seen: both are true for a roof over the whole yard, and for one that fills the yard and shares
 # nothing with the block but its walls. They test vertices and edges of a against b; no hole of b is
 # tested against a. A shed in the middle of the yard is not within, and a beam across the gap of a

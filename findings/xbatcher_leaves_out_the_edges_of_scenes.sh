@@ -3,9 +3,9 @@
 #
 # Guess before the run: the windows of BatchGenerator cover the array: the last ones are smaller, or
 # moved inward; or it raises where sizes do not fit, as xarray's coarsen does.
-# Seen: a window that reaches beyond the array is dropped, without a message. Of a scene of 250 x 250
-# pixels windows of 100 hold 64 %, with an overlap of 20, which should help at the edges, 52 %, and of
-# 199 x 199 pixels 25 %. A scene of 99 pixels raises.
+# Seen: a window that reaches beyond the array is dropped, without a message. Of a scene of 250 x
+# 250 pixels windows of 100 hold 64 %, with an overlap of 20, which should help at the edges, 52 %,
+# and of 199 x 199 pixels 25 %. A scene of 99 pixels raises.
 # Versions: xbatcher 0.4.0, xarray 2026.9.0. Source: _gen_slices in xbatcher/generators.py; the
 # docstring of BatchGenerator says nothing of it, issues 5 and 123 of xarray-contrib/xbatcher do.
 # Hurt: who predicts a scene window by window, or cuts labels for a test: buildings at two of the
