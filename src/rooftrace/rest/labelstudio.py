@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.rest.description import DescribedRoute
+from rooftrace.rest.problems import ProblemError
 from rooftrace.service.labelling import Labeller
 from rooftrace.service.service import Service
 
@@ -139,6 +140,13 @@ def _limited_route(max_bodies: int) -> type[DescribedRoute]:
             async def handled(request: Request) -> Response:
                 if request.method == "GET":
                     return await handle(request)
+                if request.headers.get("content-type", "").startswith(_UPLOADS):
+                    raise ProblemError(
+                        "invalid-request",
+                        f"POST {request.url.path} takes the JSON of Label Studio, not an image.",
+                        remedy="Send the image to the API: curl -F file=@image.tif "
+                        f"{request.url.replace(path='/v1/predict', query='')}",
+                    )
                 async with places:
                     return await handle(request)
 
@@ -147,6 +155,7 @@ def _limited_route(max_bodies: int) -> type[DescribedRoute]:
     return LimitedRoute
 
 
+_UPLOADS = ("multipart/", "image/")
 _PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
