@@ -77,6 +77,26 @@ def is_result(file: Path) -> bool:
     return file.name.endswith(_RESULT_ENDINGS)
 
 
+def result_polygons(folder: Path) -> Path | None:
+    """Return the polygons in the folder of a prediction; None where there are none.
+
+    Raises:
+        DataError: It has those of several images.
+    """
+    if not holds_results(folder):
+        return None
+    endings = RESULT_FILES["polygons"]
+    files = [file for ending in endings for file in sorted(folder.glob(f"*{ending}"))]
+    images = {file.stem for file in files}
+    if len(images) > 1:
+        raise DataError(
+            f"{folder} has the polygons of {len(images)} images; expected those of one.",
+            remedy=f"Give one of them, such as {files[0]}. rooftrace catalogue makes one layer of "
+            "many images.",
+        )
+    return files[0] if files else None
+
+
 def check_vrt(path: Path) -> None:
     """Check that all source files of a VRT exist, also those of VRTs among them.
 

@@ -21,6 +21,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
+from rooftrace.io.companions import result_polygons
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import BlankSource, provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
@@ -129,8 +130,9 @@ def read_buildings_layer(
     Outlines, ids and texts go to temporary files.
 
     Args:
-        path: File of polygons; folder with the files of one layer, such as that of `rooftrace
-            catalogue`; or a mask or raster of probabilities, which is vectorised.
+        path: File of polygons; folder of `rooftrace predict` with those of one image; folder with
+            the files of one layer, such as that of `rooftrace catalogue`; or a mask or raster of
+            probabilities, which is vectorised.
         folder: Folder of the temporary files, which have no name and disappear with the process.
         attributes: True to read all attributes.
         threshold: Probability from which a pixel of a raster is a building; see `open_mask`.
@@ -144,6 +146,8 @@ def read_buildings_layer(
     """
     if not path.exists():
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
+    if path.is_dir():
+        path = result_polygons(path) or path
     if path.is_dir() or not is_raster(path):
         file = VectorFile(path, layer_name)
         layer = _of_file(path, file, (), folder, attributes=attributes)
