@@ -145,7 +145,7 @@ def _limited_route(max_bodies: int) -> type[DescribedRoute]:
                         "invalid-request",
                         f"POST {request.url.path} takes the JSON of Label Studio, not an image.",
                         remedy="Send the image to the API: curl -F file=@image.tif "
-                        f"{request.url.replace(path='/v1/predict', query='')}",
+                        f"{request.base_url}v1/predict",
                     )
                 async with places:
                     return await handle(request)

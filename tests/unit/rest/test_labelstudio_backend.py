@@ -245,14 +245,16 @@ def test_what_label_studio_does_not_send(backend: TestClient, sent: Any) -> None
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.campaign
-def test_an_image_is_told_the_address_of_the_api(backend: TestClient) -> None:
-    answer = backend.post("/predict", files={"file": ("a.png", b"pixels", "image/png")})
+@pytest.mark.parametrize("folder", ["", "/roofs"], ids=["alone", "behind a proxy"])
+def test_an_image_is_told_the_url_of_the_api(backend: TestClient, folder: str) -> None:
+    proxied = TestClient(backend.app, "http://127.0.0.1", root_path=folder)
+    answer = proxied.post("/ls/predict", files={"file": ("a.png", b"pixels", "image/png")})
     assert answer.status_code == 422
     assert "takes the JSON of Label Studio, not an image" in answer.json()["detail"]
-    assert "curl -F file=@image.tif http://127.0.0.1/v1/predict" in answer.text
+    assert f"curl -F file=@image.tif http://127.0.0.1{folder}/v1/predict" in answer.text
 
 
+@pytest.mark.campaign
 def test_bodies_in_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Further requests are read when others are done, and answered in the same way."""
     made = Service(Predictor(tiny_bundle(), PointwiseEngine()), Limits(running=1))
