@@ -68,6 +68,10 @@ def test_polygons_alone_have_the_mask_beside_them(tmp_path: Path) -> None:
     assert [(row["ward"], row["built_up_share"], row["class"]) for row in rows] == [
         ("Old town", "0.7", "dense"), ("Harbour", "0", ""),
     ]  # fmt: skip
+    # The folder of a prediction is its polygons.
+    (tmp_path / "run.json").write_text("{}")
+    total = call("density", tmp_path, "-o", tmp_path / "f")[1]["total"]
+    assert total == call(*given)[1]["total"]
     assert "70.0%" in text
     assert "no class" in text
     with Image.open(tmp_path / "d.png") as picture:

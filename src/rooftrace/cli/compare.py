@@ -42,7 +42,7 @@ def compare(
         Path,
         typer.Argument(
             metavar="NEW",
-            help="Vector file, mask or probabilities; or an image with -m.",
+            help="Vector file, folder of a prediction, mask or probabilities; or an image with -m.",
         ),
     ],
     old: Annotated[

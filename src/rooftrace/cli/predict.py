@@ -80,7 +80,8 @@ def heights(
         list[Path],
         typer.Argument(
             metavar="BUILDINGS",
-            help="Vector file, folder of GeoParquet, or mask; then files of --surface or --points.",
+            help="Vector file, folder of a prediction or GeoParquet, or mask; then files of "
+            "--surface or --points.",
         ),
     ],
     out: Annotated[

@@ -18,7 +18,10 @@ _AS_PREDICTED = "as in the prediction that wrote MASK; else yes"
 def vectorize(
     mask: Annotated[
         Path,
-        typer.Argument(metavar="MASK", help="Raster with a mask or probabilities of buildings."),
+        typer.Argument(
+            metavar="MASK",
+            help="Raster with a mask or probabilities of buildings, or folder of a prediction.",
+        ),
     ],
     out: Annotated[
         Path,

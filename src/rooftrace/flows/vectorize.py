@@ -20,6 +20,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import Footprints, GeoGrid, Raster, RasterSource, Window
+from rooftrace.io.companions import result_file
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.georeferenced import check_crs, in_crs
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
@@ -168,7 +169,7 @@ def open_mask(
     if is_vector_file(path):
         raise DataError(
             f"{path} holds polygons already; a mask or probabilities were expected.",
-            remedy=f"Convert the polygons to another format: ogr2ogr OUT {path.name}",
+            remedy=f"Convert the polygons to another format: rooftrace convert {path.name} -o OUT",
         )
     source = open_raster(path, palette="indices")
     if source.dtype.kind == "f" or threshold is not None:
@@ -408,7 +409,7 @@ def run_vectorize(
     """Write the polygons of a raster, in memory that does not grow with its height.
 
     Args:
-        mask: See `open_mask`.
+        mask: See `open_mask`; or the folder of `rooftrace predict` with the mask of one image.
         out: File to write; its suffix selects the format.
         options: Options in pixels of the mask. By default they are those with which `rooftrace
             predict` made the polygons of this mask; for others see `MaskInput.default_options`.
@@ -428,6 +429,7 @@ def run_vectorize(
     """
     started = time.perf_counter()
     check_vector_path(out)
+    mask = result_file(mask, "mask")
     check_outputs([out], [mask])
     # A mask is read twice, the first time to find its values, before its size is known.
     done_px, total_px = 0, 0

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 from affine import Affine
@@ -77,24 +78,28 @@ def is_result(file: Path) -> bool:
     return file.name.endswith(_RESULT_ENDINGS)
 
 
-def result_polygons(folder: Path) -> Path | None:
-    """Return the polygons in the folder of a prediction; None where there are none.
+def result_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
+    """Return the file of an output in the folder of a prediction; any other path as it is.
+
+    Args:
+        path: File, or folder of any kind.
+        output: Name of the output.
 
     Raises:
-        DataError: It has those of several images.
+        DataError: The folder has the files of several images.
     """
-    if not holds_results(folder):
-        return None
-    endings = RESULT_FILES["polygons"]
-    files = [file for ending in endings for file in sorted(folder.glob(f"*{ending}"))]
-    images = {file.stem for file in files}
-    if len(images) > 1:
+    if not (path.is_dir() and holds_results(path)):
+        return path
+    files = [file for end in RESULT_FILES[output] for file in sorted(path.glob(f"*{end}"))]
+    images = len({file.stem for file in files})
+    if images > 1:
+        what = "masks" if output == "mask" else "polygons"
         raise DataError(
-            f"{folder} has the polygons of {len(images)} images; expected those of one.",
-            remedy=f"Give one of them, such as {files[0]}. rooftrace catalogue makes one layer of "
-            "many images.",
+            f"{path} has the {what} of {images} images; expected those of one.",
+            remedy=f"Give the file of one image, such as {files[0]}. rooftrace catalogue makes one "
+            "layer of many images.",
         )
-    return files[0] if files else None
+    return files[0] if files else path
 
 
 def check_vrt(path: Path) -> None:

@@ -206,8 +206,9 @@ def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
         files = parquet_files(path)
         if not files and not (path / "manifest.json").is_file():
             raise DataError(
-                f"The folder {path} has no GeoParquet; expected the files of one layer.",
-                remedy="Give the folder that rooftrace catalogue has written, or a single file.",
+                f"The folder {path} has no GeoParquet and no polygons of rooftrace predict; "
+                "expected the files of one layer.",
+                remedy="Give a single file, or a folder that one of these commands has written.",
             )
         return [VectorInput(file) for file in files]
     if name.endswith(".zip"):

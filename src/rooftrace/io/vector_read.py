@@ -28,6 +28,7 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.text import plural, reason_of
+from rooftrace.io.companions import result_file
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.vector_formats import PARQUET, VectorInput, vector_inputs
@@ -142,12 +143,16 @@ class VectorFile:
     - where the attribute `class` names some polygons as buildings, those of other classes.
 
     Args:
-        path: Path of the data.
+        path: Path of the data; `self.path` is that of the file for the folder of `rooftrace
+            predict` with the polygons of one image.
         layer: Name or pattern (`*`) of the layers that are read, where several have polygons.
+
+    Raises:
+        DataError: The folder of a prediction has the polygons of several images.
     """
 
     def __init__(self, path: Path, layer: str | None = None) -> None:
-        self.path = path
+        self.path = result_file(path, "polygons")
         self._wanted = layer
 
     @cached_property

@@ -54,6 +54,19 @@ def array(*shapes: object) -> np.ndarray:
     return made
 
 
+def test_the_folder_of_a_prediction_is_its_polygons(tmp_path: Path) -> None:
+    written = geojson(tmp_path / "town_buildings.geojson", box(0, 0, 1, 1))
+    with pytest.raises(DataError, match="no GeoParquet and no polygons of rooftrace predict"):
+        VectorFile(tmp_path).read()
+    (tmp_path / "run.json").write_text("{}")
+    file = VectorFile(tmp_path)
+    assert (file.path, len(file.read())) == (written, 1)
+    other = geojson(tmp_path / "field_buildings.geojson", box(0, 0, 1, 1))
+    with pytest.raises(DataError, match="has the polygons of 2 images") as caught:
+        VectorFile(tmp_path)
+    assert str(other) in caught.value.remedy
+
+
 @pytest.mark.parametrize("suffix", MAIN_SUFFIXES)
 def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
     holed = box(500_000, 5_000_000, 500_020, 5_000_010) - box(

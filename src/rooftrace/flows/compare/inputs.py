@@ -21,7 +21,6 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
-from rooftrace.io.companions import result_polygons
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import BlankSource, provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
@@ -146,12 +145,10 @@ def read_buildings_layer(
     """
     if not path.exists():
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
-    if path.is_dir():
-        path = result_polygons(path) or path
     if path.is_dir() or not is_raster(path):
         file = VectorFile(path, layer_name)
-        layer = _of_file(path, file, (), folder, attributes=attributes)
-        mask = mask_beside(path)
+        layer = _of_file(file.path, file, (), folder, attributes=attributes)
+        mask = mask_beside(file.path)
         return layer if mask is None else _seen_by(mask, layer)
     with tempfile.TemporaryDirectory() as made:
         # Polygons of a mask have no ids; in a GeoPackage they would get some.

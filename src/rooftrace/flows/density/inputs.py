@@ -357,6 +357,8 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
     for path in inputs:
         if not path.exists():
             raise DataError(f"{path} does not exist.", remedy="Check the path.")
+        if path.is_dir():
+            path = VectorFile(path).path
         if path.is_dir() and not is_vector_file(path):
             raise ConfigError(
                 f"{path} is a folder; expected a mask or a file of polygons.",
