@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import geopandas as gpd
+import numpy as np
 import pytest
+from affine import Affine
 
+from building_layers import EAST, NORTH, UTM, houses, write
 from command_line import command
+from raster_files import write_geotiff
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from town import write_pairs
@@ -35,9 +40,38 @@ def test_for_programs_and_for_people(data: Path, tmp_path: Path) -> None:
         "--copy-images", "--part", "[:1]",
     )  # fmt: skip
     assert (code, shown) == (0, "")
-    assert f"{again}: 1 scenes as rle, read as coco: 2 images" in text
+    assert f"{again}: 1 scene as rle, read as coco: 2 images" in text
     assert again.read_text().startswith("ImageId,EncodedPixels\n")
     assert len(open_source(SourceConfig(path=str(again), order="column"))) == 1
+
+
+@pytest.mark.parametrize("name", ["map.shp", "map.kml", "map.geojson", "map.parquet"])
+def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -> None:
+    """Without images there is nothing to label, but the polygons and their attributes remain."""
+    layer = write(tmp_path / "layer.gpkg", houses()[:5], storeys=[1, 2, 3, 4, 5])
+    out = tmp_path / "new" / name
+    code, shown, text = command("convert", layer, "-o", out)
+    assert (code, shown) == (0, "")
+    assert f"{out}: 5 polygons of {layer} in WGS 84 / UTM zone 33N" in text
+    table = (gpd.read_parquet if name.endswith("parquet") else gpd.read_file)(out)
+    assert table["storeys"].astype(int).tolist() == [1, 2, 3, 4, 5]
+    places = table.to_crs(UTM).geometry
+    assert (
+        places.normalize().hausdorff_distance(gpd.GeoSeries(houses()[:5], crs=UTM)) < 0.02
+    ).all()
+    code, _, text = command("convert", layer, "-o", tmp_path / name, "--glob", "a*")
+    assert code == 3
+    assert "There is no image that matches ['a*']" in text
+
+
+def test_the_ending_of_vectors_means_footprints(tmp_path: Path) -> None:
+    layer, out = write(tmp_path / "houses.gpkg", houses()), tmp_path / "out" / "labels.gpkg"
+    place = {"crs": f"EPSG:{UTM}", "transform": Affine(0.5, 0, EAST, 0, -0.5, NORTH + 50)}
+    write_geotiff(tmp_path / "a.tif", np.zeros((3, 90, 80), np.uint8), **place)
+    code, _, text = command("convert", layer, "-o", out)
+    assert code == 0, text
+    assert "1 scene as footprints" in text
+    assert {"id", "class", "scene"} <= {*gpd.read_file(out).columns}
 
 
 @pytest.mark.parametrize(

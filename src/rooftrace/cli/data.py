@@ -11,6 +11,7 @@ from rooftrace.cli.data_options import DataFields, source_config
 from rooftrace.cli.option_groups import Fields, Shown, scene_fields, with_groups
 from rooftrace.cli.options import Json, Order, option
 from rooftrace.cli.show import answered, bar, counted, people, print_json, say
+from rooftrace.core.text import plural
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import SplitOptions
 from rooftrace.predict.options import SceneOptions
@@ -130,7 +131,7 @@ def split(
 
 
 _KINDS = {".csv": "rle", ".json": "coco"}
-"""Kind of data by the suffix of the output; others are folders."""
+"""Kind of data by the suffix of the output; others are footprints or folders."""
 
 WRITTEN = "How data is written"
 """Title of the group of options for writing in the help."""
@@ -147,7 +148,7 @@ def convert(
         typer.Option(
             metavar="KIND",
             help="Kind to write, such as folder, rle or coco; default: rle for .csv, coco for "
-            ".json, else folder.",
+            ".json, footprints for .gpkg, .geojson, .shp and other vector formats, else folder.",
         ),
     ] = None,
     copy_images: Annotated[
@@ -171,8 +172,9 @@ def convert(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Convert labelled data to another kind."""
+    """Convert labelled data to another kind, or a vector file to another format."""
     from rooftrace.flows.convert import run_convert
+    from rooftrace.io.vector_writers import WRITERS, vector_suffix
     from rooftrace.labels.source import WriteOptions
 
     options = WriteOptions(
@@ -180,7 +182,8 @@ def convert(
         order=order,
         columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
     )
-    kind = to or _KINDS.get(out.suffix.lower(), "folder")
+    is_vector = vector_suffix(out) in WRITERS
+    kind = to or _KINDS.get(out.suffix.lower(), "footprints" if is_vector else "folder")
     with bar("convert", counted("scenes"), hidden=as_json) as progress:
         report = run_convert(
             data,
@@ -193,4 +196,5 @@ def convert(
         )
     if answered(report, as_json=as_json):
         return
-    say(f"{report.path}: {report.scenes} scenes as {report.kind}, read as {report.read_as}")
+    as_kind = f"{plural(report.scenes, 'scene')} as {report.kind}, read as "
+    say(f"{report.path}: {as_kind if report.scenes else ''}{report.read_as}")

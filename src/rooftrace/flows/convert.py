@@ -11,9 +11,14 @@ from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
+from rooftrace.io.files import prepare_folder
+from rooftrace.io.vector_formats import is_vector_file
+from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_write import check_vector_path, write_polygons
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.folders import CARD
+from rooftrace.labels.footprints import FOOTPRINTS, NoImagesError
 from rooftrace.labels.image_files import image_name
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
@@ -31,7 +36,7 @@ class ConvertReport:
         path: File or folder that `rooftrace` accepts as DATA again.
         kind: Kind of data that was written.
         read_as: Kind as which the data was read, and how.
-        scenes: Number of scenes written.
+        scenes: Number of scenes written; 0 for polygons without images.
         left_out: Ids of the images without a label.
         notes: Assumptions, and facts that the kind cannot hold.
     """
@@ -67,6 +72,8 @@ def run_convert(
 ) -> ConvertReport:
     """Write the labelled scenes of `data` as the kind `to`.
 
+    A vector file without images is written in another vector format, with its attributes.
+
     Args:
         data: Data to read, and how.
         to: Name of a kind in `labels.kinds.KINDS`.
@@ -92,12 +99,20 @@ def run_convert(
             f"{out} exists and is not empty.",
             remedy="Choose another place with -o, or overwrite it with --overwrite.",
         )
-    source = open_source(data)
+    path = expand_path(data.path, Path(), key="path")
+    try:
+        source = open_source(data)
+    except NoImagesError:
+        # Any other option needs images.
+        is_plain = split is None and data.model_fields_set <= {"path", "kind", "layer"}
+        if kind is FOOTPRINTS and is_plain and is_vector_file(path):
+            return _write_polygons(path, data.layer, out)
+        raise
     left_out = tuple(entry.id for entry in source.unlabelled)
     notes = list(source.notes)
     if split is not None:
-        path, part = parse_reference(split)
-        parts = read_split(path).match(source.all_ids, path=path, data=data.path)
+        split_file, part = parse_reference(split)
+        parts = read_split(split_file).match(source.all_ids, path=split_file, data=data.path)
         source = source.subset(parts.ids(part))
         notes += parts.notes(part)
     if not len(source):
@@ -109,7 +124,7 @@ def run_convert(
             remedy="Give data with labels, or make the split from this data.",
         )
     _check_names(source)
-    _refuse_overlap(out, expand_path(data.path, Path(), key="path"), source)
+    _refuse_overlap(out, path, source)
     tracked = _TrackedOpener(source.open_scene)
     try:
         written = kind.write(replace(source, open_scene=tracked), out, options, progress)
@@ -155,6 +170,18 @@ def _named(error: DataError, scene_id: str | None) -> DataError:
     if scene_id is None or scene_id in error.message:
         return error
     return type(error)(f"{scene_id}: {error.message}", remedy=error.remedy)
+
+
+def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertReport:
+    """Write the polygons of a vector file, with their attributes, in another format."""
+    check_vector_path(out)
+    prepare_folder(out.parent, [out], [path])
+    file = VectorFile(path, layer_name)
+    fields = [name for name in file.fields if name not in ("geometry", "bbox")]
+    layer = file.read(fields, typed=True)
+    notes = file.notes(layer.counts) + write_polygons(out, layer.geometry, layer.values, layer.crs)
+    read_as = f"{plural(len(layer), 'polygon')} of {path} in {layer.crs.name}"
+    return ConvertReport(out, FOOTPRINTS.name, read_as, 0, (), notes)
 
 
 def _contents(out: Path) -> dict[Path, tuple[int, ...]]:

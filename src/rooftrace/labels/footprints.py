@@ -72,6 +72,10 @@ _BEND_PX = 0.1
 """Maximum error in pixels at the middle of a reprojected edge."""
 
 
+class NoImagesError(LayoutError):
+    """There are no images for the polygons of a vector file."""
+
+
 def _scene_crs(scene: Scene) -> CRS:
     """Return the coordinate system of a scene."""
     crs = scene.image.grid.crs
@@ -310,7 +314,7 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
             f"There are images beside {vector} ({found[filled[1]][0].name}) and in {filled[0]}.",
             remedy="Choose one of the folders with --images.",
         )
-    raise LayoutError(
+    raise NoImagesError(
         f"There is no image{f' that matches {list(globs)}' if globs else ''} for {vector} in "
         f"{' or '.join(map(str, folders))}.",
         remedy="Give the folder of the images with --images.",
