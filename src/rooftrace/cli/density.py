@@ -28,8 +28,8 @@ def density(
         list[Path],
         typer.Argument(
             metavar="INPUTS",
-            help="Mask, polygons of buildings, or both; or folder of a prediction. With --by-image or "
-            "--fit: folder of masks.",
+            help="Mask, polygons of buildings, or both; or folder of a prediction. With "
+            "--by-image or --fit: folder of masks.",
         ),
     ],
     out: Annotated[
