@@ -3,10 +3,13 @@
     python recipes/default_data.py work/default-data
     python recipes/bundled_threshold.py quantised.rooftrace OUT.rooftrace
     python recipes/bundled_threshold.py OUT.rooftrace accurate.json
+    python recipes/bundled_threshold.py default OUT.rooftrace --keep
+    python recipes/bundled_threshold.py accurate accurate.json --keep
 
 The first call writes the bundle with a threshold, a calibration at it, and the figures of each
 place. The second one writes what the bundled model `accurate` has in place of these: it runs the
-same network at a finer scale and averages over mirrored tiles.
+same network at a finer scale and averages over mirrored tiles. `--keep` keeps the threshold, after
+a change of the way in which outlines are drawn.
 
 Of the thresholds whose mean IoU over the validation places is within a tenth of a point of the
 best, the highest is taken: at places that it has not seen, the model takes too much for buildings.
@@ -17,8 +20,8 @@ was used for nothing. The figures are in docs/default-model.md.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -65,32 +68,44 @@ ACCURATE = {
 
 
 def main() -> None:
-    model, out = map(Path, sys.argv[1:3])
-    before = read_model(model)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--keep", action="store_true", help="Keep the threshold")
+    given = parser.parse_args()
+    out: Path = given.out
+    before = read_model(given.model)
     with TemporaryDirectory() as scratch:
         path = out
         if out.suffix == ".json":
             path = Path(scratch) / "accurate.rooftrace"
             edition = before.spec.model_copy(update=ACCURATE)
             before = write_bundle(path, edition, before.parts)
-        made = fitted(before, path)
+        made = fitted(before, path, keep=given.keep)
         if out.suffix == ".json":
             text = made.spec.model_dump_json(indent=1, include=EDITION_FIELDS)
             out.write_text(text + "\n", encoding="utf-8")
         report_test_places(path)
 
 
-def fitted(before: ModelBundle, out: Path) -> ModelBundle:
-    """Write a bundle with the threshold and the calibration of the validation places."""
+def fitted(before: ModelBundle, out: Path, *, keep: bool) -> ModelBundle:
+    """Write a bundle with the threshold and the calibration of the validation places.
+
+    Args:
+        keep: True for the threshold that the bundle has.
+    """
     places = [placed(one) for one in load_config(RECIPES / "default.toml", TrainConfig).data.val]
     enough = [one for one in places if one.path != str(expand_path(TOO_SMALL, RECIPES, key="path"))]
     with TemporaryDirectory() as scratch:
         path, searched = Path(scratch) / "model.rooftrace", Path(scratch) / "searched.rooftrace"
         spec = before.spec.model_copy(update={"calibration": None})
         write_bundle(path, spec, before.parts)
-        reports = [run_threshold(path, places, searched, precision=p) for p in SEARCHED]
-        spec = spec.model_copy(update={"threshold": chosen(reports)})
-        write_bundle(path, spec, before.parts)
+        if not keep:
+            reports = [run_threshold(path, places, searched, precision=p) for p in SEARCHED]
+            spec = spec.model_copy(update={"threshold": chosen(reports)})
+            write_bundle(path, spec, before.parts)
         metrics = tuple(measured(path, one) for one in places)
         write_bundle(path, spec.model_copy(update={"metrics": metrics}), before.parts)
         report = run_threshold(path, enough, out, keep=True, precision=PRECISION)

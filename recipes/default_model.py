@@ -3,13 +3,14 @@
     python recipes/default_model.py work/bundled
 
 writes `default.rooftrace` and `accurate.json` there, as they lie in `src/rooftrace/assets`. It
-needs ROOFTRACE_DATA, the extras `train` and `pretrained`, and a GPU for the two trainings (some 11
-minutes on an H200; on a CPU, `gpu_train.py --device cpu` does 5 samples a second). The rest takes
-about half an hour on two cores. A step whose file is there is not repeated.
+needs ROOFTRACE_DATA, the extras `train` and `pretrained`, and a GPU for the two trainings. A step
+that is done is not repeated, and a training that was killed goes on from its checkpoint. Without a
+GPU, `--device cpu --seconds 60` tries the whole.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,35 +18,57 @@ from pathlib import Path
 
 RECIPES = Path(__file__).resolve().parent
 DATA, PACKS = (RECIPES.parent / "work" / name for name in ("default-data", "packs"))
+PARTS = 4
+
+SECONDS = 650
+FIRST_SHARE = 140 / 650
+"""Share of the first training, at a constant rate on half of the data."""
 
 Step = tuple[Path, list[str | Path]]
 """A file, and the arguments of Python that make it."""
 
 
 def main() -> None:
-    out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
-    for made, arguments in steps(out):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="Of both trainings together")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--side", default="320", help="Pixels along a side of a crop")
+    parser.add_argument("--teacher", nargs="+", default=[], metavar="FILE",
+                        help="Weights that the second training learns from")  # fmt: skip
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for made, arguments in steps(given):
         if not made.exists():
             run(arguments)
 
 
-def steps(out: Path) -> Iterator[Step]:
+def steps(given: argparse.Namespace) -> Iterator[Step]:
     """Yield the steps in their order."""
+    out: Path = given.out
     first, second = out / "first", out / "second"
     plain, quantised, chosen, default = (
         out / f"{name}.rooftrace" for name in ("plain", "quantised", "chosen", "default")
     )
     train: list[str | Path] = [RECIPES / "gpu_train.py", PACKS]
+    options: list[str | Path] = ["--lr", "8e-4", "--device", given.device, "--side", given.side]
     yield DATA / "generated", [RECIPES / "default_data.py", DATA]
-    yield PACKS / "part-0.zip", [RECIPES / "gpu_pack.py", DATA, PACKS]
-    yield weights(first), [
-        *train, first, "--start", RECIPES / "weights" / "start.safetensors", "--seed", "2",
-        "--lr", "8e-4", "--seconds", "140", "--end-rate", "1", "--parts", "2",
-    ]  # fmt: skip
-    yield weights(second), [
-        *train, second, "--start", weights(first), "--seed", "12", "--lr", "8e-4",
-        "--seconds", "510",
+    yield (
+        PACKS / f"part-{PARTS - 1}.zip",
+        [RECIPES / "gpu_pack.py", DATA, PACKS, "--parts", str(PARTS)],
+    )
+    if not finished(second).exists():
+        yield finished(first), [
+            *train, first, "--start", RECIPES / "weights" / "start.safetensors", "--seed", "2",
+            "--seconds", str(given.seconds * FIRST_SHARE), "--end-rate", "1",
+            "--parts", str(PARTS // 2), *options,
+        ]  # fmt: skip
+    yield finished(second), [
+        *train, second, "--start", weights(first), "--seed", "12",
+        "--seconds", str(given.seconds * (1 - FIRST_SHARE)), *options,
+        *(["--teacher", *given.teacher] if given.teacher else []),
     ]  # fmt: skip
     yield plain, [RECIPES / "gpu_bundle.py", plain, weights(second)]
     yield quantised, [RECIPES / "bundled_int8.py", plain, quantised]
@@ -58,6 +81,11 @@ def steps(out: Path) -> Iterator[Step]:
 def weights(training: Path) -> Path:
     """Return the weights of a training in a folder."""
     return training / "mean.safetensors"
+
+
+def finished(training: Path) -> Path:
+    """Return the file that a training in a folder writes last."""
+    return training / "figures.json"
 
 
 def run(arguments: list[str | Path]) -> None:

@@ -1,11 +1,12 @@
 """Make a bundle of weights that `gpu_train.py` wrote: of one file, or of the mean of several.
 
     python recipes/gpu_bundle.py work/trained.rooftrace runs/gpu/mean.safetensors
+    python recipes/gpu_bundle.py work/packs/default.safetensors default
 
-writes the bundle of the network with what `default.toml` says of it. The mean of several files is
-that of "Averaging weights leads to wider optima" (Izmailov et al. 2018). The second head, on
-features that its loss does not change, is left out: the watershed separates buildings better.
-Threshold, calibration, int8 and fingerprint follow, as in `default_model.py`.
+The first call writes the bundle of the network with what `default.toml` says of it. The mean of
+several files is that of "Averaging weights leads to wider optima" (Izmailov et al. 2018). int8,
+threshold, calibration and fingerprint follow, as in `default_model.py`. The second call writes the
+weights of a bundle, for `--start` or `--teacher` of `gpu_train.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gpu_train import network, network_of, save
 from safetensors.torch import load_file
-from torch import nn
 
 from rooftrace.core.config import load_config
 from rooftrace.core.system import installed_versions
@@ -30,7 +31,8 @@ from rooftrace.models.export import (
     store_weights_as_fp16,
 )
 from rooftrace.models.spec import BundleSpec
-from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, build_model
+from rooftrace.models.start import read_start
+from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD
 from rooftrace.train.config import TrainConfig
 
 RECIPES = Path(__file__).parent
@@ -45,8 +47,24 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("weights", type=Path, nargs="+")
     given = parser.parse_args()
+    if given.out.suffix == ".safetensors":
+        write_weights(given.out, str(given.weights[0]))
+    else:
+        make_bundle(given.out, given.weights)
+    print(given.out, f"{given.out.stat().st_size / 1e6:.1f} MB")
+
+
+def write_weights(out: Path, model: str) -> None:
+    """Write the weights of a bundle."""
+    start, net = read_start(model), network()
+    start.load_into(net, start.config)
+    save(net, out)
+
+
+def make_bundle(out: Path, weights: list[Path]) -> None:
+    """Make a bundle of the mean of weights."""
     config = load_config(RECIPES / "default.toml", TrainConfig)
-    net = network(config.model, mean_of([load_file(path) for path in given.weights]))
+    net = network_of(mean_of([load_file(path) for path in weights]))
     round_weights_to_fp16(net)
     mean, std = (
         tuple(FULL_SCALE * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD)
@@ -73,8 +91,7 @@ def main() -> None:
     model = ExportableModel(net, mean, std).eval()
     graph = store_weights_as_fp16(export_onnx(model, bands=3, multiple_px=MULTIPLE_PX))
     check(model, spec, graph)
-    write_bundle(given.out, spec, {GRAPH_NAME: graph})
-    print(given.out, f"{given.out.stat().st_size / 1e6:.1f} MB")
+    write_bundle(out, spec, {GRAPH_NAME: graph})
 
 
 def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -83,14 +100,6 @@ def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         name: torch.stack([state[name].float() for state in states]).mean(dim=0)
         for name in states[0]
     }
-
-
-def network(config: ModelConfig, weights: dict[str, torch.Tensor]) -> nn.Module:
-    """Return the network with its weights, without the branch of the second head."""
-    config = config.model_copy(update={"encoder_weights": "none", "start": None})
-    net = build_model(config, bands=3, channels=1)
-    net.load_state_dict({k: v for k, v in weights.items() if not k.startswith("branch.")})
-    return net
 
 
 def check(model: ExportableModel, spec: BundleSpec, graph: bytes) -> None:

@@ -1,22 +1,30 @@
-"""Train the bundled network on a GPU in a few minutes, from the files of `gpu_pack.py`.
+r"""Train the bundled network on a GPU in a few minutes, from the files of `gpu_pack.py`.
 
     python recipes/gpu_train.py work/packs runs/gpu --seconds 500
     python recipes/gpu_train.py work/packs runs/more --seconds 900 --start runs/gpu/mean.safetensors
+    python recipes/gpu_train.py work/packs runs/student --start work/packs/default.safetensors \
+        --teacher work/packs/default.safetensors --teacher-scales 0.5 1 1.5
 
 needs torch, timm, segmentation-models-pytorch, safetensors and OpenCV, and of this project only
-`rooftrace.models.subpixel` and this folder. All images lie in the GPU's memory; crops, colours and
-targets of a batch are made there, so that the network never waits. The schedule goes by the clock:
-the learning rate falls to `--end-rate` of its peak at the end of `--seconds`, whatever the machine.
-It writes
+`rooftrace.models.subpixel` and this folder; on a CPU (`--device cpu`) the extra `train`. All images
+lie in the GPU's memory; crops, colours and targets of a batch are made there, so that the network
+never waits. The schedule goes by the clock: the learning rate falls to `--end-rate` of its peak at
+the end of `--seconds`, whatever the machine. It writes
 
 - `mean.safetensors`: exponential mean of the weights, in half precision (10 MB), so far;
 - `last.safetensors`: weights of the last step;
 - `log.jsonl`: losses, samples per second, and at the end the IoU of each validation place, with the
-  mean of the weights.
+  mean of the weights;
+- `checkpoint.pt` thirty times in a training: the same command goes on from it after a kill;
+- `figures.json` at the end, when the checkpoint is removed.
 
-`--start` trains on from such a file, on a CPU too (`--device cpu --batch 8`). `gpu_bundle.py` makes
-a bundle of it. The changes of colour are those of the policy `aerial` of `rooftrace train`, with
-cast shadows and haze.
+A teacher is the mean of the probabilities of several networks on a crop, on its mirror image and at
+several scales. Its loss is mixed with that of the labels, and is all that counts where there is no
+label. The licence of the teacher's data holds for the student too, so none is taken by default:
+`with-jonkoping.safetensors` would pass on that of Jönköping.
+
+`gpu_bundle.py` makes a bundle of the weights, and weights of a bundle. The changes of colour are
+those of the policy `aerial` of `rooftrace train`, with cast shadows and haze.
 """
 
 from __future__ import annotations
@@ -29,7 +37,7 @@ import sys
 import time
 import tomllib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
@@ -68,13 +76,17 @@ POINTS = 1024
 """Centres of crops that are prepared for each image."""
 
 KEEP_INSIDE = 0.8
-REACH_PX = 6
-"""Depth in a building from which the target of the second head is 1."""
 
 GAP_PX, GAP_WEIGHT = 9, 2.0
 """Ground between buildings that are nearer than this counts so much more, besides once."""
 
-SEPARATION_WEIGHT = 1.0
+STRIDE = 32
+"""Sides of crops are multiples of the encoder's stride."""
+
+SAVES = 30
+"""Checkpoints of a training."""
+
+GPU_BATCH, CPU_BATCH = 64, 8
 VALIDATED_PX = 1536
 FINEST_M, COARSEST_M = 0.25, 0.4
 """Working scale of the default model, for validation."""
@@ -82,11 +94,10 @@ FINEST_M, COARSEST_M = 0.25, 0.4
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (n, 3, y, x) in 0..1, numbers (n, y, x), and whether they are single buildings (n)."""
+    """Images (n, 3, y, x) in 0..1, and numbers (n, y, x)."""
 
     image: Tensor
     numbers: Tensor
-    single: Tensor
 
 
 class Atlas:
@@ -119,7 +130,6 @@ class Atlas:
             torch.tensor([size[axis] for size in sizes], device=device) for axis in (0, 1)
         )
         self.gsd_m = torch.tensor([entry["gsd_m"] for entry in self.entries], device=device)
-        self.single = torch.tensor([entry["single"] for entry in self.entries], device=device)
         pixels = np.concatenate([image.reshape(-1, 3) for image, _ in decoded])
         self.pixels = torch.from_numpy(pixels).to(device)
         numbers = np.concatenate([numbers.reshape(-1) for _, numbers in decoded])
@@ -183,7 +193,7 @@ class Atlas:
         # Two by two samples per pixel keep fine images from aliasing at half their scale.
         image = F.avg_pool2d(self._supersampled(which, *grid(2 * side_px)), 2) / 255
         image = image * (numbers != NODATA)[:, None]
-        return Batch(image, numbers, self.single[which])
+        return Batch(image, numbers)
 
     def _supersampled(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         parts = zip(*(torch.split(one, 16) for one in (which, rows, cols)))
@@ -364,38 +374,23 @@ def smallest(plane: Tensor, side: int) -> Tensor:
     return -largest(-plane, side)
 
 
-def depth(numbers: Tensor) -> Tensor:
-    """Return (n, y, x) 0 on the outline of a building to 1 from `REACH_PX` inwards.
-
-    Squares and crosses take turns, so that the distance is nearly Euclidean.
-    """
-    buildings = torch.where(numbers >= FIRST, numbers, 0).float()
-    inside = ((buildings > 0) & (largest(buildings, 3) == smallest(buildings, 3))).float()
-    total = torch.zeros_like(inside)
-    for step in range(REACH_PX):
-        total += inside
-        if step % 2:
-            inside = smallest(inside, 3)
-        else:
-            plane = -inside[:, None]
-            across = F.max_pool2d(plane, (1, 3), stride=1, padding=(0, 1))
-            along = F.max_pool2d(plane, (3, 1), stride=1, padding=(1, 0))
-            inside = -torch.maximum(across, along)[:, 0]
-    return total / REACH_PX
-
-
-def loss_of(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the losses of the mask and of the second head."""
-    logits = logits.float()
-    target = (batch.numbers >= FIRST).float()
-    valid = ((batch.numbers != NODATA) & (batch.numbers != UNLABELLED)).float()
+def loss_of(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Return the loss of logits (n, 1, y, x) against the labels."""
+    plane = logits[:, 0].float()
+    target = (numbers >= FIRST).float()
+    valid = ((numbers != NODATA) & (numbers != UNLABELLED)).float()
     closed = smallest(largest(target, GAP_PX), GAP_PX)
     weight = valid * (1 + GAP_WEIGHT * (closed - target).clamp(min=0))
-    mask = 0.6 * entropy(logits[:, 0], target, weight) + 0.4 * dice(logits[:, 0], target, valid)
-    known = valid * batch.single[:, None, None]
-    wanted = depth(batch.numbers)
-    second = entropy(logits[:, 1], wanted, known) + dice(logits[:, 1], wanted, known, power=2)
-    return mask, second
+    return 0.6 * entropy(plane, target, weight) + 0.4 * dice(plane, target, valid)
+
+
+def loss_of_student(logits: Tensor, taught: Tensor, numbers: Tensor) -> Tensor:
+    """Return the loss of logits (n, 1, y, x) against a teacher's probabilities (n, y, x).
+
+    It counts where the image has pixels, labelled or not.
+    """
+    plane, seen = logits[:, 0].float(), (numbers != NODATA).float()
+    return 0.6 * entropy(plane, taught, seen) + 0.4 * dice(plane, taught, seen, power=2)
 
 
 def entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -410,6 +405,43 @@ def dice(logits: Tensor, target: Tensor, weight: Tensor, power: int = 1) -> Tens
     both = (probability * target * weight).sum()
     sums = ((probability**power + target**power) * weight).sum()
     return 1 - (2 * both + 1) / (sums + 1)
+
+
+class Teacher:
+    """Networks whose mean probability a student learns.
+
+    Args:
+        files: Weights of networks, see `network_of`.
+        scales: Scales of the crops that each network predicts, itself and mirrored.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], scales: Sequence[float], device: torch.device
+    ) -> None:
+        self._nets = [network_of(load_file(file)).to(device).eval() for file in files]
+        self._scales = scales
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the probabilities (n, y, x) of building of images (n, 3, y, x) in 0..1."""
+        side = image.shape[-1]
+        total = torch.zeros_like(image[:, :1])
+        for scale in self._scales:
+            size = max(round(side * scale / STRIDE), 1) * STRIDE
+            scaled = normalised(resized(image, size))
+            for net in self._nets:
+                with torch.autocast(image.device.type, torch.bfloat16):
+                    plain, mirrored = net(scaled), net(scaled.flip(3)).flip(3)
+                both = plain.float().sigmoid() + mirrored.float().sigmoid()
+                total += resized(both, side)
+        return total[:, 0] / (2 * len(self._scales) * len(self._nets))
+
+
+def resized(image: Tensor, side: int) -> Tensor:
+    """Return square images (n, band, y, x) at another side in pixels."""
+    if image.shape[-1] == side:
+        return image
+    return F.interpolate(image, size=side, mode="bilinear", antialias=True)
 
 
 def normalised(image: Tensor) -> Tensor:
@@ -474,36 +506,47 @@ def predicted(net: nn.Module, image: np.ndarray[Any, Any], device: torch.device)
     return whole
 
 
+def network() -> SubpixelUnet:
+    """Return the network with random weights."""
+    return SubpixelUnet("tu-efficientnet_lite2", None, 3, 1)
+
+
+def network_of(weights: Mapping[str, Tensor]) -> SubpixelUnet:
+    """Return the network with given weights.
+
+    The branch for separation that older files have is left out: the watershed separates buildings
+    better.
+    """
+    kept = {name: one for name, one in weights.items() if not name.startswith("branch.")}
+    if len(kept) < len(weights):
+        print(f"left out: {len(weights) - len(kept)} tensors of a branch for separation")
+    net = network()
+    net.load_state_dict(kept)
+    return net
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("packs", type=Path, help="Folder of gpu_pack.py")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--parts", type=int, help="Number of files to train on; default: all")
-    parser.add_argument("--seconds", type=float, default=500)
-    parser.add_argument("--without", nargs="*", default=[], help="Places that are left out")
-    parser.add_argument("--start", type=Path, help="Weights to train on from")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--crop", type=int, default=320)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--end-rate", type=float, default=0.0, help="Share of --lr at the end")
-    parser.add_argument("--decay", type=float, default=0.999, help="Of the mean of the weights")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = arguments()
     given.out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     torch.manual_seed(given.seed)
     device = torch.device(given.device)
     packs = sorted(given.packs.glob("*.zip"))
     atlas = Atlas(packs[: given.parts], "train", device, given.without)
-    net = SubpixelUnet("tu-efficientnet_lite2", None, 3, 2, branch_channels=16)
     if given.start is None:
-        encoder = load_file(given.packs / "encoder.safetensors")
-        net.encoder.load_state_dict({name: one.float() for name, one in encoder.items()})
+        net = network()
+        net.encoder.load_state_dict(load_file(given.packs / "encoder.safetensors"))
     else:
-        net.load_state_dict(load_file(given.start))
+        net = network_of(load_file(given.start))
+    teacher = Teacher(given.teacher, given.teacher_scales, device) if given.teacher else None
+    if device.type == "cpu":
+        # Depthwise convolutions stay in fp32 there: their gradient is four times as fast.
+        from rooftrace.train.task import DepthwiseConv2d
+
+        DepthwiseConv2d.take_over(net)
     net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    with (given.out / "log.jsonl").open("w") as log:
+    checkpoint = given.out / "checkpoint.pt"
+    with (given.out / "log.jsonl").open("a" if checkpoint.exists() else "w", buffering=1) as log:
 
         def note(**values: Any) -> None:
             line = json.dumps(values)
@@ -512,58 +555,139 @@ def main() -> None:
 
         # cuDNN's search for kernels is off: it took 39 s on an H200 before the first step.
         note(images=len(atlas.entries), seconds=round(time.monotonic() - begun, 1))
-        mean = train(net, atlas, given, note)
-        for name, one in (("mean", mean), ("last", net)):
+        training = Training(net, given, checkpoint)
+        training.run(atlas, teacher, note)
+        for name, one in (("mean", training.mean), ("last", net)):
             save(one, given.out / f"{name}.safetensors")
         # The pixels of the training are no longer needed.
         del atlas
-        places = Atlas(packs, "val", device)
-        note(figures=validate(mean, places))
+        begun = time.monotonic()
+        figures = validate(training.mean, Atlas(packs, "val", device))
+        note(figures=figures, seconds=round(time.monotonic() - begun, 1))
+    (given.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    checkpoint.unlink()
 
 
-def train(net: SubpixelUnet, atlas: Atlas, given: argparse.Namespace, note: Any) -> nn.Module:
-    """Train for `given.seconds`, and return the exponential mean of the weights."""
-    device = atlas.pixels.device
-    generator = torch.Generator(device).manual_seed(given.seed)
-    rng = np.random.default_rng(given.seed)
-    encoder = list(net.encoder.parameters())
-    inside = {id(one) for one in encoder}
-    others = [one for one in net.parameters() if id(one) not in inside]
-    optimizer = torch.optim.AdamW(
-        [{"params": encoder, "lr": given.lr / 3}, {"params": others, "lr": given.lr}],
-        weight_decay=2e-2, fused=device.type == "cuda",
-    )  # fmt: skip
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    mean = deepcopy(net)
-    state, mean_state = net.state_dict(), mean.state_dict()
-    step, sums, begun, noted = 0, torch.zeros(2, device=device), time.monotonic(), 0.0
-    while (progress := (time.monotonic() - begun) / given.seconds) < 1:
-        warm = min(1.0, (step + 1) / 100)
-        for group, peak in zip(optimizer.param_groups, peaks):
-            falling = 0.5 + 0.5 * math.cos(math.pi * progress)
+def arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("packs", type=Path, help="Folder of gpu_pack.py")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--parts", type=int, help="Number of files to train on; default: all")
+    parser.add_argument("--seconds", type=float, default=500)
+    parser.add_argument("--without", nargs="*", default=[], help="Places that are left out")
+    parser.add_argument("--start", type=Path, help="Weights to train on from")
+    parser.add_argument("--device", default="cuda")
+    size = f"Crops of a step; default: {GPU_BATCH}, on a CPU {CPU_BATCH}"
+    parser.add_argument("--batch", type=int, help=size)
+    parser.add_argument("--side", type=int, default=320, help="Pixels along a side of a crop")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--end-rate", type=float, default=0.0, help="Share of --lr at the end")
+    parser.add_argument("--decay", type=float, default=0.999, help="Of the mean of the weights")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--teacher", type=Path, nargs="+", default=[], metavar="FILE",
+                        help="Weights of networks to learn from; their licences count")  # fmt: skip
+    parser.add_argument("--teacher-weight", type=float, default=0.5,
+                        help="Share of the teacher in the loss, 0 to 1")  # fmt: skip
+    parser.add_argument("--teacher-scales", type=float, nargs="+", default=[1.0], metavar="SCALE")
+    given = parser.parse_args()
+    if given.side < STRIDE or given.side % STRIDE:
+        parser.error(f"--side {given.side}: expected a multiple of {STRIDE}")
+    if not 0 <= given.teacher_weight <= 1:
+        parser.error(f"--teacher-weight {given.teacher_weight}: expected 0 to 1")
+    if given.batch is None:
+        given.batch = CPU_BATCH if given.device == "cpu" else GPU_BATCH
+    return given
+
+
+class Training:
+    """A network with its optimiser and the exponential mean of its weights.
+
+    Args:
+        net: The network.
+        given: See `arguments`.
+        checkpoint: File that the training goes on from, if it exists.
+    """
+
+    def __init__(self, net: SubpixelUnet, given: argparse.Namespace, checkpoint: Path) -> None:
+        self._net, self._given, self._checkpoint = net, given, checkpoint
+        self._device = next(net.parameters()).device
+        encoder = list(net.encoder.parameters())
+        inside = {id(one) for one in encoder}
+        others = [one for one in net.parameters() if id(one) not in inside]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": encoder, "lr": given.lr / 3}, {"params": others, "lr": given.lr}],
+            weight_decay=2e-2, fused=True,
+        )  # fmt: skip
+        self._peaks = [group["lr"] for group in self._optimizer.param_groups]
+        self.mean = deepcopy(net)
+        self.step, self.seconds = 0, 0.0
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=self._device, weights_only=True)
+            net.load_state_dict(state["net"])
+            self.mean.load_state_dict(state["mean"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+
+    def run(self, atlas: Atlas, teacher: Teacher | None, note: Any) -> None:
+        """Train until `given.seconds` are over, those before the checkpoint included."""
+        given, device, net = self._given, self._device, self._net
+        # After a checkpoint other crops are drawn than from the start.
+        generator = torch.Generator(device).manual_seed(given.seed + self.step)
+        rng = np.random.default_rng((given.seed, self.step))
+        state, mean_state = net.state_dict(), self.mean.state_dict()
+        first, before = self.step, self.seconds
+        begun = time.monotonic() - before
+        noted, noted_step, sums = before, first, torch.zeros(2, device=device)
+        while self.seconds < given.seconds:
+            self._set_rate(self.seconds / given.seconds)
+            batch = atlas.draw(given.batch, given.side, generator)
+            image = normalised(change_colours(batch, generator, rng))
+            with torch.autocast(device.type, torch.bfloat16):
+                logits = net(image)
+            loss = labelled = loss_of(logits, batch.numbers)
+            learned = torch.zeros_like(labelled)
+            if teacher is not None:
+                learned = loss_of_student(logits, teacher(batch.image), batch.numbers)
+                loss = torch.lerp(labelled, learned, given.teacher_weight)
+            self._optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            self._optimizer.step()
+            sums += torch.stack([labelled.detach(), learned.detach()])
+            self.step += 1
+            average(mean_state, state, min(given.decay, self.step / (self.step + 10)))
+            self.seconds = time.monotonic() - begun
+            if self.seconds - noted > given.seconds / SAVES or self.seconds >= given.seconds:
+                labels, taught = (sums / (self.step - noted_step)).tolist()
+                rate = (self.step - first) * given.batch / (self.seconds - before)
+                note(step=self.step, seconds=round(self.seconds, 1), labels=round(labels, 4),
+                     teacher=round(taught, 4), samples_per_s=round(rate, 1))  # fmt: skip
+                sums.zero_()
+                self._save()
+                noted, noted_step = self.seconds, self.step
+
+    def _set_rate(self, progress: float) -> None:
+        """Set the learning rates at a share of the time."""
+        given = self._given
+        warm = min(1.0, (self.step + 1) / 100)
+        falling = 0.5 + 0.5 * math.cos(math.pi * progress)
+        for group, peak in zip(self._optimizer.param_groups, self._peaks):
             group["lr"] = peak * warm * (given.end_rate + (1 - given.end_rate) * falling)
-        batch = atlas.draw(given.batch, given.crop, generator)
-        image = normalised(change_colours(batch, generator, rng))
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = net(image)
-        mask, second = loss_of(logits, batch)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(mask + SEPARATION_WEIGHT * second)
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        sums += torch.stack([mask.detach(), second.detach()])
-        step += 1
-        average(mean_state, state, min(given.decay, step / (step + 10)))
-        if time.monotonic() - noted > given.seconds / 30:
-            elapsed = time.monotonic() - begun
-            every = max(step - getattr(note, "step", 0), 1)
-            note(step=step, seconds=round(elapsed, 1), mask=round(float(sums[0]) / every, 4),
-                 second=round(float(sums[1]) / every, 4),
-                 samples_per_s=round(step * given.batch / elapsed, 1))  # fmt: skip
-            sums.zero_()
-            save(mean, given.out / "mean.safetensors")
-            note.step, noted = step, time.monotonic()
-    return mean
+
+    def _save(self) -> None:
+        """Write the checkpoint, and the mean of the weights so far."""
+        save(self.mean, self._given.out / "mean.safetensors")
+        unfinished = self._checkpoint.with_suffix(".part")
+        torch.save(
+            {"net": self._net.state_dict(), "mean": self.mean.state_dict(),
+             "optimizer": self._optimizer.state_dict(), "step": self.step,
+             "seconds": self.seconds},
+            unfinished,
+        )  # fmt: skip
+        unfinished.replace(self._checkpoint)
 
 
 @torch.no_grad()

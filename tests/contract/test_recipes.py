@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config, read_config
 from rooftrace.models.start import fill_from_start
@@ -82,6 +87,67 @@ def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
     assert epoch == 1
     assert np.isfinite(value)
     assert weights.is_file()
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `gpu_pack.py` writes, of two generated images."""
+    folder = tmp_path_factory.mktemp("packs")
+    write_pairs(folder / "generated", range(2), shape_yx=(192, 192), gsd_m=0.3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        gpu_pack = importlib.import_module("gpu_pack")
+    part = gpu_pack.Part()
+    images = gpu_pack.scenes(folder, "generated", None, "train")
+    for use, entry in zip(("train", "val"), images, strict=True):
+        part.add(replace(entry, part=use))
+    (folder / "part-0.zip").write_bytes(part.finish())
+    return folder
+
+
+def test_the_training_on_a_gpu_has_a_teacher_and_resumes_after_a_kill(
+    packs: Path, tmp_path: Path
+) -> None:
+    start, log, out = FOLDER / "weights/start.safetensors", tmp_path / "log.jsonl", tmp_path
+    command = [
+        sys.executable, FOLDER / "gpu_train.py", packs, out, "--device", "cpu", "--batch", "2",
+        "--side", "64", "--start", start, "--teacher", start, "--teacher-scales", "0.5", "1",
+        "--seconds",
+    ]  # fmt: skip
+    with subprocess.Popen([*map(str, command), "60"]) as first:
+        deadline = time.monotonic() + 240
+        while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        first.kill()
+    killed = [json.loads(line) for line in log.read_text().splitlines()][-1]
+    subprocess.run([*map(str, command), str(killed["seconds"] + 2)], check=True)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [line for line in lines if "step" in line]
+    assert steps[-1]["step"] > killed["step"] > 0
+    assert all(0 < line[kind] < 2 for line in steps for kind in ("labels", "teacher"))
+    figures = json.loads((out / "figures.json").read_text())
+    assert lines[-1]["figures"] == figures
+    assert 0 < figures["generated"]["iou@0.5"] < 1
+    assert not (out / "checkpoint.pt").exists()
+
+
+def test_a_teacher_counts_where_there_is_no_label(packs: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        gpu_train = importlib.import_module("gpu_train")
+    cpu, start = torch.device("cpu"), FOLDER / "weights/start.safetensors"
+    atlas = gpu_train.Atlas([packs / "part-0.zip"], "val", cpu)
+    image = atlas.draw(2, 128, torch.Generator().manual_seed(0)).image
+    teacher = gpu_train.Teacher([start], [1.0, 1.5], cpu)
+    taught = teacher(image)
+    assert taught.std() > 0.1
+    # The mean of a crop and its mirror image is mirrored with the crop.
+    assert torch.allclose(teacher(image.flip(3)).flip(2), taught, atol=0.05)
+    unlabelled = torch.full(taught.shape, gpu_train.UNLABELLED)
+    same, other = taught.logit(1e-3)[:, None], torch.zeros_like(taught)[:, None]
+    assert gpu_train.loss_of(other, unlabelled) == 0
+    learned, not_yet = (gpu_train.loss_of_student(one, taught, unlabelled) for one in (same, other))
+    assert learned < not_yet
 
 
 @pytest.mark.skipif("ROOFTRACE_DATA" not in os.environ, reason="needs the real imagery")
