@@ -245,7 +245,12 @@ def _search(a: Hashes, b: Hashes, most_bits: int) -> Iterator[_Found]:
         starts = np.searchsorted(keys_a[order], np.arange(int(piece) + 2))
         for symmetry, hashes in enumerate(symmetries(b)):
             keys_b = ((hashes >> np.uint64(low)) & piece).astype(np.intp)
-            for flip in _flips(high - low, most_bits // _BANDS):
+            flips = [
+                sum(1 << bit for bit in bits)
+                for count in range(most_bits // _BANDS + 1)
+                for bits in combinations(range(high - low), count)
+            ]
+            for flip in flips:
                 wanted = keys_b ^ flip
                 for part in _parts(starts[wanted + 1] - starts[wanted]):
                     j, place = _ranges(starts[wanted[part]], starts[wanted[part] + 1])
@@ -254,15 +259,6 @@ def _search(a: Hashes, b: Hashes, most_bits: int) -> Iterator[_Found]:
                     near = bits <= most_bits
                     if near.any():
                         yield i[near], j[near], bits[near], symmetry
-
-
-def _flips(width: int, most: int) -> list[int]:
-    """Return all numbers of `width` bits of which at most `most` are set."""
-    return [
-        sum(1 << bit for bit in bits)
-        for count in range(most + 1)
-        for bits in combinations(range(width), count)
-    ]
 
 
 def _parts(counts: Indices) -> Iterator[slice]:

@@ -214,7 +214,7 @@ def _scale_findings(comparison: SetComparison) -> list[Finding]:
             )
         ]
     found = []
-    if not _is_same(best.factor):
+    if not (1 / _SAME_SCALE <= best.factor <= _SAME_SCALE):
         found.append(
             Finding(
                 "shift.scale",
@@ -240,10 +240,6 @@ def _scale_findings(comparison: SetComparison) -> list[Finding]:
                 )
             )
     return found
-
-
-def _is_same(factor: float) -> bool:
-    return 1 / _SAME_SCALE <= factor <= _SAME_SCALE
 
 
 def _scale_remedy(comparison: SetComparison, best: ScaleEstimate) -> str:

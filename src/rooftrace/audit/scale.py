@@ -18,7 +18,7 @@ Widths start at 2 px, where the sensor's blur, JPEG blocks and sharpening have l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -341,7 +341,12 @@ def estimate_scale(a: SceneSet, b: SceneSet, *, seed: int = 0) -> ScaleShift:
     (moments_a, gsds_a), (moments_b, gsds_b) = _sampled(a, rng), _sampled(b, rng)
     estimates = []
     if gsds_a and gsds_b:
-        estimates.append(_estimate_by_gsd(gsds_a, gsds_b))
+        (low_a, a_m, high_a), (low_b, b_m, high_b) = (
+            np.quantile(gsds_m, [0.05, 0.5, 0.95]).tolist() for gsds_m in (gsds_a, gsds_b)
+        )
+        detail = f"{plain_number(a_m)} m per pixel against {plain_number(b_m)} m."
+        factor, low, high = b_m / a_m, low_b / high_a, high_b / low_a
+        estimates.append(ScaleEstimate("georeference", factor, low, high, True, detail))
     if moments_a and moments_b:
         match = match_curves(np.stack(moments_a), np.stack(moments_b), rng)
         if match is not None:
@@ -399,15 +404,6 @@ def _windows(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[Ras
             found += 1
         if found == count:
             return
-
-
-def _estimate_by_gsd(gsds_a: Sequence[float], gsds_b: Sequence[float]) -> ScaleEstimate:
-    (low_a, a_m, high_a), (low_b, b_m, high_b) = (
-        np.quantile(gsds_m, [0.05, 0.5, 0.95]).tolist() for gsds_m in (gsds_a, gsds_b)
-    )
-    detail = f"{plain_number(a_m)} m per pixel against {plain_number(b_m)} m."
-    factor, low, high = b_m / a_m, low_b / high_a, high_b / low_a
-    return ScaleEstimate("georeference", factor, low, high, True, detail)
 
 
 def _estimate_by_images(match: CurveMatch, windows_a: int, windows_b: int) -> ScaleEstimate:

@@ -130,7 +130,11 @@ def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
     waiting, seen = [path.absolute()], {path.absolute()}
     while waiting:
         vrt = waiting.pop()
-        parts = _parts(vrt)
+        try:
+            status = vrt.stat()
+        except (OSError, ValueError) as error:
+            raise _unreadable_vrt(vrt, error) from error
+        parts = _parsed_parts(vrt, status.st_mtime_ns, status.st_size)
         yield vrt, parts
         waiting += [part for part in parts if part not in seen and is_file(part) and _is_vrt(part)]
         seen.update(parts)
@@ -198,19 +202,6 @@ def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
             for _, parts in _vrts(path):
                 matches |= dict.fromkeys(filter(is_file, parts))
     return [*matches]
-
-
-def _parts(path: Path) -> tuple[Path, ...]:
-    """Return the files that a VRT names.
-
-    Raises:
-        DataError: It cannot be read, or it reads other than local image files.
-    """
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        raise _unreadable_vrt(path, error) from error
-    return _parsed_parts(path, status.st_mtime_ns, status.st_size)
 
 
 def _unreadable_vrt(path: Path, error: Exception) -> DataError:

@@ -1,8 +1,7 @@
 """GDAL's settings for all reads, its errors, and the files that it can read.
 
 The settings are the block cache, threads, and what files may access. GDAL recognises the format by
-the content of a file, not by its suffix; `_has_image_signature` checks its first bytes
-without GDAL.
+the content of a file, not by its suffix; `is_raster` looks at its first bytes before it asks GDAL.
 """
 
 from __future__ import annotations
@@ -130,7 +129,20 @@ def environment(**more: Any) -> Iterator[None]:
     Args:
         more: Other values of the settings.
     """
-    settings, outer = _settings() | more, _THREAD.settings
+    settings = {
+        # In bytes: rasterio passes a number to GDAL unchanged.
+        "GDAL_CACHEMAX": CACHE.bytes,
+        "GDAL_NUM_THREADS": "1" if _FORKED else str(core_count()),
+        # Without these two settings the rest of a truncated JPEG or PNG is grey or black.
+        "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+        "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+        "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+        # A user's file may name other files, but may not run code or call a server.
+        "GDAL_VRT_ENABLE_PYTHON": "NO",
+        "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+        **more,
+    }
+    outer = _THREAD.settings
     with rasterio.Env(**settings) if outer is None else nullcontext():
         changed = {} if outer is None else dict(settings.items() - outer.items())
         if changed:
@@ -142,21 +154,6 @@ def environment(**more: Any) -> Iterator[None]:
             _THREAD.settings = outer
             if outer is not None and changed:
                 setenv(**{name: outer[name] for name in changed})
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        # In bytes: rasterio passes a number to GDAL unchanged.
-        "GDAL_CACHEMAX": CACHE.bytes,
-        "GDAL_NUM_THREADS": "1" if _FORKED else str(core_count()),
-        # Without these two settings the rest of a truncated JPEG or PNG is grey or black.
-        "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
-        "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-        "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
-        # A user's file may name other files, but may not run code or call a server.
-        "GDAL_VRT_ENABLE_PYTHON": "NO",
-        "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
-    }
 
 
 def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
@@ -285,12 +282,6 @@ _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\
 _LONGEST = max(map(len, _SIGNATURES))
 
 
-def _has_image_signature(path: Path) -> bool:
-    """Return True if a file begins like PNG, JPEG, TIFF or BigTIFF; this is fast."""
-    with path.open("rb") as file:
-        return file.read(_LONGEST).startswith(_SIGNATURES)
-
-
 def is_complete_png(path: Path) -> bool:
     """Return True if a file named .png is a chain of chunks from its first to its last byte.
 
@@ -381,8 +372,10 @@ def is_raster(path: Path) -> bool:
         with reading_errors(path, "header"):
             if not path.stat().st_size:
                 return False
-            if _has_image_signature(path):
-                return True
+            # Much faster than GDAL, for PNG, JPEG, TIFF and BigTIFF.
+            with path.open("rb") as file:
+                if file.read(_LONGEST).startswith(_SIGNATURES):
+                    return True
             with environment(), open_quietly(path.absolute()) as handle:
                 return int(handle.count) > 0
     except DataError:

@@ -403,7 +403,18 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
         )
         return GeoGrid(shape), note
     if crs is not None and crs.is_geographic:
-        _check_degrees(grid, crs, name)
+        west, south, east, north = grid.bounds_xy
+        transform = grid.transform
+        # Global grids may begin half a pixel beyond the pole, and at longitude 0 or -180.
+        beyond = max(map(abs, (transform.a, transform.b, transform.d, transform.e)))
+        degrees = np.degrees(crs.axis_info[0].unit_conversion_factor)
+        most = 360 / degrees + beyond, 90 / degrees + beyond
+        if max(abs(west), abs(east)) > most[0] or max(abs(south), abs(north)) > most[1]:
+            raise GeoreferenceError(
+                f"{name} lies at longitude {west:g} to {east:g} and latitude {south:g} to "
+                f"{north:g} in {crs.name}; expected -360 to 360 and -90 to 90.",
+                remedy="Correct its georeference with gdal_edit -a_srs or -a_ullr.",
+            )
     return grid, ""
 
 
@@ -442,22 +453,6 @@ def _unused_position(dataset: Any, name: str) -> str:
         f"{name} has {position} instead of a georeference, and its results are in pixels. Rectify "
         f"it first: gdalwarp {option} -t_srs EPSG:CODE IN OUT.tif"
     )
-
-
-def _check_degrees(grid: GeoGrid, crs: CRS, name: str) -> None:
-    """Raise GeoreferenceError if an image lies outside of all longitudes and latitudes."""
-    west, south, east, north = grid.bounds_xy
-    transform = grid.transform
-    # Global grids may begin half a pixel beyond the pole, and at longitude 0 or -180.
-    beyond = max(map(abs, (transform.a, transform.b, transform.d, transform.e)))
-    degrees = np.degrees(crs.axis_info[0].unit_conversion_factor)
-    most = 360 / degrees + beyond, 90 / degrees + beyond
-    if max(abs(west), abs(east)) > most[0] or max(abs(south), abs(north)) > most[1]:
-        raise GeoreferenceError(
-            f"{name} lies at longitude {west:g} to {east:g} and latitude {south:g} to "
-            f"{north:g} in {crs.name}; expected -360 to 360 and -90 to 90.",
-            remedy="Correct its georeference with gdal_edit -a_srs or -a_ullr.",
-        )
 
 
 @lru_cache(maxsize=64)

@@ -90,7 +90,18 @@ def make_polygons_valid(polygons: Polygons) -> Polygons:
             break
         if result is polygons:
             result = polygons.copy()
-        _repair(result, invalid)
+        given = result[invalid]
+        area = np.asarray(shapely.area(given))
+        best = area.copy()
+        for method in _METHODS:
+            largest, owner = largest_parts(made_valid(given, **method))
+            difference = np.abs(shapely.area(largest) - area[owner])
+            # An invalid result is better than none: the next round repairs it further.
+            difference += np.where(shapely.is_valid(largest), 0, area[owner] / 2)
+            better = difference < best[owner]
+            owner = owner[better]
+            best[owner] = difference[better]
+            result[invalid[owner]] = shapely.orient_polygons(largest[better])
     return result
 
 
@@ -167,21 +178,6 @@ def _snapped(geometry: Polygons, digits: int) -> tuple[Polygons, NDArray[np.intp
         made.append(part)
         owner.append(index[of])
     return np.concatenate(made), np.concatenate(owner)
-
-
-def _repair(polygons: Polygons, invalid: NDArray[np.intp]) -> None:
-    given = polygons[invalid]
-    area = np.asarray(shapely.area(given))
-    best = area.copy()
-    for method in _METHODS:
-        largest, owner = largest_parts(made_valid(given, **method))
-        difference = np.abs(shapely.area(largest) - area[owner])
-        # An invalid result is better than none: the next round repairs it further.
-        difference += np.where(shapely.is_valid(largest), 0, area[owner] / 2)
-        better = difference < best[owner]
-        owner = owner[better]
-        best[owner] = difference[better]
-        polygons[invalid[owner]] = shapely.orient_polygons(largest[better])
 
 
 def _solid(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:

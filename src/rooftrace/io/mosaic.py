@@ -338,7 +338,13 @@ class AdjacentImages(Mosaic):
             max(window.row_stop for window in self._windows),
             max(window.col_stop for window in self._windows),
         )
-        self._check_dense(shape)
+        covered = sum(window.area_px for window in self._windows)
+        if is_scattered(shape, covered):
+            raise DataError(
+                f"The {len(self._images)} images of {self._name} lie scattered over {shape[0]} × "
+                f"{shape[1]} pixels, of which they cover {covered / shape[0] / shape[1]:.2g}.",
+                remedy="Put the images of each place into a folder of their own.",
+            )
         transform = first.grid.transform @ Affine.translation(left, top)
         super().__init__(GeoGrid(shape, transform, first.grid.crs), name, len(images))
         # Cells as large as the largest image: each image lies in four of them at most.
@@ -466,15 +472,6 @@ class AdjacentImages(Mosaic):
                 f"{', '.join(common_names)}, and is part of the same scene.",
                 remedy="Write their bands in one order, for example with gdal_translate -b 3 -b 2 "
                 "-b 1, or predict the images one by one, without --mosaic.",
-            )
-
-    def _check_dense(self, shape: tuple[int, int]) -> None:
-        covered = sum(window.area_px for window in self._windows)
-        if is_scattered(shape, covered):
-            raise DataError(
-                f"The {len(self._images)} images of {self._name} lie scattered over {shape[0]} × "
-                f"{shape[1]} pixels, of which they cover {covered / shape[0] / shape[1]:.2g}.",
-                remedy="Put the images of each place into a folder of their own.",
             )
 
 

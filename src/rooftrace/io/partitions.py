@@ -62,7 +62,18 @@ def write_parquet(
 
     # In the header, where readers of Arrow expect it. It cannot hold the extent, which is not known
     # yet; the statistics of the bounds give it.
-    metadata = {"geo": json.dumps(_metadata(crs, kinds))}
+    column = {
+        "encoding": "WKB",
+        # Without this key readers would assume longitude and latitude.
+        "crs": None if crs is None else crs.to_json_dict(),
+        "geometry_types": list(kinds),
+        "covering": {"bbox": {edge: ["bbox", edge] for edge in _EDGES}},
+    }
+    metadata = {
+        "geo": json.dumps(
+            {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        )
+    }
     tables = (_table(pa, *part).replace_schema_metadata(metadata) for part in parts)
     first = next(tables)
     with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
@@ -83,17 +94,6 @@ def _column(pa: Any, values: NDArray[Any]) -> Any:
     made = pa.array(np.ma.getdata(values), mask=nulls(values))
     # Texts that are all unknown; other parts of the layer may have some.
     return made.cast(pa.string()) if pa.types.is_null(made.type) else made
-
-
-def _metadata(crs: CRS | None, kinds: Sequence[str]) -> dict[str, Any]:
-    column = {
-        "encoding": "WKB",
-        # Without this key readers would assume longitude and latitude.
-        "crs": None if crs is None else crs.to_json_dict(),
-        "geometry_types": list(kinds),
-        "covering": {"bbox": {edge: ["bbox", edge] for edge in _EDGES}},
-    }
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
 MANIFEST = "manifest.json"
@@ -158,22 +158,19 @@ class PartitionedLayer:
             raise MissingExtraError.of("parquet", "A catalogue", "pyarrow") from error
         try:
             self._out.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            # What a killed run left; the caller excludes other writers.
+            for folder in self._out.glob(f"{_TEMPORARY}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            name = Path(MANIFEST)
+            for file in (
+                *self._out.glob(f".{name.stem}.*.part{name.suffix}"),
+                *self._out.glob(f"{_LAYER}/quadkey=*/.{_LAYER}.*.part.parquet"),
+            ):
+                file.unlink(missing_ok=True)
             self._temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._out))
         except OSError as error:
             raise export_error(self._out, error) from error
         return self
-
-    def _sweep(self) -> None:
-        """Remove what a killed run left; the caller excludes other writers."""
-        for folder in self._out.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(folder, ignore_errors=True)
-        name = Path(MANIFEST)
-        for file in (
-            *self._out.glob(f".{name.stem}.*.part{name.suffix}"),
-            *self._out.glob(f"{_LAYER}/quadkey=*/.{_LAYER}.*.part.parquet"),
-        ):
-            file.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
@@ -258,7 +255,14 @@ class PartitionedLayer:
         # Polygons of one tile are ordered by their bytes.
         order = np.lexsort((shapely.to_wkb(geometry), fine))
         geometry, fine = geometry[order], fine[order]
-        columns = {"id": _names(fine)} | {name: values[order] for name, values in columns.items()}
+        # Further polygons in one tile get a number.
+        names = quadkeys(fine, _FINE_ZOOM).astype(object)
+        first = np.searchsorted(fine, fine)
+        for index in np.flatnonzero(first != np.arange(len(fine))).tolist():
+            names[index] = f"{names[index]}-{index - int(first[index]) + 1}"
+        columns = {"id": np.asarray(names, np.object_)} | {
+            name: values[order] for name, values in columns.items()
+        }
         path = self._out / _LAYER / f"quadkey={quadkey}" / f"{_LAYER}.parquet"
         with replacing(path) as partial:
             write_parquet(partial, CRS84, _groups(geometry, columns), kinds=("Polygon",))
@@ -274,15 +278,6 @@ def _tile_codes(geometry: NDArray[np.object_], level: int) -> NDArray[np.int64]:
     """Return (n,) the Morton code of the tile of each polygon."""
     places = shapely.get_coordinates(shapely.point_on_surface(geometry))
     return morton_codes(places[:, 0], places[:, 1], level)
-
-
-def _names(fine: NDArray[np.int64]) -> NDArray[np.object_]:
-    """Return (n,) quadkeys as names; further polygons in one tile get a number."""
-    names = quadkeys(fine, _FINE_ZOOM).astype(object)
-    first = np.searchsorted(fine, fine)
-    for index in np.flatnonzero(first != np.arange(len(fine))).tolist():
-        names[index] = f"{names[index]}-{index - int(first[index]) + 1}"
-    return np.asarray(names, np.object_)
 
 
 def _groups(

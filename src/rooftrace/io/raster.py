@@ -336,21 +336,15 @@ class RasterFile:
         with self._dataset(window) as dataset:
             if self._nodata_by == "band":
                 return not self._read_mask(dataset, rasterio_window(window), window).any()
-            return not self._has_blocks(dataset, window)
-
-    def _has_blocks(self, dataset: Any, window: Window) -> bool:
-        """Return True if a GeoTIFF stores any block of a window.
-
-        https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
-        """
-        rows, cols = self._header.block_yx
-        together = dataset.interleaving == Interleaving.pixel
-        return any(
-            dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is not None
-            for band in ([1] if together else self._header.read_indexes)
-            for row in range(window.row // rows, (window.row_stop - 1) // rows + 1)
-            for col in range(window.col // cols, (window.col_stop - 1) // cols + 1)
-        )
+            # https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
+            rows, cols = self._header.block_yx
+            together = dataset.interleaving == Interleaving.pixel
+            return not any(
+                dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is not None
+                for band in ([1] if together else self._header.read_indexes)
+                for row in range(window.row // rows, (window.row_stop - 1) // rows + 1)
+                for col in range(window.col // cols, (window.col_stop - 1) // cols + 1)
+            )
 
     @cached_property
     def _absent_is_nodata(self) -> bool:

@@ -317,7 +317,12 @@ class Resampler:
         else:
             share = _resize(seen.astype(np.uint8) * np.uint8(255), window.shape_yx, box)
             valid[:] = share >= 128
-            _divide(data, share, valid & (share < 255))
+            where = valid & (share < 255)
+            means = data[:, where] * (np.float32(255) / share[where])
+            if data.dtype.kind in "ui":
+                limits = np.iinfo(data.dtype)
+                means = np.rint(means).clip(limits.min, limits.max)
+            data[:, where] = means
             data[:, ~valid] = 0
 
     def _read_source(
@@ -351,15 +356,6 @@ def _resize(
     if band.dtype.kind in "ui" and not whole:
         resized = np.rint(resized)
     return resized.astype(band.dtype, copy=False)
-
-
-def _divide(data: NDArray[Any], share: NDArray[np.uint8], where: NDArray[np.bool_]) -> None:
-    """Divide sums over valid pixels by the share of these, in 255ths: nodata has no weight."""
-    means = data[:, where] * (np.float32(255) / share[where])
-    if data.dtype.kind in "ui":
-        limits = np.iinfo(data.dtype)
-        means = np.rint(means).clip(limits.min, limits.max)
-    data[:, where] = means
 
 
 def enlarge(

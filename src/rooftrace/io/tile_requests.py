@@ -448,18 +448,15 @@ class _Cache:
             else:
                 self._size += len(data)
             if self._size > self._limit:
-                self._prune()
-
-    def _prune(self) -> None:
-        files = sorted(self._files(), key=lambda one: one[1].st_atime)
-        size = sum(status.st_size for _, status in files)
-        for path, status in files:
-            if size <= self._limit * _KEPT_SHARE:
-                break
-            with suppress(OSError):
-                path.unlink()
-                size -= status.st_size
-        self._size = size
+                files = sorted(self._files(), key=lambda one: one[1].st_atime)
+                size = sum(status.st_size for _, status in files)
+                for path, status in files:
+                    if size <= self._limit * _KEPT_SHARE:
+                        break
+                    with suppress(OSError):
+                        path.unlink()
+                        size -= status.st_size
+                self._size = size
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self._folder.glob("??/*"):

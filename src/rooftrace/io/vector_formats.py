@@ -266,7 +266,14 @@ def _text(path: Path, scratch: Callable[[], Path]) -> VectorInput:
     if _is_lines(path, head):
         if b'"FeatureCollection"' in head.partition(b"\n")[0]:
             made = scratch() / "lines.geojsonl"
-            _write_features(made, path)
+            # The features of each collection, a line each.
+            opened = gzip.open if path.suffix.lower() == ".gz" else open
+            with opened(path, "rb") as lines, made.open("w", encoding="utf-8") as file:
+                for line in lines:
+                    if line.strip():
+                        found = json.loads(line.removeprefix(_RECORD))
+                        for feature in found.get("features", [found]):
+                            file.write(json.dumps(feature) + "\n")
             place = str(made)
         return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES)
     if path.name.lower().endswith((".csv", ".csv.gz")):
@@ -279,17 +286,6 @@ def _text(path: Path, scratch: Callable[[], Path]) -> VectorInput:
 
 _NO_PROPERTIES = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
 """Otherwise GDAL writes a file .properties beside one that is compressed."""
-
-
-def _write_features(made: Path, path: Path) -> None:
-    """Write the features of a FeatureCollection on each line as a line each."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rb") as lines, made.open("w", encoding="utf-8") as file:
-        for line in lines:
-            if line.strip():
-                found = json.loads(line.removeprefix(_RECORD))
-                for feature in found.get("features", [found]):
-                    file.write(json.dumps(feature) + "\n")
 
 
 _OSM_CONFIG = {"OSM_USE_CUSTOM_INDEXING": "NO"}

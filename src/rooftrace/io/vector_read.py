@@ -181,7 +181,8 @@ class VectorFile:
         return [*self._chosen(layers)]
 
     def _chosen(self, layers: list[GdalLayer]) -> list[GdalLayer]:
-        able = [layer for layer in layers if layer.kind and _may_hold_polygons(layer.kind)]
+        words = ("Polygon", "Surface", "Unknown", "Collection")
+        able = [one for one in layers if one.kind and any(word in one.kind for word in words)]
         if len(able) > 1:
             # A layer without a declared geometry type counts if a polygon is found in it.
             able = [one for one in able if "Polygon" in (one.kind or "") or one.has_polygons()]
@@ -452,10 +453,6 @@ def assign_crs(geometry: NDArray[np.object_], name: str) -> str:
     """
     code = "EPSG:4326" if can_be_degrees(geometry) else "EPSG:…"
     return f"Assign its coordinate system: ogr2ogr -a_srs {code} OUT.gpkg {name}"
-
-
-def _may_hold_polygons(kind: str) -> bool:
-    return any(word in kind for word in ("Polygon", "Surface", "Unknown", "Collection"))
 
 
 @contextmanager

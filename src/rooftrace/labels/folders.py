@@ -254,12 +254,6 @@ def _write_folder(
             sink.write(Window.whole(grid.shape), data)
     # The card overrides the georeference of all images.
     gsd_m = gsds_m.pop() if len(gsds_m) == 1 else None
-    _write_card(out, source, gsd_m=gsd_m, unknown=unknown)
-    return WriteResult(out, len(source), lost_gsd_note(gsds_m))
-
-
-def _write_card(out: Path, source: SceneSet, *, gsd_m: float | None, unknown: bool) -> None:
-    """Write the card of a folder of pairs: facts that the files cannot hold."""
     lines = ['path = "."', f'kind = "{FOLDER.name}"']
     if gsd_m is not None:
         lines.append(f"gsd_m = {gsd_m!r}")
@@ -270,6 +264,7 @@ def _write_card(out: Path, source: SceneSet, *, gsd_m: float | None, unknown: bo
     if unknown:
         lines.append(f"ignore = [{NODATA}]")
     write_atomically(out / CARD, ("\n".join(lines) + "\n").encode())
+    return WriteResult(out, len(source), lost_gsd_note(gsds_m))
 
 
 FOLDER = SourceKind(
@@ -324,7 +319,15 @@ def _with_legend(
                     remedy="Correct it, or remove it and give labels.values or labels.palette.",
                 ) from error
             if len(legend) > 1:
-                return _as_config(labels, legend, file), (f"Masks are read by {file}.",)
+                rule, _ = labels.name_rule().fitted(legend, str(file), unsure=True)
+                classes: dict[str, list[int | str]] = {"background": [], "building": []}
+                for name, value in legend.items():
+                    index = rule.index_of(name, str(file)) or 0
+                    classes[labels.classes[index]].append(value)
+                key = "palette" if isinstance(next(iter(legend.values())), str) else "values"
+                return labels.model_copy(
+                    update={key: {name: tuple(row) for name, row in classes.items()}}
+                ), (f"Masks are read by {file}.",)
         if place == root:
             break
     if not usual:
@@ -333,16 +336,6 @@ def _with_legend(
     listed = ", ".join(f"{key} = {value}" for key, value in usual.items())
     note = f"Masks are read with what is usual for this layout: {listed}."
     return labels.model_copy(update={**usual, "ignore": ignored}), (note,)
-
-
-def _as_config(labels: LabelConfig, legend: Legend, file: Path) -> LabelConfig:
-    rule, _ = labels.name_rule().fitted(legend, str(file), unsure=True)
-    classes: dict[str, list[int | str]] = {"background": [], "building": []}
-    for name, value in legend.items():
-        index = rule.index_of(name, str(file)) or 0
-        classes[labels.classes[index]].append(value)
-    key = "palette" if isinstance(next(iter(legend.values())), str) else "values"
-    return labels.model_copy(update={key: {name: tuple(row) for name, row in classes.items()}})
 
 
 def _legends(folder: Path) -> Iterator[tuple[Path, Any]]:

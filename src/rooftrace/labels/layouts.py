@@ -339,7 +339,10 @@ class _BaseSearch:
         for path, fields, label in found:
             if path in self._used:
                 continue
-            entry = self._entry(path, fields, label)
+            base = self.base.relative_to(self._folders.root).as_posix().removeprefix(".")
+            group = "/".join(one for one in (base, fields.get("part", "")) if one)
+            name = fields.get("id") or fields.get("sheet") or Path(fields["file"]).stem
+            entry = SceneEntry(f"{group}/{name}" if group else name, path, group, label)
             if label is None:
                 self.missing.append((entry, self.base / self._label.fill(fields)))
             else:
@@ -361,12 +364,6 @@ class _BaseSearch:
             if path is not None and (not holds or holds in read_head(path, 1 << 16)):
                 return path
         return None
-
-    def _entry(self, path: Path, fields: Mapping[str, str], label: Path | None) -> SceneEntry:
-        base = self.base.relative_to(self._folders.root).as_posix().removeprefix(".")
-        group = "/".join(one for one in (base, fields.get("part", "")) if one)
-        name = fields.get("id") or fields.get("sheet") or Path(fields["file"]).stem
-        return SceneEntry(f"{group}/{name}" if group else name, path, group, label)
 
     def check(self) -> None:
         """Refuse images and masks that should be in a pair and are not.
@@ -573,7 +570,13 @@ def suggest_layout(root: Path) -> str | None:
     """
     groups = _groups(root)
     found: Counter[str] = Counter()
-    masks = {key: _are_masks(root, key[0], names) for key, names in groups.items()}
+    masks = {
+        key: all(
+            _colours(root / key[0] / name) <= _MASK_VALUES
+            for name in sorted(names)[:: max(1, len(names) // _SAMPLES)][:_SAMPLES]
+        )
+        for key, names in groups.items()
+    }
     for images, labels in permutations(groups, 2):
         if masks[images] or not masks[labels]:
             continue
@@ -609,14 +612,6 @@ def _ending(name: str) -> str:
     stem, suffix = Path(name).stem, Path(name).suffix
     last = re.search(r"[_\-.][A-Za-z]+$", stem)
     return (last[0] if last else "") + suffix
-
-
-def _are_masks(root: Path, folder: str, names: Sequence[str]) -> bool:
-    """Return whether images have few colours, as masks do."""
-    return all(
-        _colours(root / folder / name) <= _MASK_VALUES
-        for name in sorted(names)[:: max(1, len(names) // _SAMPLES)][:_SAMPLES]
-    )
 
 
 def _colours(path: Path) -> int:

@@ -332,9 +332,9 @@ class RleTable:
                 remedy="Save the table as CSV in UTF-8.",
             ) from error
         header, *rows = _rows(text.removeprefix("\ufeff"), path)
-        table = cls(
-            TableColumns.of(header.cells, str(path)), tuple(rows), _newline(text), str(path)
-        )
+        found = re.search("\r\n|\n|\r", text)
+        newline = found[0] if found else "\n"
+        table = cls(TableColumns.of(header.cells, str(path)), tuple(rows), newline, str(path))
         for row in rows:
             if len(row.cells) != len(header.cells):
                 raise LabelError(
@@ -442,8 +442,3 @@ def _rows(text: str, path: Path) -> list[TableRow]:
             remedy="Save the table as CSV with commas.",
         )
     return rows
-
-
-def _newline(text: str) -> str:
-    found = re.search("\r\n|\n|\r", text)
-    return found[0] if found else "\n"

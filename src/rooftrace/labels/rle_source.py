@@ -409,7 +409,7 @@ def _image_vote(bounds: Bounds, scene: Scene) -> int:
     first = (shape_yx[0] - side) // 2
     window = Window(first, first, side, side)
     by_row = draw_runs(bounds, shape_yx, "row", window)
-    edges = [_edges(mask) for mask in (by_row, by_row.T)]
+    edges = [(mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]) for mask in (by_row, by_row.T)]
     if sum(map(np.count_nonzero, edges[0])) < _LEAST_OUTLINE_PX or np.array_equal(by_row, by_row.T):
         return 0
     raster = scene.image.read(window)
@@ -422,11 +422,6 @@ def _image_vote(bounds: Bounds, scene: Scene) -> int:
     )
     row, column = (_mean_slope(slopes, outline) for outline in edges)
     return int(np.sign(row - column))
-
-
-def _edges(mask: BoolArray) -> tuple[BoolArray, BoolArray]:
-    """Return where the mask changes to the pixel below, and to the next pixel in the row."""
-    return mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
 
 
 def _mean_slope(

@@ -252,7 +252,14 @@ def _datumaro(path: Path) -> Iterator[DrawnImage]:
             if one["type"] == "polygon":
                 geometry = polygon(np.reshape(one["points"], (-1, 2)), where)
             elif one["type"] == "mask":
-                geometry = traced(_coco_mask(one["rle"]))
+                rle = one["rle"]
+                counts = rle["counts"]
+                found = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
+                if found is None:
+                    raise ValueError("run lengths cannot be read")
+                geometry = traced(
+                    run_mask(found.tolist(), (rle["size"][0], rle["size"][1]), "column")
+                )
             elif one["type"] == "bbox":
                 x, y, width, height = one["bbox"]
                 geometry = shapely.box(x, y, x + width, y + height)
@@ -261,14 +268,6 @@ def _datumaro(path: Path) -> Iterator[DrawnImage]:
                 shapes.append(DrawnShape(name, geometry, one["type"] == "bbox"))
         size = tuple(image["size"]) if image.get("size") else None
         yield DrawnImage(image.get("path") or item["id"], tuple(shapes), size, where)
-
-
-def _coco_mask(rle: Mapping[str, Any]) -> Any:
-    counts = rle["counts"]
-    found = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
-    if found is None:
-        raise ValueError("run lengths cannot be read")
-    return run_mask(found.tolist(), (rle["size"][0], rle["size"][1]), "column")
 
 
 def _spacenet(path: Path) -> Iterator[DrawnImage]:

@@ -117,12 +117,6 @@ def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely
     return shapely.Polygon(ring, inner) if len(ring) > 2 else None
 
 
-def _even_odd(rings: Iterable[object], where: str) -> shapely.Geometry | None:
-    """Return the area inside an odd number of rings; None without a ring of three points."""
-    parts = [made_valid(ring) for ring in (polygon(one, where) for one in rings) if ring]
-    return reduce(shapely.symmetric_difference, parts) if parts else None
-
-
 def _box_of(points: Any) -> shapely.Geometry:
     """Return the upright rectangle around points."""
     return shapely.envelope(shapely.MultiPoint(points))
@@ -322,7 +316,8 @@ def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         outline = one.get("polygon") or {}
         paths = outline.get("paths") or [outline.get("path") or []]
         rings = [[(point["x"], point["y"]) for point in ring] for ring in paths]
-        geometry = _even_odd(rings, where)
+        parts = [made_valid(ring) for ring in (polygon(one, where) for one in rings) if ring]
+        geometry = reduce(shapely.symmetric_difference, parts) if parts else None
         if geometry is None and box and not outline:
             x, y, width, height = (box[key] for key in ("x", "y", "w", "h"))
             geometry = shapely.box(x, y, x + width, y + height)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rooftrace.core.cache import LruCache
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
-from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window, WorkingScales
+from rooftrace.core.types import Raster, Sample, Scene, Window, WorkingScales
 from rooftrace.io.resample import working_metres
 from rooftrace.labels.derived import building_instances, label_instances
 from rooftrace.labels.source import SceneSet
@@ -120,7 +120,7 @@ class SceneCache:
 
     def _size(self, index: int) -> int:
         image = self.scenes[index].image
-        bytes_per_px = _pixel_bytes(image) + (4 if self._instances else 0)
+        bytes_per_px = int(image.bands * image.dtype.itemsize + 2) + (4 if self._instances else 0)
         return image.grid.height * image.grid.width * bytes_per_px
 
     def _whole(self, index: int) -> Sample:
@@ -138,11 +138,6 @@ def _find_by_window(scene: Scene, window: Window, class_index: int) -> NDArray[n
     if found.any():
         found &= _valid(scene.image.read(window))
     return np.flatnonzero(found)
-
-
-def _pixel_bytes(image: RasterSource) -> int:
-    """Return the bytes of one pixel of a `Sample`: its bands, target and validity."""
-    return int(image.bands * image.dtype.itemsize + 2)
 
 
 def _nbytes(sample: Sample) -> int:
@@ -328,7 +323,21 @@ class TrainSamples:
         rng = np.random.default_rng((self._seed, self.epoch, index))
         best: Sample | None = None
         for _ in range(_TRIES):
-            candidate = self._draw(rng)
+            draw = self._sampler.draw(rng)
+            scene = self.scenes[draw.scene]
+            scale = self._scale(scene, rng)
+            row, col = self._centre(draw, scale, rng)
+            # Convert from coordinates of pixel corners to those of pixel centres.
+            to_scene = crop_transform(
+                (row - 0.5, col - 0.5), scale, self._crop_px, self._augment, rng
+            )
+            window = window_under(to_scene, self._crop_px).intersection(
+                Window.whole(scene.image.grid.shape)
+            )
+            assert window is not None  # the centre lies in the scene
+            to_window = to_scene.copy()
+            to_window[:, 2] -= window.col, window.row
+            candidate = warp(self._cache.read(draw.scene, window), to_window, self._crop_px)
             if best is None or candidate.valid.mean() > best.valid.mean():
                 best = candidate
             if best.valid.mean() >= _ENOUGH_VALID:
@@ -336,21 +345,6 @@ class TrainSamples:
         assert best is not None
         pixels = change_colours(best.image, best.shown, self.full_scale, self._augment, rng)
         return Sample(pixels, best.target, best.valid, _instances(best, self._instances_of))
-
-    def _draw(self, rng: np.random.Generator) -> Sample:
-        draw = self._sampler.draw(rng)
-        scene = self.scenes[draw.scene]
-        scale = self._scale(scene, rng)
-        row, col = self._centre(draw, scale, rng)
-        # Convert from coordinates of pixel corners to those of pixel centres.
-        to_scene = crop_transform((row - 0.5, col - 0.5), scale, self._crop_px, self._augment, rng)
-        window = window_under(to_scene, self._crop_px).intersection(
-            Window.whole(scene.image.grid.shape)
-        )
-        assert window is not None  # the centre lies in the scene
-        to_window = to_scene.copy()
-        to_window[:, 2] -= window.col, window.row
-        return warp(self._cache.read(draw.scene, window), to_window, self._crop_px)
 
     def _scale(self, scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
         augment = self._augment

@@ -116,10 +116,7 @@ class MetricsRecorder(Callback):
         self._write_table()
         plot_curves(self.rows, self._plot, self._start)
         print_plain(self._console, self._line(trainer.max_epochs or 0))
-        self._warn_of_collapse(pl_module)
-
-    def _warn_of_collapse(self, task: TrainingTask) -> None:
-        self._collapsed = self._collapsed + 1 if task.has_collapsed else 0
+        self._collapsed = self._collapsed + 1 if pl_module.has_collapsed else 0
         if self._collapsed == _NAMED_AFTER:
             print_plain(
                 self._console,
@@ -230,12 +227,12 @@ class CheckpointSaver(Checkpoint):
             value = pl_module.epoch_metrics[best.monitor]
             if best.is_better(value) and not pl_module.has_collapsed:
                 best.epoch, best.value = trainer.current_epoch + 1, value
-                self._save_weights(name, best.epoch, pl_module)
+                weights = {
+                    k: v.detach().cpu().contiguous()
+                    for k, v in pl_module.best_net.state_dict().items()
+                }
+                save_tensors(self.weights_path(name), weights, {"epoch": str(best.epoch)})
         trainer.save_checkpoint(self._last)
-
-    def _save_weights(self, name: str, epoch: int, task: TrainingTask) -> None:
-        weights = {k: v.detach().cpu().contiguous() for k, v in task.best_net.state_dict().items()}
-        save_tensors(self.weights_path(name), weights, {"epoch": str(epoch)})
 
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]

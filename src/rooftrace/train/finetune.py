@@ -201,11 +201,6 @@ def _sizes(spec: BundleSpec, scenes: Iterable[Scene]) -> list[tuple[float, float
     return sizes
 
 
-def _area_crops(sizes: Sequence[tuple[float, float]], crop_px: int) -> float:
-    """Return the area of all images, with crops of this side as the unit."""
-    return sum(height * width for height, width in sizes) / crop_px**2
-
-
 def _crop_px(spec: BundleSpec, sizes: Sequence[tuple[float, float]]) -> int:
     """Return the side of a crop: the start model's, or that of the images if it is smaller."""
     trained = spec.training.get("crop_px")
@@ -250,7 +245,10 @@ def fit_to_seconds(
     if "batch_size" not in given and seconds < _FEW_STEPS * config.samples_per_step * sample_s:
         config = config.model_copy(update={"batch_size": _SMALL_BATCH})
     step_s = config.samples_per_step * sample_s
-    area = _area_crops(_sizes(spec, data.samples.scenes), config.crop_px)
+    area = (
+        sum(height * width for height, width in _sizes(spec, data.samples.scenes))
+        / config.crop_px**2
+    )
     most_steps = int(_MOST_VIEWS * area / config.samples_per_step)
     seconds *= _PLANNED_SHARE
     longest_s = min(_FOLD_EPOCH_S, seconds) if is_fold else min(_EPOCH_S, seconds / 2)

@@ -340,12 +340,17 @@ def encode_tile(
     if not len(ids):
         return b""
     values, tags = _pooled(attributes)
+    stream = np.empty((len(values), 4), np.int64)
+    stream[:, 0] = _LAYER_VALUE
+    stream[:, 1] = 1 + _byte_counts(values)
+    stream[:, 2] = _VALUE_UINT
+    stream[:, 3] = values
     body = [
         bytes([_LAYER_VERSION, 2]),
         _named(_LAYER_NAME, name),
         _features(_Rings.of(polygons, feature), ids, tags),
         *(_named(_LAYER_KEY, key) for key in attributes),
-        _values(values),
+        _varints(stream.ravel()),
         _varints(np.array([_LAYER_EXTENT, EXTENT])),
     ]
     length = sum(map(len, body))
@@ -437,15 +442,6 @@ def _put_geometry(stream: Ints, rings: _Rings, ring_at: Ints, first_ring: Ints) 
     stream[ring_at + 2 * vertices + 2] = _CLOSE
 
 
-def _values(values: Ints) -> bytes:
-    stream = np.empty((len(values), 4), np.int64)
-    stream[:, 0] = _LAYER_VALUE
-    stream[:, 1] = 1 + _byte_counts(values)
-    stream[:, 2] = _VALUE_UINT
-    stream[:, 3] = values
-    return _varints(stream.ravel())
-
-
 def _named(tag: int, text: str) -> bytes:
     data = text.encode()
     return _varints(np.array([tag, len(data)])) + data
@@ -531,20 +527,17 @@ class VectorTiles:
 
     def buildings(self, tile: TileName) -> bytes:
         """Return a tile of single buildings; b"" if there are none."""
-        which = self._inside(tile)
+        side = 1 / (1 << tile.zoom)
+        margin = side * _BUFFER / EXTENT
+        left, top = tile.col * side, tile.row * side
+        area = (left - margin, top - margin, left + side + margin, top + side + margin)
+        which = np.flatnonzero(self.outlines.within(area))
         while True:
             which = self._largest(which, MOST_FEATURES)
             encoded = self._encoded(tile, which)
             if len(encoded) <= MOST_BYTES:
                 return encoded
             which = self._largest(which, int(len(which) * 0.9 * MOST_BYTES / len(encoded)))
-
-    def _inside(self, tile: TileName) -> Ints:
-        side = 1 / (1 << tile.zoom)
-        margin = side * _BUFFER / EXTENT
-        left, top = tile.col * side, tile.row * side
-        area = (left - margin, top - margin, left + side + margin, top + side + margin)
-        return np.flatnonzero(self.outlines.within(area))
 
     def _largest(self, which: Ints, most: int) -> Ints:
         if len(which) <= most:

@@ -412,7 +412,16 @@ class _ClickedScene:
             for (col, row), one in zip(self._pixels(lonlat).tolist(), clicks.clicks)
         ]
         for number, click in enumerate(positions, start=1):
-            self._check(number, click)
+            height, width = self._source.grid.shape
+            inside = 0 <= click.row < height and 0 <= click.col < width
+            if inside:
+                pixel = self._source.read(Window(int(click.row), int(click.col), 1, 1))
+                inside = bool(pixel.valid.all())
+            if not inside:
+                raise ProblemError(
+                    "outline-error", f"Click {number} lies outside of the image.",
+                    remedy="Click on the image.",
+                )  # fmt: skip
         key = (self._path, self.stamp, positions[0])
         with hidden_folders(self._folder, self._source.name):
             selection = sessions.answer(
@@ -427,18 +436,6 @@ class _ClickedScene:
             outline=self._on_map(outlines[0]) if outlines else None,
             parts=len(outlines), score=selection.score,
         )  # fmt: skip
-
-    def _check(self, number: int, click: Click) -> None:
-        height, width = self._source.grid.shape
-        inside = 0 <= click.row < height and 0 <= click.col < width
-        if inside:
-            pixel = self._source.read(Window(int(click.row), int(click.col), 1, 1))
-            inside = bool(pixel.valid.all())
-        if not inside:
-            raise ProblemError(
-                "outline-error", f"Click {number} lies outside of the image.",
-                remedy="Click on the image.",
-            )  # fmt: skip
 
     def _pixels(self, lonlat: Floats) -> Floats:
         """Return (n, 2) columns and rows of points of the map; far outside for others."""

@@ -477,20 +477,14 @@ def _layer(
     ids = columns.get("id")
     if ids is None or ids.dtype.kind not in "iu" or len(np.unique(ids)) < len(ids):
         ids = rows + 1
-    geometry = _single(geometry)
-    digest = hashlib.sha256(ids.astype("<i8").tobytes())
-    for wkb in shapely.to_wkb(geometry, byte_order=1).tolist():
-        digest.update(wkb)
-    return PredictedLayer(name, ids.astype(np.int64), geometry, crs, digest.hexdigest())
-
-
-def _single(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return multipolygons of one polygon as polygons, and all others as they are."""
     geometry = geometry.copy()
     for at in np.flatnonzero(shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON):
         if len(geometry[at].geoms) == 1:
             geometry[at] = geometry[at].geoms[0]
-    return geometry
+    digest = hashlib.sha256(ids.astype("<i8").tobytes())
+    for wkb in shapely.to_wkb(geometry, byte_order=1).tolist():
+        digest.update(wkb)
+    return PredictedLayer(name, ids.astype(np.int64), geometry, crs, digest.hexdigest())
 
 
 def _take_rows(
