@@ -182,18 +182,11 @@ def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     name = path.name
     if names is not None and names.is_alone(name) and not name.lower().endswith(".vrt"):
         return []
-
-    def first(candidates: Iterable[str], is_there: Callable[[str], bool] = is_file) -> Path | None:
-        if names is not None:
-            # Some file systems compare other characters than those of ASCII in ways of their own.
-            candidates = [one for one in candidates if not one.isascii() or one.lower() in names]
-        return _first(path, candidates, is_there)
-
     beside = (
-        first([name + one for one in _MASK_ENDINGS], os.path.lexists),
-        first(_world_names(name, path.suffix)),
-        first([path.stem + one for one in _PRJ_ENDINGS]),
-        first([name + _METADATA_ENDING]),
+        _first(path, [name + one for one in _MASK_ENDINGS], names, is_there=os.path.lexists),
+        _first(path, _world_names(name, path.suffix), names),
+        _first(path, [path.stem + one for one in _PRJ_ENDINGS], names),
+        _first(path, [name + _METADATA_ENDING], names),
     )
     matches = dict.fromkeys(one for one in beside if one is not None)
     if path.suffix.lower() == ".vrt":
@@ -213,7 +206,7 @@ def _unreadable_vrt(path: Path, error: Exception) -> DataError:
 
 @lru_cache(maxsize=_VRTS_HELD)
 def _parsed_parts(path: Path, mtime_ns: int, size: int) -> tuple[Path, ...]:
-    """Return `_parts` of a VRT: a run asks for them to open it and to see whether it changes."""
+    """Return the files that a VRT names; a run asks to open it and to see whether it changes."""
     try:
         # Python's parser expands no external entities and stops at entity expansion attacks.
         root = ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
@@ -279,13 +272,13 @@ def with_sidecars(path: Path, header: Header) -> Header:
             remedy=_SIDECAR_REMEDY,
         )
     grid = header.grid
-    world = _first(path, _world_names(path.name, path.suffix), is_file)
+    world = _first(path, _world_names(path.name, path.suffix))
     if grid.transform.is_identity and world:
         grid = replace(grid, transform=_read_world_file(world, path))
     # A note explains why the georeference in the file itself is not used.
     if header.note or grid.crs is not None or grid.transform.is_identity:
         return header
-    if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS], is_file):
+    if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS]):
         grid = replace(grid, crs=_read_prj(prj, path))
     grid, note = checked_grid(grid, str(path))
     return replace(header, grid=grid, note=note)
@@ -303,11 +296,19 @@ def _world_names(name: str, suffix: str) -> list[str]:
     return [one for one in names if one != name]
 
 
-def _first(path: Path, names: Iterable[str], is_there: Callable[[str], bool]) -> Path | None:
+def _first(
+    path: Path,
+    candidates: Iterable[str],
+    names: FolderNames | None = None,
+    is_there: Callable[[str], bool] = is_file,
+) -> Path | None:
     """Return the first file that is there under one of the names beside an image."""
+    if names is not None:
+        # Some file systems compare other characters than those of ASCII in ways of their own.
+        candidates = [one for one in candidates if not one.isascii() or one.lower() in names]
     # Much faster than paths, and most images have no such file.
     folder = str(path)[: -len(path.name)]
-    for name in names:
+    for name in candidates:
         file = folder + name
         if is_there(file):
             return Path(file)
@@ -353,4 +354,4 @@ def _read_prj(prj: Path, path: Path) -> CRS:
 def mask_file(path: Path) -> Path | None:
     """Return the file beside an image that holds its mask, under a name that GDAL finds."""
     # A broken link counts: the mask that it names is gone.
-    return _first(path, [path.name + one for one in _MASK_ENDINGS], os.path.lexists)
+    return _first(path, [path.name + one for one in _MASK_ENDINGS], is_there=os.path.lexists)

@@ -279,7 +279,11 @@ def locked(path: Path, what: str) -> Iterator[None]:
         ExportError: another process holds the lock, or the file cannot be created.
     """
     while True:
-        file = _lock_file(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise export_error(path, error) from error
         try:
             take_lock(file)
         except OSError as error:
@@ -325,15 +329,6 @@ def _close_locks() -> None:
 
 
 call_in_forks(_close_locks)
-
-
-def _lock_file(path: Path) -> IO[str]:
-    """Open the file of a lock, and create it with its folder if it is missing."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise export_error(path, error) from error
 
 
 def demo_scene_path() -> Path:

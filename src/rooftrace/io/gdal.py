@@ -349,15 +349,9 @@ _WRAPPERS = (".xml", ".til")
 themselves are found."""
 
 
-def _ending_of(path: Path) -> str:
-    """Return the ending of a path that `_CONVERSIONS` lists; "" if none."""
-    name = path.name.lower()
-    return next((ending for ending in _CONVERSIONS if name.endswith(ending)), "")
-
-
 def conversion_of(path: Path) -> str | None:
     """Return how to convert a file of a format that is not read; None for others."""
-    ending = _ending_of(path)
+    ending = next((one for one in _CONVERSIONS if path.name.lower().endswith(one)), "")
     if not ending or not path.exists():
         return None
     name, stem = (shlex.quote(text) for text in (path.name, path.name[: -len(ending)]))
@@ -366,7 +360,7 @@ def conversion_of(path: Path) -> str | None:
 
 def is_raster(path: Path) -> bool:
     """Return True if the content of a file is an image, complete or damaged, as far as known."""
-    if _ending_of(path) or path.suffix.lower() in _WRAPPERS:
+    if conversion_of(path) or path.suffix.lower() in _WRAPPERS:
         return False
     try:
         with reading_errors(path, "header"):

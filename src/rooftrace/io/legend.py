@@ -147,7 +147,7 @@ def read_categories(path: Path) -> tuple[str, ...]:
 
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _BUILDING = "#e6194b"
-_OPACITY = {"fill": 70, "line": 255}
+_FILL_OPACITY = 70
 _FIELDS = ("status", "class")
 """Attributes whose values get a colour each."""
 
@@ -156,17 +156,6 @@ CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_tabl
   f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
   styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT,
   owner TEXT(30), ui TEXT(30), update_time DATETIME DEFAULT CURRENT_TIMESTAMP)"""
-
-
-def _symbol(name: str, colour: str) -> str:
-    rgb = ",".join(map(str, bytes.fromhex(colour.removeprefix("#"))))
-    return (
-        f'<symbol type="fill" name="{name}" alpha="1"><layer class="SimpleFill" enabled="1">'
-        f'<prop k="color" v="{rgb},{_OPACITY["fill"]}"/>'
-        f'<prop k="outline_color" v="{rgb},{_OPACITY["line"]}"/>'
-        '<prop k="outline_width" v="0.4"/><prop k="outline_width_unit" v="MM"/>'
-        '<prop k="style" v="solid"/></layer></symbol>'
-    )
 
 
 def _polygon_style(field: str | None, colours: Mapping[str, str]) -> str:
@@ -179,7 +168,16 @@ def _polygon_style(field: str | None, colours: Mapping[str, str]) -> str:
             for n, value in enumerate(colours)
         )
         head = f'"categorizedSymbol" attr="{field}"><categories>{categories}</categories>'
-    symbols = "".join(_symbol(str(n), colour) for n, colour in enumerate(colours.values()))
+    symbols = ""
+    for n, colour in enumerate(colours.values()):
+        rgb = ",".join(map(str, bytes.fromhex(colour.removeprefix("#"))))
+        symbols += (
+            f'<symbol type="fill" name="{n}" alpha="1"><layer class="SimpleFill" enabled="1">'
+            f'<prop k="color" v="{rgb},{_FILL_OPACITY}"/>'
+            f'<prop k="outline_color" v="{rgb},255"/>'
+            '<prop k="outline_width" v="0.4"/><prop k="outline_width_unit" v="MM"/>'
+            '<prop k="style" v="solid"/></layer></symbol>'
+        )
     return (
         f'{_HEAD}<qgis version="3.28" styleCategories="Symbology"><renderer-v2 type={head}'
         f"<symbols>{symbols}</symbols></renderer-v2></qgis>"

@@ -29,7 +29,6 @@ from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.files import replacing, replacing_file, write_atomically
 from rooftrace.io.gdal import environment, open_quietly, writing_errors
 from rooftrace.io.legend import NODATA, Legend, class_colours, mask_style
-from rooftrace.io.picture import PNG_SIGNATURE, png_chunk
 
 _Place = tuple[int, int]
 """Row and column of a tile in its image."""
@@ -318,7 +317,7 @@ class _PngMask:
         self._deflate = zlib.compressobj(1)
         # Width, height, 8 bits, palette, then the only method of each kind.
         header = struct.pack(">IIBBBBB", grid.width, grid.height, 8, 3, 0, 0, 0)
-        self._file.write(PNG_SIGNATURE)
+        self._file.write(b"\x89PNG\r\n\x1a\n")
         self._chunk(b"IHDR", header)
         self._chunk(b"PLTE", table[:, :3].tobytes())
         self._chunk(b"tRNS", table[:, 3].tobytes())
@@ -354,7 +353,8 @@ class _PngMask:
             self._chunk(b"IDAT", data)
 
     def _chunk(self, kind: bytes, data: bytes) -> None:
-        self._file.write(png_chunk(kind, data))
+        check = zlib.crc32(data, zlib.crc32(kind))
+        self._file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check))
 
 
 TILE_PX = 512

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Sequence
 from math import floor, log10
 from pathlib import Path
@@ -66,16 +64,6 @@ def write_png(path: Path, picture: Image.Image, *, photograph: bool = False) -> 
         else:
             # Level 1 makes files a third larger and is five times as fast.
             picture.save(partial, format="PNG", compress_level=1, dpi=(PRINT_DPI, PRINT_DPI))
-
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-"""First bytes of every PNG file."""
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """Return a chunk of a PNG file, with its length and its checksum."""
-    check = zlib.crc32(data, zlib.crc32(kind))
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
 
 _SHIFT = 4

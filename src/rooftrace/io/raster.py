@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -260,16 +261,11 @@ class RasterFile:
         area = rasterio_window(header.orientation.stored(window, header.grid.shape))
         with self._dataset(window) as dataset:
             data = _read_bands(dataset, header, window=area)
-            mask = self._read_mask(dataset, area, window) if self._nodata_by == "band" else None
+            mask = self._read_mask(dataset, area, window) if header.mask == "band" else None
         data, valid = self._interpreted(data, mask)
         if header.orientation != UPRIGHT:
             data, valid = header.orientation.turned(data), header.orientation.turned(valid)
         return data, valid
-
-    @property
-    def _nodata_by(self) -> Literal["none", "nodata", "band"]:
-        """Way in which the file marks nodata besides alpha, if that counts."""
-        return self._header.mask if self._rule.declared else "none"
 
     @property
     def _may_have_specks(self) -> bool:
@@ -277,8 +273,8 @@ class RasterFile:
         header, rule = self._header, self._rule
         if header.dtype.kind != "u" or header.palette is not None or self._palette == "indices":
             return False
-        is_by_value = self._nodata_by == "nodata" or (rule.value, rule.colour) != (None, None)
-        return is_by_value and header.alpha is None and self._nodata_by != "band"
+        is_by_value = header.mask == "nodata" or (rule.value, rule.colour) != (None, None)
+        return is_by_value and header.alpha is None and header.mask != "band"
 
     def read_overview(self, min_px: int, max_px: int) -> Raster | None:
         """Return the whole image from its smallest overview of at least `min_px` pixels.
@@ -299,7 +295,7 @@ class RasterFile:
                 shape = min(suitable)
                 data = _read_bands(dataset, header, out_shape=shape)
                 mask = None
-                if self._nodata_by == "band":
+                if header.mask == "band":
                     mask = dataset.read_masks(header.mask_band, out_shape=shape)
         except DataError:
             return None
@@ -331,17 +327,17 @@ class RasterFile:
         header = self._header
         if header.file_format != "GTiff" or is_small(header.grid.shape):
             return False
-        if self._nodata_by != "band" and not self._absent_is_nodata:
+        if header.mask != "band" and not self._absent_is_nodata:
             return False
         with self._dataset(window) as dataset:
-            if self._nodata_by == "band":
+            if header.mask == "band":
                 return not self._read_mask(dataset, rasterio_window(window), window).any()
             # https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
-            rows, cols = self._header.block_yx
+            rows, cols = header.block_yx
             together = dataset.interleaving == Interleaving.pixel
             return not any(
                 dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is not None
-                for band in ([1] if together else self._header.read_indexes)
+                for band in ([1] if together else header.read_indexes)
                 for row in range(window.row // rows, (window.row_stop - 1) // rows + 1)
                 for col in range(window.col // cols, (window.col_stop - 1) // cols + 1)
             )
@@ -366,7 +362,7 @@ class RasterFile:
             if self._rule.declared:
                 valid &= data[-1] > 0
             data = data[:-1]
-        if self._nodata_by == "nodata":
+        if header.mask == "nodata":
             valid &= differs(data, header.nodata)
         if data.dtype.kind == "f":
             # NaN and infinity would spread over the receptive field of a network.
@@ -411,7 +407,9 @@ class RasterFile:
                 check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
             is_alone = self.names is not None and self.names.is_alone(self.path.name)
-            return header if self._is_alone or is_alone else with_sidecars(self.path, header)
+            if not (self._is_alone or is_alone):
+                header = with_sidecars(self.path, header)
+            return header if self._rule.declared else replace(header, mask="none")
 
     def _open(self) -> tuple[Any, Callable[[], object]]:
         """Return the open file and the function that closes it."""
@@ -433,20 +431,13 @@ class RasterFile:
         handle = open_quietly(self.path.absolute())
         return handle, handle.close
 
-    @cached_property
-    def _is_fast(self) -> bool:
-        # GDAL's fast path for PNG accepts a file that was cut off, or was made with too few rows:
-        # what other images left in memory would become pixels.
-        return self._trusted and is_complete_png(self.path)
-
     @contextmanager
     def _reading(self, where: object) -> Iterator[None]:
         """Set GDAL's options while the block runs, and name the image and `where` in errors."""
-        fast = "YES" if self._is_fast else "NO"
-        with (
-            reading_errors(self.name, where),
-            environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast),
-        ):
+        # GDAL's fast path for PNG accepts a file that was cut off, or was made with too few rows:
+        # what other images left in memory would become pixels.
+        fast = "YES" if self._trusted and is_complete_png(self.path) else "NO"
+        with reading_errors(self.name, where), environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast):
             yield
 
     @contextmanager

@@ -120,18 +120,6 @@ def tile_zooms(geometry: NDArray[np.object_], gsd_m: float | None) -> tuple[int,
     return lowest, highest
 
 
-def _widened(geometry: NDArray[np.object_], zoom: int) -> NDArray[np.object_]:
-    """Return (n,) polygons that keep an area when their vertices are rounded to a tile's units.
-
-    Polygons narrower than about two units get a margin of one unit; the others do not change.
-    """
-    unit = WORLD_M / (1 << zoom) / _EXTENT
-    thin = 2 * shapely.area(geometry) < unit * shapely.length(geometry)
-    wide = geometry.copy()
-    wide[thin] = shapely.buffer(geometry[thin], unit, join_style="mitre")
-    return wide
-
-
 CHANGE_DATE = "1970-01-01T00:00:00.000Z"
 """Date of the last change in every file, so that its bytes do not depend on the time."""
 
@@ -233,6 +221,12 @@ def _write_batches(
     import pyogrio
     from arro3.core import RecordBatchReader
 
+    crs = layer.crs
+    if crs is not None and crs.is_projected and crs.to_authority() is None:
+        # Without a code, GDAL (3.12) looks for the one of a UTM zone by the parameters of the
+        # projection, and takes one in feet for that in metres.
+        own = {"id": {"authority": "LOCAL", "code": 1}}
+        crs = CRS.from_json_dict(crs.to_json_dict() | own)
     with _WRITING, QUIET, warnings.catch_warnings(), pyogrio_options(_CONFIGURED):
         # Footprints without a CRS are intended.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
@@ -242,23 +236,10 @@ def _write_batches(
                 RecordBatchReader.from_batches(batches[0].schema, batches), path, driver=driver,
                 layer=path.stem, geometry_name=_GEOMETRY,
                 geometry_type="MultiPolygon" if layer.multi else kind,
-                crs=None if layer.crs is None else _wkt(layer.crs), **options,
+                crs=None if crs is None else crs.to_wkt(), **options,
             )  # fmt: skip
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise OSError(str(error)) from error
-
-
-def _wkt(crs: CRS) -> str:
-    """Return the WKT of a coordinate system, with a code of our own where it has none.
-
-    Without a code, GDAL (3.12) looks for the one of a UTM zone by the parameters of the projection,
-    and takes one in feet for that in metres.
-    """
-    if not crs.is_projected or crs.to_authority() is not None:
-        return crs.to_wkt()
-    return CRS.from_json_dict(
-        {**crs.to_json_dict(), "id": {"authority": "LOCAL", "code": 1}}
-    ).to_wkt()
 
 
 _GEOMETRY = "geom"
@@ -415,7 +396,10 @@ def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
     geometry = np.concatenate([part.geometry for part in chunks])
     geometry = _on_web_mercator(path, geometry, layer.crs)
     lowest, highest = tile_zooms(geometry, layer.gsd_m)
-    geometry = _widened(geometry, highest)
+    # Polygons narrower than about two units would lose their area when vertices are rounded.
+    unit = WORLD_M / (1 << highest) / _EXTENT
+    thin = 2 * shapely.area(geometry) < unit * shapely.length(geometry)
+    geometry[thin] = shapely.buffer(geometry[thin], unit, join_style="mitre")
     starts = np.cumsum([len(part.geometry) for part in chunks])[:-1]
     placed = [
         LayerChunk(polygons, {

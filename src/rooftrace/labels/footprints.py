@@ -219,7 +219,7 @@ def georeferenced_set(
         notes: Notes for the user.
     """
     layer = file.load()
-    by_scene = file.own and layer.names_any(entry.id for entry in entries)
+    by_scene = file.own and not {*layer.scenes.tolist()}.isdisjoint(entry.id for entry in entries)
     if not len(layer):
         notes = (*notes, f"{file.path} has no footprints: every label is empty.")
     return SceneSet.of(

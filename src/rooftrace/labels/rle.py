@@ -366,11 +366,6 @@ class RleTable:
         assert index is not None
         return row.cells[index].strip()
 
-    def image_path(self, row: TableRow) -> str:
-        """Return the file of a row's image; the table must have a column of files."""
-        assert self.columns.path is not None
-        return row.cells[self.columns.path].strip()
-
     def runs(self, row: TableRow) -> str:
         """Return the text of a row's runs."""
         return row.cells[self.columns.runs]

@@ -68,16 +68,16 @@ def _find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, 
             f"{folder}, given as the folder of the images of {path}, is not a folder.",
             remedy="Correct images, or leave it out if they lie beside the table.",
         )
-    has_paths = table.columns.path is not None
-    finder = ImageFinder.beside(path, folder, None if has_paths else path.parent)
+    column = table.columns.path
+    finder = ImageFinder.beside(path, folder, path.parent if column is None else None)
     found: dict[str, Path] = {}
     names: dict[Path, str] = {}
     for row in table.rows:
         name = table.image_id(row)
-        if name in found and not has_paths:
+        if name in found and column is None:
             continue
         where = f"{path}, row {row.line}"
-        image = finder.find(table.image_path(row) if has_paths else name, where)
+        image = finder.find(name if column is None else row.cells[column].strip(), where)
         if found.setdefault(name, image) != image:
             raise LayoutError(
                 f"{where}: the image {name!r} is {image}, but {found[name]} in an earlier row.",

@@ -7,7 +7,7 @@ every scene that it covers in part.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -263,10 +263,6 @@ class ShapeLayer(PolygonLayer):
     classes: NDArray[np.int16]
     scenes: NDArray[np.object_]
     notes: tuple[str, ...] = ()
-
-    def names_any(self, ids: Iterable[str]) -> bool:
-        """Return whether a polygon names one of these scenes as its own."""
-        return not frozenset(self.scenes.tolist()).isdisjoint(ids)
 
     def label(self, grid: GeoGrid, scene_id: str | None = None) -> ShapesLabel:
         """Return the polygons that intersect an image, in its pixels; see `on`."""

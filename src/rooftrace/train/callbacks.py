@@ -21,14 +21,14 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from markupsafe import Markup
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from rooftrace.core.text import print_plain
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, DataRecord, last_checkpoint, save_tensors
 from rooftrace.train.datamodule import TrainingData
-from rooftrace.train.early_stopping import Rows, StopConfig, stops_early
+from rooftrace.train.early_stopping import Rows, StopConfig, stop_state
 from rooftrace.train.task import SegmentationTask, TrainingTask
 
 
@@ -305,31 +305,12 @@ class SeedBatches(Callback):
         torch.manual_seed(int(mixed[0]))
 
 
-class EpochNotifier(Callback):
-    """Passes on the figures of each epoch when they are on disk, before the checkpoint."""
-
-    def __init__(self, on_epoch: OnEpoch) -> None:
-        self._on_epoch = on_epoch
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._on_epoch(trainer.current_epoch + 1, MetricsRecorder.of(trainer).rows[-1])
-
-
 class EpochProgressBar(Callback):
     """A progress bar on stderr while an epoch runs."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task: Any = None
-
-    @staticmethod
-    def columns() -> tuple[Any, ...]:
-        return (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._task = self._progress.add_task(
@@ -353,15 +334,12 @@ class EarlyStopping(Callback):
     def __init__(self, stop: StopConfig, recorder: MetricsRecorder) -> None:
         self._stop, self._recorder = stop, recorder
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._decide(trainer)
-
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._decide(trainer)
+        state, patience = stop_state(self._recorder.rows, self._stop), self._stop.patience
+        if patience > 0 and (state.diverged or state.waited >= patience):
+            trainer.should_stop = True
 
-    def _decide(self, trainer: L.Trainer) -> None:
-        over = stops_early(self._recorder.rows, self._stop)
-        trainer.should_stop = trainer.should_stop or over
+    on_train_start = on_train_epoch_end
 
 
 _COARSE = "_coarse"

@@ -80,9 +80,6 @@ class StopState:
     waited: int
     diverged: bool
 
-    def is_over(self, patience: int) -> bool:
-        return self.diverged or self.waited >= patience
-
 
 def stop_state(rows: Rows, stop: StopConfig) -> StopState:
     """Compute the state from all epochs; an epoch is better by more than `stop.min_delta`.
@@ -98,11 +95,6 @@ def stop_state(rows: Rows, stop: StopConfig) -> StopState:
     is_loss = "loss" in _without_folder(stop.monitor)
     diverged = bool(rows) and is_loss and not math.isfinite(value)
     return StopState(epoch, best, last - epoch, diverged)
-
-
-def stops_early(rows: Rows, stop: StopConfig) -> bool:
-    """Return whether a run ends after these epochs by its patience."""
-    return stop.patience > 0 and stop_state(rows, stop).is_over(stop.patience)
 
 
 def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:

@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from rooftrace.core.errors import ConfigError, TrainError, is_out_of_memory
@@ -39,7 +39,6 @@ from rooftrace.train.callbacks import (
     CheckpointSaver,
     Deadline,
     EarlyStopping,
-    EpochNotifier,
     EpochProgressBar,
     MetricsRecorder,
     Minutes,
@@ -223,6 +222,12 @@ def fit(
         total_steps=steps * config.epochs,
         from_start=from_start,
     )
+
+    def notify(trainer: L.Trainer, _: L.LightningModule) -> None:
+        """Pass on the figures of an epoch when they are on disk, before the checkpoint."""
+        assert on_epoch is not None
+        on_epoch(trainer.current_epoch + 1, MetricsRecorder.of(trainer).rows[-1])
+
     trained = run_trainer(
         task,
         data,
@@ -232,7 +237,7 @@ def fit(
         console=console,
         callbacks=[
             RunRecorder(run, resolved, record, start_record),
-            *([] if on_epoch is None else [EpochNotifier(on_epoch)]),
+            *([] if on_epoch is None else [LambdaCallback(on_train_epoch_end=notify)]),
         ],
         monitored=monitored,
         deadline=deadline,
@@ -303,8 +308,9 @@ def run_trainer(
     precision = choose_precision(config.precision, accelerator)
     measures_start = config.model.start is not None and isinstance(task, SegmentationTask)
     progress = Progress(
-        *EpochProgressBar.columns(), console=console, transient=True, disable=console is None
-    )
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=console is None,
+    )  # fmt: skip
     recorder = MetricsRecorder(run, console and progress.console)
     saver = CheckpointSaver(run, monitored)
     every = [recorder, *callbacks, saver, SeedBatches(data, config.seed)]

@@ -308,8 +308,7 @@ class ResultsCatalogue:
         folders: dict[str, Path] = {}
         for name, path in self._folders.items():
             inner = self._inner(path)
-            names = (one.name for one in path.iterdir())
-            if not inner or _holds_record(path) or any(map(_RESULT.fullmatch, names)):
+            if not inner or _holds_images(path):
                 folders[name] = path
             folders |= {f"{name}{_INSIDE}{one.name}": one for one in inner}
         names = [path.name for path in folders.values()]
@@ -395,3 +394,7 @@ class ResultsCatalogue:
 def _holds_record(path: Path) -> bool:
     """Return whether a run or a comparison has written into a folder."""
     return holds_results(path) or (path / _COMPARED).is_file()
+
+
+def _holds_images(path: Path) -> bool:
+    return _holds_record(path) or any(_RESULT.fullmatch(one.name) for one in path.iterdir())
