@@ -21,8 +21,9 @@ from command_line import command
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io import remote as objects
+from rooftrace.io.raster import open_image
 from rooftrace.io.remote import Retry, read_object
-from rooftrace.io.remote_raster import RemoteRaster, open_image
+from rooftrace.io.remote_raster import RemoteRaster
 from tiny_models import write_tiny_bundle
 
 pytestmark = pytest.mark.campaign

@@ -22,8 +22,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.text import list_and_count, plural
-from rooftrace.io.files import relative_name, write_atomically
-from rooftrace.io.remote import is_url
+from rooftrace.io.files import is_url, relative_name, write_atomically
 from rooftrace.io.reproject import CRS84, split_at_180, transform_points, unwrapped
 from rooftrace.io.stac_item import Json, Provenance, moment_of
 

@@ -25,12 +25,12 @@ from rooftrace.core.errors import (
 from rooftrace.core.types import Bounds, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar
+from rooftrace.io.files import is_url
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import WrappedSource, check_crs, close_source, in_crs
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.mosaic import AdjacentImages
-from rooftrace.io.remote import is_url
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import open_image
 from rooftrace.io.resample import warped
 
 UNITS_M = {"metre": 1.0, "foot": 0.3048, "us-foot": 1200 / 3937}

@@ -42,6 +42,11 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
+def is_url(text: str) -> bool:
+    """Return True if an input is a URL and not a path."""
+    return "://" in text
+
+
 def read_head(path: str | Path, count: int) -> bytes:
     """Return up to `count` bytes of the beginning of a file, without a BOM.
 

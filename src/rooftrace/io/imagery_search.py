@@ -29,11 +29,11 @@ import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import json_kind, list_and_count, reason_of
+from rooftrace.io.files import is_url
 from rooftrace.io.remote import (
     TRANSIENT_STATUSES,
     Retry,
     is_object_url,
-    is_url,
     join_url,
     read_object,
     without_query,

@@ -21,7 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, ResultProvenance, Window
 from rooftrace.io.companions import FolderNames, check_vrt, mask_file, with_sidecars
-from rooftrace.io.files import replacing
+from rooftrace.io.files import is_url, replacing
 from rooftrace.io.gdal import (
     CACHE,
     MAX_CACHE_BYTES,
@@ -33,6 +33,7 @@ from rooftrace.io.gdal import (
     reading_errors,
     writing_errors,
 )
+from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
 from rooftrace.io.nodata import (
     NodataRule,
@@ -40,6 +41,7 @@ from rooftrace.io.nodata import (
     speck_side_px,
     without_specks,
 )
+from rooftrace.io.web_mercator import TileGeoreference, TileName
 
 _SMALL_PX = 2**20
 """Maximum number of pixels of a small image, whose file is closed after its pixels were read."""
@@ -512,6 +514,40 @@ def open_raster(
             that was made with too few rows is not noticed.
     """
     return RasterFile(Path(path), nodata=nodata, palette=palette, trusted=trusted)
+
+
+def open_image(
+    path_or_url: str | Path,
+    *,
+    nodata: NodataRule | None = None,
+    tile: TileName | None = None,
+    trusted: bool = False,
+    shown: str | None = None,
+) -> RasterFile | GeoreferencedSource:
+    """Open an image on disk, on a web server or in object storage.
+
+    Args:
+        path_or_url: Path of any image, or URL of a GeoTIFF or JPEG 2000: `https://…/scene.tif`,
+            `s3://…`.
+        nodata: Rule for pixels that count as nodata besides those that the file marks.
+        tile: Tile that a file shows if it has no georeference; default from a name such as
+            `OAM-x-y-z.png`.
+        trusted: No stranger made the file, see `open_raster`.
+        shown: Name of the image if its file has another one; default the path.
+
+    Raises:
+        DataError: the URL does not begin with http, https or s3, or holds a user name.
+        MissingExtraError: s3 without its extra.
+    """
+    if isinstance(path_or_url, str) and is_url(path_or_url):
+        # Most images are files, which need no client of a server.
+        from rooftrace.io.remote_raster import RemoteRaster
+
+        return RemoteRaster(path_or_url, nodata=nodata)
+    path = Path(path_or_url)
+    source = RasterFile(path, nodata=nodata, trusted=trusted, shown=shown)
+    tile = tile or TileName.parse(Path(source.name), folders=False)
+    return source if tile is None else GeoreferencedSource(source, TileGeoreference(tile))
 
 
 _ROWS = 1024

@@ -31,6 +31,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, MissingExtraError
 from rooftrace.core.text import reason_of
+from rooftrace.io.files import is_url
 
 T = TypeVar("T")
 
@@ -323,11 +324,6 @@ def _from_shared_files() -> Iterator[tuple[str, str]]:
             if has_keys and key.startswith("aws_"):
                 continue
             yield name, parser.get(section, key)
-
-
-def is_url(text: str) -> bool:
-    """Return True if an input is a URL and not a path."""
-    return "://" in text
 
 
 def url_stem(url: str) -> str:

@@ -22,18 +22,15 @@ from rasterio.abc import MultiByteRangeResourceContainer
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import ResultProvenance, Window
 from rooftrace.io.gdal import environment, open_quietly, reading_errors, with_openers
-from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.remote import (
     RangeReader,
     RemoteError,
     Retry,
-    is_url,
     url_stem,
     without_query,
 )
-from rooftrace.io.web_mercator import TileGeoreference, TileName
 
 
 class RemoteRaster(RasterFile):
@@ -247,34 +244,3 @@ class _Container(MultiByteRangeResourceContainer):  # type: ignore[misc]
 
     def size(self, path: str) -> int:
         return self._ranges.size
-
-
-def open_image(
-    path_or_url: str | Path,
-    *,
-    nodata: NodataRule | None = None,
-    tile: TileName | None = None,
-    trusted: bool = False,
-    shown: str | None = None,
-) -> RasterFile | GeoreferencedSource:
-    """Open an image on disk, on a web server or in object storage.
-
-    Args:
-        path_or_url: Path of any image, or URL of a GeoTIFF or JPEG 2000: `https://…/scene.tif`,
-            `s3://…`.
-        nodata: Rule for pixels that count as nodata besides those that the file marks.
-        tile: Tile that a file shows if it has no georeference; default from a name such as
-            `OAM-x-y-z.png`.
-        trusted: No stranger made the file, see `open_raster`.
-        shown: Name of the image if its file has another one; default the path.
-
-    Raises:
-        DataError: the URL does not begin with http, https or s3, or holds a user name.
-        MissingExtraError: s3 without its extra.
-    """
-    if isinstance(path_or_url, str) and is_url(path_or_url):
-        return RemoteRaster(path_or_url, nodata=nodata)
-    path = Path(path_or_url)
-    source = RasterFile(path, nodata=nodata, trusted=trusted, shown=shown)
-    tile = tile or TileName.parse(Path(source.name), folders=False)
-    return source if tile is None else GeoreferencedSource(source, TileGeoreference(tile))

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError, ExportError, MissingExtraError
 from rooftrace.core.text import reason_of
-from rooftrace.io.files import export_error, replacing
-from rooftrace.io.remote import is_url, without_query
+from rooftrace.io.files import export_error, is_url, replacing
+from rooftrace.io.remote import without_query
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Container formats of written videos by file suffix; all keep the time of each frame."""

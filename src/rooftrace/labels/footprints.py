@@ -30,8 +30,7 @@ from rooftrace.io.companions import holds_results, is_result
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.make_valid import polygon_parts
-from rooftrace.io.raster import open_raster
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import (
     crs_units,
     degrees_text,

@@ -29,8 +29,7 @@ from rooftrace.io.files import replacing, visible_files
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import ArraySource, in_crs, parse_crs
 from rooftrace.io.nodata import NodataRule
-from rooftrace.io.raster import RasterFile, write_raster
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import RasterFile, open_image, write_raster
 from rooftrace.labels.config import LabelConfig, SourceConfig, nodata_rule
 from rooftrace.labels.mask_values import LabelRule
 from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, SourceKind

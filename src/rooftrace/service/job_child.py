@@ -25,7 +25,7 @@ from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.files import locked, write_atomically
 from rooftrace.io.nodata import nodata_from_json
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import open_image
 from rooftrace.predict.model_set import read_models
 from rooftrace.service.job_store import OPTIONS_JSON
 from rooftrace.service.tiff_blocks import check_deflate_blocks_of

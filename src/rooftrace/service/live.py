@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.flows.video import FrameTracer
-from rooftrace.io.remote import is_url
+from rooftrace.io.files import is_url
 from rooftrace.io.video import VideoFrame, VideoReader, is_camera, is_stream, source_name
 from rooftrace.predict.options import VideoOptions
 from rooftrace.predict.predictor import Predictor

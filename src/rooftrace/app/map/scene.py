@@ -37,12 +37,11 @@ from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.bands import in_colours
-from rooftrace.io.files import written_bytes
+from rooftrace.io.files import is_url, written_bytes
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.legend import Legend
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import crs_units
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import write_polygons

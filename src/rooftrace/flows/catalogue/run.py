@@ -29,11 +29,10 @@ from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
 from rooftrace.flows.predict.run import Executor, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
 from rooftrace.io.area import Area, AreaSource, area_in_degrees
-from rooftrace.io.files import locked
+from rooftrace.io.files import is_url, locked
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
-from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import (
     CRS84,
     counted_from,

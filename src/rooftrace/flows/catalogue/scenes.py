@@ -25,20 +25,19 @@ from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
 from rooftrace.io.companions import holds_results, is_result, is_sidecar
 from rooftrace.io.elevation import is_elevation
-from rooftrace.io.files import visible_files
+from rooftrace.io.files import is_url, visible_files
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, linked_address, search_imagery
 from rooftrace.io.nodata import NodataRule
+from rooftrace.io.raster import open_image
 from rooftrace.io.remote import (
     ObjectAddress,
     is_object_url,
-    is_url,
     list_objects,
     read_object,
     url_stem,
     without_query,
 )
-from rooftrace.io.remote_raster import open_image
 from rooftrace.io.stac_item import Provenance, bounds_of, item_key, link_of, list_in, object_in
 from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import is_lost_image

@@ -35,8 +35,7 @@ from rooftrace.io.gdal import is_raster, rasterize
 from rooftrace.io.georeferenced import close_source, provenance_of
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.raster import open_raster
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import (
     CRS84,
     crs_units,

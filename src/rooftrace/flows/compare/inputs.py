@@ -25,8 +25,7 @@ from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import BlankSource, provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
-from rooftrace.io.raster import open_raster
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import bounds_of, joint_bounds, reprojected
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer

@@ -26,7 +26,7 @@ from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
 from rooftrace.io.picture import as_rgb
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_write import free_names, write_layer

@@ -45,7 +45,7 @@ from rooftrace.flows.predict.run_folder import predicted_image
 from rooftrace.io.area import read_area
 from rooftrace.io.files import prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, transform_points
 from rooftrace.io.vector_write import write_copies
 from rooftrace.predict.model_set import ModelSet

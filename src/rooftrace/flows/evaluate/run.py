@@ -31,7 +31,7 @@ from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, train
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.georeferenced import BlankSource
-from rooftrace.io.remote_raster import open_image
+from rooftrace.io.raster import open_image
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import GroundTruth

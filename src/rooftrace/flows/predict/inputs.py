@@ -32,14 +32,15 @@ from rooftrace.io.companions import (
     is_sidecar,
 )
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
+from rooftrace.io.files import is_url
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
 from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
-from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
-from rooftrace.io.remote_raster import RemoteRaster, open_image
+from rooftrace.io.raster import RasterFile, open_image, open_raster
+from rooftrace.io.remote import is_object_url, list_objects, url_stem
+from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.service_raster import ServiceRaster, open_service
 from rooftrace.io.tile_requests import ServiceOptions
 from rooftrace.io.web_mercator import TileName, latitude_of
