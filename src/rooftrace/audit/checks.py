@@ -12,13 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rooftrace.audit.facts import (
-    Finding,
-    FindingContext,
-    SceneFacts,
-    make_finding,
-    share,
-)
+from rooftrace.audit.facts import Finding, FindingContext, SceneFacts, make_finding, share
 from rooftrace.audit.measure import measure_set
 from rooftrace.core.text import plain_number, plural
 from rooftrace.io.nodata import colour_name

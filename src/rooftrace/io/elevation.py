@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from rooftrace.core.errors import (
-    DataError,
-    GeoreferenceError,
-    MissingExtraError,
-    RooftraceError,
-)
+from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
 from rooftrace.core.types import Bounds, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar

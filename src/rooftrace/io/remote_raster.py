@@ -24,13 +24,7 @@ from rooftrace.core.types import ResultProvenance, Window
 from rooftrace.io.gdal import environment, open_quietly, reading_errors, with_openers
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
-from rooftrace.io.remote import (
-    RangeReader,
-    RemoteError,
-    Retry,
-    url_stem,
-    without_query,
-)
+from rooftrace.io.remote import RangeReader, RemoteError, Retry, url_stem, without_query
 
 
 class RemoteRaster(RasterFile):

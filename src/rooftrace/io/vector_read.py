@@ -21,12 +21,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import (
-    DataError,
-    GeoreferenceError,
-    LabelError,
-    RooftraceError,
-)
+from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, RooftraceError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.io.companions import result_file
 from rooftrace.io.legend import BUILDING_NAMES

@@ -37,11 +37,7 @@ from rooftrace.io.files import read_head, relative_name, write_atomically
 from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.image_files import (
-    LabelFileImages,
-    SceneOpener,
-    check_single_file,
-)
+from rooftrace.labels.image_files import LabelFileImages, SceneOpener, check_single_file
 from rooftrace.labels.label_files import (
     REMEDY,
     ImageFinder,

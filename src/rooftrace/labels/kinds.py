@@ -14,9 +14,7 @@ from pathlib import Path
 from rooftrace.core.config import Registry, expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.text import without_folders
-from rooftrace.core.types import (
-    Scene,
-)
+from rooftrace.core.types import Scene
 from rooftrace.io.area import read_area
 from rooftrace.io.elevation import WithHeights
 from rooftrace.labels.coco import COCO
@@ -30,12 +28,7 @@ from rooftrace.labels.layouts import suggest_layout
 from rooftrace.labels.rle_source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
 from rooftrace.labels.slippy_tiles import TILES
-from rooftrace.labels.source import (
-    SceneEntry,
-    SceneSet,
-    SourceKind,
-    WriteOptions,
-)
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions
 
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """Kinds in the order in which they are tried: the most distinctive first."""

@@ -27,12 +27,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, GeoGrid, Mask, Progress, RasterSource, Scene, Window
 from rooftrace.io.files import relative_name
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.image_files import (
-    LabelFileImages,
-    SceneOpener,
-    check_single_file,
-    image_name,
-)
+from rooftrace.labels.image_files import LabelFileImages, SceneOpener, check_single_file, image_name
 from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.rle import (
     ROW_TABLE,

@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, Footprints
 from rooftrace.metrics.objects import Labels
-from rooftrace.models.spec import (
-    MAX_COEFFICIENT,
-    Calibration,
-    CalibrationData,
-    LogisticMap,
-)
+from rooftrace.models.spec import MAX_COEFFICIENT, Calibration, CalibrationData, LogisticMap
 
 BINS = 10
 

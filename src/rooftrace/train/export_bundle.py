@@ -29,12 +29,7 @@ from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, best_threshold
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
-from rooftrace.models.bundle import (
-    GRAPH_NAME,
-    WEIGHTS_NAME,
-    ModelBundle,
-    write_bundle,
-)
+from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
 from rooftrace.models.clicks import Click, draw_clicks
 from rooftrace.models.export import (
     ExportableModel,

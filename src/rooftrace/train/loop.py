@@ -55,12 +55,7 @@ from rooftrace.train.checkpoint import (
 )
 from rooftrace.train.click_task import ClickNet, ClickTask
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.datamodule import (
-    TrainingData,
-    choose_workers,
-    make_loader,
-    open_data,
-)
+from rooftrace.train.datamodule import TrainingData, choose_workers, make_loader, open_data
 from rooftrace.train.early_stopping import describe_end
 from rooftrace.train.task import SegmentationTask, TrainingTask
 

@@ -33,12 +33,7 @@ from rooftrace.train.checkpoint import (
 from rooftrace.train.config import RefineConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.early_stopping import StopConfig
-from rooftrace.train.loop import (
-    FitResult,
-    TrainerResult,
-    prepare_process,
-    run_trainer,
-)
+from rooftrace.train.loop import FitResult, TrainerResult, prepare_process, run_trainer
 from rooftrace.train.task import MetricAccumulator, TrainingTask, mean_known, with_pixels
 
 

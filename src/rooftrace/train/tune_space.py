@@ -30,13 +30,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError
 from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import reason_of
-from rooftrace.train.config import (
-    TUNE_TABLE,
-    Key,
-    TrainConfig,
-    find_open_values,
-    read_train_config,
-)
+from rooftrace.train.config import TUNE_TABLE, Key, TrainConfig, find_open_values, read_train_config
 from rooftrace.train.early_stopping import Mode, sign_of
 
 if TYPE_CHECKING:
