@@ -36,7 +36,7 @@ from rooftrace.io.gdal import (
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
 from rooftrace.io.nodata import NodataRule, differs, speck_side_px, without_specks
-from rooftrace.io.web_mercator import TileGeoreference, TileName
+from rooftrace.io.web_mercator import TileName
 
 _SMALL_PX = 2**20
 """Maximum number of pixels of a small image, whose file is closed after its pixels were read."""
@@ -542,7 +542,7 @@ def open_image(
     path = Path(path_or_url)
     source = RasterFile(path, nodata=nodata, trusted=trusted, shown=shown)
     tile = tile or TileName.parse(Path(source.name), folders=False)
-    return source if tile is None else GeoreferencedSource(source, TileGeoreference(tile))
+    return source if tile is None else GeoreferencedSource(source, tile.placed)
 
 
 _ROWS = 1024

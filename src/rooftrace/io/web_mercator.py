@@ -188,6 +188,10 @@ class TileName:
         )  # fmt: skip
         return GeoGrid(shape, transform, web_mercator())
 
+    def placed(self, grid: GeoGrid) -> GeoGrid:
+        """Return the grid of an image of this tile; a georeference of its own takes precedence."""
+        return grid if grid.crs is not None else self.grid(grid.shape)
+
     def flipped(self) -> TileName:
         """Return the tile of this name if rows are counted from the south, as TMS does."""
         return TileName(self.zoom, (1 << self.zoom) - 1 - self.row, self.col)
@@ -198,16 +202,3 @@ class TileName:
         if steps < 0:
             raise ValueError(f"zoom {zoom} is above {self.zoom}")
         return TileName(zoom, self.row >> steps, self.col >> steps)
-
-
-@dataclass(frozen=True)
-class TileGeoreference:
-    """Function for `GeoreferencedSource` that gives an image the grid of its tile.
-
-    A georeference of the image itself takes precedence.
-    """
-
-    tile: TileName
-
-    def __call__(self, grid: GeoGrid) -> GeoGrid:
-        return grid if grid.crs is not None else self.tile.grid(grid.shape)

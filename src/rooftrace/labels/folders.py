@@ -90,7 +90,7 @@ def pair_images_and_masks(
     if len(readings) > 1:
         raise LayoutError(
             f"{root} can be read in {len(readings)} ways: "
-            + "; or ".join(f"{r.reading} ({len(r.pairs)} pairs)" for r in readings)
+            + "; or ".join(f"{r.layout.reading} ({len(r.pairs)} pairs)" for r in readings)
             + ".",
             remedy=REMEDY_PATTERN,
         )
@@ -196,7 +196,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         labels,
         found.pairs,
         SceneOpener.of(config, _PairLabels(masks, names, config.field)),
-        reading=found.reading,
+        reading=found.layout.reading,
         unlabelled=found.unlabelled,
         notes=(*notes, *left_out, *found.notes),
     )

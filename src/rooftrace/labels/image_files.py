@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, LabelError, LayoutError
 from rooftrace.core.text import plural
@@ -32,13 +33,7 @@ from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_image, write_raster
 from rooftrace.labels.config import LabelConfig, SourceConfig, nodata_rule
 from rooftrace.labels.mask_values import LabelRule
-from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, SourceKind
-
-if TYPE_CHECKING:
-    from pyproj import CRS
-
-    from rooftrace.labels.source import WriteOptions
-
+from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, SourceKind, WriteOptions
 
 _IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
@@ -207,8 +202,6 @@ class SceneOpener:
         key_is_tile: bool = False,
     ) -> SceneOpener:
         """Return an opener with the nodata rule and metres per pixel of a configuration."""
-        from rooftrace.labels.config import nodata_rule
-
         crs = None if config.crs is None else parse_crs(config.crs)
         return cls(read_label, nodata_rule(config.nodata), config.gsd_m, crs, key_is_tile)
 
@@ -236,8 +229,6 @@ def unique_names(images: Sequence[Path]) -> list[str]:
 
 def entries_below(top: Path, files: Sequence[Path]) -> list[SceneEntry]:
     """Return entries for images; ids are paths below `top`, without suffix if still unique."""
-    from rooftrace.labels.source import SceneEntry
-
     names = [path.relative_to(top).with_suffix("").as_posix() for path in files]
     if len(set(names)) < len(names):
         names = [path.relative_to(top).as_posix() for path in files]

@@ -163,10 +163,6 @@ class PairedFolder:
     base: Path = Path()
     notes: tuple[str, ...] = ()
 
-    @property
-    def reading(self) -> str:
-        return self.layout.reading
-
 
 class _Folders:
     """The files in the folders of a search; each folder is listed once."""

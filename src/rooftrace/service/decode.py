@@ -37,7 +37,7 @@ from rooftrace.io.georeferenced import ArraySource, GeoreferencedSource
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import RasterFile
-from rooftrace.io.web_mercator import TileGeoreference, TileName
+from rooftrace.io.web_mercator import TileName
 from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 
 UNNAMED = "image"
@@ -109,7 +109,7 @@ def decoded_image(
     source = None if name == UNNAMED else name
     image.provenance = ResultProvenance(header.get("imagery_date"), source)
     tile = TileName.parse(Path(name), folders=False) if crs is None else None
-    return image if tile is None else GeoreferencedSource(image, TileGeoreference(tile))
+    return image if tile is None else GeoreferencedSource(image, tile.placed)
 
 
 class Decoder:

@@ -15,7 +15,7 @@ from pyproj import CRS
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Window
 from rooftrace.io.georeferenced import ArraySource, GeoreferencedSource, WindowSource
 from rooftrace.io.raster import open_raster
-from rooftrace.io.web_mercator import TileGeoreference, TileName
+from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.derived import WindowLabel
 
 GRID = GeoGrid((6, 9), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS.from_epsg(32633))
@@ -78,7 +78,7 @@ def test_an_image_lies_where_its_name_says_unless_it_says_so_itself(tmp_path: Pa
     tile = TileName(19, 3, 5)
     path = tmp_path / "a.png"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
-    placed = GeoreferencedSource(open_raster(path), TileGeoreference(tile))
+    placed = GeoreferencedSource(open_raster(path), tile.placed)
     assert placed.grid == tile.grid((4, 4))
     window = Window(1, 1, 2, 3)
     assert placed.read(window).grid == placed.grid.crop(window)
@@ -87,5 +87,5 @@ def test_an_image_lies_where_its_name_says_unless_it_says_so_itself(tmp_path: Pa
     assert again.grid == placed.grid
     assert (again.name, again.bands, again.dtype) == (str(path), 3, np.uint8)
     again.close()
-    assert GeoreferencedSource(source(), TileGeoreference(tile)).grid == GRID
+    assert GeoreferencedSource(source(), tile.placed).grid == GRID
     WindowSource(placed, window).close()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from rooftrace.core.types import GeoGrid
-from rooftrace.io.web_mercator import WORLD_M, TileGeoreference, TileName, web_mercator
+from rooftrace.io.web_mercator import WORLD_M, TileName, web_mercator
 
 
 @st.composite
@@ -48,7 +48,7 @@ def test_a_grid_shows_its_tile(tile: TileName, shape: tuple[int, int]) -> None:
     grid = tile.grid(shape)
     assert TileName.of(grid) == tile
     assert grid.bounds_xy == pytest.approx(tile.bounds_xy, abs=1e-6)
-    assert TileGeoreference(tile)(grid) is grid
+    assert tile.placed(grid) is grid
 
 
 def test_what_is_no_tile_has_none() -> None:
