@@ -160,7 +160,11 @@ def _overview_tiles(below: list[bytes]) -> list[bytes]:
     across = len(below) // 2
     if not any(below):
         return [b""] * (across // 2)
-    tiles = map(_decode_tile, below)
+    blank = np.full((TILE_PX, TILE_PX), NODATA, np.uint8)
+    tiles = (
+        np.frombuffer(zlib.decompress(one), np.uint8).reshape(blank.shape) if one else blank
+        for one in below
+    )
     half = _most_frequent(np.block([[next(tiles) for _ in range(across)] for _ in range(2)]))
     return [encode_tile(half[:, col : col + TILE_PX]) for col in range(0, half.shape[1], TILE_PX)]
 
@@ -404,13 +408,6 @@ def encode_tile(tile: NDArray[np.uint8]) -> bytes:
     return deflate.compress(np.ascontiguousarray(tile).data) + deflate.flush()
 
 
-def _decode_tile(encoded: bytes) -> NDArray[np.uint8]:
-    """Return the (y, x) pixels of a tile."""
-    if not encoded:
-        return np.full((TILE_PX, TILE_PX), NODATA, np.uint8)
-    return np.frombuffer(zlib.decompress(encoded), np.uint8).reshape(TILE_PX, TILE_PX)
-
-
 class CloudTiff:
     """A GeoTIFF whose tiles are added in any order, and written in the order of the format.
 
@@ -473,15 +470,17 @@ class CloudTiff:
                 for row in range(rows)
                 for col in range(0, cols, _TILES_AT_ONCE)
             ]
-            below = (([*self._below(level, *part)],) for part in parts)
+            below = ((self._below(level, *part),) for part in parts)
             for (row, own), made in zip(parts, in_order(halve, below, workers), strict=True):
                 self.add((((row, col), one) for col, one in zip(own, made, strict=True)), level)
 
-    def _below(self, level: int, row: int, cols: range) -> Iterator[bytes]:
+    def _below(self, level: int, row: int, cols: range) -> list[bytes]:
         spans = self._spans[level - 1]
-        for r in (2 * row, 2 * row + 1):
-            for c in range(2 * cols[0], 2 * cols[-1] + 2):
-                yield self._read(spans[r, c]) if r < len(spans) and c < spans.shape[1] else b""
+        return [
+            self._read(spans[r, c]) if r < len(spans) and c < spans.shape[1] else b""
+            for r in (2 * row, 2 * row + 1)
+            for c in range(2 * cols[0], 2 * cols[-1] + 2)
+        ]
 
     def _read(self, span: NDArray[np.int64]) -> bytes:
         self._scratch.seek(int(span[0]))

@@ -75,6 +75,9 @@ _MAX_PARITY = 1e-3
 
 _INT8_FILES = ("variants/openvino-int8.xml", "variants/openvino-int8.bin")
 
+_AT_ONCE = 8
+"""Number of tiles that the model is given at a time."""
+
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Thresholds of the second head that are tried."""
 
@@ -172,7 +175,8 @@ def _measured(
         coarse = [_evaluate_folder(run, tiles, coarse_spec) for tiles in data.tiles]
     for after, before in zip(folders, coarse):
         notify(
-            f"{after.name}: IoU {after.iou(spec):.3f} refined, {before.iou(spec):.3f} coarse; "
+            f"{after.name}: IoU {_iou(after.counts, spec):.3f} refined, "
+            f"{_iou(before.counts, spec):.3f} coarse; "
             f"boundary IoU {after.outlines.iou:.3f} and {before.outlines.iou:.3f}"
         )
     for one in separations:
@@ -308,12 +312,10 @@ def _curve(run: Run, tiles: EvalTiles, spec: BundleSpec) -> ThresholdCurve:
     return curve
 
 
-def _predictions(
-    run: Run, tiles: EvalTiles, size: int = 8
-) -> Iterator[tuple[Sample, NDArray[np.float32]]]:
+def _predictions(run: Run, tiles: EvalTiles) -> Iterator[tuple[Sample, NDArray[np.float32]]]:
     """Yield each tile with the probabilities of the model."""
-    for first in range(0, len(tiles), size):
-        batch = [tiles[i] for i in range(first, min(first + size, len(tiles)))]
+    for first in range(0, len(tiles), _AT_ONCE):
+        batch = [tiles[i] for i in range(first, min(first + _AT_ONCE, len(tiles)))]
         yield from zip(batch, run(np.stack([sample.image for sample in batch])))
 
 
@@ -325,9 +327,6 @@ class _FolderMetrics:
     counts: PixelCounts
     outlines: BoundaryCounts
     buildings: BuildingOutcomes
-
-    def iou(self, spec: BundleSpec) -> float:
-        return _iou(self.counts, spec)
 
     def measured(
         self, spec: BundleSpec, config: TrainConfig, output: Output = "probabilities"
