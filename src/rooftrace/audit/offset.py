@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rooftrace.audit.facts import MOST_IDS, Finding, Offset, SceneFacts
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import Progress, Scene, Window
+from rooftrace.core.types import Scene, Window
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
 
@@ -206,7 +206,6 @@ def estimate_offsets(
     *,
     most: int = _MOST_SCENES,
     workers: int | None = None,
-    progress: Progress | None = None,
 ) -> tuple[Offset, ...]:
     """Estimate the offsets of labels in scenes with buildings, spread evenly over a set.
 
@@ -214,7 +213,7 @@ def estimate_offsets(
         source: The set. Scenes without facts are left out.
         facts: Facts of its scenes.
         most: Maximum number of scenes that are matched.
-        workers, progress: See `labels.source.map_entries`.
+        workers: See `labels.source.map_entries`.
 
     Returns:
         One offset for each scene that was matched, then one for all of them if there are 5 or more.
@@ -229,7 +228,7 @@ def estimate_offsets(
     step = max(len(entries) / most, 1.0)
     chosen = [entries[int(i * step)] for i in range(min(len(entries), most))]
     sample = replace(source, entries=tuple(chosen))
-    surfaces = map_entries(sample, _surface_of, workers=workers, progress=progress)
+    surfaces = map_entries(sample, _surface_of, workers=workers)
     matched = [
         (measured[entry.id], surface)
         for entry, surface in zip(chosen, surfaces)

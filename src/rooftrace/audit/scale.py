@@ -326,18 +326,17 @@ class ScaleShift:
         return asdict(self) | {"best": None if self.best is None else self.best.method}
 
 
-def estimate_scale(a: SceneSet, b: SceneSet, *, seed: int = 0) -> ScaleShift:
+def estimate_scale(a: SceneSet, b: SceneSet) -> ScaleShift:
     """Estimate the factor between the scales of two sets in every way that is possible.
 
     At most 200 scenes of each set are read, and windows of large scenes. Scenes that cannot be read
-    are left out. The same sets and seed give the same figures.
+    are left out. The same sets give the same figures.
 
     Args:
         a: First set, usually the training data.
         b: Second set, usually the images that the model is for. It needs no georeference.
-        seed: Seed of the random choice of windows and of the bootstrap.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     (moments_a, gsds_a), (moments_b, gsds_b) = _sampled(a, rng), _sampled(b, rng)
     estimates = []
     if gsds_a and gsds_b:

@@ -77,19 +77,18 @@ def reprojected(
     return np.asarray(projected, np.object_)
 
 
-def split_at_180(geometry: NDArray[np.object_], turn: float = 360) -> NDArray[np.object_]:
+def split_at_180(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
     """Divide polygons that lie across longitude 180, as RFC 7946 (section 3.1.9) asks.
 
     Args:
         geometry: (n,) polygons and multipolygons in degrees; their longitudes may jump by a full
             turn, or go on beyond ±180.
-        turn: `full_turn` of the coordinate system, if it is not in degrees.
 
     Returns:
         (n,) geometry whose longitudes are from -180 to 180. What lies across 180 is a valid
         multipolygon with pieces on both sides; the rest is unchanged.
     """
-    return _divided(geometry, unwrapped(geometry, turn), turn)
+    return _divided(geometry, unwrapped(geometry))
 
 
 def degrees_box(bounds: Bounds) -> shapely.Geometry:
@@ -102,22 +101,20 @@ def degrees_box(bounds: Bounds) -> shapely.Geometry:
     return divided
 
 
-def _divided(
-    geometry: NDArray[np.object_], whole: NDArray[np.object_], turn: float = 360
-) -> NDArray[np.object_]:
+def _divided(geometry: NDArray[np.object_], whole: NDArray[np.object_]) -> NDArray[np.object_]:
     """Return (n,) `geometry`, with the pieces of `whole`, where that goes on beyond ±180."""
     west, south, east, north = shapely.bounds(whole).T
     with np.errstate(invalid="ignore"):
-        beyond = np.isfinite(east - west) & ((west < -turn / 2) | (east > turn / 2))
+        beyond = np.isfinite(east - west) & ((west < -180) | (east > 180))
     if not beyond.any():
         return geometry
     divided = geometry.copy()
     for index in np.flatnonzero(beyond).tolist():
         valid = shapely.make_valid(whole[index], method="structure", keep_collapsed=False)
         pieces = []
-        for middle in (-turn, 0.0, turn):
+        for middle in (-360.0, 0.0, 360.0):
             low, high = south[index] - 1, north[index] + 1
-            around = shapely.box(middle - turn / 2, low, middle + turn / 2, high)
+            around = shapely.box(middle - 180, low, middle + 180, high)
             inside = shapely.intersection(valid, around)
             moved = shapely.transform(inside, partial(np.add, (-middle, 0)))
             pieces += [one for one in shapely.get_parts(moved) if one.area > 0]
