@@ -429,8 +429,13 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
             route.app for route in app.routes if isinstance(route, Mount) and not route.path
         ]
         assert isinstance(gradio, FastAPI)
+
+        async def at_root(scope: Scope, receive: Receive, send: Send) -> None:
+            """Pass a request on as if it had asked for `/`."""
+            await gradio({**scope, "path": "/", "raw_path": b"/"}, receive, send)
+
         # Before Gradio's own routes, which take the rest.
-        app.router.routes.insert(0, Route("/demo", GZipMiddleware(_AtRoot(gradio))))
+        app.router.routes.insert(0, Route("/demo", GZipMiddleware(at_root)))
         gradio.add_middleware(_OnlyReading)
 
     # Without a running event loop, Gradio creates some for its locks and leaves them open.
@@ -452,16 +457,6 @@ class _OnlyReading:
         ):
             app = await respond(Request(scope), HTTPException(404))
         await app(scope, receive, send)
-
-
-class _AtRoot:
-    """ASGI application that passes requests on as if they had asked for `/`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, "path": "/", "raw_path": b"/"}, receive, send)
 
 
 def _theme() -> gr.themes.Base:
