@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,22 @@ def test_a_threshold_is_found_and_used(bundles: list[Path], data: Path, tmp_path
     ]
     ious = [one["pixel"]["iou"] for one in judged]
     assert ious[1] > 0.95 > ious[0]
+
+
+def test_folders_of_runs_stand_for_their_bundles(
+    bundles: list[Path], data: Path, tmp_path: Path
+) -> None:
+    runs = [tmp_path / path.stem for path in bundles]
+    for run, path in zip(runs, bundles):
+        run.mkdir()
+        copy(path, run / "best_iou.rooftrace")
+    code, answer = call("evaluate", *runs, data, "--gsd", 0.3)
+    assert (code, [one["name"] for one in answer["reports"]]) == (0, ["eager", "strict"])
+    out = tmp_path / "team.ensemble.json"
+    assert call("fit", *runs, data, "--combine", "average", "--gsd", 0.3, "-o", out)[0] == 0
+    members = [one.path for one in read_ensemble(out).members]
+    assert members == ["eager/best_iou.rooftrace", "strict/best_iou.rooftrace"]
+    assert call("evaluate", out, data, "--gsd", 0.3)[0] == 0
 
 
 def test_a_scale_that_is_assumed_is_said(bundles: list[Path], data: Path, tmp_path: Path) -> None:

@@ -97,3 +97,41 @@ def test_images_without_metres_are_named(model: Path, data: Path, tmp_path: Path
     )
     assert "1 image without metres per pixel, assumed to have the model's 0.5 m" in note
     assert "--gsd" in note
+
+
+@pytest.mark.parametrize(
+    "command", [("predict", "a.tif"), ("train", "a.toml"), ("finetune", "data"), ("demo",)]
+)
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("s3://mine/a", "expected a folder on this machine"),
+        ("new.gpkg", "expected a folder, since there are several"),
+        ("new.rooftrace", "expected a folder, since there are several"),
+        ("there", "is a file; expected a folder"),
+    ],
+)
+def test_a_result_of_several_files_needs_a_folder(
+    command: tuple[str, ...], out: str, message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("there").touch()
+    code, answer = call(*command, "-o", out)
+    assert code == 2
+    assert message in answer["error"]["message"]
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize(
+    "command", [("vectorize", "mask.tif"), ("split", "data"), ("video", "flight.mp4")]
+)
+@pytest.mark.parametrize(
+    ("out", "message"), [("s3://mine/a.gpkg", "a file on this machine"), (".", "is a folder;")]
+)
+def test_a_result_of_one_file_needs_a_file(
+    command: tuple[str, ...], out: str, message: str
+) -> None:
+    code, answer = call(*command, "-o", out)
+    assert code == 2
+    assert message in answer["error"]["message"]

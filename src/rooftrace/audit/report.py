@@ -79,22 +79,22 @@ class SetComparison:
     @property
     def columns(self) -> tuple[str, ...]:
         """Titles of the columns of `rows` after the name."""
-        return "this set", "other set", ""
+        return "this set", "other set"
 
     @property
     def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Name and cells of the comparison table, one row for each figure."""
         rows = [
-            ("images", (f"{self.a.images:,}", f"{self.b.images:,}", "")),
-            ("size, median (px)", (_size(self.a), _size(self.b), "")),
-            ("bands", (_list_names(self.a.bands), _list_names(self.b.bands), "")),
-            ("pixel values", (_list_names(self.a.dtypes), _list_names(self.b.dtypes), "")),
-            ("metres per pixel", (_metres(self.a.gsd_m), _metres(self.b.gsd_m), "")),
+            ("images", (f"{self.a.images:,}", f"{self.b.images:,}")),
+            ("size, median (px)", (_size(self.a), _size(self.b))),
+            ("bands", (_list_names(self.a.bands), _list_names(self.b.bands))),
+            ("pixel values", (_list_names(self.a.dtypes), _list_names(self.b.dtypes))),
+            ("metres per pixel", (_metres(self.a.gsd_m), _metres(self.b.gsd_m))),
         ]
         rows += [
             (
                 f"scale, by {each.method}",
-                ("1", _format_factor(each), "" if each.sure else "not sure"),
+                ("1", f"{_format_factor(each)}{'' if each.sure else ' (not sure)'}"),
             )
             for each in self.scale.estimates
         ]

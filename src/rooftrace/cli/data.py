@@ -9,7 +9,7 @@ import typer
 
 from rooftrace.cli.data_options import DataFields, source_config
 from rooftrace.cli.option_groups import Fields, Shown, scene_fields, with_groups
-from rooftrace.cli.options import Json, Order, option
+from rooftrace.cli.options import Json, Order, option, result_file
 from rooftrace.cli.show import answered, bar, counted, people, print_json, say
 from rooftrace.core.text import plural
 from rooftrace.labels.config import SourceConfig
@@ -72,7 +72,10 @@ TOGETHER = "How images are divided"
 def split(
     data: Annotated[SourceConfig, DataFields("Labelled images of any kind.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FILE", help="Split file (JSON) to write.")
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FILE", parser=result_file, help="Split file (JSON) to write."
+        ),
     ],
     options: Annotated[
         SplitOptions,

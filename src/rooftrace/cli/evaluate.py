@@ -180,21 +180,18 @@ def _named(
 
 
 def _is_no_model(path: Path) -> bool:
-    """Return True for the name of a file with predictions, and for a folder without a bundle.
-
-    The folder of a training run is refused later, with an error that names its bundle.
-    """
+    """Return True for the name of a file with predictions, and for a folder without a bundle."""
     from rooftrace.io.files import read_head
     from rooftrace.io.vector_formats import is_vector_file
     from rooftrace.io.vector_writers import READABLE_SUFFIXES
     from rooftrace.labels.image_files import is_named_as_image
-    from rooftrace.models.bundle import RUN_BUNDLES
+    from rooftrace.models.bundle import holds_bundles
     from rooftrace.predict.model_set import is_ensemble
 
     if is_vector_file(path):
         return True
     if path.is_dir():
-        return not any((path / name).exists() for name in RUN_BUNDLES)
+        return not holds_bundles(path)
     if is_ensemble(path) and path.is_file():
         return b'"ensemble"' not in read_head(path, 999)
     return is_named_as_image(path) or path.suffix.lower() in READABLE_SUFFIXES
@@ -278,8 +275,8 @@ def fit(
     data: Annotated[
         list[SourceConfig],
         DataFields(
-            "One or several models (.rooftrace files, default or accurate; or one ensemble file), "
-            "then labelled data on which none was trained.",
+            "One or several models (.rooftrace files, runs, default or accurate; or one ensemble "
+            "file), then labelled data on which none was trained.",
             metavar="MODEL… DATA", several=True,
         ),
     ],
@@ -364,9 +361,9 @@ def _check(models: int, metric: str, combine: str | None, *, keep_threshold: boo
 
 
 def _is_model(path: str) -> bool:
-    from rooftrace.models.bundle import BUNDLED_MODELS
+    from rooftrace.models.bundle import BUNDLED_MODELS, holds_bundles
 
-    return path in BUNDLED_MODELS or path.endswith(".rooftrace")
+    return path in BUNDLED_MODELS or path.endswith(".rooftrace") or holds_bundles(Path(path))
 
 
 def _show_threshold(report: ThresholdReport) -> None:

@@ -24,7 +24,7 @@ _FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU")
 @with_groups
 def export(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .rooftrace file, default or accurate.")
+        Path, typer.Argument(metavar="MODEL", help="A .rooftrace file, a run, default or accurate.")
     ],
     out: Annotated[
         Path,

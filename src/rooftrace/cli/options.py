@@ -44,15 +44,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 ModelFile = Annotated[
     Path | None,
     option(
-        MODEL, "-m", "--model", metavar="FILE",
-        help="A .rooftrace file, or accurate (slower).",
+        MODEL, "-m", "--model", metavar="MODEL",
+        help="A .rooftrace file, a run's folder, or accurate.",
     ),
 ]  # fmt: skip
 ModelFiles = Annotated[
     list[Path] | None,
     option(
-        MODEL, "-m", "--model", metavar="FILE",
-        help="A .rooftrace file, or accurate (slower).",
+        MODEL, "-m", "--model", metavar="MODEL",
+        help="A .rooftrace file, a run's folder, or accurate.",
     ),
 ]  # fmt: skip
 Nodata = Annotated[str | None, option(IMAGES, metavar="VALUE", help=NODATA_HELP)]
@@ -134,27 +134,46 @@ Split = Annotated[
 # Options of the commands that predict scenes.
 
 
+_FILE_SUFFIXES = frozenset(
+    (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".csv", ".tif", ".png",
+     ".html", ".rooftrace")
+)  # fmt: skip
+"""Endings of a single result, which users give to `-o` in the place of a folder."""
+
+
 def results_folder(text: str) -> Path:
     """Return the folder for results; raise ConfigError for a URL, or for the name of one file."""
-    if "://" in text:
-        raise ConfigError(
-            f"-o received {text}; expected a folder on this machine.",
-            remedy=f"Upload the results afterwards, such as: aws s3 sync FOLDER {text}",
-        )
-    folder = Path(text)
+    folder = _local_path(text, "folder")
     if folder.suffix.lower() in _FILE_SUFFIXES and not folder.is_dir():
         raise ConfigError(
             f"-o received {text}; expected a folder, since there are several results.",
             remedy=f"Name a folder: -o {folder.with_suffix('')}",
         )
+    from rooftrace.io.files import check_folder
+
+    check_folder(folder)
     return folder
 
 
-_FILE_SUFFIXES = frozenset(
-    (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".csv", ".tif", ".png",
-     ".html")
-)  # fmt: skip
-"""Endings of a single result, which users give to `-o` in the place of a folder."""
+def result_file(text: str) -> Path:
+    """Return the file for a result; raise ConfigError for a URL, or for an existing folder."""
+    file = _local_path(text, "file")
+    if file.is_dir():
+        raise ConfigError(
+            f"-o received {text}, which is a folder; expected a file.",
+            remedy=f"Name a file in it: -o {file / 'NAME'}",
+        )
+    return file
+
+
+def _local_path(text: str, kind: str) -> Path:
+    if "://" in text:
+        raise ConfigError(
+            f"-o received {text}; expected a {kind} on this machine.",
+            remedy=f"Upload the results afterwards, such as: aws s3 sync FOLDER {text}",
+        )
+    return Path(text)
+
 
 OutFolder = Annotated[
     Path,

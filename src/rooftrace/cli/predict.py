@@ -355,7 +355,10 @@ def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
 
 def demo(
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results.")
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FOLDER", parser=results_folder, help="Folder for the results."
+        ),
     ] = Path("rooftrace-demo"),
     as_json: Json = False,
 ) -> None:

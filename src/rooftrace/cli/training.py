@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rooftrace.cli.data_options import DataFields
 from rooftrace.cli.option_groups import LabelledOptions, with_groups
-from rooftrace.cli.options import Json, option
+from rooftrace.cli.options import Json, option, results_folder
 from rooftrace.cli.show import answered, bar, people, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -35,7 +35,10 @@ def train(
         typer.Argument(metavar="CONFIG", help="TOML file with the configuration; see recipes/."),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run or the search.")
+        Path, typer.Option(
+            "-o", "--out", metavar="RUN", parser=results_folder,
+            help="Folder of the run or the search.",
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -116,7 +119,12 @@ TRAINING, HELD_OUT = "Training", "Images that are held out"
 @with_groups
 def finetune(
     data: Annotated[SourceConfig, DataFields("Labelled images of your place, of any kind.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="RUN", parser=results_folder, help="Folder of the run."
+        ),
+    ],
     *,
     images: LabelledOptions,
     model: Annotated[
@@ -228,9 +236,9 @@ def _print_report(report: FinetuneReport, data: str) -> None:
     for line in report.advice:
         say(f"- {line}")
     run = report.trained.run
-    say(f"\nnext  rooftrace predict SCENE -m {report.bundle} -o out")
+    say(f"\nnext  rooftrace predict SCENE -m {run} -o out")
     say(f"      open {report.page} (pictures), {run / 'verdict.json'} (all figures)")
-    say(f"      rooftrace label next TILES -m {report.bundle} --labelled {data} -n 40 -o next.txt")
+    say(f"      rooftrace label next TILES -m {run} --labelled {data} -n 40 -o next.txt")
 
 
 def _signed(gap: Interval) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Crs, Gsd, Json, option
+from rooftrace.cli.options import Crs, Gsd, Json, option, result_file
 from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.predict.options import OutlineStyle
 
@@ -29,6 +29,7 @@ def vectorize(
             "-o",
             "--out",
             metavar="FILE",
+            parser=result_file,
             help="File to write: .gpkg, .geojson, .fgb, .parquet, .shp, .shp.zip, .kml, .kmz, "
             ".csv, .dxf or .pmtiles.",
         ),

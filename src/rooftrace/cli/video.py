@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rooftrace.cli.option_groups import Fields, ModelGroup, Shown, scene_fields, with_groups
-from rooftrace.cli.options import Json, option
+from rooftrace.cli.options import Json, option, result_file
 from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.predict.options import SceneOptions, VideoOptions
 
@@ -45,6 +45,7 @@ def video(
             "-o",
             "--out",
             metavar="FILE",
+            parser=result_file,
             help="Video to write: .mp4, .m4v, .mov, .mkv.",
         ),
     ],

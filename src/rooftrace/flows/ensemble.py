@@ -41,6 +41,7 @@ from rooftrace.io.files import check_outputs, check_replaced
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import parse_reference
 from rooftrace.metrics.pixel import CurveMetric, ThresholdCurve, middle_of_best
+from rooftrace.models.bundle import bundle_file
 from rooftrace.models.spec import MeasuredMetrics
 from rooftrace.predict.model_set import (
     Combine,
@@ -416,6 +417,7 @@ def run_ensemble(
         DataError: There is no data, it has no labelled image or no building, or it cannot be read.
         BundleError, PredictError, ExportError: A model cannot be used, or `out` cannot be written.
     """
+    bundles = [None if path is None else bundle_file(path) for path in bundles]
     replaced = _check(bundles, out)
     read = [path for folder in folders for path in folder.paths]
     check_outputs([out], [*bundles, *read, None if split is None else parse_reference(split)[0]])

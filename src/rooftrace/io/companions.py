@@ -38,6 +38,7 @@ _MASK_ENDINGS = ".msk", ".MSK"
 _PRJ_ENDINGS = ".prj", ".PRJ"
 
 _MAX_LISTED = 3
+
 RESULT_FILES: Mapping[str, Mapping[str, str]] = {
     "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
     "polygons": {

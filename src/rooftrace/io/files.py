@@ -104,6 +104,15 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
             )
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ConfigError if the folder for results is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(
+            f"-o received {folder}, which is a file; expected a folder for the results.",
+            remedy="Give the name of a folder: -o results",
+        )
+
+
 def prepare_folder(folder: Path, outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
     """Create the folder of the results, see `check_outputs`.
 
@@ -111,11 +120,7 @@ def prepare_folder(folder: Path, outputs: Iterable[Path], inputs: Iterable[Path 
         ConfigError: It is a file, or a result would replace an input.
         ExportError: It cannot be created.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(
-            f"-o received {folder}, which is a file; expected a folder for the results.",
-            remedy="Give the name of a folder: -o results",
-        )
+    check_folder(folder)
     check_outputs(outputs, inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)

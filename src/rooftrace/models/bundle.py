@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import list_first, reason_of
 from rooftrace.io.files import replacing
 from rooftrace.models.spec import SCHEMA_VERSION, BundlePart, BundleSpec, Output
 
@@ -43,8 +43,8 @@ EDITION_FIELDS = {
 }  # fmt: skip
 """Fields of the contract in which `accurate` differs from the default model; its file has these."""
 
-RUN_BUNDLES = ("best_iou.rooftrace", "best_loss.rooftrace")
-"""Bundles of the folder of a training run, the preferred one first."""
+_RUN_BUNDLES = ("best_iou.rooftrace", "best_loss.rooftrace")
+"""Bundles of the best epochs of a training run; the first one stands for the run."""
 
 SPEC_NAME = "bundle.json"
 GRAPH_NAME = "model.onnx"
@@ -171,13 +171,48 @@ def check_bundle_path(out: Path) -> None:
         )
 
 
+def holds_bundles(folder: Path) -> bool:
+    """Return whether a path is a folder with a bundle in it, such as that of a training run."""
+    return folder.is_dir() and bool(_bundles_in(folder))
+
+
+def bundle_file(path: Path) -> Path:
+    """Return the file of a model: the path itself, or the bundle in the folder of a run.
+
+    The best epoch by IoU stands for a training run; a folder with one bundle stands for that.
+
+    Raises:
+        BundleError: The folder holds no bundle, or several of which none stands for the others.
+    """
+    if not path.is_dir():
+        return path
+    found = _bundles_in(path)
+    if not found:
+        raise BundleError(
+            f"The folder {path} was given as a model, but contains no .rooftrace file.",
+            remedy="Give the folder of a finished training run, or the path of a .rooftrace file.",
+        )
+    others = [one for one in found if one.name not in _RUN_BUNDLES]
+    if len(found) > 1 and (others or found[0].name != _RUN_BUNDLES[0]):
+        raise BundleError(
+            f"The folder {path} was given as a model, but contains {len(found)} bundles.",
+            remedy=f"Give one of them: {list_first(found, 8)}",
+        )
+    return found[0]
+
+
+def _bundles_in(folder: Path) -> list[Path]:
+    """Return the bundles in a folder, sorted by name."""
+    return sorted(p for p in folder.glob(f"*{BUNDLE_SUFFIX}") if p.is_file())
+
+
 def read_bundle(
     path: Path, *, max_part_bytes: int = MAX_PART_BYTES, is_installed: bool = False
 ) -> ModelBundle:
     """Open a bundle and check it before anything is used.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a run, see `bundle_file`.
         max_part_bytes: Maximum size of a part.
         is_installed: True for a file of this installation, which does not change: its parts are
             read and checked when they are asked for, since most commands need one of them.
@@ -187,17 +222,11 @@ def read_bundle(
             or its schema is unknown; or a part is missing or surplus. The message says which.
     """
     try:
-        if path.is_dir():
-            found = [path / name for name in RUN_BUNDLES if (path / name).is_file()]
-            raise BundleError(
-                f"{path} is a folder; a bundle was expected.",
-                remedy=f"Give the bundle in it: {found[0]}"
-                if found
-                else "Give the path of a .rooftrace file.",
-            )
+        path = bundle_file(path)
         if not path.is_file():
             raise BundleError(
-                f"There is no bundle at {path}.", remedy="Give the path of a .rooftrace file."
+                f"There is no bundle at {path}.",
+                remedy="Give the path of a .rooftrace file, or the folder of a training run.",
             )
         with zipfile.ZipFile(path) as archive:
             spec = _read_spec(archive, path)

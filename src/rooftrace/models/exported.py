@@ -110,7 +110,8 @@ def read_model(path: Path | None) -> ModelBundle:
     """Open a bundle or an exported model, and check it.
 
     Args:
-        path: Path of the file, or one of `BUNDLED_MODELS`; None for the default model.
+        path: Path of the file, or of the folder of a run; or one of `BUNDLED_MODELS`; None for the
+            default model.
 
     Raises:
         BundleError: The file is neither, is damaged, or is a graph without a contract.
@@ -120,7 +121,7 @@ def read_model(path: Path | None) -> ModelBundle:
     try:
         head = read_head(path, 64)
     except (OSError, ValueError):
-        # It raises an error that gives the reason.
+        # It opens the bundle in a folder, or raises an error that gives the reason.
         return read_bundle(path)
     if path.suffix.lower() == ".onnx" or head[:1] == b"\x08":
         return _bundle_of(path, "onnx", *_cut_onnx(_read(path), path))

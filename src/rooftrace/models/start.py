@@ -27,9 +27,9 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
     GRAPH_NAME,
-    RUN_BUNDLES,
     WEIGHTS_NAME,
     ModelBundle,
+    bundle_file,
     bundled_model,
 )
 from rooftrace.models.exported import part_names, read_model
@@ -317,14 +317,7 @@ def _graph_weights(graph: bytes) -> dict[str, Tensor]:
 
 def _read(start: str, base: Path) -> ModelBundle:
     path = expand_path(start, base, key="model.start")
-    if path.is_dir():
-        made = [path / name for name in RUN_BUNDLES if (path / name).is_file()]
-        if not made:
-            raise ConfigError(
-                f"model.start = {start!r} is a folder without {' or '.join(RUN_BUNDLES)}.",
-                remedy="Give the folder of a finished run, or the path of a bundle.",
-            )
-        path = made[0]
+    path = bundle_file(path)
     if not path.is_file():
         raise ConfigError(
             f"model.start = {start!r}: there is no file {path}.",

@@ -199,11 +199,11 @@ def load(
     precision: str | None = None,
     output: Output = "probabilities",
 ) -> Predictor:
-    """Load a model from a `.rooftrace` file or an exported file.
+    """Load a model from a `.rooftrace` file, the folder of a training run, or an exported file.
 
     Args:
-        path: Path of a bundle, or of a file that `rooftrace export` has written; default: the
-            bundled model.
+        path: Path of a bundle, of the folder of a run, or of a file that `rooftrace export` has
+            written; default: the bundled model.
         engine: Name of an engine, see `engines.select.ENGINES`; default: `openvino`, if it supports
             the file.
         precision: `fp32`, `bf16`, `fp16` or `int8`; default: the fastest precision that suits the

@@ -135,15 +135,28 @@ def test_a_bundle_without_what_it_promises_is_not_written(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_of_a_folder_the_bundle_in_it_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is a folder") as caught:
-        read_bundle(tmp_path)
-    assert "best_iou" not in caught.value.remedy
-    write_bundle(tmp_path / "best_loss.rooftrace", SPEC, PARTS)
-    write_bundle(tmp_path / "best_iou.rooftrace", SPEC, PARTS)
-    with pytest.raises(BundleError) as caught:
-        read_bundle(tmp_path)
-    assert caught.value.remedy.endswith(str(tmp_path / "best_iou.rooftrace"))
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (("best_iou", "best_loss"), "best_iou"),
+        (("best_loss",), "best_loss"),
+        (("best",), "best"),
+        ((), "contains no .rooftrace file"),
+        (("best_iou", "refined"), "contains 2 bundles"),
+        (("east", "west"), "contains 2 bundles"),
+    ],
+)
+def test_the_folder_of_a_run_stands_for_its_bundle(
+    names: tuple[str, ...], taken: str, tmp_path: Path
+) -> None:
+    for name in names:
+        write_bundle(tmp_path / f"{name}.rooftrace", SPEC, PARTS)
+    if taken in names:
+        assert read_model(tmp_path).source == str(tmp_path / f"{taken}.rooftrace")
+        return
+    with pytest.raises(BundleError, match=taken) as caught:
+        read_model(tmp_path)
+    assert all(str(tmp_path / name) in caught.value.remedy for name in names)
 
 
 # What a stranger may send.

@@ -140,7 +140,7 @@ class Evil:
     ("name", "error", "message"),
     [
         ("nothing.rooftrace", ConfigError, "there is no file"),
-        ("empty", ConfigError, "is a folder without best_iou.rooftrace"),
+        ("empty", BundleError, "contains no .rooftrace file"),
         ("evil.pth", ConfigError, "is a file of weights without a contract, or a pickle"),
         ("evil.rooftrace", BundleError, "cannot be read as a bundle"),
         ("set.json", ConfigError, "is an ensemble"),

@@ -4,6 +4,8 @@ A click on a building returns its outline and saves nothing. A client sends the 
 of the review, so undo and the rules for several reviewers hold as for an outline that was drawn.
 """
 
+# No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
+
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -49,9 +51,6 @@ from rooftrace.rest.description import DescribedRoute, binary_response, problem_
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
 from rooftrace.rest.transfer import VECTOR_TYPES, VectorFormat, content_disposition, media_type_of
-
-# No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
-
 
 REVIEW_BYTES = 2**18
 """Maximum size of the body of a request; an outline of 2,000 corners has 90 kB."""
