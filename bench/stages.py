@@ -235,12 +235,9 @@ def _blocks(here: Setting, answers: dict[TileIndex, NDArray[np.uint8]]) -> list[
     scene, clock = here.scene, here.clock
     outputs: list[list[TileOutput]] = [[] for _ in scene.blocks]
     for index, answer in answers.items():
-        tile = scene.tiles.tile(index)
-        for number in scene.blocks_needing(index):
-            extent = tile.write.intersection(scene.model_window(number))
-            if extent is not None:
-                part = answer[:, *extent.slices(tile.read)]
-                outputs[number].append(TileOutput(index, extent, part))
+        read = scene.tiles.tile(index).read
+        for number, extent in scene.extents(index):
+            outputs[number].append(TileOutput(index, extent, answer[:, *extent.slices(read)]))
 
     def blend() -> list[Block]:
         return [

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import PredictError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import processor_fields
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
@@ -56,22 +55,6 @@ class Engine:
 
     def release(self) -> None:
         """Free the memory of compiled networks, if there are any; the next call compiles again."""
-
-
-def run_quantised(engine: Engine, batch: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return probabilities (n, class, y, x) in 255ths of pixel values (n, band, y, x).
-
-    Raises:
-        PredictError: The output has not a value for each pixel.
-    """
-    output = engine.run_quantised(batch)
-    if output.ndim != 4 or (len(output), *output.shape[2:]) != (len(batch), *batch.shape[2:]):
-        raise PredictError(
-            f"the model answered the shape {output.shape} for tiles of shape {batch.shape}; "
-            "expected an answer for each pixel.",
-            remedy="The model is damaged: get it again, or export it again.",
-        )
-    return np.asarray(output, np.uint8)
 
 
 class ConstantEngine(Engine):
@@ -158,16 +141,16 @@ def thread_limit() -> int | None:
 
 
 def engine_processor(engine: Engine) -> dict[str, str]:
-    """Return the processor that runs an engine, with the instruction set that it uses."""
-    return {"name": this_processor().name, "instruction_set": instruction_set_of(engine)}
-
-
-def instruction_set_of(engine: Engine) -> str:
-    """Return the instruction set on which the bytes of an engine's answers depend; "" on a GPU."""
-    device = str(engine.settings.get("device", ""))
-    if engine.name in ("onnxruntime-cuda", "onnxruntime-tensorrt") or device.startswith("cuda"):
-        return ""
-    return this_processor().instruction_set
+    """Return the `name` of the processor of this machine, and the `instruction_set` on which the
+    bytes of an engine's answers depend, "" on a GPU.
+    """
+    processor, device = this_processor(), str(engine.settings.get("device", ""))
+    on_gpu = engine.name in ("onnxruntime-cuda", "onnxruntime-tensorrt")
+    on_gpu = on_gpu or device.startswith("cuda")
+    return {
+        "name": processor.name,
+        "instruction_set": "" if on_gpu else processor.instruction_set,
+    }
 
 
 _AVX2 = frozenset({"sse4_1", "avx", "avx2", "fma"})
@@ -209,11 +192,6 @@ class Processor:
     flags: frozenset[str]
 
     @property
-    def is_x86(self) -> bool:
-        """True for x86-64."""
-        return self.machine in ("x86_64", "amd64")
-
-    @property
     def instruction_set(self) -> str:
         """Instruction set that oneDNN uses.
 
@@ -225,7 +203,7 @@ class Processor:
     @property
     def has_fast_int8(self) -> bool:
         """True if the processor multiplies bytes faster than floats: x86 with VNNI."""
-        return self.is_x86 and bool({"avx512_vnni", "avx_vnni"} & self.flags)
+        return bool({"avx512_vnni", "avx_vnni"} & self.flags)
 
     @property
     def has_avx512(self) -> bool:

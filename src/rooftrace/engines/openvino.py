@@ -87,8 +87,9 @@ def capabilities() -> frozenset[str]:
     OpenVINO lists `BF16` also where it is emulated, at a fifth of the speed.
     """
     processor = this_processor()
-    lacks_bf16 = processor.is_x86 and bool(processor.flags) and not processor.has_bf16
-    return _listed() - {"BF16"} if lacks_bf16 else _listed()
+    if processor.machine in ("x86_64", "amd64") and processor.flags and not processor.has_bf16:
+        return _listed() - {"BF16"}
+    return _listed()
 
 
 _Key = tuple[tuple[int, ...], _Answer, int]
@@ -342,20 +343,13 @@ class OpenVinoEngine(Engine):
         import openvino
 
         processor = this_processor()
+        # With `PROB_ONE`, this module is all that turns a graph into the one that is compiled.
         made_with = (
-            _source_hash(), PROB_ONE, openvino.__version__, processor.name,
-            sorted(processor.flags), config, self._hashes, self.precision, self._dtype,
-            self._output, shape, wanted,
+            hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), PROB_ONE,
+            openvino.__version__, processor.name, sorted(processor.flags), config, self._hashes,
+            self.precision, self._dtype, self._output, shape, wanted,
         )  # fmt: skip
         return hashlib.sha256(repr(made_with).encode()).hexdigest()
-
-
-@cache
-def _source_hash() -> str:
-    """Return the hash of this module: with `PROB_ONE`, all that turns a graph into the one that is
-    compiled.
-    """
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def _kept_network(name: str, config: Mapping[str, str]) -> Any:

@@ -23,7 +23,7 @@ from rooftrace.core.errors import (
 )
 from rooftrace.core.system import installed_versions, version_of, versions
 from rooftrace.core.text import reason_of
-from rooftrace.engines.base import Engine, EngineKind, instruction_set_of, this_processor
+from rooftrace.engines.base import Engine, EngineKind, engine_processor, this_processor
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, bundled_model
 from rooftrace.models.spec import BundlePart, BundleSpec
@@ -259,5 +259,5 @@ def _examine(kind: EngineKind, bundle: ModelBundle | None, seconds: float) -> En
         return replace(state, problem=f"fails: {reason_of(error)}")
     return replace(
         state, runs=True, precision=engine.precision, mpx_per_s=rate, model=tested.spec.name,
-        instruction_set=instruction_set_of(engine),
+        instruction_set=engine_processor(engine)["instruction_set"],
     )  # fmt: skip

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -316,7 +316,7 @@ class FrameTracer:
             scenes = self._scenes(frames, most)
             for _, plan, blocks in run_many(
                 scenes,
-                lambda frame: blank.for_source(prepared(frame, blank.spec, blank.options)),
+                lambda frame: replace(blank, source=prepared(frame, blank.spec, blank.options)),
                 self._predictor.engine,
             ):
                 output = self._output(plan, blocks)

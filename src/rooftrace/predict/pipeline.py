@@ -36,7 +36,7 @@ from rooftrace.core.errors import (
 from rooftrace.core.parallel import Workers, prefetched
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Raster, Window, is_known_empty
-from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.engines.base import Engine
 from rooftrace.io.gdal import environment
 from rooftrace.io.georeferenced import innermost
 from rooftrace.io.mosaic import Mosaic
@@ -398,12 +398,9 @@ class _SceneReader:
         assert end.number is not None
         own, halo = [], []
         for index, answer in end.answers.items():
-            tile = self.plan.tiles.tile(index)
-            for number in self.plan.blocks_needing(index):
-                extent = tile.write.intersection(self.plan.model_window(number))
-                if extent is None:
-                    continue
-                part = None if answer is None else answer[:, *extent.slices(tile.read)]
+            read = self.plan.tiles.tile(index).read
+            for number, extent in self.plan.extents(index):
+                part = None if answer is None else answer[:, *extent.slices(read)]
                 if number == end.number:
                     own.append(TileOutput(index, extent, part))
                     continue
@@ -552,19 +549,23 @@ def _outputs(batch: _Batch, engine: Engine) -> tuple[_Outputs, float]:
             # A single tile is not copied.
             only = batch.pixels[0][None]
             stacked = only if len(batch.tiles) == 1 else np.stack(batch.pixels)
-            outputs = dict(zip(map(id, batch.tiles), run_quantised(engine, stacked)))
+            answer = engine.run_quantised(stacked)
+            shape_nyx = len(stacked), *stacked.shape[2:]
+            if answer.ndim != 4 or (len(answer), *answer.shape[2:]) != shape_nyx:
+                raise PredictError(
+                    f"the model answered the shape {answer.shape} for tiles of shape "
+                    f"{stacked.shape}; expected an answer for each pixel.",
+                    remedy="The model is damaged: get it again, or export it again.",
+                )
+            outputs = dict(zip(map(id, batch.tiles), np.asarray(answer, np.uint8)))
         except Exception as error:  # an engine may raise anything
-            for tile, pixels in zip(batch.tiles, batch.pixels):
-                outputs[id(tile)] = error
-                if len(batch.tiles) > 1:
-                    # By itself, so that an error affects only its own tile.
-                    try:
-                        outputs[id(tile)] = run_quantised(engine, pixels[None])[0]
-                    except Exception as own:  # an engine may raise anything
-                        outputs[id(tile)] = own
-            for output in outputs.values():
-                if isinstance(output, Exception):
-                    drop_tracebacks(output)
+            drop_tracebacks(error)
+            if len(batch.tiles) == 1:
+                outputs[id(batch.tiles[0])] = error
+            else:
+                # Each by itself, so that an error affects only its own tile.
+                for tile, pixels in zip(batch.tiles, batch.pixels):
+                    outputs |= _outputs(_Batch([], [tile], [pixels]), engine)[0]
     return outputs, time.perf_counter() - started
 
 

@@ -106,17 +106,6 @@ class BlockAxis:
     edges: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
 
-    @cached_property
-    def needing(self) -> tuple[range, ...]:
-        """Blocks in which each tile has weight: its own block and later ones."""
-        needed = [self.tiles.touching(*span) for span in self.spans]
-        owner = [tile // self.per_block for tile in range(self.tiles.count)]
-        last = list(owner)
-        for block, tiles in enumerate(needed):
-            for tile in tiles:
-                last[tile] = block
-        return tuple(range(first, stop + 1) for first, stop in zip(owner, last))
-
     def contributing(self, block: int) -> range:
         """Return the blocks whose tiles have weight in a block, including the block itself."""
         tiles = self.tiles.touching(*self.spans[block])
@@ -218,14 +207,11 @@ class ScenePlan:
     def mask_tags(self) -> dict[str, str]:
         """Tags of the mask, from which `rooftrace vectorize` makes the same polygons."""
         spec = self.spec
-        return MaskRecord.of(
-            self.vector_options, spec.building_class, gsd_m=self.options.gsd_m,
-            has_markers=spec.separation is not None, origin=self.provenance, grid=self.source.grid,
+        return MaskRecord(
+            polygons=self.vector_options, gsd_m=self.options.gsd_m, building=spec.building_class,
+            has_markers=spec.separation is not None, origin=self.provenance,
+            shape=self.source.grid.shape, pixel_m=self.source.grid.gsd_yx_m,
         ).tags()  # fmt: skip
-
-    def for_source(self, source: RasterSource) -> ScenePlan:
-        """Return the same plan for another source with the same grid."""
-        return replace(self, source=source)
 
     @cached_property
     def blocks(self) -> tuple[Window, ...]:
@@ -236,12 +222,6 @@ class ScenePlan:
             for top, bottom in pairwise(tops)
             for left, right in pairwise(lefts)
         )
-
-    def model_window(self, number: int) -> Window:
-        """Return the window of the model's pixels from which a block is made."""
-        row, col = divmod(number, len(self.cols.spans))
-        (top, bottom), (left, right) = self.rows.spans[row], self.cols.spans[col]
-        return Window(top, left, bottom - top, right - left)
 
     def own_tiles(self, number: int) -> list[TileIndex]:
         """Return the tiles that are run for a block, row by row."""
@@ -260,13 +240,25 @@ class ScenePlan:
         }
         return frozenset(found - {number})
 
-    def blocks_needing(self, index: TileIndex) -> list[int]:
-        """Return the blocks in which a tile has weight; the first is the tile's own block."""
-        across = len(self.cols.spans)
+    def extents(self, index: TileIndex) -> list[tuple[int, Window]]:
+        """Return the blocks in which a tile has weight, the tile's own block first, and the window
+        of the model's pixels in which it has weight in each.
+        """
+        parts = []
+        for axis, tile in zip((self.rows, self.cols), index):
+            start, stop = axis.tiles.support[tile]
+            own = tile // axis.per_block
+            parts.append(
+                [
+                    (block, max(start, low), min(stop, high))
+                    for block, (low, high) in enumerate(axis.spans)
+                    if block >= own and low < stop and start < high
+                ]
+            )
         return [
-            row * across + col
-            for row in self.rows.needing[index[0]]
-            for col in self.cols.needing[index[1]]
+            (row * len(self.cols.spans) + col, Window(top, left, bottom - top, right - left))
+            for row, top, bottom in parts[0]
+            for col, left, right in parts[1]
         ]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.types import Mask, RasterSource
-from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
 from rooftrace.io.georeferenced import ArraySource, close_source
 from rooftrace.io.legend import NODATA
@@ -107,16 +107,14 @@ class Predictor:
             plan = plan_scene(source, self.bundle.spec, options)
             data = np.full(source.grid.shape, NODATA, np.uint8)
             score = np.zeros(source.grid.shape, np.uint8) if on_block is None else None
-
-            def keep(block: Block) -> None:
-                data[block.window.slices()] = block.mask
-                if score is not None:
-                    score[block.window.slices()] = block.score
-                if on_block is not None:
-                    on_block(block)
-
             with SceneOutputs(plan, segmenter=segmenter) as outputs:
-                result = self._fed(outputs, progress, keep)
+                for block in self._fed(outputs, progress):
+                    data[block.window.slices()] = block.mask
+                    if score is not None:
+                        score[block.window.slices()] = block.score
+                    if on_block is not None:
+                        on_block(block)
+                result = outputs.finish()
             mask = Mask(data, data != NODATA, source.grid)
             name = Path(source.name).stem or "image"
             return Prediction(
@@ -172,24 +170,20 @@ class Predictor:
             RooftraceError: See `predict`.
         """
         with SceneOutputs(plan, paths) as outputs:
-            return self._fed(outputs, progress, on_block)
+            for block in self._fed(outputs, progress):
+                if on_block is not None:
+                    on_block(block)
+            return outputs.finish()
 
-    def _fed(
-        self,
-        outputs: SceneOutputs,
-        progress: PredictProgress | None,
-        on_block: Callable[[Block], None] | None,
-    ) -> SceneResult:
-        """Run the network on the scene of outputs, feed them with its blocks, and finish them."""
+    def _fed(self, outputs: SceneOutputs, progress: PredictProgress | None) -> Iterator[Block]:
+        """Run the network on the scene of outputs, feed them with its blocks, and yield these."""
         done_px, total_px = 0, prod(outputs.plan.source.grid.shape)
         for block in pipeline.run(outputs.plan, self.engine):
             buildings = outputs.feed(block)
             done_px += block.window.area_px
-            if on_block is not None:
-                on_block(block)
+            yield block
             if progress is not None:
                 progress(done_px, total_px, buildings)
-        return outputs.finish()
 
 
 def load(
@@ -350,7 +344,7 @@ class TtaEngine(Engine):
         """Like `run`, but in 255ths, from copies that are in 255ths."""
         copies = 2 ** len(self._mirrors)
         total = _sum(
-            lambda tiles: run_quantised(self._inner, tiles).astype(np.uint16), batch, self._mirrors
+            lambda tiles: self._inner.run_quantised(tiles).astype(np.uint16), batch, self._mirrors
         )
         total += copies // 2
         total //= copies

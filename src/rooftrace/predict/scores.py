@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import RasterSource
-from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.engines.base import Engine
 from rooftrace.io.picture import as_rgb
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
@@ -151,7 +151,7 @@ class _RecordingEngine(Engine):
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
         """Return outputs in 255ths; those of successive batches are recorded in order."""
-        answer = run_quantised(self._engine, batch)
+        answer = self._engine.run_quantised(batch)
         if self._keep:
             self.answers.append(answer)
         return answer

@@ -36,7 +36,7 @@ from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError,
 from rooftrace.core.system import version_of
 from rooftrace.core.text import in_api_terms
 from rooftrace.density.files import DEFAULT_THRESHOLD
-from rooftrace.engines.base import instruction_set_of, this_processor
+from rooftrace.engines.base import engine_processor
 from rooftrace.io.files import written_bytes
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import ModelBundle
@@ -442,10 +442,7 @@ def health_router(service: Service, counted: Metrics) -> APIRouter:
     @router.get("/healthz")
     async def healthz() -> Health:
         """Check that the server is alive: it answers as long as the process runs."""
-        processor = ProcessorRecord(
-            name=this_processor().name,
-            instruction_set=instruction_set_of(service.predictor.engine),
-        )
+        processor = ProcessorRecord(**engine_processor(service.predictor.engine))
         version = version_of("rooftrace") or "unknown"
         return Health(status="alive", version=version, processor=processor)
 

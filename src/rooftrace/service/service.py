@@ -20,7 +20,7 @@ from rooftrace.core.errors import (
     TooLargeError,
     clear_frames,
 )
-from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.engines.base import Engine
 from rooftrace.io.nodata import NodataRule
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
@@ -86,7 +86,7 @@ class SharedEngine(Engine):
 
     def _run(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
         started = time.perf_counter()
-        probabilities = run_quantised(self._engine, batch)
+        probabilities = self._engine.run_quantised(batch)
         done = self.figures
         self.figures = NetworkFigures(
             batches=done.batches + 1,
@@ -351,7 +351,7 @@ class _CheckedEngine(Engine):
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
         self.check()
-        return run_quantised(self.engine, batch)
+        return self.engine.run_quantised(batch)
 
 
 @dataclass(frozen=True)

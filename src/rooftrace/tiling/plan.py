@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -155,33 +156,24 @@ def plan_tiles(
         multiple_px: Tile sizes are multiples of this number.
         exact: True if the network takes no other size than `tile_px`.
     """
-    rows, cols = (
-        _axis(length, tile_px, overlap_px, trim_px, multiple_px, exact) for length in shape_yx
-    )
-    return TilePlan(rows, cols)
-
-
-def _axis(
-    length: int, tile_px: int, overlap_px: int, trim_px: int, multiple_px: int, exact: bool
-) -> TileAxis:
     largest = tile_px if exact else max(tile_px // multiple_px, 1) * multiple_px
-    overlap = min(overlap_px, largest // 2)
-    trim = min(trim_px, overlap // 2)
-    fewest = max(1, -(-(length - overlap) // (largest - overlap)))
-    if exact:
-        return TileAxis(length, largest, overlap, trim, fewest)
-    if fewest == 1:
-        size = min(_round_up(length, multiple_px), largest)
-        overlap = min(overlap, size // 2)
-        return TileAxis(length, size, overlap, min(trim, overlap // 2), 1)
-    # More and smaller tiles may fit better; up to twice the number is tried.
-    sizes = (
-        (max(_round_up(-(-(length - overlap) // n) + overlap, multiple_px),
-             _round_up(2 * overlap, multiple_px)), n)
-        for n in range(fewest, 2 * fewest + 1)
-    )  # fmt: skip
-    size, count = min(sizes, key=lambda candidate: (candidate[0] * candidate[1], candidate[1]))
-    return TileAxis(length, size, overlap, trim, count)
+    axes = []
+    for length in shape_yx:
+        size, overlap = largest, min(overlap_px, largest // 2)
+        count = max(1, -(-(length - overlap) // (largest - overlap)))
+        if not exact and count == 1:
+            size = min(_round_up(length, multiple_px), largest)
+            overlap = min(overlap, size // 2)
+        elif not exact:
+            # More and smaller tiles may fit better; up to twice the number is tried.
+            least = _round_up(2 * overlap, multiple_px)
+            sizes = (
+                (n, max(_round_up(-(-(length - overlap) // n) + overlap, multiple_px), least))
+                for n in range(count, 2 * count + 1)
+            )
+            count, size = min(sizes, key=lambda candidate: (prod(candidate), candidate[0]))
+        axes.append(TileAxis(length, size, overlap, min(trim_px, overlap // 2), count))
+    return TilePlan(*axes)
 
 
 def plan_blocks(shape_yx: tuple[int, int], *, block_px: int = 2048) -> list[Window]:

@@ -22,7 +22,6 @@ from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.make_valid import largest_parts
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.share_walls import WallSharing
 from rooftrace.vector.simplify import SIMPLIFY_PX, resembles, simplify_staircase, unit_of
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import (
@@ -210,13 +209,6 @@ class OutlineMaker:
             proposed = simplify_staircase(whole, tolerance)
         proposed, reverted = self._clipped(proposed, raw)
         return proposed, accepted & ~reverted
-
-    @property
-    def sharing(self) -> WallSharing | None:
-        """What makes neighbours share walls; None where outlines are not regular."""
-        if not self.options.regularize or not self.options.simplify_px:
-            return None
-        return WallSharing(unit_of(self.options.simplify_px), self.grid.shape)
 
     def area_m2(self, polygons: Polygons) -> Floats:
         """Return (n,) areas of polygons in pixels; NaN where no minimum area was given."""
@@ -496,28 +488,6 @@ class MaskRecord(Config):
     origin: ResultProvenance = UNKNOWN_PROVENANCE
     shape: tuple[int, int] | None = None
     pixel_m: tuple[float, float] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        options: VectorOptions,
-        building: int,
-        *,
-        gsd_m: float | None,
-        has_markers: bool,
-        origin: ResultProvenance = UNKNOWN_PROVENANCE,
-        grid: GeoGrid | None = None,
-    ) -> MaskRecord:
-        """Return the record of a prediction on a grid; see the class for the other arguments."""
-        return cls(
-            polygons=options,
-            gsd_m=gsd_m,
-            building=building,
-            has_markers=has_markers,
-            origin=origin,
-            shape=None if grid is None else grid.shape,
-            pixel_m=None if grid is None else grid.gsd_yx_m,
-        )
 
     @classmethod
     def read(cls, path: Path) -> MaskRecord | None:

@@ -12,7 +12,7 @@ from rooftrace.engines.base import (
     INSTRUCTION_SETS,
     ConstantEngine,
     Processor,
-    instruction_set_of,
+    engine_processor,
     this_processor,
 )
 
@@ -39,9 +39,9 @@ def test_the_set_follows_from_the_flags(
 
 def test_a_gpu_has_no_instruction_set() -> None:
     engine = ConstantEngine()
-    assert instruction_set_of(engine) == this_processor().instruction_set
+    assert engine_processor(engine)["instruction_set"] == this_processor().instruction_set
     engine.name = "onnxruntime-tensorrt"
-    assert instruction_set_of(engine) == ""
+    assert engine_processor(engine)["instruction_set"] == ""
 
 
 _BATCHES = """

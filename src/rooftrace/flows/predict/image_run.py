@@ -373,7 +373,7 @@ class PredictRun:
 
     def _add_tile(self, item: tuple[SceneInput, str], plan: ScenePlan, index: TileIndex) -> None:
         """Add a tile that was run to the progress, as a part of its block."""
-        number = plan.blocks_needing(index)[0]
+        number = plan.extents(index)[0][0]
         with self._lock:
             share_px = plan.blocks[number].area_px // len(plan.own_tiles(number))
             self._ahead_px[item[0].name, number] += share_px
