@@ -72,14 +72,6 @@ class Contract(Config):
     made_with: dict[str, str] = Field(default_factory=dict)
     spec: BundleSpec
 
-    def with_parts(self, parts: Mapping[str, bytes]) -> Contract:
-        """Return the contract with the sizes and hashes of its parts."""
-        hashed = {
-            name: BundlePart(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-            for name, data in parts.items()
-        }
-        return self.model_copy(update={"spec": self.spec.model_copy(update={"parts": hashed})})
-
 
 def part_names(to: Target, precision: Precision) -> tuple[str, ...]:
     """Return the names of the parts of an exported model in its bundle."""
@@ -99,8 +91,12 @@ def exported_files(contract: Contract, parts: Mapping[str, bytes]) -> dict[str, 
     names = part_names(contract.to, contract.precision)
     if contract.to == "openvino":
         parts = {**parts, names[0]: _with_rt_info(parts[names[0]])}
-    contract = contract.with_parts(parts)
-    text = contract.model_dump_json()
+    hashed = {
+        name: BundlePart(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        for name, data in parts.items()
+    }
+    spec = contract.spec.model_copy(update={"parts": hashed})
+    text = contract.model_copy(update={"spec": spec}).model_dump_json()
     if contract.to == "onnx":
         return {".onnx": with_metadata(parts[names[0]], _KEY, text)}
     return {".xml": _with_contract(parts[names[0]], text), ".bin": parts[names[1]]}

@@ -125,11 +125,6 @@ class Fingerprint(Config):
         raise IndexError(f"there is no scene {number} beyond those of {len(self.sets)} sets")
 
 
-def fingerprint_gsd_m(model_gsd_m: float | None) -> float | None:
-    """Return the metres per pixel at which scenes are read for a model, or None."""
-    return None if model_gsd_m is None else _PX_PER_PX * model_gsd_m
-
-
 def fingerprint_of(
     sets: Sequence[tuple[str, Sequence[Scene]]],
     model_gsd_m: float | None,
@@ -149,7 +144,7 @@ def fingerprint_of(
     from rooftrace.audit.duplicates import NO_HASH
     from rooftrace.audit.keypoints import detect_keypoints, thin_keypoints
 
-    gsd_m = fingerprint_gsd_m(model_gsd_m)
+    gsd_m = None if model_gsd_m is None else _PX_PER_PX * model_gsd_m
     scenes = [scene for _, part in sets for scene in part]
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
     share = min(1.0, most_px / max(pixels, 1))

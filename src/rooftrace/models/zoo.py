@@ -393,7 +393,9 @@ class SmpArchitecture(Architecture):
         path = installed
         if weights not in ("imagenet", "none"):
             path = expand_path(str(weights), base, key="model.encoder_weights")
-            if encoder.startswith(_TIMM) and not _is_of_smp(weight_names(path)):
+            # smp puts timm's own names of weights after `model.`.
+            of_timm = not any(name.startswith("model.") for name in weight_names(path))
+            if encoder.startswith(_TIMM) and of_timm:
                 options["pretrained_cfg_overlay"] = {"file": str(path)}
         downloaded = weights == "imagenet" and installed is None
         by_library = downloaded or "pretrained_cfg_overlay" in options
@@ -459,11 +461,6 @@ def _check_encoder(name: str) -> None:
         f"There is no encoder {name!r}. {near}".strip(),
         remedy="See the encoders of segmentation-models-pytorch, or use a timm model as tu-NAME.",
     )
-
-
-def _is_of_smp(names: list[str]) -> bool:
-    """Return whether names of weights are smp's, which puts timm's own names after `model.`."""
-    return any(name.startswith("model.") for name in names)
 
 
 def _add_dropout(net: nn.Module, config: ModelConfig) -> None:

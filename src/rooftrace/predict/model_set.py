@@ -459,17 +459,13 @@ def members_from(
         digests: `ModelBundle.sha256` of each bundle.
         file: Path of the ensemble file.
     """
-    base = file.parent.resolve()
-    return tuple(
-        EnsembleMember(path="default" if bundle is None else _relative(bundle, base), sha256=digest)
-        for bundle, digest in zip(bundles, digests)
-    )
-
-
-def _relative(path: Path, base: Path) -> str:
-    if str(path) in BUNDLED_MODELS:
-        return str(path)
-    return relative_name(path, base)
+    base, members = file.parent.resolve(), []
+    for bundle, digest in zip(bundles, digests):
+        name = str(bundle or "default")
+        if bundle is not None and name not in BUNDLED_MODELS:
+            name = relative_name(bundle, base)
+        members.append(EnsembleMember(path=name, sha256=digest))
+    return tuple(members)
 
 
 def write_ensemble(path: Path, ensemble: EnsembleFile) -> None:

@@ -346,7 +346,7 @@ class _ChunkMaker:
     measure: BuildingMeasure | None
     draw: RingMaker | None
 
-    def __call__(self, footprints: Footprints, first: int) -> _Chunk:
+    def __call__(self, footprints: Footprints) -> _Chunk:
         footprints = replace(footprints, provenance=self.provenance)
         measured = None
         if self.measure is not None:

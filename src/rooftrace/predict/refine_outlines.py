@@ -200,7 +200,9 @@ class OutlineRefiner:
             window = Window(row, col, min(side, height - row), min(side, width - col))
             try:
                 if self._crop is None or self._crop.window != window:
-                    self._crop = self._read_crop(window)
+                    pixels = self.source.read(window)
+                    image = np.ascontiguousarray(pixels.data[[*self.bands]])
+                    self._crop = _Crop(window, pixels.valid, self.segmenter.encode(image))
                 segment = self.segmenter.segment(self._crop.encoded, _prompt(outline, window))
             except (RuntimeError, MemoryError) as error:
                 if is_out_of_memory(error):
@@ -213,11 +215,6 @@ class OutlineRefiner:
                     remedy="Use another network, or predict without refinement.",
                 ) from error
             yield _region(segment.mask & self._crop.valid, window, outline, shape_yx)
-
-    def _read_crop(self, window: Window) -> _Crop:
-        pixels = self.source.read(window)
-        image = np.ascontiguousarray(pixels.data[[*self.bands]])
-        return _Crop(window, pixels.valid, self.segmenter.encode(image))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from rooftrace.vector.prepare import (
     check_area,
     owners,
 )
-from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
+from rooftrace.vector.resolve_overlaps import WallSharing, resolve_scene_overlaps
+from rooftrace.vector.simplify import unit_of
 from rooftrace.vector.trace import Bools, Prob, TracedPolygons
 from rooftrace.vector.trace_blocks import BlockTrace, OpenRegions, RegionPieces, trace_block
 
@@ -340,8 +341,11 @@ class FootprintAssembler(ExitStack):
         maker, building = self.tracing.maker, self.tracing.building_class
         records: FootprintRecords = np.frombuffer(self._records, RECORD)
         buildings = records["class_id"] == building
+        options, sharing = maker.options, None
+        if options.regularize and options.simplify_px:
+            sharing = WallSharing(unit_of(options.simplify_px), maker.grid.shape)
         records = resolve_scene_overlaps(
-            records, buildings, self._spill, maker.area_m2, self._workers, sharing=maker.sharing
+            records, buildings, self._spill, maker.area_m2, self._workers, sharing=sharing
         )
         if refine is not None:
             records = refine(records, buildings, self._spill, maker)
@@ -468,23 +472,19 @@ class FootprintSet(ExitStack):
         """
         return self.made_of_chunks(_unchanged, size)
 
-    def made_of_chunks(self, make: Callable[[Footprints, int], T], size: int) -> Iterator[T]:
+    def made_of_chunks(self, make: Callable[[Footprints], T], size: int) -> Iterator[T]:
         """Yield what a function makes of each chunk, where workers make the chunk.
 
         Args:
-            make: Function of a chunk and of the number of footprints before it; picklable.
+            make: Function of a chunk; picklable.
             size: See `chunks`.
 
         Raises:
             ExportError: See `chunks`.
         """
-        parts = (
-            (first, self._records[first : first + size])
-            for first in range(0, max(len(self), 1), size)
-        )
+        parts = (self._records[at : at + size] for at in range(0, max(len(self), 1), size))
         given = (
-            (make, first, part, self._spill.read_bytes(part["proposed"], part["stop"]))
-            for first, part in parts
+            (make, part, self._spill.read_bytes(part["proposed"], part["stop"])) for part in parts
         )
         if self._workers is None:
             return starmap(self._made_of, given)
@@ -499,7 +499,7 @@ class FootprintSet(ExitStack):
         return next(self.chunks(max(len(self), 1)))
 
 
-def _unchanged(footprints: Footprints, _: int) -> Footprints:
+def _unchanged(footprints: Footprints) -> Footprints:
     return footprints
 
 
@@ -509,8 +509,7 @@ def _made_of_chunk(
     calibrate: Calibrate | None,
     class_names: tuple[str, ...],
     may_be_refined: bool,
-    make: Callable[[Footprints, int], T],
-    first: int,
+    make: Callable[[Footprints], T],
     records: FootprintRecords,
     encoded: NDArray[np.object_],
 ) -> T:
@@ -524,4 +523,4 @@ def _made_of_chunk(
         made = replace(made, refined=records["refined"])
     if class_names:
         made = replace(made, class_id=records["class_id"], classes=class_names)
-    return make(made, first)
+    return make(made)

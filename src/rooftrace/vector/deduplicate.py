@@ -397,7 +397,9 @@ class DetectionAccumulator:
         self._arrived[scene] = True
         contested = self._contested(scene, found)
         final = [found.of(~contested)]
-        new = self._with_edges(scene, found.of(contested))
+        new = found.of(contested)
+        edge_m = distances_m(new.geometry, shapely.boundary(self._outlines[scene]))
+        new = replace(new, cut=edge_m <= CUT_PX * self._gsd_m[scene], edge_m=edge_m)
         if len(new):
             ids = np.arange(self._count, self._count + len(new))
             self._count += len(new)
@@ -447,10 +449,6 @@ class DetectionAccumulator:
             shapely.prepare(grown)
             contested |= shapely.intersects(grown, found.geometry)
         return contested
-
-    def _with_edges(self, scene: int, found: CandidateDetections) -> CandidateDetections:
-        edge_m = distances_m(found.geometry, shapely.boundary(self._outlines[scene]))
-        return replace(found, cut=edge_m <= CUT_PX * self._gsd_m[scene], edge_m=edge_m)
 
     def _take_final(self) -> list[CandidateDetections]:
         """Return the final polygons: no scene to come is near them or those connected with them."""

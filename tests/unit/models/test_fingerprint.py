@@ -15,7 +15,7 @@ from rooftrace.core.types import Scene, Window
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import read_bundle, write_bundle
-from rooftrace.models.fingerprint import Fingerprint, fingerprint_gsd_m, fingerprint_of
+from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 from rooftrace.models.spec import BundleSpec
 from town import demo_scene_path
 
@@ -51,7 +51,7 @@ def test_read_back_as_it_was_taken(scenes: list[Scene], taken: Fingerprint, tmp_
     unpacked, numbers = kept.unpack("a")
     assert numbers == [0, 1, 2, 3, 5, 6, 7, 8]
     for one, number in zip(unpacked, numbers):
-        seen = detect_keypoints(scenes[number], fingerprint_gsd_m(0.3))
+        seen = detect_keypoints(scenes[number], 0.6)
         assert (one.hashes == seen.hashes).all()
         assert (one.places == seen.places).all()
         assert one.whole == seen.whole

@@ -25,7 +25,7 @@ from rooftrace.vector import assemble, trace_blocks
 from rooftrace.vector import resolve_overlaps as overlaps_module
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
 from rooftrace.vector.prepare import OutlineMaker, VectorOptions, owners, separate
-from rooftrace.vector.resolve_overlaps import resolve_overlaps
+from rooftrace.vector.resolve_overlaps import WallSharing, resolve_overlaps
 from rooftrace.vector.trace import trace
 from rooftrace.vector.watershed import WatershedOptions
 
@@ -220,9 +220,7 @@ def test_overlaps_are_resolved_as_if_all_were_in_memory(
     group = owners(trace(mask == 1), raw)
     maker = OutlineMaker(GeoGrid(mask.shape), options)
     proposed, accepted = maker.outline(raw.polygons, is_building=True, group=group)
-    sharing = maker.sharing
-    assert sharing is not None
-    shared = sharing.shared(raw.polygons, proposed)
+    shared = WallSharing(1.0, mask.shape).shared(raw.polygons, proposed)
     settled = resolve_overlaps(raw.polygons, shared)
     assert not shapely.equals_exact(settled, shared).all()
     assert not shapely.equals_exact(shared, proposed).all()

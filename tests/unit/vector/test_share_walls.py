@@ -9,7 +9,7 @@ from rooftrace.metrics.boundary import vertex_counts
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.share_walls import WallSharing
+from rooftrace.vector.resolve_overlaps import WallSharing
 from rooftrace.vector.simplify import unit_of
 from rooftrace.vector.trace import trace
 
