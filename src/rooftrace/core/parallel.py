@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,16 @@ def limit_cores(count: int) -> None:
 def core_count() -> int:
     """Return the number of processor cores that this process may use."""
     return min(_LIMIT[0], granted_cores()) if _LIMIT else granted_cores()
+
+
+def thread_limit() -> int | None:
+    """Return the maximum number of threads of an engine; None where it may take all cores.
+
+    Engines count the cores of the machine, of which this process may have only a part. Answers do
+    not depend on the limit.
+    """
+    cores = core_count()
+    return cores if cores < (os.cpu_count() or 1) else None
 
 
 class Workers(Protocol):

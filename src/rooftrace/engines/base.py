@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.parallel import core_count
 from rooftrace.core.system import processor_fields
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import Output
@@ -128,16 +126,6 @@ def variants_by_precision(
         for plain in precisions:
             offered.setdefault(plain, (GRAPH_NAME,))
     return offered
-
-
-def thread_limit() -> int | None:
-    """Return the maximum number of threads of an engine; None where it may take all cores.
-
-    Engines count the cores of the machine, of which this process may have only a part. Answers do
-    not depend on the limit.
-    """
-    cores = core_count()
-    return cores if cores < (os.cpu_count() or 1) else None
 
 
 def engine_processor(engine: Engine) -> dict[str, str]:

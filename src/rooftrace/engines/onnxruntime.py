@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
+from rooftrace.core.parallel import thread_limit
 from rooftrace.core.system import user_folder
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
     Engine,
     EngineKind,
     this_processor,
-    thread_limit,
     variants_by_precision,
 )
 from rooftrace.models.spec import BundleSpec, Output

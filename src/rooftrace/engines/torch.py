@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
+from rooftrace.core.parallel import thread_limit
 from rooftrace.core.text import first_line
-from rooftrace.engines.base import Engine, EngineKind, Offers, this_processor, thread_limit
+from rooftrace.engines.base import Engine, EngineKind, Offers, this_processor
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.plan import PROB_ONE, check_range

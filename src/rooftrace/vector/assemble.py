@@ -251,7 +251,7 @@ class FootprintAssembler(ExitStack):
         self._workers = workers
         self._threads: Threads | None = None
         self._tracing: deque[Future[BlockOutlines]] = deque()
-        self._making: deque[Future[Candidates]] = deque()
+        self._making: deque[Candidates | Future[Candidates]] = deque()
         self._joining: (
             Future[tuple[list[Candidates | Future[Candidates]], TracedPolygons]] | None
         ) = None
@@ -332,8 +332,7 @@ class FootprintAssembler(ExitStack):
             regions.check_covered()
         self._join()
         self._finish_join()
-        while self._making:
-            self._store(self._making.popleft().result())
+        self._keep((), wait=True)
         if self._threads is not None:
             self._threads.shutdown()
         for index, regions in self._open.items():
@@ -394,23 +393,23 @@ class FootprintAssembler(ExitStack):
             self._waiting = TracedPolygons.joined([self._waiting, left])
             self._keep(made)
 
-    def _keep(self, made: Sequence[Candidates | Future[Candidates]]) -> None:
-        for one in made:
-            if isinstance(one, Candidates):
-                self._store(one)
-            else:
-                self._making.append(one)
-        most = 0 if self._threads is None else 2 * self._threads.size
-        while len(self._making) > most or (self._making and self._making[0].done()):
-            self._store(self._making.popleft().result())
-
-    def _store(self, made: Candidates) -> None:
-        self._made_px[made.class_id] += made.area_px
-        offset = self._spill.append_bytes([made.polygons])[0]
-        records = made.records.copy()
-        for field in ("raw", "proposed", "stop"):
-            records[field] += offset
-        self._records += records.tobytes()
+    def _keep(self, made: Sequence[Candidates | Future[Candidates]], *, wait: bool = False) -> None:
+        """Store outlines that are made, and those that threads make; with `wait` all of them."""
+        self._making.extend(made)
+        most = 0 if wait or self._threads is None else 2 * self._threads.size
+        while self._making:
+            one = self._making[0]
+            if isinstance(one, Future):
+                if len(self._making) <= most and not one.done():
+                    break
+                one = one.result()
+            self._making.popleft()
+            self._made_px[one.class_id] += one.area_px
+            offset = self._spill.append_bytes([one.polygons])[0]
+            records = one.records.copy()
+            for field in ("raw", "proposed", "stop"):
+                records[field] += offset
+            self._records += records.tobytes()
 
 
 class FootprintSet(ExitStack):
