@@ -6,7 +6,6 @@ every scene that it covers in part.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import Floats, GeoGrid, Ints, Mask, Polygons, Window
-from rooftrace.io.gdal import rasterize
+from rooftrace.io.gdal import number_polygons, rasterize
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import outline_boxes, reprojected
 from rooftrace.io.vector_read import PolygonLayer, VectorFile
@@ -104,8 +103,7 @@ class ShapesLabel:
             x, y = np.floor(shapely.get_x(middle)) + 0.5, np.floor(shapely.get_y(middle)) + 0.5
             doubtful = doubtful[~shapely.contains_xy(self.geometry[doubtful], x, y)]
         # Only GDAL decides to which side a pixel centre on an outline belongs.
-        held = [_colours_any(shape) for shape in self.geometry[doubtful]]
-        return np.asarray(doubtful[~np.array(held, np.bool_)], np.intp)
+        return np.asarray(doubtful[~_colour_any(self.geometry[doubtful])], np.intp)
 
     @cached_property
     def vanished_xy(self) -> NDArray[np.float64]:
@@ -147,11 +145,31 @@ def bridged(polygon: shapely.Polygon) -> Floats:
     return ring[:-1]
 
 
-def _colours_any(shape: shapely.Geometry) -> bool:
-    left, top, right, bottom = shapely.bounds(shape).tolist()
-    col, row = math.floor(left) - 1, math.floor(top) - 1
-    size = math.ceil(bottom) - row + 1, math.ceil(right) - col + 1
-    return bool(rasterize([shape], size, transform=Affine.translation(col, row)).any())
+_DRAWN_PX = 1 << 22
+"""Number of pixels in which shapes are drawn side by side at once, if none of them is larger."""
+
+
+def _colour_any(shapes: Polygons) -> NDArray[np.bool_]:
+    """Return (n,) True for shapes that colour a pixel of a large enough image."""
+    colours = np.zeros(len(shapes), np.bool_)
+    left, top, right, bottom = shapely.bounds(shapes).T
+    place = np.floor(np.stack([left, top], axis=1))
+    cols, rows = (np.ceil(np.stack([right, bottom])) - place.T + 1).astype(np.int64)
+    # Without a pixel centre in its box, a shape colours nothing.
+    todo = np.flatnonzero(
+        (np.ceil(left - 0.5) <= right - 0.5) & (np.ceil(top - 0.5) <= bottom - 0.5)
+    )
+    todo = todo[np.argsort(-rows[todo], kind="stable")]
+    while len(todo):
+        stop, height = np.cumsum(cols[todo]), int(rows[todo[0]])
+        count = max(int(np.searchsorted(stop * height, _DRAWN_PX, side="right")), 1)
+        chosen, todo = todo[:count], todo[count:]
+        xy, of = shapely.get_coordinates(shapes[chosen], return_index=True)
+        shift = np.stack([stop[:count] - cols[chosen], np.zeros(count)], axis=1) - place[chosen]
+        beside = np.asarray(shapely.set_coordinates(shapes[chosen], xy + shift[of]), np.object_)
+        drawn = number_polygons(beside, Window(0, 0, height, int(stop[count - 1])))
+        colours[chosen] = np.bincount(drawn.reshape(-1), minlength=count + 1)[1:] > 0
+    return colours
 
 
 OWN_FIELDS = ("id", "class", "scene")
