@@ -41,11 +41,14 @@ SERVERS = {
 PATHS = {"ours": "/v1/predict?format=png", "plain": "/predict", "plain_threads": "/predict"}
 _SIDES_PX = (256, 512, 1024)
 _WARM_SECONDS = 3.0
+_STOP_SECONDS = 20.0
 _SEEDS = (101, 102, 103, 104)
 
 
 def main() -> dict[str, Any]:
     options = _options()
+    # `timeout` ends this program by SIGTERM; its servers would go on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
     if options.load:
         return {"load": _loaded(options)}
     say("preparing the images and the handler's network")
@@ -156,7 +159,11 @@ def _server(
     finally:
         process.send_signal(signal.SIGTERM)
         process.stdout.close()
+        # A server waits for its last answers, which may never come.
+        killer = threading.Timer(_STOP_SECONDS, process.kill)
+        killer.start()
         _, _, usage = os.wait4(process.pid, 0)
+        killer.cancel()
         process.returncode = -signal.SIGTERM
         row["peak_rss_mb"] = peak_mb(usage)
 
