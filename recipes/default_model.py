@@ -1,4 +1,4 @@
-"""Train and finish the bundled models: every command of docs/default-model.md, one after the other.
+r"""Train and finish the bundled models: the commands of docs/default-model.md in their order.
 
     python recipes/default_model.py work/bundled
 
@@ -6,6 +6,31 @@ writes `default.rooftrace` and `accurate.json` there, as they lie in `src/rooftr
 needs ROOFTRACE_DATA, the extras `train` and `pretrained`, and a GPU for the two trainings. A step
 that is done is not repeated, and a training that was killed goes on from its checkpoint. Without a
 GPU, `--device cpu --seconds 60` tries the whole.
+
+Plan for a GPU that is lent for 15 minutes: train a student of the bundled model, which predicts
+with more care than the student will, and do all the rest without the GPU.
+
+1. Before, on CPUs: data, packs, and the weights of the bundled model as `--start` and `--teacher`:
+
+       python recipes/default_data.py work/default-data
+       python recipes/gpu_pack.py work/default-data work/packs
+       python recipes/gpu_bundle.py work/packs/default.safetensors default
+
+2. On the GPU, which needs `work/packs` (77 MB without `encoder.safetensors`; 60 MB with three
+   parts), `gpu_train.py`, `gpu_colours.py`, `default.toml` and
+   `src/rooftrace/models/subpixel.py`: a trial of 20 s that shows samples per second, then the
+   training. 420 s leave 3 minutes of 10 for loading and validation:
+
+       python recipes/gpu_train.py work/packs work/trial --seconds 20 --parts 1 \
+           --start work/packs/default.safetensors --teacher work/packs/default.safetensors
+       python recipes/gpu_train.py work/packs work/bundled/second --seconds 420 \
+           --lr 8e-4 --seed 12 --start work/packs/default.safetensors \
+           --teacher work/packs/default.safetensors --teacher-scales 0.5 1 1.5
+
+   If it is cut off, the same command goes on, and `mean.safetensors` is there.
+3. After, on CPUs: bring `mean.safetensors` and `figures.json` of `work/bundled/second` back, and
+   run this script: it goes on with the bundle, int8, thresholds, calibrations and fingerprint.
+   Compare with `default_results.py`, and replace the assets only if the model is better.
 """
 
 from __future__ import annotations

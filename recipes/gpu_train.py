@@ -23,8 +23,7 @@ several scales. Its loss is mixed with that of the labels, and is all that count
 label. The licence of the teacher's data holds for the student too, so none is taken by default:
 `with-jonkoping.safetensors` would pass on that of Jönköping.
 
-`gpu_bundle.py` makes a bundle of the weights, and weights of a bundle. The changes of colour are
-those of the policy `aerial` of `rooftrace train`, with cast shadows and haze.
+`gpu_bundle.py` makes a bundle of the weights, and weights of a bundle.
 """
 
 from __future__ import annotations
@@ -53,6 +52,7 @@ with contextlib.suppress(ImportError):
     import rooftrace.models._torch  # noqa: F401
 import torch
 import torch.nn.functional as F
+from gpu_colours import change_colours
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -263,107 +263,6 @@ def chances(entries: Sequence[dict[str, Any]], sizes: Sequence[Sequence[int]]) -
     ]
 
 
-def change_colours(batch: Batch, generator: torch.Generator, rng: np.random.Generator) -> Tensor:
-    """Return images (n, 3, y, x) in 0..1 in another light and of another camera.
-
-    What decides the number of operations is drawn by `rng` on the CPU, so that it need not wait for
-    the GPU.
-    """
-    image, device, count = batch.image, batch.image.device, len(batch.image)
-
-    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
-        made = torch.rand(count, channels, 1, 1, generator=generator, device=device)
-        return low + (high - low) * made
-
-    def log_uniform(most: float, channels: int = 1) -> Tensor:
-        return torch.exp(uniform(-math.log(most), math.log(most), channels))
-
-    def some(share: float) -> Tensor:
-        return uniform(0, 1) < share
-
-    shadow = cast_shadow(batch.numbers, rng.uniform(0, 2 * math.pi), int(rng.integers(1, 13)))
-    darker = 1 - shadow[:, None] * uniform(0.3, 0.8)
-    image = torch.where(some(0.15), image * darker, image)
-    image = image.clamp(1e-4, 1) ** log_uniform(1.6)
-    image = image + uniform(-0.15, 0.15)
-    middle = image.mean(dim=(1, 2, 3), keepdim=True)
-    image = (image - middle) * log_uniform(1.5) + middle
-    image = image * log_uniform(1.2, 3)
-    grey = image.mean(dim=1, keepdim=True)
-    image = torch.where(some(0.5), grey + (image - grey) * log_uniform(1.5), image)
-    image = torch.where(some(0.15), grey.expand_as(image), image)
-    haze = torch.tensor([0.75, 0.8, 0.85], device=device).view(1, 3, 1, 1)
-    image = torch.where(some(0.1), torch.lerp(image, haze.expand_as(image), uniform(0.1, 0.5)),
-                        image)  # fmt: skip
-    image = blurred(image, torch.where(some(0.25), uniform(0.3, 1.5), 1e-3).view(-1))
-    image = coarsened(image, np.where(rng.random(count) < 0.3, rng.uniform(1, 3, count), 1))
-    soft = blurred(image, torch.full((count,), 1.0, device=device))
-    image = torch.where(some(0.15), image + (image - soft) * uniform(0, 1), image)
-    noise = torch.randn(image.shape, generator=generator, device=device)
-    image = (image + noise * uniform(0, 0.03)).clamp(0, 1)
-    some_to_compress = torch.from_numpy(rng.permutation(count)[: count // 8]).to(device)
-    image = compressed(image, some_to_compress, uniform(50, 95).view(-1)[some_to_compress])
-    return image * (batch.numbers != NODATA)[:, None]
-
-
-def cast_shadow(numbers: Tensor, angle: float, length: int) -> Tensor:
-    """Return (n, y, x) 1 where buildings shade the ground beside them, up to `length` pixels."""
-    built = (numbers >= FIRST).float()
-    shade = built.clone()
-    for step in range(1, length + 1):
-        shift = round(step * math.sin(angle)), round(step * math.cos(angle))
-        shade = torch.maximum(shade, torch.roll(built, shift, dims=(1, 2)))
-    return shade - built
-
-
-def blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image with a Gaussian of its own width in pixels."""
-    count, bands = image.shape[:2]
-    at = torch.arange(-4, 5, device=image.device, dtype=image.dtype)
-    kernel = torch.exp(-(at**2) / (2 * sigma[:, None] ** 2))
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(bands, dim=0)
-    flat = F.pad(image.reshape(1, count * bands, *image.shape[2:]), (4, 4, 4, 4), mode="replicate")
-    flat = F.conv2d(flat, kernel[:, None, :, None], groups=count * bands)
-    flat = F.conv2d(flat, kernel[:, None, None, :], groups=count * bands)
-    return flat.reshape(image.shape)
-
-
-def coarsened(image: Tensor, factor: np.ndarray[Any, Any]) -> Tensor:
-    """Average each image over its factor, and interpolate it back, as a coarser sensor sees it."""
-    side = image.shape[-1]
-    made = list(image)
-    for index, by in enumerate(factor.tolist()):
-        if by > 1.05:
-            small = F.interpolate(image[index : index + 1], size=round(side / by), mode="area")
-            made[index] = F.interpolate(small, size=side, mode="bilinear", align_corners=False)[0]
-    return torch.stack(made)
-
-
-LUMINANCE = torch.tensor([
-    [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55],
-    [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
-    [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
-    [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99],
-], dtype=torch.float32)  # fmt: skip
-"""Steps of the cosine transform of 8 × 8 pixels at quality 50 (JPEG, ITU T.81, table K.1)."""
-
-
-def compressed(image: Tensor, chosen: Tensor, quality: Tensor) -> Tensor:
-    """Round the chosen images as JPEG of a quality of 50 to 95 does, each band like brightness."""
-    some, device = image[chosen], image.device
-    at = torch.arange(8, device=device, dtype=torch.float32)
-    cosine = torch.cos(math.pi / 8 * (at[None] + 0.5) * at[:, None]) / 2
-    cosine[0] /= math.sqrt(2)
-    steps = LUMINANCE.to(device) * ((100 - quality) / 50).view(-1, 1, 1, 1, 1, 1)
-    count, bands, height, width = some.shape
-    blocks = some.reshape(count, bands, height // 8, 8, width // 8, 8).transpose(3, 4) * 255
-    waves = cosine @ blocks @ cosine.T
-    blocks = cosine.T @ (torch.round(waves / steps) * steps) @ cosine
-    made = image.clone()
-    made[chosen] = (blocks / 255).transpose(3, 4).reshape(some.shape).clamp(0, 1)
-    return made
-
-
 def largest(plane: Tensor, side: int) -> Tensor:
     """Return the largest value in the square around each pixel of (n, y, x)."""
     return F.max_pool2d(plane[:, None], side, stride=1, padding=side // 2)[:, 0]
@@ -418,7 +317,7 @@ class Teacher:
     def __init__(
         self, files: Sequence[Path], scales: Sequence[float], device: torch.device
     ) -> None:
-        self._nets = [network_of(load_file(file)).to(device).eval() for file in files]
+        self._nets = [on_device(network_of(load_file(file)), device).eval() for file in files]
         self._scales = scales
 
     @torch.no_grad()
@@ -525,6 +424,12 @@ def network_of(weights: Mapping[str, Tensor]) -> SubpixelUnet:
     return net
 
 
+def on_device(net: SubpixelUnet, device: torch.device) -> SubpixelUnet:
+    """Move a network to a device, in the layout in which it computes fastest."""
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
+
+
 def main() -> None:
     given = arguments()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -544,7 +449,7 @@ def main() -> None:
         from rooftrace.train.task import DepthwiseConv2d
 
         DepthwiseConv2d.take_over(net)
-    net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    on_device(net, device).train()
     checkpoint = given.out / "checkpoint.pt"
     with (given.out / "log.jsonl").open("a" if checkpoint.exists() else "w", buffering=1) as log:
 
@@ -644,7 +549,8 @@ class Training:
         while self.seconds < given.seconds:
             self._set_rate(self.seconds / given.seconds)
             batch = atlas.draw(given.batch, given.side, generator)
-            image = normalised(change_colours(batch, generator, rng))
+            shown, built = batch.numbers != NODATA, batch.numbers >= FIRST
+            image = normalised(change_colours(batch.image, built, generator, rng) * shown[:, None])
             with torch.autocast(device.type, torch.bfloat16):
                 logits = net(image)
             loss = labelled = loss_of(logits, batch.numbers)
