@@ -13,7 +13,7 @@ import pytest
 
 from command_line import Finished, command
 from rooftrace import cli
-from rooftrace.cli.commands import COMMANDS, MODULES, PANELS, load_command
+from rooftrace.cli.commands import COMMANDS, PANELS, PLACES, load_command
 from rooftrace.models.bundle import read_bundle
 from town import generate_scene, write_pairs
 
@@ -179,7 +179,7 @@ def test_the_list_of_commands_says_what_each_command_says_itself() -> None:
     folder = Path(cli.__file__).parent
     shared = {"__init__", "commands", "data_options", "option_groups", "options", "show"}
     modules = {path.stem for path in folder.glob("*.py")} - shared
-    assert {MODULES.get(name, name) for name in COMMANDS} == modules
+    assert {PLACES.get(name, name).partition(".")[0] for name in COMMANDS} == modules
 
 
 # What it says when it cannot.

@@ -12,6 +12,7 @@ from rooftrace.cli.option_groups import (
     ClusterGroup,
     ModelGroup,
     OutputGroup,
+    nodata_of,
     scene_fields,
     with_groups,
 )
@@ -22,7 +23,6 @@ from rooftrace.cli.options import (
     Layer,
     Nodata,
     OutFolder,
-    nodata_of,
     option,
 )
 from rooftrace.cli.show import answered, bar, pixels, say

@@ -35,7 +35,7 @@ PANELS = {
     "Data": {
         "inspect": "Audit training data: its figures, its problems, and what to do first.",
         "split": "Divide labelled images into training, validation and test parts.",
-        "convert": "Convert labelled data to another kind.",
+        "convert": "Convert labelled data to another kind, or a vector file to another format.",
         "label": "Choose images to label, push them to Label Studio, and pull labels back.",
     },
     "Train": {
@@ -63,12 +63,13 @@ PANELS = {
 COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
-MODULES = {
-    "demo": "predict", "heights": "predict", "inspect": "data", "split": "data",
-    "convert": "data", "train": "training", "finetune": "training", "fit": "evaluate",
-    "export": "models", "import": "models", "doctor": "models",
+PLACES = {
+    "demo": "predict.demo", "heights": "predict.heights", "inspect": "data.inspect",
+    "split": "data.split", "convert": "data.convert", "train": "training.train",
+    "finetune": "training.finetune", "fit": "evaluate.fit", "export": "models.export",
+    "import": "models.import_model", "doctor": "models.doctor",
 }  # fmt: skip
-"""Module of each command that does not have one of its own name."""
+"""Module and function of commands that are not the function of their name in a module of it."""
 
 _OPENS_NO_IMAGE = {"import", "doctor", "mcp"}
 """Commands that need neither images nor polygons. They would only start later with libraries for
@@ -136,9 +137,8 @@ def load_command(name: str) -> Any:
     """Return a command of `COMMANDS` with its options and subcommands, as typer makes it."""
     from rooftrace.cli.option_groups import CheckedCommand
 
-    module = _module(name)
-    # A function cannot be named after a keyword of Python.
-    found = getattr(module, "import_model" if name == "import" else name)
+    function = PLACES.get(name, f"{name}.{name}").partition(".")[2]
+    found = getattr(_module(name), function)
     if isinstance(found, typer.Typer):
         return get_group(found)
     own = typer.Typer(add_completion=False)
@@ -182,4 +182,4 @@ def _options(name: str) -> set[str]:
 
 
 def _module(name: str) -> ModuleType:
-    return import_module(f"rooftrace.cli.{MODULES.get(name, name)}")
+    return import_module(f"rooftrace.cli.{PLACES.get(name, name).partition('.')[0]}")

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rooftrace.cli.options import GSD_HELP, NODATA_HELP, option, parse_nodata
+from rooftrace.cli.option_groups import parse_nodata
+from rooftrace.cli.options import GSD_HELP, NODATA_HELP, option
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.labels.config import SourceConfig

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rooftrace.cli.data_options import DataAt, DataFields
-from rooftrace.cli.option_groups import LabelledOptions, with_groups
+from rooftrace.cli.option_groups import LabelledOptions, models_of, parse_weights, with_groups
 from rooftrace.cli.options import (
     EngineName,
     Ensemble,
@@ -25,9 +25,7 @@ from rooftrace.cli.options import (
     Tta,
     Weights,
     model_of,
-    models_of,
     option,
-    parse_weights,
     results_folder,
 )
 from rooftrace.cli.show import answered, bar, counted, people, say
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from rooftrace.flows.ensemble import EnsembleReport
     from rooftrace.flows.evaluate.evaluation import Evaluation
     from rooftrace.flows.threshold import ThresholdReport
-    from rooftrace.models.spec import Calibration
     from rooftrace.predict.model_set import Models
 
 
@@ -376,16 +373,13 @@ def _show_threshold(report: ThresholdReport) -> None:
     low, high = report.plateau
     name = _FIGURES[report.metric]
     say(f"within half a point of the best {name}: thresholds {low:.3f} to {high:.3f}")
-    _say_calibration(report.fit.calibration)
-    say(f"{report.out}")
-
-
-def _say_calibration(calibration: Calibration | None) -> None:
+    calibration = report.fit.calibration
     if calibration is not None:
         say(
             f"scores calibrated ({calibration.map.kind}): expected calibration error "
             f"{calibration.ece_before:.3f} uncalibrated, {calibration.ece_after:.3f} calibrated"
         )
+    say(f"{report.out}")
 
 
 def _show_ensemble(report: EnsembleReport) -> None:

@@ -1,13 +1,17 @@
-"""Groups of options that several commands share: each is a dataclass that becomes one parameter."""
+"""Groups of options that several commands share, and the functions that read their values.
+
+Each group is a dataclass that becomes one parameter of a command.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -34,21 +38,22 @@ from rooftrace.cli.options import (
     Precision,
     Tta,
     Weights,
-    models_of,
+    model_of,
     option,
-    parse_outputs,
-    parse_weights,
 )
 from rooftrace.cli.show import people, print_line
 from rooftrace.core.config import Options
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import plural
 from rooftrace.io.tile_requests import ServiceOptions
+from rooftrace.predict.options import OUTPUTS as SCENE_OUTPUTS
 from rooftrace.predict.options import SceneOptions, public_name
 
 if TYPE_CHECKING:
     from rooftrace.flows.predict.cluster import ClusterOptions
+    from rooftrace.io.nodata import NodataRule
     from rooftrace.models.clicks import PromptSegmenter
-    from rooftrace.predict.model_set import ModelSet
+    from rooftrace.predict.model_set import Combine, Models, ModelSet
     from rooftrace.predict.options import SceneOutput
 
 
@@ -77,6 +82,87 @@ class ModelGroup:
             bundle, self.ensemble or "average", weights=weights, tta=self.tta,
             engine=self.engine, precision=self.precision,
         )  # fmt: skip
+
+
+def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
+    """Return the models of a command, in the form that `read_models` takes.
+
+    Args:
+        given: Paths of bundles, or of one ensemble file. `default` stands for the bundled model,
+            which is also the default.
+        how: Method of combination of several bundles.
+
+    Raises:
+        ConfigError: Several bundles were given without `--ensemble`, or `--ensemble` without
+            several bundles.
+    """
+    models = [model_of(path) for path in given or ()]
+    if len(models) > 1 and how is None:
+        raise ConfigError(
+            f"{len(models)} models were given without a method to combine them.",
+            remedy="Choose how to combine them: --ensemble average or weighted.",
+        )
+    if len(models) == 1 and models[0] is not None and models[0].suffix == ".json" and how:
+        raise ConfigError(
+            f"{models[0]} already determines how its models are combined, but --ensemble {how} "
+            "was given.",
+            remedy="Leave out --ensemble, or give the bundles in place of the file.",
+        )
+    if len(models) <= 1 and how is not None:
+        raise ConfigError(
+            f"--ensemble {how} combines several models, but "
+            f"{plural(len(models), 'model was', 'models were')} given.",
+            remedy="Give the other models with -m, or leave out --ensemble.",
+        )
+    return models if len(models) > 1 else next(iter(models), None)
+
+
+def parse_weights(text: str | None) -> tuple[float, ...] | None:
+    """Return the numbers in a text, which are separated by commas; None for None.
+
+    Raises:
+        ConfigError: A part is not a number.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--weights received {text!r}; expected a number for each model, separated by commas.",
+            remedy="For example: --weights 2,1,1",
+        ) from None
+
+
+def parse_nodata(text: str) -> float | tuple[float, ...] | str:
+    """Return the value in a text, or the values of a colour, separated by commas; none stays none.
+
+    Raises:
+        ConfigError: A part is not a number.
+    """
+    if text == "none":
+        return text
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--nodata received {text!r}; expected a value, a colour separated by commas, or none.",
+            remedy="For example: --nodata 0, or --nodata 255,255,255",
+        ) from None
+    return values[0] if len(values) == 1 else values
+
+
+def nodata_of(text: str | None) -> NodataRule | None:
+    """Return the rule for nodata pixels; None if the option was not given.
+
+    Raises:
+        ConfigError: The text is neither a value nor a colour.
+    """
+    if text is None:
+        return None
+    from rooftrace.labels.config import nodata_rule
+
+    return nodata_rule(parse_nodata(text))
 
 
 class Shown(NamedTuple):
@@ -209,13 +295,21 @@ class OutputGroup:
             rle: Whether the command writes tables of run lengths.
 
         Raises:
-            ConfigError: `--outputs` contains an unknown output.
+            ConfigError: `--outputs` is empty or contains an unknown output.
         """
-        wants_rle = False
+        wanted: set[str] = {*default}
         if self.outputs is not None:
-            default, wants_rle = parse_outputs(self.outputs, rle=rle)
-        update = {"outputs": default, "forgiving": self.on_error == "nodata"}
-        return options.model_copy(update=update), wants_rle
+            wanted = {part.strip() for part in self.outputs.split(",")}
+            allowed = (*SCENE_OUTPUTS, "rle") if rle else SCENE_OUTPUTS
+            if not wanted <= {*allowed} or not self.outputs.strip():
+                raise ConfigError(
+                    f"--outputs received {self.outputs!r}; expected outputs separated by commas: "
+                    f"{', '.join(allowed)}.",
+                    remedy="For example: --outputs mask,polygons",
+                )
+        outputs = tuple(output for output in SCENE_OUTPUTS if output in wanted)
+        update = {"outputs": outputs, "forgiving": self.on_error == "nodata"}
+        return options.model_copy(update=update), "rle" in wanted
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,14 @@
-"""Options that several commands share, with the functions that parse their values."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.text import plural
 from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
-
-if TYPE_CHECKING:
-    from rooftrace.io.nodata import NodataRule
-    from rooftrace.predict.model_set import Combine, Models
-    from rooftrace.predict.plan import SceneOutput
 
 MODEL, IMAGES, POLYGONS = "Model", "Images, scale and area", "Polygons"
 OUTPUTS, CATALOGUE, CLUSTER = "Outputs", "Catalogue", "Cluster"
@@ -201,110 +194,3 @@ Stac = Annotated[
 def model_of(given: Path) -> Path | None:
     """Return the path of one model; None for `default`, which stands for the bundled model."""
     return None if str(given) == "default" else given
-
-
-def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
-    """Return the models of a command, in the form that `read_models` takes.
-
-    Args:
-        given: Paths of bundles, or of one ensemble file. `default` stands for the bundled model,
-            which is also the default.
-        how: Method of combination of several bundles.
-
-    Raises:
-        ConfigError: Several bundles were given without `--ensemble`, or `--ensemble` without
-            several bundles.
-    """
-    models = [model_of(path) for path in given or ()]
-    if len(models) > 1 and how is None:
-        raise ConfigError(
-            f"{len(models)} models were given without a method to combine them.",
-            remedy="Choose how to combine them: --ensemble average or weighted.",
-        )
-    if len(models) == 1 and models[0] is not None and models[0].suffix == ".json" and how:
-        raise ConfigError(
-            f"{models[0]} already determines how its models are combined, but --ensemble {how} "
-            "was given.",
-            remedy="Leave out --ensemble, or give the bundles in place of the file.",
-        )
-    if len(models) <= 1 and how is not None:
-        raise ConfigError(
-            f"--ensemble {how} combines several models, but "
-            f"{plural(len(models), 'model was', 'models were')} given.",
-            remedy="Give the other models with -m, or leave out --ensemble.",
-        )
-    return models if len(models) > 1 else next(iter(models), None)
-
-
-def parse_outputs(text: str, *, rle: bool = False) -> tuple[tuple[SceneOutput, ...], bool]:
-    """Return the outputs of a list such as `mask,polygons`, in their usual order.
-
-    Args:
-        text: List of outputs.
-        rle: Whether the command writes tables of run lengths.
-
-    Returns:
-        Outputs of each scene, and whether a table of run lengths is wanted.
-
-    Raises:
-        ConfigError: The list is empty or contains an unknown output.
-    """
-    from rooftrace.predict.plan import OUTPUTS as SCENE_OUTPUTS
-
-    wanted = {part.strip() for part in text.split(",")}
-    allowed = (*SCENE_OUTPUTS, "rle") if rle else SCENE_OUTPUTS
-    if not wanted <= {*allowed} or not text.strip():
-        raise ConfigError(
-            f"--outputs received {text!r}; expected outputs separated by commas: "
-            f"{', '.join(allowed)}.",
-            remedy="For example: --outputs mask,polygons",
-        )
-    return tuple(output for output in SCENE_OUTPUTS if output in wanted), "rle" in wanted
-
-
-def parse_weights(text: str | None) -> tuple[float, ...] | None:
-    """Return the numbers in a text, which are separated by commas; None for None.
-
-    Raises:
-        ConfigError: A part is not a number.
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(
-            f"--weights received {text!r}; expected a number for each model, separated by commas.",
-            remedy="For example: --weights 2,1,1",
-        ) from None
-
-
-def parse_nodata(text: str) -> float | tuple[float, ...] | str:
-    """Return the value in a text, or the values of a colour, separated by commas; none stays none.
-
-    Raises:
-        ConfigError: A part is not a number.
-    """
-    if text == "none":
-        return text
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(
-            f"--nodata received {text!r}; expected a value, a colour separated by commas, or none.",
-            remedy="For example: --nodata 0, or --nodata 255,255,255",
-        ) from None
-    return values[0] if len(values) == 1 else values
-
-
-def nodata_of(text: str | None) -> NodataRule | None:
-    """Return the rule for nodata pixels; None if the option was not given.
-
-    Raises:
-        ConfigError: The text is neither a value nor a colour.
-    """
-    if text is None:
-        return None
-    from rooftrace.labels.config import nodata_rule
-
-    return nodata_rule(parse_nodata(text))

@@ -16,6 +16,7 @@ from rooftrace.cli.option_groups import (
     OutputGroup,
     RefineGroup,
     TileOptions,
+    nodata_of,
     with_groups,
 )
 from rooftrace.cli.options import (
@@ -30,7 +31,6 @@ from rooftrace.cli.options import (
     OutFolder,
     PolygonFormats,
     Stac,
-    nodata_of,
     option,
     results_folder,
 )

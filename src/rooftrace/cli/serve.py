@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rooftrace.cli.option_groups import ImageOptions, with_groups
-from rooftrace.cli.options import EngineName, Json, ModelFile, Nodata, Precision, nodata_of, option
+from rooftrace.cli.option_groups import ImageOptions, nodata_of, with_groups
+from rooftrace.cli.options import EngineName, Json, ModelFile, Nodata, Precision, option
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.system import bind, limit_kept_memory, user_folder

@@ -22,7 +22,6 @@ from rooftrace.labels.config import SourceConfig
 
 if TYPE_CHECKING:
     from rooftrace.flows.finetune.report import FinetuneReport
-    from rooftrace.metrics.resampling import Interval
 
 
 SEARCH = "Search for the best values"
@@ -230,7 +229,11 @@ def _print_report(report: FinetuneReport, data: str) -> None:
         if before is None or after is None:
             continue
         test = tests.get(name)
-        gap = f"{after - before:+.3f}" if test is None else _signed(test.difference)
+        gap = f"{after - before:+.3f}"
+        if test is not None:
+            known = test.difference
+            interval = f" ({known.low:+.3f} … {known.high:+.3f})" if known.is_known else ""
+            gap = f"{known.value:+.3f}{interval}"
         table.add_row(name, f"{before:.3f}", f"{after:.3f}", gap)
     people.print(table)
     for line in report.advice:
@@ -239,8 +242,3 @@ def _print_report(report: FinetuneReport, data: str) -> None:
     say(f"\nnext  rooftrace predict SCENE -m {run} -o out")
     say(f"      open {report.page} (pictures), {run / 'verdict.json'} (all figures)")
     say(f"      rooftrace label next TILES -m {run} --labelled {data} -n 40 -o next.txt")
-
-
-def _signed(gap: Interval) -> str:
-    interval = f" ({gap.low:+.3f} … {gap.high:+.3f})" if gap.is_known else ""
-    return f"{gap.value:+.3f}{interval}"

@@ -454,14 +454,6 @@ class ResultProvenance:
         known = {name: value for name, value in vars(self).items() if value is not None}
         return replace(other, **known)
 
-    def columns(self, count: int) -> dict[str, NDArray[Any]]:
-        """Return what is known as columns of text, (count,) each."""
-        return {
-            name: np.full(count, value, dtype=np.object_)
-            for name, value in vars(self).items()
-            if value is not None
-        }
-
 
 UNKNOWN_PROVENANCE = ResultProvenance()
 
@@ -551,13 +543,14 @@ class Footprints:
             "rectangularity": self.rectangularity,
             "refined": self.refined,
         }
+        origin = {name: text for name, text in vars(self.provenance).items() if text is not None}
         return {
             "id": np.arange(1, len(self) + 1, dtype=np.int64),
             **classes,
             "score": self.score.astype(np.float32),
             "area_m2": self.area_m2.astype(np.float64),
             **{name: values for name, values in shape.items() if values is not None},
-            **self.provenance.columns(len(self)),
+            **{name: np.full(len(self), text, np.object_) for name, text in origin.items()},
         }
 
     def to_geodataframe(self) -> geopandas.GeoDataFrame:

@@ -275,10 +275,10 @@ class DensityAccumulator:
         self.pixels = PixelCounter(self.ground, self.cells, building_class)
         """Counter of the mask's pixels, also of blocks that another process has counted."""
 
-        self.measure = BuildingMeasure(self.ground, min_area_m2)
-        """Function that measures buildings elsewhere, for `add_measured`."""
+        self.measured: list[Measured] = []
+        """Measures of the buildings, also of those that another process has measured."""
 
-        self._measured: list[Measured] = []
+        self._min_area_m2 = min_area_m2
 
     def feed(self, window: Window, mask: NDArray[np.uint8]) -> None:
         """Add a block of the mask.
@@ -302,13 +302,10 @@ class DensityAccumulator:
         """
         self.add_polygons(footprints.geometry, footprints.crs)
 
-    def add_measured(self, measured: Measured) -> None:
-        """Add buildings that any process has measured."""
-        self._measured.append(measured)
-
     def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
         """Add buildings (n,) without attributes, otherwise as `add`."""
-        self.add_measured(self.measure(polygons, crs))
+        moved = self.ground.reproject(polygons, crs)
+        self.measured.append(measure_buildings(moved, min_area_m2=self._min_area_m2))
 
     def add_on_plane(self, polygons: Polygons, counted: BoolArray) -> None:
         """Add buildings (n,) on the plane of the cells.
@@ -317,7 +314,7 @@ class DensityAccumulator:
             polygons: Buildings.
             counted: (n,) bool, False for buildings that are only neighbours of others.
         """
-        self.add_measured(measure_buildings(polygons, counted, self.measure.min_area_m2))
+        self.measured.append(measure_buildings(polygons, counted, self._min_area_m2))
 
     def finish(self) -> DensityGrid:
         """Return the figures of everything that was fed and added."""
@@ -328,7 +325,7 @@ class DensityAccumulator:
         y = (self.cells.top_row - row + 0.5) * self.cells.cell_m
         px_area = np.zeros(len(valid))
         px_area[seen] = self.ground.px_area_m2(x, y)
-        return _on_grid(self.cells, valid * px_area, built * px_area, self._measured)
+        return _on_grid(self.cells, valid * px_area, built * px_area, self.measured)
 
 
 def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
@@ -397,7 +394,7 @@ def _on_grid(
         area_m2.reshape(cells.shape),
         nearest_m.reshape(cells.shape),
     )
-    return DensityGrid(cells.grid, cells.cell_m, figures, outside=len(xy) - len(inside))
+    return DensityGrid(cells, figures, outside=len(xy) - len(inside))
 
 
 _BESIDE_M = (1e-6, 0.6e-6)
@@ -498,32 +495,6 @@ def measure_buildings(
     counted = np.ones(len(polygons), np.bool_) if counted is None else counted
     centroids = shapely.centroid(polygons[large])
     return shapely.get_coordinates(centroids), area_m2[large], counted[large]
-
-
-@dataclass(frozen=True)
-class BuildingMeasure:
-    """Measures buildings for a density; picklable.
-
-    Args:
-        ground: Plane of the cells.
-        min_area_m2: Minimum area of a building that is counted.
-    """
-
-    ground: GroundPlane
-    min_area_m2: float
-
-    def __call__(self, polygons: Polygons, crs: CRS | None) -> Measured:
-        """Return the measures of buildings (n,).
-
-        Args:
-            polygons: Buildings.
-            crs: Their coordinate system; None for pixels of the mask.
-
-        Raises:
-            GeoreferenceError: The buildings have a CRS but the mask has none.
-        """
-        moved = self.ground.reproject(polygons, crs)
-        return measure_buildings(moved, min_area_m2=self.min_area_m2)
 
 
 def in_one_order(parts: Sequence[Measured]) -> Measured:

@@ -114,24 +114,6 @@ def _ratio(over: Floats | NDArray[np.int64], under: Floats | NDArray[np.int64]) 
     return np.asarray(np.divide(over, under, out=ratio, where=under > 0))
 
 
-@dataclass(frozen=True)
-class DensityGrid:
-    """Building density of a scene, cell by cell.
-
-    Args:
-        grid: Grid with one pixel per cell, north up, in metres.
-        cell_m: Side of a cell in metres; cell edges lie at multiples of it.
-        figures: Figures of each cell, in arrays of the grid's shape.
-        outside: Number of buildings that are not counted, since their centroid lies on ground that
-            was not observed.
-    """
-
-    grid: GeoGrid
-    cell_m: float
-    figures: DensityFigures
-    outside: int = 0
-
-
 _SCALE_ERROR = 0.01
 """Maximum relative scale error up to which the metres of a map count as metres on the ground."""
 
@@ -396,14 +378,6 @@ class CellGrid:
             )
         return cls((height, width), cell_m, first_col, low_row + height - 1, crs)
 
-    @classmethod
-    def of(cls, density: DensityGrid) -> CellGrid:
-        """Return the cells of a density grid."""
-        t, side = density.grid.transform, density.cell_m
-        return cls(
-            density.grid.shape, side, round(t.c / side), round(t.f / side) - 1, density.grid.crs
-        )
-
     @property
     def grid(self) -> GeoGrid:
         """A grid with one pixel for each cell."""
@@ -464,6 +438,32 @@ class CellGrid:
         left = (self.first_col + col) * self.cell_m
         bottom, top = bounds[:, 1] - self.cell_m, bounds[:, 3] + self.cell_m
         return np.asarray(shapely.box(left, bottom, left + self.cell_m, top), np.object_)
+
+
+@dataclass(frozen=True)
+class DensityGrid:
+    """Building density of a scene, cell by cell.
+
+    Args:
+        cells: The cells.
+        figures: Figures of each cell, in arrays of the shape of the cells.
+        outside: Number of buildings that are not counted, since their centroid lies on ground that
+            was not observed.
+    """
+
+    cells: CellGrid
+    figures: DensityFigures
+    outside: int = 0
+
+    @property
+    def grid(self) -> GeoGrid:
+        """Grid with one pixel per cell, north up, in metres."""
+        return self.cells.grid
+
+    @property
+    def cell_m(self) -> float:
+        """Side of a cell in metres; cell edges lie at multiples of it."""
+        return self.cells.cell_m
 
 
 def _cut(

@@ -27,7 +27,7 @@ from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import json_kind, reason_of
 from rooftrace.core.types import Floats, GeoGrid
-from rooftrace.density.cells import DENSITY_COLUMNS, CellGrid, DensityFigures, DensityGrid
+from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures, DensityGrid
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.legend import Colour
@@ -149,14 +149,15 @@ def draw_cells(
         title: Name of the scene.
         source: Line below the picture, such as the names of the inputs.
     """
-    together = ceil(max(density.grid.shape) / _LARGEST_PX)
+    cells = density.cells
+    together = ceil(max(cells.shape) / _LARGEST_PX)
     share = _coarser(density.figures, together)
     px = max(1, min(_LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
     picture = np.repeat(np.repeat(_coloured(share), px, axis=0), px, axis=1)
     _border(picture, np.nan_to_num(share, nan=-1.0) >= threshold.threshold, px, _INK)
-    subtitle = f"Built-up share in cells of {density.cell_m * together:g} m"
-    metres = density.cell_m * together / px
-    has_north = density.grid.crs is not None
+    subtitle = f"Built-up share in cells of {cells.cell_m * together:g} m"
+    metres = cells.cell_m * together / px
+    has_north = cells.crs is not None
     return _page(picture, title, subtitle, threshold, metres, source, north=has_north)
 
 
@@ -361,7 +362,7 @@ _RESERVED = {*DENSITY_COLUMNS, "buildings", "class", "id", "fid", "geom", "geome
 
 def density_files(stem: Path) -> tuple[Path, Path, Path]:
     """Return the paths of the raster, the polygons and the picture that `write_density` writes."""
-    return beside(stem, ".tif"), beside(stem, ".gpkg"), beside(stem, ".png")
+    return Path(f"{stem}.tif"), Path(f"{stem}.gpkg"), Path(f"{stem}.png")
 
 
 def write_density(
@@ -385,15 +386,15 @@ def write_density(
         ExportError: A file cannot be written.
     """
     raster, polygons, picture = density_files(stem)
-    write_cog(raster, density.figures.columns(), density.grid)
-    cells = CellGrid.of(density)
+    cells = density.cells
+    write_cog(raster, density.figures.columns(), cells.grid)
     shown = np.flatnonzero((density.figures.observed_m2 > 0) | (density.figures.buildings > 0))
     columns = density_columns(density.figures, threshold)
     write_polygons(
         polygons,
         cells.polygons(shown),
         {"id": shown + 1} | {name: values[shown] for name, values in columns.items()},
-        density.grid.crs,
+        cells.crs,
     )
     write_png(picture, draw_cells(density, threshold, title, source))
     return raster, polygons, picture
@@ -431,8 +432,3 @@ def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]])
     for row in rows:
         table.writerow(["" if value is None or value != value else value for value in row])
     write_atomically(path, text.getvalue().encode())
-
-
-def beside(stem: Path, suffix: str) -> Path:
-    """Return STEM with a suffix added, even if the stem contains dots."""
-    return stem.with_name(stem.name + suffix)

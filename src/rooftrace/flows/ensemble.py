@@ -12,7 +12,6 @@ What a fit finds is measured on images that it has not seen by `rooftrace evalua
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -237,14 +236,14 @@ class MethodFigures:
         name: Name of the model or method.
         threshold_level: Threshold with the highest figure, as a level in 255ths.
         fitted: Figure at this threshold: the mean over the sets.
-        own: Figure of a model at its own threshold; NaN for a method.
+        own: Figure of a model at its own threshold; None for a method.
         by_set: `fitted` of each set.
     """
 
     name: str
     threshold_level: int
     fitted: float
-    own: float
+    own: float | None
     by_set: tuple[float, ...]
 
     @classmethod
@@ -266,7 +265,7 @@ class MethodFigures:
         curve = mean_curve(counted, metric)
         best = middle_of_best(curve)
         by_set = tuple(float(mean_curve([one], metric)[best]) for one in counted)
-        at_own = np.nan if own is None else float(curve[own - 1])
+        at_own = None if own is None else float(curve[own - 1])
         return cls(name, best + 1, float(curve[best]), at_own, by_set)
 
 
@@ -348,7 +347,7 @@ class EnsembleReport:
     @property
     def chosen(self) -> MethodFigures:
         """Figures of the method in the file."""
-        return _figures_of(self.fit, self.combine)
+        return self.fit.average if self.combine == "average" else self.fit.weighted
 
     @property
     def rows(self) -> tuple[MethodFigures, ...]:
@@ -374,7 +373,7 @@ def _to_json(one: MethodFigures, names: Sequence[str]) -> dict[str, Any]:
     return {
         "name": one.name,
         "threshold": threshold_at(one.threshold_level),
-        "at_own_threshold": None if math.isnan(one.own) else round(one.own, 5),
+        "at_own_threshold": None if one.own is None else round(one.own, 5),
         "fitted": round(one.fitted, 5),
         "fitted_by_data": {name: round(value, 5) for name, value in zip(names, one.by_set)},
     }
@@ -447,7 +446,7 @@ def run_ensemble(
         names = _distinct_names([spec.name for spec in specs])
         fit = fit_ensemble(sets, [spec.threshold for spec in specs], names, metric)
     kept = [place for place, weight in enumerate(fit.weights) if how != "weighted" or weight]
-    chosen = _figures_of(fit, how)
+    chosen = fit.average if how == "average" else fit.weighted
     threshold = threshold_at(chosen.threshold_level)
     weights = tuple(fit.weights[place] for place in kept) if how == "weighted" else None
     file = EnsembleFile(
@@ -496,10 +495,6 @@ def _check(bundles: Sequence[Path | None], out: Path) -> list[str]:
             remedy="For example: -o team.ensemble.json",
         )
     return check_replaced([out], partial(read_ensemble, out), "an ensemble file")
-
-
-def _figures_of(fit: EnsembleFit, how: Combine) -> MethodFigures:
-    return fit.average if how == "average" else fit.weighted
 
 
 def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from inspect import cleandoc
 from typing import Annotated, Any
@@ -256,7 +257,11 @@ def pages_router(app: FastAPI) -> APIRouter:
         """Show this description as a page."""
         text = render_page(
             "api.html",
-            {"json": _json, "type_of": _type_of, "code": _code},
+            {
+                "json": partial(json.dumps, indent=2, ensure_ascii=False),
+                "type_of": _type_of,
+                "code": _code,
+            },
             header=page_header("api", "../", live=has_live(request)),
             api=app.openapi(),
             operations=(operations := _operations(app.openapi())),
@@ -309,10 +314,6 @@ def _operations(api: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     rest = [one for one in all_operations if not set(one.get("tags", ())) & set(names)]
     return [*tagged, {"name": "more", "description": "", "operations": rest}] if rest else tagged
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _code(text: str) -> Markup:

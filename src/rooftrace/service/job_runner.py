@@ -446,8 +446,12 @@ class JobRunner:
         elif job.crashes + 1 < _MAX_CRASHES:
             self.store.requeue(job, crashed=True)
         else:
+            reason = f"it ended with the code {code}"
+            if code < 0:
+                ended_by = signal.Signals(-code).name
+                reason = f"it was ended by {ended_by}, possibly for lack of memory"
             times = f"its process failed {job.crashes + 1} times"
-            self.store.fail(job.id, crash_error(job, f"{times}: {_reason(code)}"))
+            self.store.fail(job.id, crash_error(job, f"{times}: {reason}"))
 
 
 def _name_of(model: Path) -> str:
@@ -469,9 +473,3 @@ def _environment() -> dict[str, str]:
     with rasterio.Env() as env:
         unused = sorted(set(env.drivers()) - _DRIVERS)
     return {**os.environ, "GDAL_SKIP": ",".join(unused)}
-
-
-def _reason(code: int) -> str:
-    if code < 0:
-        return f"it was ended by {signal.Signals(-code).name}, possibly for lack of memory"
-    return f"it ended with the code {code}"

@@ -24,7 +24,7 @@ def figures(share: np.ndarray) -> DensityFigures:
 
 
 def grid(share: np.ndarray) -> DensityGrid:
-    return DensityGrid(CellGrid(share.shape, 10.0, 0, 0, None).grid, 10.0, figures(share))
+    return DensityGrid(CellGrid(share.shape, 10.0, 0, 0, None), figures(share))
 
 
 def colours(picture: Image.Image) -> dict[tuple[int, ...], int]:

@@ -120,8 +120,9 @@ class _Outcomes:
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
     failures: dict[str, RooftraceError] = field(default_factory=dict)
 
-    def add(self, name: str, record: Mapping[str, Any]) -> None:
+    def add(self, job: SceneInput, record: Mapping[str, Any]) -> None:
         """Add the record of a scene that was predicted."""
+        name = job.name
         try:
             self.layers[name] = _layer(name, record)
             if self.with_files:
@@ -129,11 +130,6 @@ class _Outcomes:
                 self.files[name] = {kind: Path(path) for kind, path in paths.items() if path}
         except RooftraceError as error:
             self.failures[name] = error
-
-
-def scenes_of(out: Path) -> Path:
-    """Return the folder of the results of single scenes, inside of the results folder."""
-    return out / _SCENES
 
 
 def run_catalogue(
@@ -195,9 +191,6 @@ def run_catalogue(
             outside = plural(len(left_out), "scene lies", "scenes lie")
             notes.append(f"{outside} outside of {area.name}; only images inside are predicted.")
 
-    def take(job: SceneInput, record: Mapping[str, Any]) -> None:
-        outcomes.add(job.name, record)
-
     if outcomes.failures and (strict or not jobs):
         raise _failure(_in_order(catalogue, outcomes), len(catalogue.scenes))
     inputs = PredictInputs(
@@ -207,8 +200,8 @@ def run_catalogue(
         () if area is None else [Path(area.name)],
     )  # fmt: skip
     with locked(out / ".rooftrace.lock", str(out)):
-        run_options = RunOptions(strict, keep=True, on_done=take, progress=progress)
-        report = predict_inputs(inputs, executor, scenes_of(out), options, run_options)
+        run_options = RunOptions(strict, keep=True, on_done=outcomes.add, progress=progress)
+        report = predict_inputs(inputs, executor, out / _SCENES, options, run_options)
         outcomes.failures |= {scene.name: error for scene, error in report.failures}
         failures = _in_order(catalogue, outcomes)
         if failures and (strict or not outcomes.layers):
@@ -332,7 +325,11 @@ def _manifest_entry(
     scene: CatalogueScene, outcomes: _Outcomes, kept: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the entry of a scene in the manifest."""
-    entry: dict[str, Any] = {"id": scene.id, "location": _without_query(scene.location)}
+    location = scene.location
+    if is_url(location):
+        # A query may contain a signature.
+        location = location.partition("?")[0]
+    entry: dict[str, Any] = {"id": scene.id, "location": location}
     if scene.provenance is not None:
         entry["imagery"] = scene.provenance.to_json()
     error = outcomes.failures.get(scene.id)
@@ -348,11 +345,6 @@ def _manifest_entry(
         "gsd_m": layer.gsd_m,
         "polygons": layer.polygons.name,
     }
-
-
-def _without_query(location: str) -> str:
-    """Return a URL without its query, which may contain a signature."""
-    return location.partition("?")[0] if is_url(location) else location
 
 
 def _in_order(catalogue: Catalogue, outcomes: _Outcomes) -> list[tuple[str, RooftraceError]]:

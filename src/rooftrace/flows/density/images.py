@@ -22,7 +22,6 @@ from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
     DensityThreshold,
     ThresholdFit,
-    beside,
     write_table,
 )
 from rooftrace.flows.density.inputs import (
@@ -90,7 +89,7 @@ def run_by_image(
     """
     masks = _masks(data, glob)
     stem = stem_of(out, data.resolve().stem)
-    check_outputs([beside(stem, ".csv")], masks.values())
+    check_outputs([Path(f"{stem}.csv")], masks.values())
     shares = _shares(list(masks.values()), building, progress)
     return _report(list(masks), shares, threshold, stem)
 
@@ -120,7 +119,7 @@ def fit_images(
     rows = _read_labels(labels)
     stem = stem_of(out, labels.resolve().stem)
     masks = [_find(image, data, labels) for image, _ in rows]
-    check_outputs([beside(stem, ".csv"), beside(stem, ".json")], [labels, *masks])
+    check_outputs([Path(f"{stem}.csv"), Path(f"{stem}.json")], [labels, *masks])
     shares = _shares(masks, building, progress)
     known = np.isfinite(shares)
     names = np.array([label for _, label in rows], np.object_)
@@ -132,7 +131,7 @@ def fit_images(
         shares[known], names[known] == dense, sparse_name=sparse, dense_name=dense
     )
     report = _report([image for image, _ in rows], shares, threshold, stem, (*notes, *fit_notes))
-    path = beside(stem, ".json")
+    path = Path(f"{stem}.json")
     threshold.write(path)
     return replace(report, files=(path, *report.files))
 
@@ -162,7 +161,7 @@ def _report(
     notes: Sequence[str] = (),
 ) -> ImagesReport:
     names = threshold.classes(shares).tolist()
-    path = beside(stem, ".csv")
+    path = Path(f"{stem}.csv")
     write_table(path, _COLUMNS, zip(images, shares.tolist(), names))
     classes = {name: names.count(name) for name in (threshold.dense, threshold.sparse, None)}
     return ImagesReport((path,), shares, classes, threshold, tuple(notes))

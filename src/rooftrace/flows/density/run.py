@@ -35,7 +35,6 @@ from rooftrace.density.cells import (
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
     DensityThreshold,
-    beside,
     density_columns,
     density_files,
     draw_zones,
@@ -288,7 +287,7 @@ def run_zone_density(
     """
     mask_path, polygons_path = sort_inputs(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
-    files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png"))
+    files = tuple(Path(f"{stem}{suffix}") for suffix in (".gpkg", ".csv", ".png"))
     check_outputs(files, [*inputs, zones])
     file = VectorFile(zones, layer)
     ground_zones = file.read(file.fields, typed=True)

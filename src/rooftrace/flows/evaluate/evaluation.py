@@ -323,15 +323,15 @@ class Evaluation:
             return self.first.to_json() | beside
         return {
             "reports": [report.to_json() for report in self.reports],
-            "comparisons": [self._comparison_json(one) for one in self.comparisons],
+            "comparisons": [
+                {
+                    "first": self.reports[one.first].name,
+                    "second": self.reports[one.second].name,
+                    "figures": {name: test.to_json() for name, test in one.figures.items()},
+                }
+                for one in self.comparisons
+            ],
             **beside,
-        }
-
-    def _comparison_json(self, one: PairedComparison) -> dict[str, Any]:
-        return {
-            "first": self.reports[one.first].name,
-            "second": self.reports[one.second].name,
-            "figures": {name: test.to_json() for name, test in one.figures.items()},
         }
 
 

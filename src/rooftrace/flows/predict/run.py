@@ -41,6 +41,7 @@ from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_sc
 from rooftrace.io.companions import WORK_FOLDER, holds_results
 from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.vector_write import check_vector_path
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
@@ -208,14 +209,8 @@ def predict_inputs(
         if len(run.outputs) <= _MAX_FIGURES:
             done = [scene for scene in scenes if scene.name in run.outputs]
             figures = [folder.entry(scene)["record"]["figures"] for scene in done]
-        record |= {
-            "bundle": spec.model_dump(include=_SCALES)
-            | {"sha256": predictor.bundle.sha256, "file": predictor.bundle.source},
-            "engine": made_with["with"]["engine"],
-            "options": settings,
-            "figures": figures,
-        }
-        _write_record(out / "run.json", inputs, report, record)
+        record |= _record(inputs, predictor.bundle, made_with, figures, report)
+        write_json(out / "run.json", record)
         if not report.failures and not run_options.keep:
             folder.discard()
     return replace(report, notes=tuple(_shortened(report.notes, scenes)))
@@ -254,35 +249,39 @@ def _made_with(
     return {"with": model, "options": settings}
 
 
-def _write_record(
-    path: Path,
+def _record(
     inputs: PredictInputs,
+    bundle: ModelBundle,
+    made_with: Mapping[str, Any],
+    figures: Sequence[Mapping[str, Any]] | None,
     report: RunReport,
-    record: Mapping[str, Any],
-) -> None:
-    """Write run.json.
+) -> dict[str, Any]:
+    """Return the fields of run.json besides those of the executor.
 
     Args:
-        path: The file.
         inputs: Images of the run.
-        report: Its report.
-        record: Model, engine, options and figures.
+        bundle: Its model.
+        made_with: Engine and options, see `_made_with`.
+        figures: Figures of each finished image; None if they are too many.
+        report: Report of the run, with all notes.
     """
-    failed = [
-        {"input": scene.shown, **error.to_json(), "message": scene.without_folders(error.message)}
-        for scene, error in report.failures
-    ]
-    record = {
-        **record,
+    return {
+        "bundle": bundle.spec.model_dump(include=_SCALES)
+        | {"sha256": bundle.sha256, "file": bundle.source},
+        "engine": made_with["with"]["engine"],
+        "options": made_with["options"],
+        "figures": figures,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [scene.shown for scene in inputs.scenes],
         **report.to_json(),
-        "failed": failed,
+        "failed": [
+            {"input": one.shown, **error.to_json(), "message": one.without_folders(error.message)}
+            for one, error in report.failures
+        ],
         "skipped": [str(path) for path in inputs.skipped],
         "notes": report.notes,
         "versions": versions(),
     }
-    write_json(path, record)
 
 
 def _shortened(notes: Sequence[str], scenes: Sequence[SceneInput]) -> list[str]:
