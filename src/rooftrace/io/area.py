@@ -82,7 +82,7 @@ def read_area(path: Path, layer: str | None = None) -> Area:
     if not path.exists():
         raise DataError(f"There is no area at {path}.", remedy="Check the path.")
     file = VectorFile(path, layer)
-    geometry, crs = file.outlines()
+    geometry, crs, _, _ = file.columns()
     if not len(geometry):
         raise DataError(
             f"{path} holds no polygon; an area needs at least one.",

@@ -215,7 +215,7 @@ class ServiceRaster(TileGridMosaic):
             urls = [self._url(key) for key in chosen]
             for url, data in self.requests.fetch(urls).items():
                 if data:
-                    return _TileImage(f"The tile {self._shown(url)}", data, None).grid.shape
+                    return _TileImage(f"The tile {without_secrets(url)}", data, None).grid.shape
         return None
 
     def _samples(self) -> list[tuple[int, int]]:
@@ -225,10 +225,6 @@ class ServiceRaster(TileGridMosaic):
 
     def _url(self, key: tuple[int, int]) -> str:
         return self.service.url(self.level, key[0] + self._first[0], key[1] + self._first[1])
-
-    @staticmethod
-    def _shown(url: str) -> str:
-        return without_secrets(url)
 
     def _image(self, key: Hashable) -> RasterSource:
         assert isinstance(key, tuple)
@@ -242,7 +238,7 @@ class ServiceRaster(TileGridMosaic):
             self._missing.add(key)
             pixels = np.zeros((_BANDS, *grid.shape), np.uint8)
             return ArraySource(pixels, grid, np.zeros(grid.shape, np.bool_))
-        name = f"The tile {self._shown(url)}"
+        name = f"The tile {without_secrets(url)}"
         image = _TileImage(name, data, self._rule)
         if image.grid.shape != grid.shape:
             raise DataError(

@@ -312,19 +312,11 @@ class VectorFile:
                 _check_same(self.path, layer.crs, crs)
                 yield layer
 
-    def outlines(self) -> tuple[NDArray[np.object_], CRS | None]:
-        """Read the polygons without a check of the coordinates, and the CRS if there is one.
-
-        Raises:
-            DataError: see `read`.
-        """
-        geometry, crs, _, _ = self.columns()
-        return geometry, crs
-
     def columns(
         self, fields: Sequence[str] = (), *, buildings: bool = False
     ) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[np.object_]], ReadCounts]:
-        """Read what `outlines` reads, and attributes as strings, "" for null.
+        """Read the polygons without a check of the coordinates, the CRS if there is one, and
+        attributes as strings, "" for null.
 
         Raises:
             DataError: see `read`.

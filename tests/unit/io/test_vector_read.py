@@ -166,12 +166,12 @@ def test_pixels_are_no_degrees(tmp_path: Path, side: int) -> None:
     with pytest.raises(GeoreferenceError, match="is in pixels of an image") as caught:
         VectorFile(path).read()
     assert "gdal_translate" in caught.value.remedy
-    assert VectorFile(path).outlines()[1] is None
+    assert VectorFile(path).columns()[1] is None
     # A file of other software does not say so.
     document = json.loads(path.read_text())
     del document["description"]
     path.write_text(json.dumps(document))
-    assert VectorFile(path).outlines()[1] == CRS.from_epsg(4326)
+    assert VectorFile(path).columns()[1] == CRS.from_epsg(4326)
     if side > 360:
         with pytest.raises(GeoreferenceError, match="not degrees"):
             VectorFile(path).read()

@@ -156,7 +156,8 @@ def read_buildings_layer(
         _check_classes(path, [one.name for one in report.classes])
         notes = tuple(note for note in report.notes if str(traced) not in note)
         file = VectorFile(traced)
-        if not file.outlines()[1]:
+        _, crs, _, _ = file.columns()
+        if crs is None:
             raise GeoreferenceError(
                 f"{path} has no coordinate system, so it has no place on the ground.",
                 remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
