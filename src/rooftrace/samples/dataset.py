@@ -99,6 +99,15 @@ class SceneCache:
             None if sample.image_valid is None else sample.image_valid[rows, cols],
         )
 
+    def cut(self, index: int, to_scene: NDArray[np.float64], side_px: int) -> Sample:
+        """Return a square of `side_px`, cut out of a scene by the map `to_scene`, see `warp`."""
+        whole = Window.whole(self.scenes[index].image.grid.shape)
+        window = window_under(to_scene, side_px).intersection(whole)
+        assert window is not None
+        to_window = to_scene.copy()
+        to_window[:, 2] -= window.col, window.row
+        return warp(self.read(index, window), to_window, side_px)
+
     def find(self, index: int, window: Window, class_index: int) -> NDArray[np.intp]:
         """Find the valid pixels of a class inside `window`.
 
@@ -331,13 +340,7 @@ class TrainSamples:
             to_scene = crop_transform(
                 (row - 0.5, col - 0.5), scale, self._crop_px, self._augment, rng
             )
-            window = window_under(to_scene, self._crop_px).intersection(
-                Window.whole(scene.image.grid.shape)
-            )
-            assert window is not None  # the centre lies in the scene
-            to_window = to_scene.copy()
-            to_window[:, 2] -= window.col, window.row
-            candidate = warp(self._cache.read(draw.scene, window), to_window, self._crop_px)
+            candidate = self._cache.cut(draw.scene, to_scene, self._crop_px)
             if best is None or candidate.valid.mean() > best.valid.mean():
                 best = candidate
             if best.valid.mean() >= _ENOUGH_VALID:
@@ -468,13 +471,7 @@ class EvalTiles:
         # The centre of the tile's first pixel is half a model pixel inside its corner.
         offset = np.array([col, row]) * self._crop_px * scale_xy + (scale_xy - 1) / 2
         to_scene = np.column_stack([np.diag(scale_xy), offset])
-        window = window_under(to_scene, self._crop_px).intersection(
-            Window.whole(self.scenes[index].image.grid.shape)
-        )
-        assert window is not None
-        to_window = to_scene.copy()
-        to_window[:, 2] -= window.col, window.row
-        sample = warp(self._cache.read(index, window), to_window, self._crop_px)
+        sample = self._cache.cut(index, to_scene, self._crop_px)
         ids = _instances(sample, self._instances_of)
         return Sample(sample.image.astype(np.float32), sample.target, sample.valid, ids)
 

@@ -27,7 +27,6 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.system import loader_start_method
 from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
-from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.derived import Instances
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet, check_background
@@ -127,8 +126,9 @@ def open_data(
         ConfigError: Two validation sets have the same name; or a normalisation or full scale does
             not fit the images.
     """
-    train = [*opened_train] or [_open(given, config, base) for given in config.data.train]
-    val = [_open(given, config, base) for given in config.data.val]
+    data = config.data
+    train = [*opened_train] or [open_labelled(one, data.labels, base) for one in data.train]
+    val = [open_labelled(one, data.labels, base) for one in data.val]
     opened = (*train, *val)
     for source in opened:
         check_background(source)
@@ -248,10 +248,6 @@ def measure_pixels(samples: TrainSamples, count: int = _MEASURED_SAMPLES) -> Pix
         high,
         outside / (pixels * len(mean)),
     )
-
-
-def _open(given: SourceConfig, config: TrainConfig, base: Path) -> SceneSet:
-    return open_labelled(given, config.data.labels, base)
 
 
 def _unlabelled_note(source: SceneSet) -> str:

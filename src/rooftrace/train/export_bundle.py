@@ -201,6 +201,9 @@ def contract_of(
         epochs: Numbers of the epochs, for the training record.
     """
     mean, std = result.data.statistics
+    training: dict[str, Any] = {**epochs}
+    if result.start is not None:
+        training["start"] = {key: result.start[key] for key in ("model", "sha256")}
     return BundleSpec(
         bands=result.data.bands,
         dtype=str(result.data.samples.dtype),  # type: ignore[arg-type]  # checked by pydantic
@@ -210,7 +213,7 @@ def contract_of(
         separation=None if config.separation is None else config.separation.kind,
         fingerprint=result.fingerprint,
         input_multiple_px=multiple_px(result.net),
-        **_described(config, path, {**epochs, **_start(result)}),
+        **_described(config, path, training),
     )
 
 
@@ -271,13 +274,6 @@ def _described(config: TrainConfig, path: Path, more: Mapping[str, Any]) -> dict
         "attribution": config.export.attribution,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _start(result: FitResult) -> dict[str, Any]:
-    """Return the entry of the training record that identifies the start model."""
-    if result.start is None:
-        return {}
-    return {"start": {key: result.start[key] for key in ("model", "sha256")}}
 
 
 def _with_thresholds(
@@ -539,10 +535,10 @@ def _separated(
     }
 
 
-def _tiles(data: TrainingData, count: int = 4) -> NDArray[np.float32]:
-    """Return some validation tiles (n, band, y, x)."""
+def _tiles(data: TrainingData) -> NDArray[np.float32]:
+    """Return up to four validation tiles (n, band, y, x)."""
     tiles = data.tiles[0]
-    images = [tiles[number].image for number in range(min(count, len(tiles)))]
+    images = [tiles[number].image for number in range(min(4, len(tiles)))]
     # Pixel values as they are read from a file, which is what an engine takes.
     return np.stack(images).astype(data.samples.dtype).astype(np.float32)
 
