@@ -349,9 +349,7 @@ _STRIP_PX = 2**24
 """Approximate number of pixels in a strip; larger scenes are read in strips of this size."""
 
 
-def count_classes(
-    source: SceneSet, *, progress: Progress | None = None
-) -> dict[str, NDArray[np.int32]]:
+def count_classes(source: SceneSet) -> dict[str, NDArray[np.int32]]:
     """Count the pixels of each class in every labelled scene, several scenes at a time.
 
     All labels and images are read once; an image says where nodata is.
@@ -364,7 +362,7 @@ def count_classes(
     Raises:
         DataError: An image or a label cannot be read. The error may be of a subclass.
     """
-    return dict(zip(source.ids, map_entries(source, _count, progress=progress)))
+    return dict(zip(source.ids, map_entries(source, _count)))
 
 
 def _count(source: SceneSet, entry: SceneEntry) -> NDArray[np.int32]:
