@@ -156,8 +156,7 @@ def read_buildings_layer(
         _check_classes(path, [one.name for one in report.classes])
         notes = tuple(note for note in report.notes if str(traced) not in note)
         file = VectorFile(traced)
-        _, crs, _, _ = file.columns()
-        if crs is None:
+        if file.columns()[1] is None:
             raise GeoreferenceError(
                 f"{path} has no coordinate system, so it has no place on the ground.",
                 remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
