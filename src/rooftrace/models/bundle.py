@@ -147,15 +147,11 @@ def write_bundle(path: Path, spec: BundleSpec, parts: Mapping[str, bytes]) -> Mo
     with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         text = spec.model_dump_json(indent=1).encode()
         for name, data in [(SPEC_NAME, text), *sorted(parts.items())]:
-            archive.writestr(_entry(name), data, compresslevel=6)
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data, compresslevel=6)
     return bundle
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    info.compress_type = zipfile.ZIP_DEFLATED
-    info.external_attr = 0o644 << 16
-    return info
 
 
 def check_bundle_path(out: Path) -> None:

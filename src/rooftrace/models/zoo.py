@@ -56,19 +56,15 @@ def fail_fast_offline() -> Iterator[None]:
     By itself the client tries for up to a minute, and prints each attempt. Cached files still load.
     """
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _is_hub_reachable()
+    if not before:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_PROBE_TIMEOUT_S)
+        except Exception:  # the HTTP library of the hub's client is not known here
+            constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-def _is_hub_reachable() -> bool:
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_PROBE_TIMEOUT_S)
-    except Exception:  # the HTTP library of the hub's client is not known here
-        return False
-    return True
 
 
 def weight_names(path: Path) -> list[str]:
@@ -482,16 +478,10 @@ def _apply_dropout(layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
     return (layer.dropout(inputs[0]),)
 
 
-def _smp_architectures() -> Iterator[type[nn.Module]]:
-    base = smp.base.SegmentationModel
-    for name in sorted(dir(smp)):
-        kind = getattr(smp, name)
-        if isinstance(kind, type) and issubclass(kind, base) and kind is not base:
-            yield kind
-
-
-for _kind in _smp_architectures():
-    ARCHITECTURES.add(_kind.__name__, SmpArchitecture(_kind))
+_BASE = smp.base.SegmentationModel
+for _kind in (getattr(smp, name) for name in sorted(dir(smp))):
+    if isinstance(_kind, type) and issubclass(_kind, _BASE) and _kind is not _BASE:
+        ARCHITECTURES.add(_kind.__name__, SmpArchitecture(_kind))
 ARCHITECTURES.add("SubpixelUnet", SmpArchitecture(SubpixelUnet, ("branch_channels",)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -193,8 +193,12 @@ class SceneOutputs(ExitStack):
                 # The mask of several blocks is put in order meanwhile.
                 copying = pool.submit(self._mask.finish, self._workers)
             if self._assembler is not None:
+                found = self._found = self.enter_context(self._assembler.finish(self._refine))
                 # Polygons, preview and density share one pass: making footprints takes longest.
-                chunks = self._footprints(self._assembler)
+                chunks = self._footprints(found)
+                # Starting a thread takes longer than the one chunk of a small image.
+                if len(found) > _CHUNK:
+                    chunks = self.enter_context(closing(prefetched(chunks, 1, "footprints")))
                 if self._paths is None:
                     self.chunks.extend(chunks)
                 elif "polygons" in self.plan.options.outputs:
@@ -218,29 +222,15 @@ class SceneOutputs(ExitStack):
         crs = self.plan.source.grid.crs
         return Footprints(empty.astype(np.object_), empty.astype(np.float32), empty, crs)
 
-    def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints]:
-        """Yield the footprints; meanwhile the next chunk is made, drawn and counted.
-
-        Overlaps are resolved when the first chunk is requested, after the writer has been prepared.
-        """
-        self._found = found = self.enter_context(assembler.finish(self._refine))
+    def _footprints(self, found: FootprintSet) -> Generator[Footprints, None, None]:
+        """Yield the footprints in chunks, each after it was drawn and counted."""
         make = _ChunkMaker(
             self.plan.provenance,
             self.plan.spec.building_class,
             None if self._density is None else self._density.ground,
             None if self._preview is None else self._preview.rings,
         )
-        drawn = self._drawn(found.made_of_chunks(make, _CHUNK))
-        if len(found) <= _CHUNK:
-            # Starting a thread takes longer than the one chunk of a small image.
-            yield from drawn
-            return
-        with closing(prefetched(drawn, 1, "footprints")) as chunks:
-            yield from chunks
-
-    def _drawn(self, chunks: Iterator[_Chunk]) -> Generator[Footprints, None, None]:
-        """Yield footprints after they were drawn and counted."""
-        for chunk in chunks:
+        for chunk in found.made_of_chunks(make, _CHUNK):
             if self._density is not None and chunk.measured is not None:
                 self._density.measured.append(chunk.measured)
             if self._preview is not None:

@@ -366,32 +366,28 @@ def _divided(
 ) -> tuple[TilePlan, BlockAxis, BlockAxis]:
     """Return the tiles and blocks of a scene, the same ones for all scenes of one shape."""
     tiles = plan_tiles(scaling.model_shape(shape_yx), **tiling)
-    rows, cols = (
-        _cut(axis, scaling, which, shape_yx[which], block_px)
-        for which, axis in enumerate((tiles.rows, tiles.cols))
-    )
+    blocks = []
+    for which, axis in enumerate((tiles.rows, tiles.cols)):
+        length, scale = shape_yx[which], scaling.scale_yx[which]
+        per_block = max(1, block_px // axis.stride_px)
+        # Distance that the resampling filter reads beyond the first pixel of a tile.
+        reach = 0 if scaling.is_identity else int(scale) + 1
+        edges = [0]
+        for tile in range(per_block, axis.count, per_block):
+            # The tile has no weight before this edge; tiles of the new block cover everything
+            # after it.
+            latest = int(axis.support[tile][0] * scale)
+            while scaling.needed(which, edges[-1], latest, length)[1] > axis.support[tile][0]:
+                latest -= 1
+            earliest = int(tile * axis.stride_px * scale) - reach
+            assert latest >= earliest
+            aligned = latest // _ALIGN_PX * _ALIGN_PX
+            edges.append(aligned if aligned >= max(earliest, edges[-1] + 1) else latest)
+        edges.append(length)
+        spans = tuple(scaling.needed(which, start, stop, length) for start, stop in pairwise(edges))
+        blocks.append(BlockAxis(axis, per_block, tuple(edges), spans))
+    rows, cols = blocks
     return tiles, rows, cols
-
-
-def _cut(axis: TileAxis, scaling: Scaling, which: int, length: int, block_px: int) -> BlockAxis:
-    """Return blocks of whole tiles along the rows (0) or the columns (1)."""
-    per_block = max(1, block_px // axis.stride_px)
-    scale = scaling.scale_yx[which]
-    # Distance that the resampling filter reads beyond the first pixel of a tile.
-    reach = 0 if scaling.is_identity else int(scale) + 1
-    edges = [0]
-    for tile in range(per_block, axis.count, per_block):
-        # The tile has no weight before this edge; tiles of the new block cover everything after it.
-        latest = int(axis.support[tile][0] * scale)
-        while scaling.needed(which, edges[-1], latest, length)[1] > axis.support[tile][0]:
-            latest -= 1
-        earliest = int(tile * axis.stride_px * scale) - reach
-        assert latest >= earliest
-        aligned = latest // _ALIGN_PX * _ALIGN_PX
-        edges.append(aligned if aligned >= max(earliest, edges[-1] + 1) else latest)
-    edges.append(length)
-    spans = tuple(scaling.needed(which, start, stop, length) for start, stop in pairwise(edges))
-    return BlockAxis(axis, per_block, tuple(edges), spans)
 
 
 def _check(source: RasterSource, spec: BundleSpec, scaling: Scaling) -> None:

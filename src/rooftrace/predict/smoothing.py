@@ -61,7 +61,9 @@ class Smoother:
 
     def __init__(self, kind: Smoothing, time_constant_s: float) -> None:
         self._time_constant_s = time_constant_s
-        self._flow = _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST) if kind == "flow" else None
+        self._flow: Any = None
+        if kind == "flow":
+            self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._grey: Frame | None = None
         self._known: Evidence | None = None
         self._fed_s = 0.0
@@ -93,7 +95,8 @@ class Smoother:
             passed_s, constant_s = max(seconds - self._fed_s, 0.0), self._time_constant_s
             share = 1 - exp(-passed_s / constant_s) if constant_s > 0 else 1.0
             cv2.accumulateWeighted(evidence, warped, share)
-            new = _enlarged_mask(_unknown(grey, before, flow), rgb.shape[:2])
+            unknown, size = _unknown(grey, before, flow), (rgb.shape[1], rgb.shape[0])
+            new = cv2.resize(unknown.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
             cv2.copyTo(evidence.astype(np.float32), new, warped)
             self._fed_s = seconds
         self._known = warped
@@ -108,7 +111,7 @@ class CutFinder:
     """
 
     def __init__(self) -> None:
-        self._flow = _dis(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._grey: Frame | None = None
 
     def is_cut(self, rgb: Frame) -> bool:
@@ -128,10 +131,6 @@ def _correlation(grey: Frame, before: Frame, flow: Any) -> float:
     warped = _warped(before, flow.calc(grey, before, None)).astype(np.float32)
     a, b = grey - grey.mean(dtype=np.float64), warped - warped.mean(dtype=np.float64)
     return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-6))
-
-
-def _dis(preset: int) -> Any:
-    return cv2.DISOpticalFlow.create(preset)
 
 
 def _grey(rgb: Frame, longest_px: int) -> Frame:
@@ -155,12 +154,6 @@ def _enlarged(flow: NDArray[np.float32], shape_yx: tuple[int, ...]) -> NDArray[n
     in_larger = flow * np.array([width / small_x, height / small_y], dtype=np.float32)
     large = cv2.resize(in_larger, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(large, dtype=np.float32)
-
-
-def _enlarged_mask(mask: NDArray[np.bool_], shape_yx: tuple[int, ...]) -> Frame:
-    size = shape_yx[1], shape_yx[0]
-    large = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    return np.asarray(large, dtype=np.uint8)
 
 
 def _positions(flow: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
