@@ -59,7 +59,6 @@ def test_a_folder_is_judged_at_the_threshold_of_the_contract() -> None:
     guess = np.stack([tiles[n].image[0] for n in range(11)])[valid] >= 0.25
     assert judged.counts.pixels == valid.sum()
     assert judged.counts.iou(1) == pytest.approx((guess & truth).sum() / (guess | truth).sum())
-    assert judged.iou(SPEC) == judged.counts.iou(1)
     found = _curve(run, tiles, SPEC)  # type: ignore[arg-type]
     at = list(found.thresholds).index(0.25)
     assert found.iou()[at] == pytest.approx(judged.counts.iou(1))
