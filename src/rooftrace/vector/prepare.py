@@ -403,14 +403,13 @@ def encode_staircases(polygons: Polygons) -> list[bytes]:
     A polygon is stored as the first corner of each ring and the steps from corner to corner. One
     that is not on whole pixels, or that has a long edge, is stored as WKB.
     """
-    records: list[bytes] = shapely.to_wkb(polygons).tolist() if len(polygons) else []
-    if not records or shapely.is_empty(polygons).any():
-        return records
+    if not len(polygons) or shapely.is_empty(polygons).any():
+        return list(shapely.to_wkb(polygons))
     _, xy, (rings, parts) = shapely.to_ragged_array(polygons)
     step = np.diff(xy, axis=0, prepend=0)
     step[rings[:-1]] = 0
-    rough = (xy != np.rint(xy)).any(axis=1) | (np.abs(step) > _MAX_STEP).any(axis=1)
-    is_rough = np.add.reduceat(rough, rings[parts[:-1]]) > 0
+    rough = (xy != np.rint(xy)) | (np.abs(step) > _MAX_STEP)
+    is_rough = np.logical_or.reduceat(rough[:, 0] | rough[:, 1], rings[parts[:-1]])
     heads = np.zeros(len(rings) - 1, _RING)
     heads["first"], heads["count"] = xy[rings[:-1]], np.diff(rings)
     steps = np.delete(step, rings[:-1], axis=0).astype(np.int8).tobytes()
@@ -418,6 +417,8 @@ def encode_staircases(polygons: Polygons) -> list[bytes]:
     # Each ring has one step less than corners.
     corner = (2 * (rings[parts] - parts)).tolist()
     ring = (_RING.itemsize * parts).tolist()
+    records = np.empty(len(polygons), np.object_)
+    records[is_rough] = shapely.to_wkb(polygons[is_rough])
     for number in np.flatnonzero(~is_rough).tolist():
         own = slice(ring[number], ring[number + 1])
         count = parts[number + 1] - parts[number]
@@ -425,7 +426,7 @@ def encode_staircases(polygons: Polygons) -> list[bytes]:
             _MARK + int(count).to_bytes(4, "little") + head[own]
             + steps[corner[number] : corner[number + 1]]
         )  # fmt: skip
-    return records
+    return list(records)
 
 
 def decode_staircases(records: NDArray[np.object_]) -> Polygons:

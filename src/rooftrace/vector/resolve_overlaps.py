@@ -316,14 +316,18 @@ def _neighbours(
     raw, proposed = decode_staircases(raw_encoded), shapely.from_wkb(proposed_wkb)
     # An index of its edges makes each comparison of a polygon faster.
     shapely.prepare(raw)
+    shapely.prepare(proposed)
     a, b = pairs
-    hit = np.asarray(shapely.relate_pattern(proposed[a], proposed[b], _INTERIORS_MEET), np.bool_)
-    for mine, theirs in ((a, b), (b, a)):
-        todo = np.flatnonzero(~hit)
-        hit[todo] = shapely.relate_pattern(raw[mine[todo]], proposed[theirs[todo]], _INTERIORS_MEET)
+    hit = np.zeros(len(a), np.bool_)
     if reach_px:
+        hit |= shapely.dwithin(raw[a], raw[b], reach_px)
+    for mine, theirs, shape in ((a, b, proposed), (a, b, raw), (b, a, raw)):
         todo = np.flatnonzero(~hit)
-        hit[todo] = shapely.dwithin(raw[a[todo]], raw[b[todo]], reach_px)
+        # Most pairs are apart, which is found faster than how they meet.
+        todo = todo[shapely.intersects(shape[mine[todo]], proposed[theirs[todo]])]
+        hit[todo] = shapely.relate_pattern(
+            shape[mine[todo]], proposed[theirs[todo]], _INTERIORS_MEET
+        )
     return number[pairs[:, hit]]
 
 
