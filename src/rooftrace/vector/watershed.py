@@ -442,24 +442,31 @@ def trace_pieces(labels: Labels, origin_yx: Ints, score: NDArray[np.float32]) ->
     """Return the pieces of regions of an atlas in the coordinates of the regions.
 
     Args:
-        labels: (y, x) number of the piece at each pixel, from 1; 0 outside.
+        labels: (y, x) number of the piece at each pixel, from 1; 0 outside and along the border.
         origin_yx: (n, 2) origin of the region of each piece, see `LabelAtlas`.
         score: (n,) score of each piece.
     """
-    pixel = np.flatnonzero(labels)
-    row, col = np.divmod(pixel, labels.shape[1])
-    piece = labels.reshape(-1)[pixel] - 1
+    flat = labels.reshape(-1)
+    start = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    length, value = np.diff(start, append=len(flat)), flat[start]
+    # Runs of a piece along a row, each of which ends before the border.
+    start, length, value = start[value > 0], length[value > 0], value[value > 0]
+    row, col = np.divmod(start, labels.shape[1])
+    piece = value - 1
     # Each piece moves to its own position, so that one trace follows all outlines.
     low = np.full((2, len(score)), np.iinfo(np.int64).max)
     high = np.zeros((2, len(score)), np.int64)
-    for axis, at in enumerate((row, col)):
-        np.minimum.at(low[axis], piece, at)
-        np.maximum.at(high[axis], piece, at)
+    for axis, (first, last) in enumerate(((row, row), (col, col + length - 1))):
+        np.minimum.at(low[axis], piece, first)
+        np.maximum.at(high[axis], piece, last)
     place, shape = pack_rectangles((high - low + 1).T)
     moved = place - low.T
     down, along = moved[piece].T
-    number = np.zeros(shape, np.int32)
-    number[row + down, col + along] = piece + 1
+    start = (row + down) * shape[1] + col + along
+    number = np.zeros(shape[0] * shape[1], np.int32)
+    # Behind each run there is a pixel without a piece.
+    number[start], number[start + length] = value, -value
+    number = np.cumsum(number, dtype=np.int32).reshape(shape)
     traced = trace((number > 0).view(np.uint8))
     own = number[tuple(traced.first_pixel_yx.T)] - 1
     back = origin_yx[own] - moved[own]
