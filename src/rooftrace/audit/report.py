@@ -29,6 +29,7 @@ from rooftrace.audit.scale import ScaleEstimate, ScaleShift, estimate_scale
 from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Progress
 from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import own_split
 
 _LEAST_FLAT = 0.02
 """Share of an image from which unmarked nodata matters."""
@@ -329,7 +330,7 @@ class AuditSummary:
 
 
 def summarize_audit(
-    name: str, statistics: SetStatistics, findings: Sequence[Finding]
+    name: str, statistics: SetStatistics, findings: Sequence[Finding], *, has_test: bool = False
 ) -> AuditSummary:
     """Return the summary of a set.
 
@@ -337,6 +338,7 @@ def summarize_audit(
         name: Name of the set.
         statistics: Figures of the set.
         findings: Findings about the set, the worst first.
+        has_test: Whether the data has a test part of its own.
     """
     errors = [f for f in findings if f.severity == "error"]
     warnings = [f for f in findings if f.severity == "warning"]
@@ -359,7 +361,7 @@ def summarize_audit(
         kinds = (("error", errors), ("warning", warnings))
         counts = [plural(len(found), kind) for kind, found in kinds if found]
         sentences.append(f"The audit found {' and '.join(counts)}.")
-    return AuditSummary(fit, " ".join(sentences), _actions(statistics, findings))
+    return AuditSummary(fit, " ".join(sentences), _actions(statistics, findings, has_test=has_test))
 
 
 def _describe_set(name: str, statistics: SetStatistics) -> str:
@@ -376,7 +378,9 @@ def _describe_set(name: str, statistics: SetStatistics) -> str:
     )
 
 
-def _actions(statistics: SetStatistics, findings: Sequence[Finding]) -> tuple[str, ...]:
+def _actions(
+    statistics: SetStatistics, findings: Sequence[Finding], *, has_test: bool
+) -> tuple[str, ...]:
     """Return the remedies of the worst findings, followed by what is always worth doing."""
     worst = [f for f in findings if f.severity != "note" and f.remedy]
     # One remedy may help against several findings. It is listed once, with the worst of them.
@@ -389,7 +393,9 @@ def _actions(statistics: SetStatistics, findings: Sequence[Finding]) -> tuple[st
         if statistics.labelled and statistics.buildings < _LEAST_BUILDINGS:
             usual.append("Add images, from other places rather than more of the same.")
         has_blocks = statistics.georeferenced == statistics.images
-        usual += [_BY_BLOCK if has_blocks else _WITHOUT_BLOCKS, *_USUAL_ACTIONS]
+        if not has_test:
+            usual.append(_BY_BLOCK if has_blocks else _WITHOUT_BLOCKS)
+        usual += _USUAL_ACTIONS
     return tuple([*remedies, *usual][:_ACTIONS])
 
 
@@ -469,6 +475,10 @@ def run_audit(
             labels.
         progress: Function called with the number of finished scenes and the number of all scenes.
     """
+    own = own_split(source.ids)
+    if own is not None:
+        note = f"The data has parts of its own, which finetune and train use: {own.counts}."
+        source = replace(source, notes=(*source.notes, note))
     total = sum(_count(s) for s in (source, against) if s is not None)
     first = _measure(source, 0, total, progress)
     second = None if against is None else _measure(against, _count(source), total, progress)
@@ -490,7 +500,8 @@ def run_audit(
         )
         found += shift_findings(comparison)
     found = worst_first(found)
-    summary = summarize_audit(source.name, first.statistics, found)
+    has_test = own is not None and "test" in own.parts
+    summary = summarize_audit(source.name, first.statistics, found, has_test=has_test)
     return Audit(first, second, comparison, tuple(found), summary)
 
 

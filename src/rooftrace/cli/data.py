@@ -57,6 +57,8 @@ def inspect(
     for finding in audit.findings:
         people.print(f"[{_TONES[finding.severity]}]{finding.severity:8}[/] ", end="")
         say(finding.title)
+    for note in audit.data.source.notes:
+        say(f"note: {note}")
     say("To do first:")
     for number, action in enumerate(audit.summary.actions, 1):
         say(f"  {number}. {action}")

@@ -121,7 +121,11 @@ Layer = Annotated[
     option(IMAGES, "--layer", metavar="NAME", help="Layer of files with several; * joins them."),
 ]
 Split = Annotated[
-    str | None, typer.Option(metavar="FILE:PART", help="Part of a split, such as split.json:val.")
+    str | None,
+    typer.Option(
+        metavar="FILE:PART",
+        help="Part of a split: split.json:test; or test alone, of data in folders train and test.",
+    ),
 ]
 
 # Options of the commands that predict scenes.

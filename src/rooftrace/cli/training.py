@@ -159,12 +159,13 @@ def finetune(
         option(TRAINING, "--resume", help="Continue the run that is in the folder."),
     ] = False,
     val: Annotated[
-        float,
+        float | None,
         option(
             HELD_OUT, min=0.01, max=0.9, metavar="SHARE",
-            help="Share held out; below ten images, folds are compared.",
+            help="Share held out; below ten images, folds are compared. Default: the data's "
+            "folder valid, or 0.2.",
         ),
-    ] = 0.2,
+    ] = None,
     by: Annotated[
         Literal["image", "group", "block"] | None,
         option(

@@ -22,7 +22,7 @@ from rooftrace.labels.footprints import FOOTPRINTS, NoImagesError
 from rooftrace.labels.image_files import image_name
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
-from rooftrace.labels.split import parse_reference, read_split
+from rooftrace.labels.split import match_reference
 
 _LISTED = 5
 """Maximum number of names that a note lists."""
@@ -111,8 +111,7 @@ def run_convert(
     left_out = tuple(entry.id for entry in source.unlabelled)
     notes = list(source.notes)
     if split is not None:
-        split_file, part = parse_reference(split)
-        parts = read_split(split_file).match(source.all_ids, path=split_file, data=data.path)
+        parts, part = match_reference(split, source.all_ids, data.path)
         source = source.subset(parts.ids(part))
         notes += parts.notes(part)
     if not len(source):

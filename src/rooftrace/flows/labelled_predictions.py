@@ -31,7 +31,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import building_instances, label_instances
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import parse_reference, read_split
+from rooftrace.labels.split import match_reference, own_split, parse_reference
 from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
@@ -411,7 +411,7 @@ def open_labelled(predictor: Predictor, folder: SourceConfig, split: str | None)
     Args:
         predictor: Model whose bundle records the labels, for example a palette.
         folder: Configuration of the data.
-        split: `FILE:PART`, or None for all scenes.
+        split: See `select_part`.
 
     Raises:
         DataError: The split contains no image of the folder.
@@ -425,7 +425,8 @@ def select_part(source: SceneSet, split: str | None, data: str) -> SceneSet:
 
     Args:
         source: All scenes.
-        split: `FILE:PART`, or None for all scenes.
+        split: `FILE:PART`, or `PART` of the data's own, see `match_reference`; None for all scenes,
+            with a note if the data has parts of its own.
         data: Location of the scenes, for error messages.
 
     Raises:
@@ -433,9 +434,12 @@ def select_part(source: SceneSet, split: str | None, data: str) -> SceneSet:
         DataError: The part contains none of the scenes, or is ambiguous.
     """
     if split is None:
-        return source
-    path, part = parse_reference(split)
-    parts = read_split(path).match(source.all_ids, path=path, data=data)
+        if (own := own_split(source.ids)) is None:
+            return source
+        part = next(reversed(own.parts))
+        note = f"{source.name} has parts, and all count: {own.counts}. --split {part} takes one."
+        return replace(source, notes=(*source.notes, note))
+    parts, part = match_reference(split, source.all_ids, data)
     chosen = source.subset(parts.ids(part))
     if not len(chosen):
         raise DataError(

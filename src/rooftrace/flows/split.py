@@ -34,6 +34,7 @@ from rooftrace.labels.split import (
     group_by_pattern,
     make_split,
     mean_by_part,
+    own_split,
     write_split,
 )
 
@@ -78,6 +79,13 @@ def run_split(
     shares = {name: getattr(options, name) for name in ("val", "test")}
     shares = {name: share if one is None else one for name, one in shares.items()}
     split = divide_scenes(opened, options.model_copy(update=shares), progress)
+    own = own_split(opened.ids or opened.all_ids)
+    if own is not None:
+        note = (
+            f"{opened.name} has parts of its own: {own.counts}. This split divides all images "
+            "anew. finetune without --split uses those parts, and --split test takes one."
+        )
+        split = split.model_copy(update={"notes": (*split.notes, note)})
     counts = {name: len(ids) for name, ids in split.parts.items() if ids}
     small = [f"{name} has {plural(n, 'image')}" for name, n in counts.items() if n < _LEAST_IN_PART]
     if small:

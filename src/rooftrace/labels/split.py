@@ -130,6 +130,11 @@ class Split(Config):
         """Part of each scene id."""
         return {scene_id: part for part, ids in self.parts.items() for scene_id in ids}
 
+    @property
+    def counts(self) -> str:
+        """Number of images of each part, as text: `30 train, 10 val`."""
+        return ", ".join(f"{len(ids)} {part}" for part, ids in self.parts.items())
+
     def match(self, scenes: Iterable[str], *, path: Path, data: str = "the data") -> SceneParts:
         """Return the scenes of data by part. If no part is named `train`, all scenes that are in
         no part are its scenes.
@@ -525,12 +530,68 @@ def _part_name(name: str) -> str:
     return _SYNONYMS.get(name.strip().lower(), name)
 
 
-def parse_reference(text: str) -> tuple[Path, str]:
-    """Parse `split.json:test` to the file and the part; raise ConfigError without a part."""
+def own_split(scenes: Iterable[str]) -> Split | None:
+    """Return the parts of data in folders named train, valid and test, as tools export them.
+
+    Args:
+        scenes: Ids of the scenes.
+
+    Returns:
+        None unless each scene is in such a folder, and there is a part `train` and another one.
+    """
+    parts: dict[str, list[str]] = {}
+    for scene_id in scenes:
+        # Some tools add the year: train2017.
+        folders = (folder.lower().rstrip("0123456789") for folder in scene_id.split("/")[:-1])
+        part = next((_SYNONYMS[folder] for folder in folders if folder in _SYNONYMS), "")
+        parts.setdefault(part, []).append(scene_id)
+    if "" in parts or "train" not in parts or len(parts) == 1:
+        return None
+    return Split(by="group", parts={part: tuple(parts[part]) for part in PARTS if part in parts})
+
+
+def match_reference(
+    text: str, scenes: Sequence[str], data: str = "the data"
+) -> tuple[SceneParts, str]:
+    """Return the scenes of data by part, and the part that a reference names.
+
+    Args:
+        text: `FILE:PART` of a split file, or `PART` of the data's own, see `own_split`.
+        scenes: Ids of all scenes of the data.
+        data: Location of the data, for messages.
+
+    Raises:
+        ConfigError: There is no such split file or part.
+        DataError: See `Split.match`.
+    """
+    path, part = parse_reference(text)
+    if path is not None:
+        return read_split(path).match(scenes, path=path, data=data), part
+    own = own_split(scenes)
+    if own is None or part not in own.parts:
+        found = "has no folders train, valid and test" if own is None else f"has {own.counts}"
+        raise ConfigError(
+            f"--split received {text!r}, a part of the data itself, but {data} {found}.",
+            remedy="Make a split file: rooftrace split DATA -o split.json, and use "
+            f"--split split.json:{part}",
+        )
+    return own.match(scenes, path=Path(data), data=data), part
+
+
+def parse_reference(text: str) -> tuple[Path | None, str]:
+    """Parse `split.json:test` to the file and the part, and `test` to None and the part.
+
+    Raises:
+        ConfigError: There is no part.
+    """
+    if (own := _part_name(text)) in PARTS:
+        return None, own
     path, colon, part = text.rpartition(":")
     # The colon of C:\split.json is that of a drive.
     if not (colon and path and part) or {"/", "\\"} & set(part):
         raise ConfigError(
-            f"--split received {text!r}; expected FILE:PART.", remedy="For example: split.json:test"
+            f"--split received {text!r}; expected FILE:PART, or a part of the data's own: "
+            "train, val or test.",
+            remedy="For example: split.json:test",
         )
     return Path(path), part

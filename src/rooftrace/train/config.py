@@ -338,11 +338,6 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
-        if not self.data.val and self.data.split is None:
-            raise ValueError(
-                "there is nothing to validate on: give [[data.val]] folders, or data.split = "
-                '"split.json" made by rooftrace split'
-            )
         if self.augment.gsd_range_m is not None and self.gsd_m is None:
             raise ValueError("augment.gsd_range_m needs gsd_m, the metres per pixel of the model")
         WorkingScales.of(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)

@@ -30,7 +30,7 @@ from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.derived import Instances
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet, check_background
-from rooftrace.labels.split import SceneParts, read_split
+from rooftrace.labels.split import SceneParts, own_split, read_split
 from rooftrace.models.spec import Separation
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD
 from rooftrace.samples.dataset import EvalTiles, TrainSamples, check_alike
@@ -143,6 +143,9 @@ def open_data(
             notes += parts.notes("val")
         train = [source.subset(parts.ids("train")) for source in train]
         notes += parts.notes("train")
+    elif not val:
+        train, val, own_notes = _divide_by_own_parts(train)
+        notes += own_notes
     val = [source for source in val if len(source)]
     if not val:
         raise DataError(
@@ -179,6 +182,34 @@ def open_data(
     statistics = _statistics(config, samples, found)
     unique = tuple(dict.fromkeys(notes))
     return TrainingData(tuple(train), tuple(val), samples, tiles, statistics, bands, unique)
+
+
+def _divide_by_own_parts(
+    sources: Sequence[SceneSet],
+) -> tuple[list[SceneSet], list[SceneSet], list[str]]:
+    """Return what is trained on, what is validated on, and notes, by the parts of the data itself.
+
+    Raises:
+        ConfigError: A set has no such parts.
+    """
+    train, val, notes = [], [], []
+    for source in sources:
+        own = own_split(source.ids)
+        if own is None or "val" not in own.parts:
+            raise ConfigError(
+                f"There is nothing to validate on: {source.name} has no folders train and valid, "
+                "and neither data.split nor [[data.val]] is given.",
+                remedy='Give [[data.val]] folders, or data.split = "split.json" made by rooftrace '
+                "split.",
+            )
+        train.append(source.subset(own.parts["train"]))
+        val.append(source.subset(own.parts["val"]))
+        test = ", and test is left alone" if "test" in own.parts else ""
+        notes.append(
+            f"{source.name} has parts of its own ({own.counts}): val is validated on{test}. "
+            "data.split chooses others."
+        )
+    return train, val, notes
 
 
 def make_samples(config: TrainConfig, train: Sequence[SceneSet]) -> TrainSamples:

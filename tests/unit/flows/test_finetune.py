@@ -39,7 +39,7 @@ from rooftrace.flows.labelled_predictions import predict_set
 from rooftrace.labels import kinds
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.split import Split, read_split, write_split
+from rooftrace.labels.split import Split, own_split, read_split, write_split
 from rooftrace.metrics.report import SceneCounts
 from rooftrace.metrics.resampling import Interval
 from rooftrace.models import start as start_models
@@ -171,16 +171,27 @@ def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("other", "notes"), [("test", 1), ("west", 0)])
-def test_a_part_test_of_the_data_is_named(tmp_path: Path, other: str, notes: int) -> None:
-    for part in ("train", other):
+@pytest.mark.parametrize(
+    ("others", "held_out"), [(("valid", "test"), ["train", "val"]), (("test",), ["fold1", "fold2"])]
+)
+def test_parts_of_the_data_are_kept_and_its_test_is_left_alone(
+    tmp_path: Path, others: tuple[str, ...], held_out: list[str]
+) -> None:
+    for part in ("train", *others):
         write_tiles(tmp_path / part, 4)
     scenes = open_source(SourceConfig(path=str(tmp_path)))
-    said = divide(
+    (note,) = divide(
         scenes, tmp_path / "split.json", val=0.2, unit="image", seed=0, building="building",
-        minutes=1,
+        minutes=1, own=own_split(scenes.ids),
     )  # fmt: skip
-    assert sum("trains on it, too" in note for note in said) == notes
+    assert "test is left alone. --val 0.2 divides all images anew" in note
+    parts = read_split(tmp_path / "split.json").parts
+    assert list(parts) == held_out
+    assert {one.partition("/")[0] for ids in parts.values() for one in ids} == {
+        "train", *others[:-1]
+    }  # fmt: skip
+    if "val" in parts:
+        assert all(one.startswith("valid/") for one in parts["val"])
 
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:

@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.flows.inspect import run_inspect
+from rooftrace.flows.labelled_predictions import select_part
 from rooftrace.flows.split import run_split
 from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
 from rooftrace.labels.split import Split, SplitOptions, read_split
 from town import generate_scene
 
@@ -183,3 +186,21 @@ def test_options_that_do_not_fit(options: dict[str, Any], message: str, tmp_path
             tmp_path / "s.json",
             SplitOptions(val=0.1, test=0.1, **options),
         )
+
+
+def test_parts_of_the_data_itself_are_said_and_can_be_chosen(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[2:6, 2:6] = 255
+    for number in range(6):
+        for kind in ("images", "masks"):
+            part = ("train", "valid", "test")[number % 3]
+            _save(tmp_path / "data" / part / kind / f"{number}.png", pixels)
+    data = SourceConfig(path=str(tmp_path / "data"))
+    made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2))
+    assert any("parts of its own: 2 train, 2 val, 2 test" in note for note in made.notes)
+    audit = run_inspect(data)
+    assert "which finetune and train use: 2 train, 2 val, 2 test" in audit.data.source.notes[-1]
+    assert not any("Set a test part aside" in action for action in audit.summary.actions)
+    scenes = open_source(data)
+    assert "--split test takes one" in select_part(scenes, None, "data").notes[-1]
+    assert select_part(scenes, "test", "data").ids == ("test/2", "test/5")

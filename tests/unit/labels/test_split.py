@@ -18,7 +18,9 @@ from rooftrace.labels.split import (
     SplitBy,
     group_by_pattern,
     make_split,
+    match_reference,
     mean_by_part,
+    own_split,
     read_split,
 )
 
@@ -223,3 +225,35 @@ def test_names_of_no_scene_are_listed_with_similar_scenes() -> None:
     assert "'zzz'" in note
     with pytest.raises(DataError, match=r"None of the ids in the part 'val'.*'img_1', 'img_2'"):
         _matched(["kampala"], SCENES).ids("val")
+
+
+@pytest.mark.parametrize(
+    ("ids", "parts"),
+    [
+        (["train/a", "valid/b", "test/c"], {"train": ("train/a",), "val": ("valid/b",),
+                                            "test": ("test/c",)}),
+        (["x/Train2017/a", "x/Val2017/b"], {"train": ("x/Train2017/a",), "val": ("x/Val2017/b",)}),
+        (["train/a", "train/b"], None),
+        (["valid/a", "test/b"], None),
+        (["train/a", "valid/b", "west/c"], None),
+        (["train", "valid"], None),
+    ],
+)  # fmt: skip
+def test_folders_train_and_valid_are_parts(
+    ids: list[str], parts: dict[str, tuple[str, ...]] | None
+) -> None:
+    own = own_split(ids)
+    assert (own and own.parts) == parts
+
+
+def test_a_part_of_the_data_itself_needs_no_file() -> None:
+    ids = ("train/a", "valid/b")
+    for text in ("valid", "val"):
+        parts, part = match_reference(text, ids)
+        assert parts.ids(part) == ("valid/b",)
+    with pytest.raises(ConfigError, match="of the data itself, but tiles has 1 train, 1 val"):
+        match_reference("test", ids, "tiles")
+    with pytest.raises(ConfigError, match="but tiles has no folders train, valid and test"):
+        match_reference("test", ("a", "b"), "tiles")
+    with pytest.raises(ConfigError, match="expected FILE:PART, or a part of the data's own"):
+        match_reference("west", ids)

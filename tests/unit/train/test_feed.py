@@ -70,6 +70,18 @@ def test_sets_of_other_kinds_train_together_and_must_be_alike(tmp_path: Path) ->
             assert "1.tif has 3 of uint8" in caught.value.message
 
 
+def test_parts_of_the_data_itself_are_trained_and_validated_on(tmp_path: Path) -> None:
+    for number, part in enumerate(("train", "valid", "test")):
+        write(tmp_path / "export" / part, {str(number): image_of(number)})
+    write(tmp_path / "plain", {"0": image_of(0)})
+    data = opened(tmp_path, data={"train": [{"path": "export"}]})
+    assert [source.ids for source in data.train] == [("train/0",)]
+    assert [source.ids for source in data.val] == [("valid/1",)]
+    assert any("val is validated on, and test is left alone" in note for note in data.notes)
+    with pytest.raises(ConfigError, match="plain has no folders train and valid"):
+        opened(tmp_path, data={"train": [{"path": "plain"}]})
+
+
 def test_masks_whose_transparency_hides_the_background_are_refused(tmp_path: Path) -> None:
     drawn = np.zeros((48, 48), np.uint8)
     drawn[8:20, 8:40] = 255

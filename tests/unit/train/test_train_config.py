@@ -33,7 +33,6 @@ def test_a_folder_of_labelled_images_leads_to_finetune(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        ({"data": {"train": [{"path": "a"}]}}, "nothing to validate on"),
         ({"data": DATA, "augment": {"gsd_range_m": [0.2, 0.4]}}, "needs gsd_m"),
         ({"data": DATA, "gsd_m": 0.3, "finest_gsd_m": 0.4}, "above gsd_m, which is 0.3"),
         ({"data": DATA, "finest_gsd_m": 0.4}, "finest_gsd_m needs a gsd_m"),

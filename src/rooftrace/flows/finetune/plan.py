@@ -20,7 +20,14 @@ from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT
 from rooftrace.flows.split import divide_scenes
 from rooftrace.io.files import write_json
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import SceneParts, Split, SplitBy, SplitOptions, read_split, write_split
+from rooftrace.labels.split import (
+    SceneParts,
+    Split,
+    SplitBy,
+    SplitOptions,
+    read_split,
+    write_split,
+)
 from rooftrace.predict.plan import SceneOptions
 
 if TYPE_CHECKING:
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
 FOLD, _FOLDS, _FOLD_MINUTES = "fold", (2, 4), 2
 """Name of the folds of a cross-validation, their least and largest number, and the minutes for
 each: a fold of a few steps shows nothing."""
+
+VAL = 0.2
+"""Default share of the images that is held out."""
 
 LEAST_HELD_OUT = 10
 """Held-out images below which the models are compared by cross-validation."""
@@ -185,22 +195,36 @@ class TuningPlan:
 
 def divide(
     scenes: SceneSet, path: Path, *, val: float, unit: SplitBy, seed: int, building: str,
-    minutes: float,
+    minutes: float, own: Split | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
     """Hold a part of the scenes out, or make folds of few; write the split file, return notes.
+
+    Args:
+        scenes: Labelled scenes.
+        path: Split file.
+        val: Share that is held out.
+        unit: Unit that is kept together.
+        seed: Seed of the division.
+        building: Name of the building class, for messages.
+        minutes: Minutes of the fine-tuning, which limit the number of folds.
+        own: Parts of the data itself to use instead, of which `test` is left alone.
 
     Raises:
         DataError: No building is labelled in one of the parts.
     """
+    notes: tuple[str, ...] = ()
+    if own is not None:
+        kept = {part: ids for part, ids in own.parts.items() if part != "test"}
+        notes = (_own_note(scenes, own),)
+        if "val" in kept:
+            write_split(path, own.model_copy(update={"parts": kept}))
+            return notes
+        scenes = scenes.subset(kept["train"])
     fewest, most = _FOLDS
     folds = min(most, max(fewest, int(minutes / _FOLD_MINUTES)))
     count = folds if val * len(scenes) < LEAST_HELD_OUT else 1
     held_out: list[tuple[str, ...]] = []
     built, rest = [], scenes
-    notes: tuple[str, ...] = ()
-    if {"train", "test"} <= {one.partition("/")[0] for one in scenes.ids}:
-        trained = f"{scenes.name} has a part test of its own, and trains on it, too"
-        notes = (f"{trained}. To evaluate on it, give its folder train as DATA.",)
     for left in range(min(count, len(scenes) - 1), 1, -1) if count > 1 else (1 / val,):
         try:
             # With few tiles, blocks leave no gap between them; they still do not overlap.
@@ -229,6 +253,15 @@ def divide(
     parts = dict(zip(names if count > 1 else ("val", "train"), held_out))
     write_split(path, split.model_copy(update={"parts": parts, "built_up": {}}))
     return tuple(dict.fromkeys(notes))
+
+
+def _own_note(scenes: SceneSet, own: Split) -> str:
+    held_out = "val is held out" if "val" in own.parts else "images of train are held out"
+    test = ", and test is left alone" if "test" in own.parts else ""
+    return (
+        f"{scenes.name} has parts of its own ({own.counts}): {held_out}{test}. "
+        f"--val {VAL:g} divides all images anew."
+    )
 
 
 def parts_of(scenes: SceneSet, path: Path) -> tuple[SceneParts, tuple[tuple[str, ...], ...]]:

@@ -36,7 +36,7 @@ from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation, LeakageReport, check_leakage
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, in_pixels, of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
-from rooftrace.flows.finetune.plan import FOLD, TuningPlan, divide, parts_of
+from rooftrace.flows.finetune.plan import FOLD, VAL, TuningPlan, divide, parts_of
 from rooftrace.flows.finetune.report import FinetuneReport
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
@@ -54,7 +54,7 @@ from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import SplitBy
+from rooftrace.labels.split import SplitBy, own_split
 from rooftrace.models.bundle import BUNDLED_MODELS, WEIGHTS_NAME, ModelBundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
@@ -235,7 +235,7 @@ def run_finetune(
     *,
     model: str = "default",
     minutes: float = 10.0,
-    val: float = 0.2,
+    val: float | None = None,
     by: SplitBy | None = None,
     split: Path | None = None,
     overrides: Sequence[str] = (),
@@ -255,7 +255,8 @@ def run_finetune(
         model: Model to start from, see `models.start.read_start`.
         minutes: Limit in minutes, to the verdict; of a resumed run, from then on.
         val: Share of the scenes that is held out; of fewer than `LEAST_HELD_OUT` scenes folds are
-            made instead.
+            made instead. Default: the part `val` of the data itself, see `labels.split.own_split`,
+            or `VAL`.
         by: Unit that is kept together; default blocks of ground where all images have a
             georeference, else groups where there are enough, else images.
         split: Split file with the parts `train` and `val`; default: a split is made. If it has a
@@ -305,8 +306,9 @@ def run_finetune(
                 if split is None:
                     unit = by or _unit(scenes, has_crs=has_crs)
                     notes += divide(
-                        scenes, part_file, val=val, unit=unit, seed=seed, building=labels.building,
-                        minutes=minutes,
+                        scenes, part_file, val=val or VAL, unit=unit, seed=seed,
+                        building=labels.building, minutes=minutes,
+                        own=own_split(scenes.ids) if val is None and by is None else None,
                     )  # fmt: skip
                 parts, folds = parts_of(scenes, part_file)
                 trained_on = sum(folds[1:], ()) if folds else parts.ids("train")
