@@ -98,6 +98,17 @@ def test_buildings_are_drawn_and_filtered(page: Page, serve_app: Serve, town: Pa
     assert page.locator("#credit p").text_content().startswith("Model a model <i>of mine</i>")
 
 
+def test_the_thumbnail_goes_when_the_map_moves(page: Page, serve_app: Serve, town: Path) -> None:
+    open_map(page, serve_app, town)
+    page.wait_for_function("() => !document.querySelector('#loading img').hidden")
+    page.mouse.move(700, 400)
+    page.mouse.down()
+    page.mouse.move(760, 440, steps=4)
+    page.mouse.up()
+    # A picture without an address is drawn as a broken one.
+    page.wait_for_function("() => document.querySelector('#loading img').hidden")
+
+
 def test_a_click_shows_the_figures_of_a_building(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)

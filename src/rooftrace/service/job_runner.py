@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -70,6 +71,19 @@ def without_paths(text: str, folder: Path, job: Job) -> str:
             text = text.replace(place, replacement)
         text = text.replace(path, "the job's folder")
     return text
+
+
+def last_line(log: Path, job: Job) -> str:
+    """Return the last line of the log of a job for its client, without folders of this machine."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
+            lines = stream.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    line = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    line = _FOLDERS.sub("", without_paths(line, log.parent, job))
+    return line[:_MAX_LOG_LINE].rstrip(".")
 
 
 def publish_record(folder: Path, job: Job) -> None:
@@ -157,6 +171,15 @@ _DRIVERS = {
 }  # fmt: skip
 """GDAL drivers that job processes may use: formats of uploads and results. None of the upload
 formats can refer to other files."""
+
+_LOG_NAME = "log.txt"
+"""File for the messages of a job's process, in the job's folder."""
+
+_LOG_TAIL_BYTES, _MAX_LOG_LINE = 8192, 300
+"""Bytes at the end of a log that are read, and characters of a line that a client sees."""
+
+_FOLDERS = re.compile(r"(?:\b[A-Za-z]:)?[/\\](?:[^\s'\"/\\]+[/\\])+")
+"""Folders of an absolute path, before its name."""
 
 _MAX_LINE_BYTES = 2**20
 """Maximum length of a message from a job process."""
@@ -401,7 +424,7 @@ class JobRunner:
             if self._stopping:
                 self.store.requeue(job, crashed=False)
                 return None
-            with (folder / "log.txt").open("ab") as log:
+            with (folder / _LOG_NAME).open("ab") as log:
                 child = subprocess.Popen(  # noqa: S603  # ourselves
                     self._command,
                     stdin=subprocess.PIPE,
@@ -450,8 +473,10 @@ class JobRunner:
             if code < 0:
                 ended_by = signal.Signals(-code).name
                 reason = f"it was ended by {ended_by}, possibly for lack of memory"
-            times = f"its process failed {job.crashes + 1} times"
-            self.store.fail(job.id, crash_error(job, f"{times}: {reason}"))
+            reason = f"its process failed {job.crashes + 1} times: {reason}"
+            if line := last_line(folder / _LOG_NAME, job):
+                reason += f". Its last message was: {line}"
+            self.store.fail(job.id, crash_error(job, reason))
 
 
 def _name_of(model: Path) -> str:

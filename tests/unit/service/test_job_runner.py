@@ -36,6 +36,8 @@ if task == "crash" or (task == "crash once" and not (folder / "crashed").exists(
     os.kill(os.getpid(), signal.SIGSEGV)
 if task == "leave":
     # As at the end of a process with a traceback.
+    sys.stderr.write(f"Traceback\\nMemoryError: /opt/lib/a.so, {folder}/{order['upload']}\\n\\n")
+    sys.stderr.flush()
     os.close(1)
     time.sleep(0.3)
     os._exit(3)
@@ -152,7 +154,9 @@ def test_what_crashes_twice_fails_and_no_other(store: JobStore, start: Start) ->
     assert crashed.error is not None
     assert "failed 2 times: it was ended by SIGSEGV" in crashed.error["message"]
     assert left.error is not None
-    assert "it ended with the code 3" in left.error["message"]
+    assert left.error["message"].endswith(
+        "it ended with the code 3. Its last message was: MemoryError: a.so, town.tif."
+    )
     assert (once.state, once.attempts, once.crashes) == ("done", 2, 1)
     assert (work.state, work.attempts) == ("done", 1)
 

@@ -188,7 +188,7 @@ async function openImage(name, at = null, again = false) {
   map.once("idle", () => turn === opened && wait(null));
   home = { zoom: map.getZoom(), center: map.getCenter() };
   // Over another place, the thumbnail would be wrong.
-  map.once("movestart", () => { $("loading").querySelector("img").removeAttribute("src"); });
+  map.once("movestart", () => { const image = $("loading").querySelector("img"); image.onload = null; image.hidden = true; });
   if (at) map.jumpTo(at);
   $("scale").hidden = false;
   describe(scene, view, name, images);
