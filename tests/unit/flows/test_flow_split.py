@@ -196,7 +196,7 @@ def test_parts_of_the_data_itself_are_said_and_can_be_chosen(tmp_path: Path) -> 
             part = ("train", "valid", "test")[number % 3]
             _save(tmp_path / "data" / part / kind / f"{number}.png", pixels)
     data = SourceConfig(path=str(tmp_path / "data"))
-    made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2))
+    made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2, duplicates=False))
     assert any("parts of its own: 2 train, 2 val, 2 test" in note for note in made.notes)
     audit = run_inspect(data)
     assert "which finetune and train use: 2 train, 2 val, 2 test" in audit.data.source.notes[-1]
