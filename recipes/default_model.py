@@ -29,7 +29,8 @@ with more care than the student will, and do all the rest without the GPU.
 
    If it is cut off, the same command goes on, and `mean.safetensors` is there.
 3. After, on CPUs: bring `mean.safetensors` and `figures.json` of `work/bundled/second` back, and
-   run this script: it goes on with the bundle, int8, thresholds, calibrations and fingerprint.
+   run this script: it goes on with the bundle, int8, thresholds, calibrations and fingerprint,
+   about half an hour on two cores.
    Compare with `default_results.py`, and replace the assets only if the model is better.
 """
 
