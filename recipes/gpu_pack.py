@@ -297,10 +297,11 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=4)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    # First, since it fails where an extra is missing.
+    write_encoder(given.out / "encoder.safetensors")
     parts = [Part() for _ in range(given.parts)]
     for entry in entries(Path(os.environ["ROOFTRACE_DATA"]), given.cut):
         min(parts, key=lambda part: part.size).add(averaged(entry))
-    write_encoder(given.out / "encoder.safetensors")
     for index, part in enumerate(parts):
         path = given.out / f"part-{index}.zip"
         path.write_bytes(part.finish())
