@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -99,26 +98,6 @@ def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
         if file.read_bytes() != (tmp_path / "b" / file.name).read_bytes()
     ]
     assert different == []
-
-
-def test_the_folder_of_a_prediction_is_its_polygons(
-    layers: tuple[Path, Path], tmp_path: Path
-) -> None:
-    new, old = layers
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "run.json").write_text("{}")
-    shutil.copy(new, folder / "town_buildings.gpkg")
-    by_file, by_folder = (
-        call("compare", given, old, "-o", tmp_path / name)[1]["statuses"]
-        for name, given in (("a", new), ("b", folder))
-    )
-    assert by_folder == by_file
-    shutil.copy(new, folder / "field_buildings.gpkg")
-    code, _, said = command("compare", folder, old, "-o", tmp_path / "c")
-    assert code == 3
-    assert "has the polygons of 2 images; expected those of one" in said
-    assert "field_buildings.gpkg" in said
 
 
 def test_an_offset_is_noted_and_removed(layers: tuple[Path, Path], tmp_path: Path) -> None:

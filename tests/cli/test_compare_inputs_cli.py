@@ -67,6 +67,9 @@ def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path, ending: st
     _, again = call("compare", polygons, old, "-o", tmp_path / "out")
     assert (again["coverage"], again["statuses"]["gone"]["old"]) == ("mask", 1)
     assert any("town_mask.tif" in note for note in again["notes"])
+    (tmp_path / "run.json").write_text("{}")
+    _, folder = call("compare", tmp_path, old, "-o", tmp_path / "folder")
+    assert (folder["coverage"], folder["statuses"]) == ("mask", again["statuses"])
 
 
 @pytest.mark.parametrize("names", ["", "empty water field building", "empty water field house"])

@@ -139,6 +139,37 @@ def test_predictions_in_the_place_of_a_model(data: Path, given: str) -> None:
     assert f"--predictions {given} {data}" in answer["error"]["remedy"]
 
 
+@pytest.mark.parametrize("labels", ["footprints", "mask", "folders"])
+def test_an_image_and_its_labels_are_given_apart(data: Path, tmp_path: Path, labels: str) -> None:
+    """`--truth` means the same as a folder in which both lie, or as `--images`."""
+    image, truth, choice = data / "images", data / "masks", ()
+    if labels != "folders":
+        image = min(image.iterdir())
+        truth, choice = truth / image.name, ("--glob", image.name)
+    if labels == "footprints":
+        truth = tmp_path / "houses.geojson"
+        assert call("convert", data, "-o", truth, *choice)[0] == 0
+    common = ("--predictions", data / "masks", "--only", "pixels", *choice)
+    expected, found = (
+        call("evaluate", *given, *common)[1] for given in ((data,), (image, "--truth", truth))
+    )
+    assert found["images"] == (1 if choice else 4)
+    assert (found["pixel"], found["imagery"]) == (expected["pixel"], str(image))
+    if labels == "mask":
+        _, answer = call("inspect", image, "--truth", truth)
+        assert " holds 1 image" in answer["verdict"]["paragraph"]
+
+
+def test_an_image_and_labels_that_do_not_belong_together(data: Path) -> None:
+    image, other = sorted((data / "images").iterdir())[:2]
+    given = ("evaluate", "default", image, "--truth", data)
+    error = call(*given, "--images", other)[1]["error"]
+    assert error["message"] == f"The images were given twice: {image}, and --images {other}."
+    assert f"The image {image} has no mask" in call(*given)[1]["error"]["message"]
+    remedy = call("evaluate", "default", data / "x.gpkg", image)[1]["error"]["remedy"]
+    assert f"rooftrace evaluate default {image} --truth {data / 'x.gpkg'}" in remedy
+
+
 @pytest.fixture(scope="module")
 def tools(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Masks of three tools: without an error, shifted by 6 pixels, and without a building."""

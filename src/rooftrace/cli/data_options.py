@@ -14,14 +14,16 @@ import typer
 from rooftrace.cli.option_groups import parse_nodata
 from rooftrace.cli.options import GSD_HELP, NODATA_HELP, option
 from rooftrace.core.config import apply_override, parse_config
+from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.labels.config import SourceConfig
 
 DATA = "How DATA is read"
 """Title of the group of these options in a command's help."""
 
-DataAt = Callable[[Path], SourceConfig]
-"""Function that returns the configuration of the data at a path, with the options of DATA."""
+DataAt = Callable[..., SourceConfig]
+"""Function that returns the configuration of the data at a path, with the options of DATA: the
+arguments `data` and `truth` of `source_config`."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,19 @@ class DataFields:
         return made + [
             inspect.Parameter(name, keyword, default=None, annotation=annotation)
             for name, annotation in _DATA_OPTIONS.items()
-            if name not in own
+            if name not in self._without(own)
         ]
+
+    def _without(self, own: Container[str]) -> set[str]:
+        """Return the names of the options that the command does not get."""
+        without = {name for name in _DATA_OPTIONS if name in own}
+        # Of several paths, and of those of the command, it is not clear which one has the labels.
+        return without | ({"truth"} if self.several or self.help_text is None else set())
 
     def made(self, given: dict[str, Any], own: Container[str]) -> Any:
         """Return the data, and take its values out of those of a command."""
-        options = {key: given.pop(key) for key in _DATA_OPTIONS if key not in own}
+        left = self._without(own)
+        options = {key: given.pop(key) for key in _DATA_OPTIONS if key not in left}
         if self.help_text is None:
             return functools.partial(source_config, **options)
         data = given.pop("data")
@@ -72,8 +81,14 @@ _DATA_OPTIONS: dict[str, Any] = {
     "kind": _data_option(str, metavar="KIND", help="Kind of data; default: detected."),
     "images": _data_option(
         str,
-        metavar="FOLDER",
-        help="Folder of the images of a label file; default: beside the file.",
+        metavar="PATH",
+        help="Images of a label file: a folder, or one image; default: beside the file.",
+    ),
+    "truth": _data_option(
+        Path,
+        metavar="FILE",
+        help="Labels of DATA, which is then an image or a folder of images: footprints, masks "
+        "or any other labels.",
     ),
     "annotator": _data_option(
         str,
@@ -118,16 +133,32 @@ _DATA_OPTIONS: dict[str, Any] = {
 
 
 def source_config(
-    data: Path, settings: Sequence[str] | None = None, gsd: float | None = None, **given: Any
+    data: Path,
+    settings: Sequence[str] | None = None,
+    gsd: float | None = None,
+    *,
+    truth: Path | None = None,
+    **given: Any,
 ) -> SourceConfig:
     """Return the configuration of data from the options of a command.
 
     Args:
-        data: Path of the data.
+        data: Path of the data; with `truth`, that of its images.
         settings: Values of `--set`.
         gsd: Metres per pixel.
+        truth: Label file of the images.
         given: Other options by name; None means that the option was not given.
+
+    Raises:
+        ConfigError: A value does not fit, or the images were given twice.
     """
+    if truth is not None:
+        if given.get("images") is not None:
+            raise ConfigError(
+                f"The images were given twice: {data}, and --images {given['images']}.",
+                remedy=f"Leave out one of them: the labels are those of --truth {truth}.",
+            )
+        data, given["images"] = truth, str(data)
     raw: dict[str, Any] = {"path": str(data), "gsd_m": gsd, **given}
     raw = {key: value for key, value in raw.items() if value is not None}
     if "glob" in raw:

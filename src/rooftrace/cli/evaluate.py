@@ -50,7 +50,7 @@ def evaluate(
         typer.Argument(
             metavar="BUNDLES… DATA",
             help=".rooftrace files, default or accurate, which are compared; then labelled data "
-            "of any kind.",
+            "of any kind, or an image with --truth.",
         ),
     ] = None,
     *,
@@ -68,7 +68,8 @@ def evaluate(
         Path | None,
         option(
             PREDICTIONS, metavar="DATA",
-            help="Labelled data, the same as DATA; with --predictions also labels without images.",
+            help="Labels of DATA, which is then an image or a folder of images: footprints, "
+            "masks or any other labels. With --predictions also labels without images.",
         ),
     ] = None,
     size: Annotated[
@@ -124,7 +125,7 @@ def evaluate(
     """Compare models, or predictions of other tools, with labels."""
     from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 
-    bundles, where = _named(paths or [], truth, predicted=bool(predictions))
+    bundles, where, labels = _named(paths or [], truth, predicted=bool(predictions))
     models: Models = [model_of(path) for path in bundles]
     if ensemble is not None:
         models = models_of(bundles, ensemble)
@@ -136,7 +137,12 @@ def evaluate(
     )  # fmt: skip
     with bar("evaluate", counted("images"), hidden=as_json) as progress:
         report = run_evaluate(
-            models, data(where), out, options, predictions=predictions or (), progress=progress
+            models,
+            data(where, truth=labels),
+            out,
+            options,
+            predictions=predictions or (),
+            progress=progress,
         )
     if answered(report, as_json=as_json):
         return
@@ -147,9 +153,12 @@ def evaluate(
 
 def _named(
     paths: Sequence[Path], truth: Path | None, *, predicted: bool
-) -> tuple[Sequence[Path], Path]:
-    """Separate the arguments into bundles and labelled data."""
-    if truth is not None:
+) -> tuple[Sequence[Path], Path, Path | None]:
+    """Separate the arguments into bundles, data, and the labels of data that is images."""
+    labels = None
+    if truth is not None and paths and _is_imagery(paths[-1]):
+        bundles, where, labels = paths[:-1], paths[-1], truth
+    elif truth is not None:
         bundles, where = paths, truth
     elif paths:
         bundles, where = paths[:-1], paths[-1]
@@ -160,20 +169,29 @@ def _named(
             "--predictions FILES --truth FILES",
         )
     if not (bundles or predicted):
+        shown = where if labels is None else f"{where} --truth {labels}"
         raise ConfigError(
             f"{where} was given as labelled data, but no model and no predictions to evaluate.",
-            remedy=f"Name a bundle too: rooftrace evaluate default {where}; or files with "
+            remedy=f"Name a bundle too: rooftrace evaluate default {shown}; or files with "
             "--predictions.",
         )
     for path in bundles:
         if _is_no_model(path):
+            image, other = (path, where) if _is_imagery(path) else (where, path)
             raise BundleError(
                 f"{path} was given as a model, but is none.",
                 remedy="Give what another tool has predicted with --predictions: "
-                f"rooftrace evaluate --predictions {path} {where}"
-                f"; an image with --images: rooftrace evaluate default {where} --images {path}",
+                f"rooftrace evaluate --predictions {path} {where}; or the labels of an image with "
+                f"--truth: rooftrace evaluate default {image} --truth {other}",
             )
-    return bundles, where
+    return bundles, where, labels
+
+
+def _is_imagery(path: Path) -> bool:
+    """Return True for the name of an image, and for a folder without a bundle."""
+    from rooftrace.labels.image_files import is_named_as_image
+
+    return _is_no_model(path) if path.is_dir() else is_named_as_image(path)
 
 
 def _is_no_model(path: Path) -> bool:

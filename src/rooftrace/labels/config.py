@@ -169,8 +169,8 @@ class SourceConfig(Config):
         path: Folder or file; `$NAME` and `~` are expanded. Relative to the configuration's folder.
         kind: Kind of data, see `labels.kinds`; detected by default.
         name: Name of the set in reports; default the name of the path.
-        images: Folder of the images that a label file names, or one scene; default the folder of
-            the label file. Relative to the configuration's folder.
+        images: Folder of the images that a label file names, or one scene; or those whose masks
+            `path` is. Default the folder of the label file. Relative to the configuration's folder.
         glob: Patterns for image file names, such as `"*-21.png"`.
         part: Slice of the names in sorted order, such as `"[:15]"`.
         gsd_m: Ground sample distance in metres per pixel; default from the georeference.

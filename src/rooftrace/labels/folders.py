@@ -44,6 +44,7 @@ from rooftrace.labels.layouts import (
     PairedFolder,
     find_readings,
     has_reading,
+    pairs_by_name,
     pairs_by_pattern,
 )
 from rooftrace.labels.mask_values import LabelFile, NameRule
@@ -172,8 +173,15 @@ class _PairLabels:
 
 
 def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read a folder of image/mask pairs; see `pair_images_and_masks` for the errors."""
-    found = pair_images_and_masks(root, layout=config.layout, glob=config.globs)
+    """Read a folder of image/mask pairs, or the masks of images elsewhere.
+
+    See `pair_images_and_masks` and `pairs_by_name` for the errors.
+    """
+    if config.images is not None and config.layout is None:
+        found = pairs_by_name(Path(config.images), root, config.globs)
+        root = found.base
+    else:
+        found = pair_images_and_masks(root, layout=config.layout, glob=config.globs)
     masks, notes = _with_legend(labels, found.base, root, found.layout.labels)
     vector = any(isinstance(pair.key, Path) and pair.key.suffix.lower() in VECTOR_SUFFIXES
                  for pair in found.pairs)  # fmt: skip
@@ -273,7 +281,7 @@ FOLDER = SourceKind(
     has_reading,
     _read_folder,
     _write_folder,
-    frozenset({"layout", "field"}),
+    frozenset({"layout", "field", "images"}),
 )
 IMAGES = SourceKind(
     "images",

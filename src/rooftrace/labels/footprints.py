@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LabelError, LayoutError
-from rooftrace.core.text import plural
+from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import (
     GeoGrid,
     LabelReader,
@@ -66,6 +66,9 @@ from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 _BLOCK_PX = 2048
 """Side in pixels of the blocks in which masks are traced."""
+
+_LISTED = 5
+"""Maximum number of images that a note lists."""
 
 _BEND_PX = 0.1
 """Maximum error in pixels at the middle of a reprojected edge."""
@@ -286,7 +289,11 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     source = georeferenced_set(
         FOOTPRINTS.name, name, entries_below(top, files), file, config, labels
     )
-    return replace(source, notes=(*source.notes, *_check_reach(source, file)))
+    notes = [*source.notes, *_check_reach(source, file)]
+    if len(source) > 1:
+        listed = list_first(source.ids, _LISTED)
+        notes.append(f"{vector.name} labels {len(source):,} images: {listed}.")
+    return replace(source, notes=tuple(notes))
 
 
 def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:

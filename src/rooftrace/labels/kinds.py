@@ -185,8 +185,8 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
     if config.layout is not None:
         return FOLDER, ()
     fitting = [kind for kind in KINDS.values() if kind.recognises(path)]
-    if not fitting:
-        # Its error lists what was looked for.
+    if not fitting or (fitting[0] is IMAGES and config.images is not None):
+        # Its error lists what was looked for; images elsewhere make these images masks.
         return FOLDER, ()
     if fitting[0] is IMAGES:
         _refuse_masks(path)

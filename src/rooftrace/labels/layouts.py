@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import islice, permutations
 from pathlib import Path
@@ -21,10 +21,17 @@ import numpy as np
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Window
+from rooftrace.io.companions import holds_results, is_result
 from rooftrace.io.files import read_head, visible_files
 from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
-from rooftrace.labels.image_files import is_image_file, is_named_as_image, matches_glob
+from rooftrace.labels.image_files import (
+    entries_below,
+    images_under,
+    is_image_file,
+    is_named_as_image,
+    matches_glob,
+)
 from rooftrace.labels.source import SceneEntry
 
 NO_SHAPES = "no shapes"
@@ -123,6 +130,7 @@ LAYOUTS = (
     Layout("JPEGImages/{id}.*", "SegmentationClass/{id}.*", "Pascal VOC",
            _values(building=1, background=0) | {"ignore": (255,)}, missing="unlabelled"),
     Layout("{id}.jpg", "{id}_mask.png", "Roboflow masks", missing="unlabelled"),
+    Layout("{id}.*", "{id}_mask.*"),
     Layout("images/{id}.*", "labels/1/{id}.*", "ArcGIS Pro RCNN masks", {"instances": True}),
     Layout("{id}.*", "{id}.json", "LabelMe", holds=b'"shapes"'),
     Layout("{id}.*", "{id}.xml", "Pascal VOC boxes", holds=b"<bndbox>"),
@@ -165,10 +173,16 @@ class PairedFolder:
 
 
 class _Folders:
-    """The files in the folders of a search; each folder is listed once."""
+    """The files in the folders of a search; each folder is listed once.
 
-    def __init__(self, root: Path, glob: Sequence[str]) -> None:
-        self.root, self.glob = root, glob
+    Args:
+        root: Top folder.
+        glob: Patterns for image file names.
+        detect: Whether a layout is looked for: masks that a prediction has written are no labels.
+    """
+
+    def __init__(self, root: Path, glob: Sequence[str], *, detect: bool = False) -> None:
+        self.root, self.glob, self._detect = root, glob, detect
         self._listed: dict[Path, tuple[list[str], list[str]]] = {}
         self._images: dict[Path, list[Path]] = {}
         self._labels: dict[Path, dict[str, Path]] = {}
@@ -182,6 +196,8 @@ class _Folders:
                 with os.scandir(folder) as inside:
                     for one in inside:
                         (dirs if one.is_dir() else files).append(one.name)
+            if self._detect and holds_results(folder):
+                files = [name for name in files if not is_result(folder / name)]
             visible = [name for name in dirs if not name.startswith((".", "$"))]
             self._listed[folder] = sorted(visible), sorted(files)
         return self._listed[folder]
@@ -368,6 +384,10 @@ class _BaseSearch:
             LayoutError: An image has no label, a mask no image, or two images have one id. The
                 message names the files.
         """
+        for entry, _ in self.missing:
+            assert entry.image is not None
+            if self._label.match(entry.image.relative_to(self.base).as_posix()):
+                raise _no_image(entry.image, self.base)
         named: dict[str, SceneEntry] = {}
         for entry in (*self.pairs, *(entry for entry, _ in self.missing)):
             other = named.setdefault(entry.id, entry)
@@ -391,10 +411,7 @@ class _BaseSearch:
                     self.lone.append(path)
             for path in self._folders.images(folder) if are_masks else ():
                 if path not in self._used:
-                    raise LayoutError(
-                        f"The mask {path} has no image in {self.base}.",
-                        remedy="Add the image, or remove the mask from the folder.",
-                    )
+                    raise _no_image(path, self.base)
 
     @property
     def has_label_folder(self) -> bool:
@@ -410,7 +427,7 @@ def _doubled(what: str, name: str, files: Iterable[Path | None]) -> LayoutError:
 
 def has_reading(root: Path) -> bool:
     """Return whether a layout fits a folder, even one with errors; ends at the first pair."""
-    folders = _Folders(root, ())
+    folders = _Folders(root, (), detect=True)
     try:
         return any(
             _BaseSearch(folders, layout, base).has_pair
@@ -431,7 +448,7 @@ def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
     Raises:
         LayoutError: A layout fits, but a file is missing or there twice.
     """
-    folders = _Folders(root, glob)
+    folders = _Folders(root, glob, detect=True)
     readings: list[PairedFolder] = []
     for depth in range(_MOST_DEPTH + 1):
         bases = folders.at_depth(depth)
@@ -501,6 +518,13 @@ def _no_mask(image: Path | None, expected: Path) -> LayoutError:
     )
 
 
+def _no_image(mask: Path, folder: Path) -> LayoutError:
+    return LayoutError(
+        f"The mask {mask} has no image in {folder}.",
+        remedy="Add the image, or remove the mask from the folder.",
+    )
+
+
 def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFolder:
     """Pair the files below a folder by a pattern that the user gave.
 
@@ -535,6 +559,36 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
             f"No file under {root} matches {image_text!r}.", remedy="Correct --layout."
         )
     return PairedFolder(Layout(image_text, label_text), by_id(pairs), base=root)
+
+
+def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFolder:
+    """Pair images with the label files of another folder that have their names.
+
+    Args:
+        images: Folder of images, or one image.
+        labels: Folder of label files, or the label file of the one image.
+        glob: Patterns for image file names.
+
+    Raises:
+        LayoutError: There is no image, or an image has no label file.
+    """
+    files, top = ([images], images.parent) if images.is_file() else (None, images)
+    entries = entries_below(top, files or images_under(images, glob))
+    if not entries:
+        raise LayoutError(f"There is no image at {images}.", remedy="Check the path.")
+    if labels.is_file() and len(entries) == 1:
+        pair = replace(entries[0], key=labels)
+        return PairedFolder(Layout(images.name, labels.name), (pair,), base=labels.parent)
+    folders, pairs = _Folders(labels, ()), []
+    for entry in entries:
+        assert entry.image is not None
+        folder = labels / entry.group
+        label = folders.labels(folder).get(entry.image.stem)
+        if label is None:
+            raise _no_mask(entry.image, folder / f"{entry.image.stem}.*")
+        pairs.append(replace(entry, key=label))
+    layout = Layout(f"{images.name}/{{id}}.*", f"{labels.name}/{{id}}.*")
+    return PairedFolder(layout, by_id(pairs), base=labels)
 
 
 def by_id(entries: Sequence[SceneEntry]) -> tuple[SceneEntry, ...]:

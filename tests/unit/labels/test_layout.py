@@ -11,6 +11,7 @@ from PIL import Image
 from rooftrace.core.errors import LayoutError
 from rooftrace.labels.folders import pair_images_and_masks
 from rooftrace.labels.image_files import has_images_under, images_under
+from rooftrace.labels.layouts import has_reading
 
 
 def put(root: Path, *names: str, kind: str | None = None) -> None:
@@ -46,6 +47,22 @@ def test_groups(tmp_path: Path) -> None:
         ("Tile 1/a", "Tile 1", "Tile 1/images/a.jpg", "Tile 1/masks/a.png"),
         ("Tile 2/a", "Tile 2", "Tile 2/images/a.png", "Tile 2/masks/a.png"),
     ]
+
+
+def test_masks_beside_their_images(tmp_path: Path) -> None:
+    names = ("p/a.png", "p/a_mask.png", "p/b.tif", "p/b_mask.png")
+    put(tmp_path, *names)
+    assert shown(tmp_path) == [("p/a", "p", *names[:2]), ("p/b", "p", *names[2:])]
+    put(tmp_path, "p/c.png")
+    with pytest.raises(LayoutError, match=r"image \S+c\.png has no mask; expected \S+c_mask\."):
+        pair_images_and_masks(tmp_path)
+    (tmp_path / "p/c.png").rename(tmp_path / "p/d_mask.png")
+    with pytest.raises(LayoutError, match=r"mask \S+d_mask\.png has no image"):
+        pair_images_and_masks(tmp_path)
+    # What rooftrace predict has written into the folder of its images are no labels.
+    put(tmp_path / "out", "a.tif", "a_mask.tif")
+    (tmp_path / "out/run.json").write_text("{}")
+    assert not has_reading(tmp_path / "out")
 
 
 def test_explicit_pattern_reaches_over_folders(tmp_path: Path) -> None:
@@ -130,19 +147,13 @@ def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
         pair_images_and_masks(tmp_path / "loose.png")
 
 
-def write(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
-    return path
-
-
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     town = tmp_path / ".kept/town"
-    for hidden in (".b.png", ".git/c.png", "north/.ipynb_checkpoints/d.png"):
-        write(town / hidden)
+    put(town, ".b.png", ".git/c.png", "north/.ipynb_checkpoints/d.png")
     assert not has_images_under(town)
     # A folder that is given may be hidden itself, or lie in a hidden one.
-    found = [write(town / name) for name in ("a.png", "north/b.png", "south/old/c.tif")]
+    found = [town / name for name in ("a.png", "north/b.png", "south/old/c.tif")]
+    put(town, "a.png", "north/b.png", "south/old/c.tif")
     (town / "north/notes.txt").write_text("no image")
     assert images_under(town) == found
     assert images_under(town, ["b.*"]) == found[1:2]

@@ -141,7 +141,8 @@ def predict_dates(
         if path.is_dir() or not is_raster(path):
             raise ConfigError(
                 f"-m predicts two images, but {name}, {path}, is none.",
-                remedy="Give two images, or leave out -m to compare layers of buildings.",
+                remedy="Give two images, or leave out -m to compare layers of buildings: NEW may "
+                "be the folder of rooftrace predict.",
             )
     spec = models.bundles[0].spec
     if not spec.is_binary:

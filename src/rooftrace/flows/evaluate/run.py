@@ -130,6 +130,7 @@ def run_evaluate(
 
     context = {
         "data": folder.path,
+        "imagery": folder.images,
         "part": folder.part,
         "split": options.split,
         "min_area_m2": options.min_area_m2,
@@ -223,7 +224,8 @@ def _open_scenes(
         found = plural(len(scenes.with_unlabelled()), "image")
         raise DataError(
             f"{folder.path} has {found} and no label for any; expected labelled images.",
-            remedy="Put the masks beside the images, or name their layout with --layout.",
+            remedy="Put the masks beside the images, or name their layout with --layout; or give "
+            "a label file, such as footprints, with --truth FILE.",
         )
     if models and not has_imagery(scenes):
         raise ConfigError(
