@@ -73,7 +73,7 @@ def test_train(tiny_folder: Path, tmp_path: Path) -> None:
         "run", "best_iou", "best_loss", "epochs", "stopped_because", "images_per_s",
     }  # fmt: skip
     assert plain["run"] == str(run)
-    assert (plain["epochs"], plain["stopped_because"]) == (1, "all 1 epochs done")
+    assert (plain["epochs"], plain["stopped_because"]) == (1, "all epochs done")
     for name in ("best_iou", "best_loss"):
         assert set(plain[name]) == {"epoch", "value", "bundle"}
         assert plain[name]["epoch"] == 1

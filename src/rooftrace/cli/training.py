@@ -84,7 +84,7 @@ def train(
     people.print(table)
     speed = f"; {report.images_per_s:.1f} images/s" if report.images_per_s else ""
     say(
-        f"{report.epochs} epochs, {report.stopped_because}{speed}; "
+        f"{plural(report.epochs, 'epoch')}, {report.stopped_because}{speed}; "
         f"figures in {report.run / 'metrics.csv'}, curves in {report.run / 'curves.svg'}"
     )
 

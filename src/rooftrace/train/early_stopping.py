@@ -100,7 +100,7 @@ def stop_state(rows: Rows, stop: StopConfig) -> StopState:
 def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:
     """Return a clause that says why a run ended."""
     if len(rows) >= epochs:
-        return f"all {epochs} epochs done"
+        return "all epochs done"
     if stop_state(rows, stop).diverged:
         return f"{stop.monitor} is no longer a finite number"
     return f"no better {stop.monitor} for {stop.patience} epochs"
