@@ -352,8 +352,7 @@ class EnsembleReport:
     @property
     def rows(self) -> tuple[MethodFigures, ...]:
         """Figures of every model alone and of every method of combination."""
-        fit = self.fit
-        return (*fit.models, fit.average, fit.weighted)
+        return (*self.fit.models, self.fit.average, self.fit.weighted)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
