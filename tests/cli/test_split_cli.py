@@ -32,13 +32,14 @@ def test_small_sets_have_parts_that_say_something(
             path = tmp_path / kind / f"{number:02}.png"
             path.parent.mkdir(exist_ok=True)
             Image.new("L", (16, 16), number % 2).save(path)
-    given = ("split", tmp_path, "-o", tmp_path / "s.json", "--no-duplicates")
-    code, shown, _ = command(*given, "--json")
-    assert code == 0, shown
+    data = (tmp_path / "images", "--truth", tmp_path / "masks")
+    given = ("split", *data, "-o", tmp_path / "s.json", "--no-duplicates")
+    printed = "".join(map(str, command(*given)))
+    assert (f"finetune {' '.join(map(str, data))} --split" in printed) == (count == 60)
+    _, shown, _ = command(*given, "--json")
     made = json.loads(shown)
     assert tuple(made[part] for part in ("train", "val", "test")) == parts
-    warned = any("val has 4 images, test has 4 images" in note for note in made["notes"])
-    assert warned == (count == 20)
+    assert ("val has 4 images, test has 4 images" in str(made["notes"])) == (count == 20)
 
 
 def test_the_labels_are_not_replaced(tmp_path: Path) -> None:

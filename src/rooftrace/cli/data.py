@@ -132,7 +132,8 @@ def split(
     for note in made.notes:
         say(note)
     if not made.notes:
-        say(f"next: rooftrace finetune {data.path} --split {out} -o tuned")
+        where = data.path if data.images is None else f"{data.images} --truth {data.path}"
+        say(f"next: rooftrace finetune {where} --split {out} -o tuned")
 
 
 _KINDS = {".csv": "rle", ".json": "coco"}

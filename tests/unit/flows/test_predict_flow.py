@@ -328,8 +328,10 @@ def test_doctor_lists_every_extra_and_what_it_gives(monkeypatch: pytest.MonkeyPa
     assert rows["extra ray"] == "installed (predict --cluster)"
 
 
-def test_images_in_subfolders_are_named(folder: Path, bundle: Path, tmp_path: Path) -> None:
+def test_masks_and_images_in_subfolders_are_named(folder: Path, bundle: Path) -> None:
     draw(folder / "more" / "d.png", (64, 80))
+    image = min(folder.glob("*.*"))
+    draw(image.with_name(f"{image.stem}_mask.png"), (64, 80))
     # A run was stopped before it wrote run.json.
     (folder / "stopped" / ".rooftrace").mkdir(parents=True)
     draw(folder / "stopped" / "d_mask.png", (64, 80))
@@ -338,8 +340,8 @@ def test_images_in_subfolders_are_named(folder: Path, bundle: Path, tmp_path: Pa
     (folder / "papers" / "flight.txt").write_bytes((folder / "more" / "d.png").read_bytes())
     run_predict(find_inputs([folder]), read_models(bundle), folder / "out")
     report = run_predict(find_inputs([folder]), read_models(bundle), folder / "out")
-    (note,) = [note for note in report.notes if note.startswith("skipped (images")]
-    assert note == "skipped (images in subfolders are not predicted): more"
+    assert "skipped (images in subfolders are not predicted): more" in report.notes
+    assert f"skipped (a mask or the result of a run): {image.stem}_mask.png" in report.notes
 
 
 def test_an_image_without_a_valid_pixel_is_named(bundle: Path, tmp_path: Path) -> None:

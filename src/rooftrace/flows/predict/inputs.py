@@ -530,6 +530,12 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
             is_image = is_raster(file) or is_lost_image(file)
             is_image &= not (results and is_result(file)) and not is_elevation(file)
             (images if is_image else others).append(file)
+    # Labelled data often keep NAME_mask beside NAME, and DeepGlobe beside NAME_sat.
+    if named := [file for file in images if file.stem.endswith("_mask")]:
+        stems = {file.stem.removesuffix("_sat") for file in images}
+        masks = {file for file in named if file.stem.removesuffix("_mask") in stems}
+        images = [file for file in images if file not in masks]
+        others += sorted(masks)
     return images, others
 
 
