@@ -5,7 +5,7 @@ r"""Train and finish the bundled models: the commands of docs/default-model.md i
 writes `default.rooftrace` and `accurate.json` there, as they lie in `src/rooftrace/assets`. It
 needs ROOFTRACE_DATA, the extras `train` and `pretrained`, and a GPU for the two trainings. A step
 that is done is not repeated, and a training that was killed goes on from its checkpoint. Without a
-GPU, `--device cpu --seconds 60` tries the whole.
+GPU, `work/trial --device cpu --seconds 60` tries the whole, in a folder of its own.
 
 Plan for a GPU that is lent for 15 minutes: train a student of the bundled model, which predicts
 with more care than the student will, and do all the rest without the GPU.
@@ -45,8 +45,11 @@ from pathlib import Path
 RECIPES = Path(__file__).resolve().parent
 DATA, PACKS = (RECIPES.parent / "work" / name for name in ("default-data", "packs"))
 PARTS = 4
+"""Number of files that the training data are packed into."""
 
 SECONDS = 650
+"""Seconds of both trainings together on an H200."""
+
 FIRST_SHARE = 140 / 650
 """Share of the first training, at a constant rate on half of the data."""
 

@@ -328,7 +328,8 @@ def fit(
     The networks are not trained. An ensemble file can be used in place of a model.
     """
     models = [data[0].path]
-    models += [source.path for source in data[1:] if _is_model(source.path)]
+    # The last one is data, also if a bundle lies in its folder.
+    models += [one.path for one in data[1:] if _is_model(one.path, is_last=one is data[-1])]
     paths = [model_of(Path(model)) for model in models]
     labelled = [source for source in data[1:] if source.path not in models]
     settings: dict[str, Any] = {
@@ -375,10 +376,12 @@ def _check(models: int, metric: str, combine: str | None, *, keep_threshold: boo
         )
 
 
-def _is_model(path: str) -> bool:
+def _is_model(path: str, *, is_last: bool) -> bool:
     from rooftrace.models.bundle import BUNDLED_MODELS, holds_bundles
 
-    return path in BUNDLED_MODELS or path.endswith(".rooftrace") or holds_bundles(Path(path))
+    if path in BUNDLED_MODELS or path.endswith(".rooftrace"):
+        return True
+    return not is_last and holds_bundles(Path(path))
 
 
 def _show_threshold(report: ThresholdReport) -> None:

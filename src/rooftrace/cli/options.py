@@ -128,9 +128,6 @@ Split = Annotated[
     ),
 ]
 
-# Options of the commands that predict scenes.
-
-
 _FILE_SUFFIXES = frozenset(
     (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".csv", ".tif", ".png",
      ".html", ".rooftrace")

@@ -195,7 +195,7 @@ def finetune(
             images=images, console=people,
         )  # fmt: skip
     if not answered(report, as_json=as_json):
-        _print_report(report, data.path)
+        _print_report(report, data)
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def _minutes_shown(minutes: float) -> Iterator[None]:
             telling.join()
 
 
-def _print_report(report: FinetuneReport, data: str) -> None:
+def _print_report(report: FinetuneReport, data: SourceConfig) -> None:
     tuned, start = report.evaluation.reports
     count = plural(len(tuned.images), "image")
     how = "each predicted by a model that had not seen it" if report.folds else "held out"
@@ -242,4 +242,5 @@ def _print_report(report: FinetuneReport, data: str) -> None:
     run = report.trained.run
     say(f"\nnext  rooftrace predict SCENE -m {run} -o out")
     say(f"      open {report.page} (pictures), {run / 'verdict.json'} (all figures)")
-    say(f"      rooftrace label next TILES -m {run} --labelled {data} -n 40 -o next.txt")
+    labelled = f"--labelled {data.path} " if data.images is None else ""
+    say(f"      rooftrace label next TILES -m {run} {labelled}-n 40 -o next.txt")

@@ -437,9 +437,10 @@ def select_part(source: SceneSet, split: str | None, data: str) -> SceneSet:
         if (own := own_split(source.ids)) is None:
             return source
         part = next(reversed(own.parts))
-        note = f"{source.name} has parts, and all count: {own.counts}. --split {part} takes one."
+        note = f"All parts of {source.name} are used: {own.counts}. --split {part} takes one."
         return replace(source, notes=(*source.notes, note))
-    parts, part = match_reference(split, source.all_ids, data)
+    ids = source.all_ids if parse_reference(split)[0] is not None else source.ids
+    parts, part = match_reference(split, ids, data)
     chosen = source.subset(parts.ids(part))
     if not len(chosen):
         raise DataError(

@@ -82,8 +82,9 @@ def run_split(
     own = own_split(opened.ids or opened.all_ids)
     if own is not None:
         note = (
-            f"{opened.name} has parts of its own: {own.counts}. This split divides all images "
-            "anew. finetune without --split uses those parts, and --split test takes one."
+            f"{opened.name} has parts of its own: {own.counts}. This split divides all images, "
+            "whatever their part. finetune without --split uses those parts, and --split test "
+            "takes one."
         )
         split = split.model_copy(update={"notes": (*split.notes, note)})
     counts = {name: len(ids) for name, ids in split.parts.items() if ids}

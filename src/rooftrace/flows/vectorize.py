@@ -169,7 +169,8 @@ def open_mask(
     if is_vector_file(path):
         raise DataError(
             f"{path} holds polygons already; a mask or probabilities were expected.",
-            remedy=f"Convert the polygons to another format: rooftrace convert {path.name} -o OUT",
+            remedy="Convert the polygons to another format: "
+            f"rooftrace convert {path} -o {path.with_suffix('.parquet').name}",
         )
     source = open_raster(path, palette="indices")
     if source.dtype.kind == "f" or threshold is not None:

@@ -428,12 +428,16 @@ class RasterFile:
         handle = open_quietly(self.path.absolute())
         return handle, handle.close
 
+    @cached_property
+    def _is_fast(self) -> bool:
+        # GDAL's fast path for PNG accepts a file that was cut off, or was made with too few rows:
+        # what other images left in memory would become pixels.
+        return self._trusted and is_complete_png(self.path)
+
     @contextmanager
     def _reading(self, where: object) -> Iterator[None]:
         """Set GDAL's options while the block runs, and name the image and `where` in errors."""
-        # GDAL's fast path for PNG accepts a file that was cut off, or was made with too few rows:
-        # what other images left in memory would become pixels.
-        fast = "YES" if self._trusted and is_complete_png(self.path) else "NO"
+        fast = "YES" if self._is_fast else "NO"
         with reading_errors(self.name, where), environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast):
             yield
 

@@ -208,7 +208,7 @@ def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
             raise DataError(
                 f"The folder {path} has no GeoParquet and no polygons of rooftrace predict; "
                 "expected the files of one layer.",
-                remedy="Give a single file, or a folder that one of these commands has written.",
+                remedy="Give a single file, or a folder that rooftrace predict or catalogue wrote.",
             )
         return [VectorInput(file) for file in files]
     if name.endswith(".zip"):

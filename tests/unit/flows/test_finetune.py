@@ -172,26 +172,25 @@ def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("others", "held_out"), [(("valid", "test"), ["train", "val"]), (("test",), ["fold1", "fold2"])]
-)
+    ("built", "held_out"),
+    [({"train": None, "valid": None, "test": None}, ["train", "val"]),
+     ({"train": None, "test": None}, ["fold1", "fold2"]),
+     ({"train": None, "valid": 0}, ["fold1", "fold2"])],
+)  # fmt: skip
 def test_parts_of_the_data_are_kept_and_its_test_is_left_alone(
-    tmp_path: Path, others: tuple[str, ...], held_out: list[str]
+    tmp_path: Path, built: dict[str, int | None], held_out: list[str]
 ) -> None:
-    for part in ("train", *others):
-        write_tiles(tmp_path / part, 4)
+    for part, value in built.items():
+        write_tiles(tmp_path / part, 4, built=value)
     scenes = open_source(SourceConfig(path=str(tmp_path)))
     (note,) = divide(
         scenes, tmp_path / "split.json", val=0.2, unit="image", seed=0, building="building",
         minutes=1, own=own_split(scenes.ids),
     )  # fmt: skip
-    assert "test is left alone. --val 0.2 divides all images anew" in note
+    assert ("is held out, and test is left alone. --val 0.2 divides" in note) == ("test" in built)
     parts = read_split(tmp_path / "split.json").parts
     assert list(parts) == held_out
-    assert {one.partition("/")[0] for ids in parts.values() for one in ids} == {
-        "train", *others[:-1]
-    }  # fmt: skip
-    if "val" in parts:
-        assert all(one.startswith("valid/") for one in parts["val"])
+    assert {one.partition("/")[0] for one in sum(parts.values(), ())} == {*built} - {"test"}
 
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:

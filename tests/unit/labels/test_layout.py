@@ -53,10 +53,11 @@ def test_masks_beside_their_images(tmp_path: Path) -> None:
     names = ("p/a.png", "p/a_mask.png", "p/b.tif", "p/b_mask.png")
     put(tmp_path, *names)
     assert shown(tmp_path) == [("p/a", "p", *names[:2]), ("p/b", "p", *names[2:])]
-    put(tmp_path, "p/c.png")
-    with pytest.raises(LayoutError, match=r"image \S+c\.png has no mask; expected \S+c_mask\."):
-        pair_images_and_masks(tmp_path)
-    (tmp_path / "p/c.png").rename(tmp_path / "p/d_mask.png")
+    put(tmp_path, "p/c.jpg", "p/c_mask.png", "p/preview.png")
+    found = pair_images_and_masks(tmp_path)
+    assert [one.id for one in found.pairs] == ["p/a", "p/b", "p/c"]
+    assert [one.id for one in found.unlabelled] == ["p/preview"]
+    (tmp_path / "p/preview.png").rename(tmp_path / "p/d_mask.png")
     with pytest.raises(LayoutError, match=r"mask \S+d_mask\.png has no image"):
         pair_images_and_masks(tmp_path)
     # What rooftrace predict has written into the folder of its images are no labels.

@@ -17,17 +17,10 @@ from rich.console import Console
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import plural, print_plain
 from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT
-from rooftrace.flows.split import divide_scenes
+from rooftrace.flows.split import divide_scenes, summarize_scenes
 from rooftrace.io.files import write_json
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import (
-    SceneParts,
-    Split,
-    SplitBy,
-    SplitOptions,
-    read_split,
-    write_split,
-)
+from rooftrace.labels.split import SceneParts, Split, SplitBy, SplitOptions, read_split, write_split
 from rooftrace.predict.plan import SceneOptions
 
 if TYPE_CHECKING:
@@ -43,6 +36,9 @@ each: a fold of a few steps shows nothing."""
 
 VAL = 0.2
 """Default share of the images that is held out."""
+
+LEAST_SCENES = 4
+"""Minimum number of labelled images: one or more are held out, the others are trained on."""
 
 LEAST_HELD_OUT = 10
 """Held-out images below which the models are compared by cross-validation."""
@@ -207,7 +203,8 @@ def divide(
         seed: Seed of the division.
         building: Name of the building class, for messages.
         minutes: Minutes of the fine-tuning, which limit the number of folds.
-        own: Parts of the data itself to use instead, of which `test` is left alone.
+        own: Parts of the data itself to use instead, of which `test` is left alone. Without a
+            building in `train` or `val`, their images are divided together.
 
     Raises:
         DataError: No building is labelled in one of the parts.
@@ -215,11 +212,20 @@ def divide(
     notes: tuple[str, ...] = ()
     if own is not None:
         kept = {part: ids for part, ids in own.parts.items() if part != "test"}
-        notes = (_own_note(scenes, own),)
-        if "val" in kept:
+        is_built = [
+            any(one.built_up for one in summarize_scenes(part, labels=True, pixels=False))
+            for part in map(scenes.subset, kept.values())
+        ]
+        is_kept = "val" in kept and all(is_built)
+        of_parts = "val" if is_kept else f"a share of {' and '.join(kept)}"
+        test = ", and test is left alone" if "test" in own.parts else ""
+        note = f"{scenes.name} has parts of its own ({own.counts}): {of_parts} is held out{test}."
+        notes = (f"{note} --val {VAL:g} divides all images, whatever their part.",)
+        if is_kept:
             write_split(path, own.model_copy(update={"parts": kept}))
             return notes
-        scenes = scenes.subset(kept["train"])
+        scenes = scenes.subset(sum(kept.values(), ()))
+        check_count(scenes, f"{scenes.name} without its part test")
     fewest, most = _FOLDS
     folds = min(most, max(fewest, int(minutes / _FOLD_MINUTES)))
     count = folds if val * len(scenes) < LEAST_HELD_OUT else 1
@@ -255,13 +261,14 @@ def divide(
     return tuple(dict.fromkeys(notes))
 
 
-def _own_note(scenes: SceneSet, own: Split) -> str:
-    held_out = "val is held out" if "val" in own.parts else "images of train are held out"
-    test = ", and test is left alone" if "test" in own.parts else ""
-    return (
-        f"{scenes.name} has parts of its own ({own.counts}): {held_out}{test}. "
-        f"--val {VAL:g} divides all images anew."
-    )
+def check_count(scenes: SceneSet, name: str) -> None:
+    """Raise DataError if data, called `name` in the message, have too few labelled images."""
+    if len(scenes) < LEAST_SCENES:
+        raise DataError(
+            f"{name} has {plural(len(scenes), 'labelled image')}; expected at least "
+            f"{LEAST_SCENES}, since some are held out to compare the models.",
+            remedy="Label more images; cut a large one into tiles with --set chip_px=512.",
+        )
 
 
 def parts_of(scenes: SceneSet, path: Path) -> tuple[SceneParts, tuple[tuple[str, ...], ...]]:

@@ -25,18 +25,25 @@ from rooftrace.audit.checks import swapped_or_missing
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import (
     ConfigError,
-    DataError,
     GeoreferenceError,
     LabelError,
     MissingExtraError,
 )
 from rooftrace.core.system import sleep_while_waiting
-from rooftrace.core.text import plural, print_plain, reason_of
+from rooftrace.core.text import print_plain, reason_of
 from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation, LeakageReport, check_leakage
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, in_pixels, of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
-from rooftrace.flows.finetune.plan import FOLD, VAL, TuningPlan, divide, parts_of
+from rooftrace.flows.finetune.plan import (
+    FOLD,
+    LEAST_SCENES,
+    VAL,
+    TuningPlan,
+    check_count,
+    divide,
+    parts_of,
+)
 from rooftrace.flows.finetune.report import FinetuneReport
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
@@ -219,9 +226,6 @@ def _contract(config: TrainConfig, result: FitResult, plan: TuningPlan) -> Bundl
     return spec.model_copy(update={"separation_threshold": start.separation_threshold})
 
 
-LEAST_SCENES = 4
-"""Minimum number of labelled images: one or more are held out, the others are trained on."""
-
 _LEAST_FOR_BLOCKS = 12
 """Minimum number of georeferenced images that are divided by block of ground."""
 
@@ -305,10 +309,15 @@ def run_finetune(
             try:
                 if split is None:
                     unit = by or _unit(scenes, has_crs=has_crs)
+                    own = own_split(scenes.ids)
+                    if own is not None and (val is not None or by is not None):
+                        note = f"{scenes.name} has parts of its own ({own.counts}); "
+                        notes += (note + "all of them are divided again, also test.",)
+                        own = None
                     notes += divide(
                         scenes, part_file, val=val or VAL, unit=unit, seed=seed,
                         building=labels.building, minutes=minutes,
-                        own=own_split(scenes.ids) if val is None and by is None else None,
+                        own=own,
                     )  # fmt: skip
                 parts, folds = parts_of(scenes, part_file)
                 trained_on = sum(folds[1:], ()) if folds else parts.ids("train")
@@ -391,12 +400,7 @@ def _open(
     """Open the labelled images; return where they lie, and notes."""
     data = data.model_copy(update={"labels": None})
     scenes, gsd_m = open_labelled(data, labels), start.spec.gsd_m
-    if len(scenes) < LEAST_SCENES:
-        raise DataError(
-            f"{data.path} has {plural(len(scenes), 'labelled image')}; expected at least "
-            f"{LEAST_SCENES}, since some are held out to compare the models.",
-            remedy="Label more images; cut a large one into tiles with --set chip_px=512.",
-        )
+    check_count(scenes, data.path)
     if gsd_m is None or any(scene.gsd_m is not None for scene in scenes):
         return data, scenes, ()
     note = (
