@@ -47,7 +47,6 @@ def test_for_programs_and_for_people(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["map.shp", "map.kml", "map.geojson", "map.parquet"])
 def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -> None:
-    """Without images there is nothing to label, but the polygons and their attributes remain."""
     layer = write(tmp_path / "layer.gpkg", houses()[:5], storeys=[1, 2, 3, 4, 5])
     out = tmp_path / "new" / name
     code, shown, text = command("convert", layer, "-o", out)
@@ -58,10 +57,12 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     assert (table.to_crs(UTM).centroid.distance(gpd.read_file(layer).centroid) < 0.02).all()
     _, _, text = command("convert", layer, "-o", tmp_path / name, "--glob", "a*")
     assert "There is no image that matches ['a*']" in text
-    # Beside an image they are its labels.
     place = {"crs": f"EPSG:{UTM}", "transform": Affine(0.5, 0, EAST, 0, -0.5, NORTH + 50)}
-    write_geotiff(tmp_path / "a.tif", np.zeros((3, 90, 80), np.uint8), **place)
-    assert "1 scene as footprints" in command("convert", layer, "-o", tmp_path / name)[2]
+    image = write_geotiff(tmp_path / "a.tif", np.zeros((3, 90, 80), np.uint8), **place)
+    # An image beside the file changes nothing, unless it is named.
+    assert "5 polygons of" in command("convert", out, "-o", tmp_path / "back.gpkg")[2]
+    _, _, text = command("convert", layer, "--images", image, "-o", tmp_path / name)
+    assert "1 scene as footprints" in text
 
 
 @pytest.mark.parametrize(

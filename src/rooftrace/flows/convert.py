@@ -18,7 +18,7 @@ from rooftrace.io.vector_write import check_vector_path, write_polygons
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.folders import CARD
-from rooftrace.labels.footprints import FOOTPRINTS, NoImagesError
+from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import image_name
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
@@ -72,7 +72,8 @@ def run_convert(
 ) -> ConvertReport:
     """Write the labelled scenes of `data` as the kind `to`.
 
-    A vector file without images is written in another vector format, with its attributes.
+    All polygons of a vector file are written in another vector format, with their attributes,
+    unless an option makes them labels of images.
 
     Args:
         data: Data to read, and how.
@@ -100,14 +101,12 @@ def run_convert(
             remedy="Choose another place with -o, or overwrite it with --overwrite.",
         )
     path = expand_path(data.path, Path(), key="path")
-    try:
-        source = open_source(data)
-    except NoImagesError:
-        # Any other option needs images.
-        is_plain = split is None and data.model_fields_set <= {"path", "kind", "layer"}
-        if kind is FOOTPRINTS and is_plain and is_vector_file(path):
-            return _write_polygons(path, data.layer, out)
-        raise
+    # Any other option is one for labels of images, of which there may be some beside the file.
+    is_plain = split is None and options == WriteOptions() and data.kind in (None, FOOTPRINTS.name)
+    is_plain &= data.model_fields_set <= {"path", "kind", "layer"}
+    if kind is FOOTPRINTS and is_plain and is_vector_file(path):
+        return _write_polygons(path, data.layer, out)
+    source = open_source(data)
     left_out = tuple(entry.id for entry in source.unlabelled)
     notes = list(source.notes)
     if split is not None:
@@ -176,8 +175,9 @@ def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertRep
     check_vector_path(out)
     prepare_folder(out.parent, [out], [path])
     file = VectorFile(path, layer_name)
-    fields = [name for name in file.fields if name not in ("geometry", "bbox")]
-    layer = file.read(fields, typed=True)
+    # KML has texts as fid, which a GeoPackage counts itself.
+    unwanted = ("geometry", "bbox", "fid")
+    layer = file.read([name for name in file.fields if name not in unwanted], typed=True)
     notes = file.notes(layer.counts) + write_polygons(out, layer.geometry, layer.values, layer.crs)
     read_as = f"{plural(len(layer), 'polygon')} of {path} in {layer.crs.name}"
     return ConvertReport(out, FOOTPRINTS.name, read_as, 0, (), notes)

@@ -292,14 +292,17 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     notes = [*source.notes, *_check_reach(source, file)]
     if len(source) > 1:
         listed = list_first(source.ids, _LISTED)
-        notes.append(f"{vector.name} labels {len(source):,} images: {listed}.")
+        notes.append(
+            f"{vector.name} labels {len(source):,} images, as empty where it has no footprint: "
+            f"{listed}."
+        )
     return replace(source, notes=tuple(notes))
 
 
 def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:
     """Return the images of a vector file, and the folder to which their ids are relative."""
     if given is not None and not given.exists():
-        raise LayoutError(f"There are no images at {given}.", remedy="Correct images.")
+        raise LayoutError(f"There are no images at {given}.", remedy="Check the path.")
     if given is not None and given.is_file():
         return [given], given.parent
     own = images_folder(vector)

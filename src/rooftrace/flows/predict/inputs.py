@@ -439,6 +439,14 @@ def _images(
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
+    # Labelled data often keep NAME_mask beside NAME, and DeepGlobe beside NAME_sat.
+    paths = [one for one in found if isinstance(one, Path)]
+    if named := [path for path in paths if path.stem.endswith("_mask")]:
+        stems = {(path.parent, path.stem.removesuffix("_sat")) for path in paths}
+        masks = [one for one in named if (one.parent, one.stem.removesuffix("_mask")) in stems]
+        for mask in masks:
+            del found[mask]
+        skipped += masks
     names = {}
     for folder, count in Counter(one.parent for one in found if isinstance(one, Path)).items():
         if count >= _MIN_LISTED:
@@ -530,12 +538,6 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
             is_image = is_raster(file) or is_lost_image(file)
             is_image &= not (results and is_result(file)) and not is_elevation(file)
             (images if is_image else others).append(file)
-    # Labelled data often keep NAME_mask beside NAME, and DeepGlobe beside NAME_sat.
-    if named := [file for file in images if file.stem.endswith("_mask")]:
-        stems = {file.stem.removesuffix("_sat") for file in images}
-        masks = {file for file in named if file.stem.removesuffix("_mask") in stems}
-        images = [file for file in images if file not in masks]
-        others += sorted(masks)
     return images, others
 
 
