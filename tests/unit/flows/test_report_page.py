@@ -68,10 +68,7 @@ def test_models_side_by_side(tiny_run: TinyRun, tmp_path: Path) -> None:
         gap.low * gap.high > 0 and test.p_value < 0.05
     )
     assert f"{test.better} : {test.worse} : {test.equal}" in page.text
-    # The figures of both to copy, the errors of both in each picture, and no row without a value.
-    iou = evaluation.reports[0].intervals["pixel.iou"].value
-    assert f"IoU (pooled),{iou:.4f}," in page.text
-    assert r"\begin{tabular}{lrr}" in page.text
+    # No row without a value.
     assert "<td>–</td>" not in (tmp_path / "report.html").read_text()
     plain = json.loads((tmp_path / "report.json").read_text())
     assert [report["name"] for report in plain["reports"]] == [made.spec.name, "the other"]
