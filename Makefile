@@ -51,10 +51,11 @@ endif
 
 env: .venv/$(STAMP)
 
-# The environment is made once for each content of pyproject.toml and the lock file.
+# The environment is made once for each content of pyproject.toml and the lock file. pip would
+# compile every module of every package, most of which no test imports: half of its processor time.
 .venv/$(STAMP):
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python $(PIP) install -c $(LOCK) -e ".[$(EXTRAS)]" -r requirements-dev.txt
+	.venv/bin/python $(PIP) install --no-compile -c $(LOCK) -e ".[$(EXTRAS)]" -r requirements-dev.txt
 	@echo "Compiling the tests once, so that each process of make test does not ..."
 	@$(PYTEST) --collect-only -qq > /dev/null 2>&1 || true
 	touch $@
@@ -65,7 +66,7 @@ labelstudio: .venv-labelstudio/$(SERVER_STAMP)
 # that the tests start from a copy of this one.
 .venv-labelstudio/$(SERVER_STAMP):
 	$(PYTHON) -m venv --clear .venv-labelstudio
-	.venv-labelstudio/bin/python $(PIP) install -r requirements-labelstudio.txt
+	.venv-labelstudio/bin/python $(PIP) install --no-compile -r requirements-labelstudio.txt
 	mkdir .venv-labelstudio/empty
 	LABEL_STUDIO_BASE_DATA_DIR=$(CURDIR)/.venv-labelstudio/empty COLLECT_ANALYTICS=false \
 	.venv-labelstudio/bin/label-studio version > .venv-labelstudio/empty/log 2>&1

@@ -29,7 +29,8 @@ def installed() -> Path:
     if not stamp.exists():
         venv.create(ENVIRONMENT, clear=True, with_pip=True)
         pip = [str(binaries / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
-        subprocess.run([*pip, "install", "-c", str(LOCK), str(ROOT)], check=True)
+        # Only what the demo imports is compiled, when it is imported.
+        subprocess.run([*pip, "install", "--no-compile", "-c", str(LOCK), str(ROOT)], check=True)
         stamp.touch()
     return binaries
 
