@@ -57,6 +57,7 @@ def test_ctrl_c_at_any_moment(tiny_folder: Path, tmp_path: Path, workers: int) -
         code, output = interrupt(process)
         assert code == 130, output
         assert "Traceback" not in output
+        assert output.splitlines()[-1].startswith("stopped")
         assert not list(run.rglob(".*"))
         if (run / "checkpoints/last.ckpt").exists() and resumed < 3:
             resumed += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,14 +52,22 @@ def test_a_defect_is_raised_where_the_environment_asks_for_it(
         command("density", "--json")
 
 
-def test_ctrl_c_that_a_finaliser_took_comes_again() -> None:
+_CTRL_C = "import signal; signal.raise_signal(signal.SIGINT)\n"
+_FINALISER = "class Loader:\n    def __del__(self):\n        raise KeyboardInterrupt\nLoader()\n"
+
+
+@pytest.mark.parametrize(("library", "code"), [(_FINALISER, 0), (_CTRL_C, 0), (2 * _CTRL_C, 130)])
+def test_ctrl_c_waits_for_imports_and_finalisers(library: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "library.py").write_text(library, encoding="utf-8")
     program = (
-        "import sys, time\nfrom rooftrace import __main__\n"
+        "import signal, sys, time\nfrom rooftrace import __main__\n"
+        "signal.signal(signal.SIGINT, __main__._interrupt)\n"
         "sys.unraisablehook = __main__._unraisable\n"
-        "class Loader:\n    def __del__(self):\n        raise KeyboardInterrupt\n"
-        "try:\n    Loader()\n    time.sleep(20)\nexcept KeyboardInterrupt:\n    print('stopped')\n"
+        "try:\n    import library\n    print('imported')\n    time.sleep(20)\n"
+        "except KeyboardInterrupt:\n    print('stopped', file=sys.stderr)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path
     )
-    assert (done.stdout, done.stderr) == ("stopped\n", "")
+    assert (done.stdout, done.stderr) == ("" if code else "imported\n", "stopped\n")
+    assert done.returncode == code

@@ -41,6 +41,14 @@ app = typer.Typer(
 _STOPPED = 130
 """Exit code of a command that Ctrl-C has stopped."""
 
+_CONTINUED_BY = {
+    "predict": "the same command continues",
+    "catalogue": "the same command continues",
+    "train": "--resume continues after the last finished epoch",
+    "finetune": "--resume continues after the last finished epoch",
+}
+"""What continues a command that Ctrl-C has stopped, by its name."""
+
 
 @app.callback(invoke_without_command=True)
 def _root(
@@ -90,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             shown.remedy = in_terms(shown.remedy, other_options(given[0]))
         _fail(shown, as_json=as_json)
     if code == _STOPPED:
-        people.print("stopped")
+        note = _CONTINUED_BY.get("predict" if "--trials" in given else "".join(given[:1]))
+        people.print(f"stopped; {note}" if note else "stopped")
     sys.exit(code if isinstance(code, int) else 0)
 
 

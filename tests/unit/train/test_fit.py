@@ -200,27 +200,3 @@ def test_an_average_is_what_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(value, state[f"average.module.{key}"]) for key, value in kept.items())
     assert any(not torch.equal(value, state[f"net.{key}"]) for key, value in kept.items())
     assert int(state["average.n_averaged"]) == 2
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("signal_name", ["SIGINT"])
-def test_stopped_by_the_keyboard(tiny_folder: Path, tmp_path: Path, signal_name: str) -> None:
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "rooftrace", "train", str(tiny_folder / "tiny.toml")]
-    process = subprocess.Popen(
-        [*command, "-o", str(run), "--set", "epochs=500", "--set", "stop.patience=0"],
-        stderr=subprocess.PIPE,
-        text=True,
-        # Tests that run in the background ignore it, and so would all that they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 300
-    while not (run / "checkpoints/last.ckpt").exists():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(getattr(signal, signal_name))
-    _, output = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "stopped" in output
-    assert "Traceback" not in output
