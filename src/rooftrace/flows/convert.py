@@ -20,7 +20,7 @@ from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import image_name
-from rooftrace.labels.kinds import KINDS, check_write_options, open_source
+from rooftrace.labels.kinds import KINDS, check_write_options, open_source, polygons_of_results
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
 from rooftrace.labels.split import match_reference
 
@@ -104,7 +104,7 @@ def run_convert(
     # Any other option is one for labels of images, of which there may be some beside the file.
     is_plain = split is None and options == WriteOptions() and data.kind in (None, FOOTPRINTS.name)
     is_plain &= data.model_fields_set <= {"path", "kind", "layer"}
-    if kind is FOOTPRINTS and is_plain and is_vector_file(path):
+    if kind is FOOTPRINTS and is_plain and is_vector_file(path := polygons_of_results(path)):
         return _write_polygons(path, data.layer, out)
     source = open_source(data)
     left_out = tuple(entry.id for entry in source.unlabelled)

@@ -20,7 +20,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import Footprints, GeoGrid, Raster, RasterSource, Window
-from rooftrace.io.companions import result_file
+from rooftrace.io.companions import predicted_file
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.georeferenced import check_crs, in_crs
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
@@ -430,7 +430,7 @@ def run_vectorize(
     """
     started = time.perf_counter()
     check_vector_path(out)
-    mask = result_file(mask, "mask")
+    mask = predicted_file(mask, "mask")
     check_outputs([out], [mask])
     # A mask is read twice, the first time to find its values, before its size is known.
     done_px, total_px = 0, 0

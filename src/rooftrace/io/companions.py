@@ -8,6 +8,7 @@ https://gdal.org/en/stable/drivers/raster/vrt.html
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -79,7 +80,7 @@ def is_result(file: Path) -> bool:
     return file.name.endswith(_RESULT_ENDINGS)
 
 
-def result_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
+def predicted_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
     """Return the file of an output in the folder of a prediction; any other path as it is.
 
     Args:
@@ -101,6 +102,19 @@ def result_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
             "layer of many images.",
         )
     return files[0] if files else path
+
+
+def predicted_image(file: Path) -> Path | None:
+    """Return the image of which a mask or polygons were predicted, if it is still where it was."""
+    try:
+        outputs = json.loads((file.parent / "run.json").read_bytes())["outputs"]
+        images = [
+            Path(one["input"]) for one in outputs
+            if file.name in (Path(one[output] or "").name for output in ("mask", "polygons"))
+        ]  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return next(filter(is_file, images), None)
 
 
 def check_vrt(path: Path) -> None:

@@ -23,7 +23,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, RooftraceError
 from rooftrace.core.text import plural, reason_of
-from rooftrace.io.companions import result_file
+from rooftrace.io.companions import predicted_file
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.vector_formats import PARQUET, VectorInput, vector_inputs
@@ -147,7 +147,7 @@ class VectorFile:
     """
 
     def __init__(self, path: Path, layer: str | None = None) -> None:
-        self.path = result_file(path, "polygons")
+        self.path = predicted_file(path, "polygons")
         self._wanted = layer
 
     @cached_property

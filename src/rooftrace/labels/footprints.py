@@ -26,7 +26,7 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
-from rooftrace.io.companions import holds_results, is_result
+from rooftrace.io.companions import holds_results, is_result, predicted_image
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.make_valid import polygon_parts
@@ -323,6 +323,8 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
             f"There are images beside {vector} ({found[filled[1]][0].name}) and in {filled[0]}.",
             remedy="Choose one of the folders with --images.",
         )
+    if not globs and (image := predicted_image(vector)):
+        return [image], image.parent
     raise NoImagesError(
         f"There is no image{f' that matches {list(globs)}' if globs else ''} for {vector} in "
         f"{' or '.join(map(str, folders))}.",

@@ -16,12 +16,13 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutErro
 from rooftrace.core.text import without_folders
 from rooftrace.core.types import Scene
 from rooftrace.io.area import read_area
+from rooftrace.io.companions import holds_results, is_result, predicted_file
 from rooftrace.io.elevation import WithHeights
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, select
-from rooftrace.labels.footprints import FOOTPRINTS
+from rooftrace.labels.footprints import FOOTPRINTS, vector_files
 from rooftrace.labels.image_files import IMAGE_TABLE, images_under, matches_glob
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.layouts import suggest_layout
@@ -86,6 +87,8 @@ def open_source(
     if path.suffix.lower() in (".yaml", ".yml"):
         # YOLO's data.yaml lies in the folder of its data.
         path = path.parent
+    if config.kind in (None, FOOTPRINTS.name) and config.layout is None:
+        path = polygons_of_results(path)
     kind, notes = _kind_of(path, config)
     _check_options(kind, config)
     if config.images is not None:
@@ -114,6 +117,26 @@ def open_source(
         area = read_area(expand_path(config.area, base, key="area"), config.layer)
         source = within_area(source, area)
     return source
+
+
+def polygons_of_results(path: Path) -> Path:
+    """Return the polygons in a folder that has only results of a prediction; other paths as is.
+
+    Raises:
+        DataError: There are no polygons, or those of several images.
+    """
+    if not (path.is_dir() and holds_results(path)):
+        return path
+    if not all(map(is_result, (*images_under(path), *vector_files(path)))):
+        return path
+    polygons = predicted_file(path, "polygons")
+    if polygons == path:
+        raise LayoutError(
+            f"{path} has results of a prediction, but no polygons.",
+            remedy="Give the image, and its mask as labels: IMAGE --truth "
+            f"{predicted_file(path, 'mask')}",
+        )
+    return polygons
 
 
 def open_labelled(config: SourceConfig, labels: LabelConfig, base: Path = Path()) -> SceneSet:

@@ -29,6 +29,7 @@ from rooftrace.flows.density.run import run_density, run_zone_density
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_polygons
+from rooftrace.vector.prepare import MaskRecord, VectorOptions
 from town import SyntheticScene, generate_scene
 
 BANDS = ("built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share")
@@ -245,20 +246,24 @@ def test_a_mask_without_georeference(tmp_path: Path) -> None:
 def test_buildings_in_pixels_beside_their_mask(tmp_path: Path, suffix: str) -> None:
     mask = np.zeros((60, 80), np.uint8)
     mask[10:20, 10:20] = mask[40:50, 60:70] = 1
-    Image.fromarray(mask).save(tmp_path / "m.png")
+    record = MaskRecord(polygons=VectorOptions(), gsd_m=0.5, building=1)
+    grid = GeoGrid(mask.shape, Affine.identity(), None)
+    with mask_sink(tmp_path / "m_mask.png", grid, tags=record.tags()) as sink:
+        sink.write(Window.whole(mask.shape), mask)
     # One region of the mask is two buildings.
     parts = [box(10, 10, 15, 20), box(15, 10, 20, 20), box(60, 40, 70, 50)]
-    buildings = tmp_path / f"b{suffix}"
+    buildings = tmp_path / f"m_buildings{suffix}"
     write_polygons(buildings, np.array(parts), {"id": np.arange(3)}, None)
-    inputs = [tmp_path / "m.png", buildings]
-    report = run_density(inputs, tmp_path, cell_m=10, gsd_m=0.5)
-    assert report.total is not None
-    assert int(report.total.buildings) == 3
-    assert float(report.total.mean_area_m2) == pytest.approx(50 / 3)
-    assert float(report.total.built_up_share) == pytest.approx(200 / 4800)
+    for inputs, gsd_m in (([tmp_path / "m_mask.png", buildings], 0.5), ([buildings], None)):
+        report = run_density(inputs, tmp_path, cell_m=10, gsd_m=gsd_m)
+        assert report.total is not None
+        assert int(report.total.buildings) == 3
+        assert float(report.total.mean_area_m2) == pytest.approx(50 / 3)
+        assert float(report.total.built_up_share) == pytest.approx(200 / 4800)
+    (tmp_path / "m_mask.png").unlink()
     with pytest.raises(GeoreferenceError) as alone:
         run_density([buildings], tmp_path, cell_m=10, gsd_m=0.5)
-    assert suffix == ".gpkg" or "MASK b.geojson --gsd" in alone.value.remedy
+    assert suffix == ".gpkg" or "MASK m_buildings.geojson --gsd" in alone.value.remedy
     placed = write_mask(tmp_path / "m.tif", mask, "EPSG:32737", Affine(1, 0, 5e5, 0, -1, 9e6))
     with pytest.raises(GeoreferenceError):
         run_density([placed, buildings], tmp_path, cell_m=10)

@@ -1,3 +1,4 @@
+import json
 import pickle
 from pathlib import Path
 
@@ -200,6 +201,21 @@ def test_results_and_heights_beside_the_image_are_not_scenes(tmp_path: Path) -> 
     for path in (houses, tmp_path):
         source = open_source(SourceConfig(path=str(path)))
         assert {name: mask.sum() for name, mask in masks(source).items()} == {"ortho": 24}
+
+
+def test_the_folder_of_a_prediction_is_its_polygons_over_its_image(tmp_path: Path) -> None:
+    image, results = write_tif(tmp_path / "ortho.tif", grid_at()), tmp_path / "results"
+    polygons = write_layer(results / "ortho_buildings.gpkg", house(20, 20))
+    Image.new("RGB", (9, 9)).save(results / "ortho_preview.png")
+    output = {"input": str(image), "mask": None, "polygons": str(polygons)}
+    (results / "run.json").write_text(json.dumps({"outputs": [output]}))
+    source = open_source(SourceConfig(path=str(results)))
+    assert [entry.image for entry in source.entries] == [image]
+    report = run_convert(SourceConfig(path=str(results)), "footprints", tmp_path / "all.geojson")
+    assert report.read_as.startswith("1 polygon of")
+    polygons.unlink()
+    with pytest.raises(LayoutError, match="results of a prediction, but no polygons"):
+        open_source(SourceConfig(path=str(results)))
 
 
 @pytest.mark.campaign

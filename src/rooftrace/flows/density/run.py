@@ -58,6 +58,7 @@ from rooftrace.io.picture import write_png
 from rooftrace.io.reproject import degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
+from rooftrace.vector.prepare import MaskRecord
 
 _BEND_M = 0.01
 
@@ -145,7 +146,8 @@ def run_density(
         inputs: A mask, polygons of buildings, or both. With both, shares come from the mask.
         out: Path of the results without their endings, or an existing folder.
         cell_m: Side of a cell in metres.
-        gsd_m: Metres per pixel of a mask without georeference.
+        gsd_m: Metres per pixel of a mask without georeference; default: those that were given
+            when it was predicted.
         building: Class of buildings: its name, or its index in a mask.
         min_area_m2: Minimum area of a building that is counted.
         threshold: Threshold for the classes of cells.
@@ -162,6 +164,9 @@ def run_density(
     check_outputs(density_files(stem), inputs)
     buildings, own = None, None
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
+    if gsd_m is None and mask is not None and mask.grid.crs is None:
+        record = MaskRecord.read(mask.path)
+        gsd_m = record.gsd_m if record is not None and record.is_of(mask.grid) else None
     if polygons_path is not None:
         if mask is None and VectorFile(polygons_path).in_pixels:
             raise GeoreferenceError(

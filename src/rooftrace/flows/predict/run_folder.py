@@ -34,20 +34,10 @@ def mask_beside(path: Path) -> Path | None:
         # The polygons may have been converted to another format.
         kind = Path(ending).stem
         if path.stem.endswith(kind):
-            # The mask of a georeferenced image is always a GeoTIFF.
-            mask = path.with_name(f"{path.stem.removesuffix(kind)}_mask.tif")
-            return mask if mask.is_file() and is_raster(mask) else None
+            name = path.stem.removesuffix(kind)
+            masks = (path.with_name(f"{name}{end}") for end in RESULT_FILES["mask"])
+            return next((mask for mask in masks if mask.is_file() and is_raster(mask)), None)
     return None
-
-
-def predicted_image(mask: Path) -> tuple[Path, ...]:
-    """Return the image of which a mask was predicted, if it is still where it was."""
-    try:
-        outputs = json.loads((mask.parent / "run.json").read_bytes())["outputs"]
-    except (OSError, ValueError, KeyError):
-        return ()
-    images = (Path(one["input"]) for one in outputs if Path(one["mask"]).name == mask.name)
-    return tuple(image for image in images if image.is_file())
 
 
 class RunFolder:
