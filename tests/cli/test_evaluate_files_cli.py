@@ -130,9 +130,11 @@ def test_what_cannot_be_judged(data: Path, bundle: Path, arguments: list[str], p
     assert answer["error"]["remedy"]
 
 
-@pytest.mark.parametrize("given", ["DATA/masks", "town.geojson", "town.jpg", "runs.csv"])
-def test_predictions_in_the_place_of_a_model(data: Path, given: str) -> None:
-    given = given.replace("DATA", str(data))
+@pytest.mark.parametrize("name", ["masks", "town.geojson", "town.jpg", "runs.csv", "coco.json"])
+def test_predictions_in_the_place_of_a_model(data: Path, tmp_path: Path, name: str) -> None:
+    given = data / name if name == "masks" else tmp_path / name
+    if name != "masks":
+        given.write_text("[]")
     code, answer = call("evaluate", given, data)
     assert (code, answer["error"]["type"]) == (4, "BundleError")
     assert answer["error"]["message"] == f"{given} was given as a model, but is none."
@@ -160,14 +162,16 @@ def test_an_image_and_its_labels_are_given_apart(data: Path, tmp_path: Path, lab
         assert " holds 1 image" in answer["verdict"]["paragraph"]
 
 
-def test_an_image_and_labels_that_do_not_belong_together(data: Path) -> None:
+def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "x.gpkg"
+    labels.touch()
     image, other = sorted((data / "images").iterdir())[:2]
     given = ("evaluate", "default", image, "--truth", data)
     error = call(*given, "--images", other)[1]["error"]
     assert error["message"] == f"The images were given twice: {image}, and --images {other}."
     assert f"The image {image} has no mask" in call(*given)[1]["error"]["message"]
-    remedy = call("evaluate", "default", data / "x.gpkg", image)[1]["error"]["remedy"]
-    assert f"rooftrace evaluate default {image} --truth {data / 'x.gpkg'}" in remedy
+    remedy = call("evaluate", "default", labels, image)[1]["error"]["remedy"]
+    assert f"rooftrace evaluate default {image} --truth {labels}" in remedy
 
 
 @pytest.fixture(scope="module")

@@ -155,8 +155,11 @@ def _named(
     paths: Sequence[Path], truth: Path | None, *, predicted: bool
 ) -> tuple[Sequence[Path], Path, Path | None]:
     """Separate the arguments into bundles, data, and the labels of data that is images."""
+    from rooftrace.labels.image_files import is_named_as_image
+    from rooftrace.predict.model_set import is_model
+
     labels = None
-    if truth is not None and paths and _is_imagery(paths[-1]):
+    if truth is not None and paths and not is_model(paths[-1]):
         bundles, where, labels = paths[:-1], paths[-1], truth
     elif truth is not None:
         bundles, where = paths, truth
@@ -176,8 +179,10 @@ def _named(
             "--predictions.",
         )
     for path in bundles:
-        if _is_no_model(path):
-            image, other = (path, where) if _is_imagery(path) else (where, path)
+        # Loading says what is wrong with a path where nothing is.
+        if path.exists() and not is_model(path):
+            is_image = path.is_dir() or is_named_as_image(path)
+            image, other = (path, where) if is_image else (where, path)
             raise BundleError(
                 f"{path} was given as a model, but is none.",
                 remedy="Give what another tool has predicted with --predictions: "
@@ -185,31 +190,6 @@ def _named(
                 f"--truth: rooftrace evaluate default {image} --truth {other}",
             )
     return bundles, where, labels
-
-
-def _is_imagery(path: Path) -> bool:
-    """Return True for the name of an image, and for a folder without a bundle."""
-    from rooftrace.labels.image_files import is_named_as_image
-
-    return _is_no_model(path) if path.is_dir() else is_named_as_image(path)
-
-
-def _is_no_model(path: Path) -> bool:
-    """Return True for the name of a file with predictions, and for a folder without a bundle."""
-    from rooftrace.io.files import read_head
-    from rooftrace.io.vector_formats import is_vector_file
-    from rooftrace.io.vector_writers import READABLE_SUFFIXES
-    from rooftrace.labels.image_files import is_named_as_image
-    from rooftrace.models.bundle import holds_bundles
-    from rooftrace.predict.model_set import is_ensemble
-
-    if is_vector_file(path):
-        return True
-    if path.is_dir():
-        return not holds_bundles(path)
-    if is_ensemble(path) and path.is_file():
-        return b'"ensemble"' not in read_head(path, 999)
-    return is_named_as_image(path) or path.suffix.lower() in READABLE_SUFFIXES
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -327,9 +307,12 @@ def fit(
 
     The networks are not trained. An ensemble file can be used in place of a model.
     """
+    from rooftrace.predict.model_set import is_model
+
     models = [data[0].path]
     # The last one is data, also if a bundle lies in its folder.
-    models += [one.path for one in data[1:] if _is_model(one.path, is_last=one is data[-1])]
+    able = data[1:-1] if Path(data[-1].path).is_dir() else data[1:]
+    models += [one.path for one in able if is_model(Path(one.path))]
     paths = [model_of(Path(model)) for model in models]
     labelled = [source for source in data[1:] if source.path not in models]
     settings: dict[str, Any] = {
@@ -374,14 +357,6 @@ def _check(models: int, metric: str, combine: str | None, *, keep_threshold: boo
             f"{wrong[0]} was given for {models} model{'s' * (models > 1)}; expected {wrong[1]}.",
             remedy="Leave it out, or name other models: MODEL… come before DATA.",
         )
-
-
-def _is_model(path: str, *, is_last: bool) -> bool:
-    from rooftrace.models.bundle import BUNDLED_MODELS, holds_bundles
-
-    if path in BUNDLED_MODELS or path.endswith(".rooftrace"):
-        return True
-    return not is_last and holds_bundles(Path(path))
 
 
 def _show_threshold(report: ThresholdReport) -> None:

@@ -136,16 +136,18 @@ _FILE_SUFFIXES = frozenset(
 
 
 def results_folder(text: str) -> Path:
-    """Return the folder for results; raise ConfigError for a URL, or for the name of one file."""
+    """Return the folder for results; raise ConfigError for a URL, a file, or the name of one."""
     folder = _local_path(text, "folder")
     if folder.suffix.lower() in _FILE_SUFFIXES and not folder.is_dir():
         raise ConfigError(
             f"-o received {text}; expected a folder, since there are several results.",
             remedy=f"Name a folder: -o {folder.with_suffix('')}",
         )
-    from rooftrace.io.files import check_folder
-
-    check_folder(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(
+            f"-o received {text}, which is a file; expected a folder for the results.",
+            remedy="Give the name of a folder: -o results",
+        )
     return folder
 
 

@@ -104,23 +104,13 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
             )
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ConfigError if the folder for results is a file."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(
-            f"-o received {folder}, which is a file; expected a folder for the results.",
-            remedy="Give the name of a folder: -o results",
-        )
-
-
 def prepare_folder(folder: Path, outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
     """Create the folder of the results, see `check_outputs`.
 
     Raises:
-        ConfigError: It is a file, or a result would replace an input.
-        ExportError: It cannot be created.
+        ConfigError: A result would replace an input.
+        ExportError: It is a file, or cannot be created.
     """
-    check_folder(folder)
     check_outputs(outputs, inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -265,8 +255,9 @@ def write_json(path: Path, document: Any) -> None:
 
 def export_error(path: Path, error: Exception) -> ExportError:
     """Return the error for a file that could not be written."""
+    folders = (path, *path.parents) if isinstance(error, FileExistsError) else path.parents
     with suppress(OSError):
-        if blocking := next((one for one in path.parents if one.is_file()), None):
+        if blocking := next((one for one in folders if one.is_file()), None):
             return ExportError(
                 f"{path} could not be written: {blocking} is a file, not a folder.",
                 remedy="Choose another folder, or move the file.",

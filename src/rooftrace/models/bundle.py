@@ -43,8 +43,9 @@ EDITION_FIELDS = {
 }  # fmt: skip
 """Fields of the contract in which `accurate` differs from the default model; its file has these."""
 
-_RUN_BUNDLES = ("best_iou.rooftrace", "best_loss.rooftrace")
-"""Bundles of the best epochs of a training run; the first one stands for the run."""
+_RUN_BUNDLES = ("refined.rooftrace", "best_iou.rooftrace", "best_loss.rooftrace")
+"""Bundles of a training run: with its refiner, and of its best epochs. The first of those that are
+there stands for the run."""
 
 SPEC_NAME = "bundle.json"
 GRAPH_NAME = "model.onnx"
@@ -167,38 +168,36 @@ def check_bundle_path(out: Path) -> None:
         )
 
 
-def holds_bundles(folder: Path) -> bool:
-    """Return whether a path is a folder with a bundle in it, such as that of a training run."""
-    return folder.is_dir() and bool(_bundles_in(folder))
-
-
 def bundle_file(path: Path) -> Path:
     """Return the file of a model: the path itself, or the bundle in the folder of a run.
 
-    The best epoch by IoU stands for a training run; a folder with one bundle stands for that.
+    The refined model stands for a training run, otherwise the best epoch by IoU; a folder with one
+    bundle stands for that.
 
     Raises:
         BundleError: The folder holds no bundle, or several of which none stands for the others.
     """
     if not path.is_dir():
         return path
-    found = _bundles_in(path)
+    found = bundles_in(path)
     if not found:
+        runs = [one for one in sorted(path.iterdir()) if bundles_in(one)]
         raise BundleError(
             f"The folder {path} was given as a model, but contains no .rooftrace file.",
-            remedy="Give the folder of a finished training run, or the path of a .rooftrace file.",
-        )
-    others = [one for one in found if one.name not in _RUN_BUNDLES]
-    if len(found) > 1 and (others or found[0].name != _RUN_BUNDLES[0]):
+            remedy=f"Give one of the runs in it: {list_first(runs, 8)}" if runs
+            else "Give the folder of a finished training run, or the path of a .rooftrace file.",
+        )  # fmt: skip
+    of_run = [path / name for name in _RUN_BUNDLES if path / name in found]
+    if len(found) > max(len(of_run), 1):
         raise BundleError(
             f"The folder {path} was given as a model, but contains {len(found)} bundles.",
             remedy=f"Give one of them: {list_first(found, 8)}",
         )
-    return found[0]
+    return next(iter(of_run), found[0])
 
 
-def _bundles_in(folder: Path) -> list[Path]:
-    """Return the bundles in a folder, sorted by name."""
+def bundles_in(folder: Path) -> list[Path]:
+    """Return the bundles directly in a folder, sorted by name; none in what is no folder."""
     return sorted(p for p in folder.glob(f"*{BUNDLE_SUFFIX}") if p.is_file())
 
 

@@ -18,8 +18,8 @@ from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
-from rooftrace.io.files import is_file, relative_name, write_atomically
-from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
+from rooftrace.io.files import is_file, read_head, relative_name, write_atomically
+from rooftrace.models.bundle import BUNDLE_SUFFIX, BUNDLED_MODELS, ModelBundle, bundles_in
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output
 from rooftrace.predict.predictor import Predictor, TtaChoice, with_tta
@@ -447,6 +447,22 @@ class EnsembleFile(_EnsembleModel):
 def is_ensemble(path: Path | None) -> bool:
     """Return whether a path names an ensemble file, judged by its extension."""
     return path is not None and path.suffix.lower() == _SUFFIX
+
+
+def is_model(path: Path) -> bool:
+    """Return whether a path is that of a model, rather than of data.
+
+    It is the name of a bundled model, a bundle, a folder with a bundle in it, a file that
+    `rooftrace export` wrote, or an ensemble file.
+    """
+    suffix = path.suffix.lower()
+    if str(path) in BUNDLED_MODELS or suffix in (BUNDLE_SUFFIX, ".onnx"):
+        return True
+    # Labels are JSON and XML, too.
+    mark = {_SUFFIX: b'"ensemble"', ".xml": b"<net"}.get(suffix)
+    if mark is not None and path.is_file():
+        return mark in read_head(path, 999)
+    return bool(bundles_in(path))
 
 
 def members_from(

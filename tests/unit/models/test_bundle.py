@@ -142,21 +142,27 @@ def test_a_bundle_without_what_it_promises_is_not_written(tmp_path: Path) -> Non
         (("best_loss",), "best_loss"),
         (("best",), "best"),
         ((), "contains no .rooftrace file"),
-        (("best_iou", "refined"), "contains 2 bundles"),
+        (("best_iou", "best_loss", "refined"), "refined"),
+        (("best_iou", "other"), "contains 2 bundles"),
         (("east", "west"), "contains 2 bundles"),
     ],
 )
 def test_the_folder_of_a_run_stands_for_its_bundle(
     names: tuple[str, ...], taken: str, tmp_path: Path
 ) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
     for name in names:
-        write_bundle(tmp_path / f"{name}.rooftrace", SPEC, PARTS)
+        write_bundle(run / f"{name}.rooftrace", SPEC, PARTS)
+    with pytest.raises(BundleError, match="contains no") as caught:
+        read_model(tmp_path)
+    assert (str(run) in caught.value.remedy) == bool(names)
     if taken in names:
-        assert read_model(tmp_path).source == str(tmp_path / f"{taken}.rooftrace")
+        assert read_model(run).source == str(run / f"{taken}.rooftrace")
         return
     with pytest.raises(BundleError, match=taken) as caught:
-        read_model(tmp_path)
-    assert all(str(tmp_path / name) in caught.value.remedy for name in names)
+        read_model(run)
+    assert all(str(run / name) in caught.value.remedy for name in names)
 
 
 # What a stranger may send.

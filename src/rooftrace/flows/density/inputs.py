@@ -396,8 +396,8 @@ def stem_of(out: Path, name: str) -> Path:
     The folder of the path is created.
 
     Raises:
-        ConfigError: The path has the ending of a result, or its folder is a file.
-        ExportError: Its folder cannot be created.
+        ConfigError: The path has the ending of a result.
+        ExportError: Its folder is a file, or cannot be created.
     """
     if out.is_dir():
         return out / f"{name}_density"
