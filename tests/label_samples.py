@@ -10,7 +10,8 @@ import base64
 import io
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +176,9 @@ def coco_document(names: tuple[str, ...], pattern: str = "{}.png", **extra: Any)
     }
 
 
-def coco_roboflow(folder: Path) -> Path:
-    for part, name in zip(("train", "valid", "test", "train"), NAMES):
-        images(folder / part, names=(name,))
-    for part, names in (("train", NAMES[::3]), ("valid", NAMES[1:2]), ("test", NAMES[2:3])):
+def coco_roboflow(folder: Path, parts: Sequence[str] = ("train", "valid", "test")) -> Path:
+    for part, names in zip(parts, (NAMES[::3], NAMES[1:2], NAMES[2:3])):
+        images(folder / part, names=names)
         save_json(folder / part / "_annotations.coco.json", coco_document(names))
     return folder
 
@@ -554,6 +554,7 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "YOLO with classes.txt": yolo_classes,
     "data.yaml": data_yaml,
     "COCO of Roboflow": coco_roboflow,
+    "COCO, other parts": partial(coco_roboflow, parts=("Training", "Validation2", "holdout")),
     "COCO of CVAT": coco_cvat,
     "COCO of CVAT, brush": coco_cvat_brush,
     "COCO file in annotations": coco_file_in_annotations,

@@ -477,7 +477,7 @@ def run_audit(
     """
     own = own_split(source.ids)
     if own is not None:
-        note = f"The data has parts of its own, which finetune and train use: {own.counts}."
+        note = own.own_note(source.name, "finetune and train use them.")
         source = replace(source, notes=(*source.notes, note))
     total = sum(_count(s) for s in (source, against) if s is not None)
     first = _measure(source, 0, total, progress)

@@ -162,8 +162,8 @@ def finetune(
         float | None,
         option(
             HELD_OUT, min=0.01, max=0.9, metavar="SHARE",
-            help="Share held out; below ten images, folds are compared. Default: the data's "
-            "folder valid, or 0.2.",
+            help="Share held out; where it is fewer than ten images, each fold in turn. Default: "
+            "the data's folder valid, or 0.2.",
         ),
     ] = None,
     by: Annotated[

@@ -436,8 +436,7 @@ def select_part(source: SceneSet, split: str | None, data: str) -> SceneSet:
     if split is None:
         if (own := own_split(source.ids)) is None:
             return source
-        part = next(reversed(own.parts))
-        note = f"All parts of {source.name} are used: {own.counts}. --split {part} takes one."
+        note = own.own_note(source.name, "all are used. --split {last} takes one.")
         return replace(source, notes=(*source.notes, note))
     ids = source.all_ids if parse_reference(split)[0] is not None else source.ids
     parts, part = match_reference(split, ids, data)

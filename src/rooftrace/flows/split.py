@@ -81,11 +81,11 @@ def run_split(
     split = divide_scenes(opened, options.model_copy(update=shares), progress)
     own = own_split(opened.ids or opened.all_ids)
     if own is not None:
-        note = (
-            f"{opened.name} has parts of its own: {own.counts}. This split divides all images, "
-            "whatever their part. finetune without --split uses those parts, and --split test "
-            "takes one."
+        use = (
+            "this split divides all images, whatever their part. finetune without --split uses "
+            "those parts, and --split {last} takes one."
         )
+        note = own.own_note(opened.name, use)
         split = split.model_copy(update={"notes": (*split.notes, note)})
     counts = {name: len(ids) for name, ids in split.parts.items() if ids}
     small = [f"{name} has {plural(n, 'image')}" for name, n in counts.items() if n < _LEAST_IN_PART]

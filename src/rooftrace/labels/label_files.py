@@ -26,10 +26,11 @@ from rooftrace.core.text import reason_of
 from rooftrace.io.files import is_file
 from rooftrace.labels.image_files import images_folder, images_under
 from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.labels.split import part_of_folder
 
-_PARTS = ("train", "valid", "val", "test", "training", "validation", "testing")
-_INNER = ("annotations", "labels", "train", "val", "test")
-"""Folders for label files of whole sets, beside the folders of the images."""
+_ANNOTATIONS = "annotations"
+_INNER = (_ANNOTATIONS, "labels")
+"""Folders for label files of whole sets, beside the folders of the images, as those of parts."""
 
 _SUFFIXES = (".json", ".xml", ".ndjson", ".csv")
 _SMALL = re.compile(r"(.+)[-_]small")
@@ -42,12 +43,15 @@ _MOST_FILES = 200
 def label_files(path: Path, is_label_file: Callable[[Path], bool]) -> list[Path]:
     """Return the label files at a path: the file itself, or those of a folder, sorted.
 
-    They lie in the folder, in `annotations` there, or in the folders of parts such as `train`.
+    They lie in the folder, in `annotations` there, or in the folders of parts such as `train`; see
+    `split.part_of_folder` for their names.
     """
     if not path.is_dir():
         return [path] if is_label_file(path) else []
-    places = [path, path / "annotations", *(path / part for part in _PARTS)]
-    places += [path / part / "annotations" for part in _PARTS]
+    inside = _folders_in(path)
+    parts = [folder for folder in inside if part_of_folder(folder.name)]
+    places = [path, *filter(_is_annotations, inside), *parts]
+    places += [folder for part in parts for folder in filter(_is_annotations, _folders_in(part))]
     found = [file for place in places for file in _candidates(place) if is_label_file(file)]
     names = {(file.parent, file.stem) for file in found}
 
@@ -130,9 +134,17 @@ def stored_name(name: str) -> str:
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 
+def _folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted."""
+    with os.scandir(folder) as inside:
+        return sorted(folder / one.name for one in inside if one.is_dir())
+
+
+def _is_annotations(folder: Path) -> bool:
+    return folder.name.casefold() == _ANNOTATIONS
+
+
 def _candidates(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
     with os.scandir(folder) as inside:
         named = sorted(one.name for one in inside if one.name.lower().endswith(_SUFFIXES))
     visible = [folder / name for name in named if not name.startswith(".")]
@@ -164,7 +176,8 @@ class ImageFinder:
         if images is not None:
             return cls((images, *own), images)
         own.append(label_file.parent / "images")
-        if label_file.parent.name.casefold() in _INNER:
+        inner = label_file.parent.name
+        if inner.casefold() in _INNER or part_of_folder(inner):
             own += [label_file.parent.parent, label_file.parent.parent / "images"]
         beside = next((folder for folder in own[1::2] + own[2:3] if folder.is_dir()), own[1])
         return cls(own, root or beside)
@@ -366,7 +379,7 @@ def _part_names(files: Sequence[Path], root: Path) -> list[str]:
     """Return a name for each file: its folder, or its own name among files of one folder."""
     folders = [file.parent.relative_to(root).as_posix() for file in files]
     if len(set(folders)) == len(folders) and "." not in folders:
-        return [folder.removesuffix("/annotations") for folder in folders]
+        return [re.sub(f"/{_ANNOTATIONS}$", "", folder, flags=re.I) for folder in folders]
     return [file.stem for file in files]
 
 

@@ -31,7 +31,13 @@ SplitBy = Literal["image", "group", "block"]
 _SYNONYMS = {
     **{part: part for part in PARTS},
     "training": "train", "valid": "val", "validation": "val", "testing": "test",
+    "holdout": "test",
 }  # fmt: skip
+"""Part by the names that people and tools give it, of folders, files and lists."""
+
+_FOLDER = re.compile(r"(?:instances_)?(.+?)\d*", re.IGNORECASE)
+"""Name of a folder or a file of one part; tools add the year, and COCO what the file holds:
+`train2017`, `instances_train2017`."""
 
 _DROPPED = "dropped"
 """Key of the scenes that are in no part."""
@@ -106,7 +112,7 @@ class Split(Config):
         by: Unit that was kept together.
         seed: Seed of the random division.
         parts: Scene ids by part.
-        dropped: Scene ids that are in no part, since they are too close to another part.
+        dropped: Scene ids that are in no part: too close to another part, or left alone.
         block_m: Side of the blocks in metres.
         gap_m: Minimum distance between two parts in metres.
         built_up: Mean share of the building class over the images of each part.
@@ -134,6 +140,24 @@ class Split(Config):
     def counts(self) -> str:
         """Number of images of each part, as text: `30 train, 10 val`."""
         return ", ".join(f"{len(ids)} {part}" for part, ids in self.parts.items())
+
+    def own_note(self, data: str, use: str) -> str:
+        """Return the note that data have these parts of their own, and how they are used.
+
+        Args:
+            data: Name of the data.
+            use: Clause of the use; `{last}` in it is the name of the last part.
+        """
+        use = use.format(last=next(reversed(self.parts)))
+        return f"{data} has parts of its own ({self.counts}): {use}"
+
+    def without_test(self) -> tuple[Split, str]:
+        """Return the parts that a training may use, and a clause if `test` is left alone."""
+        if "test" not in self.parts:
+            return self, ""
+        parts = {part: ids for part, ids in self.parts.items() if part != "test"}
+        left = self.model_copy(update={"parts": parts, "dropped": self.parts["test"]})
+        return left, ", and test is left alone"
 
     def match(self, scenes: Iterable[str], *, path: Path, data: str = "the data") -> SceneParts:
         """Return the scenes of data by part. If no part is named `train`, all scenes that are in
@@ -179,10 +203,10 @@ class Split(Config):
                 f"{'; '.join(shown[:_LISTED])}{'; …' * (len(shown) > _LISTED)}.",
                 remedy="Write the ids of the scenes, with their folders.",
             )
-        parts = dict(zip(self.parts, chosen))
+        parts, dropped = dict(zip(self.parts, chosen)), chosen[-1]
         if parts and "train" not in parts:
             parts["train"] = tuple(scene for scene in known if scene not in part_of)
-        return SceneParts(path, data, known, parts, unmatched)
+        return SceneParts(path, data, known, parts, unmatched, dropped)
 
 
 @dataclass(frozen=True)
@@ -195,6 +219,7 @@ class SceneParts:
         scenes: Ids of all scenes.
         parts: Ids of the scenes of each part.
         unmatched: Names of each part that stand for no scene.
+        dropped: Ids of the scenes that the file names as in no part.
     """
 
     path: Path
@@ -202,6 +227,7 @@ class SceneParts:
     scenes: tuple[str, ...]
     parts: dict[str, tuple[str, ...]]
     unmatched: dict[str, tuple[str, ...]]
+    dropped: tuple[str, ...] = ()
 
     def ids(self, part: str) -> tuple[str, ...]:
         """Return the ids of the scenes of one part.
@@ -530,6 +556,12 @@ def _part_name(name: str) -> str:
     return _SYNONYMS.get(name.strip().lower(), name)
 
 
+def part_of_folder(name: str) -> str | None:
+    """Return the part that a folder holds by its name, in any case; None for other folders."""
+    match = _FOLDER.fullmatch(name)
+    return _SYNONYMS.get(match[1].lower()) if match else None
+
+
 def own_split(scenes: Iterable[str]) -> Split | None:
     """Return the parts of data in folders named train, valid and test, as tools export them.
 
@@ -541,10 +573,8 @@ def own_split(scenes: Iterable[str]) -> Split | None:
     """
     parts: dict[str, list[str]] = {}
     for scene_id in scenes:
-        # Some tools add the year: train2017.
-        folders = (folder.lower().rstrip("0123456789") for folder in scene_id.split("/")[:-1])
-        part = next((_SYNONYMS[folder] for folder in folders if folder in _SYNONYMS), "")
-        parts.setdefault(part, []).append(scene_id)
+        folders = map(part_of_folder, scene_id.split("/")[:-1])
+        parts.setdefault(next(filter(None, folders), ""), []).append(scene_id)
     if "" in parts or "train" not in parts or len(parts) == 1:
         return None
     return Split(by="group", parts={part: tuple(parts[part]) for part in PARTS if part in parts})

@@ -204,11 +204,8 @@ def _divide_by_own_parts(
             )
         train.append(source.subset(own.parts["train"]))
         val.append(source.subset(own.parts["val"]))
-        test = ", and test is left alone" if "test" in own.parts else ""
-        notes.append(
-            f"{source.name} has parts of its own ({own.counts}): val is validated on{test}. "
-            "data.split chooses others."
-        )
+        use = f"val is validated on{own.without_test()[1]}. data.split chooses others."
+        notes.append(own.own_note(source.name, use))
     return train, val, notes
 
 
@@ -289,12 +286,11 @@ def _unlabelled_note(source: SceneSet) -> str:
 
 
 def _left_out(sources: Sequence[SceneSet], split: SceneParts, path: Path) -> list[str]:
-    """Return notes on scenes that are in no part of a split: training, validation or test."""
-    placed = {scene_id for ids in split.parts.values() for scene_id in ids}
+    """Return notes on scenes that a split file does not name at all."""
+    placed = {*split.dropped, *(scene_id for ids in split.parts.values() for scene_id in ids)}
     missing = [(source, len(set(source.ids) - placed)) for source in sources]
     return [
-        f"{source.name}: {count} of {len(source)} scenes are in no part of {path.name}, and are "
-        "not used."
+        f"{source.name}: {count} of {len(source)} scenes are not in {path.name}, and not used."
         for source, count in missing
         if count
     ]

@@ -188,9 +188,10 @@ def test_parts_of_the_data_are_kept_and_its_test_is_left_alone(
         minutes=1, own=own_split(scenes.ids),
     )  # fmt: skip
     assert ("is held out, and test is left alone. --val 0.2 divides" in note) == ("test" in built)
-    parts = read_split(tmp_path / "split.json").parts
-    assert list(parts) == held_out
-    assert {one.partition("/")[0] for one in sum(parts.values(), ())} == {*built} - {"test"}
+    made = read_split(tmp_path / "split.json")
+    assert list(made.parts) == held_out
+    assert {one.partition("/")[0] for one in made.part_of} == {*built} - {"test"}
+    assert {one.partition("/")[0] for one in made.dropped} == {*built} & {"test"}
 
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:

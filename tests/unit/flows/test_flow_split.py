@@ -197,9 +197,11 @@ def test_parts_of_the_data_itself_are_said_and_can_be_chosen(tmp_path: Path) -> 
             _save(tmp_path / "data" / part / kind / f"{number}.png", pixels)
     data = SourceConfig(path=str(tmp_path / "data"))
     made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2, duplicates=False))
-    assert any("parts of its own: 2 train, 2 val, 2 test" in note for note in made.notes)
+    assert any(
+        "parts of its own (2 train, 2 val, 2 test): this split" in note for note in made.notes
+    )
     audit = run_inspect(data)
-    assert "which finetune and train use: 2 train, 2 val, 2 test" in audit.data.source.notes[-1]
+    assert "(2 train, 2 val, 2 test): finetune and train use" in audit.data.source.notes[-1]
     assert not any("Set a test part aside" in action for action in audit.summary.actions)
     scenes = open_source(data)
     assert "--split test takes one" in select_part(scenes, None, "data").notes[-1]

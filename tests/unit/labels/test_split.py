@@ -233,6 +233,8 @@ def test_names_of_no_scene_are_listed_with_similar_scenes() -> None:
         (["train/a", "valid/b", "test/c"], {"train": ("train/a",), "val": ("valid/b",),
                                             "test": ("test/c",)}),
         (["x/Train2017/a", "x/Val2017/b"], {"train": ("x/Train2017/a",), "val": ("x/Val2017/b",)}),
+        (["instances_Training/a", "HoldOut/b"], {"train": ("instances_Training/a",),
+                                                 "test": ("HoldOut/b",)}),
         (["train/a", "train/b"], None),
         (["valid/a", "test/b"], None),
         (["train/a", "valid/b", "west/c"], None),

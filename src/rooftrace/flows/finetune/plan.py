@@ -17,7 +17,7 @@ from rich.console import Console
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import plural, print_plain
 from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT
-from rooftrace.flows.split import divide_scenes, summarize_scenes
+from rooftrace.flows.split import built_up_of, divide_scenes
 from rooftrace.io.files import write_json
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, Split, SplitBy, SplitOptions, read_split, write_split
@@ -90,7 +90,8 @@ class TuningPlan:
             folder = run / f"{FOLD}{number + 1}"
             others = sum((*folds[:number], *folds[number + 1 :]), ())
             path = folder / "split.json"
-            write_split(path, Split(parts={"train": others, "val": held_out}))
+            fold_parts = {"train": others, "val": held_out}
+            write_split(path, Split(parts=fold_parts, dropped=parts.dropped))
             fold = config.model_copy(
                 update={
                     "data": config.data.model_copy(update={"split": str(path.absolute())}),
@@ -210,21 +211,24 @@ def divide(
         DataError: No building is labelled in one of the parts.
     """
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     if own is not None:
-        kept = {part: ids for part, ids in own.parts.items() if part != "test"}
-        is_built = [
-            any(one.built_up for one in summarize_scenes(part, labels=True, pixels=False))
-            for part in map(scenes.subset, kept.values())
-        ]
-        is_kept = "val" in kept and all(is_built)
-        of_parts = "val" if is_kept else f"a share of {' and '.join(kept)}"
-        test = ", and test is left alone" if "test" in own.parts else ""
-        note = f"{scenes.name} has parts of its own ({own.counts}): {of_parts} is held out{test}."
-        notes = (f"{note} --val {VAL:g} divides all images, whatever their part.",)
+        kept, left_alone = own.without_test()
+        is_kept = "val" in kept.parts and all(
+            map(_has_building, map(scenes.subset, kept.parts.values()))
+        )
+        of_parts = "val" if is_kept else f"a share of {' and '.join(kept.parts)}"
+        notes = (
+            own.own_note(
+                scenes.name,
+                f"{of_parts} is held out{left_alone}. --val {VAL:g} divides all images, whatever "
+                "their part.",
+            ),
+        )
         if is_kept:
-            write_split(path, own.model_copy(update={"parts": kept}))
+            write_split(path, kept)
             return notes
-        scenes = scenes.subset(sum(kept.values(), ()))
+        scenes, dropped = scenes.subset(sum(kept.parts.values(), ())), kept.dropped
         check_count(scenes, f"{scenes.name} without its part test")
     fewest, most = _FOLDS
     folds = min(most, max(fewest, int(minutes / _FOLD_MINUTES)))
@@ -242,6 +246,7 @@ def divide(
                 raise
             break
         notes += split.notes
+        dropped += split.dropped
         held_out.append(split.parts["val"])
         built.append(split.built_up.get("val", 0.0))
         rest = rest.subset(split.parts["train"])
@@ -257,8 +262,18 @@ def divide(
         )
     names = [f"{FOLD}{number}" for number in range(1, len(held_out) + 1)]
     parts = dict(zip(names if count > 1 else ("val", "train"), held_out))
-    write_split(path, split.model_copy(update={"parts": parts, "built_up": {}}))
+    update = {"parts": parts, "dropped": dropped, "built_up": {}}
+    write_split(path, split.model_copy(update=update))
     return tuple(dict.fromkeys(notes))
+
+
+def _has_building(scenes: SceneSet) -> bool:
+    """Return whether a label of a set has a building; reading ends at the first."""
+    return any(
+        scene.label is not None
+        and built_up_of(scene.label, scene.image.grid.shape, scenes.building_class)
+        for scene in scenes
+    )
 
 
 def check_count(scenes: SceneSet, name: str) -> None:

@@ -311,8 +311,7 @@ def run_finetune(
                     unit = by or _unit(scenes, has_crs=has_crs)
                     own = own_split(scenes.ids)
                     if own is not None and (val is not None or by is not None):
-                        note = f"{scenes.name} has parts of its own ({own.counts}); "
-                        notes += (note + "all of them are divided again, also test.",)
+                        notes += (own.own_note(scenes.name, "all images are divided again."),)
                         own = None
                     notes += divide(
                         scenes, part_file, val=val or VAL, unit=unit, seed=seed,
