@@ -170,8 +170,25 @@ def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: P
     error = call(*given, "--images", other)[1]["error"]
     assert error["message"] == f"The images were given twice: {image}, and --images {other}."
     assert f"The image {image} has no mask" in call(*given)[1]["error"]["message"]
-    remedy = call("evaluate", "default", labels, image)[1]["error"]["remedy"]
-    assert f"rooftrace evaluate default {image} --truth {labels}" in remedy
+    swapped = call("evaluate", "default", data / "masks", "--truth", data / "images")
+    assert "Swap the two" in swapped[1]["error"]["remedy"]
+    one_mask = call("evaluate", "default", data / "images", "--truth", data / "masks" / image.name)
+    assert "is one label file, but " in one_mask[1]["error"]["message"]
+    for words, meant in (
+        ((labels, image), f"default {image} --truth {labels}"),
+        ((labels, "--truth", image), f"{image} --truth {labels}"),
+        ((image, "default", "--truth", labels), f"default {image} --truth {labels}"),
+        ((image, other, "--truth", labels), f"default {image.parent} --truth {labels}"),
+        ((image, "--truth", labels, "--truth", data), "Give one: a label file"),
+    ):
+        models = () if words[1] == "default" else ("default",)
+        assert meant in call("evaluate", *models, *words)[1]["error"]["remedy"]
+
+
+def test_the_folder_of_a_training_that_was_stopped(data: Path, tmp_path: Path) -> None:
+    error = call("evaluate", tmp_path, data)[1]["error"]
+    assert "contains no .rooftrace file" in error["message"]
+    assert "--resume" in error["remedy"]
 
 
 @pytest.fixture(scope="module")

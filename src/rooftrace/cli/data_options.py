@@ -85,7 +85,7 @@ _DATA_OPTIONS: dict[str, Any] = {
         help="Images of a label file: a folder, or one image; default: beside the file.",
     ),
     "truth": _data_option(
-        Path,
+        list[Path],
         metavar="FILE",
         help="Labels of DATA, which is then an image or a folder of images: footprints, masks "
         "or any other labels.",
@@ -132,12 +132,22 @@ _DATA_OPTIONS: dict[str, Any] = {
 }
 
 
+def single_truth(given: Sequence[Path] | None) -> Path | None:
+    """Return the value of `--truth`; raise ConfigError if it was given several times."""
+    if given is not None and len(given) > 1:
+        raise ConfigError(
+            f"--truth was given {len(given)} times: {', '.join(map(str, given))}.",
+            remedy="Give one: a label file, or a folder with a label file for each image.",
+        )
+    return given[0] if given else None
+
+
 def source_config(
     data: Path,
     settings: Sequence[str] | None = None,
     gsd: float | None = None,
     *,
-    truth: Path | None = None,
+    truth: Path | Sequence[Path] | None = None,
     **given: Any,
 ) -> SourceConfig:
     """Return the configuration of data from the options of a command.
@@ -146,17 +156,27 @@ def source_config(
         data: Path of the data; with `truth`, that of its images.
         settings: Values of `--set`.
         gsd: Metres per pixel.
-        truth: Label file of the images.
+        truth: Label file of the images; more than one is an error.
         given: Other options by name; None means that the option was not given.
 
     Raises:
-        ConfigError: A value does not fit, or the images were given twice.
+        ConfigError: A value does not fit, the images were given twice, or images and labels are
+            swapped.
     """
+    truth = truth if isinstance(truth, Path) else single_truth(truth)
     if truth is not None:
         if given.get("images") is not None:
             raise ConfigError(
                 f"The images were given twice: {data}, and --images {given['images']}.",
                 remedy=f"Leave out one of them: the labels are those of --truth {truth}.",
+            )
+        from rooftrace.io.vector_formats import is_vector_file
+
+        if is_vector_file(data) and not is_vector_file(truth):
+            raise ConfigError(
+                f"{data} was given as the image and {truth} as its labels, but {data} is a vector "
+                "file.",
+                remedy=f"Swap the two: {truth} --truth {data}",
             )
         data, given["images"] = truth, str(data)
     raw: dict[str, Any] = {"path": str(data), "gsd_m": gsd, **given}

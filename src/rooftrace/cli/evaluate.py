@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rooftrace.cli.data_options import DataAt, DataFields
+from rooftrace.cli.data_options import DataAt, DataFields, single_truth
 from rooftrace.cli.option_groups import LabelledOptions, models_of, parse_weights, with_groups
 from rooftrace.cli.options import (
     EngineName,
@@ -65,7 +65,7 @@ def evaluate(
         ),
     ] = None,
     truth: Annotated[
-        Path | None,
+        list[Path] | None,
         option(
             PREDICTIONS, metavar="DATA",
             help="Labels of DATA, which is then an image or a folder of images: footprints, "
@@ -125,7 +125,8 @@ def evaluate(
     """Compare models, or predictions of other tools, with labels."""
     from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 
-    bundles, where, labels = _named(paths or [], truth, predicted=bool(predictions))
+    only_truth = single_truth(truth)
+    bundles, where, labels = _named(paths or [], only_truth, predicted=bool(predictions))
     models: Models = [model_of(path) for path in bundles]
     if ensemble is not None:
         models = models_of(bundles, ensemble)
@@ -155,7 +156,6 @@ def _named(
     paths: Sequence[Path], truth: Path | None, *, predicted: bool
 ) -> tuple[Sequence[Path], Path, Path | None]:
     """Separate the arguments into bundles, data, and the labels of data that is images."""
-    from rooftrace.labels.image_files import is_named_as_image
     from rooftrace.predict.model_set import is_model
 
     labels = None
@@ -178,18 +178,57 @@ def _named(
             remedy=f"Name a bundle too: rooftrace evaluate default {shown}; or files with "
             "--predictions.",
         )
-    for path in bundles:
-        # Loading says what is wrong with a path where nothing is.
-        if path.exists() and not is_model(path):
-            is_image = path.is_dir() or is_named_as_image(path)
-            image, other = (path, where) if is_image else (where, path)
-            raise BundleError(
-                f"{path} was given as a model, but is none.",
-                remedy="Give what another tool has predicted with --predictions: "
-                f"rooftrace evaluate --predictions {path} {where}; or the labels of an image with "
-                f"--truth: rooftrace evaluate default {image} --truth {other}",
-            )
+    # Loading says what is wrong with a path where nothing is.
+    wrong = [path for path in bundles if path.exists() and not is_model(path)]
+    if wrong:
+        _refuse_order(paths, wrong, where, truth)
     return bundles, where, labels
+
+
+def _refuse_order(
+    paths: Sequence[Path], wrong: Sequence[Path], where: Path, truth: Path | None
+) -> NoReturn:
+    """Raise the error for paths in the place of a model, with the command that was meant.
+
+    Args:
+        paths: All arguments.
+        wrong: Those before the data that are not models.
+        where: The data.
+        truth: Value of `--truth`.
+    """
+    from rooftrace.labels.image_files import is_named_as_image
+    from rooftrace.models.bundle import bundle_file, is_run_without_bundle
+    from rooftrace.predict.model_set import is_model
+
+    path = wrong[0]
+    if is_run_without_bundle(path):
+        bundle_file(path)
+    no_models = [one for one in paths if not is_model(one)]
+    models = " ".join(str(one) for one in paths if is_model(one)) or "default"
+    start, message = f"rooftrace evaluate {models}", f"{path} was given as a model, but is none."
+    is_image = path.is_dir() or is_named_as_image(path)
+    other = where if truth is None else truth
+    image, labels = (path, other) if is_image else (other, path)
+    if truth is None and is_model(where):
+        remedy = f"Give the models first: {start} {path}"
+    elif truth is None:
+        remedy = (
+            "Give what another tool has predicted with --predictions: "
+            f"rooftrace evaluate --predictions {path} {where}; or the labels of an image with "
+            f"--truth: rooftrace evaluate default {image} --truth {labels}"
+        )
+    elif len(no_models) == 1:
+        meant = f"{start} {image} --truth {labels}"
+        remedy = f"Give the models first, and the labels with --truth: {meant}"
+    else:
+        message = f"--truth labels one image or one folder, but {len(no_models)} paths were given."
+        folders = {one.parent for one in no_models}
+        folder = folders.pop() if len(folders) == 1 else "FOLDER"
+        remedy = (
+            f"Give the folder of the images: {start} {folder} --truth {truth}; what another tool "
+            "has predicted is given with --predictions."
+        )
+    raise BundleError(message, remedy=remedy)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,10 +41,13 @@ from rooftrace.labels.layouts import (
     NO_SHAPES,
     REMEDY_PATTERN,
     SHAPE_SUFFIXES,
+    Folders,
+    Layout,
     PairedFolder,
+    by_id,
     find_readings,
     has_reading,
-    pairs_by_name,
+    is_swapped,
     pairs_by_pattern,
 )
 from rooftrace.labels.mask_values import LabelFile, NameRule
@@ -107,6 +110,58 @@ def pair_images_and_masks(
             remedy=REMEDY_PATTERN,
         )
     return readings[0]
+
+
+def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFolder:
+    """Pair images with the label files of another folder that have their names.
+
+    Args:
+        images: Folder of images, or one image.
+        labels: Folder of label files, or the label file of the one image.
+        glob: Patterns for image file names.
+
+    Raises:
+        LayoutError: There is no image, several images are given with one label file, an image has
+            no label file, or images and masks are swapped.
+    """
+    files, top = ([images], images.parent) if images.is_file() else (None, images)
+    entries = entries_below(top, files or images_under(images, glob))
+    if not entries:
+        raise LayoutError(f"There is no image at {images}.", remedy="Check the path.")
+    if labels.is_file():
+        if len(entries) > 1:
+            raise LayoutError(
+                f"{labels} is one label file, but {images} has {len(entries)} images.",
+                remedy="Give the image of the file, or the folder with a label file of the same "
+                "name for each image.",
+            )
+        _refuse_swapped(entries[0].image, labels)
+        pair = replace(entries[0], key=labels)
+        return PairedFolder(Layout(images.name, labels.name), (pair,), base=labels.parent)
+    folders, pairs = Folders(labels, ()), []
+    for entry in entries:
+        assert entry.image is not None
+        folder = labels / entry.group
+        label = folders.labels(folder).get(entry.image.stem)
+        if label is None:
+            raise LayoutError(
+                f"The image {entry.image} has no mask; expected {folder / entry.image.stem}.*.",
+                remedy="Add it, or leave the image out with --glob. If the names differ, give the "
+                "folder of both, and --layout.",
+            )
+        pairs.append(replace(entry, key=label))
+    _refuse_swapped(pairs[0].image, pairs[0].key)
+    layout = Layout(f"{images.name}/{{id}}.*", f"{labels.name}/{{id}}.*")
+    return PairedFolder(layout, by_id(pairs), base=labels)
+
+
+def _refuse_swapped(image: Path | None, label: Path) -> None:
+    if image is not None and is_swapped(image, label):
+        raise LayoutError(
+            f"{image} was given as an image and {label} as its mask, but they look the other way "
+            "round.",
+            remedy="Swap the two: IMAGES --truth MASKS.",
+        )
 
 
 def find_pairs(root: Path) -> tuple[SceneEntry, ...]:

@@ -74,10 +74,6 @@ _BEND_PX = 0.1
 """Maximum error in pixels at the middle of a reprojected edge."""
 
 
-class NoImagesError(LayoutError):
-    """There are no images for the polygons of a vector file."""
-
-
 def _scene_crs(scene: Scene) -> CRS:
     """Return the coordinate system of a scene."""
     crs = scene.image.grid.crs
@@ -325,7 +321,7 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
         )
     if not globs and (image := predicted_image(vector)):
         return [image], image.parent
-    raise NoImagesError(
+    raise LayoutError(
         f"There is no image{f' that matches {list(globs)}' if globs else ''} for {vector} in "
         f"{' or '.join(map(str, folders))}.",
         remedy="Give the folder of the images with --images.",

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import islice, permutations
 from pathlib import Path
@@ -26,8 +26,6 @@ from rooftrace.io.files import read_head, visible_files
 from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.image_files import (
-    entries_below,
-    images_under,
     is_image_file,
     is_named_as_image,
     matches_glob,
@@ -171,7 +169,7 @@ class PairedFolder:
     notes: tuple[str, ...] = ()
 
 
-class _Folders:
+class Folders:
     """The files in the folders of a search; each folder is listed once.
 
     Args:
@@ -308,7 +306,7 @@ class _Pattern:
 class _BaseSearch:
     """The search for one layout below one base folder."""
 
-    def __init__(self, folders: _Folders, layout: Layout, base: Path) -> None:
+    def __init__(self, folders: Folders, layout: Layout, base: Path) -> None:
         self.base, self._folders, self._layout = base, folders, layout
         self._image, self._label = _Pattern(layout.image), _Pattern(layout.label)
         self.pairs: list[SceneEntry] = []
@@ -426,7 +424,7 @@ def _doubled(what: str, name: str, files: Iterable[Path | None]) -> LayoutError:
 
 def has_reading(root: Path) -> bool:
     """Return whether a layout fits a folder, even one with errors; ends at the first pair."""
-    folders = _Folders(root, (), detect=True)
+    folders = Folders(root, (), detect=True)
     try:
         return any(
             _BaseSearch(folders, layout, base).has_pair
@@ -447,7 +445,7 @@ def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
     Raises:
         LayoutError: A layout fits, but a file is missing or there twice.
     """
-    folders = _Folders(root, glob, detect=True)
+    folders = Folders(root, glob, detect=True)
     readings: list[PairedFolder] = []
     for depth in range(_MOST_DEPTH + 1):
         bases = folders.at_depth(depth)
@@ -469,7 +467,7 @@ def _is_known(found: PairedFolder, readings: Sequence[PairedFolder]) -> bool:
     )
 
 
-def _read_layout(folders: _Folders, layout: Layout, bases: Sequence[Path]) -> PairedFolder | None:
+def _read_layout(folders: Folders, layout: Layout, bases: Sequence[Path]) -> PairedFolder | None:
     searches = [_BaseSearch(folders, layout, base) for base in bases]
     possible = [search.is_possible for search in searches]
     fits = [able and search.run() for able, search in zip(possible, searches)]
@@ -503,7 +501,7 @@ def _read_layout(folders: _Folders, layout: Layout, bases: Sequence[Path]) -> Pa
     return PairedFolder(layout, by_id(pairs), by_id(unlabelled), bases[fits.index(True)], notes)
 
 
-def _unlabelled(folders: _Folders, text: str, base: Path) -> Iterator[SceneEntry]:
+def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:
     pattern = _Pattern(text)
     for folder in folders.expand(base, pattern.folders):
         for path in folders.matching(folder):
@@ -535,7 +533,7 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
         raise LayoutError(
             f"The layout {layout!r} is not IMAGE=MASK with {{id}} in both.", remedy=REMEDY_PATTERN
         )
-    pattern, folders = _Pattern(image_text), _Folders(root, glob)
+    pattern, folders = _Pattern(image_text), Folders(root, glob)
     # {id} may contain folders, so that one pattern matches a tree.
     rule = re.compile(pattern.rule.pattern.replace("(?P<id>[^/]+?)", "(?P<id>.+?)"))
     pairs = []
@@ -558,36 +556,6 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
             f"No file under {root} matches {image_text!r}.", remedy="Correct --layout."
         )
     return PairedFolder(Layout(image_text, label_text), by_id(pairs), base=root)
-
-
-def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFolder:
-    """Pair images with the label files of another folder that have their names.
-
-    Args:
-        images: Folder of images, or one image.
-        labels: Folder of label files, or the label file of the one image.
-        glob: Patterns for image file names.
-
-    Raises:
-        LayoutError: There is no image, or an image has no label file.
-    """
-    files, top = ([images], images.parent) if images.is_file() else (None, images)
-    entries = entries_below(top, files or images_under(images, glob))
-    if not entries:
-        raise LayoutError(f"There is no image at {images}.", remedy="Check the path.")
-    if labels.is_file() and len(entries) == 1:
-        pair = replace(entries[0], key=labels)
-        return PairedFolder(Layout(images.name, labels.name), (pair,), base=labels.parent)
-    folders, pairs = _Folders(labels, ()), []
-    for entry in entries:
-        assert entry.image is not None
-        folder = labels / entry.group
-        label = folders.labels(folder).get(entry.image.stem)
-        if label is None:
-            raise _no_mask(entry.image, folder / f"{entry.image.stem}.*")
-        pairs.append(replace(entry, key=label))
-    layout = Layout(f"{images.name}/{{id}}.*", f"{labels.name}/{{id}}.*")
-    return PairedFolder(layout, by_id(pairs), base=labels)
 
 
 def by_id(entries: Sequence[SceneEntry]) -> tuple[SceneEntry, ...]:
@@ -674,6 +642,11 @@ def _colours(path: Path) -> int:
     except DataError:
         return _MASK_VALUES + 1
     return len(np.unique(data.reshape(len(data), -1), axis=1).T)
+
+
+def is_swapped(image: Path, label: Path) -> bool:
+    """Return whether an image looks like a mask, and its label like an image."""
+    return is_named_as_image(label) and _colours(image) <= _MASK_VALUES < _colours(label)
 
 
 def _rule(

@@ -185,7 +185,8 @@ def bundle_file(path: Path) -> Path:
         raise BundleError(
             f"The folder {path} was given as a model, but contains no .rooftrace file.",
             remedy=f"Give one of the runs in it: {list_first(runs, 8)}" if runs
-            else "Give the folder of a finished training run, or the path of a .rooftrace file.",
+            else "Give the folder of a finished training run, or the path of a .rooftrace file. A "
+            "training that was stopped continues with --resume.",
         )  # fmt: skip
     of_run = [path / name for name in _RUN_BUNDLES if path / name in found]
     if len(found) > max(len(of_run), 1):
@@ -194,6 +195,15 @@ def bundle_file(path: Path) -> Path:
             remedy=f"Give one of them: {list_first(found, 8)}",
         )
     return next(iter(of_run), found[0])
+
+
+def is_run_without_bundle(path: Path) -> bool:
+    """Return whether a path is an empty folder, or that of runs or of a run that was stopped."""
+    if not path.is_dir() or bundles_in(path):
+        return False
+    inside = [*path.iterdir()]
+    is_run = not {one.name for one in inside}.isdisjoint(("checkpoints", "config.json", "fold1"))
+    return not inside or is_run or any(map(bundles_in, inside))
 
 
 def bundles_in(folder: Path) -> list[Path]:

@@ -36,7 +36,6 @@ from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import GroundTruth
 from rooftrace.labels.folders import IMAGES, select
-from rooftrace.labels.footprints import NoImagesError
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.rle import Order, RleTable, is_table
@@ -494,7 +493,7 @@ def open_truth(
     try:
         source = open_source(config, labels)
     except DataError as error:
-        if not accept_labels_alone or type(error) not in (DataError, LayoutError, NoImagesError):
+        if not accept_labels_alone or type(error) not in (DataError, LayoutError):
             raise
         if path.is_file() and is_table(path):
             remedy = (
