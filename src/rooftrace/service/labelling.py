@@ -232,8 +232,21 @@ _CONTEXT = "the regions of a smart tool"
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What an annotator has drawn with a smart tool, in pixels (x right, y down).
+
+    Args:
+        area: Buildings that touch it are returned.
+        left_out: Points set with the Alt key. Buildings that touch them are not returned.
+    """
+
+    area: shapely.Geometry
+    left_out: shapely.Geometry
+
+
 def regions_of(
-    made: Prediction, control: LabelControl, drawn: shapely.Geometry | None = None
+    made: Prediction, control: LabelControl, drawn: Drawn | None = None
 ) -> list[dict[str, Any]]:
     """Return the results of one prediction in Label Studio's format.
 
@@ -243,8 +256,7 @@ def regions_of(
     Args:
         made: Prediction of the image.
         control: Control that receives the regions.
-        drawn: Area in pixels (x right, y down) that was drawn with a smart tool; only buildings
-            that touch it are returned.
+        drawn: What was drawn with a smart tool; default: all buildings are returned.
 
     Raises:
         LabelError: The image is too large for a brush mask.
@@ -252,8 +264,9 @@ def regions_of(
     grid = made.mask.grid
     footprints = _in_pixels(made)
     if drawn is not None:
-        is_drawn = shapely.intersects(drawn, footprints.geometry)
-        footprints = footprints.take(np.asarray(is_drawn, dtype=np.bool_))
+        touches = shapely.intersects(drawn.area, footprints.geometry)
+        touches &= ~shapely.intersects(drawn.left_out, footprints.geometry)
+        footprints = footprints.take(np.asarray(touches, dtype=np.bool_))
     by_label = {
         label: footprints.of_class(index) if made.outlines.class_id is not None else footprints
         for index, label in control.labels.items()
@@ -277,8 +290,8 @@ def regions_of(
     return results
 
 
-def drawn_area(context: object, shape_yx: tuple[int, int]) -> shapely.Geometry | None:
-    """Return the area in pixels that an annotator has drawn with a smart tool, or None.
+def drawn_area(context: object, shape_yx: tuple[int, int]) -> Drawn | None:
+    """Return what an annotator has drawn with a smart tool, or None.
 
     Args:
         context: Context of the request: `{"result": [regions]}`, including key points.
@@ -304,12 +317,14 @@ def drawn_area(context: object, shape_yx: tuple[int, int]) -> shapely.Geometry |
         else:
             outline = np.array([region.shape.outline(shape_yx)], np.object_)
             shapes += valid_geometry(outline).tolist()
-    shapes += [
-        _key_point(result.get("value"), shape_yx)
-        for result in results
-        if str(result.get("type")).startswith("keypoint")
-    ]
-    return shapely.union_all(shapes) if shapes else None
+    left_out: list[shapely.Geometry] = []
+    for result in results:
+        if str(result.get("type")).startswith("keypoint"):
+            point = _key_point(result.get("value"), shape_yx)
+            (left_out if result.get("is_positive") is False else shapes).append(point)
+    if not shapes and not left_out:
+        return None
+    return Drawn(shapely.union_all(shapes), shapely.union_all(left_out))
 
 
 def _key_point(value: object, shape_yx: tuple[int, int]) -> shapely.Point:
@@ -337,12 +352,10 @@ def _in_pixels(made: Prediction) -> Footprints:
     return replace(made.outlines, geometry=geometry, crs=None)
 
 
-def _brushes(
-    mask: Mask, control: LabelControl, drawn: shapely.Geometry | None
-) -> list[dict[str, Any]]:
+def _brushes(mask: Mask, control: LabelControl, drawn: Drawn | None) -> list[dict[str, Any]]:
     labelled = np.isin(mask.data, list(control.labels)) & mask.valid
     if drawn is not None:
-        labelled &= _touched(labelled, drawn)
+        labelled &= _touched(labelled, drawn.area) & ~_touched(labelled, drawn.left_out)
     # Classes without a label count as background, and so do unknown pixels without a label.
     valid = mask.valid if control.shows_unknown and drawn is None else np.ones_like(mask.valid)
     names = [control.labels.get(index, "") for index in range(max(control.labels) + 1)]
@@ -354,6 +367,8 @@ def _brushes(
 
 def _touched(shown: BoolArray, drawn: shapely.Geometry) -> BoolArray:
     """Return the whole connected components of a mask that a shape touches."""
+    if shapely.is_empty(drawn):
+        return np.zeros_like(shown)
     burnt = rasterize([drawn], out_shape=shown.shape, all_touched=True, dtype=np.uint8) != 0
     _, parts = cv2.connectedComponents(shown.astype(np.uint8), connectivity=8)
     touched = np.unique(parts[burnt & shown])

@@ -52,11 +52,8 @@ def tool(kind: ControlKind, label: str = "Roof", **others: Any) -> LabelControl:
 def painted(results: list[dict[str, Any]]) -> Any:
     regions, others = find_regions(results, "here")
     assert others == []
-    return (
-        label_of([tuple(ClassRegion(one, 1) for one in regions)], GeoGrid(SHAPE), "here")
-        .read()
-        .data
-    )
+    label = label_of([tuple(ClassRegion(one, 1) for one in regions)], GeoGrid(SHAPE), "here")
+    return label.read().data
 
 
 def iou(found: Any, expected: Any) -> float:
@@ -106,9 +103,9 @@ def test_classes_without_a_label_are_left_out() -> None:
     assert len(set(ids)) == 2
 
 
-def key_point(x_px: float, y_px: float) -> dict[str, Any]:
+def key_point(x_px: float, y_px: float, **others: Any) -> dict[str, Any]:
     value = {"x": x_px / 1.28, "y": y_px / 0.96, "width": 0.5, "keypointlabels": ["Roof"]}
-    return {"id": "k", "type": "keypointlabels", "value": value}
+    return {"id": "k", "type": "keypointlabels", "value": value} | others
 
 
 @pytest.mark.parametrize("kind", ["polygon", "brush", "rectangle"])
@@ -120,6 +117,11 @@ def test_only_what_an_annotator_points_at(kind: ControlKind) -> None:
     shown = painted([result]) == 1
     expected = (found.mask.data == 1) & (np.arange(128) >= 64)
     assert iou(shown, expected) > 0.99
+    # The Alt key takes a building away again, also the only one that was pointed at.
+    points = [key_point(30, 20), key_point(80, 60), key_point(90, 55, is_positive=False)]
+    [other] = regions_of(found, tool(kind), drawn_area({"result": points}, SHAPE))
+    assert other["score"] == pytest.approx(float(found.outlines.score[0]))
+    assert regions_of(found, tool(kind), drawn_area({"result": points[1:]}, SHAPE)) == []
     beside = drawn_area({"result": [key_point(60, 60)]}, SHAPE)
     assert regions_of(found, tool(kind), beside) == []
     # Two requests give regions with different ids.
@@ -142,10 +144,10 @@ def test_what_is_drawn_by_any_tool() -> None:
     for result, expected in drawn:
         area = drawn_area({"result": [result]}, SHAPE)
         assert area is not None
-        assert area.equals(expected)
+        assert area.area.equals(expected)
     together = drawn_area({"result": [result for result, _ in drawn]}, SHAPE)
     assert together is not None
-    assert together.equals(shapely.union_all([expected for _, expected in drawn]))
+    assert together.area.equals(shapely.union_all([expected for _, expected in drawn]))
     choice = {"type": "choices", "value": {"choices": ["x"]}}
     for nothing in (None, {}, {"result": []}, {"result": None}, {"result": [choice]}):
         assert drawn_area(nothing, SHAPE) is None
