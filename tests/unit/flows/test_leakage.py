@@ -7,16 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
 from raster_files import write_geotiff
-from rooftrace.flows.evaluate.evaluation import LeakageReport, check_leakage
+from rooftrace.flows.evaluate.evaluation import (
+    Evaluation,
+    LeakageReport,
+    check_leakage,
+    evaluation_page,
+)
+from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
+from rooftrace.io.legend import Legend
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
+from rooftrace.metrics.image_counts import ImageCounts
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.metrics.report import EvalReport
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import fingerprint_of
 from rooftrace.models.spec import BundleSpec
@@ -87,3 +98,21 @@ def test_without_a_fingerprint_nothing_is_known(places: Path) -> None:
     report = check(bundle_of(), open_source(at(places / "a")))
     assert (report.status, report.checked, report.pairs) == ("unknown", 0, ())
     assert "has no fingerprint" in " ".join(report.notes)
+
+
+def test_scenes_too_small_to_tell_are_not_all_clear(places: Path) -> None:
+    small = open_source(at(places / "b", chip_px=32, part="[:1]"))
+    bundle = bundle_of([open_source(at(places / "a", part="[:1]"))])
+    report = check(bundle, small)
+    assert (report.status, report.too_small) == ("none", len(small))
+    assert "whether they overlap with training ground is not known" in " ".join(report.notes)
+    counts = PixelCounts.of(*np.ones((2, 9, 9), np.uint8), classes=2)
+    images = tuple(ImageCounts(name, counts) for name in small.ids)
+    evaluation = Evaluation((EvalReport(images, small.classes, 1, {}, name="m"),), (report,))
+    legend = Legend(small.classes)
+    right = Predictions("m", small.classes, 1, legend, None, "", {}, lambda scene: ScenePrediction(
+        scene.label.read(), np.zeros(0, np.object_)
+    ))  # fmt: skip
+    page = evaluation_page(evaluation, [right], small)
+    assert f"{len(small)} are too small to tell if they overlap" in page
+    assert "No scene here shows ground" not in page

@@ -72,12 +72,14 @@ class LeakageReport:
         checked: Number of scenes that were compared.
         pairs: The most similar first; a scene has one pair for each matching training scene.
         notes: Method of the check, and what it does not cover, for the user.
+        too_small: Number of scenes of which only whole copies are found, not an overlap.
     """
 
     status: Status
     checked: int
     pairs: tuple[LeakedScene, ...]
     notes: tuple[str, ...]
+    too_small: int = 0
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ class LeakageReport:
         return {
             "status": self.status,
             "checked": self.checked,
+            "too_small": self.too_small,
             "scenes": len(self.scenes),
             "pairs": [asdict(pair) for pair in self.pairs],
             "notes": list(self.notes),
@@ -125,6 +128,7 @@ def _of_members(members: Sequence[ModelBundle], scenes: _SceneKeypoints) -> Leak
             for pair in report.pairs
         ]),
         tuple(f"{name}: {note}" for name, report in zip(names, reports) for note in report.notes),
+        max(report.too_small for report in reports),
     )  # fmt: skip
 
 
@@ -169,10 +173,11 @@ def _check(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
         )
         for one in match_scenes(keypoints, trained)
     ]
-    notes += _limits(fingerprint, keypoints)
+    too_small = sum(not has_enough_keypoints(one) for one in keypoints)
+    notes += _limits(fingerprint, too_small, len(keypoints))
     checked = sum(has_enough_keypoints(one) or one.whole != NO_HASH for one in keypoints)
     status: Status = "found" if pairs else "none" if checked else "unknown"
-    return LeakageReport(status, checked, _ordered(pairs), tuple(notes))
+    return LeakageReport(status, checked, _ordered(pairs), tuple(notes), too_small)
 
 
 def _name_of(fingerprint: Fingerprint, number: int) -> str:
@@ -181,16 +186,15 @@ def _name_of(fingerprint: Fingerprint, number: int) -> str:
     return f"{trained.name}, scene {place + 1} of {trained.scenes}"
 
 
-def _limits(fingerprint: Fingerprint, looked: Sequence[Keypoints]) -> list[str]:
+def _limits(fingerprint: Fingerprint, too_small: int, scenes: int) -> list[str]:
     """Return notes on what the check cannot find."""
     side = fingerprint.finds_px
     size = f"{side * fingerprint.gsd_m:.0f} m" if fingerprint.gsd_m else f"{2 * side} px"
     notes = [f"Parts that two scenes share are found from about {size} by {size}."]
-    small = sum(not has_enough_keypoints(one) for one in looked)
-    if small:
+    if too_small:
         notes.append(
-            f"{small} of the {len(looked)} scenes are too small, or show too little, for that: "
-            "these are found as whole copies alone."
+            f"{too_small} of the {scenes} scenes are too small, or show too little, for that: "
+            "whether they overlap with training ground is not known. Only whole copies are found."
         )
     return notes
 
