@@ -12,7 +12,7 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
-from rooftrace.io.vector_formats import is_vector_file
+from rooftrace.io.vector_formats import KML_ID, is_vector_file
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import check_vector_path, write_polygons
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -175,8 +175,7 @@ def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertRep
     check_vector_path(out)
     prepare_folder(out.parent, [out], [path])
     file = VectorFile(path, layer_name)
-    # KML has texts as fid, which a GeoPackage counts itself.
-    unwanted = ("geometry", "bbox", "fid")
+    unwanted = ("geometry", "bbox", KML_ID)
     layer = file.read([name for name in file.fields if name not in unwanted], typed=True)
     notes = file.notes(layer.counts) + write_polygons(out, layer.geometry, layer.values, layer.crs)
     read_as = f"{plural(len(layer), 'polygon')} of {path} in {layer.crs.name}"

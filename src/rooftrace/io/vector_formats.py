@@ -30,7 +30,10 @@ import shapely.geometry
 
 from rooftrace.core.errors import DataError
 
-KML_IDS = {"LIBKML_ID_FIELD": "fid"}
+KML_ID = "placemark_id"
+"""Column in which placemarks of KML have their ids."""
+
+KML_IDS = {"LIBKML_ID_FIELD": KML_ID}
 """Otherwise GDAL (3.12) loses the values of a column `id` of KML: it means ids of placemarks."""
 
 PARQUET = (".parquet", ".geoparquet")

@@ -289,8 +289,12 @@ Writer = Callable[[Path, LayerSettings, Iterable[LayerChunk]], None]
 def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     parts = iter(parts)
     first = next(parts)
+    # The column of row numbers, which is called fid unless an attribute is.
+    key, names = "fid", {name.casefold() for name in first.columns}
+    while key in names:
+        key = f"row_{key}"
     # GDAL 3.6 warns of version 1.4, which GDAL 3.12 writes by default.
-    rows = _write(path, layer, chain([first], parts), "GPKG", VERSION="1.2")
+    rows = _write(path, layer, chain([first], parts), "GPKG", VERSION="1.2", FID=key)
     # On a full disk GDAL leaves the index out, or rows, without a word.
     index = f"rtree_{path.stem}_{_GEOMETRY}".replace('"', '""')
     try:
@@ -563,26 +567,37 @@ _REMEDY = "Write a GeoPackage (.gpkg) or FlatGeobuf (.fgb)."
 
 
 def _short_names(columns: Mapping[str, object]) -> dict[str, str]:
-    """Return the names in a Shapefile of those columns that get another name there."""
-    return {
-        name: SHORT_NAMES.get(name, name[:_MAX_NAME]) for name in columns if len(name) > _MAX_NAME
-    }
+    """Return the names in a Shapefile of those columns that get another name there.
+
+    Names that are the same when shortened are numbered as GDAL does: `building_h`, `building_1`.
+    """
+    names: dict[str, str] = {}
+    long = [name for name in columns if len(name.encode()) > _MAX_NAME]
+    used = {name.casefold() for name in columns if name not in long}
+    for name in long:
+        short = SHORT_NAMES.get(name) or _cut(name, _MAX_NAME)
+        number = 0
+        while short.casefold() in used:
+            number += 1
+            end = f"_{number}" if number < 10 else str(number)
+            short = _cut(name, _MAX_NAME - len(end)) + end
+        used.add(short.casefold())
+        names[name] = short
+    return names
+
+
+def _cut(name: str, most_bytes: int) -> str:
+    return name.encode()[:most_bytes].decode(errors="ignore")
 
 
 def _fitting(path: Path, part: LayerChunk) -> LayerChunk:
     """Return a chunk with the column names of a Shapefile.
 
     Raises:
-        ExportError: a text is longer than 254 bytes, or two columns would have the same name.
+        ExportError: a text is longer than 254 bytes.
     """
     names = _short_names(part.columns)
     columns = {names.get(name, name): values for name, values in part.columns.items()}
-    if len(columns) < len(part.columns):
-        raise ExportError(
-            f"{path.name}: a Shapefile limits column names to {_MAX_NAME} characters; shortened, "
-            f"two of {', '.join(part.columns)} would be the same.",
-            remedy=_REMEDY,
-        )
     for name, values in part.columns.items():
         texts = set(values.tolist()) if values.dtype.kind in "OU" else ()
         for text in texts:

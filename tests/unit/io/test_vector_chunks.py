@@ -15,8 +15,11 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
+from rooftrace.flows.convert import run_convert
 from rooftrace.io import vector_writers
+from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_footprints, write_polygons
+from rooftrace.labels.config import SourceConfig
 from vector_samples import MAIN_SUFFIXES
 
 UTM = CRS(32633)
@@ -129,12 +132,25 @@ def test_a_shapefile_shows_its_short_names(tmp_path: Path) -> None:
 
 def test_what_a_shapefile_cannot_hold_is_refused(tmp_path: Path) -> None:
     square = np.array([shapely.box(0, 0, 1, 1)], object)
-    one = np.array([1])
-    cases: list[tuple[dict[str, np.ndarray], str]] = [
-        ({"name": np.array(["é" * 200], object)}, "'name' holds 'éééé.*… of 400"),
-        ({"a_long_name_1": one, "a_long_name_2": one}, "limits column names to 10 characters"),
-    ]
-    for columns, message in cases:
-        with pytest.raises(ExportError, match=message):
-            write_polygons(tmp_path / "out.shp", square, columns, UTM)
+    columns = {"name": np.array(["é" * 200], object)}
+    with pytest.raises(ExportError, match=r"'name' holds 'éééé.*… of 400"):
+        write_polygons(tmp_path / "out.shp", square, columns, UTM)
     assert list(tmp_path.iterdir()) == []
+    # Names that are the same when shortened are numbered.
+    long = ("building_height_min", "building_height_max", "Building_H", "Straßenzugänge")
+    values = {name: np.array([number]) for number, name in enumerate(long)}
+    (note,) = write_polygons(tmp_path / "out.shp", square, values, UTM)
+    assert "min is building_1, building_height_max is building_2, Straßenzugänge is" in note
+    frame = geopandas.read_file(tmp_path / "out.shp")
+    assert frame.columns[:4].tolist() == ["building_1", "building_2", "Building_H", "Straßenzu"]
+    assert frame.iloc[0, :4].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".kml", ".geojson", ".shp"])
+def test_an_attribute_called_fid_is_kept(tmp_path: Path, suffix: str) -> None:
+    squares = chunk(2).geometry
+    write_polygons(tmp_path / f"out{suffix}", squares, {"fid": np.array([7, 7])}, UTM)
+    report = run_convert(
+        SourceConfig(path=str(tmp_path / f"out{suffix}")), "footprints", tmp_path / "again.gpkg"
+    )
+    assert VectorFile(report.path).read(["fid"]).values["fid"].tolist() == ["7", "7"]

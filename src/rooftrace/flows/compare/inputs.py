@@ -28,13 +28,14 @@ from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import bounds_of, joint_bounds, reprojected
 from rooftrace.io.spill_file import SpillFile
+from rooftrace.io.vector_formats import KML_ID
 from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 
 BEND_M = 0.01
 """Maximum deviation in metres of an edge that is reprojected."""
 
-_IDS = ("id", "osm_id", "osm_way_id", "full_plus_code", "fid", "gml_id")
+_IDS = ("id", "osm_id", "osm_way_id", "full_plus_code", "fid", "gml_id", KML_ID)
 _SCORES = ("score", "confidence", "probability", "prob", "conf")
 """Names of attributes that hold the id and the score of a building, in upper or lower case."""
 
