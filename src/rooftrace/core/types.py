@@ -16,6 +16,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
 
+from rooftrace.core.text import plural
+
 if TYPE_CHECKING:
     import geopandas
 
@@ -255,7 +257,7 @@ class GeoGrid:
         return GeoGrid(shape, scaled, self.crs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Raster:
     """Pixels of an image.
 
@@ -272,6 +274,10 @@ class Raster:
     grid: GeoGrid
     context: BoolArray | None = None
 
+    def __repr__(self) -> str:
+        bands, kind = plural(len(self.data), "band"), self.data.dtype
+        return f"<Raster: {bands} of {kind}, {_described(self.grid, self.valid)}>"
+
     @property
     def seen(self) -> BoolArray:
         """(y, x) bool, True for the pixels that a network sees."""
@@ -284,13 +290,16 @@ class Raster:
         return bool((differs & self.valid).any())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Mask:
     """Class indices: `data` (y, x) uint8; `valid` (y, x), False where the class is not known."""
 
     data: NDArray[np.uint8]
     valid: BoolArray
     grid: GeoGrid
+
+    def __repr__(self) -> str:
+        return f"<Mask: {_described(self.grid, self.valid)}>"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -302,6 +311,11 @@ class Mask:
     ) -> NDArray[Any]:
         """Return `data`, for `np.asarray` and libraries that take arrays."""
         return np.array(self.data, dtype, copy=copy)
+
+
+def _described(grid: GeoGrid, valid: BoolArray) -> str:
+    crs = "pixels" if grid.crs is None else grid.crs.name
+    return f"{grid.height} × {grid.width} px, {valid.mean():.0%} valid, in {crs}"
 
 
 @runtime_checkable
@@ -458,7 +472,7 @@ class ResultProvenance:
 UNKNOWN_PROVENANCE = ResultProvenance()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Footprints:
     """Buildings, or the regions of several classes, as polygons.
 
@@ -501,6 +515,10 @@ class Footprints:
 
     def __len__(self) -> int:
         return len(self.geometry)
+
+    def __repr__(self) -> str:
+        crs = "pixels" if self.crs is None else self.crs.name
+        return f"<Footprints: {plural(len(self), 'polygon')} in {crs}>"
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Footprints:
         """Return the chosen polygons; `which` is (n,) bool, or indices."""

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
-from rooftrace.core.text import list_first, reason_of
+from rooftrace.core.text import list_first, plain_number, reason_of
 from rooftrace.io.files import replacing
 from rooftrace.models.spec import SCHEMA_VERSION, BundlePart, BundleSpec, Output
 
@@ -60,7 +60,7 @@ BUNDLE_SUFFIX = ".rooftrace"
 _REMEDY = "Get the file again from where it was trained, or export it again with rooftrace train."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelBundle:
     """A bundle in memory: its contract and its checked parts.
 
@@ -79,6 +79,16 @@ class ModelBundle:
     source: str
     members: tuple[ModelBundle, ...] = ()
     is_trusted: bool = False
+
+    def __repr__(self) -> str:
+        return f"<ModelBundle {self.described}>"
+
+    @property
+    def described(self) -> str:
+        """Name of the model, its resolution and its classes, for people."""
+        gsd_m, classes = self.spec.gsd_m, list_first(self.spec.classes, 8)
+        scale = "any scale" if gsd_m is None else f"{plain_number(gsd_m)} m per pixel"
+        return f"{self.spec.name!r}: {scale}, {classes}"
 
     def part(self, name: str) -> bytes:
         """Return one part; BundleError if the bundle has none with this name."""

@@ -61,6 +61,10 @@ class Predictor:
         self.engine = engine
         self._legend = bundle.spec.legend
 
+    def __repr__(self) -> str:
+        engine = f"{self.engine.name} in {self.engine.precision}"
+        return f"<Predictor {self.bundle.described}; {engine}>"
+
     def predict(
         self,
         image: Input,

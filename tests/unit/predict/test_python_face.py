@@ -86,6 +86,11 @@ def test_a_result_is_read_like_an_array(model: Predictor, picture: np.ndarray) -
     np.testing.assert_array_equal(probability[valid] >= 0.5, mask[valid] == 1)
     text = "<Prediction of 'town': 1 building, 15.2% built up, 90 × 120 px, 0.4 m per pixel>"
     assert repr(result) == text
+    assert repr(result.mask) == "<Mask: 90 × 120 px, 92% valid, in pixels>"
+    assert repr(result.outlines) == "<Footprints: 1 polygon in pixels>"
+    assert repr(source.read()).startswith("<Raster: 3 bands of uint8, 90 × 120 px")
+    shown = "<Predictor 'brightness': 0.4 m per pixel, background, building; openvino in "
+    assert repr(model) == f"{shown}{model.engine.precision}>"
 
 
 def test_probabilities_go_to_on_block_alone(model: Predictor, picture: np.ndarray) -> None:
