@@ -51,9 +51,6 @@ T = TypeVar("T")
 BATCH_PX = 2**19
 """Number of pixels in a batch: several small tiles, or one large tile."""
 
-_READ_AHEAD = 1
-"""Number of batches that are read in advance of those that wait for the network."""
-
 _PARALLEL = 2
 """Number of batches that an engine runs at the same time, if it can. Of small tiles one more waits
 in it, and begins while a thread takes the output of another."""
@@ -187,18 +184,21 @@ def by_scene(
         blocks: Scenes with their blocks; None marks the end of a scene.
     """
 
-    def until_end(scene: SceneBlocks, first: Block | BlockParts | None) -> Iterator[Any]:
-        for _, block in chain([(scene, first)], blocks):
-            if block is None:
-                break
+    def until_end(scene: SceneBlocks, block: Block | BlockParts | None) -> Iterator[Any]:
+        while block is not None:
             if scene.error is None:
                 yield block
+            # Not kept until the next block is finished.
+            block = None
+            _, block = next(blocks, (scene, None))
         if scene.error is not None:
             raise scene.error
 
     try:
         for scene, first in blocks:
             scene.blocks = until_end(scene, first)
+            # Not kept until the scene ends.
+            del first
             yield scene
             # Skips the blocks that the caller has not consumed.
             scene.is_stopped = True
@@ -452,8 +452,9 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
                 room.acquire()
             yield ends, taken
 
+    # One batch is read while others wait for the network; a large tile is as large as a block.
     with (
-        closing(prefetched(_read(chain(first, readers)), _READ_AHEAD, "read")) as batches,
+        closing(prefetched(_read(chain(first, readers)), 0, "read")) as batches,
         closing(_run(_answered(batches, engine, threads=True))) as groups,
         closing(prefetched(with_room(groups), _MAX_WAITING, "network")) as ahead,
     ):
@@ -519,11 +520,11 @@ def _answered(
         return
     shared: Engine = parallel(_PARALLEL)
     batches = iter(batches)
-    first = list(islice(batches, 1))
-    calls = _PARALLEL + bool(first and len(first[0].tiles) > 1)
+    latest = next(batches, None)
+    calls = _PARALLEL + (latest is not None and len(latest.tiles) > 1)
     with ThreadPoolExecutor(calls, "network") as pool:
         waiting: deque[tuple[_Batch, Future[tuple[_Outputs, float]]]] = deque()
-        for latest in chain(first, batches, [None]):
+        while latest is not None or waiting:
             if latest is not None:
                 waiting.append((latest, pool.submit(_outputs, latest, shared)))
             while waiting:
@@ -538,6 +539,7 @@ def _answered(
                 yield done, outputs, seconds / calls
                 # Not kept until the next batch is done.
                 del done, future, outputs
+            latest = next(batches, None)
 
 
 def _outputs(batch: _Batch, engine: Engine) -> tuple[_Outputs, float]:
@@ -639,6 +641,8 @@ def _finished(
                         saving = writer.submit(scene.checkpoints.save, begun.number, finished)
                 if not scene.is_stopped:
                     yield scene, finished.block
+                # Not kept until the next block is finished.
+                del begun, future, finished
             if end.number is None:
                 _saved(scene, saving)
                 saving = None

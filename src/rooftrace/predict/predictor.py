@@ -177,6 +177,7 @@ class Predictor:
             for block in self._fed(outputs, progress):
                 if on_block is not None:
                     on_block(block)
+                del block
             return outputs.finish()
 
     def _fed(self, outputs: SceneOutputs, progress: PredictProgress | None) -> Iterator[Block]:
@@ -186,6 +187,8 @@ class Predictor:
             buildings = outputs.feed(block)
             done_px += block.window.area_px
             yield block
+            # Not kept until the next block is finished.
+            del block
             if progress is not None:
                 progress(done_px, total_px, buildings)
 

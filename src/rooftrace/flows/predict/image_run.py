@@ -251,21 +251,23 @@ class PredictRun:
         plan, order, wanted = blocks.plan, self.run_options.order, self.options.outputs
         paths = OutputPaths.of(self.out, scene.name, plan.source.grid, plan.spec.legend)
         mask = None if order is None else np.full(plan.source.grid.shape, NODATA, np.uint8)
-        before = 0
+        before = number = 0
         with SceneOutputs(
             plan, paths, spill=self.store.spill,
             # Images are read while others are finished, which is no time of their own.
             started=max(blocks.started, self._ended),
             segmenter=self.segmenter, answers=blocks.folder, workers=blocks.workers,
         ) as outputs:  # fmt: skip
-            for number, block in enumerate(blocks.blocks):
+            for block in blocks.blocks:
                 buildings = outputs.feed(block)
                 if mask is not None and isinstance(block, Block):
                     mask[block.window.slices()] = block.mask
                 with self._lock:
                     del self._ahead_px[scene.name, number]
                     self._advance(block.window.area_px, buildings - before)
-                before = buildings
+                before, number = buildings, number + 1
+                # Not kept until the next block is finished.
+                del block
             scene.check_unchanged(stamp)
             if len(plan.blocks) > 1 and self._is_planned and self._in_work == 1:
                 # Writing the files of a large scene takes as much memory as the network.
