@@ -380,12 +380,14 @@ class WatershedOptions:
             building: (y, x) mask of the buildings.
             probability: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths.
         """
-        least = self.core_probability
-        if least is None:
+        if self.core_probability is None:
             return None
+        least: float | np.uint8 = self.core_probability
         if probability.dtype == np.uint8:
-            least = np.ceil(least * 255)
-        return (building & (probability >= least)).view(np.uint8)
+            # A number of another type would widen all pixels before they are compared.
+            least = np.uint8(np.ceil(least * 255))
+        core = probability >= least
+        return np.logical_and(core, building, out=core).view(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
