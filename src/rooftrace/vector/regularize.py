@@ -19,8 +19,17 @@ import numpy as np
 import shapely
 
 from rooftrace.core.types import numbered
-from rooftrace.vector.contours import GRID_PX, Contours, Moments, RingOrder, spread
-from rooftrace.vector.simplify import intersect_lines, resembles, simplify_staircase, unit_of
+from rooftrace.vector.simplify import (
+    GRID_PX,
+    Contours,
+    Moments,
+    RingOrder,
+    intersect_lines,
+    resembles,
+    simplify_staircase,
+    spread,
+    unit_of,
+)
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 
 # The values below were chosen on generated shapes and on six places, see bench/outlines.py. Lengths

@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.parallel import Workers, in_order
 from rooftrace.io.spill_file import SpillFile
-from rooftrace.vector.contours import GRID_PX
 from rooftrace.vector.prepare import FootprintRecords, decode_staircases
-from rooftrace.vector.simplify import MIN_IOU, resembles
+from rooftrace.vector.simplify import GRID_PX, MIN_IOU, resembles
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
