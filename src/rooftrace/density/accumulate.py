@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -275,9 +276,10 @@ class DensityAccumulator:
         self.pixels = PixelCounter(self.ground, self.cells, building_class)
         """Counter of the mask's pixels, also of blocks that another process has counted."""
 
-        self.measured: list[Measured] = []
-        """Measures of the buildings, also of those that another process has measured."""
+        self.measure = partial(measure_buildings, ground=self.ground, min_area_m2=min_area_m2)
+        """Function that measures buildings in any process, for `add_measured`."""
 
+        self._measured: list[Measured] = []
         self._min_area_m2 = min_area_m2
 
     def feed(self, window: Window, mask: NDArray[np.uint8]) -> None:
@@ -304,8 +306,11 @@ class DensityAccumulator:
 
     def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
         """Add buildings (n,) without attributes, otherwise as `add`."""
-        moved = self.ground.reproject(polygons, crs)
-        self.measured.append(measure_buildings(moved, min_area_m2=self._min_area_m2))
+        self.add_measured(self.measure(polygons, crs=crs))
+
+    def add_measured(self, measured: Measured) -> None:
+        """Add buildings that `measure` has measured."""
+        self._measured.append(measured)
 
     def add_on_plane(self, polygons: Polygons, counted: BoolArray) -> None:
         """Add buildings (n,) on the plane of the cells.
@@ -314,7 +319,7 @@ class DensityAccumulator:
             polygons: Buildings.
             counted: (n,) bool, False for buildings that are only neighbours of others.
         """
-        self.measured.append(measure_buildings(polygons, counted, self._min_area_m2))
+        self.add_measured(measure_buildings(polygons, counted, self._min_area_m2))
 
     def finish(self) -> DensityGrid:
         """Return the figures of everything that was fed and added."""
@@ -325,7 +330,7 @@ class DensityAccumulator:
         y = (self.cells.top_row - row + 0.5) * self.cells.cell_m
         px_area = np.zeros(len(valid))
         px_area[seen] = self.ground.px_area_m2(x, y)
-        return _on_grid(self.cells, valid * px_area, built * px_area, self.measured)
+        return _on_grid(self.cells, valid * px_area, built * px_area, self._measured)
 
 
 def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
@@ -480,7 +485,11 @@ others and are not counted.
 
 
 def measure_buildings(
-    polygons: Polygons, counted: BoolArray | None = None, min_area_m2: float = 0.0
+    polygons: Polygons,
+    counted: BoolArray | None = None,
+    min_area_m2: float = 0.0,
+    ground: GroundPlane | None = None,
+    crs: CRS | None = None,
 ) -> Measured:
     """Return the measures of buildings.
 
@@ -489,7 +498,10 @@ def measure_buildings(
         counted: (n,) bool, False for those that are only neighbours of others; None: all are
             counted.
         min_area_m2: Area below which buildings are left out.
+        ground, crs: Plane to which the buildings are brought first, and their CRS.
     """
+    if ground is not None:
+        polygons = ground.reproject(polygons, crs)
     area_m2 = shapely.area(polygons)
     large = area_m2 >= min_area_m2
     counted = np.ones(len(polygons), np.bool_) if counted is None else counted

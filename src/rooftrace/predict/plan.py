@@ -111,6 +111,20 @@ class BlockAxis:
         tiles = self.tiles.touching(*self.spans[block])
         return range(tiles[0] // self.per_block, block + 1)
 
+    def extents(self, tile: int) -> list[tuple[int, int, int]]:
+        """Return the blocks in which a tile has weight, its own first, each with the half-open
+        range of the model's pixels in which it has weight there.
+        """
+        start, stop = self.tiles.support[tile]
+        parts = []
+        for block in range(tile // self.per_block, len(self.spans)):
+            low, high = self.spans[block]
+            if low >= stop:
+                break
+            if start < high:
+                parts.append((block, max(start, low), min(stop, high)))
+        return parts
+
 
 _OTHER_GSD = 0.1
 """Share by which metres per pixel that were given may differ from those of the georeference without
@@ -244,21 +258,10 @@ class ScenePlan:
         """Return the blocks in which a tile has weight, the tile's own block first, and the window
         of the model's pixels in which it has weight in each.
         """
-        parts = []
-        for axis, tile in zip((self.rows, self.cols), index):
-            start, stop = axis.tiles.support[tile]
-            own = tile // axis.per_block
-            parts.append(
-                [
-                    (block, max(start, low), min(stop, high))
-                    for block, (low, high) in enumerate(axis.spans)
-                    if block >= own and low < stop and start < high
-                ]
-            )
         return [
             (row * len(self.cols.spans) + col, Window(top, left, bottom - top, right - left))
-            for row, top, bottom in parts[0]
-            for col, left, right in parts[1]
+            for row, top, bottom in self.rows.extents(index[0])
+            for col, left, right in self.cols.extents(index[1])
         ]
 
 
