@@ -172,11 +172,6 @@ def find_pairs(root: Path) -> tuple[SceneEntry, ...]:
         return ()
 
 
-def masks_under(root: Path) -> frozenset[Path]:
-    """Return the label files of the pairs under `root`; none if it is no folder of pairs."""
-    return frozenset(pair.key for pair in find_pairs(root) if isinstance(pair.key, Path))
-
-
 def select(ordered: Sequence[T], part: str | None) -> tuple[T, ...]:
     """Return the slice `part` of a sorted sequence, such as `"[:15]"`.
 

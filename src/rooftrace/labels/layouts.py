@@ -422,6 +422,49 @@ def _doubled(what: str, name: str, files: Iterable[Path | None]) -> LayoutError:
     )
 
 
+def label_masks(images: Iterable[Path]) -> set[Path]:
+    """Return those of some image files that a layout reads as the masks of others of them.
+
+    Names decide; no file is opened.
+    """
+    paths_in: dict[str, dict[str, Path]] = {}
+    # Paths as text, since there may be 100,000.
+    for path in images:
+        where, name = os.path.split(path)
+        paths_in.setdefault(where, {})[name] = path
+    folders = {Path(where): paths for where, paths in paths_in.items()}
+    named: dict[tuple[str, str], Path] = {}
+    for folder, paths in folders.items():
+        where = folder.as_posix().casefold()
+        for name, path in paths.items():
+            low = name.casefold()
+            named[where, low] = named[where, f"{low.rpartition('.')[0]}.*"] = path
+    masks: set[Path] = set()
+    for layout in LAYOUTS:
+        image, label = _Pattern(layout.image), _Pattern(layout.label)
+        ending = layout.label.rpartition("}")[2].casefold()
+        within = _folder_rule(label.folders[-1]) if label.folders else None
+        # Quick, since most folders hold images alone.
+        if within is None and not any(name.endswith(ending) for _, name in named):
+            continue
+        if within is not None and not any(within.fullmatch(folder.name) for folder in folders):
+            continue
+        depth = len(image.folders)
+        for folder, paths in folders.items():
+            base = folder.parents[depth - 1] if 0 < depth <= len(folder.parents) else folder
+            steps = folder.relative_to(base).parts
+            rules = map(_folder_rule, image.folders)
+            if len(steps) != depth or not all(r.fullmatch(s) for r, s in zip(rules, steps)):
+                continue
+            for name, path in paths.items():
+                fields = image.match("/".join((*steps, name)))
+                if fields is not None:
+                    expected = base / label.fill(fields)
+                    place = expected.parent.as_posix().casefold(), expected.name.casefold()
+                    masks.update({named.get(place, path)} - {path})
+    return masks
+
+
 def has_reading(root: Path) -> bool:
     """Return whether a layout fits a folder, even one with errors; ends at the first pair."""
     folders = Folders(root, (), detect=True)

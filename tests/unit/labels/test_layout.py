@@ -11,7 +11,7 @@ from PIL import Image
 from rooftrace.core.errors import LayoutError
 from rooftrace.labels.folders import pair_images_and_masks
 from rooftrace.labels.image_files import has_images_under, images_under
-from rooftrace.labels.layouts import has_reading
+from rooftrace.labels.layouts import has_reading, label_masks
 
 
 def put(root: Path, *names: str, kind: str | None = None) -> None:
@@ -159,3 +159,20 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     assert images_under(town) == found
     assert images_under(town, ["b.*"]) == found[1:2]
     assert images_under(tmp_path / "not there") == []
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("a/1.tif a/2.png a/2_mask.tif a/3_mask.tif", "a/2_mask.tif"),
+        ("a/1_sat.jpg a/1_mask.png", "a/1_mask.png"),
+        ("output/1.jpg output/1_m.png other/1.jpg other/1_m.png", "output/1_m.png"),
+        ("d/images/1.tif d/images/2.tif d/Masks/1.png e/masks/2.png", "d/Masks/1.png"),
+        ("x/train/1.tiff x/train_labels/1.tif", "x/train_labels/1.tif"),
+        ("p/2_Ortho_RGB/top_1_RGB.tif p/5_Labels_all/top_1_label.tif",
+         "p/5_Labels_all/top_1_label.tif"),
+        ("images/1.tif images/2.tif /images/1.tif", ""),
+    ],
+)  # fmt: skip
+def test_masks_are_told_from_images_by_any_layout(images: str, masks: str) -> None:
+    assert label_masks(map(Path, images.split())) == set(map(Path, masks.split()))

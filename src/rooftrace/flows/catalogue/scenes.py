@@ -39,8 +39,8 @@ from rooftrace.io.remote import (
     without_query,
 )
 from rooftrace.io.stac_item import Provenance, bounds_of, item_key, link_of, list_in, object_in
-from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import is_lost_image
+from rooftrace.labels.layouts import label_masks
 
 _COLOURS = frozenset({"red", "green", "blue"})
 
@@ -413,17 +413,19 @@ def _objects(url: str) -> Catalogue:
 
 
 def _tree(folder: Path) -> Catalogue:
-    scenes, skipped = [], []
-    masks = masks_under(folder)
+    scenes, images, skipped = [], [], []
     for where, names in visible_files(folder):
         results = holds_results(where)
         for path in (where / name for name in names):
             if is_sidecar(path):
                 continue
             is_image = (is_raster(path) or is_lost_image(path)) and not is_elevation(path)
-            if path in masks or (results and is_result(path)) or not is_image:
-                skipped.append(str(path))
-                continue
+            is_image &= not (results and is_result(path))
+            (images if is_image else skipped).append(path)
+    masks = label_masks(images)
+    skipped += sorted(masks)
+    for path in images:
+        if path not in masks:
             relative = path.relative_to(folder).with_suffix("")
             scenes.append(CatalogueScene("_".join(relative.parts), str(path)))
     if not scenes:
@@ -432,7 +434,7 @@ def _tree(folder: Path) -> Catalogue:
             remedy="Give the folder that holds the images.",
         )
     found = with_unique_ids(scenes, str(folder))
-    return Catalogue(str(folder), "folder", found, tuple(skipped))
+    return Catalogue(str(folder), "folder", found, tuple(map(str, skipped)))
 
 
 def _list(file: CatalogueFile) -> Catalogue:

@@ -228,16 +228,19 @@ class PredictInputs:
         files = [path for path in self.skipped if path not in folders]
         masks = {path for path in files if is_named_as_image(path) and is_raster(path)}
         heights = {path for path in masks if is_elevation(path)}
+        results = {path for path in masks if is_result(path) and holds_results(path.parent)}
         notes = []
         for paths, reason in (
             ([path for path in files if path not in masks], "not an image"),
-            (sorted(masks - heights), "a mask or the result of a run"),
+            (sorted(masks - heights - results), "masks of other images"),
+            (sorted(results), "results of a run"),
             (sorted(heights), "heights, which --surface measures"),
             (sorted(folders), "images in subfolders are not predicted"),
         ):
             if paths:
+                counted = plural(len(paths), "folder" if paths[0] in folders else "file")
                 listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
-                notes.append(f"skipped ({reason}): {listed}")
+                notes.append(f"skipped {counted} ({reason}): {listed}")
         return tuple(notes)
 
 
@@ -439,11 +442,11 @@ def _images(
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
-    # Labelled data often keep NAME_mask beside NAME, and DeepGlobe beside NAME_sat.
     paths = [one for one in found if isinstance(one, Path)]
-    if named := [path for path in paths if path.stem.endswith("_mask")]:
-        stems = {(path.parent, path.stem.removesuffix("_sat")) for path in paths}
-        masks = [one for one in named if (one.parent, one.stem.removesuffix("_mask")) in stems]
+    if len(paths) > 1:
+        from rooftrace.labels.layouts import label_masks
+
+        masks = sorted(label_masks(paths))
         for mask in masks:
             del found[mask]
         skipped += masks
