@@ -413,7 +413,9 @@ def _objects(url: str) -> Catalogue:
 
 
 def _tree(folder: Path) -> Catalogue:
-    scenes, images, skipped = [], [], []
+    scenes: list[CatalogueScene] = []
+    images: list[Path] = []
+    skipped: list[Path] = []
     for where, names in visible_files(folder):
         results = holds_results(where)
         for path in (where / name for name in names):
