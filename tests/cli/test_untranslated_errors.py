@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,11 +27,8 @@ from rooftrace.core.errors import DEBUG
 def test_what_nothing_has_translated_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, raised: Exception, code: int, words: str
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise raised
-
     monkeypatch.delenv(DEBUG)
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "app", Mock(side_effect=raised))
     done = command("density", "--json")
     assert (done.code, done.err) == (code, "")
     assert words in done.json["error"]["message"]
@@ -43,13 +41,17 @@ def test_what_nothing_has_translated_is_one_sentence(
 def test_a_defect_is_raised_where_the_environment_asks_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise KeyError("a")
-
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "app", Mock(side_effect=KeyError("a")))
     # conftest.py sets the variable, so that no test takes a defect for a refusal.
     with pytest.raises(KeyError):
         command("density", "--json")
+
+
+def test_ctrl_c_that_a_library_made_an_error_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "app", Mock(side_effect=ImportError("KeyboardInterrupt")))
+    monkeypatch.setattr(cli, "was_interrupted", lambda: True)
+    done = command("predict", "--json")
+    assert (done.code, done.err) == (130, "stopped; the same command continues\n")
 
 
 _CTRL_C = "import signal; signal.raise_signal(signal.SIGINT)\n"
@@ -60,9 +62,7 @@ _FINALISER = "class Loader:\n    def __del__(self):\n        raise KeyboardInter
 def test_ctrl_c_waits_for_imports_and_finalisers(library: str, code: int, tmp_path: Path) -> None:
     (tmp_path / "library.py").write_text(library, encoding="utf-8")
     program = (
-        "import signal, sys, time\nfrom rooftrace import __main__\n"
-        "signal.signal(signal.SIGINT, __main__._interrupt)\n"
-        "sys.unraisablehook = __main__._unraisable\n"
+        "import sys, time\nfrom rooftrace.core import interrupt\ninterrupt.handle_interrupts()\n"
         "try:\n    import library\n    print('imported')\n    time.sleep(20)\n"
         "except KeyboardInterrupt:\n    print('stopped', file=sys.stderr)\n"
     )

@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -24,6 +24,7 @@ from rooftrace.core.errors import (
     explained,
     is_out_of_memory,
 )
+from rooftrace.core.interrupt import STOPPED, was_interrupted
 from rooftrace.core.text import in_terms, reason_of
 from rooftrace.io.files import NOT_WRITABLE
 
@@ -37,9 +38,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-_STOPPED = 130
-"""Exit code of a command that Ctrl-C has stopped."""
 
 _CONTINUED_BY = {
     "predict": "the same command continues",
@@ -85,22 +83,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         _fail(usage, as_json=as_json)
     except (Abort, KeyboardInterrupt):
-        # The next Ctrl-C ends the process, though threads still work.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        code = _STOPPED
+        _stop(given)
     except BrokenPipeError:
         # Its reader went away, and Python would try again to write what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if was_interrupted():
+            _stop(given)
         shown = _translated(error, command_name(given))
         if given[0] in COMMANDS and "--" in shown.remedy:
             shown.remedy = in_terms(shown.remedy, other_options(given[0]))
         _fail(shown, as_json=as_json)
-    if code == _STOPPED:
-        note = _CONTINUED_BY.get("predict" if "--trials" in given else "".join(given[:1]))
-        people.print(f"stopped; {note}" if note else "stopped")
+    if code == STOPPED:
+        _stop(given)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(given: Sequence[str]) -> NoReturn:
+    """End a command that Ctrl-C has stopped, and say what continues it."""
+    # The next Ctrl-C ends the process, though threads still work.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    note = _CONTINUED_BY.get("predict" if "--trials" in given else "".join(given[:1]))
+    people.print(f"stopped; {note}" if note else "stopped")
+    sys.exit(STOPPED)
 
 
 def _plain(error: BaseException) -> str | None:

@@ -1,0 +1,78 @@
+"""Ctrl-C in the command line: when it is raised, and whether it came.
+
+Libraries are not written for an exception at any moment. PyTorch's C++ code calls Python while it
+is imported, and aborts the process; others take it for a missing part of theirs. Pydantic and
+pybind11 raise another exception in its place.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any, NoReturn
+
+STOPPED = 130
+"""Exit code of a command that Ctrl-C has stopped."""
+
+_RAISED: list[None] = []
+"""Not empty once Ctrl-C was raised."""
+
+_WAITING: list[None] = []
+"""Not empty while Ctrl-C waits for the end of an import."""
+
+
+def handle_interrupts() -> None:
+    """Let Ctrl-C wait for imports, and raise it again where a finaliser took it.
+
+    Use it only in a process that belongs to rooftrace. A process that ignores Ctrl-C, as a shell
+    starts jobs in the background, goes on to ignore it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    sys.unraisablehook = _unraisable
+
+
+def was_interrupted() -> bool:
+    """Return True once Ctrl-C was raised, also if another exception has come of it."""
+    return bool(_RAISED)
+
+
+def stop() -> NoReturn:
+    """End the process at once."""
+    os.write(2, b"stopped\n")
+    os._exit(STOPPED)
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, after the import if a module is being imported.
+
+    A second Ctrl-C does not wait.
+    """
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    if frame is None:
+        _RAISED.append(None)
+        raise KeyboardInterrupt
+    if _WAITING:
+        stop()
+    _WAITING.append(None)
+    _thread.start_new_thread(_interrupt_later, ())
+
+
+def _interrupt_later() -> None:
+    time.sleep(0.1)
+    _WAITING.clear()
+    _thread.interrupt_main()
+
+
+def _unraisable(ignored: Any) -> None:
+    """Interrupt the main thread again where a finaliser, such as a data loader's, took Ctrl-C."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        # Later, since an interrupt of this function would be ignored, too.
+        _thread.start_new_thread(_interrupt_later, ())
+    else:
+        sys.__unraisablehook__(ignored)
