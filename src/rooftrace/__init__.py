@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from rooftrace.core.errors import RooftraceError
     from rooftrace.core.types import Footprints, GeoGrid, Mask, Raster, RasterSource, Window
     from rooftrace.predict.outputs import Prediction
@@ -40,6 +41,10 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
     # Imported on first use: the command line begins before these modules, which take a second.
     for module, names in _MODULES.items():
         if name in names:

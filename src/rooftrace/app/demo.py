@@ -23,6 +23,7 @@ import numpy as np
 import shapely
 from affine import Affine
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import RedirectResponse
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
@@ -436,6 +437,7 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
 
         # Before Gradio's own routes, which take the rest.
         app.router.routes.insert(0, Route("/demo", GZipMiddleware(at_root)))
+        app.router.routes.insert(0, Route("/demo/", lambda _: RedirectResponse("../demo")))
         gradio.add_middleware(_OnlyReading)
 
     # Without a running event loop, Gradio creates some for its locks and leaves them open.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ExportError, PredictError
 from rooftrace.core.parallel import core_count, thread_limit
-from rooftrace.core.system import user_folder
+from rooftrace.core.system import call_in_forks, user_folder
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
     Engine,
@@ -63,7 +63,7 @@ _FIRST_USE = Lock()
 
 
 @cache
-def _core() -> Any:
+def _made_core() -> Any:
     # Loaded on first use: the import takes longer than the rest of the start of a command.
     import openvino
 
@@ -73,6 +73,22 @@ def _core() -> Any:
         # holds the GIL and waits for the guard.
         openvino.Type.u8.to_dtype()
         return openvino.Core()
+
+
+_FORKED: list[bool] = []
+call_in_forks(lambda: _FORKED.append(True) if _made_core.cache_info().currsize else None)
+
+
+def _core() -> Any:
+    if _FORKED:
+        # Compiling would wait for threads that only the parent has.
+        raise PredictError(
+            "This process was forked from one that had loaded a model, whose threads OpenVINO "
+            "does not have here.",
+            remedy='Start processes by multiprocessing.get_context("spawn"), or load no model '
+            "before they start.",
+        )
+    return _made_core()
 
 
 @cache

@@ -401,7 +401,8 @@ def prepare(
     if own.kind not in "uif":
         raise DataError(
             f"{source.name} has values of type {own}; expected whole or decimal numbers.",
-            remedy="Convert it, for example to amplitudes with gdal_calc.",
+            remedy="Convert them, for example array.astype(np.uint8), or radar to amplitudes with "
+            "gdal_calc.",
         )
     kept = own if dtype.kind == "f" and how in ("auto", "none") else dtype
     to = ((0.0, 255.0),) * len(wanted)

@@ -114,7 +114,7 @@ class SceneOutputs(ExitStack):
         self._density: DensityAccumulator | None = None
         self._no_density = ""
         if "density" in outputs:
-            self._density, self._no_density = _density(plan)
+            self._density, self._no_density = density_of(plan)
         self._outline = ValidOutline(source.grid) if plan.options.valid_outline else None
         self._found: FootprintSet | None = None
         self._class_px: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
@@ -346,8 +346,8 @@ class _ChunkMaker:
         return _Chunk(footprints, measured, rings)
 
 
-def _density(plan: ScenePlan) -> tuple[DensityAccumulator | None, str]:
-    """Return the accumulator; where no density can be made, None and the reason.
+def density_of(plan: ScenePlan) -> tuple[DensityAccumulator | None, str]:
+    """Return the density of a scene, still empty; where none can be made, None and the reason.
 
     Cells lie on the ground, so that the georeference counts, also where `--gsd` contradicts it.
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BundleError, ConfigError, DataError
+from rooftrace.core.errors import BundleError, ConfigError, DataError, PredictError
 from rooftrace.core.types import Mask, RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
@@ -27,7 +27,15 @@ from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import OutputPaths, Prediction, SceneOutputs, SceneResult
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 
-Input = str | Path | NDArray[Any] | RasterSource
+
+class HasPixels(Protocol):
+    """An image of another library that NumPy takes as an array, such as one of PIL."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
+Input = str | Path | NDArray[Any] | HasPixels | RasterSource
 """Image to predict: a path, an array of pixel values, (y, x, band), (band, y, x) or (y, x), what
 NumPy takes as such an array (a PIL image), or a source."""
 
@@ -65,6 +73,13 @@ class Predictor:
         engine = f"{self.engine.name} in {self.engine.precision}"
         return f"<Predictor {self.bundle.described}; {engine}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise PredictError(
+            "A Predictor cannot be pickled: its network is compiled for this process.",
+            remedy="Call rooftrace.load() in each process, started by "
+            'multiprocessing.get_context("spawn"); threads can share one Predictor.',
+        )
+
     def predict(
         self,
         image: Input,
@@ -80,7 +95,7 @@ class Predictor:
         """Predict the buildings of one image, with its mask in memory.
 
         Args:
-            image: Path, array of pixel values, or `RasterSource`, see `as_source`.
+            image: Path, array of pixel values, PIL image, or `RasterSource`, see `as_source`.
             gsd_m: Metres per pixel of the image, where its georeference is missing or wrong.
             threshold: Building probability from which a pixel is a building; default: the model's
                 own.
@@ -243,7 +258,8 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
         if isinstance(image, RasterSource):
             return image
         raise DataError(
-            f"The image is a {kind.__name__}; expected a path, an array or a RasterSource.",
+            f"The image is a {kind.__name__}; expected a path, an array, a PIL image or a "
+            "RasterSource.",
             remedy="Give the path of its file, or an array of its pixels.",
         )
     array = np.asarray(image)

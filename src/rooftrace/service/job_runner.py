@@ -27,11 +27,12 @@ from typing import Any, TypeVar
 import numpy as np
 import rasterio
 
-from rooftrace.core.errors import ExportError
+from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.core.system import apart_from_terminal
 from rooftrace.io.files import locked, write_json
 from rooftrace.io.nodata import nodata_to_json
 from rooftrace.models.bundle import BUNDLED_MODELS
+from rooftrace.predict.outputs import density_of
 from rooftrace.predict.plan import SceneOptions, plan_scene, threshold_for
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import Limits, decoded_image, read_header
@@ -207,7 +208,8 @@ def admit(
     Raises:
         DataError: The upload is damaged, or its format or data type is not supported.
         TooLargeError: The image has more pixels than the limit.
-        ConfigError, BandMismatch, GsdMismatch: The image or the options do not fit the model.
+        ConfigError, BandMismatch, GsdMismatch: The image or the options do not fit the model, or
+            the only output that is asked for cannot be made.
     """
     threshold_for(predictor.bundle.spec, options.threshold)
     header = read_header(path, name, limits)
@@ -215,7 +217,12 @@ def admit(
     # An array of the size of the image that needs the memory of one pixel.
     pixels = np.broadcast_to(np.zeros((), header["dtype"]), (header["bands"], rows, cols))
     valid = np.broadcast_to(np.True_, (rows, cols))
-    plan_scene(decoded_image(header, pixels, valid, name), predictor.bundle.spec, options)
+    image = decoded_image(header, pixels, valid, name)
+    plan = plan_scene(image, predictor.bundle.spec, options)
+    if {*options.outputs} == {"density"} and (reason := density_of(plan)[1]):
+        raise ConfigError(
+            f"{name}: no density can be made: {reason}.", remedy="Or ask for polygons."
+        )
     return path.rename(path.with_name(f"scene{header['ending']}")), rows * cols
 
 

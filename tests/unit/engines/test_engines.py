@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -234,6 +237,19 @@ def test_a_size_the_graph_refuses_is_reported() -> None:
     engine = OpenVinoEngine(ModelBundle(spec, BUNDLE.parts, "a.rooftrace"), "fp32")
     with pytest.raises(BundleError, match=r"does not take an input of shape \(1, 4, 32, 32\)"):
         engine.run(np.zeros((1, 4, 32, 32), dtype=np.uint8))
+
+
+def test_a_fork_of_a_process_with_a_model_refuses_in_place_of_waiting() -> None:
+    engine = load_engine(BUNDLE, engine="openvino")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        with contextlib.suppress(PredictError):
+            engine.run(np.zeros((1, 3, 32, 96), np.uint8))
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("kind", ["cuda", "tensorrt"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
+from rooftrace.core.errors import ConfigError, DataError, GsdMismatch, PredictError
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor, as_source, load
@@ -91,6 +93,11 @@ def test_a_result_is_read_like_an_array(model: Predictor, picture: np.ndarray) -
     assert repr(source.read()).startswith("<Raster: 3 bands of uint8, 90 × 120 px")
     shown = "<Predictor 'brightness': 0.4 m per pixel, background, building; openvino in "
     assert repr(model) == f"{shown}{model.engine.precision}>"
+
+
+def test_a_model_is_loaded_in_each_process(model: Predictor) -> None:
+    with pytest.raises(PredictError, match="cannot be pickled"):
+        pickle.dumps(model)
 
 
 def test_probabilities_go_to_on_block_alone(model: Predictor, picture: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from affine import Affine
 
 from raster_files import TOO_LONG, with_blocks, write_geotiff
 from rooftrace.core.errors import (
+    ConfigError,
     DataError,
 )
 from rooftrace.io.files import locked
@@ -49,6 +50,15 @@ def test_a_header_that_takes_too_long(tmp_path: Path, predictor: Predictor) -> N
         DataError, match=r"slow\.tif cannot be decoded: it took longer than 0\.01 s"
     ):
         admit(path, "slow.tif", SceneOptions(), predictor, Limits(decode_seconds=0.01))
+
+
+def test_a_density_that_cannot_be_made_is_refused_at_once(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    """The scene is 40 m long, and a cell 100 m."""
+    path = draw(tmp_path / "upload")
+    with pytest.raises(ConfigError, match="less than 3 cells of 100 m long"):
+        admit(path, "town.tif", SceneOptions(outputs=("density",)), predictor, Limits())
 
 
 def order(folder: Path, bundle: Path, upload: str, name: str) -> bytes:
