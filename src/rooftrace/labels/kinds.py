@@ -87,9 +87,13 @@ def open_source(
     if path.suffix.lower() in (".yaml", ".yml"):
         # YOLO's data.yaml lies in the folder of its data.
         path = path.parent
+    folder = path
     if config.kind in (None, FOOTPRINTS.name) and config.layout is None:
         path = polygons_of_results(path)
     kind, notes = _kind_of(path, config)
+    if path != folder:
+        name = folder.resolve().name
+        notes += (f"{name} is the folder of a prediction: its polygons are the labels.",)
     _check_options(kind, config)
     if config.images is not None:
         images = str(expand_path(config.images, base, key="images"))

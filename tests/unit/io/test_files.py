@@ -11,7 +11,6 @@ import pytest
 from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.io.files import (
     check_outputs,
-    visible_files,
     write_atomically,
 )
 
@@ -43,14 +42,6 @@ def test_a_geopackage_with_other_layers_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="2 layers of other data: parcels, roads") as refused:
         check_outputs([own, project], [])
     assert "ogr2ogr -update project.gpkg" in refused.value.remedy
-
-
-def test_hidden_files_and_folders_are_not_visible(tmp_path: Path) -> None:
-    for name in ("b/2.tif", "b/1.tif", "a/.hidden.tif", ".git/3.tif"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = list(visible_files(tmp_path))
-    assert found == [(tmp_path, []), (tmp_path / "a", []), (tmp_path / "b", ["1.tif", "2.tif"])]
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:

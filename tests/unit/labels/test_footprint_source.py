@@ -211,6 +211,7 @@ def test_the_folder_of_a_prediction_is_its_polygons_over_its_image(tmp_path: Pat
     (results / "run.json").write_text(json.dumps({"outputs": [output]}))
     source = open_source(SourceConfig(path=str(results)))
     assert [entry.image for entry in source.entries] == [image]
+    assert "results is the folder of a prediction: its polygons are the labels." in source.notes
     report = run_convert(SourceConfig(path=str(results)), "footprints", tmp_path / "all.geojson")
     assert report.read_as.startswith("1 polygon of")
     polygons.unlink()
