@@ -11,6 +11,7 @@ buildings are processed at once, as arrays.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -65,6 +66,8 @@ _REACH, _MIN_SINE = 4.0, 0.2
 _BINS = 36
 # Number of polygons that are processed at once, to limit memory.
 _AT_ONCE = 1 << 12
+# Number of walls whose costs are found at once: calls of NumPy take longer than few walls.
+_WALLS_AT_ONCE = 1 << 13
 
 _ALONG, _ACROSS, _OTHER, _OTHER_ACROSS, _ANY = range(5)
 _INF = 1e9
@@ -332,40 +335,55 @@ class _Prices:
         other = np.where(directions.is_shown, _SECOND, _DIAGONAL)[polygon] * scale
         return cls(contours, unit, sums, low, high, scale, other, axes)
 
-    def walls(self, start: Ints, number: int) -> Floats:
-        """Return (kinds, hops, rings) the costs of walls from corners (hops, rings) to a corner
-        that all these rings have.
+    def all_walls(self) -> Iterator[Floats]:
+        """Yield the costs of `walls` for each number of a corner but 0."""
+        level = self.contours.level
+        numbers = np.arange(1, len(level) - 1)
+        total = np.cumsum(np.minimum(numbers, _HOPS) * np.diff(level)[1:])
+        cuts = np.searchsorted(total, np.arange(_WALLS_AT_ONCE, total[-1:].sum(), _WALLS_AT_ONCE))
+        for part in np.split(numbers, np.unique(cuts)):
+            if len(part):
+                yield from self.walls(part)
+
+    def walls(self, numbers: Ints) -> list[Floats]:
+        """Return, for the corners of each number (n,) of all rings that have it, the (kinds, hops,
+        rings) costs of walls to them from up to `_HOPS` corners, the nearest first.
         """
-        contours, unit, rings = self.contours, self.unit, start.shape[1]
-        stop = slice(contours.level[number], contours.level[number] + rings)
+        contours, unit, level = self.contours, self.unit, self.contours.level
+        hops = np.minimum(numbers, _HOPS)
+        at, hop = numbered(hops)
+        rings = (level[numbers + 1] - level[numbers])[at]
+        row, ring = numbered(rings)
+        start, stop = level[numbers[at] - 1 - hop][row] + ring, level[numbers[at]][row] + ring
         count = contours.node[stop] - contours.node[start]
         weight = count / unit**2
-        sums = self.high[:, None, stop] - np.take(self.low, start, axis=1)
+        sums = np.take(self.high, stop, axis=1) - np.take(self.low, start, axis=1)
         trim, is_long = _trim(count, unit)
-        hop, ring = close = np.nonzero(~is_long)
-        begin = np.take(self.sums, start[close], axis=1)
-        sums[:, hop, ring] = np.take(self.sums[:, stop], ring, axis=1) - begin
+        near = np.flatnonzero(~is_long)
+        sums[:, near] = self.sums[:, stop[near]] - self.sums[:, start[near]]
         none, count = count < 2, np.maximum(count - 2 * trim * is_long, 1)
         *_, even, odd, half = spread(count, sums)
         half *= weight
         even *= weight
         odd *= weight
-        x, y = (contours.xy[stop, axis] - np.take(contours.xy[:, axis], start) for axis in range(2))
+        x, y = (contours.xy[stop] - contours.xy[start]).T
         least = np.sqrt(np.cos(_TURN) ** 2 * (x * x + y * y))
-        scale, cost = self.scale[:rings], np.empty((_ANY + 1, *count.shape))
-        cost[_ANY] = half - np.sqrt(even * even + odd * odd) + _FREE * scale
-        for kind, add in ((_ALONG, _SNAPPED * scale), (_OTHER, self.other[:rings])):
+        cost = np.empty((_ANY + 1, len(ring)))
+        cost[_ANY] = half - np.sqrt(even * even + odd * odd) + (_FREE * self.scale)[ring]
+        for kind, add in ((_ALONG, _SNAPPED * self.scale), (_OTHER, self.other)):
             # In the frame of the direction; the other one is turned from the main direction.
-            cos, sin = self.axes[kind : kind + 2, :rings]
+            cos, sin = np.take(self.axes[kind : kind + 2], ring, axis=1)
             double = cos * cos - sin * sin, 2 * cos * sin
             even, odd = even * double[0] + odd * double[1], odd * double[0] - even * double[1]
             x, y = x * cos + y * sin, y * cos - x * sin
-            base = half + add
+            base = half + add[ring]
             # Faster than a choice by `numpy.where`.
             cost[kind] = base - even + _INF * (np.abs(x) < least)
             cost[kind + 1] = base + even + _INF * (np.abs(y) < least)
         cost[:, none] = _INF
-        return cost
+        cuts = np.cumsum(hops * (level[numbers + 1] - level[numbers]))[:-1]
+        parts = np.split(cost, cuts, axis=1)
+        return [part.reshape(_ANY + 1, k, -1) for part, k in zip(parts, hops.tolist())]
 
 
 def _walls(
@@ -388,31 +406,33 @@ def _walls(
     hops, skipped = np.zeros((kinds, n), np.int64), np.zeros((kinds + 1, n), np.int64)
     # Lowest and second lowest costs at each corner, and the kinds of the walls that end there.
     best, second = np.full((2, n), _INF), np.full((2, n), kinds)
-    count = int(level[1])
-    arrived[kinds, :count], best[0, :count] = 0, 0
-    before = np.zeros(count)
-    for number in range(1, len(level) - 1):
-        count = int(level[number + 1] - level[number])
+    arrived[kinds, : level[1]], best[0, : level[1]] = 0, 0
+    # Prices of bevels that end at a corner and begin at the one before, or at the one before that.
+    begin, end, _ = contours.edges()
+    length = np.zeros((2, n))
+    length[:, end] = np.hypot(*(contours.xy[end] - contours.xy[begin]).T)
+    length[1, end] += length[0, begin]
+    bevel = _BEVEL_PRICE * scale[contours.ring] * (length / unit) ** 2
+    bevel[length > _BEVEL * unit] = _INF
+    snapped = np.arange(_ANY)[:, None, None]
+    for number, value in enumerate(prices.all_walls(), start=1):
         here = slice(level[number], level[number + 1])
-        start = level[max(number - _HOPS, 0) : number][::-1, None] + np.arange(count)
-        value = prices.walls(start, number)
+        count = value.shape[2]
+        row = np.arange(count)
+        start = level[max(number - _HOPS, 0) : number][::-1, None] + row
         lowest, other, ends = best[0][start], best[1][start], second[0][start]
         # Walls of the same kind do not follow each other, but walls of any direction do.
         value += lowest
-        more = other - lowest
-        for kind in range(_ANY):
-            value[kind] += more * (ends == kind)
-        hop = value.argmin(axis=1)
-        hops[:, here], arrived[:kinds, here] = hop + 1, value.min(axis=1)
-        left, row = arrived[:, here].copy(), np.arange(count)
-        step = np.hypot(*(contours.xy[here] - contours.xy[start[0]]).T)
-        for skip, length in enumerate((step, step + before[:count])[:number]):
-            price = _BEVEL_PRICE * scale[:count] * (length / unit) ** 2
-            price[length > _BEVEL * unit] = _INF
-            cost = arrived[:, start[skip]] + price
+        value[:_ANY] += (other - lowest) * (ends == snapped)
+        hops[:, here] = value.argmin(axis=1) + 1
+        arrived[:kinds, here] = value.min(axis=1)
+        left = arrived[:, here].copy()
+        for skip in range(min(number, 2)):
+            first = level[number - 1 - skip]
+            cost = arrived[:, first : first + count] + bevel[skip, here]
             better = cost < left
-            left[better], skipped[:, here][better] = cost[better], skip + 1
-        before = step
+            np.copyto(left, cost, where=better)
+            np.copyto(skipped[:, here], skip + 1, where=better)
         for rank in range(2):
             kind = left.argmin(axis=0)
             best[rank, here], second[rank, here] = left[kind, row], kind
