@@ -76,7 +76,7 @@ def write_footprints(
             done += len(chunk)
 
     write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m), parts())
-    return format_notes(path, first.columns(), first.crs)
+    return format_notes(path, first.columns(), first.crs, first.geometry)
 
 
 def write_polygons(
@@ -98,9 +98,9 @@ def write_polygons(
     counter-clockwise). Without a CRS it is in pixels, which its `description` states. A GeoJSON
     without polygons has no columns, because they belong to its features. A Shapefile is limited to
     2 GB, column names of ten characters and texts of 254 bytes. KML and tables (CSV, with WKT) are
-    in degrees as GeoJSON is. DXF holds closed polylines without attributes. PMTiles hold vector
-    tiles for maps: the polygons are cut at the tiles' edges, so the file is not for reading them
-    again.
+    in degrees as GeoJSON is. DXF holds closed polylines without attributes, in UTM in
+    place of degrees and Web Mercator. PMTiles hold vector tiles for maps: the polygons are cut at
+    the tiles' edges, so the file is not for reading them again.
 
     Args:
         path: File in an existing folder.
@@ -121,7 +121,7 @@ def write_polygons(
     """
     multi = bool((shapely.get_type_id(geometry) != shapely.GeometryType.POLYGON).any())
     write_layer(path, LayerSettings(crs, digits, multi), [LayerChunk(geometry, columns)])
-    return format_notes(path, columns, crs)
+    return format_notes(path, columns, crs, geometry)
 
 
 def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
@@ -184,7 +184,7 @@ def write_copies(path: Path, formats: Iterable[str], *, multi: bool = False) -> 
         first = next(read)
         parts = (LayerChunk(one.geometry, one.values) for one in chain([first], read))
         write_layer(target, LayerSettings(first.crs, multi=multi), parts)
-        notes += format_notes(target, first.values, first.crs)
+        notes += format_notes(target, first.values, first.crs, first.geometry)
     return tuple(notes)
 
 

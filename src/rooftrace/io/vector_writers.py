@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from math import ceil, cos, floor, log2, radians
+from math import ceil, cos, floor, isfinite, log2, radians
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError, MissingExtraError
-from rooftrace.core.types import Floats, nulls
+from rooftrace.core.types import Floats, Polygons, full_turn, nulls
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.legend import add_style
 from rooftrace.io.make_valid import rounded, valid_by_structure
@@ -487,19 +487,31 @@ def _zip(path: Path, files: Iterable[Path]) -> None:
             file.unlink()
 
 
-def _drawing_crs(crs: CRS) -> CRS:
-    """Return the coordinate system of a drawing: degrees would distort it."""
-    return web_mercator() if crs.is_geographic else crs
+def _drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
+    """Return the coordinate system of a drawing, in which people measure lengths.
+
+    Degrees and Web Mercator stretch them, so it is the UTM zone of the first polygon instead.
+    """
+    if full_turn(crs) is None or not len(geometry):
+        return crs
+    centre = shapely.get_coordinates(shapely.centroid(geometry[:1]))
+    lon, lat = transform_points(centre, crs, CRS84)[0].tolist()
+    if not isfinite(lon + lat):
+        return crs
+    return CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
 
 
 def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write each ring as a closed polyline; GDAL would fill polygons, which covers the drawing."""
 
     def rings() -> Iterator[LayerChunk]:
+        drawn: CRS | None = None
         for part in parts:
             geometry = part.geometry
-            if layer.crs is not None and layer.crs.is_geographic:
-                geometry = reprojected(geometry, layer.crs, _drawing_crs(layer.crs), 0.01)
+            if layer.crs is not None:
+                drawn = drawn or _drawing_crs(layer.crs, geometry)
+                if drawn != layer.crs:
+                    geometry = reprojected(geometry, layer.crs, drawn, 0.01)
             found = shapely.get_rings(shapely.get_parts(geometry))
             lines = [shapely.LineString(shapely.get_coordinates(ring)[:-1]) for ring in found]
             yield LayerChunk(np.array([*lines, None], np.object_)[:-1], {})
@@ -539,11 +551,13 @@ def vector_suffix(path: Path) -> str:
     return ".shp.zip" if path.name.lower().endswith(".shp.zip") else path.suffix.lower()
 
 
-def format_notes(path: Path, columns: Mapping[str, object], crs: CRS | None) -> tuple[str, ...]:
-    """Return notes for the user on what a format cannot hold of a layer."""
+def format_notes(
+    path: Path, columns: Mapping[str, object], crs: CRS | None, geometry: Polygons
+) -> tuple[str, ...]:
+    """Return notes for the user on what a format cannot hold of a layer with these polygons."""
     suffix = vector_suffix(path)
     if suffix == ".dxf":
-        system = "pixels of the image" if crs is None else _drawing_crs(crs).name
+        system = "pixels of the image" if crs is None else _drawing_crs(crs, geometry).name
         return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
     renamed = _short_names(columns) if suffix in (".shp", ".shp.zip") else {}
     if not renamed:

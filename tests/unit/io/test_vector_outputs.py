@@ -79,14 +79,17 @@ def test_the_same_polygons_give_the_same_bytes(suffix: str, tmp_path: Path) -> N
     assert len(written) == 1
 
 
-def test_a_drawing_has_closed_outlines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("crs", [32633, 4326, 3857])
+def test_a_drawing_has_closed_outlines(crs: int, tmp_path: Path) -> None:
     path = tmp_path / "town.dxf"
     shapes = SHAPES.copy()
     shapes[0] = shapes[0].buffer(5) - shapes[0]
-    notes = write_polygons(path, shapes, {"id": np.arange(12)}, TOWN.crs)
+    metres, town = shapely.length(shapes).sum(), gpd.GeoSeries(shapes, crs=TOWN.crs).to_crs(crs)
+    notes = write_polygons(path, np.asarray(town, object), {"id": np.arange(12)}, town.crs)
     assert "UTM zone 33N" in notes[0]
     lines = gpd.read_file(path)
     assert len(lines) == 13
+    assert lines.length.sum() == pytest.approx(metres, rel=1e-6)
     assert shapely.is_closed(lines.geometry.to_numpy()).all()
     # Without attributes, a CAD still knows an outline from a line by its flag.
     assert path.read_text().count("AcDbPolyline\n 70\n1\n") == 13
