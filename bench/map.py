@@ -109,7 +109,7 @@ def tiles(folder: str) -> dict[str, Any]:
 
     started = time.perf_counter()
     results = read_results(Path(folder))
-    scene = MapScene(results.images[NAME], results.run, None)
+    scene = MapScene(results.images[NAME], None)
     made = scene.vectors
     assert made is not None
     first = made.first_zoom
@@ -208,7 +208,7 @@ def _browse(folder: str, address: str) -> dict[str, Any]:
     from rooftrace.app.map.scene import MapScene
 
     results = read_results(Path(folder))
-    made = MapScene(results.images[NAME], results.run, None)
+    made = MapScene(results.images[NAME], None)
     vectors = made.vectors
     assert vectors is not None
     west, south, east, north = made.place.bounds_degrees

@@ -174,7 +174,7 @@ def test_a_layer_with_heights_is_a_scene_of_its_own(tmp_path: Path) -> None:
     )
     layer.to_file(tmp_path / "town_heights.gpkg")
     (files,) = read_results(tmp_path).images.values()
-    scene = MapScene(files, {}, None)
+    scene = MapScene(files, None)
     assert scene.vectors is not None
     assert scene.describe()["buildings"]["heights"][4] == pytest.approx(9, abs=0.3)
     tile = TileName(16, (1 << 15) - 1, 1 << 15)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, nearest_neighbour
 from rooftrace.density.cells import CellGrid, DensityGrid
+from rooftrace.density.files import write_cog
 
 UTM = CRS.from_epsg(32737)
 PLACES = {
@@ -256,3 +259,24 @@ def test_equals_all_pairs(seed: int, count: int, spread: float, towns: int) -> N
     centres = rng.random((towns, 2)) * 1e5
     xy = centres[rng.integers(0, towns, count)] + rng.normal(size=(count, 2)) * spread
     np.testing.assert_array_equal(nearest_neighbour(xy), by_all_pairs(xy))
+
+
+@pytest.mark.parametrize("crs", [CRS.from_epsg(32737), None])
+def test_a_cloud_optimised_geotiff_has_the_figures_as_named_bands(
+    crs: CRS | None, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).random((600, 530))
+    values[:9] = np.nan
+    grid = GeoGrid(values.shape, Affine(100, 0, 5e5, 0, -100, 9e6), crs)
+    write_cog(tmp_path / "a.tif", {"one": values, "two": 2 * values}, grid)
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert file.descriptions == ("one", "two")
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.overviews(1)
+        assert np.isnan(file.nodata)
+        assert (file.crs is None) == (crs is None)
+        assert file.transform == grid.transform
+        np.testing.assert_array_equal(file.read(2), (2 * values).astype(np.float32))
+    cogeo = pytest.importorskip("rio_cogeo.cogeo")
+    valid, errors, warnings = cogeo.cog_validate(tmp_path / "a.tif", strict=True)
+    assert (valid, list(errors), list(warnings)) == (True, [], [])

@@ -18,6 +18,7 @@ from affine import Affine
 from PIL import Image
 
 from raster_files import write_geotiff
+from rooftrace.app.map.results import read_results
 from rooftrace.core.errors import (
     ConfigError,
     DataError,
@@ -53,6 +54,18 @@ def folder(tmp_path: Path) -> Path:
     data[:, 5:25, 10:40] = 200
     write_geotiff(tmp_path / "in" / "c.tif", data)
     return tmp_path / "in"
+
+
+def test_a_later_run_keeps_the_record_of_earlier_images(
+    folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """Sheets arrive one after another; a run of one again takes the place of its entry."""
+    for name, threshold in (("a.jpg", 0.5), ("b.png", 0.3), ("c.tif", 0.5), ("b.png", 0.4)):
+        options = SceneOptions(threshold=threshold)
+        run_predict(find_inputs([folder / name]), read_models(bundle), tmp_path / "out", options)
+    images = [read_results(tmp_path / "out").images[name] for name in "abc"]
+    made = [(one.record["buildings"], one.run["options"]["threshold"]) for one in images]
+    assert made == [(1, 0.5), (1, 0.4), (1, 0.5)]
 
 
 @pytest.mark.campaign

@@ -61,6 +61,8 @@ class ImageFiles:
         name: Common beginning of the file names.
         record: Entry of the image in `run.json` (`input`, `buildings` and so on), or `compare.json`
             of a comparison; empty if there is none.
+        run: Record of the run that wrote the files, which may be one of the earlier runs in
+            `run.json`; empty if there is none.
         is_comparison: True for the results of `rooftrace compare`, whose polygons are the buildings
             of both layers.
     """
@@ -71,6 +73,7 @@ class ImageFiles:
     preview: Path | None = None
     density: Path | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
     is_comparison: bool = False
 
     @property
@@ -161,7 +164,7 @@ def _read(path: Path) -> ResultsFolder:
             files.setdefault(match["name"], {})[match.lastgroup or ""] = path / name
     records = _by_name(run)
     images = {
-        name: ImageFiles(name, **kinds, record=records.get(name, {}))
+        name: ImageFiles(name, **kinds, **records.get(name, {}))
         for name, kinds in sorted(files.items())
         # A scene called x_density has a mask too; a density without other files belongs to no
         # image.
@@ -204,34 +207,32 @@ def _read_record(file: Path) -> tuple[dict[str, Any], str]:
     return (record, "") if isinstance(record, dict) else ({}, f"{file.name} is not a record.")
 
 
-def _by_name(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the record of each image by the common beginning of its file names."""
-    figures = {one.get("input"): one for one in run.get("figures") or ()}
+def _by_name(latest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return `record` and `run` of each image by the common beginning of its file names."""
     records: dict[str, dict[str, Any]] = {}
-    for output in run.get("outputs") or ():
-        for kind in _KINDS:
-            match = _RESULT.fullmatch(Path(str(output.get(kind) or "")).name)
-            if match is not None:
-                records[match["name"]] = {**figures.get(output.get("input"), {}), **output}
-                break
+    for run in (latest, *(latest.get("earlier") or ())):
+        figures = {one.get("input"): one for one in run.get("figures") or ()}
+        for output in run.get("outputs") or ():
+            for kind in _KINDS:
+                match = _RESULT.fullmatch(Path(str(output.get(kind) or "")).name)
+                if match is not None:
+                    record = {**figures.get(output.get("input"), {}), **output}
+                    records.setdefault(match["name"], {"record": record, "run": run})
+                    break
     return records
 
 
-def recorded_bands(record: Mapping[str, Any], run: Mapping[str, Any]) -> str | None:
+def recorded_bands(files: ImageFiles) -> str | None:
     """Return the bands that a prediction has read, as the option `--bands` takes them.
-
-    Args:
-        record: Entry of the image, see `ImageFiles`.
-        run: Content of `run.json`.
 
     Returns:
         The numbers of the bands in the file; if they are not recorded, what the user gave.
     """
-    values = record.get("values")
+    values = files.record.get("values")
     numbers = values.get("bands") if isinstance(values, dict) else None
     if isinstance(numbers, list) and numbers and all(type(one) is int for one in numbers):
         return ",".join(map(str, numbers))
-    option = (run.get("options") or {}).get("bands")
+    option = (files.run.get("options") or {}).get("bands")
     return option if isinstance(option, str) else None
 
 

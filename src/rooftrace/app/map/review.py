@@ -7,9 +7,9 @@ of the review, so undo and the rules for several reviewers hold as for an outlin
 # No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
 
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import shapely
@@ -91,7 +91,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         scene = scenes.get((results.path, image))
         if scene is None or scene.stamp != files.stamp:
             with hidden_folders(results.path):
-                scene = ReviewScene(files, results.run)
+                scene = ReviewScene(files)
             scenes.put((results.path, image), scene)
         return scene
 
@@ -336,7 +336,7 @@ def clicks_router(
         scene = scenes.get((results.path, image))
         if scene is None or scene.stamp != files.stamp or not scene.is_there:
             with hidden_folders(results.path):
-                scene = _ClickedScene(files, results.run, results.path)
+                scene = _ClickedScene(files, results.path)
             scenes.put((results.path, image), scene)
         return scene
 
@@ -367,27 +367,26 @@ class _ClickedScene:
 
     Args:
         files: Result files of the image.
-        run: Content of `run.json`.
         folder: Results folder.
 
     Raises:
         DataError: The image is not where it was, or cannot be read.
     """
 
-    def __init__(self, files: ImageFiles, run: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, files: ImageFiles, folder: Path) -> None:
         self.stamp = files.stamp
         self._folder = folder
-        self._source = image_of(files, run, folder, "A click")
+        self._source = image_of(files, folder, "A click")
         self._path = Path(self._source.name)
         grid = self._source.grid
         self._place = Place(grid)
         self._to_lonlat, self._from_lonlat = self._place.lonlat_functions(
             None if self._place.flat else grid.crs
         )
-        bands = recorded_bands(files.record, run)
+        bands = recorded_bands(files)
         # The click network has three colours.
         self._bands = bands if bands is not None and bands.count(",") == 2 else None
-        self._stretch = str((run.get("options") or {}).get("stretch") or "auto")
+        self._stretch = str((files.run.get("options") or {}).get("stretch") or "auto")
         gsd_m = files.record.get("gsd_m")
         self._gsd_m = float(gsd_m) if isinstance(gsd_m, (int, float)) and gsd_m > 0 else None
 

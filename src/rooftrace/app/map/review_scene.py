@@ -222,10 +222,10 @@ def review_problems(scene: "ReviewScene") -> Iterator[None]:
 class ReviewScene:
     """The buildings of an image in the order of doubt, and their review."""
 
-    def __init__(self, files: ImageFiles, run: Mapping[str, Any]) -> None:
+    def __init__(self, files: ImageFiles) -> None:
         assert files.polygons is not None
         self.files, self.stamp = files, files.stamp
-        place = MapScene(files, run, None).place
+        place = MapScene(files, None).place
         geometry, crs, columns = LayerTable(files.polygons).table()
         self.rows = polygon_rows(geometry)
         self.columns = {name: values[self.rows] for name, values in columns.items()}
@@ -239,7 +239,7 @@ class ReviewScene:
         score = self.columns.get("score")
         is_number = score is not None and score.dtype.kind in "iuf"
         self.score = score.astype(np.float64) if score is not None and is_number else None
-        threshold = (run.get("options") or {}).get("threshold")
+        threshold = (files.run.get("options") or {}).get("threshold")
         threshold = 0.5 if threshold is None else threshold
         ids = self.layer.ids
         sure = np.zeros(len(ids)) if self.score is None else np.abs(self.score - threshold)

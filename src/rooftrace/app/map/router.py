@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -105,7 +105,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         """Describe a folder of results: its state, its images and its model."""
         entry = catalogue.open(results_id)
         results = read_results(entry.path)
-        model = store.model(results)
+        model = store.model(results.run)
         recorded = results.run.get("bundle") or {}
         return {
             "state": results.state,
@@ -175,8 +175,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         is_vector = layer == "buildings"
         # A map shows this as HTML, on top of the picture; the names of all sources would cover it.
         attribution = ""
-        run = read_results(catalogue.open(results_id).path).run
-        model = (run.get("bundle") or {}).get("name")
+        _, files = catalogue.image(results_id, name)
+        model = (files.run.get("bundle") or {}).get("name")
         if model and layer not in ("image", "old"):
             at = images.removesuffix("/images")
             attribution = f'Model: <a href="{at}">{escape(model)}, sources and licence</a>'
@@ -332,9 +332,9 @@ class _Store:
         )
         self._lock = threading.Lock()
 
-    def model(self, results: ResultsFolder) -> BundleSpec | None:
+    def model(self, run: Mapping[str, Any]) -> BundleSpec | None:
         """Return the contract of the model that a run used, if the model is still there."""
-        recorded = results.run.get("bundle") or {}
+        recorded = run.get("bundle") or {}
         return _find_model(str(recorded.get("sha256", "")), str(recorded.get("file", "")))
 
     def scene(self, results_id: str, name: str, *, refresh: bool = False) -> MapScene:
@@ -358,10 +358,10 @@ class _Store:
         return opened[1].get()
 
     def _opened(self, results: ResultsFolder, files: ImageFiles) -> MapScene:
-        model = self.model(results)
+        model = self.model(files.run)
         kind = ComparisonScene if files.is_comparison else MapScene
         with hidden_folders(results.path):
-            return kind(files, results.run, None if model is None else model.legend)
+            return kind(files, None if model is None else model.legend)
 
 
 @lru_cache(maxsize=_FOLDERS)

@@ -69,7 +69,7 @@ def find_image(
 
     Args:
         recorded: Path of the image in `run.json`.
-        run: Content of `run.json`.
+        run: Record of the run.
         folder: Results folder.
         mask: Grid of the mask; None if there is no mask.
     """
@@ -105,12 +105,11 @@ def _existing(recorded: str, folder: Path) -> Path | None:
     return next((place for place in places if recorded and place.exists()), None)
 
 
-def image_of(files: ImageFiles, run: Mapping[str, Any], folder: Path, use: str) -> RasterSource:
+def image_of(files: ImageFiles, folder: Path, use: str) -> RasterSource:
     """Return the image that was predicted, placed on the grid of its mask.
 
     Args:
         files: Result files of the image.
-        run: Content of `run.json`.
         folder: Results folder.
         use: What needs the image, for the error.
 
@@ -118,7 +117,7 @@ def image_of(files: ImageFiles, run: Mapping[str, Any], folder: Path, use: str) 
         DataError: The image is not where it was, or cannot be read.
     """
     mask = None if files.mask is None else open_raster(files.mask, palette="indices").grid
-    source, reason = find_image(files.record.get("input"), run, folder, mask)
+    source, reason = find_image(files.record.get("input"), files.run, folder, mask)
     if source is None:
         raise DataError(
             f"{use} needs the image of {files.name}, and it cannot be read. {reason}",
@@ -169,7 +168,7 @@ class MapScene:
     old: Pyramid | None = None
     """The older image of a comparison."""
 
-    def __init__(self, files: ImageFiles, run: Mapping[str, Any], legend: Legend | None) -> None:
+    def __init__(self, files: ImageFiles, legend: Legend | None) -> None:
         self.files = files
         self.stamp = files.stamp
         self.notes: list[str] = []
@@ -180,7 +179,7 @@ class MapScene:
         self._table = self._legend.table.copy()
         self._table[0, 3] = 0
         mask = None if files.mask is None else open_raster(files.mask, palette="indices")
-        self._input, self._bands = self._find_input(run, None if mask is None else mask.grid)
+        self._input, self._bands = self._find_input(None if mask is None else mask.grid)
         self.place = Place(self._grid(None if mask is None else mask.grid))
         self.image = self._open_image()
         self.mask = None if mask is None else Pyramid(
@@ -189,13 +188,12 @@ class MapScene:
         self.density = self._open_density()
         self.vectors = self._open_vectors()
 
-    def _find_input(
-        self, run: Mapping[str, Any], mask: GeoGrid | None
-    ) -> tuple[RasterSource | None, str | None]:
+    def _find_input(self, mask: GeoGrid | None) -> tuple[RasterSource | None, str | None]:
         """Return the image, None if it is not there, and the bands that were read."""
-        source, note = find_image(self.files.record.get("input"), run, self._folder, mask)
+        files = self.files
+        source, note = find_image(files.record.get("input"), files.run, self._folder, mask)
         self._note(note)
-        return source, recorded_bands(self.files.record, run)
+        return source, recorded_bands(files)
 
     def _grid(self, mask: GeoGrid | None) -> GeoGrid:
         if mask is not None:
@@ -484,8 +482,8 @@ class ComparisonScene(MapScene):
         DataError: The layer of both sides cannot be read, or has no CRS.
     """
 
-    def __init__(self, files: ImageFiles, run: Mapping[str, Any], legend: Legend | None) -> None:
-        super().__init__(files, run, legend)
+    def __init__(self, files: ImageFiles, legend: Legend | None) -> None:
+        super().__init__(files, legend)
         self.old = _pyramid(*self._image_of("old"))
 
     def describe(self) -> dict[str, Any]:
@@ -497,9 +495,7 @@ class ComparisonScene(MapScene):
     def _colour(self, index: int) -> str:
         return COLOURS[STATUSES[index]]
 
-    def _find_input(
-        self, run: Mapping[str, Any], mask: GeoGrid | None
-    ) -> tuple[RasterSource | None, str | None]:
+    def _find_input(self, mask: GeoGrid | None) -> tuple[RasterSource | None, str | None]:
         return self._image_of("new")
 
     def _open_image(self) -> Pyramid | None:
@@ -514,12 +510,11 @@ class ComparisonScene(MapScene):
         layer = _existing(str(record.get(side) or ""), self._folder)
         if layer is None:
             return None, None
-        results = read_results(layer.parent)
-        for one in results.images.values():
+        for one in read_results(layer.parent).images.values():
             if layer.name in {path.name for path in (one.polygons, one.mask) if path is not None}:
-                image, note = find_image(one.record.get("input"), results.run, layer.parent, None)
+                image, note = find_image(one.record.get("input"), one.run, layer.parent, None)
                 self._note(note)
-                return image, recorded_bands(one.record, results.run)
+                return image, recorded_bands(one)
         return find_image(str(layer), {}, self._folder, None)[0], None
 
     def _grid(self, mask: GeoGrid | None) -> GeoGrid:

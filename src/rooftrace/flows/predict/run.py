@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -210,6 +211,7 @@ def predict_inputs(
             done = [scene for scene in scenes if scene.name in run.outputs]
             figures = [folder.entry(scene)["record"]["figures"] for scene in done]
         record |= _record(inputs, predictor.bundle, made_with, figures, report)
+        record["earlier"] = _earlier_runs(out, record)
         write_json(out / "run.json", record)
         if not report.failures and not run_options.keep:
             folder.discard()
@@ -348,6 +350,33 @@ def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[
         return []
     listed = list_and_count(earlier, _MAX_EARLIER_LISTED)
     return [f"{out} also holds results of an earlier run, perhaps of other settings: {listed}"]
+
+
+def _earlier_runs(out: Path, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the records of the runs before in a folder, with those images whose results still lie
+    there and are not of this run, newest first.
+    """
+
+    def files(output: Mapping[str, Any]) -> set[str]:
+        return {Path(str(output[kind])).name for kind in RESULT_FILES if output.get(kind)}
+
+    with suppress(OSError, ValueError):
+        earlier = json.loads((out / "run.json").read_bytes())
+        taken = {name for output in run["outputs"] for name in files(output)}
+        kept = []
+        for one in (earlier, *earlier.pop("earlier", ())):
+            outputs = [
+                output for output in one.get("outputs") or ()
+                if (there := {name for name in files(output) if (out / name).is_file()})
+                and there.isdisjoint(taken)
+            ]  # fmt: skip
+            inputs = {output["input"] for output in outputs}
+            figures = [each for each in one.get("figures") or () if each["input"] in inputs]
+            taken |= {name for output in outputs for name in files(output)}
+            if outputs:
+                kept.append({**one, "outputs": outputs, "figures": figures})
+        return kept
+    return []
 
 
 _MIN_CORES = 4
