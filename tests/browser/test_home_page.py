@@ -25,7 +25,7 @@ from tiny_models import write_tiny_bundle
 
 pytestmark = pytest.mark.campaign
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 240_000
 
 
 @pytest.fixture

@@ -70,9 +70,12 @@ def _interrupt_later() -> None:
 
 
 def _unraisable(ignored: Any) -> None:
-    """Interrupt the main thread again where a finaliser, such as a data loader's, took Ctrl-C."""
+    """Interrupt the main thread again where a finaliser, such as a data loader's, took Ctrl-C.
+
+    Finalisers of what Ctrl-C left half made fail, too, and are not shown.
+    """
     if issubclass(ignored.exc_type, KeyboardInterrupt):
         # Later, since an interrupt of this function would be ignored, too.
         _thread.start_new_thread(_interrupt_later, ())
-    else:
+    elif not was_interrupted():
         sys.__unraisablehook__(ignored)
