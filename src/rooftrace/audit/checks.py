@@ -15,7 +15,7 @@ import numpy as np
 from rooftrace.audit.facts import Finding, FindingContext, SceneFacts, make_finding, share
 from rooftrace.audit.measure import measure_set
 from rooftrace.core.text import plain_number, plural
-from rooftrace.io.nodata import colour_name
+from rooftrace.io.nodata import LEAST_FILL, colour_name
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.source import (
     HIDDEN_DETAIL,
@@ -24,9 +24,6 @@ from rooftrace.labels.source import (
     describe_hidden,
     hides_background,
 )
-
-_FLAT = 0.05
-"""Least share of a scene's pixels for unmarked nodata. Less may be an overexposed roof."""
 
 _FEW = 0.02
 """Least share of scenes with white or black at the edge. Fewer are bright roofs and deep shadow."""
@@ -155,7 +152,7 @@ def _images(c: FindingContext) -> _Findings:
     )
     by_colour: dict[tuple[float, ...], list[SceneFacts]] = defaultdict(list)
     for f in c.read:
-        if f.flat_colour is not None and f.flat_share >= _FLAT:
+        if f.flat_colour is not None and f.flat_share >= LEAST_FILL:
             by_colour[f.flat_colour].append(f)
     colour, scenes = max(by_colour.items(), key=lambda item: len(item[1]), default=((), []))
     inside = float(np.mean([f.flat_share for f in scenes])) if scenes else 0.0

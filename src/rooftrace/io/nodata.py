@@ -141,8 +141,12 @@ def without_specks(valid: BoolArray, side_px: int) -> BoolArray:
     return np.asarray(valid | (inside == 0))
 
 
-_EDGE_SHARE = 0.02
+EDGE_SHARE = 0.02
 """Least share of the pixels along the edge that have the colour; with fewer the search stops."""
+
+LEAST_FILL = 0.05
+"""Least share of an image of 8 bits or floats for fill that is reported. Less may be an overexposed
+roof."""
 
 _LEAST_SHARE = 0.005
 """Least area of a piece as a share of all pixels. White cars and overexposed roofs are smaller."""
@@ -163,7 +167,7 @@ def fill_at_edges(data: NDArray[Any], valid: BoolArray | None) -> tuple[tuple[fl
     fill = is_fill(edge)
     if valid is not None:
         fill &= np.concatenate([valid[0], valid[-1], valid[:, 0], valid[:, -1]])
-    if np.count_nonzero(fill) < max(_EDGE_SHARE * fill.size, 1):
+    if np.count_nonzero(fill) < max(EDGE_SHARE * fill.size, 1):
         return (), 0
     colour = commonest_colour(edge[:, fill])
     here = ~differs(data, colour)

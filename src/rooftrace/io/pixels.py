@@ -24,6 +24,8 @@ from rooftrace.core.types import Raster, RasterSource, Window, is_known_empty
 from rooftrace.io.bands import BandMap, band_infos, find_bands
 from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
 from rooftrace.io.nodata import (
+    EDGE_SHARE,
+    LEAST_FILL,
     SPECK_M,
     colour_name,
     commonest_colour,
@@ -60,15 +62,17 @@ _WINDOW_PX = 64
 _CHUNK_PX = 2**14
 """Number of pixels that are stretched at a time."""
 
-_LEAST_FILL = 0.05
-"""Least share of an image of 8 bits or floats for fill that is not declared. Less may be an
-overexposed roof."""
-
 _LEAST_SPECKS = 1e-4
 """Least share of the sample in specks of nodata that a note reports."""
 
 _LATTICES = (8, 16, 32)
 """Windows along a side of the lattices, which are read until the sample is large enough."""
+
+_PROBES = 16
+"""Pixels of each edge that are read to find fill."""
+
+_ROWS, _ROW_PX, _ROWS_PX = 64, 1024, 2**22
+"""Maximum number of rows read to measure fill, of pixels kept of each, and of pixels read."""
 
 StretchName = Literal["auto", "none", "per-band"]
 
@@ -470,7 +474,8 @@ def _sample_of(scene: RasterSource) -> _Sample:
     """Return a sample of a scene.
 
     A small scene is read whole, an overview of a larger one if it has a suitable one, and otherwise
-    a lattice of windows. Parts that cannot be read are left out: reading them as tiles reports it.
+    a lattice of windows, and rows where fill is at the edge. Parts that cannot be read are left
+    out: reading them as tiles reports it.
     """
     shape = scene.grid.shape
     specks: int = -getattr(scene, "speck_px", 0)
@@ -488,22 +493,24 @@ def _sample_of(scene: RasterSource) -> _Sample:
         values, valid = small.data[:, ::step, ::step], small.valid[::step, ::step]
         # A copy is several times as fast as choosing all pixels.
         values = values.reshape(len(values), -1) if valid.all() else values[:, valid]
-        fill, fill_px = fill_at_edges(small.data, small.valid)
-        fill_share = fill_px / max(int(np.count_nonzero(small.valid)), 1)
     else:
         read_px, values = _read_lattice(scene)
         # A map service would be asked for tiles in another order than that of the blocks.
         is_service = hasattr(scene, "service")
-        fill = () if is_service or not values.size else _fill_in_corners(scene)
-        fill_share = float((~_differs(values, fill)).mean()) if fill else 0.0
+        small = None if is_service or not values.size else _read_rows_with_fill(scene)
+    fill: tuple[float, ...] = ()
+    fill_share = 0.0
+    if small is not None:
+        fill, fill_px = fill_at_edges(small.data, small.valid)
+        fill_share = fill_px / max(int(np.count_nonzero(small.valid)), 1)
     specks += getattr(scene, "speck_px", 0)
     certain = is_certain_fill(values)
     if certain.any():
         fill, fill_share = commonest_colour(values[:, certain]), float(certain.mean())
-    elif fill_share < _LEAST_FILL and (values.dtype == np.uint8 or values.dtype.kind == "f"):
+    elif fill_share < LEAST_FILL and (values.dtype == np.uint8 or values.dtype.kind == "f"):
         fill = ()
     kept = _differs(values, fill) & ~certain if fill else np.ones(values.shape[1], np.bool_)
-    if kept.all() or not kept.any():
+    if not kept.any():
         # Without another colour, nothing tells fill from ground.
         return _Sample(values, whole, speck_share=specks / max(read_px, 1))
     return _Sample(values[:, kept], whole, fill, fill_share, specks / max(read_px, 1))
@@ -537,19 +544,33 @@ def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
     return read_px, np.concatenate(parts, axis=1)
 
 
-def _fill_in_corners(scene: RasterSource) -> tuple[float, ...]:
-    """Return a colour of fill of which a corner of a scene, or the middle of an edge, consists."""
+def _read_rows_with_fill(scene: RasterSource) -> Raster | None:
+    """Return evenly spaced rows of a scene, below each other; None if no fill is at its edge."""
     rows, cols = scene.grid.shape
-    height, width = min(_WINDOW_PX, rows), min(_WINDOW_PX, cols)
-    for row in (0, rows - height, (rows - height) // 2):
-        for col in (0, cols - width, (cols - width) // 2):
-            raster = _read_if_possible(scene, Window(row, col, height, width))
-            if raster is None or not raster.valid.all():
-                continue
-            first = raster.data[:, :1, :1]
-            if (raster.data == first).all() and is_fill(first).all():
-                return tuple(first.ravel().tolist())
-    return ()
+    pixels = []
+    for place in range(_PROBES):
+        row, col = ((2 * place + 1) * length // (2 * _PROBES) for length in (rows, cols))
+        pixels += [(row, 0), (row, cols - 1), (0, col), (rows - 1, col)]
+    # Pixels decode few blocks of a tiled file; rows may decode all of them.
+    edge = [_read_if_possible(scene, Window(row, col, 1, 1)) for row, col in pixels]
+    fill = sum(bool((is_fill(one.data) & one.valid).all()) for one in edge if one is not None)
+    if fill < EDGE_SHARE * len(pixels):
+        return None
+    count = min(rows, _ROWS, max(_ROWS_PX // cols, 1))
+    read = [
+        _read_if_possible(scene, Window((2 * number + 1) * rows // (2 * count), 0, 1, cols))
+        for number in range(count)
+    ]
+    data, valid = (
+        [getattr(one, name) for one in read if one is not None] for name in ("data", "valid")
+    )
+    if not data:
+        return None
+    step = ceil(cols / _ROW_PX)
+    grid = scene.grid.resampled((len(data), ceil(cols / step)), (rows / len(data), step))
+    return Raster(
+        np.concatenate(data, axis=1)[:, :, ::step], np.concatenate(valid)[:, ::step], grid
+    )
 
 
 def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Raster | None:

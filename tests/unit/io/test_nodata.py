@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,16 @@ def prepared(source: object) -> PreparedSource:
     return made
 
 
-def scene(side: int = 400, dtype: str = "uint8") -> tuple[np.ndarray, np.ndarray]:
-    """Return grey ground, and where a rotated footprint leaves the frame empty."""
+def scene(
+    side: int = 400, dtype: str = "uint8", *, is_warped: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey ground, and where a footprint leaves the frame empty; if warped, by wedges."""
     image = np.random.default_rng(3).integers(40, 200, (3, side, side)).astype(dtype)
     rows, cols = np.mgrid[:side, :side]
-    return image, cols + 0.35 * rows < 0.4 * side
+    if not is_warped:
+        return image, cols + 0.35 * rows < 0.4 * side
+    wedges = [(cols, rows), (rows, side - cols), (side - cols, side - rows), (side - rows, cols)]
+    return image, np.any([depth < 0.04 * along for depth, along in wedges], axis=0)
 
 
 @pytest.fixture
@@ -116,11 +122,11 @@ def test_none_drops_what_the_file_declares(tmp_path: Path, way: str) -> None:
         ("uint8", 0, "black"), ("uint8", 255, "white"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("side", [400, 1500])
+@pytest.mark.parametrize(("side", "is_warped"), [(400, False), (1500, False), (1500, True)])
 def test_undeclared_fill_is_named_and_not_stretched_over(
-    dtype: str, fill: float, stated: str, side: int
+    dtype: str, fill: float, stated: str, side: int, is_warped: bool
 ) -> None:
-    image, empty = scene(side, dtype)
+    image, empty = scene(side, dtype, is_warped=is_warped)
     if dtype in ("uint16", "int16"):
         image *= 20  # no values of 8 bits
     without = prepared(ArraySource(image, valid=~empty))
@@ -128,6 +134,8 @@ def test_undeclared_fill_is_named_and_not_stretched_over(
     found = prepared(ArraySource(image))
     notes = [note for note in found.choices if "not marked as nodata" in note]
     assert len(notes) == 1
+    share = round(100 * empty.mean())
+    assert re.search(rf"({share - 2}|{share - 1}|{share}|{share + 1}|{share + 2})% of", notes[0])
     assert f"of the pixels are {stated}" in notes[0]
     assert f"give --nodata {fill:g}." in notes[0]
     assert (found.stretch is None) == (without.stretch is None)
