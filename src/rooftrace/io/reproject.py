@@ -34,7 +34,7 @@ _NEAR_180_DEG = 0.01
 _HUBS = (4283, 4258, 4269, 4326)
 """Codes of systems that lead from one datum to another: GDA94, ETRS89, NAD83 and WGS 84."""
 
-_NOTED_M = 1.0
+_NOTED_M = 0.5
 """Difference of accuracies in metres from which a missing grid is noted."""
 
 _SAME_DATUM_M = 3.0
@@ -457,15 +457,19 @@ def missing_grid(source: CRS, target: CRS, bounds: Bounds) -> tuple[str, ...]:
             source, target, always_xy=True, area_of_interest=AreaOfInterest(lon, lat, lon, lat)
         )
     better = [one for one in ways.unavailable_operations if one.accuracy > 0 and one.grids]
-    if not (better and ways.transformers):
+    if not better:
         return ()
-    best, used = better[0], ways.transformers[0].accuracy
-    if used - best.accuracy < _NOTED_M:
+    # PROJ may go over WGS 84, which is none of the operations of the group.
+    direct, best = _way(source, target)[0], better[0]
+    direct.transform(*middle[0])
+    used = direct.get_last_used_operation().accuracy
+    if 0 <= used < best.accuracy + _NOTED_M:
         return ()
-    names = ", ".join(grid.short_name for grid in best.grids if not grid.available)
+    names = [grid.short_name for grid in best.grids if not grid.available]
+    accuracy = f"is accurate to about {used:g} m" if used >= 0 else "has no known accuracy"
     note = (
-        f"{source.name} to {target.name} is accurate to about {used:g} m; with the grid {names} it "
-        f"would be {best.accuracy:g} m: projsync --file NAME"
+        f"{source.name} to {target.name} {accuracy}; with the grid {', '.join(names)} it would be "
+        f"{best.accuracy:g} m: {' && '.join(f'pyproj sync --file {name}' for name in names)}"
     )
     return (note,)
 

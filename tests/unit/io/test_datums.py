@@ -19,6 +19,7 @@ from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.reproject import missing_grid, transform_points
 
+OSTN15 = "uk_os_OSTN15_NTv2_OSGBtoETRS.tif"
 SYDNEY, CANBERRA = (334000.0, 6250000.0), (690000.0, 6090000.0)
 
 
@@ -56,8 +57,12 @@ def test_other_transformations_are_made(
 @pytest.mark.parametrize(
     ("source", "target", "bounds", "grid"),
     [
-        (27700, 32630, (530_000, 180_000, 531_000, 181_000), "uk_os_OSTN15_NTv2_OSGBtoETRS.tif"),
-        (4326, 27700, (-0.1, 51.5, -0.09, 51.51), "uk_os_OSTN15_NTv2_OSGBtoETRS.tif"),
+        (27700, 32630, (530_000, 180_000, 531_000, 181_000), OSTN15),
+        (4326, 27700, (-0.1, 51.5, -0.09, 51.51), OSTN15),
+        (25830, 27700, (701_000, 5_710_000, 702_000, 5_711_000), OSTN15),
+        (3035, 27700, (3_610_000, 3_200_000, 3_611_000, 3_201_000), OSTN15),
+        # 0.2 m, or 0.01 m with a grid.
+        (25831, 31370, (597_000, 5_632_000, 598_000, 5_633_000), None),
         (4267, 32613, (-105, 39.7, -104.9, 39.8), "us_noaa_conus.tif"),
         (32633, 4326, (500_000, 5_000_000, 500_010, 5_000_010), None),
         (32633, 32633, (500_000, 5_000_000, 500_010, 5_000_010), None),
@@ -69,12 +74,11 @@ def test_a_better_operation_whose_grid_is_missing_is_noted(
     notes = missing_grid(CRS.from_epsg(source), CRS.from_epsg(target), bounds)
     assert len(notes) == (grid is not None)
     if grid is not None:
-        assert grid in notes[0]
-        assert re.search(r"accurate to about \d+ m", notes[0])
+        assert re.search(rf"accurate to about \d m; .*: pyproj sync .*--file {grid}$", notes[0])
 
 
 def test_an_area_of_another_datum_has_the_note() -> None:
     grid = GeoGrid((10, 10), Affine(1, 0, 699_000, 0, -1, 5_710_000), CRS.from_epsg(32630))
     area = Area(np.array([box(530_000, 180_000, 531_000, 181_000)]), CRS.from_epsg(27700), "area")
     source = AreaSource(ArraySource(np.zeros((3, 10, 10), np.uint8), grid), area)
-    assert "uk_os_OSTN15_NTv2_OSGBtoETRS.tif" in source.notes[0]
+    assert OSTN15 in source.notes[0]
