@@ -82,7 +82,7 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
     Args:
         root: Folder to search.
         tms: Whether rows are counted from the south, as TMS does; default: if a
-            `tilemapresource.xml` lies beside the tiles, as gdal2tiles writes it.
+            `tilemapresource.xml` lies beside the tiles or their zoom, as gdal2tiles writes it.
 
     Raises:
         LayoutError: Two images show one tile.
@@ -105,7 +105,10 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
             )
     folder = TileFolder(root, top, dict(sorted(paths.items())), tuple(others))
     if tms is None:
-        resource = next(filter(Path.is_file, (at / _TMS_RESOURCE for at in (top, root))), None)
+        places = [top, root]
+        if root.absolute().name.isdecimal():
+            places.append(root.absolute().parent)
+        resource = next(filter(Path.is_file, (at / _TMS_RESOURCE for at in places)), None)
         if resource is None or not paths or not _is_tms(resource, folder):
             return folder
         note = f"{top}: rows are counted from the south (TMS), as {resource.name} says."
