@@ -451,8 +451,8 @@ class AdjacentImages(Mosaic):
             )
             raise GeoreferenceError(
                 f"{image.name} {difference}; all images of a scene must lie on one grid of pixels.",
-                remedy="Resample them to one grid, for example with gdalwarp -tap -tr, or predict "
-                "the images one by one, without --mosaic.",
+                remedy="Resample them to one grid, for example with gdalwarp -tap -tr, or make one "
+                f"layer of their buildings: rooftrace catalogue {self._name} -o OUT",
             )
         return row, col
 

@@ -184,6 +184,7 @@ def test_each_building_occurs_once(
     found = layer(tmp_path / "out").to_crs(32737)
     assert len(whole) > 250
     assert report.found > len(whole) == report.buildings == len(found)
+    assert not any("adjoin" in note for note in report.notes)
     tree = shapely.STRtree(found.geometry.to_numpy())
     for building in whole.geometry:
         hits = tree.query(building, predicate="intersects")

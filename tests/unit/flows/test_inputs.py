@@ -69,6 +69,11 @@ def test_images_side_by_side_are_one_scene(town: Path) -> None:
 def test_images_that_adjoin_have_a_note(town: Path) -> None:
     [note] = adjacent_note(find_inputs([town]).scenes)
     assert note.endswith(f"rooftrace predict {town} --mosaic")
+    coarse = ORIGIN @ Affine.translation(0, 40) @ Affine.scale(2)
+    write_geotiff(town / "c.tif", np.ones((3, 20, 15)), crs="EPSG:32633", transform=coarse)
+    [note] = adjacent_note(find_inputs([town]).scenes)
+    assert note.endswith(f"rooftrace catalogue {town} -o OUT")
+    (town / "c.tif").unlink()
     write(town / "b.tif", 0, 31, (25, 50), 2)
     assert not adjacent_note(find_inputs([town]).scenes)
     write(town / "c.tif", 3, 5, (40, 20), 2)

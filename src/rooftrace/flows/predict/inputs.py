@@ -344,11 +344,12 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
     Args:
         scenes: Images that were predicted each by itself; the first ones are compared.
     """
-    sheets, folder = [], scenes[0].path.parent
+    sheets, files, folder = [], [], scenes[0].path.parent
     for scene in scenes[:_COMPARED]:
         if isinstance(scene.source, RasterFile) and scene.path.parent == folder:
             with suppress(RooftraceError):
                 sheets.append(scene.source.grid)
+                files.append(scene.source)
     for one, other in combinations(sheets, 2):
         if one.crs is None or one.crs != other.crs:
             continue
@@ -360,8 +361,11 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
         # Neighbours share a side, or overlap by up to a quarter.
         if step.almost_equals(shift, 1e-6) and -0.001 < least <= 0.25 and most > 0.5:
             counted = "buildings on their common edges are counted in each"
-            command = f"rooftrace predict {folder} --mosaic"
-            return [f"images in {folder} adjoin, and {counted}. As one scene: {command}"]
+            how = f"Without duplicates: rooftrace catalogue {folder} -o OUT"
+            with suppress(RooftraceError):
+                AdjacentImages(files, str(folder))
+                how = f"As one scene: rooftrace predict {folder} --mosaic"
+            return [f"images in {folder} adjoin, and {counted}. {how}"]
     return []
 
 

@@ -133,7 +133,11 @@ def run_predict(
         options = options.model_copy(update={"valid_outline": True})
     run_options = RunOptions(formats=formats, on_done=describe if stac else None, progress=progress)
     with executing(models, cluster) as executor:
-        report = predict_inputs(inputs, executor, out, options, run_options, segmenter, rle)
+        # A catalogue removes the duplicates of which this note tells.
+        adjacent = adjacent_note(inputs.scenes)
+        report = predict_inputs(
+            inputs, executor, out, options, run_options, segmenter, rle, adjacent
+        )
     notes = [*report.notes]
     if stac:
         bundle = executor.predictor.bundle
@@ -161,6 +165,7 @@ def predict_inputs(
     run_options: RunOptions,
     segmenter: PromptSegmenter | None = None,
     rle: RleOutput | None = None,
+    notes: Sequence[str] = (),
 ) -> RunReport:
     """Predict any number of images as one run; the same call resumes it.
 
@@ -174,6 +179,7 @@ def predict_inputs(
         options: Options of every scene.
         run_options: Conduct of the run.
         segmenter, rle: See `run_predict`.
+        notes: Further notes of the run.
 
     Raises:
         ConfigError: The results of two images would have the same name; an image would be
@@ -200,12 +206,12 @@ def predict_inputs(
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         record = executor.record()
         run.notes += _earlier_results(scenes, out, options.outputs)
-        run.notes += [*record["notes"], *inputs.notes, *folder.notes, *adjacent_note(scenes)]
+        run.notes += [*record["notes"], *inputs.notes, *folder.notes, *notes]
         report = run.report(scenes)
         if rle is not None and not report.failures:
             runs = (folder.entry(scene)["record"]["runs"] for scene in rle.scenes)
-            notes, table = rle.write(out, runs, spec)
-            report = replace(report, table=table, notes=(*report.notes, *notes))
+            more, table = rle.write(out, runs, spec)
+            report = replace(report, table=table, notes=(*report.notes, *more))
         figures = None
         if len(run.outputs) <= _MAX_FIGURES:
             done = [scene for scene in scenes if scene.name in run.outputs]
