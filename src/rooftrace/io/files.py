@@ -9,6 +9,7 @@ import codecs
 import errno
 import os
 import secrets
+import shlex
 import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,7 +101,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
                 f"The result {path} would replace a GeoPackage with {layers} of other data: "
                 f"{list_and_count(others, _MAX_LAYERS_LISTED)}.",
                 remedy="Give another name with -o. Its layer can be added to this file afterwards: "
-                f"ogr2ogr -update {path.name} OTHER.gpkg",
+                f"ogr2ogr -update {shlex.quote(str(path))} OTHER.gpkg",
             )
 
 

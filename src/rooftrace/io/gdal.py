@@ -354,8 +354,8 @@ def conversion_of(path: Path) -> str | None:
     ending = next((one for one in _CONVERSIONS if path.name.lower().endswith(one)), "")
     if not ending or not path.exists():
         return None
-    name, stem = (shlex.quote(text) for text in (path.name, path.name[: -len(ending)]))
-    return _CONVERSIONS[ending].format(name, stem)
+    given, stem = (shlex.quote(text) for text in (str(path), str(path)[: -len(ending)]))
+    return _CONVERSIONS[ending].format(given, stem)
 
 
 def is_raster(path: Path) -> bool:

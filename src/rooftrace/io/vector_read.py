@@ -195,7 +195,7 @@ class VectorFile:
             name = shlex.quote(able[0].name)
             remedy = (
                 f"Choose the layer: --layer {name}, or all: --layer '*'. For a command without it: "
-                f"ogr2ogr OUT.gpkg {self.path.name} {name}"
+                f"ogr2ogr OUT.gpkg {shlex.quote(str(self.path))} {name}"
             )
         raise DataError(
             f"{self.path} has {len(able) or 'no'} layers of polygons, expected {wanted}; it has "
@@ -368,7 +368,7 @@ class VectorFile:
         if crs is None:
             raise GeoreferenceError(
                 f"{self.path} has no coordinate system.",
-                remedy=assign_crs(geometry, self.path.name),
+                remedy=assign_crs(geometry, self.path),
             )
         geometry, values, counts = self._polygons(geometry, values, buildings=buildings)
         converted = typed_column if typed else text_column
@@ -431,15 +431,15 @@ def _check_same(path: Path, crs: CRS | None, first: CRS | None) -> None:
         )
 
 
-def assign_crs(geometry: NDArray[np.object_], name: str) -> str:
+def assign_crs(geometry: NDArray[np.object_], path: Path | str) -> str:
     """Return the remedy for polygons without a coordinate system.
 
     Args:
         geometry: (n,) shapely geometries, whose coordinates say whether they can be degrees.
-        name: Name of their file.
+        path: Path of their file.
     """
     code = "EPSG:4326" if can_be_degrees(geometry) else "EPSG:…"
-    return f"Assign its coordinate system: ogr2ogr -a_srs {code} OUT.gpkg {name}"
+    return f"Assign its coordinate system: ogr2ogr -a_srs {code} OUT.gpkg {shlex.quote(str(path))}"
 
 
 @contextmanager
@@ -517,7 +517,7 @@ def _check_coordinates(layer: VectorLayer, path: Path) -> None:
         raise GeoreferenceError(
             f"{path} is in {layer.crs.name}, whose coordinates begin at the centre of the Earth; "
             "expected a map, or degrees.",
-            remedy=f"Convert it: ogr2ogr -t_srs EPSG:4326 OUT.gpkg {path.name}",
+            remedy=f"Convert it: ogr2ogr -t_srs EPSG:4326 OUT.gpkg {shlex.quote(str(path))}",
         )
     if not len(layer) or not layer.crs.is_geographic:
         return
@@ -530,6 +530,6 @@ def _check_coordinates(layer: VectorLayer, path: Path) -> None:
             f"{path} has coordinates from {left:g}, {bottom:g} to {right:g}, {top:g}, not "
             f"degrees, but its coordinate system is {layer.crs.name}.",
             remedy="Assign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
-            f"{path.name}. If they are pixels, give the image a georeference: gdal_translate "
-            "-a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif",
+            f"{shlex.quote(str(path))}. If they are pixels, give the image a georeference: "
+            "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif",
         )

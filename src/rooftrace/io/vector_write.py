@@ -31,6 +31,8 @@ from rooftrace.io.vector_writers import (
     vector_suffix,
 )
 
+_WRITABLE = f"Use one of {', '.join(WRITERS)}."
+
 
 def write_footprints(
     path: Path,
@@ -196,7 +198,10 @@ def known_formats(names: Iterable[str] | None) -> tuple[str, ...]:
     """
     suffixes = tuple(f".{name.lower().removeprefix('.')}" for name in names or ())
     for suffix in suffixes:
-        check_vector_path(Path(f"x{suffix}"))
+        if suffix not in WRITERS:
+            raise ExportError(
+                f"{suffix[1:]!r} is not a vector format that can be written.", remedy=_WRITABLE
+            )
     return suffixes
 
 
@@ -232,7 +237,7 @@ def check_vector_path(path: Path) -> None:
     if vector_suffix(path) not in WRITERS:
         raise ExportError(
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",
-            remedy=f"Use one of {', '.join(WRITERS)}.",
+            remedy=_WRITABLE,
         )
 
 

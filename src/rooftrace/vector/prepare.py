@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -509,7 +510,7 @@ class MaskRecord(Config):
             raise DataError(
                 f"{path} has a damaged tag {TAG}, from which rooftrace makes its polygons: "
                 f"{first_line(error)}.",
-                remedy=f"Remove the tag: gdal_edit.py -unsetmd {path.name}",
+                remedy=f"Remove the tag: gdal_edit.py -unsetmd {shlex.quote(str(path))}",
             ) from error
 
     def tags(self) -> dict[str, str]:

@@ -41,7 +41,7 @@ def test_a_geopackage_with_other_layers_is_not_replaced(tmp_path: Path) -> None:
     project = written("project.gpkg", "roads", "project", "parcels")
     with pytest.raises(ConfigError, match="2 layers of other data: parcels, roads") as refused:
         check_outputs([own, project], [])
-    assert "ogr2ogr -update project.gpkg" in refused.value.remedy
+    assert f"ogr2ogr -update {project} " in refused.value.remedy
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:

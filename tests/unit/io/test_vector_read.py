@@ -156,7 +156,7 @@ def test_the_one_layer_with_polygons_is_taken(tmp_path: Path) -> None:
     houses.to_file(path, layer="sheds")
     with pytest.raises(DataError, match="2 layers of polygons") as caught:
         VectorFile(path).read()
-    assert "ogr2ogr" in caught.value.remedy
+    assert f"ogr2ogr OUT.gpkg {path} " in caught.value.remedy
 
 
 @pytest.mark.parametrize("side", [50, 500])

@@ -159,7 +159,7 @@ def test_a_file_without_a_coordinate_system_says_how_to_assign_one(
     assert is_vector_file(path)
     with pytest.raises(GeoreferenceError, match="has no coordinate system") as unplaced:
         VectorFile(path).read()
-    assert "ogr2ogr -a_srs EPSG:" in unplaced.value.remedy
+    assert unplaced.value.remedy.endswith(f" OUT.gpkg {path}")
 
 
 def test_an_area_is_every_polygon(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -322,7 +323,8 @@ def _class_name(
         raise ConfigError(
             f"{path} has the classes {names}; expected {mask.class_name}, the class of the mask, "
             "or building.",
-            remedy=f"Keep only buildings: ogr2ogr OUT.gpkg {path.name} -where \"class = 'NAME'\"",
+            remedy=f"Keep only buildings: ogr2ogr OUT.gpkg {shlex.quote(str(path))} "
+            "-where \"class = 'NAME'\"",
         )
     raise ConfigError(
         f"{path} has the classes {names}; --building received {building!r}.",

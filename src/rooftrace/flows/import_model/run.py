@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -226,7 +227,7 @@ def run_import(
     if path.suffix.lower() == BUNDLE_SUFFIX:
         raise ConfigError(
             f"{path} is a bundle of rooftrace already, which needs no import.",
-            remedy=f"Use it as it is: rooftrace predict IMAGES -m {path.name} -o out",
+            remedy=f"Use it as it is: rooftrace predict IMAGES -m {shlex.quote(str(path))} -o out",
         )
     options.pixel_statistics  # noqa: B018  (wrong options are an error before the work)
     if not path.is_file() or path.stat().st_size > MAX_PART_BYTES:
