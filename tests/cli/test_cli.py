@@ -271,20 +271,6 @@ def test_a_corrupt_image(corrupt: Path, bundle: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "run").glob("*.rooftrace"))
 
 
-def test_an_empty_folder(bundle: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    for arguments in (
-        ("evaluate", bundle, empty),
-        ("split", empty, "-o", tmp_path / "s.json"),
-        ("train", config_for(tmp_path, empty), "-o", tmp_path / "run"),
-    ):
-        fails(command(*arguments, "--json"), 3, "LayoutError", str(empty), "it contains nothing")
-    done = command("predict", empty, "-m", bundle, "-o", tmp_path / "out", "--json")
-    fails(done, 3, "DataError", str(empty))
-    assert not (tmp_path / "s.json").exists()
-
-
 @pytest.mark.campaign
 def test_an_output_that_cannot_be_written(data: Path, bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
@@ -300,14 +286,21 @@ def test_an_output_that_cannot_be_written(data: Path, bundle: Path, tmp_path: Pa
     assert file.read_text() == ""
 
 
-def test_a_file_that_is_not_there(data: Path, bundle: Path, tmp_path: Path) -> None:
-    absent = tmp_path / "absent"
+def test_an_empty_folder_and_a_file_that_is_not_there(
+    data: Path, bundle: Path, tmp_path: Path
+) -> None:
+    absent, empty, out = (tmp_path / name for name in ("absent", "empty", "out"))
+    empty.mkdir()
+    for path in (absent, empty):
+        fails(command("evaluate", bundle, path, "--json"), 3, "LayoutError", str(path))
+        fails(command("split", path, "-o", out, "--json"), 3, "LayoutError", str(path))
+        predict = ("predict", path, "-m", bundle, "-o", tmp_path / "o", "--json")
+        fails(command(*predict), 3, "DataError", str(path))
+    trained = command("train", config_for(tmp_path, empty), "-o", tmp_path / "run", "--json")
+    fails(trained, 3, "LayoutError", str(empty), "it contains nothing")
+    assert not out.exists()
     fails(command("evaluate", absent, data, "--json"), 4, "BundleError", f"no bundle at {absent}")
-    fails(command("evaluate", bundle, absent, "--json"), 3, "LayoutError", str(absent))
-    fails(command("split", absent, "-o", tmp_path / "s", "--json"), 3, "LayoutError", str(absent))
     fails(command("train", absent, "-o", tmp_path / "r", "--json"), 2, "ConfigError", str(absent))
-    predict = ("predict", absent, "-m", bundle, "-o", tmp_path / "o", "--json")
-    fails(command(*predict), 3, "DataError", str(absent))
     split = ("--split", f"{absent}:val")
     done = command("evaluate", bundle, data, *split, "--json")
     fails(done, 2, "ConfigError", str(absent), "is not a split file")
