@@ -19,6 +19,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import (
     ConfigError,
     DataError,
+    ExportError,
     GeoreferenceError,
     LabelError,
 )
@@ -425,7 +426,7 @@ def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no building"):
         run_density([tmp_path / "none.gpkg"], tmp_path / "x")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="is a file; expected a folder"):
+    with pytest.raises(ExportError, match="is a file, not a folder"):
         run_density([mask], tmp_path / "file" / "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "none.gpkg"]
 
