@@ -423,9 +423,9 @@ def _doubled(what: str, name: str, files: Iterable[Path | None]) -> LayoutError:
 
 
 def label_masks(images: Iterable[Path]) -> set[Path]:
-    """Return those of some image files that a layout reads as the masks of others of them.
+    """Return those of some image files that a layout reads as the masks of other images.
 
-    Names decide; no file is opened.
+    The images are among the files, or in a folder beside the masks. Names decide.
     """
     paths_in: dict[str, dict[str, Path]] = {}
     # Paths as text, since there may be 100,000.
@@ -443,14 +443,24 @@ def label_masks(images: Iterable[Path]) -> set[Path]:
     for layout in LAYOUTS:
         image, label = _Pattern(layout.image), _Pattern(layout.label)
         ending = layout.label.rpartition("}")[2].casefold()
+        if ending in _LABEL_SUFFIXES:
+            continue
         within = _folder_rule(label.folders[-1]) if label.folders else None
         # Quick, since most folders hold images alone.
         if within is None and not any(name.endswith(ending) for _, name in named):
             continue
-        if within is not None and not any(within.fullmatch(folder.name) for folder in folders):
-            continue
+        beside: dict[Path, dict[str, Path]] = {}
+        if within is not None:
+            place = len(label.folders)
+            of_masks = [one for one in folders if within.fullmatch(one.name)]
+            if not of_masks:
+                continue
+            for base in {one.parents[place - 1] for one in of_masks if place <= len(one.parents)}:
+                search = Folders(base, ())
+                for one in search.expand(base, image.folders):
+                    beside[one] = {path.name: path for path in search.images(one)}
         depth = len(image.folders)
-        for folder, paths in folders.items():
+        for folder, paths in (beside | folders).items():
             base = folder.parents[depth - 1] if 0 < depth <= len(folder.parents) else folder
             steps = folder.relative_to(base).parts
             rules = map(_folder_rule, image.folders)
@@ -460,8 +470,8 @@ def label_masks(images: Iterable[Path]) -> set[Path]:
                 fields = image.match("/".join((*steps, name)))
                 if fields is not None:
                     expected = base / label.fill(fields)
-                    place = expected.parent.as_posix().casefold(), expected.name.casefold()
-                    masks.update({named.get(place, path)} - {path})
+                    key = expected.parent.as_posix().casefold(), expected.name.casefold()
+                    masks.update({named.get(key, path)} - {path})
     return masks
 
 

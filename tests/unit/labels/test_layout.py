@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.core.errors import LayoutError
+from rooftrace.core.errors import DataError, LayoutError
+from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.labels.folders import pair_images_and_masks
 from rooftrace.labels.image_files import has_images_under, images_under
 from rooftrace.labels.layouts import has_reading, label_masks
@@ -176,3 +177,12 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_masks_are_told_from_images_by_any_layout(images: str, masks: str) -> None:
     assert label_masks(map(Path, images.split())) == set(map(Path, masks.split()))
+
+
+def test_masks_are_told_by_the_images_beside_their_folder(tmp_path: Path) -> None:
+    put(tmp_path, "images/1.tif", "masks/1.png", "masks/2.png")
+    masks = [tmp_path / "masks/1.png", tmp_path / "masks/2.png"]
+    assert label_masks(masks) == {masks[0]}
+    masks[1].unlink()
+    with pytest.raises(DataError, match="has only masks of other images"):
+        find_inputs([tmp_path / "masks"])

@@ -447,10 +447,14 @@ def _images(
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
     paths = [one for one in found if isinstance(one, Path)]
-    if len(paths) > 1:
+    if len(paths) > 1 or (paths and paths[0] != Path(inputs[0])):
         from rooftrace.labels.layouts import label_masks
 
         masks = sorted(label_masks(paths))
+        if masks and len(masks) == len(found):
+            raise DataError(
+                f"{masks[0].parent} has only masks of other images.", remedy=_NO_IMAGE_REMEDY
+            )
         for mask in masks:
             del found[mask]
         skipped += masks
