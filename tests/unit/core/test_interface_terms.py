@@ -67,20 +67,12 @@ def test_no_message_of_a_server_names_an_option_of_the_command_line() -> None:
     ("text", "api"),
     [
         (
-            "Give the right value with --gsd.",
-            "Give the right value with the parameter gsd.",
-        ),
-        (
             "--bands received '3,2', 2 bands. --stretch sets other values.",
             "The parameter bands received '3,2', 2 bands. The parameter stretch sets other values.",
         ),
         (
             "Use --scale 0.5, or --bands B4,B3,B2, for this.",
             "Use scale=0.5, or bands=B4,B3,B2, for this.",
-        ),
-        (
-            "Divide it: rooftrace split DATA --by block.",
-            "Divide it: rooftrace split DATA --by block.",
         ),
     ],
 )
