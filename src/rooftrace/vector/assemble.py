@@ -35,7 +35,7 @@ from rooftrace.vector.prepare import (
 )
 from rooftrace.vector.resolve_overlaps import WallSharing, resolve_scene_overlaps
 from rooftrace.vector.simplify import unit_of
-from rooftrace.vector.trace import Bools, Prob, TracedPolygons
+from rooftrace.vector.trace import Bools, Mask8, Prob, TracedPolygons
 from rooftrace.vector.trace_blocks import BlockTrace, OpenRegions, RegionPieces, trace_block
 
 T = TypeVar("T")
@@ -55,6 +55,11 @@ More take less time for each, but more memory."""
 
 def _called(make: Callable[..., Candidates], *given: Any) -> Candidates:
     return make(*given)
+
+
+def _of_class(mask: NDArray[np.uint8], index: int, occurring: Collection[int]) -> Mask8:
+    """Return a mask, not 0 where a class is: without a copy where 0 is the only other one."""
+    return mask if {0, index}.issuperset(occurring) else mask == index
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,9 @@ class Tracing:
         options = self.maker.options
         scene = Window.whole(self.maker.grid.shape)
         traces = {
-            index: trace_block(scene, window, mask == index, score, options.min_area_px)
+            index: trace_block(
+                scene, window, _of_class(mask, index, occurring), score, options.min_area_px
+            )
             for index in self.classes
             if index in occurring
         }
@@ -127,7 +134,8 @@ class Tracing:
             if markers is not None:
                 inner = trace_block(scene, window, markers, score, options.min_marker_px)
             elif options.watershed is not None and score is not None:
-                cores = options.watershed.cores(mask == self.building_class, score)
+                building = _of_class(mask, self.building_class, occurring)
+                cores = options.watershed.cores(building, score)
                 if cores is not None:
                     inner = trace_block(scene, window, cores, None, options.min_marker_px)
         regions = {index: trace.complete for index, trace in traces.items()}

@@ -29,7 +29,7 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from rooftrace.vector.trace import Bools, Floats, Ints, Labels, TracedPolygons, trace
+from rooftrace.vector.trace import Bools, Floats, Ints, Labels, Mask8, Prob, TracedPolygons, trace
 
 Heights = NDArray[np.uint8]
 
@@ -371,13 +371,11 @@ class WatershedOptions:
             self, smallest_depth_px=self.smallest_depth_px * px, level_px=self.level_px * px
         )
 
-    def cores(
-        self, building: NDArray[np.bool_], probability: NDArray[np.float32] | NDArray[np.uint8]
-    ) -> NDArray[np.uint8] | None:
+    def cores(self, building: Mask8, probability: Prob) -> NDArray[np.uint8] | None:
         """Return (y, x) 1 in the cores of a mask, else 0; None if they are disregarded.
 
         Args:
-            building: (y, x) mask of the buildings.
+            building: (y, x) mask of the buildings, not 0 inside them.
             probability: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths.
         """
         if self.core_probability is None:
