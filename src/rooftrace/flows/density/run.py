@@ -194,7 +194,7 @@ def run_density(
         own = mask.grid.crs
     plane = density.grid.crs
     if own is not None and plane is not None and own != plane:
-        notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
+        notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
     notes += _outside_notes(density.outside)
     source = _source_line(mask_path, polygons_path)
     files = write_density(stem, density, threshold, stem.name, source)
