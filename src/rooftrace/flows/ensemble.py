@@ -39,7 +39,7 @@ from rooftrace.flows.threshold import check_buildings
 from rooftrace.io.files import check_outputs, check_replaced
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import parse_reference
-from rooftrace.metrics.pixel import CurveMetric, ThresholdCurve, middle_of_best
+from rooftrace.metrics.pixel import CurveMetric, ThresholdCurve, middle_of_plateau
 from rooftrace.models.bundle import bundle_file
 from rooftrace.models.spec import MeasuredMetrics
 from rooftrace.predict.model_set import (
@@ -263,7 +263,7 @@ class MethodFigures:
             own: Level at which the figure is measured, too.
         """
         curve = mean_curve(counted, metric)
-        best = middle_of_best(curve)
+        best = middle_of_plateau(np.arange(len(curve)), curve)
         by_set = tuple(float(mean_curve([one], metric)[best]) for one in counted)
         at_own = None if own is None else float(curve[own - 1])
         return cls(name, best + 1, float(curve[best]), at_own, by_set)

@@ -34,7 +34,7 @@ from rooftrace.labels.derived import Instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
-from rooftrace.metrics.pixel import ThresholdCurve, middle_of_best
+from rooftrace.metrics.pixel import ThresholdCurve, middle_of_best, middle_of_plateau, plateau_of
 from rooftrace.models.bundle import check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.model_set import (
@@ -60,8 +60,9 @@ _HALVINGS, _NEAR_HALVINGS = 2, 1
 _NEAR = tuple(round(step * PROB_ONE / 10) for step in range(-2, 3))
 """Distances from the level of a start model, at which those of a tuned model are drawn first."""
 
-_PLATEAU = 0.005
-"""Difference from the best value that hardly matters: half a point."""
+_SAME = 0.005
+"""Difference from the best value, half a point, within which a tuned model keeps nearest to the
+threshold of its start model."""
 
 SetFigures = dict[str, float]
 """Figures of one set at one threshold: IoU, Dice, precision and recall of pixels, and F1 of
@@ -126,14 +127,15 @@ def best_level(
     sets: Sequence[ThresholdSearchSet], metric: ThresholdMetric, before: int,
     near: int | None = None,
 ) -> tuple[int, list[int], Floats]:  # fmt: skip
-    """Return the best level, all levels that were tried, and the mean over the sets at each.
+    """Return a good level, all levels that were tried, and the mean over the sets at each.
 
-    Of several equally good levels it is the middle of the longest run, see `middle_of_best`.
+    The level is the middle of those that are nearly as good as the best, see `middle_of_plateau`.
     """
     if metric in ("dice", "iou"):
         levels = list(range(1, PROB_ONE + 1))
         values = np.mean([getattr(one.curve, metric)() for one in sets], axis=0)
-        return levels[middle_of_best(values)], levels, np.asarray(values, np.float64)
+        values = np.asarray(values, np.float64)
+        return levels[middle_of_plateau(np.array(levels), values)], levels, values
     tried, halvings = set(_GRID), _HALVINGS
     if near is not None:
         halvings = _NEAR_HALVINGS
@@ -142,14 +144,14 @@ def best_level(
         levels = sorted(tried)
         for one in sets:
             one.draw([*levels, before])
-        values = np.array(
+        values: Floats = np.array(
             [_mean_value([one.figures(level) for one in sets], metric) for level in levels]
         )
         best = middle_of_best(values)
         if halving < halvings:
             around = levels[max(best - 1, 0) : best + 2]
             tried |= {(a + b) // 2 for a, b in pairwise(around)}
-    return levels[best], levels, np.asarray(values, np.float64)
+    return levels[middle_of_plateau(np.array(levels), values)], levels, values
 
 
 def _mean_value(figures: Sequence[SetFigures], metric: ThresholdMetric) -> float:
@@ -198,16 +200,9 @@ class ThresholdReport:
 
     @property
     def plateau(self) -> tuple[float, float]:
-        """First and last of the neighbouring thresholds at which the metric is within half a point
-        of the best.
-        """
-        good = np.asarray(self.curve) >= max(self.curve) - _PLATEAU
-        first = last = int(np.argmin(np.abs(np.asarray(self.thresholds) - self.after)))
-        while first > 0 and good[first - 1]:
-            first -= 1
-        while last + 1 < len(good) and good[last + 1]:
-            last += 1
-        return self.thresholds[first], self.thresholds[last]
+        """First and last of the thresholds at which the metric is within two points of the best."""
+        good = plateau_of(np.asarray(self.curve))
+        return self.thresholds[good[0]], self.thresholds[good[-1]]
 
     @property
     def value(self) -> float:
@@ -253,7 +248,7 @@ def run_threshold(
     images: SceneOptions = AS_FOUND,
     progress: Progress | None = None,
 ) -> ThresholdReport:
-    """Choose a threshold: find the one with the highest figure on labelled data, calibrate the
+    """Choose a threshold: find the middle of those that are good on labelled data, calibrate the
     model at it, and write the new model.
 
     The network runs once over each image as `rooftrace predict` runs it. The search compares
@@ -359,7 +354,7 @@ def choose_threshold(
         least = np.mean([one.figures(before)["f1"] for one in sets])
         # Where F1 falls everywhere, the best of all is taken.
         values = values - (f1 < (least if least_f1 is None else least_f1))
-        good = np.flatnonzero(values >= values.max() - _PLATEAU).tolist()
+        good = np.flatnonzero(values >= values.max() - _SAME).tolist()
         after = min((levels[i] for i in good), key=lambda one: abs(one - near))
     outcomes = []
     for one in sets:

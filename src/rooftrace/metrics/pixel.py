@@ -293,11 +293,11 @@ class ThresholdCurve:
         return float((steps[reached] * precision[reached]).sum())
 
     def best(self, metric: CurveMetric = "iou") -> float:
-        """Return the threshold with the highest figure, see `best_threshold`.
+        """Return the threshold with the highest figure, see `middle_of_best`.
 
         For one curve, Dice and IoU have the same best threshold, because each rises with the other.
         """
-        return best_threshold([self], metric)
+        return float(self.thresholds[middle_of_best(getattr(self, metric)())])
 
     def _levels(
         self, probability: NDArray[np.floating] | NDArray[np.uint8]
@@ -322,16 +322,42 @@ class ThresholdCurve:
         return np.asarray(self._histograms[:, ::-1].cumsum(axis=1)[:, ::-1])
 
 
-def best_threshold(curves: Sequence[ThresholdCurve], metric: CurveMetric = "iou") -> float:
-    """Return the threshold with the highest mean over curves; every curve has the same weight.
+def robust_threshold(curves: Sequence[ThresholdCurve], metric: CurveMetric = "iou") -> float:
+    """Return a threshold that is good by the mean over curves; every curve has the same weight.
 
-    See `middle_of_best` for several equally good thresholds.
+    See `middle_of_plateau`.
 
     Args:
         curves: At least one curve; all with the same number of bins.
     """
     mean = np.mean([getattr(curve, metric)() for curve in curves], axis=0)
-    return float(curves[0].thresholds[middle_of_best(np.asarray(mean))])
+    thresholds = curves[0].thresholds
+    return float(thresholds[middle_of_plateau(thresholds, np.asarray(mean))])
+
+
+PLATEAU = 0.02
+"""Difference from the best figure, two points, up to which a threshold is on the plateau."""
+
+
+def plateau_of(values: Floats) -> NDArray[np.intp]:
+    """Return the indices of all values that are at most `PLATEAU` below the highest."""
+    return np.flatnonzero(values >= values.max() - PLATEAU)
+
+
+def middle_of_plateau(thresholds: Floats, values: Floats) -> int:
+    """Return the index of the threshold on the plateau that is nearest to its middle.
+
+    The best threshold itself may lie at an edge, where a small change of the probabilities, such as
+    by the interpolation to the grid of an image, costs much. Of a figure with one clear peak, the
+    middle is the peak.
+
+    Args:
+        thresholds: (n,) ascending thresholds.
+        values: (n,) figure at each of them.
+    """
+    good = plateau_of(values)
+    middle = (thresholds[good[0]] + thresholds[good[-1]]) / 2
+    return int(good[np.abs(thresholds[good] - middle).argmin()])
 
 
 def middle_of_best(values: Floats) -> int:

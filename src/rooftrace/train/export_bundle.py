@@ -27,7 +27,7 @@ from rooftrace.labels.derived import building_instances
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
-from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, best_threshold
+from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, robust_threshold
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
 from rooftrace.models.clicks import Click, draw_clicks
@@ -96,8 +96,9 @@ def export_bundle(
 ) -> ModelBundle:
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
 
-    The threshold is the one with the highest mean IoU over the validation folders; that of a
-    second head has the highest mean F1 of buildings. Scores of buildings are calibrated on the
+    The threshold is the middle of those whose mean IoU over the validation folders is near to the
+    best, see `metrics.pixel.middle_of_plateau`; that of a second head has the highest mean F1 of
+    buildings. Scores of buildings are calibrated on the
     same folders if these have enough buildings. The bundle of a click network has the bands of the
     images and `CLICK_BANDS`, and the figure of the validation in training.
 
@@ -293,10 +294,10 @@ def _with_thresholds(
 
 
 def _threshold(run: Run, data: TrainingData, spec: BundleSpec) -> float:
-    """Return the best threshold; more than two classes need none and keep the default."""
+    """Return the threshold by the mean IoU; the default for more than two classes."""
     if not spec.is_binary:
         return spec.threshold
-    return best_threshold([_curve(run, tiles, spec) for tiles in data.tiles])
+    return robust_threshold([_curve(run, tiles, spec) for tiles in data.tiles])
 
 
 def _curve(run: Run, tiles: EvalTiles, spec: BundleSpec) -> ThresholdCurve:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from town import demo_scene_path, demo_truth_path, write_pairs
@@ -252,19 +250,6 @@ def test_train_and_accuracy(tmp_path: Path) -> None:
 
 
 @pytest.mark.campaign
-def test_a_curve_of_chosen_and_random_tiles(tmp_path: Path) -> None:
-    write_pairs(tmp_path / "town", range(9), shape_yx=(96, 96), gsd_m=0.4)
-    given = f"{tmp_path}/town --gsd 0.4 --sizes 3 --random-sizes 3 5 --rules next k-centre"
-    given += f" --repeats 1 --samples 16 --work {tmp_path}"
-    first = answer_of("label_next.py", *given.split())
-    assert {name: [*sizes] for name, sizes in first["iou"].items()} == {
-        "next": ["3"], "k-centre": ["3"], "random": ["3", "5"]
-    }  # fmt: skip
-    # What was measured is not measured again.
-    assert answer_of("label_next.py", *given.split())["runs"] == first["runs"]
-
-
-@pytest.mark.campaign
 def test_outlines_are_measured_beside_another_build_and_at_a_place(tmp_path: Path) -> None:
     scene = demo_scene_path()
     answer = answer_of(
@@ -284,31 +269,6 @@ def test_outlines_are_measured_beside_another_build_and_at_a_place(tmp_path: Pat
             assert rows[row].pop("us_per_building") > 0
         assert rows["before"] == rows["regular"]
     assert (tmp_path / "shapes.png").stat().st_size > 10_000
-
-
-@pytest.mark.campaign
-def test_a_crop_and_a_building_are_measured(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    from sam_models import save_tiny
-
-    (row,) = answer_of("sam.py", save_tiny(tmp_path / "sam2", "sam2"), "--prompts", "2")["rows"]
-    assert all(0 < row[name] < 60 for name in ("crop_s", "crop_cpu_s", "building_s"))
-
-
-def test_changes_at_lines_differ_from_changes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCH)
-    compare = importlib.import_module("seams").compare
-    whole = np.ones((640, 640), np.uint8)
-    moved = whole.copy()
-    # Tiles of the one begin at multiples of 256, those of the other 40 px before.
-    moved[200, 216] = 0
-    shares = compare(whole, moved, 40, 256, 0)
-    assert shares["near_lines"] > shares["changed_share"] == 1 / 384**2
-    assert shares["elsewhere"] == 0
-    # And here no line of either is near.
-    shares = compare(whole, moved, 200, 512, 0)
-    assert shares["near_lines"] == 0
-    assert shares["elsewhere"] > shares["changed_share"] == 1 / 384**2
 
 
 @pytest.mark.campaign

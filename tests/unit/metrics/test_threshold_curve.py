@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, best_threshold
+from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, middle_of_plateau, robust_threshold
 
 # Also the numbers just beside each threshold k / 20 as float32 has them.
 EDGES = [float(np.nextafter(np.float32(k / 20), np.float32(d))) for k in range(21) for d in (0, 1)]
@@ -91,10 +91,28 @@ def folder(threshold: float, count: int) -> ThresholdCurve:
     return made(probability >= np.float32(threshold), probability, bins=200)
 
 
-def test_the_best_threshold_counts_each_folder_alike() -> None:
-    assert best_threshold([folder(0.3, 20_000)]) == pytest.approx(0.3)
+def test_a_threshold_counts_each_folder_alike() -> None:
+    assert robust_threshold([folder(0.3, 20_000)]) == pytest.approx(0.3)
     # A folder of many pixels does not outweigh two others.
     many, few = folder(0.7, 200_000), folder(0.4, 2_000)
-    assert best_threshold([many, few, few]) == pytest.approx(0.4, abs=0.03)
+    assert robust_threshold([many, few, few]) == pytest.approx(0.4, abs=0.03)
     nothing = made(np.zeros(9, bool), np.full(9, 0.9, np.float32), bins=200)
-    assert best_threshold([many, few, few, nothing]) == best_threshold([many, few, few])
+    chosen = robust_threshold([many, few, few])
+    assert robust_threshold([many, few, few, nothing]) == pytest.approx(chosen, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "chosen"),
+    [
+        # Flat with its best value at the edge, as of a network that is hardly trained.
+        ([(0.0, 0.2), (0.2, 0.44), (0.5, 0.445), (0.88, 0.455), (0.9, 0.3), (1.0, 0.1)], 0.54),
+        ([(0.0, 0.4), (0.4, 0.85), (1.0, 0.25)], 0.4),  # one peak
+        ([(0.0, 0.1), (0.3, 0.5), (0.5, 0.2), (0.7, 0.51), (1.0, 0.1)], 0.69),  # never in a dip
+    ],
+)
+def test_a_threshold_is_the_middle_of_those_that_are_nearly_the_best(
+    values: list[tuple[float, float]], chosen: float
+) -> None:
+    thresholds = np.arange(1, 200) / 200
+    figure = np.interp(thresholds, *np.transpose(values))
+    assert thresholds[middle_of_plateau(thresholds, figure)] == pytest.approx(chosen, abs=0.011)
