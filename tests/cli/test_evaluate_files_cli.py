@@ -206,13 +206,13 @@ def tools(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
-@pytest.mark.parametrize("given", ["2", "shifted"])
-def test_the_baseline_is_chosen_by_number_or_name(
+@pytest.mark.parametrize("given", ["2", "shifted", "path"])
+def test_the_baseline_is_chosen_by_number_name_or_path(
     data: Path, tools: list[Path], given: str
 ) -> None:
     masks = [part for folder in tools[:2] for part in ("--predictions", folder)]
     common = ("evaluate", "--truth", data / "masks", *masks, "--only", "pixels")
-    code, answer = call(*common, "--baseline", given)
+    code, answer = call(*common, "--baseline", tools[1] if given == "path" else given)
     assert code == 0, answer
     (one,) = answer["comparisons"]
     assert (one["first"], one["second"]) == ("right", "shifted")

@@ -14,7 +14,7 @@ import numpy as np
 
 from rooftrace.audit.facts import Finding, FindingContext, SceneFacts, make_finding, share
 from rooftrace.audit.measure import measure_set
-from rooftrace.core.text import plain_number, plural
+from rooftrace.core.text import plain_number, plural, set_option
 from rooftrace.io.nodata import LEAST_FILL, colour_name
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.source import (
@@ -130,7 +130,8 @@ def _no_building(c: FindingContext) -> Finding | None:
         f"No pixel of the class {name} in {plural(len(c.labelled), 'label')}",
         [f for f, _ in c.labelled],
         remedy="A model cannot learn buildings from this set. Check which value, colour or name "
-        "stands for this class in the labels, and set values, palette or names under [labels].",
+        f"stands for this class in the labels, and give it: --set labels.values.{name}=…, "
+        f"--set labels.palette.{name}=… or --set labels.names.{name}=….",
     )
 
 
@@ -164,8 +165,7 @@ def _images(c: FindingContext) -> _Findings:
         scenes if len(scenes) >= _FEW * len(c.read) else (),
         detail="These areas have exactly this colour and touch the edge of the image. They would "
         "count as background in the loss and in the scores, and would shift the mean of the bands.",
-        remedy=f"Give --nodata {','.join(f'{value:g}' for value in colour)}, or in the "
-        f"configuration of the set: nodata = [{', '.join(f'{value:g}' for value in colour)}].",
+        remedy=f"Give --nodata {','.join(f'{value:g}' for value in colour)}.",
         by=lambda f: f.flat_share,
     )
     yield _several_zooms(c)
@@ -194,7 +194,7 @@ def _several_zooms(c: FindingContext) -> Finding | None:
     listed = ", ".join(f"{count:,} at zoom {zoom}" for zoom, count in sorted(zooms.items()))
     # The middle zoom of three keeps many images that still show whole buildings.
     best = sorted(zooms)[len(zooms) // 2]
-    chosen = f"zoom = {best}" if folders else f'glob = "*-{best}.*"'
+    chosen = set_option("zoom", best) if folders else f"--glob '*-{best}.*'"
     has_blocks = all(f.is_georeferenced for f in c.facts)
     or_split = ", or split by place: rooftrace split --by block" if has_blocks else ""
     return make_finding(
@@ -223,10 +223,11 @@ def _inverted(c: FindingContext) -> Finding | None:
             "Even dense old towns have a built-up share of 60 % at most. Background and building "
             "may be swapped."
         )
-        remedy = (
-            "Look at some labels. If black and white are swapped, set under [labels]: values = "
-            "{ background = 255, building = 0 }."
+        background, building = (
+            set_option(f"labels.values.{name}", value)
+            for name, value in zip(c.source.classes, (255, 0))
         )
+        remedy = f"Look at some labels. If they are swapped: {background} {building}."
     scenes = [f for f, _ in c.labelled]
     return make_finding(
         "label.inverted", "warning", title, scenes, detail=detail, remedy=remedy, by=c.built_up
@@ -329,7 +330,7 @@ def _pixels(c: FindingContext) -> _Findings:
             scenes,
             detail=f"The other images have {plain_number(min(known))} to "
             f"{plain_number(max(known))} m per pixel.",
-            remedy="Georeference these images, or put them in a set of their own with gsd_m.",
+            remedy="Georeference these images, or put them in a set of their own with --gsd.",
         )
     else:
         yield make_finding(
@@ -339,5 +340,5 @@ def _pixels(c: FindingContext) -> _Findings:
             scenes,
             detail="Sizes are given in pixels only. A model that is trained without metres makes "
             "errors on images of another resolution.",
-            remedy="If you know the value, add it to the configuration of the set: gsd_m = 0.5.",
+            remedy="If you know the value, give it with --gsd.",
         )

@@ -13,8 +13,9 @@ A similar hash makes a pair a candidate; `confirm` compares the images themselve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, pairwise
 
@@ -27,6 +28,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import Raster, RasterSource, Window
 from rooftrace.labels.scene_extents import connected
 from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import PARTS
 
 NO_HASH = 0
 """Hash of an image without detail; it is similar to no other hash."""
@@ -427,6 +429,7 @@ def duplicate_findings(
     *,
     source_a: SceneSet | None = None,
     source_b: SceneSet | None = None,
+    part_of: Mapping[str, str] | None = None,
 ) -> list[Finding]:
     """Return the findings about near-duplicates in a set, and between it and another set.
 
@@ -435,17 +438,27 @@ def duplicate_findings(
         facts_b: Facts of every scene of the other set.
         source_a, source_b: The sets. If given, the images of each candidate pair are read again and
             compared; otherwise the hashes decide.
+        part_of: Part of each scene id of the set, if it has parts of its own.
 
     Returns:
-        `copies.inside`, `copies.labels` (copies whose labels differ) and `copies.across`. Their
-        ids are those of the pairs, the nearest first: inside a set both ids of each pair, one after
-        the other; across sets the ids of the first set.
+        `copies.parts` (copies in two parts), `copies.inside`, `copies.labels` (copies whose labels
+        differ) and `copies.across`. Their ids are those of the pairs, the nearest first: inside a
+        set both ids of each pair, one after the other; across sets the ids of the first set.
     """
     thumbnails_a = None if source_a is None else _thumbnails(source_a, facts_a)
     pairs = near_duplicates(_hashes(facts_a))
     if thumbnails_a is not None:
         pairs = confirm(pairs, thumbnails_a)
-    found = [_inside(pairs, facts_a), _labels(pairs, facts_a)]
+    parts = [(part_of or {}).get(one.id, "") for one in facts_a]
+    order = np.array([PARTS.index(part) if part else -1 for part in parts])
+    is_inside = order[pairs.first] == order[pairs.second]
+    inside = _inside(pairs.only(is_inside), facts_a)
+    if part_of is not None and inside is not None:
+        remedy = "Remove the copies, unless they are meant as augmentation."
+        inside = replace(inside, severity="note", remedy=remedy)
+    found = [
+        _between_parts(pairs.only(~is_inside), facts_a, order), inside, _labels(pairs, facts_a)
+    ]  # fmt: skip
     if facts_b is not None:
         pairs = across(_hashes(facts_a), _hashes(facts_b))
         if thumbnails_a is not None and source_b is not None:
@@ -469,6 +482,41 @@ def _thumbnails(
 
 def _hashes(facts: Sequence[SceneFacts]) -> NDArray[np.uint64]:
     return np.array([one.phash for one in facts], dtype=np.uint64)
+
+
+def _between_parts(
+    pairs: Pairs, facts: Sequence[SceneFacts], order: NDArray[np.intp]
+) -> Finding | None:
+    """Find images of one part that are copies of an image of an earlier part.
+
+    Args:
+        order: (n,) index into `PARTS` of the part of each image; -1 for none.
+    """
+    if not len(pairs):
+        return None
+    pairs = _nearest_first(pairs)
+    both = np.stack([pairs.first, pairs.second], axis=1)
+    copies: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for one, other in both.tolist():
+        earlier, later = sorted((one, other), key=lambda number: order[number])
+        copies[order[later], order[earlier]].add(later)
+    clauses = [
+        f"{len(numbers)} of {np.count_nonzero(order == later)} images of {PARTS[later]} are "
+        f"near-duplicates of images of {PARTS[earlier]}"
+        for (later, earlier), numbers in sorted(copies.items())
+    ]
+    tested = " and ".join(PARTS[part] for part in sorted({later for later, _ in copies}))
+    return Finding(
+        key="copies.parts",
+        severity="warning",
+        title="; ".join(clauses),
+        detail=f"{_how(pairs)} The scores on {tested} are too good. "
+        f"{_examples(pairs, facts, facts)}",
+        remedy=f"Remove the copies from {tested}, or divide all images again: rooftrace split "
+        "DATA -o split.json, then --split split.json.",
+        ids=_both(pairs, facts),
+        count=sum(map(len, copies.values())),
+    )
 
 
 def _inside(pairs: Pairs, facts: Sequence[SceneFacts]) -> Finding | None:

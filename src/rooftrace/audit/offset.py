@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from rooftrace.audit.facts import MOST_IDS, Finding, Offset, SceneFacts
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, set_option
 from rooftrace.core.types import Scene, Window
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
@@ -276,11 +276,11 @@ def offset_findings(
         rows, cols = label_shift_px
         total = [rows + round(most.rows), cols + round(most.cols)]
         instead = f" instead of [{rows}, {cols}]" if any(label_shift_px) else ""
-        where_to = "in the configuration of the set"
+        where_to = ""
         distances = [math.hypot(o.rows - most.rows, o.cols - most.cols) for o in pools]
         if max(distances) >= OFF_PX and most.gsd_m is not None:
             where_to = (
-                f"for the scenes at {most.gsd_m:.2g} m per pixel, in a set of their own (glob). "
+                f" for the scenes at {most.gsd_m:.2g} m per pixel, in a set of their own (glob). "
                 "Those at other metres per pixel need another shift, or none"
             )
         return [
@@ -291,7 +291,7 @@ def offset_findings(
                 f"({most.scenes} scenes together)",
                 f"They fit best when shifted {where}. A model would learn outlines at the wrong "
                 f"place. {method}",
-                f"Shift them: label_shift_px = {total}{instead} {where_to}. "
+                f"Shift them: {set_option('label_shift_px', total)}{instead}{where_to}. "
                 f"Look at some scenes and inspect again. {_LEANING}",
                 ids,
                 len(off),

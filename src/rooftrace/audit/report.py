@@ -210,8 +210,8 @@ def _scale_findings(comparison: SetComparison) -> list[Finding]:
                 "The scale of the other images relative to these is unknown",
                 " ".join([factors, *(each.detail for each in scale.estimates)]).strip()
                 or "Too few images could be read, or they are too small.",
-                "Find out the metres per pixel of both sets and set them: gsd_m = ... in "
-                "[[data.train]], and --gsd for prediction.",
+                "Find out the metres per pixel of both sets and give them: --gsd for this set, "
+                "--against-set gsd_m=… for the other.",
             )
         ]
     found = []
@@ -490,6 +490,7 @@ def run_audit(
             None if second is None else second.facts,
             source_a=first.source,
             source_b=None if second is None else second.source,
+            part_of=None if own is None else own.part_of,
         ),
     ]
     comparison = None

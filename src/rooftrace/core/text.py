@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,6 +140,17 @@ def plain_number(value: float, digits: int = 3) -> str:
 def size_text(shape_yx: tuple[int, int]) -> str:
     """Return a size in pixels as text: `512 rows × 256 columns`."""
     return f"{shape_yx[0]} rows × {shape_yx[1]} columns"
+
+
+def set_option(key: str, value: object) -> str:
+    """Return the option that gives a value of a data card, as a shell reads it: `--set order=row`.
+
+    Args:
+        key: Path of the key, such as `labels.values.building`.
+        value: A word, or a number or list.
+    """
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"--set {shlex.quote(f'{key}={text}')}"
 
 
 def print_plain(console: Console | None, text: str) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, LabelError, LayoutError, RooftraceError
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, set_option
 from rooftrace.core.types import BoolArray, GeoGrid, Mask, Progress, RasterSource, Scene, Window
 from rooftrace.io.files import relative_name
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -119,7 +119,9 @@ def _write_rle(
     if options.images == "refer" and columns.path is None:
         notes.append("The table has no paths: when reading it, give the folder of its images.")
     if order != columns.custom:
-        notes.append(f"Runs go {DIRECTION[order]}; read the table with order = {order}.")
+        notes.append(
+            f"Runs go {DIRECTION[order]}; read the table with {set_option('order', order)}."
+        )
     if len(source.classes) > 2:
         building = source.classes[source.building_class]
         notes.append(f"Only the class {building} is written: a table holds the masks of one class.")
@@ -303,7 +305,7 @@ def deduce_order(
     cells: Mapping[str, Cells],
     entries: Sequence[SceneEntry],
     open_scene: Callable[[SceneEntry], Scene],
-    remedy: str = "Say which it is: order = row, or order = column.",
+    remedy: str = "Say which it is: --set order=row, or --set order=column.",
 ) -> tuple[Order, str]:
     """Deduce the order of a table's runs from its columns and some of its scenes.
 

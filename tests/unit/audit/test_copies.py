@@ -15,6 +15,7 @@ from rooftrace.audit.facts import LabelFacts, SceneFacts
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import own_split
 from town import generate_scene
 
 
@@ -83,3 +84,25 @@ def test_copies_whose_labels_differ(built: int | None, differ: bool) -> None:
     found = duplicate_findings([facts("a", 5, (1000, 0)), facts("b", 5, other)])
     assert [finding.key for finding in found] == ["copies.inside", "copies.labels"][: 1 + differ]
     assert all(finding.ids == ("a", "b") for finding in found)
+
+
+def test_copies_in_two_parts_of_the_data_are_a_finding_of_their_own() -> None:
+    names = ("train/a", "train/b", "valid/a2", "valid/c", "train/b2")
+    a, b, c = np.random.default_rng(0).integers(2**62, size=3).tolist()
+    hashes = dict(zip(names, (a, b, a, c, b)))
+    own = own_split(hashes)
+    assert own is not None
+    parts, inside = duplicate_findings(
+        [facts(name, value) for name, value in hashes.items()], part_of=own.part_of
+    )
+    assert parts.title == "1 of 2 images of val are near-duplicates of images of train"
+    assert (parts.key, parts.severity, parts.ids) == (
+        "copies.parts",
+        "warning",
+        ("train/a", "valid/a2"),
+    )
+    assert (inside.key, inside.severity, inside.ids) == (
+        "copies.inside",
+        "note",
+        ("train/b", "train/b2"),
+    )

@@ -140,7 +140,7 @@ def test_a_set_that_is_off_is_one_finding() -> None:
     assert match is not None
     assert [float(number) for number in match.groups()] == pytest.approx([6, 3.6], abs=0.5)
     assert re.match(r"They fit best when shifted \d\.\d px up", finding.detail)
-    assert re.match(r"Shift them: label_shift_px = \[-\d, -?\d\]", finding.remedy)
+    assert re.match(r"Shift them: --set 'label_shift_px=\[-\d, -?\d\]'", finding.remedy)
     assert finding.count == len(finding.ids) >= 4
 
 
@@ -148,21 +148,23 @@ def test_a_shift_at_one_resolution_is_not_advised_for_the_whole_set() -> None:
     off = Offset("town", -8, 0, 0.9, "set", 8, 0.3)
     right = Offset("town", 0, 0, 0.9, "set", 20, 0.6)
     (finding,) = offset_findings([off, right])
-    start = "Shift them: label_shift_px = [-8, 0] for the scenes at 0.3 m per pixel, in a set of"
+    start = (
+        "Shift them: --set 'label_shift_px=[-8, 0]' for the scenes at 0.3 m per pixel, in a set of"
+    )
     assert finding.remedy.startswith(start)
     # Other resolutions that agree, or whose estimate is not sure, are no reason for two sets.
     for alike in (replace(right, rows=-7.0), replace(right, confidence=0.1)):
         (finding,) = offset_findings([off, alike])
-        assert "in the configuration of the set" in finding.remedy
+        assert "in a set of" not in finding.remedy
 
 
 def test_the_advice_for_labels_that_are_shifted_already_is_the_sum() -> None:
     source = shift_labels(set_of(6, open_shifted((8, 0))), (-4, 1))
     audit = run_audit(source)
     (finding,) = (f for f in audit.findings if f.key == "label.offset")
-    assert "label_shift_px = [-8, 0] instead of [-4, 1] in the" in finding.remedy
+    assert "--set 'label_shift_px=[-8, 0]' instead of [-4, 1]." in finding.remedy
     (finding,) = offset_findings(audit.data.offsets)
-    assert "label_shift_px = [-4, -1] in the configuration" in finding.remedy
+    assert "--set 'label_shift_px=[-4, -1]'." in finding.remedy
 
 
 @pytest.mark.realdata

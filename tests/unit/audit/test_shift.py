@@ -53,15 +53,6 @@ def test_draws_of_one_distribution_give_no_finding() -> None:
     assert found(facts(seed=1), facts(seed=2)) == {}
 
 
-def test_each_column_of_the_comparison_has_a_title() -> None:
-    table = compare_sets(
-        facts(seed=1), facts(seed=2), estimate("images", 2.0, 1.0, 4.0, sure=False)
-    )
-    assert table.columns == ("this set", "other set")
-    assert all(len(cells) == 2 for _, cells in table.rows)
-    assert table.rows[-1][1][1].endswith(" (not sure)")
-
-
 def test_four_bands_against_three_is_an_error() -> None:
     results = found(facts(seed=1), facts(seed=2, bands=4))
     assert results["shift.bands"].severity == "error"

@@ -127,8 +127,11 @@ def test_data_without_labels_or_with_other_classes_is_an_error(tmp_path: Path) -
         mask.unlink()
     with pytest.raises(DataError, match="it has no label to train on"):
         run_finetune(data, tmp_path / "run")
+    told = io.StringIO()
+    data = write_tiles(tmp_path / "b", 5).model_copy(update={"gsd_m": None})
     with pytest.raises(ConfigError, match=r"nothing to resume .*\(No such file or directory\)"):
-        run_finetune(write_tiles(tmp_path / "b", 5), tmp_path / "run", resume=True)
+        run_finetune(data, tmp_path / "run", resume=True, console=Console(file=told))
+    assert "states its metres per pixel: 0.4 is assumed" in told.getvalue()
     assert not (tmp_path / "run").exists()
 
 

@@ -226,7 +226,7 @@ class TestKind:
         for part in (
             "Unknown pixels become background in a table: 1 mask.",
             "(0.5) must be given again", "nodata rule of the images",
-            "order = column", "Only the class house is written",
+            "--set order=column", "Only the class house is written",
         ):  # fmt: skip
             assert part in notes
 

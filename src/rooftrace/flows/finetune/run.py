@@ -294,6 +294,8 @@ def run_finetune(
     name = start.bundle.spec.name
     labels = labels_for(data, start.bundle)
     data, scenes, notes = _open(data, labels, start.bundle)
+    for note in notes:  # before the minutes are spent
+        print_plain(console, note)
     with locked_run(run), TemporaryDirectory(prefix="rooftrace-") as folder:
         scratch = Path(folder)
         if resume:
@@ -434,8 +436,7 @@ def _check_labels(scenes: SceneSet) -> None:
     if finding is not None:
         raise LabelError(
             f"{scenes.name}: {finding.title}. {finding.detail}".rstrip(),
-            remedy=f"{finding.remedy} Values of [labels] are given by --set, such as --set "
-            "labels.values.building=0. If the labels are right, use rooftrace train.",
+            remedy=f"{finding.remedy} If the labels are right, use rooftrace train.",
         )
 
 
