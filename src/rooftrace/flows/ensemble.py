@@ -263,7 +263,7 @@ class MethodFigures:
             own: Level at which the figure is measured, too.
         """
         curve = mean_curve(counted, metric)
-        best = middle_of_plateau(np.arange(len(curve)), curve)
+        best = middle_of_plateau(np.arange(len(curve), dtype=np.float64), curve)
         by_set = tuple(float(mean_curve([one], metric)[best]) for one in counted)
         at_own = None if own is None else float(curve[own - 1])
         return cls(name, best + 1, float(curve[best]), at_own, by_set)

@@ -133,8 +133,8 @@ def best_level(
     """
     if metric in ("dice", "iou"):
         levels = list(range(1, PROB_ONE + 1))
-        values = np.mean([getattr(one.curve, metric)() for one in sets], axis=0)
-        values = np.asarray(values, np.float64)
+        mean = np.mean([getattr(one.curve, metric)() for one in sets], axis=0)
+        values: Floats = np.asarray(mean, np.float64)
         return levels[middle_of_plateau(np.array(levels), values)], levels, values
     tried, halvings = set(_GRID), _HALVINGS
     if near is not None:
@@ -144,7 +144,7 @@ def best_level(
         levels = sorted(tried)
         for one in sets:
             one.draw([*levels, before])
-        values: Floats = np.array(
+        values = np.array(
             [_mean_value([one.figures(level) for one in sets], metric) for level in levels]
         )
         best = middle_of_best(values)

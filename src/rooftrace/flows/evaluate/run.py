@@ -126,8 +126,8 @@ def run_evaluate(
     scenes = _open_scenes(models, files, folder, options)
     external = _open_files(models, files, folder, scenes, options)
     shown = [*models, *external]
-    paths = [bundles or Path("default")] if isinstance(bundles, Path | None) else bundles
-    typed = [*paths[: len(models)], *predictions]
+    paths = [bundles] if isinstance(bundles, Path | None) else bundles
+    typed = [*(path or Path("default") for path in paths[: len(models)]), *predictions]
     baseline = _find_baseline(options.baseline, [one.name for one in shown], typed)
 
     context = {
