@@ -165,6 +165,7 @@ def test_an_image_and_its_labels_are_given_apart(data: Path, tmp_path: Path, lab
 def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: Path) -> None:
     labels = tmp_path / "x.gpkg"
     labels.touch()
+    (tmp_path / "stopped/checkpoints").mkdir(parents=True)
     image, other = sorted((data / "images").iterdir())[:2]
     given = ("evaluate", "default", image, "--truth", data)
     error = call(*given, "--images", other)[1]["error"]
@@ -180,15 +181,10 @@ def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: P
         ((image, "default", "--truth", labels), f"default {image} --truth {labels}"),
         ((image, other, "--truth", labels), f"default {image.parent} --truth {labels}"),
         ((image, "--truth", labels, "--truth", data), "Give one: a label file"),
+        ((tmp_path / "stopped", data), "continues with --resume"),
     ):
         models = () if words[1] == "default" else ("default",)
         assert meant in call("evaluate", *models, *words)[1]["error"]["remedy"]
-
-
-def test_the_folder_of_a_training_that_was_stopped(data: Path, tmp_path: Path) -> None:
-    error = call("evaluate", tmp_path, data)[1]["error"]
-    assert "contains no .rooftrace file" in error["message"]
-    assert "--resume" in error["remedy"]
 
 
 @pytest.fixture(scope="module")

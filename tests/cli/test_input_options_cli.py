@@ -123,15 +123,8 @@ def test_a_result_of_several_files_needs_a_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-@pytest.mark.parametrize(
-    "command", [("vectorize", "mask.tif"), ("split", "data"), ("video", "flight.mp4")]
-)
-@pytest.mark.parametrize(
-    ("out", "message"), [("s3://mine/a.gpkg", "a file on this machine"), (".", "is a folder;")]
-)
-def test_a_result_of_one_file_needs_a_file(
-    command: tuple[str, ...], out: str, message: str
-) -> None:
-    code, answer = call(*command, "-o", out)
-    assert code == 2
-    assert message in answer["error"]["message"]
+@pytest.mark.parametrize("command", ["vectorize mask.tif", "split data", "video flight.mp4"])
+def test_a_result_of_one_file_needs_a_file(command: str) -> None:
+    for out, message in (("s3://mine/a.gpkg", "a file on this machine"), (".", "is a folder;")):
+        code, answer = call(*command.split(), "-o", out)
+        assert (code, message in answer["error"]["message"]) == (2, True)

@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Floats, Progress
+from rooftrace.flows.evaluate.evaluation import training_ground_notes
+from rooftrace.flows.evaluate.label_doubts import doubts_of
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
@@ -427,7 +429,7 @@ def run_ensemble(
         check_threshold_data(specs[0], source)
     data.rounds = len(members)
     with TemporaryDirectory(prefix="rooftrace-") as folder:
-        scratch, sets = Path(folder), []
+        scratch, sets, doubts = Path(folder), [], list[str]()
         for number, source in enumerate(data.sources):
             sets.append(
                 tuple(
@@ -440,6 +442,7 @@ def run_ensemble(
             )  # fmt: skip
             has_any = any((scene.truth & scene.evaluated).any() for scene in sets[-1][0])
             check_buildings(has_any, source)
+            doubts += doubts_of(sets[-1][0], specs[0].threshold)
         for member in members:
             member.engine.release()
         names = _distinct_names([spec.name for spec in specs])
@@ -465,7 +468,8 @@ def run_ensemble(
         weights=weights, threshold=threshold, fit=fit,
         names=data.names,
         notes=(
-            *replaced, *_left_out_note(names, kept), *data.scale_notes(combined.gsd_m)
+            *replaced, *training_ground_notes([member.bundle for member in members], data),
+            *doubts, *_left_out_note(names, kept), *data.scale_notes(combined.gsd_m),
         ),
     )  # fmt: skip
     if chosen.fitted > fit.best_model.fitted:

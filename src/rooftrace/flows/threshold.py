@@ -17,6 +17,8 @@ import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import BoolArray, Floats, Footprints, Progress
+from rooftrace.flows.evaluate.evaluation import training_ground_notes
+from rooftrace.flows.evaluate.label_doubts import doubts_of
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
@@ -297,6 +299,9 @@ def run_threshold(
         report = choose_threshold(
             spec, scored, data, out, protocol=protocol_of(loaded), metric=metric, keep=keep
         )
+        doubts = [note for one in scored for note in doubts_of(one, report.after)]
+    ground = training_ground_notes([loaded.bundle], data)
+    report = replace(report, notes=(*ground, *doubts, *report.notes))
     if model is None or not is_ensemble(model):
         write_bundle(out, spec.model_copy(update=report.update), loaded.bundle.parts)
     else:

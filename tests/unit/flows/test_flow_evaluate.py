@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from memory_sets import set_of
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.flows.evaluate.evaluation import Evaluation, LeakageReport, LeakedScene
+from rooftrace.flows.evaluate.label_doubts import LabelDoubts
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.io.raster import open_raster
 from rooftrace.labels.config import SourceConfig
@@ -87,6 +89,20 @@ def test_nodata_takes_no_part(bundle: Path, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, gsd_m=0.3, nodata=(255, 255, 255))
     report = run_evaluate(bundle, folder, None, PLAIN)
     assert report.first.pooled.pixels == 96 * 40
+
+
+def test_footprints_of_a_part_and_empty_labels_are_told() -> None:
+    town = np.kron(np.indices((8, 8)).sum(axis=0) % 2 == 0, np.ones((10, 10), bool))
+    # False positives in the fields around a village that is labelled as a whole.
+    fields = np.arange(6400).reshape(80, 80) < 400
+    for columns, rest, note in (
+        (80, town, ""), (20, fields, ""), (0, town, "No label has a building (1 image)"),
+        (20, town, "The footprints extend over 23% of the imagery, but 75% of the predicted"),
+    ):  # fmt: skip
+        labelled = town & (np.arange(80) < columns)
+        doubts = LabelDoubts(replace(set_of(), kind="footprints"))
+        doubts.add(labelled, labelled | rest, np.ones((80, 80), np.bool_))
+        assert [one[: len(note)] for one in doubts.notes()] == [note] * bool(note)
 
 
 def test_what_cannot_be_compared_is_reported(bundle: Path, tmp_path: Path) -> None:

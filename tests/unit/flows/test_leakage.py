@@ -19,8 +19,10 @@ from rooftrace.flows.evaluate.evaluation import (
     LeakageReport,
     check_leakage,
     evaluation_page,
+    training_ground_notes,
 )
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
+from rooftrace.flows.labelled_predictions import LabelledSets
 from rooftrace.io.legend import Legend
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -92,6 +94,9 @@ def test_a_piece_of_a_training_scene_is_found(places: Path) -> None:
     assert pair.likeness > 0.4
     assert json.loads(json.dumps(report.to_json()))["scenes"] == 1
     assert "from about 43 m by 43 m" in " ".join(report.notes)
+    data = LabelledSets([open_source(at(places / "b")), open_source(at(places / "cut"))])
+    note, _ = training_ground_notes([bundle_of([train])], data)
+    assert note == "1 of 1 scenes show ground that m was trained on: piece"
 
 
 def test_without_a_fingerprint_nothing_is_known(places: Path) -> None:

@@ -229,10 +229,3 @@ def test_labels_count_inside_the_area_of_complete_labels(tmp_path: Path) -> None
     assert shapely.total_bounds(outlines)[2] == pytest.approx(50, abs=0.01)
     chips = open_source(SourceConfig(path=str(tmp_path), area=str(file), chip_px=32))
     assert len(chips) == 2 * HEIGHT // 32
-
-
-def test_an_archive_says_that_it_must_be_unpacked(tmp_path: Path) -> None:
-    (tmp_path / "data.zip").write_bytes(b"PK\3\4")
-    with pytest.raises(LayoutError, match="unknown kind") as caught:
-        open_source(SourceConfig(path=str(tmp_path / "data.zip")))
-    assert "Unpack it" in caught.value.remedy

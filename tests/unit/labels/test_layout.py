@@ -98,7 +98,7 @@ def test_content_counts_not_the_ending(tmp_path: Path) -> None:
     assert [row[0] for row in shown(tmp_path)] == ["a"]
 
 
-def test_an_image_without_its_mask_is_named(tmp_path: Path) -> None:
+def test_an_image_without_its_mask_and_a_mask_without_its_image_are_named(tmp_path: Path) -> None:
     put(tmp_path, "images/a.png", "images/b.png", "masks/a.png")
     with pytest.raises(LayoutError) as caught:
         pair_images_and_masks(tmp_path)
@@ -106,10 +106,7 @@ def test_an_image_without_its_mask_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "masks/b") in caught.value.message
     with pytest.raises(LayoutError, match=r"b\.png has no mask"):
         pair_images_and_masks(tmp_path, layout="images/{id}.png=masks/{id}.png")
-
-
-def test_a_mask_without_its_image_is_named(tmp_path: Path) -> None:
-    put(tmp_path, "images/a.png", "masks/a.png", "masks/b.png")
+    (tmp_path / "images/b.png").rename(tmp_path / "masks/b.png")
     with pytest.raises(LayoutError, match=r"masks/b\.png has no image"):
         pair_images_and_masks(tmp_path)
 
@@ -147,6 +144,10 @@ def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
         pair_images_and_masks(tmp_path / "absent")
     with pytest.raises(LayoutError, match=r"loose\.png is a file of an unknown kind"):
         pair_images_and_masks(tmp_path / "loose.png")
+    (tmp_path / "data.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(LayoutError, match="unknown kind") as caught:
+        pair_images_and_masks(tmp_path / "data.zip")
+    assert "Unpack it" in caught.value.remedy
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from rooftrace.audit.keypoints import (
 from rooftrace.core.text import list_first
 from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.predictions import Predictions
+from rooftrace.flows.labelled_predictions import LabelledSets
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
 from rooftrace.io.picture import side_by_side
@@ -111,6 +112,33 @@ def check_leakage(bundles: Sequence[ModelBundle], source: SceneSet) -> tuple[Lea
     """
     scenes = _SceneKeypoints(source)
     return tuple(_of_members(one.members or (one,), scenes) for one in bundles)
+
+
+def leak_notes(leaks: Sequence[LeakageReport], names: Sequence[str]) -> tuple[str, ...]:
+    """Return notes on scenes that show ground on which a model was trained.
+
+    Args:
+        leaks: Result of the check of each model.
+        names: Names of the models; further ones are left out.
+    """
+    return tuple(
+        f"{len(leak.scenes)} of {leak.checked} scenes show ground that {name} was trained on: "
+        f"{list_first(leak.scenes, _LISTED)}"
+        for leak, name in zip(leaks, names)
+        if leak.scenes
+    )
+
+
+def training_ground_notes(bundles: Sequence[ModelBundle], data: LabelledSets) -> tuple[str, ...]:
+    """Return notes on data to fit models to that show ground on which one was trained."""
+    names = [bundle.spec.name for bundle in bundles]
+    notes = [
+        note
+        for source in data.sources
+        for note in leak_notes(check_leakage(bundles, source), names)
+    ]
+    advice = "What is fitted to training ground may not hold elsewhere: fit on other images."
+    return (*notes, advice) if notes else ()
 
 
 def _of_members(members: Sequence[ModelBundle], scenes: _SceneKeypoints) -> LeakageReport:
@@ -275,12 +303,7 @@ class Evaluation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Notes on scenes that show ground on which a model was trained."""
-        return tuple(
-            f"{len(leak.scenes)} of {leak.checked} scenes show ground that {report.name} was "
-            f"trained on: {list_first(leak.scenes, _LISTED)}"
-            for leak, report in zip(self.leaks, self.reports)
-            if leak.scenes
-        )
+        return leak_notes(self.leaks, [report.name for report in self.reports])
 
     def _leakage_notes(self) -> list[str]:
         """Return the notes of the leakage checks; those of several models name the models."""

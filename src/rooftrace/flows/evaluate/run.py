@@ -24,6 +24,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, LabelReader, Progress, Scene, Window
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation, check_leakage, evaluation_page
+from rooftrace.flows.evaluate.label_doubts import LabelDoubts
 from rooftrace.flows.evaluate.prediction_files import ReadOptions, open_predictions
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, find_predictions, plain_name
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, of_model
@@ -292,14 +293,19 @@ def compare_with_labels(
     _check_classes(predictions)
     counters = [_Counter(one, options) for one in predictions]
     masks, pairs_of_scenes = 0, _predict_scenes(predictions, scenes, options)
+    doubts, building_class = LabelDoubts(scenes), predictions[0].building_class
     with closing(prefetched(pairs_of_scenes, 1, "predictions")) as predicted:
         for number, (scene, truth, pairs) in enumerate(predicted):
             masks += truth.is_mask and len(truth.outlines) > 0
+            first = pairs[0][1]
+            doubts.add(
+                first.truth == building_class, first.predicted == building_class, first.valid
+            )
             for counter, (prediction, pair) in zip(counters, pairs):
                 counter.add(scene, prediction, pair)
             if progress is not None:
                 progress(number + 1, len(scenes))
-    notes = (*scenes.notes, *note_on_masks(masks, len(scenes)))
+    notes = (*doubts.notes(), *scenes.notes, *note_on_masks(masks, len(scenes)))
     return [counter.report(notes, context or {}) for counter in counters]
 
 

@@ -33,6 +33,7 @@ from rooftrace.core.system import sleep_while_waiting
 from rooftrace.core.text import print_plain, reason_of
 from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation, LeakageReport, check_leakage
+from rooftrace.flows.evaluate.label_doubts import doubts_of
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, in_pixels, of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
 from rooftrace.flows.finetune.plan import (
@@ -333,6 +334,7 @@ def run_finetune(
                 choice = Choice(plan, clock, scratch)
                 if choice.start.scored is not None:
                     check_inverse(choice.start.scored, start.bundle.spec)
+                    notes += doubts_of(choice.start.scored, start.bundle.spec.threshold)
                 plan = plan.fitted(clock, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.

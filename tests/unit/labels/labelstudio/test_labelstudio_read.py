@@ -192,13 +192,9 @@ def test_one_annotator(disputed: Path, name: str) -> None:
     assert np.array_equal(classes_of(source), drawn((0, 0, 10, 10, 1)))
 
 
-def test_union(disputed: Path) -> None:
-    source = read(disputed, annotator="union")
+def test_union_and_majority_which_is_more_than_half(disputed: Path) -> None:
     expected = drawn((0, 0, 10, 10, 1), (5, 0, 10, 10, 1), (5, 5, 10, 10, 1))
-    assert np.array_equal(classes_of(source), expected)
-
-
-def test_majority_is_more_than_half(disputed: Path) -> None:
+    assert np.array_equal(classes_of(read(disputed, annotator="union")), expected)
     source = read(disputed, annotator="majority")
     # Two of three: where any two of the boxes overlap.
     expected = drawn((5, 0, 5, 10, 1), (5, 5, 10, 5, 1))

@@ -1,0 +1,106 @@
+"""Doubts about labels that lower figures: empty masks, and footprints of a part of the imagery."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from rooftrace.core.text import plural
+from rooftrace.core.types import BoolArray
+from rooftrace.flows.labelled_predictions import SetProbabilities, level_of
+from rooftrace.labels.source import SceneSet
+
+_MANY = 0.5
+"""Share of labels of one value from which a note is written."""
+
+_PARTIAL = 0.8
+"""Share of the imagery that the footprints cover at most where they may be incomplete."""
+
+_BEYOND = 0.2
+"""Share of the predicted building area that lies beyond the footprints at least, likewise."""
+
+_AS_DENSE = 0.25
+"""Density of predictions beyond the footprints at least, in shares of that among them. A village
+that is labelled as a whole has some false positives in the fields around it, but no second town."""
+
+_LAYERS = ("footprints", "tiles")
+"""Kinds of data whose labels are a layer, which may end within the images."""
+
+
+class LabelDoubts:
+    """Counts of the labels of a set and of predictions for it.
+
+    Args:
+        source: The set.
+    """
+
+    def __init__(self, source: SceneSet) -> None:
+        self._is_layer = source.kind in _LAYERS
+        self._scenes = self._empty = self._full = 0
+        self._pixels: np.ndarray[tuple[int], np.dtype[np.int64]] = np.zeros(4, np.int64)
+
+    def add(self, labelled: BoolArray, predicted: BoolArray, valid: BoolArray) -> None:
+        """Count one scene.
+
+        Args:
+            labelled, predicted: (y, x) masks of buildings.
+            valid: (y, x) pixels that both sides know; labels end at the edge of an area.
+        """
+        built, known = int((labelled & valid).sum()), int(valid.sum())
+        self._scenes += known > 0
+        self._empty += known > 0 and not built
+        self._full += 0 < known == built
+        if self._is_layer:
+            inside = _extent(labelled & valid) & valid
+            found = predicted & valid
+            both = [inside.sum(), known, (found & inside).sum(), found.sum()]
+            self._pixels += np.array(both, np.int64)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the notes of all scenes, none of which names a single file."""
+        return tuple(note for note in (self._values_note(), self._extent_note()) if note)
+
+    def _values_note(self) -> str:
+        scenes = plural(self._scenes, "image")
+        if self._scenes and self._empty == self._scenes:
+            return f"No label has a building ({scenes}); rooftrace inspect shows what they hold."
+        for count, what in ((self._empty, "no building"), (self._full, "nothing but building")):
+            if count and count >= _MANY * self._scenes:
+                return (
+                    f"{count} of {self._scenes} labels have {what}; rooftrace inspect shows them."
+                )
+        return ""
+
+    def _extent_note(self) -> str:
+        inside, known, found_inside, found = self._pixels.tolist()
+        beyond = found - found_inside
+        if not inside or inside > _PARTIAL * known or beyond < _BEYOND * found:
+            return ""
+        if beyond / (known - inside) < _AS_DENSE * found_inside / inside:
+            return ""
+        return (
+            f"The footprints extend over {inside / known:.0%} of the imagery, but "
+            f"{beyond / found:.0%} of the predicted building area lies beyond, where it counts as "
+            "wrong. If they are complete in one part only, name that part: --area FILE."
+        )
+
+
+def doubts_of(scored: SetProbabilities, threshold: float) -> tuple[str, ...]:
+    """Return the notes on the labels of a set by stored probabilities."""
+    doubts = LabelDoubts(scored.source)
+    for scene in scored:
+        found = np.asarray(scene.score) >= level_of(threshold)
+        doubts.add(scene.truth, found, scene.evaluated)
+    return doubts.notes()
+
+
+def _extent(labelled: BoolArray) -> BoolArray:
+    """Return the convex hull of the labelled pixels of a scene as a mask (y, x)."""
+    rows = np.flatnonzero(labelled.any(axis=1))
+    drawn = np.zeros(labelled.shape, np.uint8)
+    if len(rows):
+        first = labelled[rows].argmax(axis=1)
+        last = labelled.shape[1] - 1 - labelled[rows, ::-1].argmax(axis=1)
+        xy = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1)
+        cv2.fillConvexPoly(drawn, cv2.convexHull(xy.astype(np.int32)), 1)
+    return drawn > 0
