@@ -179,7 +179,7 @@ class GeoGrid:
     def width(self) -> int:
         return self.shape[1]
 
-    @cached_property
+    @property
     def gsd_yx_m(self) -> tuple[float, float] | None:
         """Metres on the ground from one pixel to the next, down a column and along a row.
 
@@ -187,6 +187,11 @@ class GeoGrid:
         the degrees of a geographic CRS nor the stretching of Web Mercator count as metres. None
         without a CRS, and if pixels have no size on the ground.
         """
+        return None if self._pixel is None else self._pixel[:2]
+
+    @cached_property
+    def _pixel(self) -> tuple[float, float, float] | None:
+        """`gsd_yx_m`, and the sine of the angle between the two directions on the ground."""
         if self.crs is None:
             return None
         row, col = self.height / 2, self.width / 2
@@ -199,17 +204,20 @@ class GeoGrid:
         lon, lat = transformer.transform(xs, ys)
         if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
             return None
-        _, _, metres = Geod(ellps="WGS84").inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+        turn, _, metres = Geod(ellps="WGS84").inv(
+            lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]]
+        )
         down, along = np.asarray(metres, dtype=float) / step
-        if not (np.isfinite([down, along]).all() and down > 0 and along > 0):
+        across = abs(np.sin(np.radians(turn[1] - turn[0])))
+        if not (np.isfinite([down, along]).all() and down > 0 and along > 0 and across > 0):
             return None
-        return float(down), float(along)
+        return float(down), float(along), float(across)
 
     @property
     def gsd_m(self) -> float | None:
-        """Metres per pixel as one figure for both axes: the geometric mean of `gsd_yx_m`."""
-        gsd = self.gsd_yx_m
-        return None if gsd is None else float(np.sqrt(gsd[0] * gsd[1]))
+        """Metres per pixel as one figure for both axes: the side of a square of a pixel's area."""
+        pixel = self._pixel
+        return None if pixel is None else float(np.sqrt(np.prod(pixel)))
 
     def to_world(
         self, cols: NDArray[np.float64], rows: NDArray[np.float64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,9 @@ def test_degrees_are_not_taken_for_metres(lat: float) -> None:
         ),
         rel=1e-5,
     )
+    # A turned pixel keeps its area on the ground, where its sides are not at right angles.
+    turn = Affine.rotation(40, pivot=(50, 50))
+    assert replace(grid, transform=grid.transform @ turn).gsd_m == pytest.approx(grid.gsd_m)
 
 
 def test_feet_are_not_taken_for_metres() -> None:
