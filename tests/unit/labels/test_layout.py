@@ -100,10 +100,8 @@ def test_content_counts_not_the_ending(tmp_path: Path) -> None:
 
 def test_an_image_without_its_mask_and_a_mask_without_its_image_are_named(tmp_path: Path) -> None:
     put(tmp_path, "images/a.png", "images/b.png", "masks/a.png")
-    with pytest.raises(LayoutError) as caught:
+    with pytest.raises(LayoutError, match=r"images/b\.png has no mask; expected \S+masks/b"):
         pair_images_and_masks(tmp_path)
-    assert str(tmp_path / "images/b.png") in caught.value.message
-    assert str(tmp_path / "masks/b") in caught.value.message
     with pytest.raises(LayoutError, match=r"b\.png has no mask"):
         pair_images_and_masks(tmp_path, layout="images/{id}.png=masks/{id}.png")
     (tmp_path / "images/b.png").rename(tmp_path / "masks/b.png")
@@ -125,10 +123,8 @@ def test_a_group_without_masks_is_not_left_out_in_silence(tmp_path: Path) -> Non
 @pytest.mark.parametrize("part", ["images", "masks"])
 def test_two_files_of_one_name_are_named(tmp_path: Path, part: str) -> None:
     put(tmp_path, "images/a.png", "masks/a.png", f"{part}/a.tif")
-    with pytest.raises(LayoutError) as caught:
+    with pytest.raises(LayoutError, match=rf"{part}/a\.png and \S+{part}/a\.tif"):
         pair_images_and_masks(tmp_path)
-    assert str(tmp_path / part / "a.png") in caught.value.message
-    assert str(tmp_path / part / "a.tif") in caught.value.message
 
 
 def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
@@ -136,10 +132,8 @@ def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
         pair_images_and_masks(tmp_path)
     put(tmp_path, "loose.png")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(LayoutError) as caught:
+    with pytest.raises(LayoutError, match=r"loose\.png.*including 1 image"):
         pair_images_and_masks(tmp_path)
-    assert "loose.png" in caught.value.message
-    assert "including 1 image" in caught.value.message
     with pytest.raises(LayoutError, match=r"There is no .*absent; a folder"):
         pair_images_and_masks(tmp_path / "absent")
     with pytest.raises(LayoutError, match=r"loose\.png is a file of an unknown kind"):
