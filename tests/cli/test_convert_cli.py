@@ -13,6 +13,7 @@ from affine import Affine
 from building_layers import EAST, NORTH, UTM, houses, write
 from command_line import command
 from raster_files import write_geotiff
+from rooftrace.io.vector_writers import WRITERS
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from town import write_pairs
@@ -45,7 +46,9 @@ def test_for_programs_and_for_people(data: Path, tmp_path: Path) -> None:
     assert len(open_source(SourceConfig(path=str(again), order="column"))) == 1
 
 
-@pytest.mark.parametrize("name", ["map.shp", "map.kml", "map.geojson", "map.parquet"])
+@pytest.mark.parametrize(
+    "name", ["map.shp", "map.kml", "map.geojson", "map.parquet", "map.json", "map.csv"]
+)
 def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -> None:
     layer = write(tmp_path / "layer.gpkg", houses()[:5], storeys=[1, 2, 3, 4, 5])
     out = tmp_path / "new" / name
@@ -53,6 +56,7 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     assert (code, shown) == (0, "")
     assert f"{out}: 5 polygons of {layer} in WGS 84 / UTM zone 33N" in text
     table = (gpd.read_parquet if name.endswith("parquet") else gpd.read_file)(out)
+    table = table if table.crs else table.set_crs(4326)
     assert table["storeys"].astype(int).tolist() == [1, 2, 3, 4, 5]
     assert (table.to_crs(UTM).centroid.distance(gpd.read_file(layer).centroid) < 0.02).all()
     _, _, text = command("convert", layer, "-o", tmp_path / name, "--glob", "a*")
@@ -62,7 +66,15 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     # An image beside the file changes nothing, unless it is named.
     assert "5 polygons of" in command("convert", out, "-o", tmp_path / "back.gpkg")[2]
     _, _, text = command("convert", layer, "--images", image, "-o", tmp_path / name)
-    assert "1 scene as footprints" in text
+    kind = {".csv": "rle", ".json": "coco"}.get(out.suffix, "footprints")
+    assert f"1 scene as {kind}" in text
+    _, _, text = command("convert", layer, "-o", tmp_path / "map.gml")
+    assert all(suffix in text for suffix in WRITERS)
+    city = tmp_path / "layer.city.json"
+    city.write_text('{"type": "CityJSON", "version": "2.0"}')
+    for arguments in (("convert", city), ("compare", layer, city)):
+        _, _, text = command(*arguments, "-o", tmp_path / "city")
+        assert f"is CityJSON, which is not read.\nGive the GeoPackage beside it: {layer}" in text
 
 
 @pytest.mark.parametrize(
@@ -74,6 +86,7 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
         (["--to", "folder", "-o", "out", "--order", "diagonal"], 2, "diagonal"),
         (["--to", "folder", "-o", "."], 2, "exists and is not empty"),
         (["--to", "folder"], 2, "Missing option"),
+        (["-o", "map.gml"], 5, "For a folder, add --to folder."),
         (["--to", "folder", "-o", "out", "--split", "s.json"], 2, "FILE:PART"),
         (["--to", "folder", "-o", "out", "--glob", "x*"], 3, "no image/mask pairs"),
     ],

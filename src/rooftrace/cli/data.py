@@ -136,9 +136,6 @@ def split(
         say(f"next: rooftrace finetune {where} --split {out} -o tuned")
 
 
-_KINDS = {".csv": "rle", ".json": "coco"}
-"""Kind of data by the suffix of the output; others are footprints or folders."""
-
 WRITTEN = "How data is written"
 """Title of the group of options for writing in the help."""
 
@@ -153,8 +150,9 @@ def convert(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="Kind to write, such as folder, rle or coco; default: rle for .csv, coco for "
-            ".json, footprints for .gpkg, .geojson, .shp and other vector formats, else folder.",
+            help="Kind to write, such as folder, rle or coco; default by the ending: labelled data "
+            "as rle (.csv), coco (.json), footprints (.gpkg, .geojson, .shp, …) or a folder, "
+            "polygons as the vector format.",
         ),
     ] = None,
     copy_images: Annotated[
@@ -180,7 +178,6 @@ def convert(
 ) -> None:
     """Convert labelled data to another kind, or a vector file to another format."""
     from rooftrace.flows.convert import run_convert
-    from rooftrace.io.vector_writers import WRITERS, vector_suffix
     from rooftrace.labels.source import WriteOptions
 
     options = WriteOptions(
@@ -188,12 +185,10 @@ def convert(
         order=order,
         columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
     )
-    is_vector = vector_suffix(out) in WRITERS
-    kind = to or _KINDS.get(out.suffix.lower(), "footprints" if is_vector else "folder")
     with bar("convert", counted("scenes"), hidden=as_json) as progress:
         report = run_convert(
             data,
-            kind,
+            to,
             out,
             options,
             split=split,

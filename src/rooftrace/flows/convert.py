@@ -8,21 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from rooftrace.core.config import expand_path
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError, DataError, ExportError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
 from rooftrace.io.vector_formats import KML_ID, is_vector_file
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_write import check_vector_path, write_polygons
+from rooftrace.io.vector_write import WRITABLE, check_vector_path, write_polygons
+from rooftrace.io.vector_writers import WRITERS, vector_suffix
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import count_vanished
-from rooftrace.labels.folders import CARD
+from rooftrace.labels.folders import CARD, FOLDER
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import image_name
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source, polygons_of_results
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
 from rooftrace.labels.split import match_reference
+
+_KINDS = {".csv": "rle", ".json": "coco"}
+"""Kinds of labelled data by the suffix of the output; others are footprints or folders."""
 
 _LISTED = 5
 """Maximum number of names that a note lists."""
@@ -62,7 +66,7 @@ class ConvertReport:
 
 def run_convert(
     data: SourceConfig,
-    to: str,
+    to: str | None,
     out: Path,
     options: WriteOptions | None = None,
     *,
@@ -73,11 +77,12 @@ def run_convert(
     """Write the labelled scenes of `data` as the kind `to`.
 
     All polygons of a vector file are written in another vector format, with their attributes,
-    unless an option makes them labels of images.
+    unless an option makes them labels of images, or `to` another kind.
 
     Args:
         data: Data to read, and how.
-        to: Name of a kind in `labels.kinds.KINDS`.
+        to: Name of a kind in `labels.kinds.KINDS`; None for polygons by the suffix of `out`, and
+            of labelled data for rle (.csv), coco (.json), footprints or a folder (no suffix).
         out: File or folder to write, depending on the kind.
         options: Options for writing.
         split: `FILE:PART`; only the scenes of that part are written.
@@ -88,9 +93,17 @@ def run_convert(
     Raises:
         ConfigError: The kind is unknown, does not have a given option, or `out` is not empty.
         DataError: No scene is left to write, or a scene cannot be read. The message names it.
-        ExportError: A file cannot be written.
+        ExportError: A file cannot be written, or no kind has the suffix of `out`.
     """
     options = options or WriteOptions()
+    path = expand_path(data.path, Path(), key="path")
+    # Any other option is one for labels of images, of which there may be some beside the file.
+    is_plain = split is None and options == WriteOptions() and data.kind in (None, FOOTPRINTS.name)
+    is_plain &= data.model_fields_set <= {"path", "kind", "layer"}
+    if is_plain and to in (None, FOOTPRINTS.name):
+        is_plain = is_vector_file(path := polygons_of_results(path))
+    if to is None:
+        to = FOOTPRINTS.name if is_plain and out.suffix else _kind_by_suffix(out)
     kind = KINDS[to]
     check_write_options(kind, options)
     assert kind.write is not None
@@ -100,11 +113,7 @@ def run_convert(
             f"{out} exists and is not empty.",
             remedy="Choose another place with -o, or overwrite it with --overwrite.",
         )
-    path = expand_path(data.path, Path(), key="path")
-    # Any other option is one for labels of images, of which there may be some beside the file.
-    is_plain = split is None and options == WriteOptions() and data.kind in (None, FOOTPRINTS.name)
-    is_plain &= data.model_fields_set <= {"path", "kind", "layer"}
-    if kind is FOOTPRINTS and is_plain and is_vector_file(path := polygons_of_results(path)):
+    if kind is FOOTPRINTS and is_plain:
         return _write_polygons(path, data.layer, out)
     source = open_source(data)
     left_out = tuple(entry.id for entry in source.unlabelled)
@@ -147,6 +156,24 @@ def run_convert(
         notes.append(f"{written.path} does not define the classes; read it with {needed}.")
     read_as = f"{source.kind}: {source.reading}" if source.reading else source.kind
     return ConvertReport(written.path, to, read_as, written.scenes, left_out, tuple(notes))
+
+
+def _kind_by_suffix(out: Path) -> str:
+    """Return the kind of data by the suffix of the output.
+
+    Raises:
+        ExportError: The suffix is that of neither.
+    """
+    suffix = vector_suffix(out)
+    # A number at the end of a name is part of it: town_0.3.
+    if not suffix.strip(".0123456789") or out.is_dir():
+        return FOLDER.name
+    if suffix not in _KINDS and suffix not in WRITERS:
+        raise ExportError(
+            f"{out}: the suffix {out.suffix!r} is not a format that can be written.",
+            remedy=f"{WRITABLE} For a folder, add --to folder.",
+        )
+    return _KINDS.get(suffix, FOOTPRINTS.name)
 
 
 class _TrackedOpener:

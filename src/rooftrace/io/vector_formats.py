@@ -18,6 +18,7 @@ import io
 import json
 import mmap
 import re
+import shlex
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,6 +59,7 @@ _DATABASES = (".sqlite", ".db", ".spatialite")
 _HEAD_BYTES = 1 << 16
 _OVERPASS = re.compile(rb'"elements"\s*:|"osm3s"')
 _VECTOR_JSON = re.compile(rb'"FeatureCollection"|"esriGeometry\w+"|"Topology"|"Feature"')
+_CITY_JSON = re.compile(rb'"type"\s*:\s*"CityJSON(Feature)?"')
 _CHANGED_OSM = re.compile(rb"""<nd\s[^>]*lat=|<[^>]*action=['"]delete""")
 _WKT = re.compile(r"\s*(?P<extended>SRID=\d+;)?\s*(MULTI)?POLYGON", re.IGNORECASE)
 _HEX_WKB = re.compile(r"\s*(\\x)?(01(0[36]0000|E[BE]0300)|00[0-9A-F]{2}00(000[36]|03E[BE]))", re.I)
@@ -98,6 +100,17 @@ def _has_polygons(path: Path) -> bool:
     if name.endswith((".csv", ".csv.gz")):
         return b'"Feature' in head if head.startswith(b"{") else _wkt_column(head) is not None
     return bool(_VECTOR_JSON.search(head) or _is_overpass(head))
+
+
+def check_city_json(path: Path) -> None:
+    """Raise DataError if a file is CityJSON."""
+    if not path.name.lower().endswith(("json", "jsonl")) or not _CITY_JSON.search(_head(path)):
+        return
+    layer = path.with_name(re.sub(r"(\.city)?\.jsonl?$", ".gpkg", path.name, flags=re.I))
+    remedy = f"Give the GeoPackage beside it: {shlex.quote(str(layer))}"
+    if not layer.is_file():
+        remedy = "Give the outlines of its buildings as another vector file, such as a GeoPackage."
+    raise DataError(f"{path} is CityJSON, which is not read.", remedy=remedy)
 
 
 def _head(path: Path) -> bytes:
@@ -261,6 +274,7 @@ def _shapefile(path: Path, scratch: Callable[[], Path]) -> VectorInput:
 
 def _text(path: Path, scratch: Callable[[], Path]) -> VectorInput:
     """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
+    check_city_json(path)
     head = _head(path)
     if _is_overpass(head):
         return _osm_buildings(path, json.loads(path.read_bytes())["elements"], scratch())

@@ -31,7 +31,8 @@ from rooftrace.io.vector_writers import (
     vector_suffix,
 )
 
-_WRITABLE = f"Use one of {', '.join(WRITERS)}."
+WRITABLE = f"Use one of {', '.join(WRITERS)}."
+"""Remedy for a format that cannot be written."""
 
 
 def write_footprints(
@@ -200,7 +201,7 @@ def known_formats(names: Iterable[str] | None) -> tuple[str, ...]:
     for suffix in suffixes:
         if suffix not in WRITERS:
             raise ExportError(
-                f"{suffix[1:]!r} is not a vector format that can be written.", remedy=_WRITABLE
+                f"{suffix[1:]!r} is not a vector format that can be written.", remedy=WRITABLE
             )
     return suffixes
 
@@ -237,7 +238,7 @@ def check_vector_path(path: Path) -> None:
     if vector_suffix(path) not in WRITERS:
         raise ExportError(
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",
-            remedy=_WRITABLE,
+            remedy=WRITABLE,
         )
 
 

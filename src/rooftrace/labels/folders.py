@@ -25,7 +25,7 @@ from rooftrace.core.types import LabelReader, Progress, RasterSource, Window
 from rooftrace.io.files import write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     SceneOpener,
@@ -81,6 +81,8 @@ def pair_images_and_masks(
             mask has no image, or two files have one id. The message names the files.
     """
     if not root.is_dir():
+        if root.is_file():
+            check_city_json(root)
         found = f"{root} is a file of an unknown kind" if root.exists() else f"There is no {root}"
         raise LayoutError(
             f"{found}; a folder was expected.",

@@ -10,7 +10,6 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_write import write_footprints, write_polygons
-from rooftrace.io.vector_writers import WRITERS
 from vector_samples import MAIN_SUFFIXES
 
 UTM = CRS(32633)
@@ -67,15 +66,6 @@ def test_a_failure_leaves_what_was_there(
     with pytest.raises(ExportError, match="could not be written: No space left"):
         write_footprints(path, footprints(UTM, 2))
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-
-
-@pytest.mark.parametrize("name", ["out.svg", "out"])
-def test_an_unknown_suffix_is_reported_the_known_ones(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ExportError) as caught:
-        write_footprints(tmp_path / name, footprints(UTM))
-    assert repr(Path(name).suffix) in caught.value.message
-    assert all(suffix in caught.value.remedy for suffix in WRITERS)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_coordinate_system_that_needs_wkt_of_2019(tmp_path: Path) -> None:
