@@ -72,7 +72,9 @@ def test_bands_are_found(bands: list[BandInfo], expected: tuple[int, ...]) -> No
     assert bool(found.note) == (expected != (0, 1, 2) or len(bands) > 3)
 
 
-def test_codes_of_landsat_are_not_those_of_sentinel() -> None:
+def test_the_names_of_files_of_planet_and_landsat_say_what_their_bands_are() -> None:
+    found = find_bands(infos("", "", "", ""), RGB, None, "20200101_3B_AnalyticMS_SR.tif")
+    assert found.indexes == (2, 1, 0)
     bands = infos(*[f"B{n}" for n in range(1, 8)])
     with pytest.raises(BandMismatch, match="the file does not say which these are"):
         find_bands(bands, RGB, None, "LE71700602003001ASN00.tif")
@@ -125,11 +127,6 @@ def test_bands_without_names_in_the_model() -> None:
     found = find_bands(named, (*RGB, "band4"), None, "x.tif")
     assert found.indexes == (2, 1, 0, 3)
     assert "bands 3 Red, 2 Green, 1 Blue, 4 NIR are read as red" in found.note
-
-
-def test_planets_files_are_known_by_their_names() -> None:
-    found = find_bands(infos("", "", "", ""), RGB, None, "20200101_3B_AnalyticMS_SR.tif")
-    assert found.indexes == (2, 1, 0)
 
 
 def test_a_model_of_more_bands_finds_them_by_name() -> None:
