@@ -42,8 +42,8 @@ app = typer.Typer(
 _CONTINUED_BY = {
     "predict": "the same command continues",
     "catalogue": "the same command continues",
-    "train": "--resume continues after the last finished epoch",
-    "finetune": "--resume continues after the last finished epoch",
+    "train": "--resume continues after the last finished epoch, if there is one",
+    "finetune": "--resume continues after the last finished epoch, if there is one",
 }
 """What continues a command that Ctrl-C has stopped, by its name."""
 

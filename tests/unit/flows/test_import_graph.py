@@ -74,7 +74,7 @@ def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
          "an output of 3 channels, but --classes names 2"),
         (conv_graph(1, sizes=("n", 5, "y", "x")), "--normalise imagenet --activation sigmoid", 2,
          "takes 5 bands, but --bands names 3"),
-        (conv_graph(1, sizes=(1, 3, 64, 96)), "--normalise imagenet --activation sigmoid", 2,
+        (conv_graph(1, sizes=("n", 3, 64, 96)), "--normalise imagenet --activation sigmoid", 2,
          "64 rows × 96 columns"),
         (conv_graph(1, stride=2), "--normalise imagenet --activation sigmoid", 4,
          r"output of \(1, 1, 128, 128\) for an image of \(1, 3, 256, 256\)"),
@@ -225,6 +225,7 @@ REFUSED = {
     "empty": (lambda: b"", "not a valid ONNX file"),
     "truncated": (lambda: conv_graph(1)[:-20], "ends after the file does|not a valid"),
     "our contract": (lambda: with_metadata(conv_graph(1), "rooftrace", "{}"), "own contract"),
+    "one image": (lambda: conv_graph(1, sizes=(1, 3, "y", "x")), "batches of exactly 1 image;"),
     "rows": (lambda: conv_graph(1, sizes=(1, 3, 8)), "shape|valid ONNX"),
 }
 

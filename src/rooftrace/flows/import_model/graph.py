@@ -128,6 +128,12 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
             "number of channels. None stands for any size.",
             remedy="Use another --output, or export the network with its logits.",
         )
+    if shape[0] is not None:
+        raise BundleError(
+            f"{source} takes batches of exactly {plural(shape[0], 'image')}; expected any number.",
+            remedy="Export it with a dynamic batch axis: torch.onnx.export(…, input_names=['x'], "
+            "dynamic_axes={'x': {0: 'n'}}, dynamo=False).",
+        )
     return ForeignGraph(model, source, inputs[0].name, name, dtype, shape, out_shape[1])
 
 
