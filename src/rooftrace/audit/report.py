@@ -385,7 +385,12 @@ def _actions(
     worst = [f for f in findings if f.severity != "note" and f.remedy]
     # One remedy may help against several findings. It is listed once, with the worst of them.
     first = {finding.remedy: finding for finding in reversed(worst)}
-    remedies = [f"{f.title.rstrip('.')}. {f.remedy}" for f in worst if first[f.remedy] is f]
+    # Which values or colours a label has, says its error.
+    details = {f.remedy: f"{f.detail} " for f in worst if f.key == "label.unreadable"}
+    remedies = [
+        f"{f.title.rstrip('.')}. {details.get(f.remedy, '')}{f.remedy}"
+        for f in worst if first[f.remedy] is f
+    ]  # fmt: skip
     usual = []
     if not (statistics.labelled or statistics.unreadable_labels):
         usual.append("Label some images: rooftrace label push sends them to Label Studio.")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import LabelError
-from rooftrace.core.text import list_first, plural, reason_of, size_text
+from rooftrace.core.text import list_first, plural, reason_of, set_option, size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, RasterSource, Window
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import Colour
@@ -198,13 +198,15 @@ class LabelRule:
         else:
             allowed = f"0 to {len(self.classes) - 1}"
         shown = ", ".join(str(value) for value in invalid[:_LISTED])
+        left_out = invalid if len(invalid) <= 2 else [_FULL]
         return LabelError(
             f"The mask {name} contains {plural(len(invalid), 'value')} not of a class "
             f"({shown}{'…' if len(invalid) > _LISTED else ''}); "
             f"expected {allowed} for the classes {', '.join(self.classes)}.",
             remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF); or say what values "
-            "mean: --set labels.values.building=1 --set labels.values.background=0, --set "
-            "'labels.ignore=[255]', or --set labels.instances=true if each is one building.",
+            "mean: --set labels.values.building=1 --set labels.values.background=0 "
+            f"{set_option('labels.ignore', left_out)}, or --set labels.instances=true if each is "
+            "one building.",
         )
 
     def _by_colour(
