@@ -72,7 +72,7 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     assert all(suffix in text for suffix in WRITERS)
     city = tmp_path / "layer.city.json"
     city.write_text('{"type": "CityJSON", "version": "2.0"}')
-    for arguments in (("convert", city), ("compare", layer, city)):
+    for arguments in (("convert", city), ("compare", layer, city), ("density", city)):
         _, _, text = command(*arguments, "-o", tmp_path / "city")
         assert f"is CityJSON, which is not read.\nGive the GeoPackage beside it: {layer}" in text
 
