@@ -347,7 +347,7 @@ def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
             f"Resumed an earlier run: {plural(report.resumed_images, 'image')} and "
             f"{plural(report.resumed_blocks, 'block')} were already finished."
         )
-    figures = f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB"
+    figures = f"{report.mpx_per_s:.1f} Mpx/s in all, peak memory {report.peak_rss_mb:.0f} MB"
     say(f"{figures}, record {out / 'run.json'}")
     if report.outputs:
         say(f"next: rooftrace serve --results {out} --open")

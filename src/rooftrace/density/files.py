@@ -357,7 +357,8 @@ def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> N
         write_atomically(path, memory.getbuffer())
 
 
-_RESERVED = {*DENSITY_COLUMNS, "buildings", "class", "id", "fid", "geom", "geometry"}
+_AREAS = ("zone_m2", "built_m2")
+_RESERVED = {*DENSITY_COLUMNS, *_AREAS, "buildings", "class", "id", "fid", "geom", "geometry"}
 
 
 def density_files(stem: Path) -> tuple[Path, Path, Path]:
@@ -412,15 +413,17 @@ def density_columns(
         threshold: Threshold for the column `class`.
         kept: Existing attributes, which come first. An attribute with a reserved name, or one that
             differs from an earlier one in case alone, is renamed to `zone_NAME`, or
-            `zone_zone_NAME` where that name exists.
+            `zone_zone_NAME` where that name exists. With them come the areas of zones.
     """
     names = free_names([*(kept or {})], _RESERVED, "zone_")
     before = {names[name]: values for name, values in (kept or {}).items()}
+    areas = () if kept is None else zip(_AREAS, (figures.area_m2, figures.built_m2))
     return {
         **before,
         "class": threshold.classes(figures.judged_share.ravel()),
         "buildings": figures.buildings.ravel(),
         **{name: values.ravel() for name, values in figures.columns().items()},
+        **{name: np.round(values.ravel(), 1) for name, values in areas},
     }
 
 

@@ -16,13 +16,7 @@ from PIL import Image
 from shapely import Polygon, box
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import (
-    ConfigError,
-    DataError,
-    ExportError,
-    GeoreferenceError,
-    LabelError,
-)
+from rooftrace.core.errors import ConfigError, DataError, ExportError, GeoreferenceError, LabelError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.density.files import DensityThreshold, read_threshold
 from rooftrace.flows.density.images import fit_images, run_by_image
@@ -131,6 +125,11 @@ def test_zones(files: Path, tmp_path: Path) -> None:
     zones = gpd.read_file(tmp_path / "z.gpkg").set_index("ward")
     assert zones.crs.to_epsg() == 4326
     assert zones["zone_class"].tolist() == ["a", "b"]
+    assert "Attributes of the zones are renamed: class is zone_class" in "".join(report.notes)
+    np.testing.assert_allclose(
+        zones["built_m2"], zones["zone_m2"] * zones["observed_share"] * zones["built_up_share"],
+        rtol=1e-4,
+    )  # fmt: skip
     with rasterio.open(files / "mask.tif") as raster:
         mask = raster.read(1)
     halves = {"west": mask[:, :128], "east": mask[:, 128:]}

@@ -19,11 +19,7 @@ from PIL import Image
 
 from raster_files import write_geotiff
 from rooftrace.app.map.results import read_results
-from rooftrace.core.errors import (
-    ConfigError,
-    DataError,
-    ExportError,
-)
+from rooftrace.core.errors import ConfigError, DataError, ExportError
 from rooftrace.core.parallel import Threads
 from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.scenes import read_catalogue
@@ -354,6 +350,8 @@ def test_masks_and_images_in_subfolders_are_named(folder: Path, bundle: Path) ->
     subfolder = "skipped 1 folder (images in subfolders are not predicted): more"
     assert {note, subfolder} <= {*report.notes}
     assert find_inputs(sorted(folder.glob(f"{image.stem}*"))).notes == (note,)
+    heights = write_geotiff(folder / "dsm.tif", np.zeros((1, 9, 9), np.float32))
+    assert f"--surface {heights}" in find_inputs([heights]).notes[0]
 
 
 def test_an_image_without_a_valid_pixel_is_named(bundle: Path, tmp_path: Path) -> None:

@@ -357,6 +357,10 @@ def run_zone_density(
     if not met.any():
         raise _no_overlap(zones, ground_zones, *place)
     columns = density_columns(figures, threshold, ground_zones.values)
+    # The attributes of the zones come first.
+    renamed = [f"{old} is {new}" for old, new in zip(ground_zones.values, columns) if old != new]
+    if renamed:
+        notes.append(f"Attributes of the zones are renamed: {', '.join(renamed)}")
     if value is not None and buildings is not None:
         counts = np.ones(len(outlined), np.bool_) if counted is None else counted
         numbers = {name: values[large][counts] for name, values in buildings.numbers.items()}

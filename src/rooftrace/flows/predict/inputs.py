@@ -234,13 +234,22 @@ class PredictInputs:
             ([path for path in files if path not in masks], "not an image"),
             (sorted(masks - heights - results), "masks of other images"),
             (sorted(results), "results of a run"),
-            (sorted(heights), "heights, which --surface measures"),
+            (
+                sorted(heights),
+                f"heights: measure buildings with --surface {min(heights, default='')}",
+            ),
             (sorted(folders), "images in subfolders are not predicted"),
         ):
             if paths:
                 counted = plural(len(paths), "folder" if paths[0] in folders else "file")
                 listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
                 notes.append(f"skipped {counted} ({reason}): {listed}")
+        notes += [
+            f"{scene.path} holds heights, by name and values, and is predicted as a picture: "
+            f"to measure buildings by it: rooftrace predict IMAGE -o OUT --surface {scene.path}"
+            for scene in self.scenes
+            if is_elevation(scene.path)
+        ]
         return tuple(notes)
 
 
