@@ -407,7 +407,7 @@ def _show_threshold(report: ThresholdReport) -> None:
     people.print(table)
     low, high = report.plateau
     name = _FIGURES[report.metric]
-    say(f"within two points of the best {name}: thresholds {low:.3f} to {high:.3f}")
+    say(f"within half a point of the best {name}: thresholds {low:.3f} to {high:.3f}")
     calibration = report.fit.calibration
     if calibration is not None:
         say(

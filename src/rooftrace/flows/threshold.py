@@ -62,10 +62,6 @@ _HALVINGS, _NEAR_HALVINGS = 2, 1
 _NEAR = tuple(round(step * PROB_ONE / 10) for step in range(-2, 3))
 """Distances from the level of a start model, at which those of a tuned model are drawn first."""
 
-_SAME = 0.005
-"""Difference from the best value, half a point, within which a tuned model keeps nearest to the
-threshold of its start model."""
-
 SetFigures = dict[str, float]
 """Figures of one set at one threshold: IoU, Dice, precision and recall of pixels, and F1 of
 buildings where these were drawn; NaN where one is not defined."""
@@ -202,7 +198,7 @@ class ThresholdReport:
 
     @property
     def plateau(self) -> tuple[float, float]:
-        """First and last of the thresholds at which the metric is within two points of the best."""
+        """First and last of the thresholds whose metric is within half a point of the best."""
         good = plateau_of(np.asarray(self.curve))
         return self.thresholds[good[0]], self.thresholds[good[-1]]
 
@@ -359,7 +355,7 @@ def choose_threshold(
         least = np.mean([one.figures(before)["f1"] for one in sets])
         # Where F1 falls everywhere, the best of all is taken.
         values = values - (f1 < (least if least_f1 is None else least_f1))
-        good = np.flatnonzero(values >= values.max() - _SAME).tolist()
+        good = plateau_of(values).tolist()
         after = min((levels[i] for i in good), key=lambda one: abs(one - near))
     outcomes = []
     for one in sets:

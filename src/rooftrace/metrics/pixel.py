@@ -323,28 +323,29 @@ class ThresholdCurve:
 
 
 def robust_threshold(curves: Sequence[ThresholdCurve], metric: CurveMetric = "iou") -> float:
-    """Return a threshold that is good by the mean over curves; every curve has the same weight.
+    """Return a threshold that is good by the mean over curves, also on another grid of pixels.
 
-    See `middle_of_plateau`.
+    It is the middle of those within two points of the best, see `middle_of_plateau`: the curves of
+    a training are of the model's grid. Every curve has the same weight.
 
     Args:
         curves: At least one curve; all with the same number of bins.
     """
     mean = np.mean([getattr(curve, metric)() for curve in curves], axis=0)
     thresholds = curves[0].thresholds
-    return float(thresholds[middle_of_plateau(thresholds, np.asarray(mean))])
+    return float(thresholds[middle_of_plateau(thresholds, np.asarray(mean), within=0.02)])
 
 
-PLATEAU = 0.02
-"""Difference from the best figure, two points, up to which a threshold is on the plateau."""
+NEARLY_BEST = 0.005
+"""Difference from the best figure that hardly matters: half a point."""
 
 
-def plateau_of(values: Floats) -> NDArray[np.intp]:
-    """Return the indices of all values that are at most `PLATEAU` below the highest."""
-    return np.flatnonzero(values >= values.max() - PLATEAU)
+def plateau_of(values: Floats, within: float = NEARLY_BEST) -> NDArray[np.intp]:
+    """Return the indices of all values that are at most `within` below the highest."""
+    return np.flatnonzero(values >= values.max() - within)
 
 
-def middle_of_plateau(thresholds: Floats, values: Floats) -> int:
+def middle_of_plateau(thresholds: Floats, values: Floats, within: float = NEARLY_BEST) -> int:
     """Return the index of the threshold on the plateau that is nearest to its middle.
 
     The best threshold itself may lie at an edge, where a small change of the probabilities, such as
@@ -354,8 +355,9 @@ def middle_of_plateau(thresholds: Floats, values: Floats) -> int:
     Args:
         thresholds: (n,) ascending thresholds.
         values: (n,) figure at each of them.
+        within: Difference from the best figure up to which a threshold is on the plateau.
     """
-    good = plateau_of(values)
+    good = plateau_of(values, within)
     middle = (thresholds[good[0]] + thresholds[good[-1]]) / 2
     return int(good[np.abs(thresholds[good] - middle).argmin()])
 
