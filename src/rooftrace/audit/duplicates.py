@@ -451,7 +451,9 @@ def duplicate_findings(
         pairs = confirm(pairs, thumbnails_a)
     parts = [(part_of or {}).get(one.id, "") for one in facts_a]
     order = np.array([PARTS.index(part) if part else -1 for part in parts])
-    is_inside = order[pairs.first] == order[pairs.second]
+    one, other = order[pairs.first], order[pairs.second]
+    # Images of no part are not used, or are divided.
+    is_inside = (one == other) | (one < 0) | (other < 0)
     inside = _inside(pairs.only(is_inside), facts_a)
     if part_of is not None and inside is not None:
         remedy = "Remove the copies, unless they are meant as augmentation."

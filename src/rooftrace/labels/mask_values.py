@@ -117,12 +117,16 @@ class LabelRule:
         if self.palette is not None:
             return self._by_colour(data, name, valid)
         if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
-            held = f"; it contains {_commonest(_pack(data[:3]))}" if len(data) > 2 else ""
+            colours = _commonest(_pack(data[:3])) if len(data) > 2 else []
+            held = f"; it contains {list_first(colours, _LISTED)}" if colours else ""
+            # Mostly ground is commoner.
+            ground, building, *_ = [one.split()[0] for one in colours] + ["#000000", "#FF0000"]
             raise LabelError(
                 f"The mask {name} is coloured ({len(data)} bands that differ), but no palette "
                 f"is given{held}.",
                 remedy="Name the class of each of its colours, for instance "
-                "--set labels.palette.building=#FF0000 --set labels.palette.background=#000000.",
+                f"--set labels.palette.building={building} "
+                f"--set labels.palette.background={ground}.",
             )
         return self._by_value(data[0], name, valid, by_index)
 
@@ -241,7 +245,7 @@ class LabelRule:
         assert self.palette is not None
         return LabelError(
             f"The mask {name} contains colours that are not in the palette: "
-            f"{_commonest(invalid)}; known: "
+            f"{list_first(_commonest(invalid), _LISTED)}; known: "
             + ", ".join(f"#{_pack_one(c):06X} {self.classes[i]}" for c, i in self.palette)
             + ".",
             remedy="Add the colour to [data.labels] palette, or to ignore.",
@@ -492,11 +496,11 @@ def _known(valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     return np.ones((), dtype=bool) if valid is None else valid
 
 
-def _commonest(packed: NDArray[np.int64]) -> str:
-    """Return the commonest of some packed colours, each with its number of pixels."""
+def _commonest(packed: NDArray[np.int64]) -> list[str]:
+    """Return packed colours, each with its number of pixels, the commonest first."""
     colours, counts = np.unique(packed, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return list_first([f"#{colours[i]:06X} ({counts[i]:,} px)" for i in order], _LISTED)
+    return [f"#{colours[i]:06X} ({counts[i]:,} px)" for i in order]
 
 
 def _pack(data: NDArray[Any]) -> NDArray[np.int64]:
