@@ -103,7 +103,9 @@ def run_convert(
     if is_plain and to in (None, FOOTPRINTS.name):
         is_plain = is_vector_file(path := polygons_of_results(path))
     if to is None:
-        to = FOOTPRINTS.name if is_plain and out.suffix else _kind_by_suffix(out)
+        to = _kind_by_suffix(out)
+        if is_plain and to != FOLDER.name:
+            to = FOOTPRINTS.name
     kind = KINDS[to]
     check_write_options(kind, options)
     assert kind.write is not None

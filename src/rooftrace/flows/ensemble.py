@@ -236,7 +236,7 @@ class MethodFigures:
 
     Args:
         name: Name of the model or method.
-        threshold_level: Threshold with the highest figure, as a level in 255ths.
+        threshold_level: Threshold with a figure near the highest, as a level in 255ths.
         fitted: Figure at this threshold: the mean over the sets.
         own: Figure of a model at its own threshold; None for a method.
         by_set: `fitted` of each set.

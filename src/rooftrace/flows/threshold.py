@@ -36,7 +36,13 @@ from rooftrace.labels.derived import Instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
-from rooftrace.metrics.pixel import ThresholdCurve, middle_of_best, middle_of_plateau, plateau_of
+from rooftrace.metrics.pixel import (
+    NEARLY_BEST,
+    ThresholdCurve,
+    middle_of_best,
+    middle_of_plateau,
+    plateau_of,
+)
 from rooftrace.models.bundle import check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.model_set import (
@@ -355,7 +361,7 @@ def choose_threshold(
         least = np.mean([one.figures(before)["f1"] for one in sets])
         # Where F1 falls everywhere, the best of all is taken.
         values = values - (f1 < (least if least_f1 is None else least_f1))
-        good = plateau_of(values).tolist()
+        good = np.flatnonzero(values >= values.max() - NEARLY_BEST).tolist()
         after = min((levels[i] for i in good), key=lambda one: abs(one - near))
     outcomes = []
     for one in sets:
@@ -364,7 +370,7 @@ def choose_threshold(
         data.advance(len(one.scored))
     at_before, at_after = (tuple(one.figures(level) for one in sets) for level in (before, after))
     fit = fit_calibration(outcomes, protocol=protocol)
-    chosen = f"{protocol}; the threshold was chosen on these images for the highest {metric}"
+    chosen = f"{protocol}; the threshold was chosen on these images by their {metric}"
     if start is not None and is_small:
         chosen = f"{protocol}; the threshold is that of {start.name}"
         if fit.calibration is None and start.calibration is not None:

@@ -71,7 +71,7 @@ _LATTICES = (8, 16, 32)
 _PROBES = 16
 """Pixels of each edge that are read to find fill."""
 
-_ROWS, _ROW_PX, _ROWS_PX = 64, 1024, 2**22
+_ROWS, _ROW_PX, _ROWS_PX = 12, 1024, 2**22
 """Maximum number of rows read to measure fill, of pixels kept of each, and of pixels read."""
 
 StretchName = Literal["auto", "none", "per-band"]
@@ -552,7 +552,7 @@ def _read_rows_with_fill(scene: RasterSource) -> Raster | None:
         row, col = ((2 * place + 1) * length // (2 * _PROBES) for length in (rows, cols))
         pixels += [(row, 0), (row, cols - 1), (0, col), (rows - 1, col)]
     # Pixels decode few blocks of a tiled file; rows may decode all of them.
-    edge = [_read_if_possible(scene, Window(row, col, 1, 1)) for row, col in pixels]
+    edge = [_read_if_possible(scene, Window(row, col, 1, 1)) for row, col in sorted(pixels)]
     fill = sum(bool((is_fill(one.data) & one.valid).all()) for one in edge if one is not None)
     if fill < EDGE_SHARE * len(pixels):
         return None

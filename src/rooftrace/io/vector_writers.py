@@ -492,9 +492,10 @@ def _drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
 
     Degrees and Web Mercator stretch them, so it is the UTM zone of the first polygon instead.
     """
-    if full_turn(crs) is None or not len(geometry):
+    solid = geometry[~shapely.is_empty(geometry)]
+    if full_turn(crs) is None or not len(solid):
         return crs
-    centre = shapely.get_coordinates(shapely.centroid(geometry[:1]))
+    centre = shapely.get_coordinates(shapely.centroid(solid[:1]))
     lon, lat = transform_points(centre, crs, CRS84)[0].tolist()
     if not isfinite(lon + lat):
         return crs

@@ -699,7 +699,8 @@ def _colours(path: Path) -> int:
 
 def is_swapped(image: Path, label: Path) -> bool:
     """Return whether an image looks like a mask, and its label like an image."""
-    return is_named_as_image(label) and _colours(image) <= _MASK_VALUES < _colours(label)
+    # A picture of one colour tells nothing.
+    return is_named_as_image(label) and 1 < _colours(image) <= _MASK_VALUES < _colours(label)
 
 
 def _rule(

@@ -341,16 +341,20 @@ NEARLY_BEST = 0.005
 
 
 def plateau_of(values: Floats, within: float = NEARLY_BEST) -> NDArray[np.intp]:
-    """Return the indices of all values that are at most `within` below the highest."""
-    return np.flatnonzero(values >= values.max() - within)
+    """Return the indices around the highest value, see `middle_of_best`, up to the first ones that
+    are more than `within` below it.
+    """
+    best = middle_of_best(values)
+    worse = np.flatnonzero(values < values.max() - within)
+    first = worse[worse < best].max(initial=-1) + 1
+    return np.arange(first, worse[worse > best].min(initial=len(values)))
 
 
 def middle_of_plateau(thresholds: Floats, values: Floats, within: float = NEARLY_BEST) -> int:
     """Return the index of the threshold on the plateau that is nearest to its middle.
 
     The best threshold itself may lie at an edge, where a small change of the probabilities, such as
-    by the interpolation to the grid of an image, costs much. Of a figure with one clear peak, the
-    middle is the peak.
+    by the interpolation to the grid of an image, costs much.
 
     Args:
         thresholds: (n,) ascending thresholds.

@@ -366,7 +366,8 @@ def _earlier_runs(out: Path, run: Mapping[str, Any]) -> list[dict[str, Any]]:
     def files(output: Mapping[str, Any]) -> set[str]:
         return {Path(str(output[kind])).name for kind in RESULT_FILES if output.get(kind)}
 
-    with suppress(OSError, ValueError):
+    # A file of that name may be of another program.
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         earlier = json.loads((out / "run.json").read_bytes())
         taken = {name for output in run["outputs"] for name in files(output)}
         kept = []
