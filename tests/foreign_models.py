@@ -16,6 +16,7 @@ def conv_graph(
     opset: int = 17,
     bias: float = 0.0,
     seed: int = 0,
+    is_fixed: bool = False,
 ) -> bytes:
     """Return a graph of one 3 × 3 convolution, whose answers are logits.
 
@@ -27,6 +28,7 @@ def conv_graph(
         opset: Version of the operators.
         bias: Value added to every answer.
         seed: Seed of the weights.
+        is_fixed: Whether it takes one image only, as a constant channel is joined to its answers.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -37,12 +39,16 @@ def conv_graph(
     held = [numpy_helper.from_array(weight, "weight"),
             numpy_helper.from_array(np.full(channels, bias, np.float32), "bias")]  # fmt: skip
     conv = helper.make_node(
-        "Conv", [names[0], "weight", "bias"], [names[1]],
+        "Conv", [names[0], "weight", "bias"], ["conv" if is_fixed else names[1]],
         kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[stride, stride],
     )  # fmt: skip
-    out = [sizes[0], channels, *(sizes[2:] if stride == 1 else ("h", "w"))]
+    nodes = [conv]
+    if is_fixed:
+        held.append(numpy_helper.from_array(np.zeros((1, 1, *sizes[2:]), np.float32), "more"))
+        nodes.append(helper.make_node("Concat", ["conv", "more"], [names[1]], axis=1))
+    out = [sizes[0], channels + is_fixed, *(sizes[2:] if stride == 1 else ("h", "w"))]
     graph = helper.make_graph(
-        [conv], "conv",
+        nodes, "conv",
         [helper.make_tensor_value_info(names[0], TensorProto.FLOAT, list(sizes))],
         [helper.make_tensor_value_info(names[1], TensorProto.FLOAT, out)], held,
     )  # fmt: skip

@@ -166,6 +166,7 @@ def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: P
     labels = tmp_path / "x.gpkg"
     labels.touch()
     (tmp_path / "stopped/checkpoints").mkdir(parents=True)
+    (tmp_path / "x.pt").touch()
     image, other = sorted((data / "images").iterdir())[:2]
     given = ("evaluate", "default", image, "--truth", data)
     error = call(*given, "--images", other)[1]["error"]
@@ -177,6 +178,8 @@ def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: P
     assert "is one label file, but " in one_mask[1]["error"]["message"]
     for words, meant in (
         ((labels, image), f"default {image} --truth {labels}"),
+        ((image, "default"), f"default {image} --truth LABELS"),
+        ((tmp_path / "x.pt", data), f"rooftrace import {tmp_path / 'x.pt'} -o model.rooftrace"),
         ((labels, "--truth", image), f"{image} --truth {labels}"),
         ((image, "default", "--truth", labels), f"default {image} --truth {labels}"),
         ((image, other, "--truth", labels), f"default {image.parent} --truth {labels}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,7 @@ def source_config(
             raise ConfigError(
                 f"{data} was given as the image and {truth} as its labels, but {data} is a vector "
                 "file.",
-                remedy=f"Swap the two: {truth} --truth {data}",
+                remedy=f"Swap the two: {shlex.quote(str(truth))} --truth {shlex.quote(str(data))}",
             )
         data, given["images"] = truth, str(data)
     raw: dict[str, Any] = {"path": str(data), "gsd_m": gsd, **given}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -172,17 +173,32 @@ def _named(
             "--predictions FILES --truth FILES",
         )
     if not (bundles or predicted):
-        shown = where if labels is None else f"{where} --truth {labels}"
+        shown = _quoted(where) if labels is None else f"{_quoted(where)} --truth {_quoted(labels)}"
         raise ConfigError(
             f"{where} was given as labelled data, but no model and no predictions to evaluate.",
             remedy=f"Name a bundle too: rooftrace evaluate default {shown}; or files with "
             "--predictions.",
         )
     # Loading says what is wrong with a path where nothing is.
-    wrong = [path for path in bundles if path.exists() and not is_model(path)]
+    wrong = [path for path in bundles if _is_data(path) and not is_model(path)]
     if wrong:
         _refuse_order(paths, wrong, where, truth)
     return bundles, where, labels
+
+
+def _is_data(path: Path) -> bool:
+    """Return whether a path exists and can be data: a folder, image, vector file or table."""
+    from rooftrace.io.vector_formats import VECTOR_SUFFIXES, is_vector_file
+    from rooftrace.labels.image_files import is_named_as_image
+
+    if path.is_dir():
+        return True
+    named = path.name.lower().endswith((*VECTOR_SUFFIXES, ".csv", ".json"))
+    return path.is_file() and (named or is_named_as_image(path) or is_vector_file(path))
+
+
+def _quoted(*paths: Path) -> str:
+    return shlex.join(map(str, paths))
 
 
 def _refuse_order(
@@ -204,29 +220,32 @@ def _refuse_order(
     if is_run_without_bundle(path):
         bundle_file(path)
     no_models = [one for one in paths if not is_model(one)]
-    models = " ".join(str(one) for one in paths if is_model(one)) or "default"
+    models = _quoted(*filter(is_model, paths)) or "default"
     start, message = f"rooftrace evaluate {models}", f"{path} was given as a model, but is none."
     is_image = path.is_dir() or is_named_as_image(path)
     other = where if truth is None else truth
-    image, labels = (path, other) if is_image else (other, path)
+    pair = f"{_quoted(path)} --truth {_quoted(other)}"
+    if not is_image:
+        pair = f"{_quoted(other)} --truth {_quoted(path)}"
     if truth is None and is_model(where):
-        remedy = f"Give the models first: {start} {path}"
+        # A folder may hold labels beside its images, but one image has none.
+        missing = "" if path.is_dir() or not is_image else " --truth LABELS"
+        remedy = f"Give the models first: {start} {_quoted(path)}{missing}"
     elif truth is None:
         remedy = (
             "Give what another tool has predicted with --predictions: "
-            f"rooftrace evaluate --predictions {path} {where}; or the labels of an image with "
-            f"--truth: rooftrace evaluate default {image} --truth {labels}"
+            f"rooftrace evaluate --predictions {_quoted(path, where)}; or the labels of an "
+            f"image with --truth: rooftrace evaluate default {pair}"
         )
     elif len(no_models) == 1:
-        meant = f"{start} {image} --truth {labels}"
-        remedy = f"Give the models first, and the labels with --truth: {meant}"
+        remedy = f"Give the models first, and the labels with --truth: {start} {pair}"
     else:
         message = f"--truth labels one image or one folder, but {len(no_models)} paths were given."
         folders = {one.parent for one in no_models}
-        folder = folders.pop() if len(folders) == 1 else "FOLDER"
+        folder = _quoted(folders.pop()) if len(folders) == 1 else "FOLDER"
         remedy = (
-            f"Give the folder of the images: {start} {folder} --truth {truth}; what another tool "
-            "has predicted is given with --predictions."
+            f"Give the folder of the images: {start} {folder} --truth {_quoted(truth)}; what "
+            "another tool has predicted is given with --predictions."
         )
     raise BundleError(message, remedy=remedy)
 

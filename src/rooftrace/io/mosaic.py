@@ -6,6 +6,7 @@ images of any sizes, which may overlap.
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -452,7 +453,7 @@ class AdjacentImages(Mosaic):
             raise GeoreferenceError(
                 f"{image.name} {difference}; all images of a scene must lie on one grid of pixels.",
                 remedy="Resample them to one grid, for example with gdalwarp -tap -tr, or make one "
-                f"layer of their buildings: rooftrace catalogue {self._name} -o OUT",
+                f"layer of their buildings: rooftrace catalogue {shlex.quote(self._name)} -o OUT",
             )
         return row, col
 

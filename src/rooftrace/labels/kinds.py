@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -138,7 +139,7 @@ def polygons_of_results(path: Path) -> Path:
         raise LayoutError(
             f"{path} has results of a prediction, but no polygons.",
             remedy="Give the image, and its mask as labels: IMAGE --truth "
-            f"{predicted_file(path, 'mask')}",
+            + shlex.quote(str(predicted_file(path, "mask"))),
         )
     return polygons
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import zipfile
 import zlib
 from collections import Counter
@@ -57,6 +58,9 @@ MAX_PART_BYTES = 2 * 2**30
 """Maximum size of a part; an ONNX file cannot hold more."""
 
 BUNDLE_SUFFIX = ".rooftrace"
+RAW_WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".safetensors"})
+"""Endings of files that hold weights without a contract, or a pickle."""
+
 _REMEDY = "Get the file again from where it was trained, or export it again with rooftrace train."
 
 
@@ -337,10 +341,14 @@ _UNREADABLE = (
 
 
 def _unreadable(path: Path, error: Exception) -> BundleError:
+    remedy = _REMEDY
+    if path.suffix.lower() in RAW_WEIGHTS:
+        given = shlex.quote(str(path))
+        remedy = f"Make a bundle of the weights first: rooftrace import {given} -o model.rooftrace"
     return BundleError(
         f"{path} cannot be read as a bundle ({reason_of(error)}); "
         "expected a complete zip as rooftrace train writes it.",
-        remedy=_REMEDY,
+        remedy=remedy,
     )
 
 

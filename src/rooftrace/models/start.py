@@ -27,6 +27,7 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
     GRAPH_NAME,
+    RAW_WEIGHTS,
     WEIGHTS_NAME,
     ModelBundle,
     bundle_file,
@@ -40,9 +41,6 @@ _LISTED = 4
 
 _COUNTER = "num_batches_tracked"
 """Ending of the names of counters, which are no weights: graphs leave them out."""
-
-_RAW_WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".safetensors"})
-"""Endings of files that hold weights without a contract, or a pickle."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +322,7 @@ def _read(start: str, base: Path) -> ModelBundle:
             remedy=f"Give {' or '.join(BUNDLED_MODELS)}, or the path of a bundle, a run or an "
             "exported ONNX file.",
         )
-    if path.suffix.lower() in _RAW_WEIGHTS:
+    if path.suffix.lower() in RAW_WEIGHTS:
         raise ConfigError(
             f"model.start = {start!r} is a file of weights without a contract, or a pickle, which "
             "may hold code and is not opened; expected a bundle, a run or an exported ONNX file.",

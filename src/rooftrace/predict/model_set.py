@@ -458,8 +458,8 @@ def is_model(path: Path) -> bool:
     suffix = path.suffix.lower()
     if str(path) in BUNDLED_MODELS or suffix in (BUNDLE_SUFFIX, ".onnx"):
         return True
-    # Labels are JSON and XML, too.
-    mark = {_SUFFIX: b'"ensemble"', ".xml": b"<net"}.get(suffix)
+    # Labels are JSON and XML, too; one may begin with <network>.
+    mark = {_SUFFIX: b'"ensemble"', ".xml": b"<net "}.get(suffix)
     if mark is not None and path.is_file():
         return mark in read_head(path, 999)
     return bool(bundles_in(path))

@@ -103,6 +103,11 @@ def test_footprints_of_a_part_and_empty_labels_are_told() -> None:
         doubts = LabelDoubts(replace(set_of(), kind="footprints"))
         doubts.add(labelled, labelled | rest, np.ones((80, 80), np.bool_))
         assert [one[: len(note)] for one in doubts.notes()] == [note] * bool(note)
+    for found, expected in ((0, ()), (9, ("2 of 3 labels have no building",))):
+        doubts = LabelDoubts(set_of())
+        for built in (9, 0, 0):
+            doubts.add(*(np.arange(40)[None] < n for n in (built, built or found, 40)))
+        assert tuple(one.split(";")[0] for one in doubts.notes()) == expected
 
 
 def test_what_cannot_be_compared_is_reported(bundle: Path, tmp_path: Path) -> None:

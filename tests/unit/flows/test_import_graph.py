@@ -25,6 +25,7 @@ ort = pytest.importorskip("onnxruntime")
 
 
 USUAL = ImportOptions(gsd_m=0.3, normalise="imagenet", activation="sigmoid")
+SIGMOID = "--normalise imagenet --activation sigmoid"
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def write(path: Path, data: bytes) -> Path:
 
 @pytest.mark.usefixtures("in_this_process")
 def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
-    data = conv_graph(2)
+    data = conv_graph(2, sizes=(1, 3, "y", "x"))
     given = write(tmp_path / "town.onnx", data)
     code, answer = call("import", given, "-o", tmp_path / "m.rooftrace", "--gsd", 0.3,
                         "--normalise", "imagenet", "--activation", "softmax", "--multiple", 8,
@@ -70,25 +71,18 @@ def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
     [
         (conv_graph(1), "--normalise imagenet", 2, r"activation of .* last operator is Conv"),
         (conv_graph(2), "--normalise imagenet --activation none", 2, "which are not probabilities"),
-        (conv_graph(3), "--normalise imagenet --activation softmax", 2,
-         "an output of 3 channels, but --classes names 2"),
-        (conv_graph(1, sizes=("n", 5, "y", "x")), "--normalise imagenet --activation sigmoid", 2,
-         "takes 5 bands, but --bands names 3"),
-        (conv_graph(1, sizes=("n", 3, 64, 96)), "--normalise imagenet --activation sigmoid", 2,
-         "64 rows × 96 columns"),
-        (conv_graph(1, stride=2), "--normalise imagenet --activation sigmoid", 4,
-         r"output of \(1, 1, 128, 128\) for an image of \(1, 3, 256, 256\)"),
-        (conv_graph(1, bias=np.nan), "--normalise imagenet --activation sigmoid", 4,
-         "values that are not finite"),
-        (conv_graph(1, bias=np.inf), "--normalise imagenet --activation sigmoid", 4,
-         "values that are not finite"),
+        (conv_graph(3), "--normalise imagenet --activation softmax", 2, "3 channels, but"),
+        (conv_graph(1, sizes=("n", 5, "y", "x")), SIGMOID, 2, "takes 5 bands, but --bands names 3"),
+        (conv_graph(1, sizes=("n", 3, 64, 96)), SIGMOID, 2, "64 rows × 96 columns"),
+        (conv_graph(1, stride=2), SIGMOID, 4, r"output of \(1, 1, 128, 128\) for an image"),
+        (conv_graph(1, sizes=(1, 3, 64, 64), is_fixed=True),
+         "--normalise imagenet --activation softmax", 4, "size .* is fixed to 1"),
+        (conv_graph(1, bias=np.nan), SIGMOID, 4, "values that are not finite"),
         (conv_graph(1), "--activation sigmoid", 2, "normalisation of the network's input"),
-        (conv_graph(1), "--mean 120,120,120 --std 50,50,50 --activation sigmoid", 2,
-         "do not suit pixels from 0 to 1"),
+        (conv_graph(1), "--mean 120,120,120 --std 50,50,50 --activation sigmoid", 2, "do not suit"),
         (conv_graph(1), "--mean 0.5,x,0.5 --std 1,1,1 --activation sigmoid", 2, "--mean is"),
-        (conv_graph(1), "--normalise imagenet --activation sigmoid --architecture Unet", 2,
-         "--architecture was given"),
-        (b"garbage", "--normalise imagenet --activation sigmoid", 4, "not a valid ONNX file"),
+        (conv_graph(1), SIGMOID + " --architecture Unet", 2, "--architecture was given"),
+        (b"garbage", SIGMOID, 4, "not a valid ONNX file"),
     ],
 )  # fmt: skip
 def test_bad_input_is_an_error_and_writes_nothing(
@@ -225,7 +219,7 @@ REFUSED = {
     "empty": (lambda: b"", "not a valid ONNX file"),
     "truncated": (lambda: conv_graph(1)[:-20], "ends after the file does|not a valid"),
     "our contract": (lambda: with_metadata(conv_graph(1), "rooftrace", "{}"), "own contract"),
-    "one image": (lambda: conv_graph(1, sizes=(1, 3, "y", "x")), "batches of exactly 1 image;"),
+    "four images": (lambda: conv_graph(1, sizes=(4, 3, "y", "x")), "exactly 4 images;"),
     "rows": (lambda: conv_graph(1, sizes=(1, 3, 8)), "shape|valid ONNX"),
 }
 

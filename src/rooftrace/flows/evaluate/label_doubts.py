@@ -13,6 +13,13 @@ from rooftrace.labels.source import SceneSet
 _MANY = 0.5
 """Share of labels of one value from which a note is written."""
 
+_FOUND_IN_EMPTY = 0.2
+"""Share of the predicted building area in images whose labels have no building, from which those
+are in doubt. Most images of farmland rightly have none, and then little is predicted in them."""
+
+_MAX_SIDE_PX = 2000
+"""Side of a scene above which its extent is counted in a part of the rows and columns."""
+
 _PARTIAL = 0.8
 """Share of the imagery that the footprints cover at most where they may be incomplete."""
 
@@ -37,6 +44,7 @@ class LabelDoubts:
     def __init__(self, source: SceneSet) -> None:
         self._is_layer = source.kind in _LAYERS
         self._scenes = self._empty = self._full = 0
+        self._found = self._found_in_empty = 0
         self._pixels: np.ndarray[tuple[int], np.dtype[np.int64]] = np.zeros(4, np.int64)
 
     def add(self, labelled: BoolArray, predicted: BoolArray, valid: BoolArray) -> None:
@@ -50,11 +58,22 @@ class LabelDoubts:
         self._scenes += known > 0
         self._empty += known > 0 and not built
         self._full += 0 < known == built
+        found = int((predicted & valid).sum())
+        self._found += found
+        self._found_in_empty += 0 if built else found
         if self._is_layer:
-            inside = _extent(labelled & valid) & valid
-            found = predicted & valid
-            both = [inside.sum(), known, (found & inside).sum(), found.sum()]
-            self._pixels += np.array(both, np.int64)
+            self._add_extent(labelled, predicted, valid)
+
+    def _add_extent(self, labelled: BoolArray, predicted: BoolArray, valid: BoolArray) -> None:
+        # A large scene would take seconds and hundreds of megabytes; the shares of area need not be
+        # exact.
+        step = max(1, -(-max(labelled.shape) // _MAX_SIDE_PX))
+        labelled, predicted, valid = (one[::step, ::step] for one in (labelled, predicted, valid))
+        inside = _extent(labelled & valid) & valid
+        found = predicted & valid
+        both = [inside.sum(), valid.sum(), (found & inside).sum(), found.sum()]
+        # Each counted pixel stands for a square of them, beside the scenes that are counted whole.
+        self._pixels += np.array(both, np.int64) * step**2
 
     def notes(self) -> tuple[str, ...]:
         """Return the notes of all scenes, none of which names a single file."""
@@ -64,7 +83,9 @@ class LabelDoubts:
         scenes = plural(self._scenes, "image")
         if self._scenes and self._empty == self._scenes:
             return f"No label has a building ({scenes}); rooftrace inspect shows what they hold."
-        for count, what in ((self._empty, "no building"), (self._full, "nothing but building")):
+        is_doubted = self._found_in_empty >= max(1, _FOUND_IN_EMPTY * self._found)
+        empty = self._empty if is_doubted else 0
+        for count, what in ((empty, "no building"), (self._full, "nothing but building")):
             if count and count >= _MANY * self._scenes:
                 return (
                     f"{count} of {self._scenes} labels have {what}; rooftrace inspect shows them."

@@ -47,6 +47,10 @@ graph that have one of these names, and of the values around it."""
 _NUMPY = {"FLOAT": "float32", "FLOAT16": "float16", "DOUBLE": "float64", "UINT8": "uint8",
           "UINT16": "uint16"}  # fmt: skip
 _REMEDY = "Export the network again from the program that made it."
+_DYNAMIC = (
+    "Export it in evaluation mode and with a dynamic batch axis: torch.onnx.export(…, "
+    "input_names=['x'], dynamic_axes={'x': {0: 'n'}}, dynamo=False)."
+)
 
 
 @dataclass(frozen=True)
@@ -128,11 +132,10 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
             "number of channels. None stands for any size.",
             remedy="Use another --output, or export the network with its logits.",
         )
-    if shape[0] is not None:
+    if shape[0] not in (None, 1):
         raise BundleError(
-            f"{source} takes batches of exactly {plural(shape[0], 'image')}; expected any number.",
-            remedy="Export it with a dynamic batch axis: torch.onnx.export(…, input_names=['x'], "
-            "dynamic_axes={'x': {0: 'n'}}, dynamo=False).",
+            f"{source} takes batches of exactly {shape[0]} images; expected any number.",
+            remedy=_DYNAMIC,
         )
     return ForeignGraph(model, source, inputs[0].name, name, dtype, shape, out_shape[1])
 
@@ -354,15 +357,17 @@ def run_in_child(order: bytes) -> bytes:
     return stream.getvalue()
 
 
-def _run_original(trial: Trial, source: str) -> NDArray[np.float32]:
-    """Return the probabilities of the original by ONNX Runtime, tile by tile."""
+def _session(graph: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        trial.original, options, providers=["CPUExecutionProvider"]
-    )
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _run_original(trial: Trial, source: str) -> NDArray[np.float32]:
+    """Return the probabilities of the original by ONNX Runtime, tile by tile."""
+    session = _session(trial.original)
     name = session.get_inputs()[0].name
     mean, std = _per_band(trial.spec.mean), _per_band(trial.spec.std)
     outputs = []
@@ -398,13 +403,7 @@ def _run_bundle(trial: Trial, source: str) -> NDArray[np.float32]:
     """Return the probabilities of the bundle's graph for all tiles as one batch."""
     spec, tiles = trial.spec, np.stack(trial.tiles)
     engine = OpenVinoEngine(ModelBundle(spec, {GRAPH_NAME: trial.graph}, source), "fp32")
-    output, single = engine.run(tiles), engine.run(tiles[:1])
-    if output.shape[0] != len(tiles) or np.abs(output[:1] - single).max() > _ROUNDING:
-        raise BundleError(
-            f"The output of {source} for an image in a batch differs from that for the image "
-            "alone.",
-            remedy="Export the network in evaluation mode and with a dynamic batch axis.",
-        )
+    output = _run_batch(engine, trial.graph, tiles, source)
     total = output.sum(axis=1)
     if spec.channels > 1 and np.abs(total - 1).max() > _ROUNDING:
         raise BundleError(
@@ -412,6 +411,38 @@ def _run_bundle(trial: Trial, source: str) -> NDArray[np.float32]:
             "classes; expected 1.",
             remedy="Give the activation that the network needs: --activation softmax, or sigmoid "
             "for classes that overlap.",
+        )
+    return output
+
+
+def _run_batch(
+    engine: OpenVinoEngine, graph: bytes, tiles: NDArray[Any], source: str
+) -> NDArray[np.float32]:
+    """Return the output for a batch; raise BundleError if the graph is for one image only.
+
+    That a batch of one is stated does not show it: most graphs take any number all the same. Others
+    hold the number in their nodes, for example in a change of shape.
+    """
+    single = engine.run(tiles[:1])
+    try:
+        # First by ONNX Runtime, which checks sizes: OpenVINO may end the process instead.
+        (answer,) = _session(graph).run(None, {_INPUT: tiles.astype(np.float32)})
+        if len(answer) != len(tiles):
+            raise ValueError("the answer has the size of another batch")
+        output = engine.run(tiles)
+        if output.shape[1:] != single.shape[1:]:
+            raise ValueError("the classes of one image were shared out among the batch")
+    except Exception as error:  # ONNX Runtime raises kinds of its own
+        raise BundleError(
+            f"The batch size of {source} is fixed to 1: it takes one image, but not a batch of "
+            f"{len(tiles)}.",
+            remedy=_DYNAMIC,
+        ) from error
+    if np.abs(output[:1] - single).max() > _ROUNDING:
+        raise BundleError(
+            f"The output of {source} for an image in a batch differs from that for the image "
+            "alone.",
+            remedy=_DYNAMIC,
         )
     return output
 

@@ -229,15 +229,13 @@ class PredictInputs:
         masks = {path for path in files if is_named_as_image(path) and is_raster(path)}
         heights = {path for path in masks if is_elevation(path)}
         results = {path for path in masks if is_result(path) and holds_results(path.parent)}
+        surface = shlex.quote(str(min(heights, default="")))
         notes = []
         for paths, reason in (
             ([path for path in files if path not in masks], "not an image"),
             (sorted(masks - heights - results), "masks of other images"),
             (sorted(results), "results of a run"),
-            (
-                sorted(heights),
-                f"heights: measure buildings with --surface {min(heights, default='')}",
-            ),
+            (sorted(heights), f"heights: measure buildings with --surface {surface}"),
             (sorted(folders), "images in subfolders are not predicted"),
         ):
             if paths:
@@ -245,8 +243,9 @@ class PredictInputs:
                 listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
                 notes.append(f"skipped {counted} ({reason}): {listed}")
         notes += [
-            f"{scene.path} holds heights, by name and values, and is predicted as a picture: "
-            f"to measure buildings by it: rooftrace predict IMAGE -o OUT --surface {scene.path}"
+            f"{scene.path} holds heights, by name and values, and is predicted as a picture. "
+            "To measure buildings by it: rooftrace predict IMAGE -o OUT --surface "
+            + shlex.quote(str(scene.path))
             for scene in self.scenes
             if is_elevation(scene.path)
         ]
@@ -370,10 +369,10 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
         # Neighbours share a side, or overlap by up to a quarter.
         if step.almost_equals(shift, 1e-6) and -0.001 < least <= 0.25 and most > 0.5:
             counted = "buildings on their common edges are counted in each"
-            how = f"Without duplicates: rooftrace catalogue {folder} -o OUT"
+            how = f"Without duplicates: rooftrace catalogue {shlex.quote(str(folder))} -o OUT"
             with suppress(RooftraceError):
                 AdjacentImages(files, str(folder))
-                how = f"As one scene: rooftrace predict {folder} --mosaic"
+                how = f"As one scene: rooftrace predict {shlex.quote(str(folder))} --mosaic"
             return [f"images in {folder} adjoin, and {counted}. {how}"]
     return []
 
