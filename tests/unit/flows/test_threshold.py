@@ -106,7 +106,7 @@ def test_the_threshold_between_buildings_and_others_is_found(
     assert dict(new.parts) == dict(old.parts)
     (measured,) = new.spec.metrics
     assert measured.values["iou"] == measured.values["f1"] == 1.0
-    assert f"was chosen on these images for the highest {metric}" in measured.protocol
+    assert f"was chosen on these images by their {metric}" in measured.protocol
     assert any("were measured at its old threshold" in note for note in report.notes)
     # All buildings are right now: there is nothing to calibrate.
     assert new.spec.calibration is None
