@@ -71,7 +71,7 @@ _LATTICES = (8, 16, 32)
 _PROBES = 16
 """Pixels of each edge that are read to find fill."""
 
-_ROWS, _ROW_PX, _ROWS_PX = 12, 1024, 2**22
+_ROWS, _ROW_PX, _ROWS_PX = 64, 1024, 2**22
 """Maximum number of rows read to measure fill, of pixels kept of each, and of pixels read."""
 
 StretchName = Literal["auto", "none", "per-band"]
