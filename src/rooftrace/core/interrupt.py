@@ -64,6 +64,8 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def _interrupt_later() -> None:
+    # Short for a person. An import is asked ten times a second whether it is over, and a finaliser
+    # has returned by then.
     time.sleep(0.1)
     _WAITING.clear()
     _thread.interrupt_main()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
@@ -276,9 +275,6 @@ class DensityAccumulator:
         self.pixels = PixelCounter(self.ground, self.cells, building_class)
         """Counter of the mask's pixels, also of blocks that another process has counted."""
 
-        self.measure = partial(measure_buildings, ground=self.ground, min_area_m2=min_area_m2)
-        """Function that measures buildings in any process, for `add_measured`."""
-
         self._measured: list[Measured] = []
         self._min_area_m2 = min_area_m2
 
@@ -306,10 +302,11 @@ class DensityAccumulator:
 
     def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
         """Add buildings (n,) without attributes, otherwise as `add`."""
-        self.add_measured(self.measure(polygons, crs=crs))
+        on_plane = self.ground.reproject(polygons, crs)
+        self.add_measured(measure_buildings(on_plane, min_area_m2=self._min_area_m2))
 
     def add_measured(self, measured: Measured) -> None:
-        """Add buildings that `measure` has measured."""
+        """Add buildings that `measure_buildings` has measured on the plane of the cells."""
         self._measured.append(measured)
 
     def add_on_plane(self, polygons: Polygons, counted: BoolArray) -> None:
@@ -485,11 +482,7 @@ others and are not counted.
 
 
 def measure_buildings(
-    polygons: Polygons,
-    counted: BoolArray | None = None,
-    min_area_m2: float = 0.0,
-    ground: GroundPlane | None = None,
-    crs: CRS | None = None,
+    polygons: Polygons, counted: BoolArray | None = None, min_area_m2: float = 0.0
 ) -> Measured:
     """Return the measures of buildings.
 
@@ -498,10 +491,7 @@ def measure_buildings(
         counted: (n,) bool, False for those that are only neighbours of others; None: all are
             counted.
         min_area_m2: Area below which buildings are left out.
-        ground, crs: Plane to which the buildings are brought first, and their CRS.
     """
-    if ground is not None:
-        polygons = ground.reproject(polygons, crs)
     area_m2 = shapely.area(polygons)
     large = area_m2 >= min_area_m2
     counted = np.ones(len(polygons), np.bool_) if counted is None else counted

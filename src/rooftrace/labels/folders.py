@@ -47,9 +47,10 @@ from rooftrace.labels.layouts import (
     by_id,
     find_readings,
     has_reading,
-    is_swapped,
+    no_mask,
     pairs_by_pattern,
 )
+from rooftrace.labels.mask_files import is_swapped
 from rooftrace.labels.mask_values import LabelFile, NameRule
 from rooftrace.labels.shape_files import drawn_label, iter_names, read_shapes, write_yolo
 from rooftrace.labels.shapes import LayerFile, ShapesLabel
@@ -146,10 +147,11 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
         folder = labels / entry.group
         label = folders.labels(folder).get(entry.image.stem)
         if label is None:
-            raise LayoutError(
-                f"The image {entry.image} has no mask; expected {folder / entry.image.stem}.*.",
-                remedy="Add it, or leave the image out with --glob. If the names differ, give the "
-                "folder of both, and --layout.",
+            raise no_mask(
+                entry.image,
+                folder / f"{entry.image.stem}.*",
+                "Add it, or leave the image out with --glob. If the names differ, give the folder "
+                "of both, and --layout.",
             )
         pairs.append(replace(entry, key=label))
     _refuse_swapped(pairs[0].image, pairs[0].key)

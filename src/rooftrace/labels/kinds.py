@@ -26,7 +26,7 @@ from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, select
 from rooftrace.labels.footprints import FOOTPRINTS, vector_files
 from rooftrace.labels.image_files import IMAGE_TABLE, images_under, matches_glob
 from rooftrace.labels.labelstudio import LABELSTUDIO
-from rooftrace.labels.layouts import suggest_layout
+from rooftrace.labels.mask_files import suggest_layout
 from rooftrace.labels.rle_source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
 from rooftrace.labels.slippy_tiles import TILES

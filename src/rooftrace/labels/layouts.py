@@ -8,22 +8,16 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rooftrace.core.errors import DataError, LayoutError
+from rooftrace.core.errors import LayoutError
 from rooftrace.core.text import list_first, plural
-from rooftrace.core.types import Window
 from rooftrace.io.companions import holds_results, is_result
-from rooftrace.io.files import read_head, visible_files
-from rooftrace.io.raster import open_raster
+from rooftrace.io.files import read_head
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.image_files import (
     is_image_file,
@@ -36,7 +30,7 @@ NO_SHAPES = "no shapes"
 """Key of an entry whose label file is missing because there is nothing to label."""
 
 SHAPE_SUFFIXES = frozenset((".txt", ".json", ".xml"))
-_LABEL_SUFFIXES = SHAPE_SUFFIXES | {*VECTOR_SUFFIXES, ".npy"}
+LABEL_SUFFIXES = SHAPE_SUFFIXES | {*VECTOR_SUFFIXES, ".npy"}
 
 _MOST_DEPTH = 3
 """Maximum number of folders between the data and the base of a layout."""
@@ -176,12 +170,20 @@ class Folders:
         root: Top folder.
         glob: Patterns for image file names.
         detect: Whether a layout is looked for: masks that a prediction has written are no labels.
+        images: Images of some folders, to which the search is limited there.
     """
 
-    def __init__(self, root: Path, glob: Sequence[str], *, detect: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path = Path(),
+        glob: Sequence[str] = (),
+        *,
+        detect: bool = False,
+        images: Mapping[Path, list[Path]] | None = None,
+    ) -> None:
         self.root, self.glob, self._detect = root, glob, detect
         self._listed: dict[Path, tuple[list[str], list[str]]] = {}
-        self._images: dict[Path, list[Path]] = {}
+        self._images = dict(images or {})
         self._labels: dict[Path, dict[str, Path]] = {}
 
     def _list(self, folder: Path) -> tuple[list[str], list[str]]:
@@ -230,7 +232,7 @@ class Folders:
                     raise _doubled("masks", path.stem, (other, path))
             for name in self._list(folder)[1]:
                 stem, dot, suffix = name.rpartition(".")
-                if dot + suffix.lower() in _LABEL_SUFFIXES:
+                if dot + suffix.lower() in LABEL_SUFFIXES:
                     named.setdefault(stem, folder / name)
             self._labels[folder] = named
         return self._labels[folder]
@@ -247,7 +249,7 @@ class Folders:
         """Return the folders below a base that folder patterns may mean, in any case."""
         folders = [base]
         for segment in segments:
-            rule = _folder_rule(segment)
+            rule = folder_rule(segment)
             folders = [
                 folder / name
                 for folder in folders
@@ -265,13 +267,14 @@ class Folders:
 
 
 @cache
-def _folder_rule(segment: str) -> re.Pattern[str]:
+def folder_rule(segment: str) -> re.Pattern[str]:
+    """Return the expression that folders of a pattern fit, in any case."""
     literal = map(re.escape, re.split(r"\{\w+\}", segment))
     return re.compile(".+".join(literal), re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class _Pattern:
+class Pattern:
     """A compiled pattern of paths below a base."""
 
     text: str
@@ -294,6 +297,11 @@ class _Pattern:
     def folders(self) -> list[str]:
         return self.text.split("/")[:-1]
 
+    @property
+    def ending(self) -> str:
+        """What follows the last field."""
+        return self.text.rpartition("}")[2]
+
     def match(self, name: str) -> dict[str, str] | None:
         """Return the fields of a path below the base; None if it does not fit."""
         found = self.rule.fullmatch(name)
@@ -303,12 +311,12 @@ class _Pattern:
         return re.sub(r"\{(\w+)\}", lambda found: fields[found[1]], self.text)
 
 
-class _BaseSearch:
+class BaseSearch:
     """The search for one layout below one base folder."""
 
     def __init__(self, folders: Folders, layout: Layout, base: Path) -> None:
         self.base, self._folders, self._layout = base, folders, layout
-        self._image, self._label = _Pattern(layout.image), _Pattern(layout.label)
+        self._image, self.label = Pattern(layout.image), Pattern(layout.label)
         self.pairs: list[SceneEntry] = []
         self.missing: list[tuple[SceneEntry, Path]] = []
         self.lone: list[Path] = []
@@ -319,17 +327,16 @@ class _BaseSearch:
     @property
     def is_possible(self) -> bool:
         """Whether there is a folder with files that end like a label; images are not looked at."""
-        ending = self._label.text.rpartition("}")[2]
-        folders = self._folders.expand(self.base, self._label.folders)
-        return any(self._folders.has_ending(folder, ending) for folder in folders)
+        folders = self._folders.expand(self.base, self.label.folders)
+        return any(self._folders.has_ending(folder, self.label.ending) for folder in folders)
 
     @property
     def has_pair(self) -> bool:
         """Whether there is a pair; the search ends at the first."""
-        found = ((path, self._label_of(fields)) for path, fields in self._matches() if fields)
+        found = ((path, self._label_of(fields)) for path, fields in self.matches() if fields)
         return self.is_possible and any(label not in (None, path) for path, label in found)
 
-    def _matches(self) -> Iterator[tuple[Path, dict[str, str] | None]]:
+    def matches(self) -> Iterator[tuple[Path, dict[str, str] | None]]:
         """Yield the wanted images, each with the fields of its name, or None if it does not fit."""
         for folder in self._folders.expand(self.base, self._image.folders):
             below = folder.relative_to(self.base).as_posix().removeprefix(".")
@@ -339,7 +346,7 @@ class _BaseSearch:
     def run(self) -> bool:
         """Pair the files; return whether there is a pair."""
         found = []
-        for path, fields in self._matches():
+        for path, fields in self.matches():
             if fields is None:
                 self._others.append(path)
             else:
@@ -353,14 +360,14 @@ class _BaseSearch:
             name = fields.get("id") or fields.get("sheet") or Path(fields["file"]).stem
             entry = SceneEntry(f"{group}/{name}" if group else name, path, group, label)
             if label is None:
-                self.missing.append((entry, self.base / self._label.fill(fields)))
+                self.missing.append((entry, self.base / self.label.fill(fields)))
             else:
                 self.pairs.append(entry)
         return bool(self.pairs)
 
     def _label_of(self, fields: Mapping[str, str]) -> Path | None:
         """Return the label file of an image; folders are matched in upper and lower case."""
-        *segments, name = self._label.fill(fields).split("/")
+        *segments, name = self.label.fill(fields).split("/")
         key = tuple(segments)
         if key not in self._label_folders:
             self._label_folders[key] = self._folders.expand(self.base, segments)
@@ -383,7 +390,7 @@ class _BaseSearch:
         """
         for entry, _ in self.missing:
             assert entry.image is not None
-            if self._label.match(entry.image.relative_to(self.base).as_posix()):
+            if self.label.match(entry.image.relative_to(self.base).as_posix()):
                 raise _no_image(entry.image, self.base)
         named: dict[str, SceneEntry] = {}
         for entry in (*self.pairs, *(entry for entry, _ in self.missing)):
@@ -393,14 +400,14 @@ class _BaseSearch:
         unfit = [path for path in self._others if path not in self._used]
         # Folders of a data set may hold other images, but not those of a plain layout.
         if unfit and not self._layout.name:
-            raise _no_mask(unfit[0], self.base / self._label.text.replace("{id}", "?"))
+            raise no_mask(unfit[0], self.base / self.label.text.replace("{id}", "?"))
         # With a glob, most masks may belong to images that are not wanted.
         if self._folders.glob or self._layout.skip:
             return
         of_images = self._folders.expand(self.base, self._image.folders)
         of_labels = (folder for some in self._label_folders.values() for folder in some)
         are_masks = any(map(is_named_as_image, self._used))
-        suffixes = {path.suffix for path in self._used} & _LABEL_SUFFIXES
+        suffixes = {path.suffix for path in self._used} & LABEL_SUFFIXES
         stems = {path.stem for path in self._others}
         for folder in sorted(set(of_labels) - set(of_images)):
             for path in self._folders.labels(folder).values():
@@ -412,7 +419,7 @@ class _BaseSearch:
 
     @property
     def has_label_folder(self) -> bool:
-        return bool(self._folders.expand(self.base, self._label.folders))
+        return bool(self._folders.expand(self.base, self.label.folders))
 
 
 def _doubled(what: str, name: str, files: Iterable[Path | None]) -> LayoutError:
@@ -422,65 +429,12 @@ def _doubled(what: str, name: str, files: Iterable[Path | None]) -> LayoutError:
     )
 
 
-def label_masks(images: Iterable[Path]) -> set[Path]:
-    """Return those of some image files that a layout reads as the masks of other images.
-
-    The images are among the files, or in a folder beside the masks. Names decide.
-    """
-    paths_in: dict[str, dict[str, Path]] = {}
-    # Paths as text, since there may be 100,000.
-    for path in images:
-        where, name = os.path.split(path)
-        paths_in.setdefault(where, {})[name] = path
-    folders = {Path(where): paths for where, paths in paths_in.items()}
-    named: dict[tuple[str, str], Path] = {}
-    for folder, paths in folders.items():
-        where = folder.as_posix().casefold()
-        for name, path in paths.items():
-            low = name.casefold()
-            named[where, low] = named[where, f"{low.rpartition('.')[0]}.*"] = path
-    masks: set[Path] = set()
-    for layout in LAYOUTS:
-        image, label = _Pattern(layout.image), _Pattern(layout.label)
-        ending = layout.label.rpartition("}")[2].casefold()
-        if ending in _LABEL_SUFFIXES:
-            continue
-        within = _folder_rule(label.folders[-1]) if label.folders else None
-        # Quick, since most folders hold images alone.
-        if within is None and not any(name.endswith(ending) for _, name in named):
-            continue
-        beside: dict[Path, dict[str, Path]] = {}
-        if within is not None:
-            place = len(label.folders)
-            of_masks = [one for one in folders if within.fullmatch(one.name)]
-            if not of_masks:
-                continue
-            for base in {one.parents[place - 1] for one in of_masks if place <= len(one.parents)}:
-                search = Folders(base, ())
-                for one in search.expand(base, image.folders):
-                    beside[one] = {path.name: path for path in search.images(one)}
-        depth = len(image.folders)
-        for folder, paths in (beside | folders).items():
-            base = folder.parents[depth - 1] if 0 < depth <= len(folder.parents) else folder
-            steps = folder.relative_to(base).parts
-            rules = map(_folder_rule, image.folders)
-            if len(steps) != depth or not all(r.fullmatch(s) for r, s in zip(rules, steps)):
-                continue
-            for name, path in paths.items():
-                fields = image.match("/".join((*steps, name)))
-                if fields is not None:
-                    expected = base / label.fill(fields)
-                    key = expected.parent.as_posix().casefold(), expected.name.casefold()
-                    masks.update({named.get(key, path)} - {path})
-    return masks
-
-
 def has_reading(root: Path) -> bool:
     """Return whether a layout fits a folder, even one with errors; ends at the first pair."""
     folders = Folders(root, (), detect=True)
     try:
         return any(
-            _BaseSearch(folders, layout, base).has_pair
+            BaseSearch(folders, layout, base).has_pair
             for depth in range(_MOST_DEPTH + 1)
             for bases in [folders.at_depth(depth)]
             for layout in LAYOUTS
@@ -521,7 +475,7 @@ def _is_known(found: PairedFolder, readings: Sequence[PairedFolder]) -> bool:
 
 
 def _read_layout(folders: Folders, layout: Layout, bases: Sequence[Path]) -> PairedFolder | None:
-    searches = [_BaseSearch(folders, layout, base) for base in bases]
+    searches = [BaseSearch(folders, layout, base) for base in bases]
     possible = [search.is_possible for search in searches]
     fits = [able and search.run() for able, search in zip(possible, searches)]
     if not any(fits):
@@ -540,7 +494,7 @@ def _read_layout(folders: Folders, layout: Layout, bases: Sequence[Path]) -> Pai
             if missing_is == "empty" and search.has_label_folder:
                 pairs.append(SceneEntry(entry.id, entry.image, entry.group, NO_SHAPES))
             elif missing_is == "error" and search.has_label_folder:
-                raise _no_mask(entry.image, expected)
+                raise no_mask(entry.image, expected)
             else:
                 unlabelled.append(entry)
     if layout.unlabelled:
@@ -555,17 +509,19 @@ def _read_layout(folders: Folders, layout: Layout, bases: Sequence[Path]) -> Pai
 
 
 def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:
-    pattern = _Pattern(text)
+    pattern = Pattern(text)
     for folder in folders.expand(base, pattern.folders):
         for path in folders.matching(folder):
             yield SceneEntry(path.stem, path, folder.name)
 
 
-def _no_mask(image: Path | None, expected: Path) -> LayoutError:
-    return LayoutError(
-        f"The image {image} has no mask; expected {expected}.",
-        remedy="Add the mask, or remove the image from the folder.",
-    )
+def no_mask(
+    image: Path | None,
+    expected: Path,
+    remedy: str = "Add the mask, or remove the image from the folder.",
+) -> LayoutError:
+    """Return the error for an image without its mask."""
+    return LayoutError(f"The image {image} has no mask; expected {expected}.", remedy=remedy)
 
 
 def _no_image(mask: Path, folder: Path) -> LayoutError:
@@ -586,7 +542,7 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
         raise LayoutError(
             f"The layout {layout!r} is not IMAGE=MASK with {{id}} in both.", remedy=REMEDY_PATTERN
         )
-    pattern, folders = _Pattern(image_text), Folders(root, glob)
+    pattern, folders = Pattern(image_text), Folders(root, glob)
     # {id} may contain folders, so that one pattern matches a tree.
     rule = re.compile(pattern.rule.pattern.replace("(?P<id>[^/]+?)", "(?P<id>.+?)"))
     pairs = []
@@ -594,14 +550,11 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
         match = rule.fullmatch(path.relative_to(root).as_posix())
         if match is None or not path.is_file() or not matches_glob(path, glob):
             continue
-        label = root / _Pattern(label_text).fill(match.groupdict())
+        label = root / Pattern(label_text).fill(match.groupdict())
         if label.name.endswith(".*"):
             label = folders.labels(label.parent).get(label.name.removesuffix(".*"), label)
         if not label.is_file():
-            raise LayoutError(
-                f"The image {path} has no mask; expected {label}.",
-                remedy="Add the mask, or correct --layout.",
-            )
+            raise no_mask(path, label, "Add the mask, or correct --layout.")
         name = "/".join(one for one in (match.groupdict().get("part", ""), match["id"]) if one)
         pairs.append(SceneEntry(name, path, name.rpartition("/")[0], label))
     if not pairs:
@@ -614,132 +567,3 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
 def by_id(entries: Sequence[SceneEntry]) -> tuple[SceneEntry, ...]:
     """Return entries sorted by id."""
     return tuple(sorted(entries, key=lambda entry: entry.id))
-
-
-_MOST_FILES = 20_000
-_SAMPLES = 3
-"""Number of files of a group that are opened."""
-
-_MIDDLE_PX = 256
-"""Side in pixels of the middle of an image whose colours are counted."""
-
-_MASK_VALUES = 32
-"""Maximum number of colours in a mask; photographs have thousands."""
-
-_LEAST_SHARE = 0.5
-"""Minimum share of images that have a mask."""
-
-Group = tuple[str, str]
-"""Folder below the root, and the ending of the names: what follows the last `_` or `-`."""
-
-
-def suggest_layout(root: Path) -> str | None:
-    """Return the layout `IMAGES=MASKS` of a folder in which some images seem to be masks.
-
-    Names decide which files belong together, and pixels which of them are masks.
-    """
-    groups = _groups(root)
-    found: Counter[str] = Counter()
-    masks = {
-        key: all(
-            _colours(root / key[0] / name) <= _MASK_VALUES
-            for name in sorted(names)[:: max(1, len(names) // _SAMPLES)][:_SAMPLES]
-        )
-        for key, names in groups.items()
-    }
-    for images, labels in permutations(groups, 2):
-        if masks[images] or not masks[labels]:
-            continue
-        if images[0].split("/")[0] != labels[0].split("/")[0] and "/" in images[0] + labels[0]:
-            continue
-        rule = _rule(images[0], groups[images], labels[0], groups[labels])
-        if rule is not None:
-            found[rule] += len(groups[labels])
-    if not found:
-        return None
-    general: Counter[str] = Counter()
-    for rule in found:
-        general[re.sub(r"(^|=)[^/={}]+/(?=[^/=]+/)", r"\1{part}/", rule)] += 1
-    best, times = general.most_common(1)[0]
-    return best if times > 1 else found.most_common(1)[0][0]
-
-
-def _groups(root: Path) -> dict[Group, list[str]]:
-    """Return the names of images by folder, and by ending where one folder has several."""
-    groups: dict[Group, list[str]] = {}
-    for folder, names in islice(visible_files(root), _MOST_FILES):
-        images = [name for name in names if is_named_as_image(folder / name)]
-        relative = folder.relative_to(root).as_posix().removeprefix(".")
-        endings = Counter(map(_ending, images))
-        # Endings that most names do not share are numbers.
-        several = 1 < len(endings) <= 8 and min(endings.values()) * len(endings) >= len(images) / 2
-        for name in images:
-            groups.setdefault((relative, _ending(name) if several else ""), []).append(name)
-    return groups
-
-
-def _ending(name: str) -> str:
-    stem, suffix = Path(name).stem, Path(name).suffix
-    last = re.search(r"[_\-.][A-Za-z]+$", stem)
-    return (last[0] if last else "") + suffix
-
-
-def _colours(path: Path) -> int:
-    """Return how many colours the middle of an image has."""
-    try:
-        source = open_raster(path, palette="indices")
-        height, width = source.grid.shape
-        top, left = (max(side - _MIDDLE_PX, 0) // 2 for side in (height, width))
-        middle = Window(top, left, min(height, _MIDDLE_PX), min(width, _MIDDLE_PX))
-        data = source.read(middle).data
-    except DataError:
-        return _MASK_VALUES + 1
-    return len(np.unique(data.reshape(len(data), -1), axis=1).T)
-
-
-def is_swapped(image: Path, label: Path) -> bool:
-    """Return whether an image looks like a mask, and its label like an image."""
-    # A picture of one colour tells nothing.
-    return is_named_as_image(label) and 1 < _colours(image) <= _MASK_VALUES < _colours(label)
-
-
-def _rule(
-    image_folder: str, images: Sequence[str], label_folder: str, labels: Sequence[str]
-) -> str | None:
-    """Return the layout of two groups whose names agree; None if they do not."""
-    image_cut, label_cut = _cut(images), _cut(labels)
-    cores = {name[image_cut[0] : len(name) - image_cut[1]] for name in images}
-    others = {name[label_cut[0] : len(name) - label_cut[1]] for name in labels}
-    if not others <= cores or len(others) < _LEAST_SHARE * len(cores):
-        return None
-    before = [images[0][: image_cut[0]], labels[0][: label_cut[0]]]
-    both = ((images[0], image_cut[1]), (labels[0], label_cut[1]))
-    after = [name[len(name) - cut :] for name, cut in both]
-    # What both names share belongs to the id.
-    shared = _shared([text[::-1] for text in before])
-    before = [text[: len(text) - len(shared)] for text in before]
-    tail = _shared(after)
-    tail = tail[: tail.index(".")] if "." in tail else tail
-    if any(text[len(tail) : len(tail) + 1].isalnum() for text in after):
-        # Both names only begin with the same letter.
-        tail = re.sub(r"[\W_]?[^\W_]*$", "", tail)
-    after = [text[len(tail) :] for text in after]
-    folders = [f"{folder}/" if folder else "" for folder in (image_folder, label_folder)]
-    patterns = [f"{f}{b}{{id}}{a}" for f, b, a in zip(folders, before, after)]
-    return "=".join(patterns) if patterns[0] != patterns[1] else None
-
-
-def _cut(names: Sequence[str]) -> tuple[int, int]:
-    """Return how many characters all names share at their beginning, and at their end."""
-    if len(names) == 1:
-        return 0, len(Path(names[0]).suffix)
-    start = len(_shared(names))
-    stop = len(_shared([name[::-1] for name in names]))
-    return start, min(stop, min(map(len, names)) - start)
-
-
-def _shared(texts: Sequence[str]) -> str:
-    """Return the text with which all texts begin."""
-    first, last = min(texts), max(texts)
-    length = next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), len(first))
-    return first[:length]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,8 @@ from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.parallel import Workers, prefetched
 from rooftrace.core.text import in_python_terms, plain_number, plural
 from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Window
-from rooftrace.density.accumulate import DensityAccumulator, Measured
-from rooftrace.density.cells import DensityGrid
+from rooftrace.density.accumulate import DensityAccumulator, Measured, measure_buildings
+from rooftrace.density.cells import DensityGrid, GroundPlane
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
@@ -227,7 +227,7 @@ class SceneOutputs(ExitStack):
         make = _ChunkMaker(
             self.plan.provenance,
             self.plan.spec.building_class,
-            None if self._density is None else self._density.measure,
+            None if self._density is None else self._density.ground,
             None if self._preview is None else self._preview.rings,
         )
         for chunk in found.made_of_chunks(make, _CHUNK):
@@ -327,21 +327,21 @@ class _ChunkMaker:
     Args:
         provenance: Origin of the footprints.
         building_class: Class that the density counts.
-        measure: Function that measures buildings for the density; None without one.
+        ground: Plane on which buildings are measured for the density; None without one.
         draw: Maker of the outlines for the preview; None without one.
     """
 
     provenance: ResultProvenance
     building_class: int
-    measure: Callable[..., Measured] | None
+    ground: GroundPlane | None
     draw: RingMaker | None
 
     def __call__(self, footprints: Footprints) -> _Chunk:
         footprints = replace(footprints, provenance=self.provenance)
         measured = None
-        if self.measure is not None:
+        if self.ground is not None:
             buildings = footprints.of_class(self.building_class)
-            measured = self.measure(buildings.geometry, crs=buildings.crs)
+            measured = measure_buildings(self.ground.reproject(buildings.geometry, buildings.crs))
         rings = () if self.draw is None else self.draw(footprints)
         return _Chunk(footprints, measured, rings)
 

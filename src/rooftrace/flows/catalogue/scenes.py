@@ -40,7 +40,7 @@ from rooftrace.io.remote import (
 )
 from rooftrace.io.stac_item import Provenance, bounds_of, item_key, link_of, list_in, object_in
 from rooftrace.labels.image_files import is_lost_image
-from rooftrace.labels.layouts import label_masks
+from rooftrace.labels.mask_files import label_masks
 
 _COLOURS = frozenset({"red", "green", "blue"})
 

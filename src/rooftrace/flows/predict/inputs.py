@@ -456,7 +456,7 @@ def _images(
             found.setdefault(location, tile)
     paths = [one for one in found if isinstance(one, Path)]
     if len(paths) > 1 or (paths and paths[0] != Path(inputs[0])):
-        from rooftrace.labels.layouts import label_masks
+        from rooftrace.labels.mask_files import label_masks
 
         masks = sorted(label_masks(paths))
         if masks and len(masks) == len(found):

@@ -1,0 +1,190 @@
+"""Tell which of some image files are masks of others, by their names and by their pixels."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice, permutations
+from pathlib import Path
+
+import numpy as np
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import Window
+from rooftrace.io.files import visible_files
+from rooftrace.io.raster import open_raster
+from rooftrace.labels.image_files import is_named_as_image
+from rooftrace.labels.layouts import (
+    LABEL_SUFFIXES,
+    LAYOUTS,
+    BaseSearch,
+    Folders,
+    Pattern,
+    folder_rule,
+)
+
+_MOST_FILES = 20_000
+_SAMPLES = 3
+"""Number of files of a group that are opened."""
+
+_MIDDLE_PX = 256
+"""Side in pixels of the middle of an image whose colours are counted."""
+
+_MASK_VALUES = 32
+"""Maximum number of colours in a mask; photographs have thousands."""
+
+_LEAST_SHARE = 0.5
+"""Minimum share of images that have a mask."""
+
+Group = tuple[str, str]
+"""Folder below the root, and the ending of the names: what follows the last `_` or `-`."""
+
+
+def label_masks(images: Iterable[Path]) -> set[Path]:
+    """Return those of some image files that a layout reads as the masks of other images.
+
+    The images are among the files, or in a folder beside the masks. Names decide.
+    """
+    files: dict[Path, list[Path]] = {}
+    named: dict[str, Path] = {}
+    for path in images:
+        files.setdefault(path.parent, []).append(path)
+        low = path.as_posix().casefold()
+        named[low] = named[f"{os.path.splitext(low)[0]}.*"] = path  # noqa: PTH122  # 100,000 files
+    folders = Folders(images=files)
+    masks: set[Path] = set()
+    for layout in LAYOUTS:
+        label = Pattern(layout.label)
+        # Quick, since most folders hold images alone.
+        is_mask = label.ending not in LABEL_SUFFIXES
+        if not (is_mask and any(name.endswith(label.ending) for name in named)):
+            continue
+        for base in {base for folder in files if (base := _base_of(folder, label)) is not None}:
+            inside = (base / "_").as_posix().casefold().removesuffix("_")
+            for path, fields in BaseSearch(folders, layout, base).matches():
+                mask = None if fields is None else named.get(inside + label.fill(fields).casefold())
+                if mask is not None and mask != path:
+                    masks.add(mask)
+    return masks
+
+
+def _base_of(folder: Path, label: Pattern) -> Path | None:
+    """Return the base of a layout whose masks lie in a folder; None if its name does not fit."""
+    depth = len(label.folders)
+    names = "/".join(folder.parts[-depth:]) if depth else ""
+    fits = folder_rule("/".join(label.folders)).fullmatch(names)
+    return (folder, *folder.parents)[depth] if fits else None
+
+
+def suggest_layout(root: Path) -> str | None:
+    """Return the layout `IMAGES=MASKS` of a folder in which some images seem to be masks.
+
+    Names decide which files belong together, and pixels which of them are masks.
+    """
+    groups = _groups(root)
+    found: Counter[str] = Counter()
+    masks = {
+        key: all(
+            _colours(root / key[0] / name) <= _MASK_VALUES
+            for name in sorted(names)[:: max(1, len(names) // _SAMPLES)][:_SAMPLES]
+        )
+        for key, names in groups.items()
+    }
+    for images, labels in permutations(groups, 2):
+        if masks[images] or not masks[labels]:
+            continue
+        if images[0].split("/")[0] != labels[0].split("/")[0] and "/" in images[0] + labels[0]:
+            continue
+        rule = _rule(images[0], groups[images], labels[0], groups[labels])
+        if rule is not None:
+            found[rule] += len(groups[labels])
+    if not found:
+        return None
+    general: Counter[str] = Counter()
+    for rule in found:
+        general[re.sub(r"(^|=)[^/={}]+/(?=[^/=]+/)", r"\1{part}/", rule)] += 1
+    best, times = general.most_common(1)[0]
+    return best if times > 1 else found.most_common(1)[0][0]
+
+
+def _groups(root: Path) -> dict[Group, list[str]]:
+    """Return the names of images by folder, and by ending where one folder has several."""
+    groups: dict[Group, list[str]] = {}
+    for folder, names in islice(visible_files(root), _MOST_FILES):
+        images = [name for name in names if is_named_as_image(folder / name)]
+        relative = folder.relative_to(root).as_posix().removeprefix(".")
+        endings = Counter(map(_ending, images))
+        # Endings that most names do not share are numbers.
+        several = 1 < len(endings) <= 8 and min(endings.values()) * len(endings) >= len(images) / 2
+        for name in images:
+            groups.setdefault((relative, _ending(name) if several else ""), []).append(name)
+    return groups
+
+
+def _ending(name: str) -> str:
+    stem, suffix = Path(name).stem, Path(name).suffix
+    last = re.search(r"[_\-.][A-Za-z]+$", stem)
+    return (last[0] if last else "") + suffix
+
+
+def _colours(path: Path) -> int:
+    """Return how many colours the middle of an image has."""
+    try:
+        source = open_raster(path, palette="indices")
+        height, width = source.grid.shape
+        top, left = (max(side - _MIDDLE_PX, 0) // 2 for side in (height, width))
+        middle = Window(top, left, min(height, _MIDDLE_PX), min(width, _MIDDLE_PX))
+        data = source.read(middle).data
+    except DataError:
+        return _MASK_VALUES + 1
+    return len(np.unique(data.reshape(len(data), -1), axis=1).T)
+
+
+def is_swapped(image: Path, label: Path) -> bool:
+    """Return whether an image looks like a mask, and its label like an image."""
+    # A picture of one colour tells nothing.
+    return is_named_as_image(label) and 1 < _colours(image) <= _MASK_VALUES < _colours(label)
+
+
+def _rule(
+    image_folder: str, images: Sequence[str], label_folder: str, labels: Sequence[str]
+) -> str | None:
+    """Return the layout of two groups whose names agree; None if they do not."""
+    image_cut, label_cut = _cut(images), _cut(labels)
+    cores = {name[image_cut[0] : len(name) - image_cut[1]] for name in images}
+    others = {name[label_cut[0] : len(name) - label_cut[1]] for name in labels}
+    if not others <= cores or len(others) < _LEAST_SHARE * len(cores):
+        return None
+    before = [images[0][: image_cut[0]], labels[0][: label_cut[0]]]
+    both = ((images[0], image_cut[1]), (labels[0], label_cut[1]))
+    after = [name[len(name) - cut :] for name, cut in both]
+    # What both names share belongs to the id.
+    shared = _shared([text[::-1] for text in before])
+    before = [text[: len(text) - len(shared)] for text in before]
+    tail = _shared(after)
+    tail = tail[: tail.index(".")] if "." in tail else tail
+    if any(text[len(tail) : len(tail) + 1].isalnum() for text in after):
+        # Both names only begin with the same letter.
+        tail = re.sub(r"[\W_]?[^\W_]*$", "", tail)
+    after = [text[len(tail) :] for text in after]
+    folders = [f"{folder}/" if folder else "" for folder in (image_folder, label_folder)]
+    patterns = [f"{f}{b}{{id}}{a}" for f, b, a in zip(folders, before, after)]
+    return "=".join(patterns) if patterns[0] != patterns[1] else None
+
+
+def _cut(names: Sequence[str]) -> tuple[int, int]:
+    """Return how many characters all names share at their beginning, and at their end."""
+    if len(names) == 1:
+        return 0, len(Path(names[0]).suffix)
+    start = len(_shared(names))
+    stop = len(_shared([name[::-1] for name in names]))
+    return start, min(stop, min(map(len, names)) - start)
+
+
+def _shared(texts: Sequence[str]) -> str:
+    """Return the text with which all texts begin."""
+    first, last = min(texts), max(texts)
+    length = next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), len(first))
+    return first[:length]
