@@ -243,6 +243,7 @@ _SCENE_OPTIONS: dict[str, Shown] = {
     "stretch": Shown(IMAGES, "HOW", rare=True),
     "threshold": Shown(MODEL, "P"),
     "min_area_m2": Shown(POLYGONS, "M2"),
+    "min_score": Shown(POLYGONS, "P", rare=True),
     "min_hole_m2": Shown(POLYGONS, "M2", rare=True),
     "outline": Shown(POLYGONS, "HOW"),
     "separate": Shown(POLYGONS),

@@ -532,10 +532,13 @@ def _separation_note(mask: Path, record: MaskRecord, options: VectorOptions) -> 
             f"The model of {mask} separated touching buildings by a channel that the mask does "
             "not contain: here their shape does."
         )
+    kept = ""
+    if options.min_score:
+        kept = f", and those with a score below {options.min_score:g} are kept"
     if options.watershed and options.watershed.core_probability:
         return (
             f"The prediction separated touching buildings by probabilities, too, which {mask} "
-            "does not contain: some are separated in another way here."
+            f"does not contain: some are separated in another way here{kept}."
         )
     return ""
 

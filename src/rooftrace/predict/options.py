@@ -71,6 +71,14 @@ class SceneParameters(Config):
         float | None,
         Field(ge=0, le=1e9, description="Drop polygons with a smaller area, in m²."),
     ] = None
+    min_score: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1,
+            description="Drop buildings with a lower score; default: 0.2 where scores are "
+            "calibrated.",
+        ),
+    ] = None  # fmt: skip
     min_hole_m2: Annotated[
         float | None,
         Field(ge=0, le=1e9, description="Fill holes with a smaller area in buildings, in m²."),

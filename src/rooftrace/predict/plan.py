@@ -89,6 +89,10 @@ _MIN_SHOWN_PX = 4.0
 """Minimum area of a building, in pixels of the image. In an image that is coarser than the model,
 single pixels that compression left beside nodata would be buildings, too."""
 
+MIN_SCORE = 0.2
+"""Calibrated score from which a building is kept: on the validation places, 6 % of the buildings
+below it are right, and F1 is the same from here to 0.3."""
+
 
 @dataclass(frozen=True)
 class BlockAxis:
@@ -209,6 +213,7 @@ class ScenePlan:
         return VectorOptions(
             min_area_m2=options.min_area_m2,
             min_hole_m2=options.min_hole_m2,
+            min_score=self._min_score,
             # A minimum in m² that is asked for applies in addition.
             min_area_px=max(MIN_BUILDING_PX * area, _MIN_SHOWN_PX),
             simplify_px=SIMPLIFY_PX * length,
@@ -216,6 +221,12 @@ class ScenePlan:
             min_marker_px=MIN_MARKER_PX * area,
             watershed=watershed,
         ).drawn(options.outline)
+
+    @property
+    def _min_score(self) -> float:
+        if self.options.min_score is not None:
+            return self.options.min_score
+        return 0.0 if self.spec.calibration is None else MIN_SCORE
 
     @property
     def mask_tags(self) -> dict[str, str]:

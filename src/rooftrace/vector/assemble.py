@@ -450,13 +450,18 @@ class FootprintSet(ExitStack):
     ) -> None:
         super().__init__()
         self.callback(spill.close)
-        smallest = maker.options.min_area_m2
-        if smallest:
-            records = records[records["area_m2"] >= smallest]
+        options = maker.options
+        if options.min_area_m2:
+            records = records[records["area_m2"] >= options.min_area_m2]
+        if calibrate is not None:
+            records = records.copy()
+            records["score"] = calibrate(records["score"], records["divided"])
+        is_doubtful = records["score"] < options.min_score
+        records = records[~(is_doubtful & (records["class_id"] == building_class))]
         self._records = records[np.argsort(records["first"])]
         self._spill, self._workers = spill, workers
         self._made_of = partial(
-            _made_of_chunk, maker.grid, maker.gsd_m, calibrate, class_names, may_be_refined
+            _made_of_chunk, maker.grid, maker.gsd_m, class_names, may_be_refined
         )
         ids, counts = np.unique(self._records["class_id"], return_counts=True)
         self.counts: dict[int, int] = dict(zip(ids.tolist(), counts.tolist()))
@@ -513,7 +518,6 @@ def _unchanged(footprints: Footprints) -> Footprints:
 def _made_of_chunk(
     grid: GeoGrid,
     gsd_m: float | None,
-    calibrate: Calibrate | None,
     class_names: tuple[str, ...],
     may_be_refined: bool,
     make: Callable[[Footprints], T],
@@ -522,10 +526,8 @@ def _made_of_chunk(
 ) -> T:
     """Return what a function makes of footprints, given their records and polygons (n,) as WKB."""
     polygons = np.asarray(shapely.from_wkb(encoded), np.object_)
-    divided, score = records["divided"], records["score"]
-    if calibrate is not None:
-        score = calibrate(score, divided)
-    made = replace(make_footprints(polygons, score, grid, gsd_m=gsd_m), divided=divided)
+    made = make_footprints(polygons, records["score"], grid, gsd_m=gsd_m)
+    made = replace(made, divided=records["divided"])
     if may_be_refined:
         made = replace(made, refined=records["refined"])
     if class_names:

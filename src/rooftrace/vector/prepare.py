@@ -62,6 +62,7 @@ class VectorOptions:
         min_hole_m2: Minimum area of a hole in a building; smaller holes are filled. At most
             `min_area_m2`: a building inside such a hole is then too small itself, so that no
             footprint covers another.
+        min_score: Minimum score of a building; one without a score stays.
         min_area_px: Minimum number of pixels of a region.
         simplify_px: Maximum distance between an outline and the pixel staircase; 0 keeps the
             staircase.
@@ -76,6 +77,7 @@ class VectorOptions:
 
     min_area_m2: Amount | None = None
     min_hole_m2: Amount | None = None
+    min_score: float = 0.0
     min_area_px: Amount = MIN_BUILDING_PX
     simplify_px: Amount = SIMPLIFY_PX
     regularize: bool = True

@@ -86,7 +86,7 @@ def test_a_speck_of_a_coarse_image_is_no_building(model: Predictor) -> None:
     image[:, 60:63, 60:63] = 220
     source = ArraySource(image)
     plan = plan_scene(source, model.bundle.spec, SceneOptions(gsd_m=1.0))
-    assert plan.vector_options.min_area_px == 4
+    assert (plan.vector_options.min_area_px, plan.vector_options.min_score) == (4, 0)
     result = model.predict(source, gsd_m=1.0)
     assert result.mask.data[20:22, 20].all()
     assert len(result.footprints) == 1

@@ -281,13 +281,15 @@ def test_scores_are_means_and_may_be_calibrated() -> None:
     prob = np.where(np.arange(8) < 4, np.float32(0.5), np.float32(1)) * np.ones((6, 1), np.float32)
     whole = Window.whole(mask.shape)
 
-    def scores(score: np.ndarray | None, **more: object) -> list[float]:
-        assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, PLAIN, **more)
+    def scores(score: np.ndarray | None, least: float = 0.3, **more: object) -> list[float]:
+        options = replace(PLAIN, min_score=least)
+        assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, options, **more)
         assembler.feed(whole, mask, score, [0, 1])
         return assembler.finish().whole().score.tolist()
 
     assert scores(prob) == [0.5, 1.0]
-    assert scores(prob, calibrate=lambda score, divided: score / 2) == [0.25, 0.5]
+    assert scores(prob, 0.25, calibrate=lambda score, divided: score / 2) == [0.25, 0.5]
+    assert scores(prob, calibrate=lambda score, divided: score / 2) == [0.5]
     assert np.isnan(scores(None)).all()
 
 
