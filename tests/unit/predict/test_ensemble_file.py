@@ -61,7 +61,7 @@ def test_what_is_written_is_read_and_loaded(folder: Path) -> None:
     loaded = read_models(path, precision="fp32").ready()
     spec = loaded.bundle.spec
     assert (spec.name, spec.threshold, spec.calibration) == ("two", 0.3, CALIBRATION)
-    plan = plan_scene(ArraySource(np.zeros((64, 64, 3), np.uint8)), spec, SceneOptions(gsd_m=1))
+    plan = plan_scene(ArraySource(np.zeros((3, 64, 64), np.uint8)), spec, SceneOptions(gsd_m=1))
     assert plan.vector_options.min_score == 0.2
     assert loaded.bundle.source == str(path)
     assert loaded.engine.settings["combined_by"] == "weighted"  # type: ignore[attr-defined]
