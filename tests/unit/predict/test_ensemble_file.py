@@ -7,13 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import BundleError, RooftraceError
-from rooftrace.io.georeferenced import ArraySource
 from rooftrace.models.bundle import read_bundle
 from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap
 from rooftrace.predict.model_set import (
@@ -23,8 +21,6 @@ from rooftrace.predict.model_set import (
     read_models,
     write_ensemble,
 )
-from rooftrace.predict.options import SceneOptions
-from rooftrace.predict.plan import plan_scene
 from tiny_models import write_tiny_bundle
 
 CALIBRATION = Calibration(
@@ -61,8 +57,6 @@ def test_what_is_written_is_read_and_loaded(folder: Path) -> None:
     loaded = read_models(path, precision="fp32").ready()
     spec = loaded.bundle.spec
     assert (spec.name, spec.threshold, spec.calibration) == ("two", 0.3, CALIBRATION)
-    plan = plan_scene(ArraySource(np.zeros((3, 64, 64), np.uint8)), spec, SceneOptions(gsd_m=1))
-    assert plan.vector_options.min_score == 0.2
     assert loaded.bundle.source == str(path)
     assert loaded.engine.settings["combined_by"] == "weighted"  # type: ignore[attr-defined]
     recorded = loaded.engine.settings["members"]  # type: ignore[attr-defined]

@@ -87,6 +87,8 @@ def test_a_speck_of_a_coarse_image_is_no_building(model: Predictor) -> None:
     source = ArraySource(image)
     plan = plan_scene(source, model.bundle.spec, SceneOptions(gsd_m=1.0))
     assert (plan.vector_options.min_area_px, plan.vector_options.min_score) == (4, 0)
+    calibrated = model.bundle.spec.model_copy(update={"calibration": True})
+    assert plan_scene(source, calibrated).vector_options.min_score == 0.2
     result = model.predict(source, gsd_m=1.0)
     assert result.mask.data[20:22, 20].all()
     assert len(result.footprints) == 1

@@ -152,10 +152,6 @@ def test_probabilities_outside_the_foreground_do_not_matter() -> None:
     np.testing.assert_array_equal(trace(mask, prob=hidden).score, trace(mask, prob=prob).score)
 
 
-def test_without_probabilities_there_is_no_score() -> None:
-    assert np.isnan(trace(np.ones((2, 2), np.uint8)).score).all()
-
-
 def test_unknown_probabilities_do_not_count() -> None:
     mask = np.array([[1, 1, 0, 1], [1, 1, 0, 1]], np.uint8)
     prob = np.array([[0.5, np.nan, 1, np.nan], [0.25, np.nan, 1, np.nan]], np.float32)
