@@ -250,15 +250,10 @@ def predict(path: str, image: str, labels: str) -> dict[str, Any]:
         shapely.force_2d(frame.geometry.to_numpy()),
         lambda xy: np.stack(to_px @ (xy[:, 0], xy[:, 1]), axis=1),
     )
-    has_markers = any(block.markers is not None for block in blocks)
-    names = ("score", "mask", "markers")[: 3 if has_markers else 2]
-    planes = {name: np.zeros(grid.shape, np.uint8) for name in names}
+    planes = {name: np.zeros(grid.shape, np.uint8) for name in ("score", "mask")}
     for block in blocks:
         for name, plane in planes.items():
-            # A block without any valid pixel has no markers.
-            plane[block.window.slices()] = (
-                0 if getattr(block, name) is None else getattr(block, name)
-            )
+            plane[block.window.slices()] = getattr(block, name)
     arrays: dict[str, Any] = {
         **planes, "threshold": plan.threshold, "truth": _packed(truth),
         "tolerance": options.simplify_px, "smallest": options.min_area_px,

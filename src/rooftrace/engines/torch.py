@@ -119,7 +119,7 @@ def _restored(spec: BundleSpec, weights: bytes, source: str) -> Any:
 
     try:
         config = recorded_network(spec.training["model"], source)
-        net = build_model(config, bands=len(spec.bands), channels=spec.outputs)
+        net = build_model(config, bands=len(spec.bands), channels=spec.channels)
         kind = ExportableModel
         if spec.is_refined:
             settings = {key: spec.training["refine"][key] for key in _REFINER}
@@ -138,12 +138,12 @@ def _restored(spec: BundleSpec, weights: bytes, source: str) -> Any:
             f"{first_line(error)}.",
             remedy=_REMEDY,
         ) from error
-    separated = spec.separation is not None
-    return kind(net, spec.mean, spec.std, separated=separated).eval()
+    return kind(net, spec.mean, spec.std).eval()
 
 
 def _offers(bundle: ModelBundle) -> Offers:
-    if WEIGHTS_NAME not in bundle.parts or "model" not in bundle.spec.training:
+    is_whole = WEIGHTS_NAME in bundle.parts and "model" in bundle.spec.training
+    if not is_whole or bundle.spec.separation is not None:
         return {}
     return {"fp32": (WEIGHTS_NAME,), "bf16": (WEIGHTS_NAME,)}
 

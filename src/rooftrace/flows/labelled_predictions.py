@@ -42,9 +42,8 @@ from rooftrace.predict.plan import AS_FOUND, SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.tiling.plan import PROB_ONE
 
-_KNOWN, _INSIDE, _TRUTH, _LABELLED = 1, 2, 4, 8
-"""Bits of a pixel: predicted, inside a building away from its neighbours, labelled as a building,
-labelled."""
+_KNOWN, _TRUTH, _LABELLED = 1, 2, 4
+"""Bits of a pixel: predicted, labelled as a building, labelled."""
 
 
 _Origin = Literal["given", "georeference", "unknown"]
@@ -192,13 +191,6 @@ class SceneProbabilities:
         return (self.bits & _KNOWN) > 0
 
     @property
-    def inside(self) -> NDArray[np.uint8]:
-        """(y, x) 1 inside of buildings, away from places where they touch, by a second head;
-        otherwise 0.
-        """
-        return ((self.bits & _INSIDE) > 0).view(np.uint8)
-
-    @property
     def truth(self) -> NDArray[np.bool_]:
         """(y, x) pixels labelled as a building."""
         return (self.bits & _TRUTH) > 0
@@ -310,10 +302,7 @@ def predict_set(
     def scenes() -> Iterator[tuple[NDArray[np.uint8], ScenePlan]]:
         # In the thread that reads images, because a label may be in the same file.
         for scene in source:
-            # At threshold 0 every pixel is a building, so the second head is kept for all pixels.
-            options = images.model_copy(
-                update={"gsd_m": scene.stated_gsd_m, "threshold": 0.0, "outputs": ("mask",)}
-            )
+            options = images.model_copy(update={"gsd_m": scene.stated_gsd_m, "outputs": ("mask",)})
             plan = plan_scene(scene.image, predictor.bundle.spec, options)
             yield _label_planes(predictor, scene, plan.source.grid.shape), plan
 
@@ -323,8 +312,6 @@ def predict_set(
             rows, cols = block.window.slices()
             probabilities[0, rows, cols] = block.score
             probabilities[1, rows, cols] |= (block.mask != NODATA) * np.uint8(_KNOWN)
-            if block.markers is not None:
-                probabilities[1, rows, cols] |= (block.markers > 0) * np.uint8(_INSIDE)
         path = _path(folder, number)
         try:
             np.save(path, probabilities)
@@ -389,18 +376,12 @@ def footprints_at(
         update={"gsd_m": scene.stated_gsd_m, "threshold": threshold, "outputs": ("polygons",)}
     )
     plan = plan_scene(scene.image, spec, options)
-
-    def blocks() -> Iterator[Block]:
+    with SceneOutputs(plan) as outputs:
         for window in plan.blocks:
             part = window.slices()
             score, known = np.asarray(scored.score[part]), scored.known[part]
             mask = np.where(known, (score >= level).view(np.uint8), np.uint8(NODATA))
-            markers = None if spec.separation is None else scored.inside[part] & (mask == 1)
-            yield Block.of(window, mask, score, markers)
-
-    with SceneOutputs(plan) as outputs:
-        for block in blocks():
-            outputs.feed(block)
+            outputs.feed(Block.of(window, mask, score))
         outputs.finish()
     return outputs.footprints().of_class(spec.building_class)
 

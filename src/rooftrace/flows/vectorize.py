@@ -55,7 +55,7 @@ _RING = np.ones((3, 3), np.uint8)
 MaskBlock = tuple[Window, Mask8, Prob | None, list[int], Mask8 | None]
 """Window of the raster; (y, x) class indices, NODATA where unknown; (y, x) probabilities, float32
 in 0..1 or uint8 in 255ths, NaN where unknown, None without any; the values that occur; and (y, x)
-markers, see `predict.block.Block`, None without any."""
+markers inside single buildings, None without any."""
 
 
 @dataclass(frozen=True)
@@ -461,11 +461,10 @@ def run_vectorize(
         check_crs(source.grid, crs, str(mask))
         source = replace(source, source=in_crs(source.source, crs))
     options = options or (source.default_options if record is None else record.polygons)
-    if record is not None and record.has_markers:
-        # The mask does not contain the channel that separated buildings.
-        watershed = WatershedOptions()
+    if record is not None and options.watershed is None and not instances:
+        own_notes.append(f"A head of the model separated the buildings of {mask}: here shapes do.")
         px = max(1.0, math.sqrt(options.min_marker_px / MIN_MARKER_PX))
-        options = replace(options, watershed=watershed.scaled(px))
+        options = replace(options, watershed=WatershedOptions().scaled(px))
     options = replace(options, **(changes or {}))
     if outline is not None:
         options = options.drawn(outline)
@@ -527,11 +526,6 @@ def run_vectorize(
 
 def _separation_note(mask: Path, record: MaskRecord, options: VectorOptions) -> str:
     """Return a note on data that separated buildings in the prediction only; "" without any."""
-    if record.has_markers:
-        return (
-            f"The model of {mask} separated touching buildings by a channel that the mask does "
-            "not contain: here their shape does."
-        )
     kept = ""
     if options.min_score:
         kept = f", and those with a score below {options.min_score:g} are kept"

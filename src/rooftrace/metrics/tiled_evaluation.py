@@ -84,7 +84,7 @@ def predict_mask(
         exact=spec.input_px is not None,
     )
     whole = Window.whole(resampler.shape_yx)
-    blender = Blender(tiles, whole, spec.outputs)
+    blender = Blender(tiles, whole, spec.channels)
     for index in tiles.tiles_for(whole):
         wanted = tiles.tile(index).read
         inside = wanted.intersection(whole)
@@ -98,7 +98,7 @@ def predict_mask(
     if spec.is_binary:
         mask = (blended[0] >= math.ceil(spec.threshold * BLEND_ONE)).astype(np.uint8)
     else:
-        mask = blended[: spec.channels].argmax(axis=0).astype(np.uint8)
+        mask = blended.argmax(axis=0).astype(np.uint8)
     return mask
 
 

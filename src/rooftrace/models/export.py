@@ -31,24 +31,15 @@ class ExportableModel(nn.Module):
     """A model from pixel values to probabilities: normalisation, network and activation in one.
 
     Args:
-        net: Network from (n, band, y, x) normalised pixels to (n, output, y, x) logits.
+        net: Network from (n, band, y, x) normalised pixels to (n, channel, y, x) logits.
         mean, std: One value per band, in pixel values.
-        separated: The last output is that of a second head, with a probability of its own.
     """
 
     outputs: ClassVar[tuple[Output, ...]] = ("probabilities",)
 
-    def __init__(
-        self,
-        net: nn.Module,
-        mean: Sequence[float],
-        std: Sequence[float],
-        *,
-        separated: bool = False,
-    ) -> None:
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.net = net
-        self.separated = separated
         # The name is not "mean": the exporter also uses that for the output of a pooling, and the
         # graph would hold two values with one name.
         self.band_mean: Tensor
@@ -58,12 +49,12 @@ class ExportableModel(nn.Module):
             self.register_buffer(name, per_band)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return one (n, output, y, x) tensor for each of `outputs`."""
+        """Return one (n, channel, y, x) tensor for each of `outputs`."""
         image = self._normalised(image)
         # A `SubpixelUnet` of one class; this module does not import it.
-        if getattr(self.net, "shuffled_channels", 0) == 1 + self.separated:
+        if getattr(self.net, "shuffled_channels", 0) == 1:
             return (self.net(image, torch.sigmoid),)
-        return (self._activated(self.net(image)),)
+        return (probabilities(self.net(image)),)
 
     @torch.no_grad()
     def run(self, batch: NDArray[Any], output: Output = "probabilities") -> NDArray[np.float32]:
@@ -75,11 +66,6 @@ class ExportableModel(nn.Module):
     def _normalised(self, image: Tensor) -> Tensor:
         return (image - self.band_mean) / self.band_std
 
-    def _activated(self, logits: Tensor) -> Tensor:
-        if not self.separated:
-            return probabilities(logits)
-        return torch.cat([probabilities(logits[:, :-1]), torch.sigmoid(logits[:, -1:])], dim=1)
-
 
 class RefinedModel(ExportableModel):
     """Exportable model with a refiner behind the network, a `models.pix2pix.RefinedNet`."""
@@ -88,13 +74,13 @@ class RefinedModel(ExportableModel):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         refined, coarse = self.net(self._normalised(image))
-        return self._activated(refined), self._activated(coarse)
+        return probabilities(refined), probabilities(coarse)
 
 
 def export_onnx(
     model: ExportableModel, *, bands: int, multiple_px: int, fixed_px: int | None = None
 ) -> bytes:
-    """Return the graph as ONNX: `image` (n, band, y, x) float32 to `probabilities` (n, output, y,
+    """Return the graph as ONNX: `image` (n, band, y, x) float32 to `probabilities` (n, channel, y,
     x), and to `coarse` of the same shape for a refined model.
 
     Args:

@@ -375,29 +375,6 @@ def _log_odds_of_truth(logits: Tensor, target: Tensor) -> Tensor:
     return logits.gather(1, true)[:, 0] - rest
 
 
-def separation_loss(logit: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Binary cross-entropy plus 1 - Dice, over the valid pixels of the batch.
-
-    Cross-entropy with a target between 0 and 1 has its minimum where the probability equals the
-    target, so that one loss serves borders and distances. Borders have few pixels, to which Dice
-    gives more weight (Milletari et al. 2016, with squares in the denominator, so that its minimum
-    is also at the target).
-
-    Args:
-        logit: (n, y, x) logits of the head.
-        target: (n, y, x) float32 in 0..1, see `train.datamodule`.
-        valid: (n, y, x) bool.
-    """
-    # In half precision, sums over many pixels overflow or lose small terms.
-    logit, weight = logit.float(), valid.float()
-    each = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
-    entropy = (each * weight).sum() / weight.sum().clamp(min=1)
-    probability = logit.sigmoid()
-    both = (probability * target * weight).sum()
-    squares = ((probability**2 + target**2) * weight).sum()
-    return entropy + 1 - (2 * both + _SMOOTH) / (squares + _SMOOTH)
-
-
 class LossSum(Loss):
     """A weighted sum of losses.
 

@@ -131,10 +131,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class RefinedNet(nn.Module):
-    """Segmenter and generator as one: normalised pixels to (refined, coarse) logits.
-
-    Channels of the segmenter beyond the classes (a second head) are in both, unchanged.
-    """
+    """Segmenter and generator as one: normalised pixels to (refined, coarse) logits."""
 
     def __init__(self, segmenter: nn.Module, generator: Generator) -> None:
         super().__init__()
@@ -143,11 +140,7 @@ class RefinedNet(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         coarse = self.segmenter(image)
-        channels = self.generator.channels
-        refined = self.generator(image, coarse[:, :channels])
-        if coarse.shape[1] > channels:
-            refined = torch.cat([refined, coarse[:, channels:]], dim=1)
-        return refined, coarse
+        return self.generator(image, coarse), coarse
 
 
 def _widths(filters: int, levels: int) -> list[int]:

@@ -112,9 +112,6 @@ SCHEMA_VERSION = 1
 Output = Literal["probabilities", "coarse"]
 """Outputs of a graph by name: the model's answer and, for a refined model, the segmenter's."""
 
-Separation = Literal["border", "distance"]
-"""Target of a second head: the borders between buildings, or the distance from their outlines."""
-
 Tta = Literal["mirror", "flips", "d4"]
 """Test-time augmentation. `mirror`: the mean over the tile itself and mirrored left to right.
 `flips`: in addition mirrored top to bottom, and both. `d4`: in addition the same four of the
@@ -168,10 +165,9 @@ class BundleSpec(Config):
 
     The graph takes pixel values as they are in the image, (n, band, y, x), and returns
     probabilities: (n, 1, y, x) of the second class if there are two classes, else (n, class, y, x)
-    that sum to one. A model that separates touching buildings returns one channel more, after
-    these. A refined model (`models.pix2pix`) has a second output of the same shape, `coarse`: the
-    answer of its segmenter before the refinement. Mean and standard deviation are part of the
-    graph; they are listed here for the record and for further training.
+    that sum to one. A refined model (`models.pix2pix`) has a second output of the same shape,
+    `coarse`: the answer of its segmenter before the refinement. Mean and standard deviation are
+    part of the graph; they are listed here for the record and for further training.
 
     Args:
         name: Name of the model.
@@ -190,10 +186,8 @@ class BundleSpec(Config):
             most probable is taken.
         coarse_threshold: The same for the output `coarse`; None if the model is not refined and has
             no such output.
-        separation: Meaning of the last channel: the probability of a `border` between two
-            buildings, or the `distance` from a building's outline (`train.datamodule`); None if
-            there is no such channel.
-        separation_threshold: Value from which that channel counts as border, or as the inside.
+        separation, separation_threshold: Second head of a model of an earlier version, whose
+            channel after those of the classes is ignored; None and any value without one.
         tta: Test-time augmentation that the thresholds and the calibration belong to; it is used
             where no other is asked for. None for none.
         calibration: Map from the score of a building, at these thresholds, to the probability that
@@ -226,7 +220,7 @@ class BundleSpec(Config):
     building_class: Annotated[int, Field(ge=1)] = 1
     threshold: Probability = 0.5
     coarse_threshold: Probability | None = None
-    separation: Separation | None = None
+    separation: str | None = None
     separation_threshold: Probability = 0.5
     tta: Tta | None = None
     calibration: Calibration | None = None
@@ -302,7 +296,7 @@ class BundleSpec(Config):
 
     @property
     def outputs(self) -> int:
-        """Number of channels of the graph: those of the classes, and one for a second head."""
+        """Number of channels of the graph: those of the classes, and of an ignored second head."""
         return self.channels + (self.separation is not None)
 
     @property

@@ -34,7 +34,7 @@ from rooftrace.models.bundle import (
     bundled_model,
 )
 from rooftrace.models.exported import part_names, read_model
-from rooftrace.models.zoo import ARCHITECTURES, ModelConfig, adapt_bands, recorded_network
+from rooftrace.models.zoo import ModelConfig, adapt_bands, recorded_network
 
 _LISTED = 4
 """Maximum number of weights of each kind that a line of output names; the record has all."""
@@ -50,7 +50,6 @@ class LoadedWeights:
     Args:
         loaded: Names of the weights that were taken.
         adapted: Names of loaded weights that were adapted to another number of bands or outputs.
-        extended: Those among them of which only the outputs of the mask were taken.
         missing: Weights of the network that the state dict does not hold; they keep their values.
         surplus: Weights of the state dict that the network does not have.
         of_another_shape: `NAME (found) for (expected)` of weights that were not taken.
@@ -63,7 +62,6 @@ class LoadedWeights:
     surplus: tuple[str, ...]
     of_another_shape: tuple[str, ...]
     share: float
-    extended: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return one line for the output of a command; it names the first weights of each kind."""
@@ -93,19 +91,15 @@ class LoadedWeights:
         }
 
 
-def load_matching(
-    net: nn.Module, found: Mapping[str, Tensor], *, other_head: bool = False
-) -> LoadedWeights:
+def load_matching(net: nn.Module, found: Mapping[str, Tensor]) -> LoadedWeights:
     """Put the weights of a state dict into a network where name and shape agree.
 
-    A first convolution for three bands is adapted to the network's number of bands. If only one of
-    the two has a second head, the outputs of the mask in the last layer are taken. All other
+    A first convolution for three bands is adapted to the network's number of bands. All other
     weights of the network keep their values. Counters of batches are neither taken nor listed.
 
     Args:
         net: Network to load into; it is changed in place.
         found: Weights by name, of any floating-point type.
-        other_head: Whether only one of the two has a second head, whose output is the last one.
 
     Returns:
         The names of the weights that were taken and of those that were not.
@@ -113,8 +107,6 @@ def load_matching(
     own = net.state_dict()
     given = {k: v for k, v in found.items() if not k.endswith(_COUNTER)}
     adapted = adapt_bands(given, own)
-    extended = _mask_outputs(adapted, own) if other_head else {}
-    adapted |= extended
     names = [name for name in own if not name.endswith(_COUNTER)]
     taken = {
         name: adapted[name]
@@ -134,23 +126,7 @@ def load_matching(
             if name in given and name not in taken
         ),
         share=sum(weight.numel() for weight in taken.values()) / max(1, total),
-        extended=tuple(extended),
     )
-
-
-def _mask_outputs(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the last layer with the outputs of the mask from `found`; a second head
-    that only the network has keeps its initial values.
-    """
-    extended = {}
-    for name, weight in own.items():
-        other = found.get(name)
-        if other is None or other.shape[1:] != weight.shape[1:]:
-            continue
-        if abs(len(other) - len(weight)) == 1:
-            mask = other[: len(weight)]
-            extended[name] = torch.cat([mask, weight[len(mask) :].to(mask)])
-    return extended
 
 
 @dataclass(frozen=True)
@@ -167,22 +143,18 @@ class StartModel:
     config: ModelConfig
     weights: Mapping[str, Tensor]
 
-    def load_into(
-        self, net: nn.Module, config: ModelConfig, *, separated: bool = False
-    ) -> LoadedWeights:
+    def load_into(self, net: nn.Module, config: ModelConfig) -> LoadedWeights:
         """Put the weights that fit into a network.
 
         Args:
             net: Network to load into.
             config: Choice of the network.
-            separated: Whether the network has a second head.
 
         Raises:
             ConfigError: It is a network of another kind: less than half of its values are in the
                 start model.
         """
-        other_head = separated != (self.bundle.spec.separation is not None)
-        result = load_matching(net, self.weights, other_head=other_head)
+        result = load_matching(net, self.weights)
         if result.share < 0.5:
             raise ConfigError(
                 f"{self.bundle.source} holds weights of {_network(self.config)}, which fit only "
@@ -221,7 +193,7 @@ def fill_from_start(
     """Return a training configuration whose network is that of its start model.
 
     Keys of `[model]` that are given stay as they are. With another architecture only the encoder
-    is taken over; without `[separation]` the network has no branch for it.
+    is taken over.
 
     Args:
         raw: Plain data of the configuration; without `model.start` it is returned unchanged.
@@ -250,9 +222,6 @@ def fill_from_start(
         if (value := recorded.model_dump(mode="json")[key]) is not None
         and not (key == "encoder" and given.encoder is None)
     }
-    if raw.get("separation") is None and "options" in filled:
-        head_only = ARCHITECTURES[recorded.architecture].second_head_options
-        filled["options"] = {k: v for k, v in filled["options"].items() if k not in head_only}
     encoder = table.get("encoder", recorded.encoder)
     if encoder != recorded.encoder:
         raise ConfigError(

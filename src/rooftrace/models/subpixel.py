@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import segmentation_models_pytorch as smp
-import torch
 from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
@@ -35,8 +34,6 @@ class SubpixelUnet(nn.Module):
         encoder_name, encoder_weights, in_channels: As in `smp.Unet`.
         classes: Channels of the output.
         decoder_channels: Channels of the decoder from a sixteenth to half of the resolution.
-        branch_channels: Width of a branch that makes the last output channel from detached
-            features of the decoder: its loss does not change the other channels. 0 for none.
         kwargs: Further arguments of the encoder.
 
     Raises:
@@ -50,7 +47,6 @@ class SubpixelUnet(nn.Module):
         in_channels: int = 3,
         classes: int = 1,
         decoder_channels: Sequence[int] = (128, 64, 32, 16),
-        branch_channels: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -65,12 +61,11 @@ class SubpixelUnet(nn.Module):
                 f"down to {2**_STAGES}; choose another one, such as mobilenet_v2"
             )
         self.decoder = UnetDecoder(widths, decoder_channels, n_blocks=_STAGES - 1)
-        last = decoder_channels[-1]
         self.shuffled_channels = classes
-        self.segmentation_head = _head(last, classes - (branch_channels > 0))
-        self.branch: _Branch | None = None
-        if branch_channels:
-            self.branch = _Branch(decoder_channels[-2], last, branch_channels)
+        self.segmentation_head = nn.Sequential(
+            nn.Conv2d(decoder_channels[-1], classes * _SUBPIXELS**2, 3, padding=1),
+            nn.PixelShuffle(_SUBPIXELS),
+        )
         initialize_decoder(self.decoder)
         initialize_head(self.segmentation_head)
 
@@ -85,46 +80,10 @@ class SubpixelUnet(nn.Module):
                 shuffle, engines can round its values to bytes.
         """
         features = self.encoder(image)
-        decoded = [features[-1]]
+        decoded = features[-1]
         for block, skip in zip(self.decoder.blocks, features[-2:0:-1], strict=True):
             height, width = skip.shape[-2:]
-            decoded.append(block(decoded[-1], height, width, skip_connection=skip))
+            decoded = block(decoded, height, width, skip_connection=skip)
         convolution, shuffle = self.segmentation_head
-        logits = convolution(decoded[-1])
-        if self.branch is not None:
-            apart = self.branch(decoded[-2].detach(), decoded[-1].detach())
-            logits = torch.cat([logits, apart], dim=1)
-        answer: Tensor = shuffle(activate(logits))
+        answer: Tensor = shuffle(activate(convolution(decoded)))
         return answer
-
-
-class _Branch(nn.Module):
-    """Two convolutions at half the resolution behind the last two stages of a decoder."""
-
-    def __init__(self, coarse_channels: int, fine_channels: int, width: int) -> None:
-        super().__init__()
-        self.reduce = _convolution(coarse_channels, width, side=1)
-        self.mix = nn.Sequential(
-            _convolution(width + fine_channels, width), _convolution(width, width)
-        )
-        self.head = _head(width, 1)
-
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        height, width = fine.shape[-2:]
-        raised = nn.functional.interpolate(self.reduce(coarse), size=(height, width))
-        convolution, _ = self.head
-        logits: Tensor = convolution(self.mix(torch.cat([raised, fine], dim=1)))
-        return logits
-
-
-def _convolution(inputs: int, outputs: int, side: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
-
-
-def _head(inputs: int, outputs: int) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs * _SUBPIXELS**2, 3, padding=1)
-    return nn.Sequential(convolution, nn.PixelShuffle(_SUBPIXELS))

@@ -149,11 +149,9 @@ class Architecture(ABC):
 
     Args:
         defaults: Defaults of keys of `ModelConfig` that have none of their own.
-        second_head_options: Options that only a network with `[separation]` can have.
     """
 
     defaults: ClassVar[Mapping[str, str]] = {}
-    second_head_options: tuple[str, ...] = ()
 
     def resolved(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return `ModelConfig.options` with defaults filled in, as far as we choose them.
@@ -361,7 +359,6 @@ class SmpArchitecture(Architecture):
     """One class of segmentation-models-pytorch."""
 
     kind: type[nn.Module]
-    second_head_options: tuple[str, ...] = ()
 
     defaults: ClassVar[dict[str, str]] = {"encoder": "mobilenet_v2", "encoder_weights": "imagenet"}
 
@@ -482,7 +479,7 @@ _BASE = smp.base.SegmentationModel
 for _kind in (getattr(smp, name) for name in sorted(dir(smp))):
     if isinstance(_kind, type) and issubclass(_kind, _BASE) and _kind is not _BASE:
         ARCHITECTURES.add(_kind.__name__, SmpArchitecture(_kind))
-ARCHITECTURES.add("SubpixelUnet", SmpArchitecture(SubpixelUnet, ("branch_channels",)))
+ARCHITECTURES.add("SubpixelUnet", SmpArchitecture(SubpixelUnet))
 
 
 class _PlainUnetArchitecture(Architecture):

@@ -98,8 +98,6 @@ class Block(_Finished):
         mask: (y, x) class indices, NODATA where there is no valid pixel.
         score: (y, x) probabilities in 255ths: of the second class if there are two classes, else of
             the pixel's own class.
-        markers: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
-            without a separation channel.
         thumbnail: Pixels of the block for the preview; None if no preview is made.
         tiles: Counts over its tiles.
         resumed: Whether an earlier run finished the block.
@@ -107,29 +105,22 @@ class Block(_Finished):
 
     mask: NDArray[np.uint8]
     score: NDArray[np.uint8]
-    markers: NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(
-        cls,
-        window: Window,
-        mask: NDArray[np.uint8],
-        score: NDArray[np.uint8],
-        markers: NDArray[np.uint8] | None = None,
-    ) -> Block:
+    def of(cls, window: Window, mask: NDArray[np.uint8], score: NDArray[np.uint8]) -> Block:
         """Return a block with the counts of its pixels."""
         count = np.zeros(256, dtype=np.int64)
         if mask.max() <= 1:
             count[1] = np.count_nonzero(mask.view(np.bool_))
             count[0] = mask.size - count[1]
-            return cls(window, count, mask, score, markers)
+            return cls(window, count, mask, score)
         # Counts of a strip are exact in the single precision of OpenCV's histogram.
         step = max(1, (1 << 19) // mask.shape[1])
         for top in range(0, mask.shape[0], step):
             strip = np.ascontiguousarray(mask[top : top + step])
             counts = cv2.calcHist([strip], [0], None, [256], [0, 256])
             count += counts.reshape(-1).astype(np.int64)
-        return cls(window, count, mask, score, markers)
+        return cls(window, count, mask, score)
 
     @classmethod
     def empty(cls, window: Window) -> Block:
@@ -143,7 +134,7 @@ class Block(_Finished):
     def traced(self, tracing: Tracing) -> BlockOutlines:
         """Return the polygons of the block that do not depend on other blocks."""
         classes = np.flatnonzero(self.count).tolist()
-        return tracing.trace(self.window, self.mask, self.score, classes, self.markers)
+        return tracing.trace(self.window, self.mask, self.score, classes)
 
     @property
     def is_empty(self) -> bool:
@@ -208,12 +199,6 @@ class BlockTiles:
         if len(failed) == len(outputs) and valid is not None and not valid.any():
             return replace(Block.empty(window), thumbnail=self.thumbnail, tiles=self.tiles)
         mask, score = (np.empty(window.shape_yx, np.uint8) for _ in range(2))
-        markers = None if spec.separation is None else np.empty(window.shape_yx, np.uint8)
-        # The lowest blended probabilities that reach the thresholds.
-        lowest, lowest_apart = (
-            np.uint16(np.ceil((one or 0.0) * BLEND_ONE))
-            for one in (threshold, spec.separation_threshold)
-        )
         for strip in window.strips(max(1, _STRIP_PX // window.width)):
             rows, _ = strip.slices(window)
             model_strip = plan.scaling.to_model(strip, plan.source.grid.shape)
@@ -226,20 +211,13 @@ class BlockTiles:
             if threshold is None:
                 mask[rows], probability = most_probable(blended[: spec.channels])
             else:
+                lowest = np.uint16(np.ceil(threshold * BLEND_ONE))
                 np.greater_equal(probability, lowest, out=mask[rows].view(np.bool_))
             # Rounded to 255ths.
             score[rows] = (probability + np.uint16(BLEND_ONE // PROB_ONE // 2)) >> np.uint16(8)
             if valid is not None:
                 mask[rows][~valid[rows]] = NODATA
-            if markers is not None:
-                apart = blended[spec.channels] >= lowest_apart
-                inside = ~apart if spec.separation == "border" else apart
-                np.logical_and(
-                    inside, mask[rows] == spec.building_class, out=markers[rows].view(np.bool_)
-                )
-        return replace(
-            Block.of(window, mask, score, markers), thumbnail=self.thumbnail, tiles=self.tiles
-        )
+        return replace(Block.of(window, mask, score), thumbnail=self.thumbnail, tiles=self.tiles)
 
 
 _STRIP_PX = 1 << 18

@@ -19,7 +19,7 @@ from rooftrace.io.files import export_error, write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
 
-_MAGIC = b"rooftrace part 2\n"
+_MAGIC = b"rooftrace part 3\n"
 """First line of a checkpoint file, with the version of the format."""
 
 _KEY = "scene.json"
@@ -115,11 +115,10 @@ def pack(checkpoint: Checkpoint) -> bytes:
     # One bit for each pixel and class compresses ten times as fast as bytes.
     kept: list[NDArray[Any] | None] = [np.packbits(block.mask == index) for index in planes]
     kept.append(None if block.is_empty else block.score[_scored(block.mask)])
-    kept.append(None if block.markers is None else np.packbits(block.markers))
     kept += [None, None] if block.is_empty or block.thumbnail is None else [*block.thumbnail]
     kept += [output.answer for _, output in checkpoint.halo]
     # Scores and pixels of photographs hardly compress.
-    plain = len(planes), len(planes) + 2
+    plain = len(planes), len(planes) + 1
     body = [
         None if one is None else _compressed(one, 0 if number in plain else _LEVEL)
         for number, one in enumerate(kept)
@@ -175,7 +174,7 @@ def unpack(data: bytes) -> Checkpoint:
         arrays.append(values.reshape(shape))
         at += size
     count = len(head["planes"])
-    planes, (scores, markers, pixels, valid, *answers) = arrays[:count], arrays[count:]
+    planes, (scores, pixels, valid, *answers) = arrays[:count], arrays[count:]
     halo = tuple(
         (entry[0], TileOutput((entry[1], entry[2]), Window(*entry[3:]), answer))
         for entry, answer in zip(head["handed_on"], answers)
@@ -190,8 +189,7 @@ def unpack(data: bytes) -> Checkpoint:
             mask += bits if index == 1 else bits * np.uint8(index)
         score = np.zeros(window.shape_yx, dtype=np.uint8)
         score[_scored(mask)] = scores
-        inside = None if markers is None else _bits(markers, window).view(np.uint8)
-        block = Block.of(window, mask, score, inside)
+        block = Block.of(window, mask, score)
     thumbnail = None if pixels is None or valid is None else (pixels, valid)
     tiles = TileStats(**head["figures"])
     return Checkpoint(replace(block, thumbnail=thumbnail, tiles=tiles), halo)

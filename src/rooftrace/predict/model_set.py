@@ -177,7 +177,6 @@ class EnsembleEngine(Engine):
         how: Method of combination, see `Combine`.
         weights: Weight of each member; they sum to 1.
         notes: Notes on the members for the user.
-        is_separated: All members separate buildings alike, and so do their means.
     """
 
     name = "ensemble"
@@ -188,10 +187,8 @@ class EnsembleEngine(Engine):
         how: Combine,
         weights: Sequence[float],
         notes: Sequence[str] = (),
-        is_separated: bool = False,
     ) -> None:
         self._members = tuple(members)
-        self._is_separated = is_separated
         # Factors are near 1, so that equal weights give exactly the mean.
         self._factors = [np.float32(weight * len(weights)) for weight in weights]
         self.notes = tuple(notes)
@@ -214,16 +211,12 @@ class EnsembleEngine(Engine):
         }
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Run (n, band, y, x) pixel values to (n, class, y, x) means.
-
-        The mean of the separation channel follows the classes.
-        """
+        """Run (n, band, y, x) pixel values to (n, class, y, x) means."""
         total: NDArray[np.float32] | None = None
         for member, factor in zip(self._members, self._factors):
             spec = member.bundle.spec
             given = batch.astype(spec.numpy_dtype, copy=False)
-            answer = member.engine.run(given)
-            answer = answer[:, : spec.outputs if self._is_separated else spec.channels]
+            answer = member.engine.run(given)[:, : spec.channels]
             check_probabilities(answer, spec.name)
             part = factor * answer
             total = part if total is None else total + part
@@ -248,8 +241,7 @@ def combine(
     """Combine loaded models into one.
 
     The threshold is the mean of the members' thresholds, with their weights. A calibration belongs
-    to the scores of one model: the ensemble has none, unless all members have the same one. It
-    separates buildings where all members do so in the same way.
+    to the scores of one model: the ensemble has none, unless all members have the same one.
 
     Args:
         members: Loaded models.
@@ -291,10 +283,6 @@ def combine(
         text = ", ".join(f"{spec.name} {iou:.3f}" for spec, iou in zip(specs, weights))
         notes.append(f"weighted by the IoU that each model had on its own validation data: {text}")
     shares = [weight / math.fsum(weights) for weight in weights]
-    kinds = {one.separation for one in specs}
-    is_separated = len(kinds) == 1 and None not in kinds
-    if len(kinds) > 1:
-        notes.append("buildings are divided by the watershed: not all models separate them alike")
 
     def mean(values: Sequence[float]) -> float:
         return math.fsum(map(mul, values, weights)) / math.fsum(weights)
@@ -307,8 +295,6 @@ def combine(
         mean=first.mean,
         std=first.std,
         threshold=mean([one.threshold for one in specs]),
-        separation=first.separation if is_separated else None,
-        separation_threshold=mean([one.separation_threshold for one in specs]),
         calibration=first.calibration if is_calibrated else None,
         input_px=only,
         input_multiple_px=multiple,
@@ -317,7 +303,7 @@ def combine(
         | {key: value for key, value in first.training.items() if key == "data"},
     )
     source = " + ".join(bundle.source for bundle in bundles)
-    engine = EnsembleEngine(members, how, shares, notes, is_separated)
+    engine = EnsembleEngine(members, how, shares, notes)
     return Predictor(ModelBundle(spec, {}, source, tuple(bundles)), engine)
 
 

@@ -160,7 +160,7 @@ class SceneOutputs(ExitStack):
                 self._density.pixels.feed(block.window, block.mask)
             if found is not None:
                 classes = np.flatnonzero(block.count).tolist()
-                found.feed(block.window, block.mask, block.score, classes, block.markers)
+                found.feed(block.window, block.mask, block.score, classes)
             if self._outline is not None:
                 self._outline.feed(block.window, block.mask)
         return 0 if found is None else found.found

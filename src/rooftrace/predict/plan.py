@@ -198,6 +198,11 @@ class ScenePlan:
             )
         if self.scaling.note:
             notes.append(self.scaling.note)
+        if self.spec.separation is not None:
+            notes.append(
+                f"The second head of {self.spec.name}, which located walls between buildings, is "
+                "not used any more: a watershed separates them."
+            )
         return (*notes, *getattr(self.source, "choices", ()))
 
     @cached_property
@@ -206,10 +211,6 @@ class ScenePlan:
         options, scale_yx = self.options, self.scaling.scale_yx
         # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
         area, length = scale_yx[0] * scale_yx[1], max(1.0, *scale_yx)
-        # The contract decides: a model that has a separation channel gives the markers itself.
-        watershed = None
-        if self.spec.separation is None:
-            watershed = WatershedOptions.at_threshold(self.threshold).scaled(length)
         return VectorOptions(
             min_area_m2=options.min_area_m2,
             min_hole_m2=options.min_hole_m2,
@@ -219,7 +220,7 @@ class ScenePlan:
             simplify_px=SIMPLIFY_PX * length,
             separate=options.separate,
             min_marker_px=MIN_MARKER_PX * area,
-            watershed=watershed,
+            watershed=WatershedOptions.at_threshold(self.threshold).scaled(length),
         ).drawn(options.outline)
 
     @property
@@ -234,8 +235,8 @@ class ScenePlan:
         spec = self.spec
         return MaskRecord(
             polygons=self.vector_options, gsd_m=self.options.gsd_m, building=spec.building_class,
-            has_markers=spec.separation is not None, origin=self.provenance,
-            shape=self.source.grid.shape, pixel_m=self.source.grid.gsd_yx_m,
+            origin=self.provenance, shape=self.source.grid.shape,
+            pixel_m=self.source.grid.gsd_yx_m,
         ).tags()  # fmt: skip
 
     @cached_property

@@ -15,7 +15,6 @@ from rooftrace.core.types import WorkingScales
 from rooftrace.labels.config import DataConfig, relative_text
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.pix2pix import PatchDiscriminator
-from rooftrace.models.spec import Separation
 from rooftrace.models.start import fill_from_start
 from rooftrace.models.zoo import ModelConfig
 from rooftrace.samples.augment import AugmentConfig
@@ -224,27 +223,6 @@ class NormaliseConfig(Config):
         return self
 
 
-class SeparationConfig(Config):
-    """A second head that separates touching buildings, see `train.datamodule`.
-
-    Args:
-        kind: `border`: the strips along walls and gaps between two buildings; `distance`: how deep
-            a pixel lies in its building.
-        reach_px: Reach in model pixels. For a border, how far it reaches to each side, default 2;
-            for a distance, the depth from which a pixel counts as the middle, default 6.
-        weight: Weight of its loss beside `loss`.
-    """
-
-    kind: Separation = "distance"
-    reach_px: Count | None = None
-    weight: Positive = 1.0
-
-    @property
-    def reach(self) -> int:
-        """The value of `reach_px`, or the default of the kind."""
-        return self.reach_px or {"border": 2, "distance": 6}[self.kind]
-
-
 class ClickConfig(Config):
     """A network for clicks on buildings, see `train.click_task`.
 
@@ -287,7 +265,6 @@ class TrainConfig(Config):
             on a CPU; on a GPU the number of other cores, up to 8.
             On Linux they share the decoded images; elsewhere each decodes its own.
         device: `auto`, `cpu` or `cuda`.
-        separation: A second head for touching buildings; default none.
         refine: A refinement of the trained segmenter's maps; default none.
         clicks: Train a network for clicks on single buildings, see `ClickConfig`; default none.
     """
@@ -310,7 +287,6 @@ class TrainConfig(Config):
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     model: ModelConfig = ModelConfig()
-    separation: SeparationConfig | None = None
     refine: RefineConfig | None = None
     clicks: ClickConfig | None = None
     data: DataConfig
@@ -374,7 +350,6 @@ class TrainConfig(Config):
                 f"{len(self.data.labels.classes)}"
             )
         for key, is_set, expected in (
-            ("separation", self.separation is not None, "leave it out"),
             ("refine", self.refine is not None, "leave it out"),
             ("export.int8", self.export.int8, "set it to false"),
             (
@@ -388,16 +363,6 @@ class TrainConfig(Config):
         ):
             if is_set:
                 raise ValueError(f"a network for clicks has no {key}: {expected}")
-
-    @property
-    def has_instances(self) -> bool:
-        """True if samples include the numbers of buildings."""
-        return self.separation is not None or self.clicks is not None
-
-    @property
-    def outputs(self) -> int:
-        """Number of channels of the network: those of the classes, and one for a second head."""
-        return self.data.labels.channels + (self.separation is not None)
 
     @property
     def scales(self) -> WorkingScales | None:

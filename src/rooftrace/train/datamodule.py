@@ -6,10 +6,9 @@ import dataclasses
 import itertools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol
@@ -17,7 +16,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,11 +25,9 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.system import loader_start_method
 from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
-from rooftrace.labels.derived import Instances
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet, check_background
 from rooftrace.labels.split import SceneParts, own_split, read_split
-from rooftrace.models.spec import Separation
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD
 from rooftrace.samples.dataset import EvalTiles, TrainSamples, check_alike
 from rooftrace.train.config import NormaliseConfig, TrainConfig
@@ -168,7 +164,7 @@ def open_data(
             scales=config.scales,
             cache_bytes=config.data.cache_mb * 2**18,
             limit=config.val_tiles,
-            instances=config.has_instances,
+            instances=config.clicks is not None,
         )
         for source in val
     )
@@ -222,7 +218,7 @@ def make_samples(config: TrainConfig, train: Sequence[SceneSet]) -> TrainSamples
         cache_bytes=config.data.cache_mb * 2**20,
         balance=config.balance,
         full_scale=config.full_scale,
-        instances=config.has_instances,
+        instances=config.clicks is not None,
     )
 
 
@@ -389,24 +385,17 @@ class Batch(NamedTuple):
         images: (n, band, y, x) float32, pixel values.
         targets: (n, y, x) uint8, class indices.
         valid: (n, y, x) bool.
-        separation: (n, y, x) float32 in 0..1, target of the second head; None without one.
         instances: (n, y, x) int32 building numbers, 0 for background; None if samples have none.
     """
 
     images: Tensor
     targets: Tensor
     valid: Tensor
-    separation: Tensor | None = None
     instances: Tensor | None = None
 
 
-def collate(samples: Sequence[Sample], separation: SeparationTarget | None = None) -> Batch:
-    """Return samples of one size as a batch whose images are channels-last.
-
-    Args:
-        samples: Samples, with instances if `separation` is given.
-        separation: Function that makes the target of the second head.
-    """
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Return samples of one size as a batch whose images are channels-last."""
     bands, height, width = samples[0].image.shape
     # OpenCV interleaves the bands in place; torch takes thirty times as long.
     images = np.empty((len(samples), height, width, bands), dtype=np.float32)
@@ -414,14 +403,9 @@ def collate(samples: Sequence[Sample], separation: SeparationTarget | None = Non
         cv2.merge(list(sample.image), pixels)
     targets = torch.from_numpy(np.stack([s.target for s in samples]))
     valid = torch.from_numpy(np.stack([s.valid for s in samples]))
-    batch = Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, valid)
-    instances = [s.instances for s in samples if s.instances is not None]
-    if instances:
-        batch = batch._replace(instances=torch.from_numpy(np.stack(instances)))
-    if separation is None:
-        return batch
-    made = torch.from_numpy(np.stack([separation(one) for one in instances]))
-    return batch._replace(separation=made)
+    found = [s.instances for s in samples if s.instances is not None]
+    instances = torch.from_numpy(np.stack(found)) if found else None
+    return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, valid, instances)
 
 
 def choose_workers(config: TrainConfig, accelerator: Literal["cpu", "cuda"]) -> int:
@@ -450,14 +434,12 @@ def make_loader(
             cores that the network also uses.
         persistent: Start the processes once, not once per epoch.
     """
-    head = config.separation
-    separation = None if head is None else separation_target(head.kind, head.reach)
     threads = 1 if workers else min(config.batch_size, torch.get_num_threads())
     return DataLoader(
         _TorchDataset(samples, len(samples) // whole * whole, threads),
         batch_size=config.batch_size,
         num_workers=workers,
-        collate_fn=partial(collate, separation=separation),
+        collate_fn=collate,
         worker_init_fn=_initialise_worker,
         # Forked processes share the decoded images; others decode them again.
         multiprocessing_context=loader_start_method() if workers else None,
@@ -501,68 +483,3 @@ def _print_unless_stopped(
 ) -> None:
     if not isinstance(error, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, traceback)
-
-
-SeparationTarget = Callable[[Instances], NDArray[np.float32]]
-"""Function from building instances (y, x), 0 for background, to a target (y, x) float32 in 0..1."""
-
-
-@dataclass(frozen=True)
-class BorderTarget:
-    """1 within `reach_px` of two buildings, else 0 (the touching borders of Iglovikov et al. 2018,
-    "TernausNetV2").
-
-    The border covers the pixels on both sides of a shared wall, and gaps up to twice the reach,
-    which alone separate such houses.
-
-    Args:
-        reach_px: Reach in model pixels, along rows and columns.
-    """
-
-    reach_px: int
-
-    def __call__(self, instances: Instances) -> NDArray[np.float32]:
-        low, high = _extremes(instances, self.reach_px)
-        border: NDArray[np.float32] = ((high > 0) & (low != high)).astype(np.float32)
-        return border
-
-
-@dataclass(frozen=True)
-class DistanceTarget:
-    """Clipped depth of a pixel in its building: 0 on the outline, 1 from `reach_px` inwards.
-
-    Audebert et al. 2019, "Distance transform regression for spatially-aware deep semantic
-    segmentation".
-
-    Args:
-        reach_px: Depth in model pixels at which the target reaches 1.
-    """
-
-    reach_px: int
-
-    def __call__(self, instances: Instances) -> NDArray[np.float32]:
-        low, high = _extremes(instances, 1, background=0)
-        inside = ((instances > 0) & (low == high)).astype(np.uint8)
-        depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        return np.asarray(np.minimum(depth / np.float32(self.reach_px), 1), dtype=np.float32)
-
-
-def separation_target(kind: Separation, reach_px: int) -> SeparationTarget:
-    """Return the target of one kind of head; it can be pickled."""
-    return BorderTarget(reach_px) if kind == "border" else DistanceTarget(reach_px)
-
-
-def _extremes(
-    instances: Instances, reach_px: int, *, background: float = np.inf
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the lowest and the highest building number in the square around each pixel.
-
-    Args:
-        background: Number that stands for background in the minimum; infinity leaves it out.
-    """
-    # OpenCV has these filters for floats, which hold the numbers of 2^24 buildings.
-    numbers = instances.astype(np.float32)
-    square = np.ones((2 * reach_px + 1, 2 * reach_px + 1), np.uint8)
-    high = cv2.dilate(numbers, square)
-    low = cv2.erode(np.where(instances > 0, numbers, np.float32(background)), square)
-    return np.asarray(low, dtype=np.float32), np.asarray(high, dtype=np.float32)

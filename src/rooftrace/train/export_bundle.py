@@ -26,7 +26,7 @@ from rooftrace.io.gdal import number_polygons
 from rooftrace.labels.derived import building_instances
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
-from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
+from rooftrace.metrics.objects import Labels, match_predicted
 from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, robust_threshold
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
@@ -58,12 +58,11 @@ from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.loop import FitResult
 from rooftrace.train.refine import RefineResult
 from rooftrace.vector.assemble import FootprintAssembler
-from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, VectorOptions, separate
-from rooftrace.vector.trace import TracedPolygons, trace
+from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
 
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
-"""Function from (n, band, y, x) pixel values to (n, output, y, x) probabilities."""
+"""Function from (n, band, y, x) pixel values to (n, channel, y, x) probabilities."""
 
 Notify = Callable[[str], None]
 """Function called with each line of progress."""
@@ -77,9 +76,6 @@ _INT8_FILES = ("variants/openvino-int8.xml", "variants/openvino-int8.bin")
 
 _AT_ONCE = 8
 """Number of tiles that the model is given at a time."""
-
-_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-"""Thresholds of the second head that are tried."""
 
 
 def export_bundle(
@@ -97,9 +93,8 @@ def export_bundle(
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
 
     The threshold is the middle of those whose mean IoU over the validation folders is near to the
-    best, see `metrics.pixel.middle_of_plateau`; that of a second head has the highest mean F1 of
-    buildings. Scores of buildings are calibrated on the
-    same folders if these have enough buildings. The bundle of a click network has the bands of the
+    best, see `metrics.pixel.middle_of_plateau`. Scores of buildings are calibrated on the same
+    folders if these have enough buildings. The bundle of a click network has the bands of the
     images and `CLICK_BANDS`, and the figure of the validation in training.
 
     Args:
@@ -128,7 +123,7 @@ def export_bundle(
     if config.export.half_weights:
         round_weights_to_fp16(net)
     mean, std = result.data.statistics
-    model = kind(net, mean, std, separated=config.separation is not None).eval()
+    model = kind(net, mean, std).eval()
     bands = result.data.samples.bands
     spec = (contract or contract_of(config, result, path, epochs)).model_copy(
         update={"input_multiple_px": multiple, "input_px": config.crop_px if fixed else None}
@@ -167,7 +162,10 @@ def _measured(
     notify: Notify,
 ) -> BundleSpec:
     """Return a contract with the thresholds, figures and calibration of the validation folders."""
-    spec, separations = _with_thresholds(model, data, spec)
+    update = {"threshold": _threshold(model.run, data, spec)}
+    if "coarse" in model.outputs:
+        update["coarse_threshold"] = _threshold(partial(model.run, output="coarse"), data, spec)
+    spec = spec.model_copy(update=update)
     folders = [_evaluate_folder(model.run, one, spec, with_buildings=True) for one in data.tiles]
     coarse: list[_FolderMetrics] = []
     if spec.coarse_threshold is not None:
@@ -180,13 +178,7 @@ def _measured(
             f"{_iou(before.counts, spec):.3f} coarse; "
             f"boundary IoU {after.outlines.iou:.3f} and {before.outlines.iou:.3f}"
         )
-    for one in separations:
-        notify(
-            f"{one.name}: F1 of buildings {one.with_head.f1:.3f} separated by {spec.separation} "
-            f"from {spec.separation_threshold}, {one.without_head.f1:.3f} as connected regions"
-        )
     figures = [one.measured(spec, config) for one in folders]
-    figures += [one.measured(spec) for one in separations]
     figures += [one.measured(spec, config, "coarse") for one in coarse]
     calibration = _calibration([one.buildings for one in folders], config, notify)
     return spec.model_copy(update={"metrics": tuple(figures), "calibration": calibration})
@@ -211,7 +203,6 @@ def contract_of(
         mean=mean,
         std=std,
         colours=config.data.labels.class_colours(),
-        separation=None if config.separation is None else config.separation.kind,
         fingerprint=result.fingerprint,
         input_multiple_px=multiple_px(result.net),
         **_described(config, path, training),
@@ -275,22 +266,6 @@ def _described(config: TrainConfig, path: Path, more: Mapping[str, Any]) -> dict
         "attribution": config.export.attribution,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _with_thresholds(
-    model: ExportableModel, data: TrainingData, spec: BundleSpec
-) -> tuple[BundleSpec, list[SeparationFigures]]:
-    """Return the contract with its thresholds, and the figures of a second head."""
-    update: dict[str, float] = {}
-    if "coarse" in model.outputs:
-        run = partial(model.run, output="coarse")
-        update["coarse_threshold"] = _threshold(run, data, spec)
-    update["threshold"] = _threshold(model.run, data, spec)
-    spec = spec.model_copy(update=update)
-    if spec.separation is None:
-        return spec, []
-    threshold, separations = choose_separation(model.run, data.tiles, spec)
-    return spec.model_copy(update={"separation_threshold": threshold}), separations
 
 
 def _threshold(run: Run, data: TrainingData, spec: BundleSpec) -> float:
@@ -369,20 +344,12 @@ def _evaluate_folder(
 
 
 def _class_map(probability: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.uint8]:
-    """Return (y, x) class indices from (output, y, x) probabilities."""
+    """Return (y, x) class indices from (channel, y, x) probabilities."""
     if spec.is_binary:
         found = probability[spec.building_channel] >= spec.threshold
     else:
-        found = probability[: spec.channels].argmax(axis=0)
+        found = probability.argmax(axis=0)
     return np.asarray(found, np.uint8)
-
-
-def _inside(
-    probability: NDArray[np.float32], spec: BundleSpec, threshold: float
-) -> NDArray[np.bool_]:
-    """Return (y, x) True inside single buildings by the second head, in (output, y, x)."""
-    above: NDArray[np.bool_] = probability[-1] >= threshold
-    return ~above if spec.separation == "border" else above
 
 
 def _iou(counts: PixelCounts, spec: BundleSpec) -> float:
@@ -403,21 +370,16 @@ def match_buildings(spec: BundleSpec, sample: Sample, probability: NDArray[np.fl
     Args:
         spec: Contract with its thresholds.
         sample: The tile with its label.
-        probability: (output, y, x) probabilities of the model.
+        probability: (channel, y, x) probabilities of the model.
     """
     building, values = spec.building_class, quantise(probability)
     mask = _class_map(probability, spec)
     mask[~sample.valid] = 0
-    markers = watershed = None
-    if spec.separation is None:
-        watershed = WatershedOptions.at_threshold(spec.threshold if spec.is_binary else None)
-    else:
-        inside = _inside(probability, spec, spec.separation_threshold)
-        markers = (inside & (mask == building)).astype(np.uint8)
-    options = VectorOptions(watershed=watershed)
+    threshold = spec.threshold if spec.is_binary else None
+    options = VectorOptions(watershed=WatershedOptions.at_threshold(threshold))
     whole = Window.whole((mask.shape[0], mask.shape[1]))
     with FootprintAssembler(GeoGrid(mask.shape), [building], building, options) as assembler:
-        assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask), markers)
+        assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask))
         with assembler.finish() as found:
             footprints = found.whole()
     shape = number_polygons(footprints.geometry, Window.whole(mask.shape))
@@ -451,89 +413,6 @@ def _calibration(
             f"error {made.ece_before:.3f} uncalibrated, {made.ece_after:.3f} calibrated"
         )
     return made
-
-
-@dataclass(frozen=True)
-class SeparationFigures:
-    """Figures of one validation folder with and without the second head.
-
-    Args:
-        name: Name of the folder.
-        without_head: Buildings as connected regions of the mask.
-        with_head: Buildings separated at the chosen threshold.
-    """
-
-    name: str
-    without_head: ObjectCounts
-    with_head: ObjectCounts
-
-    def measured(self, spec: BundleSpec) -> MeasuredMetrics:
-        """Return the record for the bundle; a folder without buildings has no values."""
-        values = {
-            "f1": self.with_head.f1,
-            "precision": self.with_head.precision,
-            "recall": self.with_head.recall,
-            "f1_without": self.without_head.f1,
-        }
-        return MeasuredMetrics(
-            data=self.name,
-            split="val",
-            protocol=(
-                f"buildings separated by {spec.separation}, matched one to one at IoU > 0.5, "
-                "against connected regions (f1_without); PyTorch fp32; the thresholds were chosen "
-                "on these folders"
-            ),
-            values={k: round(v, 5) for k, v in values.items() if not np.isnan(v)},
-        )
-
-
-def choose_separation(
-    run: Run, folders: Sequence[EvalTiles], spec: BundleSpec
-) -> tuple[float, list[SeparationFigures]]:
-    """Choose the threshold of the second head with the highest mean F1 of buildings.
-
-    Args:
-        run: Function from (n, band, y, x) pixel values to (n, output, y, x) probabilities.
-        folders: Tiles with instances.
-        spec: Contract with the threshold of the building.
-    """
-    counts = [_count_buildings(run, tiles, spec) for tiles in folders]
-    # A folder without a building gives no reason to prefer any threshold.
-    f1 = [np.nan_to_num([one[t].f1 for t in _THRESHOLDS]) for one in counts]
-    best = _THRESHOLDS[int(np.mean(f1, axis=0).argmax())]
-    figures = [
-        SeparationFigures(tiles.name, one[None], one[best]) for tiles, one in zip(folders, counts)
-    ]
-    return best, figures
-
-
-def _count_buildings(
-    run: Run, tiles: EvalTiles, spec: BundleSpec
-) -> dict[float | None, ObjectCounts]:
-    """Count the buildings of one folder at each threshold; None is without the second head."""
-    counts: dict[float | None, ObjectCounts] = dict.fromkeys((None, *_THRESHOLDS), ObjectCounts())
-    for number in range(len(tiles)):
-        sample = tiles[number]
-        for threshold, found in _separated(run(sample.image[None])[0], sample, spec).items():
-            assert sample.instances is not None
-            counts[threshold] += ObjectCounts.of(sample.instances, found, sample.valid)
-    return counts
-
-
-def _separated(
-    probability: NDArray[np.float32], sample: Sample, spec: BundleSpec
-) -> dict[float | None, NDArray[np.int32]]:
-    """Return the (y, x) building numbers of one tile at each threshold."""
-    mask = (_class_map(probability, spec) == spec.building_class) & sample.valid
-    buildings, window = trace(mask), Window.whole(sample.target.shape)
-    pieces: dict[float | None, TracedPolygons] = {None: buildings}
-    for threshold in _THRESHOLDS:
-        markers = trace(mask & _inside(probability, spec, threshold))
-        pieces[threshold] = separate(buildings, markers, smallest_px=MIN_MARKER_PX)
-    return {
-        threshold: number_polygons(one.polygons[one.area_px >= MIN_BUILDING_PX], window)
-        for threshold, one in pieces.items()
-    }
 
 
 def _tiles(data: TrainingData) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from rooftrace.models.zoo import build_model
 from rooftrace.samples.dataset import model_scale
 from rooftrace.train.checkpoint import save_tensors
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.datamodule import TrainingData, collate, separation_target
+from rooftrace.train.datamodule import TrainingData, collate
 from rooftrace.train.loop import FitResult, choose_accelerator, choose_precision
 from rooftrace.train.task import SegmentationTask, make_optimizer
 
@@ -82,7 +82,7 @@ def finetune_config(
 ) -> TrainConfig:
     """Return the configuration of a fine-tuning run, except its length.
 
-    Loss, second head and scale are those of the start model, and so is the full scale of pixel
+    Loss and scale are those of the start model, and so is the full scale of pixel
     values if the images have its pixel type. Crops are as large as its own, or as the images if
     these are smaller, at most 256 pixels. Augmentation is that of the recipe of the bundled model,
     with a narrower range of scales, since all images come from the same place.
@@ -131,12 +131,10 @@ def finetune_config(
         raw["interpolated_gsd_m"] = spec.interpolated_gsd_m
         least_m = spec.least_gsd_m or spec.gsd_m
         raw["augment"]["gsd_range_m"] = [0.75 * least_m, 1.35 * spec.gsd_m]
-    keys = ["loss", "separation"]
+    keys = ["loss"]
     if next(iter(scenes)).image.dtype == spec.numpy_dtype:
         keys.append("full_scale")
-    for key in keys:
-        if recorded.get(key) is not None:
-            raw[key] = recorded[key]
+    raw |= {key: recorded[key] for key in keys if recorded.get(key) is not None}
     if recorded.get("model", {}).get("encoder") is None:
         del raw["optimizer"]["encoder_lr"]
     for override in overrides:
@@ -281,19 +279,17 @@ def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
     device = torch.device(accelerator)
     precision = choose_precision(config.precision, accelerator)
     types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-    net = build_model(config.model, bands=data.samples.bands, channels=config.outputs)
+    net = build_model(config.model, bands=data.samples.bands, channels=config.data.labels.channels)
     mean, std = data.statistics
     names = [tiles.name for tiles in data.tiles]
     task = SegmentationTask(net, config, mean=mean, std=std, val_names=names, total_steps=1)
     task = task.to(device).train()
     optimizer = make_optimizer(config.optimizer, task.net)
-    head = config.separation
-    separation = None if head is None else separation_target(head.kind, head.reach)
     count, times = min(_SMALL_BATCH, config.batch_size), []
     # The first step also decodes images and prepares kernels.
     for _ in range(2):
         began = time.perf_counter()
-        batch = collate([data.samples[n % len(data.samples)] for n in range(count)], separation)
+        batch = collate([data.samples[n % len(data.samples)] for n in range(count)])
         batch = task.transfer_batch_to_device(batch, device, 0)
         with torch.autocast(accelerator, types.get(precision), enabled=precision in types):
             loss = task.training_step(batch, 0)

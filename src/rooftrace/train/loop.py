@@ -186,15 +186,17 @@ def fit(
     record = record_scenes(data.scene_ids)
     if before is not None:
         check_same_scenes(before, record, run)
-    net = build_model(config.model, bands=data.samples.bands, channels=config.outputs, base=base)
+    net = build_model(
+        config.model, bands=data.samples.bands, channels=config.data.labels.channels, base=base
+    )
     start_record: dict[str, Any] | None = None
     from_start: set[str] = set()
     if config.model.start is not None:
         start = start or read_start(config.model.start, base)
-        loaded = start.load_into(net, config.model, separated=config.separation is not None)
+        loaded = start.load_into(net, config.model)
         data, notes = _as_in_start(data, config, start.bundle.spec)
         start_record = {**start.to_json(), **loaded.to_json()}
-        from_start = {*loaded.loaded} - {*loaded.extended}
+        from_start = {*loaded.loaded}
         if loaded.adapted or loaded.missing or loaded.surplus or loaded.of_another_shape:
             notes.insert(0, f"start from {start.bundle.spec.name}: {loaded.describe()}")
         for note in notes:

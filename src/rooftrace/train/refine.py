@@ -47,8 +47,7 @@ class RefineTask(TrainingTask):
     those of the segmenter.
 
     Args:
-        segmenter: Network from (n, band, y, x) normalised pixels to (n, output, y, x) logits,
-            classes first.
+        segmenter: Network from (n, band, y, x) normalised pixels to (n, channel, y, x) logits.
         config: Configuration of the run, with `refine`.
         mean, std: One value per band, in pixel values.
         val_names: Names of the validation folders, in the order of their loaders.
@@ -204,7 +203,7 @@ class RefineTask(TrainingTask):
     def _both(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return refined and coarse logits (n, channel, y, x) of normalised pixels."""
         with torch.no_grad():
-            coarse = self.segmenter(image)[:, : self.generator.channels].float()
+            coarse = self.segmenter(image).float()
         return self.generator(image, coarse).float(), coarse
 
     @staticmethod
@@ -370,8 +369,6 @@ def refine(
             "batch_size": settings.batch_size or config.batch_size,
             "stop": StopConfig(patience=settings.patience),
             "schedule": ScheduleConfig(),
-            # The second head is not refined.
-            "separation": None,
         }
     )
     if len(result.data.samples) < own.batch_size:

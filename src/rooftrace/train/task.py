@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.metrics.pixel import PixelCounts
-from rooftrace.models.losses import parse_loss, separation_loss
+from rooftrace.models.losses import parse_loss
 from rooftrace.train.checkpoint import check_state_dict
 from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
@@ -213,7 +213,7 @@ class SegmentationTask(TrainingTask):
     """A network with its loss, optimiser and metrics.
 
     Args:
-        net: Network from (n, band, y, x) normalised pixels to (n, output, y, x) logits.
+        net: Network from (n, band, y, x) normalised pixels to (n, channel, y, x) logits.
         mean, std: One value per band, in pixel values.
         val_names: Names of the validation folders, in the order of their loaders.
         total_steps: Steps of the optimiser in the whole run.
@@ -267,31 +267,22 @@ class SegmentationTask(TrainingTask):
         return module
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        outputs: Tensor = self.best_net(self.normalise(images))
-        return outputs if self.config.separation is None else outputs[:, :-1]
+        logits: Tensor = self.best_net(self.normalise(images))
+        return logits
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         del index
-        logits, loss = self._logits_and_loss(self.net(self.normalise(batch.images)), batch)
+        logits = self.net(self.normalise(batch.images))
+        loss: Tensor = self.loss(logits, batch.targets, batch.valid)
         self._train.add(logits.detach(), batch.targets, batch.valid, loss.detach())
         return loss
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         del index
-        outputs = self.best_net(self.normalise(batch.images))
-        logits, loss = self._logits_and_loss(outputs, batch)
+        logits = self.predict_logits(batch.images)
+        loss = self.loss(logits, batch.targets, batch.valid)
         self._val[dataloader_idx].add(logits, batch.targets, batch.valid, loss)
         self._spread.add(logits, batch.valid)
-
-    def _logits_and_loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the logits of the classes, and the loss of all outputs."""
-        if self.config.separation is None:
-            return outputs, self.loss(outputs, batch.targets, batch.valid)
-        assert batch.separation is not None
-        logits = outputs[:, :-1]
-        loss = self.loss(logits, batch.targets, batch.valid)
-        separation = separation_loss(outputs[:, -1], batch.separation, batch.valid)
-        return logits, loss + self.config.separation.weight * separation
 
     def on_train_epoch_start(self) -> None:
         self._train = MetricAccumulator(self.classes)

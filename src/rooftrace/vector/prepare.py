@@ -67,9 +67,9 @@ class VectorOptions:
         simplify_px: Maximum distance between an outline and the pixel staircase; 0 keeps the
             staircase.
         regularize: True to give buildings straight walls in the directions that they show.
-        separate: True to separate buildings that touch, by a watershed or else by markers.
+        separate: True to separate buildings that touch, by a watershed or by given markers.
         min_marker_px: Minimum number of pixels of a marker or core.
-        watershed: Options of the watershed; None for a model that predicts markers.
+        watershed: Options of the watershed; None for given markers.
     """
 
     # The limits hold for what the record of a mask contains.
@@ -284,23 +284,6 @@ def check_area(class_id: int, fed_px: int, made_px: int) -> None:
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
-def separate(
-    buildings: TracedPolygons, markers: TracedPolygons, *, smallest_px: float = 0.0
-) -> TracedPolygons:
-    """Divide each building that holds several markers into one piece for each; the pieces tile it.
-
-    Args:
-        buildings: Regions of a mask, in pixels.
-        markers: Regions of a part of that mask.
-        smallest_px: Minimum number of pixels of a marker that counts.
-
-    Returns:
-        All buildings, ordered by their first pixel. A piece has the score of its marker.
-    """
-    counted = markers.of(markers.area_px >= smallest_px)
-    return separate_by_owner(buildings, counted, owners(buildings, counted))
-
-
 def owners(buildings: TracedPolygons, markers: TracedPolygons) -> Ints:
     """Return (markers,) the index of the building that holds each marker; -1 where none does."""
     row, col = markers.first_pixel_yx.T
@@ -314,8 +297,15 @@ def owners(buildings: TracedPolygons, markers: TracedPolygons) -> Ints:
 def separate_by_owner(
     buildings: TracedPolygons, markers: TracedPolygons, owner: Ints
 ) -> TracedPolygons:
-    """Do the same as `separate`, given the result of `owners`; markers outside buildings are
-    ignored.
+    """Divide each building that holds several markers into one piece for each; the pieces tile it.
+
+    Args:
+        buildings: Regions of a mask, in pixels.
+        markers: Regions of a part of that mask.
+        owner: Result of `owners`; markers of no building are ignored.
+
+    Returns:
+        All buildings, ordered by their first pixel. A piece has the score of its marker.
     """
     held = np.bincount(owner[owner >= 0], minlength=len(buildings))
     left, top, right, bottom = shapely.bounds(buildings.polygons).T
@@ -477,8 +467,7 @@ class MaskRecord(Config):
         polygons: See `VectorOptions`.
         gsd_m: Metres per pixel that the user gave; None for those of the georeference.
         building: Class index of the buildings.
-        has_markers: True if a channel of the model separated touching buildings; the mask does not
-            contain it.
+        has_markers: Ignored; part of masks of earlier versions.
         origin: Origin of the mask.
         shape: Rows and columns of the mask as it was written; None in masks of earlier editions.
         pixel_m: Metres of its pixels down a column and along a row; None where the georeference
@@ -488,7 +477,7 @@ class MaskRecord(Config):
     polygons: VectorOptions
     gsd_m: Annotated[float, Field(gt=0)] | None = None
     building: Annotated[int, Field(ge=0, le=254)]
-    has_markers: bool = False
+    has_markers: Annotated[bool, Field(exclude=True)] = False
     origin: ResultProvenance = UNKNOWN_PROVENANCE
     shape: tuple[int, int] | None = None
     pixel_m: tuple[float, float] | None = None

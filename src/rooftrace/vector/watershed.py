@@ -1,4 +1,4 @@
-"""Separate buildings that touch by a watershed, where no model gives markers.
+"""Separate buildings that touch by a watershed.
 
 The watershed of the distance to the outline (Beucher and Lantuéjoul 1979) is flooded level by level
 from the deepest (Vincent and Soille 1991, doi:10.1109/34.87344). Two basins remain two where the

@@ -24,7 +24,7 @@ from rooftrace.flows.ensemble import (
 from rooftrace.flows.labelled_predictions import SetProbabilities
 from rooftrace.labels.source import SceneEntry, SceneSet
 
-KNOWN_AND_LABELLED, TRUTH = 1 | 8, 4
+KNOWN_AND_LABELLED, TRUTH = 1 | 4, 2
 
 
 def never(entry: SceneEntry) -> Scene:

@@ -158,7 +158,6 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
     )  # fmt: skip
     assert (config.gsd_m, config.loss, config.crop_px) == (0.4, "0.6*ce + 0.4*dice", 64)
     assert config.model.options == {"decoder_channels": [128, 64, 32, 16]}
-    assert config.separation is None
     assert config.optimizer.freeze_statistics
     assert (config.optimizer.lr, config.optimizer.encoder_lr) == (1e-4, 1e-4)
     again = parse_config(json.loads(config.model_dump_json()), type(config), source="again")
@@ -236,7 +235,7 @@ def test_frozen_statistics_do_not_change() -> None:
         raw["optimizer"]["freeze_statistics"] = frozen
         config = parse_config(raw, TrainConfig, source="test")
         net = build_model(start.config, bands=3, channels=2)
-        loaded = start.load_into(net, start.config, separated=True).loaded
+        loaded = start.load_into(net, start.config).loaded
         given = tuple(name for name in loaded if name.startswith("encoder."))
         task = SegmentationTask(
             net, config, mean=[0.0] * 3, std=[1.0] * 3, val_names=["a"], total_steps=1,

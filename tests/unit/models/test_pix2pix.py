@@ -6,10 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn
 
 from rooftrace.models.losses import probabilities
-from rooftrace.models.pix2pix import Generator, RefinedNet
+from rooftrace.models.pix2pix import Generator
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -41,15 +40,3 @@ def test_a_residual_refiner_begins_as_the_identity(channels: int) -> None:
     assert (
         probabilities(other(drawn(2, 3, 8, 8), coarse)) - probabilities(coarse)
     ).abs().max() > 0.2
-
-
-def test_a_second_head_goes_by_the_refiner() -> None:
-    segmenter = nn.Conv2d(3, 4, 1)
-    generator = Generator(3, 3, filters=2, depth=1, residual=False).eval()
-    image = drawn(1, 3, 4, 4)
-    refined, coarse = RefinedNet(segmenter, generator)(image)
-    assert torch.equal(coarse, segmenter(image))
-    assert torch.equal(refined[:, :3], generator(image, coarse[:, :3]))
-    assert torch.equal(refined[:, 3], coarse[:, 3])
-    plain, _ = RefinedNet(nn.Conv2d(3, 3, 1), generator)(image)
-    assert plain.shape == (1, 3, 4, 4)

@@ -25,7 +25,6 @@ from rooftrace.models.export import ExportableModel
 from rooftrace.models.start import (
     StartModel,
     fill_from_start,
-    load_matching,
     read_start,
 )
 from rooftrace.models.zoo import ModelConfig, build_model
@@ -41,11 +40,10 @@ def network(start: StartModel, **changes: int) -> nn.Module:
 def difference(start: StartModel, side_px: int = 64) -> float:
     """Return the largest difference of probabilities between the network and its bundle."""
     spec = start.bundle.spec
-    net = network(start, bands=len(spec.bands), channels=spec.outputs)
-    separated = spec.separation is not None
-    assert start.load_into(net, start.config, separated=separated).share == 1
+    net = network(start, bands=len(spec.bands), channels=spec.channels)
+    assert start.load_into(net, start.config).share == 1
     tile = np.random.default_rng(0).integers(0, 256, (1, 3, side_px, side_px), np.uint8)
-    ours = ExportableModel(net, spec.mean, spec.std, separated=separated).eval().run(tile)
+    ours = ExportableModel(net, spec.mean, spec.std).eval().run(tile)
     theirs = load_engine(start.bundle, engine="openvino", precision="fp32").run(tile)
     assert np.ptp(theirs) > 0.01  # a constant answer would agree with anything
     return float(np.abs(ours - theirs).max())
@@ -91,22 +89,6 @@ def test_other_classes_and_bands_keep_what_fits() -> None:
     assert torch.allclose(net.encoder.model.conv_stem.weight[:, 3], first[:, 0] * 3 / 4)
     assert "of another shape: segmentation_head.0.weight" in result.describe()
     assert json.loads(json.dumps(result.to_json()))["loaded"] == len(result.loaded)
-
-
-def test_a_new_second_head_keeps_the_mask_of_the_start_model() -> None:
-    config = ModelConfig(
-        architecture="Unet", encoder="tu-efficientnet_lite2", encoder_weights="none",
-        options={"decoder_channels": [128, 64, 32, 16, 8]},
-    )  # fmt: skip
-    before = build_model(config, bands=3, channels=1).state_dict()
-    net = build_model(config, bands=3, channels=2)
-    second = net.segmentation_head[0].weight[1].detach().clone()
-    result = load_matching(net, before, other_head=True)
-    assert torch.equal(net.segmentation_head[0].weight[:1], before["segmentation_head.0.weight"])
-    assert torch.equal(net.segmentation_head[0].weight[1], second)
-    assert result.of_another_shape == ()
-    # Their second output is new, so the start model has no share in it.
-    assert result.extended == ("segmentation_head.0.weight", "segmentation_head.0.bias")
 
 
 def test_another_architecture_takes_the_encoder() -> None:

@@ -1,4 +1,4 @@
-"""The sub-pixel U-Net gives each pixel an output, and its branch leaves the mask alone."""
+"""The sub-pixel U-Net gives each pixel an output."""
 
 from __future__ import annotations
 
@@ -29,32 +29,9 @@ def test_the_decoder_ends_at_half_the_resolution() -> None:
     assert seen == [(1, 8, 32, 48)]
 
 
-def test_the_loss_of_the_branch_does_not_reach_the_mask() -> None:
-    net = network(2, branch_channels=4)
-    image = torch.randn(2, 3, 64, 64)
-    net(image)[:, 1].square().mean().backward()
-    assert net.branch.head[0].weight.grad.any()
-    others = [name for name, one in net.named_parameters() if not name.startswith("branch.")]
-    reached = {
-        name for name, one in net.named_parameters() if one.grad is not None and one.grad.any()
-    }
-    assert not reached & {*others}
-
-
-def test_the_branch_makes_the_last_channel_alone() -> None:
-    plain, branched = network(1).eval(), network(2, branch_channels=4).eval()
-    branched.load_state_dict(plain.state_dict(), strict=False)
-    image = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(plain(image)[:, 0], branched(image)[:, 0])
-
-
-@pytest.mark.parametrize(("channels", "branch", "separated"), [(2, 4, True), (1, 0, False)])
-def test_probabilities_are_shuffled_as_logits_are(
-    channels: int, branch: int, separated: bool
-) -> None:
-    net = network(channels, branch_channels=branch)
-    model = ExportableModel(net, [100.0] * 3, [50.0] * 3, separated=separated).eval()
+def test_probabilities_are_shuffled_as_logits_are() -> None:
+    net = network(1)
+    model = ExportableModel(net, [100.0] * 3, [50.0] * 3).eval()
     image = torch.rand(1, 3, 64, 64) * 255
     with torch.no_grad():
         assert torch.equal(model(image)[0], torch.sigmoid(net((image - 100) / 50)))

@@ -26,7 +26,6 @@ def part(seed: int = 0) -> Checkpoint:
         np.bincount(mask.ravel(), minlength=256),
         mask,
         rng.integers(0, 256, (30, 40), dtype=np.uint8),
-        rng.integers(0, 2, (30, 40), dtype=np.uint8),
     )
     strip = rng.integers(0, 256, (2, 4, 40), dtype=np.uint8)
     halo = (
@@ -39,7 +38,7 @@ def part(seed: int = 0) -> Checkpoint:
 
 def same(one: Checkpoint, other: Checkpoint) -> None:
     assert one.block.window == other.block.window
-    for name in ("mask", "count", "markers"):
+    for name in ("mask", "count"):
         np.testing.assert_array_equal(getattr(one.block, name), getattr(other.block, name))
     built = (one.block.mask != 0) & (one.block.mask != NODATA)
     np.testing.assert_array_equal(one.block.score[built], other.block.score[built])

@@ -139,7 +139,7 @@ def slanted() -> Predictor:
 
 @pytest.mark.parametrize("together", [False, True])
 def test_an_image_of_one_tile_is_predicted_alike_from_all_sides(together: bool) -> None:
-    """Several classes and a second head; alone and as members of an ensemble."""
+    """Several classes and a second head, which is ignored; alone and as members of an ensemble."""
     predictor = combine([slanted(), slanted()]) if together else slanted()
     image = np.random.default_rng(3).integers(0, 256, (3, 64, 96), np.uint8)
     options = SceneOptions(outputs=("mask",))

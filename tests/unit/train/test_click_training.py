@@ -52,7 +52,7 @@ def houses() -> Batch:
         images[:, :, rows, cols] = 200.0
         numbers[:, rows, cols] = number + 1
     valid = torch.ones((2, 64, 64), dtype=torch.bool)
-    return Batch(images, (numbers > 0).byte(), valid, None, numbers)
+    return Batch(images, (numbers > 0).byte(), valid, numbers)
 
 
 def test_it_learns_which_house_is_clicked() -> None:
@@ -106,7 +106,6 @@ def test_a_sample_without_a_building_counts_nothing() -> None:
 @pytest.mark.parametrize(
     ("others", "said"),
     [
-        ({"separation": {}}, "has no separation"),
         ({"refine": {"depth": 2}}, "has no refine"),
         ({"export": {"int8": True}}, "has no export.int8"),
         ({"export": {"weights": True}}, "has no export.weights: leave it out"),

@@ -47,8 +47,8 @@ def test_collate() -> None:
         )
         for _ in range(2)
     ]
-    images, target, valid, separation, _ = collate(samples)
-    assert separation is None
+    images, target, valid, instances = collate(samples)
+    assert instances is None
     assert images.shape == (2, 3, 4, 5)
     assert images.is_contiguous(memory_format=torch.channels_last)
     for number, sample in enumerate(samples):

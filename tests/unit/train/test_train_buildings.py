@@ -61,20 +61,6 @@ def test_what_is_not_known_takes_no_part() -> None:
     assert judged_on(BINARY, (sample, probability)).right.tolist() == [True]
 
 
-@pytest.mark.parametrize("kind", ["border", "distance"])
-def test_houses_that_a_second_head_separates(kind: str) -> None:
-    spec = BINARY.model_copy(update={"separation": kind, "separation_threshold": 0.4})
-    probability = np.zeros((2, *SHAPE), np.float32)
-    probability[0, 10:30, 10:50] = 0.8
-    wall = np.zeros(SHAPE, bool)
-    wall[:, 29:31] = True
-    probability[1] = np.where(wall == (kind == "border"), 0.9, 0.0)
-    instances = np.zeros(SHAPE, np.int32)
-    instances[10:30, 10:30], instances[10:30, 30:50] = 1, 2
-    judged = judged_on(spec, (sample_of(instances > 0, instances), probability))
-    assert judged.right.tolist() == [True, True]
-
-
 CONFIG = parse_config(
     {"data": {"train": [{"path": "a"}], "split": "s"}, "crop_px": 96}, TrainConfig, source="c"
 )

@@ -30,10 +30,10 @@ from rooftrace.vector.prepare import (
     decode_staircases,
     encode_staircases,
     owners,
-    separate,
+    separate_by_owner,
 )
 from rooftrace.vector.resolve_overlaps import WallSharing, resolve_overlaps
-from rooftrace.vector.trace import trace
+from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.watershed import WatershedOptions
 
 UTM = GeoGrid((120, 160), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS(32633))
@@ -74,6 +74,12 @@ def assembled(
             occurring = np.unique(part).tolist()
             assembler.feed(window, part, score[window.slices()], occurring, inner)
         return assembler.finish()
+
+
+def separated(regions: TracedPolygons, markers: np.ndarray, least_px: float) -> TracedPolygons:
+    found = trace(markers)
+    counted = found.of(found.area_px >= least_px)
+    return separate_by_owner(regions, counted, owners(regions, counted))
 
 
 def blocks(shape_yx: tuple[int, int], side: int, seed: int) -> list[Window]:
@@ -193,7 +199,7 @@ def test_without_options_it_is_the_trace_of_each_class(seed: int) -> None:
     for index in (1, 2):
         own = trace(mask == index)
         if index == 1:
-            own = separate(own, trace(markers), smallest_px=PLAIN.min_marker_px)
+            own = separated(own, markers, PLAIN.min_marker_px)
         assert shapely.equals(found.whole().of_class(index).geometry, own.polygons).all()
         assert found.counts[index] == len(own)
     firsts = [tuple(np.flip(p.bounds[:2])) for p in found.whole().geometry]
@@ -222,7 +228,7 @@ def test_overlaps_are_resolved_as_if_all_were_in_memory(
     monkeypatch.setattr(overlaps_module, "_BOXES_AT_ONCE", at_once)
     options = VectorOptions(min_area_px=4, min_marker_px=4)
     found = assembled(mask, blocks(mask.shape, 100, 0), options, markers, classes=(1,))
-    raw = separate(trace(mask == 1), trace(markers), smallest_px=4)
+    raw = separated(trace(mask == 1), markers, 4)
     raw = raw.of(raw.area_px >= 4)
     group = owners(trace(mask == 1), raw)
     maker = OutlineMaker(GeoGrid(mask.shape), options)

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 
 from rooftrace.core.types import Window
 from rooftrace.vector import prepare as module
-from rooftrace.vector.prepare import separate
+from rooftrace.vector.prepare import owners, separate_by_owner
 from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 ROW = np.zeros((30, 70), np.uint8)
 ROW[5:25, 5:65] = 1
+
+
+def separate(buildings: TracedPolygons, markers: TracedPolygons) -> TracedPolygons:
+    return separate_by_owner(buildings, markers, owners(buildings, markers))
 
 
 def cut_at(mask: np.ndarray, *cols: int, width: int = 4) -> np.ndarray:
@@ -69,15 +73,6 @@ def test_one_marker_or_none_leaves_a_building_as_it_is() -> None:
     same(separate(buildings, nothing), buildings)
     same(separate(buildings, traced(cut_at(mask, 6, 64))), buildings)
     same(separate(nothing, nothing), nothing)
-
-
-def test_small_markers_do_not_count() -> None:
-    markers = np.zeros_like(ROW)
-    markers[10:20, 10:20] = markers[10:20, 50:60] = 1
-    markers[14:16, 34:36] = 1
-    assert len(separate(traced(ROW), traced(markers))) == 3
-    assert len(separate(traced(ROW), traced(markers), smallest_px=9)) == 2
-    assert len(separate(traced(ROW), traced(markers), smallest_px=101)) == 1
 
 
 @pytest.mark.campaign

@@ -222,8 +222,6 @@ def _contract(spec: BundleSpec) -> Iterator[tuple[str, str]]:
     yield "Traced as polygons", spec.classes[spec.building_class]
     if spec.is_binary:
         yield "Threshold", f"{spec.threshold:g}"
-    if spec.separation is not None:
-        yield "Second head", f"{spec.separation}, from {spec.separation_threshold:g}"
     if spec.calibration is not None:
         yield "Scores", f"calibrated on {', '.join(one.data for one in spec.calibration.fitted_on)}"
 

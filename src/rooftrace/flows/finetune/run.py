@@ -180,6 +180,7 @@ class Choice:
         from safetensors.torch import save
 
         from rooftrace.train.callbacks import BEST_MONITORED
+        from rooftrace.train.export_bundle import contract_of
         from rooftrace.train.finetune import average_results, mix_weights, write_mean
 
         plan, start = self._plan, self._plan.start
@@ -187,7 +188,8 @@ class Choice:
         name = BEST_MONITORED if plan.has_folds else "best_iou"
         ends = [one.trained.best[name][2] for one in results]
         result = average_results(results, name, path, trained.whole_data)
-        spec = _contract(config, result, plan)
+        epoch = {"epoch": result.trained.best["best_iou"][0]}
+        spec = contract_of(config, result, plan.run / "best_iou.rooftrace", epoch)
         is_chosen = self._least_f1 is not None and not plan.is_small
         candidates: list[Candidate] = []
         for share in SHARES if is_chosen else SHARES[:1]:
@@ -213,18 +215,6 @@ class Choice:
         assert self._least_f1 is not None
         is_allowed = one.report.figures_after[0]["f1"] >= self._least_f1
         return is_allowed, one.report.value, one.share
-
-
-def _contract(config: TrainConfig, result: FitResult, plan: TuningPlan) -> BundleSpec:
-    """Return the contract of the tuned model, with the separation of a start model of its kind."""
-    from rooftrace.train.export_bundle import contract_of
-
-    epoch = {"epoch": result.trained.best["best_iou"][0]}
-    spec = contract_of(config, result, plan.run / "best_iou.rooftrace", epoch)
-    start = plan.start.bundle.spec
-    if start.separation != spec.separation:
-        return spec
-    return spec.model_copy(update={"separation_threshold": start.separation_threshold})
 
 
 _LEAST_FOR_BLOCKS = 12
