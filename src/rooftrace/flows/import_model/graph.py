@@ -421,11 +421,11 @@ def _run_batch(
     """Return the output for a batch; raise BundleError if the graph is for one image only.
 
     That a batch of one is stated does not show it: most graphs take any number all the same. Others
-    hold the number in their nodes, for example in a change of shape.
+    hold the number in their nodes.
     """
     single = engine.run(tiles[:1])
     try:
-        # First by ONNX Runtime, which checks sizes: OpenVINO may end the process instead.
+        # By ONNX Runtime first, which raises an error: the child process has ended without one.
         (answer,) = _session(graph).run(None, {_INPUT: tiles.astype(np.float32)})
         if len(answer) != len(tiles):
             raise ValueError("the answer has the size of another batch")
