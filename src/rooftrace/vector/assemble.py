@@ -450,15 +450,17 @@ class FootprintSet(ExitStack):
     ) -> None:
         super().__init__()
         self.callback(spill.close)
-        options = maker.options
-        if options.min_area_m2:
-            records = records[records["area_m2"] >= options.min_area_m2]
+        options, score = maker.options, records["score"]
         if calibrate is not None:
-            records = records.copy()
-            records["score"] = calibrate(records["score"], records["divided"])
-        is_doubtful = records["score"] < options.min_score
-        records = records[~(is_doubtful & (records["class_id"] == building_class))]
-        self._records = records[np.argsort(records["first"])]
+            score = calibrate(score, records["divided"])
+        is_kept = (records["class_id"] != building_class) | ~(score < options.min_score)
+        if options.min_area_m2:
+            is_kept &= records["area_m2"] >= options.min_area_m2
+        # One copy, since a scene may have millions of footprints.
+        order = np.argsort(records["first"])
+        order = order[is_kept[order]]
+        self._records = records[order]
+        self._records["score"] = score[order]
         self._spill, self._workers = spill, workers
         self._made_of = partial(
             _made_of_chunk, maker.grid, maker.gsd_m, class_names, may_be_refined
