@@ -12,7 +12,7 @@ from rooftrace.core.errors import ConfigError, DataError, ExportError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
-from rooftrace.io.vector_formats import KML_ID, is_vector_file
+from rooftrace.io.vector_formats import KML_PREFIX, is_vector_file
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import WRITABLE, check_vector_path, write_polygons
 from rooftrace.io.vector_writers import WRITERS, vector_suffix
@@ -204,8 +204,12 @@ def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertRep
     check_vector_path(out)
     prepare_folder(out.parent, [out], [path])
     file = VectorFile(path, layer_name)
-    unwanted = ("geometry", "bbox", KML_ID)
-    layer = file.read([name for name in file.fields if name not in unwanted], typed=True)
+    unwanted = ("geometry", "bbox")
+    wanted = [
+        name for name in file.fields
+        if name not in unwanted and not name.startswith(KML_PREFIX)
+    ]  # fmt: skip
+    layer = file.read(wanted, typed=True)
     notes = file.notes(layer.counts) + write_polygons(out, layer.geometry, layer.values, layer.crs)
     read_as = f"{plural(len(layer), 'polygon')} of {path} in {layer.crs.name}"
     return ConvertReport(out, FOOTPRINTS.name, read_as, 0, (), notes)

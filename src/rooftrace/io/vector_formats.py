@@ -31,11 +31,20 @@ import shapely.geometry
 
 from rooftrace.core.errors import DataError
 
-KML_ID = "placemark_id"
+KML_PREFIX = "placemark_"
+"""Beginning of the names of columns that hold parts of placemarks, not attributes."""
+
+KML_ID = f"{KML_PREFIX}id"
 """Column in which placemarks of KML have their ids."""
 
-KML_IDS = {"LIBKML_ID_FIELD": KML_ID}
-"""Otherwise GDAL (3.12) loses the values of a column `id` of KML: it means ids of placemarks."""
+KML_FIELDS = {
+    f"LIBKML_{part}_FIELD": KML_PREFIX + part.lower()
+    for part in (
+        "ID", "ALTITUDEMODE", "TESSELLATE", "EXTRUDE", "VISIBILITY", "DRAWORDER", "ICON",
+        "SNIPPET", "MODEL", "HEADING", "TILT", "ROLL",
+    )
+}  # fmt: skip
+"""Otherwise GDAL (3.12) loses columns called `id` or `model`: it means parts of placemarks."""
 
 PARQUET = (".parquet", ".geoparquet")
 VECTOR_SUFFIXES = (
@@ -234,7 +243,7 @@ def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
     if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb")):
         return [VectorInput(path)]
     if name.endswith((".kml", ".kmz")):
-        return [VectorInput(path, config=KML_IDS)]
+        return [VectorInput(path, config=KML_FIELDS)]
     if name.endswith(".shp"):
         return [_shapefile(path, scratch)]
     if name.endswith(".dxf"):

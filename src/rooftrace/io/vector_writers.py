@@ -35,7 +35,7 @@ from rooftrace.io.legend import add_style
 from rooftrace.io.make_valid import rounded, valid_by_structure
 from rooftrace.io.partitions import write_parquet
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
-from rooftrace.io.vector_formats import KML_IDS
+from rooftrace.io.vector_formats import KML_FIELDS
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ _CONFIGURED = {
     "OGR_CURRENT_DATE": CHANGE_DATE,
     # The file gets its name when it is complete, so single transactions need not be synchronised.
     "OGR_SQLITE_SYNCHRONOUS": "OFF",
-    **KML_IDS,
+    **KML_FIELDS,
 }
 
 _WRITING = Lock()
@@ -452,9 +452,17 @@ _KML_STYLE = (
 """Red outlines, with a transparent fill: Google Earth would cover the roofs with white."""
 
 
+def _named(part: LayerChunk) -> LayerChunk:
+    """Return a chunk whose placemarks are called by their ids, unless they have names."""
+    if "id" not in part.columns or "name" in map(str.casefold, part.columns):
+        return part
+    names = np.array([str(one) for one in part.columns["id"].tolist()], np.object_)
+    return replace(part, columns={"name": names, **part.columns})
+
+
 def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    in_degrees = _in_degrees(path, layer, parts)
-    _write(path, replace(layer, crs=CRS84), in_degrees, "LIBKML", at_once=True)
+    named = map(_named, _in_degrees(path, layer, parts))
+    _write(path, replace(layer, crs=CRS84), named, "LIBKML", at_once=True)
     text = path.read_bytes().replace(
         b"<ExtendedData>", b"<styleUrl>#building</styleUrl><ExtendedData>"
     )

@@ -147,10 +147,11 @@ def test_what_a_shapefile_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".kml", ".geojson", ".shp"])
-def test_an_attribute_called_fid_is_kept(tmp_path: Path, suffix: str) -> None:
-    squares = chunk(2).geometry
-    write_polygons(tmp_path / f"out{suffix}", squares, {"fid": np.array([7, 7])}, UTM)
+def test_attributes_whose_names_drivers_use_are_kept(tmp_path: Path, suffix: str) -> None:
+    columns = {"fid": np.array([7, 7]), "model": np.array(["a", "b"], object)}
+    write_polygons(tmp_path / f"out{suffix}", chunk(2).geometry, columns, UTM)
     report = run_convert(
         SourceConfig(path=str(tmp_path / f"out{suffix}")), "footprints", tmp_path / "again.gpkg"
     )
-    assert VectorFile(report.path).read(["fid"]).values["fid"].tolist() == ["7", "7"]
+    read = VectorFile(report.path).read(["fid", "model"]).values
+    assert (read["fid"].tolist(), read["model"].tolist()) == (["7", "7"], ["a", "b"])
