@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -151,7 +152,9 @@ def test_an_image_and_its_labels_are_given_apart(data: Path, tmp_path: Path, lab
     if labels == "footprints":
         truth = tmp_path / "houses.geojson"
         assert call("convert", data, "-o", truth, *choice)[0] == 0
-    common = ("--predictions", data / "masks", "--only", "pixels", *choice)
+    masks = shutil.copytree(data / "masks", tmp_path / "masks")
+    Image.new("RGB", (9, 9), "red").save(masks / "overview.jpg")
+    common = ("--predictions", masks, "--only", "pixels", *choice)
     expected, found = (
         call("evaluate", *given, *common)[1] for given in ((data,), (image, "--truth", truth))
     )

@@ -26,7 +26,7 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
-from rooftrace.io.companions import holds_results, is_result, predicted_image
+from rooftrace.io.companions import companions, holds_results, is_result, predicted_image
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.make_valid import polygon_parts
@@ -282,17 +282,30 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     files, top = _images_of(vector, given, config.globs)
     file = LayerFile.of(vector, labels, config.field, config.layer)
     name = path.resolve().name if vector != path else path.stem
+    files, notes = _without_pictures(files)
     source = georeferenced_set(
-        FOOTPRINTS.name, name, entries_below(top, files), file, config, labels
+        FOOTPRINTS.name, name, entries_below(top, files), file, config, labels, notes=notes
     )
-    notes = [*source.notes, *_check_reach(source, file)]
+    notes = (*source.notes, *_check_reach(source, file))
     if len(source) > 1:
         listed = list_first(source.ids, _LISTED)
-        notes.append(
-            f"{vector.name} labels {len(source):,} images, as empty where it has no footprint: "
-            f"{listed}."
-        )
-    return replace(source, notes=tuple(notes))
+        note = f"{vector.name} labels {len(source):,} images, as empty where it has no footprint: "
+        notes += (f"{note}{listed}.",)
+    return replace(source, notes=notes)
+
+
+def _without_pictures(files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """Return images without the pictures among them, such as an overview, and a note on those."""
+    pictures = {
+        one for one in files
+        if one.suffix.lower() in (".jpg", ".jpeg", ".png") and not companions(one)
+        and open_image(one).grid.crs is None
+    }  # fmt: skip
+    if not 0 < len(pictures) < len(files):
+        return files, ()
+    names = list_first(sorted(one.name for one in pictures), _LISTED)
+    note = f"Left out: {plural(len(pictures), 'image')} without georeference: {names}."
+    return [one for one in files if one not in pictures], (note,)
 
 
 def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:
@@ -488,10 +501,8 @@ def _recognises(path: Path) -> bool:
     if len(_without_results(path, vector_files(path))) != 1:
         return False
     within = path / "images"
-    first = next(
-        iter(_images_beside(path) or (images_under(within) if within.is_dir() else [])), None
-    )
-    return first is not None and _is_georeferenced(first)
+    images = _images_beside(path) or (images_under(within) if within.is_dir() else [])
+    return any(map(_is_georeferenced, images))
 
 
 def _is_georeferenced(image: Path) -> bool:

@@ -187,12 +187,13 @@ def test_where_images_are_looked_for(town: Path, tmp_path: Path) -> None:
         open_source(SourceConfig(path=str(town), kind="footprints"))
 
 
-def test_results_and_heights_beside_the_image_are_not_scenes(tmp_path: Path) -> None:
+def test_results_pictures_and_heights_beside_the_image_are_not_scenes(tmp_path: Path) -> None:
     houses = write_layer(tmp_path / "osm.gpkg", house(5, 5))
     write_tif(tmp_path / "ortho.tif", grid_at())
     (tmp_path / "run.json").write_text("{}")
     write_layer(tmp_path / "ortho_buildings.gpkg", house(20, 20))
-    Image.new("RGB", (9, 9)).save(tmp_path / "ortho_density.png")
+    for name in ("ortho_density.png", "a.jpg"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
     write_tif(tmp_path / "ortho_mask.tif", grid_at())
     write_geotiff(
         tmp_path / "dsm.tif", np.full((1, 40, 40), 90, np.float32),

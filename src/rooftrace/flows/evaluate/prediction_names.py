@@ -11,6 +11,7 @@ from pathlib import Path
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_first
 from rooftrace.io.companions import holds_results, is_result
+from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import images_under, is_image_file
@@ -198,7 +199,7 @@ class PredictionFiles:
 def find_predictions(path: Path) -> PredictionFiles:
     """Find out what kind of predictions a file or a folder holds.
 
-    Other files that `rooftrace predict` writes beside masks and polygons are ignored.
+    Pictures beside masks and polygons are ignored, and so is what else `rooftrace predict` writes.
 
     Raises:
         DataError: The path does not exist.
@@ -216,6 +217,12 @@ def find_predictions(path: Path) -> PredictionFiles:
         vectors = [file for file in vector_files(path) if is_one(file) and _is_prediction(file)]
         rasters = [file for file in images_under(path) if is_one(file) and _is_prediction(file)]
         rasters = [file for file in rasters if file not in vectors]
+        plain = [file for file in rasters if open_raster(file, palette="indices").bands < 3]
+        if vectors or plain:
+            rasters = plain
+        if is_one is is_result:
+            # Of the formats of one layer, the GeoPackage.
+            vectors = [*{file.with_suffix(""): file for file in vectors}.values()]
         if vectors or rasters:
             return PredictionFiles(path, tuple(rasters), tuple(vectors))
     elif path.suffix.lower() == ".json":
