@@ -29,6 +29,7 @@ from rooftrace.core.types import (
     Mask,
     Progress,
     RasterSource,
+    Scene,
     Window,
     finite_array,
     is_gsd_m,
@@ -37,6 +38,7 @@ from rooftrace.io.files import read_head, relative_name, write_atomically
 from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.footprints import object_outlines
 from rooftrace.labels.image_files import LabelFileImages, SceneOpener, check_single_file
 from rooftrace.labels.label_files import (
     REMEDY,
@@ -48,7 +50,7 @@ from rooftrace.labels.label_files import (
 )
 from rooftrace.labels.mask_values import IGNORED, mask_of
 from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
-from rooftrace.labels.shapes import clip_outlines
+from rooftrace.labels.shapes import bridged, clip_outlines
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
 Rle = dict[str, Any]
@@ -59,6 +61,9 @@ _ALL_VALUES = 64
 
 _MOST_CODES = 7
 """Maximum number of characters in a number: 35 bits, more than any image has pixels."""
+
+_DIGITS = 3
+"""Decimal places of corners that are written, in pixels."""
 
 _MERGED = 32
 """Number of masks merged at a time; each merge passes over all runs so far."""
@@ -537,9 +542,9 @@ def write_coco(
 ) -> WriteResult:
     """Write a set as COCO JSON.
 
-    Each connected building is an annotation: a polygon, or run lengths if it has holes, which
-    polygons of COCO cannot have. Every other class of an image is one annotation of run lengths.
-    Unknown pixels are a crowd region.
+    Each object is an annotation, a polygon; a seam without width leads to each of its holes. Of a
+    mask of classes each connected building is one, as run lengths if it has holes, and every other
+    class of an image is one annotation of run lengths. Unknown pixels are a crowd region.
     Besides COCO's own fields an image has `scene_id`, and `group` and `gsd_m` if these were given,
     so that it is the same scene when it is read again.
 
@@ -565,7 +570,7 @@ def write_coco(
             record["gsd_m"] = scene.stated_gsd_m
         images.append(record)
         assert scene.label is not None
-        for annotation in _annotations_of(scene.label.read(), source):
+        for annotation in _annotations_of(scene, source):
             identity = {"id": len(annotations) + 1, "image_id": number}
             annotations.append(identity | annotation)
     document = {
@@ -582,31 +587,44 @@ def write_coco(
     return WriteResult(out, len(images), files.notes)
 
 
-def _annotations_of(mask: Mask, source: SceneSet) -> Iterator[dict[str, Any]]:
+def _annotations_of(scene: Scene, source: SceneSet) -> Iterator[dict[str, Any]]:
     """Yield the annotations of an image, without ids; unknown pixels are a crowd region."""
     tools = _mask_tools()
+    assert scene.label is not None
+    mask = scene.label.read()
     found: list[tuple[int, int, Any]] = []
     if not mask.valid.all():
         found.append((source.building_class, 1, _encode_mask(~mask.valid)))
-    for index in np.unique(mask.data[mask.valid]).tolist():
-        here = (mask.data == index) & mask.valid
-        if index == source.building_class:
-            rings, holed = _outlines_of(here)
-            found += [(index, 0, ring) for ring in rings]
-            found += [(index, 0, rle) for rle in _encode_regions(holed)]
-        elif index:
-            found.append((index, 0, _encode_mask(here)))
+    if (outlines := object_outlines(scene)) is not None:
+        # A hole runs against the outer ring, so that it does not count for the area.
+        for index, one in zip(outlines[1].tolist(), shapely.orient_polygons(outlines[0])):
+            if index > 0:
+                found.append((index, 0, bridged(one).round(_DIGITS).ravel().tolist()))
+    else:
+        for index in np.unique(mask.data[mask.valid & (mask.data > 0)]).tolist():
+            here = (mask.data == index) & mask.valid
+            if index == source.building_class:
+                rings, holed = _outlines_of(here)
+                found += [(index, 0, ring) for ring in rings]
+                found += [(index, 0, rle) for rle in _encode_regions(holed)]
+            else:
+                found.append((index, 0, _encode_mask(here)))
     height, width = mask.data.shape
     for index, crowd, shape in found:
         is_polygon = isinstance(shape, list)
-        rle = tools.frPyObjects([shape], height, width)[0] if is_polygon else shape
+        if is_polygon:
+            outline = shapely.Polygon(np.reshape(shape, (-1, 2)))
+            left, top, right, bottom = outline.bounds
+            area, box = outline.area, [left, top, right - left, bottom - top]
+        else:
+            area, box = int(tools.area(shape)), tools.toBbox(shape).tolist()
         yield {
             "category_id": index,
             "iscrowd": crowd,
-            "area": int(tools.area(rle)),
-            "bbox": [float(side) for side in tools.toBbox(rle)],
+            "area": area,
+            "bbox": box,
             "segmentation": [shape] if is_polygon else
-            {"size": [height, width], "counts": rle["counts"].decode()},
+            {"size": [height, width], "counts": shape["counts"].decode()},
         }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def label_instances(label: LabelReader | None, window: Window | None = None) -> 
     return label.read_instances(window) if isinstance(label, InstanceReader) else None
 
 
-def _label_outlines(
+def label_outlines(
     label: LabelReader | None,
 ) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
     """Return the polygons of a label, see `OutlineReader`; None if it is not made of polygons."""
@@ -103,7 +103,7 @@ class GroundTruth:
         is_building = mask.data == building_class
         labelled = label_instances(scene.label)
         instances = building_instances(is_building, labelled)
-        outlines = _label_outlines(scene.label)
+        outlines = label_outlines(scene.label)
         if outlines is None:
             return cls(mask, instances, traced_outlines(instances), False, labelled is None)
         return cls(mask, instances, outlines[0][outlines[1] == building_class], True)
@@ -144,7 +144,7 @@ class WindowLabel:
 
     def read_outlines(self) -> Outlines | None:
         """Return the scene's polygons that overlap the window, unclipped; None if it has none."""
-        if (outlines := _label_outlines(self.label)) is None:
+        if (outlines := label_outlines(self.label)) is None:
             return None
         window, (geometry, classes) = self.window, outlines
         frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
@@ -275,7 +275,7 @@ class ShiftedLabel:
 
     def read_outlines(self) -> Outlines | None:
         """Return the shifted outlines; None if the label has none."""
-        outlines = _label_outlines(self.label)
+        outlines = label_outlines(self.label)
         return outlines and (_moved(outlines[0], self.rows, self.cols), outlines[1])
 
     def _unshifted(self, window: Window) -> tuple[Window, Window | None]:
@@ -327,7 +327,7 @@ class _AreaLabel:
 
     def read_outlines(self) -> Outlines | None:
         """Return the parts of the outlines inside; None if the label has none."""
-        if (outlines := _label_outlines(self.label)) is None:
+        if (outlines := label_outlines(self.label)) is None:
             return None
         return clip_outlines(*outlines, shapely.union_all(valid_geometry(self.area.polygons)))
 

@@ -29,6 +29,7 @@ from rooftrace.core.types import (
 from rooftrace.io.companions import companions, holds_results, is_result, predicted_image
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import check_outputs, export_error
+from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import polygon_parts
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import (
@@ -43,6 +44,7 @@ from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_polygons
 from rooftrace.io.vector_writers import DEGREES_SUFFIXES, READABLE_SUFFIXES, vector_suffix
 from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.derived import label_instances, label_outlines
 from rooftrace.labels.image_files import (
     SceneOpener,
     entries_below,
@@ -52,7 +54,14 @@ from rooftrace.labels.image_files import (
     write_image,
 )
 from rooftrace.labels.mask_values import IGNORED
-from rooftrace.labels.shapes import IGNORE_NAME, OWN_FIELDS, LayerFile, ShapeLayer, ShapesLabel
+from rooftrace.labels.shapes import (
+    IGNORE_NAME,
+    OWN_FIELDS,
+    LayerFile,
+    ShapeLayer,
+    ShapesLabel,
+    clip_outlines,
+)
 from rooftrace.labels.source import (
     SceneEntry,
     SceneSet,
@@ -153,18 +162,46 @@ class LayerBuilder:
 def scene_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]]:
     """Return the (n,) polygons of a label, in pixels, and class indices, IGNORED where unknown."""
     assert scene.label is not None
-    if isinstance(scene.label, ShapesLabel):
-        return scene.label.read_outlines()
-    return _traced(scene.label, scene.image.grid.shape)
+    return object_outlines(scene) or _traced(scene.label, scene.image.grid.shape)
 
 
-def _traced(label: LabelReader, shape: tuple[int, int]) -> tuple[Polygons, NDArray[np.int16]]:
-    """Trace the regions of each class block by block; return (n,) polygons and class indices."""
+def object_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]] | None:
+    """Return `scene_outlines` of a label that separates objects; None for a mask of classes."""
+    label, grid = scene.label, scene.image.grid
+    assert label is not None
+    if isinstance(label, ShapesLabel):
+        return label.read_outlines()
+    if (outlines := label_outlines(label)) is not None:
+        known = outlines[1] != IGNORED
+        frame = shapely.box(0, 0, grid.width, grid.height)
+        geometry, classes = clip_outlines(outlines[0][known], outlines[1][known], frame)
+        unknown, values = _traced(label, grid.shape, only=IGNORED)
+        return np.concatenate([geometry, unknown]), np.concatenate([classes, values])
+    if (numbers := label_instances(label)) is None:
+        return None
+    mask = label.read()
+    index = np.where(mask.valid, mask.data.astype(np.int16), np.int16(IGNORED))
+    # The last place is that of IGNORED.
+    class_of = np.full(int(numbers.max()) + 2, IGNORED, np.int16)
+    class_of[numbers[index > 0]] = index[index > 0]
+    objects = np.where(index > 0, numbers, index)
+    traced = trace_values(objects, index != 0, connectivity=4)
+    shapes = [shapely.geometry.shape(one) for one, _ in traced]
+    classes = class_of[np.array([value for _, value in traced], np.intp)]
+    return np.array([*shapes, None], np.object_)[:-1], classes
+
+
+def _traced(
+    label: LabelReader, shape: tuple[int, int], only: int | None = None
+) -> tuple[Polygons, NDArray[np.int16]]:
+    """Trace the regions of each class, or of one, block by block; see `scene_outlines`."""
     windows: list[Window] = []
     tracers: dict[int, BlockPolygonizer] = {}
     for window in plan_blocks(shape, block_px=_BLOCK_PX):
         mask = label.read(window)
         values = np.where(mask.valid, mask.data.astype(np.int16), np.int16(IGNORED))
+        if only is not None:
+            values[values != only] = 0
         blank = np.zeros(window.shape_yx, np.uint8)
         for index in set(np.unique(values).tolist()) - {0} - set(tracers):
             tracers[index] = BlockPolygonizer(shape)

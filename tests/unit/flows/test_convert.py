@@ -16,6 +16,7 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.types import Window
 from rooftrace.flows.convert import ConvertReport, run_convert
 from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.footprints import scene_outlines
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import WriteOptions
 from town import write_pairs
@@ -249,3 +250,19 @@ def test_what_is_written_is_read(names: tuple[str, ...], tmp_path: Path) -> None
         for scene in read:
             assert scene.label is not None
             np.testing.assert_array_equal(scene.label.read().data, truth[scene.id[-1]])
+
+
+@pytest.mark.parametrize(("to", "out"), [("coco", "c.json"), ("yolo", "yolo")])
+def test_objects_that_touch_stay_apart(to: str, out: str, tmp_path: Path) -> None:
+    drawn = np.zeros((60, 80), np.uint8)
+    drawn[5:15, 5:15], drawn[5:15, 15:30], drawn[20:50, 20:60], drawn[30:40, 30:40] = 1, 2, 3, 0
+    for part, array in (("images", np.zeros((60, 80, 3), np.uint8)), ("masks", drawn)):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        Image.fromarray(array).save(tmp_path / "data" / part / "a.png")
+    data = SourceConfig(path=str(tmp_path / "data"), labels=LabelConfig(instances=True))
+    report = run_convert(data, to, tmp_path / out)
+    (scene,) = open_source(SourceConfig(path=str(report.path)))
+    outlines, _ = scene_outlines(scene)
+    assert [round(one.area) for one in outlines] == [100, 150, 1100]
+    assert scene.label is not None
+    np.testing.assert_array_equal(scene.label.read().data, drawn > 0)
