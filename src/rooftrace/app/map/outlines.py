@@ -25,6 +25,7 @@ from rooftrace.core.types import Floats, Ints
 from rooftrace.flows.compare.outputs import MAP_WORDS
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import WORLD_M, TileName, interleave_bits
+from rooftrace.vector.compare import GONE, OUTSIDE
 
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 _MORTON_BITS = 20
@@ -141,6 +142,13 @@ class Outlines:
     def centres(self) -> Floats:
         """(n, 2) centres of the bounds."""
         return (self.bounds[:, :2] + self.bounds[:, 2:]) / 2
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """(n,) whether a feature counts: of a building in both layers, only its newer outlines."""
+        if self.is_old is None:
+            return np.ones(len(self), np.bool_)
+        return np.asarray(~self.is_old | np.isin(self.kind, (GONE, OUTSIDE)))
 
     @cached_property
     def place_of_row(self) -> dict[int, int]:

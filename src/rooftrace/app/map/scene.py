@@ -327,11 +327,12 @@ class MapScene:
         outlines = self.vectors.outlines
         left, bottom = unit_position(bounds[0], bounds[1])
         right, top = unit_position(bounds[2], bounds[3])
-        passing, within = outlines.passing(chosen), outlines.within((left, top, right, bottom))
+        passing, counted = outlines.passing(chosen), outlines.counted
+        within = outlines.within((left, top, right, bottom)) & counted
         return {
             "bounds": _degrees(outlines.bounds[passing]) if passing.any() else None,
-            "shown": int(passing.sum()),
-            "total": len(outlines),
+            "shown": int((passing & counted).sum()),
+            "total": int(counted.sum()),
             "shown_in_view": int((passing & within).sum()),
             "in_view": int(within.sum()),
         }
@@ -461,7 +462,8 @@ def _describe_buildings(vectors: VectorTiles) -> dict[str, Any]:
         ],
         "classes": {str(index): name for index, name in outlines.classes.items()},
         "class_counts": {
-            str(index): int(np.count_nonzero(outlines.kind == index)) for index in outlines.classes
+            str(index): int(np.count_nonzero(outlines.counted & (outlines.kind == index)))
+            for index in outlines.classes
         },
     }  # fmt: skip
 

@@ -265,7 +265,8 @@ const count = later(async (signal) => {
   // A page that is left gets answers without a body.
   if (of !== scene || found.shown === undefined) return;
   showCount(found, of);
-  $("download").firstElementChild.textContent = `Download ${found.shown.toLocaleString("en")}`;
+  // The file of a comparison has the outlines of both layers.
+  $("download").firstElementChild.textContent = of.comparison ? "Download" : `Download ${found.shown.toLocaleString("en")}`;
 }, 60, showError);
 
 function filterBuildings() {
