@@ -152,8 +152,8 @@ def open_mask(
     """Decide how a raster is to be read. Reads a mask as a whole to find its values.
 
     Fractions are probabilities, and so are bytes where a threshold is given. In a mask 0 is the
-    background. A mask with one other value shows buildings. In a mask with several values each
-    value is a class, and 255 is nodata.
+    background; of two values without 0, the smaller is. A mask with one other value shows
+    buildings. In a mask with several values each value is a class, and 255 is nodata.
 
     Args:
         path: Path of the raster.
@@ -186,8 +186,7 @@ def open_mask(
         count += np.bincount(values[raster.valid], minlength=256)
         if progress is not None:
             progress(window.area_px)
-    present = np.flatnonzero(count[1:]) + 1
-    return _mask_input(source, present.tolist(), read_categories(path), classes)
+    return _mask_input(source, np.flatnonzero(count).tolist(), read_categories(path), classes)
 
 
 def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput:
@@ -216,8 +215,9 @@ def _mask_input(
     names: tuple[str, ...],
     wanted: Sequence[str],
 ) -> MaskInput:
-    """Return how to read a mask, given its values besides 0 and the names of its classes."""
+    """Return how to read a mask, given its values and the names of its classes."""
     notes = []
+    has_zero, present = 0 in present, [value for value in present if value]
     if not present and source.nodata[0]:
         notes.append(
             f"{source.name} has only background, and declares {source.nodata[0]:g} as "
@@ -233,6 +233,12 @@ def _mask_input(
     if len(present) > 1 and NODATA in present:
         present.remove(NODATA)
         notes.append(f"{source.name}: {NODATA} beside other classes is read as nodata.")
+    if len(present) == 2 and not (has_zero or names or wanted):
+        ground = present.pop(0)
+        notes.append(
+            f"{source.name} has no 0: {ground} is read as the background and {present[0]} as "
+            f"buildings; if {ground} is the buildings, add --class {ground}"
+        )
     chosen = [_value_of(text, present, names, source.name) for text in wanted] or present
     table = np.zeros(256, np.uint8)
     if len(names) <= 2 and len(chosen) <= 1:
@@ -248,7 +254,7 @@ def _mask_input(
     if not building:
         notes.append(
             f"{source.name}: none of the classes {', '.join(called[v] for v in chosen)} is named "
-            "building, so no polygon gets a regular outline."
+            f"building, so no polygon gets a regular outline. For one alone: --class {chosen[-1]}"
         )
     return MaskInput(
         source, tuple(sorted(set(chosen))), called, next(iter(building), None), table, None,

@@ -184,8 +184,7 @@ class LabelRule:
         if by_index or self.values is not None or _FULL not in known:
             invalid = _unknown_values(seen, known)
             if len(invalid):
-                has_building = bool((seen == 1).any())
-                raise self._invalid_values(invalid.tolist(), name, has_building=has_building)
+                raise self._invalid_values(invalid.tolist(), name, np.isin((0, 1), seen).tolist())
         table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)
         for value, index in known.items():
             table[value] = index
@@ -195,7 +194,8 @@ class LabelRule:
         classes[valid] = table[seen.astype(np.intp, copy=False)]
         return classes, valid
 
-    def _invalid_values(self, invalid: list[Any], name: str, *, has_building: bool) -> LabelError:
+    def _invalid_values(self, invalid: list[Any], name: str, usual: list[bool]) -> LabelError:
+        """Return the error for values; `usual` says whether there are 0 and 1 beside them."""
         if self.values is not None:
             allowed = ", ".join(str(value) for value, _ in self.values)
         elif len(self.classes) == 2:
@@ -204,7 +204,8 @@ class LabelRule:
             allowed = f"0 to {len(self.classes) - 1}"
         shown = ", ".join(str(value) for value in invalid[:_LISTED])
         # Beside ground alone, one other value is the building.
-        building = 1 if has_building or len(invalid) > 1 else invalid[0]
+        ground = 1 if usual == [False, True] and len(invalid) == 1 else 0
+        building = 1 if usual[1] > ground or len(invalid) > 1 else invalid[0]
         left_out = invalid if len(invalid) <= 2 else [_FULL]
         ignored = f" {set_option('labels.ignore', left_out)}" if building == 1 else ""
         return LabelError(
@@ -212,8 +213,9 @@ class LabelRule:
             f"({shown}{'…' if len(invalid) > _LISTED else ''}); "
             f"expected {allowed} for the classes {', '.join(self.classes)}.",
             remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF); or say what values "
-            f"mean: --set labels.values.building={building} --set labels.values.background=0"
-            f"{ignored}, or --set labels.instances=true if each is one building.",
+            f"mean: --set labels.values.building={building} --set "
+            f"labels.values.background={ground}{ignored}, or --set labels.instances=true if each "
+            "is one building.",
         )
 
     def _by_colour(

@@ -134,9 +134,13 @@ def test_classes_without_names(tmp_path: Path) -> None:
     assert table["class"].tolist() == ["5", "1", "1"]
     assert "255 beside other classes is read as nodata" in report.notes[0]
     assert "none of the classes 1, 5 is named building" in report.notes[1]
+    assert report.notes[1].endswith("--class 5")
     report, table = made(write(tmp_path / "mask.tif", mask), classes=["1"])
     assert len(table) == 2
     assert "class" not in table.columns, "a single class without a name is buildings"
+    report, table = made(write(tmp_path / "mask.tif", np.where(HOUSES, 2, 1).astype(np.uint8)))
+    assert len(table) == 2
+    assert "1 is read as the background" in report.notes[0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])

@@ -146,7 +146,7 @@ class Outlines:
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
         """(n,) whether a feature counts: of a building in both layers, only its newer outlines."""
-        if self.is_old is None:
+        if self.is_old is None or self.kind is None:
             return np.ones(len(self), np.bool_)
         return np.asarray(~self.is_old | np.isin(self.kind, (GONE, OUTSIDE)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -182,8 +183,9 @@ class RasterPredictions:
             raise LabelError(
                 f"{source.name} holds the values {list_first(values, 6)} besides 0; a mask of "
                 "buildings has one such value, and perhaps 255 for unknown pixels.",
-                remedy="If they are probabilities, add --threshold 0.5; if they are classes, make "
-                "a mask of the buildings.",
+                remedy="If they are probabilities, add --threshold 0.5; if they are classes, give "
+                f"the polygons of the buildings: rooftrace vectorize {shlex.quote(source.name)} "
+                f"--class {buildings[-1]} --outline pixel -o OUT.gpkg",
             )
         covered = raster.valid if NODATA in buildings else raster.valid & (data != NODATA)
         drawn = np.isin(data, buildings) & covered
