@@ -491,8 +491,7 @@ def _between_parts(
 ) -> Finding | None:
     """Find images of one part that are copies of an image of an earlier part.
 
-    Args:
-        order: (n,) index into `PARTS` of the part of each image; -1 for none.
+    `order` is the index into `PARTS` of the part of each image; -1 for none.
     """
     if not len(pairs):
         return None

@@ -262,12 +262,8 @@ def _windows(whole: Window) -> Iterator[Window]:
 class _LabelSums:
     """Figures of a label that comes in parts: `feed` each, then `finish`.
 
-    Args:
-        classes: Number of classes.
-        building_class: Class index of buildings.
-        whole: Window of the whole image.
-        exact: True if the parts are strips of the whole image, whose buildings are joined. False
-            if they are separate windows; buildings that reach out of a window are then left out.
+    With `exact`, the parts are strips of the whole image, whose buildings are joined. Otherwise
+    they are separate windows; buildings that reach out of a window are left out.
     """
 
     def __init__(self, classes: int, building_class: int, whole: Window, *, exact: bool) -> None:

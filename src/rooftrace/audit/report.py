@@ -40,14 +40,10 @@ _SAME_SCALE = 1.15
 
 @dataclass(frozen=True)
 class _SetForm:
-    """Size, bands and resolution of the images of a set.
+    """Size, bands and resolution of the images of a set that could be read.
 
-    Args:
-        images: Number of images that could be read.
-        height_px, width_px: Median size.
-        bands: Numbers of bands, each with its number of images.
-        dtypes: Pixel types, each with its number of images.
-        gsd_m: Median metres per pixel of the images for which it is known.
+    `bands` and `dtypes` come with the number of images of each; sizes and metres per pixel are
+    medians.
     """
 
     images: int

@@ -172,10 +172,10 @@ def _moved(geometry: NDArray[np.object_], rows: int, cols: int) -> NDArray[np.ob
 
 
 class _OpenChip:
-    """Opens the chip of an entry whose key is (entry of the scene, window).
+    """Opens the chip of an entry whose key is (entry of the scene, window or None for the whole).
 
-    A window of None means the whole scene. The last scene is kept, so that the data needed to draw
-    its labels is prepared once for all its chips.
+    The last scene is kept, so that the data needed to draw its labels is prepared once for all its
+    chips.
     """
 
     def __init__(self, open_scene: Callable[[SceneEntry], Scene]) -> None:
@@ -305,12 +305,7 @@ def _open_shifted(
 
 @dataclass(frozen=True)
 class _AreaLabel:
-    """A `LabelReader` that shows another label inside an area; pixels outside are unknown.
-
-    Args:
-        label: Label of a scene.
-        area: The scene's image, limited to the area.
-    """
+    """A `LabelReader` that shows another label inside an area; pixels outside are unknown."""
 
     label: LabelReader
     area: AreaSource

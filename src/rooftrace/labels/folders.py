@@ -200,13 +200,7 @@ CARD = "rooftrace.toml"
 
 @dataclass(frozen=True)
 class _PairLabels:
-    """Opens the label of an entry whose key is its label file, `NO_SHAPES` or None.
-
-    Args:
-        labels: Meaning of masks, and of attributes of vector files.
-        names: Meaning of the names of shapes.
-        field: Attribute of vector files that names the class, or None.
-    """
+    """Opens the label of an entry whose key is its label file, `NO_SHAPES` or None."""
 
     labels: LabelConfig
     names: NameRule
@@ -227,10 +221,7 @@ class _PairLabels:
 
 
 def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read a folder of image/mask pairs, or the masks of images elsewhere.
-
-    See `pair_images_and_masks` and `pairs_by_name` for the errors.
-    """
+    """Read a folder of image/mask pairs, or the masks of images elsewhere."""
     if config.images is not None and config.layout is None:
         found = pairs_by_name(Path(config.images), root, config.globs)
         root = found.base

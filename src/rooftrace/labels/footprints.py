@@ -398,8 +398,7 @@ def _without_results(folder: Path, files: Sequence[Path]) -> Sequence[Path]:
 def _check_reach(source: SceneSet, file: LayerFile) -> tuple[str, ...]:
     """Raise the error of `out_of_reach` if no image has footprints; read headers until one has.
 
-    Returns:
-        A note, if the footprints are moved less accurately than they could be.
+    A note says if the footprints are moved less accurately than they could be.
     """
     layer = file.load()
     if not len(layer):

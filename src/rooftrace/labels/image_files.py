@@ -315,11 +315,7 @@ def _decoded(cell: dict[str, Any], where: str) -> NDArray[np.uint8]:
 
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read the rows of Parquet files as scenes.
-
-    Raises:
-        LayoutError: There is no column of images, or it is unclear which holds the masks.
-    """
+    """Read the rows of Parquet files as scenes."""
     from pyarrow import parquet
 
     entries = []

@@ -216,14 +216,8 @@ class LabelStudio:
     ) -> Iterator[httpx.Response]:
         """Send a request and yield the response, whose body is not read yet.
 
-        A short-lived token that has expired is renewed once.
-
-        Args:
-            method, path, query: Request line; `path` begins with `/`.
-            body: JSON body.
-            files: Multipart body, as httpx takes it.
-            authorized: Whether the token is sent.
-            timeout_s: Maximum time to wait for the next bytes, in seconds; None for a minute.
+        A short-lived token that has expired is renewed once. `files` is a multipart body, as httpx
+        takes it; a `timeout_s` of None waits a minute for the next bytes.
         """
         headers = {} if body is None else {"Content-Type": "application/json"}
         content = None if body is None else json.dumps(body).encode()
@@ -252,12 +246,7 @@ class LabelStudio:
     def _blocks(
         self, response: httpx.Response, path: str, most_bytes: int, *, remedy: str = ""
     ) -> Iterator[bytes]:
-        """Yield the body of a response in blocks.
-
-        Raises:
-            TooLargeError: The body has more than `most_bytes` bytes.
-            DataError: The connection ends before the body does.
-        """
+        """Yield the body of a response in blocks."""
         length = 0
         try:
             for block in response.iter_raw():

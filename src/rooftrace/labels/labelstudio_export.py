@@ -86,12 +86,7 @@ def label_of(votes: Sequence[Vote], grid: GeoGrid, image_name: str) -> LabelRead
 
 
 class _PaintedLabel:
-    """The `LabelReader` of brushes and of several votes; painted whole at the first read.
-
-    Args:
-        votes: At least one vote, see `label_of`.
-        grid: Grid of the image.
-    """
+    """The `LabelReader` of brushes and of several votes; painted whole at the first read."""
 
     def __init__(self, votes: tuple[Vote, ...], grid: GeoGrid) -> None:
         self._votes = votes

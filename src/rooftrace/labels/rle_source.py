@@ -180,12 +180,7 @@ def _label_of(entry: SceneEntry, image: RasterSource, order: Order, class_index:
 
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read a table, or a folder that holds one. Runs are decoded when their scene is read.
-
-    Raises:
-        LabelError: The file is not a table, or the order of the runs is neither given nor deduced.
-        LayoutError: See `_find_images`.
-    """
+    """Read a table, or a folder that holds one. Runs are decoded when their scene is read."""
     path = _one_table(path)
     table = RleTable.read(path)
     folder = None if config.images is None else Path(config.images)

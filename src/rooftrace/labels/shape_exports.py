@@ -57,12 +57,7 @@ def _read(
     path: Path, config: SourceConfig, labels: LabelConfig, kind: str,
     is_file: Callable[[Path], bool], parse: _Parse,
 ) -> SceneSet:  # fmt: skip
-    """Read all files of a format at a path.
-
-    Raises:
-        LabelError: A file is damaged, all shapes are boxes, or no label means building.
-        LayoutError: An image is not found, or two records are about one image.
-    """
+    """Read all files of a format at a path."""
     files = label_files(path, is_file) or [path]
     given = None if config.images is None else Path(config.images)
     by_image: dict[Path, DrawnImage] = {}

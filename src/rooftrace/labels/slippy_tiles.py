@@ -226,11 +226,7 @@ def _label_files(root: Path) -> list[Path]:
 
 
 def _label_file(root: Path) -> Path:
-    """Return the vector file of a folder of tiles.
-
-    Raises:
-        LayoutError: There is none, or there are several.
-    """
+    """Return the vector file of a folder of tiles; raise LayoutError if it is not one."""
     return one_vector_file(
         _label_files(root),
         f"There is no vector file of footprints in {root}, nor labels.geojson or labels.gpkg "

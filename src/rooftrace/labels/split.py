@@ -278,9 +278,7 @@ def _some(names: Sequence[str]) -> str:
 class _NameIndex:
     """Scene ids by the names that people write for them.
 
-    Args:
-        scenes: Ids of the scenes.
-        listed: Ids that a split file lists as they are; names with other folders are not theirs.
+    Of the ids `listed` as they are in a split file, names with other folders are not theirs.
     """
 
     def __init__(self, scenes: Iterable[str], listed: Collection[str]) -> None:
@@ -505,11 +503,7 @@ def read_split(path: Path) -> Split:
 
 
 def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
-    """Return the content of a split file with the lists of names below `parts`.
-
-    Raises:
-        ConfigError: There is no such list, or two lists are the same part.
-    """
+    """Return the content of a split file with the lists of names below `parts`."""
     if isinstance(raw, list):
         raw = {"val": raw}
     if not isinstance(raw, dict):

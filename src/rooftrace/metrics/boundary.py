@@ -242,8 +242,7 @@ def max_tangent_angles(predicted: Polygons, truth: Polygons, spacing: float = SP
 def _laid(
     corner: Floats, ring: NDArray[np.int64], spacing: float
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Return (m, 2) points along closed rings of (k, 2) corners, including the corners, and the
-    (m,) ring of each point.
+    """Return (m, 2) points along closed rings of corners, including these, and the ring of each.
 
     The first point of a ring is repeated as its last.
     """

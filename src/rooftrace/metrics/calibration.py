@@ -333,12 +333,9 @@ def _bounded(value: float, low: float = -MAX_COEFFICIENT) -> float:
 
 
 def _logistic(x: Floats, right: BoolArray, weight: Floats) -> Floats:
-    """Return the coefficients of a logistic regression, by Newton's method.
+    """Return the coefficients of a logistic regression on (n, k) predictors, by Newton's method.
 
     The outcomes are Platt's: slightly inside of 0 and 1, so that a finite optimum always exists.
-
-    Args:
-        x: (n, k) predictors.
     """
     positive = int(right.sum())
     negative = len(right) - positive

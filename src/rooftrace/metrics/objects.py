@@ -332,11 +332,7 @@ def _judged(
     """Return the labelled objects that are found, the predicted ones that are right, and the
     predicted ones that count.
 
-    Args:
-        pairs: Overlaps of the objects.
-        counts: True for each labelled object that counts.
-        large: True for each predicted object that is not below the minimum.
-        iou: A match needs an IoU above this.
+    A match needs an IoU above `iou`; `large` objects are not below the minimum.
     """
     near = pairs.iou > iou
     row, col = pairs.row[near], pairs.col[near]

@@ -251,11 +251,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class _Entropy(Loss):
     """Parameters of the two cross-entropies.
 
-    Args:
-        class_weights: One weight per class, in the order of the classes; default equal weights.
-            Pixels of a class of weight 0 are ignored.
-        label_smoothing: Share of the truth that is spread evenly over the classes (Szegedy et al.
-            2016, "Rethinking the Inception Architecture").
+    `class_weights` defaults to equal ones; pixels of a class of weight 0 are ignored.
+    `label_smoothing` is the share of the truth that is spread evenly over the classes (Szegedy et
+    al. 2016, "Rethinking the Inception Architecture").
     """
 
     class_weights: Weights | None = None

@@ -528,12 +528,6 @@ def _anywhere(
     """Return a random position in the drawn block.
 
     If the scene is large enough, the crop stays inside it; otherwise the crop shows all of it.
-
-    Args:
-        draw: Drawn block.
-        shape_yx: Shape of the scene.
-        sides_yx: Height and width of the crop in pixels of the scene.
-        rng: Random generator.
     """
     block = draw.block or Window.whole(shape_yx)
     margins = [min(side, length) / 2 for side, length in zip(sides_yx, shape_yx)]

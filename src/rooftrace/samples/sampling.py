@@ -36,14 +36,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class _Stratum:
-    """Places that are drawn by weight.
-
-    Args:
-        scenes: (n,) number of the scene of each place.
-        cumulative: (n,) cumulative sum of the weights.
-        blocks: (n, 2) row and column of the block of each place; None if places are scenes.
-        class_index: Class of the centre pixel; None for any class.
-    """
+    """Places that are drawn by weight, with the block of each unless places are whole scenes."""
 
     scenes: NDArray[np.intp]
     cumulative: NDArray[np.float64]

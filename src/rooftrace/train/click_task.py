@@ -199,11 +199,8 @@ def _maps(clicks: Sequence[Sequence[Click]], earlier: Tensor) -> Tensor:
 def _choose_objects(batch: Batch, rng: np.random.Generator | None) -> tuple[BoolArray, BoolArray]:
     """Return the (n, y, x) building of each sample, and its known pixels.
 
-    A sample without a building that is large enough has no known pixel.
-
-    Args:
-        rng: Random generator; None takes the largest building that is not cut by the edge, or the
-            largest one.
+    A sample without a building that is large enough has no known pixel. Without `rng`, the largest
+    building is taken that is not cut by the edge, or the largest one.
     """
     assert batch.instances is not None
     numbers = batch.instances.cpu().numpy()

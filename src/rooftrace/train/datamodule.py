@@ -183,11 +183,7 @@ def open_data(
 def _divide_by_own_parts(
     sources: Sequence[SceneSet],
 ) -> tuple[list[SceneSet], list[SceneSet], list[str]]:
-    """Return what is trained on, what is validated on, and notes, by the parts of the data itself.
-
-    Raises:
-        ConfigError: A set has no such parts.
-    """
+    """Return data to train on and to validate on, and notes, by the parts of the data itself."""
     train, val, notes = [], [], []
     for source in sources:
         own = own_split(source.ids)
@@ -307,11 +303,7 @@ def _uses_full_scale(config: TrainConfig, samples: TrainSamples) -> bool:
 def _check_full_scale(
     config: TrainConfig, samples: TrainSamples, found: PixelStatistics
 ) -> list[str]:
-    """Return notes on the full scale, of which colour changes and ImageNet's statistics are shares.
-
-    Raises:
-        ConfigError: Too many values lie outside of the full scale.
-    """
+    """Return notes on the full scale, which colour changes and ImageNet's statistics refer to."""
     scale = samples.full_scale
     if found.outside > _MAX_OUTSIDE:
         raise ConfigError(

@@ -248,11 +248,7 @@ def _export_click_bundle(
 
 
 def _described(config: TrainConfig, path: Path, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a contract that the configuration gives.
-
-    Args:
-        more: Further entries of the training record.
-    """
+    """Return the fields of a contract that the configuration gives."""
     return {
         "name": config.export.name or path.parent.name,
         "gsd_m": config.gsd_m,

@@ -398,11 +398,6 @@ class _Averaging:
     Without that, the average of a short run consists mostly of the initial weights. As in
     TensorFlow's `ExponentialMovingAverage`, the decay after n updates is at most (1 + n) / (10 +
     n). The update of `AveragedModel` lists all weights and waits for the device in each step.
-
-    Args:
-        average: Average, whose `n_averaged` counts the updates.
-        net: Network whose weights and buffers are averaged.
-        decay: Decay of the average.
     """
 
     def __init__(self, average: AveragedModel, net: nn.Module, decay: float) -> None:

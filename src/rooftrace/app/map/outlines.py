@@ -367,13 +367,11 @@ def encode_tile(
 
 @dataclass(frozen=True)
 class _Rings:
-    """Polygons as a tile stores them.
+    """Polygons as a tile stores them: exterior rings run clockwise on the screen; their interior
+    rings follow and run the other way.
 
-    Args:
-        xy: (m, 2) vertices; a ring's first vertex is not repeated.
-        starts: (r + 1,) index in `xy` at which each ring begins.
-        feature: (r,) feature of each ring. Exterior rings run clockwise on the screen; their
-            interior rings follow and run the other way.
+    `starts` is the index in `xy` at which each ring begins; its first vertex is not repeated.
+    `feature` is the feature of each ring.
     """
 
     xy: Ints

@@ -376,12 +376,7 @@ class ResultsCatalogue:
         return ResultsEntry(_JOB + job.id, f"{job.name}, {day}", self._store.results(job.id))
 
     def _inner(self, path: Path, name: str | None = None) -> list[Path]:
-        """Return the folders inside a folder that hold results and are not named themselves.
-
-        Args:
-            path: Folder, which may be missing.
-            name: Name of the only folder to look into.
-        """
+        """Return the folders inside a folder that hold results and are not named themselves."""
         try:
             inside = [one for one in path.iterdir() if name in (None, one.name)]
         except OSError:

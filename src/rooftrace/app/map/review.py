@@ -363,15 +363,7 @@ def clicks_router(
 
 
 class _ClickedScene:
-    """The image of a review, which is read where it is clicked.
-
-    Args:
-        files: Result files of the image.
-        folder: Results folder.
-
-    Raises:
-        DataError: The image is not where it was, or cannot be read.
-    """
+    """The image of a review, which is read where it is clicked."""
 
     def __init__(self, files: ImageFiles, folder: Path) -> None:
         self.stamp = files.stamp

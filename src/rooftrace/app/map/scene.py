@@ -129,13 +129,8 @@ def image_of(files: ImageFiles, folder: Path, use: str) -> RasterSource:
 def _levels(source: RasterSource, grid: GeoGrid) -> list[RasterSource]:
     """Return an image and its overviews.
 
-    Args:
-        source: Image.
-        grid: Grid of its mask. An image with as many pixels is placed there, even if its file has
-            another georeference.
-
-    Raises:
-        DataError: The image cannot be read.
+    An image with as many pixels as `grid`, that of its mask, is placed there, even if its file has
+    another georeference.
     """
     alike = source.grid.shape == grid.shape
     file = source.source if alike and isinstance(source, GeoreferencedSource) else source

@@ -323,13 +323,8 @@ def _with_partners(sides: tuple[SideStatus, SideStatus], shares: Sequence[Floats
 class _DateProbabilities:
     """The probabilities of two dates on one grid, block by block of ground.
 
-    Args:
-        own: Raster of the date that the buildings are from.
-        other: Raster of the other date.
-        dates: Limits of the probabilities.
-        plane: Coordinate system of the grid, in metres.
-        pixel_m: Side of a pixel.
-        to_other: Shift from the one date to the other.
+    `own` is the raster of the date that the buildings are from, `plane` the coordinate system of
+    the grid in metres, and `to_other` the shift from the one date to the other.
     """
 
     own: RasterSource
@@ -483,11 +478,7 @@ def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Flo
 
 
 def _seen_by_any(sources: Sequence[RasterSource], plane: CRS, geometry: Polygons) -> Floats:
-    """Return (n,) share of each building on the plane that at least one of the images shows.
-
-    Raises:
-        GeoreferenceError, DataError: See `_seen_share`.
-    """
+    """Return (n,) share of each building on the plane that at least one of the images shows."""
     shown = np.stack([_seen_share(source, plane, geometry) for source in sources])
     seen: Floats = shown.max(axis=0)
     # On the seam of images, each of them shows another part.
@@ -522,12 +513,7 @@ def _shown_points(source: RasterSource, plane: CRS, points: Floats) -> NDArray[n
 def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
     """Return (n,) share of the pixels of each building on the plane that an image shows.
 
-    Only the blocks of the image in which there are buildings are read.
-
-    Args:
-        source: Image; its nodata shows nothing.
-        plane: Coordinate system of the buildings.
-        geometry: (n,) buildings.
+    Only the blocks of the image in which there are buildings are read. Nodata shows nothing.
 
     Raises:
         GeoreferenceError: The image has no coordinate system.

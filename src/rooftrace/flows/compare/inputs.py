@@ -212,12 +212,7 @@ def date_of(path: Path, stated: str | None) -> str | None:
 def _of_file(
     path: Path, file: VectorFile, notes: tuple[str, ...], folder: Path, *, attributes: bool
 ) -> BuildingLayer:
-    """Read the layer of a file chunk by chunk.
-
-    Raises:
-        DataError: The file cannot be read.
-        GeoreferenceError: It has several coordinate systems, or none.
-    """
+    """Read the layer of a file chunk by chunk."""
     fields = _fields(file, attributes)
     parts = _LayerParts(fields, folder, attributes=attributes)
     crs, counts = None, ReadCounts()
@@ -254,13 +249,7 @@ _ROW = np.dtype(
 
 
 class _LayerParts:
-    """Collect the chunks of a layer, and leave out what does not count.
-
-    Args:
-        fields: Attributes that are read.
-        folder: Folder of temporary files.
-        attributes: True to keep the attributes.
-    """
+    """Collect the chunks of a layer, and leave out what does not count."""
 
     def __init__(self, fields: Sequence[str], folder: Path, *, attributes: bool) -> None:
         self._fields = fields

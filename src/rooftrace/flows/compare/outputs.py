@@ -225,9 +225,6 @@ def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
     partner of its own in the old layer comes before one without, then the one with the higher
     score, then the larger one. Those with such a partner are never left out, so that a layer that
     overlaps itself on both sides loses no id.
-
-    Raises:
-        DataError: Hundreds of polygons lie on top of each other.
     """
     packed, status = compared.new_plane, compared.new_status
     pairs = find_overlaps(packed.take(chosen), packed.take(chosen), core_count())

@@ -358,13 +358,7 @@ def _check_paths(
 def _seen_by(
     new: BuildingLayer, options: CompareOptions, *, has_dates: bool
 ) -> tuple[str, list[RasterSource]]:
-    """Return what says which ground was seen, see `CompareReport`, and the images that show it.
-
-    Args:
-        new: The new layer.
-        options: Options of the comparison.
-        has_dates: True if images of both dates were compared, whose nodata is known.
-    """
+    """Return what says which ground was seen, see `CompareReport`, and the images that show it."""
     if options.imagery:
         return "imagery", [open_image(path) for path in options.imagery]
     if not has_dates and new.seen is not None:
@@ -375,11 +369,7 @@ def _seen_by(
 
 
 def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
-    """Return a plane in metres for both layers.
-
-    Raises:
-        DataError: Both are empty, or they do not overlap.
-    """
+    """Return a plane in metres for both layers; raise DataError if there is none."""
     known = [layer for layer in (new, old) if len(layer)]
     if not known:
         raise DataError(

@@ -408,12 +408,6 @@ def _values_of_zones(
     A building belongs to the zones that its centroid lies in, as in `density_of_zones`; those
     without a value are left out.
 
-    Args:
-        zones: (n,) zones on a plane in metres.
-        buildings: (k,) buildings on this plane.
-        numbers: (k,) values of their attributes, NaN where there is none.
-        value: Name among these: metres, where volumes are to mean something.
-
     Returns:
         (n,) `VALUE_count`, `VALUE_mean` (NaN without any) and `VALUE_area_m2`, the sum of value
         times area: for heights the volume in m³. For `height` it is called `volume_m3`, and counts
@@ -449,11 +443,7 @@ def _values_of_zones(
 def _regions(
     mask: MaskFile, ground: GroundPlane, near: ObservedBuildings | None, progress: Progress | None
 ) -> tuple[Polygons, Polygons]:
-    """Return the built-up area and the valid area of a mask, on the plane of the figures.
-
-    Args:
-        near: Receives the blocks of the mask, too.
-    """
+    """Return the built-up area and the valid area of a mask, on the plane of the figures."""
     shape = mask.grid.shape
     built = ((window, values * (values != NODATA)) for window, values in mask.blocks())
 

@@ -310,10 +310,7 @@ def run_export(
 
 
 def _check_engine(name: str) -> None:
-    """Raise MissingExtraError if the engine that checks a file is missing.
-
-    The message names the extra with all packages of exports.
-    """
+    """Raise an error that names the extra with all packages of exports if an engine is missing."""
     try:
         ENGINES[name].check()
     except MissingExtraError as error:

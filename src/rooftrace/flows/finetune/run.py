@@ -405,11 +405,7 @@ def _open(
 
 
 def _open_images(scenes: SceneSet, *, needs_metres: bool) -> bool:
-    """Open each image once, and return whether all have a coordinate system.
-
-    Raises:
-        GeoreferenceError: Metres per pixel are needed, and those of an image are not known.
-    """
+    """Open each image once, and return whether all have a coordinate system."""
     has_crs = True
     for scene in scenes:
         has_crs = has_crs and scene.image.grid.crs is not None
@@ -474,11 +470,7 @@ def _unit(scenes: SceneSet, *, has_crs: bool) -> SplitBy:
 
 
 def _recorded(run: Path, data: SourceConfig, model: str) -> TrainConfig:
-    """Return the configuration of a run to resume.
-
-    Raises:
-        ConfigError: There is nothing to resume; or the run has other data or another start model.
-    """
+    """Return the configuration of a run to resume."""
     from rooftrace.train.config import TrainConfig
 
     path = run / "config.json"
