@@ -133,7 +133,7 @@ class PatchDiscriminator(nn.Module):
 class RefinedNet(nn.Module):
     """Segmenter and generator as one: normalised pixels to (refined, coarse) logits."""
 
-    def __init__(self, segmenter: nn.Module, generator: Generator) -> None:
+    def __init__(self, segmenter: nn.Module, generator: nn.Module) -> None:
         super().__init__()
         self.segmenter = segmenter
         self.generator = generator

@@ -28,7 +28,7 @@ from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, DataRecord, last_checkpoint, save_tensors
 from rooftrace.train.datamodule import TrainingData
-from rooftrace.train.early_stopping import Rows, StopConfig, stop_state
+from rooftrace.train.early_stopping import Rows, StopConfig, epochs_waited, has_diverged
 from rooftrace.train.task import SegmentationTask, TrainingTask
 
 
@@ -335,8 +335,8 @@ class EarlyStopping(Callback):
         self._stop, self._recorder = stop, recorder
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        state, patience = stop_state(self._recorder.rows, self._stop), self._stop.patience
-        if patience > 0 and (state.diverged or state.waited >= patience):
+        rows, stop = self._recorder.rows, self._stop
+        if rows and (has_diverged(rows, stop) or epochs_waited(rows, stop) >= stop.patience):
             trainer.should_stop = True
 
     on_train_start = on_train_epoch_end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -29,13 +28,9 @@ def sign_of(monitor: str, mode: Mode = "auto") -> Literal[-1, 1]:
         mode: `min` or `max` states which is better; `auto` takes `min` for losses and for seconds.
     """
     if mode == "auto":
-        name = _without_folder(monitor)
+        name = monitor.partition("/")[0]
         return -1 if any(word in name for word in _LOWER_IS_BETTER) else 1
     return 1 if mode == "max" else -1
-
-
-def _without_folder(monitor: str) -> str:
-    return monitor.partition("/")[0]
 
 
 class StopConfig(Config):
@@ -64,43 +59,29 @@ class StopConfig(Config):
         return sign_of(self.monitor, self.mode)
 
 
-@dataclass(frozen=True)
-class StopState:
-    """Distance of a run from early stopping, by one figure.
-
-    Args:
-        epoch: Number of the best epoch so far, from 1; 0 if the figure was never a finite number.
-        value: Value of that epoch.
-        waited: Number of epochs since then.
-        diverged: The figure is a loss, and it is no longer a finite number.
-    """
-
-    epoch: int
-    value: float
-    waited: int
-    diverged: bool
-
-
-def stop_state(rows: Rows, stop: StopConfig) -> StopState:
-    """Compute the state from all epochs; an epoch is better by more than `stop.min_delta`.
+def epochs_waited(rows: Rows, stop: StopConfig) -> int:
+    """Return the number of epochs since the best one; it is better by more than `stop.min_delta`.
 
     An epoch without the figure is as one whose figure is not a number.
     """
-    epoch, best, value = 0, math.nan, math.nan
+    epoch, best = 0, math.nan
     for row in rows:
         value = row.get(stop.monitor, math.nan)
         if math.isfinite(value) and (epoch == 0 or stop.sign * (value - best) > stop.min_delta):
             epoch, best = int(row["epoch"]), value
-    last = int(rows[-1]["epoch"]) if rows else 0
-    is_loss = "loss" in _without_folder(stop.monitor)
-    diverged = bool(rows) and is_loss and not math.isfinite(value)
-    return StopState(epoch, best, last - epoch, diverged)
+    return int(rows[-1]["epoch"]) - epoch if rows else 0
+
+
+def has_diverged(rows: Rows, stop: StopConfig) -> bool:
+    """Return whether the figure is a loss, and no longer a finite number."""
+    is_loss = "loss" in stop.monitor.partition("/")[0]
+    return is_loss and not math.isfinite(rows[-1].get(stop.monitor, math.nan))
 
 
 def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:
     """Return a clause that says why a run ended."""
     if len(rows) >= epochs:
         return "all epochs done"
-    if stop_state(rows, stop).diverged:
+    if has_diverged(rows, stop):
         return f"{stop.monitor} is no longer a finite number"
     return f"no better {stop.monitor} for {stop.patience} epochs"

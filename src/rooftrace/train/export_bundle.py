@@ -56,7 +56,6 @@ from rooftrace.train.checkpoint import load_weights
 from rooftrace.train.config import ExportConfig, TrainConfig
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.loop import FitResult
-from rooftrace.train.refine import RefineResult
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
@@ -84,7 +83,7 @@ def export_bundle(
     name: str,
     path: Path,
     *,
-    refined: RefineResult | None = None,
+    refined: FitResult | None = None,
     monitor: str = "",
     contract: BundleSpec | None = None,
     start: ModelBundle | None = None,
@@ -117,9 +116,10 @@ def export_bundle(
     net, kind, multiple = result.net, ExportableModel, multiple_px(result.net)
     fixed = needs_fixed_size(result.net, result.data.samples.bands, multiple)
     if refined is not None:
-        epochs["refine_epoch"] = refined.load_best()
-        net, kind = RefinedNet(result.net, refined.generator), RefinedModel
-        multiple = math.lcm(multiple, refined.generator.multiple_px)
+        epochs["refine_epoch"], _, weights = refined.trained.best["best_iou"]
+        load_weights(refined.net, weights)
+        net, kind = RefinedNet(result.net, refined.net), RefinedModel
+        multiple = math.lcm(multiple, multiple_px(refined.net))
     if config.export.half_weights:
         round_weights_to_fp16(net)
     mean, std = result.data.statistics

@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from rich.console import Console
@@ -33,8 +32,8 @@ from rooftrace.train.checkpoint import (
 from rooftrace.train.config import RefineConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.early_stopping import StopConfig
-from rooftrace.train.loop import FitResult, TrainerResult, prepare_process, run_trainer
-from rooftrace.train.task import MetricAccumulator, TrainingTask, mean_known, with_pixels
+from rooftrace.train.loop import FitResult, prepare_process, run_trainer
+from rooftrace.train.task import MetricAccumulator, TrainingTask, mean_known
 
 
 class RefineTask(TrainingTask):
@@ -159,26 +158,18 @@ class RefineTask(TrainingTask):
         """Collect the figures of the epoch, those of the segmenter beside those of the refiner."""
         l1, generator, discriminator = self._parts.means
         refined, coarse = self._refined, self._coarse
-        judged = with_pixels([folder.tally for folder in refined])
-        figures = {
-            "train_loss": self._train.loss,
-            "train_iou": self._train.iou,
-            "train_dice": self._train.dice,
-            "train_accuracy": self._train.counts.accuracy,
+        ious = [folder.tally.iou for folder in coarse]
+        self.epoch_metrics = {
+            **self.figures_of(self._train, [folder.tally for folder in refined]),
             "train_l1": l1,
             "train_loss_generator": generator,
             "train_loss_discriminator": discriminator,
-            "val_loss": float(np.mean([tally.loss for tally in judged])),
-            "val_dice": mean_known([folder.tally.dice for folder in refined]),
-            "val_accuracy": float(np.mean([tally.counts.accuracy for tally in judged])),
             "val_l1": self._val_l1.means[0],
+            "val_boundary_iou": mean_known([folder.outlines.iou for folder in refined]),
+            "val_iou_coarse": mean_known(ious),
+            "val_boundary_iou_coarse": mean_known([folder.outlines.iou for folder in coarse]),
+            **{f"val_iou_coarse/{n}": iou for n, iou in zip(self.val_names, ious)},
         }
-        for suffix, folders in (("", refined), ("_coarse", coarse)):
-            ious = [folder.tally.iou for folder in folders]
-            figures[f"val_iou{suffix}"] = mean_known(ious)
-            figures[f"val_boundary_iou{suffix}"] = mean_known([f.outlines.iou for f in folders])
-            figures |= {f"val_iou{suffix}/{n}": iou for n, iou in zip(self.val_names, ious)}
-        self.epoch_metrics = figures
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         settings = self.settings
@@ -319,25 +310,6 @@ REFINED_EPOCH = "best_iou"
 """The best epoch of the segmenter that is refined."""
 
 
-@dataclass(frozen=True)
-class RefineResult:
-    """The result of a refinement.
-
-    Args:
-        trained: Best epochs, and why the training ended.
-        generator: The network, as it was after the last epoch.
-    """
-
-    trained: TrainerResult
-    generator: Generator
-
-    def load_best(self) -> int:
-        """Load the weights of the epoch with the highest `val_iou`, and return its number."""
-        epoch, _, weights = self.trained.best["best_iou"]
-        load_weights(self.generator, weights)
-        return epoch
-
-
 def refine(
     config: TrainConfig,
     result: FitResult,
@@ -345,9 +317,9 @@ def refine(
     *,
     resume: bool = False,
     console: Console | None = None,
-) -> RefineResult:
+) -> FitResult:
     """Train a refiner over the segmenter's best epoch, and write to `run`/refine what `fit` writes
-    to `run`.
+    to `run`. The network of the result is the generator.
 
     Args:
         config: Configuration with `refine`.
@@ -401,4 +373,4 @@ def refine(
     if resume:
         check_epochs(read_checkpoint(last), folder, settings.epochs, "refine.epochs")
     trained = run_trainer(task, result.data, own, folder, resume=resume, console=console)
-    return RefineResult(trained, generator)
+    return replace(result, trained=trained, net=generator)

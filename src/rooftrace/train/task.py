@@ -208,6 +208,27 @@ class TrainingTask(L.LightningModule):
     def normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
 
+    def figures_of(
+        self, train: MetricAccumulator, folders: Sequence[MetricAccumulator]
+    ) -> dict[str, float]:
+        """Return the figures of an epoch by the pixels of training and of each validation folder.
+
+        Raises:
+            DataError: No pixel of any validation folder was compared.
+        """
+        ious, judged = [folder.iou for folder in folders], with_pixels(folders)
+        figures = {
+            "train_loss": train.loss,
+            "train_iou": train.iou,
+            "train_dice": train.dice,
+            "train_accuracy": train.counts.accuracy,
+            "val_loss": float(np.mean([folder.loss for folder in judged])),
+            "val_iou": mean_known(ious),
+            "val_dice": mean_known([folder.dice for folder in folders]),
+            "val_accuracy": float(np.mean([folder.counts.accuracy for folder in judged])),
+        }
+        return figures | {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
+
 
 class SegmentationTask(TrainingTask):
     """A network with its loss, optimiser and metrics.
@@ -311,22 +332,10 @@ class SegmentationTask(TrainingTask):
 
     def on_validation_epoch_end(self) -> None:
         """Collect the figures of the epoch: training, validation, and each folder by itself."""
-        ious, judged = [tally.iou for tally in self._val], with_pixels(self._val)
-        figures = {
-            "train_loss": self._train.loss,
-            "train_iou": self._train.iou,
-            "train_dice": self._train.dice,
-            "train_accuracy": self._train.counts.accuracy,
-            "val_loss": float(np.mean([tally.loss for tally in judged])),
-            "val_iou": mean_known(ious),
-            "val_dice": mean_known([tally.dice for tally in self._val]),
-            "val_accuracy": float(np.mean([tally.counts.accuracy for tally in judged])),
-        }
-        figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
-        self.epoch_metrics = figures
+        self.epoch_metrics = self.figures_of(self._train, self._val)
         self.has_collapsed = self._spread.is_none
         if not self.trainer.sanity_checking:
-            self.schedule.observe(figures)
+            self.schedule.observe(self.epoch_metrics)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self.config.optimizer, self.net)
@@ -483,15 +492,11 @@ class MetricAccumulator:
         return self.counts.dice(1) if self._classes == 2 else self.counts.mean_dice
 
 
-def with_pixels(tallies: Sequence[MetricAccumulator]) -> list[MetricAccumulator]:
-    """Return the accumulators of the folders in which any pixel was compared; all before any batch.
-
-    Raises:
-        DataError: There is none.
-    """
+def with_pixels(tallies: Sequence[MetricAccumulator]) -> Sequence[MetricAccumulator]:
+    """Return the accumulators of folders in which any pixel was compared; all before any batch."""
     judged = [tally for tally in tallies if tally.counts.pixels]
     if not judged and not any(tally.has_batches for tally in tallies):
-        return [*tallies]
+        return tallies
     if not judged:
         raise DataError(
             "No pixel of the validation images has both a value and a label, so the model cannot "
