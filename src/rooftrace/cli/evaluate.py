@@ -427,7 +427,7 @@ def _show_threshold(report: ThresholdReport) -> None:
     low, high = report.plateau
     name = _FIGURES[report.metric]
     say(f"within half a point of the best {name}: thresholds {low:.3f} to {high:.3f}")
-    calibration = report.fit.calibration
+    calibration = report.calibration
     if calibration is not None:
         say(
             f"scores calibrated ({calibration.map.kind}): expected calibration error "

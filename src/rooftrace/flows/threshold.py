@@ -34,7 +34,7 @@ from rooftrace.flows.labelled_predictions import (
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.derived import Instances
 from rooftrace.labels.source import SceneSet
-from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
+from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import (
     NEARLY_BEST,
@@ -44,7 +44,7 @@ from rooftrace.metrics.pixel import (
     plateau_of,
 )
 from rooftrace.models.bundle import check_bundle_path, write_bundle
-from rooftrace.models.spec import BundleSpec, MeasuredMetrics
+from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics
 from rooftrace.predict.model_set import (
     is_ensemble,
     members_from,
@@ -177,7 +177,7 @@ class ThresholdReport:
         figures_before, figures_after: Figures of each set.
         thresholds, curve: (n,) thresholds that were tried, and the mean of the metric over the sets
             at each.
-        fit: Calibration at the new threshold.
+        calibration: Calibration at the new threshold; None if none could be fitted.
         metrics: Figures at the new threshold, for the contract.
         notes: Other changes, for the user.
     """
@@ -191,7 +191,7 @@ class ThresholdReport:
     figures_after: tuple[SetFigures, ...]
     thresholds: tuple[float, ...]
     curve: tuple[float, ...]
-    fit: CalibrationFit
+    calibration: Calibration | None
     metrics: tuple[MeasuredMetrics, ...]
     notes: tuple[str, ...] = ()
 
@@ -199,7 +199,7 @@ class ThresholdReport:
     def update(self) -> dict[str, Any]:
         """Values of the contract that change."""
         return {
-            "threshold": self.after, "calibration": self.fit.calibration, "metrics": self.metrics,
+            "threshold": self.after, "calibration": self.calibration, "metrics": self.metrics,
         }  # fmt: skip
 
     @property
@@ -215,7 +215,7 @@ class ThresholdReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
-        calibration = self.fit.calibration
+        calibration = self.calibration
         return {
             "bundle": str(self.out),
             "metric": self.metric,
@@ -369,20 +369,17 @@ def choose_threshold(
         outcomes.append(one.match(after, data.part))
         data.advance(len(one.scored))
     at_before, at_after = (tuple(one.figures(level) for one in sets) for level in (before, after))
-    fit = fit_calibration(outcomes, protocol=protocol)
+    calibration, reason = fit_calibration(outcomes, protocol=protocol)
     chosen = f"{protocol}; the threshold was chosen on these images by their {metric}"
     if start is not None and is_small:
         chosen = f"{protocol}; the threshold is that of {start.name}"
-        if fit.calibration is None and start.calibration is not None:
-            fit = replace(fit, calibration=start.calibration)
+        calibration = calibration or start.calibration
     notes = list(data.scale_notes(spec.gsd_m))
-    if fit.reason:
-        kept = "" if fit.calibration is None else "; that of the start model is kept"
-        if fit.calibration is None and had is not None:
+    if reason:
+        kept = "" if calibration is None else "; that of the start model is kept"
+        if calibration is None and had is not None:
             kept = "; the new model is without the one it had"
-        notes.append(
-            f"no calibration was fitted to the buildings of whole images: {fit.reason}{kept}"
-        )
+        notes.append(f"no calibration was fitted to the buildings of whole images: {reason}{kept}")
     if spec.metrics and not keep:
         notes.append(
             "the figures in the start model's file were measured at its old threshold; the new "
@@ -392,7 +389,8 @@ def choose_threshold(
         out=out, metric=metric, before=spec.threshold,
         after=spec.threshold if keep else threshold_at(after),
         names=data.names, figures_before=at_before, figures_after=at_after,
-        thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()), fit=fit,
+        thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()),
+        calibration=calibration,
         metrics=spec.metrics if keep else tuple(
             MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
             for name, figures in zip(data.names, at_after)

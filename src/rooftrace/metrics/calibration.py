@@ -9,7 +9,7 @@ right.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -178,26 +178,9 @@ class BuildingOutcomes:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class CalibrationFit:
-    """Result of fitting a calibration.
-
-    Args:
-        calibration: The best calibration; None where none was fitted.
-        reason: Reason, for people, if there is no calibration; otherwise empty.
-        left_out: (n,) calibrated scores, each from functions that were fitted without it, folder
-            after folder; None without a calibration.
-        by_kind: Log loss of each kind of function in cross-validation; `none` is the log loss of
-            the scores themselves.
-    """
-
-    calibration: Calibration | None
-    reason: str = ""
-    left_out: Floats | None = None
-    by_kind: dict[str, float] = field(default_factory=dict)
-
-
-def fit_calibration(folders: Sequence[BuildingOutcomes], *, protocol: str = "") -> CalibrationFit:
+def fit_calibration(
+    folders: Sequence[BuildingOutcomes], *, protocol: str = ""
+) -> tuple[Calibration | None, str]:
     """Fit each kind of function, and take the simplest of those that are as good as the best.
 
     The best function has the lowest log loss in cross-validation. Functions within one standard
@@ -210,20 +193,22 @@ def fit_calibration(folders: Sequence[BuildingOutcomes], *, protocol: str = "") 
     Args:
         folders: At least one.
         protocol: Way in which the buildings were predicted, for the record.
+
+    Returns:
+        The best calibration and an empty text, or None and the reason, for people.
     """
     score = np.concatenate([f.score for f in folders]).astype(np.float64)
     right = np.concatenate([f.right for f in folders])
     divided = np.concatenate([f.divided for f in folders])
     if not len(score):
-        return CalibrationFit(None, "no building was predicted")
+        return None, "no building was predicted"
     rare = min(int(right.sum()), int((~right).sum()))
     if len(score) < LEAST_OBJECTS or rare < _LEAST_OF_EACH:
-        reason = (
+        return None, (
             f"{plural(len(score), 'building was', 'buildings were')} judged, {int(right.sum())} of "
             f"them right; at least "
             f"{LEAST_OBJECTS} are needed, with {_LEAST_OF_EACH} right and {_LEAST_OF_EACH} wrong"
         )
-        return CalibrationFit(None, reason)
     weight = np.concatenate([np.full(len(f.score), 1 / max(len(f.score), 1)) for f in folders])
     fold = _folds(folders)
     values = {"none": score} | {
@@ -235,8 +220,8 @@ def fit_calibration(folders: Sequence[BuildingOutcomes], *, protocol: str = "") 
     least = losses[min(mean, key=lambda kind: mean[kind])]
     kind = next(kind for kind, loss in losses.items() if _is_as_good(loss, least, weight))
     if kind == "none":
-        reason = f"no function is clearly better than the scores are (log loss {mean[kind]:.4f})"
-        return CalibrationFit(None, reason, by_kind=mean)
+        loss = f"log loss {mean[kind]:.4f}"
+        return None, f"no function is clearly better than the scores are ({loss})"
     before, after = Reliability.of(score, right), Reliability.of(values[kind], right)
     calibration = Calibration(
         map=FITS[kind](score, divided, right, weight),
@@ -247,7 +232,7 @@ def fit_calibration(folders: Sequence[BuildingOutcomes], *, protocol: str = "") 
         log_loss_before=round(before.log_loss, 5),
         log_loss_after=round(after.log_loss, 5),
     )
-    return CalibrationFit(calibration, "", values[kind], mean)
+    return calibration, ""
 
 
 def _folds(folders: Sequence[BuildingOutcomes]) -> NDArray[np.int64]:

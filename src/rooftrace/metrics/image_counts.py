@@ -53,10 +53,6 @@ class BuiltUpCounts:
     sums: Floats
 
     @classmethod
-    def zero(cls, threshold: float) -> BuiltUpCounts:
-        return cls(threshold, np.zeros(len(BUILT_UP_COLUMNS)))
-
-    @classmethod
     def of(
         cls,
         truth: BoolArray,
@@ -79,18 +75,8 @@ class BuiltUpCounts:
             cell_px: Side of a cell in pixels, at least 1; a pixel belongs to the cell that holds
                 its centre.
             threshold: Built-up share from which a cell is dense.
-
-        Raises:
-            ValueError: The shapes differ, or a cell is smaller than a pixel.
         """
         known = np.ones(truth.shape, bool) if valid is None else valid
-        if not truth.shape == predicted.shape == known.shape:
-            raise ValueError(
-                f"truth has shape {truth.shape}, prediction {predicted.shape}, "
-                f"validity {known.shape}"
-            )
-        if not cell_px >= 1:
-            raise ValueError(f"cells of {cell_px} pixels; expected at least 1")
         starts = [_starts(size, cell_px) for size in truth.shape]
         area = _sums(known, starts)
         whole = np.prod([min(cell_px, size) for size in truth.shape])
@@ -113,10 +99,6 @@ class BuiltUpCounts:
         return cls(threshold, np.array(sums, np.float64))
 
     def __add__(self, other: BuiltUpCounts) -> BuiltUpCounts:
-        if self.threshold != other.threshold:
-            raise ValueError(
-                f"counts of thresholds {self.threshold} and {other.threshold} cannot be added"
-            )
         return BuiltUpCounts(self.threshold, self.sums + other.sums)
 
     def count(self, column: str) -> int:

@@ -184,12 +184,7 @@ class ObjectCounts:
                 object.
             pixel_m2: Area of a pixel on the ground; None leaves out the counts by size.
             min_area_m2: Area below which objects are ignored, see the class.
-
-        Raises:
-            ValueError: A minimum is given without `pixel_m2`.
         """
-        if min_area_m2 > 0 and pixel_m2 is None:
-            raise ValueError(f"min_area_m2={min_area_m2} needs pixel_m2")
         pairs = ObjectOverlaps.of(labelled, predicted, valid)
         scale = 1.0 if pixel_m2 is None else pixel_m2
         areas = np.asarray(pairs.area * scale, np.float64)

@@ -202,11 +202,8 @@ class ThresholdCurve:
     """
 
     def __init__(self, bins: int = BINS, histograms: NDArray[np.int64] | None = None) -> None:
-        counted = np.zeros((2, bins), np.int64) if histograms is None else histograms
-        if bins < 2 or counted.shape != (2, bins):
-            raise ValueError(f"{bins} bins with histograms of shape {counted.shape}")
         self._bins = bins
-        self._histograms = counted
+        self._histograms = np.zeros((2, bins), np.int64) if histograms is None else histograms
 
     def add(
         self,
@@ -222,11 +219,8 @@ class ThresholdCurve:
             valid: Pixels that count; default all.
 
         Raises:
-            ValueError: The shapes differ, or a probability that counts is NaN.
+            ValueError: A probability that counts is NaN.
         """
-        shapes = {part.shape for part in (truth, probability, valid) if part is not None}
-        if len(shapes) > 1:
-            raise ValueError(f"truth, probability and validity have shapes {sorted(shapes)}")
         if valid is not None and not valid.all():
             truth, probability = truth[valid], probability[valid]
         which, level_of = self._levels(probability.ravel())
@@ -239,17 +233,11 @@ class ThresholdCurve:
         self._histograms = made
 
     def __add__(self, other: ThresholdCurve) -> ThresholdCurve:
-        if self._bins != other._bins:
-            raise ValueError(f"curves of {self._bins} and {other._bins} bins cannot be added")
         return ThresholdCurve(self._bins, self._histograms + other._histograms)
 
     @property
     def thresholds(self) -> Floats:
         return np.arange(1, self._bins) / self._bins
-
-    @property
-    def pixels(self) -> int:
-        return int(self._histograms.sum())
 
     @property
     def prevalence(self) -> float:
@@ -292,13 +280,6 @@ class ThresholdCurve:
         reached = steps != 0
         return float((steps[reached] * precision[reached]).sum())
 
-    def best(self, metric: CurveMetric = "iou") -> float:
-        """Return the threshold with the highest figure, see `middle_of_best`.
-
-        For one curve, Dice and IoU have the same best threshold, because each rises with the other.
-        """
-        return float(self.thresholds[middle_of_best(getattr(self, metric)())])
-
     def _levels(
         self, probability: NDArray[np.floating] | NDArray[np.uint8]
     ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
@@ -322,8 +303,8 @@ class ThresholdCurve:
         return np.asarray(self._histograms[:, ::-1].cumsum(axis=1)[:, ::-1])
 
 
-def robust_threshold(curves: Sequence[ThresholdCurve], metric: CurveMetric = "iou") -> float:
-    """Return a threshold that is good by the mean over curves, also on another grid of pixels.
+def robust_threshold(curves: Sequence[ThresholdCurve]) -> float:
+    """Return a threshold that is good by the mean IoU of curves, also on another grid of pixels.
 
     It is the middle of those within two points of the best, see `middle_of_plateau`: the curves of
     a training are of the model's grid. Every curve has the same weight.
@@ -331,7 +312,7 @@ def robust_threshold(curves: Sequence[ThresholdCurve], metric: CurveMetric = "io
     Args:
         curves: At least one curve; all with the same number of bins.
     """
-    mean = np.mean([getattr(curve, metric)() for curve in curves], axis=0)
+    mean = np.mean([curve.iou() for curve in curves], axis=0)
     thresholds = curves[0].thresholds
     return float(thresholds[middle_of_plateau(thresholds, np.asarray(mean), within=0.02)])
 

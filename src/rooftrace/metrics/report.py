@@ -24,6 +24,7 @@ from rooftrace.metrics.pixel import (
     PixelFigure,
     ThresholdCurve,
     image_values,
+    middle_of_best,
     per_image,
     pixel_ratio,
 )
@@ -82,22 +83,19 @@ class SceneCounts:
         table.ratio("objects.f1", where, (2, 0, 0), (0, 1, 1))
         return cls(np.hstack(table.columns), table.ratios, tuple(image.group for image in images))
 
-    def intervals(self, *, draws: int = DRAWS, seed: int = 0) -> dict[str, Interval]:
+    def intervals(self) -> dict[str, Interval]:
         """Return the interval of every figure, all from the same draws."""
-        drawn = resample(self.counts, groups=self.groups, draws=draws, seed=seed)
+        drawn = resample(self.counts, groups=self.groups)
         return {name: drawn.interval(ratio) for name, ratio in self.ratios.items()}
 
-    def against(
-        self, other: SceneCounts, figures: Sequence[str], *, draws: int = DRAWS, seed: int = 0
-    ) -> dict[str, PairedTest]:
+    def against(self, other: SceneCounts, figures: Sequence[str]) -> dict[str, PairedTest]:
         """Test each figure for a difference to another model on the same scenes."""
         return {
             name: paired_permutation_test(
-                self.counts, other.counts, self.ratios[name],
-                groups=self.groups, draws=draws, seed=seed,
+                self.counts, other.counts, self.ratios[name], groups=self.groups
             )
             for name in figures
-        }  # fmt: skip
+        }
 
 
 class _Columns:
@@ -384,7 +382,7 @@ def _of_curve(curve: ThresholdCurve) -> dict[str, Any]:
 
     return {
         "average_precision": _known(curve.average_precision()),
-        "best_iou_threshold": curve.best("iou"),
+        "best_iou_threshold": float(curve.thresholds[middle_of_best(curve.iou())]),
         "best_iou": _known(float(curve.iou().max())),
         "thresholds": listed(curve.thresholds),
         **{name: listed(getattr(curve, name)()) for name in ("precision", "recall", "iou")},

@@ -110,11 +110,11 @@ class ResamplingUnits:
         return np.concatenate([np.zeros((0, self.sums.shape[1])), *parts])
 
 
-def draw_counts(count: int, draws: int, seed: int) -> Iterator[Floats]:
+def _draw_counts(count: int, draws: int) -> Iterator[Floats]:
     """Yield the (draws, count) number of times that each unit is drawn, in parts that limit the
     memory.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     step = max(1, CHUNK // max(count, 1))
     for first in range(0, draws if count else 0, step):
         rows = min(step, draws - first)
@@ -231,25 +231,22 @@ class BootstrapDraws:
 
 
 def resample(
-    counts: ArrayLike,
-    *,
-    groups: Sequence[str] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
+    counts: ArrayLike, *, groups: Sequence[str] | None = None, draws: int = DRAWS
 ) -> BootstrapDraws:
     """Draw all units with replacement and add their counts, many times.
+
+    Equal numbers of units give the same draws.
 
     Args:
         counts: (scenes, k) counts from which figures are computed; for several models side by side.
         groups: Group of each scene, see `ResamplingUnits.of`.
         draws: Number of draws.
-        seed: Seed of the draws; equal numbers of units give the same draws.
 
     Raises:
         ValueError: See `ResamplingUnits.of`.
     """
     units = ResamplingUnits.of(counts, groups)
-    return BootstrapDraws(units, units.weighted(draw_counts(len(units), draws, seed)))
+    return BootstrapDraws(units, units.weighted(_draw_counts(len(units), draws)))
 
 
 def quotient(over: ArrayLike, under: ArrayLike) -> Ratio:
@@ -359,8 +356,6 @@ def paired_permutation_test(
     ratio: Ratio,
     *,
     groups: Sequence[str] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
     level: float = LEVEL,
 ) -> PairedTest:
     """Compare two models by a figure of counts that are added over scenes.
@@ -384,8 +379,6 @@ def paired_permutation_test(
         ratio: Function that computes the figure. A scene where it is not defined counts as 1 in
             `better`, `worse` and `equal`, because there was nothing to find and nothing was found.
         groups: Group of each scene, see `ResamplingUnits.of`.
-        draws: Number of draws of scenes, and of exchanges.
-        seed: Seed of both.
         level: Probability of the interval.
 
     Raises:
@@ -394,7 +387,7 @@ def paired_permutation_test(
     one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if one.shape != other.shape:
         raise ValueError(f"counts of shapes {one.shape} and {other.shape}; expected equal ones")
-    both = resample(np.hstack([one, other]), groups=groups, draws=draws, seed=seed)
+    both = resample(np.hstack([one, other]), groups=groups)
     size = one.shape[1]
 
     def difference(sums: Floats) -> Floats:
@@ -406,7 +399,7 @@ def paired_permutation_test(
         first=float(ratio(one.sum(axis=0)[None])[0]),
         second=float(ratio(other.sum(axis=0)[None])[0]),
         difference=both.interval(difference, level=level),
-        p_value=_p_value(ratio, both.units, draws, seed),
+        p_value=_p_value(ratio, both.units),
         is_exact=len(both.units) <= _EXACT_UNITS,
         scenes=len(one),
         better=int(((gain > 0) & ~alike).sum()),
@@ -421,13 +414,13 @@ def _of_scenes(ratio: Ratio, counts: Floats) -> Floats:
     return np.where(np.isnan(figure), 1.0, figure)
 
 
-def _p_value(ratio: Ratio, units: ResamplingUnits, draws: int, seed: int) -> float:
+def _p_value(ratio: Ratio, units: ResamplingUnits) -> float:
     """Return the p-value for units with the counts of both models side by side."""
     size = units.sums.shape[1] // 2
     one, other = units.sums[:, :size], units.sums[:, size:]
     total = one.sum(axis=0), other.sum(axis=0)
     exact = len(units) <= _EXACT_UNITS
-    swaps = _all_swaps(len(units)) if exact else _random_swaps(len(units), draws, seed)
+    swaps = _all_swaps(len(units)) if exact else _random_swaps(len(units))
     moved = ResamplingUnits(other - one, units.kind).weighted(swaps)
     away = np.abs(ratio(total[0] + moved) - ratio(total[1] - moved))
     seen = abs(float(ratio(total[0][None])[0] - ratio(total[1][None])[0]))
@@ -442,8 +435,8 @@ def _all_swaps(count: int) -> Iterator[Floats]:
     yield (np.arange(1 << count)[:, None] >> np.arange(count) & 1).astype(np.float64)
 
 
-def _random_swaps(count: int, draws: int, seed: int) -> Iterator[Floats]:
-    rng = np.random.default_rng(seed)
+def _random_swaps(count: int) -> Iterator[Floats]:
+    rng = np.random.default_rng(0)
     step = max(1, CHUNK // count)
-    for first in range(0, draws, step):
-        yield rng.integers(2, size=(min(step, draws - first), count)).astype(np.float64)
+    for first in range(0, DRAWS, step):
+        yield rng.integers(2, size=(min(step, DRAWS - first), count)).astype(np.float64)

@@ -399,10 +399,9 @@ def _calibration(
         f"tiles of {config.val_crop_px or config.crop_px} px, without the buildings that reach to "
         "the edge of one"
     )
-    fit = fit_calibration(folders, protocol=f"{measured}, PyTorch fp32")
-    made = fit.calibration
+    made, reason = fit_calibration(folders, protocol=f"{measured}, PyTorch fp32")
     if made is None:
-        notify(f"scores of buildings are not calibrated on {measured}: {fit.reason}")
+        notify(f"scores of buildings are not calibrated on {measured}: {reason}")
     else:
         notify(
             f"scores of buildings calibrated ({made.map.kind}) on {measured}: expected calibration "

@@ -77,8 +77,8 @@ def test_figures_are_those_of_the_report(seed: int) -> None:
     report = EvalReport(tuple(scores), ("background", "building"), 1, {})
     plain, counts = report.to_json(), SceneCounts.of(scores, 1)
     plain["pixel"]["mean_dice"] = report.pooled.mean_dice
-    for name, interval in counts.intervals(draws=50).items():
+    for name, interval in counts.intervals().items():
         part, figure = name.split(".")
         assert plain[part][figure] == pytest.approx(interval.value, abs=1e-6), name
-    test = counts.against(counts, ["pixel.iou"], draws=50)["pixel.iou"]
+    test = counts.against(counts, ["pixel.iou"])["pixel.iou"]
     assert (test.difference.value, test.p_value, test.equal) == (0, 1, 6)

@@ -77,8 +77,6 @@ def test_what_is_too_small_is_neither_right_nor_wrong() -> None:
     # Crumbs split nothing.
     assert count(ids(1, 1, 1, 1, 1), ids(1, 1, 1, 2, 2), **ground)[3] == 0
     assert count(ids(1, 1, 1, 1, 1, 1), ids(1, 1, 1, 2, 2, 2), **ground)[3] == 1
-    with pytest.raises(ValueError, match="needs pixel_m2"):
-        ObjectCounts.of(ids(1), ids(1), min_area_m2=1)
 
 
 def test_by_size_by_hand() -> None:

@@ -111,8 +111,8 @@ def test_images_are_judged_as_the_authors_of_c_iou_do(seed: int) -> None:
     assert 0.1 < expected < 0.9
 
 
-def angle(predicted: shapely.Polygon, truth: shapely.Polygon, spacing: float = 2.0) -> float:
-    return max_tangent_angles(np.array([predicted]), np.array([truth]), spacing).item()
+def angle(predicted: shapely.Polygon, truth: shapely.Polygon) -> float:
+    return max_tangent_angles(np.array([predicted]), np.array([truth])).item()
 
 
 def test_an_outline_that_is_the_same_or_only_moved_has_no_angle() -> None:
