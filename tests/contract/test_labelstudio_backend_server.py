@@ -18,7 +18,7 @@ from overlap import mask_iou
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.labelstudio_client import LabelStudio
-from rooftrace.labels.labelstudio_export import ClassRegion, label_of
+from rooftrace.labels.labelstudio_export import label_of
 from rooftrace.labels.labelstudio_regions import find_regions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.service.service import Service
@@ -105,7 +105,7 @@ def retrieve(server: Server, project: int) -> Any:
 def shown(results: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
     regions, others = find_regions(results, "the server")
     assert others == []
-    label = label_of([tuple(ClassRegion(one, 1) for one in regions)], GeoGrid(SHAPE), "the server")
+    label = label_of([tuple((one, 1) for one in regions)], GeoGrid(SHAPE), "the server")
     return label.read().data == 1
 
 

@@ -18,7 +18,7 @@ from rooftrace.core.types import Footprints, GeoGrid
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.labelstudio import predictions
-from rooftrace.labels.labelstudio_export import ClassRegion, label_of
+from rooftrace.labels.labelstudio_export import label_of
 from rooftrace.labels.labelstudio_regions import decode_alpha, encode_brush, find_regions
 from rooftrace.predict.predictor import load
 from rooftrace.vector.trace import trace
@@ -72,9 +72,7 @@ def test_pushed_annotated_and_pulled(labelstudio: Server, tmp_path: Path) -> Non
         assert 0 < prediction["score"] <= 1
         shown += len(prediction["result"])
         regions, _ = find_regions(prediction["result"], name)
-        drawn = label_of(
-            [tuple(ClassRegion(one, 1) for one in regions)], GeoGrid(SHAPE), name
-        ).read()
+        drawn = label_of([tuple((one, 1) for one in regions)], GeoGrid(SHAPE), name).read()
         own = predictor.predict(data / "images" / f"{name}.tif")
         # Outlines are straightened, and specks left out: nearly the mask.
         assert mask_iou(drawn.data == 1, own.mask.data == 1) > 0.9

@@ -54,16 +54,10 @@ from rooftrace.labels.source import SceneEntry, SceneSet
 Canvas = NDArray[np.int16]
 
 
-@dataclass(frozen=True, slots=True)
-class ClassRegion:
-    """A region and the class index of its name, or IGNORED."""
-
-    region: Region
-    index: int
-
-
-Vote = tuple[ClassRegion, ...]
-"""Regions of one annotation, in the order in which they were drawn."""
+Vote = tuple[tuple[Region, int], ...]
+"""Regions of one annotation, in the order in which they were drawn, with the class index of each
+name, or IGNORED.
+"""
 
 
 def label_of(votes: Sequence[Vote], grid: GeoGrid, image_name: str) -> LabelReader:
@@ -74,14 +68,14 @@ def label_of(votes: Sequence[Vote], grid: GeoGrid, image_name: str) -> LabelRead
     Raises:
         LabelError: A region was drawn on an image of another size.
     """
-    for drawn in (one for vote in votes for one in vote):
-        _check_size(drawn.region, grid, image_name)
+    for region, _ in (one for vote in votes for one in vote):
+        _check_size(region, grid, image_name)
     if len(votes) == 1:
-        shapes = [drawn.region.shape for drawn in votes[0]]
+        shapes = [region.shape for region, _ in votes[0]]
         outlines = [one.outline(grid.shape) for one in shapes if isinstance(one, OutlineShape)]
         if len(outlines) == len(shapes):
             geometry = np.array([*outlines, None], np.object_)[:-1]
-            return ShapesLabel(geometry, [drawn.index for drawn in votes[0]], grid)
+            return ShapesLabel(geometry, [index for _, index in votes[0]], grid)
     return _PaintedLabel(tuple(votes), grid)
 
 
@@ -112,7 +106,7 @@ class _PaintedLabel:
         if len(canvases) == 1:
             return canvases[0]
         result = np.zeros(self._grid.shape, dtype=np.int16)
-        for index in {drawn.index for vote in self._votes for drawn in vote}:
+        for index in {index for vote in self._votes for _, index in vote}:
             count = sum((canvas == index).astype(np.int16) for canvas in canvases)
             result[2 * count > len(canvases)] = index
         return result
@@ -121,16 +115,15 @@ class _PaintedLabel:
 def _paint(vote: Vote, shape_yx: tuple[int, int]) -> Canvas:
     """Return (y, x) class indices or IGNORED, later regions on top; 0 where nothing was drawn."""
     canvas = np.zeros(shape_yx, dtype=np.int16)
-    for drawn in vote:
-        shape = drawn.region.shape
-        if isinstance(shape, OutlineShape):
-            rasterize([(shape.outline(shape_yx), drawn.index)], out=canvas)
+    for region, index in vote:
+        if isinstance(region.shape, OutlineShape):
+            rasterize([(region.shape.outline(shape_yx), index)], out=canvas)
             continue
         try:
-            canvas[decode_brush(shape.rle, shape_yx)] = drawn.index
+            canvas[decode_brush(region.shape.rle, shape_yx)] = index
         except BrushError as error:
             raise LabelError(
-                f"The brush mask of {drawn.region.where} cannot be read: {error}.",
+                f"The brush mask of {region.where} cannot be read: {error}.",
                 remedy="Export it from Label Studio again, or remove that result.",
             ) from error
     return canvas
@@ -397,13 +390,11 @@ def _votes(task: LabelTask, asked: str | None, rule: NameRule) -> tuple[Vote, ..
             )
     if not chosen:
         return None
-    votes = tuple(_vote(one.regions, rule) for one in chosen)
+    votes = tuple(
+        tuple((one, index) for one in each.regions if (index := _index_of(one, rule)) is not None)
+        for each in chosen
+    )
     return votes if asked == MAJORITY else (tuple(drawn for vote in votes for drawn in vote),)
-
-
-def _vote(regions: Sequence[Region], rule: NameRule) -> Vote:
-    drawn = ((region, _index_of(region, rule)) for region in regions)
-    return tuple(ClassRegion(region, index) for region, index in drawn if index is not None)
 
 
 def _index_of(region: Region, rule: NameRule) -> int | None:

@@ -225,14 +225,11 @@ def bundles_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob(f"*{BUNDLE_SUFFIX}") if p.is_file())
 
 
-def read_bundle(
-    path: Path, *, max_part_bytes: int = MAX_PART_BYTES, is_installed: bool = False
-) -> ModelBundle:
+def read_bundle(path: Path, *, is_installed: bool = False) -> ModelBundle:
     """Open a bundle and check it before anything is used.
 
     Args:
         path: The file, or the folder of a run, see `bundle_file`.
-        max_part_bytes: Maximum size of a part.
         is_installed: True for a file of this installation, which does not change: its parts are
             read and checked when they are asked for, since most commands need one of them.
 
@@ -249,7 +246,7 @@ def read_bundle(
             )
         with zipfile.ZipFile(path) as archive:
             spec = _read_spec(archive, path)
-            _check_listed(archive, spec, path, max_part_bytes)
+            _check_listed(archive, spec, path)
             parts: Mapping[str, bytes] = (
                 _InstalledParts(path, spec)
                 if is_installed
@@ -385,9 +382,7 @@ class _InstalledParts(Mapping[str, bytes]):
         return dict, (dict(self),)
 
 
-def _check_listed(
-    archive: zipfile.ZipFile, spec: BundleSpec, path: Path, max_part_bytes: int
-) -> None:
+def _check_listed(archive: zipfile.ZipFile, spec: BundleSpec, path: Path) -> None:
     """Check the names and sizes of the parts."""
     found = {info.filename for info in archive.infolist()} - {SPEC_NAME}
     if found != set(spec.parts):
@@ -400,10 +395,10 @@ def _check_listed(
     for name, expected in spec.parts.items():
         if not _PART_NAME.fullmatch(name):
             raise BundleError(f"{path} holds a part named {name!r}.", remedy=_REMEDY)
-        if expected.size > max_part_bytes:
+        if expected.size > MAX_PART_BYTES:
             raise BundleError(
                 f"{path}: the part {name} is listed with {expected.size} bytes; "
-                f"at most {max_part_bytes} are read.",
+                f"at most {MAX_PART_BYTES} are read.",
                 remedy=_REMEDY,
             )
 

@@ -126,17 +126,13 @@ class Fingerprint(Config):
 
 
 def fingerprint_of(
-    sets: Sequence[tuple[str, Sequence[Scene]]],
-    model_gsd_m: float | None,
-    *,
-    most_px: int = MAX_PX,
+    sets: Sequence[tuple[str, Sequence[Scene]]], model_gsd_m: float | None
 ) -> Fingerprint:
-    """Compute the fingerprint of all training scenes of a model.
+    """Compute the fingerprint of all training scenes of a model, of at most `MAX_PX` pixels.
 
     Args:
         sets: Names of the sets, with their scenes in order of their ids.
         model_gsd_m: See `BundleSpec.gsd_m`.
-        most_px: Maximum number of pixels that are read; an even sample is taken of more.
 
     Raises:
         DataError and its kinds: An image cannot be read.
@@ -147,7 +143,7 @@ def fingerprint_of(
     gsd_m = None if model_gsd_m is None else _PX_PER_PX * model_gsd_m
     scenes = [scene for _, part in sets for scene in part]
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
-    share = min(1.0, most_px / max(pixels, 1))
+    share = min(1.0, MAX_PX / max(pixels, 1))
     taken = np.arange(len(scenes))
     if len(scenes) > MAX_SCENES:
         taken = np.linspace(0, len(scenes) - 1, MAX_SCENES).round().astype(int)

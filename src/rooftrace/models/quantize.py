@@ -194,7 +194,7 @@ def quantize_openvino(graph: bytes, samples: Sequence[NDArray[np.float32]]) -> t
         subset_size=len(samples),
         fast_bias_correction=False,
     )
-    return _serialised(quantized)
+    return openvino_files(quantized, half=True)
 
 
 def quantize_onnx(graph: bytes, samples: Sequence[NDArray[np.float32]]) -> bytes:
@@ -252,10 +252,11 @@ def quantize_onnx(graph: bytes, samples: Sequence[NDArray[np.float32]]) -> bytes
         root.setLevel(level)
 
 
-def _serialised(model: Any) -> tuple[bytes, bytes]:
+def openvino_files(model: Any, *, half: bool) -> tuple[bytes, bytes]:
+    """Return the .xml and the .bin of an OpenVINO model, with fp16 weights if `half`."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         xml = Path(folder) / "model.xml"
-        openvino.save_model(model, xml, compress_to_fp16=True)
+        openvino.save_model(model, xml, compress_to_fp16=half)
         return xml.read_bytes(), xml.with_suffix(".bin").read_bytes()

@@ -237,12 +237,12 @@ def _band_names(parts: Sequence[Sequence[Scene]]) -> tuple[tuple[str, ...], list
     return unnamed, [note]
 
 
-def measure_pixels(samples: TrainSamples, count: int = _MEASURED_SAMPLES) -> PixelStatistics:
-    """Measure pixel values on `count` samples without augmentation, always the same ones."""
-    plain = samples.unchanged(count)
+def measure_pixels(samples: TrainSamples) -> PixelStatistics:
+    """Measure pixel values on some samples without augmentation, always the same ones."""
+    plain = samples.unchanged(_MEASURED_SAMPLES)
     total, squares, pixels, outside = 0.0, 0.0, 0, 0
     low, high = math.inf, -math.inf
-    for number in range(count):
+    for number in range(_MEASURED_SAMPLES):
         sample = plain[number]
         values = sample.image[:, sample.valid].astype(np.float64)
         if not values.size:
@@ -254,7 +254,7 @@ def measure_pixels(samples: TrainSamples, count: int = _MEASURED_SAMPLES) -> Pix
         low, high = min(low, float(values.min())), max(high, float(values.max()))
     if not pixels:
         raise DataError(
-            f"None of {count} samples has a valid pixel; there is nothing to measure.",
+            f"None of {_MEASURED_SAMPLES} samples has a valid pixel; there is nothing to measure.",
             remedy="Check nodata and ignore in the configuration.",
         )
     mean = np.asarray(total / pixels)

@@ -283,9 +283,6 @@ def test_a_part_that_was_exchanged(tmp_path: Path, whole: bytes) -> None:
 
 def test_a_part_that_claims_too_much(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "a"
-    path.write_bytes(whole)
-    assert read_bundle(path, max_part_bytes=512).spec.name == "tiny"
-    refused(path, "is listed with 512 bytes; at most 511 are read", max_part_bytes=511)
     spec = contract(whole)
     spec["parts"]["model.onnx"]["size"] = 2**62
     zipped(path, [("bundle.json", json.dumps(spec)), *PARTS.items()])

@@ -62,8 +62,11 @@ def test_read_back_as_it_was_taken(scenes: list[Scene], taken: Fingerprint, tmp_
         kept.place_of(9)
 
 
-def test_of_much_ground_a_sample_is_read(scenes: list[Scene]) -> None:
-    kept = fingerprint_of([("a", scenes)], 0.3, most_px=3 * 256 * 256)
+def test_of_much_ground_a_sample_is_read(
+    scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.models.fingerprint.MAX_PX", 3 * 256 * 256)
+    kept = fingerprint_of([("a", scenes)], 0.3)
     assert kept.share == pytest.approx(1 / 3)
     assert 2 <= kept.scenes <= 4
 

@@ -15,7 +15,7 @@ from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.labelstudio import Control
-from rooftrace.labels.labelstudio_export import ClassRegion, label_of
+from rooftrace.labels.labelstudio_export import label_of
 from rooftrace.labels.labelstudio_regions import encode_brush, find_regions
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.predictor import Predictor
@@ -52,7 +52,7 @@ def tool(kind: ControlKind, label: str = "Roof", **others: Any) -> LabelControl:
 def painted(results: list[dict[str, Any]]) -> Any:
     regions, others = find_regions(results, "here")
     assert others == []
-    label = label_of([tuple(ClassRegion(one, 1) for one in regions)], GeoGrid(SHAPE), "here")
+    label = label_of([tuple((one, 1) for one in regions)], GeoGrid(SHAPE), "here")
     return label.read().data
 
 

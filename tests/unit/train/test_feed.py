@@ -132,7 +132,7 @@ def test_what_is_measured_is_what_is_valid(tmp_path: Path) -> None:
     image[:, 24:] = 255
     write(tmp_path / "a", {"0": image})
     source = {"path": "a", "nodata": [255, 255, 255]}
-    found = measure_pixels(opened(tmp_path, data={"train": [source], "val": [source]}).samples, 200)
+    found = measure_pixels(opened(tmp_path, data={"train": [source], "val": [source]}).samples)
     assert found.mean == pytest.approx(image[:, :24].mean(axis=(1, 2)), rel=0.03)
     assert found.high == image[:, :24].max()
     assert found.outside == 0

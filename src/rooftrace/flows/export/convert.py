@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -33,6 +31,7 @@ from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.exported import Target, part_names
 from rooftrace.models.quantize import (
     convert_to_fp16,
+    openvino_files,
     quantize_onnx,
     quantize_openvino,
     simplify_graph,
@@ -50,9 +49,12 @@ RUNS_IN: dict[Target, dict[Precision, Precision]] = {
 MADE_BY = ("rooftrace", "openvino", "onnx", "onnxruntime", "nncf")
 
 
-def has_variant(bundle: ModelBundle, to: Target, precision: str) -> bool:
-    """Return True if a bundle holds the requested model as a variant."""
-    return _variant(bundle, to, precision) is not None
+def variant_files(bundle: ModelBundle, to: str, precision: str) -> tuple[str, ...] | None:
+    """Return the parts of the requested model if a bundle holds it as a variant."""
+    for variant in bundle.spec.variants:
+        if (variant.engine, variant.precision, len(variant.files)) == (to, precision, 2):
+            return variant.files
+    return None
 
 
 def convert_bundle(
@@ -94,9 +96,12 @@ def _converted(
     graph, names = bundle.part(GRAPH_NAME), part_names(to, precision)
     given = [sample.astype(np.float32) for sample in samples]
     if to == "openvino":
-        ready = _variant(bundle, to, precision)
+        ready = variant_files(bundle, to, precision)
         if precision != "int8":
-            return dict(zip(names, _openvino(graph, half=precision == "fp16")))
+            import openvino
+
+            model = openvino.Core().read_model(graph)
+            return dict(zip(names, openvino_files(model, half=precision == "fp16")))
         if ready is not None and not given:
             return dict(zip(names, (bundle.part(name) for name in ready)))
         return dict(zip(names, quantize_openvino(graph, given)))
@@ -105,23 +110,6 @@ def _converted(
     elif precision == "int8":
         graph = quantize_onnx(simplify_graph(graph), given)
     return {names[0]: graph}
-
-
-def _variant(bundle: ModelBundle, to: str, precision: str) -> tuple[str, ...] | None:
-    for variant in bundle.spec.variants:
-        if (variant.engine, variant.precision, len(variant.files)) == (to, precision, 2):
-            return variant.files
-    return None
-
-
-def _openvino(graph: bytes, *, half: bool) -> tuple[bytes, bytes]:
-    import openvino
-
-    model = openvino.Core().read_model(graph)
-    with tempfile.TemporaryDirectory() as folder:
-        xml = Path(folder) / "model.xml"
-        openvino.save_model(model, xml, compress_to_fp16=half)
-        return xml.read_bytes(), xml.with_suffix(".bin").read_bytes()
 
 
 def check_precision(to: Target, precision: str) -> Precision:

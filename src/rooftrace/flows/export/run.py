@@ -28,8 +28,8 @@ from rooftrace.flows.export.convert import (
     convert_bundle,
     demo_tiles,
     draw_tiles,
-    has_variant,
     tile_side,
+    variant_files,
 )
 from rooftrace.flows.labelled_predictions import training_labels
 from rooftrace.io.files import check_outputs, check_replaced, export_error
@@ -342,7 +342,7 @@ def _check_request(
             f"--calibration was given, but a model in {precision} is not calibrated.",
             remedy="Leave it out, or use --check for the images of the check.",
         )
-    ready = has_variant(source, to, precision)
+    ready = variant_files(source, to, precision) is not None
     if precision == "int8" and calibration is None and not ready:
         raise ConfigError(
             f"int8 for {to} needs images for its calibration, and none were given.",

@@ -21,7 +21,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Mask
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.labelstudio import predictions
-from rooftrace.labels.labelstudio_export import ClassRegion, label_of
+from rooftrace.labels.labelstudio_export import label_of
 from rooftrace.labels.labelstudio_regions import find_regions
 from rooftrace.labels.source import SceneSet, WriteOptions
 from rooftrace.vector.trace import trace
@@ -71,7 +71,7 @@ def test_there_and_back(multi: SceneSet, tmp_path: Path, images: str) -> None:
 def paint(results: list[dict[str, Any]], shape: tuple[int, int], names: tuple[str, ...]) -> Mask:
     """Write results as JSON and read them as a label."""
     regions, _ = find_regions(json.loads(json.dumps(results)), "prediction")
-    vote = tuple(ClassRegion(region, names.index(region.labels[0])) for region in regions)
+    vote = tuple((region, names.index(region.labels[0])) for region in regions)
     return label_of([vote], GeoGrid(shape), "image").read()
 
 
