@@ -326,13 +326,9 @@ def _basis() -> NDArray[np.float32]:
     return basis
 
 
-def _odd_columns() -> int:
-    """Return the bits of the frequencies whose sign changes when left and right are swapped."""
-    return int.from_bytes(np.packbits(np.tile(np.arange(8) % 2, 8)).tobytes(), "big")
-
-
 _BASIS = _basis()
-_LEFT_RIGHT = _odd_columns()
+# The bits of the frequencies whose sign changes when left and right are swapped.
+_LEFT_RIGHT = int.from_bytes(np.packbits(np.tile(np.arange(8) % 2, 8)).tobytes(), "big")
 _TOP_BOTTOM = int(_transposed(np.array([_LEFT_RIGHT], dtype=np.uint64))[0])
 _FLIPS = (0, _LEFT_RIGHT, _TOP_BOTTOM, _LEFT_RIGHT ^ _TOP_BOTTOM)
 

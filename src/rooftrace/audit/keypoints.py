@@ -330,7 +330,9 @@ def _agreeing(one: _AllKeypoints, other: _AllKeypoints) -> Iterator[SceneOverlap
             members = order[starts[number] : starts[number + 1]]
             i, j, symmetry = scenes[members[0]].tolist()
             shifted = _turned(other.of(j), np.full(len(other.of(j)), symmetry))
-            expected = _overlapping(one.of(i), shifted + np.median(shift[members], axis=0))
+            places, others = one.of(i), shifted + np.median(shift[members], axis=0)
+            # As many keypoints could agree as the scene with fewer has in the common rectangle.
+            expected = min(_inside(places, others), _inside(others, places))
             share = min(1.0, int(votes[number]) / max(expected, 1))
             bits = float(np.median(pairs.bits[members]))
             is_pair = share >= _PAIR_SHARE and bits <= _PAIR_BITS
@@ -344,11 +346,6 @@ def _turned(places: Places, symmetry: NDArray[np.integer]) -> Places:
     rows = np.where(symmetry % 4 >= 2, -1, 1)
     cols = np.where(symmetry % 2 == 1, -1, 1)
     return np.asarray(turned * np.stack([rows, cols], axis=1), dtype=np.int64)
-
-
-def _overlapping(places: Places, others: NDArray[np.float64]) -> int:
-    """Return how many keypoints could agree, from the smaller number in the common rectangle."""
-    return min(_inside(places, others), _inside(others, places))
 
 
 def _inside(places: NDArray[np.number], others: NDArray[np.number]) -> int:

@@ -203,7 +203,9 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
     label = _LabelSums(classes, building_class, whole, exact=exact)
     reader, error, remedy = scene.label, "", ""
     tried_px = tried_valid = used = 0
-    for window in _strips(whole) if exact else _windows(whole):
+    rows = max(1, _STRIP_PX // whole.width)
+    # Strips of whole blocks of a tiled file, so that no block is decoded twice.
+    for window in whole.strips(rows // 256 * 256 or rows) if exact else _windows(whole):
         asked = None if window == whole else window
         raster = scene.image.read(asked)
         valid_px = int(np.count_nonzero(raster.valid))
@@ -239,12 +241,6 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         label_remedy=remedy,
         **pixels.finish(),
     )
-
-
-def _strips(whole: Window) -> Iterator[Window]:
-    rows = max(1, _STRIP_PX // whole.width)
-    # Strips of whole blocks of a tiled file, so that no block is decoded twice.
-    return whole.strips(rows // 256 * 256 or rows)
 
 
 def _windows(whole: Window) -> Iterator[Window]:

@@ -496,7 +496,17 @@ def run_audit(
     ]
     comparison = None
     if second is not None:
-        found += _findings_of_other(second)
+        # Of the other set they are notes, because nothing is trained on it.
+        found += [
+            replace(
+                finding,
+                key=f"other.{finding.key}",
+                severity="note",
+                title=f"{second.source.name}: {finding.title}",
+            )
+            for finding in findings_of(second.facts, second.source)
+            if finding.severity != "note"
+        ]
         comparison = compare_sets(
             first.facts, second.facts, estimate_scale(first.source, second.source)
         )
@@ -505,20 +515,6 @@ def run_audit(
     has_test = own is not None and "test" in own.parts
     summary = summarize_audit(source.name, first.statistics, found, has_test=has_test)
     return Audit(first, second, comparison, tuple(found), summary)
-
-
-def _findings_of_other(other: SetAudit) -> list[Finding]:
-    """Return the findings about the other set as notes, because nothing is trained on it."""
-    return [
-        replace(
-            finding,
-            key=f"other.{finding.key}",
-            severity="note",
-            title=f"{other.source.name}: {finding.title}",
-        )
-        for finding in findings_of(other.facts, other.source)
-        if finding.severity != "note"
-    ]
 
 
 def _count(source: SceneSet) -> int:

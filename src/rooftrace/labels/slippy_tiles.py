@@ -225,19 +225,15 @@ def _label_files(root: Path) -> list[Path]:
     return [path for path in vector_files(absolute.parent) if path.stem.casefold() in known]
 
 
-def _label_file(root: Path) -> Path:
-    """Return the vector file of a folder of tiles; raise LayoutError if it is not one."""
-    return one_vector_file(
-        _label_files(root),
-        f"There is no vector file of footprints in {root}, nor labels.geojson or labels.gpkg "
-        "beside the folder of tiles.",
-    )
-
-
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a folder of tiles with a vector file, or the vector file with `images`."""
     if path.is_dir():
-        found, vector = find_tiles(path, config.tms), _label_file(path)
+        found = find_tiles(path, config.tms)
+        vector = one_vector_file(
+            _label_files(path),
+            f"There is no vector file of footprints in {path}, nor labels.geojson or labels.gpkg "
+            "beside the folder of tiles.",
+        )
     else:
         given = Path(config.images or "")
         if config.images is None or not given.is_dir():

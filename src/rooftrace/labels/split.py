@@ -518,7 +518,12 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
         lists = {
             key: value
             for key, value in raw.items()
-            if _part_name(key) in PARTS or (key not in Split.model_fields and _are_names(value))
+            if _part_name(key) in PARTS
+            or (
+                key not in Split.model_fields
+                and isinstance(value, list)
+                and all(isinstance(name, str) for name in value)
+            )
         }
         if not any(_part_name(key) in PARTS for key in lists):
             raise ConfigError(
@@ -539,10 +544,6 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
             )
         parts[_part_name(key)] = names
     return {**rest, "parts": parts}
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _part_name(name: str) -> str:

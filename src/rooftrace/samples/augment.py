@@ -477,7 +477,8 @@ def _change_light(
     if config.contrast > 1 and chance(rng, config.contrast_p):
         contrast = log_uniform(rng, 1 / config.contrast, config.contrast)
         mixed = contrast * mixed
-        offset = _mean(pixels, valid) * (1 - contrast)
+        mean = pixels.mean() if valid.all() else _means(pixels, valid).mean()
+        offset = float(mean) * (1 - contrast)
     if config.brightness and chance(rng, config.brightness_p):
         offset += float(rng.uniform(-config.brightness, config.brightness))
     mixing = mixed.astype(np.float32)
@@ -501,12 +502,6 @@ def _colour_rotation(config: AugmentConfig, rng: np.random.Generator) -> NDArray
     cos, sin = stretch * np.cos(angle), stretch * np.sin(angle)
     turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     return np.asarray(np.linalg.inv(_YIQ) @ turn @ _YIQ)
-
-
-def _mean(pixels: Pixels, valid: NDArray[np.bool_]) -> float:
-    if valid.all():
-        return float(pixels.mean())
-    return float(_means(pixels, valid).mean())
 
 
 def _means(pixels: Pixels, valid: NDArray[np.bool_]) -> Pixels:

@@ -297,7 +297,11 @@ def run_finetune(
         else:
             has_crs = _open_images(scenes, needs_metres=start.bundle.spec.gsd_m is not None)
             _check_labels(scenes)
-            _check_new(run)
+            if any(run.glob("**/checkpoints/last.ckpt")):
+                raise ConfigError(
+                    f"{run} already holds a run.",
+                    remedy="Add --resume to continue it, or choose another folder.",
+                )
             part_file = split or run / "split.json"
             try:
                 if split is None:
@@ -450,14 +454,6 @@ def check_inverse(scored: SetProbabilities, start: BundleSpec) -> None:
             "swapped.",
             remedy="Look at some labels. If they are swapped: --set labels.values.building=0 "
             "--set labels.values.background=255. If they are right, use rooftrace train.",
-        )
-
-
-def _check_new(run: Path) -> None:
-    if any(run.glob("**/checkpoints/last.ckpt")):
-        raise ConfigError(
-            f"{run} already holds a run.",
-            remedy="Add --resume to continue it, or choose another folder.",
         )
 
 

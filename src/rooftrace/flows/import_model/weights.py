@@ -314,7 +314,10 @@ def match_weight_names(found: Mapping[str, Tensor], expected: Collection[str]) -
     known = {alias: name for name in expected for alias in _aliases(name)}
     known |= {name: name for name in expected}
     votes = Counter(
-        name[: len(name) - len(rest)] for name in found for rest in _suffixes(name) if rest in known
+        ".".join([*parts[:first], ""])
+        for parts in (name.split(".") for name in found)
+        for first in range(len(parts))
+        if ".".join(parts[first:]) in known
     )
     if not votes:
         return dict(found)
@@ -335,8 +338,3 @@ def _aliases(name: str) -> list[str]:
     plain = name.removeprefix(_TIMM)
     # A timm network that returns features has its stages as `stages_0`, others as `stages.0`.
     return [plain, _FLATTENED.sub(r"\1.\2.", plain)]
-
-
-def _suffixes(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[first:]) for first in range(len(parts))]
