@@ -53,15 +53,10 @@ class Reliability:
         """Count objects.
 
         Args:
-            score: (n,) in 0..1.
+            score: (n,) in 0..1, at least one.
             right: (n,) True for each object that is right.
-
-        Raises:
-            ValueError: There is no object, or a score is outside of 0..1.
         """
         score = np.asarray(score, np.float64)
-        if not len(score) or not (score.min() >= 0 and score.max() <= 1):
-            raise ValueError(f"{len(score)} scores; expected at least one, all in 0..1")
         which = np.minimum((score * BINS).astype(np.int64), BINS - 1)
         count = np.bincount(which, minlength=BINS)
         each = np.where(count > 0, count, np.nan)

@@ -74,18 +74,10 @@ class ResamplingUnits:
         Args:
             counts: (scenes, k), finite.
             groups: Group of each scene; "" for a scene that is a group of its own.
-
-        Raises:
-            ValueError: The counts have another shape or are not finite; the number of groups is not
-                that of scenes.
         """
         scenes = np.asarray(counts, np.float64)
-        if scenes.ndim != 2 or not np.isfinite(scenes).all():
-            raise ValueError(f"counts of shape {scenes.shape}; expected finite (scenes, k)")
         if groups is None:
             return cls(scenes, "scene")
-        if len(groups) != len(scenes):
-            raise ValueError(f"{len(groups)} groups for {len(scenes)} scenes")
         names = [group or (number,) for number, group in enumerate(groups)]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         if len(numbers) == len(scenes):
@@ -241,9 +233,6 @@ def resample(
         counts: (scenes, k) counts from which figures are computed; for several models side by side.
         groups: Group of each scene, see `ResamplingUnits.of`.
         draws: Number of draws.
-
-    Raises:
-        ValueError: See `ResamplingUnits.of`.
     """
     units = ResamplingUnits.of(counts, groups)
     return BootstrapDraws(units, units.weighted(_draw_counts(len(units), draws)))
@@ -380,13 +369,8 @@ def paired_permutation_test(
             `better`, `worse` and `equal`, because there was nothing to find and nothing was found.
         groups: Group of each scene, see `ResamplingUnits.of`.
         level: Probability of the interval.
-
-    Raises:
-        ValueError: The counts have different shapes; see also `ResamplingUnits.of`.
     """
     one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if one.shape != other.shape:
-        raise ValueError(f"counts of shapes {one.shape} and {other.shape}; expected equal ones")
     both = resample(np.hstack([one, other]), groups=groups)
     size = one.shape[1]
 
