@@ -133,7 +133,8 @@ class LayerBuilder:
                 "also a class.",
                 remedy="Rename the class.",
             )
-        geometry = reprojected(_to_world(pixels, grid), crs, self.crs, self._tolerance(scene))
+        placed = shapely.transform(pixels, lambda xy: np.stack(grid.to_world(*xy.T), axis=1))
+        geometry = reprojected(placed, crs, self.crs, self._tolerance(scene))
         if self.crs == LONLAT:
             geometry = split_at_180(geometry)
         geometry, owner = polygon_parts(geometry)
@@ -217,13 +218,6 @@ def _traced(
         np.concatenate([np.empty(0, np.object_), *traced.values()]),
         np.concatenate([np.empty(0, np.int16), *classes]),
     )
-
-
-def _to_world(pixels: Polygons, grid: GeoGrid) -> Polygons:
-    def to_world(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack(grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
-
-    return np.asarray(shapely.transform(pixels, to_world), np.object_)
 
 
 def _label_of(

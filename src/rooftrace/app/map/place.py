@@ -108,12 +108,9 @@ def _places(source: GeoGrid, grid: GeoGrid) -> tuple[Floats, Floats]:
     assert grid.crs is not None
     if source.crs != grid.crs:
         x, y = transformer(grid.crs, source.crs).transform(x, y)
-    to_pixel = ~source.transform
     with np.errstate(invalid="ignore"):
-        return (
-            np.asarray(to_pixel.a * x + to_pixel.b * y + to_pixel.c),
-            np.asarray(to_pixel.d * x + to_pixel.e * y + to_pixel.f),
-        )
+        cols, rows = ~source.transform @ (x, y)
+    return cols, rows
 
 
 def _window(places: tuple[Floats, Floats], source: GeoGrid) -> Window | None:
@@ -298,10 +295,7 @@ class Place:
 
 
 def _applied(affine: Affine, xy: Floats) -> Floats:
-    x, y = xy.T
-    return np.stack(
-        [affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f], axis=1
-    )
+    return np.stack(affine @ xy.T, axis=1)
 
 
 def _on_map(geometry: NDArray[np.object_], crs: CRS) -> NDArray[np.object_]:
