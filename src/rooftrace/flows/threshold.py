@@ -114,9 +114,7 @@ class ThresholdSearchSet:
     def _drawn(
         self, levels: Sequence[int]
     ) -> Iterator[tuple[int, Footprints, Instances, Instances, BoolArray]]:
-        """Yield the buildings of each scene at each level, the labelled and the predicted building
-        of each pixel, and the pixels that count.
-        """
+        """Yield the buildings of each level, labelled and predicted numbers, and what counts."""
         for scene, scored in zip(self.scored.source, self.scored):
             assert scene.label is not None
             truth = scene.label.read()

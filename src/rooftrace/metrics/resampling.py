@@ -103,9 +103,7 @@ class ResamplingUnits:
 
 
 def _draw_counts(count: int, draws: int) -> Iterator[Floats]:
-    """Yield the (draws, count) number of times that each unit is drawn, in parts that limit the
-    memory.
-    """
+    """Yield, part by part, the (draws, count) number of times that each unit is drawn."""
     rng = np.random.default_rng(0)
     step = max(1, CHUNK // max(count, 1))
     for first in range(0, draws if count else 0, step):

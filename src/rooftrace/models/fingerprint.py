@@ -181,9 +181,7 @@ def fingerprint_of(
 
 
 def _joined(values: NDArray[np.integer], width: int) -> bytes:
-    """Return numbers as bytes: first the lowest byte of each, then the next. Similar bytes side by
-    side compress well.
-    """
+    """Return numbers as bytes: first the lowest of each, as similar bytes compress well."""
     plain = np.ascontiguousarray(values.astype(f"<u{width}"))
     return plain.view(np.uint8).reshape(-1, width).T.tobytes()
 

@@ -274,9 +274,7 @@ class _Entropy(Loss):
         return truth * (1 - self.label_smoothing) + self.label_smoothing / 2
 
     def _mean(self, each: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Return the mean of weighted values, divided by the weights of the true classes, as torch
-        does.
-        """
+        """Return the mean of weighted values, divided by the weights of the true classes."""
         if self.class_weights is None:
             return masked_mean(each, valid)
         weights = each.new_tensor(self.class_weights)[target]

@@ -149,9 +149,7 @@ def _widths(filters: int, levels: int) -> list[int]:
 
 
 def _bounded(logits: Tensor) -> Tensor:
-    """Limit logits so that the odds of each class against the most likely one are at most
-    `_MAX_LOG_ODDS`.
-    """
+    """Limit the odds of each class against the most likely one to `_MAX_LOG_ODDS`."""
     logits = logits.float()
     if logits.shape[1] == 1:
         return logits.clamp(-_MAX_LOG_ODDS, _MAX_LOG_ODDS)

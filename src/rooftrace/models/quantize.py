@@ -107,9 +107,7 @@ def normalisation_nodes(graph: bytes) -> list[str]:
 
 
 def _fix_types(onnx: Any, model: Any) -> None:
-    """Replace casts to the type of another value by casts to that type, which constant folding
-    needs.
-    """
+    """Name the type in casts to that of another value, which constant folding needs."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     values = (*inferred.value_info, *inferred.input, *inferred.output)
     types = {value.name: value.type.tensor_type.elem_type for value in values}

@@ -229,9 +229,7 @@ def load_sam(weights: str | Path) -> SamSegmenter:
 
 
 def _downloaded(name: str) -> Path:
-    """Return the folder of a repository of the hub, which is downloaded if it is not in the
-    cache.
-    """
+    """Return the folder of a repository of the hub, which is downloaded if need be."""
     if not _HUB_ID.fullmatch(name):
         raise BundleError(f"There is no folder {name}; {_EXPECTED}.", remedy="Check the path.")
     from huggingface_hub import snapshot_download

@@ -454,18 +454,14 @@ def _named(tag: int, text: str) -> bytes:
 
 
 def _starts(lengths: Ints) -> Ints:
-    """Return (n + 1,) index at which each of n consecutive spans begins, and the end of the
-    last.
-    """
+    """Return (n + 1,) index at which each of n consecutive spans begins; the last is the end."""
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=starts[1:])
     return starts
 
 
 def _byte_counts(values: Ints) -> Ints:
-    """Return the number of bytes of each value as a varint, seven bits to a byte; values below
-    2^35.
-    """
+    """Return the bytes of each value below 2^35 as a varint, seven bits to a byte."""
     count = np.ones(len(values), np.int64)
     for bits in (7, 14, 21, 28):
         more = values >= 1 << bits

@@ -172,9 +172,7 @@ def _copy_step(grid: GeoGrid) -> int:
 
 
 def _coarser(source: RasterSource, step: int, nearest: bool) -> RasterSource:
-    """Return a copy in memory, reduced by `step` along each side; nodata has no weight in the
-    means.
-    """
+    """Return a copy in memory, reduced by `step` along each side; nodata has no weight."""
     rows, cols = ceil(source.grid.height / step), ceil(source.grid.width / step)
     data = np.zeros((source.bands, rows, cols), source.dtype)
     valid = np.zeros((rows, cols), np.bool_)

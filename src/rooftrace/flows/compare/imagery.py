@@ -355,9 +355,7 @@ class _DateProbabilities:
         return changed / np.maximum(seen, 1), np.where(drawn, seen / np.maximum(drawn, 1), 1.0)
 
     def _counted(self, corner: tuple[float, float], outlines: NDArray[np.object_]) -> Ints:
-        """Return the (3, n) numbers of pixels of each building in a block: surely changed, seen at
-        both dates, and all.
-        """
+        """Return (3, n) pixels of each building: surely changed, seen at both dates, and all."""
         size = self.pixel_m
         around = _AROUND_PX
         px = _BLOCK_PX + 2 * around
