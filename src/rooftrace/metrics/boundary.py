@@ -46,9 +46,6 @@ TOLERANCES_PX = (1, 2, 3)
 _ROWS = 2048
 """Number of rows counted at once; limits the memory for large scenes."""
 
-_LARGEST_DISC_PX = 8
-"""Largest radius dilated by a disc; beyond it, a distance transform is faster."""
-
 
 @dataclass(frozen=True)
 class BoundaryCounts:
@@ -165,13 +162,6 @@ def _all_known(known: BoolArray, px: int) -> BoolArray:
 
 def _grown(mask: BoolArray, px: int, *, beyond: bool = False) -> BoolArray:
     """Dilate a mask by a disc of radius `px`; `beyond` is its value outside of the array."""
-    if px > _LARGEST_DISC_PX:
-        edged = np.pad(mask, 1, constant_values=beyond)
-        if not edged.any():
-            return np.zeros_like(mask)
-        # Exact: the distances of whole numbers of pixels differ by more than float32 rounds.
-        away = cv2.distanceTransform((~edged).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        return np.asarray(away[1:-1, 1:-1] <= px, dtype=bool)
     grown = cv2.dilate(
         mask.astype(np.uint8), _disc(px), borderType=cv2.BORDER_CONSTANT, borderValue=int(beyond)
     )
