@@ -79,16 +79,14 @@ class GroundTruth:
     Args:
         mask: Class indices.
         instances: (y, x) number of the labelled building at each pixel, from 1; 0 elsewhere.
-        outlines: (n,) polygons of the buildings in pixels of the image, x right and y down.
-        drawn: True if a person drew the polygons; False if they were traced along the mask and
-            simplified to remove the pixel staircase.
+        outlines: (n,) polygons of the buildings in pixels of the image, x right and y down: those
+            that a person drew, or else traced along the mask and simplified.
         is_mask: True if the label does not separate buildings that touch.
     """
 
     mask: Mask
     instances: Instances
     outlines: NDArray[np.object_]
-    drawn: bool
     is_mask: bool = False
 
     @classmethod
@@ -105,8 +103,8 @@ class GroundTruth:
         instances = building_instances(is_building, labelled)
         outlines = label_outlines(scene.label)
         if outlines is None:
-            return cls(mask, instances, traced_outlines(instances), False, labelled is None)
-        return cls(mask, instances, outlines[0][outlines[1] == building_class], True)
+            return cls(mask, instances, traced_outlines(instances), labelled is None)
+        return cls(mask, instances, outlines[0][outlines[1] == building_class])
 
 
 def traced_outlines(instances: Instances) -> NDArray[np.object_]:

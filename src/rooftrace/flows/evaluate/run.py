@@ -342,7 +342,7 @@ def _pixel_truth(scene: Scene) -> GroundTruth:
     """Return the label of a scene without its buildings."""
     assert scene.label is not None
     mask = scene.label.read(Window.whole(scene.image.grid.shape))
-    return GroundTruth(mask, np.zeros(mask.data.shape, np.int32), np.zeros(0, np.object_), False)
+    return GroundTruth(mask, np.zeros(mask.data.shape, np.int32), np.zeros(0, np.object_))
 
 
 def _pair(
