@@ -37,14 +37,12 @@ class TileFolder:
     """Contents of a folder of tiles.
 
     Args:
-        root: Folder that was given.
-        top: Folder of its images: `root/images`, or `root` itself.
+        top: Folder of its images: the given one, or `images` in it.
         paths: Image files by tile.
         others: Images whose names are not tiles.
         notes: Choices that the user should know.
     """
 
-    root: Path
     top: Path
     paths: dict[TileName, Path]
     others: tuple[Path, ...] = ()
@@ -103,7 +101,7 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
                 f"Two images show the tile {tile}: {other} and {path}.",
                 remedy="Keep one of them.",
             )
-    folder = TileFolder(root, top, dict(sorted(paths.items())), tuple(others))
+    folder = TileFolder(top, dict(sorted(paths.items())), tuple(others))
     if tms is None:
         places = [top, root]
         if root.absolute().name.isdecimal():
@@ -164,7 +162,7 @@ def open_mosaic(
         ConfigError: There are several zooms and none was chosen, or the chosen one does not exist.
         DataError: There are no tiles, or they are so scattered that the scene is almost empty.
     """
-    found = find_tiles(folder, tms) if folder.is_dir() else TileFolder(folder, folder, {})
+    found = find_tiles(folder, tms) if folder.is_dir() else TileFolder(folder, {})
     if not found.paths:
         raise DataError(
             f"{folder} has no tiles: no image is named OAM-x-y-z.png or z/x/y.png.",

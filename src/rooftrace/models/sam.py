@@ -54,13 +54,11 @@ class EncodedImage:
 
     Args:
         features: Arguments of the network that replace the pixels.
-        shape_yx: Height and width of the image.
         scale_yx: Pixels of the network's input per pixel of the image.
         sizes: Arguments by which masks are brought back to the pixels of the image.
     """
 
     features: Mapping[str, Any]
-    shape_yx: tuple[int, int]
     scale_yx: tuple[float, float]
     sizes: Mapping[str, Any]
 
@@ -128,7 +126,7 @@ class SamSegmenter:
         if self._network.config.model_type == "sam_hq":
             features = dict(zip(("image_embeddings", "intermediate_embeddings"), found))
         scale_yx = inner[0] / height, inner[1] / width
-        return EncodedImage(features, (height, width), scale_yx, sizes)
+        return EncodedImage(features, scale_yx, sizes)
 
     def segment(self, image: EncodedImage, prompt: Prompt) -> Segment:
         """Return the object that a prompt hints at.
