@@ -33,7 +33,6 @@ def areas(truth: GroundTruth) -> list[float]:
 
 def test_what_was_drawn_is_taken_as_drawn_and_cut_at_the_edge() -> None:
     truth = truth_of(shapes())
-    assert truth.drawn
     assert areas(truth) == [150, 300]
     assert (truth.mask.data == 1).sum() == 450
     assert np.bincount(truth.instances.ravel())[1:3].tolist() == [150, 300]
@@ -45,7 +44,6 @@ def test_polygons_of_coco() -> None:
     drawn = (CocoAnnotation("one", 1, parts), CocoAnnotation("pond", 2, [[40, 5, 50, 5, 50, 9]]))
     label = CocoLabel(drawn, GRID.shape, GRID, "labels.json", "a.png")
     truth = truth_of(label)
-    assert truth.drawn
     assert areas(truth) == [50, 150]
     runs = CocoAnnotation("runs", 1, {"size": list(GRID.shape), "counts": [0, 4, 2396]})
     assert CocoLabel((*drawn, runs), GRID.shape, GRID, "l.json", "a.png").read_outlines() is None
@@ -68,7 +66,6 @@ def test_of_a_mask_regions_are_traced_without_the_stairs() -> None:
     data = ((rows > 5) & (cols > 5) & (2 * rows + cols < 70)).astype(np.uint8)
     data[2, 50] = 1
     truth = truth_of(_Pixels(data))
-    assert not truth.drawn
     assert len(truth.outlines) == truth.instances.max() == 2
     large = truth.outlines[shapely.area(truth.outlines).argmax()]
     assert len(large.exterior.coords) - 1 <= 6
