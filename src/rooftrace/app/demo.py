@@ -254,8 +254,10 @@ def outlines(scores: KeptScores, prediction: Prediction) -> bytes:
     colour = np.repeat(_colours_of(prediction), np.diff(polygon_ends)).astype(np.uint8)
     grid = prediction.mask.grid
     to_pixel = ~grid.transform if grid.crs is not None else Affine.identity()
-    placed = Affine.scale(1 / scores.step) @ to_pixel @ xy.T
-    points = np.rint(np.stack(placed, axis=1) * _PER_PX).astype("<i2")
+    t = Affine.scale(1 / scores.step) @ to_pixel
+    x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
+    y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
+    points = np.rint(np.stack([x, y], axis=1) * _PER_PX).astype("<i2")
     count = np.array([len(lengths)], "<u4")
     return b"".join(one.tobytes() for one in (count, lengths.astype("<u4"), points, colour))
 

@@ -108,9 +108,12 @@ def _places(source: GeoGrid, grid: GeoGrid) -> tuple[Floats, Floats]:
     assert grid.crs is not None
     if source.crs != grid.crs:
         x, y = transformer(grid.crs, source.crs).transform(x, y)
+    to_pixel = ~source.transform
     with np.errstate(invalid="ignore"):
-        cols, rows = ~source.transform @ (x, y)
-    return cols, rows
+        return (
+            np.asarray(to_pixel.a * x + to_pixel.b * y + to_pixel.c),
+            np.asarray(to_pixel.d * x + to_pixel.e * y + to_pixel.f),
+        )
 
 
 def _window(places: tuple[Floats, Floats], source: GeoGrid) -> Window | None:
@@ -295,7 +298,10 @@ class Place:
 
 
 def _applied(affine: Affine, xy: Floats) -> Floats:
-    return np.stack(affine @ xy.T, axis=1)
+    x, y = xy.T
+    return np.stack(
+        [affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f], axis=1
+    )
 
 
 def _on_map(geometry: NDArray[np.object_], crs: CRS) -> NDArray[np.object_]:
