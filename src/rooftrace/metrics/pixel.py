@@ -280,6 +280,10 @@ class ThresholdCurve:
         reached = steps != 0
         return float((steps[reached] * precision[reached]).sum())
 
+    def best(self) -> float:
+        """Return the threshold with the highest IoU, see `middle_of_best`; Dice has the same."""
+        return float(self.thresholds[middle_of_best(self.iou())])
+
     def _levels(
         self, probability: NDArray[np.floating] | NDArray[np.uint8]
     ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:

@@ -24,7 +24,6 @@ from rooftrace.metrics.pixel import (
     PixelFigure,
     ThresholdCurve,
     image_values,
-    middle_of_best,
     per_image,
     pixel_ratio,
 )
@@ -382,7 +381,7 @@ def _of_curve(curve: ThresholdCurve) -> dict[str, Any]:
 
     return {
         "average_precision": _known(curve.average_precision()),
-        "best_iou_threshold": float(curve.thresholds[middle_of_best(curve.iou())]),
+        "best_iou_threshold": curve.best(),
         "best_iou": _known(float(curve.iou().max())),
         "thresholds": listed(curve.thresholds),
         **{name: listed(getattr(curve, name)()) for name in ("precision", "recall", "iou")},
