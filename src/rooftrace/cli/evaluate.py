@@ -188,8 +188,8 @@ def _named(
 
 def _is_data(path: Path) -> bool:
     """Return whether a path exists and can be data: a folder, image, vector file or table."""
+    from rooftrace.io.companions import is_named_as_image
     from rooftrace.io.vector_formats import VECTOR_SUFFIXES, is_vector_file
-    from rooftrace.labels.image_files import is_named_as_image
 
     if path.is_dir():
         return True
@@ -212,7 +212,7 @@ def _refuse_order(
         where: The data.
         truth: Value of `--truth`.
     """
-    from rooftrace.labels.image_files import is_named_as_image
+    from rooftrace.io.companions import is_named_as_image
     from rooftrace.models.bundle import bundle_file, is_run_without_bundle
     from rooftrace.predict.model_set import is_model
 

@@ -7,6 +7,7 @@ Pixels count in the cell of their centre; zones divide the regions of the pixels
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import cv2
@@ -38,112 +39,6 @@ _SQUARES_AT_ONCE = 1024
 
 CellCounts = tuple[Ints, Ints, Ints]
 """(n,) indices of cells, and their numbers of valid pixels and of building pixels."""
-
-
-class PixelCounter:
-    """Count the valid pixels and the building pixels of each cell.
-
-    Counts are integers and the cell of a pixel depends on its position alone, so the result does
-    not depend on how the scene is divided into blocks.
-
-    Args:
-        ground: Position of the pixels on the plane of the cells.
-        cells: Grid of cells that covers all pixels.
-        building_class: Class index that is counted as building.
-    """
-
-    def __init__(self, ground: GroundPlane, cells: CellGrid, building_class: int) -> None:
-        self._ground, self._cells, self._class = ground, cells, building_class
-        # The row of cells for each row of pixels, and the column for each column, where these are
-        # parallel.
-        self._aligned: tuple[Ints, Ints] | None = None
-        t = ground.grid.transform
-        # Rows and columns of pixels are parallel to those of the cells.
-        if ground.crs is None or (ground.grid.crs == ground.crs and t.b == 0 and t.d == 0):
-            height, width = ground.grid.shape
-            x, _ = ground.metres(np.arange(0.5, width), np.zeros(width))
-            _, y = ground.metres(np.zeros(height), np.arange(0.5, height))
-            self._aligned = cells.rows(y), cells.columns(x)
-        self.valid_px: Ints = np.zeros(cells.count, np.int64)
-        self.built_px: Ints = np.zeros(cells.count, np.int64)
-
-    def feed(self, window: Window, mask: Mask8) -> None:
-        """Count the pixels of a block of class indices (y, x); NODATA marks unknown pixels."""
-        if self._aligned is not None:
-            row_of = self._aligned[0][window.row : window.row_stop]
-            col_of = self._aligned[1][window.col : window.col_stop]
-            rows = np.flatnonzero(np.diff(row_of, prepend=-1))
-            cols = np.flatnonzero(np.diff(col_of, prepend=-1))
-            cell = row_of[rows][:, None] * self._cells.shape[1] + col_of[cols]
-            self._add(window, mask, rows, cols, cell)
-            return
-        squares = _Squares.of(self._ground, window)
-        corners = self._cells.index(squares.x, squares.y)
-        first = corners[:-1, :-1]
-        # Cells are convex: a square whose four corners lie in one cell lies in that cell.
-        one = (first == corners[1:, :-1]) & (first == corners[:-1, 1:])
-        one &= first == corners[1:, 1:]
-        rows = (squares.rows[:-1] - window.row).clip(0)
-        cols = (squares.cols[:-1] - window.col).clip(0)
-        self._add(window, mask, rows, cols, np.where(one, first, -1))
-        self._add_one_by_one(window, mask, squares, *np.nonzero(~one | (first < 0)))
-
-    def count(self, window: Window, mask: Mask8) -> CellCounts:
-        """Return the counts of a block alone; see `feed`."""
-        counter = PixelCounter(self._ground, self._cells, self._class)
-        counter.feed(window, mask)
-        cell = np.flatnonzero(counter.valid_px)
-        return cell, counter.valid_px[cell], counter.built_px[cell]
-
-    def add(self, counts: CellCounts) -> None:
-        """Add the counts of a block."""
-        cell, valid_px, built_px = counts
-        self.valid_px[cell] += valid_px
-        self.built_px[cell] += built_px
-
-    def _add(self, window: Window, mask: Mask8, rows: Ints, cols: Ints, cell: Ints) -> None:
-        """Add the counts of rectangles that lie in one cell.
-
-        Args:
-            window: Window of the block.
-            mask: (y, x) class indices of the block.
-            rows, cols: First row and first column of each rectangle in the block; ascending.
-            cell: (rows, columns) cell that holds the rectangle; -1 where it reaches into several.
-        """
-        counts = np.zeros((2, *cell.shape), np.int64)
-        for number, (start, stop) in enumerate(zip(rows, [*rows[1:], len(mask)])):
-            for count, value in zip(counts, (self._class, NODATA)):
-                band = (mask[start:stop] == value).view(np.uint8)
-                down = cv2.reduce(band, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0]
-                count[number] = np.add.reduceat(down, cols)
-        heights = np.diff(rows, append=window.height)
-        area = heights[:, None] * np.diff(cols, append=window.width)
-        whole = cell >= 0
-        np.add.at(self.built_px, cell[whole], counts[0][whole])
-        np.add.at(self.valid_px, cell[whole], (area - counts[1])[whole])
-
-    def _add_one_by_one(
-        self, window: Window, mask: Mask8, squares: _Squares, down: Ints, along: Ints
-    ) -> None:
-        """Count the pixels of squares that reach into several cells, each pixel in its own cell.
-
-        Args:
-            window, mask: See `feed`.
-            squares: The squares that the block touches.
-            down, along: (k,) row and column of each of these squares.
-        """
-        for start in range(0, len(down), _SQUARES_AT_ONCE):
-            chosen = slice(start, start + _SQUARES_AT_ONCE)
-            rows, cols, x, y = squares.pixels(down[chosen], along[chosen])
-            inside = (
-                (rows >= window.row) & (rows < window.row_stop)
-                & (cols >= window.col) & (cols < window.col_stop)
-            )  # fmt: skip
-            cell = self._cells.index(x[inside], y[inside])
-            values = mask[rows[inside] - window.row, cols[inside] - window.col]
-            known = (cell >= 0) & (values != NODATA)
-            np.add.at(self.valid_px, cell[known], 1)
-            np.add.at(self.built_px, cell[known & (values == self._class)], 1)
 
 
 @dataclass(frozen=True)
@@ -188,20 +83,6 @@ class _Squares:
         return rows, cols, xy[0], xy[1]
 
 
-def pixel_bounds(ground: GroundPlane) -> tuple[float, float, float, float]:
-    """Return (left, bottom, right, top) of all pixels of a grid on the plane of the cells.
-
-    The coordinates equal those that `PixelCounter` gives the pixels.
-    """
-    height, width = ground.grid.shape
-    rows, cols = (np.append(np.arange(0, n, _NODE_PX), n).astype(float) for n in (height, width))
-    zero_r, zero_c = np.zeros_like(rows), np.zeros_like(cols)
-    along = np.concatenate([cols, cols, zero_r, zero_r + width])
-    down = np.concatenate([zero_c, zero_c + height, rows, rows])
-    x, y = ground.metres(along, down)
-    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
-
-
 def _lines(start: int, stop: int, size: int) -> tuple[Ints, Ints]:
     """Return the lines between squares, and the nodes, that cover the range from start to stop."""
     low, high = start // _NODE_PX, -(-stop // _NODE_PX)
@@ -235,8 +116,8 @@ _POLYGONS_AT_ONCE = 2**16
 class DensityAccumulator:
     """Built-up density from a mask that arrives block by block, and from its buildings.
 
-    Each pixel counts in the cell of its centre, each building in the cell of its centroid. The
-    result does not depend on the division into blocks and chunks.
+    Each pixel counts in the cell of its centre, each building in the cell of its centroid. Counts
+    are integers, so that the result does not depend on the division into blocks and chunks.
 
     Args:
         grid: Grid of the mask.
@@ -271,26 +152,71 @@ class DensityAccumulator:
                 f"{plain_number(pixel, 4)} m.",
                 remedy="Use larger cells, of many pixels each: --cell 100",
             )
-        self.cells = CellGrid.over(pixel_bounds(self.ground), cell_m, self.ground.crs)
-        self.pixels = PixelCounter(self.ground, self.cells, building_class)
-        """Counter of the mask's pixels, also of blocks that another process has counted."""
+        height, width = grid.shape
+        rows, cols = (
+            np.append(np.arange(0, n, _NODE_PX), n).astype(float) for n in (height, width)
+        )
+        zero_r, zero_c = np.zeros_like(rows), np.zeros_like(cols)
+        along = np.concatenate([cols, cols, zero_r, zero_r + width])
+        down = np.concatenate([zero_c, zero_c + height, rows, rows])
+        x, y = self.ground.metres(along, down)
+        bounds = float(x.min()), float(y.min()), float(x.max()), float(y.max())
+        self.cells = CellGrid.over(bounds, cell_m, self.ground.crs)
+        self._class = building_class
+        # The row of cells for each row of pixels, and the column for each column, where these are
+        # parallel.
+        self._aligned: tuple[Ints, Ints] | None = None
+        crs, t = self.ground.crs, grid.transform
+        if crs is None or (grid.crs == crs and t.b == 0 and t.d == 0):
+            x, _ = self.ground.metres(np.arange(0.5, width), np.zeros(width))
+            _, y = self.ground.metres(np.zeros(height), np.arange(0.5, height))
+            self._aligned = self.cells.rows(y), self.cells.columns(x)
+        self.valid_px: Ints = np.zeros(self.cells.count, np.int64)
+        self.built_px: Ints = np.zeros(self.cells.count, np.int64)
+        self.measured: list[Measured] = []
+        """Buildings on the plane of the cells, also those that another process has measured."""
 
-        self._measured: list[Measured] = []
         self._min_area_m2 = min_area_m2
 
-    def feed(self, window: Window, mask: NDArray[np.uint8]) -> None:
+    def feed(self, window: Window, mask: Mask8) -> None:
         """Add a block of the mask.
 
         Args:
             window: Window of the block in the grid; it overlaps no block fed before.
             mask: (y, x) class indices; NODATA (255) marks unknown pixels.
-
-        Raises:
-            ValueError: The mask does not have the shape of its window.
         """
-        if mask.shape != window.shape_yx:
-            raise ValueError(f"the mask has shape {mask.shape}, its window {window.shape_yx}")
-        self.pixels.feed(window, mask)
+        if self._aligned is not None:
+            row_of = self._aligned[0][window.row : window.row_stop]
+            col_of = self._aligned[1][window.col : window.col_stop]
+            rows = np.flatnonzero(np.diff(row_of, prepend=-1))
+            cols = np.flatnonzero(np.diff(col_of, prepend=-1))
+            cell = row_of[rows][:, None] * self.cells.shape[1] + col_of[cols]
+            self._add(window, mask, rows, cols, cell)
+            return
+        squares = _Squares.of(self.ground, window)
+        corners = self.cells.index(squares.x, squares.y)
+        first = corners[:-1, :-1]
+        # Cells are convex: a square whose four corners lie in one cell lies in that cell.
+        one = (first == corners[1:, :-1]) & (first == corners[:-1, 1:])
+        one &= first == corners[1:, 1:]
+        rows = (squares.rows[:-1] - window.row).clip(0)
+        cols = (squares.cols[:-1] - window.col).clip(0)
+        self._add(window, mask, rows, cols, np.where(one, first, -1))
+        self._add_one_by_one(window, mask, squares, *np.nonzero(~one | (first < 0)))
+
+    def count(self, window: Window, mask: Mask8) -> CellCounts:
+        """Return the counts of a block alone, for `add_counts`; see `feed`."""
+        alone = copy(self)
+        alone.valid_px, alone.built_px = np.zeros((2, self.cells.count), np.int64)
+        alone.feed(window, mask)
+        cell = np.flatnonzero(alone.valid_px)
+        return cell, alone.valid_px[cell], alone.built_px[cell]
+
+    def add_counts(self, counts: CellCounts) -> None:
+        """Add a block that another process has counted."""
+        cell, valid_px, built_px = counts
+        self.valid_px[cell] += valid_px
+        self.built_px[cell] += built_px
 
     def add(self, footprints: Footprints) -> None:
         """Add buildings; without a CRS they are in pixels of the grid.
@@ -303,11 +229,7 @@ class DensityAccumulator:
     def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
         """Add buildings (n,) without attributes, otherwise as `add`."""
         on_plane = self.ground.reproject(polygons, crs)
-        self.add_measured(measure_buildings(on_plane, min_area_m2=self._min_area_m2))
-
-    def add_measured(self, measured: Measured) -> None:
-        """Add buildings that `measure_buildings` has measured on the plane of the cells."""
-        self._measured.append(measured)
+        self.measured.append(measure_buildings(on_plane, min_area_m2=self._min_area_m2))
 
     def add_on_plane(self, polygons: Polygons, counted: BoolArray) -> None:
         """Add buildings (n,) on the plane of the cells.
@@ -316,18 +238,62 @@ class DensityAccumulator:
             polygons: Buildings.
             counted: (n,) bool, False for buildings that are only neighbours of others.
         """
-        self.add_measured(measure_buildings(polygons, counted, self._min_area_m2))
+        self.measured.append(measure_buildings(polygons, counted, self._min_area_m2))
 
     def finish(self) -> DensityGrid:
         """Return the figures of everything that was fed and added."""
-        valid, built = self.pixels.valid_px, self.pixels.built_px
+        valid, built = self.valid_px, self.built_px
         seen = np.flatnonzero(valid)
         row, col = np.divmod(seen, self.cells.shape[1])
         x = (self.cells.first_col + col + 0.5) * self.cells.cell_m
         y = (self.cells.top_row - row + 0.5) * self.cells.cell_m
         px_area = np.zeros(len(valid))
         px_area[seen] = self.ground.px_area_m2(x, y)
-        return _on_grid(self.cells, valid * px_area, built * px_area, self._measured)
+        return _on_grid(self.cells, valid * px_area, built * px_area, self.measured)
+
+    def _add(self, window: Window, mask: Mask8, rows: Ints, cols: Ints, cell: Ints) -> None:
+        """Add the counts of rectangles that lie in one cell.
+
+        Args:
+            window: Window of the block.
+            mask: (y, x) class indices of the block.
+            rows, cols: First row and first column of each rectangle in the block; ascending.
+            cell: (rows, columns) cell that holds the rectangle; -1 where it reaches into several.
+        """
+        counts = np.zeros((2, *cell.shape), np.int64)
+        for number, (start, stop) in enumerate(zip(rows, [*rows[1:], len(mask)])):
+            for count, value in zip(counts, (self._class, NODATA)):
+                band = (mask[start:stop] == value).view(np.uint8)
+                down = cv2.reduce(band, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0]
+                count[number] = np.add.reduceat(down, cols)
+        heights = np.diff(rows, append=window.height)
+        area = heights[:, None] * np.diff(cols, append=window.width)
+        whole = cell >= 0
+        np.add.at(self.built_px, cell[whole], counts[0][whole])
+        np.add.at(self.valid_px, cell[whole], (area - counts[1])[whole])
+
+    def _add_one_by_one(
+        self, window: Window, mask: Mask8, squares: _Squares, down: Ints, along: Ints
+    ) -> None:
+        """Count the pixels of squares that reach into several cells, each pixel in its own cell.
+
+        Args:
+            window, mask: See `feed`.
+            squares: The squares that the block touches.
+            down, along: (k,) row and column of each of these squares.
+        """
+        for start in range(0, len(down), _SQUARES_AT_ONCE):
+            chosen = slice(start, start + _SQUARES_AT_ONCE)
+            rows, cols, x, y = squares.pixels(down[chosen], along[chosen])
+            inside = (
+                (rows >= window.row) & (rows < window.row_stop)
+                & (cols >= window.col) & (cols < window.col_stop)
+            )  # fmt: skip
+            cell = self.cells.index(x[inside], y[inside])
+            values = mask[rows[inside] - window.row, cols[inside] - window.col]
+            known = (cell >= 0) & (values != NODATA)
+            np.add.at(self.valid_px, cell[known], 1)
+            np.add.at(self.built_px, cell[known & (values == self._class)], 1)
 
 
 def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:

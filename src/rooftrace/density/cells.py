@@ -266,7 +266,14 @@ def metric_crs(crs: CRS, bounds: Bounds) -> CRS:
         GeoreferenceError: The rectangle has no longitude and latitude.
     """
     lon, lat = _degrees(crs, bounds)
-    if _is_metric(crs) and _is_true(crs, lon, lat):
+    # A compound CRS has its projection in the horizontal part.
+    map_crs = next((part for part in crs.sub_crs_list if part.is_projected), crs)
+    operation = map_crs.coordinate_operation
+    # Near the equator Web Mercator is true enough, but the cells of scenes farther north or south
+    # would then not fit together with those there.
+    mercator = operation is not None and operation.method_name.startswith(_MERCATOR)
+    is_metric = map_crs.is_projected and map_crs.axis_info[0].unit_name == "metre"
+    if is_metric and not mercator and _is_true(crs, lon, lat):
         return crs
     middle_lon, middle_lat = float(lon[0]), float(lat[0])
     if middle_lat > _UTM_NORTH or middle_lat < _UTM_SOUTH:
@@ -298,17 +305,6 @@ def _degrees(crs: CRS, bounds: Bounds) -> tuple[Floats, Floats]:
             remedy="Assign the coordinate system that the coordinates are in.",
         )
     return lon, lat
-
-
-def _is_metric(crs: CRS) -> bool:
-    """Return True if the unit is the metre and the CRS is no equatorial Mercator projection."""
-    # A compound CRS has its projection in the horizontal part.
-    crs = next((part for part in crs.sub_crs_list if part.is_projected), crs)
-    operation = crs.coordinate_operation
-    # Near the equator Web Mercator is true enough, but the cells of scenes farther north or south
-    # would then not fit together with those there.
-    mercator = operation is not None and operation.method_name.startswith(_MERCATOR)
-    return crs.is_projected and crs.axis_info[0].unit_name == "metre" and not mercator
 
 
 def _is_true(crs: CRS, lon: Floats, lat: Floats) -> bool:
@@ -454,16 +450,6 @@ class DensityGrid:
     cells: CellGrid
     figures: DensityFigures
     outside: int = 0
-
-    @property
-    def grid(self) -> GeoGrid:
-        """Grid with one pixel per cell, north up, in metres."""
-        return self.cells.grid
-
-    @property
-    def cell_m(self) -> float:
-        """Side of a cell in metres; cell edges lie at multiples of it."""
-        return self.cells.cell_m
 
 
 def _cut(

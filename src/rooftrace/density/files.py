@@ -154,7 +154,16 @@ def draw_cells(
     share = _coarser(density.figures, together)
     px = max(1, min(_LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
     picture = np.repeat(np.repeat(_coloured(share), px, axis=0), px, axis=1)
-    _border(picture, np.nan_to_num(share, nan=-1.0) >= threshold.threshold, px, _INK)
+    if px >= 4:
+        # Lines between dense cells and others, where cells are wide enough to show them.
+        padded = np.pad(np.nan_to_num(share, nan=-1.0) >= threshold.threshold, 1)
+        width = max(1, min(px // 8, 5))
+        for row, col in np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1]):
+            at = max(row * px - width // 2, 0)
+            picture[at : at + width, col * px : (col + 1) * px] = _INK
+        for row, col in np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:]):
+            at = max(col * px - width // 2, 0)
+            picture[row * px : (row + 1) * px, at : at + width] = _INK
     subtitle = f"Built-up share in cells of {cells.cell_m * together:g} m"
     metres = cells.cell_m * together / px
     has_north = cells.crs is not None
@@ -227,20 +236,6 @@ def _coloured(share: Floats) -> Picture:
     picture[share == 0] = _EMPTY
     picture[np.isnan(share)] = _PAPER
     return picture
-
-
-def _border(picture: Picture, dense: NDArray[np.bool_], px: int, colour: Colour) -> None:
-    """Draw lines between dense cells and others where cells are wide enough to show them."""
-    if px < 4:
-        return
-    padded = np.pad(dense, 1)
-    width = max(1, min(px // 8, 5))
-    for row, col in np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1]):
-        at = max(row * px - width // 2, 0)
-        picture[at : at + width, col * px : (col + 1) * px] = colour
-    for row, col in np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:]):
-        at = max(col * px - width // 2, 0)
-        picture[row * px : (row + 1) * px, at : at + width] = colour
 
 
 Label = tuple[tuple[float, float], float, tuple[str, ...]]

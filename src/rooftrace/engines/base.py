@@ -194,11 +194,6 @@ class Processor:
         return bool({"avx512_vnni", "avx_vnni"} & self.flags)
 
     @property
-    def has_avx512(self) -> bool:
-        """True if the processor has AVX-512."""
-        return "avx512f" in self.flags
-
-    @property
     def has_bf16(self) -> bool:
         """True if the processor has instructions for bf16."""
         return bool({"avx512_bf16", "amx_bf16", "avx_ne_convert"} & self.flags)

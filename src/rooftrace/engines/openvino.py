@@ -62,21 +62,9 @@ _TYPES = {"uint8": "u8", "uint16": "u16", "float32": "f32"}
 _FIRST_USE = Lock()
 
 
-@cache
-def _made_core() -> Any:
-    # Loaded on first use: the import takes longer than the rest of the start of a command.
-    import openvino
-
-    with _FIRST_USE:
-        # Two threads that both call it for the first time can wait for one another for ever
-        # (OpenVINO 2026.4.1): one holds the guard of a C++ static and waits for the GIL, the other
-        # holds the GIL and waits for the guard.
-        openvino.Type.u8.to_dtype()
-        return openvino.Core()
-
-
+_CORES: list[Any] = []
 _FORKED: list[bool] = []
-call_in_forks(lambda: _FORKED.append(True) if _made_core.cache_info().currsize else None)
+call_in_forks(lambda: _FORKED.append(True) if _CORES else None)
 
 
 def _core() -> Any:
@@ -88,7 +76,17 @@ def _core() -> Any:
             remedy='Start processes by multiprocessing.get_context("spawn"), or load no model '
             "before they start.",
         )
-    return _made_core()
+    with _FIRST_USE:
+        if not _CORES:
+            # Loaded on first use: the import takes longer than the rest of the start of a command.
+            import openvino
+
+            # Two threads that both call it for the first time can wait for one another for ever
+            # (OpenVINO 2026.4.1): one holds the guard of a C++ static and waits for the GIL, the
+            # other holds the GIL and waits for the guard.
+            openvino.Type.u8.to_dtype()
+            _CORES.append(openvino.Core())
+    return _CORES[0]
 
 
 @cache
@@ -166,7 +164,7 @@ class OpenVinoEngine(Engine):
         hint = _HINTS[precision] or ("bf16" if "BF16" in capabilities() else "f32")
         # Without AVX-512 the last digits of fp32 depend on the size of the batch: a tile then has a
         # batch of its own, because its answer must not depend on the tiles beside it.
-        self._is_by_tile = precision == "fp32" and not this_processor().has_avx512
+        self._is_by_tile = precision == "fp32" and "avx512f" not in this_processor().flags
         self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         """Settings of the compiled networks, for the run record."""
 
@@ -267,21 +265,15 @@ class OpenVinoEngine(Engine):
                 f"The graph in {self._source} cannot be read: {first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
-        if not self._spec.is_refined:
-            self._check(model)
-            return model
-        found = [o for o in model.outputs if self._output in o.get_names()]
-        if len(found) != 1:
-            raise BundleError(
-                f"The graph in {self._source} has no output {self._output!r}, which its contract "
-                "names.",
-                remedy="Export it with rooftrace train.",
-            )
-        model = openvino.Model([found[0].get_node()], model.get_parameters(), self._output)
-        self._check(model)
-        return model
-
-    def _check(self, model: Any) -> None:
+        if self._spec.is_refined:
+            found = [o for o in model.outputs if self._output in o.get_names()]
+            if len(found) != 1:
+                raise BundleError(
+                    f"The graph in {self._source} has no output {self._output!r}, which its "
+                    "contract names.",
+                    remedy="Export it with rooftrace train.",
+                )
+            model = openvino.Model([found[0].get_node()], model.get_parameters(), self._output)
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise BundleError(
                 f"The graph in {self._source} has {len(model.inputs)} inputs and "
@@ -298,6 +290,7 @@ class OpenVinoEngine(Engine):
                     f"expected (n, {count}, y, x): its contract names {count} {what}.",
                     remedy="Export it with rooftrace train.",
                 )
+        return model
 
     def _widest(self, model: Any) -> Any:
         """Return the output (n, channel, y, x) of the layer with most channels."""

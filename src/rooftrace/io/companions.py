@@ -1,4 +1,4 @@
-"""The files that belong to an image: those beside it, and those of which a VRT is made.
+"""Which files are images, and the files that belong to one: those beside it, and parts of a VRT.
 
 GDAL ignores a damaged file beside an image silently, and notices a missing file of a VRT only when
 it reaches it, which may be hours later. `with_sidecars` and `check_vrt` look before any pixel is
@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from fnmatch import fnmatch
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
@@ -26,7 +27,8 @@ from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import list_and_count, reason_of
-from rooftrace.io.files import is_file, read_head
+from rooftrace.io.files import is_file, read_head, visible_files
+from rooftrace.io.gdal import is_raster
 from rooftrace.io.image_header import Header, checked_grid, from_epsg
 
 _SIDECAR_REMEDY = (
@@ -370,3 +372,68 @@ def mask_file(path: Path) -> Path | None:
     """Return the file beside an image that holds its mask, under a name that GDAL finds."""
     # A broken link counts: the mask that it names is gone.
     return _first(path, [path.name + one for one in _MASK_ENDINGS], is_there=os.path.lexists)
+
+
+_IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
+)
+
+
+def images_under(root: Path, glob: Sequence[str] = ()) -> list[Path]:
+    """Return all images in a folder and its subfolders, sorted, without hidden ones."""
+    return sorted(_images_below(root, glob))
+
+
+def has_images_under(root: Path) -> bool:
+    """Return whether `images_under` would find an image; stops at the first."""
+    return next(_images_below(root, ()), None) is not None
+
+
+def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
+    for folder, names in visible_files(root):
+        for path in (folder / name for name in names):
+            if path.is_file() and matches_glob(path, glob) and is_image_file(path):
+                yield path
+
+
+def matches_glob(path: Path, glob: Sequence[str]) -> bool:
+    """Return whether a file name matches one of the patterns; True without patterns."""
+    return not glob or any(fnmatch(path.name, pattern) for pattern in glob)
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether a file is an image: by its suffix, or by its content if that is unknown.
+
+    Opening each of 100,000 files would take minutes; reading a damaged image raises the error.
+    """
+    return is_named_as_image(path) or (not is_sidecar(path) and is_raster(path))
+
+
+def is_named_as_image(path: Path) -> bool:
+    """Return whether the name of a file is that of an image, without opening the file."""
+    return path.suffix.lower() in _IMAGE_SUFFIXES and not is_sidecar(path)
+
+
+def is_lost_image(path: Path) -> bool:
+    """Return whether a file with the name of an image is empty or may not be read.
+
+    It is an image that fails, such as an interrupted download, rather than no image.
+    """
+    if not is_named_as_image(path):
+        return False
+    try:
+        with path.open("rb") as opened:
+            return not opened.read(1)
+    except OSError:
+        return True
+
+
+def images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
+    """Return the images directly in a folder, sorted; empty if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    # Querying each of 100,000 paths, and sorting them as paths, would take many seconds.
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file())
+    paths = (folder / name for name in names)
+    return [path for path in paths if matches_glob(path, glob) and is_image_file(path)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -195,7 +195,16 @@ class _GeoTiffMask:
     """Writer of a tiled GeoTIFF: uint8 class indices, a colour table, a nodata value.
 
     Tiles of nodata are not stored. Each tile is compressed once, when it is complete; those of a
-    large window by threads, while the caller goes on.
+    large window by threads, while the caller goes on. Tiles are written in the order of the format
+    at the end.
+
+    Args:
+        scratch: Empty file that holds the tiles until they are written.
+        target: File to write.
+        grid: Grid of the pixels; NODATA marks unknown pixels.
+        table: Colours (256, 4) of the values; None for grey values.
+        tags: Metadata by name.
+        threads: Threads that compress tiles.
     """
 
     def __init__(
@@ -210,26 +219,37 @@ class _GeoTiffMask:
         self._target: Path | None = target
         """File to write; None when it is written."""
 
-        self._shape_yx = grid.shape
         self._started: dict[_Place, _StartedTile] = {}
-        colours = None if table is None else dict(enumerate(map(tuple, table.tolist())))
-        self._tiff = CloudTiff(grid, scratch, colours, tags)
         self._threads = threads
         self._coming: list[tuple[_Place, Future[bytes]]] = []
         """Tiles of the last window that threads compress."""
+
+        self._scratch = scratch
+        self._size = 0
+        colours = None if table is None else dict(enumerate(map(tuple, table.tolist())))
+        self._entries = _template(grid, colours, tags)
+        self._shapes = [grid.shape]
+        while max(self._shapes[-1]) > TILE_PX:
+            rows, cols = self._shapes[-1]
+            self._shapes.append((-(-rows // 2), -(-cols // 2)))
+        # (tile rows, tile columns, 2) offset and size in the scratch file, of image and overviews.
+        self._spans = [
+            np.zeros((*(-(-size // TILE_PX) for size in shape), 2), np.int64)
+            for shape in self._shapes
+        ]
 
     def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
         self._add_coming()
         whole: list[tuple[_Place, NDArray[np.uint8]]] = []
         rest: Sequence[tuple[Window, NDArray[np.uint8]]]
         if isinstance(mask, MaskTiles):
-            self._tiff.add(mask.tiles)
+            self._add(mask.tiles)
             rest = mask.rest
         else:
-            whole, rest = _divided(window, mask, self._shape_yx)
+            whole, rest = _divided(window, mask, self._shapes[0])
         for part, values in rest:
             place = part.row // TILE_PX, part.col // TILE_PX
-            tile = _tile(place, self._shape_yx)
+            tile = _tile(place, self._shapes[0])
             started = self._started.setdefault(place, _StartedTile(tile.shape_yx))
             started.add(part.slices(tile), values)
             if not started.missing_px:
@@ -237,22 +257,102 @@ class _GeoTiffMask:
                     whole.append((place, started.values))
                 del self._started[place]
         if window.area_px < _PARALLEL_PX:
-            self._tiff.add([(place, encode_tile(values)) for place, values in whole])
+            self._add([(place, encode_tile(values)) for place, values in whole])
         else:
             self._coming = [
                 (place, self._threads.submit(encode_tile, values)) for place, values in whole
             ]
 
     def _add_coming(self) -> None:
-        self._tiff.add([(place, encoded.result()) for place, encoded in self._coming])
+        self._add([(place, encoded.result()) for place, encoded in self._coming])
         self._coming = []
 
     def finish(self, workers: Workers | None = None) -> None:
         if self._target is not None:
             self._add_coming()
-            self._tiff.add_overviews(_overview_tiles, workers)
-            self._tiff.write(self._target)
+            self._add_overviews(workers)
+            self._put_in_order(self._target)
             self._target = None
+
+    def _add(self, tiles: Iterable[tuple[_Place, bytes]], level: int = 0) -> None:
+        """Add tiles as `encode_tile` makes them to the image, or to the overview of a level."""
+        stored = [(place, encoded) for place, encoded in tiles if encoded]
+        at = self._size
+        for place, encoded in stored:
+            self._spans[level][place] = at, len(encoded)
+            at += len(encoded)
+        self._scratch.seek(self._size)
+        self._scratch.write(b"".join(encoded for _, encoded in stored))
+        self._size = at
+
+    def _add_overviews(self, workers: Workers | None) -> None:
+        """Make the tiles of the overviews, each half as large as the one before."""
+        for level in range(1, len(self._spans)):
+            rows, cols, _ = self._spans[level].shape
+            spans = self._spans[level - 1]
+            parts = [
+                (row, range(col, min(col + _TILES_AT_ONCE, cols)))
+                for row in range(rows)
+                for col in range(0, cols, _TILES_AT_ONCE)
+            ]
+            below = (
+                (
+                    [
+                        self._read(spans[r, c]) if r < len(spans) and c < spans.shape[1] else b""
+                        for r in (2 * row, 2 * row + 1)
+                        for c in range(2 * own[0], 2 * own[-1] + 2)
+                    ],
+                )
+                for row, own in parts
+            )
+            made_of = in_order(_overview_tiles, below, workers)
+            for (row, own), made in zip(parts, made_of, strict=True):
+                self._add((((row, col), one) for col, one in zip(own, made, strict=True)), level)
+
+    def _read(self, span: NDArray[np.int64]) -> bytes:
+        self._scratch.seek(int(span[0]))
+        return self._scratch.read(int(span[1]))
+
+    def _put_in_order(self, path: Path) -> None:
+        """Write the file."""
+        starts = [np.zeros(spans.shape[:2], np.int64) for spans in self._spans]
+        stored = sum(int(np.count_nonzero(spans[..., 1])) for spans in self._spans)
+        size = self._size + stored * (_LEADER_BYTES + _TRAILER_BYTES)
+        is_big = len(self._head(starts, is_big=True)) + size > _MOST_CLASSIC
+        at = len(self._head(starts, is_big=is_big))
+        for level in reversed(range(len(starts))):
+            sizes = self._spans[level][..., 1]
+            room = np.where(sizes > 0, sizes + _LEADER_BYTES + _TRAILER_BYTES, 0)
+            ends = at + np.cumsum(room).reshape(sizes.shape)
+            starts[level] = np.where(sizes > 0, ends - sizes - _TRAILER_BYTES, 0)
+            at = int(ends[-1, -1])
+        with path.open("wb") as file:
+            file.write(self._head(starts, is_big=is_big))
+            for spans in reversed(self._spans):
+                for span in spans[spans[..., 1] > 0]:
+                    tile = self._read(span)
+                    file.write(struct.pack("<I", len(tile)) + tile + tile[-_TRAILER_BYTES:])
+
+    def _head(self, starts: Sequence[NDArray[np.int64]], *, is_big: bool) -> bytes:
+        """Return everything before the tiles, whose offsets are given by level."""
+        first = -(-((16 if is_big else 8) + len(_LAYOUT)) // 16) * 16
+        begin = (b"II", 43, 8, 0, first) if is_big else (b"II", 42, first)
+        head = struct.pack("<2sHHHQ" if is_big else "<2sHI", *begin) + _LAYOUT
+        head = head.ljust(first, b"\0")
+        kind, form = (_LONG8, "<u8") if is_big else (_LONG, "<u4")
+        for level, (shape, offsets) in enumerate(zip(self._shapes, starts)):
+            entries = {
+                tag: entry for tag, entry in self._entries.items() if not level or tag in _OF_ALL
+            }
+            if level:
+                entries[_SUBFILE] = _LONG, 1, struct.pack("<I", 1)
+            entries[_LENGTH], entries[_WIDTH] = ((_LONG, 1, struct.pack("<I", n)) for n in shape)
+            entries[_OFFSETS] = kind, offsets.size, offsets.astype(form).tobytes()
+            sizes = self._spans[level][..., 1].astype("<u4")
+            entries[_SIZES] = _LONG, sizes.size, sizes.tobytes()
+            is_last = level == len(starts) - 1
+            head += _directory(entries, len(head), is_big=is_big, is_last=is_last)
+        return head
 
 
 class _StartedTile:
@@ -406,126 +506,6 @@ def encode_tile(tile: NDArray[np.uint8]) -> bytes:
     # Of repetitions of single bytes alone: a quarter of the time, and 8 % more bytes.
     deflate = zlib.compressobj(strategy=zlib.Z_RLE)
     return deflate.compress(np.ascontiguousarray(tile).data) + deflate.flush()
-
-
-class CloudTiff:
-    """A GeoTIFF whose tiles are added in any order, and written in the order of the format.
-
-    Args:
-        grid: Grid of the pixels; NODATA marks unknown pixels.
-        scratch: Empty file that holds the tiles until they are written.
-        colours: Colour (red, green, blue, opacity) by value; None for grey values.
-        tags: Metadata by name.
-    """
-
-    def __init__(
-        self,
-        grid: GeoGrid,
-        scratch: IO[bytes],
-        colours: Mapping[int, tuple[int, ...]] | None,
-        tags: Mapping[str, str],
-    ) -> None:
-        self._scratch = scratch
-        self._size = 0
-        self._entries = _template(grid, colours, tags)
-        self._shapes = [grid.shape]
-        while max(self._shapes[-1]) > TILE_PX:
-            rows, cols = self._shapes[-1]
-            self._shapes.append((-(-rows // 2), -(-cols // 2)))
-        # (tile rows, tile columns, 2) offset and size in the scratch file, of image and overviews.
-        self._spans = [
-            np.zeros((*(-(-size // TILE_PX) for size in shape), 2), np.int64)
-            for shape in self._shapes
-        ]
-
-    def add(self, tiles: Iterable[tuple[tuple[int, int], bytes]], level: int = 0) -> None:
-        """Add tiles.
-
-        Args:
-            tiles: Row and column of each tile, and the result of `encode_tile`.
-            level: 0 for the image, and the number of the overview.
-        """
-        stored = [(place, encoded) for place, encoded in tiles if encoded]
-        at = self._size
-        for place, encoded in stored:
-            self._spans[level][place] = at, len(encoded)
-            at += len(encoded)
-        self._scratch.seek(self._size)
-        self._scratch.write(b"".join(encoded for _, encoded in stored))
-        self._size = at
-
-    def add_overviews(
-        self, halve: Callable[[list[bytes]], list[bytes]], workers: Workers | None
-    ) -> None:
-        """Make the tiles of the overviews, each half as large as the one before.
-
-        Args:
-            halve: Function that makes n neighbouring tiles from the 2 by 2n below them, row by row.
-            workers: Workers that call it; default: threads.
-        """
-        for level in range(1, len(self._spans)):
-            rows, cols, _ = self._spans[level].shape
-            parts = [
-                (row, range(col, min(col + _TILES_AT_ONCE, cols)))
-                for row in range(rows)
-                for col in range(0, cols, _TILES_AT_ONCE)
-            ]
-            below = ((self._below(level, *part),) for part in parts)
-            for (row, own), made in zip(parts, in_order(halve, below, workers), strict=True):
-                self.add((((row, col), one) for col, one in zip(own, made, strict=True)), level)
-
-    def _below(self, level: int, row: int, cols: range) -> list[bytes]:
-        spans = self._spans[level - 1]
-        return [
-            self._read(spans[r, c]) if r < len(spans) and c < spans.shape[1] else b""
-            for r in (2 * row, 2 * row + 1)
-            for c in range(2 * cols[0], 2 * cols[-1] + 2)
-        ]
-
-    def _read(self, span: NDArray[np.int64]) -> bytes:
-        self._scratch.seek(int(span[0]))
-        return self._scratch.read(int(span[1]))
-
-    def write(self, path: Path) -> None:
-        """Write the file."""
-        starts = [np.zeros(spans.shape[:2], np.int64) for spans in self._spans]
-        stored = sum(int(np.count_nonzero(spans[..., 1])) for spans in self._spans)
-        size = self._size + stored * (_LEADER_BYTES + _TRAILER_BYTES)
-        is_big = len(self._head(starts, is_big=True)) + size > _MOST_CLASSIC
-        at = len(self._head(starts, is_big=is_big))
-        for level in reversed(range(len(starts))):
-            sizes = self._spans[level][..., 1]
-            room = np.where(sizes > 0, sizes + _LEADER_BYTES + _TRAILER_BYTES, 0)
-            ends = at + np.cumsum(room).reshape(sizes.shape)
-            starts[level] = np.where(sizes > 0, ends - sizes - _TRAILER_BYTES, 0)
-            at = int(ends[-1, -1])
-        with path.open("wb") as file:
-            file.write(self._head(starts, is_big=is_big))
-            for spans in reversed(self._spans):
-                for span in spans[spans[..., 1] > 0]:
-                    tile = self._read(span)
-                    file.write(struct.pack("<I", len(tile)) + tile + tile[-_TRAILER_BYTES:])
-
-    def _head(self, starts: Sequence[NDArray[np.int64]], *, is_big: bool) -> bytes:
-        """Return everything before the tiles, whose offsets are given by level."""
-        first = -(-((16 if is_big else 8) + len(_LAYOUT)) // 16) * 16
-        begin = (b"II", 43, 8, 0, first) if is_big else (b"II", 42, first)
-        head = struct.pack("<2sHHHQ" if is_big else "<2sHI", *begin) + _LAYOUT
-        head = head.ljust(first, b"\0")
-        kind, form = (_LONG8, "<u8") if is_big else (_LONG, "<u4")
-        for level, (shape, offsets) in enumerate(zip(self._shapes, starts)):
-            entries = {
-                tag: entry for tag, entry in self._entries.items() if not level or tag in _OF_ALL
-            }
-            if level:
-                entries[_SUBFILE] = _LONG, 1, struct.pack("<I", 1)
-            entries[_LENGTH], entries[_WIDTH] = ((_LONG, 1, struct.pack("<I", n)) for n in shape)
-            entries[_OFFSETS] = kind, offsets.size, offsets.astype(form).tobytes()
-            sizes = self._spans[level][..., 1].astype("<u4")
-            entries[_SIZES] = _LONG, sizes.size, sizes.tobytes()
-            is_last = level == len(starts) - 1
-            head += _directory(entries, len(head), is_big=is_big, is_last=is_last)
-        return head
 
 
 def _directory(entries: Mapping[int, _Entry], at: int, *, is_big: bool, is_last: bool) -> bytes:

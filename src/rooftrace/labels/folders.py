@@ -22,21 +22,13 @@ import numpy as np
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import LabelReader, Progress, RasterSource, Window
+from rooftrace.io.companions import has_images_under, images_in, images_under, is_image_file
 from rooftrace.io.files import write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.image_files import (
-    SceneOpener,
-    entries_below,
-    has_images_under,
-    image_name,
-    images_in,
-    images_under,
-    is_image_file,
-    write_image,
-)
+from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
 from rooftrace.labels.layouts import (
     NO_SHAPES,
     REMEDY_PATTERN,

@@ -26,7 +26,14 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
-from rooftrace.io.companions import companions, holds_results, is_result, predicted_image
+from rooftrace.io.companions import (
+    companions,
+    holds_results,
+    images_in,
+    images_under,
+    is_result,
+    predicted_image,
+)
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.gdal import trace_values
@@ -45,14 +52,7 @@ from rooftrace.io.vector_write import check_vector_path, write_polygons
 from rooftrace.io.vector_writers import DEGREES_SUFFIXES, READABLE_SUFFIXES, vector_suffix
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import label_instances, label_outlines
-from rooftrace.labels.image_files import (
-    SceneOpener,
-    entries_below,
-    images_folder,
-    images_in,
-    images_under,
-    write_image,
-)
+from rooftrace.labels.image_files import SceneOpener, entries_below, images_folder, write_image
 from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.shapes import (
     IGNORE_NAME,

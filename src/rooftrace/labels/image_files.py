@@ -10,9 +10,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,79 +24,13 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, LabelError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import LabelReader, Mask, RasterSource, Scene
-from rooftrace.io.companions import is_sidecar
-from rooftrace.io.files import replacing, visible_files
-from rooftrace.io.gdal import is_raster
+from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import ArraySource, in_crs, parse_crs
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_image, write_raster
 from rooftrace.labels.config import LabelConfig, SourceConfig, nodata_rule
 from rooftrace.labels.mask_values import LabelRule
 from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, SourceKind, WriteOptions
-
-_IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
-)
-
-
-def images_under(root: Path, glob: Sequence[str] = ()) -> list[Path]:
-    """Return all images in a folder and its subfolders, sorted, without hidden ones."""
-    return sorted(_images_below(root, glob))
-
-
-def has_images_under(root: Path) -> bool:
-    """Return whether `images_under` would find an image; stops at the first."""
-    return next(_images_below(root, ()), None) is not None
-
-
-def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
-    for folder, names in visible_files(root):
-        for path in (folder / name for name in names):
-            if path.is_file() and matches_glob(path, glob) and is_image_file(path):
-                yield path
-
-
-def matches_glob(path: Path, glob: Sequence[str]) -> bool:
-    """Return whether a file name matches one of the patterns; True without patterns."""
-    return not glob or any(fnmatch(path.name, pattern) for pattern in glob)
-
-
-def is_image_file(path: Path) -> bool:
-    """Return whether a file is an image: by its suffix, or by its content if that is unknown.
-
-    Opening each of 100,000 files would take minutes; reading a damaged image raises the error.
-    """
-    return is_named_as_image(path) or (not is_sidecar(path) and is_raster(path))
-
-
-def is_named_as_image(path: Path) -> bool:
-    """Return whether the name of a file is that of an image, without opening the file."""
-    return path.suffix.lower() in _IMAGE_SUFFIXES and not is_sidecar(path)
-
-
-def is_lost_image(path: Path) -> bool:
-    """Return whether a file with the name of an image is empty or may not be read.
-
-    It is an image that fails, such as an interrupted download, rather than no image.
-    """
-    if not is_named_as_image(path):
-        return False
-    try:
-        with path.open("rb") as opened:
-            return not opened.read(1)
-    except OSError:
-        return True
-
-
-def images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
-    """Return the images directly in a folder, sorted; empty if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    # Querying each of 100,000 paths, and sorting them as paths, would take many seconds.
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_file())
-    paths = (folder / name for name in names)
-    return [path for path in paths if matches_glob(path, glob) and is_image_file(path)]
 
 
 def image_name(scene_id: str) -> str:

@@ -17,14 +17,20 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutErro
 from rooftrace.core.text import without_folders
 from rooftrace.core.types import Scene
 from rooftrace.io.area import read_area
-from rooftrace.io.companions import holds_results, is_result, predicted_file
+from rooftrace.io.companions import (
+    holds_results,
+    images_under,
+    is_result,
+    matches_glob,
+    predicted_file,
+)
 from rooftrace.io.elevation import WithHeights
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, select
 from rooftrace.labels.footprints import FOOTPRINTS, vector_files
-from rooftrace.labels.image_files import IMAGE_TABLE, images_under, matches_glob
+from rooftrace.labels.image_files import IMAGE_TABLE
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.mask_files import suggest_layout
 from rooftrace.labels.rle_source import RLE

@@ -23,8 +23,9 @@ from pydantic import BaseModel, ValidationError
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import reason_of
+from rooftrace.io.companions import images_under
 from rooftrace.io.files import is_file
-from rooftrace.labels.image_files import images_folder, images_under
+from rooftrace.labels.image_files import images_folder
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.labels.split import part_of_folder
 

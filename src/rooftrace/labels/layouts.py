@@ -16,14 +16,15 @@ from typing import Any
 
 from rooftrace.core.errors import LayoutError
 from rooftrace.core.text import list_first, plural
-from rooftrace.io.companions import holds_results, is_result
-from rooftrace.io.files import read_head
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
-from rooftrace.labels.image_files import (
+from rooftrace.io.companions import (
+    holds_results,
     is_image_file,
     is_named_as_image,
+    is_result,
     matches_glob,
 )
+from rooftrace.io.files import read_head
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.source import SceneEntry
 
 NO_SHAPES = "no shapes"

@@ -13,9 +13,9 @@ import numpy as np
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Window
+from rooftrace.io.companions import is_named_as_image
 from rooftrace.io.files import visible_files
 from rooftrace.io.raster import open_raster
-from rooftrace.labels.image_files import is_named_as_image
 from rooftrace.labels.layouts import (
     LABEL_SUFFIXES,
     LAYOUTS,

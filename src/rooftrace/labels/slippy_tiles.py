@@ -12,6 +12,7 @@ import numpy as np
 import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
+from rooftrace.io.companions import is_image_file, matches_glob
 from rooftrace.io.mosaic import MAX_TILED_PX, TileMosaic, is_readable, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
@@ -25,7 +26,6 @@ from rooftrace.labels.footprints import (
     out_of_reach,
     vector_files,
 )
-from rooftrace.labels.image_files import is_image_file, matches_glob
 from rooftrace.labels.shapes import LayerFile, ShapeLayer
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
 

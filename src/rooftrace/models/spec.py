@@ -271,9 +271,7 @@ class BundleSpec(Config):
     @property
     def scales(self) -> WorkingScales | None:
         """Metres per pixel at which the model works; None if training used no metres."""
-        if self.gsd_m is None:
-            return None
-        return WorkingScales(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
+        return WorkingScales.of(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
 
     @property
     def least_gsd_m(self) -> float | None:

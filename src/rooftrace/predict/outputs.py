@@ -150,14 +150,14 @@ class SceneOutputs(ExitStack):
         found = self._assembler
         if isinstance(block, BlockParts):
             if self._density is not None and block.density is not None:
-                self._density.pixels.add(block.density)
+                self._density.add_counts(block.density)
             if found is not None and block.outlines is not None:
                 found.feed_outlines(block.outlines)
             if self._outline is not None:
                 self._outline.add(block.window, block.valid)
         else:
             if self._density is not None and not block.is_empty:
-                self._density.pixels.feed(block.window, block.mask)
+                self._density.feed(block.window, block.mask)
             if found is not None:
                 classes = np.flatnonzero(block.count).tolist()
                 found.feed(block.window, block.mask, block.score, classes)
@@ -176,7 +176,7 @@ class SceneOutputs(ExitStack):
             window, block.count,
             tiles if "mask" in outputs else None,
             None if self._assembler is None else block.traced(self._assembler.tracing),
-            None if self._density is None else self._density.pixels.count(window, mask),
+            None if self._density is None else self._density.count(window, mask),
             None if self._outline is None else self._outline.trace(window, mask),
             thumbnail=block.thumbnail, tiles=block.tiles,
         )  # fmt: skip
@@ -230,12 +230,12 @@ class SceneOutputs(ExitStack):
             None if self._density is None else self._density.ground,
             None if self._preview is None else self._preview.rings,
         )
-        for chunk in found.made_of_chunks(make, _CHUNK):
-            if self._density is not None and chunk.measured is not None:
-                self._density.add_measured(chunk.measured)
+        for footprints, measured, rings in found.made_of_chunks(make, _CHUNK):
+            if self._density is not None and measured is not None:
+                self._density.measured.append(measured)
             if self._preview is not None:
-                self._preview.paint(chunk.rings)
-            yield chunk.footprints
+                self._preview.paint(rings)
+            yield footprints
 
     def _result(self) -> SceneResult:
         plan, found, tiles = self.plan, self._found, self._tiles
@@ -305,19 +305,8 @@ class SceneOutputs(ExitStack):
         return tuple(notes)
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Some footprints, and what the other outputs need of them; picklable.
-
-    Args:
-        footprints: The footprints.
-        measured: Measures for the density; None without one.
-        rings: Outlines for the preview; empty without one.
-    """
-
-    footprints: Footprints
-    measured: Measured | None
-    rings: Sequence[Rings]
+_Chunk = tuple[Footprints, Measured | None, Sequence[Rings]]
+"""Some footprints, their measures for the density, and their outlines for the preview."""
 
 
 @dataclass(frozen=True)
@@ -343,7 +332,7 @@ class _ChunkMaker:
             buildings = footprints.of_class(self.building_class)
             measured = measure_buildings(self.ground.reproject(buildings.geometry, buildings.crs))
         rings = () if self.draw is None else self.draw(footprints)
-        return _Chunk(footprints, measured, rings)
+        return footprints, measured, rings
 
 
 def density_of(plan: ScenePlan) -> tuple[DensityAccumulator | None, str]:

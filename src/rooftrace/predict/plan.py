@@ -7,6 +7,7 @@ blocks to the right and below, they receive the few rows and columns in which it
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -31,7 +32,7 @@ from rooftrace.predict.options import (
     SceneOutput,
 )
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
-from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, MaskRecord, VectorOptions
+from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, TAG, MaskRecord, VectorOptions
 from rooftrace.vector.simplify import SIMPLIFY_PX
 from rooftrace.vector.watershed import WatershedOptions
 
@@ -211,10 +212,13 @@ class ScenePlan:
         options, scale_yx = self.options, self.scaling.scale_yx
         # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
         area, length = scale_yx[0] * scale_yx[1], max(1.0, *scale_yx)
+        min_score = options.min_score
+        if min_score is None:
+            min_score = 0.0 if self.spec.calibration is None else MIN_SCORE
         return VectorOptions(
             min_area_m2=options.min_area_m2,
             min_hole_m2=options.min_hole_m2,
-            min_score=self._min_score,
+            min_score=min_score,
             # A minimum in m² that is asked for applies in addition.
             min_area_px=max(MIN_BUILDING_PX * area, _MIN_SHOWN_PX),
             simplify_px=SIMPLIFY_PX * length,
@@ -224,20 +228,15 @@ class ScenePlan:
         ).drawn(options.outline)
 
     @property
-    def _min_score(self) -> float:
-        if self.options.min_score is not None:
-            return self.options.min_score
-        return 0.0 if self.spec.calibration is None else MIN_SCORE
-
-    @property
     def mask_tags(self) -> dict[str, str]:
         """Tags of the mask, from which `rooftrace vectorize` makes the same polygons."""
-        spec = self.spec
-        return MaskRecord(
-            polygons=self.vector_options, gsd_m=self.options.gsd_m, building=spec.building_class,
-            origin=self.provenance, shape=self.source.grid.shape,
-            pixel_m=self.source.grid.gsd_yx_m,
-        ).tags()  # fmt: skip
+        grid = self.source.grid
+        record = MaskRecord(
+            polygons=self.vector_options, gsd_m=self.options.gsd_m,
+            building=self.spec.building_class, origin=self.provenance, shape=grid.shape,
+            pixel_m=grid.gsd_yx_m,
+        )  # fmt: skip
+        return {TAG: json.dumps(record.model_dump(mode="json"), separators=(",", ":"))}
 
     @cached_property
     def blocks(self) -> tuple[Window, ...]:

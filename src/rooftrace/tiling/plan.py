@@ -49,36 +49,22 @@ class TileAxis:
     trim_px: int
     count: int
 
-    def __post_init__(self) -> None:
-        if not 0 <= 2 * self.trim_px <= self.overlap_px <= self.tile_px // 2:
-            raise ValueError(f"{self}: trim and overlap do not fit the tile")
-        covered = self.count * self.stride_px + self.overlap_px
-        if self.length < 1 or self.count < 1 or covered < self.length:
-            raise ValueError(f"{self}: the tiles do not cover the axis")
-
     @property
     def stride_px(self) -> int:
         return self.tile_px - self.overlap_px
 
-    @cached_property
-    def _fade_in(self) -> NDArray[np.uint16]:
-        """Weights (overlap,) from 0 to WEIGHT_ONE; the tile before has the rest."""
-        ramp_px = self.overlap_px - 2 * self.trim_px
-        ramp = (np.arange(ramp_px) * 2 + 1) * WEIGHT_ONE // (2 * max(ramp_px, 1))
-        if not ramp_px:
-            # There is no ramp: the seam lies in the middle.
-            return np.repeat([0, WEIGHT_ONE], self.trim_px).astype(np.uint16)
-        ends = np.zeros(self.trim_px), np.full(self.trim_px, WEIGHT_ONE)
-        return np.concatenate([ends[0], ramp, ends[1]]).astype(np.uint16)
-
     def weights(self, index: int) -> NDArray[np.uint16]:
         """Return the weight (tile,) of each pixel of a tile, 0..WEIGHT_ONE."""
         weights = np.full(self.tile_px, WEIGHT_ONE, dtype=np.uint16)
-        if self.overlap_px:
-            if index > 0:
-                weights[: self.overlap_px] = self._fade_in
-            if index < self.count - 1:
-                weights[-self.overlap_px :] = WEIGHT_ONE - self._fade_in
+        # From 0 to WEIGHT_ONE; the tile before has the rest. Without a ramp, the seam lies in the
+        # middle.
+        ramp_px = self.overlap_px - 2 * self.trim_px
+        ramp = (np.arange(ramp_px) * 2 + 1) * WEIGHT_ONE // (2 * max(ramp_px, 1))
+        fade_in = np.pad(ramp, self.trim_px, constant_values=(0, WEIGHT_ONE)).astype(np.uint16)
+        if self.overlap_px and index > 0:
+            weights[: self.overlap_px] = fade_in
+        if self.overlap_px and index < self.count - 1:
+            weights[-self.overlap_px :] = WEIGHT_ONE - fade_in
         return weights
 
     @cached_property

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import starmap
+from operator import call
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ from rooftrace.vector.prepare import (
 )
 from rooftrace.vector.resolve_overlaps import WallSharing, resolve_scene_overlaps
 from rooftrace.vector.simplify import unit_of
-from rooftrace.vector.trace import Bools, Mask8, Prob, TracedPolygons
+from rooftrace.vector.trace import Bools, Prob, TracedPolygons
 from rooftrace.vector.trace_blocks import BlockTrace, OpenRegions, RegionPieces, trace_block
 
 T = TypeVar("T")
@@ -51,15 +52,6 @@ _STRIP_PX = 2**21
 _AT_ONCE = 1000
 """Number of regions whose outlines a thread makes at once; fewer are made in the calling thread.
 More take less time for each, but more memory."""
-
-
-def _called(make: Callable[..., Candidates], *given: Any) -> Candidates:
-    return make(*given)
-
-
-def _of_class(mask: NDArray[np.uint8], index: int, occurring: Collection[int]) -> Mask8:
-    """Return a mask, not 0 where a class is: without a copy where 0 is the only other one."""
-    return mask if {0, index}.issuperset(occurring) else mask == index
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ class Tracing:
         score: Prob | None,
         occurring: Collection[int],
         markers: NDArray[np.uint8] | None = None,
-        begin: Begin = _called,
+        begin: Begin = call,
     ) -> BlockOutlines:
         """Do the part of `FootprintAssembler.feed` that depends on one block alone.
 
@@ -120,22 +112,21 @@ class Tracing:
         """
         options = self.maker.options
         scene = Window.whole(self.maker.grid.shape)
-        traces = {
-            index: trace_block(
-                scene, window, _of_class(mask, index, occurring), score, options.min_area_px
-            )
-            for index in self.classes
-            if index in occurring
-        }
-        # Markers of a model with their scores, or else the cores for the watershed, which need no
-        # scores.
-        inner = None
-        if options.separate and self.building_class in occurring:
+        traces, inner = {}, None
+        for index in self.classes:
+            if index not in occurring:
+                continue
+            # Not copied where 0 is the only other class.
+            own = mask if {0, index}.issuperset(occurring) else mask == index
+            traces[index] = trace_block(scene, window, own, score, options.min_area_px)
+            if index != self.building_class or not options.separate:
+                continue
+            # Markers of a model with their scores, or else the cores for the watershed, which need
+            # no scores.
             if markers is not None:
                 inner = trace_block(scene, window, markers, score, options.min_marker_px)
             elif options.watershed is not None and score is not None:
-                building = _of_class(mask, self.building_class, occurring)
-                cores = options.watershed.cores(building, score)
+                cores = options.watershed.cores(own, score)
                 if cores is not None:
                     inner = trace_block(scene, window, cores, None, options.min_marker_px)
         regions = {index: trace.complete for index, trace in traces.items()}
@@ -157,7 +148,7 @@ class Tracing:
         markers: RegionPieces | None,
         waiting: TracedPolygons,
         has_markers: bool,
-        begin: Begin = _called,
+        begin: Begin = call,
     ) -> tuple[list[Candidates | Future[Candidates]], TracedPolygons]:
         """Trace regions of several blocks and make their outlines.
 

@@ -28,7 +28,6 @@ from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import (
     ATLAS_PX,
     MAX_SIDE_PX,
-    Cores,
     LabelAtlas,
     WatershedOptions,
     batches,
@@ -165,7 +164,7 @@ class OutlineMaker:
         """
         options, pieces = self.options, regions
         if is_building and options.separate and options.watershed is not None:
-            cores = None if markers is None else Cores(markers[0].polygons, markers[1])
+            cores = None if markers is None else (markers[0].polygons, markers[1])
             pieces = separate_by_watershed(regions, options.watershed, cores)
         elif is_building and options.separate and markers is not None:
             pieces = separate_by_owner(regions, *markers)
@@ -503,10 +502,6 @@ class MaskRecord(Config):
                 f"{first_line(error)}.",
                 remedy=f"Remove the tag: gdal_edit.py -unsetmd {shlex.quote(str(path))}",
             ) from error
-
-    def tags(self) -> dict[str, str]:
-        """Return the tags to write to the mask."""
-        return {TAG: json.dumps(self.model_dump(mode="json"), separators=(",", ":"))}
 
     def is_of(self, grid: GeoGrid) -> bool:
         """Return True if a raster has the pixels for which the record was written, or some of them.

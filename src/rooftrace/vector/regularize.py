@@ -227,12 +227,11 @@ class _Directions:
         length = np.hypot(*(contours.xy[stop] - contours.xy[start]).T)
         weight = length * np.minimum(length, 12 * unit)
         numbers, of_group, members = np.unique(group, return_inverse=True, return_counts=True)
-        main = _peaks(moments, polygon, weight, len(group))
-        main = _turned(moments, length, polygon, main)
+        main = _direction(moments, polygon, length, weight, len(group))
         slot, same = np.arange(len(group)), np.minimum(_COMMON, _COMMON_UNITS / side)
         if members.max() > 1:
             owner = of_group[polygon]
-            common = _turned(moments, length, owner, _peaks(moments, owner, weight, len(numbers)))
+            common = _direction(moments, owner, length, weight, len(numbers))
             off = np.abs(_quarter(main - common[of_group]))
             shares = (members[of_group] > 1) & (off < same)
             main = np.where(shares, common[of_group], main)
@@ -241,8 +240,7 @@ class _Directions:
             (np.abs(_quarter(moments.angle - main[polygon])) > _NEAR) & (length > 5 * unit)
         )
         others, owner = moments.of(far), polygon[far]
-        second = _peaks(others, owner, weight[far], len(group))
-        second = _turned(others, length[far], owner, second)
+        second = _direction(others, owner, length[far], weight[far], len(group))
         follows = np.abs(_quarter(others.angle - second[owner])) <= _NEAR
         whole = np.bincount(polygon, length, len(group)).clip(min=1e-9)
         share = np.bincount(owner, length[far] * follows, len(group)) / whole
@@ -252,25 +250,23 @@ class _Directions:
         return cls(main, np.where(has_second, turn, np.pi / 4), shown, has_second, slot)
 
 
-def _peaks(moments: Moments, owner: Ints, weight: Floats, count: int) -> Floats:
-    """Return (count,) the direction, modulo a quarter turn, around which most weight lies."""
+def _direction(moments: Moments, owner: Ints, length: Floats, weight: Floats, count: int) -> Floats:
+    """Return (count,) the direction, modulo a quarter turn, around which most weight lies, turned
+    to the minimum of the squared distances of what is near.
+    """
     place = (moments.angle % (np.pi / 2)) / (np.pi / 2) * _BINS
     low = np.floor(place).astype(np.int64)
     cell = np.concatenate([owner * _BINS + low % _BINS, owner * _BINS + (low + 1) % _BINS])
     share = np.concatenate([weight * (low + 1 - place), weight * (place - low)])
     filled = np.bincount(cell, share, count * _BINS).reshape(count, _BINS)
     around = sum(np.roll(filled, k, axis=1) * (4 - abs(k)) for k in range(-3, 4))
-    return np.asarray(np.argmax(around, axis=1) * (np.pi / 2 / _BINS), np.float64)
-
-
-def _turned(moments: Moments, length: Floats, owner: Ints, main: Floats) -> Floats:
-    """Return directions (n,) turned to the minimum of the squared distances of what is near."""
+    main = np.asarray(np.argmax(around, axis=1) * (np.pi / 2 / _BINS), np.float64)
     for _ in range(2):
         off = moments.angle - main[owner]
         near = np.abs(_quarter(off)) <= _NEAR
         # What is perpendicular is turned by a right angle.
         sign = np.where(np.abs(np.sin(off)) > np.sqrt(0.5), -length, length) * near
-        even, odd = (np.bincount(owner, sign * v, len(main)) for v in (moments.even, moments.odd))
+        even, odd = (np.bincount(owner, sign * v, count) for v in (moments.even, moments.odd))
         main = np.where(np.hypot(even, odd) > 0, np.arctan2(odd, even) / 2, main)
     return main
 

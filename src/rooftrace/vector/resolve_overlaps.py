@@ -247,7 +247,7 @@ def resolve_scene_overlaps(
     # the last digits of a line between two footprints on which of them comes first.
     number = number[np.argsort(records["first"][number], kind="stable")]
     own = records[number]
-    reach_px = 0.0 if sharing is None else sharing.reach_px
+    reach_px = 0.0 if sharing is None else _GAP * sharing.unit_px
     pairs = [*in_order(_neighbours, _candidates(own, spill, reach_px), workers)]
     one, other = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
     if not len(one):
@@ -397,11 +397,6 @@ class WallSharing:
     unit_px: float
     shape_yx: tuple[int, int]
 
-    @property
-    def reach_px(self) -> float:
-        """Maximum distance between the pixels of neighbours."""
-        return _GAP * self.unit_px
-
     def shared(self, raw: Polygons, proposed: Polygons) -> Polygons:
         """Return outlines in which neighbours share walls and corners.
 
@@ -412,7 +407,7 @@ class WallSharing:
             raw: (n,) polygons along pixel edges.
             proposed: (n,) valid polygons to replace them.
         """
-        pairs = shapely.STRtree(raw).query(raw, "dwithin", distance=self.reach_px)
+        pairs = shapely.STRtree(raw).query(raw, "dwithin", distance=_GAP * self.unit_px)
         pairs = pairs[:, pairs[0] < pairs[1]]
         result = proposed.copy()
         while pairs.size:

@@ -341,12 +341,11 @@ class _SlopedEdges:
 def _summed(mine: _SlopedEdges, theirs: _SlopedEdges, chosen: Ints) -> Floats:
     """Return (k,) common areas of some pairs in which the second polygon's edges are horizontal."""
     rows = theirs.count[chosen]
-    row = _runs(theirs.first[chosen], rows)
+    pair, row = numbered(rows)
     # Each edge of one polygon is paired with all edges of the other.
-    times = np.repeat(mine.count[chosen], rows)
-    other = np.repeat(row, times)
-    one = _runs(np.repeat(mine.first[chosen], rows), times)
-    owner = np.repeat(np.arange(len(chosen)), rows * mine.count[chosen])
+    at, edge = numbered(mine.count[chosen][pair])
+    owner = pair[at]
+    other, one = (theirs.first[chosen][pair] + row)[at], mine.first[chosen][owner] + edge
     low = np.maximum(mine.left[one], theirs.left[other])
     width = np.minimum(mine.right[one], theirs.right[other]) - low
     meet = np.flatnonzero(width > 0)
@@ -363,12 +362,6 @@ def _summed(mine: _SlopedEdges, theirs: _SlopedEdges, chosen: Ints) -> Floats:
     height[top <= 0] = 0
     area = mine.sign[one] * theirs.sign[other] * width * height / -2
     return np.asarray(np.bincount(owner, area, len(chosen)), np.float64)
-
-
-def _runs(first: Ints, count: Ints) -> Ints:
-    """Return `count` consecutive numbers from each `first` on, one run after the other."""
-    before = np.cumsum(count) - count
-    return np.asarray(np.arange(int(count.sum())) + np.repeat(first - before, count), np.int64)
 
 
 SIMPLIFY_PX = 1.25

@@ -305,24 +305,15 @@ def trace(mask: Mask8, window: Window | None = None, prob: Prob | None = None) -
             outside the foreground are ignored.
 
     Raises:
-        ValueError: Shapes differ, or a foreground pixel's probability is infinite.
+        ValueError: A foreground pixel's probability is infinite.
     """
     window = window or Window(0, 0, mask.shape[0], mask.shape[1])
-    check_shapes(mask, window, prob)
     regions = Regions.of(Corners.of_mask(mask, window))
     score = np.full(len(regions.area_px), np.nan, np.float32)
     if prob is not None:
         score = mean_score(regions.integrate(mask, prob, window))
     every = np.ones(len(score), np.bool_)
     return TracedPolygons(regions.polygons(every), score, regions.area_px, regions.first_pixel_yx)
-
-
-def check_shapes(mask: Mask8, window: Window, prob: Prob | None) -> None:
-    """Raise ValueError if a mask or its probabilities do not fill their window."""
-    if mask.shape != window.shape_yx:
-        raise ValueError(f"the mask has shape {mask.shape}, its window {window.shape_yx}")
-    if prob is not None and prob.shape != mask.shape:
-        raise ValueError(f"the probabilities have shape {prob.shape}, the mask {mask.shape}")
 
 
 def mean_score(total: Ints) -> NDArray[np.float32]:

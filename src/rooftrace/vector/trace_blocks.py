@@ -21,7 +21,6 @@ from rooftrace.vector.trace import (
     Prob,
     Regions,
     TracedPolygons,
-    check_shapes,
     mean_score,
 )
 
@@ -233,9 +232,8 @@ def trace_block(
         smallest_px: Minimum number of pixels of a complete region.
 
     Raises:
-        ValueError: A shape is another one, or a foreground pixel's probability is infinite.
+        ValueError: A foreground pixel's probability is infinite.
     """
-    check_shapes(mask, window, prob)
     regions = Regions.of(Corners.of_mask(mask, window))
     total = np.stack([np.zeros_like(regions.area_px), regions.area_px], axis=1)
     if prob is not None:

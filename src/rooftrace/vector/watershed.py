@@ -388,17 +388,9 @@ class WatershedOptions:
         return np.logical_and(core, building, out=core).view(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Cores:
-    """Parts of high probability of the regions of a mask.
-
-    Args:
-        polygons: (n,) polygons from `trace`, in pixels.
-        owner: (n,) index of the region that holds each.
-    """
-
-    polygons: NDArray[np.object_]
-    owner: Ints
+Cores = tuple[NDArray[np.object_], Ints]
+"""(n,) polygons from `trace` of the parts of high probability of regions, in pixels, and (n,) the
+index of the region that holds each."""
 
 
 def separate_by_watershed(
@@ -520,8 +512,8 @@ class _Flood:
         if cores is not None:
             place = np.full(len(buildings), -1)
             place[chosen] = np.arange(len(chosen))
-            owner = place[cores.owner]
-            inner, owner = cores.polygons[owner >= 0], owner[owner >= 0]
+            inner, owner = cores[0], place[cores[1]]
+            inner, owner = inner[owner >= 0], owner[owner >= 0]
             # A region without a core is its own.
             bare = np.flatnonzero(np.bincount(owner, minlength=len(regions)) == 0)
             inner = np.concatenate([inner, regions[bare]])

@@ -10,8 +10,8 @@ from PIL import Image
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.io.companions import has_images_under, images_under
 from rooftrace.labels.folders import pair_images_and_masks
-from rooftrace.labels.image_files import has_images_under, images_under
 from rooftrace.labels.layouts import has_reading
 from rooftrace.labels.mask_files import label_masks
 

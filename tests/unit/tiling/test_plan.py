@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.types import Window
-from rooftrace.tiling.plan import WEIGHT_ONE, TileAxis, TilePlan, plan_blocks, plan_tiles
+from rooftrace.tiling.plan import WEIGHT_ONE, TilePlan, plan_blocks, plan_tiles
 
 
 @st.composite
@@ -71,13 +70,6 @@ def test_sizes_are_multiples_within_the_limit(length: int, tile_px: int, multipl
 def test_exact_size_is_kept() -> None:
     tiles = plan_tiles((100, 1000), tile_px=256, overlap_px=64, exact=True)
     assert tiles.tile_shape_yx == (256, 256)
-
-
-def test_a_bad_axis_is_a_defect() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
-        TileAxis(length=100, tile_px=32, overlap_px=20, trim_px=0, count=4)
-    with pytest.raises(ValueError, match="do not cover"):
-        TileAxis(length=100, tile_px=32, overlap_px=8, trim_px=0, count=2)
 
 
 @given(st.tuples(st.integers(1, 6000), st.integers(1, 70_000)), st.sampled_from([512, 2048, 4096]))

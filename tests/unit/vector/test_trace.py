@@ -161,11 +161,3 @@ def test_unknown_probabilities_do_not_count() -> None:
 def test_a_foreground_probability_must_not_be_infinite() -> None:
     with pytest.raises(ValueError, match="infinite"):
         trace(np.ones((2, 2), np.uint8), prob=np.full((2, 2), np.inf, np.float32))
-
-
-def test_shapes_must_agree() -> None:
-    mask = np.ones((2, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"shape \(2, 3\), its window \(3, 2\)"):
-        trace(mask, Window(0, 0, 3, 2))
-    with pytest.raises(ValueError, match="the probabilities have shape"):
-        trace(mask, prob=np.ones((3, 2), np.float32))

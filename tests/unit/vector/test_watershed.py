@@ -63,7 +63,7 @@ def test_the_neck_is_measured_by_the_narrower_of_the_two() -> None:
 
 def cores_of(mask: np.ndarray, buildings: TracedPolygons) -> Cores:
     found = traced(mask)
-    return Cores(found.polygons, owners(buildings, found))
+    return found.polygons, owners(buildings, found)
 
 
 def test_a_gap_between_cores_divides_what_has_no_neck() -> None:
@@ -186,8 +186,8 @@ def test_each_region_is_divided_as_if_alone(
     for number in range(len(buildings)):
         own = None
         if cores is not None:
-            inside = cores.polygons[cores.owner == number]
-            own = Cores(inside, np.zeros(len(inside), np.int64))
+            inside = cores[0][cores[1] == number]
+            own = inside, np.zeros(len(inside), np.int64)
         building = buildings.of(np.array([number]))
         alone.append(separate_by_watershed(building, options, own))
     expected = TracedPolygons.joined(alone)

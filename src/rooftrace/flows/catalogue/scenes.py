@@ -23,7 +23,7 @@ from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, SceneInput
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
-from rooftrace.io.companions import holds_results, is_result, is_sidecar
+from rooftrace.io.companions import holds_results, is_lost_image, is_result, is_sidecar
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import is_url, visible_files
 from rooftrace.io.gdal import is_raster
@@ -39,7 +39,6 @@ from rooftrace.io.remote import (
     without_query,
 )
 from rooftrace.io.stac_item import Provenance, bounds_of, item_key, link_of, list_in, object_in
-from rooftrace.labels.image_files import is_lost_image
 from rooftrace.labels.mask_files import label_masks
 
 _COLOURS = frozenset({"red", "green", "blue"})

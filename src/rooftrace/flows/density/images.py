@@ -28,9 +28,9 @@ from rooftrace.flows.density.inputs import (
     MaskFile,
     stem_of,
 )
+from rooftrace.io.companions import images_under
 from rooftrace.io.files import check_outputs
 from rooftrace.io.legend import NODATA
-from rooftrace.labels.image_files import images_under
 
 _COLUMNS = ("image", "built_up_share", "class")
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_first
-from rooftrace.io.companions import holds_results, is_result
+from rooftrace.io.companions import holds_results, images_under, is_image_file, is_result
 from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
-from rooftrace.labels.image_files import images_under, is_image_file
 from rooftrace.labels.shape_exports import drawn_files
 
 _WORDS = (

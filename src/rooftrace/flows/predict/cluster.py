@@ -401,7 +401,7 @@ the reference of what a worker returns. The number is None at the end of the sce
 
 @dataclass(frozen=True)
 class ClusterExecutor:
-    """Runs the network on a cluster; see `Executor`."""
+    """Runs the network on a cluster; see `LocalExecutor`."""
 
     predictor: Predictor
     tta: TtaChoice | None

@@ -27,7 +27,12 @@ from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.companions import (
     FolderNames,
     companions,
+    has_images_under,
     holds_results,
+    images_under,
+    is_image_file,
+    is_lost_image,
+    is_named_as_image,
     is_result,
     is_sidecar,
 )
@@ -44,14 +49,6 @@ from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.service_raster import ServiceRaster, open_service
 from rooftrace.io.tile_requests import ServiceOptions
 from rooftrace.io.web_mercator import TileName, latitude_of
-from rooftrace.labels.image_files import (
-    has_images_under,
-    image_name,
-    images_under,
-    is_image_file,
-    is_lost_image,
-    is_named_as_image,
-)
 
 CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson")
 """Suffixes of files that `rooftrace catalogue` reads; none of them is an image."""
@@ -476,7 +473,7 @@ def _images(
     for location, tile in found.items():
         name = url_stem(location) if isinstance(location, str) else location.stem
         if tile is not None and name.isdecimal():
-            name = image_name(str(tile))
+            name = str(tile).replace("/", "__")
         source = open_image(location, nodata=nodata, tile=tile, trusted=trusted)
         path = Path(source.name) if isinstance(location, str) else location
         if isinstance(image := innermost(source), RasterFile):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 
@@ -41,7 +41,6 @@ from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.companions import WORK_FOLDER, holds_results
 from rooftrace.io.files import check_outputs, write_json
-from rooftrace.io.vector_write import check_vector_path
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.predict.model_set import ModelSet
@@ -52,7 +51,7 @@ from rooftrace.predict.refine_outlines import check_refinable
 
 if TYPE_CHECKING:
     from rooftrace.core.processes import Processes
-    from rooftrace.flows.predict.cluster import ClusterOptions
+    from rooftrace.flows.predict.cluster import ClusterExecutor, ClusterOptions
     from rooftrace.flows.predict.rle_output import RleOutput
 
 _MAX_NOTES = 10
@@ -134,7 +133,7 @@ def run_predict(
     run_options = RunOptions(formats=formats, on_done=describe if stac else None, progress=progress)
     with executing(models, cluster) as executor:
         # A catalogue removes the duplicates of which this note tells.
-        adjacent = adjacent_note(inputs.scenes)
+        adjacent = adjacent_note(inputs.scenes) if len(inputs.scenes) > 1 else []
         report = predict_inputs(
             inputs, executor, out, options, run_options, segmenter, rle, adjacent
         )
@@ -308,7 +307,6 @@ def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> 
     Raises:
         ConfigError: The results of two images would have the same name, or an input or a file
             that no run has written would be overwritten.
-        ExportError: See `check_vector_path`.
     """
     scenes = inputs.scenes
     by_name: dict[str, SceneInput] = {}
@@ -320,13 +318,9 @@ def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> 
                 f"{other.path} and {scene.path} would both be written as {scene.name}_… in {out}.",
                 remedy="Predict them into different folders, or rename one of them.",
             )
-    # A folder of labelled images has masks of the same names.
-    is_own = holds_results(out)
     endings = [end for kind, ends in RESULT_FILES.items() if kind in outputs for end in ends]
     there = {}
     for scene in scenes:
-        if {"polygons", "density"} & {*outputs}:
-            check_vector_path(out / f"{scene.name}_buildings.gpkg")
         for ending in endings:
             target = out / (scene.name + ending)
             if target.exists():
@@ -334,7 +328,8 @@ def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> 
     if not there:
         return
     check_outputs(there, [*(scene.path for scene in scenes), *inputs.files])
-    if not is_own:
+    # A folder of labelled images has masks of the same names.
+    if not holds_results(out):
         target, scene = next(iter(there.items()))
         raise ConfigError(
             f"The result of {scene.path} would be written over {target}, and {out} is not the "
@@ -417,43 +412,16 @@ _MODULES = (__name__, "geopandas")
 """Modules that all processes need, imported once."""
 
 
-class Executor(Protocol):
-    """Runs the network on scenes, in this process or on a cluster."""
-
-    @property
-    def predictor(self) -> Predictor:
-        """Model of the run; its engine may be on other machines."""
-        ...
-
-    @property
-    def tta(self) -> TtaChoice | None:
-        """Test-time augmentation that was asked for; None for that of the models."""
-        ...
-
-    def predict_whole(self, run: PredictRun, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
-        """Predict the scenes that one worker predicts by itself, and return the others.
-
-        Args:
-            run: Run that receives the results; its `total_px` is known.
-            scenes: All scenes of the run.
-        """
-        ...
-
-    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        """Predict scenes block by block and yield them in order, see `pipeline.run_scenes`."""
-        ...
-
-    def record(self) -> dict[str, Any]:
-        """Return fields of run.json: `processors` that have run the network, `notes` and others."""
-        ...
-
-
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Runs the network in this process; see `Executor`."""
+    """Runs the network on scenes in this process; a `ClusterExecutor` does it on a cluster."""
 
     predictor: Predictor
+    """Model of the run."""
+
     tta: TtaChoice | None = None
+    """Test-time augmentation that was asked for; None for that of the models."""
+
     models: ModelSet | None = None
     """Models for the engines of processes that predict small images; None for this one alone."""
 
@@ -462,10 +430,14 @@ class LocalExecutor:
     process alone."""
 
     def predict_whole(self, run: PredictRun, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
-        """Predict the small images of a run in processes, if there are many.
+        """Predict the small images of a run in processes, if there are many; return the others.
 
         The results have the same bytes as those of this process. If a process ends unexpectedly,
-        the images that are not finished are returned.
+        the images that are not finished are returned, too.
+
+        Args:
+            run: Run that receives the results; its `total_px` is known.
+            scenes: All scenes of the run.
         """
         cores = core_count()
         mean_px = run.total_px / max(len(scenes), 1)
@@ -485,9 +457,11 @@ class LocalExecutor:
             return _predict_groups(run, processes, scenes)
 
     def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        """Predict scenes block by block and yield them in order, see `pipeline.run_scenes`."""
         return run_scenes(map(self._with_processes, scenes), self.predictor.engine)
 
     def record(self) -> dict[str, Any]:
+        """Return fields of run.json: `processors` that have run the network, `notes` and others."""
         engine = self.predictor.engine
         # The engine adds notes while it runs.
         notes = list(engine.notes)
@@ -500,6 +474,9 @@ class LocalExecutor:
             if not processes.has_lost:
                 scene.workers = processes
         return scene
+
+
+Executor: TypeAlias = "LocalExecutor | ClusterExecutor"
 
 
 @contextmanager
