@@ -410,15 +410,17 @@ def density_columns(
             differs from an earlier one in case alone, is renamed to `zone_NAME`, or
             `zone_zone_NAME` where that name exists. With them come the areas of zones.
     """
-    names = free_names([*(kept or {})], _RESERVED, "zone_")
-    before = {names[name]: values for name, values in (kept or {}).items()}
-    areas = () if kept is None else zip(_AREAS, (figures.area_m2, figures.built_m2))
+    before, areas = {}, {}
+    if kept is not None:
+        names = free_names([*kept], _RESERVED, "zone_")
+        before = {names[name]: values for name, values in kept.items()}
+        areas = dict(zip(_AREAS, (figures.area_m2, figures.built_m2)))
     return {
         **before,
         "class": threshold.classes(figures.judged_share.ravel()),
         "buildings": figures.buildings.ravel(),
         **{name: values.ravel() for name, values in figures.columns().items()},
-        **{name: np.round(values.ravel(), 1) for name, values in areas},
+        **{name: np.round(values.ravel(), 1) for name, values in areas.items()},
     }
 
 

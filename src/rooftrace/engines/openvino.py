@@ -399,8 +399,16 @@ def _rounded(model: Any, precision: str) -> Any:
     shape = opset13.shape_of(probability)
     is_narrow = shuffle is not None or probability.partial_shape[1] == 1
     if last.get_type_name() == "Sigmoid" and is_narrow and precision != "bf16":
-        # In bf16 the values between the two would be rounded.
-        probability = _kept_apart(last.input_value(0))
+        # OpenVINO computes the function together with the last convolution, in vectors of which a
+        # few channels fill a part. A change of shape keeps them apart, which takes a twentieth less
+        # time. So does joining the heads of a network after it, where the pixels of a channel are
+        # neighbours. In bf16 the values between the two would be rounded.
+        logits = last.input_value(0)
+        before = logits.get_node()
+        is_joined = before.get_type_name() == "Concat" and before.get_attributes()["axis"] == 1
+        heads = [head.get_source_output() for head in before.inputs()] if is_joined else [logits]
+        flat = [opset13.reshape(head, [0, 0, -1], special_zero=True) for head in heads]
+        probability = opset13.sigmoid(opset13.concat(flat, 1)).output(0)
     scaled = opset13.multiply(probability, opset13.constant(np.float32(PROB_ONE)))
     answer = opset13.convert(opset13.add(scaled, opset13.constant(np.float32(0.5))), "u8")
     if shuffle is not None:
@@ -413,22 +421,6 @@ def _rounded(model: Any, precision: str) -> Any:
         for reduced in (opset13.reduce_min, opset13.reduce_max, opset13.reduce_sum)
     ]
     return Model([answer, *extremes], model.get_parameters(), "quantised")
-
-
-def _kept_apart(logits: Any) -> Any:
-    """Return the probabilities (n, channel, pixel) of logits (n, channel, y, x).
-
-    OpenVINO computes the function together with the last convolution, in vectors of which a few
-    channels fill a part. A change of shape keeps them apart, which takes a twentieth less time. So
-    does joining the heads of a network after it, where the pixels of a channel are neighbours.
-    """
-    from openvino import opset13
-
-    last = logits.get_node()
-    is_joined = last.get_type_name() == "Concat" and last.get_attributes()["axis"] == 1
-    heads = [head.get_source_output() for head in last.inputs()] if is_joined else [logits]
-    flat = [opset13.reshape(head, [0, 0, -1], special_zero=True) for head in heads]
-    return opset13.sigmoid(opset13.concat(flat, 1)).output(0)
 
 
 def _prefers() -> Sequence[str]:

@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -349,13 +349,13 @@ def _unreadable(path: Path, error: Exception) -> BundleError:
     )
 
 
+@dataclass(frozen=True, eq=False)
 class _InstalledParts(Mapping[str, bytes]):
     """Parts of a bundle of this installation; a copy of them is plain."""
 
-    def __init__(self, path: Path, spec: BundleSpec) -> None:
-        self._path = path
-        self._spec = spec
-        self._read: dict[str, bytes] = {}
+    _path: Path
+    _spec: BundleSpec
+    _read: dict[str, bytes] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> bytes:
         if name not in self._spec.parts:

@@ -7,7 +7,6 @@ blocks to the right and below, they receive the few rows and columns in which it
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -32,7 +31,7 @@ from rooftrace.predict.options import (
     SceneOutput,
 )
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
-from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, TAG, MaskRecord, VectorOptions
+from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, MaskRecord, VectorOptions
 from rooftrace.vector.simplify import SIMPLIFY_PX
 from rooftrace.vector.watershed import WatershedOptions
 
@@ -230,13 +229,12 @@ class ScenePlan:
     @property
     def mask_tags(self) -> dict[str, str]:
         """Tags of the mask, from which `rooftrace vectorize` makes the same polygons."""
-        grid = self.source.grid
-        record = MaskRecord(
-            polygons=self.vector_options, gsd_m=self.options.gsd_m,
-            building=self.spec.building_class, origin=self.provenance, shape=grid.shape,
-            pixel_m=grid.gsd_yx_m,
-        )  # fmt: skip
-        return {TAG: json.dumps(record.model_dump(mode="json"), separators=(",", ":"))}
+        spec = self.spec
+        return MaskRecord(
+            polygons=self.vector_options, gsd_m=self.options.gsd_m, building=spec.building_class,
+            origin=self.provenance, shape=self.source.grid.shape,
+            pixel_m=self.source.grid.gsd_yx_m,
+        ).tags()  # fmt: skip
 
     @cached_property
     def blocks(self) -> tuple[Window, ...]:

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -68,7 +68,11 @@ class UploadLimiter:
         Raises:
             BusyError: All places are taken, or the share of this client is.
         """
-        client = _client_of(request)
+        client = "" if request.client is None else request.client.host
+        with suppress(ValueError):
+            # A client has all addresses of its network.
+            if isinstance(address := ip_address(client), IPv6Address):
+                client = str(address.ipv4_mapped or int(address) >> 64)
         of_client, total = self._taken[client], self._taken.total()
         if total >= self._limit or of_client > self._limit - total:
             # Clients that were refused together do not come back together.
@@ -88,18 +92,6 @@ class UploadLimiter:
             self._seconds += (time.monotonic() - started - self._seconds) / 16
             self._taken[client] -= 1
             self._taken += Counter()
-
-
-def _client_of(request: Request) -> str:
-    """Return the address of a client, or its network for IPv6: a client has all its addresses."""
-    host = "" if request.client is None else request.client.host
-    try:
-        client = ip_address(host)
-    except ValueError:
-        return host
-    if not isinstance(client, IPv6Address):
-        return host
-    return str(client.ipv4_mapped or int(client) >> 64)
 
 
 async def read_upload(request: Request, filename: str | None, max_bytes: int) -> tuple[bytes, str]:

@@ -503,6 +503,10 @@ class MaskRecord(Config):
                 remedy=f"Remove the tag: gdal_edit.py -unsetmd {shlex.quote(str(path))}",
             ) from error
 
+    def tags(self) -> dict[str, str]:
+        """Return the tags to write to the mask."""
+        return {TAG: json.dumps(self.model_dump(mode="json"), separators=(",", ":"))}
+
     def is_of(self, grid: GeoGrid) -> bool:
         """Return True if a raster has the pixels for which the record was written, or some of them.
 

@@ -165,7 +165,20 @@ class Peaks:
         """Return the peaks of a raster (y, x) with a border of 0."""
         width, flat = height.shape[1], height.reshape(-1)
         land = np.flatnonzero(flat)
-        peak_of = _climbed(flat, land, width)
+        # Among equal neighbours the first is taken, and among pixels as high as the current one
+        # only those that come before it, so that no path is a cycle.
+        here, around = flat[width:-width], len(flat) - width
+        above, below = flat[: -2 * width], flat[2 * width :]
+        left, right = flat[width - 1 : around - 1], flat[width + 1 : around + 1]
+        highest = np.maximum(np.maximum(above, below), np.maximum(left, right))
+        np.maximum(highest, here, out=highest)
+        turn = np.zeros(len(here), np.uint8)
+        for side_number, side in enumerate((right, here, left, above), start=1):
+            np.maximum(turn, (side == highest).view(np.uint8) * np.uint8(side_number), out=turn)
+        step = np.array([width, 1, 0, -1, -width])
+        place = np.empty(len(flat), np.int32)
+        place[land] = np.arange(len(land))
+        peak_of = _ends(place[land + step[turn[land - width]]])
         own = np.flatnonzero(peak_of == np.arange(len(land)))
         number = np.empty(len(land), np.int32)
         number[own] = np.arange(len(own))
@@ -192,27 +205,6 @@ def _ends(into: NDArray[Any]) -> NDArray[Any]:
         if np.array_equal(further, into):
             return into
         into = further
-
-
-def _climbed(flat: Heights, land: Ints, width: int) -> Labels:
-    """Return (pixels,) the index of the pixel on which each path ends.
-
-    Among equal neighbours the first is taken, and among pixels as high as the current one only
-    those that come before it, so that no path is a cycle.
-    """
-    here, around = flat[width:-width], len(flat) - width
-    above, below = flat[: -2 * width], flat[2 * width :]
-    left, right = flat[width - 1 : around - 1], flat[width + 1 : around + 1]
-    highest = np.maximum(np.maximum(above, below), np.maximum(left, right))
-    np.maximum(highest, here, out=highest)
-    turn = np.zeros(len(here), np.uint8)
-    for number, side in enumerate((right, here, left, above), start=1):
-        np.maximum(turn, (side == highest).view(np.uint8) * np.uint8(number), out=turn)
-    step = np.array([width, 1, 0, -1, -width])
-    place = np.empty(len(flat), np.int32)
-    place[land] = np.arange(len(land))
-    ends: Labels = _ends(place[land + step[turn[land - width]]])
-    return ends
 
 
 def _highest(one: Ints, other: Ints, height: Ints, count: int) -> tuple[Ints, Ints, Ints]:

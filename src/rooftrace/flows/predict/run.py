@@ -216,7 +216,7 @@ def predict_inputs(
             done = [scene for scene in scenes if scene.name in run.outputs]
             figures = [folder.entry(scene)["record"]["figures"] for scene in done]
         record |= _record(inputs, predictor.bundle, made_with, figures, report)
-        record["earlier"] = _earlier_runs(out, record)
+        record["earlier"] = _earlier_runs(out, record) if (out / "run.json").exists() else []
         write_json(out / "run.json", record)
         if not report.failures and not run_options.keep:
             folder.discard()
