@@ -151,7 +151,8 @@ def draw_cells(
     """
     cells = density.cells
     together = ceil(max(cells.shape) / _LARGEST_PX)
-    share = _coarser(density.figures, together)
+    figures = density.figures
+    share = figures.built_up_share if together == 1 else _coarser(figures, together)
     px = max(1, min(_LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
     picture = np.repeat(np.repeat(_coloured(share), px, axis=0), px, axis=1)
     if px >= 4:
@@ -217,8 +218,6 @@ def draw_zones(
 
 def _coarser(figures: DensityFigures, together: int) -> Floats:
     """Return the built-up shares of squares of several cells."""
-    if together == 1:
-        return figures.built_up_share
     rows, cols = (np.arange(0, n, together) for n in figures.area_m2.shape)
     built, observed = (
         np.add.reduceat(np.add.reduceat(values, rows, axis=0), cols, axis=1)
