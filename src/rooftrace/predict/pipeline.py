@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -217,15 +217,15 @@ class _Tile:
     Args:
         reader: Reader of its scene.
         index: Index of the tile.
-        pixels: (band, y, x) pixel values, mirrored beyond the edges of the scene; None if there is
-            nothing to run.
+        pixels: (band, y, x) pixel values in the type of the model, mirrored beyond the edges of the
+            scene; empty if there is nothing to run.
         error: Reason why it could not be read, if failed tiles become nodata.
         lost: Messages about images of a mosaic that could not be read, and became nodata in it.
     """
 
     reader: _SceneReader
     index: TileIndex
-    pixels: NDArray[Any] | None
+    pixels: NDArray[Any] = field(default_factory=lambda: np.empty(0))
     error: str | None = None
     lost: tuple[str, ...] = ()
 
@@ -315,7 +315,7 @@ class _SceneReader:
         reach = self._resampler.reach(inside)
         if is_known_empty(self.plan.source, reach):
             self._watch(reach, None)
-            return _Tile(self, index, None)
+            return _Tile(self, index)
         self._is_counted = False
         try:
             data, seen = self._resampler.read(inside, self._watch)
@@ -323,14 +323,14 @@ class _SceneReader:
             # A service that refuses one tile refuses all: a whole town would become nodata.
             if not self.plan.options.forgiving or isinstance(error, ServiceError):
                 raise
-            return _Tile(self, index, None, error.message)
+            return _Tile(self, index, error=error.message)
         lost = self._mosaic.take_lost() if self._mosaic is not None else ()
         if not (self._is_counted and seen.any()):
-            return _Tile(self, index, None, lost=lost)
+            return _Tile(self, index, lost=lost)
         beyond = (0, wanted.height - inside.height), (0, wanted.width - inside.width)
         if beyond != ((0, 0), (0, 0)):
             data = np.pad(data, ((0, 0), *beyond), mode="reflect")
-        return _Tile(self, index, data, lost=lost)
+        return _Tile(self, index, np.asarray(data, self.plan.spec.numpy_dtype), lost=lost)
 
     def _watch(self, window: Window, raster: Raster | None) -> None:
         """Note the validity of a window of the source, and its samples for the preview.
@@ -423,12 +423,10 @@ class _Batch:
     Args:
         events: Tiles of one shape, and ends of blocks.
         tiles: Tiles that are run.
-        pixels: (band, y, x) pixel values of each of these, in the type of the model.
     """
 
     events: list[_Tile | _BlockEnd] = field(default_factory=list)
     tiles: list[_Tile] = field(default_factory=list)
-    pixels: list[NDArray[Any]] = field(default_factory=list)
 
 
 def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_BlockEnd]:
@@ -478,16 +476,14 @@ def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:
     """Combine tiles of the same shape into batches, across blocks and scenes, in reading order."""
     batch, ended_px = _Batch(), 0
     for event in chain.from_iterable(reader.events() for reader in readers):
-        if isinstance(event, _Tile) and event.pixels is not None:
-            pixels = np.asarray(event.pixels, dtype=event.reader.plan.spec.numpy_dtype)
-            if batch.pixels and batch.pixels[0].shape != pixels.shape:
+        if isinstance(event, _Tile) and event.pixels.size:
+            if batch.tiles and batch.tiles[0].pixels.shape != event.pixels.shape:
                 yield batch
                 batch, ended_px = _Batch(), 0
             batch.tiles.append(event)
-            batch.pixels.append(pixels)
         batch.events.append(event)
         count = len(batch.tiles)
-        is_full = count > 0 and (count + 1) * prod(batch.pixels[0].shape[1:]) > BATCH_PX
+        is_full = count > 0 and (count + 1) * prod(batch.tiles[0].pixels.shape[1:]) > BATCH_PX
         if isinstance(event, _BlockEnd):
             ended_px += event.area_px
             # Blocks of nodata have no tiles that would fill the batch.
@@ -516,7 +512,7 @@ def _answered(
     parallel = getattr(engine, "parallel", None) if threads else None
     if parallel is None:
         for batch in batches:
-            yield batch, *_outputs(batch, engine)
+            yield batch, *_outputs(batch.tiles, engine)
         return
     shared: Engine = parallel(_PARALLEL)
     batches = iter(batches)
@@ -526,9 +522,9 @@ def _answered(
         waiting: deque[tuple[_Batch, Future[tuple[_Outputs, float]]]] = deque()
         while latest is not None or waiting:
             if latest is not None:
-                waiting.append((latest, pool.submit(_outputs, latest, shared)))
+                waiting.append((latest, pool.submit(_outputs, latest.tiles, shared)))
             while waiting:
-                sizes = [sum(pixels.size for pixels in one.pixels) for one, _ in waiting]
+                sizes = [sum(tile.pixels.size for tile in one.tiles) for one, _ in waiting]
                 # One more than the threads keeps all of them busy; behind a large batch, the other
                 # threads can run some small ones.
                 is_enough = sum(sizes) > calls * max(sizes) or len(sizes) > 2 * calls
@@ -542,15 +538,15 @@ def _answered(
             latest = next(batches, None)
 
 
-def _outputs(batch: _Batch, engine: Engine) -> tuple[_Outputs, float]:
-    """Return the outputs of the tiles of a batch that are run, and the seconds that it took."""
+def _outputs(tiles: Sequence[_Tile], engine: Engine) -> tuple[_Outputs, float]:
+    """Return the outputs of tiles of one shape, and the seconds that it took."""
     started = time.perf_counter()
     outputs: _Outputs = {}
-    if batch.tiles:
+    if tiles:
         try:
             # A single tile is not copied.
-            only = batch.pixels[0][None]
-            stacked = only if len(batch.tiles) == 1 else np.stack(batch.pixels)
+            only = tiles[0].pixels[None]
+            stacked = only if len(tiles) == 1 else np.stack([tile.pixels for tile in tiles])
             answer = engine.run_quantised(stacked)
             shape_nyx = len(stacked), *stacked.shape[2:]
             if answer.ndim != 4 or (len(answer), *answer.shape[2:]) != shape_nyx:
@@ -559,15 +555,15 @@ def _outputs(batch: _Batch, engine: Engine) -> tuple[_Outputs, float]:
                     f"{stacked.shape}; expected an answer for each pixel.",
                     remedy="The model is damaged: get it again, or export it again.",
                 )
-            outputs = dict(zip(map(id, batch.tiles), np.asarray(answer, np.uint8)))
+            outputs = dict(zip(map(id, tiles), np.asarray(answer, np.uint8)))
         except Exception as error:  # an engine may raise anything
             drop_tracebacks(error)
-            if len(batch.tiles) == 1:
-                outputs[id(batch.tiles[0])] = error
+            if len(tiles) == 1:
+                outputs[id(tiles[0])] = error
             else:
                 # Each by itself, so that an error affects only its own tile.
-                for tile, pixels in zip(batch.tiles, batch.pixels):
-                    outputs |= _outputs(_Batch([], [tile], [pixels]), engine)[0]
+                for tile in tiles:
+                    outputs |= _outputs([tile], engine)[0]
     return outputs, time.perf_counter() - started
 
 
@@ -601,7 +597,6 @@ def _run(
                 elif output is None:
                     tiles = tiles.plus(TileStats(tiles_empty=1))
                 else:
-                    assert event.pixels is not None
                     answers[event.index] = output
                     run_px = event.pixels.shape[1] * event.pixels.shape[2]
                     tiles = tiles.plus(TileStats(1, engine_seconds=seconds, engine_px=run_px))
