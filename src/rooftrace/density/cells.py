@@ -451,6 +451,16 @@ class DensityGrid:
     figures: DensityFigures
     outside: int = 0
 
+    @property
+    def grid(self) -> GeoGrid:
+        """Grid with one pixel per cell, north up, in metres."""
+        return self.cells.grid
+
+    @property
+    def cell_m(self) -> float:
+        """Side of a cell in metres; cell edges lie at multiples of it."""
+        return self.cells.cell_m
+
 
 def _cut(
     polygons: Polygons,

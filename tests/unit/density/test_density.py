@@ -77,8 +77,8 @@ def test_every_pixel_counts_once_in_the_cell_of_its_centre(place: str) -> None:
     assert (cell >= 0).all()
     size = accumulator.cells.count
     density = accumulator.finish()
-    px = np.bincount(cell[mask != 255], minlength=size).reshape(density.cells.grid.shape)
-    built = np.bincount(cell[mask == 1], minlength=size).reshape(density.cells.grid.shape)
+    px = np.bincount(cell[mask != 255], minlength=size).reshape(density.grid.shape)
+    built = np.bincount(cell[mask == 1], minlength=size).reshape(density.grid.shape)
     seen = px > 0
     np.testing.assert_allclose(density.figures.built_up_share[seen], built[seen] / px[seen])
     assert np.isnan(density.figures.built_up_share[~seen]).all()
@@ -95,8 +95,8 @@ def test_a_scene_moved_by_whole_cells_moves_its_grid(rows: int, cols: int) -> No
     moved = Affine.translation(cols * 20, -rows * 20) @ transform
     here = counted(GeoGrid(mask.shape, transform, crs), mask, [Window.whole(mask.shape)], 20.0)
     there = counted(GeoGrid(mask.shape, moved, crs), mask, [Window.whole(mask.shape)], 20.0)
-    assert (there.cells.grid.transform.c - here.cells.grid.transform.c) == cols * 20
-    assert (there.cells.grid.transform.f - here.cells.grid.transform.f) == -rows * 20
+    assert (there.grid.transform.c - here.grid.transform.c) == cols * 20
+    assert (there.grid.transform.f - here.grid.transform.f) == -rows * 20
     np.testing.assert_array_equal(here.figures.built_m2, there.figures.built_m2)
 
 
@@ -110,11 +110,11 @@ def test_neighbouring_scenes_share_their_cells() -> None:
             grid.crop(window), mask[window.slices()], [Window.whole(window.shape_yx)], 12.0
         )
         for (row, col), built in np.ndenumerate(half.figures.built_m2):
-            at = half.cells.grid.transform @ (col, row)
+            at = half.grid.transform @ (col, row)
             found[at] = found.get(at, 0) + built
     whole = counted(grid, mask, [Window.whole(mask.shape)], 12.0)
     for (row, col), built in np.ndenumerate(whole.figures.built_m2):
-        assert found[whole.cells.grid.transform @ (col, row)] == built
+        assert found[whole.grid.transform @ (col, row)] == built
 
 
 @st.composite
@@ -152,7 +152,7 @@ def test_figures_of_a_cell() -> None:
     houses = [shapely.box(10, 10, 20, 20), shapely.box(40, 10, 50, 20)]
     accumulator.add_polygons(np.array(houses, object), None)
     density = accumulator.finish()
-    assert density.cells.grid.shape == (1, 1)
+    assert density.grid.shape == (1, 1)
     total = density.figures.total().to_json()
     assert total == {
         "built_up_share": 0.04,
@@ -197,8 +197,8 @@ def test_metres_by_hand_have_their_own_plane() -> None:
     accumulator.feed(Window.whole(grid.shape), mask)
     accumulator.add_polygons(np.array([shapely.box(40, 0, 60, 20)], object), None)
     density = accumulator.finish()
-    assert density.cells.grid.crs is None
-    assert density.cells.grid.shape == (2, 3)
+    assert density.grid.crs is None
+    assert density.grid.shape == (2, 3)
     np.testing.assert_array_equal(density.figures.built_up_share, [[0, 0, 1], [0, 0, 0]])
     np.testing.assert_array_equal(density.figures.buildings, [[0, 0, 1], [0, 0, 0]])
     assert density.figures.buildings_m2.sum() == 100

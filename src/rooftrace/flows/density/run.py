@@ -192,14 +192,14 @@ def run_density(
         )
         density = _of_mask(mask, buildings, accumulator, progress)
         own = mask.grid.crs
-    plane = density.cells.crs
+    plane = density.grid.crs
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
     notes += _outside_notes(density.outside)
     source = _source_line(mask_path, polygons_path)
     files = write_density(stem, density, threshold, stem.name, source)
     places = f"cells of {cell_m:g} m"
-    return DensityReport.of(files, places, density.cells.crs, density.figures, threshold, notes)
+    return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
 
 
 def _source_line(*sources: Path | None) -> str:
