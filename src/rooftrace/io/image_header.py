@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import product
-from math import isfinite, ulp
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -93,12 +93,6 @@ _BY_CODE = {
     8: Orientation(transpose=True, flip_rows=True),
 }
 
-_MIN_PIXEL_ULP = 1024
-"""Minimum side of a pixel, in steps between two neighbouring doubles at its coordinates."""
-
-_MOST_COORDINATE = 1e12
-"""Largest coordinate of a georeference: no place on the Earth has such a one, in any unit."""
-
 _WITH_ALPHA = ("PNG", "WEBP", "GIF", "MBTiles")
 """Formats whose fourth band is alpha, and cannot be another one."""
 
@@ -107,9 +101,6 @@ _SAMPLED_PX, _SAMPLED_AT = 32, (0.1, 0.5, 0.9)
 
 _MAX_ALPHAS = 16
 """Maximum number of different values, besides 0, that samples of an alpha band have."""
-
-_MAX_BANDS = 4096
-"""Maximum number of bands. A damaged header may state many more, which take minutes to read."""
 
 
 @dataclass(frozen=True)
@@ -266,14 +257,8 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         palette: "colours" to look up a palette, "indices" to read it as numbers.
 
     Raises:
-        DataError: the image has no colour band or too many, or its coordinate system cannot be
-            read.
+        DataError: the image has no colour band, or its coordinate system cannot be read.
     """
-    if dataset.count > _MAX_BANDS:
-        raise DataError(
-            f"{name} has {dataset.count:,} bands; at most {_MAX_BANDS:,} are read.",
-            remedy="Export the bands that you need: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif",
-        )
     colours, dtypes, nodata = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
     alpha = _alpha_of(colours, dataset.descriptions)
     infrared = alpha is not None and _holds_picture(dataset, alpha)
@@ -386,16 +371,6 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
         GeoreferenceError: the grid lies outside of all longitudes and latitudes.
     """
     shape, crs = grid.shape, grid.crs
-    damage = ""
-    if not _has_distinct_pixels(grid):
-        damage = "pixels that are too small for the digits of its coordinates"
-    elif max(map(abs, grid.bounds_xy)) > _MOST_COORDINATE:
-        damage = "coordinates beyond those of any place"
-    if damage:
-        note = (
-            f"{name} has {damage}, so that its georeference is damaged: its results are in pixels."
-        )
-        return GeoGrid(shape), note
     if crs is not None and not _is_of_earth(crs):
         note = (
             f"{name} is in {crs.name!r}, not a coordinate system of the Earth: its results are "
@@ -416,23 +391,6 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
                 remedy="Correct its georeference with gdal_edit -a_srs or -a_ullr.",
             )
     return grid, ""
-
-
-def _has_distinct_pixels(grid: GeoGrid) -> bool:
-    """Return True if double precision distinguishes the pixels of a grid, and positions in them.
-
-    Otherwise the corners of a polygon would be one point.
-    """
-    transform = grid.transform
-    with np.errstate(over="ignore", invalid="ignore"):
-        left, bottom, right, top = map(abs, grid.bounds_xy)
-    x, y = max(left, right), max(bottom, top)
-    for col, row in ((1, 0), (0, 1)):
-        step_x, step_y = transform @ (col, row)
-        moved = abs(step_x - transform.c) / ulp(x), abs(step_y - transform.f) / ulp(y)
-        if max(moved) < _MIN_PIXEL_ULP:
-            return False
-    return True
 
 
 def _unused_position(dataset: Any, name: str) -> str:

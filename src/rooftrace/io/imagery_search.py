@@ -55,21 +55,17 @@ from rooftrace.io.stac_item import (
     overlap,
 )
 
-_MAX_WAIT_S = 30
+_RETRY, _MAX_WAIT_S = Retry(attempts=4), 30
 
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """Errors of Python for documents that differ from their specification."""
 
 
 class _JsonReader:
-    """Reads JSON documents from web servers, object storage and disk.
+    """Reads JSON documents from web servers, object storage and disk."""
 
-    Args:
-        retry: Retries of transient failures.
-    """
-
-    def __init__(self, retry: Retry) -> None:
-        self.web = _web_io(retry)
+    def __init__(self) -> None:
+        self.web = _web_io()
 
     def read(self, address: str, parameters: Json | None = None) -> Json:
         """Return a JSON object.
@@ -120,7 +116,7 @@ class _JsonReader:
             yield from query.pages_as_dicts()
 
 
-def _web_io(retry: Retry) -> Any:
+def _web_io() -> Any:
     from pystac_client.stac_api_io import StacApiIO
     from requests.adapters import HTTPAdapter
     from urllib3 import Retry as HttpRetry
@@ -133,13 +129,13 @@ def _web_io(retry: Retry) -> Any:
 
     # It would print whole URLs, which may hold keys, at each retry.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    attempts = retry.attempts - 1
+    attempts = _RETRY.attempts - 1
     retries = HttpRetry(
         total=attempts, connect=min(1, attempts), read=min(2, attempts), status=attempts,
-        backoff_factor=retry.delay_s, backoff_max=_MAX_WAIT_S, status_forcelist=TRANSIENT_STATUSES,
-        allowed_methods=("GET", "POST"), raise_on_status=False,
+        backoff_factor=_RETRY.delay_s, backoff_max=_MAX_WAIT_S,
+        status_forcelist=TRANSIENT_STATUSES, allowed_methods=("GET", "POST"), raise_on_status=False,
     )  # fmt: skip
-    web = StacApiIO(headers={"User-Agent": "rooftrace"}, timeout=retry.timeout_s)
+    web = StacApiIO(headers={"User-Agent": "rooftrace"}, timeout=_RETRY.timeout_s)
     for scheme in ("http://", "https://"):
         web.session.mount(scheme, Adapter(max_retries=retries))
     return web
@@ -342,7 +338,7 @@ class FoundImagery:
     is_cut: bool = False
 
 
-def search_imagery(search: ImagerySearch, retry: Retry | None = None) -> FoundImagery:
+def search_imagery(search: ImagerySearch) -> FoundImagery:
     """Return the items that match a search.
 
     Raises:
@@ -355,7 +351,7 @@ def search_imagery(search: ImagerySearch, retry: Retry | None = None) -> FoundIm
     except ImportError as error:
         raise MissingExtraError.of("stac", "A search for imagery", "pystac_client") from error
     _ = search.period  # raises the error before a request
-    reader = _JsonReader(retry or Retry(attempts=4))
+    reader = _JsonReader()
     with warnings.catch_warnings():
         # Libraries warn of servers that differ from the specification in ways that do not matter.
         warnings.simplefilter("ignore")

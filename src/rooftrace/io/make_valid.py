@@ -54,9 +54,10 @@ def valid_polygons(polygons: Polygons) -> Polygons:
     empty.
     """
     valid = valid_geometry(polygons)
-    for index in np.flatnonzero(shapely.get_type_id(valid) != shapely.GeometryType.POLYGON):
-        parts = polygon_parts(valid[[index]])[0]
-        valid[index] = parts[shapely.area(parts).argmax()] if len(parts) else shapely.Polygon()
+    whole = shapely.get_type_id(valid) == shapely.GeometryType.POLYGON
+    largest, owner = largest_parts(np.where(whole, None, valid))
+    valid[~whole] = shapely.Polygon()
+    valid[owner] = largest
     return valid
 
 
@@ -155,8 +156,8 @@ def polygon_parts(geometry: Polygons) -> tuple[Polygons, NDArray[np.intp]]:
 
 
 def largest_parts(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
-    """Return the largest polygon of each geometry that has an area, and the geometry's index."""
-    parts, owner = _solid_parts(geometry)
+    """Return the largest polygon of each geometry that has one, and the geometry's index."""
+    parts, owner = polygon_parts(geometry)
     order = np.lexsort((-shapely.area(parts), owner))
     largest = order[np.diff(owner[order], prepend=-1) > 0]
     return parts[largest], owner[largest]
@@ -181,15 +182,7 @@ def _snapped(geometry: Polygons, digits: int) -> tuple[Polygons, NDArray[np.intp
 
 
 def _solid(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
-    """Return the polygons of each geometry that has an area as a multipolygon, and the geometry's
-    index.
-    """
-    parts, owner = _solid_parts(geometry)
+    """Return the polygons of each geometry that has one as a multipolygon, and its index."""
+    parts, owner = polygon_parts(geometry)
     index, number = np.unique(owner, return_inverse=True)
     return np.asarray(shapely.multipolygons(parts, indices=number), np.object_), index
-
-
-def _solid_parts(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
-    parts, owner = shapely.get_parts(geometry, return_index=True)
-    solid = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > 0)
-    return parts[solid], owner[solid]

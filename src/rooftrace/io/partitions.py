@@ -17,7 +17,6 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -107,27 +106,6 @@ _MAX_IN_MEMORY = 200_000
 """Number of polygons after which memory is written to temporary files."""
 
 
-@dataclass(frozen=True)
-class Partition:
-    """One file of a partitioned layer.
-
-    Args:
-        quadkey: Quadkey of the tile.
-        path: Path relative to the manifest.
-        rows: Number of polygons.
-        size_bytes: Size of the file.
-        sha256: Hash of the file.
-        bounds: West, south, east and north of the polygons, in degrees.
-    """
-
-    quadkey: str
-    path: str
-    rows: int
-    size_bytes: int
-    sha256: str
-    bounds: tuple[float, float, float, float]
-
-
 class PartitionedLayer:
     """Writer that takes polygons in any order and writes one file per tile, in a `with` block.
 
@@ -205,15 +183,15 @@ class PartitionedLayer:
         try:
             self._spill()
             made = [self._write(quadkey) for quadkey in sorted(self._spilled)]
-            kept = {partition.path for partition in made}
+            kept = {partition["path"] for partition in made}
             manifest = {
                 "schema_version": 1,
                 "crs": "OGC:CRS84",
                 "layer": _LAYER,
                 "quadkey_level": self._level,
-                "rows": sum(partition.rows for partition in made),
+                "rows": sum(partition["rows"] for partition in made),
                 **properties,
-                "partitions": [asdict(partition) for partition in made],
+                "partitions": made,
             }
             # Written before old files are deleted, so that a reader always finds all its files.
             text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
@@ -245,7 +223,8 @@ class PartitionedLayer:
             part = geometry[own], {name: values[own] for name, values in columns.items()}
             write_parquet(path, CRS84, [part], kinds=("Polygon",))
 
-    def _write(self, quadkey: str) -> Partition:
+    def _write(self, quadkey: str) -> dict[str, Any]:
+        """Write the file of a tile, and return its entry in the manifest."""
         parts = [
             _read(self._temporary / f"{quadkey}.{number}.parquet")
             for number in range(self._spilled[quadkey])
@@ -267,11 +246,14 @@ class PartitionedLayer:
         with replacing(path) as partial:
             write_parquet(partial, CRS84, _groups(geometry, columns), kinds=("Polygon",))
         data = path.read_bytes()
-        west, south, east, north = shapely.total_bounds(geometry).tolist()
-        return Partition(
-            quadkey, path.relative_to(self._out).as_posix(), len(geometry), len(data),
-            hashlib.sha256(data).hexdigest(), (west, south, east, north),
-        )  # fmt: skip
+        return {
+            "quadkey": quadkey,
+            "path": path.relative_to(self._out).as_posix(),
+            "rows": len(geometry),
+            "size_bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bounds": shapely.total_bounds(geometry).tolist(),
+        }
 
 
 def _tile_codes(geometry: NDArray[np.object_], level: int) -> NDArray[np.int64]:

@@ -139,29 +139,18 @@ def join_url(base: str, relative: str) -> str:
     return urljoin(base, relative)
 
 
-def read_object(url: str, *, most_bytes: int = 512 * 2**20) -> bytes:
+def read_object(url: str) -> bytes:
     """Return the whole content of a small object.
 
     Raises:
-        DataError: the object does not exist, may not be read, or is larger than `most_bytes`.
+        DataError: the object does not exist, or may not be read.
         MissingExtraError: the extra `s3` is not installed.
     """
-    _import_store()
+    address = ObjectAddress.parse(url)
+    store = _store_of(address.bucket)
     import obstore
 
-    address = ObjectAddress.parse(url)
-    store = _store_of(address.bucket, _RETRY.timeout_s)
-
-    def get() -> bytes:
-        size = int(obstore.head(store, address.key)["size"])
-        if size > most_bytes:
-            raise RemoteError(
-                f"it has {size / 1e6:.0f} MB, more than {most_bytes / 1e6:.0f}",
-                "Split it, or download it and use the copy.",
-            )
-        return bytes(obstore.get(store, address.key).bytes())
-
-    return _from_store(get, address)
+    return _from_store(lambda: bytes(obstore.get(store, address.key).bytes()), address)
 
 
 def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
@@ -175,11 +164,9 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
         DataError: the bucket does not exist, or may not be read.
         MissingExtraError: the extra `s3` is not installed.
     """
-    _import_store()
-    import obstore
-
     address = ObjectAddress.parse(url)
-    store = _store_of(address.bucket, _RETRY.timeout_s)
+    store = _store_of(address.bucket)
+    import obstore
 
     def find() -> list[str]:
         pages = obstore.list(store, prefix=address.key or None)
@@ -190,31 +177,22 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
     return [str(ObjectAddress(address.bucket, key)) for key in kept]
 
 
-def _import_store() -> None:
-    """Raise MissingExtraError if the extra is not installed."""
-    try:
-        import obstore  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("s3", "An s3:// URL", error.name or "obstore") from error
-
-
-def _repeated(work: Callable[[int], T], retry: Retry) -> T:
+def _repeated(work: Callable[[int], T]) -> T:
     """Return what `work` returns; it is called again after transient failures.
 
     Args:
         work: Function of the number of the attempt, from 0.
-        retry: Number of attempts, and the time between them.
 
     Raises:
         RemoteError: the one of the last attempt.
     """
-    attempt, delay_s = 0, retry.delay_s
+    attempt, delay_s = 0, _RETRY.delay_s
     while True:
         try:
             return work(attempt)
         except RemoteError as error:
             attempt += 1
-            if not error.transient or attempt >= retry.attempts:
+            if not error.transient or attempt >= _RETRY.attempts:
                 raise
             delay_s = max(delay_s, error.wait_s)
         time.sleep(min(delay_s, _LONGEST_WAIT_S))
@@ -229,7 +207,7 @@ def _from_store(work: Callable[[], T], address: ObjectAddress) -> T:
             return work()
 
     try:
-        return _repeated(attempt, _RETRY)
+        return _repeated(attempt)
     except RemoteError as error:
         raise DataError(f"{address} cannot be read: {error.reason}.", remedy=error.remedy) from None
 
@@ -274,9 +252,12 @@ def _classified(message: str) -> RemoteError:
     return RemoteError(reason, "Run the command again later.", transient=transient)
 
 
-def _store_of(bucket: str, timeout_s: float) -> Any:
-    _import_store()
-    from obstore.store import S3Store
+def _store_of(bucket: str) -> Any:
+    """Return the store of a bucket; raise MissingExtraError if the extra is not installed."""
+    try:
+        from obstore.store import S3Store
+    except ImportError as error:
+        raise MissingExtraError.of("s3", "An s3:// URL", error.name or "obstore") from error
 
     given = dict(_from_shared_files())
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
@@ -286,7 +267,10 @@ def _store_of(bucket: str, timeout_s: float) -> Any:
         given["endpoint"] = endpoint
     return S3Store(
         bucket,
-        client_options={"timeout": f"{timeout_s:g}s", "allow_http": endpoint.startswith("http:")},
+        client_options={
+            "timeout": f"{_RETRY.timeout_s:g}s",
+            "allow_http": endpoint.startswith("http:"),
+        },
         # Retries happen here, where they are counted.
         retry_config={"max_retries": 0},
         config=given,  # type: ignore[arg-type]
@@ -338,16 +322,14 @@ class RangeReader:
 
     Args:
         url: URL that begins with http, https or s3.
-        retry: Retries of transient failures.
 
     Raises:
         DataError: the URL does not begin with http, https or s3, or holds a user name.
         MissingExtraError: s3 without its extra.
     """
 
-    def __init__(self, url: str, retry: Retry | None = None) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
-        self._retry = retry or _RETRY
         self._object: ObjectAddress | None = None
         self._store: Any = None
         parts = urlsplit(url)
@@ -355,7 +337,7 @@ class RangeReader:
         if is_object_url(url):
             # Each machine uses its own credentials, which are not in the pickle.
             self._object = ObjectAddress.parse(url)
-            self._store = _store_of(self._object.bucket, self._retry.timeout_s)
+            self._store = _store_of(self._object.bucket)
         elif not is_web or "@" in parts.netloc:
             raise DataError(
                 f"{without_query(url)} cannot be read: a URL begins with https://, "
@@ -376,7 +358,7 @@ class RangeReader:
         """Received bytes, without headers."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (RangeReader, (self.url, self._retry))
+        return (RangeReader, (self.url,))
 
     @property
     def size(self) -> int:
@@ -455,12 +437,12 @@ class RangeReader:
                 return self._ask(start, stop)
 
         try:
-            return _repeated(ask, self._retry)
+            return _repeated(ask)
         except RemoteError as error:
             if not error.transient:
                 raise
             raise RemoteError(
-                f"{error.reason} ({self._retry.attempts} times, bytes {start} to {stop})",
+                f"{error.reason} ({_RETRY.attempts} times, bytes {start} to {stop})",
                 "Run the command again later, or download the file and use the copy.",
             ) from error
 
@@ -508,7 +490,7 @@ class RangeReader:
         )
         # The constructor lets only http and https reach this call.
         with urllib.request.urlopen(  # noqa: S310  # nosec B310
-            request, timeout=self._retry.timeout_s
+            request, timeout=_RETRY.timeout_s
         ) as answer:
             received = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if answer.status != http.client.PARTIAL_CONTENT or received is None:

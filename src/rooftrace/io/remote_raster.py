@@ -24,7 +24,7 @@ from rooftrace.core.types import ResultProvenance, Window
 from rooftrace.io.gdal import environment, open_quietly, reading_errors, with_openers
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
-from rooftrace.io.remote import RangeReader, RemoteError, Retry, url_stem, without_query
+from rooftrace.io.remote import RangeReader, RemoteError, url_stem, without_query
 
 
 class RemoteRaster(RasterFile):
@@ -34,20 +34,14 @@ class RemoteRaster(RasterFile):
         url: URL of a GeoTIFF or JPEG 2000 that begins with http, https or s3.
         nodata: Rule for pixels that count as nodata besides those that the file marks.
         level: Overview to read, 0 being the finest; None for the image itself.
-        retry: Retries of transient failures.
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        nodata: NodataRule | None = None,
-        level: int | None = None,
-        retry: Retry | None = None,
+        self, url: str, *, nodata: NodataRule | None = None, level: int | None = None
     ) -> None:
         super().__init__(Path(url_stem(url)), nodata=nodata)
         self.url = url
-        self.ranges = RangeReader(url, retry)
+        self.ranges = RangeReader(url)
         """Reader of the file, which counts the requests to the server."""
 
         self._level = level

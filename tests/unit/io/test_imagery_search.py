@@ -12,15 +12,20 @@ import shapely
 
 from folder_server import Answer, FolderServer, serving_folder
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.io import imagery_search
 from rooftrace.io.imagery_search import ImagerySearch, linked_address, search_imagery
 from rooftrace.io.remote import Retry
 from stac_scenes import collection, write_catalog, write_scenes
 
 pytest.importorskip("pystac_client")
 
-QUICK = Retry(attempts=2, delay_s=0.01, timeout_s=20)
-HASTY = Retry(attempts=2, delay_s=0.01, timeout_s=0.3)
 SEARCH_CLASS = "https://api.stacspec.org/v1.0.0/item-search"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    retry = Retry(attempts=2, delay_s=0.01, timeout_s=0.3)
+    monkeypatch.setattr(imagery_search, "_RETRY", retry)
 
 
 @pytest.fixture
@@ -29,9 +34,9 @@ def server(tmp_path: Path) -> Iterator[FolderServer]:
         yield served
 
 
-def found(address: str, retry: Retry = QUICK, **more: Any) -> list[str]:
+def found(address: str, **more: Any) -> list[str]:
     search = ImagerySearch(address, **more)
-    return [str(item["id"]) for item in search_imagery(search, retry).items]
+    return [str(item["id"]) for item in search_imagery(search).items]
 
 
 def answer(document: Any, **more: Any) -> Answer:
@@ -71,7 +76,7 @@ def test_answers_that_are_no_search(
 ) -> None:
     server.answers["/stac"] = served
     with pytest.raises(DataError) as caught:
-        found(f"{server.url}/stac?key=secret", HASTY if served.wait_s else QUICK)
+        found(f"{server.url}/stac?key=secret")
     assert message in caught.value.message
     assert remedy in caught.value.remedy
     assert "secret" not in str(caught.value)

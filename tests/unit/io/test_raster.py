@@ -40,24 +40,6 @@ def test_geotiff_gives_pixels_and_place(tmp_path: Path, rgb: np.ndarray) -> None
     assert raster.grid.transform == HALF_METRE @ Affine.translation(20, 10)
 
 
-@pytest.mark.parametrize(
-    ("transform", "damage"),
-    [
-        (Affine(0.5, 0, 600_000, 0, -1e-20, 9_000_000), "too small for the digits"),
-        (Affine(1e-9, 0, 600_000, 0, -1e-9, 9_000_000), "too small for the digits"),
-        (Affine(0.5, 0, 1e20, 0, -0.5, 9_000_000), "too small for the digits"),
-        (Affine(-1e240, 0, 600_000, 0, -1e100, 9_000_000), "beyond those of any place"),
-    ],
-)
-def test_a_position_that_no_image_has_is_not_used(
-    tmp_path: Path, rgb: np.ndarray, transform: Affine, damage: str
-) -> None:
-    source = open_raster(write_geotiff(tmp_path / "a.tif", rgb, transform=transform))
-    assert source.grid.crs is None
-    assert source.grid.transform.is_identity
-    assert any(damage in note for note in source.notes)
-
-
 @pytest.mark.parametrize("size_m", [1e-5, 0.01, 1e6])
 def test_a_pixel_of_any_sensible_size_keeps_its_georeference(
     tmp_path: Path, rgb: np.ndarray, size_m: float

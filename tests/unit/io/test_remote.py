@@ -22,6 +22,7 @@ from local_server import LocalServer, QuietHandler, running
 from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
+from rooftrace.io import remote as remote_files
 from rooftrace.io.area import Area, AreaSource, select_overview
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote import Retry, _classified
@@ -29,7 +30,6 @@ from rooftrace.io.remote_raster import RemoteRaster
 
 SIDE = 1200
 UTM = CRS.from_epsg(32633)
-QUICK = Retry(attempts=3, delay_s=0.01, timeout_s=20)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,11 @@ def cog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_files, "_RETRY", Retry(attempts=3, delay_s=0.01))
+
+
 @pytest.fixture
 def server(cog: Path) -> Iterator[RangeServer]:
     with serving(cog.read_bytes()) as running:
@@ -60,7 +65,7 @@ def server(cog: Path) -> Iterator[RangeServer]:
 
 
 def remote(server: RangeServer) -> RemoteRaster:
-    return RemoteRaster(server.url, retry=QUICK)
+    return RemoteRaster(server.url)
 
 
 def windows() -> list[Window]:
