@@ -161,7 +161,3 @@ def _fail(error: RooftraceError, *, as_json: bool) -> None:
     if error.remedy:
         say(error.remedy)
     sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,6 @@ import inspect
 import textwrap
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from math import isfinite
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -395,10 +394,7 @@ class ClusterGroup:
 
 
 class CheckedCommand(TyperCommand):
-    """A command that refuses infinity and NaN in its numbers, as limits of options do not.
-
-    Its rare options are hidden options, which `--help-all` lists.
-    """
+    """A command whose rare options are hidden options, which `--help-all` lists."""
 
     def __init__(self, *given: Any, **settings: Any) -> None:
         super().__init__(*given, **settings)
@@ -432,22 +428,6 @@ class CheckedCommand(TyperCommand):
         finally:
             for one in rare:
                 vars(one)["hidden"] = True
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command.
-
-        Raises:
-            ConfigError: a number is not finite.
-        """
-        for parameter in self.params:
-            given = ctx.params.get(parameter.name)
-            for value in given if isinstance(given, (list, tuple)) else (given,):
-                if isinstance(value, float) and not isfinite(value):
-                    raise ConfigError(
-                        f"{parameter.opts[0]} is {value}; expected a finite number.",
-                        remedy="Give a number, such as 0.3.",
-                    )
-        return super().invoke(ctx)
 
 
 _TEXT_AT = 24

@@ -320,9 +320,6 @@ def _is_true(crs: CRS, lon: Floats, lat: Floats) -> bool:
 MAX_CELLS = 10**7
 """Maximum number of cells of a grid."""
 
-_MAX_M = 1e9
-"""Coordinate in metres that no map has: the Earth's circumference is 4e7 m."""
-
 _SLACK = 1e-9
 """Tolerance in cells: an edge that exceeds a multiple by rounding alone begins no further cell."""
 
@@ -353,14 +350,7 @@ class CellGrid:
 
         Raises:
             ConfigError: There are more than `MAX_CELLS`.
-            GeoreferenceError: The rectangle is larger than any map.
         """
-        if not all(abs(edge) < _MAX_M for edge in bounds):
-            raise GeoreferenceError(
-                f"The buildings reach from {bounds[0]:g} to {bounds[2]:g} and from {bounds[1]:g} "
-                f"to {bounds[3]:g} m; no map has coordinates of {_MAX_M:g} m or more.",
-                remedy="Look for buildings with damaged coordinates in the layer.",
-            )
         left, bottom, right, top = (edge / cell_m for edge in bounds)
         first_col, low_row = floor(left + _SLACK), floor(bottom + _SLACK)
         width = max(ceil(right - _SLACK) - first_col, 1)

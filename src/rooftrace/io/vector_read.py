@@ -512,13 +512,7 @@ def _no_polygons(geometry: NDArray[np.object_], path: Path) -> DataError:
 
 
 def _check_coordinates(layer: VectorLayer, path: Path) -> None:
-    """Refuse geocentric coordinates, and pixels or metres in a format that assumes degrees."""
-    if layer.crs.is_geocentric:
-        raise GeoreferenceError(
-            f"{path} is in {layer.crs.name}, whose coordinates begin at the centre of the Earth; "
-            "expected a map, or degrees.",
-            remedy=f"Convert it: ogr2ogr -t_srs EPSG:4326 OUT.gpkg {shlex.quote(str(path))}",
-        )
+    """Refuse pixels or metres in a format that assumes degrees."""
     if not len(layer) or not layer.crs.is_geographic:
         return
     left, bottom, right, top = layer.bounds_xy

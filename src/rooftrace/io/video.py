@@ -47,9 +47,6 @@ _CAMERA_TIMEOUT_S = 10.0
 _UNSPECIFIED = 2
 """FFmpeg's number for an unspecified colour property."""
 
-_MAX_FRAME_PX = 2**26
-"""Maximum size of a frame, twice 8K. A damaged header may claim more than fits into memory."""
-
 _TOLERANCE_S = 0.1
 """Seconds by which a complete file may be shorter than stated, unless two frames are longer."""
 
@@ -260,14 +257,6 @@ class VideoReader:
                 f"{self.name} has no readable frames: it holds {kinds}; expected a video stream.",
                 remedy="Use another file.",
             )
-        context = video.codec_context
-        if context.width * context.height > _MAX_FRAME_PX:
-            raise DataError(
-                f"{self.name} has frames of {context.width:,} × {context.height:,} pixels; "
-                f"expected at most {_MAX_FRAME_PX:,} pixels.",
-                remedy="Extract its frames as images and use rooftrace predict.",
-            )
-        context.options = {"max_pixels": str(_MAX_FRAME_PX)}
         # Decoding several frames at once would delay the frames of a stream.
         video.thread_type = "SLICE" if self._streamed else "AUTO"
         return video

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, nearest_neighbour
 from rooftrace.density.cells import CellGrid, DensityGrid
@@ -233,12 +232,6 @@ def test_polygons_are_divided_by_cells_exactly() -> None:
     cells = grid.polygons(np.arange(grid.count))
     expected = shapely.area(shapely.intersection(cells, shapely.union_all(polygons)))
     np.testing.assert_allclose(made, expected, atol=1e-9)
-
-
-@pytest.mark.parametrize("edge", [1e10, 1e300, np.inf, np.nan])
-def test_coordinates_that_no_map_has_are_refused(edge: float) -> None:
-    with pytest.raises(GeoreferenceError, match="no map has coordinates"):
-        CellGrid.over((0, 0, edge, 10), 10.0, UTM)
 
 
 def by_all_pairs(xy: np.ndarray) -> np.ndarray:

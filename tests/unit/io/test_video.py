@@ -228,23 +228,6 @@ def sound_alone(path: Path) -> None:
         write_sound(out, out.add_stream("aac", rate=48000, layout="mono"), 0.5)
 
 
-def test_frames_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large frames are also left out behind smaller ones."""
-    small, large = (
-        write_video(tmp_path / f"{shape[0]}.h264", [town(0, shape)] * 3)
-        for shape in ((48, 64), (96, 128))
-    )
-    monkeypatch.setattr(video, "_MAX_FRAME_PX", 100 * 100)
-    with pytest.raises(DataError, match=r"frames of 128 × 96 pixels; expected at most 10,000"):
-        VideoReader(large)
-    (tmp_path / "both.h264").write_bytes(small.read_bytes() + large.read_bytes())
-    with VideoReader(tmp_path / "both.h264") as reader:
-        found = [*reader.frames()]
-        assert {one.rgb.shape for one in found} == {(48, 64, 3)}
-        assert len(found) <= 3
-        assert reader.damaged > 0
-
-
 def test_names_of_cameras() -> None:
     for name in ("camera", "camera:1", "/dev/video0", Path("/dev/video12")):
         assert is_camera(name)

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +39,15 @@ from rooftrace.io.remote import (
     url_stem,
     without_query,
 )
-from rooftrace.io.stac_item import Provenance, bounds_of, item_key, link_of, list_in, object_in
+from rooftrace.io.stac_item import (
+    Provenance,
+    bounds_of,
+    features_of,
+    item_key,
+    link_of,
+    list_in,
+    object_in,
+)
 from rooftrace.labels.mask_files import label_masks
 
 _COLOURS = frozenset({"red", "green", "blue"})
@@ -98,26 +107,6 @@ class Catalogue:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class CatalogueFile:
-    """A file that names scenes.
-
-    Args:
-        name: Path or URL of the file, as the user gave it.
-        content: Its content.
-    """
-
-    name: str
-    content: bytes
-
-    def located(self, text: str) -> str:
-        """Return the path or URL that an entry of the file refers to."""
-        if is_url(self.name) or is_url(text):
-            return linked_address(self.name, text)
-        # Not normalised: what `..` means after a link depends on the disk.
-        return str(Path(self.name).parent / text)
-
-
 def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[CatalogueScene, ...]:
     """Return the scenes with ids that are unique and valid as file names.
 
@@ -163,7 +152,7 @@ _MAX_LISTED = 8
 """Maximum number of assets that an error message lists."""
 
 
-def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
+def read_stac(name: str, content: bytes, asset: str | None) -> Catalogue:
     """Read the STAC items of an item collection, or a single item.
 
     The image of an item is the asset with the given key. Without a key it is the GeoTIFF with the
@@ -171,46 +160,37 @@ def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
     whose bands have the common names red, green and blue, else the only one.
 
     Args:
-        file: JSON file.
+        name: Path or URL of the JSON file, as the user gave it.
+        content: Its content.
         asset: Key of the asset that is the image; None to find it.
 
     Raises:
         DataError: The file is not JSON, it holds no STAC items, or the image asset is ambiguous.
     """
     try:
-        document = json.loads(file.content)
+        document = json.loads(content)
     except ValueError as error:
         raise DataError(
-            f"{file.name} cannot be read as JSON: {reason_of(error)}.",
+            f"{name} cannot be read as JSON: {reason_of(error)}.",
             remedy="Save the response of the STAC search as it is.",
         ) from error
-    items = _items(document, file.name)
-    scenes = [_scene(item, number, file, asset) for number, item in enumerate(items, 1)]
-    return Catalogue(file.name, "STAC items", with_unique_ids(scenes, file.name))
-
-
-def _items(document: Any, name: str) -> Sequence[Any]:
     kind = document.get("type") if isinstance(document, dict) else None
-    if kind == "Feature":
-        return [document]
-    features = document.get("features") if isinstance(document, dict) else None
-    if kind != "FeatureCollection" or not isinstance(features, list):
+    if kind not in ("Feature", "FeatureCollection"):
         received = f"of type {kind!r}" if isinstance(kind, str) else "of no type"
         raise DataError(
             f"{name} is a JSON document {received}; expected STAC items: a FeatureCollection or a "
             "Feature.",
             remedy="Search the STAC catalog or collection, and save the items that it returns.",
         )
-    return features
-
-
-def _scene(item: Any, number: int, file: CatalogueFile, asset: str | None) -> CatalogueScene:
-    where = f"{file.name}, item {number}"
-    return scene_of_item(item, where, asset, lambda href: _located(href, item, file))
+    scenes = [
+        scene_of_item(item, f"{name}, item {number}", asset, partial(_located, name, item))
+        for number, item in enumerate(features_of(document), 1)
+    ]
+    return Catalogue(name, "STAC items", with_unique_ids(scenes, name))
 
 
 def scene_of_item(
-    item: Any,
+    item: Mapping[str, Any],
     where: str,
     asset: str | None,
     located: Callable[[str], str],
@@ -228,7 +208,7 @@ def scene_of_item(
     Raises:
         DataError: The item has no id or no usable asset.
     """
-    if not isinstance(item, dict) or not isinstance(item.get("assets"), dict):
+    if not isinstance(item.get("assets"), dict):
         raise DataError(
             f"{where} has no assets; expected a STAC item.",
             remedy="If this is a GeoJSON of footprints, which names no images, write their paths "
@@ -336,18 +316,21 @@ def _is_image(asset: Mapping[str, Any]) -> bool:
 
 
 def _roles(asset: Mapping[str, Any]) -> list[str]:
-    roles = asset.get("roles")
-    return [one for one in roles if isinstance(one, str)] if isinstance(roles, list) else []
+    return [one for one in list_in(asset, "roles") if isinstance(one, str)]
 
 
-def _located(href: str, item: Mapping[str, Any], file: CatalogueFile) -> str:
-    """Return the location of an asset.
+def _located(name: str, item: Mapping[str, Any], href: str) -> str:
+    """Return the path or URL that an entry of a file at a path or URL refers to.
 
     A relative href starts from the URL of the item itself, if the item states one.
     """
     own = link_of(item, "self")
-    is_relative = not (is_url(href) or href.startswith("/") or PureWindowsPath(href).drive)
-    return linked_address(own, href) if is_relative and is_url(own) else file.located(href)
+    if is_url(own) and not (is_url(href) or href.startswith("/") or PureWindowsPath(href).drive):
+        name = own
+    if is_url(name) or is_url(href):
+        return linked_address(name, href)
+    # Not normalised: what `..` means after a link depends on the disk.
+    return str(Path(name).parent / href)
 
 
 _TIFFS = (".tif", ".tiff")
@@ -390,12 +373,12 @@ def read_catalogue(path: Path | str, *, asset: str | None = None) -> Catalogue:
     if not remote and not Path(path).is_file():
         raise DataError(f"There is no catalogue at {path}.", remedy="Check the path.")
     try:
-        file = CatalogueFile(given, read_object(given) if remote else Path(path).read_bytes())
+        content = read_object(given) if remote else Path(path).read_bytes()
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {reason_of(error)}.", remedy="Check who may read it."
         ) from error
-    return read_stac(file, asset) if stac else _list(file)
+    return read_stac(given, content, asset) if stac else _list(given, content)
 
 
 def _objects(url: str) -> Catalogue:
@@ -438,12 +421,12 @@ def _tree(folder: Path) -> Catalogue:
     return Catalogue(str(folder), "folder", found, tuple(map(str, skipped)))
 
 
-def _list(file: CatalogueFile) -> Catalogue:
+def _list(name: str, content: bytes) -> Catalogue:
     try:
-        text = file.content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{file.name} cannot be read as text: {reason_of(error)}.", remedy="Save it as UTF-8."
+            f"{name} cannot be read as text: {reason_of(error)}.", remedy="Save it as UTF-8."
         ) from error
     scenes = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -452,13 +435,13 @@ def _list(file: CatalogueFile) -> Catalogue:
             continue
         if "\0" in entry:
             raise DataError(
-                f"{file.name}, line {number}: {entry[:60]!r}… is not a path or a URL.",
+                f"{name}, line {number}: {entry[:60]!r}… is not a path or a URL.",
                 remedy="Write one path or URL on each line.",
             )
-        location = file.located(entry)
+        location = _located(name, {}, entry)
         stem = url_stem(location) if "://" in location else Path(location).stem
         scenes.append(CatalogueScene(stem, location))
-    return Catalogue(file.name, "text list", with_unique_ids(scenes, file.name))
+    return Catalogue(name, "text list", with_unique_ids(scenes, name))
 
 
 _CATALOG_TYPES = ("Catalog", "Collection")
@@ -501,7 +484,7 @@ def open_catalogue(
         source, tuple(collections), datetime,
         None if area is None else area_in_degrees(area), max_items,
     )  # fmt: skip
-    return search_catalogue(search, asset=asset)
+    return _search(search, asset)
 
 
 def is_searched(source: str) -> bool:
@@ -520,18 +503,10 @@ def is_searched(source: str) -> bool:
     return isinstance(document, dict) and document.get("type") in _CATALOG_TYPES
 
 
-def search_catalogue(search: ImagerySearch, *, asset: str | None = None) -> Catalogue:
+def _search(search: ImagerySearch, asset: str | None) -> Catalogue:
     """Return the scenes that a search finds.
 
     An item without a usable image is a scene with a problem; the others are predicted.
-
-    Args:
-        search: The search.
-        asset: Key of the STAC asset that is the image; default: see `read_stac`.
-
-    Raises:
-        ConfigError, DataError, MissingExtraError: See `search_imagery`; or no item has a usable
-            image.
     """
     found, notes = search_imagery(search), []
     if found.is_cut:
@@ -554,12 +529,9 @@ def _searched_scene(
     own = link_of(item, "self")
     # A server must not lead to files of this machine, but a catalog on its disk may.
     base = search.address if is_url(search.address) and not is_url(own) else own or search.address
-
-    def located(href: str) -> str:
-        return linked_address(base, href)
-
+    held = found.collections.get(collection)
     try:
-        return scene_of_item(item, search.shown, asset, located, found.collections.get(collection))
+        return scene_of_item(item, search.shown, asset, partial(linked_address, base), held)
     except DataError as error:
         # The location only distinguishes the scenes.
         return CatalogueScene(name, f"{base}#{collection}/{name}", problem=error)
