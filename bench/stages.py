@@ -327,7 +327,7 @@ def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None
         counter = DensityAccumulator(here.grid, 100.0, building_class=spec.building_class)
         for block in blocks:
             counter.feed(block.window, block.mask)
-        counter.add(buildings)
+        counter.add(counter.ground.reproject(buildings.geometry, buildings.crs))
         counter.finish()
 
     clock.time("density", density)

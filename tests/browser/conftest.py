@@ -153,7 +153,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sink.write(Window.whole(scene.grid.shape), scene.mask())
     density = DensityAccumulator(scene.grid, 50)
     density.feed(Window.whole(scene.grid.shape), scene.mask())
-    density.add(buildings)
+    density.add(density.ground.reproject(buildings.geometry, buildings.crs))
     write_density(folder / "scene_density", density.finish(), DEFAULT_THRESHOLD, "scene")
     record = {
         "bundle": {"name": "a model <i>of mine</i>"},

@@ -14,11 +14,10 @@ import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import BoolArray, Floats, Footprints, GeoGrid, Ints, Polygons, Window
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, Window
 from rooftrace.density.cells import CellGrid, DensityFigures, DensityGrid, GroundPlane
 from rooftrace.io.legend import NODATA
 
@@ -218,26 +217,8 @@ class DensityAccumulator:
         self.valid_px[cell] += valid_px
         self.built_px[cell] += built_px
 
-    def add(self, footprints: Footprints) -> None:
-        """Add buildings; without a CRS they are in pixels of the grid.
-
-        Raises:
-            GeoreferenceError: The buildings have a CRS but the mask has none.
-        """
-        self.add_polygons(footprints.geometry, footprints.crs)
-
-    def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
-        """Add buildings (n,) without attributes, otherwise as `add`."""
-        on_plane = self.ground.reproject(polygons, crs)
-        self.measured.append(measure_buildings(on_plane, min_area_m2=self._min_area_m2))
-
-    def add_on_plane(self, polygons: Polygons, counted: BoolArray) -> None:
-        """Add buildings (n,) on the plane of the cells.
-
-        Args:
-            polygons: Buildings.
-            counted: (n,) bool, False for buildings that are only neighbours of others.
-        """
+    def add(self, polygons: Polygons, counted: BoolArray | None = None) -> None:
+        """Add buildings (n,) on the plane of the cells, see `measure_buildings`."""
         self.measured.append(measure_buildings(polygons, counted, self._min_area_m2))
 
     def finish(self) -> DensityGrid:

@@ -6,7 +6,6 @@ ground. `CellGrid` divides that plane into squares that are aligned across scene
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor, log10
@@ -20,7 +19,7 @@ from pyproj.exceptions import CRSError, ProjError
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons
+from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons, numbered
 from rooftrace.io.reproject import reprojected
 
 DENSITY_COLUMNS = (
@@ -407,23 +406,34 @@ class CellGrid:
         Args:
             polygons: (n,) polygons inside the grid except for rounding.
         """
-        bounds = shapely.bounds(polygons)
-        low, high = self.rows(bounds[:, 3]), self.rows(bounds[:, 1])
-        strips, _, row = _cut(polygons, low, high, self.shape[0], self._row_box)
-        bounds = shapely.bounds(strips)
-        low, high = self.columns(bounds[:, 0]), self.columns(bounds[:, 2])
-        pieces, strip, col = _cut(strips, low, high, self.shape[1], self._column_box)
-        return row[strip] * self.shape[1] + col, shapely.area(pieces)
+        strips, _, row = self._cut(polygons, 1)
+        pieces, strip, col = self._cut(strips, 0)
+        row = self.top_row - row[strip]
+        return row * self.shape[1] + col - self.first_col, shapely.area(pieces)
 
-    def _row_box(self, row: Ints, bounds: Floats) -> Polygons:
-        bottom = (self.top_row - row) * self.cell_m
-        left, right = bounds[:, 0] - self.cell_m, bounds[:, 2] + self.cell_m
-        return np.asarray(shapely.box(left, bottom, right, bottom + self.cell_m), np.object_)
+    def _cut(self, polygons: Polygons, axis: int) -> tuple[Polygons, Ints, Ints]:
+        """Divide polygons at multiples of the cells' side along x (0) or y (1).
 
-    def _column_box(self, col: Ints, bounds: Floats) -> Polygons:
-        left = (self.first_col + col) * self.cell_m
-        bottom, top = bounds[:, 1] - self.cell_m, bounds[:, 3] + self.cell_m
-        return np.asarray(shapely.box(left, bottom, left + self.cell_m, top), np.object_)
+        Returns:
+            The pieces, the index of each piece's polygon, and the number of its strip, from the
+            origin.
+        """
+        first = self.first_col if axis == 0 else self.top_row + 1 - self.shape[0]
+        last = first + self.shape[1 - axis] - 1
+        edges = shapely.bounds(polygons)[:, [axis, axis + 2]]
+        low, high = np.floor(edges / self.cell_m).astype(np.int64).clip(first, last).T
+        owner, strip = numbered(high - low + 1)
+        strip += low[owner]
+        pieces = polygons[owner]
+        several = (high > low)[owner]
+        boxes = shapely.bounds(pieces[several])
+        # Along the other axis, the strip goes beyond the polygon.
+        boxes[:, [1 - axis, 3 - axis]] += (-self.cell_m, self.cell_m)
+        boxes[:, axis] = strip[several] * self.cell_m
+        boxes[:, axis + 2] = boxes[:, axis] + self.cell_m
+        pieces[several] = shapely.intersection(pieces[several], shapely.box(*boxes.T))
+        there = ~shapely.is_empty(pieces)
+        return pieces[there], owner[there], strip[there]
 
 
 @dataclass(frozen=True)
@@ -450,30 +460,6 @@ class DensityGrid:
     def cell_m(self) -> float:
         """Side of a cell in metres; cell edges lie at multiples of it."""
         return self.cells.cell_m
-
-
-def _cut(
-    polygons: Polygons,
-    low: Ints,
-    high: Ints,
-    count: int,
-    box: Callable[[Ints, Floats], Polygons],
-) -> tuple[Polygons, Ints, Ints]:
-    """Divide polygons into the strips `low` to `high`.
-
-    Returns:
-        The pieces, the index of each piece's polygon, and the index of its strip.
-    """
-    low, high = low.clip(0, count - 1), high.clip(0, count - 1)
-    times = high - low + 1
-    owner = np.repeat(np.arange(len(polygons)), times)
-    strip = np.arange(len(owner)) - np.repeat(np.cumsum(times) - times - low, times)
-    pieces = polygons[owner]
-    several = times[owner] > 1
-    edges = box(strip[several], shapely.bounds(pieces[several]))
-    pieces[several] = shapely.intersection(pieces[several], edges)
-    there = ~shapely.is_empty(pieces)
-    return pieces[there], owner[there], strip[there]
 
 
 def _round_up(value: float) -> float:

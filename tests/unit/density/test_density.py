@@ -149,7 +149,7 @@ def test_figures_of_a_cell() -> None:
     accumulator = DensityAccumulator(grid, 100.0)
     accumulator.feed(Window.whole(mask.shape), mask)
     houses = [shapely.box(10, 10, 20, 20), shapely.box(40, 10, 50, 20)]
-    accumulator.add_polygons(np.array(houses, object), None)
+    accumulator.add(accumulator.ground.reproject(np.array(houses, object), None))
     density = accumulator.finish()
     assert density.grid.shape == (1, 1)
     total = density.figures.total().to_json()
@@ -182,7 +182,7 @@ def test_small_and_outside_buildings_are_not_counted() -> None:
     accumulator = DensityAccumulator(grid, 10.0, min_area_m2=4)
     accumulator.feed(Window.whole(grid.shape), np.ones(grid.shape, np.uint8))
     boxes = [shapely.box(0, 0, 3, 3), shapely.box(5, 5, 6, 6), shapely.box(90, 90, 95, 95)]
-    accumulator.add_polygons(np.array(boxes, object), None)
+    accumulator.add(accumulator.ground.reproject(np.array(boxes, object), None))
     density = accumulator.finish()
     assert density.figures.buildings.sum() == 1
     assert density.outside == 1
@@ -194,7 +194,9 @@ def test_metres_by_hand_have_their_own_plane() -> None:
     mask = np.zeros(grid.shape, np.uint8)
     mask[:20, 40:] = 1  # all of the upper right cell
     accumulator.feed(Window.whole(grid.shape), mask)
-    accumulator.add_polygons(np.array([shapely.box(40, 0, 60, 20)], object), None)
+    accumulator.add(
+        accumulator.ground.reproject(np.array([shapely.box(40, 0, 60, 20)], object), None)
+    )
     density = accumulator.finish()
     assert density.grid.crs is None
     assert density.grid.shape == (2, 3)

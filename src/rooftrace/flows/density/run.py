@@ -234,13 +234,13 @@ def _of_mask(
     if buildings is None:
         built = ((window, values * (values != NODATA)) for window, values in fed())
         for regions in trace_regions(mask.grid.shape, built):
-            accumulator.add_polygons(regions, None)
+            accumulator.add(accumulator.ground.reproject(regions, None))
     else:
         moved = accumulator.ground.reproject(buildings.geometry, buildings.crs)
         observed = ObservedBuildings(accumulator.ground, moved)
         for window, values in fed():
             observed.feed(window, values)
-        accumulator.add_on_plane(moved, observed.is_observed)
+        accumulator.add(moved, observed.is_observed)
     return accumulator.finish()
 
 
