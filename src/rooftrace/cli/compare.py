@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rooftrace.cli.option_groups import Fields, Shown, with_groups
-from rooftrace.cli.options import Json, PolygonFormats, model_of, option, results_folder
+from rooftrace.cli.options import Json, PolygonFormats, Results, model_of, option
 from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.compare.options import CompareOptions
@@ -50,12 +50,7 @@ def compare(
         typer.Argument(metavar="OLD", help="Buildings of an earlier date.", show_default=False),
     ] = None,
     *,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--out", metavar="FOLDER", parser=results_folder, help="Folder for the results."
-        ),
-    ],
+    out: Results,
     model: Annotated[
         Path | None,
         option(

@@ -89,13 +89,7 @@ def choose_next(
             help="Number or title of the project, with --push; its images are not chosen again.",
         ),
     ] = None,
-    token: Annotated[
-        str | None,
-        option(
-            SERVER, envvar="LABEL_STUDIO_API_KEY", show_default=False, metavar="TOKEN",
-            help="Token, with --push; better set in the environment.",
-        ),
-    ] = None,
+    token: Token = "",
     local_files_root: LocalFilesRoot = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -138,7 +132,7 @@ def choose_next(
         _show_push(pushed)
 
 
-def _server(url: str, project: str | None, token: str | None) -> LabelStudio:
+def _server(url: str, project: str | None, token: str) -> LabelStudio:
     """Return the server of `--push`.
 
     Raises:
@@ -151,7 +145,7 @@ def _server(url: str, project: str | None, token: str | None) -> LabelStudio:
             "--push was given without --project.",
             remedy="Add the number or title of the project; a new title creates a project.",
         )
-    if token is None:
+    if not token:
         raise ConfigError(
             "--push was given without a token.",
             remedy="Set LABEL_STUDIO_API_KEY in the environment, or give --token.",

@@ -178,6 +178,12 @@ OutFolder = Annotated[
         help="Folder for the results.",
     ),
 ]  # fmt: skip
+Results = Annotated[
+    Path,
+    typer.Option(
+        "-o", "--out", metavar="FOLDER", parser=results_folder, help="Folder for the results."
+    ),
+]
 PolygonFormats = Annotated[
     list[str] | None,
     option(

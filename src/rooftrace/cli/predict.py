@@ -30,9 +30,9 @@ from rooftrace.cli.options import (
     Order,
     OutFolder,
     PolygonFormats,
+    Results,
     Stac,
     option,
-    results_folder,
 )
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
 from rooftrace.cli.show import answered, bar, counted, pixels, say
@@ -84,12 +84,7 @@ def heights(
             "--surface or --points.",
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--out", metavar="FOLDER", parser=results_folder, help="Folder for the results."
-        ),
-    ],
+    out: Results,
     surface: Surface = None,
     terrain: Terrain = None,
     points: Annotated[
@@ -354,12 +349,7 @@ def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
 
 
 def demo(
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--out", metavar="FOLDER", parser=results_folder, help="Folder for the results."
-        ),
-    ] = Path("rooftrace-demo"),
+    out: Results = Path("rooftrace-demo"),
     as_json: Json = False,
 ) -> None:
     """Predict a small scene that comes with rooftrace, to see what it writes."""

@@ -62,15 +62,12 @@ def check_engine(engine: Engine) -> None:
     image = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
     expected = image.mean(axis=1, keepdims=True) / 255
     answer = engine.run(image)
-    if answer.shape != expected.shape or not np.allclose(answer, expected, atol=_TOLERANCE):
+    is_shaped = answer.shape == expected.shape
+    if not (is_shaped and np.allclose(answer, expected, atol=_TOLERANCE)):
+        error = f", maximum error {np.abs(answer - expected).max():.3g}" if is_shaped else ""
         raise PredictError(
             f"The engine {engine.name} in {engine.precision} fails the self test: "
-            f"shape {answer.shape}, expected {expected.shape}"
-            + (
-                f", maximum error {np.abs(answer - expected).max():.3g}."
-                if answer.shape == expected.shape
-                else "."
-            ),
+            f"shape {answer.shape}, expected {expected.shape}{error}.",
             remedy="Reinstall the engine's package, or use another one with --engine.",
         )
 

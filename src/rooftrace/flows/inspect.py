@@ -6,11 +6,12 @@ The page is one HTML file that needs no network.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -125,18 +126,10 @@ _SHEETS = {
 """Title of each contact sheet."""
 
 
-@dataclass(frozen=True)
-class SheetEntry:
-    """A scene on a contact sheet, and the reason why it was chosen."""
-
-    id: str
-    reason: str
-
-
 def choose_scenes(
     facts: Sequence[SceneFacts], building_class: int, count: int
-) -> dict[str, tuple[SheetEntry, ...]]:
-    """Return up to `count` scenes for each contact sheet, by the name of the sheet.
+) -> dict[str, dict[str, str]]:
+    """Return up to `count` scenes for each contact sheet: reasons by id, by the name of the sheet.
 
     The strangest scenes lie farthest from the median of the set in brightness, contrast,
     saturation, sharpness or valid share, in units of the median absolute deviation.
@@ -148,8 +141,8 @@ def choose_scenes(
     fullest = [i for i in by_share[::-1] if shares[i] > 0][:count]
     middle = [i for i in by_share if shares[i] > 0]
 
-    def with_shares(ids: Sequence[str]) -> tuple[SheetEntry, ...]:
-        return tuple(SheetEntry(i, f"{shares[i]:.1%} built up") for i in ids)
+    def with_shares(ids: Sequence[str]) -> dict[str, str]:
+        return {i: f"{shares[i]:.1%} built up" for i in ids}
 
     sheets = {
         "strangest": _strangest(read, count),
@@ -158,7 +151,7 @@ def choose_scenes(
         "typical": with_shares(_spread(middle or by_share, count)),
     }
     if not shares:
-        sheets["typical"] = tuple(SheetEntry(i, "") for i in _spread([f.id for f in read], count))
+        sheets["typical"] = dict.fromkeys(_spread([f.id for f in read], count), "")
     return {name: choices for name, choices in sheets.items() if choices}
 
 
@@ -169,9 +162,9 @@ def _spread(ids: Sequence[str], count: int) -> list[str]:
     return [ids[i] for i in places]
 
 
-def _strangest(read: Sequence[SceneFacts], count: int) -> tuple[SheetEntry, ...]:
+def _strangest(read: Sequence[SceneFacts], count: int) -> dict[str, str]:
     if len(read) < 3:
-        return ()
+        return {}
     names = ("brightness", "contrast", "saturation", "sharpness", "valid share")
     values = np.array(
         [[f.brightness, f.contrast, f.saturation, f.sharpness, f.valid_share] for f in read]
@@ -185,19 +178,18 @@ def _strangest(read: Sequence[SceneFacts], count: int) -> tuple[SheetEntry, ...]
     worst = np.abs(away).argmax(axis=1)
     order = np.argsort(-np.abs(away).max(axis=1), kind="stable")[:count]
     usual = np.median(values, axis=0)
-    found = []
+    found = {}
     for index in order:
         feature = int(worst[index])
         if abs(away[index, feature]) < 3:
             break
         side = "low" if away[index, feature] < 0 else "high"
         value = values[index, feature]
-        reason = f"{side} {names[feature]}: {value:.2f}, usual {usual[feature]:.2f}"
-        found.append(SheetEntry(read[index].id, reason))
-    return tuple(found)
+        found[read[index].id] = f"{side} {names[feature]}: {value:.2f}, usual {usual[feature]:.2f}"
+    return found
 
 
-def draw_scene(scene: Scene, building_class: int, *, labelled: bool = True) -> str:
+def draw_scene(scene: Scene, building_class: int) -> str:
     """Return a JPEG of a scene as a `data:` address, with its label drawn in.
 
     Buildings are outlined and all classes tinted; nodata is drawn as grey stripes. Only the middle
@@ -210,7 +202,7 @@ def draw_scene(scene: Scene, building_class: int, *, labelled: bool = True) -> s
     except RooftraceError:
         return ""
     mask = None
-    if scene.label is not None and labelled:
+    if scene.label is not None:
         with suppress(RooftraceError):
             mask = scene.label.read(window)
     shown = as_rgb(raster.data, raster.valid)
@@ -254,8 +246,7 @@ def _draw_label(
     cv2.drawContours(picture, found, -1, _OUTLINE, 1)
 
 
-@dataclass(frozen=True)
-class _Picture:
+class _Picture(NamedTuple):
     id: str
     caption: str
     address: str
@@ -308,15 +299,10 @@ class _PictureCache:
 
 
 def _sheets(data: SetAudit, pictures: _PictureCache) -> list[tuple[str, list[_Picture]]]:
-    chosen: Mapping[str, Sequence[SheetEntry]] = choose_scenes(
-        data.facts, data.source.building_class, _PER_SHEET
-    )
+    chosen = choose_scenes(data.facts, data.source.building_class, _PER_SHEET)
     return [
-        (
-            _SHEETS[name],
-            [s for c in choices if (s := pictures.one(c.id, c.reason, data.source)) is not None],
-        )
-        for name, choices in chosen.items()
+        (_SHEETS[name], [s for c in reasons.items() if (s := pictures.one(*c, data.source))])
+        for name, reasons in chosen.items()
     ]
 
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.audit.duplicates import confirm, groups, hash_of, near_duplicates, thumbnail_of
+from rooftrace.audit.duplicates import thumbnail_of
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import merge_notes, plural
 from rooftrace.core.types import Progress, Scene
+from rooftrace.flows.split import first_copies
 from rooftrace.io.files import check_outputs, write_atomically
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -280,12 +281,7 @@ class _Measured:
 
 def _copies(scenes: Sequence[_Measured], preference: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return the (n,) images of which a near-duplicate is preferred, or comes first if equal."""
-
-    def small(number: int) -> NDArray[np.float32]:
-        return scenes[number].thumbnail.astype(np.float32)
-
-    hashes = np.array([hash_of(small(n)) for n in range(len(scenes))], dtype=np.uint64)
-    member = groups(len(scenes), confirm(near_duplicates(hashes), small))
+    member = first_copies([one.thumbnail for one in scenes])
     # Within a group the preferred image comes first.
     order = np.lexsort((-preference, member))
     first = np.ones(len(scenes), dtype=bool)

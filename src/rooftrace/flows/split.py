@@ -224,20 +224,22 @@ def _groups(source: SceneSet, by: SplitBy, group_pattern: str | None) -> Sequenc
     return found
 
 
-def _copies(summaries: Sequence[SceneSummary]) -> list[list[str]]:
-    """Return lists of ids, each of images that are near-duplicates of one another."""
+def first_copies(thumbnails: Sequence[NDArray[np.float16]]) -> NDArray[np.intp]:
+    """Return (n,) the smallest index among the near-duplicates of each of n images."""
 
     def small(number: int) -> NDArray[np.float32]:
-        found = summaries[number].thumbnail
-        assert found is not None
-        return found.astype(np.float32)
+        return thumbnails[number].astype(np.float32)
 
-    hashes = np.array([hash_of(small(n)) for n in range(len(summaries))], dtype=np.uint64)
+    hashes = np.array([hash_of(small(n)) for n in range(len(thumbnails))], dtype=np.uint64)
+    return groups(len(thumbnails), confirm(near_duplicates(hashes), small))
+
+
+def _copies(summaries: Sequence[SceneSummary]) -> list[list[str]]:
+    """Return lists of ids, each of images that are near-duplicates of one another."""
+    first = first_copies([one.thumbnail for one in summaries if one.thumbnail is not None])
     lists: dict[int, list[str]] = {}
-    for one, first in zip(
-        summaries, groups(len(summaries), confirm(near_duplicates(hashes), small))
-    ):
-        lists.setdefault(int(first), []).append(one.id)
+    for one, number in zip(summaries, first.tolist(), strict=True):
+        lists.setdefault(number, []).append(one.id)
     return [ids for ids in lists.values() if len(ids) > 1]
 
 

@@ -151,7 +151,6 @@ class Series:
         x, y: Coordinates of the points, in order; a line has a gap where one is NaN.
         dots: True to draw each point.
         mark: One more point to draw, such as the value that was chosen.
-        colour: CSS colour; empty for the colour and the dashes of the place among the series.
         thin: True to draw a thin line.
         dashed: True to draw a dashed line.
     """
@@ -161,7 +160,6 @@ class Series:
     y: Sequence[float]
     dots: bool = False
     mark: tuple[float, float] | None = None
-    colour: str = ""
     thin: bool = False
     dashed: bool = False
 
