@@ -54,10 +54,10 @@ def valid_polygons(polygons: Polygons) -> Polygons:
     empty.
     """
     valid = valid_geometry(polygons)
-    whole = shapely.get_type_id(valid) == shapely.GeometryType.POLYGON
-    largest, owner = largest_parts(np.where(whole, None, valid))
-    valid[~whole] = shapely.Polygon()
-    valid[owner] = largest
+    others = np.flatnonzero(shapely.get_type_id(valid) != shapely.GeometryType.POLYGON)
+    largest, owner = largest_parts(valid[others])
+    valid[others] = shapely.Polygon()
+    valid[others[owner]] = largest
     return valid
 
 
