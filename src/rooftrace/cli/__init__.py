@@ -124,11 +124,7 @@ def _plain(error: BaseException) -> str | None:
 
 
 def _translated(error: Exception, name: str) -> RooftraceError:
-    """Return the error that is shown for an exception that has ended a command.
-
-    Raises:
-        Exception: The exception is a defect, and `ROOFTRACE_DEBUG` asks to see it.
-    """
+    """Return the error that is shown for an exception; raise a defect if `DEBUG` asks to see it."""
     if isinstance(error, OSError) and error.errno is not None and not is_out_of_memory(error):
         return _from_system(error)
     shown = explained(error, name)
@@ -138,11 +134,7 @@ def _translated(error: Exception, name: str) -> RooftraceError:
 
 
 def _from_system(error: OSError) -> RooftraceError:
-    """Return the error for what the system refuses and no command has translated.
-
-    A disk that is full or read-only refuses a result; otherwise a name is too long, or may not be
-    looked at.
-    """
+    """Return the error for what the system refuses: a result, or a name that is too long."""
     about = f"{error.filename}: " if error.filename else ""
     message = f"{about}{reason_of(error)}."
     if error.errno in NOT_WRITABLE:

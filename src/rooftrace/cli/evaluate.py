@@ -204,14 +204,7 @@ def _quoted(*paths: Path) -> str:
 def _refuse_order(
     paths: Sequence[Path], wrong: Sequence[Path], where: Path, truth: Path | None
 ) -> NoReturn:
-    """Raise the error for paths in the place of a model, with the command that was meant.
-
-    Args:
-        paths: All arguments.
-        wrong: Those before the data that are not models.
-        where: The data.
-        truth: Value of `--truth`.
-    """
+    """Raise the error for paths in the place of a model, with the command that was meant."""
     from rooftrace.io.companions import is_named_as_image
     from rooftrace.models.bundle import bundle_file, is_run_without_bundle
     from rooftrace.predict.model_set import is_model

@@ -20,7 +20,7 @@ from pyproj.exceptions import CRSError, ProjError
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons, numbered
-from rooftrace.io.reproject import reprojected
+from rooftrace.io.reproject import reprojected, transformer
 
 DENSITY_COLUMNS = (
     "built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share",
@@ -60,12 +60,12 @@ class DensityFigures:
     @property
     def built_up_share(self) -> Floats:
         """Share of the observed area that is built up, 0..1; NaN where nothing was observed."""
-        return np.minimum(_ratio(self.built_m2, self.observed_m2), 1.0)
+        return np.minimum(ratio(self.built_m2, self.observed_m2), 1.0)
 
     @property
     def observed_share(self) -> Floats:
         """Share of the area that was observed, 0..1."""
-        return np.minimum(_ratio(self.observed_m2, self.area_m2), 1.0)
+        return np.minimum(ratio(self.observed_m2, self.area_m2), 1.0)
 
     @property
     def judged_share(self) -> Floats:
@@ -75,12 +75,12 @@ class DensityFigures:
     @property
     def buildings_per_ha(self) -> Floats:
         """Buildings per hectare of observed area; NaN where nothing was observed."""
-        return _ratio(self.buildings, self.observed_m2) * _M2_PER_HA
+        return ratio(self.buildings, self.observed_m2) * _M2_PER_HA
 
     @property
     def mean_area_m2(self) -> Floats:
         """Mean area of a building; NaN where there is none."""
-        return _ratio(self.buildings_m2, self.buildings)
+        return ratio(self.buildings_m2, self.buildings)
 
     def total(self) -> DensityFigures:
         """Return the figures of all places together, in arrays of shape (); none may overlap."""
@@ -92,7 +92,7 @@ class DensityFigures:
             np.asarray(self.built_m2.sum()),
             np.asarray(self.buildings.sum()),
             np.asarray(self.buildings_m2.sum()),
-            _ratio(distances, self.buildings[measured].sum()),
+            ratio(distances, self.buildings[measured].sum()),
         )
 
     def columns(self) -> dict[str, Floats]:
@@ -106,7 +106,7 @@ class DensityFigures:
         return known | {"buildings": int(self.buildings)}
 
 
-def _ratio(over: Floats | NDArray[np.int64], under: Floats | NDArray[np.int64]) -> Floats:
+def ratio(over: Floats | NDArray[np.int64], under: Floats | NDArray[np.int64]) -> Floats:
     """Divide; NaN where the divisor is not positive."""
     over, under = np.asarray(over, np.float64), np.asarray(under, np.float64)
     ratio = np.full(np.broadcast_shapes(over.shape, under.shape), np.nan)
@@ -244,10 +244,11 @@ class GroundPlane:
             )
         return moved
 
-    @cached_property
+    @property
     def _transformer(self) -> Transformer:
         assert self.grid.crs is not None
-        return Transformer.from_crs(self.grid.crs, self.crs, always_xy=True)
+        assert self.crs is not None
+        return transformer(self.grid.crs, self.crs)
 
 
 def metric_crs(crs: CRS, bounds: Bounds) -> CRS:

@@ -27,7 +27,7 @@ from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import json_kind, reason_of
 from rooftrace.core.types import Floats, GeoGrid
-from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures, DensityGrid
+from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures, DensityGrid, ratio
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.legend import Colour
@@ -223,9 +223,7 @@ def _coarser(figures: DensityFigures, together: int) -> Floats:
         np.add.reduceat(np.add.reduceat(values, rows, axis=0), cols, axis=1)
         for values in (figures.built_m2, figures.observed_m2)
     )
-    share = np.full(built.shape, np.nan)
-    np.divide(built, observed, out=share, where=observed > 0)
-    return np.asarray(np.minimum(share, 1.0))
+    return np.asarray(np.minimum(ratio(built, observed), 1.0))
 
 
 def _coloured(share: Floats) -> Picture:
@@ -253,17 +251,8 @@ def _page(
     north: bool,
     labels: Sequence[Label] = (),
 ) -> Image.Image:
-    """Return the picture with its title above, and its legend, scale bar and source below.
-
-    Args:
-        picture: The drawn map.
-        title: First line of the title.
-        subtitle: Second line of the title.
-        threshold: Threshold for the legend.
-        metres: Metres per pixel of the picture.
-        source: Line below the picture, such as the names of the inputs.
-        north: True to draw a north arrow.
-        labels: Texts on the map.
+    """Return the picture, of so many metres per pixel, with its title above, its texts on it, and
+    its legend, scale bar and source below.
     """
     height, width = picture.shape[:2]
     page_width = max(width, _NARROWEST_PX) + 2 * _MARGIN_PX

@@ -239,14 +239,7 @@ def write_list(path: Path, report: NextReport) -> None:
 
 @dataclass(frozen=True)
 class _Measured:
-    """Figures of one image.
-
-    Args:
-        name: Name of the image in notes.
-        features: Features of the image; None if no pixel is valid.
-        thumbnail: Thumbnail, see `duplicates.thumbnail`.
-        uncertainty: Uncertainty of the model; None if the image is labelled.
-    """
+    """Figures of one image: no features if no pixel is valid, no uncertainty if it is labelled."""
 
     name: str
     features: Features | None

@@ -79,23 +79,23 @@ def run_split(
     shares = {name: getattr(options, name) for name in ("val", "test")}
     shares = {name: share if one is None else one for name, one in shares.items()}
     split = divide_scenes(opened, options.model_copy(update=shares), progress)
+    notes = [*split.notes]
     own = own_split(opened.ids or opened.all_ids)
     if own is not None:
         use = (
             "this split divides all images, whatever their part. finetune without --split uses "
             "those parts, and --split {last} takes one."
         )
-        note = own.own_note(opened.name, use)
-        split = split.model_copy(update={"notes": (*split.notes, note)})
+        notes.append(own.own_note(opened.name, use))
     counts = {name: len(ids) for name, ids in split.parts.items() if ids}
     small = [f"{name} has {plural(n, 'image')}" for name, n in counts.items() if n < _LEAST_IN_PART]
     if small:
-        note = (
+        notes.append(
             f"{', '.join(small)}: figures from fewer than {_LEAST_IN_PART} say little. Label more; "
             "to fine-tune, leave the split out: rooftrace finetune compares few images by "
             "cross-validation."
         )
-        split = split.model_copy(update={"notes": (*split.notes, note)})
+    split = split.model_copy(update={"notes": tuple(notes)})
     write_split(out, split)
     return split
 

@@ -152,7 +152,9 @@ def write_stac(
         if item is None:
             undated.append(scene.id)
             continue
-        path = _item_path(scene, out)
+        # Beside the results of its scene.
+        folder = next(iter(scene.files.values())).parent
+        path = (folder / f"{scene.id}{_ITEM}").relative_to(out).as_posix()
         _write(out / path, item)
         written.append((scene, path))
     if written:
@@ -172,12 +174,6 @@ def write_stac(
 
 def _write(path: Path, document: Json) -> None:
     write_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
-
-
-def _item_path(scene: PredictedScene, out: Path) -> str:
-    """Return the path of an item, beside the results of its scene, relative to the folder."""
-    folder = next(iter(scene.files.values())).parent
-    return (folder / f"{scene.id}{_ITEM}").relative_to(out).as_posix()
 
 
 def _listed_items(path: Path) -> set[str]:
@@ -224,7 +220,9 @@ def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | 
     for kind in _KINDS:
         for key, path in _files(kind, scene.files.get(kind)):
             roles = ["overview"] if path.suffix == ".png" and kind != "mask" else ["data"]
-            asset = pystac.Asset(f"./{path.name}", media_type=_media_type(kind, path), roles=roles)
+            is_cog = kind == "mask" and path.suffix == ".tif"
+            kept_as = f"{_GEOTIFF}; profile=cloud-optimized" if is_cog else _TYPES[path.suffix]
+            asset = pystac.Asset(f"./{path.name}", media_type=kept_as, roles=roles)
             item.add_asset(key, asset)
     here = next(iter(scene.files.values())).parent
     up = "." if here == out else ".."
@@ -266,11 +264,6 @@ def _files(kind: str, path: Path | None) -> list[tuple[str, Path]]:
         (kind, path),
         *((f"{kind}_{one.suffix[1:]}", one) for one in others if one.exists()),
     ]
-
-
-def _media_type(kind: str, path: Path) -> str:
-    is_cog = kind == "mask" and path.suffix == ".tif"
-    return f"{_GEOTIFF}; profile=cloud-optimized" if is_cog else _TYPES[path.suffix]
 
 
 def _license(text: str) -> str:

@@ -43,14 +43,6 @@ class Orientation:
     flip_rows: bool = False
     flip_cols: bool = False
 
-    @classmethod
-    def from_exif(cls, code: int) -> Orientation:
-        """Return the orientation of an EXIF code from 1 to 8; other codes mean upright.
-
-        https://exiftool.org/TagNames/EXIF.html, tag 0x0112.
-        """
-        return _BY_CODE.get(code, UPRIGHT)
-
     def shape(self, shape_yx: tuple[int, int]) -> tuple[int, int]:
         """Return the rows and columns of the picture for those stored, or the other way round."""
         height, width = shape_yx
@@ -83,7 +75,7 @@ class Orientation:
 
 UPRIGHT = Orientation()
 
-_BY_CODE = {
+_BY_EXIF = {
     2: Orientation(flip_cols=True),
     3: Orientation(flip_rows=True, flip_cols=True),
     4: Orientation(flip_rows=True),
@@ -92,6 +84,7 @@ _BY_CODE = {
     7: Orientation(transpose=True, flip_rows=True, flip_cols=True),
     8: Orientation(transpose=True, flip_rows=True),
 }
+"""Orientation by its EXIF code, https://exiftool.org/TagNames/EXIF.html, tag 0x0112."""
 
 _WITH_ALPHA = ("PNG", "WEBP", "GIF", "MBTiles")
 """Formats whose fourth band is alpha, and cannot be another one."""
@@ -284,7 +277,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
     if dataset.driver == "JPEG" and grid.crs is None and grid.transform.is_identity:
         # A georeference is that of the stored pixels.
         code = tags.get("EXIF_Orientation", "1").strip()
-        orientation = Orientation.from_exif(int(code) if code.isdecimal() else 1)
+        orientation = _BY_EXIF.get(int(code) if code.isdecimal() else 1, UPRIGHT)
     if orientation != UPRIGHT:
         grid = GeoGrid(orientation.shape(grid.shape))
         rows, cols = orientation.shape((rows, cols))

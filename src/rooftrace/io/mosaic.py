@@ -85,13 +85,11 @@ class Mosaic:
     _overlap: bool
     """True if images may overlap: a pixel that is not valid then leaves what lies below it."""
 
-    def __init__(
-        self, grid: GeoGrid, name: str, count: int, cache_bytes: int = _CACHE_BYTES
-    ) -> None:
+    def __init__(self, grid: GeoGrid, name: str, count: int) -> None:
         self._grid = grid
         self._name = name
         self._count = count
-        self._decoded: LruCache[Hashable, Raster] = LruCache(cache_bytes, _nbytes)
+        self._decoded: LruCache[Hashable, Raster] = LruCache(_CACHE_BYTES, _nbytes)
         self._lock = threading.Lock()
         self.is_forgiving = False
         """True if an image that cannot be read becomes nodata, instead of failing the reading."""
@@ -177,11 +175,7 @@ class Mosaic:
         raise NotImplementedError
 
     def _image(self, key: Any) -> RasterSource:
-        """Return an image that is to be read.
-
-        Raises:
-            DataError: it does not fit into the mosaic.
-        """
+        """Return an image that is to be read; raise DataError if it does not fit."""
         raise NotImplementedError
 
     def _read_part(self, key: Any, image_window: Window, part: Window) -> tuple[Any, Any]:
@@ -224,11 +218,7 @@ class TileMosaic(TileGridMosaic):
         tile_shape: Rows and columns of pixels of every tile.
         grid: Grid of the mosaic; its shape is a whole number of tiles.
         name: Name in errors and reports.
-        cache_bytes: Maximum size of the decoded tiles that are kept.
         notes: Choices that the user should know.
-
-    Raises:
-        ValueError: there is no tile, or one lies outside the grid.
     """
 
     _tiles: Mapping[tuple[int, int], RasterSource]
@@ -240,17 +230,10 @@ class TileMosaic(TileGridMosaic):
         grid: GeoGrid,
         name: str,
         *,
-        cache_bytes: int = _CACHE_BYTES,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.notes = notes
-        height, width = tile_shape
-        rows, cols = grid.height // height, grid.width // width
-        if (rows * height, cols * width) != grid.shape:
-            raise ValueError(f"{grid.shape} is not a whole number of tiles of {tile_shape}")
-        if not tiles or not all(0 <= row < rows and 0 <= col < cols for row, col in tiles):
-            raise ValueError(f"{len(tiles)} tiles do not lie on {rows} × {cols}")
-        super().__init__(grid, name, len(tiles), cache_bytes)
+        super().__init__(grid, name, len(tiles))
         self._tiles = dict(tiles)
         self._tile_shape = tile_shape
 

@@ -178,14 +178,7 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
 
 
 def _repeated(work: Callable[[int], T]) -> T:
-    """Return what `work` returns; it is called again after transient failures.
-
-    Args:
-        work: Function of the number of the attempt, from 0.
-
-    Raises:
-        RemoteError: the one of the last attempt.
-    """
+    """Return what `work` returns for the number of the attempt, from 0, repeated after failures."""
     attempt, delay_s = 0, _RETRY.delay_s
     while True:
         try:

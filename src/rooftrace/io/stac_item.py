@@ -6,8 +6,8 @@ STAC specification 1.0 and 1.1: https://github.com/radiantearth/stac-spec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -106,7 +106,7 @@ def _footprint(item: Json) -> shapely.Geometry | None:
     bounds = bounds_of(item.get("bbox"))
     geometry = item.get("geometry")
     if isinstance(geometry, dict):
-        with _malformed_ignored():
+        with suppress(KeyError, ValueError, TypeError, shapely.errors.GEOSException):
             shape = shapely.from_geojson(json.dumps(geometry))
             if not shapely.is_empty(shape):
                 # A footprint may also be wider than half the Earth: the bbox decides.
@@ -167,12 +167,3 @@ def link_of(document: Mapping[str, Any], rel: str) -> str:
     """Return the href of the first link with a relation; "" if there is none."""
     return next((str(one["href"]) for one in links_of(document)
                  if one.get("rel") == rel and isinstance(one.get("href"), str)), "")  # fmt: skip
-
-
-@contextmanager
-def _malformed_ignored() -> Iterator[None]:
-    """Leave the block at a geometry that cannot be read."""
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, shapely.errors.GEOSException):
-        return

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
+from rooftrace.io import mosaic as mosaics
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.mosaic import TileMosaic
 from rooftrace.io.raster import open_raster
@@ -53,7 +54,9 @@ def test_windows_are_those_of_the_whole(
     missing: set[tuple[int, int]], windows: list[Window], cache_bytes: int
 ) -> None:
     whole, tiles = whole_and_tiles(missing)
-    mosaic = TileMosaic(tiles, (SIDE, SIDE), GRID, "m", cache_bytes=cache_bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mosaics, "_CACHE_BYTES", cache_bytes)
+        mosaic = TileMosaic(tiles, (SIDE, SIDE), GRID, "m")
     for window in windows:
         found = mosaic.read(window)
         np.testing.assert_array_equal(found.valid, whole.valid[window.slices()])
@@ -96,7 +99,7 @@ class _Counted:
         return self.source.read(window)
 
 
-def test_a_tile_is_decoded_once_while_it_is_kept() -> None:
+def test_a_tile_is_decoded_once_while_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[str] = []
     tiles = {
         (row, col): _Counted(ArraySource(np.zeros((3, SIDE, SIDE), np.uint8)), counts)
@@ -111,7 +114,8 @@ def test_a_tile_is_decoded_once_while_it_is_kept() -> None:
     mosaic.read(Window(0, 0, 1, 1))
     assert len(counts) == ROWS * COLS + 1
     # Room for a row of tiles: bands of rows decode each tile once.
-    small = TileMosaic(tiles, (SIDE, SIDE), GRID, "m", cache_bytes=COLS * SIDE * SIDE * 4)
+    monkeypatch.setattr(mosaics, "_CACHE_BYTES", COLS * SIDE * SIDE * 4)
+    small = TileMosaic(tiles, (SIDE, SIDE), GRID, "m")
     counts.clear()
     for row in range(GRID.height):
         small.read(Window(row, 0, 1, GRID.width))
