@@ -389,7 +389,12 @@ def _search(search: ImagerySearch, reader: _JsonReader) -> FoundImagery:
             collections = search.collections or (str(document.get("id")),)
             return _api(replace(search, collections=collections), top, found, reader)
     if kind in ("Catalog", "Collection"):
-        return _static(search, document, reader)
+        held: dict[str, Json] = {}
+        crawled = _crawled(search, document, reader, held)
+        imagery = _gathered("static STAC catalog", crawled, search, held)
+        if not imagery.items:
+            _check_collections(search, sorted(held))
+        return imagery
     keys = ", ".join(list(document)[:8]) or "nothing"
     raise DataError(
         f"{search.shown} is a JSON document with {keys}; expected a STAC API, catalog, collection "
@@ -507,15 +512,6 @@ def _paged(pages: Iterable[Json]) -> Iterator[Json]:
             return
         seen |= keys
         yield from features
-
-
-def _static(search: ImagerySearch, document: Json, reader: _JsonReader) -> FoundImagery:
-    collections: dict[str, Json] = {}
-    items = _crawled(search, document, reader, collections)
-    found = _gathered("static STAC catalog", items, search, collections)
-    if not found.items:
-        _check_collections(search, sorted(collections))
-    return found
 
 
 def _gathered(

@@ -87,15 +87,6 @@ class RemoteRaster(RasterFile):
         )
         return (*super().notes, fetched)
 
-    @cached_property
-    def level_shapes(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of each overview, finest first."""
-        _ = self._header
-        with self._dataset("overviews") as dataset:
-            factors = dataset.overviews(1)
-        height, width = self.grid.shape
-        return tuple((-(-height // factor), -(-width // factor)) for factor in factors)
-
     def overview_for(self, gsd_m: float) -> Self:
         """Return the coarsest overview whose pixels are at most `gsd_m`, or the image itself.
 
@@ -104,12 +95,15 @@ class RemoteRaster(RasterFile):
         own_m = self.grid.gsd_yx_m
         if own_m is None or self._level is not None:
             return self
+        with self._dataset("overviews") as dataset:
+            factors = dataset.overviews(1)
         height, width = self.grid.shape
         # Levels are nominal: 0.0742 m is half of 0.15 m.
         fine_enough = [
             number
-            for number, (rows, cols) in enumerate(self.level_shapes)
-            if max(own_m[0] * height / rows, own_m[1] * width / cols) <= gsd_m * 1.01
+            for number, factor in enumerate(factors)
+            if max(own_m[0] * height / -(-height // factor), own_m[1] * width / -(-width // factor))
+            <= gsd_m * 1.01
         ]
         if not fine_enough:
             return self
