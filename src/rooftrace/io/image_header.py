@@ -143,6 +143,7 @@ class Header:
         is_alpha_infrared: True if the file calls a band alpha that holds a picture.
         has_one_type: True if all bands that are read, with alpha, are stored in one type.
         imagery_date: Date on which the image was taken, by its tags, see `imagery_date`.
+        is_lossy: True if the compression of 8-bit bands changes values, such as JPEG.
     """
 
     grid: GeoGrid
@@ -164,6 +165,7 @@ class Header:
     is_alpha_infrared: bool = False
     has_one_type: bool = True
     imagery_date: str | None = None
+    is_lossy: bool = False
 
     @property
     def read_indexes(self) -> list[int]:
@@ -285,7 +287,10 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
     is_rgb = lookup is not None or is_cmyk
     infos = _RGB_INFOS if is_rgb else _infos(dataset, indexes)
     black = 0
-    is_white_0 = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    is_white_0 = structure.get("MINISWHITE") == "YES"
+    is_lossy = structure.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSY")
+    is_lossy |= structure.get("COMPRESSION", "").endswith("JPEG")
     # Of one bit, GDAL makes a palette.
     is_grey = palette == "colours" and lookup is None and len(indexes) == 1
     if is_white_0 and is_grey and dtype.kind == "u":
@@ -311,6 +316,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         has_one_type=len({dtypes[i - 1] for i in (*indexes, alpha) if i is not None}) == 1,
         # A satellite's metadata files have tags of their own.
         imagery_date=imagery_date({**tags, **dataset.tags(ns="IMAGERY")}),
+        is_lossy=is_lossy and dtype == np.uint8,
     )
 
 

@@ -6,7 +6,7 @@ nodata. `fill_at_edges` finds areas without data that the file does not declare.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -34,9 +34,12 @@ class NodataRule:
     colour: tuple[float, ...] | None = None
     declared: bool = True
 
-    def valid(self, data: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
-        """Return (y, x), True where (band, y, x) is valid; None without value and colour."""
-        found: NDArray[np.bool_] | None = None
+    def colours(self, data: NDArray[Any], name: str) -> tuple[tuple[float, ...], ...]:
+        """Return the colours of nodata, one value for each band of (band, y, x) pixels.
+
+        Raises:
+            DataError: The pixels cannot have such a value, or have another number of bands.
+        """
         for value in (self.value, *(self.colour or ())):
             if value is not None and data.dtype.kind in "ui" and not _fits(value, data.dtype):
                 limits = np.iinfo(data.dtype)
@@ -52,11 +55,8 @@ class NodataRule:
                     f"but {name} has {len(data)} bands.",
                     remedy="Give the colour one value per band.",
                 )
-            found = differs(data, self.colour)
-        if self.value is not None:
-            by_value = differs(data, (self.value,) * len(data))
-            found = by_value if found is None else found & by_value
-        return found
+        by_value = () if self.value is None else ((self.value,) * len(data),)
+        return by_value if self.colour is None else (*by_value, self.colour)
 
 
 def nodata_to_json(rule: NodataRule | None) -> dict[str, Any] | None:
@@ -86,8 +86,16 @@ def nodata_from_json(record: object) -> NodataRule | None:
     )
 
 
-def differs(data: NDArray[Any], colour: tuple[float | None, ...]) -> NDArray[np.bool_]:
-    """Return (y, x), True where any band of (band, y, x) differs from its value in `colour`."""
+def differs(
+    data: NDArray[Any], colour: tuple[float | None, ...], within: int = 0
+) -> NDArray[np.bool_]:
+    """Return (y, x), True where any band of (band, y, x) differs from its value in `colour`.
+
+    Args:
+        data: (band, y, x) pixels; of 8 bits if `within` is not 0.
+        colour: Value of each band; None for a value that no pixel has.
+        within: Largest difference that does not count.
+    """
     compare: Callable[[NDArray[Any], float], NDArray[np.bool_]] = np.not_equal
     found = np.zeros(data.shape[1:], dtype=bool)
     for band, value in zip(data, colour):
@@ -97,6 +105,8 @@ def differs(data: NDArray[Any], colour: tuple[float | None, ...]) -> NDArray[np.
             found |= ~np.isnan(band)
         elif data.dtype.kind in "ui" and not _fits(value, data.dtype):
             found[:] = True
+        elif within:
+            found |= cv2.absdiff(band, np.full_like(band, value)) > within
         else:
             found |= compare(band, data.dtype.type(value))
     return found
@@ -139,6 +149,35 @@ def without_specks(valid: BoolArray, side_px: int) -> BoolArray:
     opened = cv2.morphologyEx(nodata, cv2.MORPH_OPEN, np.ones((side_px, side_px), np.uint8))
     inside = np.asarray(opened)[side_px:-side_px, side_px:-side_px]
     return np.asarray(valid | (inside == 0))
+
+
+BLUR_PX = 16
+"""Distance in pixels to which lossy compression changes values: a block of JPEG whose colours are
+stored at half the resolution."""
+
+_BLUR = 32
+"""Largest change of a value by lossy compression at the edge of nodata."""
+
+
+def may_be_blurred(data: NDArray[Any], colours: Iterable[tuple[float | None, ...]]) -> BoolArray:
+    """Return (y, x), True where 8-bit pixels are near a colour of nodata."""
+    return np.asarray(~np.logical_and.reduce([differs(data, one, _BLUR) for one in colours]))
+
+
+def without_blurred(valid: BoolArray, near: BoolArray) -> BoolArray:
+    """Return the validity of pixels in which nodata that lossy compression has changed is nodata.
+
+    These are pixels of nearly the colour of nodata that such pixels join to nodata; a pixel depends
+    on others up to a distance of `BLUR_PX`.
+
+    Args:
+        valid: (y, x), False where nodata.
+        near: (y, x), see `may_be_blurred`.
+    """
+    nodata, may_join = (~valid).view(np.uint8), (near | ~valid).view(np.uint8)
+    for _ in range(BLUR_PX):
+        nodata = cv2.dilate(nodata, np.ones((3, 3), np.uint8)) & may_join
+    return np.asarray(nodata == 0)
 
 
 EDGE_SHARE = 0.02

@@ -35,7 +35,15 @@ from rooftrace.io.gdal import (
 )
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
-from rooftrace.io.nodata import NodataRule, differs, speck_side_px, without_specks
+from rooftrace.io.nodata import (
+    BLUR_PX,
+    NodataRule,
+    differs,
+    may_be_blurred,
+    speck_side_px,
+    without_blurred,
+    without_specks,
+)
 from rooftrace.io.web_mercator import TileName
 
 _SMALL_PX = 2**20
@@ -232,25 +240,45 @@ class RasterFile:
             raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
         self._hold_blocks(window)
         data, valid = self._read_turned(window)
-        if self._may_have_specks and not valid.all():
-            valid = self._with_specks(window, valid)
+        if self._may_have_specks and not (valid.all() and self._is_sharp(data)):
+            valid = self._mended(window, data, valid)
         return Raster(data, valid, header.grid if window == whole else header.grid.crop(window))
 
-    def _with_specks(self, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the validity of a window in which specks of nodata are valid."""
-        side = speck_side_px(self._header.grid.gsd_m)
+    def _is_sharp(self, data: NDArray[Any]) -> bool:
+        """Return False if nodata beside a window without any may be blurred into it."""
+        if not self._header.is_lossy:
+            return True
+        edges = (data[:, :1], data[:, -1:], data[:, :, :1], data[:, :, -1:])
+        return not any(may_be_blurred(edge, self._colours(edge)).any() for edge in edges)
+
+    def _mended(
+        self, window: Window, data: NDArray[Any], valid: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return the validity of a window in which specks are valid and blurred nodata is not."""
+        header = self._header
+        side = speck_side_px(header.grid.gsd_m)
         if min(window.shape_yx) >= side and not valid.any():
             return valid
-        around = window.padded(side).intersection(Window.whole(self._header.grid.shape))
-        assert around is not None
-        wide = valid if around == window else self._read_turned(around)[1]
-        mended = without_specks(wide, side)[window.slices(around)]
+        around = window.padded(side + BLUR_PX * header.is_lossy)
+        around = around.intersection(Window.whole(header.grid.shape)) or window
+        wide = valid
+        if around != window:
+            data, wide = self._read_turned(around)
+        mended = without_specks(wide, side)
+        if header.is_lossy and not mended.all():
+            mended = without_blurred(mended, may_be_blurred(data, self._colours(data)))
+        mended = mended[window.slices(around)]
         self._count_specks(mended, valid)
         return mended
 
+    def _colours(self, data: NDArray[Any]) -> list[tuple[float | None, ...]]:
+        """Return the colours that count as nodata in pixels as they are stored."""
+        by_rule = self._rule.colours(data, self.name)
+        return [*by_rule, self._header.nodata] if self._header.mask == "nodata" else [*by_rule]
+
     def _count_specks(self, mended: NDArray[np.bool_], valid: NDArray[np.bool_]) -> None:
         if self._rule == NodataRule():
-            self.speck_px += int(np.count_nonzero(mended) - np.count_nonzero(valid))
+            self.speck_px += int(np.count_nonzero(mended & ~valid))
 
     def _read_turned(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the colour bands and the validity of a window of the picture."""
@@ -371,9 +399,8 @@ class RasterFile:
             data = np.ascontiguousarray(np.moveaxis(colours[..., :3], -1, 0))
         if header.is_cmyk:
             data = _without_ink(data)
-        by_rule = self._rule.valid(data, self.name)
-        if by_rule is not None:
-            valid &= by_rule
+        for colour in self._rule.colours(data, self.name):
+            valid &= differs(data, colour)
         if header.black:
             data = header.black - data
         return data, valid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,25 @@ def test_windows_find_the_same_specks_as_the_whole(
             window = Window(row, col, min(side, 400 - row), min(side, 400 - col))
             found = file.read(window).valid
             np.testing.assert_array_equal(found, ~empty[window.slices()])
+
+
+@pytest.mark.parametrize("fill", [0, 255])
+def test_fill_that_lossy_compression_changed_is_nodata(tmp_path: Path, fill: int) -> None:
+    image, empty = scene()
+    image = image // 4 + 80
+    image[:, empty] = fill
+    rule = NodataRule(value=fill)
+    lossy = {"compress": "jpeg", "photometric": "ycbcr", **PLACE}
+    file = open_raster(write_geotiff(tmp_path / "lossy.tif", image, **lossy), nodata=rule)
+    whole, stored = file.read().valid, file.read().data
+    assert np.count_nonzero(empty & (stored != fill).any(axis=0)) > 1000
+    assert np.count_nonzero(empty & whole) < 10
+    assert np.count_nonzero(~empty & ~whole) < 0.05 * np.count_nonzero(empty)
+    for row, col in product(range(0, 400, 50), repeat=2):
+        window = Window(row, col, 50, 50)
+        np.testing.assert_array_equal(file.read(window).valid, whole[window.slices()])
+    exact = open_raster(write_geotiff(tmp_path / "exact.tif", stored, **PLACE), nodata=rule)
+    assert np.count_nonzero(empty & exact.read().valid) > 1000
 
 
 def test_large_areas_of_nodata_inside_stay(tmp_path: Path) -> None:
