@@ -12,10 +12,11 @@ from rooftrace.core.errors import ConfigError, DataError, ExportError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
+from rooftrace.io.reproject import CRS84
 from rooftrace.io.vector_formats import KML_PREFIX, is_vector_file
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import WRITABLE, check_vector_path, write_polygons
-from rooftrace.io.vector_writers import WRITERS, vector_suffix
+from rooftrace.io.vector_writers import DEGREES_SUFFIXES, WRITERS, vector_suffix
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.folders import CARD, FOLDER
@@ -212,6 +213,8 @@ def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertRep
     layer = file.read(wanted, typed=True)
     notes = file.notes(layer.counts) + write_polygons(out, layer.geometry, layer.values, layer.crs)
     read_as = f"{plural(len(layer), 'polygon')} of {path} in {layer.crs.name}"
+    if vector_suffix(out) in DEGREES_SUFFIXES and not layer.crs.equals(CRS84, True):
+        read_as += f", written in {CRS84.name}"
     return ConvertReport(out, FOOTPRINTS.name, read_as, 0, (), notes)
 
 

@@ -22,6 +22,7 @@ from rooftrace.io.map_service import (
     TileLevel,
     check_web_address,
     is_secret,
+    result_name,
     slippy_level,
     without_secrets,
 )
@@ -149,7 +150,7 @@ def _read_wmts(url: str, document: bytes, layer: str | None) -> MapService:
     notes = _choice(url, chosen, len(found.contents))
     provider = getattr(getattr(found, "provider", None), "name", None)
     return MapService(
-        template, without_secrets(url), _title(url, chosen), levels, _plain(provider),
+        template, without_secrets(url), result_name(url, chosen), levels, _plain(provider),
         _date(dimensions), notes,
     )  # fmt: skip
 
@@ -255,7 +256,7 @@ def _read_wms(url: str, document: bytes, layer: str | None, version: str) -> Map
     attribution = _plain((getattr(content, "attribution", None) or {}).get("title"))
     notes = _choice(url, chosen, len(named))
     return MapService(
-        template, without_secrets(url), _title(url, chosen), levels, attribution,
+        template, without_secrets(url), result_name(url, chosen), levels, attribution,
         _date({"time": time}), notes,
     )  # fmt: skip
 
@@ -367,11 +368,6 @@ def _date(dimensions: Mapping[str, str]) -> str:
         if name.lower() == "time" and re.fullmatch(r"\d{4}(-\d\d(-\d\d(T[\d:.]+Z?)?)?)?", value):
             return value
     return ""
-
-
-def _title(url: str, layer: str) -> str:
-    name = layer.rstrip("/").rpartition("/")[2]
-    return name if re.search(r"\w", name) else urlsplit(url).hostname or "tiles"
 
 
 def _plain(value: Any) -> str:

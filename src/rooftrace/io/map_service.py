@@ -43,6 +43,9 @@ _SECRET = re.compile(
 )
 """Names of parameters of a URL whose values are kept out of messages and files."""
 
+_LAYER = re.compile(r"layer|lyrs|^map$", re.I)
+"""Names of parameters of a URL whose values choose one of the maps of a server."""
+
 
 @dataclass(frozen=True)
 class TileLevel:
@@ -219,7 +222,7 @@ def is_capabilities(text: str) -> bool:
     parts = urlsplit(text)
     given = {name.lower(): value.lower() for name, value in parse_qsl(parts.query)}
     is_asked = given.get("request") == "getcapabilities" or given.get("service") in ("wms", "wmts")
-    return is_asked or parts.path.lower().endswith("capabilities.xml")
+    return is_asked or is_capabilities_file(parts.path)
 
 
 def xyz_service(template: str) -> MapService:
@@ -249,8 +252,27 @@ def xyz_service(template: str) -> MapService:
         )
     check_web_address(template)
     first_server = re.sub(r"\{switch:([^,{}]*)[^{}]*\}", r"\1", template)
-    host = urlsplit(first_server).hostname
-    return MapService(quote(template, safe=_SAFE), shown, host or "tiles")
+    return MapService(quote(template, safe=_SAFE), shown, result_name(first_server))
+
+
+def result_name(url: str, layer: str = "") -> str:
+    """Return a name for the results of a service, which differs from others of its server.
+
+    Args:
+        url: URL of its tiles or of its capabilities.
+        layer: Layer of the capabilities; some are named by a URL.
+    """
+    parts = urlsplit(url)
+    layers = [value for name, value in parse_qsl(parts.query) if _LAYER.search(name)]
+    words = [parts.hostname or "tiles", *parts.path.partition("{")[0].split("/"), *layers]
+    words.append(layer.rstrip("/").rpartition("/")[2])
+    plain = [re.sub(r"[^\w.-]+", "-", one).strip("-.") for one in words]
+    return "_".join(one for one in plain if one and not is_capabilities_file(one))
+
+
+def is_capabilities_file(path: str) -> bool:
+    """Return True for the path of a file of capabilities."""
+    return path.lower().endswith("capabilities.xml")
 
 
 def check_web_address(url: str) -> None:

@@ -48,13 +48,12 @@ class NodataRule:
                     f"numbers from {limits.min} to {limits.max} ({data.dtype}).",
                     remedy="Give a value of this range, or leave it out.",
                 )
-        if self.colour is not None:
-            if len(self.colour) != len(data):
-                raise DataError(
-                    f"The nodata colour {self.colour} has {len(self.colour)} values, "
-                    f"but {name} has {len(data)} bands.",
-                    remedy="Give the colour one value per band.",
-                )
+        if self.colour is not None and len(self.colour) != len(data):
+            raise DataError(
+                f"The nodata colour {self.colour} has {len(self.colour)} values, "
+                f"but {name} has {len(data)} bands.",
+                remedy="Give the colour one value per band.",
+            )
         by_value = () if self.value is None else ((self.value,) * len(data),)
         return by_value if self.colour is None else (*by_value, self.colour)
 

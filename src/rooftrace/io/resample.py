@@ -197,7 +197,7 @@ def scaling_for(
     if max(ratios) > FINEST_RATIO * _NOMINAL:
         finest_m = plain_number(model_gsd_m / FINEST_RATIO)
         raise GsdMismatch(
-            f"{name} has {gsd_text} m per pixel, the model was trained at {model_gsd_m:g} m; "
+            f"{name} has {gsd_text} m per pixel, the model works at {model_gsd_m:g} m; "
             f"expected at least {finest_m} m, {FINEST_RATIO:g} times as fine as the model. Imagery "
             "from above is not that fine.",
             remedy="Check the unit of the georeference. Give the right value with --gsd.",
@@ -207,9 +207,7 @@ def scaling_for(
     )
     note = ""
     if max(ratios) > _NOTE_RATIO or min(ratios) < 1 / _NOTE_RATIO:
-        note = (
-            f"{name} has {gsd_text} m per pixel and is resampled to the model's {model_gsd_m:g} m."
-        )
+        note = f"{name} has {gsd_text} m per pixel and is resampled to {model_gsd_m:g} m."
     return Scaling((steps[0], steps[1]), note)
 
 

@@ -42,7 +42,7 @@ class SceneParameters(Config):
         float | None,
         Field(
             ge=1 / 128, le=16,
-            description="Scale factor of the image before prediction, in place of metres.",
+            description="Scale factor of the image before prediction; metres count for areas only.",
         ),
     ] = None  # fmt: skip
     threshold: Annotated[

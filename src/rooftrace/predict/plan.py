@@ -185,10 +185,10 @@ class ScenePlan:
         grid, given, name = self.source.grid, self.options.gsd_m, self.source.name
         notes = []
         if self.contradicts_georeference:
+            uses = "the scale of the model and for areas" if self.options.scale is None else "areas"
             notes.append(
                 f"{name}: its georeference says {grid.gsd_m:.3g} m per pixel, but {given:g} m were "
-                "given, which count for the scale of the model and for areas. Coordinates stay "
-                "those of the georeference."
+                f"given, which count for {uses}. Coordinates stay those of the georeference."
             )
         if grid.crs is None and not grid.transform.is_identity:
             notes.append(

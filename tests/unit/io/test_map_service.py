@@ -16,6 +16,7 @@ from rooftrace.io.capabilities import read_capabilities
 from rooftrace.io.map_service import (
     is_capabilities,
     is_template,
+    result_name,
     slippy_level,
     tiles_in_area,
     without_secrets,
@@ -87,6 +88,22 @@ def test_what_is_an_address_of_a_service() -> None:
 def test_keys_are_left_out_and_other_parameters_are_not() -> None:
     shown = without_secrets(HOST + "/t?access_token=abc&url=a.tif&API_KEY=d&layers=x&sig=e")
     assert shown == HOST + "/t?access_token=…&url=a.tif&API_KEY=…&layers=x&sig=…"
+
+
+@pytest.mark.parametrize(
+    ("url", "layer", "name"),
+    [
+        ("https://h.org/{z}/{x}/{y}.png?token=t", "", "h.org"),
+        ("https://h.org/2024/ortho/{z}/{x}/{y}.png", "", "h.org_2024_ortho"),
+        ("https://h.org/wmts?LAYER=photo&TILEMATRIX={z}", "", "h.org_wmts_photo"),
+        ("https://h.org/1.0.0/WMTSCapabilities.xml", "town:photo", "h.org_1.0.0_town-photo"),
+        ("https://h.org/ows?SERVICE=WMS", "http://h.org/layers/photo/", "h.org_ows_photo"),
+    ],
+)
+def test_results_of_the_services_of_one_server_have_different_names(
+    url: str, layer: str, name: str
+) -> None:
+    assert result_name(url, layer) == name
 
 
 def test_the_zoom_is_the_coarsest_that_is_fine_enough() -> None:
