@@ -58,9 +58,9 @@ class PixelSums:
         if count == 0:
             return
         self._valid_px += count
-        colour, area = fill_at_edges(data, valid)
-        if area:
-            self._flat[colour] = self._flat.get(colour, 0) + area
+        colour, fill = fill_at_edges(data, valid)
+        if fill is not None:
+            self._flat[colour] = self._flat.get(colour, 0) + int(np.count_nonzero(fill))
         scale = 1 / full_scale_of(data.dtype)
         if data.dtype != np.uint8:
             with np.errstate(over="ignore"):

@@ -394,10 +394,9 @@ def _windows(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[Ras
             side_x,
         )
         raster = scene.image.read(window)
-        colour, area = fill_at_edges(raster.data, raster.valid)
-        if area:
-            fill = np.asarray(colour, raster.data.dtype)[:, None, None]
-            raster = replace(raster, valid=raster.valid & (raster.data != fill).any(axis=0))
+        _, fill = fill_at_edges(raster.data, raster.valid)
+        if fill is not None:
+            raster = replace(raster, valid=raster.valid & ~fill)
         if raster.valid.mean() >= _LEAST_VALID:
             yield raster
             found += 1

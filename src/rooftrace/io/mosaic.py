@@ -125,6 +125,11 @@ class Mosaic:
         """Images of the mosaic."""
         raise NotImplementedError
 
+    @property
+    def keeps_fill(self) -> bool:
+        """True if the user says that the images have no nodata."""
+        return any(getattr(image, "keeps_fill", False) for image in self.images)
+
     def take_lost(self) -> tuple[str, ...]:
         """Return messages about the images that could not be read since the last call."""
         with self._lock:

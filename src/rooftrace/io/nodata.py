@@ -6,7 +6,7 @@ nodata. `fill_at_edges` finds areas without data that the file does not declare.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import BoolArray
+from rooftrace.core.types import BoolArray, GeoGrid, Window
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,60 @@ def without_blurred(valid: BoolArray, near: BoolArray) -> BoolArray:
         valid: (y, x), False where nodata.
         near: (y, x), see `may_be_blurred`.
     """
-    nodata, may_join = (~valid).view(np.uint8), (near | ~valid).view(np.uint8)
+    nodata = ~valid
+    may_join = near | nodata
     for _ in range(BLUR_PX):
-        nodata = cv2.dilate(nodata, np.ones((3, 3), np.uint8)) & may_join
-    return np.asarray(nodata == 0)
+        nodata = widened(nodata) & may_join
+    return ~nodata
+
+
+def widened(area: BoolArray) -> BoolArray:
+    """Return (y, x) with the neighbours of what is True."""
+    wide = cv2.dilate(area.view(np.uint8), np.ones((3, 3), np.uint8))
+    return np.asarray(wide).view(np.bool_)
+
+
+def at_corners(area: BoolArray) -> BoolArray:
+    """Return the pieces of (y, x) that reach a corner."""
+    _, pieces = cv2.connectedComponents(area.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    corners = pieces[[0, 0, -1, -1], [0, -1, 0, -1]]
+    return np.asarray(area & np.isin(pieces, corners))
+
+
+def mended(
+    window: Window,
+    data: NDArray[Any],
+    valid: BoolArray,
+    read: Callable[[Window], tuple[NDArray[Any], BoolArray]],
+    colours: Sequence[tuple[float | None, ...]],
+    grid: GeoGrid,
+    *,
+    is_lossy: bool,
+) -> BoolArray:
+    """Return the validity of a window in which specks are valid and blurred nodata is not.
+
+    Args:
+        window: Window of the image.
+        data, valid: Its (band, y, x) pixels, and (y, x), False where they have a colour of nodata.
+        read: Returns the same of a larger window.
+        colours: Colours of nodata, one value for each band.
+        grid: Grid of the image.
+        is_lossy: Whether nodata may be blurred, see `without_blurred`.
+    """
+    edges = (data[:, :1], data[:, -1:], data[:, :, :1], data[:, :, -1:]) if is_lossy else ()
+    if valid.all() and not any(may_be_blurred(edge, colours).any() for edge in edges):
+        return valid
+    side = speck_side_px(grid.gsd_m)
+    if min(window.shape_yx) >= side and not valid.any():
+        return valid
+    around = window.padded(side + BLUR_PX * is_lossy).intersection(Window.whole(grid.shape))
+    around = around or window
+    if around != window:
+        data, valid = read(around)
+    found = without_specks(valid, side)
+    if is_lossy and not found.all():
+        found = without_blurred(found, may_be_blurred(data, colours))
+    return found[window.slices(around)]
 
 
 EDGE_SHARE = 0.02
@@ -190,23 +240,25 @@ _LEAST_SHARE = 0.005
 """Least area of a piece as a share of all pixels. White cars and overexposed roofs are smaller."""
 
 
-def fill_at_edges(data: NDArray[Any], valid: BoolArray | None) -> tuple[tuple[float, ...], int]:
-    """Return the commonest colour of fill at the edge of an image, and its number of pixels there.
+def fill_at_edges(
+    data: NDArray[Any], valid: BoolArray | None
+) -> tuple[tuple[float, ...], BoolArray | None]:
+    """Return the commonest colour of fill at the edge of an image, and its pixels there.
 
     Args:
         data: (band, y, x) pixels.
         valid: (y, x), False where nodata is marked; None if all pixels are valid.
 
     Returns:
-        The colour, one value per band, and the number of valid pixels of that colour in pieces that
-        reach the edge; ((), 0) if there is no piece of sufficient size.
+        The colour, one value per band, and (y, x), True for valid pixels of that colour in pieces
+        that reach the edge; ((), None) if there is no piece of sufficient size.
     """
     edge = np.concatenate([data[:, 0], data[:, -1], data[:, :, 0], data[:, :, -1]], axis=1)
     fill = is_fill(edge)
     if valid is not None:
         fill &= np.concatenate([valid[0], valid[-1], valid[:, 0], valid[:, -1]])
     if np.count_nonzero(fill) < max(EDGE_SHARE * fill.size, 1):
-        return (), 0
+        return (), None
     colour = commonest_colour(edge[:, fill])
     here = ~differs(data, colour)
     if valid is not None:
@@ -216,8 +268,8 @@ def fill_at_edges(data: NDArray[Any], valid: BoolArray | None) -> tuple[tuple[fl
     for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         at_edge[line] = True
     areas = np.bincount(labels[here], minlength=count)
-    px = int(areas[at_edge & (areas >= _LEAST_SHARE * here.size)].sum())
-    return (colour, px) if px else ((), 0)
+    pieces = at_edge & (areas >= _LEAST_SHARE * here.size)
+    return (colour, pieces[labels]) if pieces.any() else ((), None)
 
 
 def is_fill(pixels: NDArray[Any]) -> BoolArray:

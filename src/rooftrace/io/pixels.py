@@ -20,19 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, ServiceError
-from rooftrace.core.types import Raster, RasterSource, Window, is_known_empty
+from rooftrace.core.types import BoolArray, Raster, RasterSource, Window, is_known_empty
 from rooftrace.io.bands import BandMap, band_infos, find_bands
 from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
 from rooftrace.io.nodata import (
     EDGE_SHARE,
     LEAST_FILL,
     SPECK_M,
+    at_corners,
     colour_name,
     commonest_colour,
     differs,
     fill_at_edges,
     is_certain_fill,
     is_fill,
+    mended,
+    widened,
 )
 
 PERCENTILES = (0.1, 99.9)
@@ -161,12 +164,40 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class _Collar:
+    """Fill that is left out although the file does not mark it.
+
+    Args:
+        colour: Its colour, one value per band.
+        near: (y, x) of any number of rows and columns over the scene, True where it lies.
+    """
+
+    colour: tuple[float, ...]
+    near: BoolArray
+
+    def differs(self, data: NDArray[Any], window: Window, shape_yx: tuple[int, int]) -> BoolArray:
+        """Return (y, x), False for the pixels of a window of the scene that have the colour."""
+        rows, cols = (
+            np.arange(start, stop) * known // length
+            for start, stop, known, length in zip(
+                (window.row, window.col), (window.row_stop, window.col_stop), self.near.shape,
+                shape_yx,
+            )
+        )  # fmt: skip
+        near = self.near[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        if not near.any():
+            return np.ones(window.shape_yx, np.bool_)
+        return differs(data, self.colour) | ~near[np.ix_(rows - rows[0], cols - cols[0])]
+
+
+@dataclass(frozen=True)
 class _Found:
     """Result of looking at the sample of a scene."""
 
     stretch: Stretch | None
     alpha: int | None
     note: str
+    collar: _Collar | None = None
 
 
 _FOUND: weakref.WeakKeyDictionary[Any, dict[Any, _Found]] = weakref.WeakKeyDictionary()
@@ -250,15 +281,13 @@ class PreparedSource(WrappedSource):
         Raises:
             DataError: The image cannot be read.
         """
-        found, held = self._found, self._held
-        if held is not None and window is not None:
-            rows, cols = window.slices()
-            raster = Raster(
-                held.data[:, rows, cols], held.valid[rows, cols], held.grid.crop(window)
-            )
-        else:
-            raster = held or self.source.read(window)
+        found = self._found
+        raster = self._stored(window)
         data, valid, context = raster.data, raster.valid, raster.context
+        if found.collar is not None:
+            is_ground = self._without_collar(found.collar, raster, window)
+            valid = valid & is_ground
+            context = None if context is None else context & is_ground
         if found.alpha is not None:
             is_opaque = data[found.alpha] > 0
             valid = valid & is_opaque
@@ -276,6 +305,29 @@ class PreparedSource(WrappedSource):
         self._held = None
         super().close()
 
+    def _stored(self, window: Window | None) -> Raster:
+        held = self._held
+        if held is None or window is None:
+            return held or self.source.read(window)
+        rows, cols = window.slices()
+        return Raster(held.data[:, rows, cols], held.valid[rows, cols], held.grid.crop(window))
+
+    def _without_collar(self, collar: _Collar, raster: Raster, window: Window | None) -> BoolArray:
+        """Return (y, x), False where pixels of a window belong to fill that is not marked."""
+        shape, bands = self.grid.shape, len(collar.colour)
+
+        def by_colour(stored: Raster, place: Window) -> tuple[NDArray[Any], BoolArray]:
+            data = stored.data[:bands]
+            return data, collar.differs(data, place, shape) & stored.seen
+
+        window = window or Window.whole(shape)
+        data, valid = by_colour(raster, window)
+        # Many files without loss were JPEG before.
+        return mended(
+            window, data, valid, lambda around: by_colour(self._stored(around), around),
+            [collar.colour], self.grid, is_lossy=data.dtype == np.uint8,
+        )  # fmt: skip
+
     def _cast(self, data: NDArray[Any]) -> NDArray[Any]:
         if self._dtype.kind in "ui":
             limits = np.iinfo(self._dtype)
@@ -287,7 +339,9 @@ class PreparedSource(WrappedSource):
     @cached_property
     def _found(self) -> _Found:
         scene = innermost(self.source)
-        key = (self.band_map.indexes, self.band_map.maybe_alpha, self._dtype, self._to, self._how)
+        is_entire = scene.grid.shape == self.grid.shape
+        bands = self.band_map.indexes, self.band_map.maybe_alpha
+        key = (bands, self._dtype, self._to, self._how, is_entire)
         with _FOUND_LOCK:
             known = _FOUND.setdefault(scene, {}).get(key)
         if known is not None:
@@ -299,7 +353,10 @@ class PreparedSource(WrappedSource):
         values, whole = sample.values, sample.whole
         if is_whole and whole is not None:
             self._held = Raster(whole.data, whole.valid, self.grid)
-        note = sample.note(self.name)
+        collar = None
+        if sample.collar is not None and is_entire and not getattr(scene, "keeps_fill", False):
+            collar = _Collar(sample.fill, widened(sample.collar))
+        note = sample.note(self.name, is_left_out=collar is not None)
         if alpha is not None:
             is_alpha = _is_two_valued(values[alpha])
             kind = "alpha: 0 is no data" if is_alpha else "near infrared and not read"
@@ -311,7 +368,7 @@ class PreparedSource(WrappedSource):
             made = self._from_values(values[list(self.band_map.indexes[: self._in_file])])
         else:
             made = self._without_sample()
-        found = _Found(made.stretch, alpha, " ".join(filter(None, (note, made.note))))
+        found = _Found(made.stretch, alpha, " ".join(filter(None, (note, made.note))), collar)
         with _FOUND_LOCK:
             _FOUND[scene][key] = found
         return found
@@ -441,6 +498,8 @@ class _Sample:
         fill: Colour of undeclared fill; () if there is none.
         fill_share: Its share in the valid pixels.
         speck_share: Share of the pixels in specks of nodata, see `without_specks`.
+        collar: (y, x) of any size over the scene, True for white fill that reaches a corner; None
+            if there is none. Roofs are rarely so, and a model may take such fill for roofs.
     """
 
     values: NDArray[Any]
@@ -448,18 +507,24 @@ class _Sample:
     fill: tuple[float, ...] = ()
     fill_share: float = 0.0
     speck_share: float = 0.0
+    collar: BoolArray | None = None
 
-    def note(self, name: str) -> str:
+    def note(self, name: str, *, is_left_out: bool) -> str:
         """Return what the user should know of nodata in an image; "" if nothing."""
         notes = []
         if self.fill:
             one = len(set(self.fill)) == 1
             option = ",".join(f"{value:g}" for value in (self.fill[:1] if one else self.fill))
             where = "" if is_certain_fill(np.array(self.fill)[:, None]).any() else " at the edges"
+            choice = (
+                "they are left out as fill. If they are ground, give --nodata none."
+                if is_left_out
+                else "they are predicted as if they were ground. If they are fill, give --nodata "
+                f"{option}."
+            )
             notes.append(
                 f"{name}: {max(self.fill_share, 0.01):.0%} of the pixels are "
-                f"{colour_name(self.fill)}{where} and not marked as nodata: they count as ground. "
-                f"If they are fill, give --nodata {option}."
+                f"{colour_name(self.fill)}{where} and not marked as nodata: {choice}"
             )
         if self.speck_share >= _LEAST_SPECKS:
             notes.append(
@@ -500,8 +565,10 @@ def _sample_of(scene: RasterSource) -> _Sample:
         small = None if is_service or not values.size else _read_rows_with_fill(scene)
     fill: tuple[float, ...] = ()
     fill_share = 0.0
+    where: BoolArray | None = None
     if small is not None:
-        fill, fill_px = fill_at_edges(small.data, small.valid)
+        fill, where = fill_at_edges(small.data, small.valid)
+        fill_px = 0 if where is None else int(np.count_nonzero(where))
         fill_share = fill_px / max(int(np.count_nonzero(small.valid)), 1)
     specks += getattr(scene, "speck_px", 0)
     certain = is_certain_fill(values)
@@ -513,7 +580,10 @@ def _sample_of(scene: RasterSource) -> _Sample:
     if not kept.any():
         # Without another colour, nothing tells fill from ground.
         return _Sample(values, whole, speck_share=specks / max(read_px, 1))
-    return _Sample(values[:, kept], whole, fill, fill_share, specks / max(read_px, 1))
+    collar = None
+    if where is not None and values.dtype.kind == "u" and {*fill} == {np.iinfo(values.dtype).max}:
+        collar = at_corners(where) if at_corners(where).any() else None
+    return _Sample(values[:, kept], whole, fill, fill_share, specks / max(read_px, 1), collar)
 
 
 def _differs(values: NDArray[Any], colour: tuple[float, ...]) -> NDArray[np.bool_]:
@@ -545,7 +615,7 @@ def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
 
 
 def _read_rows_with_fill(scene: RasterSource) -> Raster | None:
-    """Return evenly spaced rows of a scene, below each other; None if no fill is at its edge."""
+    """Return evenly spaced rows of a scene, also first and last; None if no fill is at its edge."""
     rows, cols = scene.grid.shape
     pixels = []
     for place in range(_PROBES):
@@ -558,7 +628,7 @@ def _read_rows_with_fill(scene: RasterSource) -> Raster | None:
         return None
     count = min(rows, _ROWS, max(_ROWS_PX // cols, 1))
     read = [
-        _read_if_possible(scene, Window((2 * number + 1) * rows // (2 * count), 0, 1, cols))
+        _read_if_possible(scene, Window(number * (rows - 1) // max(count - 1, 1), 0, 1, cols))
         for number in range(count)
     ]
     data, valid = (

@@ -36,12 +36,10 @@ from rooftrace.io.gdal import (
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
 from rooftrace.io.nodata import (
-    BLUR_PX,
     NodataRule,
     differs,
-    may_be_blurred,
+    mended,
     speck_side_px,
-    without_blurred,
     without_specks,
 )
 from rooftrace.io.web_mercator import TileName
@@ -184,6 +182,11 @@ class RasterFile:
         return self._rule == NodataRule() and self._palette == "colours"
 
     @property
+    def keeps_fill(self) -> bool:
+        """True if the user says that the image has no nodata."""
+        return not self._rule.declared
+
+    @property
     def provenance(self) -> ResultProvenance:
         """Name of the file or URL of the image, and the date in its tags."""
         return ResultProvenance(self._header.imagery_date, Path(self.name).name)
@@ -240,45 +243,23 @@ class RasterFile:
             raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
         self._hold_blocks(window)
         data, valid = self._read_turned(window)
-        if self._may_have_specks and not (valid.all() and self._is_sharp(data)):
-            valid = self._mended(window, data, valid)
+        if self._may_have_specks:
+            by_value = valid
+            valid = mended(
+                window, data, valid, self._read_turned, self._colours(data), header.grid,
+                is_lossy=header.is_lossy,
+            )  # fmt: skip
+            self._count_specks(valid, by_value)
         return Raster(data, valid, header.grid if window == whole else header.grid.crop(window))
-
-    def _is_sharp(self, data: NDArray[Any]) -> bool:
-        """Return False if nodata beside a window without any may be blurred into it."""
-        if not self._header.is_lossy:
-            return True
-        edges = (data[:, :1], data[:, -1:], data[:, :, :1], data[:, :, -1:])
-        return not any(may_be_blurred(edge, self._colours(edge)).any() for edge in edges)
-
-    def _mended(
-        self, window: Window, data: NDArray[Any], valid: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Return the validity of a window in which specks are valid and blurred nodata is not."""
-        header = self._header
-        side = speck_side_px(header.grid.gsd_m)
-        if min(window.shape_yx) >= side and not valid.any():
-            return valid
-        around = window.padded(side + BLUR_PX * header.is_lossy)
-        around = around.intersection(Window.whole(header.grid.shape)) or window
-        wide = valid
-        if around != window:
-            data, wide = self._read_turned(around)
-        mended = without_specks(wide, side)
-        if header.is_lossy and not mended.all():
-            mended = without_blurred(mended, may_be_blurred(data, self._colours(data)))
-        mended = mended[window.slices(around)]
-        self._count_specks(mended, valid)
-        return mended
 
     def _colours(self, data: NDArray[Any]) -> list[tuple[float | None, ...]]:
         """Return the colours that count as nodata in pixels as they are stored."""
         by_rule = self._rule.colours(data, self.name)
         return [*by_rule, self._header.nodata] if self._header.mask == "nodata" else [*by_rule]
 
-    def _count_specks(self, mended: NDArray[np.bool_], valid: NDArray[np.bool_]) -> None:
+    def _count_specks(self, valid: NDArray[np.bool_], by_value: NDArray[np.bool_]) -> None:
         if self._rule == NodataRule():
-            self.speck_px += int(np.count_nonzero(mended & ~valid))
+            self.speck_px += int(np.count_nonzero(valid & ~by_value))
 
     def _read_turned(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the colour bands and the validity of a window of the picture."""
@@ -328,9 +309,9 @@ class RasterFile:
         scale_yx = rows / valid.shape[0], cols / valid.shape[1]
         grid = header.grid.resampled(valid.shape, scale_yx)
         if self._may_have_specks:
-            mended = without_specks(valid, speck_side_px(grid.gsd_m))
-            self._count_specks(mended, valid)
-            valid = mended
+            by_value = valid
+            valid = without_specks(valid, speck_side_px(grid.gsd_m))
+            self._count_specks(valid, by_value)
         return Raster(data, valid, grid)
 
     def _read_mask(self, dataset: Any, area: RasterioWindow, window: Window) -> NDArray[np.uint8]:

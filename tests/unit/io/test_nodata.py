@@ -157,7 +157,8 @@ def test_undeclared_fill_is_named_and_not_stretched_over(
     share = float(notes[0].partition("%")[0].split()[-1])
     assert share == pytest.approx(100 * empty.mean(), abs=2)
     assert f"of the pixels are {stated}" in notes[0]
-    assert f"give --nodata {fill:g}." in notes[0]
+    assert f"give --nodata {'none' if fill == 255 else f'{fill:g}'}." in notes[0]
+    np.testing.assert_array_equal(found.read().valid, ~(empty & (fill == 255)))
     assert "not marked as nodata" in prepared(ArraySource(image), "none").choices[0]
     assert (found.stretch is None) == (without.stretch is None)
     if without.stretch is not None:
@@ -185,3 +186,24 @@ def test_collars_do_not_make_an_image_dark() -> None:
 )
 def test_ordinary_images_have_no_fill(make) -> None:
     assert prepared(ArraySource(make(scene()[0]).astype(np.uint8))).choices == ()
+
+
+def test_a_white_collar_is_left_out_and_white_roofs_are_not(tmp_path: Path) -> None:
+    image, empty = scene(1500, is_warped=True)
+    image = image // 4 + 80
+    for row, col in ((0, 700), (600, 700)):
+        image[:, row : row + 150, col : col + 150] = 255
+    image[:, empty] = 255
+    lossy = {"compress": "jpeg", "photometric": "ycbcr", **PLACE}
+    file = open_raster(write_geotiff(tmp_path / "white.tif", image, **lossy))
+    source = prepared(file)
+    assert "are left out as fill" in source.choices[0]
+    valid = source.read().valid
+    assert np.count_nonzero(valid & empty) < 0.02 * np.count_nonzero(empty)
+    assert valid[600:750, 700:850].all()
+    for row, col in product(range(0, 1500, 250), repeat=2):
+        window = Window(row, col, 250, 250)
+        np.testing.assert_array_equal(source.read(window).valid, valid[window.slices()])
+    kept = prepared(open_raster(file.path, nodata=NodataRule(declared=False)))
+    assert kept.read().valid.all()
+    assert "predicted as if they were ground" in kept.choices[0]
