@@ -124,6 +124,7 @@ def run_convert(
     if split is not None:
         parts, part = match_reference(split, source.all_ids, data.path)
         source = source.subset(parts.ids(part))
+        options = replace(options, part=part)
         notes += parts.notes(part)
     if not len(source):
         raise DataError(

@@ -375,7 +375,7 @@ def mask_file(path: Path) -> Path | None:
 
 
 _IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
+    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".jp2", ".vrt")
 )
 
 

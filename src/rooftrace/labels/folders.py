@@ -43,7 +43,7 @@ from rooftrace.labels.layouts import (
     pairs_by_pattern,
 )
 from rooftrace.labels.mask_files import is_swapped
-from rooftrace.labels.mask_values import LabelFile, NameRule
+from rooftrace.labels.mask_values import JPEG_SUFFIXES, LabelFile, NameRule
 from rooftrace.labels.shape_files import drawn_label, iter_names, read_shapes, write_yolo
 from rooftrace.labels.shapes import LayerFile, ShapesLabel
 from rooftrace.labels.source import (
@@ -54,6 +54,7 @@ from rooftrace.labels.source import (
     WriteResult,
     lost_gsd_note,
 )
+from rooftrace.labels.split import written_places
 
 T = TypeVar("T")
 
@@ -234,6 +235,10 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     ]
     drawn = [read_shapes(path) for path in shapes]
     names, left_out = labels.name_rule().fitted(iter_names(drawn), str(root))
+    jpegs = [one for one in found.pairs if str(one.key).lower().endswith(JPEG_SUFFIXES)]
+    blurred = ()
+    if jpegs and masks.rule().is_255_ambiguous:
+        blurred = (f"{plural(len(jpegs), 'JPEG mask')} read as building above 127, as JPEG blurs.",)
     return SceneSet.of(
         FOLDER.name,
         root.resolve().name,
@@ -243,7 +248,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         SceneOpener.of(config, _PairLabels(masks, names, config.field)),
         reading=found.layout.reading,
         unlabelled=found.unlabelled,
-        notes=(*notes, *left_out, *found.notes),
+        notes=(*notes, *left_out, *found.notes, *blurred),
     )
 
 
@@ -274,13 +279,18 @@ def _read_images(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
 def _write_folder(
     source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
 ) -> WriteResult:
-    """Write `images/` and `masks/` side by side and a card; masks contain class indices."""
+    """Write `images/` and `masks/` side by side and a card; masks contain class indices.
+
+    Parts of the data have a folder each, in both.
+    """
+    places = written_places(source.ids)
     # Masks with more than 255 classes need the card to define NODATA as unknown.
     unknown = len(source.classes) > NODATA
     gsds_m: set[float | None] = set()
     for entry, scene in source.opened(progress):
-        name = image_name(entry.id)
-        write_image(scene.image, entry.image, out / "images", name)
+        part, name = places[entry.id]
+        name = image_name(name)
+        write_image(scene.image, entry.image, out / "images" / part, name)
         assert scene.label is not None
         mask = scene.label.read()
         data = mask.data
@@ -294,7 +304,7 @@ def _write_folder(
             )
         grid = scene.image.grid
         gsds_m.add(scene.stated_gsd_m)
-        path = out / "masks" / (name + (".png" if grid.crs is None else ".tif"))
+        path = out / "masks" / part / (name + (".png" if grid.crs is None else ".tif"))
         with mask_sink(path, grid) as sink:
             sink.write(Window.whole(grid.shape), data)
     # The card overrides the georeference of all images.

@@ -109,6 +109,7 @@ LAYOUTS = (
     Layout("tiff/{part}/{id}.*", "tiff/{part}_labels/{id}.*", "Massachusetts"),
     Layout("png/{part}/{id}.*", "png/{part}_labels/{id}.*", "Massachusetts"),
     Layout("{part}/{id}.*", "{part}_labels/{id}.*", "Massachusetts"),
+    Layout("{part}/{id}.*", "{part}_masks/{id}_mask.*", "Carvana", missing="unlabelled"),
     Layout("{id}_sat.jpg", "{id}_mask.png", "DeepGlobe", missing="unlabelled"),
     Layout("output/{id}.jpg", "output/{id}_m.png", "LandCover.ai tiles", _LANDCOVER),
     Layout("images_png/{id}.png", "masks_png/{id}.png", "LoveDA", _LOVEDA),

@@ -20,6 +20,7 @@ from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import list_first, plural, reason_of, set_option, size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, RasterSource, Window
+from rooftrace.io.files import read_head
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import Colour
 from rooftrace.io.raster import RasterFile, open_raster
@@ -33,6 +34,15 @@ _LISTED = 6
 
 _FULL = 255
 """Value of the building in a mask of two classes, unless the file contains a 1."""
+
+_HALF = 127
+"""Value above which a pixel of a JPEG mask of 0 and 255 is a building."""
+
+_MOST_BLUR = 0.1
+"""Maximum share of pixels far from both 0 and 255 in a JPEG mask of these two values."""
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+_JPEG = b"\xff\xd8\xff"
 
 _MOST_SHIFT_PX = 1.0
 """Maximum distance of a mask from its image by their georeferences, in pixels."""
@@ -184,7 +194,9 @@ class LabelRule:
         if by_index or self.values is not None or _FULL not in known:
             invalid = _unknown_values(seen, known)
             if len(invalid):
-                raise self._invalid_values(invalid.tolist(), name, np.isin((0, 1), seen).tolist())
+                usual = np.isin((0, 1), seen).tolist()
+                has_ground = bool(np.count_nonzero(seen == 0) * 4 > seen.size)
+                raise self._invalid_values(invalid.tolist(), name, usual, has_ground)
         table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)
         for value, index in known.items():
             table[value] = index
@@ -194,8 +206,17 @@ class LabelRule:
         classes[valid] = table[seen.astype(np.intp, copy=False)]
         return classes, valid
 
-    def _invalid_values(self, invalid: list[Any], name: str, usual: list[bool]) -> LabelError:
-        """Return the error for values; `usual` says whether there are 0 and 1 beside them."""
+    def _invalid_values(
+        self, invalid: list[Any], name: str, usual: list[bool], has_ground: bool
+    ) -> LabelError:
+        """Return the error for values of a mask.
+
+        Args:
+            invalid: The values that are of no class.
+            name: The mask.
+            usual: Whether there are 0 and 1 beside them.
+            has_ground: Whether over a quarter of the pixels is 0.
+        """
         if self.values is not None:
             allowed = ", ".join(str(value) for value, _ in self.values)
         elif len(self.classes) == 2:
@@ -208,14 +229,30 @@ class LabelRule:
         building = 1 if usual[1] > ground or len(invalid) > 1 else invalid[0]
         left_out = invalid if len(invalid) <= 2 else [_FULL]
         ignored = f" {set_option('labels.ignore', left_out)}" if building == 1 else ""
+        if name.lower().endswith(JPEG_SUFFIXES):
+            remedy = "A JPEG blurs values: save the mask as PNG or TIFF."
+        elif self.values is not None or not (usual[1] or has_ground or len(invalid) == 1):
+            # Of class numbers alone, the last stands for any: the user knows which is meant.
+            known = dict(self.values or ())
+            built = [value for value, index in known.items() if index == 1] or invalid[-1:]
+            others = {*(value for value, index in known.items() if not index), *invalid}
+            rest = sorted(others - set(built))
+            remedy = (
+                "Say which values are the building, and list the others as background, for "
+                f"instance {set_option('labels.values.building', built)} "
+                f"{set_option('labels.values.background', rest)}."
+            )
+        else:
+            remedy = (
+                "Correct the mask; or say what values mean: "
+                f"--set labels.values.building={building} --set labels.values.background={ground}"
+                f"{ignored}, or --set labels.instances=true if each is one building."
+            )
         return LabelError(
             f"The mask {name} contains {plural(len(invalid), 'value')} not of a class "
             f"({shown}{'…' if len(invalid) > _LISTED else ''}); "
             f"expected {allowed} for the classes {', '.join(self.classes)}.",
-            remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF); or say what values "
-            f"mean: --set labels.values.building={building} --set "
-            f"labels.values.background={ground}{ignored}, or --set labels.instances=true if each "
-            "is one building.",
+            remedy=remedy,
         )
 
     def _by_colour(
@@ -398,10 +435,15 @@ class LabelFile:
         numbers = instance_numbers(self._source.read(window).data)
         return np.where(self.read(window).data, numbers, 0).astype(np.int32)
 
+    def _open(self) -> RasterSource:
+        source = _open_mask(self.path, colours=self.rule.palette is not None)
+        is_lossy = self.rule.is_255_ambiguous and read_head(self.path, 3) == _JPEG
+        return _without_blur(source) if is_lossy else source
+
     @property
     def _source(self) -> RasterSource:
         """The opened mask, checked to lie on the grid of the image."""
-        source = _open_mask(self.path, colours=self.rule.palette is not None)
+        source = self._open()
         if source.grid.shape != self.grid.shape:
             raise LabelError(
                 f"The mask {self.path} has {size_text(source.grid.shape)}, "
@@ -433,7 +475,7 @@ class LabelFile:
 
     @cached_property
     def _whole_holds(self) -> tuple[bool, bool]:
-        source = _open_mask(self.path)
+        source = self._open()
         full = False
         for strip in Window.whole(self.grid.shape).strips(_ROWS):
             one, here = _holds(source.read(strip))
@@ -441,6 +483,17 @@ class LabelFile:
             if one:
                 return True, full
         return False, full
+
+
+def _without_blur(source: RasterSource) -> RasterSource:
+    """Return a JPEG mask of 0 and 255 without the values between; another mask as it is."""
+    raster = source.read()
+    # Classes by index are near 0, and grey pictures lie between.
+    between = np.count_nonzero((raster.data > _HALF // 2) & (raster.data < _FULL - _HALF // 2))
+    if between > _MOST_BLUR * raster.data.size or 0 < raster.data.max() <= _HALF:
+        return source
+    sharp = np.where(raster.data > _HALF, np.uint8(_FULL), np.uint8(0))
+    return ArraySource(sharp, source.grid, raster.valid, source.name)
 
 
 def _open_mask(path: Path, *, colours: bool = False) -> RasterSource:

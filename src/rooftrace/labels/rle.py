@@ -200,7 +200,8 @@ COLUMN_TABLE = ("ImageId", "EncodedPixels")
 _IDS = ("imgid", "imageid", "id", "img", "image", "name", "imgname", "imagename")
 _PATHS = ("imgpath", "imagepath", "path", "filepath", "file", "filename", "imgfile", "imagefile")
 _RUNS = ("maskrle", "encodedpixels", "rle", "rlemask", "encodedmask", "runs", "runlengths")
-_CLASSES = ("class", "classid", "classname", "label", "labelid", "category", "categoryid")
+_CLASSES = ("class", "classid", "classname", "label", "labelid", "category", "categoryid",
+            "imageidclassid")  # fmt: skip
 
 _HEAD_BYTES = 4096
 _WRONG = ";\t|"
@@ -250,18 +251,19 @@ class TableColumns:
                     remedy=_REMEDY_COLUMNS,
                 )
             found[role] = at[0] if at else None
+        if found["class"] is not None:
+            raise LabelError(
+                f"{where} has a column of classes, {header[found['class']]!r}; a table holds the "
+                "masks of one class.",
+                remedy="Keep the rows of the building class, and the columns of the image and of "
+                "the runs alone.",
+            )
         runs = found["runs"]
         if runs is None or (found["id"] is None and found["path"] is None):
             raise LabelError(
                 f"{where} has the columns {', '.join(map(repr, header))}; expected one for the "
                 "image's name or file, and one for the runs.",
                 remedy=_REMEDY_COLUMNS,
-            )
-        if found["class"] is not None:
-            raise LabelError(
-                f"{where} has a column of classes, {header[found['class']]!r}; a table holds the "
-                "masks of one class.",
-                remedy="Keep the rows of the building class, and take the column out.",
             )
         return cls(tuple(header), found["id"], found["path"], runs)
 
@@ -389,18 +391,18 @@ class RleTable:
 def is_table(path: Path) -> bool:
     """Return whether a file is a table of run lengths, judging by its column names.
 
-    A table with another separator than commas counts too: reading it raises an error that explains
-    the problem.
+    A table with another separator than commas, or with a column of classes, counts too: reading it
+    raises an error that explains the problem.
     """
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     try:
         head = read_head(path, _HEAD_BYTES).decode(errors="replace")
         first = re.split(r"[\r\n]", head)[0]
-        TableColumns.of([name.strip('"') for name in re.split(f"[,{_WRONG}]", first)], str(path))
-    except (OSError, LabelError):
+    except OSError:
         return False
-    return True
+    names = set(map(_plain, re.split(f"[,{_WRONG}]", first)))
+    return not names.isdisjoint(_RUNS) and not names.isdisjoint((*_IDS, *_PATHS, *_CLASSES))
 
 
 def _plain(name: str) -> str:

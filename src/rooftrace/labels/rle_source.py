@@ -12,7 +12,6 @@ anywhere. One image may mislead by chance, so a sign test over many images is us
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import comb
@@ -349,9 +348,10 @@ def _evidence(
     by_shape: list[int] = []
     by_image: list[int] = []
     runs = 0
+    failed: RooftraceError | None = None
     for entry in entries:
-        # A scene that cannot be read is skipped; reading it later raises the error.
-        with suppress(RooftraceError):
+        # A scene that cannot be read is skipped, unless none can be.
+        try:
             scene = open_scene(entry)
             height, width = scene.image.grid.shape
             where, text = next(cell for cell in cells[entry.id] if not is_empty(cell[1]))
@@ -361,6 +361,10 @@ def _evidence(
                 continue
             by_shape.append(_shape_vote(bounds, (height, width)))
             runs += len(bounds) if by_shape[-1] else 0
+        except RooftraceError as error:
+            failed = error
+    if failed is not None and not (by_shape or by_image):
+        raise failed
     votes = by_shape if any(by_shape) else by_image
     row, column = votes.count(1), votes.count(-1)
     count, most = row + column, max(row, column)

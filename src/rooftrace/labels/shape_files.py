@@ -37,6 +37,7 @@ from rooftrace.labels.mask_values import IGNORED, NameRule
 from rooftrace.labels.rle import Order, bounds_of, draw_runs
 from rooftrace.labels.shapes import ShapesLabel, bridged
 from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult, lost_gsd_note
+from rooftrace.labels.split import PARTS, written_places
 
 _CIRCLE_CORNERS = 64
 _MOST_SHARE = 1.5
@@ -367,12 +368,17 @@ def iter_names(images: Iterable[DrawnImage]) -> Iterator[str]:
 def write_yolo(
     source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
 ) -> WriteResult:
-    """Write `images/`, `labels/` and `data.yaml`, in which the background is no class."""
+    """Write `images/`, `labels/` and `data.yaml`, in which the background is no class.
+
+    Parts of the data have a folder each, in both; `data.yaml` names those that `out` has.
+    """
     unknown = 0
+    places = written_places(source.ids, options.part)
     gsds_m: set[float | None] = set()
     for entry, scene in source.opened(progress):
-        name = image_name(entry.id)
-        write_image(scene.image, entry.image, out / "images", name)
+        part, name = places[entry.id]
+        name = image_name(name)
+        write_image(scene.image, entry.image, out / "images" / part, name)
         outlines, classes = scene_outlines(scene)
         sides = np.array([scene.image.grid.width, scene.image.grid.height])
         unknown += int((classes == IGNORED).any())
@@ -381,11 +387,18 @@ def write_yolo(
             for one, index in zip(outlines, classes.tolist()) if index > 0
         ]  # fmt: skip
         gsds_m.add(scene.stated_gsd_m)
-        write_atomically(out / "labels" / f"{name}.txt", "".join(f"{x}\n" for x in lines).encode())
+        text = "".join(f"{line}\n" for line in lines)
+        write_atomically(out / "labels" / part / f"{name}.txt", text.encode())
     names = json.dumps(list(source.classes[1:]), ensure_ascii=False)
-    text = f"path: .\ntrain: images\nval: images\nnames: {names}\n"
-    write_atomically(out / "data.yaml", text.encode())
+    parts = {part: f"images/{part}" for part in PARTS if (out / "images" / part).is_dir()}
+    parts = parts or {"train": "images"}
+    text = "".join(f"{part}: {folder}\n" for part, folder in parts.items())
+    write_atomically(out / "data.yaml", f"{text}names: {names}\n".encode())
     notes = lost_gsd_note(gsds_m)
+    if missing := [part for part in ("train", "val") if part not in parts]:
+        note = f"data.yaml names no {missing[0]}, which YOLO needs to train: divide the data with "
+        note += f"rooftrace split, and add --split split.json:{missing[0]} --overwrite."
+        notes = (*notes, note)
     if unknown:
         notes = (*notes, f"{unknown} scenes have unknown areas, which YOLO takes for background.")
     return WriteResult(out, len(source), notes)

@@ -181,11 +181,13 @@ class WriteOptions:
             always written.
         order: Pixel order of run lengths in RLE tables.
         columns: Columns of an RLE table: `img_id,img_path,mask_rle` or `ImageId,EncodedPixels`.
+        part: Part of the data that the set is: YOLO has a folder for each.
     """
 
     images: Literal["refer", "copy"] = "refer"
     order: Literal["row", "column"] | None = None
     columns: tuple[str, ...] | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True)

@@ -575,6 +575,24 @@ def own_split(scenes: Iterable[str]) -> Split | None:
     return Split(by="group", parts={part: tuple(parts[part]) for part in PARTS if part in parts})
 
 
+def written_places(scenes: Sequence[str], part: str | None = None) -> dict[str, tuple[str, str]]:
+    """Return for each scene the part into whose folder it is written, and its id there.
+
+    Args:
+        scenes: Ids of the scenes.
+        part: Part of all of them; default the data's own, see `own_split`; the part is "" without.
+    """
+    own = own_split(scenes)
+    part_of = {} if own is None else own.part_of
+    places = {}
+    for scene_id in scenes:
+        here = part or part_of.get(scene_id, "")
+        *folders, name = scene_id.split("/")
+        kept = [folder for folder in folders if not here or part_of_folder(folder) != here]
+        places[scene_id] = here, "/".join((*kept, name))
+    return places
+
+
 def match_reference(
     text: str, scenes: Sequence[str], data: str = "the data"
 ) -> tuple[SceneParts, str]:
