@@ -236,7 +236,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     drawn = [read_shapes(path) for path in shapes]
     names, left_out = labels.name_rule().fitted(iter_names(drawn), str(root))
     jpegs = [one for one in found.pairs if str(one.key).lower().endswith(JPEG_SUFFIXES)]
-    blurred = ()
+    blurred: tuple[str, ...] = ()
     if jpegs and masks.rule().is_255_ambiguous:
         blurred = (f"{plural(len(jpegs), 'JPEG mask')} read as building above 127, as JPEG blurs.",)
     return SceneSet.of(

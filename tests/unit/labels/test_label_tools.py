@@ -157,7 +157,7 @@ MASKS: dict[str, tuple[Callable[[Path], object], str | None]] = {
     "half size": (_stored(DRAWN[::2, ::2]), "at the size of its image"),
     "values 1 and 2": (_stored(DRAWN + 1), "labels.values.building="),
     "0 is nodata": (_stored(DRAWN, nodata=0), "gdal_edit"),
-    "JPEG": (lambda path: Image.fromarray(DRAWN * 255).save(path, "JPEG", quality=30), "PNG"),
+    "JPEG": (lambda path: Image.fromarray(DRAWN * 255).save(path, "JPEG", quality=30), None),
     "red on transparent": (
         lambda path: Image.fromarray(np.dstack([DRAWN * 255, DRAWN * 0, DRAWN * 0, DRAWN * 255]))
         .save(path, "PNG"), "palette",
