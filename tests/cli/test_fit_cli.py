@@ -55,11 +55,13 @@ def test_a_threshold_is_found_and_used(bundles: list[Path], data: Path, tmp_path
     (measured,) = read_bundle(out).spec.metrics
     assert (measured.data, measured.split) == (data.name, "val")
     judged = [
-        call("evaluate", model, data, "--gsd", 0.3, "--split", f"{split}:test")[1]
-        for model in (bundles[0], out)
+        call("evaluate", model, data, "--gsd", 0.3, "--split", f"{split}:{part}")[1]
+        for model, part in ((bundles[0], "test"), (out, "test"), (out, "val"))
     ]
     ious = [one["pixel"]["iou"] for one in judged]
     assert ious[1] > 0.95 > ious[0]
+    assert [one["leaks"][0]["fitted"] is None for one in judged] == [True, True, False]
+    assert judged[2]["notes"][0] == "3 of 3 scenes show ground that eager was fitted on: 0, 1, 2"
 
 
 def test_folders_of_runs_stand_for_their_bundles(
@@ -75,7 +77,8 @@ def test_folders_of_runs_stand_for_their_bundles(
     assert call("fit", *runs, data, "--combine", "average", "--gsd", 0.3, "-o", out)[0] == 0
     members = [one.path for one in read_ensemble(out).members]
     assert members == ["eager/best_iou.rooftrace", "strict/best_iou.rooftrace"]
-    assert call("evaluate", out, data, "--gsd", 0.3)[0] == 0
+    code, answer = call("evaluate", out, data, "--gsd", 0.3)
+    assert (code, answer["leaks"][0]["fitted"]["scenes"]) == (0, 6)
 
 
 def test_a_scale_that_is_assumed_is_said(bundles: list[Path], data: Path, tmp_path: Path) -> None:
@@ -150,7 +153,8 @@ def test_the_bundle_is_the_same_but_for_its_calibration(bundle: Path, tmp_path: 
     code, answer = fitted(bundle, data, out)
     assert code == 0
     old, new = read_bundle(bundle), read_bundle(out)
-    assert new.spec.model_copy(update={"calibration": None}) == old.spec
+    changed = {"calibration": None, "fitted_fingerprint": None}
+    assert new.spec.model_copy(update=changed) == old.spec
     assert dict(new.parts) == dict(old.parts)
     calibration = new.spec.calibration
     assert calibration is not None

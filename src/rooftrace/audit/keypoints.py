@@ -14,7 +14,7 @@ section 7.3). Small scenes are also compared as a whole, for which no metres are
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -60,20 +60,25 @@ class Keypoints:
         places: (n, 2) int32 row and column of each keypoint.
         strength: (n,) float32 strength of each keypoint, in pixel values.
         whole: Hash of the whole scene; NO_HASH if it is larger than a block or without detail.
+        side_px: Shorter side of the scene; 0 for a scene of a fingerprint, which does not keep it.
     """
 
     hashes: NDArray[np.uint64]
     places: NDArray[np.int32]
     strength: NDArray[np.float32]
     whole: int = NO_HASH
+    side_px: int = 0
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     def only(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Keypoints:
         """Return the keypoints selected by indices or by a mask (n,)."""
-        return Keypoints(
-            self.hashes[chosen], self.places[chosen], self.strength[chosen], self.whole
+        return replace(
+            self,
+            hashes=self.hashes[chosen],
+            places=self.places[chosen],
+            strength=self.strength[chosen],
         )
 
 
@@ -119,6 +124,7 @@ def detect_keypoints(
         np.concatenate([part.places for part in parts]),
         np.concatenate([part.strength for part in parts]),
         hashed,
+        min(pixels.shape_yx),
     )
 
 
@@ -270,9 +276,14 @@ class SceneOverlap:
     share: float
 
 
-def has_enough_keypoints(scene: Keypoints) -> bool:
-    """Return True if a scene has enough keypoints for an overlap of a part to be found."""
-    return len(scene) >= LEAST_POINTS
+def shows_overlaps(scene: Keypoints, side_px: int) -> bool:
+    """Return True if a scene is large enough, and has enough keypoints, for an overlap to be found.
+
+    Args:
+        scene: Keypoints of the scene.
+        side_px: Side of a square that is mostly recognised.
+    """
+    return scene.side_px >= side_px and len(scene) >= LEAST_POINTS
 
 
 def match_scenes(first: Sequence[Keypoints], second: Sequence[Keypoints]) -> list[SceneOverlap]:

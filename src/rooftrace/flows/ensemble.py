@@ -461,6 +461,7 @@ def run_ensemble(
         weights=weights,
         threshold=threshold,
         metrics=_measured(chosen, metric, data, members[0]),
+        fitted_fingerprint=data.fingerprint(combined.gsd_m),
     )
     write_ensemble(out, file)
     report = EnsembleReport(

@@ -34,6 +34,7 @@ from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import match_reference, own_split, parse_reference
 from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import SceneOutputs
@@ -143,6 +144,10 @@ class LabelledSets:
     def names(self) -> tuple[str, ...]:
         """Names of the sets."""
         return tuple(source.name for source in self.sources)
+
+    def fingerprint(self, model_gsd_m: float | None) -> Fingerprint:
+        """Return the data by which the scenes are recognised later, see `fingerprint_of`."""
+        return fingerprint_of([(one.name, tuple(one)) for one in self.sources], model_gsd_m)
 
     def advance(self, scenes: int = 1) -> None:
         """Count further scenes as done."""

@@ -302,13 +302,14 @@ def run_threshold(
         doubts = [note for one in scored for note in doubts_of(one, report.after)]
     ground = training_ground_notes([loaded.bundle], data)
     report = replace(report, notes=(*ground, *doubts, *report.notes))
+    update = report.update | {"fitted_fingerprint": data.fingerprint(spec.gsd_m)}
     if model is None or not is_ensemble(model):
-        write_bundle(out, spec.model_copy(update=report.update), loaded.bundle.parts)
+        write_bundle(out, spec.model_copy(update=update), loaded.bundle.parts)
     else:
         file = read_ensemble(model)
         digests = [one.sha256 for one in file.members]
         members = members_from([one.at(model) for one in file.members], digests, out)
-        write_ensemble(out, file.model_copy(update={**report.update, "members": members}))
+        write_ensemble(out, file.model_copy(update={**update, "members": members}))
     return report
 
 

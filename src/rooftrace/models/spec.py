@@ -193,6 +193,8 @@ class BundleSpec(Config):
         calibration: Map from the score of a building, at these thresholds, to the probability that
             it is one; None if none was fitted.
         fingerprint: Data by which the training scenes are recognised; None if there is none.
+        fitted_fingerprint: The same of the scenes on which `rooftrace fit` chose the threshold and
+            the calibration; None if it did not.
         input_multiple_px: Number that height and width of the input must be multiples of.
         input_px: The only size of the input, or None if any multiple is accepted.
         context_px: Distance from an edge of the input within which answers are distorted by it.
@@ -225,6 +227,7 @@ class BundleSpec(Config):
     tta: Tta | None = None
     calibration: Calibration | None = None
     fingerprint: Fingerprint | None = None
+    fitted_fingerprint: Fingerprint | None = None
     input_multiple_px: Annotated[int, Field(ge=1, le=MAX_SIDE_PX)] = 32
     input_px: Annotated[int, Field(ge=1, le=MAX_SIDE_PX)] | None = None
     context_px: Annotated[int, Field(ge=0, le=MAX_SIDE_PX)] = 32

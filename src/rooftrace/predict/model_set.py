@@ -21,6 +21,7 @@ from rooftrace.engines.select import load_engine
 from rooftrace.io.files import is_file, read_head, relative_name, write_atomically
 from rooftrace.models.bundle import BUNDLE_SUFFIX, BUNDLED_MODELS, ModelBundle, bundles_in
 from rooftrace.models.exported import read_model
+from rooftrace.models.fingerprint import Fingerprint
 from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output
 from rooftrace.predict.predictor import Predictor, TtaChoice, with_tta
 from rooftrace.tiling.plan import check_probabilities
@@ -79,7 +80,11 @@ class ModelSet:
         made = combine(members, self.how, self.weights)
         file, path = self.file
         name = Path(path).name.removesuffix(".json").removesuffix(".ensemble")
-        update: dict[str, Any] = {"name": name, "metrics": file.metrics}
+        update: dict[str, Any] = {
+            "name": name,
+            "metrics": file.metrics,
+            "fitted_fingerprint": file.fitted_fingerprint,
+        }
         if file.threshold is not None:
             # A calibration holds for one threshold only.
             update |= {"threshold": file.threshold, "calibration": file.calibration}
@@ -407,6 +412,7 @@ class EnsembleFile(_EnsembleModel):
         calibration: Calibration of the scores at this threshold; None for the calibration of
             `combine`.
         metrics: Metrics, with the data on which they were measured.
+        fitted_fingerprint: Data by which the scenes of the fit are recognised; None in older files.
     """
 
     schema_version: Literal[1] = 1
@@ -417,6 +423,7 @@ class EnsembleFile(_EnsembleModel):
     threshold: Unit | None = None
     calibration: Calibration | None = None
     metrics: tuple[MeasuredMetrics, ...] = ()
+    fitted_fingerprint: Fingerprint | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> EnsembleFile:

@@ -13,8 +13,8 @@ from rooftrace.audit.duplicates import NO_HASH
 from rooftrace.audit.keypoints import (
     Keypoints,
     detect_keypoints,
-    has_enough_keypoints,
     match_scenes,
+    shows_overlaps,
 )
 from rooftrace.core.types import Scene, Window
 from rooftrace.io.georeferenced import ArraySource
@@ -72,14 +72,14 @@ def test_a_part_is_recognised(
 
 def test_other_ground_is_not_recognised(image: Image, other: Image) -> None:
     pieces = [looked(piece(other, r, c)) for r in (0, 300, 600) for c in (0, 300, 600)]
-    assert all(has_enough_keypoints(one) for one in pieces)
+    assert all(shows_overlaps(one, 72) for one in pieces)
     assert match_scenes(pieces, [looked(image)]) == []
 
 
 def test_a_copy_too_small_for_keypoints_is_recognised_without_metres(image: Image) -> None:
     small = piece(image, 301, 477, 60)
     big = np.repeat(np.repeat(small, 2, axis=1), 2, axis=2)
-    assert not has_enough_keypoints(looked(small))
+    assert not shows_overlaps(looked(small), 0)
     (found,) = match_scenes([looked(big, None)], [looked(other_one(image)), looked(small)])
     assert (found.second, found.points) == (1, 0)
     assert found.bits <= 4

@@ -21,12 +21,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import NO_HASH
-from rooftrace.audit.keypoints import (
-    Keypoints,
-    detect_keypoints,
-    has_enough_keypoints,
-    match_scenes,
-)
+from rooftrace.audit.keypoints import Keypoints, detect_keypoints, match_scenes, shows_overlaps
 from rooftrace.core.text import list_first
 from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.predictions import Predictions
@@ -73,7 +68,10 @@ class LeakageReport:
         checked: Number of scenes that were compared.
         pairs: The most similar first; a scene has one pair for each matching training scene.
         notes: Method of the check, and what it does not cover, for the user.
-        too_small: Number of scenes of which only whole copies are found, not an overlap.
+        too_small: Number of scenes without a pair of which only whole copies are found, not an
+            overlap.
+        fitted: The scenes on which the threshold, calibration or weights were fitted; None where no
+            such scene is among them.
     """
 
     status: Status
@@ -81,6 +79,12 @@ class LeakageReport:
     pairs: tuple[LeakedScene, ...]
     notes: tuple[str, ...]
     too_small: int = 0
+    fitted: LeakageReport | None = None
+
+    @property
+    def uses(self) -> tuple[tuple[Literal["trained", "fitted"], LeakageReport], ...]:
+        """The uses of scenes that were looked for, each with its report."""
+        return (("trained", self), *((("fitted", self.fitted),) if self.fitted else ()))
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -95,6 +99,7 @@ class LeakageReport:
             "scenes": len(self.scenes),
             "pairs": [asdict(pair) for pair in self.pairs],
             "notes": list(self.notes),
+            "fitted": None if self.fitted is None else self.fitted.to_json(),
         }
 
 
@@ -111,38 +116,46 @@ def check_leakage(bundles: Sequence[ModelBundle], source: SceneSet) -> tuple[Lea
         BundleError: A fingerprint is damaged.
     """
     scenes = _SceneKeypoints(source)
-    return tuple(_of_members(one.members or (one,), scenes) for one in bundles)
+    return tuple(_of_model(one, scenes) for one in bundles)
 
 
 def leak_notes(leaks: Sequence[LeakageReport], names: Sequence[str]) -> tuple[str, ...]:
-    """Return notes on scenes that show ground on which a model was trained.
+    """Return notes on scenes that show ground on which a model was trained or fitted.
 
     Args:
         leaks: Result of the check of each model.
         names: Names of the models; further ones are left out.
     """
     return tuple(
-        f"{len(leak.scenes)} of {leak.checked} scenes show ground that {name} was trained on: "
-        f"{list_first(leak.scenes, _LISTED)}"
+        f"{len(found.scenes)} of {found.checked} scenes show ground that {name} was {use} on: "
+        f"{list_first(found.scenes, _LISTED)}"
         for leak, name in zip(leaks, names)
-        if leak.scenes
+        for use, found in leak.uses
+        if found.scenes
     )
 
 
 def training_ground_notes(bundles: Sequence[ModelBundle], data: LabelledSets) -> tuple[str, ...]:
     """Return notes on data to fit models to that show ground on which one was trained."""
-    names = [bundle.spec.name for bundle in bundles]
-    notes = [
-        note
-        for source in data.sources
-        for note in leak_notes(check_leakage(bundles, source), names)
-    ]
+    names, notes = [bundle.spec.name for bundle in bundles], []
+    for source in data.sources:
+        leaks = [replace(leak, fitted=None) for leak in check_leakage(bundles, source)]
+        notes += leak_notes(leaks, names)
     advice = "What is fitted to training ground may not hold elsewhere: fit on other images."
     return (*notes, advice) if notes else ()
 
 
-def _of_members(members: Sequence[ModelBundle], scenes: _SceneKeypoints) -> LeakageReport:
-    reports = [_check(bundle, scenes) for bundle in members]
+def _of_model(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
+    members = bundle.members or (bundle,)
+    trained = _joined(members, [_check(one, one.spec.fingerprint, scenes) for one in members])
+    used = [one for one in (bundle, *bundle.members) if one.spec.fitted_fingerprint is not None]
+    if not used:
+        return trained
+    fitted = _joined(used, [_check(one, one.spec.fitted_fingerprint, scenes) for one in used])
+    return replace(trained, fitted=fitted if fitted.scenes else None)
+
+
+def _joined(members: Sequence[ModelBundle], reports: Sequence[LeakageReport]) -> LeakageReport:
     if len(reports) == 1:
         return reports[0]
     names = [bundle.spec.name for bundle in members]
@@ -181,13 +194,14 @@ def _detect(
     return detect_keypoints(source.open_scene(entry), gsd_m, assumed_gsd_m=assumed_gsd_m)
 
 
-def _check(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
-    source, fingerprint = scenes.source, bundle.spec.fingerprint
-    notes: list[str] = []
+def _check(
+    bundle: ModelBundle, fingerprint: Fingerprint | None, scenes: _SceneKeypoints
+) -> LeakageReport:
+    source = scenes.source
     if fingerprint is None:
-        notes.append("The bundle has no fingerprint of its training scenes.")
-        return LeakageReport("unknown", 0, (), tuple(notes))
-    notes.append("Compared with the fingerprint of the training scenes in the bundle.")
+        note = "The bundle has no fingerprint of its training scenes."
+        return LeakageReport("unknown", 0, (), (note,))
+    notes = ["Compared with the fingerprint of such scenes in the bundle."]
     if fingerprint.share < 1:
         notes.append(f"It is of an even sample, {fingerprint.share:.0%}, of these.")
     keypoints = scenes.at(fingerprint.gsd_m, bundle.spec.gsd_m)
@@ -201,10 +215,13 @@ def _check(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
         )
         for one in match_scenes(keypoints, trained)
     ]
-    too_small = sum(not has_enough_keypoints(one) for one in keypoints)
+    shows = [shows_overlaps(one, fingerprint.finds_px) for one in keypoints]
+    found = {pair.scene_id for pair in pairs}
+    too_small = sum(not one and i not in found for i, one in zip(source.ids, shows))
     notes += _limits(fingerprint, too_small, len(keypoints))
-    checked = sum(has_enough_keypoints(one) or one.whole != NO_HASH for one in keypoints)
-    status: Status = "found" if pairs else "none" if checked else "unknown"
+    checked = sum(one or each.whole != NO_HASH for one, each in zip(shows, keypoints))
+    is_partial = too_small > 0 or fingerprint.share < 1
+    status: Status = "found" if pairs else "unknown" if is_partial else "none"
     return LeakageReport(status, checked, _ordered(pairs), tuple(notes), too_small)
 
 
@@ -221,8 +238,8 @@ def _limits(fingerprint: Fingerprint, too_small: int, scenes: int) -> list[str]:
     notes = [f"Parts that two scenes share are found from about {size} by {size}."]
     if too_small:
         notes.append(
-            f"{too_small} of the {scenes} scenes are too small, or show too little, for that: "
-            "whether they overlap with training ground is not known. Only whole copies are found."
+            f"Cannot tell for {too_small} of the {scenes} scenes, which are smaller or show too "
+            "little: of these, only copies of whole scenes are found."
         )
     return notes
 
@@ -302,7 +319,7 @@ class Evaluation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Notes on scenes that show ground on which a model was trained."""
+        """Notes on scenes that show ground on which a model was trained or fitted."""
         return leak_notes(self.leaks, [report.name for report in self.reports])
 
     def _leakage_notes(self) -> list[str]:
@@ -562,8 +579,8 @@ def evaluation_page(
         source: The scenes.
     """
     first, reports = evaluation.first, evaluation.columns
-    leaked = [scene for leak in evaluation.leaks for scene in leak.scenes][:_IN_A_GALLERY]
-    galleries = draw_gallery(predictions, source, first, _IN_A_GALLERY, also=leaked)
+    leaked = [s for one in evaluation.leaks for _, leak in one.uses for s in leak.scenes]
+    galleries = draw_gallery(predictions, source, first, _IN_A_GALLERY, also=leaked[:_IN_A_GALLERY])
     images = [{image.id: image for image in report.images} for report in reports]
     rows = [_row(*zip(*figures)) for figures in zip(*(one.headline_figures for one in reports))]
     rows = [row for row in rows if not all(math.isnan(one.value) for one in row[1])]
@@ -575,8 +592,9 @@ def evaluation_page(
         reports=reports,
         several=len(reports) > 1,
         leaks=[
-            (report.name, leak, leak.pairs[:_LISTED_LEAKS])
-            for report, leak in zip(reports, evaluation.leaks)
+            (report.name, use, leak, leak.pairs[:_LISTED_LEAKS])
+            for report, one in zip(reports, evaluation.leaks)
+            for use, leak in one.uses
         ],
         leaked=galleries.pop(""),
         rows=[row for row in rows if row[0] in main],
