@@ -219,10 +219,7 @@ def _minutes_shown(minutes: float) -> Iterator[None]:
 
 
 def _print_report(report: FinetuneReport, data: SourceConfig) -> None:
-    tuned, start = report.evaluation.reports
-    count = plural(len(tuned.images), "image")
-    how = "each predicted by a model that had not seen it" if report.folds else "held out"
-    say(f"\n{report.verdict}, compared with {start.name} on {count}, {how}\n")
+    say(f"\n{report.verdict_text}\n")
     table = Table("", "start", "tuned", "difference (95 %)", box=None)
     tests = {"IoU": report.tests[report.evaluation.headline], "F1 of buildings": report.buildings}
     for name in ("IoU", "F1 of buildings", "recall"):

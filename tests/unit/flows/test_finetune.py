@@ -313,7 +313,11 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert both["tuned"] == pytest.approx(gap["first"], abs=1e-4)
     assert both["start"] == pytest.approx(gap["second"], abs=1e-4)
     assert bool(shown["advice"]) == ("better" not in shown["verdict"])
-    assert tuned.page.is_file()
+    # The page says the verdict of the terminal, and no other.
+    page = tuned.page.read_text()
+    assert f"run: {tuned.verdict_text}." in page
+    assert "on scenes like these, by" not in page
+    assert "There is no clear difference" not in page
     assert tuned.evaluation.warnings == ()
     made = read_bundle(tuned.bundle)
     assert made.spec.training["start"]["model"] == "tiny"
@@ -323,7 +327,9 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     fingerprint = made.spec.fingerprint
     assert fingerprint is not None
     assert [one.scenes for one in fingerprint.sets] == [8]
-    assert any("highest iou_f1" in one.protocol for one in made.spec.metrics)
+    assert {"the threshold was chosen on these images by their iou_f1"} == {
+        one.protocol.rpartition("; ")[2] for one in made.spec.metrics
+    }
     # The weights are the mean of those of the folds, with the share of the start model's.
     assert shown["share"] in (0.0, 0.5, 1.0)
     folds = [run / f"fold{number}/checkpoints/best_monitored.safetensors" for number in (1, 2)]

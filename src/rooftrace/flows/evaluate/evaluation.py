@@ -37,6 +37,9 @@ from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import Fingerprint
 
+_SPOILED = 0.1
+"""Share of the scenes, on ground that a model was trained on, above which it is not compared."""
+
 Status = Literal["none", "found", "unknown"]
 """Result of the check; `unknown` means that nothing was found, but not all could be compared."""
 
@@ -90,6 +93,11 @@ class LeakageReport:
     def scenes(self) -> tuple[str, ...]:
         """Ids of the scenes that show training ground, the most similar first."""
         return tuple(dict.fromkeys(pair.scene_id for pair in self.pairs))
+
+    @property
+    def spoils_comparison(self) -> bool:
+        """True if so many scenes show training ground that the model looks better than it is."""
+        return len(self.scenes) > _SPOILED * self.checked
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -251,7 +259,10 @@ def _ordered(pairs: Sequence[LeakedScene]) -> tuple[LeakedScene, ...]:
 _COMPARED = ("pixel.iou", "pixel.dice", "per_image.dice", "boundary.boundary_iou", "objects.f1")
 _COMPARED_CLASSES = ("pixel.mean_iou", *_COMPARED)
 
-_MAIN = ("pixel.iou", "pixel.precision", "pixel.recall", "boundary.boundary_iou", "objects.f1")
+_MAIN = (
+    "pixel.iou", "pixel.precision", "pixel.recall", "per_image.dice", "boundary.boundary_iou",
+    "objects.f1",
+)  # fmt: skip
 
 _LISTED = 5
 """Maximum number of scenes listed in a note; the report has all."""
@@ -568,7 +579,10 @@ _LISTED_LEAKS = 12
 
 
 def evaluation_page(
-    evaluation: Evaluation, predictions: Sequence[Predictions], source: SceneSet
+    evaluation: Evaluation,
+    predictions: Sequence[Predictions],
+    source: SceneSet,
+    verdict: str = "",
 ) -> str:
     """Return the whole page as text for UTF-8.
 
@@ -577,6 +591,7 @@ def evaluation_page(
         predictions: The evaluated models and tools, in the order of the reports; the first predicts
             the scenes of the galleries again.
         source: The scenes.
+        verdict: Sentence on the comparison; default: one on the headline figure.
     """
     first, reports = evaluation.first, evaluation.columns
     leaked = [s for one in evaluation.leaks for _, leak in one.uses for s in leak.scenes]
@@ -591,6 +606,8 @@ def evaluation_page(
         first=first,
         reports=reports,
         several=len(reports) > 1,
+        verdict=verdict,
+        is_spoiled=any(leak.spoils_comparison for leak in evaluation.leaks),
         leaks=[
             (report.name, use, leak, leak.pairs[:_LISTED_LEAKS])
             for report, one in zip(reports, evaluation.leaks)

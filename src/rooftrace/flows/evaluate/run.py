@@ -430,14 +430,15 @@ def write_evaluation(
     predictions: Sequence[Predictions],
     scenes: SceneSet,
     out: Path,
+    verdict: str = "",
 ) -> None:
-    """Write report.json and report.html."""
+    """Write report.json and report.html; `verdict` is that of `evaluation_page`."""
     report = evaluation.first
     of_images: dict[str, object] = {"by_image": report.by_image()}
     if len(evaluation.reports) > 1:
         of_images = {"by_image": [one.by_image() for one in evaluation.reports]}
     write_json(out / "report.json", evaluation.to_json() | of_images)
-    page = evaluation_page(evaluation, predictions, scenes)
+    page = evaluation_page(evaluation, predictions, scenes, verdict)
     write_atomically(out / "report.html", page.encode())
 
 

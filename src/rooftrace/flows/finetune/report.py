@@ -17,9 +17,6 @@ Verdict = Literal[
 ]
 """Comparison of the tuned model with the start model, see `FinetuneReport.verdict`."""
 
-_LEAKED = 0.1
-"""Share of the compared images, on ground that a model was trained on, that spoils a verdict."""
-
 _LATE_SHARE = 0.25
 """Share of the epochs at the end of a run; if the best one is among them, a longer run may help."""
 
@@ -96,7 +93,7 @@ class FinetuneReport:
         it is what was maximised, and less uncertain than either. On ground that the start model
         was trained on, nobody can tell.
         """
-        if any(len(leak.scenes) > _LEAKED * leak.checked for leak in self.evaluation.leaks):
+        if any(leak.spoils_comparison for leak in self.evaluation.leaks):
             return "cannot tell"
         judged = self.tests[self.evaluation.headline], self.buildings
         signs = {_sign(test.difference) for test in judged if test is not None}
@@ -106,6 +103,16 @@ class FinetuneReport:
         if 1 in signs and -1 not in signs:
             return "better"
         return "worse" if -1 in signs and 1 not in signs else "no different"
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict, with what was compared."""
+        tuned, start = self.evaluation.reports
+        how = "each predicted by a model that had not seen it" if self.folds else "held out"
+        return (
+            f"{self.verdict}, compared with {start.name} on {plural(len(tuned.images), 'image')}, "
+            f"{how}"
+        )
 
     @cached_property
     def gain(self) -> Interval | None:

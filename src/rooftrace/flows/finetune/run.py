@@ -384,11 +384,13 @@ def _compare(
         leaks = LeakageReport("none", len(held_out), (), ()), *leaks
     evaluation = Evaluation(tuple(reports), leaks, baseline=1)
     folder = plan.run / "comparison"
-    write_evaluation(evaluation, predictions, held_out, folder)
-    return FinetuneReport(
+    report = FinetuneReport(
         trained, evaluation, split, folder / "report.html", notes=(*notes, *evaluation.warnings),
         folds=len(plan.trainings) if plan.has_folds else 0, share=chosen.share,
     )  # fmt: skip
+    verdict = f"{reports[0].name}: {report.verdict_text}"
+    write_evaluation(evaluation, predictions, held_out, folder, verdict)
+    return report
 
 
 def _open(
