@@ -145,7 +145,8 @@ def leak_notes(leaks: Sequence[LeakageReport], names: Sequence[str]) -> tuple[st
 
 def training_ground_notes(bundles: Sequence[ModelBundle], data: LabelledSets) -> tuple[str, ...]:
     """Return notes on data to fit models to that show ground on which one was trained."""
-    names, notes = [bundle.spec.name for bundle in bundles], []
+    names = [bundle.spec.name for bundle in bundles]
+    notes: list[str] = []
     for source in data.sources:
         leaks = [replace(leak, fitted=None) for leak in check_leakage(bundles, source)]
         notes += leak_notes(leaks, names)
