@@ -106,6 +106,10 @@ class ServiceRaster(TileGridMosaic):
         self._grey: set[tuple[int, int]] = set()
 
     @property
+    def keeps_fill(self) -> bool:
+        return self._rule is not None and not self._rule.declared
+
+    @property
     def version(self) -> str:
         """Text that changes when other tiles are read; a service does not say when images change.
 

@@ -53,9 +53,10 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def tiles() -> dict[str, bytes]:
-    """Four rows and five columns of tiles with houses, by path; one of them is missing."""
+    """Four rows and five columns of tiles with houses; one is missing, and a corner is white."""
     rng = np.random.default_rng(3)
     coarse = rng.integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    coarse[:, :9, 22:] = 255
     drawn = np.kron(coarse, np.ones((1, 20, 20), np.uint8)).transpose(1, 2, 0)
     made = {}
     for row in range(COUNT[0]):
