@@ -42,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_town(tmp_path_factory.mktemp("town") / "scene.tif", 700)
+    return write_town(tmp_path_factory.mktemp("town") / "Häuser.tif", 700)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_a_job_from_upload_to_files(
 def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
     job = begin(server, town, outputs=["mask"])
     ended(server, job)
-    url = f"{job['links']['results']}/scene_mask.tif"
+    url = f"{job['links']['results']}/Häuser_mask.tif"
     whole = server.get(url).content
     part = server.get(url, headers={"Range": "bytes=10-99"})
     assert (part.status_code, part.content) == (206, whole[10:100])
@@ -150,7 +150,7 @@ def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
     for name in ("scene.tif", "../scene.tif", "..%2fscene.tif", ".lock", "answer.json", "log.txt"):
         problem_of(server.get(f"{job['links']['results']}/{name}"), 404)
     names = [file["name"] for file in server.get(job["links"]["results"]).json()["files"]]
-    assert names == ["run.json", "scene_mask.qml", "scene_mask.tif"]
+    assert names == ["Häuser_mask.qml", "Häuser_mask.tif", "run.json"]
 
 
 def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town: Path) -> None:
@@ -242,7 +242,7 @@ def test_the_client_of_the_page(
         exec(compile(code.replace("http://127.0.0.1:8000", url), PAGE.name, "exec"), {})
         printed = capsys.readouterr().out.splitlines()
         assert "done 100%" in printed
-        found = gpd.read_file(tmp_path / "from-server" / "scene_buildings.gpkg")
+        found = gpd.read_file(tmp_path / "from-server" / "scene" / "scene_buildings.gpkg")
         assert int(printed[-1]) == len(found) > 0
         assert found["area_m2"].min() >= 10
         assert app.state.store.newest(9) == []

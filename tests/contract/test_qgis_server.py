@@ -32,11 +32,11 @@ def test_plugin_predicts_on_a_server(tmp_path: Path, modules: tuple[Any, Any]) -
         client = server.Server(f"{url}/", {}, lambda: False)
         options = {"min_area": "20.0", "outputs": ["polygons", "mask"]}
         job = client.predict(image, tmp_path / "out", options, lambda one: steps.append(one.step))
-        found = gpd.read_file(tmp_path / "out" / "scene_buildings.gpkg")
+        found = gpd.read_file(tmp_path / "out" / "town_buildings.gpkg")
         assert job["figures"]["buildings"] == len(found) > 0
         assert found["area_m2"].min() >= 20
         names = {path.name for path in (tmp_path / "out").iterdir()}
-        assert names == {"scene_buildings.gpkg", "scene_mask.qml", "scene_mask.tif", "run.json"}
+        assert names == {"town_buildings.gpkg", "town_mask.qml", "town_mask.tif", "run.json"}
         assert {steps[0], steps[-1]} == {"upload", "download"}
         assert app.state.store.newest(9) == []
         # The user cancels while the job waits or runs: nothing stays on the server.

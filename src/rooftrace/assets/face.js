@@ -1,6 +1,10 @@
 // Light or dark on all pages: as the button of the header was set, else as the browser wishes.
 // Pages that draw colours themselves listen to the event "rooftrace-theme".
 (() => {
+  // A page whose URL has a password may fetch nothing; the browser has kept it, and sends it again.
+  const url = new URL(document.URL);
+  if (url.username || url.password) location.replace(Object.assign(url, { username: "", password: "" }));
+
   const KEY = "rooftrace-theme";
   const wish = matchMedia("(prefers-color-scheme: dark)");
   const root = document.documentElement;

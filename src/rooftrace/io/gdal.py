@@ -349,12 +349,18 @@ _WRAPPERS = (".xml", ".til")
 themselves are found."""
 
 
-def conversion_of(path: Path) -> str | None:
-    """Return how to convert a file of a format that is not read; None for others."""
-    ending = next((one for one in _CONVERSIONS if path.name.lower().endswith(one)), "")
+def conversion_of(path: Path, shown: str = "") -> str | None:
+    """Return how to convert a file of a format that is not read; None for others.
+
+    Args:
+        path: Path of the file.
+        shown: Its name for a person who has it elsewhere; by default the path.
+    """
+    name = shown or str(path)
+    ending = next((one for one in _CONVERSIONS if name.lower().endswith(one)), "")
     if not ending or not path.exists():
         return None
-    given, stem = (shlex.quote(text) for text in (str(path), str(path)[: -len(ending)]))
+    given, stem = (shlex.quote(text) for text in (name, name[: -len(ending)]))
     return _CONVERSIONS[ending].format(given, stem)
 
 

@@ -115,7 +115,10 @@ def binary_response(description: str, *media_types: str) -> dict[int | str, dict
     It is also a file of bytes, the only type that generators of clients know for all of them.
     """
     kinds = dict.fromkeys(("application/octet-stream", *media_types))
-    content = {kind: {"schema": binary_schema(kind)} for kind in kinds}
+    content = {
+        kind: {"schema": {"type": "object"} if kind.endswith("json") else binary_schema(kind)}
+        for kind in kinds
+    }
     return {200: {"description": description, "content": content}}
 
 

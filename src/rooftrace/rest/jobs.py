@@ -45,6 +45,9 @@ from rooftrace.service.job_runner import JobRunner, admit, path_of, zipped
 from rooftrace.service.job_store import Job
 from rooftrace.service.review_store import REVIEW_SUFFIX, read_review
 
+_UPLOAD_AGAIN = "Upload the image again with POST /v1/jobs."
+"""Remedy for a job without files: those of failed and cancelled jobs are removed."""
+
 _MAX_HEADER_READERS = 2
 """Maximum number of processes that read headers of uploads at the same time."""
 
@@ -112,7 +115,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
 
     def find_done_job(job: Annotated[Job, Depends(find_job)]) -> Job:
         if job.state != "done":
-            remedy = "Start it again." if job.ended else "Wait until its state is done."
+            remedy = _UPLOAD_AGAIN if job.ended else "Wait until its state is done."
             raise ProblemError(
                 "conflict", f"The job {job.id} is {job.state}; only a finished job has results.",
                 remedy=remedy,
@@ -242,7 +245,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         if not all(path.is_file() for path in paths):
             raise ProblemError(
                 "not-found", f"The files of the job {job.id} have expired.",
-                remedy="Start the job again.",
+                remedy=_UPLOAD_AGAIN,
             )  # fmt: skip
         return StreamingResponse(
             zipped(paths),
@@ -321,5 +324,5 @@ _LOCATION: dict[str, Any] = {
 
 _REFUSALS = problem_responses(
     "bad-request", "too-large", "unsupported-media-type", "data-error", "gsd-mismatch",
-    "band-mismatch", "config-error", "invalid-request", "busy",
-) | {507: {"description": "The server has no room for the image, or cannot store it"}}  # fmt: skip
+    "band-mismatch", "config-error", "invalid-request", "busy", "not-stored",
+)  # fmt: skip

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -458,7 +459,7 @@ def _result_links(job: Job, folder: str) -> dict[str, dict[str, str]]:
     for name, (_, _, endings) in _OUTPUTS.items():
         file = next((file for file in job.files if file.name.endswith(tuple(endings))), None)
         if file is not None:
-            links[name] = _link(f"{folder}/{file.name}", "item", media_type_of(file.name))
+            links[name] = _link(f"{folder}/{quote(file.name)}", "item", media_type_of(file.name))
     return links
 
 
@@ -491,9 +492,8 @@ _EXECUTED: dict[int | str, dict[str, Any]] = {
     },
     **problem_responses(
         "bad-request", "not-found", "too-large", "data-error", "gsd-mismatch", "band-mismatch",
-        "config-error", "busy",
+        "config-error", "busy", "not-stored",
     ),
-    507: {"description": "The server has no room for the image, or cannot store it"},
 }  # fmt: skip
 
 _RAW_RESPONSE: dict[str, Any] = {

@@ -175,6 +175,10 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "deadline": ProblemKind(
         503, "The request took too long", "The request exceeded the server's time limit.",
         "Send a smaller image, or start a job.", errors.DeadlineError),
+    "not-stored": ProblemKind(
+        507, "The server cannot store it",
+        "The disk of the server is full, or cannot be written.",
+        "Ask the operator of the server to make room; its log has the reason."),
 }  # fmt: skip
 """All kinds by name. The first of each status is the general one."""
 

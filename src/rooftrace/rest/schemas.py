@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -298,6 +299,9 @@ class JobFigures(ApiModel):
     buildings: Annotated[
         int | None, Field(description="Number of buildings; null if polygons were not requested")
     ]
+    polygons: Annotated[
+        str | None, Field(description="Name of the file with the buildings; null without one")
+    ]
     built_up_share: Annotated[
         float, Field(ge=0, le=1, description="Building share of the valid pixels")
     ]
@@ -403,7 +407,7 @@ class JobResults(ApiModel):
         """Return the results of a job; arguments as for `JobOut.of`."""
         results_url = f"{root}/v1/jobs/{job.id}/results"
         files: list[dict[str, Any]] = [
-            {"name": file.name, "bytes": file.size, "url": f"{results_url}/{file.name}"}
+            {"name": file.name, "bytes": file.size, "url": f"{results_url}/{quote(file.name)}"}
             for file in job.files
         ]
         return cls.model_validate({"files": files, "archive": f"{results_url}.zip"})

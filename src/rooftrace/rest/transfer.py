@@ -29,7 +29,7 @@ from starlette.requests import ClientDisconnect
 from rooftrace.core.errors import BusyError, DataError, ExportError, TooLargeError
 from rooftrace.io.files import DISK_FULL
 from rooftrace.rest.problems import ProblemError
-from rooftrace.service.decode import UNNAMED
+from rooftrace.service.decode import PLACED, UNNAMED
 
 _WRITE_BYTES = 2**20
 """Bytes per write: chunks arrive more often, and each write needs another thread."""
@@ -263,7 +263,7 @@ class _FormParser:
         if self._files > 1:
             raise _wrong_field(
                 "file", "The form has several files; one was expected.",
-                "Send each file in a request of its own.",
+                f"Send each image in a request of its own. {PLACED}",
             )  # fmt: skip
         self.name = options[b"filename"].decode("utf-8", "replace")
 
@@ -297,7 +297,7 @@ def cannot_store(error: OSError | ExportError, what: str = "image") -> HTTPExcep
         return disk_full(what)
     # The reason names a folder of the server, which is not for clients.
     _LOG.error("the %s cannot be stored: %s", what, error)
-    return HTTPException(507, f"The server cannot store the {what}; its log has the reason.")
+    return HTTPException(507, f"The server cannot store the {what}.")
 
 
 def disk_full(what: str = "image") -> HTTPException:

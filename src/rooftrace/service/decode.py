@@ -32,7 +32,7 @@ from rooftrace.core.errors import BusyError, DataError, RooftraceError, TooLarge
 from rooftrace.core.system import limit_memory
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
-from rooftrace.io.gdal import open_quietly
+from rooftrace.io.gdal import conversion_of, open_quietly
 from rooftrace.io.georeferenced import ArraySource, GeoreferencedSource
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
@@ -304,6 +304,15 @@ _ENDINGS = {
 }
 """Suffix by the first bytes of a file."""
 
+_FORMATS = "Send a GeoTIFF, PNG, JPEG, WebP or JPEG 2000."
+_PLACES = (".jgw", ".pgw", ".tfw", ".wld", ".prj")
+"""Endings of files that place an image beside them."""
+
+PLACED = (
+    "Make one GeoTIFF of an image and its world file: gdal_translate -a_srs EPSG:… IN.jpg OUT.tif"
+)
+"""Remedy for a world file, which names no CRS, and a request has one file."""
+
 _MAX_BYTES_PER_PX = 32
 """Maximum bytes per pixel of the decoded image, such as eight bands of float32."""
 
@@ -340,7 +349,8 @@ class UploadFile(RasterFile):
             raise DataError(
                 f"{self.name} has none of the supported image formats: "
                 + (f"it begins with the bytes {begin[:8].hex(' ')}." if begin else "it is empty."),
-                remedy="Send a GeoTIFF, PNG, JPEG, WebP or JPEG 2000.",
+                remedy=conversion_of(self.path, self.name)
+                or (PLACED if self.name.lower().endswith(_PLACES) else _FORMATS),
             )
         self._ending = ending
         rows, cols = self.grid.shape

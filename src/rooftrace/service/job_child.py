@@ -44,6 +44,8 @@ _NICE = 5
 _OOM_SCORE = 500
 """Score of at most 1000, so that Linux ends a job before the server when memory is short."""
 
+_MAX_STEM_BYTES = 120
+
 Send = Callable[[dict[str, Any]], None]
 """Function that sends a message to the server."""
 
@@ -115,14 +117,16 @@ def _predict(order: dict[str, Any], send: Send) -> None:
 
 
 def _inputs(order: dict[str, Any], upload: Path) -> PredictInputs:
-    """Return the upload as an image that has the name that the client gave.
+    """Return the upload as an image that has the name that the client gave, as its results have.
 
     Bands of some sensors and the position of a slippy map tile are known by this name.
     """
     nodata = nodata_from_json(order.get("nodata"))
     inputs = find_inputs([upload], nodata)
     source = open_image(upload, nodata=nodata, shown=order["name"])
-    return replace(inputs, scenes=[replace(inputs.scenes[0], source=source)])
+    # The server has replaced special characters; a whole name of a file may have 255 bytes.
+    stem = Path(order["name"]).stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore")
+    return replace(inputs, scenes=[replace(inputs.scenes[0], name=stem, source=source)])
 
 
 @contextmanager

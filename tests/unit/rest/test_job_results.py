@@ -31,7 +31,7 @@ HOUSES = np.array([shapely.box(5e5 + x, 9e6, 5e5 + x + 8, 9e6 + 8) for x in (0, 
 
 FIGURES: dict[str, Any] = {
     "buildings": 2, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,
-    "classes": [], "notes": [],
+    "classes": [], "notes": [], "polygons": "Häuser_buildings.gpkg",
 }  # fmt: skip
 
 
@@ -51,21 +51,21 @@ def client(store: JobStore) -> TestClient:
 def job(store: JobStore) -> Job:
     job_id = store.reserve()
     (store.folder_of(job_id) / "scene.tif").touch()
-    job = store.add(job_id, "town.tif", "scene.tif", 64, SceneOptions())
+    job = store.add(job_id, "Häuser.tif", "scene.tif", 64, SceneOptions())
     store.claim()
     store.results(job_id).mkdir()
     buildings = Footprints(
         HOUSES, np.array([0.5, 0.8], np.float32), shapely.area(HOUSES), CRS(32736)
     )
-    write_footprints(store.results(job_id) / "scene_buildings.gpkg", buildings)
-    store.finish(job_id, FIGURES, [JobFile("scene_buildings.gpkg", 1)])
+    write_footprints(store.results(job_id) / "Häuser_buildings.gpkg", buildings)
+    store.finish(job_id, FIGURES, [JobFile("Häuser_buildings.gpkg", 1)])
     return job
 
 
 @pytest.fixture
 def review(store: JobStore, job: Job) -> ReviewStore:
-    layer = PredictedLayer("scene_buildings.gpkg", np.array([1, 2]), HOUSES, CRS(32736), "a")
-    made = ReviewStore(store.results(job.id) / "scene_review.gpkg", layer)
+    layer = PredictedLayer("Häuser_buildings.gpkg", np.array([1, 2]), HOUSES, CRS(32736), "a")
+    made = ReviewStore(store.results(job.id) / "Häuser_review.gpkg", layer)
     made.change("Ada", "accept", {1: 0}, [Edit(1, "keep")])
     return made
 
@@ -86,7 +86,7 @@ def test_a_review_is_downloaded_with_the_results(
 ) -> None:
     assert client.get(f"/v1/jobs/{job.id}").json()["reviewed"] is True
     files = client.get(f"/v1/jobs/{job.id}/results").json()["files"]
-    assert [file["name"] for file in files] == ["scene_buildings.gpkg", "scene_review.gpkg"]
+    assert [file["name"] for file in files] == ["Häuser_buildings.gpkg", "Häuser_review.gpkg"]
     # While QGIS has the file open, a change is in the file's journal before it is in the file.
     other = sqlite3.connect(review.path)
     other.execute("PRAGMA journal_mode = WAL")
@@ -98,8 +98,8 @@ def test_a_review_is_downloaded_with_the_results(
     assert statuses_of(answer.content, tmp_path) == decided
     packed = client.get(f"/v1/jobs/{job.id}/results.zip").content
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        assert archive.namelist() == ["scene_buildings.gpkg", "scene_review.gpkg"]
-        assert statuses_of(archive.read("scene_review.gpkg"), tmp_path) == decided
+        assert archive.namelist() == ["Häuser_buildings.gpkg", "Häuser_review.gpkg"]
+        assert statuses_of(archive.read("Häuser_review.gpkg"), tmp_path) == decided
     other.close()
 
 
@@ -111,7 +111,7 @@ def test_a_job_with_a_review_is_not_deleted_by_accident(
     assert refused.status_code == 409
     problem = refused.json()
     assert problem["type"] == "/problems/job-reviewed"
-    assert "town.tif has a review" in problem["detail"]
+    assert "Häuser.tif has a review" in problem["detail"]
     assert "discard_review=true" in problem["remedy"]
     assert review.path.exists()
     gone = client.delete(f"/v1/jobs/{job.id}", params={"discard_review": True})
@@ -128,3 +128,10 @@ def test_results_that_are_gone_are_a_sentence(
     assert answer.status_code == 404
     assert "of the job" in answer.json()["detail"]
     assert str(store.folder) not in answer.text
+    # Neither has a cancelled job the image that it could be run again with.
+    other = store.add(store.reserve(), "town.tif", "scene.tif", 64, SceneOptions())
+    store.cancel(other.id)
+    refused = client.post(f"/v1/jobs/{other.id}/again", json={})
+    assert refused.status_code == 409
+    assert refused.json()["remedy"] == answer.json()["remedy"]
+    assert refused.json()["remedy"] == "Upload the image again with POST /v1/jobs."

@@ -236,14 +236,14 @@ def test_states_and_dismissal(client: TestClient, store: JobStore, state: str, s
 
 @pytest.mark.parametrize("kind", ["buildings", "polygons"])
 def test_results_are_links(client: TestClient, store: JobStore, kind: str) -> None:
-    names = ("run.json", f"scene_{kind}.gpkg", "scene_density.png", "scene_mask.tif")
+    names = ("run.json", f"old town_{kind}.gpkg", "old town_density.png", "old town_mask.tif")
     job_id = add(store, "done", *names)
     answer = client.get(f"/ogc/jobs/{job_id}/results")
     check(answer.json(), "results")
     root = f"http://testserver/v1/jobs/{job_id}/results"
     assert {name: link["href"] for name, link in answer.json().items()} == {
-        "mask": f"{root}/scene_mask.tif",
-        "polygons": f"{root}/scene_{kind}.gpkg",
+        "mask": f"{root}/old%20town_mask.tif",
+        "polygons": f"{root}/old%20town_{kind}.gpkg",
     }
     assert answer.json()["mask"]["type"] == "image/tiff"
 
@@ -252,10 +252,10 @@ def test_raw_results_are_in_a_header(client: TestClient, store: JobStore) -> Non
     answer = execute(client, inputs={"image": IMAGE}, response="raw")
     job_id = answer.json()["jobID"]
     assert store.claim()
-    store.finish(job_id, {"pixels": 1}, [JobFile("scene_mask.tif", 4)])
+    store.finish(job_id, {"pixels": 1}, [JobFile("old town_mask.tif", 4)])
     raw = client.get(f"/ogc/jobs/{job_id}/results")
     assert raw.status_code == 204
-    address = f"http://testserver/v1/jobs/{job_id}/results/scene_mask.tif"
+    address = f"http://testserver/v1/jobs/{job_id}/results/old%20town_mask.tif"
     assert raw.headers["link"] == f'<{address}>; rel="item"; type="image/tiff"; title="mask"'
 
 

@@ -114,9 +114,9 @@ def test_a_process_waits_for_the_one_before_it(tmp_path: Path, bundle: Path) -> 
     assert figures["buildings"] == 1
     assert figures["built_up_share"] == pytest.approx(600 / 4800)
     # A stored answer is not computed again.
-    written = (tmp_path / "results" / "scene_mask.tif").stat().st_mtime_ns
+    written = (tmp_path / "results" / "town_mask.tif").stat().st_mtime_ns
     assert answers(begin(tmp_path, bundle))[-1] == message[-1]
-    assert (tmp_path / "results" / "scene_mask.tif").stat().st_mtime_ns == written
+    assert (tmp_path / "results" / "town_mask.tif").stat().st_mtime_ns == written
 
 
 @pytest.mark.campaign

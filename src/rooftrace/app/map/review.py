@@ -99,7 +99,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     problems = problem_responses("not-found", "review-error", "data-error", "file-locked")
     written = problem_responses(
         "not-found", "review-conflict", "review-error", "outline-error", "invalid-request",
-        "data-error", "file-locked",
+        "data-error", "file-locked", "not-stored",
     )  # fmt: skip
 
     @router.get(REVIEW_PREFIX, responses=problems)
@@ -197,7 +197,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
                 *VECTOR_TYPES,
             ),
             **problems,
-            **problem_responses("unfit-format"),
+            **problem_responses("unfit-format", "not-stored"),
         },
     )
     def export_review(

@@ -219,7 +219,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         response_class=Response,
         responses=binary_response("Buildings with their attributes", *VECTOR_TYPES)
         | missing
-        | problem_responses("unfit-format"),
+        | problem_responses("unfit-format", "not-stored"),
     )
     def download_buildings(
         results_id: str,

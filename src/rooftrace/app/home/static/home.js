@@ -146,7 +146,7 @@ function jobCard(job, entry) {
   const remove = () => removeJob(job);
   if (job.state === "done" && of) {
     return doneCard(`job-${job.id}`, job.name, {
-      image: of.buildings === null ? null : "scene", count: of.buildings, share: of.built_up_share,
+      image: of.polygons?.replace(/_[^_]*$/, ""), count: of.buildings, share: of.built_up_share,
       more: [day(job.created), `${(job.progress.pixels / 1e6).toFixed(1)} Mpx in ${duration(of.seconds)}`, job.reviewed && "reviewed: kept until you remove it"],
       texts: of.notes, job, download: `${url}/results.zip`, remove,
     });
