@@ -23,10 +23,12 @@ from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, RasterSour
 from rooftrace.io.bands import in_colours
 from rooftrace.io.files import relative_name, replacing, write_atomically
 from rooftrace.io.legend import class_colours
+from rooftrace.labels.footprints import object_outlines
 from rooftrace.labels.image_files import LabelFileImages, check_single_file
 from rooftrace.labels.label_files import GROUP_KEY, GSD_KEY, ID_KEY
 from rooftrace.labels.labelstudio_export import UNKNOWN_LABEL, holds_export, read_exports
 from rooftrace.labels.labelstudio_regions import BrushError, encode_brush
+from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.shapes import bridged
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
@@ -116,16 +118,36 @@ def polygon_results(
     """
     results = []
     for number, (polygon, score) in enumerate(zip(footprints.geometry, footprints.score)):
-        # A hole runs against the outer ring, so that both fill rules leave it empty.
-        parts = shapely.orient_polygons(shapely.get_parts(polygon))
+        parts = shapely.get_parts(polygon)
         if footprints.crs is not None:
             parts = shapely.transform(parts, grid.to_pixels)
         for part, outline in enumerate(parts):
-            percent = np.clip(bridged(outline) / (grid.width, grid.height) * 100, 0, 100)
-            value = {"points": percent.tolist(), "closed": True, "polygonlabels": [label]}
-            result = _result(f"p{number}.{part}", "polygonlabels", value, grid.shape, control)
+            result = _polygon_result(f"p{number}.{part}", outline, grid, label, control)
             results.append(result | {"score": float(score)})
     return results
+
+
+def _polygon_result(
+    result_id: str, outline: shapely.Polygon, grid: GeoGrid, label: str, control: Control = POLYGON
+) -> dict[str, Any]:
+    """Return a polygon in pixels of the image as a result."""
+    # A hole runs against the outer ring, so that both fill rules leave it empty.
+    ring = bridged(shapely.orient_polygons(outline))
+    percent = np.clip(ring / (grid.width, grid.height) * 100, 0, 100)
+    value = {"points": percent.tolist(), "closed": True, "polygonlabels": [label]}
+    return _result(result_id, "polygonlabels", value, grid.shape, control)
+
+
+def _scene_results(scene: Scene, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the label of a scene: its objects as polygons, or else its classes as brushes."""
+    assert scene.label is not None
+    if (outlines := object_outlines(scene)) is None:
+        yield from brush_results(scene.label.read(), classes)
+        return
+    for number, (outline, index) in enumerate(zip(outlines[0], outlines[1].tolist())):
+        if index:
+            name = UNKNOWN_LABEL if index == IGNORED else classes[index]
+            yield _polygon_result(f"p{number}", outline, scene.image.grid, name)
 
 
 def rectangle_results(
@@ -201,7 +223,9 @@ def scene_data(
 def _write_export(
     source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
 ) -> WriteResult:
-    """Write tasks with one annotation each, made of brushes, as Label Studio imports and exports.
+    """Write tasks with one annotation each, as Label Studio imports and exports them.
+
+    Objects are polygons; a mask of classes is one brush for each.
 
     The labelling configuration that a project needs for them is written beside them as `.xml`.
     """
@@ -210,9 +234,8 @@ def _write_export(
     with replacing(out) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         for number, (entry, scene) in enumerate(source.opened(progress)):
             image = files.path_of(entry, scene)
-            assert scene.label is not None
             data = scene_data(entry, scene, relative_name(image, out.parent))
-            drawn = [*brush_results(scene.label.read(), source.classes)]
+            drawn = [*_scene_results(scene, source.classes)]
             annotation = {"id": number + 1, "result": drawn}
             task = {"id": number + 1, "data": data, "annotations": [annotation]}
             text = json.dumps(task, separators=(",", ":"))

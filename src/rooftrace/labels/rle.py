@@ -372,6 +372,11 @@ class RleTable:
         """Return the text of a row's runs."""
         return row.cells[self.columns.runs]
 
+    @property
+    def no_runs(self) -> str:
+        """Text of a mask without pixels: that of the first such row, or else `NO_RUNS`."""
+        return next(filter(is_empty, map(self.runs, self.rows)), NO_RUNS)
+
     def where(self, row: TableRow) -> str:
         """Return the location of a row's runs, for error messages."""
         return f"{self.name}, row {row.line}, column {self.columns.header[self.columns.runs]!r}"

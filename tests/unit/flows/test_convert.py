@@ -252,7 +252,9 @@ def test_what_is_written_is_read(names: tuple[str, ...], tmp_path: Path) -> None
             np.testing.assert_array_equal(scene.label.read().data, truth[scene.id[-1]])
 
 
-@pytest.mark.parametrize(("to", "out"), [("coco", "c.json"), ("yolo", "yolo")])
+@pytest.mark.parametrize(
+    ("to", "out"), [("coco", "c.json"), ("yolo", "yolo"), ("labelstudio", "l.json")]
+)
 def test_objects_that_touch_stay_apart(to: str, out: str, tmp_path: Path) -> None:
     drawn = np.zeros((60, 80), np.uint8)
     drawn[5:15, 5:15], drawn[5:15, 15:30], drawn[20:50, 20:60], drawn[30:40, 30:40] = 1, 2, 3, 0

@@ -14,7 +14,7 @@ from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.rle_output import RLE_TABLE, RleOutput
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.nodata import NodataRule
-from rooftrace.labels.rle import NO_RUNS, Order, RleTable, decode_runs
+from rooftrace.labels.rle import NO_RUNS, Order, RleTable, decode_runs, is_empty
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import load
@@ -47,7 +47,7 @@ def images(tmp_path: Path) -> Path:
 @pytest.fixture
 def sample(tmp_path: Path) -> Path:
     path = tmp_path / "sample.csv"
-    rows = ["img_id,mask_rle,note", "ü.png,-1,x", "a,-1,", 'empty,-1,"y,z"', "b c,-1,"]
+    rows = ["img_id,mask_rle,note", "ü.png,,x", "a,,", 'empty,,"y,z"', "b c,,"]
     path.write_bytes("\r\n".join(rows).encode("utf-8-sig"))
     return path
 
@@ -87,8 +87,9 @@ def test_the_sample_is_filled_in(
             decode_runs(table.runs(row), shapes[name], order or "row", where=""), expected
         )
     assert any("1 without a building" in note for note in report.notes)
-    # But for the runs it is the sample, cell by cell.
-    table.write(tmp_path / "back.csv", ["-1"] * 4)
+    # Its empty mask is that of the sample; but for the runs it is the sample, cell by cell.
+    assert [table.runs(row) for row in table.rows if is_empty(table.runs(row))] == [""]
+    table.write(tmp_path / "back.csv", [""] * 4)
     assert RleTable.read(tmp_path / "back.csv").rows == RleTable.read(sample).rows
 
 

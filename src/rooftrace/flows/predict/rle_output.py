@@ -49,7 +49,7 @@ class RleOutput:
         Args:
             scenes: Images with distinct names.
             out: Folder of the results.
-            sample: Table whose rows, columns and line ends are kept; default: one row for each
+            sample: Table whose rows, columns, line ends and text of an empty mask are kept; default: one row for each
                 image, sorted by name, with the columns `img_id,mask_rle`.
             order: Pixel order of the runs; default: the usual order for the columns.
 
@@ -61,7 +61,7 @@ class RleOutput:
         check_outputs([path], [sample, *(scene.path for scene in scenes)])
         if sample is None:
             listed: Sequence[SceneInput] = sorted(scenes, key=lambda scene: scene.name)
-            rows = tuple(TableRow(i, (scene.name, "")) for i, scene in enumerate(listed, 2))
+            rows = tuple(TableRow(i, (scene.name, NO_RUNS)) for i, scene in enumerate(listed, 2))
             table = RleTable(TableColumns.of(_COLUMNS, str(path)), rows, name=str(path))
         else:
             table = RleTable.read(sample)
@@ -85,13 +85,13 @@ class RleOutput:
         Raises:
             ExportError: The file cannot be written.
         """
-        empty = 0
+        empty, no_runs = 0, self.table.no_runs
 
         def counted() -> Iterable[str]:
             nonlocal empty
             for one in runs:
                 empty += one == NO_RUNS
-                yield one
+                yield no_runs if one == NO_RUNS else one
 
         path = out / RLE_TABLE
         self.table.write(path, counted())
