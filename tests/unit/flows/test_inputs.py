@@ -90,6 +90,15 @@ def test_what_is_no_scene_is_reported(town: Path, tmp_path: Path) -> None:
         find_inputs([town], mosaic=True)
 
 
+def test_photos_in_subfolders_are_images_and_no_catalogue(town: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a catalogue of scenes"):
+        find_inputs([town.parent])
+    for name in ("south/1", "north/2"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (5, 5)).save(tmp_path / "photos" / f"{name}.png")
+    assert [scene.name for scene in find_inputs([tmp_path / "photos"]).scenes] == ["2", "1"]
+
+
 def test_an_address_is_a_scene_and_keeps_its_secrets() -> None:
     found = find_inputs([URL])
     (job,), skipped = found.scenes, found.skipped

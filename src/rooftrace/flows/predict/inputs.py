@@ -27,7 +27,6 @@ from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.companions import (
     FolderNames,
     companions,
-    has_images_under,
     holds_results,
     images_under,
     is_image_file,
@@ -447,7 +446,7 @@ def _images(
         else:
             images = None
         if images is None:
-            raise _no_images(str(given))
+            images = dict.fromkeys(_in_subfolders(str(given)))
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
@@ -482,31 +481,35 @@ def _images(
     return scenes, skipped
 
 
-def _no_images(given: str) -> RooftraceError:
-    """Return the error for a catalogue, or for a folder whose images are all in subfolders."""
+def _in_subfolders(given: str) -> list[Path]:
+    """Return the images of a folder that are all in subfolders: one, or without a georeference.
+
+    Raises:
+        ConfigError: It is a catalogue or labelled data.
+        DataError: There is no image.
+    """
     # Imported only here: the modules of labels take a twentieth of a command on one tile.
     from rooftrace.labels.folders import find_pairs
 
     path = Path(given)
     pairs = find_pairs(path) if path.is_dir() else ()
     if pairs:
-        folders = sorted({str(pair.image.parent) for pair in pairs if pair.image is not None})
-        return ConfigError(
+        with_masks = sorted({str(pair.image.parent) for pair in pairs if pair.image is not None})
+        raise ConfigError(
             f"{given} is labelled data: images with their masks.",
-            remedy=f"Predict the images alone: rooftrace predict {shlex.join(folders)} -o OUT",
+            remedy=f"Predict the images alone: rooftrace predict {shlex.join(with_masks)} -o OUT",
         )
-    if path.is_dir() and not has_images_under(path):
-        return DataError(
+    folders = sorted({image.parent for image in images_under(path)}) if path.is_dir() else []
+    images = [image for folder in folders for image in _images_in(folder)[0]]
+    if path.is_dir() and not images:
+        raise DataError(
             f"There is no image in {given} or its subfolders.",
             remedy="Give the folder that holds the images.",
         )
-    images = [one for one in images_under(path) if not is_elevation(one)] if path.is_dir() else []
-    if len(images) == 1:
-        return ConfigError(
-            f"{given} holds one image, in a subfolder.",
-            remedy=f"Predict it: rooftrace predict {shlex.quote(str(images[0]))} -o OUT",
-        )
-    return ConfigError(
+    # A catalogue is one layer, in which scenes without a georeference have no place.
+    if len(images) == 1 or (images and open_image(images[0]).grid.crs is None):
+        return images
+    raise ConfigError(
         f"{given} is a catalogue of scenes, not an image or a folder of images.",
         remedy=f"Predict its scenes as one layer: rooftrace catalogue {shlex.quote(given)} -o OUT",
     )
