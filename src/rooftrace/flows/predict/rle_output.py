@@ -49,8 +49,8 @@ class RleOutput:
         Args:
             scenes: Images with distinct names.
             out: Folder of the results.
-            sample: Table whose rows, columns, line ends and text of an empty mask are kept; default: one row for each
-                image, sorted by name, with the columns `img_id,mask_rle`.
+            sample: Table whose rows, columns, line ends and text of an empty mask are kept;
+                default: one row for each image, sorted by name, with `img_id,mask_rle`.
             order: Pixel order of the runs; default: the usual order for the columns.
 
         Raises:
