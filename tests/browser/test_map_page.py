@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geopandas
 import pytest
+from PIL import Image
 
 pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
@@ -261,12 +263,18 @@ def test_from_a_comparison_to_heights(
     page: Page, serve_app: Serve, town: Path, two_dates: Path, tmp_path: Path
 ) -> None:
     layer = geopandas.read_file(town / "scene_buildings.gpkg", layer="scene_buildings")
-    layer.assign(height=5.0 + layer.index % 9).to_file(tmp_path / "scene_heights.gpkg")
+    # The largest building has no height.
+    heights = (5.0 + layer.index % 9).where(layer.area_m2 < layer.area_m2.max())
+    layer.assign(height=heights).to_file(tmp_path / "scene_heights.gpkg")
     open_map(page, serve_app, two_dates, tmp_path)
     page.wait_for_function(BOTH_IDLE)
     page.select_option("#folder", tmp_path.name)
     page.wait_for_selector("#divider", state="hidden")
     assert shown(page) == len(layer)
+    x, y, _ = page.wait_for_function(f"() => ({BUILDING})(rooftrace.map)").json_value()
+    pixel = Image.open(BytesIO(page.screenshot(clip={"x": x, "y": y, "width": 1, "height": 1})))
+    red, green, blue = pixel.convert("RGB").getpixel((0, 0))
+    assert max(red, green, blue) - min(red, green, blue) < 16  # grey, in no colour of the ramp
 
 
 def test_a_link_leads_to_the_place(page: Page, serve_app: Serve, town: Path) -> None:

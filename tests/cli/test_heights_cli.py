@@ -301,6 +301,9 @@ def test_feet_are_read_by_the_band_or_the_option(
     _, answer = call("heights", folder / "houses.gpkg", "--surface", feet, "-o", tmp_path / "out")
     assert answer["height_m"] > 25
     assert any("are the heights in feet?" in note for note in answer["notes"])
+    given = ("--surface", feet, "--terrain", folder / "terrain.tif", "-o", tmp_path / "out")
+    _, answer = call("heights", folder / "houses.gpkg", *given, "--unit", "foot")
+    assert any("Only those of one model?" in note for note in answer["notes"])
 
 
 def test_scaled_heights_and_fill_that_is_not_declared(

@@ -19,7 +19,7 @@ import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pydantic import Field
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -31,7 +31,7 @@ from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures, DensityGrid
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.legend import Colour
-from rooftrace.io.picture import draw_key, draw_polygon, round_length, write_png
+from rooftrace.io.picture import Font, draw_key, draw_polygon, font_for, round_length, write_png
 from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]
@@ -268,11 +268,12 @@ def _page(
     key = draw_key(entries, page_width, paper=_PAPER, ink=_INK, scale=_SCALE)
     below = _HEAD_PX + height + 2 * _ROW_PX
     page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), _PAPER)
-    draw, text = ImageDraw.Draw(page), ImageFont.load_default(_TEXT_PX)
+    draw, small = ImageDraw.Draw(page), font_for(_TEXT_PX - 6, source)
+    shown = (subtitle, *(line for _, _, lines in labels for line in lines))
+    text, large = font_for(_TEXT_PX, "".join(shown)), font_for(_TITLE_PX, title)
     room = page_width - 2 * _MARGIN_PX - (80 if north else 0)
-    head = _shorten(title, _TITLE_PX, room)
-    draw.text((_MARGIN_PX, 14), head, fill=_INK, font=ImageFont.load_default(_TITLE_PX))
-    draw.text((_MARGIN_PX, 70), _shorten(subtitle, _TEXT_PX, room), fill=_FAINT, font=text)
+    draw.text((_MARGIN_PX, 14), _shorten(title, large, room), fill=_INK, font=large)
+    draw.text((_MARGIN_PX, 70), _shorten(subtitle, text, room), fill=_FAINT, font=text)
     if north:
         x = page_width - _MARGIN_PX - 24
         draw.polygon([(x, 14), (x - 14, 52), (x, 43), (x + 14, 52)], fill=_INK)
@@ -294,15 +295,13 @@ def _page(
     draw.line((right - length_m / metres, line, right, line), fill=_INK, width=5)
     draw.text((right - length_m / metres / 2, line - 8), label, fill=_INK, font=text, anchor="mb")
     page.paste(key, (0, below))
-    source = _shorten(source, _TEXT_PX - 6, page_width - 2 * _MARGIN_PX)
-    place = _MARGIN_PX, below + key.height
-    draw.text(place, source, fill=_FAINT, font=ImageFont.load_default(_TEXT_PX - 6))
+    source = _shorten(source, small, page_width - 2 * _MARGIN_PX)
+    draw.text((_MARGIN_PX, below + key.height), source, fill=_FAINT, font=small)
     return page
 
 
-def _shorten(text: str, size: int, room_px: float) -> str:
+def _shorten(text: str, font: Font, room_px: float) -> str:
     """Return a text, shortened with an ellipsis where it exceeds the available width."""
-    font = ImageFont.load_default(size)
     if font.getlength(text) <= room_px:
         return text
     while text and font.getlength(text + "…") > room_px:

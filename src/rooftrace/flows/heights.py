@@ -419,10 +419,13 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     if counts[NO_STEP] > _MOST_BELOW * seen:
         notes.append("Most buildings do not stand out: is --surface older, or a terrain model?")
     middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
-    if middle > _TALL_M and source.vertical.unit_m == 1.0:
+    has_terrain = len(source.extents) == 2
+    if middle > _TALL_M and (source.vertical.unit_m == 1.0 or has_terrain):
         notes.append(
             f"The median building is {middle:.0f} m tall: are the heights in feet? Then give "
             "--unit foot."
+            + " Only those of one model? Leave --unit out, and write the unit into its file: "
+            "gdal_edit.py -units ft FILE." * has_terrain
         )
     return notes
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from math import floor, log10
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,31 @@ def draw_polygon(
         cv2.polylines(picture, rings, True, line, width_px, cv2.LINE_AA, _SHIFT)
 
 
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+_FONTS = (
+    "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "arial.ttf",
+    "Arial Unicode.ttf", "Nirmala.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc",
+)  # fmt: skip
+"""Fonts of Linux, macOS and Windows, by file name; Pillow's own has hardly more than ASCII."""
+
+
+@cache
+def font_for(size_px: int, text: str = "") -> Font:
+    """Return Pillow's font, or the first one of the system that has all letters of a text."""
+    default = ImageFont.load_default(size_px)
+    fonts: list[Font] = [default]
+    for name in _FONTS if not text.isascii() else ():
+        with suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size_px))
+    letters = set("".join(text.split()))
+    for font in fonts:
+        missing = bytes(font.getmask("\uffff"))
+        if not any(bytes(font.getmask(letter)) == missing for letter in letters):
+            return font
+    return default
+
+
 def draw_key(
     entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour,
     scale: int = 1,
@@ -124,7 +151,7 @@ def draw_key(
         paper, ink: Colours of the background and of the text.
         scale: Factor of all lengths but the width; text has 14 px at 1.
     """
-    font = ImageFont.load_default(size=14 * scale)
+    font = font_for(14 * scale, "".join(text for text, _ in entries))
     margin_px, gap_px, row_px = _MARGIN_PX * scale, _GAP_PX * scale, _ROW_PX * scale
     swatch_px = _SWATCH_PX * scale
     before_px = swatch_px + 6 * scale

@@ -108,8 +108,12 @@ def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> No
 def test_a_comparison_with_a_map_has_its_own_words(folder: Path, tmp_path: Path) -> None:
     old = folder.parent / "before" / "then_buildings.gpkg"
     options = CompareOptions(reference=True)
-    run_compare(folder / "today_buildings.gpkg", old, tmp_path / "map", options)
-    scene = client_of(tmp_path / "map").get("/map/folders/map/images/compare").json()
+    run_compare(folder, old, tmp_path / "map", options)
+    client = client_of(tmp_path / "map")
+    [image] = client.get("/map/folders/map").json()["images"]
+    assert image["changes"] == ["1 only found", "2 only in the map"]
+    scene = client.get("/map/folders/map/images/compare").json()
+    assert scene["image"] is not None  # that of the folder of a prediction
     found = {name: scene["buildings"]["class_counts"][index]
              for index, name in scene["buildings"]["classes"].items()}  # fmt: skip
     assert found == {"same": 2, "only found": 1, "only in the map": 2}

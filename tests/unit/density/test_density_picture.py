@@ -49,3 +49,10 @@ def test_dense_cells_have_a_border() -> None:
     none = colours(draw_cells(grid(share), DensityThreshold(threshold=1.0), ""))
     # The border is five pixels wide along two edges of 128, and half as wide along the others.
     assert some[EDGE] - none.get(EDGE, 0) > 2 * 5 * 128
+
+
+def test_a_title_has_letters_beyond_ascii() -> None:
+    dense = DensityThreshold(threshold=0.2)
+    # A font without a letter draws the same box for each.
+    umlauts = [draw_cells(grid(np.ones((2, 2))), dense, name) for name in "äö"]
+    assert umlauts[0] != umlauts[1]

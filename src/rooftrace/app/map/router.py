@@ -120,9 +120,10 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                     "notes": [in_api_terms(note) for note in one.record.get("notes") or ()],
                     "comparison": one.is_comparison,
                     "changes": [
-                        f"{max(counts['new'], counts['old']):,} {status}"
+                        f"{max(counts['new'], counts['old']):,} "
+                        f"{MAP_WORDS[status] if one.record.get('against_map') else status}"
                         for status, counts in (one.record.get("statuses") or {}).items()
-                        if status in (*MAP_WORDS, *MAP_WORDS.values())
+                        if status in MAP_WORDS
                     ],
                 }
                 for one in results.images.values()

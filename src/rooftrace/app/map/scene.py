@@ -507,9 +507,12 @@ class ComparisonScene(MapScene):
         layer = _existing(str(record.get(side) or ""), self._folder)
         if layer is None:
             return None, None
-        for one in read_results(layer.parent).images.values():
-            if layer.name in {path.name for path in (one.polygons, one.mask) if path is not None}:
-                image, note = find_image(one.record.get("input"), one.run, layer.parent, None)
+        folder = layer if layer.is_dir() else layer.parent
+        for one in read_results(folder).images.values():
+            if layer == folder or layer.name in {
+                path.name for path in (one.polygons, one.mask) if path is not None
+            }:
+                image, note = find_image(one.record.get("input"), one.run, folder, None)
                 self._note(note)
                 return image, recorded_bands(one)
         return find_image(str(layer), {}, self._folder, None)[0], None

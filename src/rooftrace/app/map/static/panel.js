@@ -1,6 +1,6 @@
 // The panel beside the map: what it says, and which of its controls there are.
 
-import { DENSITY, ramp, stops } from "./style.js";
+import { DENSITY, UNKNOWN, ramp, stops } from "./style.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST_LISTED = 300;
@@ -188,7 +188,13 @@ export function legend(scene, view) {
     tick.textContent = view.by === "score" ? String(Math.round(value * 100) / 100) : last ? view.by === "height" ? `${Math.round(value)} m` : `${formatSize(value, scene)}` : whole.format(Math.round(value));
     ticks.append(tick);
   });
-  $("ramp").replaceChildren(bar, ticks);
+  const none = document.createElement("div"), text = document.createElement("span");
+  none.className = "key";
+  none.hidden = view.by !== "height";
+  text.style.setProperty("--swatch", UNKNOWN);
+  text.textContent = "no height";
+  none.append(text);
+  $("ramp").replaceChildren(bar, ticks, none);
 }
 
 // A box for each class, with its number of buildings: it is the legend, too.

@@ -13,6 +13,7 @@ export const STATUSES = {
   open: "#f0e442", accepted: "#009e73", rejected: "#d55e00", changed: "#56b4e9", added: "#cc79a7",
 };
 const NOTHING = { type: "FeatureCollection", features: [] };
+export const UNKNOWN = "#9aa0a6";
 const GROUND = { light: "#e4e7eb", dark: "#14161a" };
 
 // The values of a ramp's five colours, in what people read: up to 1, square metres, or metres.
@@ -37,7 +38,9 @@ export function colour(by, scene) {
   const unit = by === "score" ? 1000 : 10;
   const colours = ramp(by);
   const pairs = stops(by, scene).flatMap((value, at) => [value * unit, colours[at]]);
-  return ["interpolate", ["linear"], ["get", by], ...pairs];
+  const scale = ["interpolate", ["linear"], ["get", by], ...pairs];
+  // A building that was not measured has the height 0 in the tiles.
+  return by === "height" ? ["case", [">", ["get", by], 0], scale, UNKNOWN] : scale;
 }
 
 // How to colour a scene: as wished, if it has what that needs.
