@@ -269,8 +269,8 @@ def _page(
     below = _HEAD_PX + height + 2 * _ROW_PX
     page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), _PAPER)
     draw, small = ImageDraw.Draw(page), font_for(_TEXT_PX - 6, source)
-    shown = (subtitle, *(line for _, _, lines in labels for line in lines))
-    text, large = font_for(_TEXT_PX, "".join(shown)), font_for(_TITLE_PX, title)
+    names = "".join(line for _, _, lines in labels for line in lines)
+    text, large = font_for(_TEXT_PX, subtitle + names), font_for(_TITLE_PX, title)
     room = page_width - 2 * _MARGIN_PX - (80 if north else 0)
     draw.text((_MARGIN_PX, 14), _shorten(title, large, room), fill=_INK, font=large)
     draw.text((_MARGIN_PX, 70), _shorten(subtitle, text, room), fill=_FAINT, font=text)
