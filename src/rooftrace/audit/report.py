@@ -62,12 +62,14 @@ class SetComparison:
         a, b: Form of the images of each set.
         scale: Scale of B relative to A.
         unmarked: Ids of the images of B with unmarked nodata.
+        unmarked_colour: The commonest colour of that nodata, a value per band.
     """
 
     a: _SetForm
     b: _SetForm
     scale: ScaleShift
     unmarked: tuple[str, ...] = ()
+    unmarked_colour: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -112,8 +114,10 @@ def compare_sets(
     """
     a = [facts for facts in a if not facts.image_error and facts.valid_share > 0]
     b = [facts for facts in b if not facts.image_error and facts.valid_share > 0]
-    unmarked = tuple(facts.id for facts in b if facts.flat_share > _LEAST_FLAT)
-    return SetComparison(_form(a), _form(b), scale, unmarked)
+    unmarked = [facts for facts in b if facts.flat_share > _LEAST_FLAT]
+    colours = Counter(facts.flat_colour for facts in unmarked if facts.flat_colour is not None)
+    colour = max(colours, key=colours.__getitem__, default=())
+    return SetComparison(_form(a), _form(b), scale, tuple(one.id for one in unmarked), colour)
 
 
 def _form(facts: Sequence[SceneFacts]) -> _SetForm:
@@ -185,8 +189,8 @@ def _form_findings(comparison: SetComparison) -> list[Finding]:
                 "warning",
                 f"Unmarked nodata in {len(comparison.unmarked)} of {b.images} other images",
                 "A model would look for buildings there.",
-                "Declare the colour as nodata of the other set, such as --against-set "
-                "nodata=[255,255,255].",
+                "Declare the colour as nodata of the other set: --against-set "
+                f"nodata=[{','.join(f'{value:g}' for value in comparison.unmarked_colour)}].",
                 comparison.unmarked[:MOST_IDS],
                 len(comparison.unmarked),
             )

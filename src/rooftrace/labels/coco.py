@@ -334,6 +334,11 @@ def _label_of(entry: SceneEntry, image: RasterSource) -> CocoLabel:
     return CocoLabel(record.annotations, record.shape, image.grid, record.where, image.name)
 
 
+def coco_files(path: Path) -> list[Path]:
+    """Return the COCO files at a path: the file itself, or those of a folder."""
+    return label_files(path, _is_coco)
+
+
 def _is_coco(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
@@ -344,7 +349,7 @@ def _is_coco(path: Path) -> bool:
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a file, or the files of a folder; see `_read_file` for the errors."""
-    files = label_files(path, _is_coco) or [path]
+    files = coco_files(path) or [path]
     return read_each(path, files, partial(_read_file, config=config, labels=labels))
 
 
@@ -673,7 +678,7 @@ def _encode_regions(mask: BoolArray) -> list[Rle]:
 COCO = SourceKind(
     "coco",
     "COCO JSON: polygons and run lengths",
-    lambda path: bool(label_files(path, _is_coco)),
+    lambda path: bool(coco_files(path)),
     _read,
     write_coco,
     frozenset({"images"}),

@@ -53,9 +53,11 @@ def test_draws_of_one_distribution_give_no_finding() -> None:
     assert found(facts(seed=1), facts(seed=2)) == {}
 
 
-def test_four_bands_against_three_is_an_error() -> None:
-    results = found(facts(seed=1), facts(seed=2, bands=4))
+def test_other_bands_and_unmarked_nodata_are_found() -> None:
+    black = facts(seed=2, bands=4, flat_share=0.3, flat_colour=(0.0, 0.0, 0.0))
+    results = found(facts(seed=1), black)
     assert results["shift.bands"].severity == "error"
+    assert results["shift.nodata"].remedy.endswith("--against-set nodata=[0,0,0].")
 
 
 def test_the_scale_has_an_interval() -> None:

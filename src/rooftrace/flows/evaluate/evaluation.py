@@ -210,7 +210,7 @@ def _check(
     if fingerprint is None:
         note = "The bundle has no fingerprint of its training scenes."
         return LeakageReport("unknown", 0, (), (note,))
-    notes = ["Compared with the fingerprint of such scenes in the bundle."]
+    notes = ["Compared with the fingerprint in the bundle."]
     if fingerprint.share < 1:
         notes.append(f"It is of an even sample, {fingerprint.share:.0%}, of these.")
     keypoints = scenes.at(fingerprint.gsd_m, bundle.spec.gsd_m)

@@ -7,6 +7,7 @@ COCO results.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -49,7 +50,7 @@ from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
-from rooftrace.labels.coco import CocoAnnotation, CocoLabel
+from rooftrace.labels.coco import COCO, CocoAnnotation, CocoLabel, coco_files
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.derived import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
@@ -409,7 +410,9 @@ class _FilePredictions:
                 the record.
         """
         source = self.source
-        image_names, building = _image_names(labels, source)
+        files = coco_files(labels) if source.kind == COCO.name else []
+        # The files of several parts number their images independently of each other.
+        image_names, building = _image_names(files[0], source) if len(files) == 1 else ({}, None)
         try:
             results = _CocoResults.model_validate_json(path.read_bytes()).root
         except (OSError, ValidationError) as error:
@@ -434,8 +437,8 @@ class _FilePredictions:
             raise LabelError(
                 f"{path}: none of its images ({', '.join(list(by_name)[:3])}, …) is a labelled "
                 f"scene ({', '.join(source.ids[:3])}, …).",
-                remedy="Name images as the scenes, or give as --truth the COCO file that has these "
-                "image ids.",
+                remedy="Name images as the scenes, or give the COCO file that has these image ids: "
+                f"--truth {shlex.quote(str(files[0])) if files else 'FILE'}",
             )
         each = [sorted(detections, key=lambda one: one[0]) for detections in by_name.values()]
         of_scene = {scene_id: each[number] for scene_id, number in matches.number.items()}
@@ -478,8 +481,6 @@ def _image_names(labels: Path, source: SceneSet) -> tuple[dict[int | str, str], 
 
     The ids are None where all categories are buildings.
     """
-    if source.kind != "coco" or not labels.is_file():
-        return {}, None
     raw = json.loads(labels.read_bytes())
     names = {one["id"]: str(one.get("scene_id") or one["file_name"]) for one in raw["images"]}
     wanted = source.classes[source.building_class].casefold()

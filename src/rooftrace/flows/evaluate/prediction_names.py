@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ _WORDS = (
 )
 _AFFIXES = re.compile(rf"[_\-. ](?:{_WORDS})$|^(?:{_WORDS})[_\-. ]", re.IGNORECASE)
 _ENDINGS = frozenset(("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "jp2"))
-_LISTED = 5
+_LISTED, _LISTED_TO_SPLIT = 5, 20
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,17 @@ class NameMatches:
                 f"{len(surplus):,} of {count:,} predictions belong to no labelled scene: "
                 f"{listed(surplus)}"
             )
-        example = f"{next(iter(self.number), 'NAME').rpartition('/')[2]}.*"
-        raise LayoutError(
-            f"{what} does not fit the labels: {'; '.join(problems)}.",
-            remedy="Give each labelled scene a prediction of the same name, or compare fewer "
-            f"scenes with --glob {shlex.quote(example)}. With --part or "
-            '--split, other predictions are ignored: --part "[:]"',
-        )
+        remedy = "Give each labelled scene a prediction of the same name"
+        if self.missing and self.number:
+            names = json.dumps([*self.number][:_LISTED_TO_SPLIT], ensure_ascii=False)
+            more = ", …]" if len(self.number) > _LISTED_TO_SPLIT else "]"
+            remedy += (
+                "; or compare only those that have one: --split names.json:val, with their names "
+                f"in the file names.json: {names[:-1]}{more}"
+            )
+        elif self.number:
+            remedy += '; or ignore other predictions: --part "[:]"'
+        raise LayoutError(f"{what} does not fit the labels: {'; '.join(problems)}.", remedy=remedy)
 
 
 def match_scene_names(ids: Sequence[str], names: Sequence[str], what: str) -> NameMatches:

@@ -39,7 +39,7 @@ from rooftrace.labels.derived import GroundTruth
 from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
-from rooftrace.labels.rle import Order, RleTable, is_table
+from rooftrace.labels.rle import Order, RleTable, is_table, parse_runs, side_of_runs
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
@@ -460,6 +460,9 @@ _MAX_PX = 2**30
 """Maximum number of pixels of a grid made for polygons; a larger one would hardly fit into
 memory."""
 
+_MASKS_FOR_SIZE = 200
+"""Maximum number of masks of a table by which the size of its images is checked."""
+
 _MARGIN_PX = 8
 """Margin in pixels around polygons on such a grid; outlines cut by the edge of a grid do
 not count."""
@@ -590,6 +593,18 @@ def _table(
             config.gsd_m,
         )
 
+    drawn = [cells for entry in kept for cells in entry.key]
+    bounds = (
+        parse_runs(text, size_yx, where=where)
+        for where, text in drawn[:: -(-len(drawn) // _MASKS_FOR_SIZE)]
+    )
+    side = side_of_runs(bounds, size_yx)
+    if side is not None:
+        raise ConfigError(
+            f"--size {size_yx[0]}x{size_yx[1]} was given, but the runs of {path} repeat every "
+            f"{side} pixels, as in images with that side.",
+            remedy=f"Give rows and columns of the images: --size {side}x{side} if they are square.",
+        )
     order, note = config.order, ""
     if order is None:
         remedy = "Give it with --set order=row or --set order=column."

@@ -51,6 +51,8 @@ def test_what_does_not_fit_is_reported(tmp_path: Path) -> None:
     path.write_text("img_id,mask_rle\na,4799 9\nb,-1\nc,-1\nd,-1\n")
     with pytest.raises(LabelError, match=r"p\.csv, row 2, column 'mask_rle': run 1"):
         judged(path, truth, SIZED)
+    with pytest.raises(ConfigError, match="repeat every 80 pixels"):
+        judged(truth, truth, EvalOptions(size_yx=(60, 90)))
     path.write_text("img_id;mask_rle\na;-1\n")
     with pytest.raises(LabelError, match="expected commas"):
         judged(path, truth, SIZED)
@@ -93,10 +95,10 @@ def test_coco_results(tmp_path: Path) -> None:
 
 def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
-    write_png(tmp_path / "a.png", np.zeros((*SHAPE, 3), np.uint8))
+    write_png(tmp_path / "labels/a.png", np.zeros((*SHAPE, 3), np.uint8))
     left, top, right, bottom = HOUSES[1]
     outline = [left, top, right, top, right, bottom, left, bottom]
-    truth = tmp_path / "truth.json"
+    truth = tmp_path / "labels/truth.json"
     truth.write_text(
         json.dumps({
             "images": [{"id": 17, "file_name": "a.png", "height": SHAPE[0], "width": SHAPE[1]}],
@@ -109,8 +111,10 @@ def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path) -> None:
     guess = results((5, HOUSES[1], 0.9), (6, HOUSES[0], 0.9))
     path = tmp_path / "p.json"
     path.write_text(json.dumps([one | {"image_id": 17} for one in guess]))
-    report = judged(path, truth, labels={"drop": ["road"]})
-    assert report.to_json()["pixel"]["iou"] == 1
+    # A folder with one such file has the same numbers.
+    for labels in (truth, truth.parent):
+        report = judged(path, labels, labels={"drop": ["road"]})
+        assert report.to_json()["pixel"]["iou"] == 1
     path.write_text(json.dumps([one | {"image_id": 18} for one in guess]))
     with pytest.raises(LabelError, match="none of its images"):
         judged(path, truth, labels={"drop": ["road"]})
