@@ -214,13 +214,15 @@ def _write_batches(
     batches: list[Any],
     driver: str,
     *,
-    kind: str = "Polygon",
+    kind: str | None = "Polygon",
     **options: Any,
 ) -> None:
     # Imported only here: they take memory that the network needs before.
     import pyogrio
     from arro3.core import RecordBatchReader
 
+    if kind is None:
+        batches = [one.select(one.column_names[:-1]) for one in batches]
     crs = layer.crs
     if crs is not None and crs.is_projected and crs.to_authority() is None:
         # Without a code, GDAL (3.12) looks for the one of a UTM zone by the parameters of the
@@ -234,7 +236,7 @@ def _write_batches(
         try:
             pyogrio.write_arrow(
                 RecordBatchReader.from_batches(batches[0].schema, batches), path, driver=driver,
-                layer=path.stem, geometry_name=_GEOMETRY,
+                layer=path.stem, geometry_name=kind and _GEOMETRY,
                 geometry_type="MultiPolygon" if layer.multi else kind,
                 crs=None if crs is None else crs.to_wkt(), **options,
             )  # fmt: skip
@@ -445,6 +447,23 @@ def _csv(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     _write(path, replace(layer, crs=CRS84), in_degrees, "CSV", at_once=True, GEOMETRY="AS_WKT")
 
 
+def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write the attributes as a table of Excel, with a point in each polygon: a cell has no
+    room for an outline.
+    """
+
+    def rows() -> Iterator[LayerChunk]:
+        for part in _in_degrees(path, layer, parts):
+            inside = shapely.get_coordinates(shapely.point_on_surface(part.geometry))
+            lon, lat = inside.round(layer.digits).T
+            yield replace(part, columns=part.columns | {"longitude": lon, "latitude": lat})
+
+    _write(path, replace(layer, crs=CRS84), rows(), "XLSX", at_once=True, kind=None)
+    with zipfile.ZipFile(path) as table:
+        contents = [(one.filename, table.read(one)) for one in table.infolist()]
+    _zip(path, contents)
+
+
 _KML_STYLE = (
     b'<Style id="building"><LineStyle><color>ff4b19e6</color><width>2</width></LineStyle>'
     b"<PolyStyle><color>404b19e6</color></PolyStyle></Style>"
@@ -476,23 +495,26 @@ def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
 def _kmz(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     made = path.with_name("doc.kml")
     _kml(made, layer, parts)
-    _zip(path, [made])
+    _zip(path, [(made.name, made.read_bytes())])
+    made.unlink()
 
 
 def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     # A folder of its own has only the files of the Shapefile.
     _shapefile(path.with_name(path.stem), layer, parts)
-    _zip(path, sorted(path.parent.iterdir()))
+    files = sorted(path.parent.iterdir())
+    _zip(path, ((file.name, file.read_bytes()) for file in files))
+    for file in files:
+        file.unlink()
 
 
-def _zip(path: Path, files: Iterable[Path]) -> None:
-    """Move files into an archive, whose bytes do not depend on the time."""
+def _zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write an archive whose bytes do not depend on the time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files:
-            entry = zipfile.ZipInfo(file.name)
+        for name, content in files:
+            entry = zipfile.ZipInfo(name)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, file.read_bytes())
-            file.unlink()
+            archive.writestr(entry, content)
 
 
 def _drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
@@ -544,13 +566,16 @@ WRITERS: dict[str, Writer] = {
     ".kml": _kml,
     ".kmz": _kmz,
     ".csv": _csv,
+    ".xlsx": _xlsx,
     ".dxf": _dxf,
 }
 
-DEGREES_SUFFIXES = (".geojson", ".json", ".kml", ".kmz", ".csv")
+DEGREES_SUFFIXES = (".geojson", ".json", ".kml", ".kmz", ".csv", ".xlsx")
 """Suffixes of the formats that are in degrees of longitude and latitude."""
 
-READABLE_SUFFIXES = tuple(suffix for suffix in WRITERS if suffix not in (".pmtiles", ".dxf"))
+READABLE_SUFFIXES = tuple(
+    suffix for suffix in WRITERS if suffix not in (".pmtiles", ".dxf", ".xlsx")
+)
 """Suffixes of the formats from which the polygons can be read again: tiles hold pieces of them, and
 drawings rings."""
 

@@ -154,7 +154,7 @@ def test_tilejson_leads_to_tiles(shared: TestClient, layer: str) -> None:
 
 
 def test_a_download_holds_what_passes_the_filters(shared: TestClient, tmp_path: Path) -> None:
-    for kind, name in (("gpkg", "x.gpkg"), ("shp.zip", "x.shp.zip"), ("csv", "x.csv")):
+    for kind, name in (("gpkg", "x.gpkg"), ("shp.zip", "x.shp.zip"), ("xlsx", "x.xlsx")):
         answer = shared.get(f"{TOWN}/download", params={"format": kind, "score": 500})
         assert f"town_buildings.{kind}" in answer.headers["content-disposition"]
         (tmp_path / name).write_bytes(answer.content)

@@ -81,6 +81,23 @@ def test_the_same_polygons_give_the_same_bytes(suffix: str, tmp_path: Path) -> N
     assert len(written) == 1
 
 
+def test_a_table_of_excel_has_the_attributes_and_a_place(tmp_path: Path) -> None:
+    path = tmp_path / "town.xlsx"
+    columns = {
+        "Straße": np.array(["Öffnungsgasse", None] * 6, object),
+        "code": np.array(["00180"] * 12, object),
+        "area_m2": TOWN.area.to_numpy(),
+    }
+    write_polygons(path, SHAPES, columns, TOWN.crs)
+    table = pyogrio.read_dataframe(path)
+    assert list(table.columns) == [*columns, "longitude", "latitude"]
+    assert set(table["code"]) == {"00180"}
+    assert table["Straße"].isna().tolist() == [False, True] * 6
+    np.testing.assert_allclose(table["area_m2"], columns["area_m2"])
+    places = gpd.points_from_xy(table.longitude, table.latitude, crs=4326).to_crs(TOWN.crs)
+    assert shapely.contains(SHAPES, np.asarray(places, object)).all()
+
+
 @pytest.mark.parametrize("crs", [32633, 4326, 3857])
 def test_a_drawing_has_closed_outlines(crs: int, tmp_path: Path) -> None:
     path = tmp_path / "town.dxf"
