@@ -456,7 +456,7 @@ def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None
         for part in _in_degrees(path, layer, parts):
             inside = shapely.get_coordinates(shapely.point_on_surface(part.geometry))
             lon, lat = inside.round(layer.digits).T
-            yield replace(part, columns=part.columns | {"longitude": lon, "latitude": lat})
+            yield replace(part, columns={**part.columns, "longitude": lon, "latitude": lat})
 
     _write(path, replace(layer, crs=CRS84), rows(), "XLSX", at_once=True, kind=None)
     with zipfile.ZipFile(path) as table:
