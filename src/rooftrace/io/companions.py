@@ -62,6 +62,9 @@ has one of the files of an output, but all files of the density; see `OutputPath
 
 _RESULT_ENDINGS = tuple(end for endings in RESULT_FILES.values() for end in endings)
 
+POLYGON_STEMS = tuple({end.partition(".")[0] for end in RESULT_FILES["polygons"]})
+"""Endings of the names of files of polygons in any format, without suffix."""
+
 WORK_FOLDER = ".rooftrace"
 """Name of the hidden folder for checkpoints and manifest, which a run has until it is finished."""
 
@@ -106,17 +109,34 @@ def predicted_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
     return files[0] if files else path
 
 
-def predicted_image(file: Path) -> Path | None:
-    """Return the image of which a mask or polygons were predicted, if it is still where it was."""
+def predicted_images(folder: Path) -> dict[str, Path]:
+    """Return the image of each mask and file of polygons in the folder of a prediction, by name.
+
+    Images that are no longer where they were are left out.
+    """
     try:
-        outputs = json.loads((file.parent / "run.json").read_bytes())["outputs"]
-        images = [
-            Path(one["input"]) for one in outputs
-            if file.name in (Path(one[output] or "").name for output in ("mask", "polygons"))
-        ]  # fmt: skip
+        record = json.loads((folder / "run.json").read_bytes())
+        images = {
+            Path(one[output]).name: Path(one["input"])
+            for run in (*record.get("earlier", ()), record) for one in run["outputs"]
+            for output in ("mask", "polygons") if one[output]
+        }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return next(filter(is_file, images), None)
+        return {}
+    return {name: image for name, image in images.items() if is_file(image)}
+
+
+def predicted_labels(folder: Path) -> dict[str, Path]:
+    """Return the label of each image in the folder of a prediction, by its name without suffix.
+
+    It is its polygons on the ground, which hold single buildings, or else its mask.
+    """
+    labels: dict[str, Path] = {}
+    for end in (*RESULT_FILES["polygons"], *RESULT_FILES["mask"]):
+        # A GeoJSON is in pixels, or beside a GeoPackage.
+        for file in sorted(folder.glob(f"*{end}")) if not end.endswith(".geojson") else ():
+            labels.setdefault(file.name.removesuffix(end), file)
+    return labels
 
 
 def check_vrt(path: Path) -> None:

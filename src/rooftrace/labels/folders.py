@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +24,24 @@ import numpy as np
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import LabelReader, Progress, RasterSource, Window
-from rooftrace.io.companions import has_images_under, images_in, images_under, is_image_file
+from rooftrace.io.companions import (
+    POLYGON_STEMS,
+    has_images_under,
+    holds_results,
+    images_in,
+    images_under,
+    is_image_file,
+    is_result,
+    matches_glob,
+    predicted_images,
+    predicted_labels,
+)
 from rooftrace.io.files import write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
 from rooftrace.labels.layouts import (
     NO_SHAPES,
@@ -152,6 +166,52 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
     return PairedFolder(layout, by_id(pairs), base=labels)
 
 
+def holds_only_results(path: Path) -> bool:
+    """Return whether a path is a folder that has only results of a prediction."""
+    if not (path.is_dir() and holds_results(path)):
+        return False
+    layers = (one for one in vector_files(path) if not one.stem.endswith(POLYGON_STEMS))
+    return all(map(is_result, (*images_under(path), *layers)))
+
+
+def pairs_of_results(root: Path, images: str | None, glob: Sequence[str]) -> PairedFolder:
+    """Pair the results of a prediction, as labels, with their images.
+
+    Args:
+        root: Folder of the prediction.
+        images: Folder of images, or one image; default: the images that it was made from.
+        glob: Patterns for image file names.
+
+    Raises:
+        LayoutError: There is no label, or no image of one.
+    """
+    labels = predicted_labels(root)
+    if images is None:
+        recorded = predicted_images(root)
+        found = [one for one in labels.values() if one.name in recorded]
+        of = {recorded[label.name].absolute(): label for label in found}
+        files = [image for image in of if matches_glob(image, glob)]
+    else:
+        files = images_under(Path(images), glob) if Path(images).is_dir() else [Path(images)]
+        of = {image: labels[image.stem] for image in files if image.stem in labels}
+    if of.keys().isdisjoint(files):
+        raise LayoutError(
+            f"{root} is the folder of a prediction, but has no mask and no GeoPackage of an image "
+            f"{'that its run.json names' if images is None else f'in {images}'}.",
+            remedy=f"Give the images that were predicted: IMAGES --truth {shlex.quote(str(root))}",
+        )
+    top = Path(os.path.commonpath([image.parent for image in files]))
+    entries = entries_below(top, files)
+    # In its masks this value is nodata, also where there is no other besides 0.
+    ignore = {"ignore": (NODATA,)} if any(map(is_image_file, of.values())) else {}
+    return PairedFolder(
+        Layout("NAME.ext", "NAME_buildings.gpkg or NAME_mask.ext", "prediction", ignore),
+        by_id([replace(one, key=of[one.image]) for one in entries if one.image in of]),
+        tuple(one for one in entries if one.image not in of),
+        base=root,
+    )
+
+
 def _refuse_swapped(image: Path | None, label: Path) -> None:
     if image is not None and is_swapped(image, label):
         raise LayoutError(
@@ -215,7 +275,9 @@ class _PairLabels:
 
 def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a folder of image/mask pairs, or the masks of images elsewhere."""
-    if config.images is not None and config.layout is None:
+    if config.layout is None and holds_only_results(root):
+        found = pairs_of_results(root, config.images, config.globs)
+    elif config.images is not None and config.layout is None:
         found = pairs_by_name(Path(config.images), root, config.globs)
         root = found.base
     else:

@@ -32,7 +32,7 @@ from rooftrace.io.companions import (
     images_in,
     images_under,
     is_result,
-    predicted_image,
+    predicted_images,
 )
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import check_outputs, export_error
@@ -363,7 +363,7 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
             f"There are images beside {vector} ({found[filled[1]][0].name}) and in {filled[0]}.",
             remedy="Choose one of the folders with --images.",
         )
-    if not globs and (image := predicted_image(vector)):
+    if not globs and (image := predicted_images(vector.parent).get(vector.name)):
         return [image], image.parent
     raise LayoutError(
         f"There is no image{f' that matches {list(globs)}' if globs else ''} for {vector} in "

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,19 +16,14 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutErro
 from rooftrace.core.text import without_folders
 from rooftrace.core.types import Scene
 from rooftrace.io.area import read_area
-from rooftrace.io.companions import (
-    holds_results,
-    images_under,
-    is_result,
-    matches_glob,
-    predicted_file,
-)
+from rooftrace.io.companions import images_under, matches_glob, predicted_labels
 from rooftrace.io.elevation import WithHeights
+from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
-from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, select
-from rooftrace.labels.footprints import FOOTPRINTS, vector_files
+from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, holds_only_results, select
+from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import IMAGE_TABLE
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.mask_files import suggest_layout
@@ -131,23 +125,11 @@ def open_source(
 
 
 def polygons_of_results(path: Path) -> Path:
-    """Return the polygons in a folder that has only results of a prediction; other paths as is.
-
-    Raises:
-        DataError: There are no polygons, or those of several images.
-    """
-    if not (path.is_dir() and holds_results(path)):
+    """Return the polygons of one image in a folder of a prediction alone; other paths as is."""
+    if not holds_only_results(path) or len(labels := predicted_labels(path)) != 1:
         return path
-    if not all(map(is_result, (*images_under(path), *vector_files(path)))):
-        return path
-    polygons = predicted_file(path, "polygons")
-    if polygons == path:
-        raise LayoutError(
-            f"{path} has results of a prediction, but no polygons.",
-            remedy="Give the image, and its mask as labels: IMAGE --truth "
-            + shlex.quote(str(predicted_file(path, "mask"))),
-        )
-    return polygons
+    (label,) = labels.values()
+    return label if is_vector_file(label) else path
 
 
 def open_labelled(config: SourceConfig, labels: LabelConfig, base: Path = Path()) -> SceneSet:
@@ -216,7 +198,7 @@ def _with_card(config: SourceConfig, base: Path) -> tuple[SourceConfig, Path]:
 def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, ...]]:
     if config.kind is not None:
         return KINDS[config.kind], ()
-    if config.layout is not None:
+    if config.layout is not None or holds_only_results(path):
         return FOLDER, ()
     fitting = [kind for kind in KINDS.values() if kind.recognises(path)]
     if not fitting or (fitting[0] is IMAGES and config.images is not None):

@@ -26,6 +26,7 @@ from rooftrace.core.errors import (
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.flows.convert import run_convert
 from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_writers import READABLE_SUFFIXES
 from rooftrace.labels import shapes as layer
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -216,8 +217,23 @@ def test_the_folder_of_a_prediction_is_its_polygons_over_its_image(tmp_path: Pat
     assert "results is the folder of a prediction: its polygons are the labels." in source.notes
     report = run_convert(SourceConfig(path=str(results)), "footprints", tmp_path / "all.geojson")
     assert re.fullmatch("1 polygon of .* in .*, written in WGS 84 .*", report.read_as)
+    # Of several images, a picture among them, each has its polygons or else its mask.
+    photo, drawn = tmp_path / "photo.png", np.zeros((40, 40), np.uint8)
+    Image.new("RGB", (40, 40)).save(photo)
+    drawn[:10], drawn[10:12] = 255, 1
+    with mask_sink(results / "photo_mask.png", GeoGrid((40, 40))) as sink:
+        sink.write(Window(0, 0, 40, 40), drawn)
+    another = {"input": str(photo), "mask": str(results / "photo_mask.png"), "polygons": None}
+    (results / "run.json").write_text(json.dumps({"outputs": [output, another]}))
+    for images in (None, str(tmp_path)):
+        source = open_source(
+            SourceConfig(path=str(results), images=images, glob=("ortho.tif", "photo.png"))
+        )
+        assert_same(masks(source), {"ortho": masks(source)["ortho"], "photo": drawn})
+        assert masks(source)["ortho"].sum() == 24
     polygons.unlink()
-    with pytest.raises(LayoutError, match="results of a prediction, but no polygons"):
+    (results / "photo_mask.png").unlink()
+    with pytest.raises(LayoutError, match="no mask and no GeoPackage of an image"):
         open_source(SourceConfig(path=str(results)))
 
 

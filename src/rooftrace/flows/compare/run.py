@@ -42,7 +42,7 @@ from rooftrace.flows.compare.outputs import (
     write_sides,
 )
 from rooftrace.io.area import read_area
-from rooftrace.io.companions import predicted_image
+from rooftrace.io.companions import predicted_images
 from rooftrace.io.files import prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.raster import open_image
@@ -274,7 +274,7 @@ def run_compare(
     write_json(out / "compare.json", figures)
     shown: tuple[Path, ...] = (new,) if models is not None else options.imagery
     if not shown and new_layer.mask is not None:
-        image = predicted_image(new_layer.mask)
+        image = predicted_images(new_layer.mask.parent).get(new_layer.mask.name)
         shown = () if image is None else (image,)
     page = comparison_page(figures, compared, shown)
     write_atomically(out / "report.html", page.encode())
