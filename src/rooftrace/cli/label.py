@@ -133,11 +133,7 @@ def choose_next(
 
 
 def _server(url: str, project: str | None, token: str) -> LabelStudio:
-    """Return the server of `--push`.
-
-    Raises:
-        ConfigError: The project or the token is missing, or the address is malformed.
-    """
+    """Return the server of `--push`."""
     from rooftrace.labels.labelstudio_client import LabelStudio
 
     if project is None:

@@ -263,11 +263,7 @@ def serve(
 
 @contextmanager
 def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a listening socket. Clients that connect before the server is ready wait.
-
-    Raises:
-        ConfigError: The port is in use, or the address does not belong to this machine.
-    """
+    """Yield a listening socket. Clients that connect before the server is ready wait."""
     with ExitStack() as stack:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(

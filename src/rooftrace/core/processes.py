@@ -150,12 +150,7 @@ def is_stopping() -> bool:
 
 
 def _live_with_parent(begin: Callable[[], object], stopping: c_byte) -> None:
-    """Leave Ctrl-C to the parent process, and end when it has ended; called in a new process.
-
-    Args:
-        begin: Function to call then.
-        stopping: Value for `is_stopping`.
-    """
+    """Leave Ctrl-C to the parent process, and end when it has ended; called in a new process."""
     _STOPPING.append(stopping)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there are no masks
     parent = multiprocessing.parent_process()

@@ -235,11 +235,8 @@ class DensityAccumulator:
     def _add(self, window: Window, mask: Mask8, rows: Ints, cols: Ints, cell: Ints) -> None:
         """Add the counts of rectangles that lie in one cell.
 
-        Args:
-            window: Window of the block.
-            mask: (y, x) class indices of the block.
-            rows, cols: First row and first column of each rectangle in the block; ascending.
-            cell: (rows, columns) cell that holds the rectangle; -1 where it reaches into several.
+        `rows` and `cols` are the first ones of each rectangle in the block, ascending; `cell` is
+        the (rows, columns) cell that holds it, -1 where it reaches into several.
         """
         counts = np.zeros((2, *cell.shape), np.int64)
         for number, (start, stop) in enumerate(zip(rows, [*rows[1:], len(mask)])):
@@ -258,10 +255,7 @@ class DensityAccumulator:
     ) -> None:
         """Count the pixels of squares that reach into several cells, each pixel in its own cell.
 
-        Args:
-            window, mask: See `feed`.
-            squares: The squares that the block touches.
-            down, along: (k,) row and column of each of these squares.
+        `down` and `along` are the (k,) rows and columns of these squares.
         """
         for start in range(0, len(down), _SQUARES_AT_ONCE):
             chosen = slice(start, start + _SQUARES_AT_ONCE)

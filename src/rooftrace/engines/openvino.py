@@ -111,12 +111,9 @@ _Key = tuple[tuple[int, ...], _Answer, int]
 
 @dataclass(frozen=True)
 class _Network:
-    """A compiled network with the idle requests that run it; threads may share it.
+    """A compiled network and the idle requests that run it, each with memory for its activations.
 
-    Args:
-        compiled: Network as OpenVINO compiles it.
-        nbytes: Approximate memory that it takes.
-        idle: Requests, each with memory of its own for the activations.
+    Threads may share it. `nbytes` is the approximate memory that it takes.
     """
 
     compiled: Any

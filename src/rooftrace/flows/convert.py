@@ -163,11 +163,7 @@ def run_convert(
 
 
 def _kind_by_suffix(out: Path) -> str:
-    """Return the kind of data by the suffix of the output.
-
-    Raises:
-        ExportError: The suffix is that of neither.
-    """
+    """Return the kind of data by the suffix of the output."""
     suffix = vector_suffix(out)
     # A number at the end of a name is part of it: town_0.3.
     if not suffix.strip(".0123456789") or out.is_dir():

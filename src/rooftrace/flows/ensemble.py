@@ -163,20 +163,16 @@ def fit_weights(
     for step in _STEPS:
         while True:
             moves = [
-                _shifted_units(current, i, j, step * models)
+                tuple(u + min(step * models, current[i]) * ((n == j) - (n == i))
+                      for n, u in enumerate(current))
                 for i, j in permutations(range(models), 2)
                 if current[i]
-            ]
+            ]  # fmt: skip
             best = max(moves, key=value, default=current)
             if value(best) <= value(current) + _GAIN:
                 break
             current = best
     return tuple(unit / whole for unit in current)
-
-
-def _shifted_units(units: tuple[int, ...], source: int, target: int, step: int) -> tuple[int, ...]:
-    amount = min(step, units[source])
-    return tuple(u + amount * ((i == target) - (i == source)) for i, u in enumerate(units))
 
 
 _SAMPLE_PX = 2**20
@@ -445,7 +441,9 @@ def run_ensemble(
             doubts += doubts_of(sets[-1][0], specs[0].threshold)
         for member in members:
             member.engine.release()
-        names = _distinct_names([spec.name for spec in specs])
+        names = [spec.name for spec in specs]
+        names = [f"{name} ({place})" if names.count(name) > 1 else name
+                 for place, name in enumerate(names, 1)]  # fmt: skip
         fit = fit_ensemble(sets, [spec.threshold for spec in specs], names, metric)
     kept = [place for place, weight in enumerate(fit.weights) if how != "weighted" or weight]
     chosen = fit.average if how == "average" else fit.weighted
@@ -507,14 +505,6 @@ def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]
         return ()
     text = f"without weight, and so not in the ensemble: {', '.join(left_out)}"
     return (text if len(kept) > 1 else f"{text}; none was better together with {names[kept[0]]}",)
-
-
-def _distinct_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Append a number to names that occur several times."""
-    return tuple(
-        f"{name} ({place + 1})" if list(names).count(name) > 1 else name
-        for place, name in enumerate(names)
-    )
 
 
 def _measured(

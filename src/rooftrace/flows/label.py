@@ -282,11 +282,7 @@ def _ids(server: LabelStudio, number: int) -> frozenset[str]:
 
 
 def _served_folder(entries: Sequence[SceneEntry], root: Path) -> Path:
-    """Return the folder below the server's document root that contains all images.
-
-    Raises:
-        ConfigError: An image is not below the root, or browsers cannot show it.
-    """
+    """Return the folder below the server's document root that contains all images."""
     files = [entry.image.resolve() for entry in entries if entry.image is not None]
     for file in files:
         if root not in file.parents:

@@ -288,11 +288,7 @@ def _strips(whole: Window) -> Iterator[Window]:
 
 
 def _indices(raster: Raster, name: str) -> Mask8:
-    """Return the values (y, x) of a mask; values of invalid pixels are arbitrary.
-
-    Raises:
-        LabelError: The raster is coloured, or holds values that are not bytes.
-    """
+    """Return the values (y, x) of a mask; values of invalid pixels are arbitrary."""
     data = raster.data
     if raster.is_coloured:
         raise LabelError(
@@ -316,11 +312,7 @@ def _indices(raster: Raster, name: str) -> Mask8:
 
 
 def _probabilities(raster: Raster, name: str) -> Prob:
-    """Return the probabilities (y, x); 0 for invalid pixels.
-
-    Raises:
-        LabelError: A value is outside 0..1.
-    """
+    """Return the probabilities (y, x); 0 for invalid pixels."""
     if raster.data.dtype == np.uint8:
         return np.where(raster.valid, _indices(raster, name), np.uint8(0))
     values = raster.data[0]

@@ -285,7 +285,12 @@ class FrameTracer:
         self._uses_scores = is_smoothed and threshold is not None
         self._level = 255 * threshold if is_smoothed and threshold is not None else 127.5
         self._smoother = Smoother(options.smoothing, options.time_constant_s)
-        self._fill = _filled_values(options.opacity) if options.opacity > 0 else None
+        self._fill: NDArray[np.uint8] | None = None
+        """(1, 256, 3) the value of each band below the fill, by its original value."""
+
+        if options.opacity > 0:
+            own = np.arange(256)[None, :, None] * (1 - options.opacity)
+            self._fill = np.rint(own + np.array(_FILL) * options.opacity).astype(np.uint8)
         self._cut_finder = CutFinder()
         self._since_asked = options.stride
         self._waiting: deque[_Waiting] = deque()
@@ -405,12 +410,6 @@ def without_specks(mask: NDArray[np.bool_], smallest_px: float) -> tuple[NDArray
     if kept[1:].all():
         return mask, int(count) - 1
     return np.asarray(kept[labels]), int(kept.sum())
-
-
-def _filled_values(opacity: float) -> NDArray[np.uint8]:
-    """Return (1, 256, 3) the value of each band below the fill, by its original value."""
-    values = np.arange(256)[None, :, None] * (1 - opacity) + np.array(_FILL) * opacity
-    return np.asarray(np.rint(values), dtype=np.uint8)
 
 
 def _draw_buildings(

@@ -219,12 +219,7 @@ def band_infos(source: RasterSource) -> tuple[BandInfo, ...]:
 
 
 class _SelectedBands(WrappedSource):
-    """A `RasterSource` that shows some bands of another source in another order.
-
-    Args:
-        source: Image.
-        indexes: Index of each band among those of the source, from 0.
-    """
+    """A `RasterSource` that shows the bands of another source with some indexes, from 0."""
 
     def __init__(self, source: RasterSource, indexes: Sequence[int]) -> None:
         super().__init__(source)

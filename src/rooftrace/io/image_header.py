@@ -225,10 +225,7 @@ def _mask_of(
 ) -> tuple[Literal["none", "nodata", "band"], int]:
     """Return what marks pixels of the colour bands as nodata, and the band whose mask is read.
 
-    Args:
-        per_band: Flags of the mask of each band.
-        nodata: Nodata value of each band.
-        indexes: Numbers of the colour bands, from 1.
+    Flags of the mask and nodata are those of each band; `indexes`, from 1, are the colour bands.
     """
     flags = {flag for band in indexes for flag in per_band[band - 1]}
     # A damaged .msk may have lost the entry of a band; GDAL reads no mask for that band.

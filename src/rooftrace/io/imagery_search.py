@@ -454,11 +454,7 @@ def _api(search: ImagerySearch, address: str, landing: Json, reader: _JsonReader
 
 
 def _asked_collections(search: ImagerySearch, listing: str, reader: _JsonReader) -> dict[str, Json]:
-    """Return the named collections of an API, as far as it has a page for each.
-
-    Raises:
-        ConfigError: One of them does not exist, or none was named and the API has several.
-    """
+    """Return the named collections of an API, as far as it has a page for each."""
     known = {}
     for name in search.collections:
         document = reader.tried(_collection_url(listing, name))

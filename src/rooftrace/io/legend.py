@@ -100,15 +100,10 @@ def filled_colours(known: Mapping[int, str], count: int) -> tuple[str, ...]:
         count: Number of classes, at most 255.
     """
     taken = {text.upper() for text in known.values()}
-    table = _default_texts()
+    table = ["#{:02X}{:02X}{:02X}".format(*rgb) for rgb in _default_table().tolist()]
     spare = (text for text in table[count:] + table[:count] if text not in taken)
     own = (next(spare) if text in taken else text for text in table)
     return tuple(known[i].upper() if i in known else text for i, text in zip(range(count), own))
-
-
-@cache
-def _default_texts() -> list[str]:
-    return ["#{:02X}{:02X}{:02X}".format(*rgb) for rgb in _default_table().tolist()]
 
 
 @cache

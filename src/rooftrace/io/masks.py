@@ -196,15 +196,8 @@ class _GeoTiffMask:
 
     Tiles of nodata are not stored. Each tile is compressed once, when it is complete; those of a
     large window by threads, while the caller goes on. Tiles are written in the order of the format
-    at the end.
-
-    Args:
-        scratch: Empty file that holds the tiles until they are written.
-        target: File to write.
-        grid: Grid of the pixels; NODATA marks unknown pixels.
-        table: Colours (256, 4) of the values; None for grey values.
-        tags: Metadata by name.
-        threads: Threads that compress tiles.
+    at the end; `scratch`, an empty file, holds them until then. `table` has the (256, 4) colours of
+    the values, and is None for grey values.
     """
 
     def __init__(

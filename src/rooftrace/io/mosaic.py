@@ -398,11 +398,7 @@ class AdjacentImages(Mosaic):
         return product(rows, cols)
 
     def _offset_of(self, image: SparseSource) -> tuple[int, int]:
-        """Return the row and column of an image on the grid of the first one.
-
-        Raises:
-            DataError, GeoreferenceError: the image does not fit, see the class.
-        """
+        """Return the row and column of an image on the grid of the first one."""
         first = self._images[0]
         grid, common = image.grid, first.grid
         if grid.crs is None or common.crs is None:

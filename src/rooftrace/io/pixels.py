@@ -576,7 +576,9 @@ def _sample_of(scene: RasterSource) -> _Sample:
         fill, fill_share = commonest_colour(values[:, certain]), float(certain.mean())
     elif fill_share < LEAST_FILL and (values.dtype == np.uint8 or values.dtype.kind == "f"):
         fill = ()
-    kept = _differs(values, fill) & ~certain if fill else np.ones(values.shape[1], np.bool_)
+    kept = ~certain
+    if fill:
+        kept &= differs(values[:, None], fill)[0]
     if not kept.any():
         # Without another colour, nothing tells fill from ground.
         return _Sample(values, whole, speck_share=specks / max(read_px, 1))
@@ -584,11 +586,6 @@ def _sample_of(scene: RasterSource) -> _Sample:
     if where is not None and values.dtype.kind == "u" and {*fill} == {np.iinfo(values.dtype).max}:
         collar = at_corners(where) if at_corners(where).any() else None
     return _Sample(values[:, kept], whole, fill, fill_share, specks / max(read_px, 1), collar)
-
-
-def _differs(values: NDArray[Any], colour: tuple[float, ...]) -> NDArray[np.bool_]:
-    """Return (n,), True where (band, n) values are not a colour."""
-    return np.asarray(differs(values[:, None], colour)[0])
 
 
 def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:

@@ -410,10 +410,7 @@ def _ways_over_hubs(source: CRS, target: CRS) -> list[tuple[int, CRS, list[Any]]
 def _check_datum(xy: Floats, moved: Floats, source: CRS, target: CRS) -> None:
     """Raise GeoreferenceError if a way over another system leads elsewhere than the direct one.
 
-    Args:
-        xy: Point (2,) in `source`.
-        moved: The point in `target` after a transformation that leaves out the change of datum.
-        source, target: Coordinate systems.
+    That leaves out the change of datum: it has moved `xy`, a point (2,) in `source`, to `moved`.
     """
     for code, hub, legs in _ways_over_hubs(source, target):
         point = xy

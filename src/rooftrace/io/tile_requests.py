@@ -303,11 +303,9 @@ class TileRequests:
         return data
 
     def _unreachable(self, error: Exception) -> str:
-        """Return the reason of a failed connection, or raise it if no attempt can succeed.
+        """Return the reason of a failed connection, or raise it if no attempt can succeed."""
+        import httpx
 
-        Raises:
-            ServiceError: The certificate is not valid, or the server was never reached.
-        """
         text = _line(error)
         if "CERTIFICATE" in text.upper():
             detail = re.sub(r".*certificate verify failed: |\(_ssl.*", "", text).strip()
@@ -317,7 +315,8 @@ class TileRequests:
                 "certificate.",
             ) from None
         reason = f"it cannot be reached: {text}"
-        if not self._answered and not _is_broken_off(error):
+        without_server = httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError
+        if not self._answered and isinstance(error, without_server):
             raise self._error(reason, "Check the URL and the network connection.") from None
         return reason
 
@@ -353,12 +352,6 @@ def check_client() -> None:
         import owslib  # noqa: F401
     except ImportError as error:
         raise MissingExtraError.of("services", "A map service", error.name or "httpx") from error
-
-
-def _is_broken_off(error: Exception) -> bool:
-    import httpx
-
-    return not isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.ProxyError)
 
 
 def _line(error: Exception) -> str:

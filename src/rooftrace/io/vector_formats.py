@@ -351,11 +351,7 @@ def _xml_elements(path: Path) -> Iterator[_OsmElement]:
 
 
 def _osm_buildings(path: Path, elements: Iterable[_OsmElement], folder: Path) -> VectorInput:
-    """Write the buildings among elements as GeoJSON, with the ids that GDAL gives them.
-
-    Raises:
-        DataError: No node or way has coordinates.
-    """
+    """Write the buildings among elements as GeoJSON, with the ids that GDAL gives them."""
     kept = {(one["type"], str(one["id"])): one for one in elements}
 
     def line(one: _OsmElement) -> list[tuple[float, float]]:

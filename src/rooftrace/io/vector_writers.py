@@ -183,18 +183,8 @@ def _write(
     """Write chunks by GDAL, in streams of many of them; return the number of polygons.
 
     GDAL does not wait for a chunk: making it may read images, and the settings of GDAL and of
-    warnings belong to the whole process.
-
-    Args:
-        path: File in a folder of its own.
-        layer: Settings of the layer.
-        parts: The chunks.
-        driver: GDAL's name of the format.
-        at_once: True for a format to which nothing can be appended.
-        options: GDAL's options of the format.
-
-    Raises:
-        OSError: The file cannot be written.
+    warnings belong to the whole process. The file has a folder of its own. With `at_once`, nothing
+    can be appended to the format.
     """
     rows, waiting, batches = 0, 0, []
     for part in parts:
@@ -639,11 +629,7 @@ def _cut(name: str, most_bytes: int) -> str:
 
 
 def _fitting(path: Path, part: LayerChunk) -> LayerChunk:
-    """Return a chunk with the column names of a Shapefile.
-
-    Raises:
-        ExportError: a text is longer than 254 bytes.
-    """
+    """Return a chunk with the column names of a Shapefile."""
     names = _short_names(part.columns)
     columns = {names.get(name, name): values for name, values in part.columns.items()}
     for name, values in part.columns.items():

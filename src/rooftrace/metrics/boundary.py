@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import cv2
@@ -162,17 +161,12 @@ def _all_known(known: BoolArray, px: int) -> BoolArray:
 
 def _grown(mask: BoolArray, px: int, *, beyond: bool = False) -> BoolArray:
     """Dilate a mask by a disc of radius `px`; `beyond` is its value outside of the array."""
+    rows, cols = np.mgrid[-px : px + 1, -px : px + 1]
+    disc = (rows**2 + cols**2 <= px**2).astype(np.uint8)
     grown = cv2.dilate(
-        mask.astype(np.uint8), _disc(px), borderType=cv2.BORDER_CONSTANT, borderValue=int(beyond)
+        mask.astype(np.uint8), disc, borderType=cv2.BORDER_CONSTANT, borderValue=int(beyond)
     )
     return np.asarray(grown, dtype=bool)
-
-
-@cache
-def _disc(px: int) -> NDArray[np.uint8]:
-    rows, cols = np.mgrid[-px : px + 1, -px : px + 1]
-    disc: NDArray[np.uint8] = (rows**2 + cols**2 <= px**2).astype(np.uint8)
-    return disc
 
 
 SPACING = 2.0

@@ -141,9 +141,12 @@ def _read(path: Path) -> bytes:
 
 
 def _cut_onnx(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
-    contract = _last_metadata(data, _KEY)
-    # The graph is followed by entries of ours; the contract states where it ends.
-    return _single_contract([] if contract is None else [contract], path, "ONNX graph"), [data]
+    # The contract is an entry at the very end of the graph.
+    _, start, rest = data.rpartition(_field(1, _KEY.encode()) + b"\x12")
+    # The value lies behind its length, of which all bytes but the last have the high bit.
+    begin = next((i for i, byte in enumerate(rest[:8], 1) if byte < 0x80), 0)
+    is_whole = start and begin and _field(2, rest[begin:]) == b"\x12" + rest
+    return _single_contract([rest[begin:]] if is_whole else [], path, "ONNX graph"), [data]
 
 
 def _cut_xml(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
@@ -255,12 +258,3 @@ def _varint(value: int) -> bytes:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*out, value])
-
-
-def _last_metadata(data: bytes, key: str) -> bytes | None:
-    """Return the value of an entry at the very end of a graph, or None."""
-    _, start, rest = data.rpartition(_field(1, key.encode()) + b"\x12")
-    # The value lies behind its length, of which all bytes but the last have the high bit.
-    begin = next((i for i, byte in enumerate(rest[:8], 1) if byte < 0x80), 0)
-    is_whole = start and begin and _field(2, rest[begin:]) == b"\x12" + rest
-    return rest[begin:] if is_whole else None

@@ -127,12 +127,7 @@ def load_clicks(
 
 @dataclass(frozen=True)
 class _ImageSquare:
-    """A square part of the image, which may extend beyond it.
-
-    Args:
-        row, col: Upper left corner in pixels of the image.
-        side: Side in pixels of the image.
-    """
+    """A square part of the image, in its pixels, which may extend beyond it."""
 
     row: float
     col: float
@@ -278,11 +273,7 @@ class ClickSegmenter:
     def _run(self, view: _ImageSquare, earlier: NDArray[np.float32], seen: _ImageSquare | None) -> (
         NDArray[np.float32]
     ):  # fmt: skip
-        """Return the (y, x) probability in a view.
-
-        Args:
-            earlier: Answer to the earlier clicks, in the view `seen`.
-        """
+        """Return the (y, x) probability in a view; `seen` is that of the `earlier` answer."""
         whole = Window.whole(self._image.grid.shape)
         window = window_under(view.to_image, VIEW_PX).intersection(whole)
         assert window is not None  # a view contains a click, which lies in the image

@@ -145,11 +145,7 @@ def _check_ensemble_file(
 
 
 def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBundle]:
-    """Return the bundles that an ensemble file names.
-
-    Raises:
-        BundleError: A bundle is missing, or is not the one that the file was made with.
-    """
+    """Return the bundles that an ensemble file names."""
     bundles = []
     for one in file.members:
         where = one.at(path)

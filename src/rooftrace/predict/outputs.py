@@ -313,11 +313,7 @@ _Chunk = tuple[Footprints, Measured | None, Sequence[Rings]]
 class _ChunkMaker:
     """Makes the chunks of a scene from footprints, in any process.
 
-    Args:
-        provenance: Origin of the footprints.
-        building_class: Class that the density counts.
-        ground: Plane on which buildings are measured for the density; None without one.
-        draw: Maker of the outlines for the preview; None without one.
+    Buildings are measured on `ground` for the density, and `draw` makes outlines for the preview.
     """
 
     provenance: ResultProvenance

@@ -255,11 +255,9 @@ class _BlockEnd:
 
 
 class _SceneReader:
-    """Reader of the tiles of one scene, which also divides their outputs among the blocks.
+    """Reader of the tiles of a scene, or of those of `only` some blocks.
 
-    Args:
-        scene: Scene to read.
-        only: Numbers of the blocks to read; default: all.
+    It also divides their outputs among the blocks.
     """
 
     def __init__(self, scene: SceneBlocks, only: Iterable[int] | None = None) -> None:
@@ -336,11 +334,7 @@ class _SceneReader:
         """Note the validity of a window of the source, and its samples for the preview.
 
         Pixels outside of the block are left to other blocks, so that the result of a block does not
-        depend on which blocks are read.
-
-        Args:
-            window: Window of the source.
-            raster: Its pixels; None if none of them is valid.
+        depend on which blocks are read. A raster of None has no valid pixel.
         """
         block = self.plan.blocks[self._reading]
         part = block.intersection(window)
@@ -418,12 +412,7 @@ class _SceneReader:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Tiles and block ends in the order of reading.
-
-    Args:
-        events: Tiles of one shape, and ends of blocks.
-        tiles: Tiles that are run.
-    """
+    """Tiles of one shape and block ends in the order of reading, and the tiles that are run."""
 
     events: list[_Tile | _BlockEnd] = field(default_factory=list)
     tiles: list[_Tile] = field(default_factory=list)
@@ -504,10 +493,7 @@ def _answered(
 ) -> Generator[tuple[_Batch, _Outputs, float], None, None]:
     """Run the network on batches, and yield them with their outputs and seconds.
 
-    Args:
-        batches: Batches to run.
-        engine: Engine of the network.
-        threads: Whether several batches are run at a time, if the engine can.
+    With `threads`, several are run at a time, if the engine can.
     """
     parallel = getattr(engine, "parallel", None) if threads else None
     if parallel is None:

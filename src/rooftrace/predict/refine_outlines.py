@@ -172,10 +172,7 @@ class OutlineRefiner:
     def _answers(self, number: int, outlines: Polygons, crops: Ints) -> Polygons:
         """Return (n,) the regions of `_regions`, those of an earlier run where they are kept.
 
-        Args:
-            number: Position of the first outline in the order of the scene.
-            outlines: (n,) outlines of the model.
-            crops: (n, 3) their crops.
+        `number` is the position of the first outline in the order of the scene.
         """
         found = [np.zeros(0, np.object_)]
         for first in range(0, len(outlines), _KEPT_AT_ONCE):
@@ -219,13 +216,7 @@ class OutlineRefiner:
 
 @dataclass(frozen=True)
 class _Crop:
-    """Crop that the network has seen.
-
-    Args:
-        window: Its position in the scene.
-        valid: (y, x) False where nodata.
-        encoded: Its features.
-    """
+    """Crop that the network has seen; `valid` is (y, x), False where nodata."""
 
     window: Window
     valid: NDArray[np.bool_]

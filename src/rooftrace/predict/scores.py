@@ -132,12 +132,7 @@ def predict_keeping(
 
 
 class _RecordingEngine(Engine):
-    """Engine that records the outputs of another one.
-
-    Args:
-        engine: Engine that runs.
-        keep: Whether the outputs are recorded.
-    """
+    """Engine that records the outputs of another one, or only runs it."""
 
     def __init__(self, engine: Engine, *, keep: bool) -> None:
         self._engine = engine

@@ -154,12 +154,7 @@ def _entropies(*, binary: bool) -> NDArray[np.float64]:
 class _FeatureMeans(Engine):
     """Engine that runs another one, and takes the mean of the features of all tiles that it gets.
 
-    Args:
-        predictor: Model whose features are taken.
-        inner: Engine that answers; default that of the model.
-
-    Raises:
-        ConfigError: The engine of the model offers no features.
+    Features are those of the model of `predictor`, whose engine answers, too, unless `inner` does.
     """
 
     def __init__(self, predictor: Predictor, inner: Engine | None = None) -> None:

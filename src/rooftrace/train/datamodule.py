@@ -23,6 +23,7 @@ from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import loader_start_method
+from rooftrace.core.text import plural
 from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.kinds import open_labelled
@@ -129,7 +130,9 @@ def open_data(
     for source in opened:
         check_background(source)
     notes = [note for source in opened for note in source.notes]
-    notes += [_unlabelled_note(source) for source in opened if source.unlabelled]
+    has = "image has no label and is", "images have no label and are"
+    counts = [(source.name, len(source.unlabelled)) for source in opened]
+    notes += [f"{name}: {plural(count, *has)} not used." for name, count in counts if count]
     if config.data.split is not None:
         path = expand_path(config.data.split, base, key="data.split")
         parts = read_split(path).match([name for one in train for name in one.all_ids], path=path)
@@ -268,13 +271,6 @@ def measure_pixels(samples: TrainSamples) -> PixelStatistics:
         high,
         outside / (pixels * len(mean)),
     )
-
-
-def _unlabelled_note(source: SceneSet) -> str:
-    count = len(source.unlabelled)
-    if count == 1:
-        return f"{source.name}: 1 image has no label and is not used."
-    return f"{source.name}: {count} images have no label and are not used."
 
 
 def _left_out(sources: Sequence[SceneSet], split: SceneParts, path: Path) -> list[str]:

@@ -109,11 +109,7 @@ class CatalogueReport:
 
 @dataclass
 class _Outcomes:
-    """Layers, files and errors of the scenes, by id.
-
-    Args:
-        with_files: Whether the files are needed.
-    """
+    """Layers, files and errors of the scenes, by id; the files only if they are needed."""
 
     with_files: bool
     layers: dict[str, SceneLayer] = field(default_factory=dict)
@@ -263,12 +259,7 @@ def _jobs(catalogue: Catalogue, nodata: NodataRule | None, outcomes: _Outcomes) 
 
 
 def _limit(jobs: list[SceneInput], catalogue: Catalogue, area: Area) -> set[str]:
-    """Limit scenes to an area; return the ids of those that it misses, which are removed.
-
-    Raises:
-        DataError: The area misses all scenes.
-        GeoreferenceError: The area has no CRS.
-    """
+    """Limit scenes to an area; return the ids of those that it misses, which are removed."""
     degrees = area_in_degrees(area)
     bounds = {scene.id: scene.bounds for scene in catalogue.scenes}
 

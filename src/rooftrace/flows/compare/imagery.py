@@ -512,10 +512,6 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
     """Return (n,) share of the pixels of each building on the plane that an image shows.
 
     Only the blocks of the image in which there are buildings are read. Nodata shows nothing.
-
-    Raises:
-        GeoreferenceError: The image has no coordinate system.
-        DataError: It cannot be read.
     """
     grid = source.grid
     if grid.crs is None:

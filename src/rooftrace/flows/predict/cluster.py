@@ -117,11 +117,7 @@ class ClusterOptions:
 class _Cluster:
     """Tasks on the machines of a cluster, and the calls of `Workers`.
 
-    Args:
-        ray: The package.
-        job: What every task needs.
-        size: Number of workers: of tasks with an engine that run at the same time.
-        cpus, gpus: Cores and GPUs of each worker.
+    `size` is the number of workers: of tasks with an engine that run at the same time.
     """
 
     def __init__(self, ray: Any, job: ClusterJob, size: int, cpus: float, gpus: float) -> None:
@@ -567,11 +563,7 @@ def share_limits(scenes: Sequence[SceneInput], workers: int) -> list[str]:
 
 
 def _written(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | RooftraceError]:
-    """Write the files of a scene to the results folder, and return the image with their paths.
-
-    Raises:
-        ExportError: The folder is not writable.
-    """
+    """Write the files of a scene to the results folder, and return the image with their paths."""
     ((name, made),) = result.images.items()
     if isinstance(made, RooftraceError):
         return {name: made}

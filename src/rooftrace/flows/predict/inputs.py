@@ -179,12 +179,7 @@ class SceneInput:
 
 
 def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
-    """Return a text that changes when a file or the files beside it change.
-
-    Args:
-        path: File.
-        names: Names in its folder; None to ask the file system for each.
-    """
+    """Return a text that changes when a file or the files beside it change, see `companions`."""
     folder = os.path.realpath(path.parent) if names is None else names.real
     digest = hashlib.sha256(os.fsencode(f"{folder}{os.sep}{path.name}"))
     for file in (path, *companions(path, names)):

@@ -106,11 +106,7 @@ class RleOutput:
 
 
 def _listed(table: RleTable, scenes: Sequence[SceneInput]) -> list[SceneInput]:
-    """Return the image of each row of a sample.
-
-    Raises:
-        LayoutError: The rows do not list each of the images exactly once.
-    """
+    """Return the image of each row of a sample."""
     by_path = {scene.path: scene for scene in scenes}
     finder = ImageFinder((), list(by_path))
     rows: dict[Path, TableRow] = {}

@@ -265,12 +265,7 @@ def _record(
 ) -> dict[str, Any]:
     """Return the fields of run.json besides those of the executor.
 
-    Args:
-        inputs: Images of the run.
-        bundle: Its model.
-        made_with: Engine and options, see `_made_with`.
-        figures: Figures of each finished image; None if they are too many.
-        report: Report of the run, with all notes.
+    The figures of finished images are None if they are too many.
     """
     return {
         "bundle": bundle.spec.model_dump(include=_SCALES)
@@ -302,12 +297,7 @@ def _shortened(notes: Sequence[str], scenes: Sequence[SceneInput]) -> list[str]:
 
 
 def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> None:
-    """Check before the work that the results of all images can be written to a folder.
-
-    Raises:
-        ConfigError: The results of two images would have the same name, or an input or a file
-            that no run has written would be overwritten.
-    """
+    """Check before the work that the results of all images can be written to a folder."""
     scenes = inputs.scenes
     by_name: dict[str, SceneInput] = {}
     for scene in scenes:
