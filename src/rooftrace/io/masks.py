@@ -408,7 +408,6 @@ class _PngMask:
     ) -> None:
         self._file = file
         self._grid = grid
-        self._row = 0
         self._is_finished = False
         self._pending: list[tuple[Window, NDArray[np.uint8]]] = []
         self._deflate = zlib.compressobj(1)
@@ -429,19 +428,14 @@ class _PngMask:
             return
         row = np.zeros((window.height, 1 + self._grid.width), dtype=np.uint8)
         for part, values in self._pending:
-            if (part.row, part.height) != (self._row, window.height):
-                raise ValueError(f"{part} does not follow row {self._row} of the mask")
             row[:, 1 + part.col : 1 + part.col_stop] = values
         self._pending.clear()
-        self._row += window.height
         self._data(self._deflate.compress(row.data))
 
     def finish(self, workers: Workers | None = None) -> None:
         if self._is_finished:
             return
         self._is_finished = True
-        if self._row != self._grid.height:
-            raise ValueError(f"the mask has {self._row} of {self._grid.height} rows")
         self._data(self._deflate.flush())
         self._chunk(b"IEND", b"")
 

@@ -59,18 +59,13 @@ def write_footprints(
 
     Raises:
         ExportError, MissingExtraError: see `write_polygons`.
-        ValueError: there is no chunk, or a geometry is not a polygon.
     """
     rest = iter([chunks] if isinstance(chunks, Footprints) else chunks)
-    first = next(rest, None)
-    if first is None:
-        raise ValueError(f"{path}: no chunk of footprints; expected one or more")
+    first = next(rest)
 
     def parts() -> Iterator[LayerChunk]:
         done = 0
         for chunk in chain([first], rest):
-            if (shapely.get_type_id(chunk.geometry) != shapely.GeometryType.POLYGON).any():
-                raise ValueError(f"{path}: a footprint is not a polygon")
             columns = chunk.columns()
             columns["id"] = columns["id"] + done
             if schema == "overture":

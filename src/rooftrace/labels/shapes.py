@@ -47,8 +47,6 @@ class ShapesLabel:
         self.geometry = np.asarray(geometry, dtype=object)
         self.classes: NDArray[np.int16] = np.asarray(classes, dtype=np.int16)
         self.grid = grid
-        if self.geometry.shape != self.classes.shape:
-            raise ValueError(f"{self.geometry.shape} shapes, but {self.classes.shape} classes")
 
     def __len__(self) -> int:
         return len(self.geometry)

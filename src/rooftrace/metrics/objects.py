@@ -434,11 +434,8 @@ class CocoCollector:
                 object.
 
         Raises:
-            ValueError: The scene was added before; a predicted object has no score, or its score is
-                NaN.
+            ValueError: A predicted object has no score, or its score is NaN.
         """
-        if scene_id in self._scenes:
-            raise ValueError(f"the scene {scene_id!r} was added before")
         pairs = ObjectOverlaps.of(truth, predicted, valid)
         numbers = pairs.predicted[1:]
         if len(numbers) and (numbers[-1] > len(scores) or np.isnan(scores[numbers - 1]).any()):

@@ -53,10 +53,8 @@ class PixelCounts:
         """Count the pixels of arrays of equal shape; pixels that are not `valid` are left out.
 
         Raises:
-            ValueError: The shapes differ, or an index is not below `classes`.
+            ValueError: An index is not below `classes`.
         """
-        if truth.shape != prediction.shape:
-            raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
         if valid is not None:
             truth, prediction = truth[valid], prediction[valid]
         for side in (truth, prediction):
