@@ -21,7 +21,7 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import Footprints, GeoGrid, Raster, RasterSource, Window
 from rooftrace.io.companions import predicted_file
-from rooftrace.io.files import check_outputs, export_error
+from rooftrace.io.files import prepare_folder
 from rooftrace.io.georeferenced import check_crs, in_crs
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
@@ -429,7 +429,7 @@ def run_vectorize(
     started = time.perf_counter()
     check_vector_path(out)
     mask = predicted_file(mask, "mask")
-    check_outputs([out], [mask])
+    prepare_folder(out.parent, [out], [mask])
     # A mask is read twice, the first time to find its values, before its size is known.
     done_px, total_px = 0, 0
 
@@ -470,10 +470,6 @@ def run_vectorize(
         gsd_m = record.gsd_m
     pixels = source.grid.height * source.grid.width
     total_px = pixels * (1 if source.table is None else 2)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise export_error(out, error) from error
     building = _NO_CLASS if source.building is None else source.building
     with FootprintAssembler(
         source.grid, source.classes, building, options,

@@ -18,7 +18,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, PredictError, is_out_of_memory, out_of_memory
-from rooftrace.core.types import RasterSource, Window
+from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource, Window
 from rooftrace.io.files import write_atomically
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.models.clicks import Click, Prompt, PromptSegmenter
@@ -28,7 +28,7 @@ from rooftrace.vector.match import pair_iou
 from rooftrace.vector.prepare import FootprintRecords, OutlineMaker, encode_pairs
 from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
 from rooftrace.vector.simplify import SIMPLIFY_PX
-from rooftrace.vector.trace import Bools, Ints, Polygons, trace
+from rooftrace.vector.trace import trace
 
 CROP_PX = 256
 """Side of the smallest crop in pixels of the scene. The masks of SAM have 256 × 256 cells, so that
@@ -132,7 +132,7 @@ class OutlineRefiner:
         return cls(plan.source, bands, segmenter, folder)
 
     def refine(
-        self, records: FootprintRecords, chosen: Bools, spill: SpillFile, maker: OutlineMaker
+        self, records: FootprintRecords, chosen: BoolArray, spill: SpillFile, maker: OutlineMaker
     ) -> FootprintRecords:
         """Return the records of a scene with refined outlines, of which no two overlap.
 
@@ -236,7 +236,7 @@ def _kept(path: Path | None, count: int) -> Polygons | None:
 
 def _proposals(
     found: Polygons, outlines: Polygons, side: Ints, maker: OutlineMaker
-) -> tuple[Polygons, Bools, Bools]:
+) -> tuple[Polygons, BoolArray, BoolArray]:
     """Make outlines of the regions that the network found.
 
     Args:

@@ -22,7 +22,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.parallel import Threads, Workers, in_order
-from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.prepare import (
@@ -36,12 +36,12 @@ from rooftrace.vector.prepare import (
 )
 from rooftrace.vector.resolve_overlaps import WallSharing, resolve_scene_overlaps
 from rooftrace.vector.simplify import unit_of
-from rooftrace.vector.trace import Bools, Prob, TracedPolygons
+from rooftrace.vector.trace import Prob, TracedPolygons
 from rooftrace.vector.trace_blocks import BlockTrace, OpenRegions, RegionPieces, trace_block
 
 T = TypeVar("T")
-Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
-Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
+Calibrate = Callable[[NDArray[np.float32], BoolArray], NDArray[np.float32]]
+Refine = Callable[[FootprintRecords, BoolArray, SpillFile, OutlineMaker], FootprintRecords]
 
 Begin = Callable[..., Candidates | Future[Candidates]]
 """Function that calls `OutlineMaker.make` with its arguments, or begins such a call."""

@@ -12,6 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.types import BoolArray, Floats, Ints
 from rooftrace.vector.match import (
     PackedPolygons,
     PolygonOverlaps,
@@ -22,10 +23,6 @@ from rooftrace.vector.match import (
     shifted,
 )
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Polygons = NDArray[np.object_]
 Codes = NDArray[np.uint8]
 
 STATUSES = ("same", "changed", "moved", "split", "merged", "new", "gone", "outside")
@@ -96,7 +93,7 @@ class SideStatus:
         )  # fmt: skip
 
     @property
-    def is_linked(self) -> Bools:
+    def is_linked(self) -> BoolArray:
         """(n,) True if more than half of the building lies in its partner, or vice versa."""
         return (self.partner >= 0) & (np.maximum(self.overlap, self.overlap_other) > 0.5)
 
@@ -183,7 +180,7 @@ def shape_ious(new: PackedPolygons, old: PackedPolygons, one: Ints, other: Ints)
 
 
 Sides = tuple[SideStatus, SideStatus]
-Free = tuple[Bools, Bools]
+Free = tuple[BoolArray, BoolArray]
 
 
 @dataclass(frozen=True)

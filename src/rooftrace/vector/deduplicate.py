@@ -32,10 +32,10 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from rooftrace.core.types import GeoGrid
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons
 from rooftrace.io.reproject import CRS84
 from rooftrace.vector.footprints import make_footprints, metres_per_px
-from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
+from rooftrace.vector.trace import Columns
 from rooftrace.vector.trace_blocks import components
 
 CUT_PX = 1.5
@@ -76,7 +76,7 @@ class CandidateDetections(Columns):
     perimeter_m: Floats
     orientation_deg: Floats
     rectangularity: Floats
-    cut: Bools
+    cut: BoolArray
     edge_m: Floats
     gsd_m: Floats
     seen: Ints
@@ -94,8 +94,8 @@ class DetectionPairs(Columns):
 
     one: Ints
     other: Ints
-    same: Bools
-    meet: Bools
+    same: BoolArray
+    meet: BoolArray
 
     @classmethod
     def none(cls) -> DetectionPairs:
@@ -202,7 +202,7 @@ def keep_best(rank: Ints, one: Ints, other: Ints) -> Ints:
     return best
 
 
-def _pieces(pairs: DetectionPairs, kept: Bools) -> list[list[int]]:
+def _pieces(pairs: DetectionPairs, kept: BoolArray) -> list[list[int]]:
     """Return groups of two or more kept polygons (n,) that are pieces of one building."""
     meeting = pairs.of(pairs.meet & kept[pairs.one] & kept[pairs.other])
     label = components(len(kept), meeting.one, meeting.other)
@@ -245,8 +245,8 @@ def _merged(known: CandidateDetections, groups: Sequence[list[int]]) -> Candidat
 def _without_common(
     known: CandidateDetections,
     partners: dict[int, list[int]],
-    kept: Bools,
-    alone: Bools,
+    kept: BoolArray,
+    alone: BoolArray,
     rank: Ints,
 ) -> CandidateDetections:
     """Return the kept polygons without the parts that higher-ranking ones cover."""
@@ -309,7 +309,7 @@ def _contact_m(first: Polygons, second: Polygons, gsd_m: Floats) -> Floats:
     return np.asarray((shapely.area(near) + shapely.area(back)) / (2 * reach), np.float64)
 
 
-def _is_in_scene(outlines: NDArray[np.object_], polygons: Polygons, gsd_m: Floats) -> Bools:
+def _is_in_scene(outlines: NDArray[np.object_], polygons: Polygons, gsd_m: Floats) -> BoolArray:
     """Return (n,) True where a scene sees a polygon of another scene.
 
     At least half of it lies in the scene's valid data, and the rest is at most `CUT_PX` wide.

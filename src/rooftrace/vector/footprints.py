@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 
-from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.core.types import Floats, Footprints, GeoGrid, Polygons, Window
 from rooftrace.io.legend import NODATA
 from rooftrace.io.make_valid import make_polygons_valid
-from rooftrace.vector.trace import Floats, Polygons
 from rooftrace.vector.trace_blocks import BlockPolygonizer, BlockTrace, trace_block
 
 _DIGITS = 6

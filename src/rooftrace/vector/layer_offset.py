@@ -11,13 +11,10 @@ from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
+from rooftrace.core.types import Floats, Ints
 from rooftrace.vector.compare import shape_ious
 from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _MAX_SHIFT_M = 15.0
 """Maximum offset in x and in y that is looked for."""

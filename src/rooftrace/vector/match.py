@@ -17,12 +17,8 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.io.spill_file import SpillFile
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Polygons = NDArray[np.object_]
 
 
 def one_to_one(one: Ints, other: Ints, cost: Floats) -> Ints:
@@ -117,7 +113,7 @@ class PolygonOverlaps:
         union = self.area[self.one] + self.area_other[self.other] - self.common
         return np.asarray(self.common / union)
 
-    def where(self, kept: Bools | Ints) -> PolygonOverlaps:
+    def where(self, kept: BoolArray | Ints) -> PolygonOverlaps:
         """Return some of the pairs, of the same layers."""
         return PolygonOverlaps(
             self.area, self.area_other, self.one[kept], self.other[kept], self.common[kept]
@@ -132,7 +128,7 @@ class PolygonOverlaps:
         # Pairs above a half are unique where neither layer overlaps itself; layers may do so.
         return near.where(one_to_one(near.one, near.other, -near.iou))
 
-    def without(self, usable: Bools, usable_other: Bools) -> tuple[Bools, Bools]:
+    def without(self, usable: BoolArray, usable_other: BoolArray) -> tuple[BoolArray, BoolArray]:
         """Return the polygons left in both layers after unusable ones are removed.
 
         Polygons with more than half of their area in an unusable polygon of the other layer are
@@ -162,7 +158,7 @@ class SpilledPolygons:
     spill: SpillFile
     start: Ints
     stop: Ints
-    is_multi: Bools
+    is_multi: BoolArray
 
     @classmethod
     def of(cls, chunks: Iterable[Polygons], folder: Path | None = None) -> SpilledPolygons:
@@ -173,7 +169,7 @@ class SpilledPolygons:
         """
         spill = SpillFile(folder)
         none = np.zeros(0, np.int64)
-        parts: list[tuple[Ints, Ints, Bools]] = [(none, none, np.zeros(0, np.bool_))]
+        parts: list[tuple[Ints, Ints, BoolArray]] = [(none, none, np.zeros(0, np.bool_))]
         for geometry in chunks:
             offsets = spill.append(geometry)
             is_multi = shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON
@@ -184,11 +180,11 @@ class SpilledPolygons:
     def __len__(self) -> int:
         return len(self.start)
 
-    def unpack(self, index: Ints | slice | Bools) -> Polygons:
+    def unpack(self, index: Ints | slice | BoolArray) -> Polygons:
         """Return some of the polygons."""
         return self.spill.read(self.start[index], self.stop[index])
 
-    def take(self, index: Ints | Bools) -> SpilledPolygons:
+    def take(self, index: Ints | BoolArray) -> SpilledPolygons:
         """Return some of the polygons, in the same file."""
         return SpilledPolygons(
             self.spill, self.start[index], self.stop[index], self.is_multi[index]
@@ -236,7 +232,7 @@ class PackedPolygons:
     def __len__(self) -> int:
         return len(self.outlines)
 
-    def unpack(self, index: Ints | slice | Bools) -> Polygons:
+    def unpack(self, index: Ints | slice | BoolArray) -> Polygons:
         """Return some of the polygons."""
         return self.outlines.unpack(index)
 

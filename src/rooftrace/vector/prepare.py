@@ -18,13 +18,21 @@ from pydantic import ConfigDict, Field, ValidationError
 from rooftrace.core.config import Config
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, PredictError
 from rooftrace.core.text import first_line
-from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
+from rooftrace.core.types import (
+    UNKNOWN_PROVENANCE,
+    BoolArray,
+    Floats,
+    GeoGrid,
+    Ints,
+    Polygons,
+    ResultProvenance,
+)
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.make_valid import largest_parts
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.simplify import SIMPLIFY_PX, resembles, simplify_staircase, unit_of
-from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
+from rooftrace.vector.trace import TracedPolygons
 from rooftrace.vector.watershed import (
     ATLAS_PX,
     MAX_SIDE_PX,
@@ -193,7 +201,7 @@ class OutlineMaker:
 
     def outline(
         self, raw: Polygons, *, is_building: bool, group: Ints | None = None
-    ) -> tuple[Polygons, Bools]:
+    ) -> tuple[Polygons, BoolArray]:
         """Return (n,) outlines of regions inside the image, and (n,) True for regular ones.
 
         Args:
@@ -224,7 +232,7 @@ class OutlineMaker:
             return np.full(len(polygons), self.gsd_m**2)
         return square_metres_per_px(self.grid, shapely.get_coordinates(shapely.centroid(polygons)))
 
-    def _clipped(self, proposed: Polygons, raw: Polygons) -> tuple[Polygons, Bools]:
+    def _clipped(self, proposed: Polygons, raw: Polygons) -> tuple[Polygons, BoolArray]:
         """Return polygons without the parts outside of the image, where fitted corners may lie.
 
         Returns:

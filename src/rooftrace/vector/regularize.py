@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 
-from rooftrace.core.types import numbered
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, numbered
 from rooftrace.vector.simplify import (
     GRID_PX,
     Contours,
@@ -31,7 +31,7 @@ from rooftrace.vector.simplify import (
     spread,
     unit_of,
 )
-from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
+from rooftrace.vector.trace import Columns
 
 # The values below were chosen on generated shapes and on six places, see bench/outlines.py. Lengths
 # are in units, see `unit_of`.
@@ -83,7 +83,7 @@ class Regularized(NamedTuple):
     """
 
     polygons: Polygons
-    accepted: Bools
+    accepted: BoolArray
 
 
 def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None) -> Regularized:
@@ -207,8 +207,8 @@ class _Directions:
 
     main: Floats
     turn: Floats
-    is_shown: Bools
-    has_second: Bools
+    is_shown: BoolArray
+    has_second: BoolArray
     slot: Ints
 
     @classmethod
@@ -287,7 +287,7 @@ class _Walls(Columns):
     kind: Ints
 
 
-def _trim(count: Ints, unit: float) -> tuple[int, Bools]:
+def _trim(count: Ints, unit: float) -> tuple[int, BoolArray]:
     """Return the number of points that do not count at both ends of long walls, and True for the
     walls that are long, given their numbers of points.
     """
@@ -566,7 +566,7 @@ class _Fit(NamedTuple):
     centre: Floats
     length: Floats
     along: Floats
-    is_circle: Bools
+    is_circle: BoolArray
     misfit: Floats
     own: Ints
     local: Floats

@@ -25,10 +25,11 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.parallel import Workers, in_order
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.prepare import FootprintRecords, decode_staircases
 from rooftrace.vector.simplify import GRID_PX, MIN_IOU, resembles
-from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
+from rooftrace.vector.trace import Columns
 from rooftrace.vector.trace_blocks import components
 
 OVERLAP_PX = 1e-6
@@ -110,10 +111,10 @@ class _Cuts(Columns):
 
     owner: Ints
     region: Polygons
-    keeps: Bools
+    keeps: BoolArray
 
 
-def _cuts(raw: Polygons, shape: Polygons, reverted: Bools, pairs: Ints) -> tuple[_Cuts, Ints]:
+def _cuts(raw: Polygons, shape: Polygons, reverted: BoolArray, pairs: Ints) -> tuple[_Cuts, Ints]:
     """Return the cuts after which no pair (m, 2) overlaps, and the polygons that no line separates.
 
     Pairs are separated by the principal axis of the points in which their outlines cross. A shape
@@ -142,7 +143,7 @@ def _cuts(raw: Polygons, shape: Polygons, reverted: Bools, pairs: Ints) -> tuple
     return _Cuts.joined(parts), np.unique(pairs[~separable])
 
 
-def _half_planes(raw: Polygons, shape: Polygons) -> tuple[list[Polygons], Bools]:
+def _half_planes(raw: Polygons, shape: Polygons) -> tuple[list[Polygons], BoolArray]:
     """Return the half planes of the first and of the second polygon of pairs (m, 2), which touch
     along the line between them, and (m,) True where there is such a line.
     """
@@ -221,7 +222,7 @@ _FOOTPRINTS_AT_ONCE = 2000
 
 def resolve_scene_overlaps(
     records: FootprintRecords,
-    chosen: Bools,
+    chosen: BoolArray,
     spill: SpillFile,
     area_m2: Callable[[Polygons], Floats],
     workers: Workers | None = None,
@@ -350,7 +351,7 @@ def _resolved(
     area_m2: Callable[[Polygons], Floats],
     min_iou: float,
     sharing: WallSharing | None,
-) -> tuple[Ints, list[bytes], Bools, Floats]:
+) -> tuple[Ints, list[bytes], BoolArray, Floats]:
     """Return the footprints of a group whose outlines change.
 
     Returns:
@@ -536,7 +537,7 @@ class _Walls:
         return np.asarray(shift[:, :, 0], np.float64)
 
 
-def _are_pairs(one: Ints, other: Ints, pairs: Ints) -> Bools:
+def _are_pairs(one: Ints, other: Ints, pairs: Ints) -> BoolArray:
     """Return (k,) True where one (k,) and other (k,) are among pairs (2, m), in this order."""
     count = max(other.max(initial=0), pairs.max(initial=0)) + 1
     return np.asarray(np.isin(one * count + other, pairs[0] * count + pairs[1]), np.bool_)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from rooftrace.core.types import numbered
-from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, numbered
+from rooftrace.vector.trace import Columns
 
 GRID_PX = 1 / 1024
 """Grid of the corners in pixels: a polygon has the same shape at any position."""
@@ -308,7 +308,7 @@ class _SlopedEdges:
     sign: Floats
     first: Ints
     count: Ints
-    has_slopes: Bools
+    has_slopes: BoolArray
 
     @classmethod
     def of(cls, polygons: Polygons, origin: Floats) -> _SlopedEdges:
@@ -417,7 +417,7 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
 
 def resembles(
     candidate: Polygons, raw: Polygons, unit_px: float = 1.0, min_iou: float = MIN_IOU
-) -> Bools:
+) -> BoolArray:
     """Return (n,) True for candidates that are valid and have an IoU of `min_iou` with their
     staircase, or less where pixels are few.
 

@@ -37,13 +37,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.types import Window
+from rooftrace.core.types import BoolArray, Ints, Window
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
-Polygons = NDArray[np.object_]
 Mask8 = NDArray[np.bool_] | NDArray[np.uint8]
 Prob = NDArray[np.float32] | NDArray[np.uint8]
 
@@ -168,7 +164,7 @@ class _Rings:
     edges: Ints
     offsets: Ints
     ring_of_edge: Ints
-    is_shell: Bools
+    is_shell: BoolArray
     vertical: Ints
 
 
@@ -340,7 +336,7 @@ class Regions:
     corners: Corners
     vertical: Ints
     linearrings: NDArray[np.object_]
-    is_shell: Bools
+    is_shell: BoolArray
     region_of_ring: Ints
     region_of_edge: Ints
     area_px: Ints
@@ -410,7 +406,7 @@ class Regions:
             np.add.at(total[:, column], self.region_of_edge, whole)
         return total
 
-    def polygons(self, chosen: Bools) -> NDArray[np.object_]:
+    def polygons(self, chosen: BoolArray) -> NDArray[np.object_]:
         """Return the polygons of the regions that are `chosen` (regions,)."""
         shells = self.linearrings[self.is_shell]
         polygons = np.asarray(shapely.polygons(shells[chosen]), np.object_)

@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rooftrace.core.types import Window
+from rooftrace.core.types import BoolArray, Ints, Window
 from rooftrace.vector.trace import (
-    Bools,
     Columns,
     Corners,
-    Ints,
     Mask8,
     Prob,
     Regions,
@@ -40,7 +38,7 @@ class _Runs(Columns):
     """
 
     key: Ints
-    before: Bools
+    before: BoolArray
     owner: Ints
 
 
@@ -87,7 +85,7 @@ class RegionPieces:
     @classmethod
     def of_block(
         cls, regions: Regions, total: Ints, window: Window, scene: Window
-    ) -> tuple[RegionPieces, Bools]:
+    ) -> tuple[RegionPieces, BoolArray]:
         """Return the regions of a block that touch other blocks, and (regions,) which these are.
 
         Args:
@@ -149,7 +147,7 @@ class RegionPieces:
             replace(runs, owner=group[runs.owner]), total, area, first,
         )  # fmt: skip
 
-    def chosen(self, kept: Bools, runs: Bools) -> RegionPieces:
+    def chosen(self, kept: BoolArray, runs: BoolArray) -> RegionPieces:
         """Return some of the pieces (n,), with some of their runs (m,)."""
         number = np.cumsum(kept) - 1
         pairs = kept[self.owner]

@@ -29,7 +29,8 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from rooftrace.vector.trace import Bools, Floats, Ints, Labels, Mask8, Prob, TracedPolygons, trace
+from rooftrace.core.types import BoolArray, Floats, Ints
+from rooftrace.vector.trace import Labels, Mask8, Prob, TracedPolygons, trace
 
 Heights = NDArray[np.uint8]
 
@@ -530,7 +531,7 @@ class _Flood:
             atlas, cell, number, rank, rows.tolist(), step.astype(np.float64) * cell, options
         )
 
-    def may_divide(self) -> Bools:
+    def may_divide(self) -> BoolArray:
         """Return (n,) False for regions without two basins that a neck could separate.
 
         Two such basins are separate islands at every level from that of the neck to that of the
