@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     __version__: str
     from rooftrace.core.errors import RooftraceError
     from rooftrace.core.types import Footprints, GeoGrid, Mask, Raster, RasterSource, Window
+    from rooftrace.io.georeferenced import ArraySource
     from rooftrace.predict.outputs import Prediction
     from rooftrace.predict.predictor import Predictor, load
 
 __all__ = [
+    "ArraySource",
     "Footprints",
     "GeoGrid",
     "Mask",
@@ -34,6 +36,7 @@ __all__ = [
 
 _MODULES = {
     "core.errors": ("RooftraceError",),
+    "io.georeferenced": ("ArraySource",),
     "core.types": ("Footprints", "GeoGrid", "Mask", "Raster", "RasterSource", "Window"),
     "predict.predictor": ("Predictor", "load"),
     "predict.outputs": ("Prediction",),

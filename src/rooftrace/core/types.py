@@ -164,12 +164,18 @@ class GeoGrid:
     Args:
         shape: Rows and columns.
         transform: Transform from pixel (column, row) to world (x, y), corner-based as in GDAL.
-        crs: Coordinate system of the world, or None for an image without a georeference.
+        crs: Coordinate system of the world, as pyproj or rasterio has it, or None for an image
+            without a georeference.
     """
 
     shape: tuple[int, int]
     transform: Affine = field(default_factory=Affine.identity)
     crs: CRS | None = None
+
+    def __post_init__(self) -> None:
+        crs: Any = self.crs
+        if not isinstance(crs, CRS | None):
+            object.__setattr__(self, "crs", CRS.from_user_input(crs))
 
     @property
     def height(self) -> int:

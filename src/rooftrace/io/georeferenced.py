@@ -25,6 +25,7 @@ from rooftrace.core.types import (
     ResultProvenance,
     Window,
     is_known_empty,
+    nulls,
 )
 from rooftrace.io.image_header import BandInfo, is_date
 
@@ -222,7 +223,8 @@ class ArraySource:
     """A `RasterSource` over an array in memory.
 
     Args:
-        array: Pixels (band, y, x), any dtype. The array is not copied and never written to.
+        array: Pixels (band, y, x), any dtype. The array is not copied and never written to. Pixels
+            that are masked (`numpy.ma`) or NaN in a band are nodata.
         grid: Position of the pixels; default a grid without a georeference.
         valid: Valid pixels (y, x) bool, False where nodata; default all valid.
         name: Name in errors and reports.
@@ -260,9 +262,11 @@ class ArraySource:
                 f"expected {shape_yx} and bool.",
                 remedy="Pass one bool per pixel, without a band axis.",
             )
+        if (missing := nulls(array)) is not None:
+            valid = valid & ~missing.any(axis=0)
         self.name, self.grid, self.bands, self.dtype = name, grid, int(array.shape[0]), array.dtype
         self.band_info = tuple(band_info)
-        self._array, self._valid = array, valid
+        self._array, self._valid = np.ma.getdata(array), valid
 
     def read(self, window: Window | None = None) -> Raster:
         """Return a copy of the pixels of `window`, so that a caller may write to it.

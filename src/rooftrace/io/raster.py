@@ -408,7 +408,8 @@ class RasterFile:
     @cached_property
     def _header(self) -> Header:
         with self._dataset("header", header=True) as dataset:
-            if dataset.driver == "VRT" and self.path.suffix.lower() != ".vrt":
+            is_named_vrt = self._is_alone or self.path.suffix.lower() == ".vrt"
+            if dataset.driver == "VRT" and not is_named_vrt:
                 check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
             is_alone = self.names is not None and self.names.is_alone(self.path.name)
@@ -472,6 +473,23 @@ class RasterFile:
                     self._handle = None
         if keep_open:
             _OPEN_FILES.keep(self, header=header)
+
+
+class OpenDataset(RasterFile):
+    """A `RasterFile` over a dataset of rasterio: of a file, in memory, an overview, or warped.
+
+    Args:
+        dataset: Open dataset; the caller closes it.
+    """
+
+    _is_alone = True
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__(Path(dataset.name), shown=dataset.name)
+        self._opened = dataset
+
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        return self._opened, _do_nothing
 
 
 def _do_nothing() -> None:

@@ -471,13 +471,13 @@ class SceneResult:
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Paths of the files of one image."""
+    """Paths of the files of one image; None for a preview or density that it does not have."""
 
     mask: Path
     polygons: Path
-    preview: Path
-    density: Path
-    """Path without a suffix; the density raster, polygons and picture add theirs."""
+    preview: Path | None
+    density: Path | None
+    """Raster of the density; its polygons and picture have the same name, `.gpkg` and `.png`."""
 
     @classmethod
     def of(cls, folder: Path, name: str, grid: GeoGrid, legend: Legend) -> OutputPaths:
@@ -494,16 +494,24 @@ class OutputPaths:
             mask=folder / f"{name}_mask{'.tif' if has_grid else '.png'}",
             polygons=folder / f"{name}_{kind}{'.gpkg' if placed else '.geojson'}",
             preview=folder / f"{name}_preview.png",
-            density=folder / f"{name}_density",
+            density=folder / f"{name}_density.tif",
+        )
+
+    def of_result(self, result: SceneResult) -> OutputPaths:
+        """Return the paths without those of a preview and density that the result lacks."""
+        preview = None if result.preview is None else self.preview
+        return replace(
+            self, preview=preview, density=None if result.density is None else self.density
         )
 
     def write(self, result: SceneResult) -> None:
         """Write preview and density; mask and polygons are written during the prediction."""
-        if result.preview is not None:
+        if result.preview is not None and self.preview is not None:
             write_png(self.preview, result.preview, photograph=True)
-        if result.density is not None:
-            title = self.density.name.removesuffix("_density")
-            write_density(self.density, result.density, DEFAULT_THRESHOLD, title)
+        if result.density is not None and self.density is not None:
+            stem = self.density.with_suffix("")
+            title = stem.name.removesuffix("_density")
+            write_density(stem, result.density, DEFAULT_THRESHOLD, title)
 
 
 _WIDEST_PNG_PX = 20_000
@@ -581,7 +589,7 @@ class Prediction:
         """Write the files that `rooftrace predict` writes, `NAME_mask` and so on.
 
         Returns:
-            Paths of the files.
+            Paths of the files that were written.
 
         Raises:
             ExportError: The folder cannot be written to.
@@ -591,7 +599,7 @@ class Prediction:
         paths.polygons.parent.mkdir(parents=True, exist_ok=True)
         write_footprints(paths.polygons, self.outlines)
         paths.write(self.result)
-        return paths
+        return paths.of_result(self.result)
 
     def write_mask(self, path: Path) -> None:
         """Write the mask alone, as a GeoTIFF or a PNG.

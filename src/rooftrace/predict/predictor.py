@@ -10,14 +10,16 @@ from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.io import DatasetReaderBase
 
 from rooftrace.core.errors import BundleError, ConfigError, DataError, PredictError
-from rooftrace.core.types import Mask, RasterSource
+from rooftrace.core.types import GeoGrid, Mask, RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
 from rooftrace.io.georeferenced import ArraySource, close_source
 from rooftrace.io.legend import NODATA
-from rooftrace.io.raster import open_raster
+from rooftrace.io.nodata import differs
+from rooftrace.io.raster import OpenDataset, open_image
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.models.exported import read_model
@@ -36,8 +38,9 @@ class HasPixels(Protocol):
 
 
 Input = str | Path | NDArray[Any] | HasPixels | RasterSource
-"""Image to predict: a path, an array of pixel values, (y, x, band), (band, y, x) or (y, x), what
-NumPy takes as such an array (a PIL image), or a source."""
+"""Image to predict: a path or URL, an open dataset of rasterio, an array of pixel values,
+(y, x, band), (band, y, x) or (y, x), what NumPy takes as such an array (a PIL image), or a source.
+Masked and NaN pixels of arrays are nodata. A DataArray of rioxarray keeps its position."""
 
 _MAX_BANDS = 16
 """Maximum length of the band axis of an array, unless the model has more bands."""
@@ -95,7 +98,7 @@ class Predictor:
         """Predict the buildings of one image, with its mask in memory.
 
         Args:
-            image: Path, array of pixel values, PIL image, or `RasterSource`, see `as_source`.
+            image: Path, URL, array of pixel values, PIL image, or `RasterSource`, see `as_source`.
             gsd_m: Metres per pixel of the image, where its georeference is missing or wrong.
             threshold: Building probability from which a pixel is a building; default: the model's
                 own.
@@ -169,7 +172,8 @@ class Predictor:
             plan = plan_scene(source, self.bundle.spec, options)
             name = name or Path(source.name).stem or "image"
             paths = OutputPaths.of(folder, name, source.grid, self._legend)
-            return paths, self.predict_plan(plan, paths, progress)
+            result = self.predict_plan(plan, paths, progress)
+            return paths.of_result(result), result
 
     def predict_plan(
         self,
@@ -252,17 +256,28 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
             is no image.
     """
     if isinstance(image, str | Path):
-        return open_raster(image)
+        return open_image(image)
+    if isinstance(image, DatasetReaderBase):
+        return OpenDataset(image)
     kind = type(image)
     if not hasattr(kind, "__array__") and not hasattr(kind, "__array_interface__"):
         if isinstance(image, RasterSource):
             return image
         raise DataError(
-            f"The image is a {kind.__name__}; expected a path, an array, a PIL image or a "
-            "RasterSource.",
-            remedy="Give the path of its file, or an array of its pixels.",
+            f"The image is a {kind.__name__}; expected a path, an open dataset of rasterio, an "
+            "array, a PIL image or a RasterSource.",
+            remedy="Give the path of its file. Open bytes with rasterio.MemoryFile(data).open(). "
+            "An array keeps its position in rooftrace.ArraySource(array, "
+            "rooftrace.GeoGrid((rows, columns), transform, crs)).",
         )
-    array = np.asarray(image)
+    if hasattr(image, "rio") and image.rio.crs is not None:
+        return _of_rioxarray(image)
+    if "spatial_ref" in getattr(image, "coords", ()) and not hasattr(image, "rio"):
+        raise DataError(
+            "The image is a DataArray with a position, which rioxarray reads; it is not imported.",
+            remedy="Install it with pip install rioxarray, and import rioxarray first.",
+        )
+    array = np.asanyarray(image)
     if array.ndim == 2:
         return ArraySource(array[None])
     if array.ndim != 3:
@@ -282,6 +297,17 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
             "ArraySource(np.moveaxis(array, -1, 0)) if the bands come last.",
         )
     return ArraySource(np.moveaxis(array, -1, 0) if axes == [2] else array)
+
+
+def _of_rioxarray(image: Any) -> ArraySource:
+    """Return a DataArray of rioxarray with its position and nodata."""
+    rio = image.rio
+    array = np.asarray(image.transpose(..., rio.y_dim, rio.x_dim))
+    array = array[None] if array.ndim == 2 else array
+    valid = differs(array, (rio.nodata,) * len(array))
+    # Not the transform of the file, which slices and sorted axes leave behind.
+    grid = GeoGrid(array.shape[1:], rio.transform(recalc=True), rio.crs)
+    return ArraySource(array, grid, valid, image.encoding.get("source", "array"))
 
 
 @contextmanager

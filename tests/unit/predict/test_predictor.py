@@ -128,6 +128,7 @@ def test_save_writes_what_predict_to_files_writes(
     streamed, _ = model.predict_to_files(source, tmp_path / "streamed")
     names = ["village_buildings", "village_mask", "village_preview"]
     assert sorted({path.stem for path in (tmp_path / "saved").iterdir()}) == names
+    assert (saved.density, streamed.density) == (None, None)
     for one, two in zip((saved.mask, saved.polygons), (streamed.mask, streamed.polygons)):
         assert one.name == two.name
     with rasterio.open(saved.mask) if placed else Image.open(saved.mask) as opened:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from PIL import Image
+from rasterio.vrt import WarpedVRT
 
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch, PredictError
+from rooftrace.core.types import GeoGrid
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor, as_source, load
@@ -39,6 +44,57 @@ def test_bands_may_come_first_or_last(model: Predictor, picture: np.ndarray) -> 
     assert np.asarray(last.mask).sum() == 30 * 50
 
 
+def test_images_of_rasterio_and_xarray_keep_position_and_nodata(
+    model: Predictor, picture: np.ndarray
+) -> None:
+    data = np.moveaxis(picture, -1, 0)
+    data[:, :, 90:] = 255
+    hidden = np.broadcast_to(data == 255, data.shape)
+    place, crs = Affine(0.4, 0, 500_000, 0, -0.4, 9_000_000), rasterio.CRS.from_epsg(32737)
+    memory = rasterio.MemoryFile()
+    with memory.open(
+        driver="GTiff", count=3, height=90, width=120, dtype="uint8", nodata=255, crs=crs,
+        transform=place,
+    ) as file:  # fmt: skip
+        file.write(data)
+    grid = GeoGrid((90, 120), place, crs)
+    floats = np.where(hidden, np.float32("nan"), data)
+    with memory.open() as dataset, WarpedVRT(dataset, crs=crs) as warped:
+        images = [
+            dataset, warped, _DataArray(data, place, crs), ArraySource(floats, grid),
+            ArraySource(np.ma.masked_array(data, hidden), grid),
+        ]  # fmt: skip
+        found = [model.predict(image) for image in images]
+    expected = np.zeros((90, 120), np.uint8)
+    expected[20:50, 30:80], expected[:, 90:] = 1, 255
+    for one in found:
+        np.testing.assert_array_equal(one.mask, expected)
+        assert one.footprints.crs.to_epsg() == 32737
+        assert one.footprints.total_bounds == pytest.approx(
+            (500_012, 8_999_980, 500_032, 8_999_992)
+        )
+    np.testing.assert_array_equal(
+        model.predict(np.ma.masked_array(data, hidden), gsd_m=0.4).mask, expected
+    )
+
+
+class _DataArray:
+    """What `as_source` uses of a DataArray of rioxarray, with its axes in the order y, x, band."""
+
+    def __init__(self, data: np.ndarray, place: Affine, crs: rasterio.CRS) -> None:
+        self.data, self.encoding = data, {"source": "town.tif"}
+        self.rio = SimpleNamespace(
+            crs=crs, nodata=255, x_dim="x", y_dim="y", transform=lambda recalc: place
+        )
+
+    def __array__(self) -> np.ndarray:
+        return self.data.transpose(1, 2, 0)
+
+    def transpose(self, *dims: object) -> np.ndarray:
+        assert dims == (..., "y", "x")
+        return self.data
+
+
 @pytest.mark.parametrize(
     ("shape", "bands", "expected"),
     [
@@ -67,7 +123,7 @@ def test_the_band_axis_is_found(
         (np.zeros((64, 500, 64), np.uint8), "first or last axis"),
         (np.zeros((2, 3, 64, 64), np.uint8), "one by one"),
         (np.zeros(9, np.uint8), r"shape \(9,\)"),
-        ({"a": 1}, "is a dict; expected a path, an array"),
+        ({"a": 1}, "is a dict; expected a path, an open dataset"),
     ],
 )
 def test_what_is_no_image_or_ambiguous_is_refused(image: object, text: str) -> None:

@@ -273,7 +273,7 @@ class PredictRun:
                 # Writing the files of a large scene takes as much memory as the network.
                 self.predictor.engine.release()
             result = outputs.finish()
-        summary = result.summary
+        summary, paths = result.summary, paths.of_result(result)
         # Servers show the notes to others.
         image_notes = [*map(scene.without_folders, summary.notes)]
         self.notes += image_notes
@@ -283,8 +283,8 @@ class PredictRun:
             input=scene.shown,
             mask=str(paths.mask) if "mask" in wanted else None,
             polygons=str(paths.polygons) if "polygons" in wanted else None,
-            preview=None if result.preview is None else str(paths.preview),
-            density=None if result.density is None else f"{paths.density}.tif",
+            preview=None if paths.preview is None else str(paths.preview),
+            density=None if paths.density is None else str(paths.density),
             buildings=None if summary.regularized is None else summary.buildings,
             built_up_share=summary.built_up_share,
             pixels=summary.pixels,
