@@ -238,7 +238,8 @@ def _print_report(report: DensityReport) -> None:
             share = "" if zone.built_up_share != zone.built_up_share else zone.built_up_share
             table.add_row(
                 escape(zone.name), format(share, ".1%" if share != "" else ""),
-                f"{zone.buildings:,}", f"{zone.observed_share:.0%}", zone.kind or "no class",
+                "" if zone.buildings is None else f"{zone.buildings:,}",
+                f"{zone.observed_share:.0%}", zone.kind or "no class",
             )  # fmt: skip
         people.print(table)
         if len(report.zones) > _MAX_ZONES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor, log10
+from typing import Any
 
 import numpy as np
 import shapely
@@ -81,6 +82,12 @@ class DensityFigures:
     def mean_area_m2(self) -> Floats:
         """Mean area of a building; NaN where there is none."""
         return ratio(self.buildings_m2, self.buildings)
+
+    def known(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values of the places, masked where nothing was observed and no building lies."""
+        unseen = (self.observed_m2 == 0) & (self.buildings == 0)
+        masked: NDArray[Any] = np.ma.masked_array(values, unseen)
+        return masked
 
     def total(self) -> DensityFigures:
         """Return the figures of all places together, in arrays of shape (); none may overlap."""

@@ -339,8 +339,7 @@ def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> N
         write_atomically(path, memory.getbuffer())
 
 
-_AREAS = ("zone_m2", "built_m2")
-_RESERVED = {*DENSITY_COLUMNS, *_AREAS, "buildings", "class", "id", "fid", "geom", "geometry"}
+_RESERVED = {*DENSITY_COLUMNS, "zone_m2", "built_m2", "buildings", "class", "id", "fid", "geom", "geometry"}
 
 
 def density_files(stem: Path) -> tuple[Path, Path, Path]:
@@ -388,7 +387,7 @@ def density_columns(
     threshold: DensityThreshold,
     kept: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Return the attributes (n,) of cells or zones, row by row.
+    """Return the attributes (n,) of cells or zones, row by row; null where nothing was observed.
 
     Args:
         figures: Figures of the cells or zones.
@@ -401,13 +400,13 @@ def density_columns(
     if kept is not None:
         names = free_names([*kept], _RESERVED, "zone_")
         before = {names[name]: values for name, values in kept.items()}
-        areas = dict(zip(_AREAS, (figures.area_m2, figures.built_m2)))
+        areas = {"zone_m2": figures.area_m2, "built_m2": figures.known(figures.built_m2)}
     return {
         **before,
         "class": threshold.classes(figures.judged_share.ravel()),
-        "buildings": figures.buildings.ravel(),
+        "buildings": figures.known(figures.buildings).ravel(),
         **{name: values.ravel() for name, values in figures.columns().items()},
-        **{name: np.round(values.ravel(), 1) for name, values in areas.items()},
+        **{name: values.ravel().round(1) for name, values in areas.items()},
     }
 
 

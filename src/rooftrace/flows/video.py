@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from rooftrace.core.errors import GeoreferenceError, PredictError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, replacing
 from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.picture import font_for
 from rooftrace.io.video import VideoFrame, VideoReader, check_video_name, is_camera, video_sink
 from rooftrace.predict.block import Block
 from rooftrace.predict.model_set import ModelSet, read_models
@@ -446,7 +447,7 @@ def draw_caption(rgb: NDArray[np.uint8], buildings: int, share: float) -> None:
 
 @lru_cache(maxsize=64)
 def _plate(text: str, size_px: int) -> NDArray[np.uint8]:
-    font = ImageFont.load_default(size=size_px)
+    font = font_for(size_px, text)
     left, _, right, _ = font.getbbox(text)
     # The height is the same for every text, so that the plate does not move.
     high = font.getbbox("0gÅ")

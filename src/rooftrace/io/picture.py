@@ -117,25 +117,27 @@ Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 _FONTS = (
     "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "arial.ttf",
-    "Arial Unicode.ttf", "Nirmala.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc",
+    "Arial Unicode.ttf", "NotoSansEthiopic-Regular.ttf", "ebrima.ttf", "Kefa.ttc",
+    "NotoSansDevanagari-Regular.ttf", "NotoSansBengali-Regular.ttf", "Nirmala.ttf",
+    "NotoSansCJK-Regular.ttc", "msyh.ttc",
 )  # fmt: skip
 """Fonts of Linux, macOS and Windows, by file name; Pillow's own has hardly more than ASCII."""
 
 
 @cache
 def font_for(size_px: int, text: str = "") -> Font:
-    """Return Pillow's font, or the first one of the system that has all letters of a text."""
-    default = ImageFont.load_default(size_px)
-    fonts: list[Font] = [default]
+    """Return Pillow's font, or the one of the system that has most letters of a text."""
+    fonts: list[Font] = [ImageFont.load_default(size_px)]
     for name in _FONTS if not text.isascii() else ():
         with suppress(OSError):
             fonts.append(ImageFont.truetype(name, size_px))
     letters = set("".join(text.split()))
-    for font in fonts:
+
+    def lacking(font: Font) -> int:
         missing = bytes(font.getmask("\uffff"))
-        if not any(bytes(font.getmask(letter)) == missing for letter in letters):
-            return font
-    return default
+        return sum(bytes(font.getmask(letter)) == missing for letter in letters)
+
+    return min(fonts, key=lacking)
 
 
 def draw_key(
@@ -207,7 +209,7 @@ _BACKGROUND = 205
 
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
 
-_FONT, _TEXT = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+_TEXT_PX = 15
 _ERRORS: tuple[tuple[str, Colour], ...] = (
     ("found", FOUND),
     ("missed", MISSED),
@@ -271,13 +273,17 @@ def side_by_side(
         _PAPER,
         dtype=np.uint8,
     )
+    header = Image.fromarray(picture[:_HEADER_PX])
+    draw = ImageDraw.Draw(header)
     for number, (panel, (_, heads)) in enumerate(zip(shown, named)):
         left = number * (width + _BETWEEN_PX)
         picture[_HEADER_PX:, left : left + width] = panel
-        at = left + 4
+        at = left + 4.0
         for text, colour in heads:
-            cv2.putText(picture, text, (at, 23), _FONT, _TEXT, colour, 1, cv2.LINE_AA)
-            at += cv2.getTextSize(text, _FONT, _TEXT, 1)[0][0] + 8
+            font = font_for(_TEXT_PX, text)
+            draw.text((at, _HEADER_PX // 2), text, fill=colour, font=font, anchor="lm")
+            at += font.getlength(text) + 8
+    picture[:_HEADER_PX] = header
     if len(legend.names) == 2:
         return picture
     return np.concatenate([picture, _key(truth, predicted, legend, picture.shape[1])])

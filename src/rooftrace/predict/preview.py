@@ -18,11 +18,11 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.legend import Legend
-from rooftrace.io.picture import draw_key, round_length
+from rooftrace.io.picture import draw_key, font_for, round_length
 
 LARGEST_PX = 1600
 """Maximum length of the longer side of a preview, in pixels."""
@@ -269,7 +269,7 @@ class Preview:
         page = Image.new("RGB", (width, picture.height + _STRIP_PX), _PAPER)
         page.paste(picture, ((width - picture.width) // 2, 0))
         draw = ImageDraw.Draw(page)
-        font = ImageFont.load_default(size=15)
+        font = font_for(15, caption)
         middle = picture.height + _STRIP_PX // 2
         if swatch:
             draw.rectangle((10, middle - 6, 22, middle + 6), fill=_FILL, outline=_OUTLINE)

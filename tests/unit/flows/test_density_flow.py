@@ -150,7 +150,7 @@ def test_zones(files: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def half_seen(tmp_path: Path) -> Path:
     """Write m.tif with nodata in its south, b.gpkg with a building on observed ground and one on
-    nodata, and z.gpkg, one zone.
+    nodata, and z.gpkg, a zone and one on nodata alone.
     """
     mask = np.zeros((200, 100), np.uint8)
     mask[20:40, 20:40] = 1
@@ -158,7 +158,7 @@ def half_seen(tmp_path: Path) -> Path:
     mask[150:] = 255
     write_mask(tmp_path / "m.tif", mask, "EPSG:32633", Affine(1, 0, 5e5, 0, -1, 5e6))
     houses = [box(500018, 4999958, 500042, 4999982), box(500050, 4999810, 500090, 4999840)]
-    zone = [box(500000, 4999800, 500100, 5000000)]
+    zone = [box(500000, 4999800, 500100, 5000000), box(500000, 4999800, 500100, 4999845)]
     for name, shapes in (("b", houses), ("z", zone)):
         gpd.GeoDataFrame(geometry=shapes, crs=32633).to_file(tmp_path / f"{name}.gpkg")
     return tmp_path
@@ -176,7 +176,10 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
     zones = run_zone_density(
         given, half_seen / "z.gpkg", half_seen / "by_zone", min_area_m2=min_area_m2
     )
-    zone = gpd.read_file(zones.files[0]).loc[0]
+    zone, unseen = gpd.read_file(zones.files[0]).iloc
+    assert np.isnan(unseen[["buildings", "built_m2", "built_up_share"]].astype(float)).all()
+    assert zones.files[1].read_text().splitlines()[2].startswith(",,,")
+    assert "1 zone without observed area: figures are empty" in zones.notes
     assert zone["built_up_share"] == pytest.approx((400 + 9) / 15000)
     assert zone["observed_share"] == pytest.approx(0.75)
     assert zone["buildings"] == buildings

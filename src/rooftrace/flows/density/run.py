@@ -65,11 +65,11 @@ _BEND_M = 0.01
 
 @dataclass(frozen=True)
 class ZoneRow:
-    """Figures of one zone for people: NaN where nothing is known, `kind` None without a class."""
+    """Figures of one zone for people: NaN or None where nothing is known."""
 
     name: str
     built_up_share: float
-    buildings: int
+    buildings: int | None
     observed_share: float
     kind: str | None
 
@@ -364,7 +364,10 @@ def run_zone_density(
     if value is not None and buildings is not None:
         counts = np.ones(len(outlined), np.bool_) if counted is None else counted
         numbers = {name: values[large][counts] for name, values in buildings.numbers.items()}
-        columns |= _values_of_zones(outlines, outlined[counts], numbers, value)
+        of_zones = _values_of_zones(outlines, outlined[counts], numbers, value)
+        columns |= {name: figures.known(values) for name, values in of_zones.items()}
+    if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
+        notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
     names = zone_names(ground_zones.values, len(outlines))
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs)
     write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
@@ -372,7 +375,7 @@ def run_zone_density(
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, names, source))
     report = DensityReport.of(files, "zones", plane, figures, threshold, notes)
     rows = zip(
-        names, figures.built_up_share.tolist(), figures.buildings.tolist(),
+        names, figures.built_up_share.tolist(), figures.known(figures.buildings).tolist(),
         figures.observed_share.tolist(), threshold.classes(figures.judged_share).tolist(),
     )  # fmt: skip
     return replace(report, zones=tuple(ZoneRow(*row) for row in rows))
