@@ -140,13 +140,17 @@ class ServiceRaster(TileGridMosaic):
         cached = sum(self.requests.is_cached(self._url(tile)) for tile in self._tiles)
         requests = len(self._tiles) - cached
         minutes = requests / options.per_second / 60
-        asked = plural(requests, "request") if requests else "no request"
+        asked = plural(requests, "further request") if requests else "no further request"
+        # Tiles that were looked at, see `sample`.
+        made = self.requests.requests
+        after = f" after {plural(made, 'request')}" if made else ""
         time = f", at least {minutes:.1f} minutes" if minutes >= 1 else ""
         rows, cols = self.level.tile_px
         return (
             f"{self.name}: zoom {self.level.zoom}, {self.grid.gsd_m:.3g} m per pixel, "
             f"{plural(len(self._tiles), 'tile')} of {rows} × {cols} pixels, {cached:,} of "
-            f"them in the cache: {asked} with at most {options.per_second:g} per second{time}."
+            f"them in the cache{after}: {asked} with at most {options.per_second:g} per second"
+            f"{time}."
         )
 
     @property
@@ -300,6 +304,7 @@ def open_service(
     bounds = shapely.total_bounds(projected_area(area))
     latitude = latitude_of(float(bounds[1] + bounds[3]) / 2)
     tile_px: int | None = None
+    client: TileRequests | None = None
     while True:
         sized = {} if tile_px is None else {"tile_px": tile_px}
         if zoom is not None:
@@ -310,6 +315,8 @@ def open_service(
         found = tiles_in_area(level, area, options.max_tiles)
         tiles = [(int(row), int(col)) for row, col in found]
         raster = ServiceRaster(service, level, tiles, options, nodata)
+        # One counter of all requests.
+        client = raster.requests = client or raster.requests
         _check_dense(raster, len(tiles), area)
         # Only XYZ tiles have a size that nothing states.
         shape = None if service.levels else raster.tile_shape()
