@@ -339,7 +339,17 @@ def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> N
         write_atomically(path, memory.getbuffer())
 
 
-_RESERVED = {*DENSITY_COLUMNS, "zone_m2", "built_m2", "buildings", "class", "id", "fid", "geom", "geometry"}
+_RESERVED = {
+    *DENSITY_COLUMNS,
+    "zone_m2",
+    "built_m2",
+    "buildings",
+    "class",
+    "id",
+    "fid",
+    "geom",
+    "geometry",
+}
 
 
 def density_files(stem: Path) -> tuple[Path, Path, Path]:

@@ -51,6 +51,9 @@ LARGEST_SCALE = 16.0
 _NOTE_RATIO = 1.5
 """Ratio of resolutions above which the user gets a note."""
 
+_DEGREES = 1e-3
+"""Maximum size of a pixel whose unit is taken for degrees, if nothing states the unit."""
+
 _NOMINAL = 1.05
 """Ratio accepted beyond the limits, because zoom levels are nominal: 0.0742 m is a quarter of
 0.3 m."""
@@ -176,9 +179,16 @@ def scaling_for(
         return Scaling()
     metres = working_metres(grid, scales, gsd_m)
     if metres is None:
+        right = "If that is wrong, give the right value with --gsd."
+        size = abs(grid.transform.determinant) ** 0.5
+        if grid.crs is None and not grid.transform.is_identity and size > _DEGREES:
+            number = plain_number(size)
+            right = (
+                f"Its position has {number} units per pixel; if these are metres: --gsd {number}"
+            )
         return Scaling(
             note=f"{name} has no metres per pixel: assumed to be the model's {scales.gsd_m:g} m. "
-            "If that is wrong, give the right value with --gsd."
+            f"{right}"
         )
     gsd_yx_m, model_gsd_m = metres
     gsd_text, width_text = map(plain_number, gsd_yx_m)

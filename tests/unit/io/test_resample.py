@@ -169,6 +169,8 @@ def test_unknown_metres_are_reported() -> None:
     scaling = scaling_for(GeoGrid((10, 10)), WorkingScales(0.4), name="a.png")
     assert scaling.is_identity
     assert "a.png has no metres per pixel" in scaling.note
+    scaling = scaling_for(GeoGrid((9, 9), Affine.scale(0.15, -0.15)), WorkingScales(0.4))
+    assert scaling.note.endswith("0.15 units per pixel; if these are metres: --gsd 0.15")
 
 
 @pytest.mark.parametrize(

@@ -343,12 +343,17 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
     Args:
         scenes: Images that were predicted each by itself; the first ones are compared.
     """
-    sheets, files, folder = [], [], scenes[0].path.parent
+    sheets, files, folder, crs = [], [], scenes[0].path.parent, ""
     for scene in scenes[:_COMPARED]:
-        if isinstance(scene.source, RasterFile) and scene.path.parent == folder:
+        image = innermost(scene.source)
+        if isinstance(image, RasterFile) and scene.path.parent == folder:
             with suppress(RooftraceError):
+                if image.grid.transform.is_identity:
+                    continue
                 sheets.append(scene.source.grid)
                 files.append(scene.source)
+                if image.grid.crs is None and scene.source.grid.crs is not None:
+                    crs = f" --crs {shlex.quote(scene.source.grid.crs.to_string())}"
     for one, other in combinations(sheets, 2):
         if one.crs is None or one.crs != other.crs:
             continue
@@ -363,7 +368,7 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
             how = f"Without duplicates: rooftrace catalogue {shlex.quote(str(folder))} -o OUT"
             with suppress(RooftraceError):
                 AdjacentImages(files, str(folder))
-                how = f"As one scene: rooftrace predict {shlex.quote(str(folder))} --mosaic"
+                how = f"As one scene: rooftrace predict {shlex.quote(str(folder))} --mosaic{crs}"
             return [f"images in {folder} adjoin, and {counted}. {how}"]
     return []
 
