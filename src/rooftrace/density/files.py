@@ -269,8 +269,7 @@ def _page(
     below = _HEAD_PX + height + 2 * _ROW_PX
     page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), _PAPER)
     draw, small = ImageDraw.Draw(page), font_for(_TEXT_PX - 6, source)
-    names = "".join(line for _, _, lines in labels for line in lines)
-    text, large = font_for(_TEXT_PX, subtitle + names), font_for(_TITLE_PX, title)
+    text, large = font_for(_TEXT_PX, subtitle), font_for(_TITLE_PX, title)
     room = page_width - 2 * _MARGIN_PX - (80 if north else 0)
     draw.text((_MARGIN_PX, 14), _shorten(title, large, room), fill=_INK, font=large)
     draw.text((_MARGIN_PX, 70), _shorten(subtitle, text, room), fill=_FAINT, font=text)
@@ -282,11 +281,12 @@ def _page(
     page.paste(Image.fromarray(picture), (left, _HEAD_PX))
     draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=_FAINT)
     for (x, y), free_px, lines in labels:
-        fits = len(lines) * _TEXT_PX < free_px and max(map(text.getlength, lines)) < free_px
+        font = font_for(_TEXT_PX, "".join(lines))
+        fits = len(lines) * _TEXT_PX < free_px and max(map(font.getlength, lines)) < free_px
         shown = "\n".join(filter(None, lines if fits else lines[-1:]))
-        if text.getlength(lines[-1]) < free_px:
+        if font.getlength(lines[-1]) < free_px:
             draw.multiline_text(
-                (left + x, _HEAD_PX + y), shown, fill=_INK, font=text, anchor="mm",
+                (left + x, _HEAD_PX + y), shown, fill=_INK, font=font, anchor="mm",
                 align="center", stroke_width=4, stroke_fill=_PAPER,
             )  # fmt: skip
     length_m = round_length(width * metres / 3)
