@@ -276,7 +276,7 @@ class OutputGroup:
     outputs: Annotated[
         str | None,
         option(OUTPUTS, metavar="LIST",
-            help="Some of mask,polygons,preview,density; also rle."),
+            help="Some of mask,polygons,preview,density; also rle, coco."),
     ] = None  # fmt: skip
     on_error: Annotated[
         Literal["fail", "nodata"],
@@ -285,14 +285,17 @@ class OutputGroup:
     ] = "fail"  # fmt: skip
 
     def applied(
-        self, options: SceneOptions, default: tuple[SceneOutput, ...], *, rle: bool = False
-    ) -> tuple[SceneOptions, bool]:
-        """Return the options of a scene with its outputs, and whether run lengths are wanted.
+        self,
+        options: SceneOptions,
+        default: tuple[SceneOutput, ...],
+        further: tuple[str, ...] = (),
+    ) -> tuple[SceneOptions, set[str]]:
+        """Return the options of a scene with its outputs, and the further outputs of the run.
 
         Args:
             options: Other options of the scene.
             default: Outputs to write if `--outputs` is not given.
-            rle: Whether the command writes tables of run lengths.
+            further: Outputs of all scenes together that the command has.
 
         Raises:
             ConfigError: `--outputs` is empty or contains an unknown output.
@@ -300,16 +303,19 @@ class OutputGroup:
         wanted: set[str] = {*default}
         if self.outputs is not None:
             wanted = {part.strip() for part in self.outputs.split(",")}
-            allowed = (*SCENE_OUTPUTS, "rle") if rle else SCENE_OUTPUTS
+            allowed = (*SCENE_OUTPUTS, *further)
             if not wanted <= {*allowed} or not self.outputs.strip():
                 raise ConfigError(
                     f"--outputs received {self.outputs!r}; expected outputs separated by commas: "
                     f"{', '.join(allowed)}.",
                     remedy="For example: --outputs mask,polygons",
                 )
+        if "coco" in wanted:
+            # They are read from the polygons.
+            wanted.add("polygons")
         outputs = tuple(output for output in SCENE_OUTPUTS if output in wanted)
         update = {"outputs": outputs, "forgiving": self.on_error == "nodata"}
-        return options.model_copy(update=update), "rle" in wanted
+        return options.model_copy(update=update), wanted.difference(SCENE_OUTPUTS)
 
 
 @dataclass(frozen=True)

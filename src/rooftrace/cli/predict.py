@@ -222,8 +222,9 @@ def predict(
     sample: Annotated[
         Path | None,
         option(
-            OUTPUT_OPTIONS, rare=True, metavar="TABLE",
-            help="Table of a contest whose rows and columns --outputs rle keeps.",
+            OUTPUT_OPTIONS, rare=True, metavar="FILE",
+            help="Table of a contest whose rows and columns --outputs rle keeps, or COCO file "
+            "whose ids --outputs coco takes.",
         ),
     ] = None,
     order: Annotated[
@@ -249,10 +250,14 @@ def predict(
 
     The same command resumes a stopped run.
     """
-    options, wants_rle = chosen.applied(options, OUTPUTS, rle=True)
-    if (sample, order) != (None, None) and not wants_rle:
+    options, wanted = chosen.applied(options, OUTPUTS, ("rle", "coco"))
+    if (sample is not None and not wanted) or (order is not None and "rle" not in wanted):
         raise ConfigError(
             "--sample or --order was given without --outputs rle.", remedy="Add --outputs rle."
+        )
+    if len(wanted) > 1:
+        raise ConfigError(
+            "--outputs received rle and coco; expected one of them.", remedy="Leave one out."
         )
     heights = None
     if surface or terrain:
@@ -297,15 +302,21 @@ def predict(
         )  # fmt: skip
         for raster in found.services:
             say(raster.preview)
-        rle = None
-        if wants_rle:
+        rle = coco = None
+        if "rle" in wanted:
             from rooftrace.flows.predict.rle_output import RleOutput
 
             rle = RleOutput.of(found.scenes, out, sample, order)
+        if "coco" in wanted:
+            from rooftrace.flows.predict.coco_output import CocoOutput
+
+            coco = CocoOutput.of(found.scenes, out, sample)
         report = run_predict(
             found, models, out, options, cluster=spread, stac=stac, formats=further,
             segmenter=segmenter, rle=rle, progress=progress,
         )  # fmt: skip
+        if coco is not None:
+            report = coco.write(report)
         if heights is not None:
             report = heights.measure(report)
     show_run(report, out, as_json=as_json)
@@ -334,7 +345,7 @@ def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
     for one in report.heights:
         print_heights(one)
     if report.table is not None:
-        say(f"  {'rle':9}{report.table}")
+        say(f"  {'table':9}{report.table}")
     if len(report.outputs) > _MAX_IMAGES:
         say(f"… and {plural(len(report.outputs) - _MAX_IMAGES, 'more image')}, listed in run.json.")
     if report.resumed_images or report.resumed_blocks:

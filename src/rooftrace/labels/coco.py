@@ -645,6 +645,32 @@ def _outlines_of(mask: BoolArray) -> tuple[list[list[float]], BoolArray]:
     return [[float(value) for xy in ring for value in xy] for ring in rings], holed
 
 
+def outline_rle(outline: shapely.Geometry, shape_yx: tuple[int, int]) -> Rle:
+    """Return the run lengths of a polygon in pixels, as JSON has them.
+
+    Raises:
+        MissingExtraError: pycocotools is not installed.
+    """
+    parts = shapely.orient_polygons(shapely.get_parts(outline))
+    rings = [bridged(part).ravel().tolist() for part in parts]
+    tools = _mask_tools()
+    rle = tools.merge(tools.frPyObjects(rings, *shape_yx))
+    return {"size": list(shape_yx), "counts": rle["counts"].decode()}
+
+
+def read_ids(path: Path) -> tuple[dict[str, Id], dict[str, Id]]:
+    """Return the ids of the images of a file by name, and those of its categories.
+
+    Raises:
+        LabelError: The file is not COCO.
+    """
+    document = validated(_Document, load_json(path), f"{path}, read as COCO")
+    return (
+        {one.file_name: one.id for one in document.images},
+        {one.name: one.id for one in document.categories},
+    )
+
+
 def _encode_mask(mask: BoolArray) -> Rle:
     """Encode a mask (y, x) as one compressed RLE."""
     encoded: Rle = _mask_tools().encode(np.asfortranarray(mask.view(np.uint8)))

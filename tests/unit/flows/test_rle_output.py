@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.flows.predict.coco_output import CocoOutput
 from rooftrace.flows.predict.image_run import RunReport
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.rle_output import RLE_TABLE, RleOutput
@@ -156,6 +159,33 @@ def test_an_image_that_fails_keeps_the_others(
     assert report.resumed_images == 3
     fill(images, bundle, tmp_path / "whole", sample)
     assert (out / RLE_TABLE).read_bytes() == (tmp_path / "whole" / RLE_TABLE).read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools
+def test_coco_results_have_the_ids_of_the_sample(
+    images: Path, bundle: Path, tmp_path: Path
+) -> None:
+    sample, out = tmp_path / "sample.json", tmp_path / "out"
+    records = [
+        {"id": number, "file_name": f"{name}.jpg", "height": shape[0], "width": shape[1]}
+        for number, (name, shape) in enumerate(zip(NAMES, SHAPES), 7)
+    ]
+    categories = [{"id": 3, "name": "road"}, {"id": 5, "name": "Building"}]
+    sample.write_text(json.dumps({"images": records, "categories": categories, "annotations": []}))
+    inputs = find_inputs([images])
+    coco = CocoOutput.of(inputs.scenes, out, sample)
+    options = SceneOptions(gsd_m=0.3, outputs=("mask", "polygons"))
+    report = coco.write(run_predict(inputs, read_models(bundle), out, options))
+    results = COCO(str(sample)).loadRes(report.table)
+    for number, name in enumerate(NAMES, 7):
+        found = results.imgToAnns[number]
+        assert {(one["category_id"], 0 < one["score"] <= 1) for one in found} <= {(5, True)}
+        drawn = sum(results.annToMask(one) for one in found)
+        mask = np.asarray(Image.open(out / f"{name}_mask.png")) == 1
+        assert np.count_nonzero((drawn > 0) != mask) <= 0.1 * mask.sum()
+    sample.write_text(json.dumps({"images": records[1:], "categories": categories}))
+    with pytest.raises(LayoutError, match="lacks 1 image of 4"):
+        CocoOutput.of(inputs.scenes, out, sample)
 
 
 def test_nodata_is_not_a_building(images: Path, bundle: Path, tmp_path: Path) -> None:

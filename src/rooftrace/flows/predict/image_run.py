@@ -113,7 +113,7 @@ class RunReport:
         notes: Assumptions and skipped files that the user should know.
         failures: Images that failed, in order, and their errors; those of which only a further
             file of polygons failed are among `outputs`, too.
-        table: Path of the table of run lengths; None if there is none.
+        table: Path of the table of run lengths, or the COCO results; None if there is none.
         heights: Heights of the buildings of each image, where they were asked for.
     """
 
