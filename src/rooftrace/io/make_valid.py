@@ -31,12 +31,22 @@ may lose the polygon and the second its holes: the result with the most similar 
 
 
 def made_valid(geometry: Any, **method: Any) -> Any:
-    """Return what `shapely.make_valid` does, without numpy's warnings.
+    """Return valid geometry like `shapely.make_valid`, in two dimensions.
 
-    A damaged coordinate may be so large that its products overflow.
+    Of coordinates as large as those of UTM, GEOS loses so many digits that it fails at rings that
+    touch ("unable to assign free hole to a shell"), so each geometry is moved near the origin. By
+    whole numbers no coordinate is rounded there and back.
     """
+    low, high = np.split(np.atleast_2d(shapely.bounds(geometry)), 2, axis=1)
+    offset = np.trunc(np.clip(0, low, high))
+
+    def moved(given: Any, by: NDArray[np.float64]) -> Any:
+        _, owner = shapely.get_coordinates(given, return_index=True)
+        return shapely.transform(given, lambda xy: xy + by[owner])
+
+    # A damaged coordinate may be so large that its products overflow.
     with np.errstate(over="ignore", invalid="ignore"):
-        return shapely.make_valid(geometry, **method)
+        return moved(shapely.make_valid(moved(geometry, -offset), **method), offset)
 
 
 def valid_geometry(geometry: Polygons) -> Polygons:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import geopandas
 import numpy as np
 import pytest
 import shapely
 from pyproj import CRS
 
-from rooftrace.io.make_valid import make_polygons_valid, rounded
+from rooftrace.io.make_valid import made_valid, make_polygons_valid, rounded
 
 HOUSE = shapely.box(0, 0, 20, 10)
 SPIKE = shapely.Polygon([(0, 0), (10, 0), (10, 10), (10, 15), (10, 10), (0, 10)])
@@ -26,6 +28,26 @@ def test_of_the_others_the_largest_part_is_left() -> None:
     assert all(one.exterior.is_ccw for one in made)
     # What was given is not touched.
     assert not given[1].is_valid
+
+
+def test_a_ring_that_touches_another_in_utm_is_repaired() -> None:
+    """GEOS raises "unable to assign free hole to a shell" at coordinates of this size."""
+    shell = [(131.7, 982.777574439), (130.6712887238, 980.8), (130.5, 981.1),
+             (130.8, 981.04743204), (130.98340176174, 981.4)]  # fmt: skip
+    hole = [(131.1, 981.624146173), (131.13945828064, 981.7), (131.1, 981.7)]
+    given = shapely.transform(shapely.Polygon(shell, [hole]), partial(np.add, (524e3, 9317e3)))
+    made = make_polygons_valid(np.array([given]))[0]
+    assert made.is_valid
+    walls = shapely.LineString(shell[:2]), shapely.LineString([shell[4], shell[0]])
+    largest = shapely.Polygon([*shell[1:4], shapely.intersection(*walls)])
+    assert made.area == pytest.approx(largest.area, abs=1e-8)
+    # No vertex is rounded on the way to the origin and back.
+    angle = np.sort(np.random.default_rng(0).uniform(0, 2 * np.pi, (3, 90)), axis=1)
+    ring = np.stack([np.cos(angle), np.sin(angle)], axis=2) * 40
+    valid = shapely.polygons(ring + np.array([(5e5, 9e6), (-70.3, -30), (0.1, 13)])[:, None])
+    assert shapely.equals_identical(
+        shapely.normalize(made_valid(valid)), shapely.normalize(valid)
+    ).all()
 
 
 def test_what_has_no_area_or_no_place_stays() -> None:
