@@ -41,9 +41,8 @@ from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
 from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.elevation import (
     PointFile,
-    check_datums,
     elevation_files,
-    open_elevation,
+    open_models,
     vertical_of,
 )
 from rooftrace.io.files import prepare_folder, write_json
@@ -314,8 +313,7 @@ class _Rasters:
         self.notes = list[str]()
         self.method = "surface, terrain" if options.terrain else "surface, ground around"
         names = (options.surface, options.terrain)
-        opened = [open_elevation(some, options.unit, options.crs) for some in names if some]
-        check_datums([vertical for _, vertical in opened])
+        opened = open_models(*names, options.unit, options.crs)
         self.vertical = opened[0][1]
         self._models = [Surface(source) for source, _ in opened]
         self.resolution_m = self._models[0].resolution_m

@@ -226,7 +226,7 @@ def open_elevation(
     """
     tiles = [ElevationRaster(open_image(file), unit, crs) for file in elevation_files(given)]
     verticals = [tile.vertical for tile in tiles]
-    check_datums(verticals)
+    _check_datums(verticals)
     # A tile without a datum leaves that of all unknown.
     vertical = min(verticals, key=lambda one: one.datum or "")
     if len(tiles) == 1:
@@ -258,7 +258,31 @@ def _check_side_by_side(tiles: Sequence[RasterSource]) -> None:
         )
 
 
-def check_datums(models: Sequence[Vertical]) -> None:
+def open_models(
+    surface: Sequence[str],
+    terrain: Sequence[str],
+    unit: str | None = None,
+    crs: CRS | None = None,
+) -> list[tuple[RasterSource, Vertical]]:
+    """Open a surface model, and a terrain model where one is given.
+
+    Raises:
+        DataError, GeoreferenceError: See `open_elevation`. Or a file is part of both models, or
+            they state different vertical datums.
+    """
+    files = [elevation_files(given) for given in (surface, terrain)]
+    if both := {*files[0]} & {*files[1]}:
+        raise DataError(
+            f"{min(both)} was given as the surface model and as the terrain model: no building "
+            "would stand out.",
+            remedy="Give the model of the bare ground (DTM) as the terrain.",
+        )
+    opened = [open_elevation(given, unit, crs) for given in (surface, terrain) if given]
+    _check_datums([vertical for _, vertical in opened])
+    return opened
+
+
+def _check_datums(models: Sequence[Vertical]) -> None:
     """Raise GeoreferenceError for models that state different vertical datums."""
     datums = {vertical.datum for vertical in models if vertical.datum is not None}
     if len(datums) > 1:
@@ -309,9 +333,7 @@ class WithHeights(WrappedSource):
                 f"{self.name} has no coordinate system, so the surface model has no place on it.",
                 remedy="Assign one: gdal_translate -a_srs EPSG:… IN OUT.tif",
             )
-        opened = [open_elevation(some) for some in (self._surface, self._terrain)]
-        check_datums([vertical for _, vertical in opened])
-        return [model for model, _ in opened]
+        return [model for model, _ in open_models(self._surface, self._terrain)]
 
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)
