@@ -180,7 +180,7 @@ def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: P
     one_mask = call("evaluate", "default", data / "images", "--truth", data / "masks" / image.name)
     assert "is one label file, but " in one_mask[1]["error"]["message"]
     for words, meant in (
-        ((labels, image), f"default {image} --truth {labels}"),
+        ((labels, image), "default IMAGE --truth LABELS"),
         ((image, "default"), f"default {image} --truth LABELS"),
         ((tmp_path / "x.pt", data), f"rooftrace import {tmp_path / 'x.pt'} -o model.rooftrace"),
         ((labels, "--truth", image), f"{image} --truth {labels}"),

@@ -66,6 +66,8 @@ class DataFields:
         """Return the data, and take its values out of those of a command."""
         left = self._without(own)
         options = {key: given.pop(key) for key in _DATA_OPTIONS if key not in left}
+        if "truth" in options:
+            options["truth"] = single_truth(options["truth"])
         if self.help_text is None:
             return functools.partial(source_config, **options)
         data = given.pop("data")
@@ -148,7 +150,7 @@ def source_config(
     settings: Sequence[str] | None = None,
     gsd: float | None = None,
     *,
-    truth: Path | Sequence[Path] | None = None,
+    truth: Path | None = None,
     **given: Any,
 ) -> SourceConfig:
     """Return the configuration of data from the options of a command.
@@ -157,14 +159,13 @@ def source_config(
         data: Path of the data; with `truth`, that of its images.
         settings: Values of `--set`.
         gsd: Metres per pixel.
-        truth: Label file of the images; more than one is an error.
+        truth: Label file of the images.
         given: Other options by name; None means that the option was not given.
 
     Raises:
         ConfigError: A value does not fit, the images were given twice, or images and labels are
             swapped.
     """
-    truth = truth if isinstance(truth, Path) else single_truth(truth)
     if truth is not None:
         if given.get("images") is not None:
             raise ConfigError(

@@ -182,7 +182,7 @@ def _named(
     # Loading says what is wrong with a path where nothing is.
     wrong = [path for path in bundles if _is_data(path) and not is_model(path)]
     if wrong:
-        _refuse_order(paths, wrong, where, truth)
+        _refuse_order(paths, wrong[0], where, truth)
     return bundles, where, labels
 
 
@@ -201,46 +201,35 @@ def _quoted(*paths: Path) -> str:
     return shlex.join(map(str, paths))
 
 
-def _refuse_order(
-    paths: Sequence[Path], wrong: Sequence[Path], where: Path, truth: Path | None
-) -> NoReturn:
-    """Raise the error for paths in the place of a model, with the command that was meant."""
+def _refuse_order(paths: Sequence[Path], path: Path, where: Path, truth: Path | None) -> NoReturn:
+    """Raise the error for a path in the place of a model, with the command that was meant."""
     from rooftrace.io.companions import is_named_as_image
     from rooftrace.models.bundle import bundle_file, is_run_without_bundle
     from rooftrace.predict.model_set import is_model
 
-    path = wrong[0]
     if is_run_without_bundle(path):
         bundle_file(path)
-    no_models = [one for one in paths if not is_model(one)]
-    models = _quoted(*filter(is_model, paths)) or "default"
-    start, message = f"rooftrace evaluate {models}", f"{path} was given as a model, but is none."
-    is_image = path.is_dir() or is_named_as_image(path)
-    other = where if truth is None else truth
-    pair = f"{_quoted(path)} --truth {_quoted(other)}"
-    if not is_image:
-        pair = f"{_quoted(other)} --truth {_quoted(path)}"
-    if truth is None and is_model(where):
-        # A folder may hold labels beside its images, but one image has none.
-        missing = "" if path.is_dir() or not is_image else " --truth LABELS"
-        remedy = f"Give the models first: {start} {_quoted(path)}{missing}"
-    elif truth is None:
+    if truth is None and not is_model(where):
         remedy = (
             "Give what another tool has predicted with --predictions: "
             f"rooftrace evaluate --predictions {_quoted(path, where)}; or the labels of an "
-            f"image with --truth: rooftrace evaluate default {pair}"
+            "image with --truth: rooftrace evaluate default IMAGE --truth LABELS"
         )
-    elif len(no_models) == 1:
-        remedy = f"Give the models first, and the labels with --truth: {start} {pair}"
     else:
-        message = f"--truth labels one image or one folder, but {len(no_models)} paths were given."
-        folders = {one.parent for one in no_models}
-        folder = _quoted(folders.pop()) if len(folders) == 1 else "FOLDER"
+        models = _quoted(*filter(is_model, paths)) or "default"
+        others = [one for one in paths if not is_model(one)]
+        folders = {one.parent for one in others}
+        data = others if len(others) == 1 else folders
+        shown = _quoted(*data) if len(data) == 1 else "FOLDER"
+        # A folder may hold labels beside its images, but one image has none.
+        labels = " --truth LABELS" if is_named_as_image(path) else ""
+        if truth is not None:
+            labels = f" --truth {_quoted(truth)}"
         remedy = (
-            f"Give the folder of the images: {start} {folder} --truth {_quoted(truth)}; what "
-            "another tool has predicted is given with --predictions."
+            "Give the models first, then one image or one folder: "
+            f"rooftrace evaluate {models} {shown}{labels}"
         )
-    raise BundleError(message, remedy=remedy)
+    raise BundleError(f"{path} was given as a model, but is none.", remedy=remedy)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

@@ -101,12 +101,12 @@ def run_convert(
     # Any other option is one for labels of images, of which there may be some beside the file.
     is_plain = split is None and options == WriteOptions() and data.kind in (None, FOOTPRINTS.name)
     is_plain &= data.model_fields_set <= {"path", "kind", "layer"}
-    if is_plain and to in (None, FOOTPRINTS.name):
-        is_plain = is_vector_file(path := polygons_of_results(path))
-    if to is None:
-        to = _kind_by_suffix(out)
-        if is_plain and to != FOLDER.name:
-            to = FOOTPRINTS.name
+    is_plain &= to in (None, FOOTPRINTS.name)
+    to = to or _kind_by_suffix(out)
+    if is_plain and to != FOLDER.name and is_vector_file(path := polygons_of_results(path)):
+        to = FOOTPRINTS.name
+    else:
+        is_plain = False
     kind = KINDS[to]
     check_write_options(kind, options)
     assert kind.write is not None
@@ -116,7 +116,7 @@ def run_convert(
             f"{out} exists and is not empty.",
             remedy="Choose another place with -o, or overwrite it with --overwrite.",
         )
-    if kind is FOOTPRINTS and is_plain:
+    if is_plain:
         return _write_polygons(path, data.layer, out)
     source = open_source(data)
     left_out = tuple(entry.id for entry in source.unlabelled)

@@ -18,7 +18,7 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 from affine import Affine
@@ -109,19 +109,24 @@ def predicted_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
     return files[0] if files else path
 
 
+def recorded_files(output: Mapping[str, Any]) -> set[str]:
+    """Return the names of the files of an image, from its entry among the `outputs` of run.json."""
+    return {Path(str(output[kind])).name for kind in RESULT_FILES if output.get(kind)}
+
+
 def predicted_images(folder: Path) -> dict[str, Path]:
-    """Return the image of each mask and file of polygons in the folder of a prediction, by name.
+    """Return the image of each result in the folder of a prediction, by name.
 
     Images that are no longer where they were are left out.
     """
     try:
         record = json.loads((folder / "run.json").read_bytes())
         images = {
-            Path(one[output]).name: Path(one["input"])
+            name: Path(one["input"])
             for run in (*record.get("earlier", ()), record) for one in run["outputs"]
-            for output in ("mask", "polygons") if one[output]
+            for name in recorded_files(one)
         }  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
     return {name: image for name, image in images.items() if is_file(image)}
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of, without_folders
-from rooftrace.io.companions import RESULT_FILES, WORK_FOLDER, holds_results
+from rooftrace.io.companions import RESULT_FILES, WORK_FOLDER, holds_results, recorded_files
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.job_store import Job, JobStore
 from rooftrace.service.review_store import REVIEW_SUFFIX
@@ -34,7 +34,6 @@ _RESULT = re.compile(
     r"|(?P<polygons>(?:buildings|heights|polygons)\.(?:gpkg|geojson|fgb|parquet))"
     r"|(?P<preview>preview\.png)|(?P<density>density\.tif))"
 )
-_KINDS = ("mask", "polygons", "preview", "density")
 _COMPARISON = "compare"
 # Layer and record that `rooftrace compare` writes.
 _COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
@@ -213,9 +212,8 @@ def _by_name(latest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for run in (latest, *(latest.get("earlier") or ())):
         figures = {one.get("input"): one for one in run.get("figures") or ()}
         for output in run.get("outputs") or ():
-            for kind in _KINDS:
-                match = _RESULT.fullmatch(Path(str(output.get(kind) or "")).name)
-                if match is not None:
+            for file in recorded_files(output):
+                if match := _RESULT.fullmatch(file):
                     record = {**figures.get(output.get("input"), {}), **output}
                     records.setdefault(match["name"], {"record": record, "run": run})
                     break

@@ -39,7 +39,7 @@ from rooftrace.flows.predict.inputs import (
 )
 from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
-from rooftrace.io.companions import WORK_FOLDER, holds_results
+from rooftrace.io.companions import WORK_FOLDER, holds_results, recorded_files
 from rooftrace.io.files import check_outputs, write_json
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.clicks import PromptSegmenter
@@ -347,24 +347,20 @@ def _earlier_runs(out: Path, run: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the records of the runs before in a folder, with those images whose results still lie
     there and are not of this run, newest first.
     """
-
-    def files(output: Mapping[str, Any]) -> set[str]:
-        return {Path(str(output[kind])).name for kind in RESULT_FILES if output.get(kind)}
-
     # A file of that name may be of another program.
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         earlier = json.loads((out / "run.json").read_bytes())
-        taken = {name for output in run["outputs"] for name in files(output)}
+        taken = set[str]().union(*map(recorded_files, run["outputs"]))
         kept = []
         for one in (earlier, *earlier.pop("earlier", ())):
             outputs = [
                 output for output in one.get("outputs") or ()
-                if (there := {name for name in files(output) if (out / name).is_file()})
+                if (there := {name for name in recorded_files(output) if (out / name).is_file()})
                 and there.isdisjoint(taken)
             ]  # fmt: skip
             inputs = {output["input"] for output in outputs}
             figures = [each for each in one.get("figures") or () if each["input"] in inputs]
-            taken |= {name for output in outputs for name in files(output)}
+            taken.update(*map(recorded_files, outputs))
             if outputs:
                 kept.append({**one, "outputs": outputs, "figures": figures})
         return kept
