@@ -191,7 +191,8 @@ def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
 
 
 def test_an_example_is_shown_at_once(page: Any, url: str) -> None:
-    page.goto(url)
+    # With the key in the URL, with which a page can fetch nothing.
+    page.goto(url.replace("//", "//me:key@"))
     page.get_by_role("button", name="Old streets").click()
     page.wait_for_selector(".rt-stage[data-state=ready]", timeout=PATIENCE_MS)
     page.get_by_role("button", name="Close").click()

@@ -346,12 +346,14 @@ class UploadFile(RasterFile):
             raise DataError(f"{self.name} cannot be read: {reason_of(error)}.") from error
         ending = ending_of(begin)
         if ending is None:
-            raise DataError(
-                f"{self.name} has none of the supported image formats: "
-                + (f"it begins with the bytes {begin[:8].hex(' ')}." if begin else "it is empty."),
-                remedy=conversion_of(self.path, self.name)
-                or (PLACED if self.name.lower().endswith(_PLACES) else _FORMATS),
-            )
+            message = f"{self.name} has none of the supported image formats"
+            remedy = conversion_of(self.path, self.name)
+            if self.name.lower().endswith(_PLACES):
+                remedy = PLACED
+            if remedy is None:
+                first = f"begins with the bytes {begin[:8].hex(' ')}" if begin else "is empty"
+                message, remedy = f"{message}: it {first}", _FORMATS
+            raise DataError(f"{message}.", remedy=remedy)
         self._ending = ending
         rows, cols = self.grid.shape
         per_px = self._header.bytes_per_px

@@ -88,7 +88,7 @@ function figures(job) {
 
 // What was assumed, and the way to change it.
 function notes(texts, job) {
-  return texts.map((text) => h("p.note", {}, `${inPageTerms(text)} `, job && h("button.link", { type: "button", onclick: () => change(job) }, "change")));
+  return texts.map((text, at) => h("p.note", {}, `${inPageTerms(text)} `, job && at === texts.length - 1 && h("button.link", { type: "button", onclick: () => change(job) }, "change")));
 }
 
 function showOptions() {
@@ -338,13 +338,13 @@ async function look(file, preview = "") {
   $("again").textContent = "Run again";
   $("now").hidden = false;
   $("again").hidden = false;
-  for (const id of ["keep", "slide"]) $(id).hidden = true;
+  for (const id of ["keep", "slide", "view"]) $(id).hidden = true;
   $("now").querySelector("h2").textContent = file.name;
   $("now").scrollIntoView({ block: "nearest", behavior: "smooth" });
   const seen = preview || (/^image\/(png|jpeg|webp)$/.test(file.type) ? URL.createObjectURL(file) : "");
   try {
     const view = await viewer.run(file, optionsOf(), { picture: seen, thrown: ["/problems/too-large"] });
-    $("keep").hidden = !view;
+    $("keep").hidden = $("view").hidden = !view;
     $("slide").hidden = view?.kind !== "score";
     if (view?.threshold) $("slider").value = view.threshold;
   } catch {

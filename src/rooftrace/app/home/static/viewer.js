@@ -2,7 +2,7 @@
 // The page `/` and the Gradio demo show it.
 
 import { number, percent } from "./ui.js";
-import { sentence } from "./upload.js";
+import { inPageTerms, sentence } from "./upload.js";
 
 const PAGE = new URL("page/", document.baseURI).href;
 const WAIT_MS = 150; // after the last move of the threshold
@@ -294,7 +294,7 @@ function foot({ downloads, colours, kind, figures: of, ramp }) {
 }
 
 function notes({ figures: { notes: texts } }) {
-  say(texts.join(" "));
+  say(inPageTerms(texts.join(" ")));
   if (!texts.length || !change) return;
   const button = part("button", "change", "rt-change");
   button.type = "button";
