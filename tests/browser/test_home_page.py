@@ -119,7 +119,7 @@ def test_an_image_from_the_drop_to_the_review(
         row.get_by_role("link", name="Download").click()
     assert download.value.suggested_filename.endswith("_results.zip")
     names = zipfile.ZipFile(download.value.path()).namelist()
-    assert {"scene_mask.tif", "scene_buildings.gpkg"} <= set(names)
+    assert {"town _b__mask.tif", "town _b__buildings.gpkg"} <= set(names)
     row.get_by_role("link", name="Map").click()
     page.get_by_text("100 of 100 pass the filters").wait_for(timeout=PATIENCE_MS)
     page.wait_for_load_state("networkidle")

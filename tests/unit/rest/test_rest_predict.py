@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from affine import Affine
+from PIL import Image
 from starlette.testclient import TestClient
 
 from raster_files import write_geotiff
@@ -94,6 +96,12 @@ def test_options_reach_the_prediction(client: TestClient, tmp_path: Path) -> Non
     assert bare["figures"]["classes"][1]["area_m2"] == pytest.approx(
         bare["figures"]["classes"][1]["pixels"] * 0.0625
     )
+    # What the file says of itself is a note, too.
+    exif, photograph = Image.Exif(), io.BytesIO()
+    exif.get_ifd(0x8825).update({1: "N", 2: (27.0, 37.0, 12.0), 3: "E", 4: (85.0, 31.0, 1.0)})
+    Image.fromarray(roofs()).save(photograph, "JPEG", exif=exif)
+    seen = client.post("/v1/predict?gsd=0.25", content=photograph.getvalue(), headers=PNG).json()
+    assert "not an orthophoto" in seen["figures"]["notes"][0]
 
 
 @pytest.mark.parametrize(
