@@ -201,7 +201,7 @@ class SceneOutputs(ExitStack):
                     chunks = self.enter_context(closing(prefetched(chunks, 1, "footprints")))
                 if self._paths is None:
                     self.chunks.extend(chunks)
-                elif "polygons" in self.plan.options.outputs:
+                elif "polygons" in self.plan.options.outputs and self._paths.polygons is not None:
                     self._paths.polygons.parent.mkdir(parents=True, exist_ok=True)
                     write_footprints(self._paths.polygons, chunks)
                 else:
@@ -471,10 +471,10 @@ class SceneResult:
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Paths of the files of one image; None for a preview or density that it does not have."""
+    """Paths of the files of one image; None for an output that it does not have."""
 
     mask: Path
-    polygons: Path
+    polygons: Path | None
     preview: Path | None
     density: Path | None
     """Raster of the density; its polygons and picture have the same name, `.gpkg` and `.png`."""
@@ -498,10 +498,12 @@ class OutputPaths:
         )
 
     def of_result(self, result: SceneResult) -> OutputPaths:
-        """Return the paths without those of a preview and density that the result lacks."""
-        preview = None if result.preview is None else self.preview
+        """Return the paths without those of outputs that the result lacks."""
         return replace(
-            self, preview=preview, density=None if result.density is None else self.density
+            self,
+            polygons=None if result.summary.regularized is None else self.polygons,
+            preview=None if result.preview is None else self.preview,
+            density=None if result.density is None else self.density,
         )
 
     def write(self, result: SceneResult) -> None:
@@ -595,11 +597,12 @@ class Prediction:
             ExportError: The folder cannot be written to.
         """
         paths = OutputPaths.of(Path(folder), self.name, self.mask.grid, self.legend)
+        paths = paths.of_result(self.result)
         self.write_mask(paths.mask)
-        paths.polygons.parent.mkdir(parents=True, exist_ok=True)
-        write_footprints(paths.polygons, self.outlines)
+        if paths.polygons is not None:
+            write_footprints(paths.polygons, self.outlines)
         paths.write(self.result)
-        return paths.of_result(self.result)
+        return paths
 
     def write_mask(self, path: Path) -> None:
         """Write the mask alone, as a GeoTIFF or a PNG.

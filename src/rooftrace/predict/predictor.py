@@ -150,7 +150,7 @@ class Predictor:
     def predict_to_files(
         self,
         image: Input,
-        folder: Path,
+        folder: str | Path,
         *,
         name: str | None = None,
         options: SceneOptions | None = None,
@@ -175,7 +175,7 @@ class Predictor:
         with opened(image, len(self.bundle.spec.bands)) as source:
             plan = plan_scene(source, self.bundle.spec, options)
             name = name or Path(source.name).stem or "image"
-            paths = OutputPaths.of(folder, name, source.grid, self._legend)
+            paths = OutputPaths.of(Path(folder), name, source.grid, self._legend)
             result = self.predict_plan(plan, paths, progress)
             return paths.of_result(result), result
 

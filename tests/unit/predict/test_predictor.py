@@ -129,6 +129,8 @@ def test_save_writes_what_predict_to_files_writes(
     names = ["village_buildings", "village_mask", "village_preview"]
     assert sorted({path.stem for path in (tmp_path / "saved").iterdir()}) == names
     assert (saved.density, streamed.density) == (None, None)
+    mask_alone = model.predict(source, options=SceneOptions(outputs=("mask",)))
+    assert [*vars(mask_alone.save(str(tmp_path / "mask"))).values()][1:] == [None] * 3
     for one, two in zip((saved.mask, saved.polygons), (streamed.mask, streamed.polygons)):
         assert one.name == two.name
     with rasterio.open(saved.mask) if placed else Image.open(saved.mask) as opened:
