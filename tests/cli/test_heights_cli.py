@@ -345,6 +345,22 @@ def test_models_of_one_datum_may_have_two_units(
     assert answer["height_m"] == pytest.approx(expected["height_m"], abs=0.01)
 
 
+def test_a_coarse_terrain_model_measures_buildings_below_a_pixel(
+    town: RoofTown, folder: Path, tmp_path: Path
+) -> None:
+    size = 64
+    top = NORTH + len(town.terrain) * town.pixel_m
+    place = Affine(size * town.pixel_m, 0, EAST, 0, -size * town.pixel_m, top)
+    middle = town.terrain[size // 2 :: size, size // 2 :: size]
+    coarse = write_raster(tmp_path / "coarse.tif", town, middle, transform=place)
+    measured = []
+    for terrain in (folder / "terrain.tif", coarse):
+        given = ("--surface", folder / "surface.tif", "--terrain", terrain)
+        _, answer = call("heights", folder / "houses.gpkg", *given, "-o", tmp_path / "out")
+        measured.append((answer["measured"], answer["height_m"]))
+    assert measured[1] == pytest.approx(measured[0], abs=0.3)
+
+
 def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -> None:
     houses, out = folder / "houses.gpkg", tmp_path / "out"
     terrain = folder / "terrain.tif"

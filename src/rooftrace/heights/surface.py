@@ -253,7 +253,13 @@ class Surface:
         return np.asarray(shapely.set_coordinates(there.copy(), placed), np.object_)
 
     def samples(
-        self, polygons_px: Polygons, count: int, centre_px: Floats, ring_m: float
+        self,
+        polygons_px: Polygons,
+        count: int,
+        centre_px: Floats,
+        ring_m: float,
+        *,
+        is_terrain: bool = False,
     ) -> tuple[Samples, Floats]:
         """Return the heights inside the first outlines and those around them, and (count,) the
         share of each outline that the model covers.
@@ -266,6 +272,7 @@ class Surface:
             count: Number of buildings, the first of the outlines, whose samples are returned.
             centre_px: (count, 2) centre of each.
             ring_m: Distance in metres from the outline; 0 for the inside alone.
+            is_terrain: True where an outline without a pixel has the one below its centre.
         """
         grid, scale = self.source.grid, self.resolution_m
         window = self._window(polygons_px[:count], ceil(ring_m / scale) + 2)
@@ -295,6 +302,13 @@ class Surface:
             keep[rows, cols] = (place & (_HASHES - 1)) < enough[owner[rows, cols]]
         rows, cols = np.nonzero(keep & (owner <= count))
         of = owner[rows, cols].astype(np.int64) - 1
+        if is_terrain:
+            bare = np.flatnonzero(np.bincount(of, minlength=count) == 0)
+            col, row = (np.floor(centre_px[bare]).astype(int) - (window.col, window.row)).T
+            there = (row >= 0) & (row < window.height) & (col >= 0) & (col < window.width)
+            there[there] = raster.valid[row[there], col[there]]
+            rows, cols = np.append(rows, row[there]), np.append(cols, col[there])
+            of = np.append(of, bare[there])
         east = cols + (window.col + 0.5) - centre_px[of, 0]
         south = rows + (window.row + 0.5) - centre_px[of, 1]
         metres = metres_per_px(grid, centre_px)

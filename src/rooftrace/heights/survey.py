@@ -188,17 +188,22 @@ class RasterSurvey(Survey):
         others = np.setdiff1d(self.places.near(around, RING_M), rows)
         outlines, centre = packed.unpack(np.concatenate([rows, others])), packed.centre[rows]
 
-        def samples(model: Surface, ring_m: float) -> tuple[Samples, Floats]:
+        def samples(
+            model: Surface, ring_m: float, *, is_terrain: bool = False
+        ) -> tuple[Samples, Floats]:
             there = transform_points(centre, self.places.crs, model.crs)
-            placed = model.place(outlines, self.places.crs)
-            return model.samples(placed, len(rows), model.source.grid.to_pixels(there), ring_m)
+            placed, pixels = (
+                model.place(outlines, self.places.crs),
+                model.source.grid.to_pixels(there),
+            )
+            return model.samples(placed, len(rows), pixels, ring_m, is_terrain=is_terrain)
 
         surface, covered = samples(self._surface, 0.0 if self._terrain else RING_M)
         return estimate_heights(
             surface,
             self.places.local(outlines[: len(rows)], centre),
             self._surface.resolution_m,
-            terrain=samples(self._terrain, 0.0)[0] if self._terrain else None,
+            terrain=samples(self._terrain, 0.0, is_terrain=True)[0] if self._terrain else None,
             covered=covered,
         )
 
