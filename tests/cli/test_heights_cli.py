@@ -439,5 +439,5 @@ def test_predict_measures_what_it_finds(bundle: Path, tmp_path: Path) -> None:
     assert "elsewhere_buildings.gpkg lies on" in shown
     assert "dsm_0.tif, dsm_1.tif" in shown
     (folder / "elsewhere.tif").unlink()
-    one = command("predict", tmp_path / "up", "-o", tmp_path / "out").err
-    assert "orthophoto/town.tif -o OUT" in one.replace("\n", "")
+    _, one = call("predict", tmp_path / "up", "-m", bundle, "-o", tmp_path / "below")
+    assert [Path(done["input"]).name for done in one["outputs"]] == ["town.tif"]

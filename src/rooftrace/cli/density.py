@@ -145,7 +145,11 @@ def density(
     limit, smallest = _threshold(threshold), min_area or 0.0
     with bar("density", counted("px"), hidden=as_json) as progress:
         if zones is None:
-            _refuse({"--value": value}, (), "cells: it needs --zones")
+            if value is not None:
+                raise ConfigError(
+                    "Received --value without --zones: heights are summed by zone.",
+                    remedy="Add --zones wards.gpkg.",
+                )
             report = run_density(
                 inputs, out, cell_m=_CELL_M if cell is None else cell, gsd_m=gsd,
                 building=building, min_area_m2=smallest, threshold=limit, layer=layer,
