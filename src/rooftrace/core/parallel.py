@@ -111,7 +111,7 @@ def prefetched(items: Generator[T, None, None], count: int, name: str) -> Genera
     """
     pool = ThreadPoolExecutor(1, name)
     waiting: deque[Future[T | None]] = deque()
-    is_ended, computing = False, Lock()
+    is_begun, is_ended, computing = False, False, Lock()
 
     def compute() -> T | None:
         with computing:
@@ -125,6 +125,7 @@ def prefetched(items: Generator[T, None, None], count: int, name: str) -> Genera
         while True:
             while len(waiting) <= count:
                 waiting.append(pool.submit(compute))
+                is_begun = True
             item = waiting.popleft().result()
             if item is None:
                 return
@@ -132,7 +133,7 @@ def prefetched(items: Generator[T, None, None], count: int, name: str) -> Genera
     finally:
         for future in waiting:
             future.cancel()
-        if waiting:
+        if is_begun:
             pool.submit(close)
         pool.shutdown(wait=True)
         # The pool does not know of a thread at whose start Ctrl-C came.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,19 @@ def test_an_interrupt_at_the_start_of_the_thread_ends_its_work(
     assert finished == [0]
     time.sleep(0.2)
     assert finished == [0]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_items_are_closed_in_their_thread(count: int) -> None:
+    """GDAL's settings belong to a thread: another one cannot take them back."""
+    closed = []
+
+    def items() -> Generator[int, None, None]:
+        try:
+            yield from range(1, 9)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    with closing(prefetched(items(), count, "reader")) as ahead:
+        assert next(ahead) == 1
+    assert closed == ["reader_0"]
