@@ -583,6 +583,7 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "INRIA": inria,
     "WHU": pairs("train/image/{}.tif", "train/label/{}.tif"),
     "Massachusetts, Kaggle": massachusetts,
+    "Carvana": pairs("train/{}.jpg", "train_masks/{}_mask.gif", 1),
     "DeepGlobe": pairs("train/{}_sat.jpg", "train/{}_mask.png"),
     "LandCover.ai": pairs("images/M-33-20-D-c-4-{}.tif", "masks/M-33-20-D-c-4-{}.tif", 1),
     "LoveDA": pairs("Train/Urban/images_png/{}.png", "Train/Urban/masks_png/{}.png", 2,

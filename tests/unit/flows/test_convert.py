@@ -228,28 +228,33 @@ def test_a_folder_of_several_metres_per_pixel_says_what_it_cannot_hold(tmp_path:
     assert not any("etres per pixel" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("ids", ["a b", "train/a val/b", "train/x/a val/x/b test/x/a"])
 @pytest.mark.parametrize("names", [("background", "building"), ("background", "road", "building")])
-def test_what_is_written_is_read(names: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_is_written_is_read(names: tuple[str, ...], ids: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     truth = {}
-    for name in "ab":
+    for name in ids.split():
         mask = rng.integers(0, len(names), (12, 15)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
         mask[8:28, 8:28] = len(names) - 1
         mask[12:16, 12:16] = mask[20:24, 12:24] = 0
-        truth[name] = mask
+        truth[name.replace("x/", "x__")] = mask
         for kind, values in (("images", mask * 9), ("masks", mask)):
-            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
-            write_geotiff(tmp_path / "data" / kind / f"{name}.tif", values)
+            folder = tmp_path / "data" / Path(name).parent / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            write_geotiff(folder / f"{Path(name).name}.tif", values)
     labels = LabelConfig(classes=names)
     data = SourceConfig(path=str(tmp_path / "data"), labels=labels)
-    report = run_convert(data, "yolo", tmp_path / "out")
-    assert report.scenes == 2
+    # Parts stay apart; from one kind to itself, too.
+    for to, out in (("yolo", "out"), ("yolo", "again"), ("folder", "end")):
+        assert run_convert(data, to, tmp_path / out).scenes == len(truth)
+        data = SourceConfig(path=str(tmp_path / out), labels=labels)
     # Of a tree, by its kind, and by data.yaml as Ultralytics takes it.
-    for path, kind in (("out", None), ("out", "yolo"), ("out/data.yaml", None)):
+    for path, kind in (("out", None), ("out", "yolo"), ("again/data.yaml", None), ("end", None)):
         read = open_source(SourceConfig(path=str(tmp_path / path), kind=kind, labels=labels))
+        assert {*read.ids} == {*truth}
         for scene in read:
             assert scene.label is not None
-            np.testing.assert_array_equal(scene.label.read().data, truth[scene.id[-1]])
+            np.testing.assert_array_equal(scene.label.read().data, truth[scene.id])
 
 
 @pytest.mark.parametrize(
