@@ -253,7 +253,8 @@ def predict(
     options, wanted = chosen.applied(options, OUTPUTS, ("rle", "coco"))
     if (sample is not None and not wanted) or (order is not None and "rle" not in wanted):
         raise ConfigError(
-            "--sample or --order was given without --outputs rle.", remedy="Add --outputs rle."
+            "--sample or --order was given without --outputs rle.",
+            remedy="Add --outputs rle; for COCO results, --outputs coco with --sample alone.",
         )
     if len(wanted) > 1:
         raise ConfigError(
