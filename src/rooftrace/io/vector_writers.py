@@ -437,13 +437,24 @@ def _csv(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     _write(path, replace(layer, crs=CRS84), in_degrees, "CSV", at_once=True, GEOMETRY="AS_WKT")
 
 
+_XLSX_ROWS = 2**20 - 1
+"""Maximum number of rows of a sheet of Excel below its header; it leaves out further ones."""
+
+
 def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write the attributes as a table of Excel, with a point in each polygon: a cell has no
     room for an outline.
     """
 
     def rows() -> Iterator[LayerChunk]:
+        count = 0
         for part in _in_degrees(path, layer, parts):
+            count += len(part.geometry)
+            if count > _XLSX_ROWS:
+                raise ExportError(
+                    f"{path} would have over {_XLSX_ROWS:,} rows, the most of a sheet of Excel.",
+                    remedy="Write a .csv, or tables of smaller areas.",
+                )
             inside = shapely.get_coordinates(shapely.point_on_surface(part.geometry))
             lon, lat = inside.round(layer.digits).T
             yield replace(part, columns={**part.columns, "longitude": lon, "latitude": lat})

@@ -19,6 +19,7 @@ from shapely.geometry import box
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io import vector_writers
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
@@ -81,7 +82,9 @@ def test_the_same_polygons_give_the_same_bytes(suffix: str, tmp_path: Path) -> N
     assert len(written) == 1
 
 
-def test_a_table_of_excel_has_the_attributes_and_a_place(tmp_path: Path) -> None:
+def test_a_table_of_excel_has_the_attributes_and_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "town.xlsx"
     columns = {
         "Straße": np.array(["Öffnungsgasse", None] * 6, object),
@@ -96,6 +99,9 @@ def test_a_table_of_excel_has_the_attributes_and_a_place(tmp_path: Path) -> None
     np.testing.assert_allclose(table["area_m2"], columns["area_m2"])
     places = gpd.points_from_xy(table.longitude, table.latitude, crs=4326).to_crs(TOWN.crs)
     assert shapely.contains(SHAPES, np.asarray(places, object)).all()
+    monkeypatch.setattr(vector_writers, "_XLSX_ROWS", len(SHAPES) - 1)
+    with pytest.raises(ExportError, match="over 11 rows"):
+        write_polygons(path, SHAPES, columns, TOWN.crs)
 
 
 @pytest.mark.parametrize("crs", [32633, 4326, 3857])
