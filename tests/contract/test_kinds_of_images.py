@@ -158,7 +158,8 @@ KINDS = {
         unnamed_fourth, 0.95, ("4 bands without names", "is taken as alpha")
     ),
     "fourth band marked as alpha that holds a picture": Kind(
-        infrared_as_alpha, 1.0, ("bands 1, 2, 3 are read as red, green, blue",)
+        infrared_as_alpha, 1.0,
+        ("band 4 is marked as alpha, but holds a picture", "bands 1, 2, 3 are read as red"),
     ),
     "many bands without names": Kind(
         lambda path, data: tiff(path, np.concatenate([data, data])),
