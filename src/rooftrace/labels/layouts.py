@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,11 @@ class Folders:
             folders = folders[:_MOST_FOLDERS]
         return folders
 
+    def deeper_than(self, depth: int) -> Iterator[Path]:
+        """Yield the folders below a depth that may be the base of a layout."""
+        for deeper in range(depth + 1, _MOST_DEPTH + 1):
+            yield from self.at_depth(deeper)
+
     def expand(self, base: Path, segments: Sequence[str]) -> list[Path]:
         """Return the folders below a base that folder patterns may mean, in any case."""
         folders = [base]
@@ -332,10 +337,10 @@ class BaseSearch:
         folders = self._folders.expand(self.base, self.label.folders)
         return any(self._folders.has_ending(folder, self.label.ending) for folder in folders)
 
-    @property
-    def has_pair(self) -> bool:
-        """Whether there is a pair; the search ends at the first."""
-        found = ((path, self._label_of(fields)) for path, fields in self.matches() if fields)
+    def has_pair(self, known: Collection[Path | None] = ()) -> bool:
+        """Return whether there is a pair besides known images; the search ends at the first."""
+        new = ((path, fields) for path, fields in self.matches() if fields and path not in known)
+        found = ((path, self._label_of(fields)) for path, fields in new)
         return self.is_possible and any(label not in (None, path) for path, label in found)
 
     def matches(self) -> Iterator[tuple[Path, dict[str, str] | None]]:
@@ -436,7 +441,7 @@ def has_reading(root: Path) -> bool:
     folders = Folders(root, (), detect=True)
     try:
         return any(
-            BaseSearch(folders, layout, base).has_pair
+            BaseSearch(folders, layout, base).has_pair()
             for depth in range(_MOST_DEPTH + 1)
             for bases in [folders.at_depth(depth)]
             for layout in LAYOUTS
@@ -449,7 +454,8 @@ def has_reading(root: Path) -> bool:
 def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
     """Return the readings of a folder: for each layout that fits, what it pairs.
 
-    Layouts are looked for in the folder itself and, if none fits, in the folders within it.
+    Layouts are looked for in the folder itself and, if none fits, in the folders within it. One
+    that fits is read in all folders outside of one another; a note names the others with pairs.
 
     Raises:
         LayoutError: A layout fits, but a file is missing or there twice.
@@ -457,14 +463,30 @@ def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
     folders = Folders(root, glob, detect=True)
     readings: list[PairedFolder] = []
     for depth in range(_MOST_DEPTH + 1):
-        bases = folders.at_depth(depth)
         for layout in LAYOUTS:
-            found = _read_layout(folders, layout, bases)
+            found = _read_layout(folders, layout, depth)
             if found is not None and not _is_known(found, readings):
                 readings.append(found)
         if readings:
             break
+    if len(readings) == 1:
+        return [_with_left_out(folders, readings[0], depth)]
     return readings
+
+
+def _with_left_out(folders: Folders, found: PairedFolder, depth: int) -> PairedFolder:
+    """Return a reading with a note on the folders below its depth that have other pairs."""
+    known = {entry.image for entry in (*found.pairs, *found.unlabelled)}
+    others = [
+        base.relative_to(folders.root).as_posix()
+        for base in folders.deeper_than(depth)
+        if any(BaseSearch(folders, layout, base).has_pair(known) for layout in LAYOUTS)
+    ]
+    if not others:
+        return found
+    count, names = plural(len(others), "folder"), list_first(others, _LISTED)
+    note = f"Left out: {count} with other labelled images: {names}. Read each by itself."
+    return replace(found, notes=(*found.notes, note))
 
 
 def _is_known(found: PairedFolder, readings: Sequence[PairedFolder]) -> bool:
@@ -476,8 +498,8 @@ def _is_known(found: PairedFolder, readings: Sequence[PairedFolder]) -> bool:
     )
 
 
-def _read_layout(folders: Folders, layout: Layout, bases: Sequence[Path]) -> PairedFolder | None:
-    searches = [BaseSearch(folders, layout, base) for base in bases]
+def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder | None:
+    searches = [BaseSearch(folders, layout, base) for base in folders.at_depth(depth)]
     possible = [search.is_possible for search in searches]
     fits = [able and search.run() for able, search in zip(possible, searches)]
     if not any(fits):
@@ -485,6 +507,13 @@ def _read_layout(folders: Folders, layout: Layout, bases: Sequence[Path]) -> Pai
     for able, search in zip(possible, searches):
         # Images without labels beside those with labels.
         able or search.run()
+    read = {search.base for search, fit in zip(searches, fits) if fit}
+    for base in folders.deeper_than(depth):
+        search = BaseSearch(folders, layout, base)
+        if read.isdisjoint(base.parents) and search.is_possible and search.run():
+            read.add(base)
+            searches.append(search)
+            fits.append(True)
     pairs = [pair for search in searches for pair in search.pairs]
     usual = {".txt": "empty", ".json": "unlabelled"}.get(pairs[0].key.suffix.lower(), "error")
     missing_is = layout.missing or usual
@@ -500,14 +529,16 @@ def _read_layout(folders: Folders, layout: Layout, bases: Sequence[Path]) -> Pai
             else:
                 unlabelled.append(entry)
     if layout.unlabelled:
-        for base in bases:
-            unlabelled += _unlabelled(folders, layout.unlabelled, base)
+        for search in searches:
+            unlabelled += _unlabelled(folders, layout.unlabelled, search.base)
     lone = [path.name for search, fit in zip(searches, fits) if fit for path in search.lone]
     notes: tuple[str, ...] = ()
     if lone:
         count = plural(len(lone), "label file")
         notes = (f"{count} without an image left out: {list_first(lone, _LISTED)}.",)
-    return PairedFolder(layout, by_id(pairs), by_id(unlabelled), bases[fits.index(True)], notes)
+    return PairedFolder(
+        layout, by_id(pairs), by_id(unlabelled), searches[fits.index(True)].base, notes
+    )
 
 
 def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:

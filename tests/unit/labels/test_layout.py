@@ -44,11 +44,18 @@ def test_side_by_side(tmp_path: Path) -> None:
 def test_groups(tmp_path: Path) -> None:
     put(tmp_path, "Tile 2/images/a.png", "Tile 2/masks/a.png")
     put(tmp_path, "Tile 1/images/a.jpg", "Tile 1/masks/a.png")
+    put(tmp_path, "deep/er/images/a.jpg", "deep/er/masks/a.png")
     (tmp_path / "classes.json").write_text("{}")
     assert shown(tmp_path) == [
         ("Tile 1/a", "Tile 1", "Tile 1/images/a.jpg", "Tile 1/masks/a.png"),
         ("Tile 2/a", "Tile 2", "Tile 2/images/a.png", "Tile 2/masks/a.png"),
+        ("deep/er/a", "deep/er", "deep/er/images/a.jpg", "deep/er/masks/a.png"),
     ]
+    assert pair_images_and_masks(tmp_path).notes == ()
+    put(tmp_path, "Tile 1/old/images/b.png", "Tile 1/old/masks/b.png")
+    put(tmp_path, "deep/2/y.png", "deep/2/y_mask.png")
+    (note,) = pair_images_and_masks(tmp_path).notes
+    assert note.startswith("Left out: 2 folders with other labelled images: Tile 1/old, deep/2.")
 
 
 def test_masks_beside_their_images(tmp_path: Path) -> None:
