@@ -34,7 +34,7 @@ from rooftrace.io.companions import (
     is_result,
     predicted_images,
 )
-from rooftrace.io.elevation import is_elevation
+from rooftrace.io.elevation import holds_heights, is_elevation
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import polygon_parts
@@ -313,7 +313,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     files, top = _images_of(vector, given, config.globs)
     file = LayerFile.of(vector, labels, config.field, config.layer)
     name = path.resolve().name if vector != path else path.stem
-    files, notes = _without_pictures(files)
+    files, notes = _without_others(files)
     source = georeferenced_set(
         FOOTPRINTS.name, name, entries_below(top, files), file, config, labels, notes=notes
     )
@@ -325,18 +325,29 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     return replace(source, notes=notes)
 
 
-def _without_pictures(files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
-    """Return images without the pictures among them, such as an overview, and a note on those."""
-    pictures = {
-        one for one in files
-        if one.suffix.lower() in (".jpg", ".jpeg", ".png") and not companions(one)
-        and open_image(one).grid.crs is None
-    }  # fmt: skip
-    if not 0 < len(pictures) < len(files):
-        return files, ()
-    names = list_first(sorted(one.name for one in pictures), _LISTED)
-    note = f"Left out: {plural(len(pictures), 'image')} without georeference: {names}."
-    return [one for one in files if one not in pictures], (note,)
+def _without_others(files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """Return images without the pictures and the heights among them, and notes on those."""
+    notes: tuple[str, ...] = ()
+    for is_other, what in (
+        (_is_picture, "without georeference"),
+        (_holds_decimals, "of one band of decimal numbers, such as heights"),
+    ):
+        others = set(filter(is_other, files))
+        if 0 < len(others) < len(files):
+            names = list_first(sorted(one.name for one in others), _LISTED)
+            notes += (f"Left out: {plural(len(others), 'image')} {what}: {names}.",)
+            files = [one for one in files if one not in others]
+    return files, notes
+
+
+def _is_picture(path: Path) -> bool:
+    """Return whether a file is a picture, such as an overview, and has no place on the ground."""
+    is_usual = path.suffix.lower() in (".jpg", ".jpeg", ".png") and not companions(path)
+    return is_usual and open_image(path).grid.crs is None
+
+
+def _holds_decimals(path: Path) -> bool:
+    return holds_heights(path) and open_image(path).dtype.kind == "f"
 
 
 def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:

@@ -197,13 +197,16 @@ def test_results_pictures_and_heights_beside_the_image_are_not_scenes(tmp_path: 
     for name in ("ortho_density.png", "a.jpg"):
         Image.new("RGB", (9, 9)).save(tmp_path / name)
     write_tif(tmp_path / "ortho_mask.tif", grid_at())
-    write_geotiff(
-        tmp_path / "dsm.tif", np.full((1, 40, 40), 90, np.float32),
-        transform=grid_at().transform, crs=UTM.to_wkt(),
-    )  # fmt: skip
+    for name in ("dsm.tif", "slope.tif"):
+        write_geotiff(
+            tmp_path / name, np.full((1, 40, 40), 90, np.float32),
+            transform=grid_at().transform, crs=UTM.to_wkt(),
+        )  # fmt: skip
     for path in (houses, tmp_path):
         source = open_source(SourceConfig(path=str(path)))
         assert {name: mask.sum() for name, mask in masks(source).items()} == {"ortho": 24}
+        assert any("of one band of decimal numbers, such as heights: slope.tif" in note
+                   for note in source.notes)  # fmt: skip
 
 
 def test_the_folder_of_a_prediction_is_its_polygons_over_its_image(tmp_path: Path) -> None:
