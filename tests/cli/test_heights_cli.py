@@ -292,7 +292,13 @@ def test_feet_are_read_by_the_band_or_the_option(
     with rasterio.open(stated, "r+") as file:
         file.units = ("ft",)
     medians = []
-    for path, extra in ((folder / "surface.tif", ()), (feet, ("--unit", "foot")), (stated, ())):
+    cm = write_raster(tmp_path / "cm.tif", town, town.surface * 100)
+    for path, extra in (
+        (folder / "surface.tif", ()),
+        (feet, ("--unit", "foot")),
+        (cm, ("--unit", "centimetre")),
+        (stated, ()),
+    ):
         _, answer = call(
             "heights", folder / "houses.gpkg", "--surface", path, *extra, "-o", tmp_path / "out"
         )
@@ -300,7 +306,7 @@ def test_feet_are_read_by_the_band_or_the_option(
     np.testing.assert_allclose(medians, medians[0], atol=0.05)
     _, answer = call("heights", folder / "houses.gpkg", "--surface", feet, "-o", tmp_path / "out")
     assert answer["height_m"] > 25
-    assert any("are the heights in feet?" in note for note in answer["notes"])
+    assert any("are the heights in feet or centimetres?" in note for note in answer["notes"])
     given = ("--surface", feet, "--terrain", folder / "terrain.tif", "-o", tmp_path / "out")
     _, answer = call("heights", folder / "houses.gpkg", *given, "--unit", "foot")
     assert any("Only those of one model?" in note for note in answer["notes"])
@@ -343,6 +349,12 @@ def test_models_of_one_datum_may_have_two_units(
     _, expected = call("heights", folder / "houses.gpkg", *given, "-o", tmp_path / "out")
     assert answer["datum"] == "North American Vertical Datum 1988"
     assert answer["height_m"] == pytest.approx(expected["height_m"], abs=0.01)
+    assert not any("The ground of the surface" in note for note in answer["notes"])
+    above = write_raster(tmp_path / "above.tif", town, town.surface - town.terrain)
+    low = write_raster(tmp_path / "low.tif", town, town.terrain - np.median(town.terrain) - 1.4)
+    given = ("--surface", above, "--terrain", low, "-o", tmp_path / "out")
+    _, answer = call("heights", folder / "houses.gpkg", *given)
+    assert any("The ground of the surface lies +1.4 m" in note for note in answer["notes"])
 
 
 def test_a_coarse_terrain_model_measures_buildings_below_a_pixel(

@@ -105,11 +105,11 @@ def heights(
         option(_LIMITS, "--move", help="Move the outlines onto the roofs of the surface."),
     ] = False,
     unit: Annotated[
-        Literal["metre", "foot", "us-foot"] | None,
+        Literal["metre", "centimetre", "foot", "us-foot"] | None,
         option(
             _LIMITS,
             metavar="UNIT",
-            help="metre, foot or us-foot; default: what the files state, else metre.",
+            help="metre, centimetre, foot or us-foot; default: what the files state, else metre.",
         ),
     ] = None,
     crs: Annotated[

@@ -32,8 +32,8 @@ the cache of a processor core, and in metres for points."""
 _MOST_TOGETHER = 2000
 """Maximum number of buildings in a group."""
 
-_OFFSET_GROUPS = 24
-"""Maximum number of groups by which the offset of outlines is estimated."""
+_SOME_GROUPS = 24
+"""Maximum number of groups by which offsets of outlines and of the ground are estimated."""
 
 _CELL_M = 1.0
 """Side in metres of the cells in which points show the offset of outlines."""
@@ -119,6 +119,8 @@ class Survey(ABC):
     def __init__(self, places: Places, side_m: float, progress: Progress | None = None) -> None:
         self.places, self.groups = places, places.groups(side_m)
         self._progress = progress
+        # Up to `_SOME_GROUPS` groups, evenly over the layer, show what holds for all.
+        self.some = range(0, len(self.groups), ceil(len(self.groups) / _SOME_GROUPS))
 
     @abstractmethod
     def surface(self, number: int) -> Surface | None:
@@ -129,12 +131,9 @@ class Survey(ABC):
         """Return the heights of the buildings of a group."""
 
     def offset(self) -> RoofOffset | None:
-        """Return how outlines must be moved onto the roofs; None where the surface shows none.
-
-        Up to `_OFFSET_GROUPS` groups of buildings are looked at, evenly over the layer.
-        """
+        """Return how outlines must be moved onto the roofs; None where the surface shows none."""
         offsets = []
-        for number in range(0, len(self.groups), ceil(len(self.groups) / _OFFSET_GROUPS)):
+        for number in self.some:
             surface = self.surface(number)
             if surface is None:
                 continue
@@ -180,6 +179,20 @@ class RasterSurvey(Survey):
 
     def surface(self, number: int) -> Surface:
         return self._surface
+
+    def above_terrain_m(self, heights: Heights) -> float:
+        """Return the median metres from the terrain model up to the ground that the surface shows.
+
+        It is about 0 for two models of the same ground, and where no ground is seen.
+
+        Args:
+            heights: Result of `heights`, whose ground is that of the terrain model.
+        """
+        alone = RasterSurvey(self.places, self._surface)
+        above = [alone.measured(n).ground - heights.ground[self.groups[n]] for n in self.some]
+        known = np.concatenate(above)
+        known = known[np.isfinite(known)]
+        return float(np.median(known)) if len(known) else 0.0
 
     def measured(self, number: int) -> Heights:
         rows, packed = self.groups[number], self.places.packed

@@ -28,11 +28,12 @@ from rooftrace.io.mosaic import AdjacentImages
 from rooftrace.io.raster import open_image
 from rooftrace.io.resample import warped
 
-UNITS_M = {"metre": 1.0, "foot": 0.3048, "us-foot": 1200 / 3937}
+UNITS_M = {"metre": 1.0, "centimetre": 0.01, "foot": 0.3048, "us-foot": 1200 / 3937}
 """Units of heights, in metres."""
 
 _SPELLINGS = {
     "m": "metre", "metre": "metre", "meter": "metre", "metres": "metre", "meters": "metre",
+    "cm": "centimetre", "centimetre": "centimetre", "centimeter": "centimetre",
     "ft": "foot", "foot": "foot", "feet": "foot", "international foot": "foot",
     "us survey foot": "us-foot", "us_survey_foot": "us-foot", "us-ft": "us-foot", "ftus": "us-foot",
     "foot_us": "us-foot", "us foot": "us-foot", "u.s. survey foot": "us-foot",
