@@ -45,6 +45,12 @@ class CompareAlgorithm(RooftraceAlgorithm):
             QgsProcessingParameterFeatureSource("OLD", "Old buildings", polygons, None, True),
             "Layer of polygons, such as the buildings of a map.",
         )
+        self.add(
+            QgsProcessingParameterBoolean("REFERENCE", "Old buildings are of the same time", False),
+            "For a map such as a cadastre: buildings without a match are only found, or only in "
+            "the map, in place of new and gone. The report gives recall and precision.",
+            "--reference",
+        )
         for name, label in (("NEW_IMAGE", "Image of the new date"),
                             ("OLD_IMAGE", "Image of the old date")):  # fmt: skip
             self.add(
@@ -96,8 +102,9 @@ class CompareAlgorithm(RooftraceAlgorithm):
             model = self.parameterAsString(parameters, "MODEL", context)
             if model:
                 raise RooftraceProblem("“Model of the images” has no meaning for two layers.")
-            files = (vector_file(self, parameters, name, context, feedback) for name in given)
-            found += map(str, files)
+            new, old = (vector_file(self, parameters, name, context, feedback) for name in given)
+            is_map = self.parameterAsBoolean(parameters, "REFERENCE", context)
+            found += [str(new), *(["--reference"] if is_map else []), str(old)]
         elif given == ["NEW_IMAGE", "OLD_IMAGE"]:
             layers = [self.parameterAsRasterLayer(parameters, name, context) for name in given]
             found += map(image_of, layers)
@@ -119,7 +126,14 @@ class CompareAlgorithm(RooftraceAlgorithm):
         return found
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
-        for status, row in answer["statuses"].items():
+        agreed = answer.get("against_map")
+        if agreed:
+            feedback.pushInfo(
+                f"{agreed['pairs']:,} of {agreed['mapped']:,} buildings of the map found one to "
+                f"one; {agreed['only_found']:,} of {agreed['found']:,} only found, "
+                f"{agreed['only_map']:,} only in the map"
+            )
+        for status, row in () if agreed else answer["statuses"].items():
             feedback.pushInfo(f"{status}: {row['new']:,} new, {row['old']:,} old buildings")
         offset = answer["offset"]
         if offset is not None:

@@ -51,7 +51,8 @@ def test_everything_is_written(folder: Path) -> None:
     names = {path.name for path in (folder / "out").iterdir()}
     assert names == {
         "scene_mask.tif", "scene_mask.qml", "scene_buildings.gpkg", "scene_preview.png",
-        "scene_density.tif", "scene_density.gpkg", "scene_density.png", "run.json",
+        "scene_density.tif", "scene_density.qml", "scene_density.gpkg", "scene_density.png",
+        "run.json",
     }  # fmt: skip
     with rasterio.open(output["density"]) as density:
         share = density.read(1)

@@ -178,6 +178,12 @@ def test_compare(qgis: Qgis, predicted: Path) -> None:
     old = gpd.read_file(folder / "scene_truth.gpkg")
     assert (compared["side"] == "old").sum() == len(old)
     assert {"same", "gone"} <= set(compared["status"])
+    results, log = qgis.process(
+        "compare", NEW=predicted / "scene_buildings.gpkg", OLD=folder / "scene_truth.gpkg",
+        REFERENCE=True, IMAGERY=folder / "scene.tif", OUTPUT=folder / "map",
+    )  # fmt: skip
+    assert {"same", "only in the map"} <= set(gpd.read_file(results["STATUSES"])["status"]), log
+    assert "of the map found one to one" in log
 
 
 def test_review_with_the_real_server(qgis: Qgis, predicted: Path) -> None:
@@ -350,7 +356,7 @@ end(
     assert found["crs"] is False
     assert found["attribute"] == "score"
     assert found["mask"] == [False, ["background", "building"]]
-    assert {"new", "gone", "same", "moved: old outline"} <= set(found["rules"])
+    assert {"new, or only found", "same", "moved: old outline"} <= set(found["rules"])
     assert found["statuses"] == ["same"]
     assert found["refused"][1] is False
     assert "“Area”" in found["refused"][2]

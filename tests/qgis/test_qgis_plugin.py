@@ -112,10 +112,12 @@ def test_styles_and_icon_are_xml() -> None:
 
 
 def test_statuses_and_attributes_of_the_styles_exist() -> None:
+    from rooftrace.flows.compare.outputs import MAP_WORDS
     from rooftrace.vector.compare import STATUSES
 
     text = (PLUGIN / "styles" / "compare.qml").read_text().replace("&quot;", '"')
-    assert set(re.findall(r"\"status\" = '(\w+)'", text.replace("&apos;", "'"))) == set(STATUSES)
+    filters = " ".join(re.findall(r'filter="("status".*?)" symbol', text))
+    assert {*re.findall(r"'([\w ]+)'", filters)} == {*STATUSES, *MAP_WORDS.values(), "old"}
 
 
 def test_plugin_imports_nothing_of_rooftrace() -> None:

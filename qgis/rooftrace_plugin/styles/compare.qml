@@ -7,8 +7,8 @@
       <rule filter="&quot;status&quot; = 'moved' AND &quot;side&quot; = 'new'" symbol="2" label="moved" key="{3a68b6bf-ada0-4614-b1c4-c01cfb5745bf}" />
       <rule filter="&quot;status&quot; = 'split' AND &quot;side&quot; = 'new'" symbol="3" label="split" key="{eb191cf0-d9a1-45b8-85de-4ae1ed9f2f28}" />
       <rule filter="&quot;status&quot; = 'merged' AND &quot;side&quot; = 'new'" symbol="4" label="merged" key="{e077d41d-e46e-40ec-8de9-377acbd4a388}" />
-      <rule filter="&quot;status&quot; = 'new'" symbol="5" label="new" key="{0b58226f-c875-4d45-890c-b123a76c3910}" />
-      <rule filter="&quot;status&quot; = 'gone'" symbol="6" label="gone" key="{03e41578-4495-4c8f-93b7-b4b063f6ae2f}" />
+      <rule filter="&quot;status&quot; IN ('new', 'only found')" symbol="5" label="new, or only found" key="{0b58226f-c875-4d45-890c-b123a76c3910}" />
+      <rule filter="&quot;status&quot; IN ('gone', 'only in the map')" symbol="6" label="gone, or only in the map" key="{03e41578-4495-4c8f-93b7-b4b063f6ae2f}" />
       <rule filter="&quot;status&quot; = 'outside'" symbol="7" label="outside" key="{28182625-cf7b-44f4-8940-bea6cf70bf01}" />
       <rule filter="&quot;status&quot; = 'changed' AND &quot;side&quot; = 'old'" symbol="8" label="changed: old outline" key="{648470d8-df41-4432-9bf9-243e834c5269}" />
       <rule filter="&quot;status&quot; = 'moved' AND &quot;side&quot; = 'old'" symbol="9" label="moved: old outline" key="{40c7893f-04b6-4947-836d-2bc43612016a}" />

@@ -30,7 +30,7 @@ from rooftrace.core.types import Floats, GeoGrid
 from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures, DensityGrid, ratio
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
-from rooftrace.io.legend import Colour
+from rooftrace.io.legend import Colour, Grades, graded_style
 from rooftrace.io.picture import Font, draw_key, draw_polygon, font_for, round_length, write_png
 from rooftrace.io.vector_write import free_names, write_polygons
 
@@ -127,6 +127,19 @@ _PAPER, _INK, _FAINT = (255, 255, 255), (25, 25, 28), (100, 100, 106)
 
 _EMPTY = (226, 226, 230)
 """Colour of observed places without a building."""
+
+
+def _share_grades() -> Grades:
+    percent = [f"{share:.0%}" for share in BREAKS]
+    labels = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
+    colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
+    shares = zip([*labels, f"{percent[-1]} and more"], [*BREAKS, 1.0], colours)
+    steps = (("not observed", -1.0, _PAPER), ("no building", 0.0, _EMPTY), *shares)
+    return Grades("built_up_share", steps)
+
+
+SHARE_GRADES = _share_grades()
+"""Grades of the built-up share in pictures and in QGIS."""
 
 _LARGEST_PX, _NARROWEST_PX = 1800, 1200
 """Longest side of a map, six inches in print, and least width of a page."""
@@ -256,15 +269,9 @@ def _page(
     """
     height, width = picture.shape[:2]
     page_width = max(width, _NARROWEST_PX) + 2 * _MARGIN_PX
-    percent = [f"{share:.0%}" for share in BREAKS]
-    texts = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
-    texts.append(f"{percent[-1]} and more")
     dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
-    colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
-    entries: list[tuple[str, Colour | None]] = [
-        ("no building", _EMPTY), *zip(texts, colours), ("not observed", _PAPER),
-        (dense, None),
-    ]  # fmt: skip
+    unseen, *shares = [(label, colour) for label, _, colour in SHARE_GRADES.steps]
+    entries: list[tuple[str, Colour | None]] = [*shares, unseen, (dense, None)]
     key = draw_key(entries, page_width, paper=_PAPER, ink=_INK, scale=_SCALE)
     below = _HEAD_PX + height + 2 * _ROW_PX
     page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), _PAPER)
@@ -360,9 +367,10 @@ def density_files(stem: Path) -> tuple[Path, Path, Path]:
 def write_density(
     stem: Path, density: DensityGrid, threshold: DensityThreshold, title: str, source: str = ""
 ) -> tuple[Path, ...]:
-    """Write STEM.tif, STEM.gpkg and STEM.png.
+    """Write STEM.tif with its style STEM.qml, STEM.gpkg and STEM.png.
 
-    The raster has a band for each of `DENSITY_COLUMNS`. The polygons are the observed cells.
+    The raster has a band for each of `DENSITY_COLUMNS`; QGIS shows the first one. The
+    polygons are the observed cells.
 
     Args:
         stem: Path of the files without their endings; the folder is created where it is missing.
@@ -380,6 +388,7 @@ def write_density(
     raster, polygons, picture = density_files(stem)
     cells = density.cells
     write_cog(raster, density.figures.columns(), cells.grid)
+    write_atomically(raster.with_suffix(".qml"), graded_style(SHARE_GRADES).encode())
     shown = np.flatnonzero((density.figures.observed_m2 > 0) | (density.figures.buildings > 0))
     columns = density_columns(density.figures, threshold)
     write_polygons(
@@ -387,6 +396,7 @@ def write_density(
         cells.polygons(shown),
         {"id": shown + 1} | {name: values[shown] for name, values in columns.items()},
         cells.crs,
+        grades=SHARE_GRADES,
     )
     write_png(picture, draw_cells(density, threshold, title, source))
     return raster, polygons, picture

@@ -24,7 +24,7 @@ from rooftrace.flows.compare.inputs import (
     on_plane,
     read_buildings_layer,
 )
-from rooftrace.heights.city_model import city_model, heights_picture
+from rooftrace.heights.city_model import GRADES, city_model, heights_picture
 from rooftrace.heights.estimate import (
     BELOW_TERRAIN,
     MEASURED,
@@ -263,7 +263,8 @@ def run_heights(
                 "heights are wrong by as much. If the surface holds heights above ground (nDSM), "
                 "or has another datum, leave --terrain out."
             )
-    settings = LayerSettings(layer.crs, multi=bool(layer.outlines.is_multi.any()))
+    multi = bool(layer.outlines.is_multi.any())
+    settings = LayerSettings(layer.crs, multi=multi, grades=GRADES)
     write_layer(table, settings, _chunks(layer, heights, source.method))
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)

@@ -21,6 +21,7 @@ from pyproj import CRS
 from rooftrace.core.types import Bounds, Floats, Polygons
 from rooftrace.heights.estimate import Heights
 from rooftrace.io.files import replacing
+from rooftrace.io.legend import Grades
 from rooftrace.io.picture import draw_key, draw_polygon, write_png
 from rooftrace.vector.match import SpilledPolygons
 
@@ -205,6 +206,19 @@ _RAMP = (
 
 _BREAKS_M = (0.0, 4.0, 8.0, 14.0, 25.0, 50.0)
 """Heights in metres of the colours."""
+
+GRADES = Grades(
+    "height",
+    (
+        ("no height", -1.0, _UNKNOWN),
+        *(
+            (f"{low:g} to {high:g} m", high, rgb)
+            for low, high, rgb in zip(_BREAKS_M, _BREAKS_M[1:], _RAMP)
+        ),
+        (f"{_BREAKS_M[-1]:g} m and more", 1e4, _RAMP[-1]),
+    ),
+)
+"""Grades of a layer of heights; each has the picture's colour of its lower end."""
 
 
 def heights_picture(

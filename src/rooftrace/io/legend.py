@@ -76,6 +76,20 @@ class Legend:
         return red, green, blue
 
 
+@dataclass(frozen=True)
+class Grades:
+    """Colours of the values of an attribute.
+
+    Args:
+        field: Attribute without negative values.
+        steps: Label, upper end and colour of each grade, ascending; first that of rows without a
+            value, whose end is -1.
+    """
+
+    field: str
+    steps: tuple[tuple[str, float, Colour], ...]
+
+
 def class_colours(colours: Sequence[str] = ()) -> NDArray[np.uint8]:
     """Return RGBA (256, 4) of every class index; nodata is transparent.
 
@@ -142,7 +156,7 @@ def read_categories(path: Path) -> tuple[str, ...]:
 
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _BUILDING = "#e6194b"
-_FILL_OPACITY = 70
+_FILL_OPACITY, _GRADE_OPACITY = 70, 180
 _FIELDS = ("status", "class")
 """Attributes whose values get a colour each."""
 
@@ -153,9 +167,22 @@ CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_tabl
   owner TEXT(30), ui TEXT(30), update_time DATETIME DEFAULT CURRENT_TIMESTAMP)"""
 
 
-def _polygon_style(field: str | None, colours: Mapping[str, str]) -> str:
+def _polygon_style(field: str | None, colours: Mapping[str, str], grades: Grades | None) -> str:
     """Return the QML of polygons: transparent, with an outline."""
-    if field is None:
+    opacity = _FILL_OPACITY
+    if grades is not None:
+        opacity = _GRADE_OPACITY
+        colours = {label: "#{:02x}{:02x}{:02x}".format(*rgb) for label, _, rgb in grades.steps}
+        ends = [end for _, end, _ in grades.steps]
+        ranges = "".join(
+            f'<range symbol="{n}" lower="{low}" upper="{high}" label={quoteattr(label)} '
+            'render="true"/>'
+            for n, (label, low, high) in enumerate(zip(colours, ends[:1] + ends, ends))
+        )
+        value = quoteattr(f'coalesce("{grades.field}", -1)')
+        head = f'"graduatedSymbol" graduatedMethod="GraduatedColor" attr={value}>'
+        head += f"<ranges>{ranges}</ranges>"
+    elif field is None:
         head, colours = '"singleSymbol">', {"": _BUILDING}
     else:
         categories = "".join(
@@ -168,7 +195,7 @@ def _polygon_style(field: str | None, colours: Mapping[str, str]) -> str:
         rgb = ",".join(map(str, bytes.fromhex(colour.removeprefix("#"))))
         symbols += (
             f'<symbol type="fill" name="{n}" alpha="1"><layer class="SimpleFill" enabled="1">'
-            f'<prop k="color" v="{rgb},{_FILL_OPACITY}"/>'
+            f'<prop k="color" v="{rgb},{opacity}"/>'
             f'<prop k="outline_color" v="{rgb},255"/>'
             '<prop k="outline_width" v="0.4"/><prop k="outline_width_unit" v="MM"/>'
             '<prop k="style" v="solid"/></layer></symbol>'
@@ -186,29 +213,51 @@ def mask_style(legend: Legend) -> str:
         'color="#{:02x}{:02x}{:02x}"/>'.format(*legend.rgb(n))
         for n, name in enumerate(legend.names)
     )
+    return _raster_style("paletted", f"<colorPalette>{entries}</colorPalette>")
+
+
+def graded_style(grades: Grades) -> str:
+    """Return the QML of a raster whose first band has the values; nodata is transparent."""
+    items = "".join(
+        f'<item label={quoteattr(label)} value="{end}" alpha="255" '
+        'color="#{:02x}{:02x}{:02x}"/>'.format(*rgb)
+        for label, end, rgb in grades.steps[1:]
+    )
+    shader = f'<colorrampshader colorRampType="DISCRETE" clip="0">{items}</colorrampshader>'
+    return _raster_style("singlebandpseudocolor", f"<rastershader>{shader}</rastershader>")
+
+
+def _raster_style(kind: str, colours: str) -> str:
     return (
         f'{_HEAD}<qgis version="3.28" styleCategories="Symbology"><pipe><rasterrenderer '
-        'type="paletted" band="1" opacity="0.6" alphaBand="-1"><colorPalette>'
-        f"{entries}</colorPalette></rasterrenderer></pipe></qgis>\n"
+        f'type="{kind}" band="1" opacity="0.6" alphaBand="-1">{colours}</rasterrenderer></pipe>'
+        "</qgis>\n"
     )
 
 
-def add_style(path: Path, columns: Iterable[str], colours: Mapping[str, str], date: str) -> None:
-    """Add the default style of the only layer of a GeoPackage, if it has buildings.
+def add_style(
+    path: Path,
+    columns: Iterable[str],
+    colours: Mapping[str, str],
+    grades: Grades | None,
+    date: str,
+) -> None:
+    """Add the default style of the only layer of a GeoPackage, if it has grades or buildings.
 
     Args:
         path: The GeoPackage; its layer has the name of the file.
         columns: Attributes of the layer.
         colours: `#RRGGBB` of the values of `status` or `class`; others get one of a fixed table.
+        grades: Colours of a number, in place of those.
         date: Date of the last change.
 
     Raises:
         sqlite3.Error: The file cannot be written.
     """
     names = {*columns}
-    if names.isdisjoint(("score", *_FIELDS)):
+    if grades is None and names.isdisjoint(("score", *_FIELDS)):
         return
-    field = next((name for name in _FIELDS if name in names), None)
+    field = None if grades else next((name for name in _FIELDS if name in names), None)
     with closing(sqlite3.connect(path)) as file, file:
         if field is not None:
             table = path.stem.replace('"', '""')
@@ -231,5 +280,5 @@ def add_style(path: Path, columns: Iterable[str], colours: Mapping[str, str], da
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
             "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
             "update_time) VALUES ('', '', ?, 'geom', 'rooftrace', ?, '', 1, '', '', ?)",
-            (path.stem, _polygon_style(field, colours), date),
+            (path.stem, _polygon_style(field, colours, grades), date),
         )

@@ -21,6 +21,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints
+from rooftrace.io.legend import Grades
 from rooftrace.io.vector_formats import PARQUET
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_writers import (
@@ -84,6 +85,7 @@ def write_polygons(
     crs: CRS | None,
     *,
     digits: int = 7,
+    grades: Grades | None = None,
 ) -> tuple[str, ...]:
     """Write polygons with their attributes.
 
@@ -108,6 +110,7 @@ def write_polygons(
             GeoParquet hold all of these types; a Shapefile holds times as texts.
         crs: Coordinate system of the geometry; None for pixels.
         digits: Decimal places of degrees in a GeoJSON; 7 are about a centimetre.
+        grades: Colours of a number, for the style of a GeoPackage.
 
     Returns:
         Notes about the file for the user.
@@ -118,7 +121,8 @@ def write_polygons(
         MissingExtraError: GeoParquet without pyarrow.
     """
     multi = bool((shapely.get_type_id(geometry) != shapely.GeometryType.POLYGON).any())
-    write_layer(path, LayerSettings(crs, digits, multi), [LayerChunk(geometry, columns)])
+    settings = LayerSettings(crs, digits, multi, grades=grades)
+    write_layer(path, settings, [LayerChunk(geometry, columns)])
     return format_notes(path, columns, crs, geometry)
 
 

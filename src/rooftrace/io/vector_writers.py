@@ -31,7 +31,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.types import Floats, Polygons, full_turn, nulls
 from rooftrace.io.gdal import QUIET, pyogrio_options
-from rooftrace.io.legend import add_style
+from rooftrace.io.legend import Grades, add_style
 from rooftrace.io.make_valid import rounded, valid_by_structure
 from rooftrace.io.partitions import write_parquet
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
@@ -157,6 +157,7 @@ class LayerSettings:
         multi: True if there are multipolygons.
         gsd_m: Metres per pixel of the image, for the highest zoom of PMTiles; None if not known.
         colours: `#RRGGBB` of the values of `status` or `class`, for the style of a GeoPackage.
+        grades: Colours of a number, for the style of a GeoPackage in place of `colours`.
     """
 
     crs: CRS | None
@@ -164,6 +165,7 @@ class LayerSettings:
     multi: bool = False
     gsd_m: float | None = None
     colours: Mapping[str, str] = field(default_factory=dict)
+    grades: Grades | None = None
 
 
 _MOST_WAITING = 200_000
@@ -297,7 +299,7 @@ def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     if indexed != rows:
         raise OSError(f"the index has {indexed} of {rows} rows: the disk may be full")
     try:
-        add_style(path, first.columns, layer.colours, CHANGE_DATE)
+        add_style(path, first.columns, layer.colours, layer.grades, CHANGE_DATE)
     except sqlite3.Error as error:
         raise OSError(f"the style cannot be written: {error}") from error
 

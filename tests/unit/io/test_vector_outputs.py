@@ -20,7 +20,7 @@ from shapely.geometry import box
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io import vector_writers
-from rooftrace.io.legend import Legend
+from rooftrace.io.legend import Grades, Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_footprints, write_layer, write_polygons
@@ -153,8 +153,16 @@ def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
     drawn = {one.attrib["k"]: one.attrib["v"] for one in symbol.iter("prop")}
     assert drawn["outline_color"] == "0,158,115,255"
 
-    # Other results, such as cells of a density, have no buildings.
-    write_polygons(path, SHAPES, {"built_up_share": np.ones(12)}, TOWN.crs)
+    steps = (("not known", -1.0, (9, 9, 9)), ("up to 3", 3.0, (0, 0, 0)), ("more", 9.0, (1, 2, 3)))
+    write_polygons(path, SHAPES, {"h": np.ones(12)}, TOWN.crs, grades=Grades("h", steps))
+    renderer = _style(path).find("renderer-v2")
+    assert renderer is not None
+    assert renderer.attrib["attr"] == 'coalesce("h", -1)'
+    ranges = [(one.attrib["lower"], one.attrib["upper"]) for one in renderer.iter("range")]
+    assert ranges == [("-1.0", "-1.0"), ("-1.0", "3.0"), ("3.0", "9.0")]
+
+    # Other layers have no buildings.
+    write_polygons(path, SHAPES, {"zone": np.ones(12)}, TOWN.crs)
     assert pyogrio.list_layers(path).tolist() == [["town", "Polygon"]]
 
 

@@ -34,6 +34,7 @@ from rooftrace.density.cells import (
 )
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
+    SHARE_GRADES,
     DensityThreshold,
     density_columns,
     density_files,
@@ -369,7 +370,7 @@ def run_zone_density(
     if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
         notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
     names = zone_names(ground_zones.values, len(outlines))
-    write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs)
+    write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
     write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
     source = _source_line(mask_path, polygons_path, zones)
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, names, source))
