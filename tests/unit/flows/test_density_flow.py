@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import geopandas as gpd
 import numpy as np
@@ -18,7 +19,7 @@ from shapely import Polygon, box
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, ExportError, GeoreferenceError, LabelError
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.density.files import DensityThreshold, read_threshold
+from rooftrace.density.files import BREAKS, DensityThreshold, read_threshold
 from rooftrace.flows.density.images import fit_images, run_by_image
 from rooftrace.flows.density.run import run_density, run_zone_density
 from rooftrace.io.legend import NODATA
@@ -237,6 +238,9 @@ def test_a_mask_without_georeference(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "m.png")
     report = run_density([tmp_path / "m.png"], tmp_path, cell_m=10, gsd_m=0.5)
     assert report.files[0].name == "m_density.tif"
+    style = ElementTree.parse(tmp_path / "m_density.qml").getroot()
+    assert [renderer.attrib["band"] for renderer in style.iter("rasterrenderer")] == ["1"]
+    assert [float(item.attrib["value"]) for item in style.iter("item")] == [0, *BREAKS, 1]
     assert report.shape == (3, 4)
     assert report.total is not None
     assert int(report.total.buildings) == 2
