@@ -168,11 +168,8 @@ def test_neighbours_count_across_the_edges_of_cells() -> None:
     houses = np.array([shapely.box(x - 0.5, y - 0.5, x + 0.5, y + 0.5) for x, y in places], object)
     density = density_of_polygons(houses, CellGrid.over((0, 0, 20, 10), 10.0, UTM))
     np.testing.assert_allclose(density.figures.nearest_m, [[(8 + 3) / 2, 3]])
-
-
-def test_one_building_has_no_neighbour() -> None:
-    house = np.array([shapely.box(1, 1, 2, 2)], object)
-    density = density_of_polygons(house, CellGrid.over((0, 0, 10, 10), 10.0, UTM))
+    # One building has no neighbour.
+    density = density_of_polygons(houses[:1], CellGrid.over((0, 0, 10, 10), 10.0, UTM))
     assert np.isnan(density.figures.nearest_m).all()
     assert density.figures.total().to_json()["nearest_m"] is None
 

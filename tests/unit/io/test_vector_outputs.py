@@ -122,29 +122,26 @@ def test_a_drawing_has_closed_outlines(crs: int, tmp_path: Path) -> None:
         write_polygons(tmp_path / "town.kml", SHAPES, {"id": np.arange(12)}, None)
 
 
-def _style(path: Path) -> ElementTree.Element:
+def _renderer(path: Path) -> ElementTree.Element:
     with closing(sqlite3.connect(path)) as file:
         rows = file.execute(
             "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
         ).fetchall()
     ((layer, geometry, default, text),) = rows
     assert (layer, geometry, default) == (path.stem, "geom", 1)
-    return ElementTree.fromstring(text)
+    return next(ElementTree.fromstring(text).iter("renderer-v2"))
 
 
 def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
     path = tmp_path / "town.gpkg"
     write_footprints(path, [FOOTPRINTS])
-    renderer = _style(path).find("renderer-v2")
-    assert renderer is not None
-    assert renderer.attrib["type"] == "singleSymbol"
+    assert _renderer(path).attrib["type"] == "singleSymbol"
     assert pyogrio.list_layers(path).tolist() == [["town", "Polygon"], ["layer_styles", None]]
 
     status = np.array(["new", "gone", *["same <&>"] * 10], object)
     settings = LayerSettings(TOWN.crs, colours={"new": "#009e73"})
     write_layer(path, settings, [LayerChunk(SHAPES, {"status": status})])
-    renderer = _style(path).find("renderer-v2")
-    assert renderer is not None
+    renderer = _renderer(path)
     assert renderer.attrib["attr"] == "status"
     values = {one.attrib["value"]: one.attrib["symbol"] for one in renderer.iter("category")}
     assert set(values) == {"new", "gone", "same <&>"}
@@ -155,8 +152,7 @@ def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
 
     steps = (("not known", -1.0, (9, 9, 9)), ("up to 3", 3.0, (0, 0, 0)), ("more", 9.0, (1, 2, 3)))
     write_polygons(path, SHAPES, {"h": np.ones(12)}, TOWN.crs, grades=Grades("h", steps))
-    renderer = _style(path).find("renderer-v2")
-    assert renderer is not None
+    renderer = _renderer(path)
     assert renderer.attrib["attr"] == 'coalesce("h", -1)'
     ranges = [(one.attrib["lower"], one.attrib["upper"]) for one in renderer.iter("range")]
     assert ranges == [("-1.0", "-1.0"), ("-1.0", "3.0"), ("3.0", "9.0")]
