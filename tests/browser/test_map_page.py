@@ -102,7 +102,9 @@ def test_buildings_are_drawn_and_filtered(page: Page, serve_app: Serve, town: Pa
 
 def test_the_thumbnail_goes_when_the_map_moves(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
-    page.wait_for_function("() => !document.querySelector('#loading img').hidden")
+    page.wait_for_function(
+        "() => window.rooftrace?.scene && !document.querySelector('#loading img').hidden"
+    )
     page.mouse.move(700, 400)
     page.mouse.down()
     page.mouse.move(760, 440, steps=4)

@@ -157,7 +157,8 @@ def test_it_works_for_who_means_well(client: httpx.Client) -> None:
     """Check that the server works; otherwise the other tests would prove nothing."""
     answer = client.post("/v1/predict", files={"file": ("a.png", png(), "image/png")})
     assert (answer.status_code, len(answer.json()["features"])) == (200, 1)
-    assert all(client.get(path).status_code == 200 for path in ("/demo", "/demo/", "/map"))
+    for path in ("/demo", "/demo/", "/map"):
+        assert client.get(path, follow_redirects=True).status_code == 200, path
     [folder] = client.get("/map/folders").json()
     [image] = client.get(f"/map/folders/{folder['id']}").json()["images"]
     assert client.get(f"/map/folders/{folder['id']}/images/{image['name']}").status_code == 200
