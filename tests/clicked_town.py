@@ -41,6 +41,7 @@ class ObedientEngine(PointwiseEngine):
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         self.calls += 1
+        assert batch.shape[1:] == (6, 160, 160)
         if self.fails:
             raise PredictError("The engine is out of order.")
         return np.where(batch[:, 5:] > 0.5, 0, super().run(batch)).astype(np.float32)

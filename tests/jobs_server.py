@@ -98,11 +98,7 @@ def write_town(path: Path, side: int) -> Path:
 
 
 def jobs_app(
-    folder: Path,
-    model: Path,
-    limits: Limits | None = None,
-    *,
-    command: Sequence[str] = CHILD,
+    folder: Path, model: Path, limits: Limits | None = None, *, command: Sequence[str] = CHILD
 ) -> FastAPI:
     """Return an app with the routes of jobs; its lifespan starts and stops the runner."""
     limits = limits or Limits()

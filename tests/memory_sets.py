@@ -16,11 +16,15 @@ class ArrayLabel:
     """A label in memory."""
 
     data: np.ndarray
-    valid: np.ndarray
+    valid: np.ndarray | None = None
+    """Pixels whose class is known; None for all."""
+    grid: GeoGrid | None = None
 
     def read(self, window: Window | None = None) -> Mask:
-        part = (window or Window.whole(self.data.shape)).slices()
-        return Mask(self.data[part], self.valid[part], GeoGrid(self.data[part].shape))
+        window = window or Window.whole(self.data.shape)
+        part = window.slices()
+        valid = np.ones_like(self.data[part], bool) if self.valid is None else self.valid[part]
+        return Mask(self.data[part], valid, (self.grid or GeoGrid(self.data.shape)).crop(window))
 
 
 def set_of(*scenes: Scene, classes: int = 2) -> SceneSet:
@@ -46,5 +50,5 @@ def scene_of(
         valid=everywhere if valid is None else valid,
         name=scene_id,
     )
-    return Scene(scene_id, image, ArrayLabel(label, everywhere if known is None else known), "",
+    return Scene(scene_id, image, ArrayLabel(label, known), "",
                  gsd_m)  # fmt: skip

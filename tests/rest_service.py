@@ -9,12 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 from affine import Affine
+from fastapi import APIRouter, FastAPI
 from numpy.typing import NDArray
 
 from raster_files import write_geotiff
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
+from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
 
@@ -48,11 +50,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def geotiff(
-    path: Path,
-    crs: str | None = "EPSG:32636",
-    transform: Affine | None = None,
-) -> bytes:
+def geotiff(path: Path, crs: str | None = "EPSG:32636", transform: Affine | None = None) -> bytes:
     pixels = np.moveaxis(roofs(), -1, 0)
     write_geotiff(
         path, pixels, crs=crs, transform=transform or Affine(0.5, 0, 500_000, 0, -0.5, 100_000)
@@ -62,3 +60,12 @@ def geotiff(
 
 def fake_service(engine: PointwiseEngine | None = None, **limits: Any) -> Service:
     return Service(Predictor(tiny_bundle(), engine or PointwiseEngine()), Limits(**limits))
+
+
+def app_with(*routers: APIRouter) -> FastAPI:
+    """Return an application of these routers, whose errors are problems."""
+    app = FastAPI()
+    install_problems(app)
+    for router in routers:
+        app.include_router(router)
+    return app

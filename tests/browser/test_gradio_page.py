@@ -14,12 +14,12 @@ from fastapi import FastAPI
 
 from browser_drop import drop_file
 from raster_files import write_geotiff
+from rest_service import app_with
 from rooftrace.app.server import home_router
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.pages import face_router
-from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
 
@@ -48,11 +48,7 @@ def app(service: Service) -> FastAPI:
 
 
 def with_stylesheet() -> FastAPI:
-    app = FastAPI()
-    install_problems(app)
-    app.include_router(face_router())
-    app.include_router(home_router())
-    return app
+    return app_with(face_router(), home_router())
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ pytest.importorskip("playwright")
 
 from fastapi import FastAPI
 
+from rest_service import app_with
 from rooftrace.app.map import outlines as module
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.router import map_router
 from rooftrace.rest.pages import face_router
-from rooftrace.rest.problems import install_problems
 from town import generate_scene
 
 if TYPE_CHECKING:
@@ -57,11 +57,7 @@ Serve = Callable[[Any], str]
 
 
 def app_of(catalogue: ResultsCatalogue) -> FastAPI:
-    app = FastAPI()
-    install_problems(app)
-    app.include_router(face_router())
-    app.include_router(map_router(catalogue))
-    return app
+    return app_with(face_router(), map_router(catalogue))
 
 
 def open_map(page: Page, serve_app: Serve, *folders: Path) -> None:

@@ -14,11 +14,11 @@ pytest.importorskip("playwright")
 from fastapi import FastAPI
 
 from clicked_town import HALL, ObedientEngine, click_model, write_results
+from rest_service import app_with
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import clicks_router, review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.rest.pages import face_router
-from rooftrace.rest.problems import install_problems
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -41,14 +41,9 @@ AREA = """() => {
 
 
 def app_of(folder: Path) -> FastAPI:
-    app = FastAPI()
-    install_problems(app)
     catalogue = ResultsCatalogue([folder])
-    app.include_router(face_router())
-    app.include_router(map_router(catalogue))
-    app.include_router(review_router(catalogue))
-    app.include_router(clicks_router(catalogue, lambda: click_model(ObedientEngine())))
-    return app
+    clicks = clicks_router(catalogue, lambda: click_model(ObedientEngine()))
+    return app_with(face_router(), map_router(catalogue), review_router(catalogue), clicks)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ pytest.importorskip("playwright")
 import shapely
 from fastapi import FastAPI
 
+from rest_service import app_with
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
@@ -33,7 +34,6 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.rest.pages import face_router
-from rooftrace.rest.problems import install_problems
 from town import generate_scene
 
 if TYPE_CHECKING:
@@ -80,13 +80,8 @@ def town(tmp_path: Path) -> Path:
 
 
 def app_of(folder: Path) -> FastAPI:
-    app = FastAPI()
-    install_problems(app)
     catalogue = ResultsCatalogue([folder])
-    app.include_router(face_router())
-    app.include_router(map_router(catalogue))
-    app.include_router(review_router(catalogue))
-    return app
+    return app_with(face_router(), map_router(catalogue), review_router(catalogue))
 
 
 @contextmanager

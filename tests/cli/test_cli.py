@@ -103,23 +103,6 @@ def test_prediction_and_evaluation_need_no_torch(bundle: Path, data: Path, tmp_p
     assert done.code == 0, done.err
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("package", ["torch", "onnx"])
-def test_training_says_which_extra_is_missing(
-    tiny_folder: Path, tmp_path: Path, package: str
-) -> None:
-    done = process(
-        "train", tiny_folder / "tiny.toml", "-o", tmp_path / "run", "--json",
-        before=f"sys.modules[{package!r}] = None",
-    )  # fmt: skip
-    assert done.code == 6
-    assert done.json["error"]["type"] == "MissingExtraError"
-    assert package in done.json["error"]["message"]
-    assert "rooftrace[train]" in done.json["error"]["remedy"]
-    assert "Traceback" not in done.err
-    assert not (tmp_path / "run").exists()
-
-
 HEAVY = {"cv2", "geopandas", "lightning", "numpy", "openvino", "PIL", "pandas", "pydantic",
          "pyogrio", "pyproj", "rasterio", "shapely", "torch"}  # fmt: skip
 

@@ -14,16 +14,7 @@ import shapely
 from affine import Affine
 from shapely import affinity, box
 
-from building_layers import (
-    EAST,
-    NORTH,
-    SIDE,
-    UTM,
-    counts,
-    houses,
-    write,
-    write_layers,
-)
+from building_layers import EAST, NORTH, SIDE, UTM, counts, houses, write, write_layers
 from command_line import call
 from raster_files import write_geotiff
 
@@ -205,12 +196,7 @@ def test_the_ids_of_a_geopackage_are_its_fids(tmp_path: Path, column: str) -> No
 
 @pytest.mark.parametrize(
     ("ids", "expected"),
-    [
-        ([2, 3, 4], "3"),
-        ([0, 1, 2], "1"),
-        (["a", "b", "c"], "b"),
-        ([None, None, None], "row 2"),
-    ],
+    [([2, 3, 4], "3"), ([0, 1, 2], "1"), (["a", "b", "c"], "b"), ([None, None, None], "row 2")],
 )
 def test_the_ids_of_a_geojson_are_those_of_its_features(
     tmp_path: Path, ids: list[int | str | None], expected: str

@@ -183,11 +183,7 @@ def test_the_bundle_is_the_same_but_for_its_calibration(bundle: Path, tmp_path: 
 def test_options_that_do_not_fit_the_models(bundle: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.rooftrace"
     for models, options, message in [
-        (
-            (bundle,),
-            ("--combine", "average"),
-            "--combine average was given for 1 model; expected",
-        ),
+        ((bundle,), ("--combine", "average"), "--combine average was given for 1 model; expected"),
         ((bundle, bundle), ("--keep-threshold",), "--keep-threshold was given for 2 models"),
         ((bundle, bundle), ("--metric", "f1"), "several are fitted by iou or dice"),
     ]:

@@ -116,11 +116,7 @@ def test_a_folder_of_tiles_gives_what_the_whole_gives(
     call("heights", houses, "--surface", folder / "surface.tif", "-o", tmp_path / "whole")
     whole = gpd.read_file(tmp_path / "whole" / "houses_heights.gpkg")
     several = sorted(tiles.glob("?_?.*"))
-    for given in (
-        ("--surface", tiles),
-        ("--surface", f"{tiles}/?_?.*"),
-        ("--surface", *several),
-    ):
+    for given in (("--surface", tiles), ("--surface", f"{tiles}/?_?.*"), ("--surface", *several)):
         code, answer = call("heights", houses, *given, "-o", tmp_path / "out")
         assert code == 0, answer
         found = gpd.read_file(tmp_path / "out" / "houses_heights.gpkg")

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from command_line import command
 from rooftrace.cli.commands import load_command
 from rooftrace.cli.mcp import TOOLS, command_line, input_schema
 from rooftrace.core.errors import ConfigError
@@ -42,13 +41,6 @@ def test_arguments_become_those_of_the_command() -> None:
     assert "gsd" in raised.value.remedy
     with pytest.raises(ConfigError, match="no tool 'serve'"):
         command_line("serve", {})
-
-
-def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mcp", None)
-    done = command("mcp")
-    assert done.code == 6
-    assert "rooftrace[mcp]" in done.err
 
 
 def talk(conversation: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -12,14 +12,7 @@ import pytest
 
 from command_line import Finished, command
 from folder_server import FolderServer, serving_folder
-from stac_scenes import (
-    PROVIDERS,
-    collection,
-    with_hrefs,
-    write_area,
-    write_catalog,
-    write_scenes,
-)
+from stac_scenes import PROVIDERS, collection, with_hrefs, write_area, write_catalog, write_scenes
 from tiny_models import write_tiny_bundle
 
 pytest.importorskip("pystac_client")

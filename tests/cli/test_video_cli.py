@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -72,22 +70,6 @@ def test_what_goes_wrong_has_its_code(bundle: Path, source: Path, tmp_path: Path
         assert code == expected, (arguments, done)
         assert reported in done.get("error", {}).get("message", "")
     assert source.read_bytes() == whole
-
-
-def test_without_pyav_it_says_what_to_install(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *given: Any, **named: Any) -> Any:
-        if name == "av" or name.startswith("av."):
-            raise ImportError(name)
-        return real(name, *given, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    code, done = call("video", source, "-o", tmp_path / "out.mp4")
-    assert code == 6
-    assert done["error"]["remedy"] == "Install it with: pip install 'rooftrace[video]'"
 
 
 def test_a_camera_for_some_seconds(

@@ -17,13 +17,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from jobs_server import (
-    GATED_CHILD,
-    JobGate,
-    jobs_app,
-    write_model,
-    write_town,
-)
+from jobs_server import GATED_CHILD, JobGate, jobs_app, write_model, write_town
 from local_server import PATIENCE_S, serving_app, wait_until
 from rooftrace.core.types import ResultProvenance
 from rooftrace.flows.predict.inputs import find_inputs

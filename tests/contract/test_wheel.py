@@ -152,10 +152,7 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
         (["train", "train.toml", "-o", "study", "--trials", "1"], "train"),
         (["predict", "a.tif", "--refine", "sam", "--sam-weights", "w", "-o", "out"], "sam"),
         (["serve", "--port", "0"], "serve"),
-        (
-            ["export", "default", "--to", "onnx", "--precision", "fp16", "-o", "out.onnx"],
-            "export",
-        ),
+        (["export", "default", "--to", "onnx", "--precision", "fp16", "-o", "out.onnx"], "export"),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
         (["predict", "s3://bucket/a.tif", "-o", "out"], "s3"),
         (["predict", "https://h/{z}/{x}/{y}", "--area", "town.json", "-o", "out"], "services"),

@@ -222,10 +222,7 @@ def test_python(page: str, sandbox: Path) -> None:
 @pytest.mark.campaign
 @pytest.mark.parametrize("page", [page for page in TUTORIALS if page not in (SERVICE, LOOP)])
 def test_tutorials(
-    page: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run all steps of a tutorial in an empty folder."""
     monkeypatch.chdir(tmp_path)
@@ -279,10 +276,7 @@ def wait_until_ready(address: str) -> None:
 
 @pytest.mark.campaign
 def test_the_tutorial_of_the_service(
-    server: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     printed, asked = "", 0

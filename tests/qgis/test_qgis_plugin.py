@@ -275,8 +275,7 @@ def test_command_that_ignores_ctrl_c_is_killed(
     monkeypatch.setattr(plugin_command, "_STOP_S", 0.1)
     monkeypatch.setattr(plugin_command, "_STOP_AGAIN_S", 0.1)
     tool = executable(
-        tmp_path / "tool",
-        f"trap '' INT; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done",
+        tmp_path / "tool", f"trap '' INT; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done"
     )
     with pytest.raises(plugin_command.Canceled):
         run([tool], is_canceled=(tmp_path / "pid").exists)

@@ -5,13 +5,7 @@ depend on its random stream: a change of the order of random draws changes every
 """
 
 from rooftrace.io.files import demo_scene_path
-from town.scene import (
-    SyntheticScene,
-    demo_scene,
-    demo_truth_path,
-    generate_scene,
-    write_pairs,
-)
+from town.scene import SyntheticScene, demo_scene, demo_truth_path, generate_scene, write_pairs
 
 __all__ = [
     "SyntheticScene",

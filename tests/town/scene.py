@@ -24,16 +24,7 @@ from rooftrace.io.files import demo_scene_path
 from rooftrace.io.gdal import pyogrio_options, rasterize
 from town.buildings import Sun, draw_building, draw_rooftop
 from town.canvas import Canvas, Palette, Rng, jitter, noise, polygons_of, scaled
-from town.districts import (
-    estate,
-    fields,
-    industrial,
-    informal,
-    park,
-    rows,
-    suburb,
-    township,
-)
+from town.districts import estate, fields, industrial, informal, park, rows, suburb, township
 from town.town import (
     BLOCKED,
     Cell,

@@ -20,16 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.types import Floats
 from town.buildings import Building, Sun
-from town.canvas import (
-    Canvas,
-    Colour,
-    Palette,
-    Rng,
-    jitter,
-    noise,
-    polygons_of,
-    scaled,
-)
+from town.canvas import Canvas, Colour, Palette, Rng, jitter, noise, polygons_of, scaled
 
 # Values of `Canvas.taken`.
 BLOCKED, ROAD = 1, 2
@@ -395,10 +386,7 @@ def draw_trees(canvas: Canvas, trees: list[Tree], palette: Palette, sun: Sun, rn
         colour = jitter(rng, palette.crowns[int(rng.integers(len(palette.crowns)))], 9)
         if rows.start >= rows.stop or cols.start >= cols.stop:
             continue
-        cut = (
-            slice(rows.start - row, rows.stop - row),
-            slice(cols.start - col, cols.stop - col),
-        )
+        cut = (slice(rows.start - row, rows.stop - row), slice(cols.start - col, cols.stop - col))
         tone = light[cut].astype(np.float32) / np.float32(128)
         alpha = cover[cut]
         rgb = np.clip(tone[..., None] * np.array(colour, np.float32), 0, 250)

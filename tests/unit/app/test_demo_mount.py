@@ -12,8 +12,8 @@ from demo_images import LastOfThree, predictor_of
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from rest_service import app_with
 from rooftrace.app.demo import mount_page
-from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
 
@@ -29,9 +29,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[TestClient]:
-    app = FastAPI()
-    install_problems(app)
-    with TestClient(mount_page(app, service)) as client:
+    with TestClient(mount_page(app_with(), service)) as client:
         yield client
 
 
@@ -50,8 +48,7 @@ def test_nothing_is_recorded_and_nothing_runs_on_the_server(client: TestClient) 
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["/etc/passwd", str(Path(__file__)), "pyproject.toml", "../../../../etc/passwd"],
+    "path", ["/etc/passwd", str(Path(__file__)), "pyproject.toml", "../../../../etc/passwd"]
 )
 def test_files_of_the_server_stay_there(client: TestClient, path: str) -> None:
     for route in ("/gradio_api/file=", "/file=", "/static/../../", "/assets/../../../"):

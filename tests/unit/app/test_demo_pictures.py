@@ -8,13 +8,7 @@ import pytest
 from demo_images import SHAPE, classes_of, kept_of, roofs
 from numpy.typing import NDArray
 
-from rooftrace.app.demo import (
-    RAMP,
-    fill_png,
-    outline_colours,
-    outlines,
-    picture_jpeg,
-)
+from rooftrace.app.demo import RAMP, fill_png, outline_colours, outlines, picture_jpeg
 
 
 def decoded(data: bytes) -> NDArray[np.uint8]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import io
 
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from rest_service import app_with
 from rooftrace.app.server import EXAMPLES, home_router
-from rooftrace.rest.problems import install_problems
 
 
 def client_of() -> TestClient:
-    app = FastAPI()
-    install_problems(app)
+    app = app_with(home_router())
     app.state.live = False
-    app.include_router(home_router())
     return TestClient(app)
 
 

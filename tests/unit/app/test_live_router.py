@@ -16,12 +16,12 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from rest_service import app_with
 from rooftrace.app import server as routing
 from rooftrace.app.server import live_router
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
-from rooftrace.rest.problems import install_problems
 from rooftrace.service.live import CameraSource, LiveCamera
 from video_files import town, write_video
 
@@ -45,10 +45,7 @@ def camera(clip: Path) -> Iterator[LiveCamera]:
 
 @pytest.fixture
 def app(camera: LiveCamera) -> FastAPI:
-    app = FastAPI()
-    install_problems(app)
-    app.include_router(live_router([camera]))
-    return app
+    return app_with(live_router([camera]))
 
 
 class Viewer:

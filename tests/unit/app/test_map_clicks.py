@@ -15,11 +15,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from clicked_town import GRID, HALL, ObedientEngine, click_model, roof, write_results
+from rest_service import app_with
 from rooftrace.app.map import review as module
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import MAX_CLICKS, ClickSessions, clicks_router, review_router
@@ -27,7 +27,6 @@ from rooftrace.core.errors import BusyError
 from rooftrace.io.reproject import transform_points
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickSegmenter
-from rooftrace.rest.problems import install_problems
 from town import generate_scene
 
 TOWN = "/v1/results/out/images/town/review"
@@ -45,12 +44,9 @@ def engine() -> ObedientEngine:
 
 
 def client_of(folder: Path, engine: ObedientEngine) -> TestClient:
-    app = FastAPI()
-    install_problems(app)
     catalogue = ResultsCatalogue([folder])
-    app.include_router(review_router(catalogue))
-    app.include_router(clicks_router(catalogue, lambda: click_model(engine)))
-    return TestClient(app)
+    clicks = clicks_router(catalogue, lambda: click_model(engine))
+    return TestClient(app_with(review_router(catalogue), clicks))
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import shapely.affinity
 pytest.importorskip("fastapi")
 
 from affine import Affine
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyproj import CRS
 
+from rest_service import app_with
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
@@ -29,7 +29,6 @@ from rooftrace.flows.compare.run import run_compare
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
-from rooftrace.rest.problems import install_problems
 from town import generate_scene
 
 LEFT, TOP = 524_000, 9_318_000
@@ -85,11 +84,8 @@ def client(folder: Path) -> TestClient:
 
 
 def client_of(folder: Path) -> TestClient:
-    app = FastAPI()
-    install_problems(app)
-    app.include_router(map_router(ResultsCatalogue([folder])))
-    app.include_router(review_router(ResultsCatalogue([folder])))
-    return TestClient(app)
+    catalogue = ResultsCatalogue([folder])
+    return TestClient(app_with(map_router(catalogue), review_router(catalogue)))
 
 
 def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> None:

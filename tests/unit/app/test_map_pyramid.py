@@ -15,12 +15,7 @@ from rasterio.enums import Resampling
 from raster_files import write_geotiff
 from rooftrace.app.map import pyramid
 from rooftrace.app.map.place import Place
-from rooftrace.app.map.pyramid import (
-    DisplayStretch,
-    Pyramid,
-    colour_picture,
-    overviews,
-)
+from rooftrace.app.map.pyramid import DisplayStretch, Pyramid, colour_picture, overviews
 from rooftrace.core.types import GeoGrid, Raster
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster

@@ -13,10 +13,10 @@ import shapely
 pytest.importorskip("fastapi")
 
 from affine import Affine
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyproj import CRS
 
+from rest_service import app_with
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
@@ -25,7 +25,6 @@ from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.rest.problems import install_problems
 from town import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
@@ -56,10 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def client_of(folder: Path) -> TestClient:
-    app = FastAPI()
-    install_problems(app)
-    app.include_router(review_router(ResultsCatalogue([folder])))
-    return TestClient(app)
+    return TestClient(app_with(review_router(ResultsCatalogue([folder]))))
 
 
 @pytest.fixture

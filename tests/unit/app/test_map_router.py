@@ -27,6 +27,7 @@ from PIL import Image
 from pyproj import CRS
 
 from raster_files import write_geotiff
+from rest_service import app_with
 from rooftrace.app.map import router as routing
 from rooftrace.app.map.results import ResultsCatalogue, read_results
 from rooftrace.app.map.router import Basemap, map_router
@@ -36,7 +37,6 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.rest.problems import install_problems
 from rooftrace.service.job_store import JobStore
 from town import generate_scene
 
@@ -78,10 +78,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def client_of(*folders: Path) -> TestClient:
-    app = FastAPI()
-    install_problems(app)
-    app.include_router(map_router(ResultsCatalogue(folders)))
-    return TestClient(app)
+    return TestClient(app_with(map_router(ResultsCatalogue(folders))))
 
 
 @pytest.fixture

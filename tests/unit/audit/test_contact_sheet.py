@@ -9,21 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from memory_sets import ArrayLabel
+from rooftrace.core.types import Scene
 from rooftrace.flows.inspect import choose_scenes, draw_scene
 from rooftrace.io.georeferenced import ArraySource
 
 from .test_statistics import scene
-
-
-class ArrayLabel:
-    def __init__(self, data: NDArray[np.uint8]) -> None:
-        self.data = data
-
-    def read(self, window: Window | None = None) -> Mask:
-        window = window or Window.whole((self.data.shape[0], self.data.shape[1]))
-        data = self.data[window.slices()]
-        return Mask(data, np.ones(data.shape, bool), GeoGrid(data.shape))
 
 
 def decoded(address: str) -> NDArray[np.uint8]:

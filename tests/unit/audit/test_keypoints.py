@@ -10,12 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import NO_HASH
-from rooftrace.audit.keypoints import (
-    Keypoints,
-    detect_keypoints,
-    match_scenes,
-    shows_overlaps,
-)
+from rooftrace.audit.keypoints import Keypoints, detect_keypoints, match_scenes, shows_overlaps
 from rooftrace.core.types import Scene, Window
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.raster import open_raster

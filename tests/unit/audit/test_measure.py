@@ -10,30 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memory_sets import ArrayLabel
 from rooftrace.audit import measure
 from rooftrace.audit.facts import SceneFacts
 from rooftrace.audit.measure import measure_set
-from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.core.types import Scene, Window
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels import source as parallel
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 
 CLASSES = ("background", "building")
-
-
-class ArrayLabel:
-    """A `LabelReader` over an array."""
-
-    def __init__(self, mask: np.ndarray, valid: np.ndarray | None = None) -> None:
-        self.mask = mask
-        self.valid = np.ones(mask.shape, dtype=bool) if valid is None else valid
-
-    def read(self, window: Window | None = None) -> Mask:
-        rows, cols = (window or Window.whole(self.mask.shape)).slices()
-        return Mask(
-            self.mask[rows, cols].copy(), self.valid[rows, cols].copy(), GeoGrid(self.mask.shape)
-        )
 
 
 def scene_of(image: np.ndarray, mask: np.ndarray | None = None, **more: np.ndarray) -> Scene:

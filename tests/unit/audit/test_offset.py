@@ -13,17 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
+from memory_sets import ArrayLabel
 from rooftrace.audit.facts import Offset
 from rooftrace.audit.measure import measure_set
-from rooftrace.audit.offset import (
-    SURE,
-    Surface,
-    edge_surface,
-    estimate_offsets,
-    offset_findings,
-)
+from rooftrace.audit.offset import SURE, Surface, edge_surface, estimate_offsets, offset_findings
 from rooftrace.audit.report import run_audit
-from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.core.types import Scene
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.derived import shift_labels
@@ -35,18 +30,12 @@ PLANTED = [(6, 0), (-6, 0), (0, 6), (0, -6), (4, 4), (-4, 4), (4, -4), (-4, -4)]
 Shift = tuple[int, int]
 
 
-class ShiftedLabel:
-    """A `LabelReader` whose mask is shifted down and right; the new edge is unknown."""
-
-    def __init__(self, mask: np.ndarray, shift: Shift) -> None:
-        matrix = np.array([[1, 0, shift[1]], [0, 1, shift[0]]], dtype=np.float32)
-        size = mask.shape[::-1]
-        self.mask = cv2.warpAffine(mask.astype(np.uint8), matrix, size)
-        self.valid = cv2.warpAffine(np.ones_like(self.mask), matrix, size) > 0
-
-    def read(self, window: Window | None = None) -> Mask:
-        rows, cols = (window or Window.whole(self.mask.shape)).slices()
-        return Mask(self.mask[rows, cols], self.valid[rows, cols], GeoGrid(self.mask.shape))
+def shifted_label(mask: np.ndarray, shift: Shift) -> ArrayLabel:
+    """Return a label that is shifted down and right; the new edge is unknown."""
+    matrix = np.array([[1, 0, shift[1]], [0, 1, shift[0]]], dtype=np.float32)
+    size = mask.shape[::-1]
+    moved = cv2.warpAffine(mask.astype(np.uint8), matrix, size)
+    return ArrayLabel(moved, cv2.warpAffine(np.ones_like(moved), matrix, size) > 0)
 
 
 drawn = cache(generate_scene)
@@ -54,7 +43,7 @@ drawn = cache(generate_scene)
 
 def shifted_scene(number: int, shift: Shift, side_px: int = 256, gsd_m: float = 0.6) -> Scene:
     town = drawn(number, (side_px, side_px), gsd_m)
-    label = ShiftedLabel(town.mask(), shift)
+    label = shifted_label(town.mask(), shift)
     return Scene(str(number), ArraySource(town.image), label, "town", gsd_m)
 
 
@@ -176,6 +165,6 @@ def test_rotterdam_labels_lie_low_and_a_shift_adds_up(realdata: Path) -> None:
     scene = source.open_scene(source.entries[33])
     before = surface_of(scene).peak()
     assert scene.label is not None
-    moved = replace(scene, label=ShiftedLabel(scene.label.read().data, (-4, 4)))
+    moved = replace(scene, label=shifted_label(scene.label.read().data, (-4, 4)))
     after = surface_of(moved).peak()
     assert np.subtract(after, before)[:2] == pytest.approx([4, -4], abs=1)

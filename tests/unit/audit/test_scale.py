@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rooftrace.audit.scale import (
-    ScaleEstimate,
-    estimate_scale,
-)
+from rooftrace.audit.scale import ScaleEstimate, estimate_scale
 from rooftrace.core.types import Scene
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.source import SceneEntry, SceneSet

@@ -8,13 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from rooftrace.core.config import (
-    Config,
-    Registry,
-    expand_path,
-    load_config,
-    parse_config,
-)
+from rooftrace.core.config import Config, Registry, expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError
 
 

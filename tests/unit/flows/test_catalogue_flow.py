@@ -19,12 +19,7 @@ from rasterio.windows import Window
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.flows.catalogue.run import (
-    CatalogueReport,
-    SceneLayer,
-    _in_degrees,
-    run_catalogue,
-)
+from rooftrace.flows.catalogue.run import CatalogueReport, SceneLayer, _in_degrees, run_catalogue
 from rooftrace.flows.catalogue.scenes import plain_id, read_catalogue
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import executing, run_predict

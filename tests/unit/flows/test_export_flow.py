@@ -11,11 +11,7 @@ import pytest
 from PIL import Image
 
 from processor_marks import needs_bf16
-from rooftrace.core.errors import (
-    ConfigError,
-    ExportError,
-    GsdMismatch,
-)
+from rooftrace.core.errors import ConfigError, ExportError, GsdMismatch
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import tiny_bundle

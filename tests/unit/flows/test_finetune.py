@@ -22,18 +22,10 @@ import safetensors.torch
 from rich.console import Console
 
 from rooftrace.core.config import parse_config
-from rooftrace.core.errors import (
-    BandMismatch,
-    ConfigError,
-    DataError,
-    LabelError,
-)
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError, LabelError
 from rooftrace.flows.evaluate.evaluation import LeakageReport, LeakedScene
 from rooftrace.flows.finetune.plan import divide
-from rooftrace.flows.finetune.report import (
-    FinetuneReport,
-    Verdict,
-)
+from rooftrace.flows.finetune.report import FinetuneReport, Verdict
 from rooftrace.flows.finetune.run import check_inverse, run_finetune
 from rooftrace.flows.labelled_predictions import predict_set
 from rooftrace.labels import kinds

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from memory_sets import ArrayLabel, set_of
 from rooftrace.core.types import GeoGrid, Mask, Raster, Scene, Window
 from rooftrace.flows.evaluate.evaluation import Gallery, draw_gallery
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
-from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.report import EvalReport
@@ -44,15 +44,6 @@ class Watched:
         return Raster(self.data[:, rows, cols], valid, self.grid.crop(window))
 
 
-@dataclass
-class Label:
-    data: NDArray[np.uint8]
-
-    def read(self, window: Window | None = None) -> Mask:
-        assert window is not None
-        return Mask(self.data, np.ones(self.data.shape, bool), GeoGrid(self.data.shape))
-
-
 def left_half(scene: Scene) -> ScenePrediction:
     """Say of the left half that it is a building."""
     mask = np.zeros(scene.image.grid.shape, np.uint8)
@@ -75,17 +66,11 @@ def report_of(ious: dict[str, float | None]) -> EvalReport:
     return EvalReport(tuple(images), ("land", "building"), 1, {})
 
 
-def set_of(scenes: dict[str, Scene]) -> SceneSet:
-    entries = tuple(SceneEntry(name, None) for name in sorted(scenes))
-    classes = ("land", "building")
-    return SceneSet("set", "folder", classes, 1, entries, lambda entry: scenes[entry.id])
-
-
 def blank(name: str, shape_yx: tuple[int, int] = (40, 60)) -> Scene:
     grid = GeoGrid(shape_yx)
     label = np.zeros(shape_yx, np.uint8)
     label[: shape_yx[0] // 2] = 1
-    return Scene(name, BlankSource(grid, name), Label(label))
+    return Scene(name, BlankSource(grid, name), ArrayLabel(label))
 
 
 def picture(shown: Gallery, name: str) -> NDArray[np.uint8]:
@@ -106,7 +91,7 @@ def test_a_large_scene_is_read_in_parts_and_shown_small() -> None:
     data[1] = np.linspace(0, 250, shape[1])
     image = Watched(data)
     scene = Scene("a", image, blank("a", shape).label)
-    shown = draw_gallery([HALF], set_of({"a": scene}), report_of({"a": 0.5}), 4)
+    shown = draw_gallery([HALF], set_of(scene), report_of({"a": 0.5}), 4)
     assert max(image.read_px) <= 1 << 22
     assert sum(image.read_px) == shape[0] * shape[1]
     sheet = picture(shown, "a")

@@ -13,10 +13,7 @@ from PIL import Image
 
 from rooftrace.core.errors import ExportError
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs
-from rooftrace.flows.predict.run_folder import (
-    MANIFEST,
-    RunFolder,
-)
+from rooftrace.flows.predict.run_folder import MANIFEST, RunFolder
 from rooftrace.io.companions import WORK_FOLDER
 
 
@@ -103,10 +100,7 @@ def test_a_run_is_resumed_on_another_processor_with_a_note(
         assert "starts from the beginning" in folder.notes[0]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    ["cut", "zeros"],
-)
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
 def test_images_before_a_damaged_line_are_kept(
     scenes: list[SceneInput], tmp_path: Path, damage: str
 ) -> None:
@@ -115,10 +109,7 @@ def test_images_before_a_damaged_line_are_kept(
         add(folder, *scenes)
     manifest = tmp_path / WORK_FOLDER / MANIFEST
     *before, of_b, of_c = manifest.read_bytes().splitlines(keepends=True)
-    damaged = {
-        "cut": [of_b[:9]],
-        "zeros": [bytes(len(of_b) - 1), b"\n", of_c],
-    }
+    damaged = {"cut": [of_b[:9]], "zeros": [bytes(len(of_b) - 1), b"\n", of_c]}
     manifest.write_bytes(b"".join([*before, *damaged[damage]]))
     for _ in range(2):
         with RunFolder(tmp_path, WITH) as folder:

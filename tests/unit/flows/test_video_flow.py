@@ -13,13 +13,7 @@ import pytest
 
 pytest.importorskip("av")
 
-from rooftrace.core.errors import (
-    BandMismatch,
-    ConfigError,
-    DataError,
-    ExportError,
-    PredictError,
-)
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError, ExportError, PredictError
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows import video as flow
 from rooftrace.flows.doctor import tiny_bundle

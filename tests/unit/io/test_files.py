@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 
 from rooftrace.core.errors import ConfigError, ExportError
-from rooftrace.io.files import (
-    check_outputs,
-    write_atomically,
-)
+from rooftrace.io.files import check_outputs, write_atomically
 
 
 def test_a_result_does_not_replace_an_input(tmp_path: Path) -> None:

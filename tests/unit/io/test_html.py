@@ -6,13 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rooftrace.io.html import (
-    Axis,
-    Series,
-    draw_chart,
-    draw_histogram,
-    draw_legend,
-)
+from rooftrace.io.html import Axis, Series, draw_chart, draw_histogram, draw_legend
 
 
 def parse(*series: Series, y_high: float = 1.0, **options: bool) -> ElementTree.Element:

@@ -22,11 +22,7 @@ from rooftrace.io.map_service import (
     without_secrets,
     xyz_service,
 )
-from rooftrace.io.web_mercator import (
-    WORLD_M,
-    TileName,
-    web_mercator,
-)
+from rooftrace.io.web_mercator import WORLD_M, TileName, web_mercator
 
 HOST = "https://tiles.example.org"
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyproj import CRS
 
-from rooftrace.core.types import GeoGrid, Mask, RasterSource, Window
+from memory_sets import ArrayLabel
+from rooftrace.core.types import GeoGrid, RasterSource, Window
 from rooftrace.io.georeferenced import ArraySource, GeoreferencedSource, WindowSource
 from rooftrace.io.raster import open_raster
 from rooftrace.io.web_mercator import TileName
@@ -20,19 +21,11 @@ from rooftrace.labels.derived import WindowLabel
 
 GRID = GeoGrid((6, 9), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS.from_epsg(32633))
 VALUES = np.arange(2 * 6 * 9, dtype=np.uint16).reshape(2, 6, 9)
+LABEL = ArrayLabel(VALUES[0].astype(np.uint8), VALUES[0] > 3, GRID)
 
 
 def source() -> ArraySource:
     return ArraySource(VALUES, GRID, VALUES[0] % 5 > 0, name="scene")
-
-
-class Label:
-    """Every pixel its own class."""
-
-    def read(self, window: Window | None = None) -> Mask:
-        window = window or Window.whole(GRID.shape)
-        part = VALUES[0][window.slices()].astype(np.uint8)
-        return Mask(part, part > 3, GRID.crop(window))
 
 
 @st.composite
@@ -45,7 +38,7 @@ def windows(draw: st.DrawFn, height: int, width: int) -> Window:
 def test_a_window_of_a_chip_is_that_part_of_the_scene(data: st.DataObject) -> None:
     outer = data.draw(windows(6, 9))
     inner = data.draw(windows(outer.height, outer.width))
-    chip, label = WindowSource(source(), outer), WindowLabel(Label(), outer)
+    chip, label = WindowSource(source(), outer), WindowLabel(LABEL, outer)
     assert isinstance(chip, RasterSource)
     assert (chip.bands, chip.dtype, chip.grid) == (2, np.uint16, GRID.crop(outer))
     assert "scene" in chip.name

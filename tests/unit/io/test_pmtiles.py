@@ -17,11 +17,7 @@ from shapely import affinity
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, ResultProvenance
 from rooftrace.io.vector_formats import is_vector_file
-from rooftrace.io.vector_write import (
-    write_footprints,
-    write_layer,
-    write_polygons,
-)
+from rooftrace.io.vector_write import write_footprints, write_layer, write_polygons
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings, tile_zooms
 
 UTM = CRS(32737)

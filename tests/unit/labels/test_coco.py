@@ -14,12 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as tools
 
-from rooftrace.core.errors import (
-    ConfigError,
-    DataError,
-    LabelError,
-    LayoutError,
-)
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.types import Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
@@ -163,9 +158,7 @@ def test_the_later_of_two_wins_and_what_is_drawn_over_a_crowd_is_known(folder: P
     assert any("1 of 3 annotations are crowd regions" in note for note in source.notes)
 
 
-def test_images_without_annotations_are_empty_and_without_the_list_unlabelled(
-    folder: Path,
-) -> None:
+def test_images_without_annotations_are_empty_and_without_the_list_unlabelled(folder: Path) -> None:
     raw = document()
     raw["images"].append({"id": "x", "file_name": "b.png", "height": HEIGHT, "width": WIDTH})
     source = read(save(folder, raw))

@@ -1,6 +1,7 @@
 import json
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -14,6 +15,7 @@ from PIL import Image
 from pyproj import CRS
 from shapely.geometry import Point, box
 
+from memory_sets import ArrayLabel, set_of
 from raster_files import write_geotiff
 from rooftrace.core.errors import (
     ConfigError,
@@ -23,7 +25,7 @@ from rooftrace.core.errors import (
     LabelError,
     LayoutError,
 )
-from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.core.types import GeoGrid, Scene, Window
 from rooftrace.flows.convert import run_convert
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.masks import mask_sink
@@ -34,7 +36,7 @@ from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.shapes import ShapesLabel
-from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
+from rooftrace.labels.source import SceneSet, WriteOptions
 
 UTM = CRS.from_epsg(32736)
 THREE = ("background", "building", "road")
@@ -278,26 +280,13 @@ def test_what_is_smaller_than_a_pixel_is_counted(town: Path) -> None:
     assert "1 shape is too small to colour a pixel of its image." in done.notes
 
 
-class _Painted:
-    """A label in memory."""
-
-    def __init__(self, mask: np.ndarray, grid: GeoGrid) -> None:
-        self.mask, self.grid = mask, grid
-
-    def read(self, window: Window | None = None) -> Mask:
-        window = window or Window.whole(self.mask.shape)
-        part = self.mask[window.slices()]
-        return Mask(np.where(part == 255, 0, part), part != 255, self.grid.crop(window))
-
-
 def painted_set(paintings: dict[str, tuple[np.ndarray, GeoGrid]], classes=THREE) -> SceneSet:
-    def open_scene(entry: SceneEntry) -> Scene:
-        mask, grid = paintings[entry.id]
-        image = ArraySource(np.zeros((3, *mask.shape), np.uint8), grid, name=entry.id)
-        return Scene(entry.id, image, _Painted(mask, grid))
-
-    entries = tuple(SceneEntry(name, None) for name in sorted(paintings))
-    return SceneSet("painted", "memory", classes, 1, entries, open_scene)
+    scenes = []
+    for name, (mask, grid) in sorted(paintings.items()):
+        label = ArrayLabel(np.where(mask == 255, 0, mask), mask != 255, grid)
+        image = ArraySource(np.zeros((3, *mask.shape), np.uint8), grid, name=name)
+        scenes.append(Scene(name, image, label))
+    return replace(set_of(*scenes), classes=classes)
 
 
 PIXELS = st.integers(0, 2**32 - 1).map(
@@ -365,14 +354,7 @@ def test_an_outline_that_crosses_itself_is_written(tmp_path: Path) -> None:
     bowtie = shapely.Polygon([(-4, 2), (20, 18), (20, 2), (-4, 18)])
     label = ShapesLabel(np.array([bowtie], object), [1], grid_at())
     image = ArraySource(np.zeros((3, 40, 40), np.uint8), grid_at(), name="a")
-    source = SceneSet(
-        "drawn",
-        "memory",
-        THREE[:2],
-        1,
-        (SceneEntry("a", None),),
-        lambda _: Scene("a", image, label),
-    )
+    source = replace(set_of(Scene("a", image, label)), classes=THREE[:2])
     FOOTPRINTS.write(source, tmp_path / "out.gpkg", WriteOptions(), None)
     found = masks(open_source(SourceConfig(path=str(tmp_path / "out.gpkg"))))["a"]
     assert found.any()

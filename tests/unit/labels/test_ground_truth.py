@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import shapely
 
-from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from memory_sets import ArrayLabel
+from rooftrace.core.types import GeoGrid, Scene
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.make_valid import valid_polygons
 from rooftrace.labels.coco import CocoAnnotation, CocoLabel
@@ -49,23 +50,12 @@ def test_polygons_of_coco() -> None:
     assert CocoLabel((*drawn, runs), GRID.shape, GRID, "l.json", "a.png").read_outlines() is None
 
 
-class _Pixels:
-    """The label of a mask."""
-
-    def __init__(self, data: np.ndarray) -> None:
-        self._data = data
-
-    def read(self, window: Window | None = None) -> Mask:
-        data = self._data if window is None else self._data[window.slices()]
-        return Mask(data, np.ones(data.shape, bool), GeoGrid(data.shape))
-
-
 def test_of_a_mask_regions_are_traced_without_the_stairs() -> None:
     rows, cols = np.mgrid[:40, :60]
     # A slanted side, which is a stair of some fifteen steps.
     data = ((rows > 5) & (cols > 5) & (2 * rows + cols < 70)).astype(np.uint8)
     data[2, 50] = 1
-    truth = truth_of(_Pixels(data))
+    truth = truth_of(ArrayLabel(data))
     assert len(truth.outlines) == truth.instances.max() == 2
     large = truth.outlines[shapely.area(truth.outlines).argmax()]
     assert len(large.exterior.coords) - 1 <= 6

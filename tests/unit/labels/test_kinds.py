@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from memory_sets import ArrayLabel
 from rooftrace.core.errors import ConfigError, LabelError, LayoutError
-from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.core.types import Scene
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.kinds import KINDS, open_source
@@ -143,24 +144,12 @@ def test_a_card_that_cannot_be_followed(tmp_path: Path, text: str, message: str)
 # What a folder is written as.
 
 
-class Stored:
-    """A label in memory."""
-
-    def __init__(self, data: np.ndarray, valid: np.ndarray, grid: GeoGrid) -> None:
-        self.data, self.valid, self.grid = data, valid, grid
-
-    def read(self, window: Window | None = None) -> Mask:
-        window = window or Window.whole(self.grid.shape)
-        part = window.slices()
-        return Mask(self.data[part], self.valid[part], self.grid.crop(window))
-
-
 def in_memory(images: SceneSet, classes: int, draw: np.ndarray, valid: np.ndarray) -> SceneSet:
     """The images of a set, all with one label."""
 
     def open_scene(entry: SceneEntry) -> Scene:
         scene = images.open_scene(entry)
-        return replace(scene, label=Stored(draw, valid, scene.image.grid))
+        return replace(scene, label=ArrayLabel(draw, valid, scene.image.grid))
 
     names = ("background", "building", *(f"c{n}" for n in range(2, classes)))
     return replace(images, classes=names, open_scene=open_scene)

@@ -66,9 +66,7 @@ def drawn_alone(shape: shapely.Geometry, margin: int) -> np.ndarray:
     return np.asarray(rasterize([moved], (size, size), dtype="uint8")).astype(bool)
 
 
-@given(
-    st.lists(polygons(st.integers(0, 200).map(lambda n: n / 8)), min_size=1, max_size=8),
-)
+@given(st.lists(polygons(st.integers(0, 200).map(lambda n: n / 8)), min_size=1, max_size=8))
 def test_what_vanishes_is_what_colours_no_pixel(shapes: list[shapely.Geometry]) -> None:
     label = ShapesLabel(np.array(shapes, dtype=object), [1] * len(shapes), GeoGrid((SIDE, SIDE)))
     image = box(0, 0, SIDE, SIDE)

@@ -8,12 +8,7 @@ import shapely
 
 from rooftrace.core.types import Window
 from rooftrace.io.gdal import number_polygons
-from rooftrace.metrics.image_counts import (
-    ImageCounts,
-    ScenePair,
-    score_scene,
-    uncut_polygons,
-)
+from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene, uncut_polygons
 from rooftrace.metrics.report import EvalReport, SceneCounts
 
 SHAPE = (60, 80)

@@ -10,11 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rooftrace.metrics.objects import (
-    F1_IOUS,
-    ObjectCounts,
-    match_predicted,
-)
+from rooftrace.metrics.objects import F1_IOUS, ObjectCounts, match_predicted
 
 maps = arrays(np.int32, (8, 10), elements=st.integers(0, 4))
 

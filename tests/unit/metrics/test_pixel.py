@@ -12,11 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rooftrace.metrics.image_counts import ImageCounts
-from rooftrace.metrics.pixel import (
-    PixelCounts,
-    image_values,
-    per_image,
-)
+from rooftrace.metrics.pixel import PixelCounts, image_values, per_image
 from rooftrace.metrics.report import EvalReport
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
+from memory_sets import ArrayLabel, set_of
 from rooftrace.core.errors import GsdMismatch
-from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.core.types import Scene
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import NODATA
-from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes, predict_mask
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
@@ -69,31 +67,18 @@ def test_an_image_is_answered_as_it_is_predicted(engine: PointwiseEngine, spec: 
         predict_mask(source.read(), spec, engine.run, gsd_m=5)
 
 
-@dataclass(frozen=True)
-class Label:
-    data: np.ndarray
-
-    def read(self, window: Window | None = None) -> Mask:
-        part = (window or Window.whole(self.data.shape)).slices()
-        known = self.data[part] != NODATA
-        return Mask(self.data[part], known, GeoGrid(known.shape))
-
-
-def folder(*scenes: Scene) -> SceneSet:
-    by_id = {scene.id: scene for scene in scenes}
-    entries = tuple(SceneEntry(scene.id, None) for scene in scenes)
-    return SceneSet("made", "memory", SPEC.classes, 1, entries, lambda e: by_id[e.id])
-
-
 def test_pixels_are_counted_where_image_and_label_are_known() -> None:
     pixels = np.repeat(np.uint8([[[255, 255, 255, 0, 0, 0]]]), 4, axis=1)
     valid = np.ones((4, 6), bool)
     valid[0, 0] = False
     label = np.repeat(np.uint8([[1, 1, 0, 1, 0, 0]]), 4, axis=0)
     label[1, 1] = NODATA
-    scene = Scene("a", ArraySource(pixels, valid=valid), Label(label), gsd_m=0.4)
-    far = Scene("b", ArraySource(pixels), Label(label), gsd_m=8.0)
+    labelled = ArrayLabel(label, label != NODATA)
+    scene = Scene("a", ArraySource(pixels, valid=valid), labelled, gsd_m=0.4)
+    far = Scene("b", ArraySource(pixels), labelled, gsd_m=8.0)
     # The second image is too coarse for the model to be predicted.
-    counts = evaluate_scenes(folder(scene, far), SPEC, PointwiseEngine().run)
+    counts = evaluate_scenes(
+        set_of(scene, far, classes=len(SPEC.classes)), SPEC, PointwiseEngine().run
+    )
     assert counts.pixels == 22
     assert counts.iou(1) == pytest.approx(6 / (6 + 4 + 4))

@@ -12,9 +12,7 @@ from rooftrace.core.errors import BundleError
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, tiny_bundle
 from rooftrace.io.legend import Legend
-from rooftrace.models.bundle import (
-    GRAPH_NAME,
-)
+from rooftrace.models.bundle import GRAPH_NAME
 from rooftrace.models.exported import (
     Contract,
     Target,

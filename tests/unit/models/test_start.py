@@ -16,17 +16,9 @@ from torch import nn
 
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.select import load_engine
-from rooftrace.models.bundle import (
-    WEIGHTS_NAME,
-    bundled_model,
-    write_bundle,
-)
+from rooftrace.models.bundle import WEIGHTS_NAME, bundled_model, write_bundle
 from rooftrace.models.export import ExportableModel
-from rooftrace.models.start import (
-    StartModel,
-    fill_from_start,
-    read_start,
-)
+from rooftrace.models.start import StartModel, fill_from_start, read_start
 from rooftrace.models.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:

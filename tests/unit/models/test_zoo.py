@@ -12,12 +12,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.models.zoo import (
-    ModelConfig,
-    build_model,
-    load_encoder,
-    recorded_network,
-)
+from rooftrace.models.zoo import ModelConfig, build_model, load_encoder, recorded_network
 
 TINY = "tu-test_resnet"
 

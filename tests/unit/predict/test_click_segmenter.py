@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clicked_town import ObedientEngine, click_model
 from rooftrace.core.errors import BundleError, DataError
-from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.models.bundle import write_bundle
 from rooftrace.models.clicks import Click
-from rooftrace.models.spec import CLICK_BANDS
 from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter, load_clicks
 
 SHAPE = (300, 400)
@@ -21,33 +21,8 @@ HOUSES = {"shed": (20, 30, 12, 10), "house": (120, 180, 40, 60), "hall": (200, 2
 """Top, left, height and width."""
 
 
-class ObedientEngine(PointwiseEngine):
-    """Bright pixels are building, but not near a negative click; it counts its calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        self.calls += 1
-        assert batch.shape[1:] == (6, 160, 160)
-        return np.where(batch[:, 5:] > 0.5, 0, super().run(batch)).astype(np.float32)
-
-
-def model(gsd_m: float = 0.3) -> ClickModel:
-    bundle = tiny_bundle()
-    extra = len(CLICK_BANDS)
-    spec = bundle.spec.model_copy(
-        update={
-            "bands": ("red", "green", "blue", *CLICK_BANDS),
-            "dtype": "float32",
-            "mean": (*bundle.spec.mean[:3], *[0.0] * extra),
-            "std": (*bundle.spec.std[:3], *[1.0] * extra),
-            "gsd_m": gsd_m,
-            "threshold": 0.5,
-        }
-    )
-    return ClickModel(replace(bundle, spec=spec), ObedientEngine())
+def model() -> ClickModel:
+    return click_model(ObedientEngine())
 
 
 def picture() -> np.ndarray:
@@ -149,11 +124,9 @@ def test_clicks_that_cannot_be() -> None:
     assert segmenter.clicks == ()
 
 
-def test_a_model_without_clicks_is_refused(tmp_path: object) -> None:
+def test_a_model_without_clicks_is_refused(tmp_path: Path) -> None:
     bundle = tiny_bundle()
-    path = f"{tmp_path}/tiny.rooftrace"
-    from pathlib import Path
-
-    write_bundle(Path(path), bundle.spec, bundle.parts)
+    path = tmp_path / "tiny.rooftrace"
+    write_bundle(path, bundle.spec, bundle.parts)
     with pytest.raises(BundleError, match="expected one that takes earlier_answer, positive"):
-        load_clicks(path)
+        load_clicks(str(path))

@@ -141,11 +141,7 @@ def test_without_weights_each_models_own_iou_is_its_weight() -> None:
     ("how", "weights", "reported"),
     [
         ("average", (1, 1), "combined by 'average'"),
-        (
-            "weighted",
-            (1,),
-            r"1 weight was given \(1\) for 2 models; expected one weight",
-        ),
+        ("weighted", (1,), r"1 weight was given \(1\) for 2 models; expected one weight"),
         ("weighted", (1, 2, 3), r"3 weights were given \(1, 2, 3\)"),
         ("weighted", (1, 0), "1, 0 were given; each weight must be above 0"),
         ("weighted", (1, -1), "above 0"),

@@ -109,10 +109,7 @@ class EdgyEngine(Engine):
 
 @pytest.mark.campaign
 @settings(max_examples=15)
-@given(
-    st.tuples(st.integers(1, 1500), st.integers(1, 700)),
-    st.sampled_from([0.2, 0.4, 0.7, 1.3]),
-)
+@given(st.tuples(st.integers(1, 1500), st.integers(1, 700)), st.sampled_from([0.2, 0.4, 0.7, 1.3]))
 def test_blocks_do_not_show(shape: tuple[int, int], gsd_m: float) -> None:
     spec = SPEC.model_copy(update={"gsd_m": 0.4})
     source = scene(shape, gsd_m=gsd_m)

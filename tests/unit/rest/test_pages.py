@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from rest_service import app_with
 from rooftrace.io.html import read_asset
 from rooftrace.rest.pages import PAGES, face_router, page_header
-from rooftrace.rest.problems import install_problems
 from rooftrace.rest.transfer import content_disposition
 
 
@@ -23,19 +22,11 @@ def test_the_header_links_all_pages_and_marks_one() -> None:
 
 @pytest.fixture
 def client() -> TestClient:
-    app = FastAPI()
-    install_problems(app)
-    app.include_router(face_router())
-    return TestClient(app)
+    return TestClient(app_with(face_router()))
 
 
 @pytest.mark.parametrize(
-    ("accepted", "encoding"),
-    [
-        ("gzip, deflate, br", "gzip"),
-        ("gzip", "gzip"),
-        ("identity", None),
-    ],
+    ("accepted", "encoding"), [("gzip, deflate, br", "gzip"), ("gzip", "gzip"), ("identity", None)]
 )
 def test_files_are_compressed_as_the_browser_reads_them(
     client: TestClient, accepted: str, encoding: str | None

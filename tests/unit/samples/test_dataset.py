@@ -23,12 +23,7 @@ from rooftrace.labels.derived import cut_into_chips
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.samples.augment import AugmentConfig
-from rooftrace.samples.dataset import (
-    EvalTiles,
-    SceneCache,
-    TrainSamples,
-    model_scale,
-)
+from rooftrace.samples.dataset import EvalTiles, SceneCache, TrainSamples, model_scale
 from rooftrace.samples.sampling import Balance
 
 BINARY = LabelConfig()

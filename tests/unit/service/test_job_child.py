@@ -14,10 +14,7 @@ import pytest
 from affine import Affine
 
 from raster_files import TOO_LONG, with_blocks, write_geotiff
-from rooftrace.core.errors import (
-    ConfigError,
-    DataError,
-)
+from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.io.files import locked
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load

@@ -72,10 +72,7 @@ def start(store: JobStore, tmp_path: Path) -> Iterator[Start]:
     program.write_text(CHILD)
     started: list[JobRunner] = []
 
-    def begin(
-        workers: int = 1,
-        model: Path | None = None,
-    ) -> JobRunner:
+    def begin(workers: int = 1, model: Path | None = None) -> JobRunner:
         command = (sys.executable, "-S", str(program))
         runner = JobRunner(store, model, workers, command=command)
         runner.start()

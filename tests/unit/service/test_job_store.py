@@ -9,13 +9,7 @@ import pytest
 
 from rooftrace.core.errors import BusyError, ExportError
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.job_store import (
-    STATE,
-    Job,
-    JobFile,
-    JobStateError,
-    JobStore,
-)
+from rooftrace.service.job_store import STATE, Job, JobFile, JobStateError, JobStore
 
 FIGURES = {"buildings": 3, "pixels": 64}
 

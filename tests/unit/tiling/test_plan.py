@@ -56,11 +56,7 @@ def test_write_lies_in_read_and_in_the_scene(tiles: TilePlan) -> None:
         assert tile.write.intersection(scene) == tile.write
 
 
-@given(
-    st.integers(1, 30_000),
-    st.sampled_from([256, 512, 1024, 2048]),
-    st.sampled_from([32, 64]),
-)
+@given(st.integers(1, 30_000), st.sampled_from([256, 512, 1024, 2048]), st.sampled_from([32, 64]))
 def test_sizes_are_multiples_within_the_limit(length: int, tile_px: int, multiple: int) -> None:
     axis = plan_tiles((length, length), tile_px=tile_px, overlap_px=64, multiple_px=multiple).rows
     assert axis.tile_px % multiple == 0

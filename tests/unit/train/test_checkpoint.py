@@ -19,10 +19,7 @@ from rooftrace.core.config import load_config
 from rooftrace.core.errors import DataError, ExportError
 from rooftrace.io.files import replacing
 from rooftrace.train import checkpoint as module
-from rooftrace.train.checkpoint import (
-    SafeCheckpointIO,
-    read_checkpoint,
-)
+from rooftrace.train.checkpoint import SafeCheckpointIO, read_checkpoint
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
 from training_runs import figures, weights

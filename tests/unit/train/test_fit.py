@@ -22,10 +22,7 @@ from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.models.bundle import read_bundle
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.loop import (
-    TrainerResult,
-    fit,
-)
+from rooftrace.train.loop import TrainerResult, fit
 from training_runs import figures, rows, weights
 
 if TYPE_CHECKING:

@@ -21,10 +21,7 @@ from rooftrace.models.bundle import ModelBundle, read_bundle
 from rooftrace.train import export_bundle as packaging
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
-from rooftrace.train.refine import (
-    RefineTask,
-    refine,
-)
+from rooftrace.train.refine import RefineTask, refine
 from training_runs import figures, weights
 
 if TYPE_CHECKING:

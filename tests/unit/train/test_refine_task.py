@@ -15,10 +15,7 @@ from rooftrace.core.config import parse_config
 from rooftrace.models.pix2pix import Generator, PatchDiscriminator
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import Batch
-from rooftrace.train.refine import (
-    RefineTask,
-    adversarial_loss,
-)
+from rooftrace.train.refine import RefineTask, adversarial_loss
 
 
 def config_of(classes: int = 2, **refine: object) -> TrainConfig:

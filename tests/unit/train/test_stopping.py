@@ -9,10 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import os
+
 from rich.console import Console
 
+from command_line import call
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, TrainError
+from rooftrace.io.files import locked
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
 
@@ -66,3 +70,25 @@ def test_a_collapse_is_named_after_the_second_validation_and_not_exported(
     (place,) = [n for n, line in enumerate(lines) if "warning: the training has collapsed" in line]
     assert [line.split()[0] for line in lines[:place]] == ["epoch", "1", "2"]
     assert not list((tmp_path / "run/checkpoints").glob("best_*"))
+
+
+FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
+
+
+def arguments(folder: Path, run: Path, *sets: str, resume: bool = False) -> list[str]:
+    options = [text for one in (FAST, *sets) for text in ("--set", one)]
+    return ["train", str(folder / "tiny.toml"), "-o", str(run), *options, *["--resume"] * resume]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_another_process_trains_in_is_refused(
+    tiny_folder: Path, tmp_path: Path, *, resume: bool
+) -> None:
+    run = tmp_path / "run"
+    with locked(run / ".rooftrace.lock", str(run)):
+        before = {path.name for path in run.iterdir()}
+        code, answer = call(*arguments(tiny_folder, run, resume=resume))
+        assert code == 5
+        assert f"{run} is being written to by process {os.getpid()}" in answer["error"]["message"]
+        assert {path.name for path in run.iterdir()} == before

@@ -14,12 +14,7 @@ from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.train.callbacks import BestEpoch
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import collate
-from rooftrace.train.task import (
-    DepthwiseConv2d,
-    MetricAccumulator,
-    SegmentationTask,
-    with_pixels,
-)
+from rooftrace.train.task import DepthwiseConv2d, MetricAccumulator, SegmentationTask, with_pixels
 
 
 def task_of(

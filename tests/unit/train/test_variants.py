@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from memory_sets import ArrayLabel, set_of
+from rooftrace.core.types import Scene
 from rooftrace.io.georeferenced import ArraySource
-from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.models.spec import BundleSpec
 from rooftrace.train import export_bundle as variants
 from rooftrace.train.config import ExportConfig
@@ -20,20 +20,12 @@ from rooftrace.train.export_bundle import int8_variant
 SPEC = BundleSpec(name="x", bands=("a",), mean=(0.0,), std=(1.0,), classes=("no", "yes"), gsd_m=0.4)
 
 
-class Label:
-    """The first half of ten columns is a building."""
-
-    def read(self, window: Window | None = None) -> Mask:
-        data = np.repeat(np.uint8([[1] * 5 + [0] * 5]), 20, axis=0)
-        part = (window or Window.whole(data.shape)).slices()
-        return Mask(data[part], np.ones_like(data[part], bool), GeoGrid(data[part].shape))
-
-
 def data(gsd_m: float = 0.4) -> SimpleNamespace:
     """Stands for `TrainingData`: a folder of one image, and samples to calibrate with."""
     image = ArraySource(np.tile(np.arange(10, dtype=np.uint8), (1, 20, 1)))
-    scene = Scene("a", image, Label(), gsd_m=gsd_m)  # type: ignore[arg-type]
-    folder = SceneSet("town", "memory", SPEC.classes, 1, (SceneEntry("a", None),), lambda _: scene)
+    label = ArrayLabel(np.repeat(np.uint8([[1] * 5 + [0] * 5]), 20, axis=0))
+    scene = Scene("a", image, label, gsd_m=gsd_m)  # type: ignore[arg-type]
+    folder = set_of(scene)
     sample = SimpleNamespace(image=np.zeros((1, 32, 32), np.float32))
     return SimpleNamespace(
         val=(folder,), samples=SimpleNamespace(unchanged=lambda count: [sample] * count)
@@ -65,7 +57,7 @@ def made(given: SimpleNamespace, lines: list[str] | None = None, **config: float
 
 def test_a_variant_that_answers_alike_is_kept(columns: dict[str, int]) -> None:
     variant, files = made(data(), int8_max_drop=0.0)  # type: ignore[misc]
-    assert variant.parity == {"iou_drop/town/fp32": 0.0, "iou_drop/town/bf16": 0.0}
+    assert variant.parity == {"iou_drop/made/fp32": 0.0, "iou_drop/made/bf16": 0.0}
     assert files == {"variants/openvino-int8.xml": b"xml", "variants/openvino-int8.bin": b"bin"}
     assert variant.files == tuple(files)
 
@@ -74,12 +66,12 @@ def test_it_must_hold_against_the_better_of_the_precisions(columns: dict[str, in
     columns["fp32"], columns["int8"] = 4, 6
     lines: list[str] = []
     assert made(data(), lines, int8_max_drop=0.16) is None
-    assert lines[-1].startswith("int8 left out: IoU falls by town/fp32 -0.0333, town/bf16 +0.1667")
+    assert lines[-1].startswith("int8 left out: IoU falls by made/fp32 -0.0333, made/bf16 +0.1667")
     variant, _ = made(data(), int8_max_drop=0.17)  # type: ignore[misc]
-    assert variant.parity == {"iou_drop/town/fp32": -0.03333, "iou_drop/town/bf16": 0.16667}
+    assert variant.parity == {"iou_drop/made/fp32": -0.03333, "iou_drop/made/bf16": 0.16667}
 
 
 def test_what_cannot_be_judged_is_left_out(columns: dict[str, int]) -> None:
     lines: list[str] = []
     assert made(data(gsd_m=8.0), lines, int8_max_drop=1.0) is None
-    assert lines[-1] == "int8 left out: nothing in town can be predicted and compared"
+    assert lines[-1] == "int8 left out: nothing in made can be predicted and compared"

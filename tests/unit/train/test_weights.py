@@ -13,11 +13,7 @@ from torch import nn
 
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.train.checkpoint import (
-    SafeCheckpointIO,
-    load_weights,
-    read_checkpoint,
-)
+from rooftrace.train.checkpoint import SafeCheckpointIO, load_weights, read_checkpoint
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
 

@@ -14,11 +14,7 @@ from rooftrace.metrics.boundary import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
 from rooftrace.vector.prepare import RECORD, encode_pairs
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.resolve_overlaps import (
-    OVERLAP_PX,
-    resolve_overlaps,
-    resolve_scene_overlaps,
-)
+from rooftrace.vector.resolve_overlaps import OVERLAP_PX, resolve_overlaps, resolve_scene_overlaps
 from rooftrace.vector.simplify import MIN_IOU, resembles
 from rooftrace.vector.trace import trace
 from rooftrace.vector.trace_blocks import components
@@ -91,9 +87,7 @@ def test_the_order_does_not_matter(row: tuple[np.ndarray, np.ndarray, np.ndarray
     ).all()
 
 
-def test_groups_are_resolved_independently(
-    row: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
+def test_groups_are_resolved_independently(row: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     _, raw, proposed = row
     both = shapely.union(raw, proposed)
     label = components(len(raw), *shapely.STRtree(both).query(both))

@@ -6,13 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from external_scenes import (
-    SHAPE,
-    houses,
-    judged,
-    write_polygons,
-    write_tiff,
-)
+from external_scenes import SHAPE, houses, judged, write_polygons, write_tiff
 
 from rooftrace.core.errors import DataError
 

@@ -7,16 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from affine import Affine
-from external_scenes import (
-    CRS,
-    HOUSES,
-    PLACE,
-    SHAPE,
-    houses,
-    judged,
-    write_png,
-    write_tiff,
-)
+from external_scenes import CRS, HOUSES, PLACE, SHAPE, houses, judged, write_png, write_tiff
 from pyproj import Transformer
 from rasterio.warp import Resampling, reproject
 

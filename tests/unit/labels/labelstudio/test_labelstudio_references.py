@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 from rooftrace.core.errors import LayoutError
-from rooftrace.labels.label_files import (
-    ImageFinder,
-    image_key,
-)
+from rooftrace.labels.label_files import ImageFinder, image_key
 
 
 def touch(folder: Path, *names: str) -> None:
