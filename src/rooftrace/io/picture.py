@@ -125,19 +125,31 @@ _FONTS = (
 
 
 @cache
-def font_for(size_px: int, text: str = "") -> Font:
-    """Return Pillow's font, or the one of the system that has most letters of a text."""
-    fonts: list[Font] = [ImageFont.load_default(size_px)]
-    for name in _FONTS if not text.isascii() else ():
+def _own_font(size_px: int) -> Font:
+    return ImageFont.load_default(size_px)
+
+
+@cache
+def _system_fonts(size_px: int) -> tuple[Font, ...]:
+    fonts = []
+    for name in _FONTS:
         with suppress(OSError):
             fonts.append(ImageFont.truetype(name, size_px))
+    return tuple(fonts)
+
+
+def font_for(size_px: int, text: str = "") -> Font:
+    """Return Pillow's font, or the one of the system that has most letters of a text."""
+    own = _own_font(size_px)
+    if text.isascii():
+        return own
     letters = set("".join(text.split()))
 
     def lacking(font: Font) -> int:
         missing = bytes(font.getmask("\uffff"))
         return sum(bytes(font.getmask(letter)) == missing for letter in letters)
 
-    return min(fonts, key=lacking)
+    return min((own, *_system_fonts(size_px)), key=lacking)
 
 
 def draw_key(
