@@ -181,9 +181,11 @@ class ScenePlan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Assumptions about place, scale, bands and values; the scene may be sampled for them."""
+        """Notes of the source, such as that it is a photograph, and assumptions about place, scale,
+        bands and values; the scene may be sampled for them.
+        """
         grid, given, name = self.source.grid, self.options.gsd_m, self.source.name
-        notes = []
+        notes = [*getattr(self.source, "notes", ())]
         if self.contradicts_georeference:
             uses = "the scale of the model and for areas" if self.options.scale is None else "areas"
             notes.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol
@@ -138,9 +137,6 @@ class Predictor:
                     if on_block is not None:
                         on_block(block)
                 result = outputs.finish()
-            # What the file says of itself, such as that it is a photograph, comes first.
-            notes = (*getattr(source, "notes", ()), *result.summary.notes)
-            result = replace(result, summary=replace(result.summary, notes=notes))
             mask = Mask(data, data != NODATA, source.grid)
             name = Path(source.name).stem or "image"
             return Prediction(

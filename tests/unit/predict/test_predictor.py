@@ -124,8 +124,10 @@ def test_save_writes_what_predict_to_files_writes(
     valid = np.ones((160, 180), dtype=bool)
     valid[:8] = False
     source = ArraySource(village(), GRID if placed else None, valid, name="some/village.png")
+    source.notes = ("taken at noon",)  # type: ignore[attr-defined]
     saved = model.predict(source).save(tmp_path / "saved")
-    streamed, _ = model.predict_to_files(source, tmp_path / "streamed")
+    streamed, result = model.predict_to_files(source, tmp_path / "streamed")
+    assert result.summary.notes == model.predict(source).result.summary.notes
     names = ["village_buildings", "village_mask", "village_preview"]
     assert sorted({path.stem for path in (tmp_path / "saved").iterdir()}) == names
     assert (saved.density, streamed.density) == (None, None)

@@ -213,7 +213,6 @@ class PredictRun:
                     self._in_work -= 1
                     for number in range(len(plan.blocks)):
                         del self._ahead_px[scene.name, number]
-                self.notes += map(scene.without_folders, getattr(plan.source, "notes", ()))
                 close_source(plan.source)
 
     def _planned(self, scenes: Iterable[SceneInput]) -> Iterator[SceneBlocks]:
