@@ -122,7 +122,6 @@ def download(prediction: Prediction, kind: str) -> tuple[str, bytes]:
         name, picture = f"{prediction.name}_overlay.png", prediction.result.preview
         assert picture is not None
         return name, written_bytes(name, lambda path: write_png(path, picture, photograph=True))
-    assert paths.polygons is not None
     name = paths.polygons.with_suffix(f".{kind}").name
     return name, written_bytes(name, lambda path: write_footprints(path, prediction.outlines))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -201,7 +201,7 @@ class SceneOutputs(ExitStack):
                     chunks = self.enter_context(closing(prefetched(chunks, 1, "footprints")))
                 if self._paths is None:
                     self.chunks.extend(chunks)
-                elif "polygons" in self.plan.options.outputs and self._paths.polygons is not None:
+                elif "polygons" in self.plan.options.outputs:
                     self._paths.polygons.parent.mkdir(parents=True, exist_ok=True)
                     write_footprints(self._paths.polygons, chunks)
                 else:
@@ -471,12 +471,12 @@ class SceneResult:
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Paths of the files of one image; None for an output that it does not have."""
+    """Paths at which the outputs of one image are written, whichever it has."""
 
     mask: Path
-    polygons: Path | None
-    preview: Path | None
-    density: Path | None
+    polygons: Path
+    preview: Path
+    density: Path
     """Raster of the density; its polygons and picture have the same name, `.gpkg` and `.png`."""
 
     @classmethod
@@ -497,23 +497,33 @@ class OutputPaths:
             density=folder / f"{name}_density.tif",
         )
 
-    def of_result(self, result: SceneResult) -> OutputPaths:
-        """Return the paths without those of outputs that the result lacks."""
-        return replace(
-            self,
-            polygons=None if result.summary.regularized is None else self.polygons,
+    def of_result(self, result: SceneResult, outputs: Collection[str]) -> OutputFiles:
+        """Return the files that were written for the outputs of a scene's options."""
+        return OutputFiles(
+            mask=self.mask if "mask" in outputs else None,
+            polygons=self.polygons if "polygons" in outputs else None,
             preview=None if result.preview is None else self.preview,
             density=None if result.density is None else self.density,
         )
 
     def write(self, result: SceneResult) -> None:
         """Write preview and density; mask and polygons are written during the prediction."""
-        if result.preview is not None and self.preview is not None:
+        if result.preview is not None:
             write_png(self.preview, result.preview, photograph=True)
-        if result.density is not None and self.density is not None:
+        if result.density is not None:
             stem = self.density.with_suffix("")
             title = stem.name.removesuffix("_density")
             write_density(stem, result.density, DEFAULT_THRESHOLD, title)
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Files that were written for one image, see `OutputPaths`; None for an output it has not."""
+
+    mask: Path | None
+    polygons: Path | None
+    preview: Path | None
+    density: Path | None
 
 
 _WIDEST_PNG_PX = 20_000
@@ -587,22 +597,22 @@ class Prediction:
         summary = self.result.summary
         return replace(summary, notes=tuple(map(in_python_terms, summary.notes)))
 
-    def save(self, folder: str | Path) -> OutputPaths:
+    def save(self, folder: str | Path) -> OutputFiles:
         """Write the files that `rooftrace predict` writes, `NAME_mask` and so on.
 
         Returns:
-            Paths of the files that were written.
+            Files that were written.
 
         Raises:
             ExportError: The folder cannot be written to.
         """
         paths = OutputPaths.of(Path(folder), self.name, self.mask.grid, self.legend)
-        paths = paths.of_result(self.result)
+        outputs = ["mask"] if self.summary.regularized is None else ["mask", "polygons"]
         self.write_mask(paths.mask)
-        if paths.polygons is not None:
+        if "polygons" in outputs:
             write_footprints(paths.polygons, self.outlines)
         paths.write(self.result)
-        return paths
+        return paths.of_result(self.result, outputs)
 
     def write_mask(self, path: Path) -> None:
         """Write the mask alone, as a GeoTIFF or a PNG.

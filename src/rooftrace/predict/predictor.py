@@ -26,7 +26,13 @@ from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Output, Tta
 from rooftrace.predict import pipeline
 from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import OutputPaths, Prediction, SceneOutputs, SceneResult
+from rooftrace.predict.outputs import (
+    OutputFiles,
+    OutputPaths,
+    Prediction,
+    SceneOutputs,
+    SceneResult,
+)
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 
 
@@ -151,7 +157,7 @@ class Predictor:
         name: str | None = None,
         options: SceneOptions | None = None,
         progress: PredictProgress | None = None,
-    ) -> tuple[OutputPaths, SceneResult]:
+    ) -> tuple[OutputFiles, SceneResult]:
         """Predict an image of any size, and write its outputs to files during the prediction.
 
         Args:
@@ -162,7 +168,7 @@ class Predictor:
             progress: See `PredictProgress`.
 
         Returns:
-            Paths of the files, and the result.
+            Files that were written, and the result.
 
         Raises:
             ExportError: The folder is not writable.
@@ -173,7 +179,7 @@ class Predictor:
             name = name or Path(source.name).stem or "image"
             paths = OutputPaths.of(Path(folder), name, source.grid, self._legend)
             result = self.predict_plan(plan, paths, progress)
-            return paths.of_result(result), result
+            return paths.of_result(result, plan.options.outputs), result
 
     def predict_plan(
         self,

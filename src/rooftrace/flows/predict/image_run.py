@@ -272,7 +272,8 @@ class PredictRun:
                 # Writing the files of a large scene takes as much memory as the network.
                 self.predictor.engine.release()
             result = outputs.finish()
-        summary, paths = result.summary, paths.of_result(result)
+        summary, written = result.summary, vars(paths.of_result(result, wanted))
+        files = {name: path and str(path) for name, path in written.items()}
         # Servers show the notes to others.
         image_notes = [*map(scene.without_folders, summary.notes)]
         self.notes += image_notes
@@ -280,10 +281,7 @@ class PredictRun:
         self.resumed_px += summary.pixels_resumed
         output = SceneFiles(
             input=scene.shown,
-            mask=str(paths.mask) if "mask" in wanted else None,
-            polygons=str(paths.polygons) if "polygons" in wanted else None,
-            preview=None if paths.preview is None else str(paths.preview),
-            density=None if paths.density is None else str(paths.density),
+            **files,
             buildings=None if summary.regularized is None else summary.buildings,
             built_up_share=summary.built_up_share,
             pixels=summary.pixels,
@@ -301,8 +299,7 @@ class PredictRun:
             record["outline"] = to_wkb(result.outline, hex=True)
         if mask is not None and order is not None:
             record["runs"] = encode_runs(mask == plan.spec.building_class, order)
-        files = (output.mask, output.polygons, output.preview, output.density)
-        return MadeImage([file for file in files if file is not None], record)
+        return MadeImage([*filter(None, files.values())], record)
 
     @property
     def wants_no_more(self) -> bool:
