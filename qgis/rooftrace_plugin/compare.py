@@ -145,7 +145,7 @@ class CompareAlgorithm(RooftraceAlgorithm):
         found = {"OUTPUT": str(self.out), "REPORT": str(files["report.html"])}
         if "conflated.gpkg" in files:
             found["CONFLATED"] = self.load(
-                files["conflated.gpkg"], "one layer", "CONFLATED", LoadStyle.named(""), context
+                files["conflated.gpkg"], "one layer", "CONFLATED", LoadStyle.of_file(), context
             )
         found["STATUSES"] = self.load(
             files["compare.gpkg"], "compared buildings", "STATUSES", LoadStyle.named("compare"),

@@ -83,11 +83,11 @@ class DensityAlgorithm(RooftraceAlgorithm):
         found = {"OUTPUT": str(self.out)}
         if ".tif" in files:
             found["DENSITY"] = self.load(
-                files[".tif"], "density", "DENSITY", LoadStyle.named(""), context
+                files[".tif"], "density", "DENSITY", LoadStyle.of_file(), context
             )
             found["PLACES"] = str(files[".gpkg"])
         else:
             found["PLACES"] = self.load(
-                files[".gpkg"], "density by zones", "PLACES", LoadStyle.named(""), context
+                files[".gpkg"], "density by zones", "PLACES", LoadStyle.of_file(), context
             )
         return found

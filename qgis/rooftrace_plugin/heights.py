@@ -88,7 +88,7 @@ class HeightsAlgorithm(RooftraceAlgorithm):
         found = {"OUTPUT": str(self.out)}
         for end, path in files.items():
             if end.endswith(".gpkg"):
-                style = LoadStyle.named("")
+                style = LoadStyle.of_file()
                 found["HEIGHTS"] = self.load(path, "heights", "HEIGHTS", style, context)
             elif end == ".city.json":
                 found["MODEL_3D"] = str(path)

@@ -94,7 +94,7 @@ class _ImageAlgorithm(RooftraceAlgorithm):
             style = LoadStyle.named("mask" if classes == 2 else "", is_shown=not polygons)
             loaded["MASK"] = self.load(Path(mask), f"{name} mask", "MASK", style, context)
         if density:
-            style = LoadStyle.named("", is_shown=not polygons)
+            style = LoadStyle.of_file(is_shown=not polygons)
             loaded["DENSITY"] = self.load(
                 Path(density), f"{name} density", "DENSITY", style, context
             )

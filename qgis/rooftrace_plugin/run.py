@@ -66,6 +66,11 @@ class LoadStyle(QgsProcessingLayerPostProcessorInterface):
         cls._kept.append(style)
         return style
 
+    @classmethod
+    def of_file(cls, *, is_shown: bool = True) -> LoadStyle:
+        """Return the style in the layer's file or beside it, see `named`."""
+        return cls.named("", is_shown=is_shown)
+
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:
         if self._name:
             # loadNamedStyle would take the style inside of a GeoPackage in place of this file.
