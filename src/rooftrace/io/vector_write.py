@@ -62,7 +62,13 @@ def write_footprints(
         ExportError, MissingExtraError: see `write_polygons`.
     """
     rest = iter([chunks] if isinstance(chunks, Footprints) else chunks)
-    first = next(rest)
+    first = next(rest, None)
+    if first is None:
+        raise ExportError(
+            f"{path} could not be written: no chunk of footprints was given; expected one or more, "
+            "which say the coordinate system.",
+            remedy="Give an empty chunk where there is no footprint.",
+        )
 
     def parts() -> Iterator[LayerChunk]:
         done = 0

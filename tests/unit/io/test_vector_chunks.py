@@ -97,6 +97,11 @@ def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) 
         ).read_bytes()
 
 
+def test_no_chunk_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no chunk of footprints was given"):
+        write_footprints(tmp_path / "a.gpkg", [])
+
+
 def test_a_geopackage_has_a_spatial_index_that_stays_right(tmp_path: Path) -> None:
     path = tmp_path / 'a "b" c.gpkg'
     chunks = [chunk(300), chunk(200, 1)]
