@@ -339,6 +339,7 @@ _CONVERSIONS = {
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv"), "It is a video: rooftrace video {} -o OUT"),
     **dict.fromkeys((".las", ".laz"), "It is a point cloud. Give the orthophoto of the flight."),
     **dict.fromkeys((".qgz", ".qgs", ".aprx", ".mxd"), _PROJECT),
+    ".csv": "It is a table. Give the folder of the images that it names.",
     ".safe": "Its pixels of 10 m are too coarse for buildings. Use finer imagery.",
 }
 """Ways to an image that is read, by the ending of a file or folder that is not. The GDAL of

@@ -148,7 +148,8 @@ def test_alpha_stays_alpha(tmp_path: Path, suffix: str, is_smooth: bool) -> None
      ("a map.tar.gz", "tar -xf 'a map.tar.gz'"), ("map.tif.gz", "gunzip -k map.tif.gz"),
      ("map.7z", "7z x map.7z"), ("map.rar", "unrar x map.rar"), ("map.jxl", "magick map.jxl"),
      ("map.dng", "raw photograph"), ("map.mp4", "rooftrace video map.mp4"),
-     ("map.laz", "point cloud"), ("map.qgz", "is a project"), ("S2A.SAFE", "pixels of 10 m")],
+     ("map.laz", "point cloud"), ("map.qgz", "is a project"), ("S2A.SAFE", "pixels of 10 m"),
+     ("map.csv", "is a table")],
 )  # fmt: skip
 def test_formats_that_are_not_read_name_the_command_that_converts_them(
     tmp_path: Path, tiny: Path, name: str, command_text: str

@@ -485,18 +485,13 @@ def _in_subfolders(given: str) -> list[Path]:
     """Return the images of a folder that are all in subfolders: one, or without a georeference.
 
     Raises:
-        ConfigError: It is a catalogue, a table or labelled data.
+        ConfigError: It is a catalogue or labelled data.
         DataError: There is no image.
     """
     # Imported only here: the modules of labels take a twentieth of a command on one tile.
     from rooftrace.labels.folders import find_pairs
 
     path = Path(given)
-    if path.suffix.lower() == ".csv":
-        raise ConfigError(
-            f"{given} is a table, not an image or a folder of images.",
-            remedy="Give the folder of the images that it names: rooftrace predict FOLDER -o OUT",
-        )
     pairs = find_pairs(path) if path.is_dir() else ()
     if pairs:
         with_masks = sorted({str(pair.image.parent) for pair in pairs if pair.image is not None})
@@ -523,11 +518,11 @@ def _in_subfolders(given: str) -> list[Path]:
 def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, list[Path]]:
     """Return an image, or the images in a folder with their tiles, and the other files there.
 
-    The images are None for a catalogue: a file that lists scenes, a table, or a folder whose images
-    are all in subfolders.
+    The images are None for a catalogue: a file that lists scenes, or a folder whose images are all
+    in subfolders.
     """
     if not path.is_dir() or conversion_of(path):
-        if path.suffix.lower() in (*CATALOGUE_SUFFIXES, ".csv") and path.is_file():
+        if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file():
             return None, []
         if not path.exists():
             raise DataError(f"There is no image at {path}.", remedy="Check the path.")
