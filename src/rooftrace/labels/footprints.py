@@ -328,26 +328,25 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
 def _without_others(files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
     """Return images without the pictures and the heights among them, and notes on those."""
     notes: tuple[str, ...] = ()
-    for is_other, what in (
-        (_is_picture, "without georeference"),
-        (_holds_decimals, "of one band of decimal numbers, such as heights"),
-    ):
-        others = set(filter(is_other, files))
+    kinds = {path: _other_kind(path) for path in files}
+    for kind in (_PICTURE, _DECIMALS):
+        others = [path for path in files if kinds[path] == kind]
         if 0 < len(others) < len(files):
             names = list_first(sorted(one.name for one in others), _LISTED)
-            notes += (f"Left out: {plural(len(others), 'image')} {what}: {names}.",)
-            files = [one for one in files if one not in others]
+            notes += (f"Left out: {plural(len(others), 'image')} {kind}: {names}.",)
+            files = [path for path in files if kinds[path] != kind]
     return files, notes
 
 
-def _is_picture(path: Path) -> bool:
-    """Return whether a file is a picture, such as an overview, and has no place on the ground."""
-    is_usual = path.suffix.lower() in (".jpg", ".jpeg", ".png") and not companions(path)
-    return is_usual and open_image(path).grid.crs is None
+_PICTURE = "without georeference"
+_DECIMALS = "of one band of decimal numbers, such as heights"
 
 
-def _holds_decimals(path: Path) -> bool:
-    return holds_heights(path) and open_image(path).dtype.kind == "f"
+def _other_kind(path: Path) -> str:
+    """Return what a file shows that is no imagery of the ground; "" for imagery."""
+    if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not companions(path):
+        return _PICTURE if open_image(path).grid.crs is None else ""
+    return _DECIMALS if holds_heights(path) and open_image(path).dtype.kind == "f" else ""
 
 
 def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:

@@ -187,6 +187,7 @@ class Folders:
         self._listed: dict[Path, tuple[list[str], list[str]]] = {}
         self._images = dict(images or {})
         self._labels: dict[Path, dict[str, Path]] = {}
+        self._levels = [[root]]
 
     def _list(self, folder: Path) -> tuple[list[str], list[str]]:
         """Return the sorted names of the visible folders in a folder, and those of its files."""
@@ -208,6 +209,16 @@ class Folders:
         names = self._list(folder)[1]
         at = bisect_left(names, name)
         return at < len(names) and names[at] == name
+
+    def inner(self, folder: Path) -> list[Path]:
+        """Return the visible folders in a folder, sorted."""
+        return [folder / name for name in self._list(folder)[0]]
+
+    def images_below(self, folder: Path) -> Iterator[Path]:
+        """Yield the images in a folder and its subfolders."""
+        yield from self.images(folder)
+        for inner in self.inner(folder):
+            yield from self.images_below(inner)
 
     def images(self, folder: Path) -> list[Path]:
         """Return the images in a folder, sorted."""
@@ -241,11 +252,10 @@ class Folders:
 
     def at_depth(self, depth: int) -> list[Path]:
         """Return the folders that lie `depth` levels below the root."""
-        folders = [self.root]
-        for _ in range(depth):
-            folders = [outer / inner for outer in folders for inner in self._list(outer)[0]]
-            folders = folders[:_MOST_FOLDERS]
-        return folders
+        while len(self._levels) <= depth:
+            inner = [path for outer in self._levels[-1] for path in self.inner(outer)]
+            self._levels.append(inner[:_MOST_FOLDERS])
+        return self._levels[depth]
 
     def deeper_than(self, depth: int) -> Iterator[Path]:
         """Yield the folders below a depth that may be the base of a layout."""
@@ -477,10 +487,12 @@ def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
 def _with_left_out(folders: Folders, found: PairedFolder, depth: int) -> PairedFolder:
     """Return a reading with a note on the folders below its depth that have other pairs."""
     known = {entry.image for entry in (*found.pairs, *found.unlabelled)}
+    files = known | {entry.key for entry in found.pairs}
     others = [
         base.relative_to(folders.root).as_posix()
         for base in folders.deeper_than(depth)
-        if any(BaseSearch(folders, layout, base).has_pair(known) for layout in LAYOUTS)
+        if not files.issuperset(folders.images_below(base))
+        and any(BaseSearch(folders, layout, base).has_pair(known) for layout in LAYOUTS)
     ]
     if not others:
         return found
@@ -500,26 +512,26 @@ def _is_known(found: PairedFolder, readings: Sequence[PairedFolder]) -> bool:
 
 def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder | None:
     searches = [BaseSearch(folders, layout, base) for base in folders.at_depth(depth)]
-    possible = [search.is_possible for search in searches]
-    fits = [able and search.run() for able, search in zip(possible, searches)]
-    if not any(fits):
+    rest = [search for search in searches if not search.is_possible]
+    fitting = [search for search in searches if search.is_possible and search.run()]
+    if not fitting:
         return None
-    for able, search in zip(possible, searches):
+    for search in rest:
         # Images without labels beside those with labels.
-        able or search.run()
-    read = {search.base for search, fit in zip(searches, fits) if fit}
+        search.run()
+    read = {search.base for search in fitting}
     for base in folders.deeper_than(depth):
         search = BaseSearch(folders, layout, base)
         if read.isdisjoint(base.parents) and search.is_possible and search.run():
             read.add(base)
             searches.append(search)
-            fits.append(True)
+            fitting.append(search)
     pairs = [pair for search in searches for pair in search.pairs]
     usual = {".txt": "empty", ".json": "unlabelled"}.get(pairs[0].key.suffix.lower(), "error")
     missing_is = layout.missing or usual
     unlabelled: list[SceneEntry] = []
-    for search, fit in zip(searches, fits):
-        if fit:
+    for search in searches:
+        if search.pairs:
             search.check()
         for entry, expected in search.missing:
             if missing_is == "empty" and search.has_label_folder:
@@ -531,14 +543,12 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
     if layout.unlabelled:
         for search in searches:
             unlabelled += _unlabelled(folders, layout.unlabelled, search.base)
-    lone = [path.name for search, fit in zip(searches, fits) if fit for path in search.lone]
+    lone = [path.name for search in fitting for path in search.lone]
     notes: tuple[str, ...] = ()
     if lone:
         count = plural(len(lone), "label file")
         notes = (f"{count} without an image left out: {list_first(lone, _LISTED)}.",)
-    return PairedFolder(
-        layout, by_id(pairs), by_id(unlabelled), searches[fits.index(True)].base, notes
-    )
+    return PairedFolder(layout, by_id(pairs), by_id(unlabelled), fitting[0].base, notes)
 
 
 def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:
