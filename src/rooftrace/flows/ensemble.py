@@ -12,7 +12,7 @@ What a fit finds is measured on images that it has not seen by `rooftrace evalua
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
@@ -162,17 +162,21 @@ def fit_weights(
         current = best_alone
     for step in _STEPS:
         while True:
-            moves = [
-                tuple(u + min(step * models, current[i]) * ((n == j) - (n == i))
-                      for n, u in enumerate(current))
-                for i, j in permutations(range(models), 2)
-                if current[i]
-            ]  # fmt: skip
-            best = max(moves, key=value, default=current)
+            best = max(_moves(current, step * models), key=value, default=current)
             if value(best) <= value(current) + _GAIN:
                 break
             current = best
     return tuple(unit / whole for unit in current)
+
+
+def _moves(units: tuple[int, ...], step: int) -> Iterator[tuple[int, ...]]:
+    """Yield weights with a step, or what is left, moved from one model to another."""
+    for source, target in permutations(range(len(units)), 2):
+        if moved := min(step, units[source]):
+            changed = [*units]
+            changed[source] -= moved
+            changed[target] += moved
+            yield tuple(changed)
 
 
 _SAMPLE_PX = 2**20
@@ -441,9 +445,7 @@ def run_ensemble(
             doubts += doubts_of(sets[-1][0], specs[0].threshold)
         for member in members:
             member.engine.release()
-        names = [spec.name for spec in specs]
-        names = [f"{name} ({place})" if names.count(name) > 1 else name
-                 for place, name in enumerate(names, 1)]  # fmt: skip
+        names = _distinct([spec.name for spec in specs])
         fit = fit_ensemble(sets, [spec.threshold for spec in specs], names, metric)
     kept = [place for place, weight in enumerate(fit.weights) if how != "weighted" or weight]
     chosen = fit.average if how == "average" else fit.weighted
@@ -497,6 +499,14 @@ def _check(bundles: Sequence[Path | None], out: Path) -> list[str]:
             remedy="For example: -o team.ensemble.json",
         )
     return check_replaced([out], partial(read_ensemble, out), "an ensemble file")
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return names of models, with their places where several have one name."""
+    return [
+        f"{name} ({place})" if names.count(name) > 1 else name
+        for place, name in enumerate(names, start=1)
+    ]
 
 
 def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:

@@ -204,11 +204,9 @@ class RasterSurvey(Survey):
         def samples(
             model: Surface, ring_m: float, *, is_terrain: bool = False
         ) -> tuple[Samples, Floats]:
+            placed = model.place(outlines, self.places.crs)
             there = transform_points(centre, self.places.crs, model.crs)
-            placed, pixels = (
-                model.place(outlines, self.places.crs),
-                model.source.grid.to_pixels(there),
-            )
+            pixels = model.source.grid.to_pixels(there)
             return model.samples(placed, len(rows), pixels, ring_m, is_terrain=is_terrain)
 
         surface, covered = samples(self._surface, 0.0 if self._terrain else RING_M)
