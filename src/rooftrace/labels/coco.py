@@ -15,13 +15,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from rooftrace.core.errors import LabelError, LayoutError, MissingExtraError
+from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import list_first, plural, size_text
 from rooftrace.core.types import (
     BoolArray,
@@ -37,6 +36,7 @@ from rooftrace.core.types import (
 from rooftrace.io.files import read_head, relative_name, write_atomically
 from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.io.make_valid import made_valid
+from rooftrace.labels.coco_rle import Rle, decompress, encode_mask, encode_regions, mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import object_outlines
 from rooftrace.labels.image_files import LabelFileImages, SceneOpener, check_single_file
@@ -53,29 +53,11 @@ from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
 from rooftrace.labels.shapes import bridged, clip_outlines
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
-Rle = dict[str, Any]
-"""Run lengths of pycocotools: `size` (rows, columns) and compressed `counts`."""
-
-_ALL_VALUES = 64
-"""Number of values that a character of compressed run lengths may have."""
-
-_MOST_CODES = 7
-"""Maximum number of characters in a number: 35 bits, more than any image has pixels."""
-
 _DIGITS = 3
 """Decimal places of corners that are written, in pixels."""
 
 _MERGED = 32
 """Number of masks merged at a time; each merge passes over all runs so far."""
-
-
-def _mask_tools() -> Any:
-    """Return the module `pycocotools.mask`; raise MissingExtraError if it is not installed."""
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise MissingExtraError.of("labels", "COCO data", "pycocotools") from error
-    return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +151,7 @@ class CocoLabel:
 
     def _runs_of(self, group: Sequence[CocoAnnotation]) -> Bounds:
         """Return the runs of a group of annotations merged as one mask."""
-        tools = _mask_tools()
+        tools = mask_tools()
         rles = [rle for one in group for rle in _rles(one, self.shape, tools)]
         while len(rles) > 1:
             rles = [
@@ -243,32 +225,6 @@ def _listed(counts: object) -> NDArray[np.int64] | None:
     if not isinstance(counts, list) or not all(type(one) is int for one in counts):
         return None
     return np.array([min(max(one, -1), 2**40) for one in counts], dtype=np.int64)
-
-
-def decompress(text: str | bytes) -> NDArray[np.int64] | None:
-    """Decompress COCO's run lengths; return None if the text is not compressed run lengths.
-
-    Each character holds five bits of a number, lowest bits first. Each number from the fourth on is
-    the difference from the last but one (`rleFrString` in https://github.com/ppwwyyxx/cocoapi).
-    """
-    try:
-        raw = text.encode("ascii") if isinstance(text, str) else text
-    except UnicodeEncodeError:
-        return None
-    codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() >= _ALL_VALUES or codes[-1] & 32:
-        return None
-    stops = np.flatnonzero((codes & 32) == 0) + 1
-    starts = np.concatenate(([0], stops[:-1]))
-    lengths = stops - starts
-    if lengths.max() > _MOST_CODES:
-        return None
-    place = np.arange(len(codes)) - np.repeat(starts, lengths)
-    values = np.add.reduceat((codes & 31) << (5 * place), starts)
-    values -= np.where(codes[stops - 1] & 16, np.int64(1) << (5 * lengths), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
 
 
 _HEAD_BYTES = 1 << 16
@@ -372,7 +328,7 @@ def _read_file(
     folder = None if config.images is None else Path(config.images)
     entries = _entries(images, path, ImageFinder.beside(path, folder, root), drawn)
     if drawn:
-        _mask_tools()
+        mask_tools()
     labelled = document.annotations is not None
     return SceneSet.of(
         COCO.name,
@@ -560,7 +516,7 @@ def write_coco(
         ExportError: A file cannot be written.
     """
     check_single_file(out, "COCO data is", "coco.json")
-    _mask_tools()
+    mask_tools()
     files = LabelFileImages(out, options)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -594,12 +550,12 @@ def write_coco(
 
 def _annotations_of(scene: Scene, source: SceneSet) -> Iterator[dict[str, Any]]:
     """Yield the annotations of an image, without ids; unknown pixels are a crowd region."""
-    tools = _mask_tools()
+    tools = mask_tools()
     assert scene.label is not None
     mask = scene.label.read()
     found: list[tuple[int, int, Any]] = []
     if not mask.valid.all():
-        found.append((source.building_class, 1, _encode_mask(~mask.valid)))
+        found.append((source.building_class, 1, encode_mask(~mask.valid)))
     if (outlines := object_outlines(scene)) is not None:
         # A hole runs against the outer ring, so that it does not count for the area.
         for index, one in zip(outlines[1].tolist(), shapely.orient_polygons(outlines[0])):
@@ -611,9 +567,9 @@ def _annotations_of(scene: Scene, source: SceneSet) -> Iterator[dict[str, Any]]:
             if index == source.building_class:
                 rings, holed = _outlines_of(here)
                 found += [(index, 0, ring) for ring in rings]
-                found += [(index, 0, rle) for rle in _encode_regions(holed)]
+                found += [(index, 0, rle) for rle in encode_regions(holed)]
             else:
-                found.append((index, 0, _encode_mask(here)))
+                found.append((index, 0, encode_mask(here)))
     height, width = mask.data.shape
     for index, crowd, shape in found:
         is_polygon = isinstance(shape, list)
@@ -645,19 +601,6 @@ def _outlines_of(mask: BoolArray) -> tuple[list[list[float]], BoolArray]:
     return [[float(value) for xy in ring for value in xy] for ring in rings], holed
 
 
-def outline_rle(outline: shapely.Geometry, shape_yx: tuple[int, int]) -> Rle:
-    """Return the run lengths of a polygon in pixels, as JSON has them.
-
-    Raises:
-        MissingExtraError: pycocotools is not installed.
-    """
-    parts = shapely.orient_polygons(shapely.get_parts(outline))
-    rings = [bridged(part).ravel().tolist() for part in parts]
-    tools = _mask_tools()
-    rle = tools.merge(tools.frPyObjects(rings, *shape_yx))
-    return {"size": list(shape_yx), "counts": rle["counts"].decode()}
-
-
 def read_ids(path: Path) -> tuple[dict[str, Id], dict[str, Id]]:
     """Return the ids of the images of a file by name, and those of its categories.
 
@@ -669,36 +612,6 @@ def read_ids(path: Path) -> tuple[dict[str, Id], dict[str, Id]]:
         {one.file_name: one.id for one in document.images},
         {one.name: one.id for one in document.categories},
     )
-
-
-def _encode_mask(mask: BoolArray) -> Rle:
-    """Encode a mask (y, x) as one compressed RLE."""
-    encoded: Rle = _mask_tools().encode(np.asfortranarray(mask.view(np.uint8)))
-    return encoded
-
-
-def _encode_regions(mask: BoolArray) -> list[Rle]:
-    """Encode each connected region of a mask (y, x) as its own RLE.
-
-    Pixels that share an edge are connected. All regions are encoded in one pass over the pixels.
-    """
-    tools = _mask_tools()
-    height, width = mask.shape
-    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    flat = cv2.transpose(labels).ravel()  # COCO counts down columns
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
-    stops = np.concatenate((starts[1:], [flat.size]))
-    region = flat[starts]
-    drawn = np.flatnonzero(region)
-    drawn = drawn[np.argsort(region[drawn], kind="stable")]
-    cuts = np.flatnonzero(np.diff(region[drawn])) + 1
-    found = []
-    for runs in np.split(drawn, cuts) if len(drawn) else []:
-        edges = np.empty(2 * len(runs) + 2, dtype=np.int64)
-        edges[0], edges[1:-1:2], edges[2:-1:2], edges[-1] = 0, starts[runs], stops[runs], flat.size
-        counts = np.diff(edges).tolist()
-        found.append(tools.frPyObjects({"size": [height, width], "counts": counts}, height, width))
-    return found
 
 
 COCO = SourceKind(

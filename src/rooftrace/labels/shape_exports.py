@@ -23,7 +23,7 @@ from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import RasterSource
 from rooftrace.io.files import read_head
-from rooftrace.labels.coco import decompress
+from rooftrace.labels.coco_rle import decompress
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import REMEDY, ImageFinder, label_files, load_json

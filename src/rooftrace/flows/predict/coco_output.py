@@ -17,7 +17,8 @@ from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.reproject import reprojected
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.labels.coco import Id, outline_rle, read_ids
+from rooftrace.labels.coco import Id, read_ids
+from rooftrace.labels.coco_rle import outline_rle
 from rooftrace.labels.label_files import ImageFinder
 
 COCO_RESULTS = "results.json"
