@@ -213,12 +213,15 @@ class VectorInput(NamedTuple):
     ewkb: str | None = None
 
 
-def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
+def vector_inputs(
+    path: Path, scratch: Callable[[], Path], *, areas: bool = False
+) -> list[VectorInput]:
     """Return what is opened for a path, several for an archive or a folder of GeoParquet.
 
     Args:
         path: Path of vector data.
         scratch: Function that makes an empty folder, if files have to be made for GDAL.
+        areas: Whether all areas of OpenStreetMap count, such as boundaries, not buildings alone.
 
     Raises:
         DataError: The path holds no vector data, or no coordinates.
@@ -237,9 +240,9 @@ def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
             )
         return [VectorInput(file) for file in files]
     if name.endswith(".zip"):
-        return _unpacked(path, scratch)
+        return _unpacked(path, scratch, areas)
     if name.endswith((".osm", ".xml", ".pbf")):
-        return [_osm(path, scratch)]
+        return [_osm(path, scratch, areas)]
     if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb")):
         return [VectorInput(path)]
     if name.endswith((".kml", ".kmz")):
@@ -249,11 +252,11 @@ def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
     if name.endswith(".dxf"):
         return [VectorInput(path, config={"DXF_CLOSED_LINE_AS_POLYGON": "TRUE"})]
     if name.endswith(("json", "jsonl", "jsons", ".csv", ".gz")):
-        return [_text(path, scratch)]
+        return [_text(path, scratch, areas)]
     return [VectorInput(path)]
 
 
-def _unpacked(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
+def _unpacked(path: Path, scratch: Callable[[], Path], areas: bool) -> list[VectorInput]:
     members = _members(path)
     if not members:
         raise DataError(
@@ -266,7 +269,7 @@ def _unpacked(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
     for number, member in enumerate(members):
         inner = scratch() / f"made{number}"
         inner.mkdir()
-        inputs += vector_inputs(folder / member, inner.absolute)
+        inputs += vector_inputs(folder / member, inner.absolute, areas=areas)
     return inputs
 
 
@@ -281,12 +284,12 @@ def _shapefile(path: Path, scratch: Callable[[], Path]) -> VectorInput:
     return VectorInput(folder / path.name, config={"SHAPE_RESTORE_SHX": "YES"}, notes=(note,))
 
 
-def _text(path: Path, scratch: Callable[[], Path]) -> VectorInput:
+def _text(path: Path, scratch: Callable[[], Path], areas: bool) -> VectorInput:
     """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
     check_city_json(path)
     head = _head(path)
     if _is_overpass(head):
-        return _osm_buildings(path, json.loads(path.read_bytes())["elements"], scratch())
+        return _osm_areas(path, json.loads(path.read_bytes())["elements"], scratch(), areas)
     packed = path.suffix.lower() == ".gz"
     place = f"{'/vsigzip/' if packed else ''}{path.absolute().as_posix()}"
     if _is_lines(path, head):
@@ -318,13 +321,14 @@ _OSM_CONFIG = {"OSM_USE_CUSTOM_INDEXING": "NO"}
 """Ids of nodes that are not on the server yet are negative and in any order."""
 
 
-def _osm(path: Path, scratch: Callable[[], Path]) -> VectorInput:
+def _osm(path: Path, scratch: Callable[[], Path], areas: bool) -> VectorInput:
     if path.suffix.lower() == ".pbf":
         return VectorInput(path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if not _CHANGED_OSM.search(data):
+        # GDAL leaves out closed ways without tags, as JOSM draws an area.
+        if not (areas or _CHANGED_OSM.search(data)):
             return VectorInput(path, config=_OSM_CONFIG)
-    return _osm_buildings(path, _xml_elements(path), scratch())
+    return _osm_areas(path, _xml_elements(path), scratch(), areas)
 
 
 _OsmElement = Mapping[str, Any]
@@ -350,8 +354,14 @@ def _xml_elements(path: Path) -> Iterator[_OsmElement]:
         one.clear()
 
 
-def _osm_buildings(path: Path, elements: Iterable[_OsmElement], folder: Path) -> VectorInput:
-    """Write the buildings among elements as GeoJSON, with the ids that GDAL gives them."""
+_OSM_LINES = {"highway", "barrier", "railway", "waterway"}
+"""Keys of closed ways that are no areas, see https://wiki.openstreetmap.org/wiki/Area."""
+
+
+def _osm_areas(
+    path: Path, elements: Iterable[_OsmElement], folder: Path, areas: bool
+) -> VectorInput:
+    """Write the buildings among elements, or all areas, as GeoJSON with the ids of GDAL."""
     kept = {(one["type"], str(one["id"])): one for one in elements}
 
     def line(one: _OsmElement) -> list[tuple[float, float]]:
@@ -378,8 +388,12 @@ def _osm_buildings(path: Path, elements: Iterable[_OsmElement], folder: Path) ->
     bounds: set[str] = set()
     # Relations come first: a way around one of a building is the same building.
     for (kind, ref), one in sorted(kept.items(), key=lambda item: item[0][0]):
-        building = one.get("tags", {}).get("building", "no")
-        if kind == "node" or building == "no" or (kind == "way" and ref in bounds):
+        tags = one.get("tags", {})
+        is_area = tags.get("type") in ("multipolygon", "boundary")
+        if kind == "way":
+            is_area = tags.get("area") == "yes" or _OSM_LINES.isdisjoint(tags)
+        is_wanted = is_area if areas else tags.get("building", "no") != "no"
+        if kind == "node" or not is_wanted or (kind == "way" and ref in bounds):
             continue
         points = line(one) if kind == "way" else []
         if len(points) > 3 and points[0] == points[-1]:
@@ -388,13 +402,16 @@ def _osm_buildings(path: Path, elements: Iterable[_OsmElement], folder: Path) ->
             members = [each for each in one.get("members", ()) if each["type"] == "way"]
             shape = area(members, inner=False) - area(members, inner=True)
             if not shape.is_empty:
-                around = [each for each in members if each.get("role") in ("outer", "outline")]
-                bounds |= {str(each["ref"]) for each in around}
+                bounds |= {
+                    str(each["ref"]) for each in members
+                    if each.get("role") in ("outer", "outline")
+                    or not kept.get(("way", str(each["ref"])), {}).get("tags")
+                }  # fmt: skip
         else:
             continue
         ids = {"osm_way_id": ref if kind == "way" else None, "osm_id": ref if not points else None}
         geometry = shapely.geometry.mapping(shape)
-        properties = {"building": building, **ids}
+        properties = {**(tags if areas else {"building": tags["building"]}), **ids}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     made = folder / f"{path.stem}.geojson"
     made.write_text(json.dumps({"type": "FeatureCollection", "features": features}))

@@ -53,8 +53,8 @@ Rows = tuple[CRS | None, NDArray[np.object_], Values, int]
 whose rings had to be closed."""
 
 
-def layers_of(one: VectorInput) -> list[GdalLayer]:
-    """Return the layers of an input; of OpenStreetMap, the one that has buildings."""
+def layers_of(one: VectorInput, *, areas: bool = False) -> list[GdalLayer]:
+    """Return the layers of an input; of OpenStreetMap, that of its buildings, or of all areas."""
     import pyogrio
 
     if str(one.path).startswith("CSV:"):
@@ -62,7 +62,8 @@ def layers_of(one: VectorInput) -> list[GdalLayer]:
     with pyogrio_options(one.config):
         listed = [(str(name), kind) for name, kind in pyogrio.list_layers(one.path)]
     if {"points", _OSM_LAYER, "other_relations"} <= {name for name, _ in listed}:
-        return [GdalLayer(one, _OSM_LAYER, "MultiPolygon")]
+        where = None if areas else _OSM_BUILDINGS
+        return [GdalLayer(one, _OSM_LAYER, "MultiPolygon", where)]
     return [GdalLayer(one, name, kind) for name, kind in listed]
 
 
@@ -73,11 +74,15 @@ class GdalLayer:
         source: What is opened.
         layer: Name of the layer; None for the only one.
         kind: GDAL's name of its geometry type; None without geometry.
+        where: Condition of the rows that are read; None for all.
     """
 
-    def __init__(self, source: VectorInput, layer: str | None, kind: str | None) -> None:
+    def __init__(
+        self, source: VectorInput, layer: str | None, kind: str | None, where: str | None = None
+    ) -> None:
         self.source = source
         self.kind = kind
+        self._where = where
         self.notes: tuple[str, ...] = ()
         self._layer = layer
         self._path = Path(source.path)
@@ -174,7 +179,7 @@ class GdalLayer:
             meta, fids, wkb, columns = pyogrio.raw.read(
                 path, columns=list(fields), force_2d=True,
                 skip_features=first, max_features=rows, datetime_as_string=True, return_fids=True,
-                where=_OSM_BUILDINGS if self._layer == _OSM_LAYER else None, **layer,
+                where=self._where, **layer,
             )  # fmt: skip
             # GDAL returns columns in the order of the file.
             values = {

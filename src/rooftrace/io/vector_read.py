@@ -133,22 +133,24 @@ class VectorFile:
     See `io.vector_formats` for the formats. With `buildings`, the methods leave out what attributes
     name as something else:
 
-    - polygons of OpenStreetMap without a tag `building`, or with `building=no`; an extract has no
-      others in any case;
+    - polygons of OpenStreetMap without a tag `building`, or with `building=no`; of an extract,
+      others are read with `areas` alone;
     - where the attribute `class` names some polygons as buildings, those of other classes.
 
     Args:
         path: Path of the data; `self.path` is that of the file for the folder of `rooftrace
             predict` with the polygons of one image.
         layer: Name or pattern (`*`) of the layers that are read, where several have polygons.
+        areas: Whether all areas of OpenStreetMap count, such as boundaries, not buildings alone.
 
     Raises:
         DataError: The folder of a prediction has the polygons of several images.
     """
 
-    def __init__(self, path: Path, layer: str | None = None) -> None:
+    def __init__(self, path: Path, layer: str | None = None, *, areas: bool = False) -> None:
         self.path = predicted_file(path, "polygons")
         self._wanted = layer
+        self._areas = areas
 
     @cached_property
     def _scratch(self) -> Path:
@@ -159,7 +161,7 @@ class VectorFile:
 
     @cached_property
     def _inputs(self) -> list[VectorInput]:
-        return vector_inputs(self.path, lambda: self._scratch)
+        return vector_inputs(self.path, lambda: self._scratch, areas=self._areas)
 
     @cached_property
     def _parts(self) -> list[GdalLayer | ParquetFile]:
@@ -170,7 +172,7 @@ class VectorFile:
             if isinstance(one.path, Path) and one.path.suffix.lower() in PARQUET:
                 parts.append(ParquetFile(one.path))
             else:
-                layers += layers_of(one)
+                layers += layers_of(one, areas=self._areas)
         if parts or not self._inputs:
             return parts
         return [*self._chosen(layers)]

@@ -24,6 +24,7 @@ from shapely.geometry import (
 )
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
+from rooftrace.io.area import read_area
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_read import VectorFile, VectorLockedError
@@ -351,9 +352,10 @@ def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
     ways = "".join(
         f"<way id='{-n}'>{refs}<tag k='{key}' v='{value}'/></way>"
         for n, (key, value) in enumerate(
-            [("building", "yes"), ("building", "no"), ("landuse", "residential")], 10
+            [("building", "yes"), ("building", "no"), ("name", "Ward 3"), ("highway", "path")], 10
         )
     )
+    ways += f"<way id='-14'>{refs}</way>"
     path = tmp_path / "map.osm"
     school = (
         "<relation id='-20'><member type='way' ref='-10' role='outer'/>"
@@ -365,6 +367,11 @@ def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
     assert layer.values["osm_way_id"].tolist() == ["-10"]
     assert layer.crs.to_epsg() == 4326
     assert shapely.area(layer.geometry).tolist() == [1.0]
+    # As zones and as --area all areas count: boundaries, and what JOSM draws without a tag.
+    zones = VectorFile(path, areas=True).read(["osm_way_id", "osm_id", "name"])
+    assert set(zones.values["osm_way_id"]) == {"-11", "-12", "-14", ""}
+    assert ("-20" in zones.values["osm_id"]) & ("Ward 3" in zones.values["name"])
+    assert len(read_area(path).geometry) == 4
 
 
 @pytest.mark.parametrize("kind", ["multipolygon", "building"])
