@@ -188,7 +188,7 @@ PolygonFormats = Annotated[
     list[str] | None,
     option(
         OUTPUTS, "--format", metavar="FORMAT",
-        help="Also kml, kmz, csv, shp, dxf, geojson, fgb, parquet or pmtiles; repeatable.",
+        help="Also osm, kml, kmz, csv, shp, dxf, geojson, fgb, parquet or pmtiles; repeatable.",
     ),
 ]  # fmt: skip
 Stac = Annotated[

@@ -31,7 +31,7 @@ def vectorize(
             metavar="FILE",
             parser=result_file,
             help="File to write: .gpkg, .geojson, .fgb, .parquet, .shp, .shp.zip, .kml, .kmz, "
-            ".csv, .xlsx, .dxf or .pmtiles.",
+            ".csv, .xlsx, .dxf, .osm or .pmtiles.",
         ),
     ],
     threshold: Annotated[

@@ -22,6 +22,7 @@ from math import ceil, cos, floor, isfinite, log2, radians
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import shapely
@@ -31,7 +32,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.types import Floats, Polygons, full_turn, nulls
 from rooftrace.io.gdal import QUIET, pyogrio_options
-from rooftrace.io.legend import Grades, add_style
+from rooftrace.io.legend import BUILDING_NAMES, Grades, add_style
 from rooftrace.io.make_valid import rounded, valid_by_structure
 from rooftrace.io.partitions import write_parquet
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
@@ -556,6 +557,54 @@ def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     path.write_bytes(text)
 
 
+def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write new buildings for JOSM: ways, and multipolygons where there are courtyards.
+
+    Outlines that meet share their nodes. `upload` makes JOSM ask before it uploads them.
+    https://wiki.openstreetmap.org/wiki/OSM_XML
+    """
+    nodes: dict[tuple[float, ...], int] = {}
+    ways: list[str] = []
+    relations: list[str] = []
+    for part in _in_degrees(path, layer, parts):
+        is_building = np.ones(len(part.geometry), np.bool_)
+        if "class_id" in part.columns:
+            is_building = np.isin(part.columns["class"], BUILDING_NAMES)
+        columns = {key: part.columns[key] for key in _OSM_KEYS if key in part.columns}
+        for row in np.flatnonzero(is_building).tolist():
+            known = {key: values[row] for key, values in columns.items() if values[row]}
+            tags, members = {"building": "yes"} | known, ""
+            rings = [
+                (ring, "inner" if hole else "outer")
+                for polygon in shapely.get_parts(part.geometry[row])
+                for hole, ring in enumerate(shapely.get_rings(polygon))
+            ]
+            for ring, role in rings:
+                corners = map(tuple, shapely.get_coordinates(ring)[:-1].tolist())
+                refs = [nodes.setdefault(one, -1 - len(nodes)) for one in corners]
+                line = "".join(f'<nd ref="{ref}"/>' for ref in [*refs, refs[0]])
+                own = _osm_tags(tags) if len(rings) == 1 else ""
+                ways.append(f'<way id="{-1 - len(ways)}">{line}{own}</way>\n')
+                members += f'<member type="way" ref="{-len(ways)}" role="{role}"/>'
+            if len(rings) > 1:
+                members += _osm_tags({"type": "multipolygon", **tags})
+                relations.append(f'<relation id="{-1 - len(relations)}">{members}</relation>\n')
+    with path.open("w", encoding="utf-8") as file:
+        file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
+        file.write('<osm version="0.6" generator="rooftrace" upload="false">\n')
+        for (lon, lat), number in nodes.items():
+            file.write(f'<node id="{number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n')
+        file.writelines(chain(ways, relations, ["</osm>\n"]))
+
+
+_OSM_KEYS = ("building", "status")
+"""Columns that become tags: those of OpenStreetMap, and the status of a comparison."""
+
+
+def _osm_tags(tags: Mapping[str, object]) -> str:
+    return "".join(f"<tag k={quoteattr(k)} v={quoteattr(str(v))}/>" for k, v in tags.items())
+
+
 WRITERS: dict[str, Writer] = {
     ".gpkg": _geopackage,
     ".geojson": _geojson,
@@ -571,16 +620,17 @@ WRITERS: dict[str, Writer] = {
     ".csv": _csv,
     ".xlsx": _xlsx,
     ".dxf": _dxf,
+    ".osm": _osm,
 }
 
-DEGREES_SUFFIXES = (".geojson", ".json", ".kml", ".kmz", ".csv", ".xlsx")
+DEGREES_SUFFIXES = (".geojson", ".json", ".kml", ".kmz", ".csv", ".xlsx", ".osm")
 """Suffixes of the formats that are in degrees of longitude and latitude."""
 
 READABLE_SUFFIXES = tuple(
-    suffix for suffix in WRITERS if suffix not in (".pmtiles", ".dxf", ".xlsx")
+    suffix for suffix in WRITERS if suffix not in (".pmtiles", ".dxf", ".xlsx", ".osm")
 )
-"""Suffixes of the formats from which the polygons can be read again: tiles hold pieces of them, and
-drawings rings."""
+"""Suffixes of the formats from which the polygons and attributes can be read again: tiles hold
+pieces of polygons, drawings rings, and OpenStreetMap tags."""
 
 
 def vector_suffix(path: Path) -> str:
@@ -596,6 +646,8 @@ def format_notes(
     if suffix == ".dxf":
         system = "pixels of the image" if crs is None else _drawing_crs(crs, geometry).name
         return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
+    if suffix == ".osm":
+        return (f"{path}: buildings have the tag building=yes, without other attributes.",)
     renamed = _short_names(columns) if suffix in (".shp", ".shp.zip") else {}
     if not renamed:
         return ()

@@ -122,6 +122,24 @@ def test_a_drawing_has_closed_outlines(crs: int, tmp_path: Path) -> None:
         write_polygons(tmp_path / "town.kml", SHAPES, {"id": np.arange(12)}, None)
 
 
+def test_josm_gets_buildings_that_share_their_corners(tmp_path: Path) -> None:
+    path = tmp_path / "town.osm"
+    shapes = np.array([box(0, 0, 1, 1), box(1, 0, 2, 1), box(5, 5, 9, 9) - box(6, 6, 7, 7)], object)
+    columns = {"status": np.array(["new", "<gone>", None], object), "class_id": np.ones(3)}
+    classes = np.array(["building", "building", "road"], object)
+    write_polygons(path, shapes, columns | {"class": classes}, CRS.from_epsg(4326))
+    root = ElementTree.fromstring(path.read_text())
+    assert [len(root.findall(kind)) for kind in ("node", "way", "relation")] == [6, 2, 0]
+    tags = [{one.get("k"): one.get("v") for one in way.iter("tag")} for way in root.iter("way")]
+    assert tags == [{"building": "yes", "status": text} for text in ("new", "<gone>")]
+    # GDAL assembles the courtyard, and ways and relations have the tag.
+    notes = write_polygons(path, shapes, {"id": np.arange(3)}, CRS.from_epsg(4326))
+    layer = VectorFile(path).read(["building"])
+    assert sorted(shapely.area(layer.geometry).round(6)) == [1, 1, 15]
+    assert set(layer.values["building"]) == {"yes"}
+    assert "building=yes" in notes[0]
+
+
 def _renderer(path: Path) -> ElementTree.Element:
     with closing(sqlite3.connect(path)) as file:
         rows = file.execute(
