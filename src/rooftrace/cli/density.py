@@ -239,9 +239,10 @@ def _print_report(report: DensityReport) -> None:
         for column in table.columns[1:4]:
             column.justify = "right"
         for zone in report.zones[:_MAX_ZONES]:
-            share = "" if zone.built_up_share != zone.built_up_share else zone.built_up_share
+            share = zone.built_up_share
             table.add_row(
-                escape(zone.name), format(share, ".1%" if share != "" else ""),
+                escape(zone.name),
+                "" if share != share else report.threshold.percent(share, 1),
                 "" if zone.buildings is None else f"{zone.buildings:,}",
                 f"{zone.observed_share:.0%}", zone.kind or "no class",
             )  # fmt: skip

@@ -79,6 +79,12 @@ class DensityThreshold(Config):
         known[np.isnan(share)] = None
         return known
 
+    def percent(self, share: float, digits: int) -> str:
+        """Return a share as text, with more digits where it would round onto the threshold."""
+        while digits < 6 and (round(share, digits + 2) >= self.threshold > share):
+            digits += 1
+        return f"{share:.{digits}%}"
+
     def write(self, path: Path) -> None:
         """Write a file that `read_threshold` reads."""
         write_json(path, self.model_dump())
@@ -217,7 +223,7 @@ def draw_zones(
         draw_polygon(picture, geometry[zone], corner, metres, fill, _INK, 5 if dense else 2)
     labels = []
     for zone in order[: len(names)]:
-        value = "" if np.isnan(share[zone]) else f"{share[zone]:.0%}"
+        value = "" if np.isnan(share[zone]) else threshold.percent(float(share[zone]), 0)
         point = shapely.centroid(geometry[zone])
         if not shapely.contains(geometry[zone], point):
             circle = shapely.maximum_inscribed_circle(geometry[zone], 2 * metres)

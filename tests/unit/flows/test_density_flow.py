@@ -21,7 +21,7 @@ from rooftrace.core.errors import ConfigError, DataError, ExportError, Georefere
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.density.files import BREAKS, DensityThreshold, read_threshold
 from rooftrace.flows.density.images import fit_images, run_by_image
-from rooftrace.flows.density.run import run_density, run_zone_density
+from rooftrace.flows.density.run import run_density, run_zone_density, zone_names
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_polygons
@@ -144,6 +144,13 @@ def test_zones(files: Path, tmp_path: Path) -> None:
     assert [row["ward"] for row in rows] == ["west", "east"]
     assert [int(row["buildings"]) for row in rows] == zones["buildings"].tolist()
     assert report.total is None
+    texts = [report.threshold.percent(share, 1) for share in (0.1996, 0.19999, 0.2, 0.1994)]
+    assert texts == ["19.96%", "19.999%", "20.0%", "19.9%"]
+    # Of a grid of the Tasking Manager, and of boundaries: what tells the zones apart.
+    ready = np.array(["READY"] * 2, object)
+    assert zone_names({"status": ready, "taskId": np.array([7, 8])}, 2) == ["7", "8"]
+    names = {"ADM0_EN": ready[[0, 0, 0]], "ADM1_EN": np.array(["Lagos", None, "Ogun"], object)}
+    assert zone_names(names, 3) == ["Lagos", "zone 2", "Ogun"]
     with Image.open(tmp_path / "z.png") as picture:
         assert picture.width > 400
 

@@ -295,7 +295,7 @@ def run_zone_density(
     stem = stem_of(out, inputs[0].resolve().stem)
     files = tuple(Path(f"{stem}{suffix}") for suffix in (".gpkg", ".csv", ".png"))
     check_outputs(files, [*inputs, zones])
-    file = VectorFile(zones, layer)
+    file = VectorFile(zones, layer, areas=True)
     ground_zones = file.read(file.fields, typed=True)
     if not len(ground_zones):
         raise DataError(
@@ -394,14 +394,19 @@ _NAMES = ("name", "title", "label", "ward", "district", "zone", "id")
 
 
 def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
-    """Return a name of each zone: that of a column called so, or of the first one with texts."""
-    by_name = {name.casefold(): name for name in values}
-    chosen = next((by_name[name] for name in _NAMES if name in by_name), None) or next(
-        (name for name, column in values.items() if column.dtype.kind == "O"), None
-    )
+    """Return a name of each zone: that of a column called so, or of the one that best tells the
+    zones apart, such as `taskId` or `ADM3_EN`; a number where there is none.
+    """
+    different = {name: len({*column.tolist()} - {None}) for name, column in values.items()}
+    called = {name.casefold(): name for name, n in different.items() if n > 1 or count == n}
+    chosen = next((called[name] for name in _NAMES if name in called), None)
     if chosen is None:
-        return [f"zone {number}" for number in range(1, count + 1)]
-    return [str(value) for value in values[chosen].tolist()]
+        texts = [name for name, column in values.items() if column.dtype.kind == "O"]
+        texts.sort(key=lambda name: "name" not in name.casefold())
+        numbers = [name for name in values if name.casefold().endswith("id")]
+        chosen = max([*texts, *numbers], key=different.__getitem__, default=None)
+    named = [None] * count if chosen is None else values[chosen].tolist()
+    return [f"zone {row}" if name is None else str(name) for row, name in enumerate(named, 1)]
 
 
 def _values_of_zones(
