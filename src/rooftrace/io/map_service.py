@@ -204,6 +204,11 @@ class MapService:
         return _PLACEHOLDER.sub(value, self.template)
 
 
+def without_prefix(text: str) -> str:
+    """Return the URL of tiles that JOSM and the Tasking Manager write as `tms[1,22]:https://…`."""
+    return re.sub(r"^(tms|wms)(\[[\d,]*\])?:(?=https?://)", "", text).replace("{zoom}", "{z}")
+
+
 def is_service(text: str) -> bool:
     """Return True if an input is the URL of a map service and not of one image."""
     return is_template(text) or is_capabilities(text)

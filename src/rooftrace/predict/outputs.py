@@ -24,6 +24,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Wi
 from rooftrace.density.accumulate import DensityAccumulator, Measured, measure_buildings
 from rooftrace.density.cells import DensityGrid, GroundPlane
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
+from rooftrace.io.area import count_cut
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
 from rooftrace.io.picture import write_png
@@ -117,6 +118,7 @@ class SceneOutputs(ExitStack):
             self._density, self._no_density = density_of(plan)
         self._outline = ValidOutline(source.grid) if plan.options.valid_outline else None
         self._found: FootprintSet | None = None
+        self._cut = 0
         self._class_px: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
         self._tiles = TileStats()
         self._blocks_resumed = self._pixels_resumed = 0
@@ -235,6 +237,7 @@ class SceneOutputs(ExitStack):
                 self._density.measured.append(measured)
             if self._preview is not None:
                 self._preview.paint(rings)
+            self._cut += count_cut(self.plan.source, footprints.geometry)
             yield footprints
 
     def _result(self) -> SceneResult:
@@ -299,6 +302,9 @@ class SceneOutputs(ExitStack):
                 f"{name}: no pixel has a value (all are nodata, or outside of the area), so "
                 "nothing was predicted."
             )
+        if self._cut:
+            cut = plural(self._cut, "polygon is", "polygons are")
+            notes.append(f"{name}: {cut} cut by the edge of the area, and counted as they are.")
         if self._found is not None and self._found.refined is not None:
             count = plural(buildings, "building")
             notes.append(f"{name}: the outlines of {self._found.refined} of {count} were refined.")

@@ -262,9 +262,25 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
             is no image.
     """
     if isinstance(image, str | Path):
+        if str(image).startswith("/vsi"):
+            raise DataError(
+                f"{image} is a path within GDAL; expected one on disk.",
+                remedy=f"Give the open dataset: predict(rasterio.open({str(image)!r}))",
+            )
         return open_image(image)
     if isinstance(image, DatasetReaderBase):
+        if image.closed:
+            raise DataError(
+                f"The dataset {image.name} is closed.",
+                remedy="Predict it before it is closed, or give the path of its file.",
+            )
         return OpenDataset(image)
+    if hasattr(image, "data_vars"):
+        raise DataError(
+            f"The image is a Dataset with the variables {', '.join(map(str, image.data_vars))}; "
+            "expected one array.",
+            remedy="Give a variable, dataset['NAME'], or join bands: dataset.to_dataarray('band')",
+        )
     kind = type(image)
     if not hasattr(kind, "__array__") and not hasattr(kind, "__array_interface__"):
         if isinstance(image, RasterSource):

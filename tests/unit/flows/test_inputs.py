@@ -69,12 +69,17 @@ def test_images_side_by_side_are_one_scene(town: Path) -> None:
 
 def test_images_that_adjoin_have_a_note(town: Path, tmp_path: Path) -> None:
     [note] = adjacent_note(find_inputs([town]).scenes)
-    assert note.endswith(f"rooftrace predict {town} --mosaic")
+    assert note.endswith(f"rooftrace predict {town} --mosaic -o OUT")
     for number in range(2):
         Image.new("RGB", (40, 40)).save(tmp_path / f"{number}.png")
         (tmp_path / f"{number}.pgw").write_text(f"0.5\n0\n0\n-0.5\n{20 * number}\n0\n")
     [note] = adjacent_note(find_inputs([tmp_path], crs=CRS.from_epsg(32633)).scenes)
-    assert note.endswith(f"rooftrace predict {tmp_path} --mosaic --crs EPSG:32633")
+    assert note.endswith(f"rooftrace predict {tmp_path} --mosaic --crs EPSG:32633 -o OUT")
+    for col in (5, 6):
+        (tmp_path / f"tiles/18/{col}").mkdir(parents=True)
+        Image.new("RGB", (256, 256)).save(tmp_path / f"tiles/18/{col}/7.png")
+    [note] = adjacent_note(find_inputs([tmp_path / "tiles"]).scenes)
+    assert note.endswith(f"rooftrace predict {tmp_path / 'tiles'} --mosaic -o OUT")
     coarse = ORIGIN @ Affine.translation(0, 40) @ Affine.scale(2)
     write_geotiff(town / "c.tif", np.ones((3, 20, 15)), crs="EPSG:32633", transform=coarse)
     [note] = adjacent_note(find_inputs([town]).scenes)

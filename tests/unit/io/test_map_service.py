@@ -19,6 +19,7 @@ from rooftrace.io.map_service import (
     result_name,
     slippy_level,
     tiles_in_area,
+    without_prefix,
     without_secrets,
     xyz_service,
 )
@@ -79,6 +80,8 @@ def test_what_is_an_address_of_a_service() -> None:
     assert is_capabilities(HOST + "/ows?Service=wmts")
     assert not is_capabilities(HOST + "/scene.tif?key=1")
     assert not is_capabilities("s3://bucket/capabilities.xml")
+    josm = without_prefix(f"tms[1,22]:{HOST}/{{zoom}}/{{x}}/{{-y}}.png")
+    assert josm == HOST + "/{z}/{x}/{-y}.png"
 
 
 def test_keys_are_left_out_and_other_parameters_are_not() -> None:

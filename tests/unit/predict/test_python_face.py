@@ -124,6 +124,8 @@ def test_the_band_axis_is_found(
         (np.zeros((2, 3, 64, 64), np.uint8), "one by one"),
         (np.zeros(9, np.uint8), r"shape \(9,\)"),
         ({"a": 1}, "is a dict; expected a path, an open dataset"),
+        ("/vsimem/a.tif", "is a path within GDAL"),
+        (SimpleNamespace(data_vars=["red", "nir"]), "a Dataset with the variables red, nir"),
     ],
 )
 def test_what_is_no_image_or_ambiguous_is_refused(image: object, text: str) -> None:

@@ -363,6 +363,9 @@ _EXAMPLES = 6
 """Maximum number of buildings of each status that are drawn."""
 
 _EXAMPLE_PX = 150
+_UNSEEN = np.uint8(110)
+"""Grey of nodata in examples, on which the outlines of every status are seen."""
+
 _MIN_EXAMPLE_M = 25.0
 """Minimum side of the ground that an example shows, in metres."""
 
@@ -454,7 +457,8 @@ def _backdrop(images: Sequence[RasterSource], plane: CRS, low: Floats, side_m: f
             continue
         raster = warped(image, grid)
         if raster.valid.any():
-            picture = Image.fromarray(as_rgb(raster.data, raster.valid))
+            rgb = as_rgb(raster.data, raster.valid)
+            picture = Image.fromarray(np.where(raster.valid[..., None], rgb, _UNSEEN))
             size = f'width="{_EXAMPLE_PX}" height="{_EXAMPLE_PX}"'
             return f'<image {size} href="{_data_url(picture, "jpeg", quality=75)}"/>'
     return ""

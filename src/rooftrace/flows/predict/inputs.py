@@ -39,7 +39,7 @@ from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
-from rooftrace.io.map_service import is_service, without_secrets
+from rooftrace.io.map_service import is_service, without_prefix, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_image, open_raster
@@ -174,8 +174,8 @@ class SceneInput:
         return self.url or str(self.path)
 
     def without_folders(self, text: str) -> str:
-        """Return a message in which the image has its name alone."""
-        return without_folders(text, [self.shown])
+        """Return a message in which the image has its name alone; `{y}.png` names no service."""
+        return text if is_service(self.shown) else without_folders(text, [self.shown])
 
 
 def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
@@ -285,6 +285,7 @@ def find_inputs(
             map service was given without an area.
         DataError: An input does not exist or holds no image; the area misses all images.
     """
+    inputs = [without_prefix(one) if isinstance(one, str) else one for one in inputs]
     urls = [one for one in inputs if isinstance(one, str) and is_url(one)]
     service_urls = [one for one in urls if is_service(one)]
     images = [one for one in inputs if one not in service_urls]
@@ -343,17 +344,20 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
     Args:
         scenes: Images that were predicted each by itself; the first ones are compared.
     """
-    sheets, files, folder, crs = [], [], scenes[0].path.parent, ""
+    sheets, files, folder, crs = [], [], _scene_folder(scenes[0].path), ""
     for scene in scenes[:_COMPARED]:
         image = innermost(scene.source)
-        if isinstance(image, RasterFile) and scene.path.parent == folder:
+        if isinstance(image, RasterFile) and _scene_folder(scene.path) == folder:
             with suppress(RooftraceError):
-                if image.grid.transform.is_identity:
+                if scene.source.grid.transform.is_identity:
                     continue
                 sheets.append(scene.source.grid)
                 files.append(scene.source)
-                if image.grid.crs is None and scene.source.grid.crs is not None:
-                    crs = f" --crs {shlex.quote(scene.source.grid.crs.to_string())}"
+                stated = scene.source.grid.crs
+                # A tile has its place from its name.
+                is_placed = not image.grid.transform.is_identity
+                if image.grid.crs is None and stated is not None and is_placed:
+                    crs = f" --crs {shlex.quote(stated.to_string())}"
     for one, other in combinations(sheets, 2):
         if one.crs is None or one.crs != other.crs:
             continue
@@ -368,9 +372,16 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
             how = f"Without duplicates: rooftrace catalogue {shlex.quote(str(folder))} -o OUT"
             with suppress(RooftraceError):
                 AdjacentImages(files, str(folder))
-                how = f"As one scene: rooftrace predict {shlex.quote(str(folder))} --mosaic{crs}"
+                named = shlex.quote(str(folder))
+                how = f"As one scene: rooftrace predict {named} --mosaic{crs} -o OUT"
             return [f"images in {folder} adjoin, and {counted}. {how}"]
     return []
+
+
+def _scene_folder(path: Path) -> Path:
+    """Return the folder that --mosaic takes for an image; the tile `z/x/y.png` lies deeper."""
+    steps = (path.stem, *path.parts[-3:-1])
+    return path.parents[2 if len(steps) == 3 and all(map(str.isdecimal, steps)) else 0]
 
 
 def of_headers(
