@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -66,6 +67,12 @@ def picture(name: str) -> np.ndarray:
 
 def corners(outline: shapely.Polygon) -> list[list[float]]:
     return [list(xy) for xy in outline.exterior.coords[:-1]]
+
+
+def pixel_outline(mask: np.ndarray) -> list[list[int]]:
+    """Return the indices [x, y] of the outermost pixels, as cv2 and SDKs trace a mask."""
+    found, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return found[0][:, 0].tolist()
 
 
 def save(path: Path, array: np.ndarray) -> Path:
@@ -350,7 +357,7 @@ def supervisely(folder: Path) -> Path:
     for name in NAMES:
         objects: list[dict[str, Any]] = []
         for index, one in enumerate(TRUTH[name]):
-            points = {"exterior": corners(one), "interior": []}
+            points = {"exterior": pixel_outline(drawn(one)), "interior": []}
             shape = {"id": index, "classTitle": "building", "geometryType": "polygon",
                      "points": points}  # fmt: skip
             if index == 1:

@@ -304,6 +304,7 @@ def run_threshold(
     report = replace(report, notes=(*ground, *doubts, *report.notes))
     update = report.update | {"fitted_fingerprint": data.fingerprint(spec.gsd_m)}
     if model is None or not is_ensemble(model):
+        update |= {"name": out.stem}
         write_bundle(out, spec.model_copy(update=update), loaded.bundle.parts)
     else:
         file = read_ensemble(model)

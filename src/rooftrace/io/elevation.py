@@ -41,8 +41,12 @@ _SPELLINGS = {
 
 _SCANS = (".las", ".laz")
 
-_NAMED = re.compile(r"(.*[\W_])?(dsm|dtm|dem|ndsm|chm)([\W_].*)?", re.IGNORECASE)
-"""Names of surface and terrain models, as drone software and agencies give them."""
+_NAMED = re.compile(
+    r"(.*[\W_])?(n?dsm|dtm|dem|chm|[bn]?dom|dgm|mn[sth]|md[st]|swissalti3d|swisssurface3d)\d*"
+    r"([\W_].*)?",
+    re.IGNORECASE,
+)
+"""Names of surface and terrain models, as drone software and national agencies give them."""
 
 _RANGE_M = (-1_000.0, 9_000.0)
 """Heights of all land in metres: beyond lie -9999 and other fill that a file does not declare."""

@@ -329,7 +329,7 @@ def _without_others(files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
     """Return images without the pictures and the heights among them, and notes on those."""
     notes: tuple[str, ...] = ()
     kinds = {path: _other_kind(path) for path in files}
-    for kind in (_PICTURE, _DECIMALS):
+    for kind in (_PICTURE, _MAYBE_HEIGHTS):
         others = [path for path in files if kinds[path] == kind]
         if 0 < len(others) < len(files):
             names = list_first(sorted(one.name for one in others), _LISTED)
@@ -339,14 +339,14 @@ def _without_others(files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
 
 
 _PICTURE = "without georeference"
-_DECIMALS = "of one band of decimal numbers, such as heights"
+_MAYBE_HEIGHTS = "of one band of decimal or signed numbers, such as heights"
 
 
 def _other_kind(path: Path) -> str:
     """Return what a file shows that is no imagery of the ground; "" for imagery."""
     if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not companions(path):
         return _PICTURE if open_image(path).grid.crs is None else ""
-    return _DECIMALS if holds_heights(path) and open_image(path).dtype.kind == "f" else ""
+    return _MAYBE_HEIGHTS if holds_heights(path) and open_image(path).dtype.kind in "fi" else ""
 
 
 def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:

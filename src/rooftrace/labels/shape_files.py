@@ -304,6 +304,10 @@ def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         elif kind == "polygon":
             points = one["points"]
             geometry = polygon(points["exterior"], where, points.get("interior") or ())
+            if geometry is not None and not (shapely.get_coordinates(geometry) % 1).any():
+                # Its SDK writes indices of the outermost pixels, and fills these, too.
+                centred = shapely.transform(made_valid(geometry), lambda xy: xy + 0.5)
+                geometry = centred.buffer(0.5, join_style="mitre")
         if geometry is not None:
             shapes.append(DrawnShape(one["classTitle"], geometry, kind == "rectangle"))
     size = raw["size"]["height"], raw["size"]["width"]

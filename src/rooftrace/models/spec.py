@@ -193,8 +193,9 @@ class BundleSpec(Config):
         calibration: Map from the score of a building, at these thresholds, to the probability that
             it is one; None if none was fitted.
         fingerprint: Data by which the training scenes are recognised; None if there is none.
-        fitted_fingerprint: The same of the scenes on which `rooftrace fit` chose the threshold and
-            the calibration; None if it did not.
+        fitted_fingerprint: The same of the scenes on which epoch, threshold and calibration were
+            chosen; None if there is none.
+        start_fingerprints: Training scenes of the models that the training started from.
         input_multiple_px: Number that height and width of the input must be multiples of.
         input_px: The only size of the input, or None if any multiple is accepted.
         context_px: Distance from an edge of the input within which answers are distorted by it.
@@ -228,6 +229,7 @@ class BundleSpec(Config):
     calibration: Calibration | None = None
     fingerprint: Fingerprint | None = None
     fitted_fingerprint: Fingerprint | None = None
+    start_fingerprints: tuple[Fingerprint, ...] = ()
     input_multiple_px: Annotated[int, Field(ge=1, le=MAX_SIDE_PX)] = 32
     input_px: Annotated[int, Field(ge=1, le=MAX_SIDE_PX)] | None = None
     context_px: Annotated[int, Field(ge=0, le=MAX_SIDE_PX)] = 32

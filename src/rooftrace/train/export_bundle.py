@@ -204,6 +204,8 @@ def contract_of(
         std=std,
         colours=config.data.labels.class_colours(),
         fingerprint=result.fingerprint,
+        fitted_fingerprint=result.fitted_fingerprint,
+        start_fingerprints=result.start_fingerprints,
         input_multiple_px=multiple_px(result.net),
         **_described(config, path, training),
     )

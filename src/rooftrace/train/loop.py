@@ -129,6 +129,7 @@ class FitResult:
         data: The data that it was trained and validated on.
         gsd_m: Ground sample distance of the model in metres per pixel; None if it has none.
         start: Record of the model that training started from; None without one.
+        start_fingerprints: Training scenes of that model.
     """
 
     trained: TrainerResult
@@ -136,12 +137,19 @@ class FitResult:
     data: TrainingData
     gsd_m: float | None
     start: Mapping[str, Any] | None = None
+    start_fingerprints: tuple[Fingerprint, ...] = ()
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """The data by which training scenes are recognised later; computed on first use."""
         scenes = iter(self.data.samples.scenes)
         sets = [(one.name, tuple(islice(scenes, len(one)))) for one in self.data.train]
+        return fingerprint_of(sets, self.gsd_m)
+
+    @cached_property
+    def fitted_fingerprint(self) -> Fingerprint:
+        """The same of the validation scenes, by which epoch and threshold are chosen."""
+        sets = [(tiles.name, tuple(tiles.scenes)) for tiles in self.data.tiles]
         return fingerprint_of(sets, self.gsd_m)
 
 
@@ -191,11 +199,13 @@ def fit(
     )
     start_record: dict[str, Any] | None = None
     from_start: set[str] = set()
+    known: tuple[Fingerprint | None, ...] = ()
     if config.model.start is not None:
         start = start or read_start(config.model.start, base)
         loaded = start.load_into(net, config.model)
         data, notes = _as_in_start(data, config, start.bundle.spec)
         start_record = {**start.to_json(), **loaded.to_json()}
+        known = start.bundle.spec.fingerprint, *start.bundle.spec.start_fingerprints
         from_start = {*loaded.loaded}
         if loaded.adapted or loaded.missing or loaded.surplus or loaded.of_another_shape:
             notes.insert(0, f"start from {start.bundle.spec.name}: {loaded.describe()}")
@@ -239,7 +249,8 @@ def fit(
         monitored=monitored,
         deadline=deadline,
     )
-    return FitResult(trained, net, data, config.gsd_m, start_record)
+    fingerprints = tuple(one for one in known if one is not None)
+    return FitResult(trained, net, data, config.gsd_m, start_record, fingerprints)
 
 
 def _as_in_start(

@@ -61,8 +61,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bundle_of(
-    train: Sequence[SceneSet] = (), data: dict[str, Any] | None = None, source: str = "memory"
-) -> ModelBundle:
+    train: Sequence[SceneSet] = (), data: dict[str, Any] | None = None, source: str = "memory",
+    **more: Any,
+) -> ModelBundle:  # fmt: skip
     spec = BundleSpec(
         name="m",
         bands=("red", "green", "blue"),
@@ -74,6 +75,7 @@ def bundle_of(
         fingerprint=fingerprint_of([(one.name, tuple(one)) for one in train], GSD_M)
         if train
         else None,
+        **more,
     )
     return ModelBundle(spec, {}, source)
 
@@ -86,8 +88,12 @@ def check(bundle: ModelBundle, source: SceneSet) -> LeakageReport:
 @pytest.mark.campaign
 def test_a_piece_of_a_training_scene_is_found(places: Path) -> None:
     train = open_source(at(places / "a"))
-    report = check(bundle_of([train]), open_source(at(places / "cut")))
+    bundle = bundle_of([train])
+    report = check(bundle, open_source(at(places / "cut")))
     (pair,) = report.pairs
+    start = {"start_fingerprints": (bundle.spec.fingerprint,)}
+    tuned = bundle_of([open_source(at(places / "b"))], **start)
+    assert check(tuned, open_source(at(places / "cut"))).scenes == report.scenes
     assert (report.status, report.checked, report.scenes) == ("found", 1, ("piece",))
     assert (pair.scene_id, pair.train_id) == ("piece", "a, scene 2 of 4")
     assert pair.bits <= 9
@@ -95,7 +101,7 @@ def test_a_piece_of_a_training_scene_is_found(places: Path) -> None:
     assert json.loads(json.dumps(report.to_json()))["scenes"] == 1
     assert "from about 43 m by 43 m" in " ".join(report.notes)
     data = LabelledSets([open_source(at(places / "b")), open_source(at(places / "cut"))])
-    note, _ = training_ground_notes([bundle_of([train])], data)
+    note, _ = training_ground_notes([bundle], data)
     assert note == "1 of 1 scenes show ground that m was trained on: piece"
 
 

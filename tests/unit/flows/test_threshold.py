@@ -102,7 +102,8 @@ def test_the_threshold_between_buildings_and_others_is_found(
     old, new = read_bundle(bundle), read_bundle(out)
     assert new.spec.threshold == report.after
     changed = {"threshold": 0.5, "metrics": old.spec.metrics, "calibration": None}
-    changed["fitted_fingerprint"] = None
+    changed |= {"fitted_fingerprint": None, "name": old.spec.name}
+    assert new.spec.name == "better"
     assert new.spec.model_copy(update=changed) == old.spec
     assert dict(new.parts) == dict(old.parts)
     (measured,) = new.spec.metrics

@@ -199,15 +199,16 @@ def test_results_pictures_and_heights_beside_the_image_are_not_scenes(tmp_path: 
     for name in ("ortho_density.png", "a.jpg"):
         Image.new("RGB", (9, 9)).save(tmp_path / name)
     write_tif(tmp_path / "ortho_mask.tif", grid_at())
-    for name in ("dsm.tif", "slope.tif"):
+    kinds = {"dom1_32_565_hh.tif": "uint16", "LHD_MNS_O.tif": "int16", "slope.tif": "int16"}
+    for name, kind in kinds.items():
         write_geotiff(
-            tmp_path / name, np.full((1, 40, 40), 90, np.float32),
+            tmp_path / name, np.full((1, 40, 40), 90, kind),
             transform=grid_at().transform, crs=UTM.to_wkt(),
         )  # fmt: skip
     for path in (houses, tmp_path):
         source = open_source(SourceConfig(path=str(path)))
         assert {name: mask.sum() for name, mask in masks(source).items()} == {"ortho": 24}
-        assert any("of one band of decimal numbers, such as heights: slope.tif" in note
+        assert any("of one band of decimal or signed numbers, such as heights: slope.tif" in note
                    for note in source.notes)  # fmt: skip
 
 

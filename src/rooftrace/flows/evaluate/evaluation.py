@@ -156,7 +156,8 @@ def training_ground_notes(bundles: Sequence[ModelBundle], data: LabelledSets) ->
 
 def _of_model(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
     members = bundle.members or (bundle,)
-    trained = _joined(members, [_check(one, one.spec.fingerprint, scenes) for one in members])
+    known = [(m, one) for m in members for one in (m.spec.fingerprint, *m.spec.start_fingerprints)]
+    trained = _joined([m for m, _ in known], [_check(m, one, scenes) for m, one in known])
     used = [one for one in (bundle, *bundle.members) if one.spec.fitted_fingerprint is not None]
     if not used:
         return trained

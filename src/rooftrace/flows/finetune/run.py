@@ -380,6 +380,8 @@ def _compare(
     # The model of folds has seen all images; each was predicted by one that had not seen it.
     bundles = [plan.start.bundle] if plan.has_folds else [bundle, plan.start.bundle]
     leaks = check_leakage(bundles, held_out)
+    if held_out.ids == plan.held_out.ids:  # of the tuned model, too: the verdict says so
+        leaks = tuple(replace(leak, fitted=None) for leak in leaks)
     if plan.has_folds:
         leaks = LeakageReport("none", len(held_out), (), ()), *leaks
     evaluation = Evaluation(tuple(reports), leaks, baseline=1)
