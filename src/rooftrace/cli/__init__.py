@@ -105,7 +105,7 @@ def _stop(given: Sequence[str]) -> NoReturn:
     # The next Ctrl-C ends the process, though threads still work.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     note = _CONTINUED_BY.get("predict" if "--trials" in given else "".join(given[:1]))
-    people.print(f"stopped; {note}" if note else "stopped")
+    people().print(f"stopped; {note}" if note else "stopped")
     sys.exit(STOPPED)
 
 
@@ -148,7 +148,7 @@ def _fail(error: RooftraceError, *, as_json: bool) -> None:
     if as_json:
         print_json({"error": error.to_json()})
         sys.exit(error.exit_code)
-    people.print("error: ", style="bold red", end="")
+    people().print("error: ", style="bold red", end="")
     say(error.message)
     if error.remedy:
         say(error.remedy)

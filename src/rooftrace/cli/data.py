@@ -55,7 +55,7 @@ def inspect(
         return
     say(audit.summary.paragraph)
     for finding in audit.findings:
-        people.print(f"[{_TONES[finding.severity]}]{finding.severity:8}[/] ", end="")
+        people().print(f"[{_TONES[finding.severity]}]{finding.severity:8}[/] ", end="")
         say(finding.title)
     for note in audit.data.source.notes:
         say(f"note: {note}")

@@ -246,7 +246,7 @@ def _print_report(report: DensityReport) -> None:
                 "" if zone.buildings is None else f"{zone.buildings:,}",
                 f"{zone.observed_share:.0%}", zone.kind or "no class",
             )  # fmt: skip
-        people.print(table)
+        people().print(table)
         if len(report.zones) > _MAX_ZONES:
             say(f"… and {len(report.zones) - _MAX_ZONES} more, in {report.files[1]}")
     _print_classes(report.classes, report.threshold)

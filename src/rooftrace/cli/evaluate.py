@@ -260,11 +260,11 @@ def _show(evaluation: Evaluation) -> None:
             known = not all(math.isnan(one.value) for _, one in row)
             if known and row[0][0] in evaluation.main_figures:
                 table.add_row(row[0][0], *(_text(one.value) for _, one in row))
-    people.print(table)
+    people().print(table)
     if len(evaluation.reports) > 1:
-        people.print(_comparisons(evaluation))
+        people().print(_comparisons(evaluation))
     if not first.is_binary:
-        people.print(_class_table(first.class_rows()))
+        people().print(_class_table(first.class_rows()))
 
 
 def _text(value: float) -> str:
@@ -405,7 +405,7 @@ def _show_threshold(report: ThresholdReport) -> None:
         for key, name in _FIGURES.items():
             shown = [f"{one[at][key]:.4f}" if key in one[at] else "–" for at in ("before", "after")]
             table.add_row(one["data"], name, *shown)
-    people.print(table)
+    people().print(table)
     low, high = report.plateau
     name = _FIGURES[report.metric]
     say(f"within half a point of the best {name}: thresholds {low:.3f} to {high:.3f}")
@@ -424,7 +424,7 @@ def _show_ensemble(report: EnsembleReport) -> None:
     for one in report.to_json()["figures"]:
         shown = (one["at_own_threshold"], one["fitted"])
         table.add_row(one["name"], *("–" if value is None else f"{value:.4f}" for value in shown))
-    people.print(table)
+    people().print(table)
     if report.weights is not None:
         text = ", ".join(f"{n} {w:g}" for n, w in zip(report.members, report.weights))
         say(f"weights: {text}")

@@ -159,7 +159,7 @@ def _show_next(report: NextReport) -> None:
             str(number), escape(one.id), f"{one.entropy:.2f} bit", f"{one.disagreement:.1%}",
             f"{one.built_up:.0%}",
         )  # fmt: skip
-    people.print(table)
+    people().print(table)
     left_out = {
         "labelled": report.labelled, "mostly nodata": len(report.nodata),
         "without anything like a building": len(report.empty),

@@ -121,7 +121,7 @@ def export(
         table.add_column(figure, no_wrap=figure == _FIGURES[-1])
     for row in parity_rows(report.parities):
         table.add_row(*row)
-    people.print(table)
+    people().print(table)
     worst = max(parity.mask_change for parity in report.parities)
     say(f"maximum change of the mask: {worst:.4f} (tolerance {report.tolerance:g})")
     say(f"{report.path}: {report.size_bytes / 1e6:.1f} MB, report {report.report}")
@@ -216,6 +216,6 @@ def doctor(as_json: Json = False) -> None:
         table = Table("part", "state")
         for row in report.rows():
             table.add_row(*map(escape, row))
-        people.print(table)
+        people().print(table)
     if not report.healthy:
         raise typer.Exit(1)

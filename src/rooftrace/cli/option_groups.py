@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shutil
 import textwrap
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -40,7 +41,7 @@ from rooftrace.cli.options import (
     model_of,
     option,
 )
-from rooftrace.cli.show import people, print_line
+from rooftrace.cli.show import print_line
 from rooftrace.core.config import Options
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -410,7 +411,7 @@ class CheckedCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help as plain lines: what the command does, then its options by group."""
         del formatter
-        width = min(people.width, 100)
+        width = min(shutil.get_terminal_size().columns, 100)
         text = [f"Usage: rooftrace {self.name} {' '.join(self.collect_usage_pieces(ctx))}", ""]
         text += [textwrap.fill(" ".join((self.help or "").split()), width), ""]
         rows: dict[str, list[str]] = {}

@@ -8,15 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
-
-from rich.console import Console
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 
-people = Console(stderr=True)
-"""Console for people; programs read stdout."""
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@cache
+def people() -> Console:
+    """Return the console for people, for tables and colours; programs read stdout."""
+    # It is slow to import, and plain lines need none of it.
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 class Report(Protocol):
@@ -84,7 +92,7 @@ def bar(title: str, words: Words, *, hidden: bool) -> Iterator[Callable[..., Non
     if not form and hidden:
         yield None
         return
-    if not form and people.is_terminal:
+    if not form and sys.stderr.isatty():
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -94,7 +102,7 @@ def bar(title: str, words: Words, *, hidden: bool) -> Iterator[Callable[..., Non
             TextColumn("{task.fields[done]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=people, transient=True) as shown_bar:
+        with Progress(*columns, console=people(), transient=True) as shown_bar:
             task = shown_bar.add_task(title, total=None, done="reading")
             yield lambda *counts: shown_bar.update(
                 task, completed=counts[0], total=counts[1],
@@ -126,8 +134,9 @@ def bar(title: str, words: Words, *, hidden: bool) -> Iterator[Callable[..., Non
 
 
 def say(text: str) -> None:
-    """Print a line for people, without interpreting brackets in paths."""
-    people.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print a line for people."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -74,14 +74,14 @@ def train(
         raise ConfigError("--keep was given without --trials.", remedy="Add --trials N.")
     from rooftrace.flows.train import run_train
 
-    report = run_train(config, out, overrides=overrides or (), resume=resume, console=people)
+    report = run_train(config, out, overrides=overrides or (), resume=resume, console=people())
     if as_json:
         print_json(report.to_json())
         return
     table = Table("bundle", "epoch", "value")
     for name, (epoch, value, path) in report.best.items():
         table.add_row(str(path), str(epoch), f"{name.removeprefix('best_')} {value:.4f}")
-    people.print(table)
+    people().print(table)
     speed = f"; {report.images_per_s:.1f} images/s" if report.images_per_s else ""
     say(
         f"{plural(report.epochs, 'epoch')}, {report.stopped_because}{speed}; "
@@ -105,7 +105,7 @@ def _search(
         value = summary.best.params[parameter.name]
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
         table.add_row(parameter.name, text, "–" if share is None else f"{share:.0%}")
-    people.print(table)
+    people().print(table)
     counts = ", ".join(f"{n} {kind}" for kind, n in summary.counts.items() if n)
     say(f"{summary.monitor} {summary.best.value:.4f} in trial {summary.best.number}; {counts}")
     say(f"configuration: {report.config}; model: {report.bundle}")
@@ -192,7 +192,7 @@ def finetune(
             data, out, model=model, minutes=minutes,
             val=val, by=by, split=split,
             overrides=config or (), seed=seed, resume=resume,
-            images=images, console=people,
+            images=images, console=people(),
         )  # fmt: skip
     if not answered(report, as_json=as_json):
         _print_report(report, data)
@@ -233,7 +233,7 @@ def _print_report(report: FinetuneReport, data: SourceConfig) -> None:
             interval = f" ({known.low:+.3f} … {known.high:+.3f})" if known.is_known else ""
             gap = f"{known.value:+.3f}{interval}"
         table.add_row(name, f"{before:.3f}", f"{after:.3f}", gap)
-    people.print(table)
+    people().print(table)
     for line in report.advice:
         say(f"- {line}")
     run = report.trained.run

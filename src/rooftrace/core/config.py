@@ -10,7 +10,6 @@ import difflib
 import json
 import os
 import re
-import tomllib
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +67,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: the file does not exist or is not TOML, or an override does not fit it.
     """
+    import tomllib
+
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -336,6 +337,8 @@ def _index(entries: list[Any], step: str, override: str) -> int:
 
 
 def _parse_value(text: str) -> Any:
+    import tomllib
+
     try:
         parsed = tomllib.loads(f"value = {text}")
     except ValueError:

@@ -293,7 +293,8 @@ def versions() -> dict[str, str]:
     """Return the versions on which results may depend: packages, GDAL, Python, platform."""
     return result_versions() | {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        # Not `platform.platform()`, which starts another program.
+        "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
     }
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from rooftrace.core.config import Registry
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.core.processes import run_limited
 from rooftrace.core.system import user_folder, version_of
 from rooftrace.engines import onnxruntime, openvino, torch
 from rooftrace.engines.base import Engine, EngineKind
@@ -125,6 +124,8 @@ def check_first_use(
     record = user_folder("cache") / "checked-models" / hashlib.sha256(key.encode()).hexdigest()
     if record.exists():
         return
+    from rooftrace.core.processes import run_limited
+
     order = pickle.dumps((bundle.spec, parts, bundle.source, checked_by, precision))
     size = sum(map(len, parts.values()))
     run_limited(

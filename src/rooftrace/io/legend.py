@@ -10,7 +10,6 @@ https://docs.qgis.org/latest/en/docs/user_manual/working_with_vector/vector_prop
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -254,6 +253,8 @@ def add_style(
     Raises:
         sqlite3.Error: The file cannot be written.
     """
+    import sqlite3
+
     names = {*columns}
     if grades is None and names.isdisjoint(("score", *_FIELDS)):
         return

@@ -378,7 +378,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class _EnsembleModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class EnsembleMember(_EnsembleModel):

@@ -23,24 +23,22 @@ from rooftrace.core.text import in_python_terms, plain_number, plural
 from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Window
 from rooftrace.density.accumulate import DensityAccumulator, Measured, measure_buildings
 from rooftrace.density.cells import DensityGrid, GroundPlane
-from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 from rooftrace.io.area import count_cut
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
 from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints
-from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
-from rooftrace.predict.notebook import html_of, map_of, picture_of
 from rooftrace.predict.options import NEED_POLYGONS
 from rooftrace.predict.plan import AS_FOUND, OUTPUTS, ScenePlan
 from rooftrace.predict.preview import Preview, RingMaker, Rings
-from rooftrace.predict.refine_outlines import OutlineRefiner
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine
 from rooftrace.vector.footprints import ValidOutline
 
 if TYPE_CHECKING:
     import geopandas
+
+    from rooftrace.models.clicks import PromptSegmenter
 
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
@@ -90,6 +88,8 @@ class SceneOutputs(ExitStack):
 
         self._refine: Refine | None = None
         if segmenter is not None:
+            from rooftrace.predict.refine_outlines import OutlineRefiner
+
             self._refine = OutlineRefiner.of(plan, segmenter, answers).refine
         self._mask: MaskSink | None = None
         source, spec, outputs = plan.source, plan.spec, plan.options.outputs
@@ -517,6 +517,8 @@ class OutputPaths:
         if result.preview is not None:
             write_png(self.preview, result.preview, photograph=True)
         if result.density is not None:
+            from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
+
             stem = self.density.with_suffix("")
             title = stem.name.removesuffix("_density")
             write_density(stem, result.density, DEFAULT_THRESHOLD, title)
@@ -567,13 +569,19 @@ class Prediction:
         )
 
     def _repr_html_(self) -> str:
+        from rooftrace.predict.notebook import html_of
+
         return html_of(self)
 
     def _repr_png_(self) -> bytes | None:
+        from rooftrace.predict.notebook import picture_of
+
         return picture_of(self, "PNG")
 
     def map(self) -> Any:
         """Return an interactive map of the footprints, for a notebook; see `notebook.map_of`."""
+        from rooftrace.predict.notebook import map_of
+
         return map_of(self)
 
     @property

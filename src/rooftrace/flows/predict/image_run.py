@@ -27,8 +27,6 @@ from rooftrace.io.area import select_overview
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
 from rooftrace.io.vector_write import write_copies
-from rooftrace.labels.rle import Order, encode_runs
-from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import ClassFigures, OutputPaths, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
@@ -37,6 +35,8 @@ from rooftrace.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from rooftrace.flows.heights import HeightsReport
+    from rooftrace.labels.rle import Order
+    from rooftrace.models.clicks import PromptSegmenter
 
 OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 """Function called with each finished image and its record."""
@@ -298,6 +298,8 @@ class PredictRun:
         if result.outline is not None:
             record["outline"] = to_wkb(result.outline, hex=True)
         if mask is not None and order is not None:
+            from rooftrace.labels.rle import encode_runs
+
             record["runs"] = encode_runs(mask == plan.spec.building_class, order)
         return MadeImage([*filter(None, files.values())], record)
 

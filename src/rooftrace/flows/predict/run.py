@@ -38,21 +38,20 @@ from rooftrace.flows.predict.inputs import (
     adjacent_note,
 )
 from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
-from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.companions import WORK_FOLDER, holds_results, recorded_files
 from rooftrace.io.files import check_outputs, write_json
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, threshold_for
 from rooftrace.predict.predictor import Predictor, TtaChoice, applied_tta
-from rooftrace.predict.refine_outlines import check_refinable
 
 if TYPE_CHECKING:
     from rooftrace.core.processes import Processes
     from rooftrace.flows.predict.cluster import ClusterExecutor, ClusterOptions
     from rooftrace.flows.predict.rle_output import RleOutput
+    from rooftrace.flows.stac_output import PredictedScene
+    from rooftrace.models.clicks import PromptSegmenter
 
 _MAX_NOTES = 10
 """Maximum number of notes in a report; run.json lists all."""
@@ -107,6 +106,8 @@ def run_predict(
     """
     options = options or SceneOptions()
     if segmenter is not None:
+        from rooftrace.predict.refine_outlines import check_refinable
+
         for bundle in models.bundles:
             check_refinable(bundle.spec, options)
     if cluster is not None and (segmenter is not None or rle is not None):
@@ -121,15 +122,17 @@ def run_predict(
             remedy="Add polygons to --outputs, or leave out --format.",
         )
     described: dict[str, PredictedScene | None] = {}
+    if stac:
+        from rooftrace.flows.stac_output import check_stac, predicted_scene, write_stac
+
+        check_stac()
+        options = options.model_copy(update={"valid_outline": True})
 
     def describe(scene: SceneInput, record: Mapping[str, Any]) -> None:
         described[scene.name] = predicted_scene(
             scene.name, scene.source.grid.crs, record, scene.attribution
         )
 
-    if stac:
-        check_stac()
-        options = options.model_copy(update={"valid_outline": True})
     run_options = RunOptions(formats=formats, on_done=describe if stac else None, progress=progress)
     with executing(models, cluster) as executor:
         # A catalogue removes the duplicates of which this note tells.
