@@ -43,6 +43,7 @@ from rooftrace.predict.options import OUTPUTS
 if TYPE_CHECKING:
     from rooftrace.flows.heights import HeightsReport
     from rooftrace.flows.predict.image_run import RunReport
+    from rooftrace.predict.model_set import ModelSet
 
 
 _SOURCES, _LIMITS = "Heights", "Buildings and units"
@@ -168,6 +169,9 @@ def print_heights(report: HeightsReport) -> None:
     say(", ".join(map(str, report.files)))
 
 
+_READ: list[ModelSet] = []
+"""Models of the command, which the end of the process frees faster than Python."""
+
 _MAX_IMAGES = 20
 """Maximum number of images listed in the terminal; run.json lists all."""
 
@@ -274,7 +278,6 @@ def predict(
     spread = cluster.parsed()
     from rooftrace.core.types import ResultProvenance
     from rooftrace.flows.predict.inputs import find_inputs
-    from rooftrace.flows.predict.run import run_predict
     from rooftrace.io.area import read_area
     from rooftrace.io.bands import HEIGHT_BAND
     from rooftrace.io.georeferenced import parse_crs, parse_imagery_date
@@ -287,6 +290,7 @@ def predict(
     with bar("predict", pixels, hidden=as_json) as progress:
         limit = None if area is None else read_area(area, service.layer)
         models, segmenter = model.read(), refinement.load()
+        _READ[:] = [models]
         reads_heights = HEIGHT_BAND in models.bundles[0].spec.bands and terrain is not None
         if reads_heights and "polygons" not in options.outputs:
             heights = None
@@ -312,6 +316,11 @@ def predict(
             from rooftrace.flows.predict.coco_output import CocoOutput
 
             coco = CocoOutput.of(found.scenes, out, sample)
+        if spread is None and len(found.scenes) == 1:
+            models.begin(found.scenes[0].source, options)
+        # Imported while the network is compiled.
+        from rooftrace.flows.predict.run import run_predict
+
         report = run_predict(
             found, models, out, options, cluster=spread, stac=stac, formats=further,
             segmenter=segmenter, rle=rle, progress=progress,

@@ -51,6 +51,9 @@ class Engine:
         """Like `run`, but in 255ths. Rounded inside the network they are a quarter of the bytes."""
         return quantise(self.run(batch))
 
+    def expect(self, shape: tuple[int, ...]) -> None:
+        """Begin to compile the network for a batch of this shape, if the engine can."""
+
     def release(self) -> None:
         """Free the memory of compiled networks, if there are any; the next call compiles again."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -203,6 +204,15 @@ class OpenVinoEngine(Engine):
         one = copy(self)
         one._streams = min(count, cores)
         return one
+
+    def expect(self, shape: tuple[int, ...]) -> None:
+        """Begin to compile the network for a batch of this shape, in a thread.
+
+        `run_quantised` waits for it, and raises its errors.
+        """
+        pool = ThreadPoolExecutor(1, "compile")
+        pool.submit(self._network, (shape, "quantised", self._streams))
+        pool.shutdown(wait=False)
 
     def release(self) -> None:
         """Free the memory of the compiled networks; the next call compiles again."""

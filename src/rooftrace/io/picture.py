@@ -140,16 +140,15 @@ def _system_fonts(size_px: int) -> tuple[Font, ...]:
 
 def font_for(size_px: int, text: str = "") -> Font:
     """Return Pillow's font, or the one of the system that has most letters of a text."""
-    own = _own_font(size_px)
-    if text.isascii():
-        return own
     letters = set("".join(text.split()))
 
     def lacking(font: Font) -> int:
         missing = bytes(font.getmask("\uffff"))
         return sum(bytes(font.getmask(letter)) == missing for letter in letters)
 
-    return min((own, *_system_fonts(size_px)), key=lacking)
+    own = _own_font(size_px)
+    # Pillow looks for a font of the system in all its folders.
+    return min((own, *_system_fonts(size_px)), key=lacking) if lacking(own) else own
 
 
 def draw_key(

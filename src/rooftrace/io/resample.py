@@ -19,7 +19,6 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from PIL import Image
 from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
@@ -349,6 +348,8 @@ def _resize(
     band: NDArray[Any], shape_yx: tuple[int, int], box: tuple[float, float, float, float]
 ) -> NDArray[Any]:
     """Resize the part in `box` (left, top, right, bottom) to (y, x), with antialiasing."""
+    from PIL import Image
+
     whole = band.dtype == np.uint8
     image = Image.fromarray(band if whole else band.astype(np.float32))
     # One axis after the other: Pillow would choose their order by the sizes, and rounding in

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from operator import mul
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rooftrace.core.config import invalid_values
-from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
 from rooftrace.core.text import plural, reason_of
+from rooftrace.core.types import RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
 from rooftrace.io.files import is_file, read_head, relative_name, write_atomically
@@ -23,6 +26,7 @@ from rooftrace.models.bundle import BUNDLE_SUFFIX, BUNDLED_MODELS, ModelBundle, 
 from rooftrace.models.exported import read_model
 from rooftrace.models.fingerprint import Fingerprint
 from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output
+from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, TtaChoice, with_tta
 from rooftrace.tiling.plan import check_probabilities
 
@@ -51,6 +55,23 @@ class ModelSet:
     precision: str | None = None
     output: Output = "probabilities"
     file: tuple[EnsembleFile, str] | None = None
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The loaded model, see `ready`."""
+        return self.ready()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the loaded model: another process loads its own."""
+        return {name: value for name, value in vars(self).items() if name != "predictor"}
+
+    def begin(self, image: RasterSource, options: SceneOptions) -> None:
+        """Load the model, and begin to compile its network for an image of one tile."""
+        spec, masks = self.predictor.bundle.spec, options.model_copy(update={"outputs": ("mask",)})
+        with suppress(RooftraceError):  # the prediction raises it
+            tiles = plan_scene(image, spec, masks).tiles
+            if len(tiles) == 1:
+                self.predictor.engine.expect((1, len(spec.bands), *tiles.tile_shape_yx))
 
     def ready(self, build: Callable[[ModelBundle], Engine] | None = None) -> Predictor:
         """Return the loaded model; several models are combined into one.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import plain_number
@@ -31,9 +31,9 @@ from rooftrace.predict.options import (
     SceneOutput,
 )
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
-from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, MaskRecord, VectorOptions
-from rooftrace.vector.simplify import SIMPLIFY_PX
-from rooftrace.vector.watershed import WatershedOptions
+
+if TYPE_CHECKING:
+    from rooftrace.vector.prepare import VectorOptions
 
 __all__ = [
     "AS_FOUND",
@@ -210,6 +210,11 @@ class ScenePlan:
     @cached_property
     def vector_options(self) -> VectorOptions:
         """Options for tracing the polygons of the mask."""
+        # A network is compiled while what makes polygons is imported, see `ModelSet.begin`.
+        from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, VectorOptions
+        from rooftrace.vector.simplify import SIMPLIFY_PX
+        from rooftrace.vector.watershed import WatershedOptions
+
         options, scale_yx = self.options, self.scaling.scale_yx
         # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
         area, length = scale_yx[0] * scale_yx[1], max(1.0, *scale_yx)
@@ -231,6 +236,8 @@ class ScenePlan:
     @property
     def mask_tags(self) -> dict[str, str]:
         """Tags of the mask, from which `rooftrace vectorize` makes the same polygons."""
+        from rooftrace.vector.prepare import MaskRecord
+
         spec = self.spec
         return MaskRecord(
             polygons=self.vector_options, gsd_m=self.options.gsd_m, building=spec.building_class,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +21,22 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.nodata import differs
 from rooftrace.io.raster import OpenDataset, open_image
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.clicks import PromptSegmenter
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Output, Tta
-from rooftrace.predict import pipeline
-from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import (
-    OutputFiles,
-    OutputPaths,
-    Prediction,
-    SceneOutputs,
-    SceneResult,
-)
-from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
+from rooftrace.predict.options import SceneOptions
+
+# What an image needs is imported with the first one, and not before a model is loaded.
+if TYPE_CHECKING:
+    from rooftrace.models.clicks import PromptSegmenter
+    from rooftrace.predict.block import Block
+    from rooftrace.predict.outputs import (
+        OutputFiles,
+        OutputPaths,
+        Prediction,
+        SceneOutputs,
+        SceneResult,
+    )
+    from rooftrace.predict.plan import ScenePlan
 
 
 class HasPixels(Protocol):
@@ -122,6 +125,9 @@ class Predictor:
             BandMismatch, GsdMismatch: The bands or metres per pixel do not suit the model.
             PredictError: The network failed.
         """
+        from rooftrace.predict.outputs import Prediction, SceneOutputs
+        from rooftrace.predict.plan import plan_scene
+
         given = {"gsd_m": gsd_m, "threshold": threshold, "min_area_m2": min_area_m2}
         if options is None:
             options = SceneOptions(gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)
@@ -174,6 +180,9 @@ class Predictor:
             ExportError: The folder is not writable.
             RooftraceError: See `predict`.
         """
+        from rooftrace.predict.outputs import OutputPaths
+        from rooftrace.predict.plan import plan_scene
+
         with opened(image, len(self.bundle.spec.bands)) as source:
             plan = plan_scene(source, self.bundle.spec, options)
             name = name or Path(source.name).stem or "image"
@@ -198,6 +207,8 @@ class Predictor:
         Raises:
             RooftraceError: See `predict`.
         """
+        from rooftrace.predict.outputs import SceneOutputs
+
         with SceneOutputs(plan, paths) as outputs:
             for block in self._fed(outputs, progress):
                 if on_block is not None:
@@ -207,6 +218,8 @@ class Predictor:
 
     def _fed(self, outputs: SceneOutputs, progress: PredictProgress | None) -> Iterator[Block]:
         """Run the network on the scene of outputs, feed them with its blocks, and yield these."""
+        from rooftrace.predict import pipeline
+
         done_px, total_px = 0, prod(outputs.plan.source.grid.shape)
         for block in pipeline.run(outputs.plan, self.engine):
             buildings = outputs.feed(block)

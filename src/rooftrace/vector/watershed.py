@@ -608,7 +608,7 @@ class _Flood:
         number, count = self.number, len(self.step_px)
         highest = np.full(count, -1)
         np.maximum.at(highest, region, levels)
-        for level in np.unique(levels)[::-1].tolist():
+        for level in sorted({*levels.tolist()}, reverse=True):
             # Where a region's first basins appear, there is nothing between them that could grow.
             again = np.zeros(count, np.bool_)
             again[region[levels == level]] = True

@@ -500,7 +500,7 @@ def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterat
             processes.start()
             return processes
 
-        predictor = models.ready()
+        predictor = models.predictor
         # Processes for each core could not share a GPU.
         is_gpu = not engine_processor(predictor.engine)["instruction_set"]
         yield LocalExecutor(
