@@ -199,7 +199,10 @@ class GdalLayer:
         if self.source.ewkb is not None:
             (geometry, crs), closed = self._of_ewkb, 0
         elif wkb is None:
-            raise ValueError("it has no column geometry with polygons")
+            raise DataError(
+                f"{self._path.name} has no column geometry with polygons.",
+                remedy="Give outlines, such as a column of WKT; points, as of a survey, have none.",
+            )
         else:
             (geometry, closed), crs = _closed(wkb), self.crs
         # GDAL takes a .prj of the same name, which may belong to a Shapefile.

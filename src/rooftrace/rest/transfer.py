@@ -323,13 +323,14 @@ MEDIA_TYPES = {
     ".json": "application/json",
     ".html": "text/html",
     ".csv": "text/csv",
+    ".osm": "application/vnd.openstreetmap.data+xml",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     ".zip": "application/zip",
 }
 """Media types of results by suffix, independent of the machine's own table."""
 
 
-VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "xlsx", "pmtiles"]
+VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "xlsx", "osm", "pmtiles"]
 """Endings of the names of files with buildings."""
 
 VECTOR_TYPES = tuple(MEDIA_TYPES[Path(f"x.{one}").suffix] for one in get_args(VectorFormat))

@@ -157,6 +157,7 @@ def test_a_download_holds_what_passes_the_filters(shared: TestClient, tmp_path: 
         (tmp_path / name).write_bytes(answer.content)
         found = pyogrio.read_dataframe(tmp_path / name)
         assert found["id"].astype(int).tolist() == [3, 4]
+    assert shared.get(f"{TOWN}/download?format=osm&score=500").text.count('v="yes"') == 2
     found = shared.get(f"{TOWN}/download?format=geojson&size=1050").json()
     assert [one["properties"]["id"] for one in found["features"]] == [4]
 
