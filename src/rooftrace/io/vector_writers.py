@@ -560,7 +560,8 @@ def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
 def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write new buildings for JOSM: ways, and multipolygons where there are courtyards.
 
-    Outlines that meet share their nodes. `upload` makes JOSM ask before it uploads them.
+    Of a comparison they are those that the other layer lacks. Outlines that meet share their nodes.
+    `upload` makes JOSM ask before it uploads them.
     https://wiki.openstreetmap.org/wiki/OSM_XML
     """
     nodes: dict[tuple[float, ...], int] = {}
@@ -570,10 +571,11 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         is_building = np.ones(len(part.geometry), np.bool_)
         if "class_id" in part.columns:
             is_building = np.isin(part.columns["class"], BUILDING_NAMES)
-        columns = {key: part.columns[key] for key in _OSM_KEYS if key in part.columns}
+        if (name := _status_column(part.columns)) is not None:
+            is_building &= np.isin(part.columns[name], ("new", "only found"))
+        kinds = part.columns.get("building", np.full(len(is_building), None))
         for row in np.flatnonzero(is_building).tolist():
-            known = {key: values[row] for key, values in columns.items() if values[row]}
-            tags, members = {"building": "yes"} | known, ""
+            tags, members = {"building": kinds[row] or "yes"}, ""
             rings = [
                 (ring, "inner" if hole else "outer")
                 for polygon in shapely.get_parts(part.geometry[row])
@@ -597,8 +599,11 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         file.writelines(chain(ways, relations, ["</osm>\n"]))
 
 
-_OSM_KEYS = ("building", "status")
-"""Columns that become tags: those of OpenStreetMap, and the status of a comparison."""
+def _status_column(columns: Mapping[str, object]) -> str | None:
+    """Return the column of the statuses of a comparison; None in other layers."""
+    if "compare_status" in columns:
+        return "compare_status"
+    return "status" if {"side", "partner_id"} <= {*columns} else None
 
 
 def _osm_tags(tags: Mapping[str, object]) -> str:
@@ -647,7 +652,8 @@ def format_notes(
         system = "pixels of the image" if crs is None else _drawing_crs(crs, geometry).name
         return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
     if suffix == ".osm":
-        return (f"{path}: buildings have the tag building=yes, without other attributes.",)
+        which = "buildings" if _status_column(columns) is None else "new buildings alone"
+        return (f"{path}: {which}, with the tag building=yes and no other attribute.",)
     renamed = _short_names(columns) if suffix in (".shp", ".shp.zip") else {}
     if not renamed:
         return ()

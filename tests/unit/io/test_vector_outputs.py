@@ -125,13 +125,20 @@ def test_a_drawing_has_closed_outlines(crs: int, tmp_path: Path) -> None:
 def test_josm_gets_buildings_that_share_their_corners(tmp_path: Path) -> None:
     path = tmp_path / "town.osm"
     shapes = np.array([box(0, 0, 1, 1), box(1, 0, 2, 1), box(5, 5, 9, 9) - box(6, 6, 7, 7)], object)
-    columns = {"status": np.array(["new", "<gone>", None], object), "class_id": np.ones(3)}
-    classes = np.array(["building", "building", "road"], object)
-    write_polygons(path, shapes, columns | {"class": classes}, CRS.from_epsg(4326))
+    columns = {
+        "class": np.array(["building", "building", "road"], object), "class_id": np.ones(3),
+        "building": np.array(["<hut>", None, None], object),
+    }  # fmt: skip
+    write_polygons(path, shapes, columns, CRS.from_epsg(4326))
     root = ElementTree.fromstring(path.read_text())
     assert [len(root.findall(kind)) for kind in ("node", "way", "relation")] == [6, 2, 0]
-    tags = [{one.get("k"): one.get("v") for one in way.iter("tag")} for way in root.iter("way")]
-    assert tags == [{"building": "yes", "status": text} for text in ("new", "<gone>")]
+    assert [one.attrib for one in root.iter("tag")] == [
+        {"k": "building", "v": "<hut>"}, {"k": "building", "v": "yes"},
+    ]  # fmt: skip
+    # What the map has is not uploaded a second time.
+    status = {"compare_status": np.array(["same", "new", "gone"], object)}
+    assert "new buildings alone" in write_polygons(path, shapes, status, CRS.from_epsg(4326))[0]
+    assert shapely.bounds(VectorFile(path).read().geometry).tolist() == [[1, 0, 2, 1]]
     # GDAL assembles the courtyard, and ways and relations have the tag.
     notes = write_polygons(path, shapes, {"id": np.arange(3)}, CRS.from_epsg(4326))
     layer = VectorFile(path).read(["building"])
