@@ -140,17 +140,18 @@ class ServiceRaster(TileGridMosaic):
         cached = sum(self.requests.is_cached(self._url(tile)) for tile in self._tiles)
         requests = len(self._tiles) - cached
         minutes = requests / options.per_second / 60
-        asked = plural(requests, "further request") if requests else "no further request"
         # Tiles that were looked at, see `sample`.
         made = self.requests.requests
         after = f" after {plural(made, 'request')}" if made else ""
+        asked = "no further request"
+        if requests:
+            asked = f"{plural(requests, 'further request')}, {options.per_second:g} per second"
         time = f", at least {minutes:.1f} minutes" if minutes >= 1 else ""
         rows, cols = self.level.tile_px
         return (
             f"{self.name}: zoom {self.level.zoom}, {self.grid.gsd_m:.3g} m per pixel, "
             f"{plural(len(self._tiles), 'tile')} of {rows} × {cols} pixels, {cached:,} of "
-            f"them in the cache{after}: {asked} with at most {options.per_second:g} per second"
-            f"{time}."
+            f"them in the cache{after}: {asked}{time}."
         )
 
     @property
