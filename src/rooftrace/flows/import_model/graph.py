@@ -423,21 +423,23 @@ def _run_batch(
     That a batch of one is stated does not show it: most graphs take any number all the same. Others
     hold the number in their nodes.
     """
-    single = engine.run(tiles[:1])
+    fixed = BundleError(
+        f"The batch size of {source} is fixed to 1: it takes one image, but not a batch of "
+        f"{len(tiles)}.",
+        remedy=_DYNAMIC,
+    )
+    single, session = engine.run(tiles[:1]), _session(graph)
     try:
         # By ONNX Runtime first, which raises an error: the child process has ended without one.
-        (answer,) = _session(graph).run(None, {_INPUT: tiles.astype(np.float32)})
-        if len(answer) != len(tiles):
-            raise ValueError("the answer has the size of another batch")
-        output = engine.run(tiles)
-        if output.shape[1:] != single.shape[1:]:
-            raise ValueError("the classes of one image were shared out among the batch")
+        (answer,) = session.run(None, {_INPUT: tiles.astype(np.float32)})
     except Exception as error:  # ONNX Runtime raises kinds of its own
-        raise BundleError(
-            f"The batch size of {source} is fixed to 1: it takes one image, but not a batch of "
-            f"{len(tiles)}.",
-            remedy=_DYNAMIC,
-        ) from error
+        raise fixed from error
+    if len(answer) != len(tiles):
+        raise fixed
+    output = engine.run(tiles)
+    # The classes of one image may be shared out among the batch.
+    if output.shape[1:] != single.shape[1:]:
+        raise fixed
     if np.abs(output[:1] - single).max() > _ROUNDING:
         raise BundleError(
             f"The output of {source} for an image in a batch differs from that for the image "
