@@ -33,6 +33,12 @@ def process(*arguments: object, before: str = "", cwd: Path | None = None) -> Fi
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def at_end(value: str) -> str:
+    """Return code that prints a value where the command ends its process, after all its work."""
+    leave = f"(print({value}, flush=True), leave(code))"
+    return f"import os; leave = os._exit; os._exit = lambda code: {leave}"
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "data"
@@ -144,10 +150,23 @@ def test_prediction_imports_what_it_uses(tmp_path: Path) -> None:
               "openvino_telemetry", "pandas", "pyarrow", "ray", "requests", "scipy", "torch",
               "rooftrace.audit", "rooftrace.metrics", "rooftrace.samples", "rooftrace.service",
               "rooftrace.train"}  # fmt: skip
-    before = f"import atexit; atexit.register(lambda: print(*{absent} & set(sys.modules)))"
+    before = at_end(f"sorted({absent} & set(sys.modules))")
     done = process("predict", image, "-o", tmp_path / "out", before=before)
-    assert done.code == 0, done.err
-    assert done.out.split() == []
+    assert (done.code, done.out) == (0, "[]\n"), done.err
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [(("--set", "epohs=1"), "unknown key 'epohs'"), (("--trials", 2), "has no search space")],
+)
+def test_a_wrong_setting_is_told_before_the_training_is_imported(
+    tiny_folder: Path, tmp_path: Path, more: tuple[object, ...], text: str
+) -> None:
+    given = ("train", tiny_folder / "tiny.toml", "-o", tmp_path / "run", *more)
+    done = process(*given, before=at_end("'lightning' in sys.modules"))
+    assert (done.code, done.out) == (2, "False\n"), done.err
+    assert text in done.err
 
 
 def test_the_list_of_commands_says_what_each_command_says_itself() -> None:

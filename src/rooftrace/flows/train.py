@@ -93,12 +93,15 @@ def run_train(
     sleep_while_waiting()
     try:
         from rooftrace.train.config import TrainConfig, read_train_config
+
+        # Before the loop is imported, which takes seconds.
+        raw = read_train_config(config_path, overrides)
+        config = parse_config(raw, TrainConfig, source=str(config_path))
+
         from rooftrace.train.loop import fit
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
 
-    raw = read_train_config(config_path, overrides)
-    config = parse_config(raw, TrainConfig, source=str(config_path))
     with locked_run(run):
         result = fit(config, run, base=config_path.parent, resume=resume, console=console)
         return export_run(config, result, run, resume=resume, console=console)
@@ -244,6 +247,11 @@ def run_tune(
     """
     sleep_while_waiting()
     try:
+        from rooftrace.train.tune_space import read_tuning
+
+        # Before the trials are imported, which takes seconds.
+        tuning = read_tuning(config_path, overrides)
+
         from rooftrace.train.tune import (
             TRIAL_FOLDERS,
             TrialReporter,
@@ -256,13 +264,11 @@ def run_tune(
             summarise,
             write_config,
         )
-        from rooftrace.train.tune_space import read_tuning
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
         extra = "tune" if package in _TUNE_PACKAGES else "train"
         raise MissingExtraError.of(extra, "rooftrace train --trials", package) from error
 
-    tuning = read_tuning(config_path, overrides)
     record = out / "study.json"
     before = json.loads(record.read_bytes()) if record.is_file() else {}
     minutes = tuning.settings.timeout_minutes
