@@ -102,3 +102,5 @@ def test_a_review_is_labels_of_a_finetuning(
     assert done.json == json.loads((run / "verdict.json").read_text())
     assert Path(done.json["best_iou"]["bundle"]).is_file()
     assert '"step": "finetune"' in done.err
+    assert done.json["notes"]
+    assert all(done.err.count(f"note: {note}") == 1 for note in done.json["notes"])

@@ -194,7 +194,10 @@ def finetune(
             overrides=config or (), seed=seed, resume=resume,
             images=images, console=people(),
         )  # fmt: skip
-    if not answered(report, as_json=as_json):
+    # Its notes were printed when they were known.
+    if as_json:
+        print_json(report.to_json())
+    else:
         _print_report(report, data)
 
 

@@ -85,7 +85,7 @@ class TuningPlan:
         from rooftrace.train.finetune import check_bands
 
         parts, folds = parts_of(scenes, split)
-        trainings = []
+        trainings: list[Training] = []
         for number, held_out in enumerate(folds):
             folder = run / f"{FOLD}{number + 1}"
             others = sum((*folds[:number], *folds[number + 1 :]), ())
@@ -98,7 +98,12 @@ class TuningPlan:
                     "stop": config.stop.model_copy(update={"patience": 0}),
                 }
             )
-            trainings.append(Training(folder, fold, open_data(fold, Path(), [scenes]), held_out))
+            data = open_data(fold, Path(), [scenes])
+            if trainings:
+                # Those of the first fold are printed when it begins.
+                known = trainings[0].data.notes
+                data = replace(data, notes=tuple(one for one in data.notes if one not in known))
+            trainings.append(Training(folder, fold, data, held_out))
         if not folds:
             data = open_data(config, Path(), [scenes])
             trainings = [Training(run, config, data, parts.ids("val"))]

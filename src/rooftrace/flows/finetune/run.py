@@ -285,8 +285,7 @@ def run_finetune(
     name = start.bundle.spec.name
     labels = labels_for(data, start.bundle)
     data, scenes, notes = _open(data, labels, start.bundle)
-    for note in notes:  # before the minutes are spent
-        print_plain(console, note)
+    _tell(notes, console)  # before the minutes are spent
     with locked_run(run), TemporaryDirectory(prefix="rooftrace-") as folder:
         scratch = Path(folder)
         if resume:
@@ -308,13 +307,15 @@ def run_finetune(
                     unit = by or _unit(scenes, has_crs=has_crs)
                     own = own_split(scenes.ids)
                     if own is not None and (val is not None or by is not None):
-                        notes += (own.own_note(scenes.name, "all images are divided again."),)
+                        again = own.own_note(scenes.name, "all images are divided again.")
+                        notes += _tell((again,), console)
                         own = None
-                    notes += divide(
+                    divided = divide(
                         scenes, part_file, val=val or VAL, unit=unit, seed=seed,
                         building=labels.building, minutes=minutes,
                         own=own,
                     )  # fmt: skip
+                    notes += _tell(divided, console)
                 parts, folds = parts_of(scenes, part_file)
                 trained_on = sum(folds[1:], ()) if folds else parts.ids("train")
                 config = finetune_config(
@@ -328,7 +329,8 @@ def run_finetune(
                 choice = Choice(plan, clock, scratch)
                 if choice.start.scored is not None:
                     check_inverse(choice.start.scored, start.bundle.spec)
-                    notes += doubts_of(choice.start.scored, start.bundle.spec.threshold)
+                    doubts = doubts_of(choice.start.scored, start.bundle.spec.threshold)
+                    notes += _tell(doubts, console)
                 plan = plan.fitted(clock, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.
@@ -348,8 +350,16 @@ def run_finetune(
             )  # fmt: skip
         print_plain(console, "comparing with the start model")
         report = _compare(plan, chosen, choice.start, trained, data, notes)
+        _tell(report.evaluation.warnings, console)
         write_json(run / "verdict.json", report.to_json())
     return report
+
+
+def _tell(notes: tuple[str, ...], console: Console | None) -> tuple[str, ...]:
+    """Print notes when they are known, and return them."""
+    for note in notes:
+        print_plain(console, f"note: {note}")
+    return notes
 
 
 def _compare(
