@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from pycocotools.mask import decode
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.flows.predict.coco_output import CocoOutput
 from rooftrace.flows.predict.image_run import RunReport
@@ -186,6 +188,21 @@ def test_coco_results_have_the_ids_of_the_sample(
     sample.write_text(json.dumps({"images": records[1:], "categories": categories}))
     with pytest.raises(LayoutError, match="lacks 1 image of 4"):
         CocoOutput.of(inputs.scenes, out, sample)
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools
+def test_coco_results_of_a_georeferenced_image_are_in_its_pixels(
+    bundle: Path, tmp_path: Path
+) -> None:
+    pixels = np.full((3, 96, 128), 20, np.uint8)
+    pixels[:, 20:50, 30:80] = 240
+    inputs = find_inputs([write_geotiff(tmp_path / "4.tif", pixels)])
+    coco, out = CocoOutput.of(inputs.scenes, tmp_path / "out"), tmp_path / "out"
+    options = SceneOptions(outputs=("polygons",), outline="pixel")
+    report = coco.write(run_predict(inputs, read_models(bundle), out, options))
+    (found,) = json.loads(Path(str(report.table)).read_text())
+    assert (found["image_id"], found["category_id"]) == (4, 1)
+    np.testing.assert_array_equal(decode(found["segmentation"]) == 1, pixels[0] > 100)
 
 
 def test_nodata_is_not_a_building(images: Path, bundle: Path, tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
 
 from rooftrace.core.errors import ConfigError, LayoutError
 from rooftrace.core.text import list_first, plural
+from rooftrace.core.types import GeoGrid
 from rooftrace.flows.predict.image_run import RunReport
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.files import check_outputs, write_json
@@ -94,14 +96,6 @@ class CocoOutput:
         for scene, image in self.ids:
             polygons, grid = files[scene.shown], scene.source.grid
             assert polygons is not None
-            file = VectorFile(Path(polygons))
-            if "score" not in file.fields:  # a GeoJSON without features has no attributes
-                continue
-            outlines, crs, values, _ = file.columns(["score"], buildings=True)
-            if crs is not None and grid.crs is not None:
-                pixel = float(np.sqrt(abs(grid.transform.determinant)))
-                placed = reprojected(outlines, crs, grid.crs, _BEND_PX * pixel)
-                outlines = shapely.transform(placed, grid.to_pixels)
             results += [
                 {
                     "image_id": image,
@@ -109,9 +103,24 @@ class CocoOutput:
                     "segmentation": outline_rle(outline, grid.shape),
                     "score": float(score),
                 }
-                for outline, score in zip(outlines, values["score"].tolist())
+                for outline, score in _scored_outlines(Path(polygons), grid)
             ]
         write_json(self.path, results)
         count = plural(len(results), "building")
         note = f"{COCO_RESULTS}: {count} in {plural(len(self.ids), 'image')}"
         return replace(report, table=str(self.path), notes=(*report.notes, note))
+
+
+def _scored_outlines(path: Path, grid: GeoGrid) -> Iterator[tuple[shapely.Geometry, Any]]:
+    """Yield the buildings of an image in its pixels, with their scores; some are in memory."""
+    file = VectorFile(path)
+    if "score" not in file.fields:  # a GeoJSON without features has no attributes
+        return
+    if grid.crs is None:
+        outlines, _, values, _ = file.columns(["score"], buildings=True)
+        yield from zip(outlines, values["score"])
+        return
+    pixel = float(np.sqrt(abs(grid.transform.determinant)))
+    for layer in file.chunks(["score"], buildings=True):
+        placed = reprojected(layer.geometry, layer.crs, grid.crs, _BEND_PX * pixel)
+        yield from zip(shapely.transform(placed, grid.to_pixels), layer.values["score"])
