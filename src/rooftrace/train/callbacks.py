@@ -503,6 +503,13 @@ class Minutes:
         """
         return (searches * self._search_used + _END_S) * max(self._search_pace, self._pace)
 
+    @property
+    def late_s(self) -> float:
+        """Seconds by which the end will come after the minutes, at the pace of now; below 0 before
+        them.
+        """
+        return self.end_s() + _LEAST_SHARE * self._all_s - self.left_s
+
     def training_s(self, trainings: int) -> Callable[[], float]:
         """Return the function for the seconds of the next of so many trainings, as of now."""
         left_s, least_s = self.left_s, _LEAST_SHARE * self._all_s

@@ -199,6 +199,7 @@ def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:
     assert (minutes.left_s, minutes.end_s(2)) == (100, (2 * 4 + 14) * 5 / 4)
     allowed = minutes.training_s(2)
     assert allowed() == (100 - 27.5) / 2
+    assert minutes.late_s == 27.5 + 12 - 100
     # Others have taken most of the processor since then: the end will take longer.
     clock["now"] += 6
     clock["used"] += 2

@@ -331,6 +331,10 @@ def run_finetune(
                     check_inverse(choice.start.scored, start.bundle.spec)
                     doubts = doubts_of(choice.start.scored, start.bundle.spec.threshold)
                     notes += _tell(doubts, console)
+                if clock.late_s > 0:
+                    whole = minutes + clock.late_s / 60
+                    busy = f"This machine is slow or busy: the verdict takes about {whole:.0f} min."
+                    print_plain(console, f"note: {busy}")
                 plan = plan.fitted(clock, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.
