@@ -18,7 +18,7 @@ from affine import Affine
 from command_line import call, command
 from raster_files import PLACE, write_geotiff
 from rooftrace.flows.heights import COLUMNS
-from town.roofs import RoofTown, make_roof_town
+from town.roofs import RoofTown, levels_town, make_roof_town
 
 EAST, NORTH = 500_000.0, 5_000_000.0
 CRS = "EPSG:32631"
@@ -31,7 +31,10 @@ def town() -> RoofTown:
 
 @pytest.fixture(scope="module")
 def folder(town: RoofTown, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("town")
+    return write_town(tmp_path_factory.mktemp("town"), town)
+
+
+def write_town(folder: Path, town: RoofTown) -> Path:
     layer = gpd.GeoDataFrame(
         {"name": [f"house {n}" for n in range(len(town.outlines))], "height": 3.0},
         geometry=[*town.outlines],
@@ -156,7 +159,9 @@ def test_tiles_that_do_not_belong_together_are_refused(
     assert "has no raster" in command("heights", folder / "houses.gpkg", *surface).err
 
 
-def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("levels", [False, True])
+def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path, levels: bool) -> None:
+    folder = write_town(tmp_path, levels_town()) if levels else folder
     call("heights", folder / "houses.gpkg", "--surface", folder / "surface.tif", "-o", tmp_path)
     model = json.loads((tmp_path / "houses_heights.city.json").read_text())
     assert model["version"] == "2.0"
@@ -166,7 +171,9 @@ def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path) -> None:
     placed = vertices + model["transform"]["translate"]
     np.testing.assert_allclose(placed.min(axis=0), [left, bottom, low], atol=0.01)
     np.testing.assert_allclose(placed.max(axis=0), [right, top, high], atol=0.01)
-    assert len(model["CityObjects"]) > 10
+    lods = {one["lod"] for thing in model["CityObjects"].values() for one in thing["geometry"]}
+    assert lods == ({"1.2", "1.3"} if levels else {"1.2"})
+    assert len(model["CityObjects"]) > 10 or levels
     assert all(name.startswith("houses-") for name in model["CityObjects"])
     for thing in model["CityObjects"].values():
         geometry = thing["geometry"][0]

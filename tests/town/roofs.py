@@ -163,8 +163,8 @@ def levels_town() -> RoofTown:
     """Return one house of two flat levels, 9 and 4 m, on level ground at 50 m, without noise."""
     surface = np.full((120, 160), 50.0)
     terrain = surface.copy()
-    surface[40:80, 40:80] = 59.0
-    surface[40:80, 80:120] = 54.0
+    surface[40:80, 40:72] = 59.0
+    surface[40:80, 72:120] = 54.0
     outline = shapely.box(10.0, 10.0, 30.0, 20.0)
     one = np.array([1.0])
     return RoofTown(

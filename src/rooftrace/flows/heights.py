@@ -482,7 +482,9 @@ def _write_model(path: Path, packed: PackedPolygons, plane: CRS, heights: Height
     top = low + np.maximum(heights.median, 0.5)
     bounds = packed.bounds[rows]
     least = [*bounds[:, :2].min(axis=0).tolist(), float(low[rows].min())]
-    greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(top[rows].max())]
+    # Of a roof with two levels, the upper one is higher than the median.
+    highest = np.where(np.isfinite(heights.line[:, 0]), low + heights.height, top)
+    greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(highest[rows].max())]
     # Programs that merge city models (cjio 0.10.1) take equal ids for one building.
     scene = path.name.removesuffix("_heights.city.json")
     with city_model(path, plane, least, greatest) as model:
