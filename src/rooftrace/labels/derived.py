@@ -351,7 +351,11 @@ def within_area(source: SceneSet, area: Area) -> SceneSet:
 
 
 def _open_within(open_scene: Callable[[SceneEntry], Scene], area: Area, entry: SceneEntry) -> Scene:
-    scene = open_scene(entry)
+    return limit_label(open_scene(entry), area)
+
+
+def limit_label(scene: Scene, area: Area) -> Scene:
+    """Return the scene with a label that is unknown outside an area."""
     if scene.label is None:
         return scene
     return replace(scene, label=_AreaLabel(scene.label, AreaSource(scene.image, area)))

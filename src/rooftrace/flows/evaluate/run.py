@@ -29,13 +29,14 @@ from rooftrace.flows.evaluate.prediction_files import ReadOptions, open_predicti
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, find_predictions, plain_name
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, of_model
 from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, training_labels
+from rooftrace.io.area import Area, read_area
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.raster import open_image
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.derived import GroundTruth
+from rooftrace.labels.derived import GroundTruth, limit_label
 from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
@@ -469,7 +470,7 @@ not count."""
 
 _NO_IMAGERY = (
     "glob", "chip_px", "label_shift_px", "nodata", "part", "order",
-    "field", "layer", "layout", "annotator", "zoom",
+    "field", "layer", "layout", "annotator", "zoom", "area",
 )  # fmt: skip
 """Fields of `SourceConfig` that may have no meaning where there is no imagery."""
 
@@ -541,22 +542,26 @@ class _OpenWithoutImage:
         grid_of: Function that returns the grid of an entry.
         label_of: Function that returns the label of an entry on a grid.
         gsd_m: Metres per pixel; None for those of the grid.
+        area: Area outside which labels are unknown; None for none.
     """
 
     grid_of: Callable[[SceneEntry], GeoGrid]
     label_of: Callable[[SceneEntry, GeoGrid], LabelReader]
     gsd_m: float | None = None
+    area: Area | None = None
 
     def __call__(self, entry: SceneEntry) -> Scene:
         grid = self.grid_of(entry)
         image = BlankSource(grid, entry.id)
         label = self.label_of(entry, grid)
-        return Scene(entry.id, image, label, entry.group, self.gsd_m or grid.gsd_m)
+        scene = Scene(entry.id, image, label, entry.group, self.gsd_m or grid.gsd_m)
+        return scene if self.area is None else limit_label(scene, self.area)
 
 
 def _masks(source: SceneSet, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Open images without labels as labels."""
-    _check_options(config, "glob", "part")
+    _check_options(config, "glob", "part", "area", *(("layer",) if config.area else ()))
+    area = config.area and read_area(expand_path(config.area, Path(), key="area"), config.layer)
     entries = tuple(replace(entry, image=None, key=entry.image) for entry in source.unlabelled)
     note = f"{config.path} holds no labels beside images: its {len(entries)} rasters are labels."
     rule = labels.rule()
@@ -564,6 +569,7 @@ def _masks(source: SceneSet, config: SourceConfig, labels: LabelConfig) -> Scene
         lambda entry: open_image(entry.key).grid,
         lambda entry, grid: LabelFile(entry.key, rule, grid, entry.id),
         config.gsd_m,
+        area or None,
     )
     return replace(
         source, kind="masks", entries=entries, unlabelled=(), reading="masks without images",

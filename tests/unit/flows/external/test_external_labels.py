@@ -16,7 +16,11 @@ def test_masks(tmp_path: Path, folder: bool) -> None:
     write_tiff(tmp_path / "truth/a_gt.tif", houses())
     write_tiff(tmp_path / "predicted/a_mask.tif", houses(0, 1) * np.uint8(255))
     inner = ("", "") if folder else ("a_mask.tif", "a_gt.tif")
-    report = judged(tmp_path / "predicted" / inner[0], tmp_path / "truth" / inner[1])
+    given = tmp_path / "predicted" / inner[0], tmp_path / "truth" / inner[1]
+    area = write_polygons(tmp_path / "area.geojson", 0, crs="EPSG:4326")
+    inside = judged(*given, area=str(area)).pooled
+    assert inside.pixels == inside.matrix[1, 1] == houses(0).sum()
+    report = judged(*given)
     assert (report.objects.labelled, report.objects.matched) == (3, 2)
     assert report.built_up is not None, "the georeference gives metres"
     assert any("its 1 rasters are labels" in note for note in report.notes)
