@@ -42,7 +42,7 @@ _BLOCKS_A_PART = 2
 """Minimum number of blocks in the smallest part, if the ground has room for them."""
 
 _MUCH_DROPPED = 0.25
-"""Share of dropped images above which a note is written."""
+"""Share of dropped images above which a note is written, and a gap that was not given is 0."""
 
 _SMALL_SHARE, _SHARE = 0.2, 0.05
 """Default share of the validation and of the test part, of small sets and of others."""
@@ -120,16 +120,14 @@ def divide_scenes(
         if block_m is None:
             smallest = min((share for share in (val, test) if share > 0), default=1.0)
             block_m = round(extents.suggest_block_m(_BLOCKS_A_PART / smallest), 3)
-        if gap_m is None:
-            gap_m = round(float(np.median(extents.side_m)) / 2, 3)
         units = extents.blocks(block_m)
     split = make_split(
         source.ids, units, val=val, test=test, by=by, seed=options.seed, built_up=built_up,
         together=copies,
     )  # fmt: skip
-    if extents is not None and gap_m is not None:
-        split = _with_gap(split, source, extents, gap_m)
-        notes.append(_dropped_note(split, len(source)))
+    if extents is not None:
+        split, note = _apart(split, source, extents, gap_m)
+        notes.append(note)
     else:
         notes.append(_shared_ground_note(split, summaries))
     return split.model_copy(
@@ -253,6 +251,26 @@ def _extents(summaries: Sequence[SceneSummary], source: SceneSet) -> SceneExtent
             remedy="Georeference them, or define groups with --by group --group-pattern.",
         )
     return SceneExtents.of(outlines)
+
+
+def _apart(
+    split: Split, source: SceneSet, extents: SceneExtents, gap_m: float | None
+) -> tuple[Split, str]:
+    """Keep parts `gap_m` apart, and return a note; None for a gap that few images lie in."""
+    if gap_m is not None:
+        kept = _with_gap(split, source, extents, gap_m)
+        return kept, _dropped_note(kept, len(source))
+    gap_m = round(float(np.median(extents.side_m)) / 2, 3)
+    try:
+        kept = _with_gap(split, source, extents, gap_m)
+        if len(kept.dropped) <= _MUCH_DROPPED * len(source):
+            return kept, ""
+    except DataError:  # none is left of a part
+        pass
+    return _with_gap(split, source, extents, 0.0), (
+        f"A gap of {gap_m:g} m would leave out more than {_MUCH_DROPPED:.0%} of the images: parts "
+        f"share no ground, but touch. --gap-m {gap_m:g} keeps them apart."
+    )
 
 
 def _with_gap(split: Split, source: SceneSet, extents: SceneExtents, gap_m: float) -> Split:

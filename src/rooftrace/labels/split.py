@@ -88,7 +88,8 @@ class SplitOptions(Options):
     gap_m: Annotated[
         float | None,
         Field(ge=0, le=50_000,
-              description="Minimum distance of parts in metres; default: half an image."),
+              description="Minimum distance of parts in metres; default: half an image, or 0 if "
+              "this leaves out a quarter of the images."),
     ] = None  # fmt: skip
     duplicates: Annotated[bool, Field(description="Keep near-duplicates in one part.")] = True
     stratify: Annotated[bool, Field(description="Give parts similar built-up shares.")] = True

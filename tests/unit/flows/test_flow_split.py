@@ -113,6 +113,10 @@ def test_by_block_no_ground_is_in_two_parts(tiles: SourceConfig, tmp_path: Path)
         assert all(ground_of((scene_id,)) & beside for scene_id in made.dropped)
         assert made.gap_m == 1
         assert made.block_m is not None
+    # With few tiles, parts touch: no image is left out where the gap is not given.
+    made = run_split(tiles, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2, by="block"))
+    assert (made.gap_m, made.dropped) == (0, ()) != made.parts["train"]
+    assert any(note.startswith("A gap of ") for note in made.notes)
 
 
 @pytest.mark.campaign
