@@ -71,9 +71,9 @@ PLACES = {
 }  # fmt: skip
 """Module and function of commands that are not the function of their name in a module of it."""
 
-_OPENS_NO_IMAGE = {"import", "doctor", "mcp"}
-"""Commands that need neither images nor polygons. They would only start later with libraries for
-them; a command that is missing here does nothing else wrong."""
+_OPENS_NO_IMAGE = {"import", "doctor", "mcp", "predict"}
+"""Commands that need neither images nor polygons, or import the libraries for them later. A command
+that is missing here only starts later."""
 
 
 _TEXT_AT = 14

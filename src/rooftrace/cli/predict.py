@@ -37,6 +37,7 @@ from rooftrace.cli.options import (
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
 from rooftrace.cli.show import answered, bar, counted, pixels, say
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.system import importing_further
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.options import OUTPUTS
 
@@ -318,8 +319,11 @@ def predict(
             coco = CocoOutput.of(found.scenes, out, sample)
         if spread is None and len(found.scenes) == 1:
             models.begin(found.scenes[0].source, options)
-        # Imported while the network is compiled.
-        from rooftrace.flows.predict.run import run_predict
+        # What makes and writes results is imported while the network is compiled.
+        with importing_further():
+            import pyogrio  # noqa: F401
+
+            from rooftrace.flows.predict.run import run_predict
 
         report = run_predict(
             found, models, out, options, cluster=spread, stac=stac, formats=further,

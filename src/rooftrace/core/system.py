@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -334,3 +334,8 @@ def importing(unwanted: Sequence[str] = _UNWANTED) -> Iterator[None]:
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
         gc.enable()
+
+
+def importing_further() -> AbstractContextManager[None]:
+    """Return `importing` in a process where it was used before; in others, nothing is hidden."""
+    return importing() if gc.get_freeze_count() else nullcontext()
