@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pickle
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,11 @@ from rooftrace.engines.base import INSTRUCTION_SETS, Processor
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, measure_engine, tiny_bundle
+from rooftrace.io.georeferenced import ArraySource
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, bundled_model
 from rooftrace.models.spec import BundleSpec, Variant
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.options import SceneOptions
 from rooftrace.tiling.plan import quantise
 
 BUNDLE = tiny_bundle()
@@ -69,6 +73,16 @@ def test_compiled_networks_are_limited_in_their_memory(monkeypatch: pytest.Monke
     # A network that is larger than the limit is used all the same.
     engine.run(np.zeros((1, 3, 2048, 2048), np.uint8))
     assert [shape[2] for shape, *_ in engine._networks] == [2048]
+
+
+def test_the_network_that_an_image_begins_is_the_one_that_predicts_it() -> None:
+    models = read_models(None)
+    image, options = ArraySource(np.zeros((3, 90, 70), np.uint8)), SceneOptions(gsd_m=0.5)
+    models.begin(image, options)
+    models.predictor.predict(image, options=options)
+    assert len(vars(models.predictor.engine)["_networks"]) == 1
+    # A process that gets them loads its own.
+    assert "predictor" not in vars(pickle.loads(pickle.dumps(models)))
 
 
 def test_a_compiled_network_is_taken_from_the_disk_unless_it_is_damaged(
