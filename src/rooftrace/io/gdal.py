@@ -345,6 +345,8 @@ _CONVERSIONS = {
 """Ways to an image that is read, by the ending of a file or folder that is not. The GDAL of
 rasterio opens a PDF, but its pixels differ from the page (rasterio 1.4.4, GDAL 3.10.3)."""
 
+_CONVERTED = tuple(_CONVERSIONS)
+
 _WRAPPERS = (".xml", ".til")
 """Endings of files that describe images beside them (DIMAP, WorldView): in a folder, the images
 themselves are found."""
@@ -358,9 +360,9 @@ def conversion_of(path: Path, shown: str = "") -> str | None:
         shown: Its name for a person who has it elsewhere; by default the path.
     """
     name = shown or str(path)
-    ending = next((one for one in _CONVERSIONS if name.lower().endswith(one)), "")
-    if not ending or not path.exists():
+    if not name.lower().endswith(_CONVERTED) or not path.exists():
         return None
+    ending = next(one for one in _CONVERSIONS if name.lower().endswith(one))
     given, stem = (shlex.quote(text) for text in (name, name[: -len(ending)]))
     return _CONVERSIONS[ending].format(given, stem)
 

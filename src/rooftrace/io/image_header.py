@@ -325,16 +325,18 @@ _INKS = [ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.
 
 
 def _infos(dataset: Any, indexes: Sequence[int]) -> tuple[BandInfo, ...]:
-    colours, descriptions = dataset.colorinterp, dataset.descriptions
+    # Each of these lists is read anew from the file.
+    colours, descriptions, units = dataset.colorinterp, dataset.descriptions, dataset.units
+    scales, offsets = dataset.scales, dataset.offsets
     return tuple(
         BandInfo(
             index,
             colours[index - 1].name,
             descriptions[index - 1] or "",
             int(dataset.tags(index, ns="IMAGE_STRUCTURE").get("NBITS", 0)),
-            dataset.units[index - 1] or "",
-            dataset.scales[index - 1],
-            dataset.offsets[index - 1],
+            units[index - 1] or "",
+            scales[index - 1],
+            offsets[index - 1],
         )
         for index in indexes
     )

@@ -307,7 +307,7 @@ class PreparedSource(WrappedSource):
 
     def _stored(self, window: Window | None) -> Raster:
         held = self._held
-        if held is None or window is None:
+        if held is None or window is None or window.shape_yx == held.valid.shape:
             return held or self.source.read(window)
         rows, cols = window.slices()
         return Raster(held.data[:, rows, cols], held.valid[rows, cols], held.grid.crop(window))
@@ -585,7 +585,8 @@ def _sample_of(scene: RasterSource) -> _Sample:
     collar = None
     if where is not None and values.dtype.kind == "u" and {*fill} == {np.iinfo(values.dtype).max}:
         collar = at_corners(where) if at_corners(where).any() else None
-    return _Sample(values[:, kept], whole, fill, fill_share, specks / max(read_px, 1), collar)
+    values = values if kept.all() else values[:, kept]
+    return _Sample(values, whole, fill, fill_share, specks / max(read_px, 1), collar)
 
 
 def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:

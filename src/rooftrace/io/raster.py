@@ -21,7 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, ResultProvenance, Window
 from rooftrace.io.companions import FolderNames, check_vrt, mask_file, with_sidecars
-from rooftrace.io.files import is_url, replacing
+from rooftrace.io.files import is_file, is_url, replacing
 from rooftrace.io.gdal import (
     CACHE,
     MAX_CACHE_BYTES,
@@ -412,8 +412,7 @@ class RasterFile:
             if dataset.driver == "VRT" and not is_named_vrt:
                 check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
-            is_alone = self.names is not None and self.names.is_alone(self.path.name)
-            if not (self._is_alone or is_alone):
+            if not (self._is_alone or self._is_listed_alone):
                 header = with_sidecars(self.path, header)
             return header if self._rule.declared else replace(header, mask="none")
 
@@ -424,13 +423,15 @@ class RasterFile:
                 f"{self.path} is of a format that is not read as an image.",
                 remedy=remedy,
             )
-        if not self.path.exists():
-            raise DataError(f"There is no image at {self.path}.", remedy="Check the path.")
-        if self.path.is_dir():
-            raise DataError(
-                f"{self.path} is a folder; an image was expected.",
-                remedy="Give the path of one image.",
-            )
+        # Of most images, a single look at the disk.
+        if not is_file(self.path):
+            if self.path.is_dir():
+                raise DataError(
+                    f"{self.path} is a folder; an image was expected.",
+                    remedy="Give the path of one image.",
+                )
+            if not self.path.exists():
+                raise DataError(f"There is no image at {self.path}.", remedy="Check the path.")
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
         # Absolute, so that GDAL does not read a file name as a connection string of a driver.
@@ -443,11 +444,21 @@ class RasterFile:
         # what other images left in memory would become pixels.
         return self._trusted and is_complete_png(self.path)
 
+    @property
+    def _is_listed_alone(self) -> bool:
+        """True if the names in the folder say that no file beside the image belongs to it."""
+        return self.names is not None and self.names.is_alone(self.path.name)
+
     @contextmanager
     def _reading(self, where: object) -> Iterator[None]:
         """Set GDAL's options while the block runs, and name the image and `where` in errors."""
-        fast = "YES" if self._is_fast else "NO"
-        with reading_errors(self.name, where), environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast):
+        more = {}
+        if where != "header":
+            more["GDAL_PNG_WHOLE_IMAGE_OPTIM"] = "YES" if self._is_fast else "NO"
+        elif self._is_listed_alone and self.path.suffix.lower() == ".png":
+            # GDAL looks for sixteen files beside a PNG.
+            more["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+        with reading_errors(self.name, where), environment(**more):
             yield
 
     @contextmanager

@@ -58,8 +58,9 @@ def label_masks(images: Iterable[Path]) -> set[Path]:
     for layout in LAYOUTS:
         label = Pattern(layout.label)
         # Quick, since most folders hold images alone.
-        is_mask = label.ending not in LABEL_SUFFIXES
-        if not (is_mask and any(name.endswith(label.ending) for name in named)):
+        ending = label.ending
+        is_mask = ending not in LABEL_SUFFIXES
+        if not (is_mask and any(name.endswith(ending) for name in named)):
             continue
         for base in {base for folder in files if (base := _base_of(folder, label)) is not None}:
             inside = (base / "_").as_posix().casefold().removesuffix("_")
