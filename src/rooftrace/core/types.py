@@ -480,7 +480,7 @@ class ResultProvenance:
     def filled(self, other: ResultProvenance) -> ResultProvenance:
         """Return the same origin, with what is not known taken from another one."""
         known = {name: value for name, value in vars(self).items() if value is not None}
-        return replace(other, **known)
+        return replace(other, **known) if known else other
 
 
 UNKNOWN_PROVENANCE = ResultProvenance()

@@ -177,11 +177,19 @@ def _stat(path: Path) -> os.stat_result | None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file that replaces `path`, see `replacing_file`."""
+    """Yield the path of a temporary file that replaces `path`, see `replacing_file`.
+
+    The permissions follow the umask also where a library writes a file of its own that only its
+    owner may read.
+    """
     # It was opened once, so that an error has the reason of the system, not of a driver.
     with replacing_file(path) as file:
+        mode = os.fstat(file.fileno()).st_mode
         file.close()
-        yield Path(file.name)
+        partial = Path(file.name)
+        yield partial
+        if partial.stat().st_mode != mode:
+            partial.chmod(stat.S_IMODE(mode))
 
 
 @contextmanager
@@ -189,8 +197,7 @@ def replacing_file(path: Path) -> Iterator[IO[bytes]]:
     """Yield a temporary file beside `path` that replaces it if the block succeeds.
 
     The suffix is kept, because drivers choose the format by it. If the block fails, the temporary
-    file is deleted and `path` is as before. The permissions of the file follow the umask, also
-    where a library writes a file of its own that only its owner may read.
+    file is deleted and `path` is as before.
 
     Raises:
         ExportError: the folder cannot be created or written to.
@@ -205,10 +212,7 @@ def replacing_file(path: Path) -> Iterator[IO[bytes]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = partial.open("wb")
         with file:
-            mode = os.fstat(file.fileno()).st_mode
             yield file
-        if partial.stat().st_mode != mode:
-            partial.chmod(stat.S_IMODE(mode))
         partial.replace(path)
     except BaseException as error:
         with suppress(OSError):

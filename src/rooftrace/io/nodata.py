@@ -278,11 +278,9 @@ def is_fill(pixels: NDArray[Any]) -> BoolArray:
     These are 0, the least and the greatest value of the type (floats: 1), and `is_certain_fill`.
     """
     found = pixels == 0
-    if pixels.dtype.kind in "ui":
-        limits = np.iinfo(pixels.dtype)
-        found |= (pixels == limits.min) | (pixels == limits.max)
-    else:
-        found |= pixels == 1
+    if pixels.dtype.kind == "i":
+        found |= pixels == np.iinfo(pixels.dtype).min
+    found |= pixels == (np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else 1)
     return np.asarray(found.all(axis=0)) | is_certain_fill(pixels)
 
 

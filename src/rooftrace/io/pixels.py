@@ -568,8 +568,8 @@ def _sample_of(scene: RasterSource) -> _Sample:
     where: BoolArray | None = None
     if small is not None:
         fill, where = fill_at_edges(small.data, small.valid)
-        fill_px = 0 if where is None else int(np.count_nonzero(where))
-        fill_share = fill_px / max(int(np.count_nonzero(small.valid)), 1)
+        if where is not None:
+            fill_share = int(np.count_nonzero(where)) / int(np.count_nonzero(small.valid))
     specks += getattr(scene, "speck_px", 0)
     certain = is_certain_fill(values)
     if certain.any():
