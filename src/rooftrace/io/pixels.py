@@ -602,7 +602,8 @@ def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
             centres = [(2 * cell + 1) * length // (2 * side) for cell in range(side)]
             starts = dict.fromkeys(min(max(c - size // 2, 0), length - size) for c in centres)
             places.append([(start, size) for start in starts])
-        for (row, height), (col, width) in product(*places):
+        # From the last one: the blocks of the first tiles are decoded last, and GDAL keeps them.
+        for (row, height), (col, width) in reversed([*product(*places)]):
             raster = _read_if_possible(scene, Window(row, col, height, width))
             if raster is not None:
                 parts.append(raster.data[:, raster.valid])
