@@ -147,8 +147,10 @@ def font_for(size_px: int, text: str = "") -> Font:
         return sum(bytes(font.getmask(letter)) == missing for letter in letters)
 
     own = _own_font(size_px)
+    if text.isascii() or not lacking(own):
+        return own
     # Pillow looks for a font of the system in all its folders.
-    return min((own, *_system_fonts(size_px)), key=lacking) if lacking(own) else own
+    return min((own, *_system_fonts(size_px)), key=lacking)
 
 
 def draw_key(
