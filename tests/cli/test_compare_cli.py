@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64decode
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import geopandas as gpd
@@ -12,6 +15,7 @@ import pandas as pd
 import pytest
 import shapely
 from affine import Affine
+from PIL import Image
 from shapely import affinity, box
 
 from building_layers import (
@@ -366,7 +370,12 @@ def test_a_map_of_the_same_time_is_no_earlier_date(
     assert "gone" not in set(review.status)
     page = (tmp_path / "report.html").read_text()
     assert "<span>only in the map</span>" in page
-    assert page.count("data:image/jpeg") > 5
+    crops = re.findall('data:image/jpeg;base64,([^"]+)', page)
+    assert len(crops) > 5
+    # Beyond the image they are grey, not black.
+    drawn = np.concatenate([np.unique(Image.open(BytesIO(b64decode(one)))) for one in crops])
+    assert {110, 120} <= {*drawn.tolist()}
+    assert drawn.min() > 100
     text = command("compare", new, "--reference", old, "-o", tmp_path, "--imagery", scene).err
     assert f"recall {agreed['pairs']} / {agreed['mapped']} = " in text
     assert " gone" not in text

@@ -65,6 +65,8 @@ def test_images_of_rasterio_and_xarray_keep_position_and_nodata(
             ArraySource(np.ma.masked_array(data, hidden), grid),
         ]  # fmt: skip
         found = [model.predict(image) for image in images]
+    with pytest.raises(DataError, match="is closed"):
+        model.predict(dataset)
     expected = np.zeros((90, 120), np.uint8)
     expected[20:50, 30:80], expected[:, 90:] = 1, 255
     for one in found:
