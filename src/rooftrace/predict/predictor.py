@@ -23,7 +23,7 @@ from rooftrace.io.raster import OpenDataset, open_image
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Output, Tta
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 
 # What an image needs is imported with the first one, and not before a model is loaded.
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         SceneOutputs,
         SceneResult,
     )
-    from rooftrace.predict.plan import ScenePlan
 
 
 class HasPixels(Protocol):
@@ -126,7 +125,6 @@ class Predictor:
             PredictError: The network failed.
         """
         from rooftrace.predict.outputs import Prediction, SceneOutputs
-        from rooftrace.predict.plan import plan_scene
 
         given = {"gsd_m": gsd_m, "threshold": threshold, "min_area_m2": min_area_m2}
         if options is None:
@@ -181,7 +179,6 @@ class Predictor:
             RooftraceError: See `predict`.
         """
         from rooftrace.predict.outputs import OutputPaths
-        from rooftrace.predict.plan import plan_scene
 
         with opened(image, len(self.bundle.spec.bands)) as source:
             plan = plan_scene(source, self.bundle.spec, options)
