@@ -128,7 +128,8 @@ def _obstore(url: str, per_second: float | None) -> NDArray[np.uint8]:
 
 
 def _rooftrace(url: str, per_second: float | None) -> NDArray[np.uint8]:
-    from rooftrace.io.tile_requests import ServiceOptions, TileRequests
+    from rooftrace.io.service_options import ServiceOptions
+    from rooftrace.io.tile_requests import TileRequests
 
     with tempfile.TemporaryDirectory() as folder:
         limits = ServiceOptions(attempts=3, timeout_s=_TIMEOUT_S, tile_cache=Path(folder))

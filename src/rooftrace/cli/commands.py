@@ -71,9 +71,9 @@ PLACES = {
 }  # fmt: skip
 """Module and function of commands that are not the function of their name in a module of it."""
 
-_OPENS_NO_IMAGE = {"import", "doctor", "mcp", "predict"}
-"""Commands that need neither images nor polygons, or import the libraries for them later. A command
-that is missing here only starts later."""
+_OPENS_NO_IMAGE = {"import", "doctor", "mcp"}
+"""Commands that need neither images nor polygons. They would only start later with libraries for
+them; a command that is missing here does nothing else wrong."""
 
 
 _TEXT_AT = 14
@@ -125,11 +125,15 @@ def import_command(arguments: Sequence[str]) -> None:
     none. One that cannot be loaded is then reported before any work, and those that they import in
     turn, for functions that are not used, are still hidden by the caller.
     """
-    if arguments and arguments[0] in COMMANDS:
-        _module(arguments[0])
-        if arguments[0] not in _OPENS_NO_IMAGE:
-            import pyogrio  # noqa: F401
-            import rasterio  # noqa: F401
+    if not arguments or arguments[0] not in COMMANDS:
+        return
+    _module(arguments[0])
+    if arguments[0] in _OPENS_NO_IMAGE or not {"--help", "--help-all"}.isdisjoint(arguments):
+        return
+    import rasterio  # noqa: F401
+
+    if arguments[0] != "predict":  # which imports it while the network is compiled
+        import pyogrio  # noqa: F401
 
 
 @cache

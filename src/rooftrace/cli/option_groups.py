@@ -45,7 +45,7 @@ from rooftrace.cli.show import print_line
 from rooftrace.core.config import Options
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
-from rooftrace.io.tile_requests import ServiceOptions
+from rooftrace.io.service_options import ServiceOptions
 from rooftrace.predict.options import OUTPUTS as SCENE_OUTPUTS
 from rooftrace.predict.options import SceneOptions, public_name
 

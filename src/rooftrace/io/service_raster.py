@@ -31,7 +31,8 @@ from rooftrace.io.map_service import (
 from rooftrace.io.mosaic import MAX_TILED_PX, TileGridMosaic, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
-from rooftrace.io.tile_requests import ServiceOptions, TileRequests, check_client
+from rooftrace.io.service_options import ServiceOptions
+from rooftrace.io.tile_requests import TileRequests, check_client
 from rooftrace.io.web_mercator import latitude_of
 
 _BANDS = 3

@@ -21,7 +21,7 @@ from rooftrace.flows.predict.cluster import share_limits
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.area import Area
-from rooftrace.io.tile_requests import ServiceOptions
+from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.web_mercator import TileName, web_mercator
 from rooftrace.predict import plan as scene_module
 from rooftrace.predict.model_set import ModelSet, read_models

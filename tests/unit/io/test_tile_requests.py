@@ -17,7 +17,8 @@ from PIL import Image
 
 from map_servers import Answer, TileServer, serving
 from rooftrace.core.errors import ServiceError
-from rooftrace.io.tile_requests import ServiceOptions, TileRequests
+from rooftrace.io.service_options import ServiceOptions
+from rooftrace.io.tile_requests import TileRequests
 
 pytest.importorskip("httpx")
 

@@ -45,8 +45,8 @@ from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_image, open_raster
 from rooftrace.io.remote import is_object_url, list_objects, url_stem
 from rooftrace.io.remote_raster import RemoteRaster
+from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.service_raster import ServiceRaster, open_service
-from rooftrace.io.tile_requests import ServiceOptions
 from rooftrace.io.web_mercator import TileName, latitude_of
 
 CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson")
