@@ -244,8 +244,10 @@ def test_a_building_is_gone_only_where_the_imagery_shows_ground(
     area = write(tmp_path / "area.gpkg", [box(left, NORTH - 10, left + 400, NORTH + 145)], 3857)
     _, answer = call("compare", *layers, "-o", tmp_path / "b", "--area", area)
     assert answer["coverage"] == "area"
-    assert counts(answer, "old") == TRUTH_OLD | {"changed": 6, "gone": 6, "outside": 12}
-    assert counts(answer, "new") == TRUTH_NEW | {"changed": 6, "new": 6, "outside": 12}
+    # Beyond an area, matches count as little as misses.
+    for side, truth in (("old", TRUTH_OLD), ("new", TRUTH_NEW)):
+        half = {status: count // 2 for status, count in truth.items()}
+        assert counts(answer, side) == half | {"outside": sum(half.values())}
     _, answer = call("compare", *layers, "-o", tmp_path / "c")
     assert answer["coverage"] == "bounds"
     assert any("does not say which ground was seen" in note for note in answer["notes"])

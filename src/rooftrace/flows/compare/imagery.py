@@ -424,6 +424,14 @@ def mark_outside(
         for index in _chunks(new[1], NEW):
             share = _share_inside(area, plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
+        # Matches beyond the area count as little as misses there.
+        for start in range(0, len(old[0]), _CHUNK):
+            index = np.arange(start, min(start + _CHUNK, len(old[0])))
+            share = _share_inside(area, plane, old[0].unpack(index))
+            old[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
+        linked = np.flatnonzero((new[1].partner >= 0) & (new[1].status != NEW))
+        beyond = old[1].status[new[1].partner[linked]] == OUTSIDE
+        new[1].status[linked[beyond]] = OUTSIDE
     with ExitStack() as opened:
         for image in images:
             opened.callback(close_source, image)

@@ -35,7 +35,7 @@ class CompareOptions(Options):
         tuple[Path, ...],
         Field(description="Image of NEW: what its nodata hides is not gone; repeatable."),
     ] = ()
-    area: Annotated[Path | None, Field(description="Polygons of the area that NEW covers.")] = None
+    area: Annotated[Path | None, Field(description="Polygons of the area that is compared.")] = None
     layer: Annotated[
         str | None, Field(description="Layer of files with several; * joins them.")
     ] = None
