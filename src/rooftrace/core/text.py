@@ -200,7 +200,7 @@ _PYTHON: Terms = {
 _VALUE = r"(?:\d[\w.,+-]*(?<![.,])|\w+(?:,\w+)+|[A-Za-z]+\d\w*|per-band|auto|none|red)\b"
 
 _OPTION = re.compile(
-    r"(?P<command>rooftrace [a-z]+ [^.;]*)?"
+    r"(?P<command>rooftrace [a-z]+ (?:[^.;]|\.(?! |$))*)?"
     rf"(?<![\w-])--(?P<name>[a-z][a-z-]*)(?: (?P<value>\"[^\"]*\"|{_VALUE}))?"
 )
 

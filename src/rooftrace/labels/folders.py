@@ -102,11 +102,15 @@ def pair_images_and_masks(
         return pairs_by_pattern(root, layout, glob)
     readings = find_readings(root, glob)
     if len(readings) > 1:
+        first = readings[0].layout
+        is_here = (root / first.image.partition("{")[0]).is_dir()
         raise LayoutError(
             f"{root} can be read in {len(readings)} ways: "
             + "; or ".join(f"{r.layout.reading} ({len(r.pairs)} pairs)" for r in readings)
             + ".",
-            remedy=REMEDY_PATTERN,
+            remedy=f'Choose one: --layout "{first.image}={first.label}"'
+            if is_here
+            else REMEDY_PATTERN,
         )
     if not readings:
         inside = sorted(p.name for p in root.iterdir())[:8]

@@ -95,6 +95,7 @@ def test_the_parameters_of_the_api_are_those_of_the_schema() -> None:
         ("split", "Choose one, for example --zoom 19.",
          "Choose one, for example --set zoom=19."),
         ("split", "Set a part aside: rooftrace predict --zoom 3", None),
+        ("evaluate", "rooftrace vectorize a.tif --class 5 --outline pixel -o OUT.gpkg", None),
         ("train", 'Give it with --layout, for example --layout "a/{id}.jpg=b/{id}_gt.png".',
          ("Give it with the key layout of the data, for example the key layout of the data: "
           '"a/{id}.jpg=b/{id}_gt.png".')),

@@ -85,7 +85,7 @@ def test_an_explicit_pattern_settles_what_looking_cannot(tmp_path: Path) -> None
     assert "2 ways" in caught.value.message
     assert "images/NAME.ext + masks/NAME.ext (1 pairs)" in caught.value.message
     assert "label/label/NAME_label.ext (1 pairs)" in caught.value.message
-    assert "--layout" in caught.value.remedy
+    assert '--layout "images/{id}.*=masks/{id}.*"' in caught.value.remedy
     layout = "images/images/{id}.png=label/label/{id}_label.png"
     assert [row[0] for row in shown(tmp_path, layout=layout)] == ["b"]
 

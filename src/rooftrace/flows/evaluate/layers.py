@@ -183,9 +183,10 @@ class RasterPredictions:
             raise LabelError(
                 f"{source.name} holds the values {list_first(values, 6)} besides 0; a mask of "
                 "buildings has one such value, and perhaps 255 for unknown pixels.",
-                remedy="If they are probabilities, add --threshold 0.5; if they are classes, give "
-                f"the polygons of the buildings: rooftrace vectorize {shlex.quote(source.name)} "
-                f"--class {buildings[-1]} --outline pixel -o OUT.gpkg",
+                remedy="If they are probabilities, add --threshold 0.5. Otherwise give polygons "
+                f"of the buildings: rooftrace vectorize {shlex.quote(source.name)} "
+                f"--class {buildings[-1]} --outline pixel -o OUT.gpkg; or --instances in place of "
+                "--class, if each value is one building.",
             )
         covered = raster.valid if NODATA in buildings else raster.valid & (data != NODATA)
         drawn = np.isin(data, buildings) & covered
