@@ -392,10 +392,11 @@ def _compare(
         },
     )  # fmt: skip
     # The model of folds has seen all images; each was predicted by one that had not seen it.
-    bundles = [plan.start.bundle] if plan.has_folds else [bundle, plan.start.bundle]
+    # What was held out chose epoch and threshold, as the verdict says.
+    own = {"fitted_fingerprint": None, "start_fingerprints": ()}
+    tuned = replace(bundle, spec=bundle.spec.model_copy(update=own))
+    bundles = [plan.start.bundle] if plan.has_folds else [tuned, plan.start.bundle]
     leaks = check_leakage(bundles, held_out)
-    if held_out.ids == plan.held_out.ids:  # of the tuned model, too: the verdict says so
-        leaks = tuple(replace(leak, fitted=None) for leak in leaks)
     if plan.has_folds:
         leaks = LeakageReport("none", len(held_out), (), ()), *leaks
     evaluation = Evaluation(tuple(reports), leaks, baseline=1)
