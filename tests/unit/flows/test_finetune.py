@@ -320,6 +320,7 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     fingerprint = made.spec.fingerprint
     assert fingerprint is not None
     assert [one.scenes for one in fingerprint.sets] == [8]
+    assert made.spec.start_fingerprints == (read_bundle(tiny_run.bundle).spec.fingerprint,)
     assert {"the threshold was chosen on these images by their iou_f1"} == {
         one.protocol.rpartition("; ")[2] for one in made.spec.metrics
     }

@@ -71,6 +71,9 @@ def test_the_bundle_holds_the_weights_to_train_on_from(tiny_run: TinyRun) -> Non
     packed = load(bundle.part("weights.safetensors"))
     assert packed.keys() == kept.keys()
     assert all(torch.equal(packed[key], kept[key]) for key in kept)
+    (chosen_on,) = bundle.spec.fitted_fingerprint.sets
+    parts = json.loads((tiny_run.folder / "split.json").read_text())
+    assert chosen_on.scenes == len(parts["parts"]["val"])
 
 
 def test_no_path_of_this_machine_is_in_a_bundle(tiny_run: TinyRun) -> None:
