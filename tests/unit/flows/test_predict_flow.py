@@ -64,6 +64,20 @@ def test_a_later_run_keeps_the_record_of_earlier_images(
     assert made == [(1, 0.5), (1, 0.4), (1, 0.5)]
 
 
+def test_replaced_results_of_an_image_of_the_same_name_are_named(
+    folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "2021" / "c.tif"
+    other.parent.mkdir()
+    other.write_bytes((folder / "c.tif").read_bytes())
+    notes = []
+    for image in (folder / "c.tif", folder / "c.tif", other):
+        report = run_predict(find_inputs([image]), read_models(bundle), tmp_path / "out")
+        notes.append([note for note in report.notes if "Replaced" in note])
+    assert notes[:2] == [[], []]
+    assert notes[2][0].endswith(f"-o keeps them apart: {folder / 'c.tif'}")
+
+
 @pytest.mark.campaign
 def test_processes_that_make_outlines_change_no_byte(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

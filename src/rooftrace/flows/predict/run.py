@@ -27,6 +27,7 @@ from rooftrace.flows.predict.image_run import (
     RunOptions,
     RunProgress,
     RunReport,
+    SceneFiles,
     SceneTask,
     SceneTaskResult,
     predict_task,
@@ -38,7 +39,12 @@ from rooftrace.flows.predict.inputs import (
     adjacent_note,
 )
 from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
-from rooftrace.io.companions import WORK_FOLDER, holds_results, recorded_files
+from rooftrace.io.companions import (
+    WORK_FOLDER,
+    holds_results,
+    predicted_images,
+    recorded_files,
+)
 from rooftrace.io.files import check_outputs, write_json
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.model_set import ModelSet
@@ -208,6 +214,7 @@ def predict_inputs(
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         record = executor.record()
         run.notes += _earlier_results(scenes, out, options.outputs)
+        run.notes += _replaced_results(run.outputs.values(), out)
         run.notes += [*record["notes"], *inputs.notes, *folder.notes, *notes]
         report = run.report(scenes)
         if rle is not None and not report.failures:
@@ -344,6 +351,23 @@ def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[
         return []
     listed = list_and_count(earlier, _MAX_EARLIER_LISTED)
     return [f"{out} also holds results of an earlier run, perhaps of other settings: {listed}"]
+
+
+def _replaced_results(outputs: Iterable[SceneFiles], out: Path) -> list[str]:
+    """Return a note on other images of the same names, such as those of another year, whose results
+    in a folder were replaced.
+    """
+    before = predicted_images(out)
+    replaced = {
+        str(image)
+        for output in outputs
+        for name in recorded_files(output.to_json())
+        if (image := before.get(name)) and image.resolve() != Path(output.input).resolve()
+    }
+    if not replaced:
+        return []
+    listed = list_and_count(sorted(replaced), _MAX_EARLIER_LISTED)
+    return [f"Replaced results of other images of the same name; -o keeps them apart: {listed}"]
 
 
 def _earlier_runs(out: Path, run: Mapping[str, Any]) -> list[dict[str, Any]]:
