@@ -42,10 +42,9 @@ from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.io.companions import (
     WORK_FOLDER,
     holds_results,
-    predicted_images,
     recorded_files,
 )
-from rooftrace.io.files import check_outputs, write_json
+from rooftrace.io.files import check_outputs, is_file, write_json
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
@@ -214,7 +213,8 @@ def predict_inputs(
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         record = executor.record()
         run.notes += _earlier_results(scenes, out, options.outputs)
-        run.notes += _replaced_results(run.outputs.values(), out)
+        earlier, replaced = _earlier_runs(out, run.outputs.values())
+        run.notes += replaced
         run.notes += [*record["notes"], *inputs.notes, *folder.notes, *notes]
         report = run.report(scenes)
         if rle is not None and not report.failures:
@@ -226,7 +226,7 @@ def predict_inputs(
             done = [scene for scene in scenes if scene.name in run.outputs]
             figures = [folder.entry(scene)["record"]["figures"] for scene in done]
         record |= _record(inputs, predictor.bundle, made_with, figures, report)
-        record["earlier"] = _earlier_runs(out, record) if (out / "run.json").exists() else []
+        record["earlier"] = earlier
         write_json(out / "run.json", record)
         if not report.failures and not run_options.keep:
             folder.discard()
@@ -353,45 +353,40 @@ def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[
     return [f"{out} also holds results of an earlier run, perhaps of other settings: {listed}"]
 
 
-def _replaced_results(outputs: Iterable[SceneFiles], out: Path) -> list[str]:
-    """Return a note on other images of the same names, such as those of another year, whose results
-    in a folder were replaced.
+def _earlier_runs(
+    out: Path, outputs: Iterable[SceneFiles]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the records of the runs before in a folder, newest first, with those images whose
+    results still lie there and are not of this run; and a note on other images of the same names,
+    such as those of another year, whose results were replaced.
     """
-    before = predicted_images(out)
-    replaced = {
-        str(image)
-        for output in outputs
-        for name in recorded_files(output.to_json())
-        if (image := before.get(name)) and image.resolve() != Path(output.input).resolve()
-    }
-    if not replaced:
-        return []
-    listed = list_and_count(sorted(replaced), _MAX_EARLIER_LISTED)
-    return [f"Replaced results of other images of the same name; -o keeps them apart: {listed}"]
-
-
-def _earlier_runs(out: Path, run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of the runs before in a folder, with those images whose results still lie
-    there and are not of this run, newest first.
-    """
+    inputs = {name: one.input for one in outputs for name in recorded_files(vars(one))}
+    taken = {*inputs}
+    kept: list[dict[str, Any]] = []
+    replaced: set[str] = set()
     # A file of that name may be of another program.
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         earlier = json.loads((out / "run.json").read_bytes())
-        taken = set[str]().union(*map(recorded_files, run["outputs"]))
-        kept = []
-        for one in (earlier, *earlier.pop("earlier", ())):
-            outputs = [
-                output for output in one.get("outputs") or ()
-                if (there := {name for name in recorded_files(output) if (out / name).is_file()})
-                and there.isdisjoint(taken)
-            ]  # fmt: skip
-            inputs = {output["input"] for output in outputs}
-            figures = [each for each in one.get("figures") or () if each["input"] in inputs]
-            taken.update(*map(recorded_files, outputs))
-            if outputs:
-                kept.append({**one, "outputs": outputs, "figures": figures})
-        return kept
-    return []
+        for run in (earlier, *earlier.pop("earlier", ())):
+            left = []
+            for output in run.get("outputs") or ():
+                names, image = recorded_files(output), output["input"]
+                if names.isdisjoint(taken):
+                    left += [output] if any((out / name).is_file() for name in names) else []
+                elif other := {inputs.get(name, image) for name in names} - {image}:
+                    same = {Path(one).resolve() for one in other}
+                    if is_file(Path(image)) and Path(image).resolve() not in same:
+                        replaced.add(image)
+            taken.update(*map(recorded_files, left))
+            images = {output["input"] for output in left}
+            figures = [each for each in run.get("figures") or () if each["input"] in images]
+            kept += [{**run, "outputs": left, "figures": figures}] if left else []
+        if not replaced:
+            return kept, []
+        listed = list_and_count(sorted(replaced), _MAX_EARLIER_LISTED)
+        note = "Replaced results of other images of the same name; -o keeps them apart: "
+        return kept, [note + listed]
+    return [], []
 
 
 _MIN_CORES = 4
