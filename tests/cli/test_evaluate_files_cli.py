@@ -116,7 +116,6 @@ def test_a_layer_of_predictions_with_several(tmp_path: Path) -> None:
     [
         ([], "No labelled data"),
         (["DATA"], "no model and no predictions to evaluate"),
-        (["--truth", "DATA"], "no model and no predictions to evaluate"),
         (["--predictions", "DATA/masks"], "No labelled data"),
         (["DATA", "--predictions", "DATA/masks", "--size", "big"], "--size received 'big'"),
         (["DATA", "--predictions", "DATA/masks", "--order", "row"], "no prediction is a table"),

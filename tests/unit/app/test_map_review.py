@@ -172,8 +172,6 @@ def test_the_area_of_a_courtyard_house_for_rings_of_any_direction(
         ("accept", [], {}, 422, "expected 1 to 1000"),
         ("add", [(1, 0)], {}, 422, "expected 0"),
         ("accept", [(99, 0)], {}, 409, "no longer exists"),
-        ("accept", [(1, 0)], {"reviewer": "  "}, 422, "reviewer"),
-        ("paint", [(1, 0)], {}, 422, "action"),
         ("add", [], {"outline": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 0]]]}},
          422, "outline"),
         ("add", [], {"outline": {"type": "Polygon",

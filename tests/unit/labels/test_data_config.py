@@ -38,7 +38,6 @@ def test_a_palette_becomes_a_rule() -> None:
     ("changes", "message"),
     [
         ({"palette": {"land": "purple"}}, "'purple' is not a colour such as #3C1098"),
-        ({"palette": {"land": "#12345"}}, "'#12345' is not a colour"),
         ({"palette": {"bulding": "#3C1098"}}, "palette names 'bulding'"),
         ({"palette": {"bulding": "#3C1098"}}, "Did you mean 'building'"),
         ({"palette": {"land": "#3C1098", "road": "#3c1098"}}, "is given to two classes"),
@@ -50,7 +49,6 @@ def test_a_palette_becomes_a_rule() -> None:
         ({"classes": ["building"]}, "classes"),
         ({"clases": []}, "Did you mean 'classes'"),
         ({"colours": {"house": "#102030"}}, "colours names 'house', which is not a class"),
-        ({"colours": {"building": "blue"}}, "'blue' is not a colour"),
         ({"colours": {"land": "#ABCDEF", "building": "#abcdef"}}, "#ABCDEF is given to two"),
     ],
 )
@@ -65,10 +63,8 @@ def test_what_does_not_fit_together_is_a_config_error(changes: dict, message: st
     [
         ({"nodata": "white"}, 'expected "alpha", "none", a number or a colour'),
         ({"gsd_m": 0}, "gsd_m"),
-        ({"gsd_m": -1}, "gsd_m"),
         ({"share": 0}, "share"),
         ({"glb": "*"}, "Did you mean 'glob'"),
-        ({"path": 3}, "path"),
         ({"labels": {"colours": {"building": "#102030"}}}, "labels.colours belongs to the model"),
     ],
 )

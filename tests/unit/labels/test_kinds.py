@@ -123,7 +123,6 @@ def test_a_card_is_read_and_what_is_said_goes_before_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path = 3", "path"),
         ('path = "."\nlayuot = "a"', "unknown key 'layuot'. Did you mean 'layout'"),
         ("path = [", "is not TOML"),
         ('path = "../other"', "has its own rooftrace.toml"),

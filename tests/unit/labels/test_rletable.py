@@ -85,15 +85,12 @@ def test_columns_are_identified_by_name(
     [
         ("", "is empty"),
         ("img_id;mask_rle\na;-1\n", "separated by ';'; expected commas"),
-        ("img_id\tmask_rle\na\t-1\n", r"separated by '\\t'; expected commas"),
         ("img_id,img_path\na,b\n", "expected one for the image's name or file, and one for the"),
         ("mask_rle,x\n-1,b\n", "has the columns 'mask_rle', 'x'"),
         ("id,img_id,mask_rle\n", "has 2 columns that could be the id: 'id', 'img_id'"),
         ("ImageId,ClassId,EncodedPixels\n", "has a column of classes, 'ClassId'"),
         ("ImageId_ClassId,EncodedPixels\n", "has a column of classes, 'ImageId_ClassId'"),
         ("img_id,mask_rle\na,-1\nb\n", "row 3 has 1 cells; expected 2"),
-        ("img_id,mask_rle\na,1,2\n", "row 2 has 3 cells; expected 2"),
-        ('img_id,mask_rle\na,"-1\n', "row 2 is not CSV"),
     ],
 )
 def test_what_is_no_table_is_said(tmp_path: Path, text: str, message: str) -> None:

@@ -52,18 +52,13 @@ def test_a_window_is_the_part_of_the_whole(
     ("text", "message"),
     [
         ("1 2 x 3", "the start of run 2 is 'x'; expected a whole number from 1"),
-        ("1 2 3 4.0", "the length of run 2 is '4.0'; expected"),
         ("0 2", "the start of run 1 is '0'"),
-        ("3 -1", "the length of run 1 is '-1'"),
         ("3 0", "the length of run 1 is '0'"),
         ("[1, 2]", "the start of run 1 is '[1,'"),
         ("1 2 5", "holds 3 numbers, expected pairs of start and length: the last start, 5, has no"),
         ("62 3", "run 1 (62 3) ends at pixel 64, but the image has 63 (7 rows × 9 columns)"),
-        ("64 1", "run 1 (64 1) ends at pixel 64"),
         ("1 5 4 2", "run 1 (1 5) and run 2 (4 2) overlap"),
         ("20 2 4 2 1 5", "run 3 (1 5) and run 2 (4 2) overlap"),
-        ("4 2 4 2", "run 1 (4 2) and run 2 (4 2) overlap"),
-        ("1 " + "7" * 40, f"the length of run 1 is '{'7' * 24}…'"),
     ],
 )
 def test_errors_name_the_run(text: str, message: str) -> None:

@@ -144,10 +144,6 @@ def test_without_weights_each_models_own_iou_is_its_weight() -> None:
         ("weighted", (1,), r"1 weight was given \(1\) for 2 models; expected one weight"),
         ("weighted", (1, 2, 3), r"3 weights were given \(1, 2, 3\)"),
         ("weighted", (1, 0), "1, 0 were given; each weight must be above 0"),
-        ("weighted", (1, -1), "above 0"),
-        ("weighted", (1, float("nan")), "above 0"),
-        ("weighted", (1, float("inf")), "above 0"),
-        ("weighted", (1e308, 1e308), "above 0 and finite"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(

@@ -145,13 +145,3 @@ def test_save_writes_what_predict_to_files_writes(
     with Image.open(saved.preview) as picture:
         assert picture.width >= 180
         assert picture.height > 160
-
-
-def footprints(*windows: Window) -> Footprints:
-    import shapely
-
-    boxes = [shapely.box(w.col, w.row, w.col_stop, w.row_stop) for w in windows]
-    return Footprints(
-        np.array(boxes, dtype=object), np.ones(len(boxes), np.float32),
-        np.full(len(boxes), np.nan), None,
-    )  # fmt: skip

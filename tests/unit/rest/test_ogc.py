@@ -168,11 +168,9 @@ def test_an_execution_becomes_a_job(client: TestClient, store: JobStore) -> None
     [
         ({}, "'inputs'"),
         ({"inputs": {}}, "'image' is missing"),
-        ({"inputs": {"image": 3}}, "'image' is missing"),
         ({"inputs": {"image": {"mediaType": "image/png"}}}, "no member value"),
         ({"inputs": {"image": {"href": "https://example.org/a.tif"}}}, "fetches no URLs"),
         ({"inputs": {"image": "a"}}, "not valid base64"),
-        ({"inputs": {"image": "é"}}, "not valid base64"),
         ({"inputs": {"image": IMAGE, "threshold": 2}}, "'threshold' is 2"),
         ({"inputs": {"image": IMAGE, "colour": 2}}, "'colour' is not known"),
         ({"inputs": {"image": IMAGE}, "outputs": {"roof": {}}}, "roof"),

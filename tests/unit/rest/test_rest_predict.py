@@ -124,9 +124,7 @@ def test_the_form_is_negotiated(client: TestClient, accept: str, kind: str) -> N
     ("query", "body", "status", "said"),
     [
         ("threshold=1.5", {}, 422, "The parameter 'threshold' is '1.5'"),
-        ("threshold=nan", {}, 422, "'threshold'"),
         ("gsd=0", {}, 422, "'gsd'"),
-        ("scale=1e9", {}, 422, "'scale'"),
         ("treshold=0.5", {}, 422, "The parameter 'treshold' is not known."),
         ("format=gif", {}, 422, "'format'"),
         ("", {"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "'text/plain'"),

@@ -79,31 +79,6 @@ def test_wider_than_sixteen_bits() -> None:
     assert canonical(back) == canonical(trace(mask).polygons)
 
 
-def test_pixels_that_meet_at_a_corner_are_two_buildings() -> None:
-    for mask in (np.eye(2, dtype=np.uint8), np.eye(2, dtype=np.uint8)[::-1]):
-        assert trace(mask).area_px.tolist() == [1, 1]
-
-
-def test_a_ring_closed_by_a_corner_alone_has_a_hole() -> None:
-    (polygon,) = trace(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]], np.uint8)).polygons
-    assert polygon.is_valid
-    assert polygon.area == 7
-    assert len(polygon.interiors) == 1
-
-
-def test_a_building_in_a_courtyard() -> None:
-    mask = np.zeros((9, 9), np.uint8)
-    mask[0:9, 0:9] = 1
-    mask[1:8, 1:8] = 0
-    mask[2:7, 2:7] = 1
-    mask[3:6, 3:6] = 0
-    mask[4, 4] = 1
-    traced = trace(mask)
-    assert traced.area_px.tolist() == [32, 16, 1]
-    assert [len(p.interiors) for p in traced.polygons] == [1, 1, 0]
-    assert traced.first_pixel_yx.tolist() == [[0, 0], [2, 2], [4, 4]]
-
-
 def test_window_moves_to_the_scene() -> None:
     mask = noise((12, 15), 0.6)
     here, there = trace(mask), trace(mask, Window(100, 2000, 12, 15))
@@ -156,8 +131,3 @@ def test_unknown_probabilities_do_not_count() -> None:
     mask = np.array([[1, 1, 0, 1], [1, 1, 0, 1]], np.uint8)
     prob = np.array([[0.5, np.nan, 1, np.nan], [0.25, np.nan, 1, np.nan]], np.float32)
     np.testing.assert_array_equal(trace(mask, prob=prob).score, [0.375, np.nan])
-
-
-def test_a_foreground_probability_must_not_be_infinite() -> None:
-    with pytest.raises(ValueError, match="infinite"):
-        trace(np.ones((2, 2), np.uint8), prob=np.full((2, 2), np.inf, np.float32))

@@ -162,25 +162,6 @@ def test_many_blocks_in_any_order() -> None:
     assert shapely.to_wkb(found.polygons).tolist() == shapely.to_wkb(whole.polygons).tolist()
 
 
-def test_a_region_may_cross_blocks_back_and_forth() -> None:
-    # A comb: its teeth are joined in the lower block only, and a hole straddles the edge.
-    mask = np.array(
-        [
-            [1, 0, 1, 1, 1, 0, 1],
-            [1, 0, 1, 0, 1, 0, 0],
-            [1, 0, 1, 0, 1, 0, 1],
-            [1, 1, 1, 1, 1, 0, 1],
-        ],
-        np.uint8,
-    )
-    prob = np.linspace(0, 1, mask.size, dtype=np.float32).reshape(mask.shape)
-    blocks = [Window(2, 0, 2, 7), Window(0, 0, 2, 3), Window(0, 3, 2, 4)]
-    found = by_blocks(mask, prob, blocks)
-    assert_same(found, trace(mask, prob=prob))
-    assert found.area_px.tolist() == [15, 1, 2]
-    assert [len(p.interiors) for p in found.polygons] == [1, 0, 0]
-
-
 @pytest.mark.parametrize(("second", "px"), [(None, 16), (Window(0, 3, 4, 5), 36)])
 def test_blocks_that_do_not_partition_the_scene_are_an_error(
     second: Window | None, px: int
