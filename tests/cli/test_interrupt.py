@@ -44,7 +44,7 @@ def interrupt(process: subprocess.Popen) -> tuple[int, str]:
 def test_ctrl_c_at_any_moment(tiny_folder: Path, tmp_path: Path, workers: int) -> None:
     rng = random.Random(workers)
     resumed = 0
-    for number in range(9 if workers else 6):
+    for number in range(6 if workers else 3):
         run = tmp_path / str(number)
         process = start(tiny_folder, run, "--set", "epochs=400", "--set", f"workers={workers}")
         if number % 3:

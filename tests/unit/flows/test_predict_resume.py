@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -180,64 +176,3 @@ def test_a_corrupt_block_of_the_source(wide_bundle: Path, town: Path, tmp_path: 
         SceneOptions(cell_m=50, forgiving=True),
     )
     assert any("tiles failed and became nodata" in note for note in report.notes)
-
-
-PROGRAM = """
-import sys
-from rooftrace.predict import plan as scene
-from rooftrace.predict import pipeline as stream
-scene.TILE_PX, scene.BLOCK_PX, stream.BATCH_PX = 256, 300, 1
-from rooftrace.engines.openvino import OpenVinoEngine
-import time
-run = OpenVinoEngine.run_quantised
-def slowly(self, batch):
-    time.sleep(0.01)
-    return run(self, batch)
-OpenVinoEngine.run_quantised = slowly
-from rooftrace.cli import main
-main()
-"""
-
-
-@pytest.fixture
-def start(wide_bundle: Path, tmp_path: Path) -> Callable[[Path, Path], subprocess.Popen[bytes]]:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-
-    def started(town: Path, out: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, str(program), "predict", str(town), "-o", str(out),
-             "-m", str(wide_bundle), "--cell", "50", "--json"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    return started
-
-
-@pytest.mark.campaign
-def test_killed_at_any_of_twenty_moments(
-    start: Callable[[Path, Path], subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
-    town = write_town(tmp_path / "town.tif", 1500)
-    began = time.monotonic()
-    assert start(town, tmp_path / "whole").wait() == 0
-    whole_s = time.monotonic() - began
-    expected = results(tmp_path / "whole")
-    rng = np.random.default_rng(11)
-    kills, ended = 0, 0
-    out = tmp_path / "out-0"
-    while kills < 20:
-        process = start(town, out)
-        try:
-            process.wait(rng.uniform(0.2, 1.0) * whole_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-            continue
-        assert process.returncode == 0
-        assert results(out) == expected
-        ended += 1
-        out = tmp_path / f"out-{ended}"
-    assert start(town, out).wait() == 0
-    assert results(out) == expected

@@ -52,19 +52,27 @@ class FixedEngine(Engine):
         return np.broadcast_to(self._values, (n, len(self._values), height, width)).copy()
 
 
-def test_two_classes_by_hand() -> None:
+@pytest.mark.parametrize(
+    ("how", "weights", "expected"),
+    # (0.2 + 2 · 0.9 + 5 · 0.7) / 8, and (3 · 0.5 + 5 · 0.8) / 8.
+    [("average", (1.0, 1.0, 1.0), 0.6), ("weighted", (1.0, 2.0, 5.0), 5.5 / 8)],
+)
+def test_two_classes_by_hand(how: Combine, weights: tuple[float, ...], expected: float) -> None:
     members = [
         model(ConstantEngine(0.2)),
         model(ConstantEngine(0.9)),
         model(ConstantEngine(0.7), threshold=0.8),
     ]
-    for order in permutations(members):
-        made = combine(order, "average")
+    for order in permutations(zip(members, weights)):
+        given = [weight for _, weight in order] if how == "weighted" else None
+        made = combine([member for member, _ in order], how, given)
         answer = made.engine.run(BATCH)
         assert answer.shape == (2, 1, 4, 5)
-        # (0.2 + 0.9 + 0.7) / 3, and the mean of the thresholds.
-        np.testing.assert_allclose(answer, 0.6, rtol=1e-6)
-        assert made.bundle.spec.threshold == pytest.approx(0.6)
+        np.testing.assert_allclose(answer, expected, rtol=1e-6)
+        assert made.bundle.spec.threshold == pytest.approx(expected)
+    if how == "weighted":
+        recorded = combine(members, how, weights).engine.settings["members"]  # type: ignore[attr-defined]
+        assert [one["weight"] for one in recorded] == [0.125, 0.25, 0.625]
 
 
 def test_more_classes_by_hand() -> None:
@@ -96,22 +104,6 @@ def test_a_model_with_itself_is_that_model() -> None:
 def test_models_of_another_contract_are_refused(other: dict[str, Any], named: str) -> None:
     with pytest.raises(BundleError, match=named):
         combine([model(ConstantEngine()), model(ConstantEngine(), **other)])
-
-
-def test_weights_by_hand() -> None:
-    members = [
-        model(ConstantEngine(0.2)),
-        model(ConstantEngine(0.9)),
-        model(ConstantEngine(0.7), threshold=0.8),
-    ]
-    weights = (1.0, 2.0, 5.0)
-    for order in permutations(zip(members, weights)):
-        made = combine([m for m, _ in order], "weighted", [w for _, w in order])
-        # (0.2 + 2 · 0.9 + 5 · 0.7) / 8, and (3 · 0.5 + 5 · 0.8) / 8.
-        np.testing.assert_allclose(made.engine.run(BATCH), 5.5 / 8, rtol=1e-6)
-        assert made.bundle.spec.threshold == pytest.approx(5.5 / 8)
-    recorded = combine(members, "weighted", weights).engine.settings["members"]  # type: ignore[attr-defined]
-    assert [one["weight"] for one in recorded] == [0.125, 0.25, 0.625]
 
 
 def measured(data: str, split: str = "val", **values: float) -> MeasuredMetrics:

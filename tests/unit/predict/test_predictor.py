@@ -13,7 +13,7 @@ from PIL import Image
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import NODATA
 from rooftrace.predict.plan import SceneOptions, plan_scene

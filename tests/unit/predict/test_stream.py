@@ -196,21 +196,16 @@ def test_empty_tiles_never_reach_the_network() -> None:
             seen.append(batch.shape)
             return super().run(batch)
 
-    collected = predict(source, plan_scene(source, SPEC, tile_px=128), Counting())
+    plan = plan_scene(source, SPEC, tile_px=128, block_px=64)
+    collected = predict(source, plan, Counting())
     stats = collected.tiles
+    assert len(plan.blocks) > 1
     assert stats.tiles_empty > 0
     assert sum(shape[0] for shape in seen) == stats.tiles_run
-    assert stats.tiles_run + stats.tiles_empty == len(plan_scene(source, SPEC, tile_px=128).tiles)
+    # No tile is computed twice.
+    assert stats.tiles_run + stats.tiles_empty == len(plan.tiles)
     assert (collected.mask[100:] == NODATA).all()
     assert (collected.mask[:100] == 0).all()
-
-
-def test_no_tile_is_computed_twice() -> None:
-    source = scene((900, 700), holes=False)
-    plan = plan_scene(source, SPEC, tile_px=128, block_px=64)
-    stats = predict(source, plan).tiles
-    assert len(plan.blocks) > 1
-    assert stats.tiles_run == len(plan.tiles)
 
 
 def test_more_classes_take_themost_probable() -> None:

@@ -203,13 +203,7 @@ def test_the_colour_of_nodata_takes_no_part(tmp_path: Path) -> None:
     sample = samples_of(source, augment=AugmentConfig(rotate_deg=180, brightness=0.5))[0]
     assert 0 < sample.valid.mean() < 1
     assert not sample.image[:, ~sample.valid].any()
-
-
-def test_nodata_looks_in_training_as_in_predictions(tmp_path: Path) -> None:
-    image, mask = random_pair(1, (40, 40))
-    image[:, :, 20:] = 255
-    write(tmp_path, "a", image, mask)
-    source = source_of(tmp_path, nodata=(255, 255, 255))
+    # Nodata looks in training as in predictions.
     (tile,) = tiles_of(source, 0.5, crop_px=40)
     scene = next(iter(source))
     scaling = scaling_for(scene.image.grid, WorkingScales(0.5))

@@ -207,19 +207,6 @@ def test_without_options_it_is_the_trace_of_each_class(seed: int) -> None:
     assert shapely.area(found.whole().geometry).sum() == (mask > 0).sum()
 
 
-def test_no_two_buildings_overlap() -> None:
-    mask, markers = town(3, (300, 300))
-    options = VectorOptions(min_area_px=4, min_marker_px=4)
-    with assembled(mask, blocks(mask.shape, 128, 0), options, markers, classes=(1,)) as found:
-        polygons = found.whole().geometry
-    one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
-    apart = one < other
-    shared = shapely.intersection(polygons[one[apart]], polygons[other[apart]])
-    assert apart.any()
-    assert shapely.area(shared).max() < 1e-6
-    assert shapely.is_valid(polygons).all()
-
-
 @pytest.mark.parametrize("at_once", [4, 20_000])
 def test_overlaps_are_resolved_as_if_all_were_in_memory(
     at_once: int, monkeypatch: pytest.MonkeyPatch

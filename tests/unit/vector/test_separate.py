@@ -8,11 +8,9 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.core.types import Window
 from rooftrace.vector import prepare as module
 from rooftrace.vector.prepare import owners, separate_by_owner
 from rooftrace.vector.trace import TracedPolygons, trace
-from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 ROW = np.zeros((30, 70), np.uint8)
 ROW[5:25, 5:65] = 1
@@ -95,21 +93,6 @@ def test_pieces_tile_their_buildings(seed: int) -> None:
     np.testing.assert_array_equal(pieces.area_px, shapely.area(pieces.polygons))
     again = traced(mask).first_pixel_yx.tolist()
     assert set(map(tuple, again)) <= set(map(tuple, pieces.first_pixel_yx.tolist()))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_blocks_do_not_matter(seed: int) -> None:
-    mask, markers = random_town(seed)
-    whole = separate(traced(mask), traced(markers))
-    for side in (17, 32):
-        buildings, parts = BlockPolygonizer(mask.shape), BlockPolygonizer(mask.shape)
-        for row in range(0, 60, side):
-            for col in range(0, 80, side):
-                block = Window(row, col, side, side).intersection(Window.whole(mask.shape))
-                score = np.ones(block.shape_yx, np.float32)
-                buildings.feed(block, mask[block.slices()], score)
-                parts.feed(block, markers[block.slices()], score)
-        same(separate(buildings.finish(), parts.finish()), whole)
 
 
 def test_a_region_that_is_too_large_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rooftrace.core.types import Window
 from rooftrace.vector.trace import trace
 
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 20))
@@ -77,14 +76,6 @@ def test_wider_than_sixteen_bits() -> None:
     turned = trace(np.ascontiguousarray(mask.T)).polygons
     back = shapely.transform(turned, lambda xy: xy[:, ::-1])
     assert canonical(back) == canonical(trace(mask).polygons)
-
-
-def test_window_moves_to_the_scene() -> None:
-    mask = noise((12, 15), 0.6)
-    here, there = trace(mask), trace(mask, Window(100, 2000, 12, 15))
-    moved = shapely.transform(here.polygons, lambda xy: xy + np.array([2000, 100]))
-    assert canonical(there.polygons) == canonical(moved)
-    assert (there.first_pixel_yx - here.first_pixel_yx == [100, 2000]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8])
