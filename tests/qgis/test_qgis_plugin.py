@@ -111,13 +111,34 @@ def test_styles_and_icon_are_xml() -> None:
     assert named - {""} == {path.stem for path in styles}
 
 
-def test_statuses_and_attributes_of_the_styles_exist() -> None:
-    from rooftrace.flows.compare.outputs import MAP_WORDS
-    from rooftrace.vector.compare import STATUSES
+def test_styles_have_the_values_and_colours_of_the_product() -> None:
+    from rooftrace.app.demo import RAMP
+    from rooftrace.flows.compare.outputs import COLOURS, MAP_WORDS
+    from rooftrace.io.legend import Legend, mask_style
 
-    text = (PLUGIN / "styles" / "compare.qml").read_text().replace("&quot;", '"')
-    filters = " ".join(re.findall(r'filter="("status".*?)" symbol', text))
-    assert {*re.findall(r"'([\w ]+)'", filters)} == {*STATUSES, *MAP_WORDS.values(), "old"}
+    def colours(root: ElementTree.Element) -> dict[str, str]:
+        return {
+            symbol.attrib["name"]: "#"
+            + bytes(map(int, option.attrib["value"].split(",")[:3])).hex()
+            for symbol in root.iter("symbol")
+            for option in symbol.iterfind(".//Option[@name='outline_color']")
+        }
+
+    mask, compare, buildings = (
+        ElementTree.parse(PLUGIN / "styles" / f"{name}.qml").getroot()
+        for name in ("mask", "compare", "buildings")
+    )
+    written = ElementTree.fromstring(mask_style(Legend(("background", "building"))))
+    classes, expected = ([e.attrib for e in qml.iter("paletteEntry")] for qml in (mask, written))
+    assert classes == expected
+    drawn = {
+        (status, colours(compare)[rule.attrib["symbol"]])
+        for rule in compare.iter("rule")
+        for status in re.findall(r"'([\w ]+)'", rule.get("filter", "").split(" AND ")[0])
+    }
+    of_maps = {word: COLOURS[status] for status, word in MAP_WORDS.items()}
+    assert drawn == set((COLOURS | of_maps).items())
+    assert tuple(colours(buildings).values()) == RAMP
 
 
 def test_plugin_imports_nothing_of_rooftrace() -> None:

@@ -2,17 +2,18 @@
 <qgis styleCategories="Symbology" version="3.22.16-Białowieża">
   <renderer-v2 graduatedMethod="GraduatedColor" attr="score" type="graduatedSymbol">
     <ranges>
-      <range render="true" symbol="0" lower="0.000000000000000" label="0 – 0.25 (doubtful)" upper="0.250000000000000" />
-      <range render="true" symbol="1" lower="0.250000000000000" label="0.25 – 0.5" upper="0.500000000000000" />
-      <range render="true" symbol="2" lower="0.500000000000000" label="0.5 – 0.75" upper="0.750000000000000" />
-      <range render="true" symbol="3" lower="0.750000000000000" label="0.75 – 1 (sure)" upper="1.000000000000000" />
+      <range render="true" symbol="0" lower="0.000000000000000" label="0 – 0.4 (doubtful)" upper="0.400000000000000" />
+      <range render="true" symbol="1" lower="0.400000000000000" label="0.4 – 0.55" upper="0.550000000000000" />
+      <range render="true" symbol="2" lower="0.550000000000000" label="0.55 – 0.75" upper="0.750000000000000" />
+      <range render="true" symbol="3" lower="0.750000000000000" label="0.75 – 0.9" upper="0.900000000000000" />
+      <range render="true" symbol="4" lower="0.900000000000000" label="0.9 – 1 (sure)" upper="1.000000000000000" />
     </ranges>
     <symbols>
       <symbol name="0" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="227,26,28,90" />
-            <Option name="outline_color" type="QString" value="227,26,28,255" />
+            <Option name="color" type="QString" value="240,59,32,90" />
+            <Option name="outline_color" type="QString" value="240,59,32,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -21,8 +22,8 @@
       <symbol name="1" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="253,141,60,90" />
-            <Option name="outline_color" type="QString" value="253,141,60,255" />
+            <Option name="color" type="QString" value="254,178,76,90" />
+            <Option name="outline_color" type="QString" value="254,178,76,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -31,8 +32,8 @@
       <symbol name="2" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="254,217,118,90" />
-            <Option name="outline_color" type="QString" value="254,217,118,255" />
+            <Option name="color" type="QString" value="255,255,178,90" />
+            <Option name="outline_color" type="QString" value="255,255,178,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -41,8 +42,18 @@
       <symbol name="3" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="49,209,124,90" />
-            <Option name="outline_color" type="QString" value="49,209,124,255" />
+            <Option name="color" type="QString" value="65,182,228,90" />
+            <Option name="outline_color" type="QString" value="65,182,228,255" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="solid" />
+          </Option>
+        </layer>
+      </symbol>
+      <symbol name="4" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
+          <Option type="Map">
+            <Option name="color" type="QString" value="33,102,255,90" />
+            <Option name="outline_color" type="QString" value="33,102,255,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>

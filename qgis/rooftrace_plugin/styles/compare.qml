@@ -19,8 +19,8 @@
       <symbol name="0" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="207,207,207,40" />
-            <Option name="outline_color" type="QString" value="207,207,207,255" />
+            <Option name="color" type="QString" value="141,147,156,40" />
+            <Option name="outline_color" type="QString" value="141,147,156,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -29,8 +29,8 @@
       <symbol name="1" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="255,157,0,110" />
-            <Option name="outline_color" type="QString" value="255,157,0,255" />
+            <Option name="color" type="QString" value="230,159,0,110" />
+            <Option name="outline_color" type="QString" value="230,159,0,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -39,8 +39,8 @@
       <symbol name="10" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="47,140,255,0" />
-            <Option name="outline_color" type="QString" value="47,140,255,255" />
+            <Option name="color" type="QString" value="0,114,178,0" />
+            <Option name="outline_color" type="QString" value="0,114,178,255" />
             <Option name="outline_style" type="QString" value="dash" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="no" />
@@ -50,8 +50,8 @@
       <symbol name="11" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="0,207,224,0" />
-            <Option name="outline_color" type="QString" value="0,207,224,255" />
+            <Option name="color" type="QString" value="86,180,233,0" />
+            <Option name="outline_color" type="QString" value="86,180,233,255" />
             <Option name="outline_style" type="QString" value="dash" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="no" />
@@ -61,8 +61,8 @@
       <symbol name="2" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="182,92,255,120" />
-            <Option name="outline_color" type="QString" value="182,92,255,255" />
+            <Option name="color" type="QString" value="204,121,167,120" />
+            <Option name="outline_color" type="QString" value="204,121,167,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -71,8 +71,8 @@
       <symbol name="3" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="47,140,255,110" />
-            <Option name="outline_color" type="QString" value="47,140,255,255" />
+            <Option name="color" type="QString" value="0,114,178,110" />
+            <Option name="outline_color" type="QString" value="0,114,178,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -81,8 +81,8 @@
       <symbol name="4" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="0,207,224,90" />
-            <Option name="outline_color" type="QString" value="0,207,224,255" />
+            <Option name="color" type="QString" value="86,180,233,90" />
+            <Option name="outline_color" type="QString" value="86,180,233,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -91,8 +91,8 @@
       <symbol name="5" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="37,208,63,150" />
-            <Option name="outline_color" type="QString" value="37,208,63,255" />
+            <Option name="color" type="QString" value="0,158,115,150" />
+            <Option name="outline_color" type="QString" value="0,158,115,255" />
             <Option name="outline_width" type="QString" value="0.5" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -101,8 +101,8 @@
       <symbol name="6" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="255,32,32,150" />
-            <Option name="outline_color" type="QString" value="255,32,32,255" />
+            <Option name="color" type="QString" value="213,94,0,150" />
+            <Option name="outline_color" type="QString" value="213,94,0,255" />
             <Option name="outline_width" type="QString" value="0.5" />
             <Option name="style" type="QString" value="solid" />
           </Option>
@@ -111,8 +111,8 @@
       <symbol name="7" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="128,128,128,150" />
-            <Option name="outline_color" type="QString" value="96,96,96,255" />
+            <Option name="color" type="QString" value="201,205,210,150" />
+            <Option name="outline_color" type="QString" value="201,205,210,255" />
             <Option name="outline_style" type="QString" value="dot" />
             <Option name="outline_width" type="QString" value="0.3" />
             <Option name="style" type="QString" value="b_diagonal" />
@@ -122,8 +122,8 @@
       <symbol name="8" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="255,157,0,0" />
-            <Option name="outline_color" type="QString" value="255,157,0,255" />
+            <Option name="color" type="QString" value="230,159,0,0" />
+            <Option name="outline_color" type="QString" value="230,159,0,255" />
             <Option name="outline_style" type="QString" value="dash" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="no" />
@@ -133,8 +133,8 @@
       <symbol name="9" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="182,92,255,0" />
-            <Option name="outline_color" type="QString" value="182,92,255,255" />
+            <Option name="color" type="QString" value="204,121,167,0" />
+            <Option name="outline_color" type="QString" value="204,121,167,255" />
             <Option name="outline_style" type="QString" value="dash" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="no" />

@@ -4,7 +4,7 @@
     <provider>
       <resampling maxOversampling="2" zoomedInResamplingMethod="nearestNeighbour" enabled="false" zoomedOutResamplingMethod="nearestNeighbour"/>
     </provider>
-    <rasterrenderer band="1" opacity="0.5" type="paletted" alphaBand="-1" nodataColor="">
+    <rasterrenderer band="1" opacity="0.6" type="paletted" alphaBand="-1" nodataColor="">
       <minMaxOrigin>
         <limits>None</limits>
         <extent>WholeRaster</extent>
@@ -14,7 +14,7 @@
         <stdDevFactor>2</stdDevFactor>
       </minMaxOrigin>
       <colorPalette>
-        <paletteEntry label="background" value="0" color="#000000" alpha="0"/>
+        <paletteEntry label="background" value="0" color="#141418" alpha="0"/>
         <paletteEntry label="building" value="1" color="#ee6677" alpha="255"/>
       </colorPalette>
     </rasterrenderer>
