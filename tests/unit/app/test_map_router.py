@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ pytest.importorskip("fastapi")
 
 from affine import Affine
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from fastapi.testclient import TestClient
 from markupsafe import escape
 from PIL import Image
@@ -160,6 +162,18 @@ def test_a_download_holds_what_passes_the_filters(shared: TestClient, tmp_path: 
     assert shared.get(f"{TOWN}/download?format=osm&score=500").text.count('v="yes"') == 2
     found = shared.get(f"{TOWN}/download?format=geojson&size=1050").json()
     assert [one["properties"]["id"] for one in found["features"]] == [4]
+
+
+def test_the_page_offers_all_formats_of_the_api(shared: TestClient) -> None:
+    url = "/map/folders/{results_id}/images/{name}/download"
+    described = get_openapi(title="", version="", routes=shared.app.routes)["paths"][url]["get"]  # type: ignore[attr-defined]
+    (formats,) = (one["schema"] for one in described["parameters"] if one["name"] == "format")
+    lists = re.findall(
+        r"<select[^>]+Format of the download.*?</select>", shared.get("/map").text, re.S
+    )
+    assert [re.findall('value="(.*?)"', one) for one in lists] == [formats["enum"]] * 2
+    refusals = described["responses"]["422"]["description"]
+    assert refusals == "The image cannot be used; the format cannot hold the buildings"
 
 
 def test_a_folder_is_one_download(folder: Path, client: TestClient) -> None:

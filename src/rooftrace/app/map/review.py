@@ -96,7 +96,8 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         return scene
 
     router = APIRouter(route_class=DescribedRoute, tags=["review"])
-    problems = problem_responses("not-found", "review-error", "data-error", "file-locked")
+    names = ("not-found", "review-error", "data-error", "file-locked")
+    problems = problem_responses(*names)
     written = problem_responses(
         "not-found", "review-conflict", "review-error", "outline-error", "invalid-request",
         "data-error", "file-locked", "not-stored",
@@ -196,8 +197,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
                 "review_time",
                 *VECTOR_TYPES,
             ),
-            **problems,
-            **problem_responses("unfit-format", "not-stored"),
+            **problem_responses(*names, "unfit-format", "not-stored"),
         },
     )
     def export_review(

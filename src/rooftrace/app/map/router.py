@@ -89,7 +89,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
     store = _Store(catalogue)
     pages = static_router("map", policy)
     router = APIRouter(prefix="/folders", route_class=DescribedRoute, tags=["map"])
-    missing = problem_responses("not-found", "data-error", "file-locked")
+    problems = ("not-found", "data-error", "file-locked")
+    missing = problem_responses(*problems)
 
     @pages.get("/settings", include_in_schema=False)
     def settings() -> dict[str, Any]:
@@ -219,8 +220,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         "/{results_id}/images/{name}/download",
         response_class=Response,
         responses=binary_response("Buildings with their attributes", *VECTOR_TYPES)
-        | missing
-        | problem_responses("unfit-format", "not-stored"),
+        | problem_responses(*problems, "unfit-format", "not-stored"),
     )
     def download_buildings(
         results_id: str,
