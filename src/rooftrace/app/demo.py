@@ -26,6 +26,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -432,8 +433,17 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
         assert isinstance(gradio, FastAPI)
 
         async def at_root(scope: Scope, receive: Receive, send: Send) -> None:
-            """Pass a request on as if it had asked for `/`."""
-            await gradio({**scope, "path": "/", "raw_path": b"/"}, receive, send)
+            """Pass a request on as if it had asked for `/`.
+
+            Gradio writes the URL of its root into the page, and knows the folder of a proxy only
+            as a part of the host.
+            """
+            headers = MutableHeaders(raw=[*scope["headers"]])
+            if folder := scope.get("root_path"):
+                host = headers.get("x-forwarded-host", headers.get("host", ""))
+                headers["x-forwarded-host"] = host + folder
+            asked = {**scope, "path": "/", "raw_path": b"/", "headers": headers.raw}
+            await gradio(asked, receive, send)
 
         # Before Gradio's own routes, which take the rest.
         app.router.routes.insert(0, Route("/demo", GZipMiddleware(at_root)))

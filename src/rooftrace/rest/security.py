@@ -61,6 +61,7 @@ _PAGE_POLICY = "frame-ancestors 'self'"
 _IMMUTABLE = ("/assets/", "/static/")
 """Paths of Gradio's files, which have the hash of their content in their names."""
 
+_FOLDER = re.compile(r"(/[\w.~-]+)+")
 _MAX_DRAIN_S = 2.0
 _MAX_DRAIN_BYTES = 64 * 2**20
 _GRACE_S = 60.0
@@ -173,6 +174,10 @@ class RequestMiddleware:
         # answers. Their addresses are not taken from X-Forwarded-For: they share the places.
         if (scheme := headers.get("x-forwarded-proto", "").strip()) in ("http", "https"):
             scope["scheme"] = scheme
+        # So does one that serves the server below a folder, which it removes from the path.
+        folder = headers.get("x-forwarded-prefix", "").rstrip("/")
+        if _FOLDER.fullmatch(folder) and not scope["path"].startswith(folder):
+            scope["root_path"] = folder
         scope.setdefault("state", {})["request_id"] = request_id
         started, status, began_s = False, 500, time.perf_counter()
         path = scope["path"]

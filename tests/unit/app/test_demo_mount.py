@@ -47,6 +47,11 @@ def test_nothing_is_recorded_and_nothing_runs_on_the_server(client: TestClient) 
     assert (info["named_endpoints"], info["unnamed_endpoints"]) == ({}, {})
 
 
+def test_a_proxy_may_serve_the_page_below_a_folder(client: TestClient) -> None:
+    page = TestClient(client.app, root_path="/roofs").get("/demo").text
+    assert '"root":"http://testserver/roofs"' in page
+
+
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", str(Path(__file__)), "pyproject.toml", "../../../../etc/passwd"]
 )

@@ -101,7 +101,7 @@ def test_the_landing_page_leads_to_all(client: TestClient) -> None:
 
 
 def test_links_have_the_prefix_of_a_proxy(app: FastAPI) -> None:
-    client = TestClient(app, root_path="/roofs", headers={"X-API-Key": "k"})
+    client = TestClient(app, headers={"X-API-Key": "k", "X-Forwarded-Prefix": "/roofs/"})
     page = client.get("/ogc").json()
     assert page["links"][0]["href"] == "http://testserver/roofs/ogc"
 
