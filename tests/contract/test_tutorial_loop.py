@@ -104,6 +104,6 @@ def test_ten_corrected_tiles_make_the_model_better(
     assert all(task["annotations"][0]["result"] for task in labelled)
     report = json.loads(Path("eval", "report.json").read_text(encoding="utf-8"))
     start, tuned = (model["pixel"]["iou"] for model in report["reports"])
-    # Ten tiles raised it from 0.620 to 0.813 with five times as many steps.
-    assert start < 0.65
-    assert tuned > start + 0.05
+    # The page's ten minutes raise it from 0.695 to 0.823.
+    assert start < 0.72
+    assert tuned > start + 0.08
