@@ -33,6 +33,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.files import written_bytes
 from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import write_png
@@ -159,6 +160,7 @@ def page_router(results: Results, service: Service) -> APIRouter:
             "ramp": {"low": LOW_SCORE, "colours": RAMP}, "threshold": figures.threshold,
             "metres_per_px": None if figures.gsd_m is None else figures.gsd_m * result.scores.step,
             "shape": prediction.mask.grid.shape, "figures": figures.model_dump(),
+            "built_up": DEFAULT_THRESHOLD.percent(figures.built_up_share, 1).replace("%", " %"),
             "downloads": {
                 kind: (label, f"{root}/{kind}{query}") for kind, label in DOWNLOADS.items()
             },

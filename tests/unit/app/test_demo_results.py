@@ -79,6 +79,7 @@ def test_an_image_is_shown_at_once(client: TestClient) -> None:
     view = client.post("/page/results?filename=town.png&gsd=0.5", **sent).json()
     assert (view["kind"], view["threshold"], view["shape"]) == ("score", 0.5, [80, 100])
     assert (view["figures"]["buildings"], view["figures"]["density"]) == (2, "sparse")
+    assert view["built_up"] == f"{view['figures']['built_up_share']:.1%}".replace("%", " %")
     for url in (view["picture"], view["fill"], view["outlines"], view["downloads"]["gpkg"][1]):
         assert client.get(f"/{url}").status_code == 200
     again = client.get(f"/page/{view['key']}?threshold=0.8").json()

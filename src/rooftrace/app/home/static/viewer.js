@@ -255,13 +255,11 @@ function say(text, kind = "note") {
 
 const part = (tag, text, name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
 
-function figures({ figures: of, shape, threshold }) {
+function figures({ figures: of, built_up, shape, threshold }) {
   const area = of.gsd_m && of.built_up_share * of.valid_pixels * of.gsd_m ** 2;
-  // A share just below the limit must not round onto it.
-  const share = Math.min(of.built_up_share, of.density === "sparse" ? 0.199 : 1);
   const cells = [
     ["buildings", number(of.buildings), threshold === null ? "" : `at a threshold of ${number(threshold, 3).replace(/0+$/, "").replace(/\.$/, "")}`, "buildings"],
-    ["built up", percent(share), !area ? "of the valid pixels" : area < 1e4 ? `${number(area)} m²` : `${number(area / 1e4, 1)} ha`, "share"],
+    ["built up", built_up, !area ? "of the valid pixels" : area < 1e4 ? `${number(area)} m²` : `${number(area / 1e4, 1)} ha`, "share"],
     ["density", of.density ?? "no pixel is valid", "dense from 20 % built up", `density ${of.density ?? ""}`],
     ["scale", of.gsd_m ? `${+of.gsd_m.toPrecision(3)} m/px` : "not known", `${number(shape[1])} × ${number(shape[0])} px`, "scale"],
   ];
