@@ -256,21 +256,39 @@ def _extents(summaries: Sequence[SceneSummary], source: SceneSet) -> SceneExtent
 def _apart(
     split: Split, source: SceneSet, extents: SceneExtents, gap_m: float | None
 ) -> tuple[Split, str]:
-    """Keep parts `gap_m` apart, and return a note; None for a gap that few images lie in."""
-    if gap_m is not None:
-        kept = _with_gap(split, source, extents, gap_m)
-        return kept, _dropped_note(kept, len(source))
-    gap_m = round(float(np.median(extents.side_m)) / 2, 3)
-    try:
-        kept = _with_gap(split, source, extents, gap_m)
-        if len(kept.dropped) <= _MUCH_DROPPED * len(source):
+    """Return a split without images closer than `gap_m` to another part, and a note or "".
+
+    Where no gap was given, it is half the side of an image, or 0 if that would drop many images or
+    all those of a part.
+
+    Raises:
+        DataError: No image of a part is left.
+    """
+    most, note = _MUCH_DROPPED * len(source), ""
+    if gap_m is None:
+        usual_m = round(float(np.median(extents.side_m)) / 2, 3)
+        kept = _with_gap(split, source, extents, usual_m)
+        if len(kept.dropped) <= most and _emptied(split, kept) is None:
             return kept, ""
-    except DataError:  # none is left of a part
-        pass
-    return _with_gap(split, source, extents, 0.0), (
-        f"A gap of {gap_m:g} m would leave out more than {_MUCH_DROPPED:.0%} of the images: parts "
-        f"share no ground, but touch. --gap-m {gap_m:g} keeps them apart."
-    )
+        gap_m = 0.0
+        note = (
+            f"A gap of {usual_m:g} m would leave out more than {_MUCH_DROPPED:.0%} of the images: "
+            f"parts share no ground, but touch. --gap-m {usual_m:g} keeps them apart."
+        )
+    kept = _with_gap(split, source, extents, gap_m)
+    if (part := _emptied(split, kept)) is not None:
+        raise DataError(
+            f"No image is left in the part {part!r}: all its images lie closer than {gap_m:g} m to "
+            "another part.",
+            remedy="Choose larger blocks with --block-m, or a smaller gap with --gap-m.",
+        )
+    if not note and len(kept.dropped) > most:
+        note = (
+            f"{len(kept.dropped)} of {len(source)} images lie closer than {gap_m:g} m to another "
+            "part and are in no part. Larger blocks (--block-m) or a smaller gap (--gap-m) drop "
+            "fewer."
+        )
+    return kept, note
 
 
 def _with_gap(split: Split, source: SceneSet, extents: SceneExtents, gap_m: float) -> Split:
@@ -281,28 +299,17 @@ def _with_gap(split: Split, source: SceneSet, extents: SceneExtents, gap_m: floa
     val &= ~extents.near(val, test, gap_m)
     train &= ~extents.near(train, val | test, gap_m)
     kept = {name: _chosen(source.ids, part) for name, part in zip(PARTS, (train, val, test))}
-    for part, ids in kept.items():
-        if split.parts[part] and not ids:
-            raise DataError(
-                f"No image is left in the part {part!r}: all its images lie closer than {gap_m:g} "
-                "m to another part.",
-                remedy="Choose larger blocks with --block-m, or a smaller gap with --gap-m.",
-            )
     dropped = _chosen(source.ids, ~(train | val | test))
     return split.model_copy(update={"parts": kept, "dropped": dropped, "gap_m": gap_m})
 
 
+def _emptied(split: Split, kept: Split) -> str | None:
+    """Return the first part that has no image any more."""
+    return next((part for part, ids in kept.parts.items() if split.parts[part] and not ids), None)
+
+
 def _chosen(ids: Sequence[str], keep: NDArray[np.bool_]) -> tuple[str, ...]:
     return tuple(sorted(ids[index] for index in np.flatnonzero(keep).tolist()))
-
-
-def _dropped_note(split: Split, count: int) -> str:
-    if len(split.dropped) <= _MUCH_DROPPED * count:
-        return ""
-    return (
-        f"{len(split.dropped)} of {count} images lie closer than {split.gap_m:g} m to another "
-        "part and are in no part. Larger blocks (--block-m) or a smaller gap (--gap-m) drop fewer."
-    )
 
 
 def _shared_ground_note(split: Split, summaries: Sequence[SceneSummary]) -> str:
