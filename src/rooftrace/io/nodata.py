@@ -277,10 +277,11 @@ def is_fill(pixels: NDArray[Any]) -> BoolArray:
 
     These are 0, the least and the greatest value of the type (floats: 1), and `is_certain_fill`.
     """
-    found = pixels == 0
-    if pixels.dtype.kind == "i":
-        found |= pixels == np.iinfo(pixels.dtype).min
-    found |= pixels == (np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else 1)
+    values = {0, 1}
+    if pixels.dtype.kind in "ui":
+        limits = np.iinfo(pixels.dtype)
+        values = {0, limits.min, limits.max}
+    found = np.logical_or.reduce([pixels == value for value in values])
     return np.asarray(found.all(axis=0)) | is_certain_fill(pixels)
 
 
