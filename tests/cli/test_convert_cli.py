@@ -13,7 +13,7 @@ from affine import Affine
 from building_layers import EAST, NORTH, UTM, houses, write
 from command_line import command
 from raster_files import write_geotiff
-from rooftrace.io.vector_writers import WRITERS
+from rooftrace.io.vector_write import WRITERS
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from town import write_pairs

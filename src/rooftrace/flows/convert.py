@@ -15,8 +15,14 @@ from rooftrace.io.files import prepare_folder
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.vector_formats import KML_PREFIX, is_vector_file
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_write import WRITABLE, check_vector_path, write_polygons
-from rooftrace.io.vector_writers import DEGREES_SUFFIXES, WRITERS, vector_suffix
+from rooftrace.io.vector_write import (
+    DEGREES_SUFFIXES,
+    WRITABLE,
+    WRITERS,
+    check_vector_path,
+    vector_suffix,
+    write_polygons,
+)
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.folders import CARD, FOLDER

@@ -20,17 +20,21 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import Footprints
+from rooftrace.core.types import Footprints, Polygons
 from rooftrace.io.legend import Grades
+from rooftrace.io.vector_exports import EXPORT_WRITERS, drawing_crs, status_column
 from rooftrace.io.vector_formats import PARQUET
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_writers import (
-    WRITERS,
-    LayerChunk,
-    LayerSettings,
-    format_notes,
-    vector_suffix,
-)
+from rooftrace.io.vector_writers import LAYER_WRITERS, LayerChunk, LayerSettings, short_names
+
+WRITERS = LAYER_WRITERS | EXPORT_WRITERS
+"""Writers of all formats by suffix."""
+
+READABLE_SUFFIXES = tuple(LAYER_WRITERS)
+"""Suffixes of the formats from which the polygons and attributes can be read again."""
+
+DEGREES_SUFFIXES = (".geojson", ".json", ".kml", ".kmz", ".csv", ".xlsx", ".osm")
+"""Suffixes of the formats that are in degrees of longitude and latitude."""
 
 WRITABLE = f"Use one of {', '.join(WRITERS)}."
 """Remedy for a format that cannot be written."""
@@ -274,3 +278,26 @@ def _overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> d
         "has_parts": np.zeros(len(ids), np.bool_),
         "is_underground": np.zeros(len(ids), np.bool_),
     }  # fmt: skip
+
+
+def vector_suffix(path: Path) -> str:
+    """Return the suffix that selects the format: that of the name, or .shp.zip."""
+    return ".shp.zip" if path.name.lower().endswith(".shp.zip") else path.suffix.lower()
+
+
+def format_notes(
+    path: Path, columns: Mapping[str, object], crs: CRS | None, geometry: Polygons
+) -> tuple[str, ...]:
+    """Return notes for the user on what a format cannot hold of a layer with these polygons."""
+    suffix = vector_suffix(path)
+    if suffix == ".dxf":
+        system = "pixels of the image" if crs is None else drawing_crs(crs, geometry).name
+        return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
+    if suffix == ".osm":
+        which = "buildings" if status_column(columns) is None else "new buildings alone"
+        return (f"{path}: {which}, with the tag building=yes and no other attribute.",)
+    renamed = short_names(columns) if suffix in (".shp", ".shp.zip") else {}
+    if not renamed:
+        return ()
+    listed = ", ".join(f"{name} is {short}" for name, short in renamed.items())
+    return (f"{path}: a Shapefile has short column names: {listed}.",)

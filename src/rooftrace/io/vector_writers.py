@@ -1,10 +1,7 @@
-"""Vector formats that are written: what each needs beside its GDAL driver, see `WRITERS`.
+"""Vector formats that hold a layer as it is: what each needs beside its GDAL driver.
 
 A writer receives the chunks of a layer as a stream. Files do not depend on when or where they were
 written: the same polygons give the same bytes.
-
-The tiles of PMTiles hold every polygon at the highest zoom. GDAL rounds vertices there, so the zoom
-follows the pixels and thin outlines are widened.
 """
 
 from __future__ import annotations
@@ -18,11 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from math import ceil, cos, floor, isfinite, log2, radians
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import shapely
@@ -30,95 +25,16 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError, MissingExtraError
-from rooftrace.core.types import Floats, Polygons, full_turn, nulls
+from rooftrace.core.types import Floats, nulls
 from rooftrace.io.gdal import QUIET, pyogrio_options
-from rooftrace.io.legend import BUILDING_NAMES, Grades, add_style
+from rooftrace.io.legend import Grades, add_style
 from rooftrace.io.make_valid import rounded, valid_by_structure
 from rooftrace.io.partitions import write_parquet
-from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
+from rooftrace.io.reproject import CRS84, split_at_180, transform_points
 from rooftrace.io.vector_formats import KML_FIELDS
-from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
 
 if TYPE_CHECKING:
     from arro3.core import Array, RecordBatch
-
-
-_EXTENT = 4096
-"""Units along the side of a tile."""
-
-_DEEPEST = 22
-"""Deepest zoom that GDAL writes; a unit is 2.3 mm there."""
-
-_USUAL_GSD_M = 0.15
-"""Metres of a unit where the pixels are not known; the highest zoom is 16 at the equator."""
-
-_MOST_IN_TILE = 40_000
-"""About a megabyte of polygons."""
-
-
-def _on_web_mercator(
-    path: Path, geometry: NDArray[np.object_], crs: CRS | None
-) -> NDArray[np.object_]:
-    """Return (n,) polygons in EPSG:3857; those across longitude 180 have pieces on both sides."""
-    others = "Write a GeoPackage (.gpkg) or GeoJSON (.geojson)"
-    if crs is None:
-        raise ExportError(
-            f"{path.name}: PMTiles are tiles of the world's map, but the image has no "
-            "georeference.",
-            remedy=f"{others}, or give the image a coordinate system and a position "
-            "(gdal_edit -a_srs -a_ullr).",
-        )
-    if not len(geometry):
-        raise ExportError(
-            f"{path.name}: there are no polygons, and PMTiles contain at least one tile.",
-            remedy=f"{others}, which may be empty.",
-        )
-
-    def moved(polygons: NDArray[np.object_], source: CRS, target: CRS) -> NDArray[np.object_]:
-        made = shapely.transform(polygons, lambda xy: transform_points(xy, source, target))
-        return np.asarray(made, np.object_)
-
-    placed = moved(geometry, crs, web_mercator())
-    left, _, right, _ = shapely.bounds(placed).T
-    with np.errstate(invalid="ignore"):
-        across = np.maximum.reduce([right - left, right, -left]) > WORLD_M / 2
-    if across.any():
-        degrees = split_at_180(moved(geometry[across], crs, CRS84))
-        placed[across] = moved(degrees, CRS84, web_mercator())
-    # Written so that NaN counts as outside, too.
-    if not (np.abs(shapely.bounds(placed)) <= WORLD_M / 2).all():
-        raise ExportError(
-            f"{path.name}: polygons lie outside of Web Mercator, which ends at 85.05° north and "
-            "south.",
-            remedy=f"{others}.",
-        )
-    return placed
-
-
-def tile_zooms(geometry: NDArray[np.object_], gsd_m: float | None) -> tuple[int, int]:
-    """Return the lowest and the highest zoom of the tiles.
-
-    At the highest zoom a unit is at most a pixel. At the lowest all polygons together are at most a
-    quarter of a tile wide; it is deeper if a tile would hold more than 40,000 of them.
-
-    Args:
-        geometry: (n,) polygons in EPSG:3857, at least one.
-        gsd_m: Metres per pixel; None if they are not known.
-    """
-    left, bottom, right, top = shapely.total_bounds(geometry)
-    stretch = cos(radians(latitude_of(min(bottom, top, key=abs))))
-    units = stretch * WORLD_M / _EXTENT / (gsd_m or _USUAL_GSD_M)
-    highest = min(max(ceil(log2(units)), 0), _DEEPEST)
-    side = max(right - left, top - bottom) / WORLD_M
-    lowest = min(max(floor(-log2(max(4 * side, 1e-9))), 0), highest)
-    bounds = shapely.bounds(geometry)
-    centres = (bounds[:, :2] + bounds[:, 2:]) / 2 / WORLD_M + 0.5
-    while lowest < highest:
-        col, row = np.floor(centres * (1 << lowest)).astype(np.int64).T
-        if np.unique(col << 32 | row, return_counts=True)[1].max() <= _MOST_IN_TILE:
-            break
-        lowest += 1
-    return lowest, highest
 
 
 CHANGE_DATE = "1970-01-01T00:00:00.000Z"
@@ -174,7 +90,7 @@ _MOST_WAITING = 200_000
 that are appended, which takes three times as long."""
 
 
-def _write(
+def write_gdal(
     path: Path,
     layer: LayerSettings,
     parts: Iterable[LayerChunk],
@@ -289,7 +205,7 @@ def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     while key in names:
         key = f"row_{key}"
     # GDAL 3.6 warns of version 1.4, which GDAL 3.12 writes by default.
-    rows = _write(path, layer, chain([first], parts), "GPKG", VERSION="1.2", FID=key)
+    rows = write_gdal(path, layer, chain([first], parts), "GPKG", VERSION="1.2", FID=key)
     # On a full disk GDAL leaves the index out, or rows, without a word.
     index = f"rtree_{path.stem}_{_GEOMETRY}".replace('"', '""')
     try:
@@ -306,7 +222,7 @@ def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
 
 
 def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    _write(path, layer, parts, "FlatGeobuf", at_once=True)
+    write_gdal(path, layer, parts, "FlatGeobuf", at_once=True)
 
 
 def _within_180(
@@ -357,7 +273,7 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
                 geometry, crs = _within_180(part.geometry, layer.crs, digits)
                 part = replace(part, geometry=rounded(geometry, crs, digits))
                 of_lines = replace(layer, crs=crs or CRS84)
-                _write(lines, of_lines, [part], "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
+                write_gdal(lines, of_lines, [part], "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
                 features = lines.read_bytes().rstrip(b"\n")
                 file.write(separator + features.replace(b"\n", b",\n"))
                 separator = b",\n"
@@ -367,7 +283,7 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
 
 def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     fitting = (_fitting(path, part) for part in parts)
-    _write(
+    write_gdal(
         path, layer, fitting, "ESRI Shapefile",
         ENCODING="UTF-8", DBF_DATE_LAST_UPDATE=CHANGE_DATE[:10],
     )  # fmt: skip
@@ -382,42 +298,7 @@ def _parquet(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
         raise MissingExtraError.of("parquet", "Writing GeoParquet", "pyarrow") from error
 
 
-_TILE_DIGITS = 3
-"""Decimal places of attributes in tiles, of which each zoom has a copy."""
-
-_UNLIMITED = "1000000000"
-"""Without it GDAL drops polygons, without a word, from tiles of more than 500,000 bytes."""
-
-
-def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write all chunks at once, because a tile holds polygons of any of them."""
-    chunks = list(parts)
-    geometry = np.concatenate([part.geometry for part in chunks])
-    geometry = _on_web_mercator(path, geometry, layer.crs)
-    lowest, highest = tile_zooms(geometry, layer.gsd_m)
-    # Polygons narrower than about two units would lose their area when vertices are rounded.
-    unit = WORLD_M / (1 << highest) / _EXTENT
-    thin = 2 * shapely.area(geometry) < unit * shapely.length(geometry)
-    geometry[thin] = shapely.buffer(geometry[thin], unit, join_style="mitre")
-    starts = np.cumsum([len(part.geometry) for part in chunks])[:-1]
-    placed = [
-        LayerChunk(polygons, {
-            name: values.astype(np.float64).round(_TILE_DIGITS) if values.dtype.kind == "f"
-            else values
-            for name, values in part.columns.items()
-        })
-        for part, polygons in zip(chunks, np.split(geometry, starts))
-    ]  # fmt: skip
-    texts = [one for part in chunks for one in part.columns.get("source", ())]
-    sources = sorted({str(one) for one in texts if one is not None})
-    _write(
-        path, replace(layer, crs=web_mercator(), multi=True), placed, "PMTiles", at_once=True,
-        MINZOOM=str(lowest), MAXZOOM=str(highest), MAX_SIZE=_UNLIMITED, MAX_FEATURES=_UNLIMITED,
-        DESCRIPTION=", ".join(sources),
-    )  # fmt: skip
-
-
-def _in_degrees(
+def in_degrees(
     path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]
 ) -> Iterator[LayerChunk]:
     """Yield the chunks in degrees of longitude and latitude, rounded, and divided at 180."""
@@ -436,36 +317,8 @@ def _in_degrees(
 
 
 def _csv(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    in_degrees = _in_degrees(path, layer, parts)
-    _write(path, replace(layer, crs=CRS84), in_degrees, "CSV", at_once=True, GEOMETRY="AS_WKT")
-
-
-_XLSX_ROWS = 2**20 - 1
-"""Maximum number of rows of a sheet of Excel below its header; it leaves out further ones."""
-
-
-def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write the attributes as a table of Excel, with a point in each polygon: a cell has no
-    room for an outline.
-    """
-
-    def rows() -> Iterator[LayerChunk]:
-        count = 0
-        for part in _in_degrees(path, layer, parts):
-            count += len(part.geometry)
-            if count > _XLSX_ROWS:
-                raise ExportError(
-                    f"{path} would have over {_XLSX_ROWS:,} rows, the most of a sheet of Excel.",
-                    remedy="Write a .csv, or tables of smaller areas.",
-                )
-            inside = shapely.get_coordinates(shapely.point_on_surface(part.geometry))
-            lon, lat = inside.round(layer.digits).T
-            yield replace(part, columns={**part.columns, "longitude": lon, "latitude": lat})
-
-    _write(path, replace(layer, crs=CRS84), rows(), "XLSX", at_once=True, kind=None)
-    with zipfile.ZipFile(path) as table:
-        contents = [(one.filename, table.read(one)) for one in table.infolist()]
-    _zip(path, contents)
+    degrees = in_degrees(path, layer, parts)
+    write_gdal(path, replace(layer, crs=CRS84), degrees, "CSV", at_once=True, GEOMETRY="AS_WKT")
 
 
 _KML_STYLE = (
@@ -484,8 +337,8 @@ def _named(part: LayerChunk) -> LayerChunk:
 
 
 def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    named = map(_named, _in_degrees(path, layer, parts))
-    _write(path, replace(layer, crs=CRS84), named, "LIBKML", at_once=True)
+    named = map(_named, in_degrees(path, layer, parts))
+    write_gdal(path, replace(layer, crs=CRS84), named, "LIBKML", at_once=True)
     text = path.read_bytes().replace(
         b"<ExtendedData>", b"<styleUrl>#building</styleUrl><ExtendedData>"
     )
@@ -499,7 +352,7 @@ def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
 def _kmz(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     made = path.with_name("doc.kml")
     _kml(made, layer, parts)
-    _zip(path, [(made.name, made.read_bytes())])
+    write_zip(path, [(made.name, made.read_bytes())])
     made.unlink()
 
 
@@ -507,12 +360,12 @@ def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChu
     # A folder of its own has only the files of the Shapefile.
     _shapefile(path.with_name(path.stem), layer, parts)
     files = sorted(path.parent.iterdir())
-    _zip(path, ((file.name, file.read_bytes()) for file in files))
+    write_zip(path, ((file.name, file.read_bytes()) for file in files))
     for file in files:
         file.unlink()
 
 
-def _zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write an archive whose bytes do not depend on the time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files:
@@ -521,145 +374,19 @@ def _zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
             archive.writestr(entry, content)
 
 
-def _drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
-    """Return the coordinate system of a drawing, in which people measure lengths.
-
-    Degrees and Web Mercator stretch them, so it is the UTM zone of the first polygon instead.
-    """
-    solid = geometry[~shapely.is_empty(geometry)]
-    if full_turn(crs) is None or not len(solid):
-        return crs
-    centre = shapely.get_coordinates(shapely.centroid(solid[:1]))
-    lon, lat = transform_points(centre, crs, CRS84)[0].tolist()
-    if not isfinite(lon + lat):
-        return crs
-    return CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
-
-
-def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write each ring as a closed polyline; GDAL would fill polygons, which covers the drawing."""
-
-    def rings() -> Iterator[LayerChunk]:
-        drawn: CRS | None = None
-        for part in parts:
-            geometry = part.geometry
-            if layer.crs is not None:
-                drawn = drawn or _drawing_crs(layer.crs, geometry)
-                if drawn != layer.crs:
-                    geometry = reprojected(geometry, layer.crs, drawn, 0.01)
-            found = shapely.get_rings(shapely.get_parts(geometry))
-            lines = [shapely.LineString(shapely.get_coordinates(ring)[:-1]) for ring in found]
-            yield LayerChunk(np.array([*lines, None], np.object_)[:-1], {})
-
-    _write(path, replace(layer, multi=False), rings(), "DXF", at_once=True, kind="LineString")
-    # GDAL (3.12) marks a polyline as closed only if its last vertex repeats the first.
-    text = path.read_bytes().replace(b"AcDbPolyline\n 70\n0\n", b"AcDbPolyline\n 70\n1\n")
-    path.write_bytes(text)
-
-
-def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write new buildings for JOSM: ways, and multipolygons where there are courtyards.
-
-    Of a comparison they are those that the other layer lacks. Outlines that meet share their nodes.
-    `upload` makes JOSM ask before it uploads them.
-    https://wiki.openstreetmap.org/wiki/OSM_XML
-    """
-    nodes: dict[tuple[float, ...], int] = {}
-    ways: list[str] = []
-    relations: list[str] = []
-    for part in _in_degrees(path, layer, parts):
-        is_building = np.ones(len(part.geometry), np.bool_)
-        if "class_id" in part.columns:
-            is_building = np.isin(part.columns["class"], BUILDING_NAMES)
-        if (name := _status_column(part.columns)) is not None:
-            is_building &= np.isin(part.columns[name], ("new", "only found"))
-        kinds = part.columns.get("building", np.full(len(is_building), None))
-        for row in np.flatnonzero(is_building).tolist():
-            tags, members = {"building": kinds[row] or "yes"}, ""
-            rings = [
-                (ring, "inner" if hole else "outer")
-                for polygon in shapely.get_parts(part.geometry[row])
-                for hole, ring in enumerate(shapely.get_rings(polygon))
-            ]
-            for ring, role in rings:
-                corners = map(tuple, shapely.get_coordinates(ring)[:-1].tolist())
-                refs = [nodes.setdefault(one, -1 - len(nodes)) for one in corners]
-                line = "".join(f'<nd ref="{ref}"/>' for ref in [*refs, refs[0]])
-                own = _osm_tags(tags) if len(rings) == 1 else ""
-                ways.append(f'<way id="{-1 - len(ways)}">{line}{own}</way>\n')
-                members += f'<member type="way" ref="{-len(ways)}" role="{role}"/>'
-            if len(rings) > 1:
-                members += _osm_tags({"type": "multipolygon", **tags})
-                relations.append(f'<relation id="{-1 - len(relations)}">{members}</relation>\n')
-    with path.open("w", encoding="utf-8") as file:
-        file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
-        file.write('<osm version="0.6" generator="rooftrace" upload="false">\n')
-        for (lon, lat), number in nodes.items():
-            file.write(f'<node id="{number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n')
-        file.writelines(chain(ways, relations, ["</osm>\n"]))
-
-
-def _status_column(columns: Mapping[str, object]) -> str | None:
-    """Return the column of the statuses of a comparison; None in other layers."""
-    if "compare_status" in columns:
-        return "compare_status"
-    return "status" if {"side", "partner_id"} <= {*columns} else None
-
-
-def _osm_tags(tags: Mapping[str, object]) -> str:
-    return "".join(f"<tag k={quoteattr(k)} v={quoteattr(str(v))}/>" for k, v in tags.items())
-
-
-WRITERS: dict[str, Writer] = {
+LAYER_WRITERS: dict[str, Writer] = {
     ".gpkg": _geopackage,
     ".geojson": _geojson,
     ".fgb": _flatgeobuf,
     ".parquet": _parquet,
     ".shp": _shapefile,
-    ".pmtiles": _pmtiles,
     ".json": _geojson,
     ".geoparquet": _parquet,
     ".shp.zip": _zipped_shapefile,
     ".kml": _kml,
     ".kmz": _kmz,
     ".csv": _csv,
-    ".xlsx": _xlsx,
-    ".dxf": _dxf,
-    ".osm": _osm,
 }
-
-DEGREES_SUFFIXES = (".geojson", ".json", ".kml", ".kmz", ".csv", ".xlsx", ".osm")
-"""Suffixes of the formats that are in degrees of longitude and latitude."""
-
-READABLE_SUFFIXES = tuple(
-    suffix for suffix in WRITERS if suffix not in (".pmtiles", ".dxf", ".xlsx", ".osm")
-)
-"""Suffixes of the formats from which the polygons and attributes can be read again: tiles hold
-pieces of polygons, drawings rings, and OpenStreetMap tags."""
-
-
-def vector_suffix(path: Path) -> str:
-    """Return the suffix that selects the format: that of the name, or .shp.zip."""
-    return ".shp.zip" if path.name.lower().endswith(".shp.zip") else path.suffix.lower()
-
-
-def format_notes(
-    path: Path, columns: Mapping[str, object], crs: CRS | None, geometry: Polygons
-) -> tuple[str, ...]:
-    """Return notes for the user on what a format cannot hold of a layer with these polygons."""
-    suffix = vector_suffix(path)
-    if suffix == ".dxf":
-        system = "pixels of the image" if crs is None else _drawing_crs(crs, geometry).name
-        return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
-    if suffix == ".osm":
-        which = "buildings" if _status_column(columns) is None else "new buildings alone"
-        return (f"{path}: {which}, with the tag building=yes and no other attribute.",)
-    renamed = _short_names(columns) if suffix in (".shp", ".shp.zip") else {}
-    if not renamed:
-        return ()
-    listed = ", ".join(f"{name} is {short}" for name, short in renamed.items())
-    return (f"{path}: a Shapefile has short column names: {listed}.",)
-
 
 SHORT_NAMES = {
     "imagery_date": "img_date",
@@ -675,7 +402,7 @@ _MAX_TEXT_BYTES = 254
 _REMEDY = "Write a GeoPackage (.gpkg) or FlatGeobuf (.fgb)."
 
 
-def _short_names(columns: Mapping[str, object]) -> dict[str, str]:
+def short_names(columns: Mapping[str, object]) -> dict[str, str]:
     """Return the names in a Shapefile of those columns that get another name there.
 
     Names that are the same when shortened are numbered as GDAL does: `building_h`, `building_1`.
@@ -701,7 +428,7 @@ def _cut(name: str, most_bytes: int) -> str:
 
 def _fitting(path: Path, part: LayerChunk) -> LayerChunk:
     """Return a chunk with the column names of a Shapefile."""
-    names = _short_names(part.columns)
+    names = short_names(part.columns)
     columns = {names.get(name, name): values for name, values in part.columns.items()}
     for name, values in part.columns.items():
         texts = set(values.tolist()) if values.dtype.kind in "OU" else ()

@@ -48,8 +48,13 @@ from rooftrace.io.reproject import (
     split_at_180,
 )
 from rooftrace.io.vector_formats import is_vector_file
-from rooftrace.io.vector_write import check_vector_path, write_polygons
-from rooftrace.io.vector_writers import DEGREES_SUFFIXES, READABLE_SUFFIXES, vector_suffix
+from rooftrace.io.vector_write import (
+    DEGREES_SUFFIXES,
+    READABLE_SUFFIXES,
+    check_vector_path,
+    vector_suffix,
+    write_polygons,
+)
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import label_instances, label_outlines
 from rooftrace.labels.image_files import SceneOpener, entries_below, images_folder, write_image

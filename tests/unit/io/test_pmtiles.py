@@ -16,9 +16,10 @@ from shapely import affinity
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, ResultProvenance
+from rooftrace.io.vector_exports import tile_zooms
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import write_footprints, write_layer, write_polygons
-from rooftrace.io.vector_writers import LayerChunk, LayerSettings, tile_zooms
+from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 
 UTM = CRS(32737)
 MERCATOR = CRS(3857)

@@ -19,12 +19,18 @@ from shapely.geometry import box
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.io import vector_writers
+from rooftrace.io import vector_exports
 from rooftrace.io.legend import Grades, Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_write import write_footprints, write_layer, write_polygons
-from rooftrace.io.vector_writers import READABLE_SUFFIXES, WRITERS, LayerChunk, LayerSettings
+from rooftrace.io.vector_write import (
+    READABLE_SUFFIXES,
+    WRITERS,
+    write_footprints,
+    write_layer,
+    write_polygons,
+)
+from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from vector_samples import TOWN, differing_m2
 
 SHAPES = np.asarray(TOWN.geometry.to_numpy(), object)
@@ -99,7 +105,7 @@ def test_a_table_of_excel_has_the_attributes_and_a_place(
     np.testing.assert_allclose(table["area_m2"], columns["area_m2"])
     places = gpd.points_from_xy(table.longitude, table.latitude, crs=4326).to_crs(TOWN.crs)
     assert shapely.contains(SHAPES, np.asarray(places, object)).all()
-    monkeypatch.setattr(vector_writers, "_XLSX_ROWS", len(SHAPES) - 1)
+    monkeypatch.setattr(vector_exports, "_XLSX_ROWS", len(SHAPES) - 1)
     with pytest.raises(ExportError, match="over 11 rows"):
         write_polygons(path, SHAPES, columns, TOWN.crs)
 

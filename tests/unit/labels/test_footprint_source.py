@@ -29,7 +29,7 @@ from rooftrace.core.types import GeoGrid, Scene, Window
 from rooftrace.flows.convert import run_convert
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector_writers import READABLE_SUFFIXES
+from rooftrace.io.vector_write import READABLE_SUFFIXES
 from rooftrace.labels import shapes as layer
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import count_vanished

@@ -1,0 +1,273 @@
+"""Vector formats for other programs, from which a layer is not read again.
+
+- PMTiles hold every polygon at the highest zoom. GDAL rounds vertices there, so the zoom follows
+  the pixels and thin outlines are widened.
+- A table of Excel has attributes alone, a drawing (DXF) outlines alone.
+- OpenStreetMap (.osm) has buildings to add to it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from math import ceil, cos, floor, isfinite, log2, radians
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.core.errors import ExportError
+from rooftrace.core.types import Polygons, full_turn
+from rooftrace.io.legend import BUILDING_NAMES
+from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
+from rooftrace.io.vector_writers import (
+    LayerChunk,
+    LayerSettings,
+    Writer,
+    in_degrees,
+    write_gdal,
+    write_zip,
+)
+from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
+
+_EXTENT = 4096
+"""Units along the side of a tile."""
+
+_DEEPEST = 22
+"""Deepest zoom that GDAL writes; a unit is 2.3 mm there."""
+
+_USUAL_GSD_M = 0.15
+"""Metres of a unit where the pixels are not known; the highest zoom is 16 at the equator."""
+
+_MOST_IN_TILE = 40_000
+"""About a megabyte of polygons."""
+
+
+def _on_web_mercator(
+    path: Path, geometry: NDArray[np.object_], crs: CRS | None
+) -> NDArray[np.object_]:
+    """Return (n,) polygons in EPSG:3857; those across longitude 180 have pieces on both sides."""
+    others = "Write a GeoPackage (.gpkg) or GeoJSON (.geojson)"
+    if crs is None:
+        raise ExportError(
+            f"{path.name}: PMTiles are tiles of the world's map, but the image has no "
+            "georeference.",
+            remedy=f"{others}, or give the image a coordinate system and a position "
+            "(gdal_edit -a_srs -a_ullr).",
+        )
+    if not len(geometry):
+        raise ExportError(
+            f"{path.name}: there are no polygons, and PMTiles contain at least one tile.",
+            remedy=f"{others}, which may be empty.",
+        )
+
+    def moved(polygons: NDArray[np.object_], source: CRS, target: CRS) -> NDArray[np.object_]:
+        made = shapely.transform(polygons, lambda xy: transform_points(xy, source, target))
+        return np.asarray(made, np.object_)
+
+    placed = moved(geometry, crs, web_mercator())
+    left, _, right, _ = shapely.bounds(placed).T
+    with np.errstate(invalid="ignore"):
+        across = np.maximum.reduce([right - left, right, -left]) > WORLD_M / 2
+    if across.any():
+        degrees = split_at_180(moved(geometry[across], crs, CRS84))
+        placed[across] = moved(degrees, CRS84, web_mercator())
+    # Written so that NaN counts as outside, too.
+    if not (np.abs(shapely.bounds(placed)) <= WORLD_M / 2).all():
+        raise ExportError(
+            f"{path.name}: polygons lie outside of Web Mercator, which ends at 85.05° north and "
+            "south.",
+            remedy=f"{others}.",
+        )
+    return placed
+
+
+def tile_zooms(geometry: NDArray[np.object_], gsd_m: float | None) -> tuple[int, int]:
+    """Return the lowest and the highest zoom of the tiles.
+
+    At the highest zoom a unit is at most a pixel. At the lowest all polygons together are at most a
+    quarter of a tile wide; it is deeper if a tile would hold more than 40,000 of them.
+
+    Args:
+        geometry: (n,) polygons in EPSG:3857, at least one.
+        gsd_m: Metres per pixel; None if they are not known.
+    """
+    left, bottom, right, top = shapely.total_bounds(geometry)
+    stretch = cos(radians(latitude_of(min(bottom, top, key=abs))))
+    units = stretch * WORLD_M / _EXTENT / (gsd_m or _USUAL_GSD_M)
+    highest = min(max(ceil(log2(units)), 0), _DEEPEST)
+    side = max(right - left, top - bottom) / WORLD_M
+    lowest = min(max(floor(-log2(max(4 * side, 1e-9))), 0), highest)
+    bounds = shapely.bounds(geometry)
+    centres = (bounds[:, :2] + bounds[:, 2:]) / 2 / WORLD_M + 0.5
+    while lowest < highest:
+        col, row = np.floor(centres * (1 << lowest)).astype(np.int64).T
+        if np.unique(col << 32 | row, return_counts=True)[1].max() <= _MOST_IN_TILE:
+            break
+        lowest += 1
+    return lowest, highest
+
+
+_TILE_DIGITS = 3
+"""Decimal places of attributes in tiles, of which each zoom has a copy."""
+
+_UNLIMITED = "1000000000"
+"""Without it GDAL drops polygons, without a word, from tiles of more than 500,000 bytes."""
+
+
+def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write all chunks at once, because a tile holds polygons of any of them."""
+    chunks = list(parts)
+    geometry = np.concatenate([part.geometry for part in chunks])
+    geometry = _on_web_mercator(path, geometry, layer.crs)
+    lowest, highest = tile_zooms(geometry, layer.gsd_m)
+    # Polygons narrower than about two units would lose their area when vertices are rounded.
+    unit = WORLD_M / (1 << highest) / _EXTENT
+    thin = 2 * shapely.area(geometry) < unit * shapely.length(geometry)
+    geometry[thin] = shapely.buffer(geometry[thin], unit, join_style="mitre")
+    starts = np.cumsum([len(part.geometry) for part in chunks])[:-1]
+    placed = [
+        LayerChunk(polygons, {
+            name: values.astype(np.float64).round(_TILE_DIGITS) if values.dtype.kind == "f"
+            else values
+            for name, values in part.columns.items()
+        })
+        for part, polygons in zip(chunks, np.split(geometry, starts))
+    ]  # fmt: skip
+    texts = [one for part in chunks for one in part.columns.get("source", ())]
+    sources = sorted({str(one) for one in texts if one is not None})
+    write_gdal(
+        path, replace(layer, crs=web_mercator(), multi=True), placed, "PMTiles", at_once=True,
+        MINZOOM=str(lowest), MAXZOOM=str(highest), MAX_SIZE=_UNLIMITED, MAX_FEATURES=_UNLIMITED,
+        DESCRIPTION=", ".join(sources),
+    )  # fmt: skip
+
+
+_XLSX_ROWS = 2**20 - 1
+"""Maximum number of rows of a sheet of Excel below its header; it leaves out further ones."""
+
+
+def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write the attributes as a table of Excel, with a point in each polygon: a cell has no
+    room for an outline.
+    """
+
+    def rows() -> Iterator[LayerChunk]:
+        count = 0
+        for part in in_degrees(path, layer, parts):
+            count += len(part.geometry)
+            if count > _XLSX_ROWS:
+                raise ExportError(
+                    f"{path} would have over {_XLSX_ROWS:,} rows, the most of a sheet of Excel.",
+                    remedy="Write a .csv, or tables of smaller areas.",
+                )
+            inside = shapely.get_coordinates(shapely.point_on_surface(part.geometry))
+            lon, lat = inside.round(layer.digits).T
+            yield replace(part, columns={**part.columns, "longitude": lon, "latitude": lat})
+
+    write_gdal(path, replace(layer, crs=CRS84), rows(), "XLSX", at_once=True, kind=None)
+    with zipfile.ZipFile(path) as table:
+        contents = [(one.filename, table.read(one)) for one in table.infolist()]
+    write_zip(path, contents)
+
+
+def drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
+    """Return the coordinate system of a drawing, in which people measure lengths.
+
+    Degrees and Web Mercator stretch them, so it is the UTM zone of the first polygon instead.
+    """
+    solid = geometry[~shapely.is_empty(geometry)]
+    if full_turn(crs) is None or not len(solid):
+        return crs
+    centre = shapely.get_coordinates(shapely.centroid(solid[:1]))
+    lon, lat = transform_points(centre, crs, CRS84)[0].tolist()
+    if not isfinite(lon + lat):
+        return crs
+    return CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
+
+
+def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write each ring as a closed polyline; GDAL would fill polygons, which covers the drawing."""
+
+    def rings() -> Iterator[LayerChunk]:
+        drawn: CRS | None = None
+        for part in parts:
+            geometry = part.geometry
+            if layer.crs is not None:
+                drawn = drawn or drawing_crs(layer.crs, geometry)
+                if drawn != layer.crs:
+                    geometry = reprojected(geometry, layer.crs, drawn, 0.01)
+            found = shapely.get_rings(shapely.get_parts(geometry))
+            lines = [shapely.LineString(shapely.get_coordinates(ring)[:-1]) for ring in found]
+            yield LayerChunk(np.array([*lines, None], np.object_)[:-1], {})
+
+    write_gdal(path, replace(layer, multi=False), rings(), "DXF", at_once=True, kind="LineString")
+    # GDAL (3.12) marks a polyline as closed only if its last vertex repeats the first.
+    text = path.read_bytes().replace(b"AcDbPolyline\n 70\n0\n", b"AcDbPolyline\n 70\n1\n")
+    path.write_bytes(text)
+
+
+def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write new buildings for JOSM: ways, and multipolygons where there are courtyards.
+
+    Of a comparison they are those that the other layer lacks. Outlines that meet share their nodes.
+    `upload` makes JOSM ask before it uploads them.
+    https://wiki.openstreetmap.org/wiki/OSM_XML
+    """
+    nodes: dict[tuple[float, ...], int] = {}
+    ways: list[str] = []
+    relations: list[str] = []
+    for part in in_degrees(path, layer, parts):
+        is_building = np.ones(len(part.geometry), np.bool_)
+        if "class_id" in part.columns:
+            is_building = np.isin(part.columns["class"], BUILDING_NAMES)
+        if (name := status_column(part.columns)) is not None:
+            is_building &= np.isin(part.columns[name], ("new", "only found"))
+        kinds = part.columns.get("building", np.full(len(is_building), None))
+        for row in np.flatnonzero(is_building).tolist():
+            tags, members = {"building": kinds[row] or "yes"}, ""
+            rings = [
+                (ring, "inner" if hole else "outer")
+                for polygon in shapely.get_parts(part.geometry[row])
+                for hole, ring in enumerate(shapely.get_rings(polygon))
+            ]
+            for ring, role in rings:
+                corners = map(tuple, shapely.get_coordinates(ring)[:-1].tolist())
+                refs = [nodes.setdefault(one, -1 - len(nodes)) for one in corners]
+                line = "".join(f'<nd ref="{ref}"/>' for ref in [*refs, refs[0]])
+                own = _osm_tags(tags) if len(rings) == 1 else ""
+                ways.append(f'<way id="{-1 - len(ways)}">{line}{own}</way>\n')
+                members += f'<member type="way" ref="{-len(ways)}" role="{role}"/>'
+            if len(rings) > 1:
+                members += _osm_tags({"type": "multipolygon", **tags})
+                relations.append(f'<relation id="{-1 - len(relations)}">{members}</relation>\n')
+    with path.open("w", encoding="utf-8") as file:
+        file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
+        file.write('<osm version="0.6" generator="rooftrace" upload="false">\n')
+        for (lon, lat), number in nodes.items():
+            file.write(f'<node id="{number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n')
+        file.writelines(chain(ways, relations, ["</osm>\n"]))
+
+
+def status_column(columns: Mapping[str, object]) -> str | None:
+    """Return the column of the statuses of a comparison; None in other layers."""
+    if "compare_status" in columns:
+        return "compare_status"
+    return "status" if {"side", "partner_id"} <= {*columns} else None
+
+
+def _osm_tags(tags: Mapping[str, object]) -> str:
+    return "".join(f"<tag k={quoteattr(k)} v={quoteattr(str(v))}/>" for k, v in tags.items())
+
+
+EXPORT_WRITERS: dict[str, Writer] = {
+    ".pmtiles": _pmtiles,
+    ".xlsx": _xlsx,
+    ".dxf": _dxf,
+    ".osm": _osm,
+}
