@@ -19,6 +19,9 @@ COMMON = (
 )  # fmt: skip
 """The twenty most common exports and downloads."""
 
+TUNED = ("YOLO of Ultralytics", "COCO of CVAT", "CVAT for images", "INRIA", "SpaceNet 2")
+"""One of each reader: all are read by one call, so that others would be tuned alike."""
+
 
 @pytest.mark.parametrize("name", COMMON)
 def test_the_first_commands(name: str, tmp_path: Path) -> None:
@@ -28,6 +31,8 @@ def test_the_first_commands(name: str, tmp_path: Path) -> None:
     assert "with 6 buildings" in audit["verdict"]["paragraph"]
     code, scores = call("evaluate", "default", folder, "-o", tmp_path / "scores")
     assert (code, scores["images"]) == (0, len(NAMES)), scores
+    if name not in TUNED:
+        return
     run = command("finetune", folder, "--minutes", "0.1", "-o", tmp_path / "tuned")
     assert run.code == 0, run
     assert list((tmp_path / "tuned").glob("*.rooftrace"))
