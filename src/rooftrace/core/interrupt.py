@@ -11,6 +11,7 @@ import _thread
 import os
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import Any, NoReturn
@@ -68,7 +69,12 @@ def _interrupt_later() -> None:
     # has returned by then.
     time.sleep(0.1)
     _WAITING.clear()
-    _thread.interrupt_main()
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        # A signal wakes the main thread where it waits for a lock, a child or a server.
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def _unraisable(ignored: Any) -> None:
