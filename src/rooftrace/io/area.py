@@ -103,7 +103,7 @@ def no_area_crs(area: Area, consequence: str = "") -> GeoreferenceError:
         )
     return GeoreferenceError(
         f"The area {area.name} has no coordinate system{consequence}.",
-        remedy=assign_crs(area.geometry, "AREA"),
+        remedy=assign_crs(area.geometry, area.name),
     )
 
 

@@ -399,6 +399,9 @@ def mask_file(path: Path) -> Path | None:
     return _first(path, [path.name + one for one in _MASK_ENDINGS], is_there=os.path.lexists)
 
 
+_PROJECTS = {"odm_orthophoto": "odm_orthophoto.tif", "3_dsm_ortho/2_mosaic": "*.tif"}
+"""Folder of the orthophotos in a project of OpenDroneMap and of Pix4D, and their names."""
+
 _IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".jp2", ".vrt")
 )
@@ -419,6 +422,22 @@ def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
         for path in (folder / name for name in names):
             if path.is_file() and matches_glob(path, glob) and is_image_file(path):
                 yield path
+
+
+def beside_orthophotos(images: Iterable[Path]) -> set[Path]:
+    """Return the other images of the projects of OpenDroneMap and Pix4D whose orthophotos are given.
+
+    These are photographs, textures, pictures of reports, and the orthophoto once more: in tiles, as
+    a picture, or before it was cropped.
+    """
+    others, roots = set(images), set()
+    for folder in {image.parent for image in others}:
+        place = folder.absolute()
+        for names, orthophotos in _PROJECTS.items():
+            if place.match(names) and (found := others & {*folder.glob(orthophotos)}):
+                others -= found
+                roots.add(place.parents[names.count("/")])
+    return {image for image in others if roots and not roots.isdisjoint(image.absolute().parents)}
 
 
 def matches_glob(path: Path, glob: Sequence[str]) -> bool:

@@ -347,9 +347,9 @@ rasterio opens a PDF, but its pixels differ from the page (rasterio 1.4.4, GDAL 
 
 _CONVERTED = tuple(_CONVERSIONS)
 
-_WRAPPERS = (".xml", ".til")
-"""Endings of files that describe images beside them (DIMAP, WorldView): in a folder, the images
-themselves are found."""
+_WRAPPERS = (".xml", ".til", ".kml")
+"""Endings of files that describe images beside them (DIMAP, WorldView, overlays of Google Earth):
+in a folder, the images themselves are found."""
 
 
 def conversion_of(path: Path, shown: str = "") -> str | None:

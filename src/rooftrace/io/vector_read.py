@@ -441,7 +441,10 @@ def assign_crs(geometry: NDArray[np.object_], path: Path | str) -> str:
         path: Path of their file.
     """
     code = "EPSG:4326" if can_be_degrees(geometry) else "EPSG:…"
-    return f"Assign its coordinate system: ogr2ogr -a_srs {code} OUT.gpkg {shlex.quote(str(path))}"
+    # ogr2ogr reads closed lines of CAD as lines.
+    closed = " -nlt POLYGON" if str(path).lower().endswith(".dxf") else ""
+    named = shlex.quote(str(path))
+    return f"Assign its coordinate system: ogr2ogr{closed} -a_srs {code} OUT.gpkg {named}"
 
 
 @contextmanager

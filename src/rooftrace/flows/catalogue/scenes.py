@@ -24,7 +24,13 @@ from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, SceneInput
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
-from rooftrace.io.companions import holds_results, is_lost_image, is_result, is_sidecar
+from rooftrace.io.companions import (
+    beside_orthophotos,
+    holds_results,
+    is_lost_image,
+    is_result,
+    is_sidecar,
+)
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import is_url, visible_files
 from rooftrace.io.gdal import is_raster
@@ -406,7 +412,7 @@ def _tree(folder: Path) -> Catalogue:
             is_image = (is_raster(path) or is_lost_image(path)) and not is_elevation(path)
             is_image &= not (results and is_result(path))
             (images if is_image else skipped).append(path)
-    masks = label_masks(images)
+    masks = label_masks(images) | beside_orthophotos(images)
     skipped += sorted(masks)
     for path in images:
         if path not in masks:

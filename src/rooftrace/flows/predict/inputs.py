@@ -26,6 +26,7 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.companions import (
     FolderNames,
+    beside_orthophotos,
     companions,
     holds_results,
     images_under,
@@ -220,11 +221,13 @@ class PredictInputs:
         masks = {path for path in files if is_named_as_image(path) and is_raster(path)}
         heights = {path for path in masks if is_elevation(path)}
         results = {path for path in masks if is_result(path) and holds_results(path.parent)}
+        projects = beside_orthophotos({*masks, *(scene.path for scene in self.scenes)}) & masks
         surface = shlex.quote(str(min(heights, default="")))
         notes = []
         for paths, reason in (
             ([path for path in files if path not in masks], "not an image"),
-            (sorted(masks - heights - results), "masks of other images"),
+            (sorted(masks - heights - results - projects), "masks of other images"),
+            (sorted(projects - heights), "other images of the project of the orthophoto"),
             (sorted(results), "results of a run"),
             (sorted(heights), f"heights: measure buildings with --surface {surface}"),
             (sorted(folders), "images in subfolders are not predicted"),
@@ -457,7 +460,8 @@ def _images(
         else:
             images = None
         if images is None:
-            images = dict.fromkeys(_in_subfolders(str(given)))
+            images, others = _in_subfolders(str(given))
+            skipped += others
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
@@ -492,8 +496,9 @@ def _images(
     return scenes, skipped
 
 
-def _in_subfolders(given: str) -> list[Path]:
-    """Return the images of a folder that are all in subfolders: one, or without a georeference.
+def _in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None], list[Path]]:
+    """Return the images of a folder that are all in subfolders: one, or without a georeference; and
+    what the folder has besides, if it is the project of an orthophoto.
 
     Raises:
         ConfigError: It is a catalogue or labelled data.
@@ -511,7 +516,12 @@ def _in_subfolders(given: str) -> list[Path]:
             remedy=f"Predict the images alone: rooftrace predict {shlex.join(with_masks)} -o OUT",
         )
     folders = sorted({image.parent for image in images_under(path)}) if path.is_dir() else []
-    images = [image for folder in folders for image in _images_in(folder)[0]]
+    listed = [_images_in(folder) for folder in folders]
+    besides = beside_orthophotos(image for images, _ in listed for image in images)
+    images = [image for images, _ in listed for image in images if image not in besides]
+    skipped = sorted(besides)
+    if skipped:
+        skipped += [file for _, others in listed for file in others if is_elevation(file)]
     if path.is_dir() and not images:
         raise DataError(
             f"There is no image in {given} or its subfolders.",
@@ -519,7 +529,7 @@ def _in_subfolders(given: str) -> list[Path]:
         )
     # A catalogue is one layer, in which scenes without a georeference have no place.
     if len(images) == 1 or (images and open_image(images[0]).grid.crs is None):
-        return images
+        return dict.fromkeys(images), skipped
     raise ConfigError(
         f"{given} is a catalogue of scenes, not an image or a folder of images.",
         remedy=f"Predict its scenes as one layer: rooftrace catalogue {shlex.quote(given)} -o OUT",
@@ -540,6 +550,8 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
         return {path: None}, []
     images, others = _images_in(path)
     if images:
+        others += sorted(besides := beside_orthophotos(images))
+        images = [image for image in images if image not in besides]
         for folder in _visible(path, os.DirEntry.is_dir):
             if not holds_results(folder) and any(map(is_named_as_image, folder.iterdir())):
                 others.append(folder)
