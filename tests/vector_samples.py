@@ -330,7 +330,7 @@ LAYERED: dict[str, Sample] = {
 """What is read with `--layer '*'`."""
 
 UNPLACED: dict[str, Sample] = {
-    "DXF": _file("town.dxf", "DXF", TOWN[["geometry"]]),
+    "DXF": _file("town.dxf", "DXF", TOWN[["geometry"]].assign(geometry=TOWN.boundary)),
     "TopoJSON": _text("town.topojson", _topojson),
     "Shapefile without .prj": lambda folder: _unplaced(folder / "town.shp"),
     "CSV with WKT in metres": _text("town.csv", lambda: "wkt\n" + "".join(

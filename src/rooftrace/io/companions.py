@@ -425,7 +425,7 @@ def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
 
 
 def beside_orthophotos(images: Iterable[Path]) -> set[Path]:
-    """Return the other images of the projects of OpenDroneMap and Pix4D whose orthophotos are given.
+    """Return the images of projects of OpenDroneMap and Pix4D that are beside their orthophotos.
 
     These are photographs, textures, pictures of reports, and the orthophoto once more: in tiles, as
     a picture, or before it was cropped.

@@ -34,6 +34,7 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Polygons, Window, numbered
 from rooftrace.io.files import export_error
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 
 T = TypeVar("T")
 
@@ -272,9 +273,11 @@ def reading_errors(name: object, where: object) -> Iterator[None]:
             # The bytes that rasterio could not decode are GDAL's message, which quotes the file.
             cause = ValueError(cause.object.decode("utf-8", "replace"))
         reason = reason_of(cause)
+        remedy = next((remedy for part, remedy in _REMEDIES.items() if part in reason), _REMEDY)
+        if "not recognized" in reason and str(name).lower().endswith((*VECTOR_SUFFIXES, ".poly")):
+            remedy = f"It is vector data. Give an image, and --area {shlex.quote(str(name))}"
         raise DataError(
-            f"{name} cannot be read as an image ({where}): {reason}.",
-            remedy=next((remedy for part, remedy in _REMEDIES.items() if part in reason), _REMEDY),
+            f"{name} cannot be read as an image ({where}): {reason}.", remedy=remedy
         ) from error
 
 
@@ -320,7 +323,7 @@ def _is_chain(path: Path, size: int, _changed_ns: int) -> bool:
 
 _GDAL_TRANSLATE = "Convert it with a GDAL that reads it (that of QGIS does): "
 _PHOTOGRAPH = "It is the raw photograph of a camera. Make an orthophoto of the flight first."
-_PROJECT = "It is a project that names layers: give the file of the layer, or export it as GeoTIFF."
+_PROJECT = "It is a project that names layers: give the file or URL of one, or export a GeoTIFF."
 
 _CONVERSIONS = {
     ".pdf": "Convert it with a GDAL that has a PDF driver (that of QGIS): gdal_translate {} {}.tif",
@@ -338,7 +341,7 @@ _CONVERSIONS = {
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw"), _PHOTOGRAPH),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv"), "It is a video: rooftrace video {} -o OUT"),
     **dict.fromkeys((".las", ".laz"), "It is a point cloud. Give the orthophoto of the flight."),
-    **dict.fromkeys((".qgz", ".qgs", ".aprx", ".mxd"), _PROJECT),
+    **dict.fromkeys((".qgz", ".qgs", ".qlr", ".aprx", ".mxd"), _PROJECT),
     ".csv": "It is a table. Give the folder of the images that it names.",
     ".safe": "Its pixels of 10 m are too coarse for buildings. Use finer imagery.",
 }

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, floor
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import numpy as np
 import shapely
@@ -204,8 +204,19 @@ class MapService:
         return _PLACEHOLDER.sub(value, self.template)
 
 
-def without_prefix(text: str) -> str:
-    """Return the URL of tiles that JOSM and the Tasking Manager write as `tms[1,22]:https://…`."""
+def service_url(text: str) -> str:
+    """Return the URL of a map service that another program names, or the text as it is.
+
+    JOSM and the Tasking Manager write `tms[1,22]:https://…`; QGIS writes the source of a layer as
+    `type=xyz&url=https://…`, that of a WMTS or WMS with the URL of its capabilities.
+    """
+    source = re.match(r"(?!https?:)(?:[^&]*&)*url=(?P<url>https?(?::|%3A)[^&]*)", text, re.I)
+    if source:
+        url = unquote(source["url"])
+        if re.search(r"(^|&)type=xyz(&|$)", text) or is_capabilities(url):
+            return url
+        kind = "WMTS" if "tileMatrixSet=" in text else "WMS"
+        return f"{url}{'&' if '?' in url else '?'}SERVICE={kind}&REQUEST=GetCapabilities"
     return re.sub(r"^(tms|wms)(\[[\d,]*\])?:(?=https?://)", "", text).replace("{zoom}", "{z}")
 
 

@@ -7,7 +7,8 @@ form that it reads:
 - OpenStreetMap with coordinates inside of its ways (`out geom`), as JSON of the Overpass API
   (https://wiki.openstreetmap.org/wiki/Overpass_API), or with deletions of JOSM: GeoJSON;
 - lines of FeatureCollections, as in some files of Microsoft: lines of Features;
-- a Shapefile without its index (.shx): with a new index.
+- a Shapefile without its index (.shx): with a new index;
+- an area of Osmosis and Geofabrik (.poly): GeoJSON.
 """
 
 from __future__ import annotations
@@ -251,6 +252,8 @@ def vector_inputs(
         return [_shapefile(path, scratch)]
     if name.endswith(".dxf"):
         return [VectorInput(path, config={"DXF_CLOSED_LINE_AS_POLYGON": "TRUE"})]
+    if name.endswith(".poly"):
+        return [_polygon_filter(path, scratch())]
     if name.endswith(("json", "jsonl", "jsons", ".csv", ".gz")):
         return [_text(path, scratch, areas)]
     return [VectorInput(path)]
@@ -282,6 +285,21 @@ def _shapefile(path: Path, scratch: Callable[[], Path]) -> VectorInput:
             (folder / file.name).symlink_to(file.absolute())
     note = f"{path.name} has no index (.shx); it is made anew from the .shp."
     return VectorInput(folder / path.name, config={"SHAPE_RESTORE_SHX": "YES"}, notes=(note,))
+
+
+_RING = re.compile(r"^(!?)\S.*\n((?:[ \t]+[-+.\deE]+[ \t]+[-+.\deE]+[ \t\r]*\n)+)END", re.MULTILINE)
+"""Ring of a .poly, a hole after `!`, https://wiki.openstreetmap.org/wiki/Osmosis/Polygon_Filter_File_Format."""
+
+
+def _polygon_filter(path: Path, folder: Path) -> VectorInput:
+    rings: dict[str, list[shapely.Polygon]] = {"": [], "!": []}
+    for hole, lines in _RING.findall(path.read_text("utf-8-sig", "replace")):
+        numbers = [float(number) for number in lines.split()]
+        rings[hole].append(shapely.Polygon(list(zip(numbers[::2], numbers[1::2]))))
+    area, holes = map(shapely.union_all, rings.values())
+    made = folder / f"{path.stem}.geojson"
+    made.write_text(json.dumps(shapely.geometry.mapping(area - holes)))
+    return VectorInput(made)
 
 
 def _text(path: Path, scratch: Callable[[], Path], areas: bool) -> VectorInput:

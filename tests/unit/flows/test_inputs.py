@@ -17,6 +17,7 @@ from pyproj import CRS
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Window
+from rooftrace.flows.catalogue.scenes import read_catalogue
 from rooftrace.flows.predict import inputs as inputs_module
 from rooftrace.flows.predict.inputs import adjacent_note, find_inputs
 from rooftrace.io.area import read_area
@@ -108,6 +109,28 @@ def test_photos_in_subfolders_are_images_and_no_catalogue(town: Path, tmp_path: 
         (tmp_path / "photos" / name).parent.mkdir(parents=True)
         Image.new("RGB", (5, 5)).save(tmp_path / "photos" / f"{name}.png")
     assert [scene.name for scene in find_inputs([tmp_path / "photos"]).scenes] == ["2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("orthophoto", "other"),
+    [("odm_orthophoto/odm_orthophoto.tif", "odm_orthophoto/odm_orthophoto.png"),
+     ("3_dsm_ortho/2_mosaic/a_mosaic.tif", "3_dsm_ortho/2_mosaic/tiles/a_mosaic_1_1.tif")],
+)  # fmt: skip
+def test_of_a_project_of_photogrammetry_the_orthophoto_is_predicted(
+    tmp_path: Path, orthophoto: str, other: str
+) -> None:
+    for name in (orthophoto, other, "images/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / name)
+    heights = np.linspace(310, 320, 1200, dtype=np.float32).reshape(1, 40, 30)
+    write_geotiff(tmp_path / "images/dsm.tif", heights, crs="EPSG:32633", transform=ORIGIN)
+    found = find_inputs([tmp_path])
+    scenes = (*found.scenes, *find_inputs([(tmp_path / orthophoto).parent]).scenes)
+    assert [scene.path for scene in scenes] == [tmp_path / orthophoto] * 2
+    assert "2 files (other images of the project" in found.notes[0]
+    assert f"--surface {tmp_path / 'images/dsm.tif'}" in found.notes[1]
+    (scene,) = read_catalogue(str(tmp_path)).scenes
+    assert scene.location == str(tmp_path / orthophoto)
 
 
 def test_an_address_is_a_scene_and_keeps_its_secrets() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from rooftrace.io.map_service import (
     is_capabilities,
     is_template,
     result_name,
+    service_url,
     slippy_level,
     tiles_in_area,
-    without_prefix,
     without_secrets,
     xyz_service,
 )
@@ -79,8 +80,15 @@ def test_what_is_an_address_of_a_service() -> None:
     assert is_capabilities(HOST + "/ows?Service=wmts")
     assert not is_capabilities(HOST + "/scene.tif?key=1")
     assert not is_capabilities("s3://bucket/capabilities.xml")
-    josm = without_prefix(f"tms[1,22]:{HOST}/{{zoom}}/{{x}}/{{-y}}.png")
+    josm = service_url(f"tms[1,22]:{HOST}/{{zoom}}/{{x}}/{{-y}}.png")
     assert josm == HOST + "/{z}/{x}/{-y}.png"
+    coded = f"http-header:referer=&type=xyz&url={quote(HOST, safe='')}/t?v%3D1%26k%3D{{q}}&zmax=20"
+    assert service_url(coded) == HOST + "/t?v=1&k={q}"
+    ows = f"crs=EPSG:3857&layers=photo&styles&url={HOST}/ows?map%3Dtown"
+    assert service_url(ows) == HOST + "/ows?map=town&SERVICE=WMS&REQUEST=GetCapabilities"
+    wmts = f"layers=photo&tileMatrixSet=GoogleMapsCompatible&url={HOST}/1.0.0/WMTSCapabilities.xml"
+    assert service_url(wmts) == HOST + "/1.0.0/WMTSCapabilities.xml"
+    assert service_url(f"{HOST}/t?a=1&url=https://b.org") == f"{HOST}/t?a=1&url=https://b.org"
 
 
 def test_keys_are_left_out_and_other_parameters_are_not() -> None:

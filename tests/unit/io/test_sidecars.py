@@ -148,7 +148,7 @@ def test_alpha_stays_alpha(tmp_path: Path, suffix: str, is_smooth: bool) -> None
      ("a map.tar.gz", "tar -xf 'a map.tar.gz'"), ("map.tif.gz", "gunzip -k map.tif.gz"),
      ("map.7z", "7z x map.7z"), ("map.rar", "unrar x map.rar"), ("map.jxl", "magick map.jxl"),
      ("map.dng", "raw photograph"), ("map.mp4", "rooftrace video map.mp4"),
-     ("map.laz", "point cloud"), ("map.qgz", "is a project"), ("S2A.SAFE", "pixels of 10 m"),
+     ("map.laz", "point cloud"), ("map.qlr", "is a project"), ("S2A.SAFE", "pixels of 10 m"),
      ("map.csv", "is a table")],
 )  # fmt: skip
 def test_formats_that_are_not_read_name_the_command_that_converts_them(
@@ -179,17 +179,25 @@ def test_layers_of_netcdf_and_hdf5_are_to_be_exported(tmp_path: Path, name: str)
     assert "Export the layer" in caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["DIM_PHR.XML", "scene.TIL"])
+@pytest.mark.parametrize("name", ["DIM_PHR.XML", "scene.TIL", "scene.kml"])
 def test_files_that_describe_the_images_beside_them_are_no_further_images(
     tmp_path: Path, name: str
 ) -> None:
-    image = write_image(tmp_path, "tif", "")
-    (tmp_path / name).write_text(DIMAP.format(image.name))
+    suffix, text = ("png", OVERLAY) if name.endswith("kml") else ("tif", DIMAP)
+    image = write_image(tmp_path, suffix, "")
+    (tmp_path / name).write_text(text.format(image.name))
     scenes = find_inputs([tmp_path]).scenes
     assert [scene.path for scene in scenes] == [image]
     if name.endswith("XML"):  # by itself it is read
         assert find_inputs([tmp_path / name]).scenes[0].source.grid.shape == (96, 128)
 
+
+BOX = "<north>1</north><south>0</south><east>1</east><west>0</west>"
+OVERLAY = (
+    f"<kml><Document><Region><LatLonAltBox>{BOX}</LatLonAltBox></Region><GroundOverlay><Icon><href>"
+    f"{{}}</href></Icon><LatLonBox>{BOX}</LatLonBox></GroundOverlay></Document></kml>"
+)
+"""What gdal2tiles writes beside each tile for Google Earth."""
 
 DIMAP = """<?xml version="1.0"?><Dimap_Document><Metadata_Identification>
 <METADATA_FORMAT version="2.0">DIMAP</METADATA_FORMAT></Metadata_Identification><Dataset_Content/>
