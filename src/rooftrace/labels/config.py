@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from rooftrace.core.config import (
     Config,
@@ -68,6 +68,9 @@ class LabelConfig(Config):
         colours: Mapping from class name to the `#RRGGBB` in which the model draws it; default the
             first colour of its palette, otherwise a colour of a fixed table.
     """
+
+    # The command line and TOML give a name such as "0" of YOLO as a number.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)] = (
         "background",

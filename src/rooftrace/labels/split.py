@@ -31,13 +31,13 @@ SplitBy = Literal["image", "group", "block"]
 _SYNONYMS = {
     **{part: part for part in PARTS},
     "training": "train", "valid": "val", "validation": "val", "testing": "test",
-    "holdout": "test",
+    "holdout": "test", "hold": "test",
 }  # fmt: skip
 """Part by the names that people and tools give it, of folders, files and lists."""
 
-_FOLDER = re.compile(r"(?:instances_)?(.+?)\d*", re.IGNORECASE)
-"""Name of a folder or a file of one part; tools add the year, and COCO what the file holds:
-`train2017`, `instances_train2017`."""
+_FOLDER = re.compile(r"(?:instances_)?(.+?)(?:\d*|-\d+-of-\d+.*)", re.IGNORECASE)
+"""Name of a folder or a file of one part; tools add the year, COCO what the file holds, and Hugging
+Face its number: `train2017`, `instances_train2017`, `train-00000-of-00002`."""
 
 _DROPPED = "dropped"
 """Key of the scenes that are in no part."""
@@ -561,17 +561,22 @@ def part_of_folder(name: str) -> str | None:
 def own_split(scenes: Iterable[str]) -> Split | None:
     """Return the parts of data in folders named train, valid and test, as tools export them.
 
+    Scenes in other folders, such as xBD's `tier3`, are training, as in split files.
+
     Args:
         scenes: Ids of the scenes.
 
     Returns:
-        None unless each scene is in such a folder, and there is a part `train` and another one.
+        None unless there are folders of `train` and of another part.
     """
     parts: dict[str, list[str]] = {}
+    named: set[str | None] = set()
     for scene_id in scenes:
         folders = map(part_of_folder, scene_id.split("/")[:-1])
-        parts.setdefault(next(filter(None, folders), ""), []).append(scene_id)
-    if "" in parts or "train" not in parts or len(parts) == 1:
+        part = next(filter(None, folders), None)
+        named.add(part)
+        parts.setdefault(part or "train", []).append(scene_id)
+    if "train" not in named or len(parts) == 1:
         return None
     return Split(by="group", parts={part: tuple(parts[part]) for part in PARTS if part in parts})
 

@@ -234,7 +234,11 @@ def test_names_of_no_scene_are_listed_with_similar_scenes() -> None:
                                               "test": ("HoldOut/b",)}),
         (["train/a", "train/b"], None),
         (["valid/a", "test/b"], None),
-        (["train/a", "valid/b", "west/c"], None),
+        (["train/a", "tier3/b", "hold/c"], {"train": ("train/a", "tier3/b"), "test": ("hold/c",)}),
+        (["train-00000-of-00002/0", "train-00001-of-00002/0", "test-00000-of-00001-5e/0"],
+         {"train": ("train-00000-of-00002/0", "train-00001-of-00002/0"),
+          "test": ("test-00000-of-00001-5e/0",)}),
+        (["east/a", "test/b"], None),
         (["train", "valid"], None),
     ],
 )  # fmt: skip
