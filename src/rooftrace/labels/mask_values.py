@@ -437,8 +437,7 @@ class LabelFile:
 
     def _open(self) -> RasterSource:
         source = _open_mask(self.path, colours=self.rule.palette is not None)
-        is_lossy = self.rule.is_255_ambiguous and read_head(self.path, 3) == _JPEG
-        return _without_blur(source) if is_lossy else source
+        return without_blur(source, self.path) if self.rule.is_255_ambiguous else source
 
     @property
     def _source(self) -> RasterSource:
@@ -485,8 +484,10 @@ class LabelFile:
         return False, full
 
 
-def _without_blur(source: RasterSource) -> RasterSource:
+def without_blur(source: RasterSource, path: Path) -> RasterSource:
     """Return a JPEG mask of 0 and 255 without the values between; another mask as it is."""
+    if read_head(path, 3) != _JPEG:
+        return source
     raster = source.read()
     # Classes by index are near 0, and grey pictures lie between.
     between = np.count_nonzero((raster.data > _HALF // 2) & (raster.data < _FULL - _HALF // 2))

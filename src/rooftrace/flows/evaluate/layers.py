@@ -16,10 +16,11 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
 from rooftrace.core.text import list_first, size_text
-from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, Window
+from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, RasterSource, Window
 from rooftrace.flows.evaluate.prediction_names import listed
+from rooftrace.io.gdal import trace_values
 from rooftrace.io.legend import NODATA
-from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
     bounds_meet,
     degrees_text,
@@ -29,7 +30,7 @@ from rooftrace.io.reproject import (
 )
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.labels.mask_values import LabelRule
+from rooftrace.labels.mask_values import LabelRule, without_blur
 from rooftrace.labels.shapes import ShapeLayer, ShapesLabel, clip_outlines
 
 _LONLAT = CRS.from_epsg(4326)
@@ -39,6 +40,15 @@ _SAME_PX = 0.01
 
 _ROWS = 2048
 _DEFAULT_THRESHOLD = 0.5
+
+_LEAST_INSTANCES = 5
+"""Minimum number of values of a mask in which each is one building; classes are fewer."""
+
+_MOST_PIECES = 1.5
+"""Maximum number of pieces for each building: trees and the edges of tiles cut some apart."""
+
+_SAMPLES = 3
+"""Number of masks whose pieces are counted."""
 
 _ONE_FORM = "Write all predictions in one form: masks of whole numbers, or probabilities."
 
@@ -53,6 +63,7 @@ class SceneMask:
         classes: (y, x) uint8 class indices, the background where there is no prediction.
         covered: (y, x) pixels with a prediction.
         probability: (y, x) uint8 probability of the building in 255ths; None for masks.
+        instances: (y, x) int32 number of the building at each pixel, from 1; None for other masks.
         resampled: True if they were resampled from another grid.
         note: Assumption about the values, for the user; "" if there is none.
     """
@@ -60,6 +71,7 @@ class SceneMask:
     classes: Bytes
     covered: BoolArray
     probability: Bytes | None = None
+    instances: NDArray[np.int32] | None = None
     resampled: bool = False
     note: str = ""
 
@@ -75,6 +87,7 @@ class RasterPredictions:
         building_class: Class index of the probabilities.
         threshold: Threshold on probabilities; None for masks.
         values: Values besides 0 of each file of buildings; without files of classes or colours.
+        instances: Whether each value is one building.
     """
 
     files: Mapping[str, tuple[Path, ...]]
@@ -82,6 +95,7 @@ class RasterPredictions:
     building_class: int
     threshold: float | None
     values: Mapping[Path, tuple[int, ...]]
+    instances: bool = False
 
     @classmethod
     def of(
@@ -93,7 +107,8 @@ class RasterPredictions:
     ) -> RasterPredictions:
         """Find out what the files hold.
 
-        Fractions are probabilities, and so are shades of grey where a threshold is given.
+        Fractions are probabilities, and so are shades of grey where a threshold is given. Without
+        one, many values of one piece each are single buildings.
 
         Raises:
             ConfigError: Probabilities are given for more than two classes.
@@ -101,7 +116,7 @@ class RasterPredictions:
             DataError: A file cannot be read.
         """
         paths = dict.fromkeys(path for each in files.values() for path in each)
-        sources = {path: open_raster(path, palette="indices") for path in paths}
+        sources = {path: _open(path, threshold) for path in paths}
         fractions = [path for path in paths if sources[path].dtype.kind == "f"]
         if fractions and len(rule.classes) > 2:
             raise ConfigError(
@@ -122,7 +137,8 @@ class RasterPredictions:
         # Files without a building do not show which of both they are.
         shades = threshold is not None and any(len(_buildings(v)) > 1 for v in values.values())
         used = (threshold or _DEFAULT_THRESHOLD) if shades or fractions else None
-        return cls(files, rule, building_class, used, values)
+        instances = used is None and _are_instances(values)
+        return cls(files, rule, building_class, used, values, instances)
 
     def on(self, scene_id: str, grid: GeoGrid) -> SceneMask:
         """Return the predictions for a scene on its grid.
@@ -139,12 +155,15 @@ class RasterPredictions:
             first.classes[part.covered] = part.classes[part.covered]
             if first.probability is not None and part.probability is not None:
                 first.probability[part.covered] = part.probability[part.covered]
+            if first.instances is not None and part.instances is not None:
+                above = part.instances + first.instances.max() * (part.instances > 0)
+                first.instances[part.covered] = above[part.covered]
             covered = covered | part.covered
             resampled, note = resampled or part.resampled, note or part.note
         return replace(first, covered=covered, resampled=resampled, note=note)
 
     def _read(self, path: Path, grid: GeoGrid) -> SceneMask:
-        source = open_raster(path, palette="indices")
+        source = _open(path, self.threshold)
         if is_coloured := _is_coloured(source, self.rule):
             source = open_raster(path)
         resampled = not _lies_on(source, grid)
@@ -163,28 +182,33 @@ class RasterPredictions:
             classes, known = rule.decode(raster.data, source.name, raster.valid)
             read = SceneMask(classes, raster.valid if known is None else known)
         else:
-            read = self._buildings_of(raster, source)
+            read = self._buildings_of(raster, path)
         return replace(read, resampled=resampled)
 
-    def _buildings_of(self, raster: Raster, source: RasterFile) -> SceneMask:
-        data = _one_band(raster, source.name)
-        values = self.values[source.path]
+    def _buildings_of(self, raster: Raster, path: Path) -> SceneMask:
+        data = _one_band(raster, str(path))
+        values = self.values[path]
         buildings, note = _buildings(values), ""
+        if self.instances:
+            numbers = np.where(raster.valid & (data > 0), np.searchsorted(values, data) + 1, 0)
+            drawn = (numbers > 0) * np.uint8(self.building_class)
+            note = f"{path.parent}: each value of the masks is read as one building."
+            return SceneMask(drawn, raster.valid, None, numbers.astype(np.int32), note=note)
         if values == (NODATA,):
             # Another value than 0 and 255 in any file: 255 is then unknown in all of them.
             if any(set(each) - {NODATA} for each in self.values.values()):
                 buildings = []
             else:
                 note = (
-                    f"{source.path.parent}: masks hold only 0 and 255, and 255 is taken for "
+                    f"{path.parent}: masks hold only 0 and 255, and 255 is taken for "
                     "building. If it marks unknown pixels, declare it as nodata."
                 )
         if len(buildings) > 1:
             raise LabelError(
-                f"{source.name} holds the values {list_first(values, 6)} besides 0; a mask of "
+                f"{path} holds the values {list_first(values, 6)} besides 0; a mask of "
                 "buildings has one such value, and perhaps 255 for unknown pixels.",
                 remedy="If they are probabilities, add --threshold 0.5. Otherwise give polygons "
-                f"of the buildings: rooftrace vectorize {shlex.quote(source.name)} "
+                f"of the buildings: rooftrace vectorize {shlex.quote(str(path))} "
                 f"--class {buildings[-1]} --outline pixel -o OUT.gpkg; or --instances in place of "
                 "--class, if each value is one building.",
             )
@@ -250,7 +274,12 @@ def match_rasters_by_location(
     return files, tuple(path for path in rasters if path not in used)
 
 
-def _lies_on(source: RasterFile, grid: GeoGrid) -> bool:
+def _open(path: Path, threshold: float | None) -> RasterSource:
+    source = open_raster(path, palette="indices")
+    return source if threshold is not None else without_blur(source, path)
+
+
+def _lies_on(source: RasterSource, grid: GeoGrid) -> bool:
     """Return True if a raster has a scene's own pixels; False if it covers the same ground
     otherwise.
     """
@@ -266,7 +295,7 @@ def _lies_on(source: RasterFile, grid: GeoGrid) -> bool:
     )
 
 
-def _check_near(source: RasterFile, grid: GeoGrid) -> None:
+def _check_near(source: RasterSource, grid: GeoGrid) -> None:
     """Raise an error for a raster that has the name of a scene and shows other ground."""
     own, other = outline_bounds(source.grid, _LONLAT), outline_bounds(grid, _LONLAT)
     if own is None or other is None or not bounds_meet(own, other, _LONLAT):
@@ -288,20 +317,33 @@ def _one_band(raster: Raster, name: str) -> NDArray[Any]:
     return np.asarray(raster.data[0])
 
 
-def _is_coloured(source: RasterFile, rule: LabelRule) -> bool:
+def _is_coloured(source: RasterSource, rule: LabelRule) -> bool:
     """Return True if a palette is known, and the file has bands or a palette of its own."""
     if rule.palette is None:
         return False
-    return source.bands > 1 or open_raster(source.path).bands == 3
+    return source.bands > 1 or open_raster(Path(source.name)).bands == 3
 
 
-def _values_of(source: RasterFile) -> tuple[int, ...]:
+def _values_of(source: RasterSource) -> tuple[int, ...]:
     """Return the whole numbers besides 0 in a file, ascending."""
     values: set[int] = set()
     for window in Window.whole(source.grid.shape).strips(_ROWS):
         raster = source.read(window)
         values.update(np.unique(_one_band(raster, source.name)[raster.valid]).tolist())
     return tuple(sorted(values - {0}))
+
+
+def _are_instances(values: Mapping[Path, tuple[int, ...]]) -> bool:
+    """Return whether nearly every value of the fullest files is one piece, as of no class."""
+    fullest = sorted(values, key=lambda path: -len(values[path]))[:_SAMPLES]
+    count = sum(len(values[path]) for path in fullest)
+    if not fullest or len(values[fullest[0]]) < _LEAST_INSTANCES:
+        return False
+    pieces = 0
+    for path in fullest:
+        data = open_raster(path, palette="indices").read().data[0].astype(np.int32)
+        pieces += len(trace_values(data, data > 0, connectivity=8))
+    return pieces <= _MOST_PIECES * count
 
 
 def _buildings(values: tuple[int, ...]) -> list[int]:

@@ -45,7 +45,12 @@ from rooftrace.flows.evaluate.layers import (
     RasterPredictions,
     match_rasters_by_location,
 )
-from rooftrace.flows.evaluate.prediction_names import PredictionFiles, listed, match_scene_names
+from rooftrace.flows.evaluate.prediction_names import (
+    NameMatches,
+    PredictionFiles,
+    listed,
+    match_scene_names,
+)
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
@@ -230,7 +235,7 @@ class _FilePredictions:
                     score = self.scores.get(scene.id, np.zeros(0, np.float32))
         if self.masks is not None:
             mask = self.masks.on(scene.id, grid)
-            classes, probability = mask.classes, mask.probability
+            classes, probability, numbers = mask.classes, mask.probability, mask.instances
             if missing := np.count_nonzero(valid & ~mask.covered):
                 self.uncovered[scene.id] = missing / np.count_nonzero(valid)
             if mask.note:
@@ -308,6 +313,11 @@ class _FilePredictions:
             self._assume(f"{what}: {kind} were matched to {count} by name ({name} is {scene_id}).")
         return {scene_id: (files[at],) for scene_id, at in matches.number.items()}
 
+    def _check_surplus(self, matches: NameMatches) -> None:
+        """Refuse predictions of other images; a scene without a prediction has no building."""
+        matches = replace(matches, missing=())
+        matches.check(str(self.files.path), is_selection=self.reading.is_selection)
+
     def _open_polygons(self, files: tuple[Path, ...]) -> None:
         paths = self._match(files, shared=True)
         source, on_ground = self.source, self.are_georeferenced
@@ -366,6 +376,7 @@ class _FilePredictions:
                 f"({listed(ids)}).",
                 remedy="Name images as the scenes.",
             )
+        self._check_surplus(matches)
         if matches.missing:
             scenes = plural(len(matches.missing), "scene")
             self._assume(f"{what}: {scenes} without outlines: {listed(matches.missing)}.")
@@ -440,6 +451,7 @@ class _FilePredictions:
                 remedy="Name images as the scenes, or give the COCO file that has these image ids: "
                 f"--truth {shlex.quote(str(files[0])) if files else 'FILE'}",
             )
+        self._check_surplus(matches)
         each = [sorted(detections, key=lambda one: one[0]) for detections in by_name.values()]
         of_scene = {scene_id: each[number] for scene_id, number in matches.number.items()}
         self.scores = {

@@ -18,7 +18,7 @@ from rooftrace.labels.shape_exports import drawn_files
 
 _WORDS = (
     "masks?|pred|preds|predictions?|predicted|prob|probs|probability|probabilities|seg|segmentation"
-    "|labels?|gt|buildings?|polygons?|footprints?|out|outputs?|results?"
+    "|labels?|instances?|cp|gt|buildings?|polygons?|footprints?|out|outputs?|results?"
 )
 _AFFIXES = re.compile(rf"[_\-. ](?:{_WORDS})$|^(?:{_WORDS})[_\-. ]", re.IGNORECASE)
 _ENDINGS = frozenset(("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "jp2"))

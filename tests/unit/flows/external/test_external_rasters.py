@@ -93,11 +93,29 @@ def test_the_meaning_of_255_is_that_of_all_files(tmp_path: Path) -> None:
 def test_masks_of_0_and_255_alone_are_taken_for_buildings_with_a_note(tmp_path: Path) -> None:
     masks = {"a": houses(), "b": houses(0)}
     truth = write_labels(tmp_path / "truth", masks)
-    full = {name: mask * np.uint8(255) for name, mask in masks.items()}
-    report = judged(write_labels(tmp_path / "predicted", full), truth)
+    for name, mask in masks.items():
+        # JPEG blurs between 0 and 255.
+        write_png(tmp_path / f"predicted/{name}.jpg", mask * np.uint8(255))
+    report = judged(tmp_path / "predicted", truth)
     assert report.to_json()["pixel"]["iou"] == 1
     (note,) = [note for note in report.notes if "0 and 255" in note]
     assert "255 is taken for building" in note
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_each_value_of_a_mask_of_instances_is_a_building(tmp_path: Path, dtype: type) -> None:
+    write_png(tmp_path / "truth/a.png", houses())
+    numbers = np.zeros(SHAPE, dtype)
+    # Two of the houses are rows of houses that touch.
+    rows = [(5, 20, 5, 15), (5, 20, 15, 25), (35, 55, 10, 30)]
+    rows += [(10, 30, left, left + 10) for left in (40, 50, 60)]
+    for number, (top, bottom, left, right) in enumerate(rows, start=1):
+        numbers[top:bottom, left:right] = 40 * number
+    write_tiff(tmp_path / "predicted/a_cp_masks.tif", numbers, None)
+    report = judged(tmp_path / "predicted", tmp_path / "truth")
+    assert report.to_json()["pixel"]["iou"] == 1
+    assert report.objects.predicted == 6
+    assert any("each value of the masks is read as one building" in one for one in report.notes)
 
 
 def test_probabilities_in_bytes_are_known_by_a_file_that_has_buildings(tmp_path: Path) -> None:

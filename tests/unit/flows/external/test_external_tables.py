@@ -115,6 +115,9 @@ def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path) -> None:
     for labels in (truth, truth.parent):
         report = judged(path, labels, labels={"drop": ["road"]})
         assert report.to_json()["pixel"]["iou"] == 1
+    path.write_text(json.dumps([one | {"image_id": 17 + n} for n, one in enumerate(guess[:1] * 2)]))
+    with pytest.raises(LayoutError, match="1 of 2 predictions belong to no labelled scene: 18"):
+        judged(path, truth, labels={"drop": ["road"]})
     path.write_text(json.dumps([one | {"image_id": 18} for one in guess]))
     with pytest.raises(LabelError, match="none of its images"):
         judged(path, truth, labels={"drop": ["road"]})
