@@ -29,7 +29,7 @@ from rooftrace.io.georeferenced import ArraySource, in_crs, parse_crs
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_image, write_raster
 from rooftrace.labels.config import LabelConfig, SourceConfig, nodata_rule
-from rooftrace.labels.mask_values import LabelRule
+from rooftrace.labels.mask_values import LabelRule, without_blur
 from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, SourceKind, WriteOptions
 
 
@@ -207,10 +207,10 @@ class _RowOpener:
 
     def __call__(self, entry: SceneEntry) -> Scene:
         file, number, row, columns = entry.key
-        picture, mask = (
-            _decoded(column[row], f"{file}, row {row} of group {number}")
-            for column in _row_group(file, number, columns)
-        )
+        cells = [column[row] for column in _row_group(file, number, columns)]
+        picture, mask = (_decoded(one, f"{file}, row {row} of group {number}") for one in cells)
+        if self.rule.is_255_ambiguous:
+            mask = without_blur(ArraySource(mask), cells[1]["bytes"]).read().data
         valid = None
         if self.colour is not None:
             valid = (picture != np.reshape(self.colour, (-1, 1, 1))).any(axis=0)

@@ -205,7 +205,7 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
         # Its error lists what was looked for; images elsewhere make these images masks.
         return FOLDER, ()
     if fitting[0] is IMAGES:
-        _refuse_masks(path)
+        _refuse_labels(path)
         return IMAGES, ()
     others = [kind.name for kind in fitting[1:] if kind is not IMAGES]
     if not others:
@@ -217,8 +217,8 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
     return fitting[0], (note,)
 
 
-def _refuse_masks(path: Path) -> None:
-    """Refuse a folder in which some of the images seem to be the masks of others."""
+def _refuse_labels(path: Path) -> None:
+    """Refuse a folder in which some of the files seem to be the labels of others."""
     if not path.is_dir():
         return
     if any(_BRUSH.match(image.name) for image in images_under(path)):
@@ -229,7 +229,7 @@ def _refuse_masks(path: Path) -> None:
     layout = suggest_layout(path)
     if layout is not None:
         raise LayoutError(
-            f"{path} holds images and masks, but in no known layout.",
+            f"{path} holds images and labels, but in no known layout.",
             remedy=f'Say how their names agree: --layout "{layout}".',
         )
 

@@ -588,7 +588,7 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
     pattern, folders = Pattern(image_text), Folders(root, glob)
     # {id} may contain folders, so that one pattern matches a tree.
     rule = re.compile(pattern.rule.pattern.replace("(?P<id>[^/]+?)", "(?P<id>.+?)"))
-    pairs = []
+    found = {}
     for path in sorted(root.rglob("*")):
         match = rule.fullmatch(path.relative_to(root).as_posix())
         if match is None or not path.is_file() or not matches_glob(path, glob):
@@ -596,6 +596,13 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
         label = root / Pattern(label_text).fill(match.groupdict())
         if label.name.endswith(".*"):
             label = folders.labels(label.parent).get(label.name.removesuffix(".*"), label)
+        found[path] = match, label
+    # The masks of {id}.png={id}_mask.png are named as images, too.
+    masks = {label for _, label in found.values()}
+    pairs = []
+    for path, (match, label) in found.items():
+        if path in masks:
+            continue
         if not label.is_file():
             raise no_mask(path, label, "Add the mask, or correct --layout.")
         name = "/".join(one for one in (match.groupdict().get("part", ""), match["id"]) if one)

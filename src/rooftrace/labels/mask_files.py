@@ -1,4 +1,4 @@
-"""Tell which of some image files are masks of others, by their names and by their pixels."""
+"""Tell which of some files are the labels of images, by their names and by their pixels."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import numpy as np
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Window
-from rooftrace.io.companions import is_named_as_image
-from rooftrace.io.files import visible_files
+from rooftrace.io.companions import holds_results, is_named_as_image, is_result
+from rooftrace.io.files import read_head, visible_files
 from rooftrace.io.raster import open_raster
 from rooftrace.labels.layouts import (
     LABEL_SUFFIXES,
     LAYOUTS,
+    SHAPE_SUFFIXES,
     BaseSearch,
     Folders,
     Pattern,
     folder_rule,
 )
+from rooftrace.labels.mask_values import without_blur
 
 _MOST_FILES = 20_000
 _SAMPLES = 3
@@ -80,9 +82,9 @@ def _base_of(folder: Path, label: Pattern) -> Path | None:
 
 
 def suggest_layout(root: Path) -> str | None:
-    """Return the layout `IMAGES=MASKS` of a folder in which some images seem to be masks.
+    """Return the layout `IMAGES=LABELS` of a folder in which some files seem to be labels of others.
 
-    Names decide which files belong together, and pixels which of them are masks.
+    Names decide which files belong together, and pixels which images are masks.
     """
     groups = _groups(root)
     found: Counter[str] = Counter()
@@ -96,7 +98,8 @@ def suggest_layout(root: Path) -> str | None:
     for images, labels in permutations(groups, 2):
         if masks[images] or not masks[labels]:
             continue
-        if images[0].split("/")[0] != labels[0].split("/")[0] and "/" in images[0] + labels[0]:
+        (top, _, below), (other, _, beside) = (one[0].partition("/") for one in (images, labels))
+        if top != other and below != beside:
             continue
         rule = _rule(images[0], groups[images], labels[0], groups[labels])
         if rule is not None:
@@ -105,7 +108,9 @@ def suggest_layout(root: Path) -> str | None:
         return None
     general: Counter[str] = Counter()
     for rule in found:
-        general[re.sub(r"(^|=)[^/={}]+/(?=[^/=]+/)", r"\1{part}/", rule)] += 1
+        inner = re.sub(r"^(\w+/)(\w+)/(.*=)(\w+/)\2/", r"\1{part}/\3\4{part}/", rule)
+        outer = re.sub(r"(^|=)[^/={}]+/(?=[^/=]+/)", r"\1{part}/", rule)
+        general[outer if inner == rule else inner] += 1
     best, times = general.most_common(1)[0]
     return best if times > 1 else found.most_common(1)[0][0]
 
@@ -114,7 +119,10 @@ def _groups(root: Path) -> dict[Group, list[str]]:
     """Return the names of images by folder, and by ending where one folder has several."""
     groups: dict[Group, list[str]] = {}
     for folder, names in islice(visible_files(root), _MOST_FILES):
-        images = [name for name in names if is_named_as_image(folder / name)]
+        paths = [folder / name for name in names]
+        if holds_results(folder):
+            paths = [path for path in paths if not is_result(path)]
+        images = [one.name for one in paths if is_named_as_image(one) or _is_label(one.name)]
         relative = folder.relative_to(root).as_posix().removeprefix(".")
         endings = Counter(map(_ending, images))
         # Endings that most names do not share are numbers.
@@ -130,10 +138,16 @@ def _ending(name: str) -> str:
     return (last[0] if last else "") + suffix
 
 
+def _is_label(name: str) -> bool:
+    return Path(name).suffix.lower() in LABEL_SUFFIXES - SHAPE_SUFFIXES
+
+
 def _colours(path: Path) -> int:
-    """Return how many colours the middle of an image has."""
+    """Return how many colours the middle of an image has; 1 for outlines and arrays."""
+    if _is_label(path.name):
+        return 1
     try:
-        source = open_raster(path, palette="indices")
+        source = without_blur(open_raster(path, palette="indices"), read_head(path, 3))
         height, width = source.grid.shape
         top, left = (max(side - _MIDDLE_PX, 0) // 2 for side in (height, width))
         middle = Window(top, left, min(height, _MIDDLE_PX), min(width, _MIDDLE_PX))

@@ -437,7 +437,7 @@ class LabelFile:
 
     def _open(self) -> RasterSource:
         source = _open_mask(self.path, colours=self.rule.palette is not None)
-        return without_blur(source, self.path) if self.rule.is_255_ambiguous else source
+        return without_blur(source, read_head(self.path, 3)) if self.rule.is_255_ambiguous else source
 
     @property
     def _source(self) -> RasterSource:
@@ -484,9 +484,14 @@ class LabelFile:
         return False, full
 
 
-def without_blur(source: RasterSource, path: Path) -> RasterSource:
-    """Return a JPEG mask of 0 and 255 without the values between; another mask as it is."""
-    if read_head(path, 3) != _JPEG:
+def without_blur(source: RasterSource, head: bytes) -> RasterSource:
+    """Return a JPEG mask of 0 and 255 without the values between; another mask as it is.
+
+    Args:
+        source: The mask.
+        head: First bytes of its file.
+    """
+    if not head.startswith(_JPEG):
         return source
     raster = source.read()
     # Classes by index are near 0, and grey pictures lie between.

@@ -596,6 +596,9 @@ def written_places(scenes: Sequence[str], part: str | None = None) -> dict[str, 
         *folders, name = scene_id.split("/")
         kept = [folder for folder in folders if not here or part_of_folder(folder) != here]
         places[scene_id] = here, "/".join((*kept, name))
+    if len({*places.values()}) < len(places):
+        # Names are unique only in the files of one part, such as those of Hugging Face.
+        places = {scene_id: (here, scene_id) for scene_id, (here, _) in places.items()}
     return places
 
 

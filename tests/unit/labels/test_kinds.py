@@ -60,16 +60,25 @@ def test_an_option_of_another_kind_is_refused(pairs: Path) -> None:
          "Luftbild/{id}.jpg=Häuser/{id}_Gebäude.png"),
         ("sat/a{}x.png", "truth/a{}x.tif", "sat/{id}.png=truth/{id}.tif"),
         ("{}-rgb.png", "{}-roofs.png", "{id}-rgb.png={id}-roofs.png"),
+        ("{}.png", "{}_label.png", "{id}.png={id}_label.png"),
+        ("img/{}.png", "mask/{}.jpg", "img/{id}.png=mask/{id}.jpg"),
+        ("chips/{}.png", "geojson/{}.geojson", "chips/{id}.png=geojson/{id}.geojson"),
     ],
 )  # fmt: skip
-def test_masks_never_count_as_images(tmp_path: Path, images: str, masks: str, layout: str) -> None:
+def test_labels_never_count_as_images(tmp_path: Path, images: str, masks: str, layout: str) -> None:
     rng = np.random.default_rng(0)
     for number in range(3):
         for name, high in ((images, 255), (masks, 2)):
             path = tmp_path / name.format(number)
             path.parent.mkdir(exist_ok=True)
-            Image.fromarray(rng.integers(0, high, (32, 32), np.uint8)).save(path)
-    with pytest.raises(LayoutError, match="images and masks, but in no known layout") as caught:
+            if path.suffix == ".geojson":
+                path.write_text('{"type": "FeatureCollection", "features": []}', encoding="utf-8")
+                continue
+            values = rng.integers(0, high, (32, 32), np.uint8)
+            if path.suffix == ".jpg" and high == 2:
+                values = np.repeat(np.repeat(values[:4, :4], 8, 0), 8, 1) * np.uint8(255)
+            Image.fromarray(values).save(path, quality=75)
+    with pytest.raises(LayoutError, match="images and labels, but in no known layout") as caught:
         source(tmp_path)
     found = caught.value.remedy.rpartition("--layout ")[2].strip('".')
     assert found == layout

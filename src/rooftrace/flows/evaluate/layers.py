@@ -18,6 +18,7 @@ from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, La
 from rooftrace.core.text import list_first, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, RasterSource, Window
 from rooftrace.flows.evaluate.prediction_names import listed
+from rooftrace.io.files import read_head
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import open_raster
@@ -276,7 +277,7 @@ def match_rasters_by_location(
 
 def _open(path: Path, threshold: float | None) -> RasterSource:
     source = open_raster(path, palette="indices")
-    return source if threshold is not None else without_blur(source, path)
+    return source if threshold is not None else without_blur(source, read_head(path, 3))
 
 
 def _lies_on(source: RasterSource, grid: GeoGrid) -> bool:
