@@ -82,7 +82,7 @@ def _base_of(folder: Path, label: Pattern) -> Path | None:
 
 
 def suggest_layout(root: Path) -> str | None:
-    """Return the layout `IMAGES=LABELS` of a folder in which some files seem to be labels of others.
+    """Return the layout `IMAGES=LABELS` of a folder in which some files seem to be labels.
 
     Names decide which files belong together, and pixels which images are masks.
     """

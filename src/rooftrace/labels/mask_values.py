@@ -437,7 +437,9 @@ class LabelFile:
 
     def _open(self) -> RasterSource:
         source = _open_mask(self.path, colours=self.rule.palette is not None)
-        return without_blur(source, read_head(self.path, 3)) if self.rule.is_255_ambiguous else source
+        if not self.rule.is_255_ambiguous:
+            return source
+        return without_blur(source, read_head(self.path, 3))
 
     @property
     def _source(self) -> RasterSource:
