@@ -143,6 +143,8 @@ def test_the_bundled_models_have_cards(tmp_path: Path) -> None:
     _, body, item = card_of(Path("accurate"), tmp_path / "accurate")
     assert "rooftrace predict scene.tif -m accurate -o out" in body
     assert item["assets"]["model"]["href"] == "./accurate.rooftrace"
+    assert "`mirror`, averaged by rooftrace" in body
+    assert "multiples of 32; the rest" in item["properties"]["mlm:input"][0]["description"]
     clicks = click_bundle()
     _, body, item = card_of(Path(clicks.source), tmp_path / "clicks")
     assert "on which a person clicks" in body

@@ -216,14 +216,22 @@ def _contract(spec: BundleSpec) -> Iterator[tuple[str, str]]:
     yield "Pixel values", f"{spec.dtype}, as in the image; normalisation is inside the graph"
     gsd = "pixel by pixel" if spec.gsd_m is None else f"{spec.gsd_text}; images are resampled to it"
     yield "Metres per pixel", gsd
-    size = f"multiples of {spec.input_multiple_px}" if spec.input_px is None else f"{spec.input_px}"
-    yield "Height and width in pixels", size
+    yield "Height and width in pixels", _size(spec)
+    if spec.tta is not None:
+        yield "Mirrored tiles", f"`{spec.tta}`, averaged by rooftrace; the graph runs one tile"
     yield "Classes", ", ".join(spec.classes)
     yield "Traced as polygons", spec.classes[spec.building_class]
     if spec.is_binary:
         yield "Threshold", f"{spec.threshold:g}"
     if spec.calibration is not None:
         yield "Scores", f"calibrated on {', '.join(one.data for one in spec.calibration.fitted_on)}"
+
+
+def _size(spec: BundleSpec) -> str:
+    """Return the height and width that the graph accepts, and how rooftrace fills other ones."""
+    if spec.input_px is not None:
+        return f"{spec.input_px}"
+    return f"multiples of {spec.input_multiple_px}; the rest is mirrored to the right and below"
 
 
 def _training_sets(spec: BundleSpec) -> list[tuple[str, str]]:
@@ -293,7 +301,7 @@ def stac_item(bundle: ModelBundle) -> dict[str, Any]:
             {
                 "name": "image",
                 "description": f"Pixel values as in the image, of the range of {spec.dtype}; "
-                "normalisation is inside the graph.",
+                f"normalisation is inside the graph. Height and width are {_size(spec)}.",
                 "bands": list(spec.bands),
                 "input": {
                     "shape": [-1, len(spec.bands), side, side], "dim_order": order,
