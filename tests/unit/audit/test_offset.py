@@ -147,6 +147,7 @@ def test_a_shift_at_one_resolution_is_not_advised_for_the_whole_set() -> None:
         assert "in a set of" not in finding.remedy
 
 
+@pytest.mark.campaign
 def test_the_advice_for_labels_that_are_shifted_already_is_the_sum() -> None:
     source = shift_labels(set_of(6, open_shifted((8, 0))), (-4, 1))
     audit = run_audit(source)
@@ -156,6 +157,7 @@ def test_the_advice_for_labels_that_are_shifted_already_is_the_sum() -> None:
     assert "--set 'label_shift_px=[-4, -1]'." in finding.remedy
 
 
+@pytest.mark.campaign
 @pytest.mark.realdata
 def test_rotterdam_labels_lie_low_and_a_shift_adds_up(realdata: Path) -> None:
     source = open_source(SourceConfig(path=str(realdata / "rotterdam"), part="[:60]"))

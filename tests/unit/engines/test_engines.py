@@ -134,8 +134,10 @@ def test_threads_that_share_a_model_get_the_same_answers(
     ("bundle", "precision", "last"),
     [
         (BUNDLE, "fp32", "Convolution"),
-        (bundled_model(), "fp32", "DepthToSpace"),
-        (bundled_model(), "int8", "DepthToSpace"),
+        *(
+            pytest.param(bundled_model(), one, "DepthToSpace", marks=pytest.mark.campaign)
+            for one in ("fp32", "int8")
+        ),
     ],
 )
 def test_rounding_inside_the_network_is_rounding(

@@ -99,8 +99,8 @@ def test_its_own_tests_pass_with_stand_ins_for_zenml(folder: Path) -> None:
     path = os.pathsep.join([str(STUBS), str(folder.parents[1]), os.environ.get("PYTHONPATH", "")])
     (checkpoint,) = map(str, (folder / "weights").glob("*.pt"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
-         f"--rootdir={folder}", str(folder / "tests")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}",
+         str(folder / "tests")],
         env={**os.environ, "PYTHONPATH": path, "FAIR_CHECKPOINT": checkpoint},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

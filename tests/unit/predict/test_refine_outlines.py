@@ -186,6 +186,7 @@ def test_outlines_stay_where_the_answer_disagrees(
     assert figures[0]["regularized"] == figures[1]["regularized"]
 
 
+@pytest.mark.campaign
 def test_blocks_do_not_show(
     town: Path, wide_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def houses() -> Batch:
     return Batch(images, (numbers > 0).byte(), valid, numbers)
 
 
+@pytest.mark.campaign
 def test_it_learns_which_house_is_clicked() -> None:
     task = ClickTask(
         click_net(), config(), mean=(100,) * 3, std=(60,) * 3, val_names=("b",), total_steps=10

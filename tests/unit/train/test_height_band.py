@@ -61,6 +61,7 @@ def test_the_band_counts_steps_of_20_cm(folder: Path) -> None:
     assert raster.valid[:, 4:].all()
 
 
+@pytest.mark.campaign
 def test_a_model_is_trained_on_heights_and_finds_buildings_by_them(folder: Path) -> None:
     code, answer = call("train", folder / "train.toml", "-o", folder / "run")
     assert code == 0, answer
