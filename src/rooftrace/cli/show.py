@@ -56,7 +56,8 @@ def pixels(seconds: float, done_px: int, total_px: int, buildings: int, images: 
         text = f"writing files, {text}"
     elif images:
         text = f"{plural(images, 'image')} done, {text}"
-    return f"{text}, {plural(buildings, 'building')}"
+    # Before those that touch are cut apart, and those of a low score are left out.
+    return f"{text}, about {plural(buildings, 'building')}" if buildings else text
 
 
 _PROGRESS = "ROOFTRACE_PROGRESS"

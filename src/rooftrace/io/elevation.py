@@ -259,7 +259,7 @@ def _check_side_by_side(tiles: Sequence[RasterSource]) -> None:
         names = [tiles[index[same][0]].name for index in (one, other)]
         raise DataError(
             f"{names[0]} and {names[1]} show the same ground; expected tiles side by side.",
-            remedy="Give the tiles of one model, for instance by --surface 'FOLDER/dsm_*.tif'.",
+            remedy="Give the tiles of one model, for instance by --surface 'FOLDER/dsm*.tif'.",
         )
 
 

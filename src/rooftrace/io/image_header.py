@@ -328,6 +328,11 @@ def _infos(dataset: Any, indexes: Sequence[int]) -> tuple[BandInfo, ...]:
     # Each of these lists is read anew from the file.
     colours, descriptions, units = dataset.colorinterp, dataset.descriptions, dataset.units
     scales, offsets = dataset.scales, dataset.offsets
+    if len(colours) > 3 and not any(descriptions):
+        # The metadata file of a Maxar product, such as scene.IMD, lists its bands in their order.
+        named = (name.partition(".")[0] for name in dataset.tags(ns="IMD"))
+        found = list(dict.fromkeys(name for name in named if name.startswith("BAND_")))
+        descriptions = found if len(found) == len(colours) else descriptions
     return tuple(
         BandInfo(
             index,

@@ -13,6 +13,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import ResultProvenance
 from rooftrace.io.area import Area, AreaSource
+from rooftrace.io.bands import find_bands
 from rooftrace.io.georeferenced import ArraySource, parse_imagery_date, provenance_of
 from rooftrace.io.image_header import imagery_date
 from rooftrace.io.raster import open_raster
@@ -60,10 +61,13 @@ def test_file_states_its_name_and_date(tmp_path: Path) -> None:
 
 def test_metadata_file_beside_a_satellite_image(tmp_path: Path) -> None:
     path = tmp_path / "scene.tif"
-    write_geotiff(path, np.ones((3, 8, 8), np.uint8))
-    # The metadata file of a DigitalGlobe product, which GDAL reads.
+    write_geotiff(path, np.ones((4, 8, 8), np.uint16))
+    bands = "".join(f"BEGIN_GROUP = BAND_{c}\n\tULX = 1;\nEND_GROUP = BAND_{c}\n" for c in "BGRN")
+    # The metadata file of a Maxar product, which GDAL reads.
     (tmp_path / "scene.IMD").write_text(
-        'version = "R";\nBEGIN_GROUP = IMAGE_1\n\tsatId = "WV02";\n'
+        f'version = "R";\n{bands}BEGIN_GROUP = IMAGE_1\n\tsatId = "WV02";\n'
         "\tfirstLineTime = 2013-06-14T10:31:00.250000Z;\nEND_GROUP = IMAGE_1\nEND;\n"
     )
-    assert provenance_of(open_raster(path)).imagery_date == "2013-06-14T10:31:00"
+    image = open_raster(path)
+    assert provenance_of(image).imagery_date == "2013-06-14T10:31:00"
+    assert find_bands(image.band_info, ("red", "green", "blue"), None, "scene").numbers == (3, 2, 1)
