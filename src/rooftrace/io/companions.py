@@ -428,16 +428,20 @@ def beside_orthophotos(images: Iterable[Path]) -> set[Path]:
     """Return the images of projects of OpenDroneMap and Pix4D that are beside their orthophotos.
 
     These are photographs, textures, pictures of reports, and the orthophoto once more: in tiles, as
-    a picture, or before it was cropped.
+    a picture, or in parts that were processed by themselves.
     """
-    others, roots = set(images), set()
-    for folder in {image.parent for image in others}:
+    images, projects = set(images), dict[Path, Path]()
+    for folder in {image.parent for image in images}:
         place = folder.absolute()
         for names, orthophotos in _PROJECTS.items():
-            if place.match(names) and (found := others & {*folder.glob(orthophotos)}):
-                others -= found
-                roots.add(place.parents[names.count("/")])
-    return {image for image in others if roots and not roots.isdisjoint(image.absolute().parents)}
+            if place.match(names):
+                found = images.intersection(folder.glob(orthophotos))
+                projects |= dict.fromkeys(found, place.parents[names.count("/")])
+    roots = {*projects.values()}
+    return {
+        image for image in images if roots
+        and not (roots - {projects.get(image)}).isdisjoint(image.absolute().parents)
+    }  # fmt: skip
 
 
 def matches_glob(path: Path, glob: Sequence[str]) -> bool:

@@ -114,6 +114,7 @@ def test_photos_in_subfolders_are_images_and_no_catalogue(town: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("orthophoto", "other"),
     [("odm_orthophoto/odm_orthophoto.tif", "odm_orthophoto/odm_orthophoto.png"),
+     ("odm_orthophoto/odm_orthophoto.tif", "submodels/1/odm_orthophoto/odm_orthophoto.tif"),
      ("3_dsm_ortho/2_mosaic/a_mosaic.tif", "3_dsm_ortho/2_mosaic/tiles/a_mosaic_1_1.tif")],
 )  # fmt: skip
 def test_of_a_project_of_photogrammetry_the_orthophoto_is_predicted(
