@@ -204,12 +204,13 @@ class MapService:
         return _PLACEHOLDER.sub(value, self.template)
 
 
-def service_url(text: str) -> str:
-    """Return the URL of a map service that another program names, or the text as it is.
+def plain_url(text: str) -> str:
+    """Return the URL of imagery as another program writes it, or the text as it is.
 
     JOSM and the Tasking Manager write `tms[1,22]:https://…`; QGIS writes the source of a layer as
-    `type=xyz&url=https://…`, that of a WMTS or WMS with the URL of its capabilities.
+    `type=xyz&url=https://…`, that of a WMTS or WMS with its URL, and `/vsicurl/https://…`.
     """
+    text = re.sub(r"^/vsis3/", "s3://", re.sub(r"^/vsicurl/(?=https?://)", "", text))
     source = re.match(r"(?!https?:)(?:[^&]*&)*url=(?P<url>https?(?::|%3A)[^&]*)", text, re.I)
     if source:
         url = unquote(source["url"])

@@ -17,8 +17,8 @@ from rooftrace.io.capabilities import read_capabilities
 from rooftrace.io.map_service import (
     is_capabilities,
     is_template,
+    plain_url,
     result_name,
-    service_url,
     slippy_level,
     tiles_in_area,
     without_secrets,
@@ -80,15 +80,17 @@ def test_what_is_an_address_of_a_service() -> None:
     assert is_capabilities(HOST + "/ows?Service=wmts")
     assert not is_capabilities(HOST + "/scene.tif?key=1")
     assert not is_capabilities("s3://bucket/capabilities.xml")
-    josm = service_url(f"tms[1,22]:{HOST}/{{zoom}}/{{x}}/{{-y}}.png")
+    josm = plain_url(f"tms[1,22]:{HOST}/{{zoom}}/{{x}}/{{-y}}.png")
     assert josm == HOST + "/{z}/{x}/{-y}.png"
     coded = f"http-header:referer=&type=xyz&url={quote(HOST, safe='')}/t?v%3D1%26k%3D{{q}}&zmax=20"
-    assert service_url(coded) == HOST + "/t?v=1&k={q}"
+    assert plain_url(coded) == HOST + "/t?v=1&k={q}"
     ows = f"crs=EPSG:3857&layers=photo&styles&url={HOST}/ows?map%3Dtown"
-    assert service_url(ows) == HOST + "/ows?map=town&SERVICE=WMS&REQUEST=GetCapabilities"
+    assert plain_url(ows) == HOST + "/ows?map=town&SERVICE=WMS&REQUEST=GetCapabilities"
     wmts = f"layers=photo&tileMatrixSet=GoogleMapsCompatible&url={HOST}/1.0.0/WMTSCapabilities.xml"
-    assert service_url(wmts) == HOST + "/1.0.0/WMTSCapabilities.xml"
-    assert service_url(f"{HOST}/t?a=1&url=https://b.org") == f"{HOST}/t?a=1&url=https://b.org"
+    assert plain_url(wmts) == HOST + "/1.0.0/WMTSCapabilities.xml"
+    assert plain_url(f"{HOST}/t?a=1&url=https://b.org") == f"{HOST}/t?a=1&url=https://b.org"
+    assert plain_url(f"/vsicurl/{HOST}/a.tif") == f"{HOST}/a.tif"
+    assert plain_url("/vsis3/bucket/a.tif") == "s3://bucket/a.tif"
 
 
 def test_keys_are_left_out_and_other_parameters_are_not() -> None:

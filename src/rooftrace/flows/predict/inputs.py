@@ -40,7 +40,7 @@ from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
-from rooftrace.io.map_service import is_service, service_url, without_secrets
+from rooftrace.io.map_service import is_service, plain_url, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_image, open_raster
@@ -288,7 +288,7 @@ def find_inputs(
             map service was given without an area.
         DataError: An input does not exist or holds no image; the area misses all images.
     """
-    inputs = [service_url(one) if isinstance(one, str) else one for one in inputs]
+    inputs = [plain_url(one) if isinstance(one, str) else one for one in inputs]
     urls = [one for one in inputs if isinstance(one, str) and is_url(one)]
     service_urls = [one for one in urls if is_service(one)]
     images = [one for one in inputs if one not in service_urls]
