@@ -196,6 +196,9 @@ _SEEN_M = 0.3
 _OFTEN = 0.2
 """Share of scenes from which a shift is common. Fewer are single mistakes or leaning roofs."""
 
+_SCATTER_PX = 3.0
+"""Distance in pixels up to which a single estimate scatters around that of a set that fits."""
+
 _FAR_PX = 4.0
 """Shift in pixels from which a single scene is reported."""
 
@@ -260,6 +263,8 @@ def offset_findings(
     off = [o for o in sure if o.px >= OFF_PX]
     pools = [o for o in offsets if o.level == "set" and o.confidence >= SURE]
     whole = [o for o in pools if o.px >= OFF_PX]
+    if not whole:
+        off = [o for o in off if all(_apart(o, pool) >= _SCATTER_PX for pool in pools)]
     often = len(off) >= max(_OFTEN * len(sure), 1)
     far = [o for o in off if o.px >= _FAR_PX]
     if not whole and not (often or far):
@@ -277,8 +282,7 @@ def offset_findings(
         total = [rows + round(most.rows), cols + round(most.cols)]
         instead = f" instead of [{rows}, {cols}]" if any(label_shift_px) else ""
         where_to = ""
-        distances = [math.hypot(o.rows - most.rows, o.cols - most.cols) for o in pools]
-        if max(distances) >= OFF_PX and most.gsd_m is not None:
+        if max(_apart(o, most) for o in pools) >= OFF_PX and most.gsd_m is not None:
             where_to = (
                 f" for the scenes at {most.gsd_m:.2g} m per pixel, in a set of their own (glob). "
                 "Those at other metres per pixel need another shift, or none"
@@ -385,6 +389,10 @@ def _matters(offsets: Sequence[Offset]) -> bool:
 def _length(offset: Offset) -> str:
     metres = "" if offset.gsd_m is None else f" ({offset.px * offset.gsd_m:.1f} m)"
     return f"{offset.px:.1f} px{metres}"
+
+
+def _apart(one: Offset, other: Offset) -> float:
+    return math.hypot(one.rows - other.rows, one.cols - other.cols)
 
 
 def _direction(rows: float, cols: float) -> str:

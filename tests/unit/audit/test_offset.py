@@ -147,6 +147,17 @@ def test_a_shift_at_one_resolution_is_not_advised_for_the_whole_set() -> None:
         assert "in a set of" not in finding.remedy
 
 
+def test_small_scenes_scatter_around_a_set_that_fits() -> None:
+    # As measured on 22 tiles of 256 px of Chicago, whose labels are right.
+    rows = (-2.4, -1.9, 2.1, 2.8, 0.3, -0.2, 0.5, 0.1, -0.7, 0.9, 0.4)
+    scenes = [Offset(str(n), row, 0.8, 0.4, "scene", 1, 0.3) for n, row in enumerate(rows)]
+    common = Offset("town", 0.3, -0.2, 0.4, "set", len(rows), 0.3)
+    assert not offset_findings([*scenes, common])
+    astray = [replace(one, rows=one.rows * 2) for one in scenes]
+    (finding,) = offset_findings([*astray, common])
+    assert (finding.severity, finding.count) == ("warning", 4)
+
+
 @pytest.mark.campaign
 def test_the_advice_for_labels_that_are_shifted_already_is_the_sum() -> None:
     source = shift_labels(set_of(6, open_shifted((8, 0))), (-4, 1))
