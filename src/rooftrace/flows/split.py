@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from rooftrace.core.types import LabelReader, Progress
 from rooftrace.io.files import check_outputs
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.scene_extents import SceneExtents, outline_of
+from rooftrace.labels.scene_extents import SceneExtents, connected, outline_of
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.labels.split import (
     PARTS,
@@ -37,6 +38,9 @@ from rooftrace.labels.split import (
     own_split,
     write_split,
 )
+
+_AUGMENTED = re.compile(r"\.rf\.\w+$")
+"""What Roboflow adds to the name of an image for each of its augmentations."""
 
 _BLOCKS_A_PART = 2
 """Minimum number of blocks in the smallest part, if the ground has room for them."""
@@ -233,8 +237,15 @@ def first_copies(thumbnails: Sequence[NDArray[np.float16]]) -> NDArray[np.intp]:
 
 
 def _copies(summaries: Sequence[SceneSummary]) -> list[list[str]]:
-    """Return lists of ids, each of images that are near-duplicates of one another."""
-    first = first_copies([one.thumbnail for one in summaries if one.thumbnail is not None])
+    """Return lists of ids, each of near-duplicates of one another, or of Roboflow's augmentations
+    of one image, which are alike in their names alone.
+    """
+    near = first_copies([one.thumbnail for one in summaries if one.thumbnail is not None]).tolist()
+    named: dict[str, int] = {}
+    for number, one in enumerate(summaries):
+        near.append(named.setdefault(_AUGMENTED.sub("", one.id), number))
+    count = len(summaries)
+    first = connected(count, zip([*range(count)] * 2, near, strict=True))
     lists: dict[int, list[str]] = {}
     for one, number in zip(summaries, first.tolist(), strict=True):
         lists.setdefault(number, []).append(one.id)

@@ -135,20 +135,26 @@ def test_without_a_place_there_are_no_blocks(grouped: SourceConfig, tmp_path: Pa
     assert "--group-pattern" in err.value.remedy
 
 
-def test_near_duplicates_stay_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", ["{}{:02d}", "x{1:02d}_png.rf.{0}0"])
+def test_near_duplicates_stay_together(tmp_path: Path, names: str) -> None:
     image = np.moveaxis(generate_scene(4, (256, 256)).image, 0, -1)
     empty = np.zeros((64, 64), np.uint8)
     for number in range(16):
         row, col = divmod(number, 4)
         tile = image[row * 64 : row * 64 + 64, col * 64 : col * 64 + 64]
-        for name, pixels in ((f"a{number:02d}", tile), (f"b{number:02d}", np.rot90(tile))):
+        # Augmentations of Roboflow are known by their names, however different they are.
+        noise = np.random.default_rng(number).integers(0, 255, tile.shape, np.uint8)
+        for letter, pixels in (("a", tile), ("b", np.rot90(tile) if names[0] == "{" else noise)):
+            name = names.format(letter, number)
             _save(tmp_path / "data" / "images" / f"{name}.png", pixels)
             _save(tmp_path / "data" / "masks" / f"{name}.png", empty)
     data = SourceConfig(path=str(tmp_path / "data"))
 
     def straddling(made: Split) -> int:
         part_of = made.part_of
-        return sum(part_of[f"a{n:02d}"] != part_of[f"b{n:02d}"] for n in range(16))
+        return sum(
+            part_of[names.format("a", n)] != part_of[names.format("b", n)] for n in range(16)
+        )
 
     made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.25, test=0.25))
     assert (straddling(made), made.copies) == (0, 16)
