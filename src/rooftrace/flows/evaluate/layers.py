@@ -226,8 +226,8 @@ class RasterPredictions:
             raise LabelError(
                 f"{name} holds {data.dtype} values from {low:g} to {high:g}; probabilities are "
                 "fractions from 0 to 1, or bytes from 0 to 255.",
-                remedy="Apply the sigmoid to logits, divide by the largest value, or give a mask of "
-                "whole numbers.",
+                remedy="Apply the sigmoid to logits, divide by the largest value, or give a "
+                "mask of whole numbers.",
             )
         clean = np.where(raster.valid, data, 0)
         share = clean if is_byte else np.rint(clean * 255).astype(np.uint8)
