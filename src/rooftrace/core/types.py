@@ -16,6 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
 
+from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.text import plural
 
 if TYPE_CHECKING:
@@ -176,6 +177,14 @@ class GeoGrid:
         crs: Any = self.crs
         if not isinstance(crs, CRS | None):
             object.__setattr__(self, "crs", CRS.from_user_input(crs))
+        # Six bare numbers have one order in rasterio and another in GDAL.
+        if not isinstance(self.transform, Affine):
+            raise GeoreferenceError(
+                f"The transform of the grid is {self.transform!r}; expected an Affine, as "
+                "dataset.transform of rasterio.",
+                remedy="From affine import Affine, and give Affine(*numbers) in rasterio's order, "
+                "or Affine.from_gdal(*numbers) in GDAL's.",
+            )
 
     @property
     def height(self) -> int:

@@ -53,6 +53,9 @@ Masked and NaN pixels of arrays are nodata. A DataArray of rioxarray keeps its p
 _MAX_BANDS = 16
 """Maximum length of the band axis of an array, unless the model has more bands."""
 
+_COLOUR_MODES = ("1", "P", "PA", "LA", "CMYK", "YCbCr", "LAB", "HSV")
+"""Modes of PIL whose values are not those of grey, RGB or RGBA."""
+
 PredictProgress = Callable[[int, int, int], None]
 """Function called with the pixels done, the pixels in total and the buildings found so far."""
 
@@ -309,6 +312,11 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
             "The image is a DataArray with a position, which rioxarray reads; it is not imported.",
             remedy="Install it with pip install rioxarray, and import rioxarray first.",
         )
+    from PIL.Image import Image
+
+    if isinstance(image, Image) and image.mode in _COLOUR_MODES:
+        # NumPy would take the indices of a palette, or inks, for brightness.
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     array = np.asanyarray(image)
     if array.ndim == 2:
         return ArraySource(array[None])

@@ -12,7 +12,13 @@ from affine import Affine
 from PIL import Image
 from rasterio.vrt import WarpedVRT
 
-from rooftrace.core.errors import ConfigError, DataError, GsdMismatch, PredictError
+from rooftrace.core.errors import (
+    ConfigError,
+    DataError,
+    GeoreferenceError,
+    GsdMismatch,
+    PredictError,
+)
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.predict.options import SceneOptions
@@ -42,6 +48,11 @@ def test_bands_may_come_first_or_last(model: Predictor, picture: np.ndarray) -> 
         np.testing.assert_array_equal(found.mask, last.mask)
         np.testing.assert_array_equal(found.probability, last.probability)
     assert np.asarray(last.mask).sum() == 30 * 50
+    for mode in ("P", "CMYK", "HSV"):
+        other = Image.fromarray(picture).convert(mode)
+        np.testing.assert_array_equal(model.predict(other, gsd_m=0.4).mask, last.mask)
+    with pytest.raises(GeoreferenceError, match="expected an Affine"):
+        GeoGrid((90, 120), (0.4, 0, 5e5, 0, -0.4, 9e6))  # type: ignore[arg-type]
 
 
 def test_images_of_rasterio_and_xarray_keep_position_and_nodata(
