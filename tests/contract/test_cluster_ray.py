@@ -41,6 +41,8 @@ _ENVIRONMENT = {
     # A killed node refuses its checks, so that more of them find it sooner. How long a busy node
     # may take to answer is Ray's own limit, as on a cluster of users.
     "RAY_health_check_period_ms": "500",
+    # Ray gives its workers niceness 15: beside other work on one machine they would hardly run.
+    "RAY_worker_niceness": "0",
 }
 
 

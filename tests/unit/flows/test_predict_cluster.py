@@ -39,6 +39,8 @@ def started() -> Iterator[None]:
         folders = [str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(folders))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Beside other tests, workers of Ray's niceness of 15 would hardly run.
+        patch.setenv("RAY_worker_niceness", "0")
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()
