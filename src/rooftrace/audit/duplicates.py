@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
 from rooftrace.core.text import plural
 from rooftrace.core.types import Raster, RasterSource, Window
-from rooftrace.labels.scene_extents import connected
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import PARTS
+from rooftrace.vector.trace_blocks import components
 
 NO_HASH = 0
 """Hash of an image without detail; it is similar to no other hash."""
@@ -205,11 +205,6 @@ def confirm(pairs: Pairs, first: ThumbnailReader, second: ThumbnailReader | None
     numbers = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.symmetry.tolist())
     alike = [likeness(first(i), second(j), turn) >= LEAST_LIKENESS for i, j, turn in numbers]
     return pairs.only(np.array(alike, dtype=bool))
-
-
-def groups(count: int, pairs: Pairs) -> Indices:
-    """Return, for each of `count` images, the smallest index among those connected by pairs."""
-    return connected(count, zip(pairs.first.tolist(), pairs.second.tolist()))
 
 
 class _DistinctHashes:
@@ -520,7 +515,7 @@ def _inside(pairs: Pairs, facts: Sequence[SceneFacts]) -> Finding | None:
     if not len(pairs):
         return None
     pairs = _nearest_first(pairs)
-    member = groups(len(facts), pairs)
+    member = components(len(facts), pairs.first, pairs.second)
     copies = int((member != np.arange(len(facts))).sum())
     return Finding(
         key="copies.inside",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rooftrace.audit.duplicates import ThumbnailBuilder, hash_of, phash
 from rooftrace.audit.facts import LabelFacts, SceneFacts
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scene, Window
+from rooftrace.core.types import Mask, Progress, RasterSource, Scene, Window
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowSource
 from rooftrace.io.nodata import fill_at_edges
 from rooftrace.io.raster import RasterFile
@@ -236,7 +236,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         gsd_m=scene.gsd_m,
         is_georeferenced=outline_of(scene.image.grid) is not None,
         valid_share=tried_valid / max(tried_px, 1),
-        label=None if reader is None else label.finish(reader),
+        label=None if reader is None else label.finish(),
         label_error=error,
         label_remedy=remedy,
         **pixels.finish(),
@@ -306,8 +306,8 @@ class _LabelSums:
         self._areas_px.append(area[~out])
         self._cut += int(cut.sum())
 
-    def finish(self, label: LabelReader) -> LabelFacts:
-        """Return the figures of all parts of `label`."""
+    def finish(self) -> LabelFacts:
+        """Return the figures of all parts."""
         if self._canvas is not None:
             self._count(self._canvas, self._whole)
         return LabelFacts(

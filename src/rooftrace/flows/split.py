@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import (
     confirm,
-    groups,
     hash_of,
     near_duplicates,
     strips_of,
@@ -38,6 +37,7 @@ from rooftrace.labels.split import (
     own_split,
     write_split,
 )
+from rooftrace.vector.trace_blocks import components
 
 _AUGMENTED = re.compile(r"\.rf\.\w+$")
 """What Roboflow adds to the name of an image for each of its augmentations."""
@@ -233,7 +233,8 @@ def first_copies(thumbnails: Sequence[NDArray[np.float16]]) -> NDArray[np.intp]:
         return thumbnails[number].astype(np.float32)
 
     hashes = np.array([hash_of(small(n)) for n in range(len(thumbnails))], dtype=np.uint64)
-    return groups(len(thumbnails), confirm(near_duplicates(hashes), small))
+    pairs = confirm(near_duplicates(hashes), small)
+    return components(len(thumbnails), pairs.first, pairs.second)
 
 
 def _copies(summaries: Sequence[SceneSummary]) -> list[list[str]]:

@@ -19,6 +19,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.system import peak_rss_mb
+from rooftrace.core.text import size_text
 from rooftrace.core.types import Footprints, GeoGrid, Raster, RasterSource, Window
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.files import prepare_folder
@@ -327,10 +328,6 @@ def _probabilities(raster: Raster, name: str) -> Prob:
     return known
 
 
-def _size(grid: GeoGrid) -> str:
-    return f"{grid.height} rows × {grid.width} columns"
-
-
 ProgressVectorize = Callable[[int, int], None]
 
 _CHUNK = 20_000
@@ -500,9 +497,15 @@ def run_vectorize(
         )
         buildings = options.regularize and found.considered
         regular = found.regularized / found.considered if buildings else None
-    if record is not None and options.separate:
-        note = _separation_note(mask, record, options)
-        notes = (note, *notes) if note else notes
+    watershed = options.watershed if record is not None and options.separate else None
+    if watershed is not None and watershed.core_probability:
+        note = (
+            f"The prediction separated touching buildings by probabilities, too, which {mask} "
+            "does not contain: some are separated in another way here"
+        )
+        if options.min_score:
+            note += f", and those with a score below {options.min_score:g} are kept"
+        notes = (f"{note}.", *notes)
     if source.grid.crs is None:
         notes = (f"{mask} is not georeferenced: coordinates are pixels, x right, y down.", *notes)
     return VectorizeReport(
@@ -518,26 +521,13 @@ def run_vectorize(
     )
 
 
-def _separation_note(mask: Path, record: MaskRecord, options: VectorOptions) -> str:
-    """Return a note on data that separated buildings in the prediction only; "" without any."""
-    kept = ""
-    if options.min_score:
-        kept = f", and those with a score below {options.min_score:g} are kept"
-    if options.watershed and options.watershed.core_probability:
-        return (
-            f"The prediction separated touching buildings by probabilities, too, which {mask} "
-            f"does not contain: some are separated in another way here{kept}."
-        )
-    return ""
-
-
 def _resampled_note(mask: Path, record: MaskRecord, grid: GeoGrid) -> str:
-    now, then = _size(grid), "another size"
+    now, then = size_text(grid.shape), "another size"
     if record.pixel_m is not None and grid.gsd_m is not None:
         now = f"pixels of {grid.gsd_m:.3g} m"
         then = f"pixels of {math.sqrt(math.prod(record.pixel_m)):.3g} m"
     elif record.shape is not None:
-        then = _size(GeoGrid(record.shape))
+        then = size_text(record.shape)
     return (
         f"{mask} has {now}, but was predicted with {then}: another program has changed it, so the "
         "options and the --gsd of its prediction do not apply."

@@ -8,7 +8,7 @@ different planes are too distant from one another to be neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from rooftrace.core.types import GeoGrid
+from rooftrace.vector.trace_blocks import components
 
 Lonlat = NDArray[np.float64]
 
@@ -155,22 +156,6 @@ class SceneExtents:
         return found
 
 
-def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
-    """Return, for each of `count` numbers, the smallest of those that pairs connect it with."""
-    parent = list(range(count))
-
-    def root(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
-    for pair in pairs:
-        low, high = sorted(map(root, pair))
-        parent[high] = low
-    return np.array([root(number) for number in range(count)], dtype=np.intp)
-
-
 @lru_cache(maxsize=64)
 def _to_lonlat(crs: CRS) -> Transformer:
     return Transformer.from_crs(crs, 4326, always_xy=True)
@@ -187,12 +172,12 @@ def _planes(places: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return (n,) plane numbers from 0; scenes in cubes that touch share a plane."""
     cubes, member = np.unique(np.floor(places / _PLANE_M).astype(int), axis=0, return_inverse=True)
     index = {tuple(cube): number for number, cube in enumerate(cubes.tolist())}
-    beside = (
+    beside = [
         (number, index.get((x + i, y + j, z + k), number))
         for number, (x, y, z) in enumerate(cubes.tolist())
         for i, j, k in product((-1, 0, 1), repeat=3)
-    )
-    _, plane = np.unique(connected(len(cubes), beside), return_inverse=True)
+    ]
+    _, plane = np.unique(components(len(cubes), *np.array(beside).T), return_inverse=True)
     return plane[member.reshape(-1)]
 
 

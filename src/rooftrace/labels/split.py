@@ -22,7 +22,7 @@ from rooftrace.core.config import Config, Options, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.io.files import write_atomically
-from rooftrace.labels.scene_extents import connected
+from rooftrace.vector.trace_blocks import components
 
 PARTS = ("train", "val", "test")
 
@@ -385,10 +385,9 @@ def _units(unit_of: Mapping[str, str], together: Sequence[Sequence[str]]) -> dic
     """Return sorted ids by unit; a merged unit has the first of its names."""
     names = sorted(set(unit_of.values()))
     number = {name: index for index, name in enumerate(names)}
-    merged = (
-        (number[unit_of[ids[0]]], number[unit_of[other]]) for ids in together for other in ids
-    )
-    first = connected(len(names), merged).tolist()
+    one = [number[unit_of[ids[0]]] for ids in together for _ in ids]
+    other = [number[unit_of[scene_id]] for ids in together for scene_id in ids]
+    first = components(len(names), np.array(one, int), np.array(other, int)).tolist()
     members: dict[str, list[str]] = {}
     for scene_id in sorted(unit_of):
         members.setdefault(names[first[number[unit_of[scene_id]]]], []).append(scene_id)

@@ -28,8 +28,6 @@ _LITE = re.compile(r"tu-(?:tf_)?efficientnet_lite([012])")
 bottom, as the authors did; the others pad alike on all sides, which exports to a simpler graph.
 """
 
-_BLOCK = re.compile(r".*\bblocks\.\d+\.\d+")
-
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw",
               "_bn2": "bn2"}  # fmt: skip

@@ -231,7 +231,6 @@ class ProblemError(Exception):
     ) -> None:
         super().__init__(detail)
         kind = PROBLEMS[name]
-        self._name = name
         self._headers = headers
         self._body: dict[str, Any] = {
             "type": f"/problems/{name}",

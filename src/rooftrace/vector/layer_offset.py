@@ -135,7 +135,7 @@ def estimate_offset(
     median = np.median(shift, axis=0)
     spread = float(np.median(np.abs(shift - median), axis=0).max())
     corner = new.centre.min(axis=0)
-    cells = _by_cell(shift, new.centre[one], corner, median, spread)
+    cells = _by_cell(shift, new.centre[one], corner, spread)
     return LayerOffset(median, spread, len(one), corner, cells)
 
 
@@ -186,9 +186,7 @@ def _pairs_at(
     return one[good], other[good]
 
 
-def _by_cell(
-    shift: Floats, places: Floats, corner: Floats, median: Floats, spread: float
-) -> Floats | None:
+def _by_cell(shift: Floats, places: Floats, corner: Floats, spread: float) -> Floats | None:
     """Return the (rows, columns, 2) median shift of cells; None where it does not vary.
 
     Cells with few pairs get the shift of the nearest other cell.

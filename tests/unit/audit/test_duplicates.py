@@ -16,13 +16,13 @@ from rooftrace.audit.duplicates import (
     across,
     confirm,
     grey_thumbnail,
-    groups,
     hash_of,
     likeness,
     near_duplicates,
     phash,
     symmetries,
 )
+from rooftrace.vector.trace_blocks import components
 from town import generate_scene
 
 Luma = NDArray[np.uint8]
@@ -125,8 +125,7 @@ def test_the_search_misses_nothing(seed: int, most: int) -> None:
     # Equal hashes stand for one another, so the connected groups are compared.
     everything = np.array([pair for pair in expected if pair[0] < pair[1]], dtype=np.intp)
     i, j = everything.reshape(-1, 2).T
-    none = np.zeros(len(i), dtype=np.uint8)
-    assert (groups(20, pairs) == groups(20, Pairs(i, j, none, none))).all()
+    assert (components(20, pairs.first, pairs.second) == components(20, i, j)).all()
     # Of two sets, each image that has a copy is found.
     expected = brute(a, b, most)
     both = across(a, b, most_bits=most)
@@ -144,7 +143,7 @@ def test_many_copies_are_few_pairs() -> None:
     same[1500:] ^= np.uint64(1)
     pairs = near_duplicates(same)
     assert len(pairs) == 2999
-    assert set(groups(3000, pairs).tolist()) == {0}
+    assert set(components(3000, pairs.first, pairs.second).tolist()) == {0}
     assert len(across(same, same)) < 4 * 3000
 
 

@@ -58,7 +58,7 @@ def test_buildings_do_not_depend_on_the_strips(
     label = ArrayLabel(mask)
     for window in whole.strips(rows):
         sums.feed(label.read(window), None, window)
-    figures = sums.finish(label)
+    figures = sums.finish()
     stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
     assert sorted(figures.buildings_px) == sorted(stats[:, cv2.CC_STAT_AREA])
     at_edge = (

@@ -436,7 +436,7 @@ def _in_degrees(layer: SceneLayer) -> Any:
 
     Its longitudes may jump at 180.
     """
-    with _explained(layer):
+    with _explained():
         crs = VectorFile(layer.polygons).crs
     assert crs is not None
     bend_deg = crs_units(_BEND_PX * layer.gsd_m, CRS84)
@@ -444,7 +444,7 @@ def _in_degrees(layer: SceneLayer) -> Any:
 
 
 @contextmanager
-def _explained(layer: SceneLayer) -> Iterator[None]:
+def _explained() -> Iterator[None]:
     """Raise errors of reading a file with another remedy."""
     try:
         yield
@@ -468,7 +468,7 @@ def _along_a_curve(outlines: NDArray[np.object_]) -> list[int]:
 def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
     """Return the polygons of a scene in degrees, whose longitudes are counted from `first`."""
     file = VectorFile(layer.polygons)
-    with _explained(layer):
+    with _explained():
         wanted = [name for name in (*_FIGURES, "class_id") if name in file.fields]
         read = file.read(wanted, typed=True)
     columns = read.values

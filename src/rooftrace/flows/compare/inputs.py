@@ -42,7 +42,6 @@ _SCORES = ("score", "confidence", "probability", "prob", "conf")
 _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}
 """Kinds of the ids in the two columns that GDAL gives an extract of OpenStreetMap."""
 
-_CHUNK = 50_000
 _UTF8 = ("utf-8", "surrogatepass")
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import BundleError, ConfigError, DataError, LayoutError
@@ -372,14 +371,9 @@ class _Counter:
         self._options = options
         self._images: list[ImageCounts] = []
         self._curve: ThresholdCurve | None = None
-        self._coco: CocoCollector | None = None
-        self._notes: tuple[str, ...] = ()
+        self._coco = None if options.pixels_only else CocoCollector()
         self._scales = ScaleCounts()
         self._without_metres = 0
-        if options.pixels_only:
-            self._notes = ("Only pixels were compared, not single buildings.",)
-            return
-        self._coco = CocoCollector()
 
     def add(self, scene: Scene, prediction: ScenePrediction, pair: ScenePair) -> None:
         """Count one scene."""
@@ -408,20 +402,22 @@ class _Counter:
             context: Entries for the report's context.
         """
         predictions, coco = self._predictions, self._coco
+        own_notes: list[str] = []
+        model_gsd_m = predictions.context.get("gsd_m")
+        if model_gsd_m is not None:
+            own_notes += self._scales.notes(model_gsd_m, self._options.images)
+        if self._options.pixels_only:
+            own_notes.append("Only pixels were compared, not single buildings.")
         if self._without_metres and self._options.min_area_m2:
             count = plural(self._without_metres, "image")
-            note = (
+            own_notes.append(
                 f"--min-area was not applied to {count} without metres per pixel; state them, such "
                 "as --set gsd_m=0.3."
             )
-            self._notes = (*self._notes, note)
-        model_gsd_m = predictions.context.get("gsd_m")
-        if model_gsd_m is not None:
-            self._notes = (*self._scales.notes(model_gsd_m, self._options.images), *self._notes)
         return EvalReport(
             tuple(self._images), predictions.classes, predictions.building_class,
             {**context, **predictions.context},
-            notes=(*notes, *predictions.notes_so_far(), *self._notes), name=predictions.name,
+            notes=(*notes, *predictions.notes_so_far(), *own_notes), name=predictions.name,
             curve=self._curve, coco=coco.figures() if coco is not None and len(coco) else None,
         )  # fmt: skip
 
@@ -456,17 +452,8 @@ def note_on_masks(masks: int, scenes: int) -> tuple[str, ...]:
     return (f"{which} are masks of pixels: touching buildings count as one.",)
 
 
-_LONLAT = CRS.from_epsg(4326)
-_MAX_PX = 2**30
-"""Maximum number of pixels of a grid made for polygons; a larger one would hardly fit into
-memory."""
-
 _MASKS_FOR_SIZE = 200
 """Maximum number of masks of a table by which the size of its images is checked."""
-
-_MARGIN_PX = 8
-"""Margin in pixels around polygons on such a grid; outlines cut by the edge of a grid do
-not count."""
 
 _NO_IMAGERY = (
     "glob", "chip_px", "label_shift_px", "nodata", "part", "order",
@@ -561,7 +548,9 @@ class _OpenWithoutImage:
 def _masks(source: SceneSet, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Open images without labels as labels."""
     _check_options(config, "glob", "part", "area", *(("layer",) if config.area else ()))
-    area = config.area and read_area(expand_path(config.area, Path(), key="area"), config.layer)
+    area = None
+    if config.area is not None:
+        area = read_area(expand_path(config.area, Path(), key="area"), config.layer)
     entries = tuple(replace(entry, image=None, key=entry.image) for entry in source.unlabelled)
     note = f"{config.path} holds no labels beside images: its {len(entries)} rasters are labels."
     rule = labels.rule()
@@ -569,7 +558,7 @@ def _masks(source: SceneSet, config: SourceConfig, labels: LabelConfig) -> Scene
         lambda entry: open_image(entry.key).grid,
         lambda entry, grid: LabelFile(entry.key, rule, grid, entry.id),
         config.gsd_m,
-        area or None,
+        area,
     )
     return replace(
         source, kind="masks", entries=entries, unlabelled=(), reading="masks without images",
