@@ -23,6 +23,7 @@ import shlex
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -203,6 +204,7 @@ class VectorInput(NamedTuple):
         path: The file of GeoParquet, or what GDAL opens.
         options: Options of GDAL's driver for opening it.
         config: Settings of GDAL while it is read.
+        where: Condition of the rows that are read; None for all.
         notes: Assumptions and repairs for the user.
         ewkb: Column of a table with EWKT or hexadecimal (E)WKB, see `geometry_of_ewkb`.
     """
@@ -210,143 +212,24 @@ class VectorInput(NamedTuple):
     path: Path | str
     options: Mapping[str, str] = {}
     config: Mapping[str, str] = {}
+    where: str | None = None
     notes: tuple[str, ...] = ()
     ewkb: str | None = None
-
-
-def vector_inputs(
-    path: Path, scratch: Callable[[], Path], *, areas: bool = False
-) -> list[VectorInput]:
-    """Return what is opened for a path, several for an archive or a folder of GeoParquet.
-
-    Args:
-        path: Path of vector data.
-        scratch: Function that makes an empty folder, if files have to be made for GDAL.
-        areas: Whether all areas of OpenStreetMap count, such as boundaries, not buildings alone.
-
-    Raises:
-        DataError: The path holds no vector data, or no coordinates.
-        OSError, ValueError: The file cannot be read.
-    """
-    name = path.name.lower()
-    if path.is_dir():
-        if _is_geodatabase(path):
-            return [VectorInput(path)]
-        files = parquet_files(path)
-        if not files and not (path / "manifest.json").is_file():
-            raise DataError(
-                f"The folder {path} has no GeoParquet and no polygons of rooftrace predict; "
-                "expected the files of one layer.",
-                remedy="Give a single file, or a folder that rooftrace predict or catalogue wrote.",
-            )
-        return [VectorInput(file) for file in files]
-    if name.endswith(".zip"):
-        return _unpacked(path, scratch, areas)
-    if name.endswith((".osm", ".xml", ".pbf")):
-        return [_osm(path, scratch, areas)]
-    if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb")):
-        return [VectorInput(path)]
-    if name.endswith((".kml", ".kmz")):
-        return [VectorInput(path, config=KML_FIELDS)]
-    if name.endswith(".shp"):
-        return [_shapefile(path, scratch)]
-    if name.endswith(".dxf"):
-        return [VectorInput(path, config={"DXF_CLOSED_LINE_AS_POLYGON": "TRUE"})]
-    if name.endswith(".poly"):
-        return [_polygon_filter(path, scratch())]
-    if name.endswith(("json", "jsonl", "jsons", ".csv", ".gz")):
-        return [_text(path, scratch, areas)]
-    return [VectorInput(path)]
-
-
-def _unpacked(path: Path, scratch: Callable[[], Path], areas: bool) -> list[VectorInput]:
-    members = _members(path)
-    if not members:
-        raise DataError(
-            f"{path} holds no vector data.", remedy="Unpack it, and give what is inside."
-        )
-    folder = scratch() / "unpacked"
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(folder)
-    inputs = []
-    for number, member in enumerate(members):
-        inner = scratch() / f"made{number}"
-        inner.mkdir()
-        inputs += vector_inputs(folder / member, inner.absolute, areas=areas)
-    return inputs
-
-
-def _shapefile(path: Path, scratch: Callable[[], Path]) -> VectorInput:
-    if path.with_suffix(".shx").exists() or path.with_suffix(".SHX").exists():
-        return VectorInput(path)
-    folder = scratch()
-    for file in path.parent.iterdir():
-        if file.stem == path.stem and file.suffix.lower() in _SIDECARS:
-            (folder / file.name).symlink_to(file.absolute())
-    note = f"{path.name} has no index (.shx); it is made anew from the .shp."
-    return VectorInput(folder / path.name, config={"SHAPE_RESTORE_SHX": "YES"}, notes=(note,))
-
-
-_RING = re.compile(r"^(!?)\S.*\n((?:[ \t]+[-+.\deE]+[ \t]+[-+.\deE]+[ \t\r]*\n)+)END", re.MULTILINE)
-"""Ring of a .poly, a hole after `!`, https://wiki.openstreetmap.org/wiki/Osmosis/Polygon_Filter_File_Format."""
-
-
-def _polygon_filter(path: Path, folder: Path) -> VectorInput:
-    rings: dict[str, list[shapely.Polygon]] = {"": [], "!": []}
-    for hole, lines in _RING.findall(path.read_text("utf-8-sig", "replace")):
-        numbers = [float(number) for number in lines.split()]
-        rings[hole].append(shapely.Polygon(list(zip(numbers[::2], numbers[1::2]))))
-    area, holes = map(shapely.union_all, rings.values())
-    made = folder / f"{path.stem}.geojson"
-    made.write_text(json.dumps(shapely.geometry.mapping(area - holes)))
-    return VectorInput(made)
-
-
-def _text(path: Path, scratch: Callable[[], Path], areas: bool) -> VectorInput:
-    """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
-    check_city_json(path)
-    head = _head(path)
-    if _is_overpass(head):
-        return _osm_areas(path, json.loads(path.read_bytes())["elements"], scratch(), areas)
-    packed = path.suffix.lower() == ".gz"
-    place = f"{'/vsigzip/' if packed else ''}{path.absolute().as_posix()}"
-    if _is_lines(path, head):
-        if b'"FeatureCollection"' in head.partition(b"\n")[0]:
-            made = scratch() / "lines.geojsonl"
-            # The features of each collection, a line each.
-            opened = gzip.open if path.suffix.lower() == ".gz" else open
-            with opened(path, "rb") as lines, made.open("w", encoding="utf-8") as file:
-                for line in lines:
-                    if line.strip():
-                        found = json.loads(line.removeprefix(_RECORD))
-                        for feature in found.get("features", [found]):
-                            file.write(json.dumps(feature) + "\n")
-            place = str(made)
-        return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES)
-    if path.name.lower().endswith((".csv", ".csv.gz")):
-        column, is_ewkb = _wkt_column(head) or ("geometry", False)
-        if is_ewkb:
-            return VectorInput(f"CSV:{place}", config=_NO_PROPERTIES, ewkb=column)
-        return VectorInput(f"CSV:{place}", {"GEOM_POSSIBLE_NAMES": column}, _NO_PROPERTIES)
-    return VectorInput(place if packed else path, config=_NO_PROPERTIES)
 
 
 _NO_PROPERTIES = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
 """Otherwise GDAL writes a file .properties beside one that is compressed."""
 
-
 _OSM_CONFIG = {"OSM_USE_CUSTOM_INDEXING": "NO"}
 """Ids of nodes that are not on the server yet are negative and in any order."""
 
+_OSM_BUILDINGS = "building IS NOT NULL AND building <> 'no'"
+"""Without this filter, GDAL (3.12.4) drops a building that is the outer ring of another area, as of
+a school (findings/gdal_osm_filter_adds_buildings.sh)."""
 
-def _osm(path: Path, scratch: Callable[[], Path], areas: bool) -> VectorInput:
-    if path.suffix.lower() == ".pbf":
-        return VectorInput(path)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # GDAL leaves out closed ways without tags, as JOSM draws an area.
-        if not (areas or _CHANGED_OSM.search(data)):
-            return VectorInput(path, config=_OSM_CONFIG)
-    return _osm_areas(path, _xml_elements(path), scratch(), areas)
+
+_RING = re.compile(r"^(!?)\S.*\n((?:[ \t]+[-+.\deE]+[ \t]+[-+.\deE]+[ \t\r]*\n)+)END", re.MULTILINE)
+"""Ring of a .poly, a hole after `!`, https://wiki.openstreetmap.org/wiki/Osmosis/Polygon_Filter_File_Format."""
 
 
 _OsmElement = Mapping[str, Any]
@@ -376,61 +259,186 @@ _OSM_LINES = {"highway", "barrier", "railway", "waterway"}
 """Keys of closed ways that are no areas, see https://wiki.openstreetmap.org/wiki/Area."""
 
 
-def _osm_areas(
-    path: Path, elements: Iterable[_OsmElement], folder: Path, areas: bool
-) -> VectorInput:
-    """Write the buildings among elements, or all areas, as GeoJSON with the ids of GDAL."""
-    kept = {(one["type"], str(one["id"])): one for one in elements}
+@dataclass(frozen=True)
+class InputFinder:
+    """Finds what is opened for the paths of vector data.
 
-    def line(one: _OsmElement) -> list[tuple[float, float]]:
-        """Return the coordinates of a way, or of a member of a relation."""
-        points = one.get("geometry", [])
-        if not any(point and "lat" in point for point in points):
-            way = kept.get(("way", str(one["ref"])), {}) if "ref" in one else one
-            if way is not one:
-                return line(way) if way else []
-            points = [kept.get(("node", str(ref)), {}) for ref in one.get("nodes", ())]
-        return [(float(p["lon"]), float(p["lat"])) for p in points if p and "lat" in p]
+    Args:
+        scratch: Function that makes an empty folder, if files have to be made for GDAL.
+        areas: Whether all areas of OpenStreetMap count, such as boundaries, not buildings alone.
+    """
 
-    def area(members: Iterable[_OsmElement], *, inner: bool) -> Any:
-        ways = [line(one) for one in members if (one.get("role") == "inner") == inner]
-        lines = [shapely.LineString(way) for way in ways if len(way) > 1]
-        return shapely.union_all(shapely.polygonize(lines))
+    scratch: Callable[[], Path]
+    areas: bool = False
 
-    features = []
-    ways = [one for (kind, _), one in kept.items() if kind == "way"]
-    if ways and not any(map(line, ways)):
-        raise DataError(
-            f"{path} has no coordinates.", remedy="Ask the Overpass API with: out geom;"
-        )
-    bounds: set[str] = set()
-    # Relations come first: a way around one of a building is the same building.
-    for (kind, ref), one in sorted(kept.items(), key=lambda item: item[0][0]):
-        tags = one.get("tags", {})
-        is_area = tags.get("type") in ("multipolygon", "boundary")
-        if kind == "way":
-            is_area = tags.get("area") == "yes" or _OSM_LINES.isdisjoint(tags)
-        is_wanted = is_area if areas else tags.get("building", "no") != "no"
-        if kind == "node" or not is_wanted or (kind == "way" and ref in bounds):
-            continue
-        points = line(one) if kind == "way" else []
-        if len(points) > 3 and points[0] == points[-1]:
-            shape = shapely.Polygon(points)
-        elif kind == "relation":
-            members = [each for each in one.get("members", ()) if each["type"] == "way"]
-            shape = area(members, inner=False) - area(members, inner=True)
-            if not shape.is_empty:
-                bounds |= {
-                    str(each["ref"]) for each in members
-                    if each.get("role") in ("outer", "outline")
-                    or not kept.get(("way", str(each["ref"])), {}).get("tags")
-                }  # fmt: skip
-        else:
-            continue
-        ids = {"osm_way_id": ref if kind == "way" else None, "osm_id": ref if not points else None}
-        geometry = shapely.geometry.mapping(shape)
-        properties = {**(tags if areas else {"building": tags["building"]}), **ids}
-        features.append({"type": "Feature", "properties": properties, "geometry": geometry})
-    made = folder / f"{path.stem}.geojson"
-    made.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    return VectorInput(made)
+    def inputs(self, path: Path) -> list[VectorInput]:
+        """Return what is opened for a path, several for an archive or a folder of GeoParquet.
+
+        Raises:
+            DataError: The path holds no vector data, or no coordinates.
+            OSError, ValueError: The file cannot be read.
+        """
+        name = path.name.lower()
+        if path.is_dir():
+            if _is_geodatabase(path):
+                return [VectorInput(path)]
+            files = parquet_files(path)
+            if not files and not (path / "manifest.json").is_file():
+                raise DataError(
+                    f"The folder {path} has no GeoParquet and no polygons of rooftrace predict; "
+                    "expected the files of one layer.",
+                    remedy="Give a single file, or a folder that rooftrace predict or catalogue "
+                    "wrote.",
+                )
+            return [VectorInput(file) for file in files]
+        if name.endswith(".zip"):
+            return self._unpacked(path)
+        if name.endswith((".osm", ".xml", ".pbf")):
+            return [self._osm(path)]
+        if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb")):
+            return [VectorInput(path)]
+        if name.endswith((".kml", ".kmz")):
+            return [VectorInput(path, config=KML_FIELDS)]
+        if name.endswith(".shp"):
+            return [self._shapefile(path)]
+        if name.endswith(".dxf"):
+            return [VectorInput(path, config={"DXF_CLOSED_LINE_AS_POLYGON": "TRUE"})]
+        if name.endswith(".poly"):
+            return [self._polygon_filter(path)]
+        if name.endswith(("json", "jsonl", "jsons", ".csv", ".gz")):
+            return [self._text(path)]
+        return [VectorInput(path)]
+
+    def _unpacked(self, path: Path) -> list[VectorInput]:
+        members = _members(path)
+        if not members:
+            raise DataError(
+                f"{path} holds no vector data.", remedy="Unpack it, and give what is inside."
+            )
+        folder = self.scratch() / "unpacked"
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+        inputs = []
+        for number, member in enumerate(members):
+            inner = self.scratch() / f"made{number}"
+            inner.mkdir()
+            inputs += replace(self, scratch=inner.absolute).inputs(folder / member)
+        return inputs
+
+    def _shapefile(self, path: Path) -> VectorInput:
+        if path.with_suffix(".shx").exists() or path.with_suffix(".SHX").exists():
+            return VectorInput(path)
+        folder = self.scratch()
+        for file in path.parent.iterdir():
+            if file.stem == path.stem and file.suffix.lower() in _SIDECARS:
+                (folder / file.name).symlink_to(file.absolute())
+        note = f"{path.name} has no index (.shx); it is made anew from the .shp."
+        return VectorInput(folder / path.name, config={"SHAPE_RESTORE_SHX": "YES"}, notes=(note,))
+
+    def _polygon_filter(self, path: Path) -> VectorInput:
+        rings: dict[str, list[shapely.Polygon]] = {"": [], "!": []}
+        for hole, lines in _RING.findall(path.read_text("utf-8-sig", "replace")):
+            numbers = [float(number) for number in lines.split()]
+            rings[hole].append(shapely.Polygon(list(zip(numbers[::2], numbers[1::2]))))
+        area, holes = map(shapely.union_all, rings.values())
+        made = self.scratch() / f"{path.stem}.geojson"
+        made.write_text(json.dumps(shapely.geometry.mapping(area - holes)))
+        return VectorInput(made)
+
+    def _text(self, path: Path) -> VectorInput:
+        """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
+        check_city_json(path)
+        head = _head(path)
+        if _is_overpass(head):
+            return self._osm_areas(path, json.loads(path.read_bytes())["elements"])
+        packed = path.suffix.lower() == ".gz"
+        place = f"{'/vsigzip/' if packed else ''}{path.absolute().as_posix()}"
+        if _is_lines(path, head):
+            if b'"FeatureCollection"' in head.partition(b"\n")[0]:
+                made = self.scratch() / "lines.geojsonl"
+                # The features of each collection, a line each.
+                opened = gzip.open if path.suffix.lower() == ".gz" else open
+                with opened(path, "rb") as lines, made.open("w", encoding="utf-8") as file:
+                    for line in lines:
+                        if line.strip():
+                            found = json.loads(line.removeprefix(_RECORD))
+                            for feature in found.get("features", [found]):
+                                file.write(json.dumps(feature) + "\n")
+                place = str(made)
+            return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES)
+        if path.name.lower().endswith((".csv", ".csv.gz")):
+            column, is_ewkb = _wkt_column(head) or ("geometry", False)
+            if is_ewkb:
+                return VectorInput(f"CSV:{place}", config=_NO_PROPERTIES, ewkb=column)
+            return VectorInput(f"CSV:{place}", {"GEOM_POSSIBLE_NAMES": column}, _NO_PROPERTIES)
+        return VectorInput(place if packed else path, config=_NO_PROPERTIES)
+
+    def _osm(self, path: Path) -> VectorInput:
+        where = None if self.areas else _OSM_BUILDINGS
+        if path.suffix.lower() == ".pbf":
+            return VectorInput(path, where=where)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            # GDAL leaves out closed ways without tags, as JOSM draws an area.
+            if not (self.areas or _CHANGED_OSM.search(data)):
+                return VectorInput(path, config=_OSM_CONFIG, where=where)
+        return self._osm_areas(path, _xml_elements(path))
+
+    def _osm_areas(self, path: Path, elements: Iterable[_OsmElement]) -> VectorInput:
+        """Write the buildings among elements, or all areas, as GeoJSON with the ids of GDAL."""
+        kept = {(one["type"], str(one["id"])): one for one in elements}
+
+        def line(one: _OsmElement) -> list[tuple[float, float]]:
+            """Return the coordinates of a way, or of a member of a relation."""
+            points = one.get("geometry", [])
+            if not any(point and "lat" in point for point in points):
+                way = kept.get(("way", str(one["ref"])), {}) if "ref" in one else one
+                if way is not one:
+                    return line(way) if way else []
+                points = [kept.get(("node", str(ref)), {}) for ref in one.get("nodes", ())]
+            return [(float(p["lon"]), float(p["lat"])) for p in points if p and "lat" in p]
+
+        def area(members: Iterable[_OsmElement], *, inner: bool) -> Any:
+            ways = [line(one) for one in members if (one.get("role") == "inner") == inner]
+            lines = [shapely.LineString(way) for way in ways if len(way) > 1]
+            return shapely.union_all(shapely.polygonize(lines))
+
+        features = []
+        ways = [one for (kind, _), one in kept.items() if kind == "way"]
+        if ways and not any(map(line, ways)):
+            raise DataError(
+                f"{path} has no coordinates.", remedy="Ask the Overpass API with: out geom;"
+            )
+        bounds: set[str] = set()
+        # Relations come first: a way around one of a building is the same building.
+        for (kind, ref), one in sorted(kept.items(), key=lambda item: item[0][0]):
+            tags = one.get("tags", {})
+            is_area = tags.get("type") in ("multipolygon", "boundary")
+            if kind == "way":
+                is_area = tags.get("area") == "yes" or _OSM_LINES.isdisjoint(tags)
+            is_wanted = is_area if self.areas else tags.get("building", "no") != "no"
+            if kind == "node" or not is_wanted or (kind == "way" and ref in bounds):
+                continue
+            points = line(one) if kind == "way" else []
+            if len(points) > 3 and points[0] == points[-1]:
+                shape = shapely.Polygon(points)
+            elif kind == "relation":
+                members = [each for each in one.get("members", ()) if each["type"] == "way"]
+                shape = area(members, inner=False) - area(members, inner=True)
+                if not shape.is_empty:
+                    bounds |= {
+                        str(each["ref"]) for each in members
+                        if each.get("role") in ("outer", "outline")
+                        or not kept.get(("way", str(each["ref"])), {}).get("tags")
+                    }  # fmt: skip
+            else:
+                continue
+            ids = {
+                "osm_way_id": ref if kind == "way" else None,
+                "osm_id": ref if not points else None,
+            }
+            geometry = shapely.geometry.mapping(shape)
+            properties = {**(tags if self.areas else {"building": tags["building"]}), **ids}
+            features.append({"type": "Feature", "properties": properties, "geometry": geometry})
+        made = self.scratch() / f"{path.stem}.geojson"
+        made.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        return VectorInput(made)

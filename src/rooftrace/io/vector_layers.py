@@ -25,9 +25,6 @@ from rooftrace.io.vector_formats import VectorInput
 
 GEOJSON = (".geojson", ".json")
 _OSM_LAYER = "multipolygons"
-_OSM_BUILDINGS = "building IS NOT NULL AND building <> 'no'"
-"""Without this filter, GDAL (3.12.4) drops a building that is the outer ring of another area, as of
-a school (findings/gdal_osm_filter_adds_buildings.sh)."""
 _LONLAT_COLUMNS = ("latitude", "longitude")
 """Columns of a table whose geometry is in degrees on WGS 84, as that of Google Open Buildings."""
 
@@ -53,8 +50,8 @@ Rows = tuple[CRS | None, NDArray[np.object_], Values, int]
 whose rings had to be closed."""
 
 
-def layers_of(one: VectorInput, *, areas: bool = False) -> list[GdalLayer]:
-    """Return the layers of an input; of OpenStreetMap, that of its buildings, or of all areas."""
+def layers_of(one: VectorInput) -> list[GdalLayer]:
+    """Return the layers of an input; of OpenStreetMap, that of its areas."""
     import pyogrio
 
     if str(one.path).startswith("CSV:"):
@@ -62,8 +59,7 @@ def layers_of(one: VectorInput, *, areas: bool = False) -> list[GdalLayer]:
     with pyogrio_options(one.config):
         listed = [(str(name), kind) for name, kind in pyogrio.list_layers(one.path)]
     if {"points", _OSM_LAYER, "other_relations"} <= {name for name, _ in listed}:
-        where = None if areas else _OSM_BUILDINGS
-        return [GdalLayer(one, _OSM_LAYER, "MultiPolygon", where)]
+        return [GdalLayer(one, _OSM_LAYER, "MultiPolygon")]
     return [GdalLayer(one, name, kind) for name, kind in listed]
 
 
@@ -74,15 +70,11 @@ class GdalLayer:
         source: What is opened.
         layer: Name of the layer; None for the only one.
         kind: GDAL's name of its geometry type; None without geometry.
-        where: Condition of the rows that are read; None for all.
     """
 
-    def __init__(
-        self, source: VectorInput, layer: str | None, kind: str | None, where: str | None = None
-    ) -> None:
+    def __init__(self, source: VectorInput, layer: str | None, kind: str | None) -> None:
         self.source = source
         self.kind = kind
-        self._where = where
         self.notes: tuple[str, ...] = ()
         self._layer = layer
         self._path = Path(source.path)
@@ -179,7 +171,7 @@ class GdalLayer:
             meta, fids, wkb, columns = pyogrio.raw.read(
                 path, columns=list(fields), force_2d=True,
                 skip_features=first, max_features=rows, datetime_as_string=True, return_fids=True,
-                where=self._where, **layer,
+                where=self.source.where, **layer,
             )  # fmt: skip
             # GDAL returns columns in the order of the file.
             values = {

@@ -26,7 +26,7 @@ from rooftrace.core.text import plural, reason_of
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
-from rooftrace.io.vector_formats import PARQUET, VectorInput, vector_inputs
+from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput
 from rooftrace.io.vector_layers import (
     GEOJSON,
     POLYGONAL,
@@ -161,7 +161,7 @@ class VectorFile:
 
     @cached_property
     def _inputs(self) -> list[VectorInput]:
-        return vector_inputs(self.path, lambda: self._scratch, areas=self._areas)
+        return InputFinder(lambda: self._scratch, self._areas).inputs(self.path)
 
     @cached_property
     def _parts(self) -> list[GdalLayer | ParquetFile]:
@@ -172,7 +172,7 @@ class VectorFile:
             if isinstance(one.path, Path) and one.path.suffix.lower() in PARQUET:
                 parts.append(ParquetFile(one.path))
             else:
-                layers += layers_of(one, areas=self._areas)
+                layers += layers_of(one)
         if parts or not self._inputs:
             return parts
         return [*self._chosen(layers)]
