@@ -91,7 +91,6 @@ def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
     monkeypatch.setattr(vector_layers, "_MOST_CHUNKS", 1000)
     monkeypatch.setattr(match, "_PER_BLOCK", 10)
     monkeypatch.setattr(match, "_PACKED_AT_ONCE", 7)
-    monkeypatch.setattr(inputs, "_CHUNK", 1)
     for module in (match, inputs):
         monkeypatch.setattr(module, "SpillFile", partial(SpillFile, in_memory_bytes=0))
     _, again = call("compare", layers[0], tmp_path / "old.gpkg", "-o", tmp_path / "b", *options)

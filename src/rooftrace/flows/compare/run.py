@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from affine import Affine
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, without_folders
-from rooftrace.core.types import Progress, RasterSource
+from rooftrace.core.types import GeoGrid, Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.imagery import (
     PROBABILITY_FILES,
@@ -46,7 +46,7 @@ from rooftrace.io.companions import predicted_images
 from rooftrace.io.files import prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.raster import open_image
-from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, transform_points
+from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, outline_bounds
 from rooftrace.io.vector_write import write_copies
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
@@ -378,8 +378,10 @@ def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
         )
     bounds = known[0].bounds_xy
     if len(known) == 2:
-        other = _bounds_in(known[1], known[0].crs)
-        if not bounds_meet(bounds, other, known[0].crs):
+        left, bottom, right, top = known[1].bounds_xy
+        box = GeoGrid((1, 1), Affine(right - left, 0, left, 0, bottom - top, top), known[1].crs)
+        other = outline_bounds(box, known[0].crs)
+        if other is None or not bounds_meet(bounds, other, known[0].crs):
             raise DataError(
                 f"{new.name} ({degrees_text(new.bounds_xy, new.crs)}) and {old.name} "
                 f"({degrees_text(old.bounds_xy, old.crs)}) show different places.",
@@ -387,22 +389,6 @@ def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
             )
         # The plane is true where the new layer is; the old one may be that of a country.
     return metric_crs(known[0].crs, bounds)
-
-
-def _bounds_in(layer: BuildingLayer, crs: CRS) -> tuple[float, float, float, float]:
-    left, bottom, right, top = layer.bounds_xy
-    side = np.linspace(0, 1, 21)
-    xs, ys = left + side * (right - left), bottom + side * (top - bottom)
-    edge = np.concatenate(
-        [np.stack([xs, np.full(21, y)], 1) for y in (bottom, top)]
-        + [np.stack([np.full(21, x), ys], 1) for x in (left, right)]
-    )
-    xy = transform_points(edge, layer.crs, crs)
-    xy = xy[np.isfinite(xy).all(axis=1)]
-    if not len(xy):
-        return (np.inf, np.inf, np.inf, np.inf)
-    (low_x, low_y), (high_x, high_y) = xy.min(axis=0).tolist(), xy.max(axis=0).tolist()
-    return low_x, low_y, high_x, high_y
 
 
 def _offset_notes(offset: LayerOffset | None, is_wanted: bool) -> list[str]:
