@@ -24,7 +24,7 @@ from rooftrace.core.types import LabelReader, Progress
 from rooftrace.io.files import check_outputs
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.scene_extents import SceneExtents, connected, outline_of
+from rooftrace.labels.scene_extents import SceneExtents, outline_of
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.labels.split import (
     PARTS,
@@ -246,7 +246,7 @@ def _copies(summaries: Sequence[SceneSummary]) -> list[list[str]]:
     for number, one in enumerate(summaries):
         near.append(named.setdefault(_AUGMENTED.sub("", one.id), number))
     count = len(summaries)
-    first = connected(count, zip([*range(count)] * 2, near, strict=True))
+    first = components(count, np.tile(np.arange(count), 2), np.array(near))
     lists: dict[int, list[str]] = {}
     for one, number in zip(summaries, first.tolist(), strict=True):
         lists.setdefault(number, []).append(one.id)
