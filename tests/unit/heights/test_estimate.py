@@ -82,7 +82,7 @@ def test_roofs_of_a_town_are_measured_to_centimetres(slope: float, terrain: bool
     assert inside[known].mean() >= 0.9
 
 
-@pytest.mark.parametrize("pixel_m", [0.25, 1.0])
+@pytest.mark.parametrize("pixel_m", [pytest.param(0.25, marks=pytest.mark.campaign), 1.0])
 def test_hipped_roofs_are_told_from_gabled_ones(pixel_m: float) -> None:
     town = make_roof_town(100, pixel_m=pixel_m, slope=0.1, seed=11)
     heights = measure(town)

@@ -134,7 +134,7 @@ class Elsewhere:
         return result
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(st.integers(0, 1000), st.integers(9, 160), st.booleans(), WATERSHEDS)
 def test_workers_that_trace_blocks_in_strips_give_the_same(
     seed: int, side: int, with_markers: bool, watershed: WatershedOptions | None
