@@ -265,6 +265,7 @@ def test_a_crs_is_given_to_points_and_models_without_one(
     assert "surface.tif is in" in command("heights", houses, *stated, "-o", tmp_path).err
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("source", ["surface", "points"])
 def test_outlines_are_moved_onto_their_roofs(
     town: RoofTown, folder: Path, scans: Path, tmp_path: Path, source: str
@@ -287,6 +288,7 @@ def test_outlines_are_moved_onto_their_roofs(
     assert np.median(np.abs(error)) < 0.2
 
 
+@pytest.mark.campaign
 def test_feet_are_read_by_the_band_or_the_option(
     town: RoofTown, folder: Path, tmp_path: Path
 ) -> None:
@@ -338,6 +340,7 @@ def test_scaled_heights_and_fill_that_is_not_declared(
     np.testing.assert_allclose(medians, medians[0], atol=0.02)
 
 
+@pytest.mark.campaign
 def test_models_of_one_datum_may_have_two_units(
     town: RoofTown, folder: Path, tmp_path: Path
 ) -> None:
