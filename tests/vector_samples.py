@@ -333,8 +333,10 @@ UNPLACED: dict[str, Sample] = {
     "DXF": _file("town.dxf", "DXF", TOWN[["geometry"]].assign(geometry=TOWN.boundary)),
     "TopoJSON": _text("town.topojson", _topojson),
     "Shapefile without .prj": lambda folder: _unplaced(folder / "town.shp"),
-    "CSV with WKT in metres": _text("town.csv", lambda: "wkt\n" + "".join(
-        f'"{wkt}"\n' for wkt in TOWN.geometry.to_wkt(rounding_precision=9)
+    "Shapefile without .prj, zipped": lambda folder: _zipped(
+        lambda made: _unplaced(made / "town.shp"), "town.zip")(folder),
+    "CSV with WKT in metres": _text("town.csv", lambda: "id,geom\n" + "".join(
+        f'1,"{wkt}"\n' for wkt in TOWN.geometry.to_wkt(rounding_precision=9)
     )),
 }  # fmt: skip
 """What is recognised, but states no coordinate system: the error says how to assign it."""

@@ -188,6 +188,17 @@ def parquet_files(folder: Path) -> list[Path]:
     ]
 
 
+def ogr2ogr_input(path: Path) -> str:
+    """Return the words with which ogr2ogr reads the polygons of a file."""
+    suffix = path.suffix.lower()
+    if suffix == ".dxf":
+        return f"-nlt POLYGON {shlex.quote(str(path))}"
+    if suffix == ".csv" and (column := _wkt_column(_head(path))):
+        named = f"GEOM_POSSIBLE_NAMES={shlex.quote(column[0])} -oo KEEP_GEOM_COLUMNS=NO"
+        return f"-oo {named} {shlex.quote(str(path))}"
+    return shlex.quote(f"/vsizip/{path}" if suffix == ".zip" else str(path))
+
+
 def _members(path: Path) -> list[str]:
     """Return the names of the vector files in an archive."""
     with zipfile.ZipFile(path) as archive:

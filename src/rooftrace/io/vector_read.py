@@ -26,7 +26,7 @@ from rooftrace.core.text import plural, reason_of
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
-from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput
+from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput, ogr2ogr_input
 from rooftrace.io.vector_layers import (
     GEOJSON,
     POLYGONAL,
@@ -197,7 +197,7 @@ class VectorFile:
             name = shlex.quote(able[0].name)
             remedy = (
                 f"Choose the layer: --layer {name}, or all: --layer '*'. For a command without it: "
-                f"ogr2ogr OUT.gpkg {shlex.quote(str(self.path))} {name}"
+                f"ogr2ogr OUT.gpkg {ogr2ogr_input(self.path)} {name}"
             )
         raise DataError(
             f"{self.path} has {len(able) or 'no'} layers of polygons, expected {wanted}; it has "
@@ -346,9 +346,9 @@ class VectorFile:
                 raise LabelError(
                     f"{self.path} has the classes {', '.join(names)}, none of which is called "
                     "building.",
-                    remedy="Keep only buildings: ogr2ogr OUT.gpkg "
-                    f"{self.path.name} -where \"class = '{names[0]}'\"; or, for density, name "
-                    f"their class: --building {names[0]}",
+                    remedy=f"Keep only buildings: ogr2ogr OUT.gpkg {ogr2ogr_input(self.path)} "
+                    f"-where \"class = '{names[0]}'\"; or, for density, name their class: "
+                    f"--building {names[0]}",
                 )
         return None
 
@@ -441,10 +441,8 @@ def assign_crs(geometry: NDArray[np.object_], path: Path | str) -> str:
         path: Path of their file.
     """
     code = "EPSG:4326" if can_be_degrees(geometry) else "EPSG:…"
-    # ogr2ogr reads closed lines of CAD as lines.
-    closed = " -nlt POLYGON" if str(path).lower().endswith(".dxf") else ""
-    named = shlex.quote(str(path))
-    return f"Assign its coordinate system: ogr2ogr{closed} -a_srs {code} OUT.gpkg {named}"
+    read = ogr2ogr_input(Path(path))
+    return f"Assign its coordinate system: ogr2ogr -a_srs {code} OUT.gpkg {read}"
 
 
 @contextmanager
@@ -529,6 +527,6 @@ def _check_coordinates(layer: VectorLayer, path: Path) -> None:
             f"{path} has coordinates from {left:g}, {bottom:g} to {right:g}, {top:g}, not "
             f"degrees, but its coordinate system is {layer.crs.name}.",
             remedy="Assign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
-            f"{shlex.quote(str(path))}. If they are pixels, give the image a georeference: "
+            f"{ogr2ogr_input(path)}. If they are pixels, give the image a georeference: "
             "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from rooftrace.io.reproject import (
     missing_grid,
     outline_bounds,
 )
-from rooftrace.io.vector_formats import check_city_json, is_vector_file
+from rooftrace.io.vector_formats import check_city_json, is_vector_file, ogr2ogr_input
 from rooftrace.io.vector_layers import text_column
 from rooftrace.io.vector_read import ReadCounts, VectorFile
 from rooftrace.labels.config import LabelConfig
@@ -323,7 +322,7 @@ def _class_name(
         raise ConfigError(
             f"{path} has the classes {names}; expected {mask.class_name}, the class of the mask, "
             "or building.",
-            remedy=f"Keep only buildings: ogr2ogr OUT.gpkg {shlex.quote(str(path))} "
+            remedy=f"Keep only buildings: ogr2ogr OUT.gpkg {ogr2ogr_input(path)} "
             "-where \"class = 'NAME'\"",
         )
     raise ConfigError(
