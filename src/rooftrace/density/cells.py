@@ -176,7 +176,7 @@ class GroundPlane:
             raise GeoreferenceError(
                 f"{name} has {has}, so that the size of a pixel in metres is not known.",
                 remedy="Give the metres per pixel with --gsd, or assign a coordinate system "
-                "(gdal_edit -a_srs).",
+                "(gdal_edit.py -a_srs).",
             )
         return cls(grid, metric_crs(grid.crs, grid.bounds_xy))
 

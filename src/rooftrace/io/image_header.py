@@ -362,7 +362,7 @@ def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     except (CRSError, RasterioCRSError, RasterioError) as error:
         raise DataError(
             f"{name} has a coordinate system that cannot be read: {error}.",
-            remedy="Assign a coordinate system with gdal_edit -a_srs, or remove it.",
+            remedy="Assign a coordinate system with gdal_edit.py -a_srs, or remove it.",
         ) from error
     return checked_grid(GeoGrid(shape, transform, crs), name)
 
@@ -391,7 +391,7 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
             raise GeoreferenceError(
                 f"{name} lies at longitude {west:g} to {east:g} and latitude {south:g} to "
                 f"{north:g} in {crs.name}; expected -360 to 360 and -90 to 90.",
-                remedy="Correct its georeference with gdal_edit -a_srs or -a_ullr.",
+                remedy="Correct its georeference with gdal_edit.py -a_srs or -a_ullr.",
             )
     return grid, ""
 

@@ -463,7 +463,7 @@ def prepare(
         raise DataError(
             f"{source.name} has values of type {own}; expected whole or decimal numbers.",
             remedy="Convert them, for example array.astype(np.uint8), or radar to amplitudes with "
-            "gdal_calc.",
+            "gdal_calc.py.",
         )
     kept = own if dtype.kind == "f" and how in ("auto", "none") else dtype
     to = ((0.0, 255.0),) * len(wanted)

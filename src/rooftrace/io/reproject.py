@@ -365,7 +365,7 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
         raise GeoreferenceError(
             "There is no transformation from the coordinate system "
             f"{source.name!r} to {target.name!r}: {error}.",
-            remedy="Assign the right coordinate system with gdal_edit -a_srs (images) or "
+            remedy="Assign the right coordinate system with gdal_edit.py -a_srs (images) or "
             "ogr2ogr -a_srs (vector files).",
         ) from error
     if leaves_out is False:

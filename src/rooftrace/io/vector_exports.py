@@ -58,7 +58,7 @@ def _on_web_mercator(
             f"{path.name}: PMTiles are tiles of the world's map, but the image has no "
             "georeference.",
             remedy=f"{others}, or give the image a coordinate system and a position "
-            "(gdal_edit -a_srs -a_ullr).",
+            "(gdal_edit.py -a_srs -a_ullr).",
         )
     if not len(geometry):
         raise ExportError(

@@ -308,7 +308,7 @@ def in_degrees(
             f"{path.name}: {path.suffix} holds longitude and latitude, but the image has no "
             "georeference.",
             remedy="Write a GeoPackage (.gpkg) or GeoJSON (.geojson), or give the image a "
-            "coordinate system and a position (gdal_edit -a_srs -a_ullr).",
+            "coordinate system and a position (gdal_edit.py -a_srs -a_ullr).",
         )
     for part in parts:
         degrees = shapely.transform(part.geometry, lambda xy: transform_points(xy, crs, CRS84))

@@ -61,7 +61,7 @@ _BEND_PX = 0.1
 """Maximum deviation in pixels of the edges of a scene that are reprojected."""
 
 _DATING = (
-    "If their date is known, write it into the files (gdal_edit -mo "
+    "If their date is known, write it into the files (gdal_edit.py -mo "
     'TIFFTAG_DATETIME="2024:05:17 00:00:00" FILE), or name the scenes by STAC items.'
 )
 

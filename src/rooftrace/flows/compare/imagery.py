@@ -170,7 +170,7 @@ def predict_dates(
                 raise GsdMismatch(
                     error.message,
                     remedy="Give images near the resolution of the model, or correct the "
-                    "georeference with gdal_edit.",
+                    "georeference with gdal_edit.py.",
                 ) from error
         for path, plan, file in zip((new, old), plans, files):
             layers.append(_predicted(path, plan, predictor, file))
@@ -213,7 +213,7 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
 def _no_crs(name: str) -> GeoreferenceError:
     return GeoreferenceError(
         f"{name} has no coordinate system, so it has no place on the ground.",
-        remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
+        remedy="Assign one: gdal_edit.py -a_srs EPSG:… FILE, and compare again.",
     )
 
 
@@ -525,7 +525,7 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
     if grid.crs is None:
         raise GeoreferenceError(
             f"{source.name} has no coordinate system, so it does not say what was seen.",
-            remedy="Assign one (gdal_edit -a_srs), or draw the area that was seen: --area FILE",
+            remedy="Assign one (gdal_edit.py -a_srs), or draw the area that was seen: --area FILE",
         )
     if outline_bounds(grid, plane) is None:
         return np.zeros(len(geometry))

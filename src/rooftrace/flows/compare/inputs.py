@@ -159,7 +159,7 @@ def read_buildings_layer(
         if file.columns()[1] is None:
             raise GeoreferenceError(
                 f"{path} has no coordinate system, so it has no place on the ground.",
-                remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
+                remedy="Assign one: gdal_edit.py -a_srs EPSG:… FILE, and compare again.",
             )
         layer = _of_file(path, file, notes, folder, attributes=attributes)
     stated = provenance_of(open_image(path)).imagery_date

@@ -308,7 +308,7 @@ def run_zone_density(
     if mask is not None and mask.grid.crs is None:
         raise GeoreferenceError(
             f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
-            remedy="Assign one (gdal_edit -a_srs), or remove --zones to measure by cells.",
+            remedy="Assign one (gdal_edit.py -a_srs), or remove --zones to measure by cells.",
         )
     buildings = (
         None
