@@ -154,4 +154,4 @@ def test_a_camera_model_is_not_applied_silently(tiny: Path, tmp_path: Path) -> N
     assert predicted(image, tiny)[0] == 0
     notes = str(json.loads((tmp_path / "out" / "run.json").read_text())["notes"])
     assert "a camera model (RPC)" in notes
-    assert "gdalwarp -rpc" in notes
+    assert "gdalwarp -rpc -to RPC_DEM=" in notes

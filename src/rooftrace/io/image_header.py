@@ -401,7 +401,7 @@ def _unused_position(dataset: Any, name: str) -> str:
     if dataset.gcps[0]:
         position, option = "ground control points", "-tps"
     elif dataset.rpcs:
-        position, option = "a camera model (RPC)", "-rpc"
+        position, option = "a camera model (RPC)", "-rpc -to RPC_DEM=TERRAIN.tif"
     elif "EXIF_GPSLatitude" in dataset.tags():
         return (
             f"{name} is a photograph with the place of its camera, not an orthophoto: its metres "
