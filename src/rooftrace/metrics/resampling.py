@@ -253,14 +253,9 @@ def quotient(over: ArrayLike, under: ArrayLike) -> Ratio:
 
 
 def mean_counts(values: ArrayLike) -> Floats:
-    """Return (scenes, 2) counts from which `MEAN` computes the mean of (scenes,) values, without
-    NaN.
-    """
+    """Return (scenes, 2) counts whose quotient is the mean of (scenes,) values, without NaN."""
     each = np.asarray(values, np.float64)
     return np.stack([np.nan_to_num(each), ~np.isnan(each)], axis=1)
-
-
-MEAN = quotient((1, 0), (0, 1))
 
 
 def expanded(outside: float, count: int) -> float:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from rooftrace.metrics.resampling import (
-    MEAN,
     Interval,
     Ratio,
     expanded,
@@ -18,7 +17,7 @@ from rooftrace.metrics.resampling import (
     resample,
 )
 
-IOU = quotient((1, 0), (0, 1))
+MEAN = IOU = quotient((1, 0), (0, 1))
 
 
 def bootstrap_pooled(

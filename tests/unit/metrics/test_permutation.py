@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rooftrace.metrics.resampling import MEAN, mean_counts, paired_permutation_test, quotient
+from rooftrace.metrics.resampling import mean_counts, paired_permutation_test, quotient
 
-IOU = quotient((1, 0), (0, 1))
+MEAN = IOU = quotient((1, 0), (0, 1))
 
 
 def models(scenes: int, gain: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -21,9 +21,7 @@ def models(scenes: int, gain: float, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def test_by_hand() -> None:
-    found = paired_permutation_test(
-        mean_counts([0.9, 0.8, 0.7]), mean_counts([0.5, 0.7, 0.7]), MEAN
-    )
+    found = paired_permutation_test(mean_counts([0.9, 0.8, 0.7]), mean_counts([0.5, 0.7, 0.7]), MEAN)
     assert (found.first, found.second) == pytest.approx((2.4 / 3, 1.9 / 3))
     assert found.difference.value == pytest.approx(0.5 / 3)
     assert (found.scenes, found.better, found.worse, found.equal) == (3, 2, 0, 1)

@@ -73,9 +73,8 @@ class SceneFiles:
 
     Args:
         input: Path or URL of the image.
-        mask: Path of the mask; None if it was not requested.
-        polygons, preview, density: Paths of the other results; None for a result that was not
-            made.
+        mask, polygons, preview, density: Paths of the results, by the names that they have in
+            `OutputPaths`; None for a result that was not made.
         buildings: Number of buildings; None if polygons were not requested.
         built_up_share: Share of the valid pixels that are buildings, 0..1.
         pixels: Number of pixels of the image.
