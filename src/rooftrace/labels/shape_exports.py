@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import shapely
+from shapely import affinity
 
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import plural, reason_of
@@ -128,20 +129,11 @@ def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape | None:
         x, y, width, height = map(int, numbers("left", "top", "width", "height"))
         counts = [int(count) for count in one.attrib["rle"].split(",")]
         geometry = traced(run_mask(counts, (height, width), "row"), x, y)
-    if geometry is not None and float(one.get("rotation") or 0):
-        geometry = _turned(geometry, float(one.attrib["rotation"]))
     if geometry is None:
         return None
+    # Clockwise about the centre of the bounds; y points down.
+    geometry = affinity.rotate(geometry, float(one.get("rotation") or 0))
     return DrawnShape(one.attrib["label"], geometry, one.tag == "box")
-
-
-def _turned(geometry: shapely.Geometry, degrees: float) -> shapely.Geometry:
-    """Rotate clockwise about the centre of the bounds; y points down."""
-    left, top, right, bottom = shapely.bounds(geometry).tolist()
-    centre = np.array([left + right, top + bottom]) / 2
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    turn = np.array([[cos, sin], [-sin, cos]])
-    return shapely.transform(geometry, lambda xy: (xy - centre) @ turn + centre)
 
 
 def _via(path: Path) -> Iterator[DrawnImage]:

@@ -21,7 +21,9 @@ def models(scenes: int, gain: float, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def test_by_hand() -> None:
-    found = paired_permutation_test(mean_counts([0.9, 0.8, 0.7]), mean_counts([0.5, 0.7, 0.7]), MEAN)
+    found = paired_permutation_test(
+        mean_counts([0.9, 0.8, 0.7]), mean_counts([0.5, 0.7, 0.7]), MEAN
+    )
     assert (found.first, found.second) == pytest.approx((2.4 / 3, 1.9 / 3))
     assert found.difference.value == pytest.approx(0.5 / 3)
     assert (found.scenes, found.better, found.worse, found.equal) == (3, 2, 0, 1)
