@@ -42,7 +42,9 @@ def main() -> None:
     parser.add_argument("-o", "--out", default="out", help="Folder for the results")
     options = parser.parse_args()
     command = ["predict", *options.images] if options.images else ["demo"]
-    done = subprocess.run([installed() / "rooftrace", *command, "-o", options.out], check=False)
+    rooftrace = installed() / "rooftrace"
+    done = subprocess.run([rooftrace, *command, "-o", options.out], check=False)
+    print(f"The command rooftrace is {rooftrace}")
     sys.exit(done.returncode)
 
 
