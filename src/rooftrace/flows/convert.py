@@ -29,7 +29,7 @@ from rooftrace.labels.folders import CARD, FOLDER
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import image_name
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source, polygons_of_results
-from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
+from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, check_background
 from rooftrace.labels.split import match_reference
 
 _KINDS = {".csv": "rle", ".json": "coco"}
@@ -143,8 +143,11 @@ def run_convert(
     _check_names(source)
     _refuse_overlap(out, path, source)
     tracked = _TrackedOpener(source.open_scene)
+    source = replace(source, open_scene=tracked)
     try:
-        written = kind.write(replace(source, open_scene=tracked), out, options, progress)
+        if data.area is None:
+            check_background(source)
+        written = kind.write(source, out, options, progress)
     except DataError as error:
         raise _named(error, tracked.current) from error
     notes += written.notes

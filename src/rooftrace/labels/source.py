@@ -386,7 +386,7 @@ def _count(source: SceneSet, entry: SceneEntry) -> NDArray[np.int32]:
 
 HIDDEN_DETAIL = (
     "Transparency or a nodata value probably hides the background. A model would learn that "
-    "everything is a building."
+    "everything is a building, and no false positive would count."
 )
 HIDDEN_REMEDY = "Save the masks without transparency, with the background in its own value."
 

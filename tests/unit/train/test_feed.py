@@ -16,6 +16,8 @@ pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import BandMismatch, ConfigError, LabelError
+from rooftrace.flows.convert import run_convert
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.inspect import run_inspect
 from rooftrace.labels.config import SourceConfig
 from rooftrace.train.config import TrainConfig
@@ -96,6 +98,11 @@ def test_masks_whose_transparency_hides_the_background_are_refused(tmp_path: Pat
     inverted = finding["label.inverted"]
     assert raised.value.message == f"a: {inverted.title}. {inverted.detail}"
     assert raised.value.remedy == inverted.remedy
+    data = SourceConfig(path=str(tmp_path / "a"))
+    with pytest.raises(LabelError, match="no false positive would count"):
+        run_convert(data, "coco", tmp_path / "a.json")
+    with pytest.raises(LabelError, match="no false positive would count"):
+        run_evaluate((), data, None, EvalOptions(), predictions=[tmp_path / "a/masks"])
     # With the background of one image in its own value, transparent parts are unknown.
     Image.fromarray(drawn).save(tmp_path / "a" / "masks" / "2.png")
     assert len(opened(tmp_path).samples.scenes) == 3

@@ -41,7 +41,7 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.rle import Order, RleTable, is_table, parse_runs, side_of_runs
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
-from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.labels.source import SceneEntry, SceneSet, check_background
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.objects import CocoCollector
 from rooftrace.metrics.pixel import ThresholdCurve
@@ -238,6 +238,8 @@ def _open_scenes(
             f"{folder.path} is labels without imagery, but {models[0].name} needs images.",
             remedy="Evaluate --predictions alone, or give the images with --images.",
         )
+    if folder.area is None:
+        check_background(scenes)
     return scenes
 
 
