@@ -32,6 +32,14 @@ _NOTHING = 0.02
 """Standard deviation of luma below which an image shows no detail, in shares of full scale. It is
 five of 255 levels, as in images of water, mist or a single colour."""
 
+_INFRARED, _INFRARED_EVEN = 0.06, 0.005
+"""Least excess of the first band's mean over the others, and how much darker the third may be than
+the second, in shares of full scale, for near infrared. At most a fifth of the images of any of 22
+sets of natural colours are so; with a simulated near infrared, two thirds or more of 13 of them."""
+
+_INFRARED_SHARE = 0.5
+"""Least share of such images."""
+
 _OFTEN = 0.05
 """Share of the scenes from which something counts as common."""
 
@@ -168,7 +176,23 @@ def _images(c: FindingContext) -> _Findings:
         remedy=f"Give --nodata {','.join(f'{value:g}' for value in colour)}.",
         by=lambda f: f.flat_share,
     )
+    scenes = [f for f in c.shown if f.bands == 3 and _is_infrared(f)]
+    yield make_finding(
+        "image.infrared",
+        "note",
+        f"The first band of {plural(len(scenes), 'image')} of {len(c.read):,} may be near infrared",
+        scenes if len(scenes) >= _INFRARED_SHARE * len(c.shown) else (),
+        detail="It is much brighter than the others, and the third is as bright as the second. In "
+        "colour infrared (CIR) plants are red; red soil and roofs have little blue.",
+        remedy="If they are CIR, take the natural colours from the provider. A model of natural "
+        "colours is wrong here; one that you train on CIR works on CIR alone.",
+    )
     yield _several_zooms(c)
+
+
+def _is_infrared(f: SceneFacts) -> bool:
+    first, second, third = f.mean
+    return first - max(second, third) > _INFRARED and third - second > -_INFRARED_EVEN
 
 
 def _several_zooms(c: FindingContext) -> Finding | None:

@@ -101,6 +101,15 @@ def spoil_flat(folder: Folder) -> None:
     Image.fromarray(image).save(folder.image(3))
 
 
+def test_bright_red_beside_even_green_and_blue_is_perhaps_near_infrared(folder: Folder) -> None:
+    # In order: infrared, red, green, of trees and roofs; red soil in natural colours.
+    for colour, keys in (((150, 80, 90), {"image.infrared"}), ((150, 110, 80), set())):
+        for number in range(6):
+            image = picture(number) // 4 + np.array(colour, np.uint8)
+            Image.fromarray(image).save(folder.image(number))
+        assert set(folder.found()) == keys
+
+
 @pytest.mark.parametrize(
     ("spoil", "key", "severity"),
     [
