@@ -58,13 +58,22 @@ class Nodes:
         """One more."""
         log = self.folder / f"node{len(self.started)}.log"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
-        with log.open("wb") as reported:
-            process = subprocess.Popen(
-                command, env={**os.environ, **_ENVIRONMENT, **environment}, stdout=reported,
-                stderr=reported, start_new_session=True,
-            )  # fmt: skip
-        self.started.append(process)
-        wait_until(lambda: "Ray runtime started" in log.read_text(), "a node does not start")
+
+        def start() -> subprocess.Popen[bytes]:
+            with log.open("wb") as reported:
+                return subprocess.Popen(
+                    command, env={**os.environ, **_ENVIRONMENT, **environment}, stdout=reported,
+                    stderr=reported, start_new_session=True,
+                )  # fmt: skip
+
+        def is_ready() -> bool:
+            # Ray gives up a node that takes 30 s to start, as on a busy machine.
+            if self.started[-1].poll() is not None:
+                self.started[-1] = start()
+            return "Ray runtime started" in log.read_text()
+
+        self.started.append(start())
+        wait_until(is_ready, "a node does not start")
 
     def kill(self, number: int) -> None:
         """Kill a node and its children, as a loss of power does."""

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -206,6 +207,16 @@ def test_machines_whose_results_could_differ_are_named() -> None:
 def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="expected local, auto or HOST:PORT"):
         cluster._check_listens(address)
+
+
+def test_a_busy_machine_on_which_ray_does_not_start_is_named() -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. Perhaps")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    message = r"^Ray did not start on this machine: The current node timed out .*less busy"
+    with pytest.raises(PredictError, match=message), cluster._connected(ray, "local"):
+        pass
 
 
 def test_an_address_without_a_listener_is_refused() -> None:

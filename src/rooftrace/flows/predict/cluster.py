@@ -278,7 +278,7 @@ def cluster_executor(models: ModelSet, options: ClusterOptions) -> Iterator[Clus
         MissingExtraError: Ray is not installed.
         ConfigError: No cluster answers, it lacks the requested cores or GPUs, or its machines
             could give different results.
-        PredictError: No machine can load the model.
+        PredictError: Ray does not start on this machine, or no machine can load the model.
     """
     try:
         import ray
@@ -316,8 +316,14 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
             address=address, log_to_driver=False, logging_level=logging.ERROR,
             configure_logging=False, **own,
         )  # fmt: skip
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise _no_cluster(address, first_line(error)) from error
+    except Exception as error:  # Ray raises `Exception` itself if a node takes 30 s to start
+        if address != "local":
+            raise _no_cluster(address, first_line(error)) from error
+        raise PredictError(
+            f"Ray did not start on this machine: {first_line(error)}.",
+            remedy="Run the same command again when the machine is less busy, or without "
+            "--cluster ray.",
+        ) from error
     try:
         yield
     finally:
