@@ -368,18 +368,15 @@ def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
 
 
 def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
-    """Return a grid, or one in pixels if it is on no map of the Earth, and a note for the user.
+    """Return a grid, without its CRS if that is not of the Earth, and a note for the user.
 
     Raises:
         GeoreferenceError: the grid lies outside of all longitudes and latitudes.
     """
-    shape, crs = grid.shape, grid.crs
+    crs = grid.crs
     if crs is not None and not _is_of_earth(crs):
-        note = (
-            f"{name} is in {crs.name!r}, not a coordinate system of the Earth: its results are "
-            "in pixels."
-        )
-        return GeoGrid(shape), note
+        note = f"{name} is in {crs.name!r}, which is not a coordinate system of the Earth."
+        return GeoGrid(grid.shape, grid.transform), note
     if crs is not None and crs.is_geographic:
         west, south, east, north = grid.bounds_xy
         transform = grid.transform
