@@ -275,7 +275,7 @@ def reading_errors(name: object, where: object) -> Iterator[None]:
         reason = reason_of(cause)
         remedy = next((remedy for part, remedy in _REMEDIES.items() if part in reason), _REMEDY)
         if "not recognized" in reason and str(name).lower().endswith((*VECTOR_SUFFIXES, ".poly")):
-            remedy = f"It is vector data. Give an image, and --area {shlex.quote(str(name))}"
+            remedy = "It is vector data. Give an image, for which it can be the area."
         raise DataError(
             f"{name} cannot be read as an image ({where}): {reason}.", remedy=remedy
         ) from error

@@ -98,6 +98,7 @@ class ServiceRaster(TileGridMosaic):
         self.requests = TileRequests(service.name, options)
         self._options = options
         self._first = first
+        self._tile_shape = level.tile_px
         self._tiles: set[tuple[int, int]] = {(row - first[0], col - first[1]) for row, col in tiles}
         self._rule = nodata
         self._fetched: dict[tuple[int, int], bytes] = {}
