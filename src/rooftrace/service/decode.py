@@ -83,6 +83,9 @@ class Limits:
     jobs_waiting: int = 100
 
 
+_START_SECONDS = 120.0
+"""Maximum time of a decoder process to start; on a busy machine that is longer than to decode."""
+
 _MAX_HEADER_BYTES = 2**20
 """Maximum length of a header from a decoder process."""
 
@@ -230,6 +233,7 @@ class _DecoderProcess:
         )
         self.process.start()
         theirs.close()
+        self._has_started = False
 
     def ask(self, request: dict[str, Any], data: bytes = b"") -> dict[str, Any]:
         """Return the header of an image, which `image` completes.
@@ -239,11 +243,13 @@ class _DecoderProcess:
             _ProcessFailedError: The process crashed or took too long, and is stopped.
         """
         with self._failing():
+            if not self._has_started:
+                self._wait(_START_SECONDS, "its decoder needed more than {:g} s to start")
+                self._connection.recv_bytes()
+                self._has_started = True
             self._connection.send_bytes(json.dumps(request).encode())
             self._connection.send_bytes(data)
-            if not self._connection.poll(self._limits.decode_seconds):
-                self.stop()
-                raise _ProcessFailedError(f"it took longer than {self._limits.decode_seconds:g} s")
+            self._wait(self._limits.decode_seconds, "it took longer than {:g} s")
             header: dict[str, Any] = json.loads(self._connection.recv_bytes(_MAX_HEADER_BYTES))
         if "error" in header:
             raise RooftraceError.from_json(header["error"])
@@ -261,6 +267,11 @@ class _DecoderProcess:
                 count = shape[1] * shape[2]
                 valid = np.unpackbits(bits, count=count).astype(np.bool_).reshape(shape[1:])
         return decoded_image(header, data, valid, name)
+
+    def _wait(self, seconds: float, late: str) -> None:
+        if not self._connection.poll(seconds):
+            self.stop()
+            raise _ProcessFailedError(late.format(seconds))
 
     def stop(self) -> None:
         """Stop the process."""
@@ -404,6 +415,7 @@ def _answer_requests(connection: Connection, memory_bytes: int) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     limit_memory(memory_bytes, "AS")
     with suppress(OSError, EOFError), TemporaryDirectory(prefix="rooftrace-") as folder:
+        connection.send_bytes(b"started")
         while True:
             request = json.loads(connection.recv_bytes())
             data = connection.recv_bytes()

@@ -43,10 +43,8 @@ def draw(path: Path, bands: int = 3, gsd_m: float = 0.5) -> Path:
 
 def test_a_header_that_takes_too_long(tmp_path: Path, predictor: Predictor) -> None:
     path = draw(tmp_path / "upload")
-    with pytest.raises(
-        DataError, match=r"slow\.tif cannot be decoded: it took longer than 0\.01 s"
-    ):
-        admit(path, "slow.tif", SceneOptions(), predictor, Limits(decode_seconds=0.01))
+    with pytest.raises(DataError, match=r"slow\.tif cannot be decoded: it took longer than 0 s"):
+        admit(path, "slow.tif", SceneOptions(), predictor, Limits(decode_seconds=0))
 
 
 def test_a_density_that_cannot_be_made_is_refused_at_once(
