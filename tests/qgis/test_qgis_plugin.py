@@ -111,8 +111,9 @@ def test_styles_and_icon_are_xml() -> None:
     assert named - {""} == {path.stem for path in styles}
 
 
-def test_styles_have_the_values_and_colours_of_the_product() -> None:
+def test_plugin_and_map_page_have_the_values_and_colours_of_the_files() -> None:
     from rooftrace.app.demo import RAMP
+    from rooftrace.density.files import SHARE_GRADES
     from rooftrace.flows.compare.outputs import COLOURS, MAP_WORDS
     from rooftrace.io.legend import Legend, mask_style
 
@@ -139,6 +140,12 @@ def test_styles_have_the_values_and_colours_of_the_product() -> None:
     of_maps = {word: COLOURS[status] for status, word in MAP_WORDS.items()}
     assert drawn == set((COLOURS | of_maps).items())
     assert tuple(colours(buildings).values()) == RAMP
+    review = (PLUGIN / "canvas.py").read_text().partition("_STATUSES = {")[2].partition("}")[0]
+    page = (ROOT / "src/rooftrace/app/map/static/style.js").read_text()
+    shares = {f"#{bytes(colour).hex()}" for _, end, colour in SHARE_GRADES.steps if end > 0}
+    assert {*RAMP, *shares, *re.findall("#[0-9a-f]{6}", review)} <= {
+        *re.findall("#[0-9a-f]{6}", page)
+    }
 
 
 def test_plugin_imports_nothing_of_rooftrace() -> None:
