@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rooftrace.core.errors import LayoutError
@@ -26,6 +26,7 @@ from rooftrace.io.companions import (
 from rooftrace.io.files import read_head
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.source import SceneEntry
+from rooftrace.labels.split import part_of_folder
 
 NO_SHAPES = "no shapes"
 """Key of an entry whose label file is missing because there is nothing to label."""
@@ -230,6 +231,10 @@ class Folders:
     def matching(self, folder: Path) -> Iterator[Path]:
         """Yield the images in a folder that the user wants."""
         return (path for path in self.images(folder) if matches_glob(path, self.glob))
+
+    def texts(self, folder: Path) -> list[Path]:
+        """Return the text files in a folder, sorted."""
+        return [folder / name for name in self._list(folder)[1] if name.endswith(".txt")]
 
     def labels(self, folder: Path) -> dict[str, Path]:
         """Return the label files in a folder by stem; a mask goes before other files.
@@ -526,7 +531,7 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
             read.add(base)
             searches.append(search)
             fitting.append(search)
-    pairs = [pair for search in searches for pair in search.pairs]
+    pairs = [pair for search in searches for pair in _in_listed_parts(search, folders)]
     usual = {".txt": "empty", ".json": "unlabelled"}.get(pairs[0].key.suffix.lower(), "error")
     missing_is = layout.missing or usual
     unlabelled: list[SceneEntry] = []
@@ -549,6 +554,29 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
         count = plural(len(lone), "label file")
         notes = (f"{count} without an image left out: {list_first(lone, _LISTED)}.",)
     return PairedFolder(layout, by_id(pairs), by_id(unlabelled), fitting[0].base, notes)
+
+
+def _in_listed_parts(search: BaseSearch, folders: Folders) -> list[SceneEntry]:
+    """Return the pairs of a base, in the parts into which lists of their names divide them.
+
+    Pascal VOC has `ImageSets/Segmentation/train.txt` and `val.txt`; YOLO and LandCover.ai have such
+    lists beside the folders.
+    """
+    parts: dict[str, str | None] = {}
+    for folder in (search.base, *folders.expand(search.base, ("ImageSets", "Segmentation"))):
+        for path in folders.texts(folder):
+            if part := part_of_folder(path.stem):
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                parts |= {PureWindowsPath(line.strip()).name: part for line in lines}
+    images = [entry.image or Path() for entry in search.pairs]
+    listed = [parts.get(path.name, parts.get(path.stem)) for path in images]
+    inside = {part_of_folder(name) for entry in search.pairs for name in entry.id.split("/")[:-1]}
+    if None in listed or len({*listed}) == 1 or len(inside - {None}) > 1:
+        return search.pairs
+    return [
+        replace(entry, id=f"{part}/{entry.id}", group="/".join(filter(None, (part, entry.group))))
+        for part, entry in zip(listed, search.pairs)
+    ]
 
 
 def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:

@@ -33,6 +33,17 @@ def shown(root: Path, **options: object) -> list[tuple[str, str, str, str]]:
     ]  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("place", ["ImageSets/Segmentation/{}.txt", "{}.txt"])
+def test_lists_of_names_are_parts(tmp_path: Path, place: str) -> None:
+    for name in "abc":
+        put(tmp_path, f"JPEGImages/{name}.jpg", f"SegmentationClass/{name}.png")
+    for part, lines in (("train", "a\n"), ("val", "JPEGImages/c.jpg\nb\n")):
+        path = tmp_path / place.format(part)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(lines, encoding="utf-8")
+    assert [one[0] for one in shown(tmp_path)] == ["train/a", "val/b", "val/c"]
+
+
 def test_groups(tmp_path: Path) -> None:
     put(tmp_path, "Tile 2/images/a.png", "Tile 2/masks/a.png")
     put(tmp_path, "Tile 1/images/a.jpg", "Tile 1/masks/a.png")
