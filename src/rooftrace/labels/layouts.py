@@ -531,20 +531,23 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
             read.add(base)
             searches.append(search)
             fitting.append(search)
-    pairs = [pair for search in searches for pair in _in_listed_parts(search, folders)]
-    usual = {".txt": "empty", ".json": "unlabelled"}.get(pairs[0].key.suffix.lower(), "error")
+    first = next(pair for search in searches for pair in search.pairs)
+    usual = {".txt": "empty", ".json": "unlabelled"}.get(first.key.suffix.lower(), "error")
     missing_is = layout.missing or usual
+    pairs: list[SceneEntry] = []
     unlabelled: list[SceneEntry] = []
     for search in searches:
         if search.pairs:
             search.check()
+        labelled = [*search.pairs]
         for entry, expected in search.missing:
             if missing_is == "empty" and search.has_label_folder:
-                pairs.append(SceneEntry(entry.id, entry.image, entry.group, NO_SHAPES))
+                labelled.append(SceneEntry(entry.id, entry.image, entry.group, NO_SHAPES))
             elif missing_is == "error" and search.has_label_folder:
                 raise no_mask(entry.image, expected)
             else:
                 unlabelled.append(entry)
+        pairs += _in_listed_parts(labelled, search.base, folders)
     if layout.unlabelled:
         for search in searches:
             unlabelled += _unlabelled(folders, layout.unlabelled, search.base)
@@ -556,26 +559,28 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
     return PairedFolder(layout, by_id(pairs), by_id(unlabelled), fitting[0].base, notes)
 
 
-def _in_listed_parts(search: BaseSearch, folders: Folders) -> list[SceneEntry]:
-    """Return the pairs of a base, in the parts into which lists of their names divide them.
+def _in_listed_parts(
+    entries: Sequence[SceneEntry], base: Path, folders: Folders
+) -> Sequence[SceneEntry]:
+    """Return the scenes of a base, in the parts into which lists of their names divide them.
 
     Pascal VOC has `ImageSets/Segmentation/train.txt` and `val.txt`; YOLO and LandCover.ai have such
     lists beside the folders.
     """
     parts: dict[str, str | None] = {}
-    for folder in (search.base, *folders.expand(search.base, ("ImageSets", "Segmentation"))):
+    for folder in (base, *folders.expand(base, ("ImageSets", "Segmentation"))):
         for path in folders.texts(folder):
             if part := part_of_folder(path.stem):
                 lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
                 parts |= {PureWindowsPath(line.strip()).name: part for line in lines}
-    images = [entry.image or Path() for entry in search.pairs]
+    images = [entry.image or Path() for entry in entries]
     listed = [parts.get(path.name, parts.get(path.stem)) for path in images]
-    inside = {part_of_folder(name) for entry in search.pairs for name in entry.id.split("/")[:-1]}
+    inside = {part_of_folder(name) for entry in entries for name in entry.id.split("/")[:-1]}
     if None in listed or len({*listed}) == 1 or len(inside - {None}) > 1:
-        return search.pairs
+        return entries
     return [
         replace(entry, id=f"{part}/{entry.id}", group="/".join(filter(None, (part, entry.group))))
-        for part, entry in zip(listed, search.pairs)
+        for part, entry in zip(listed, entries)
     ]
 
 
