@@ -46,7 +46,7 @@ class Options(Config):
         except ValidationError as error:
             raise ConfigError(
                 f"The options of {self.options_of} are invalid: "
-                f"{invalid_values(error, type(self))}.",
+                f"{_sentence(invalid_values(error, type(self)))}",
                 remedy="Correct the option.",
             ) from None
 
@@ -107,10 +107,8 @@ def parse_config(
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = invalid_values(error, model)
-        raise ConfigError(
-            f"{source}: {problems}{'' if problems.endswith('?') else '.'}", remedy=remedy
-        ) from error
+        problems = _sentence(invalid_values(error, model))
+        raise ConfigError(f"{source}: {problems}", remedy=remedy) from error
 
 
 def invalid_values(error: ValidationError, model: type[BaseModel], most: int = 20) -> str:
@@ -141,6 +139,10 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int = 2
     if (left_out := len(places) - most) > 0:
         texts.append(f"and {plural(left_out, 'more problem')}")
     return "; ".join(texts)
+
+
+def _sentence(problems: str) -> str:
+    return problems if problems.endswith("?") else f"{problems}."
 
 
 _TYPE_NAME = re.compile(

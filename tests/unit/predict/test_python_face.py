@@ -185,5 +185,7 @@ def test_errors_and_notes_have_the_words_of_python(model: Predictor, picture: np
     assert "--gsd" in raised.value.remedy  # as the command line shows it
     with pytest.raises(ConfigError, match=r"^SceneOptions\.stretch received 'foo'.*per-band"):
         SceneOptions(stretch="foo")
+    with pytest.raises(ConfigError, match=r"Did you mean 'threshold' or 'stretch'\? Correct"):
+        SceneOptions(treshold=0.5)
     (note,) = model.predict(picture).summary.notes
     assert note.endswith("give the right value with gsd_m.")
