@@ -1,7 +1,5 @@
 """Images of bright squares, of which some are buildings, for models of brightness."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

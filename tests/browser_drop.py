@@ -1,7 +1,5 @@
 """Drop a file on an element of a page, as a person does with the mouse."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Two layers of houses of which the second has true changes, for tests of `rooftrace compare`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ The program reads cases as JSON from its standard input, and prints their result
 process of its own that starts no thread, so that it can fork: a case costs no import.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import resource

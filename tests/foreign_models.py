@@ -1,7 +1,5 @@
 """Small ONNX graphs as other programs write them, without a contract."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A server that has only jobs, in a thread or as `python jobs_server.py FOLDER MODEL PORT`."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -4,8 +4,6 @@ Every maker writes the same scenes: `make(folder)` returns the path that a user 
 `truth` draws the outlines by a point-in-polygon test of pixel centres, independent of GDAL.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

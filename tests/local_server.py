@@ -1,7 +1,5 @@
 """A web server of this machine, in a thread, whose answers a handler gives."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

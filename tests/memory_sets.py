@@ -1,7 +1,5 @@
 """Sets of scenes in memory, for tests."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Windows' locks of bytes, as far as one process can tell."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from types import ModuleType

@@ -1,7 +1,5 @@
 """Intersection over union of two things that a test compares."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

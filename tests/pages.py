@@ -1,7 +1,5 @@
 """The blocks of the pages in docs/, and the outputs that they show."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

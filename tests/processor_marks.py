@@ -1,7 +1,5 @@
 """Marks of tests that need instructions which not every processor has."""
 
-from __future__ import annotations
-
 import pytest
 
 from rooftrace.engines.openvino import KIND

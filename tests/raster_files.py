@@ -1,7 +1,5 @@
 """GeoTIFFs and PNGs that tests write."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A service whose network returns the brightness of a pixel, and images with bright roofs."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from typing import Any

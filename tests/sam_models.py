@@ -1,7 +1,5 @@
 """Tiny networks of the SAM family, made by the configuration classes of transformers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

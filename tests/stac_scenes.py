@@ -1,7 +1,5 @@
 """Generated scenes with the STAC items, collection and catalog that describe them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Small models on disk whose probability is the brightness of a pixel."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The training that tests share: a configuration, and the data that it names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 TINY = """

@@ -1,7 +1,5 @@
 """Readers of the folder that a training run writes."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Each function of `SAMPLES` writes the same `TOWN` into a folder, often beside wh
 building, and returns the path that a person would give.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import shutil

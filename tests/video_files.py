@@ -1,7 +1,5 @@
 """Videos for tests, made by PyAV alone: what rooftrace writes is read back by others, too."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The pages have no finding of axe-core, in light and dark, on a desk and a phone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

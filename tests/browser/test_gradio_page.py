@@ -1,7 +1,5 @@
 """The page in a real browser: drop an image, change the threshold, download the files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The page `/`: see the buildings of a small image at once, follow jobs, and find all results."""
 
-from __future__ import annotations
-
 import re
 import sys
 import zipfile

@@ -1,7 +1,5 @@
 """The page and the map show names and attributes from other people's files as text."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Every page can be used by keyboard: Tab reaches its controls, shows where it is, and goes on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page of live video, with a file played as a camera."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A page of another site shows results and calls the API: the page of docs/map.md as it is."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

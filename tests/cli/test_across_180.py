@@ -1,7 +1,5 @@
 """Scenes across longitude 180, or in longitudes beyond it, as of Fiji and New Zealand."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

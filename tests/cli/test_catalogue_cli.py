@@ -1,7 +1,5 @@
 """`rooftrace catalogue`, through the real command."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import geopandas

@@ -1,7 +1,5 @@
 """`rooftrace compare` through the real command: true changes are found and written."""
 
-from __future__ import annotations
-
 import json
 import re
 from base64 import b64decode

@@ -1,7 +1,5 @@
 """`rooftrace compare` of two dates: only changes of which both dates are sure are found."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Inputs of `rooftrace compare`: masks, other formats, layers that change, and bad ones."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Damaged images, and models without probabilities, through the real command."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`rooftrace evaluate --predictions` judges files of `rooftrace predict` as it judges the model."""
 
-from __future__ import annotations
-
 import shutil
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`rooftrace export`, and what it wrote as a model of other commands."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A stranger's first commands work on what lies on his disk, without a further option."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

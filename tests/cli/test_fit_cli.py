@@ -1,7 +1,5 @@
 """`rooftrace fit`, through the real command."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from shutil import copy

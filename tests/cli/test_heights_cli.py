@@ -1,7 +1,5 @@
 """`rooftrace heights` through the real command: layer, city model, sources and errors."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from itertools import pairwise

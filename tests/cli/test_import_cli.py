@@ -1,7 +1,5 @@
 """`rooftrace import` of state dicts, and what it wrote as a model of other commands."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

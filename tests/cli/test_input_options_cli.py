@@ -1,7 +1,5 @@
 """Commands that predict labelled images take the input options of `rooftrace predict`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

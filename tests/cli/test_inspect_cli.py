@@ -1,7 +1,5 @@
 """`rooftrace inspect` on the command line, and its findings on the faults of real data."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Ctrl-C ends a training at any moment, and the run can be resumed."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

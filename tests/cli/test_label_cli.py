@@ -1,7 +1,5 @@
 """`rooftrace label` through the real command; a real server is in tests/contract."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`rooftrace mcp`, driven by the client of the package `mcp`."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

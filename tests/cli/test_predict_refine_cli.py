@@ -1,7 +1,5 @@
 """`rooftrace predict --refine sam` with a tiny network of transformers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

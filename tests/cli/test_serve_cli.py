@@ -1,7 +1,5 @@
 """`rooftrace serve` as a real process."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """`rooftrace predict` on the map services of a TiTiler, through the real command."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`rooftrace split` through the real command: its text and its JSON."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

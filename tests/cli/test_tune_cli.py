@@ -1,7 +1,5 @@
 """`rooftrace train --trials` as a person calls it: killed, continued, and trained from."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import signal

@@ -1,7 +1,5 @@
 """Errors that no command has translated."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

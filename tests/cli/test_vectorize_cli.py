@@ -1,7 +1,5 @@
 """`rooftrace vectorize` on the command line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import geopandas

@@ -1,7 +1,5 @@
 """`rooftrace video` through the real command."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

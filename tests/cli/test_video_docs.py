@@ -1,7 +1,5 @@
 """Every example of docs/video.md runs: it needs a video, which the other pages do not."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """rooftrace without what only POSIX has, and one module that knows of it."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

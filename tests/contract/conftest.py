@@ -1,7 +1,5 @@
 """One Label Studio server for all tests that need it, because it takes long to start."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests made by Schemathesis, one function for each operation of an API."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The API behaves as its OpenAPI description says, for any request."""
 
-from __future__ import annotations
-
 import base64
 import json
 import tempfile

@@ -1,7 +1,5 @@
 """Every architecture supports any bands, any classes, dropout in training, and gradients."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The model in the wheel does what its card says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

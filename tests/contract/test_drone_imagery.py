@@ -1,7 +1,5 @@
 """Real drone imagery, five times as fine as the model, is mapped without any option."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

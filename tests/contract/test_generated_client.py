@@ -4,8 +4,6 @@ The generator is in the environment that `make labelstudio` makes: its dependenc
 together with ours.
 """
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """/v1/jobs over HTTP, with real uploads and processes."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

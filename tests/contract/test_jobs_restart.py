@@ -1,7 +1,5 @@
 """A job survives the end of the server."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Each kind of image in docs/inputs.md is predicted from a file, or refused with a remedy."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

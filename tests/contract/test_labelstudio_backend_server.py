@@ -1,7 +1,5 @@
 """A real Label Studio server with rooftrace as its ML backend."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

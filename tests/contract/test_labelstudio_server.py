@@ -1,7 +1,5 @@
 """A real Label Studio server: pushed to, annotated over REST, pulled from."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every registered loss keeps the same contract."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Scenes in object storage, on a real S3 server on this machine."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

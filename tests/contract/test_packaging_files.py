@@ -1,7 +1,5 @@
 """The files for conda, Docker and citations say what pyproject.toml says."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The QGIS plugin's client of jobs against a real server."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 from typing import Any

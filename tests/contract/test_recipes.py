@@ -1,7 +1,5 @@
 """Every recipe is read as it is, and trains for a few steps on generated data."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The client in docs/service.md against a real server."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

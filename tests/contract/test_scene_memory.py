@@ -1,7 +1,5 @@
 """Memory does not grow with the scene."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The default model's masks do not show where tiles lie."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

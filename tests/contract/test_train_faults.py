@@ -1,7 +1,5 @@
 """Training and fine-tuning keep their promises when a fault hits them; see docs/security.md."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

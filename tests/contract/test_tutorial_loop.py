@@ -1,7 +1,5 @@
 """The tutorial of the labelling loop runs against a real Label Studio server."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Iterator

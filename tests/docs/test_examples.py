@@ -1,7 +1,5 @@
 """Every example of the README and of docs/ runs and prints the output that the page shows."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """docs/formats.md: each sample of the tests has a row with a verdict, and none is read wrongly."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

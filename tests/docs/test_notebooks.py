@@ -1,7 +1,5 @@
 """The notebooks run from top to bottom, and a prediction shows itself in them."""
 
-from __future__ import annotations
-
 import ast
 import json
 import shlex

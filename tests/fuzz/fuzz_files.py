@@ -1,7 +1,5 @@
 """The reader of catalogues under attack."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Readers of images under attack: rasters as `predict` opens them, with masks beside them."""
 
-from __future__ import annotations
-
 import io
 import struct
 import tempfile

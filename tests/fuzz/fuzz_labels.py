@@ -1,7 +1,5 @@
 """Readers of labels under attack."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The reader of bundles under attack: the zip, and its description with right hashes."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -3,8 +3,6 @@
 A mutation depends on the random generator alone, so a try is repeated by its seed and number.
 """
 
-from __future__ import annotations
-
 import copy
 import io
 import json

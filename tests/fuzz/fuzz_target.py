@@ -4,8 +4,6 @@ A reader raises `WrongAnswer` where its result contradicts the file. Heavy libra
 the reader that needs them, since a worker runs one reader alone.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import sys

@@ -5,8 +5,6 @@ ones for some minutes. Each is written to `build/fuzz/READER/` before it is read
 it breaks the reader or ends the process.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import os
 import shutil

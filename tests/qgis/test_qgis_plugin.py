@@ -1,7 +1,5 @@
 """The QGIS plugin, as far as it can be tested without QGIS."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """`python -m town [FOLDER]` in `tests`: write the demo scene, by default where it is shipped."""
 
-from __future__ import annotations
-
 import sys
 from importlib.resources import files
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The canvas of a synthetic scene: colour, height and occupancy, in metres."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

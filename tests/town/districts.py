@@ -2,8 +2,6 @@
 parks.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

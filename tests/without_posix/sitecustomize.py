@@ -4,8 +4,6 @@ rooftrace cannot import the modules that Windows lacks, processes are spawned, a
 bytes of files as Windows does. Other libraries choose their modules by `sys.platform`, which stays.
 """
 
-from __future__ import annotations
-
 import importlib.abc
 import multiprocessing
 import os

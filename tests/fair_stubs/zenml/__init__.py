@@ -1,7 +1,5 @@
 """Steps as plain functions, in place of zenml."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Images that a brightness model sees buildings in, and results of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

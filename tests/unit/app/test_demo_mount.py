@@ -1,7 +1,5 @@
 """The Gradio demo in its application: what is served, and what is not."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The layers of the viewer, decoded again."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

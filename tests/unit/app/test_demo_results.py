@@ -1,7 +1,5 @@
 """Results of the page: from files to results, how long they are held, and their routes."""
 
-from __future__ import annotations
-
 import io
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The page at `/` and its examples."""
 
-from __future__ import annotations
-
 import io
 
 from fastapi.testclient import TestClient

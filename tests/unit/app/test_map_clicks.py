@@ -1,7 +1,5 @@
 """Clicks of a review over HTTP, with an engine that takes every bright pixel for a building."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

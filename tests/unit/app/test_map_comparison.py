@@ -1,7 +1,5 @@
 """A comparison on the map: its images, its layers and its statuses."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

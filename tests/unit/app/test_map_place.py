@@ -1,7 +1,5 @@
 """The place of scenes on the map, and the reading of their polygons."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The review of a results folder over HTTP."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

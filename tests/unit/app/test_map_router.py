@@ -1,7 +1,5 @@
 """The map over HTTP, on results folders as `rooftrace predict` leaves them."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

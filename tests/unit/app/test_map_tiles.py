@@ -1,7 +1,5 @@
 """Vector tiles: their contents, and the encoder against the specification and GDAL's reader."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The summary follows from the findings, the worst of them first."""
 
-from __future__ import annotations
-
 import pytest
 
 from rooftrace.audit.facts import Finding, SetStatistics, Severity, compute_statistics

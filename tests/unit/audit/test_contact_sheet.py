@@ -1,7 +1,5 @@
 """The choice of scenes on contact sheets, and their pictures."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import replace
 

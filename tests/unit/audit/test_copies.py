@@ -1,7 +1,5 @@
 """Near-duplicates become findings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

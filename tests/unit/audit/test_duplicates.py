@@ -1,7 +1,5 @@
 """Changed copies are found, and different images are not."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Overlaps are found for any part of a scene, and other ground gives none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

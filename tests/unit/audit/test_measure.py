@@ -1,7 +1,5 @@
 """Measurements of a scene match what was painted, for any parts in which it is read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

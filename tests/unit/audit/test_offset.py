@@ -1,7 +1,5 @@
 """Planted shifts of labels are found, and labels that fit give no finding."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

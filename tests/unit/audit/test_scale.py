@@ -1,7 +1,5 @@
 """Planted scale factors between two sets are found, and uncertain cases are reported as such."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

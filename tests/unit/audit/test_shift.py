@@ -1,7 +1,5 @@
 """Planted differences between two sets are found, and the remedies are valid configuration."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The figures of a set add up those of its scenes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from rooftrace.audit.facts import LabelFacts, SceneFacts, compute_statistics

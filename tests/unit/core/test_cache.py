@@ -1,7 +1,5 @@
 """Lazy values and LRU caches."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """Functions on the files of strangers run in a child process with limits of time and memory."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """The error tree keeps its exit codes, its remedy and its way through a pickle."""
 
-from __future__ import annotations
-
 import errno
 import pickle
 

@@ -1,7 +1,5 @@
 """Windows are sets of pixels; grids know their metres in every kind of coordinate system."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Messages reach the API and the page in the words of those faces."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

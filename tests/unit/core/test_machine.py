@@ -1,7 +1,5 @@
 """Memory of a process."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from importlib import metadata

@@ -1,7 +1,5 @@
 """Test calls that run at the same time."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """Test calls in processes of this machine."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What Windows does in another way: locks of bytes, folders, memory, paths."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

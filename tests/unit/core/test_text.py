@@ -1,7 +1,5 @@
 """Texts for the user: lists, numbers, reasons."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Figures by cell add up and do not depend on blocks, chunks or the coordinate system."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path

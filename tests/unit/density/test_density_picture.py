@@ -1,7 +1,5 @@
 """Pictures of density have the right colours for grids and zones of any shape."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

@@ -1,7 +1,5 @@
 """The fitted threshold has the best accuracy and lies in the widest gap between examples."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

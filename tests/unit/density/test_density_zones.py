@@ -1,7 +1,5 @@
 """Figures of zones are exact, also for zones that overlap or exceed the observed area."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

@@ -1,7 +1,5 @@
 """Every engine answers the same, and refuses a graph that is not what its contract says."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

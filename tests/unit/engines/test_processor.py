@@ -1,7 +1,5 @@
 """The instruction set that the engines use, by the processor's flags."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The page is self-contained, lists every finding, and escapes names."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The card of a model says what the bundle knows, and nothing else."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

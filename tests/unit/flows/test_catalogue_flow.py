@@ -1,7 +1,5 @@
 """Test that a town that was cut into scenes becomes one layer, for every kind of catalogue."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Test that a catalogue of any kind gives scenes, or an error that names the place."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

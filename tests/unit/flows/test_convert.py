@@ -1,7 +1,5 @@
 """Converting preserves data, names the scene that fails, and leaves no partial file."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

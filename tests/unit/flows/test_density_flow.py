@@ -1,7 +1,5 @@
 """`run_density` and related flows: figures agree between masks, polygons and output files."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

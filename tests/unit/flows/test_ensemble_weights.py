@@ -1,7 +1,5 @@
 """Weights and thresholds of ensembles."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Buildings counted one by one, through the whole evaluation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import geopandas as gpd

@@ -1,7 +1,5 @@
 """Exports: the files that are written, and errors after which no file is left."""
 
-from __future__ import annotations
-
 import sys
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A split is written once, by image, group or block, and nothing leaks from part to part."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

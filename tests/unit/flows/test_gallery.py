@@ -1,7 +1,5 @@
 """Pictures on the page of an evaluation: which scenes, and how they are read."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """`rooftrace import` of ONNX graphs: options, the run on tiles, and errors that write nothing."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

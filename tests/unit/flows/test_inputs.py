@@ -1,7 +1,5 @@
 """Inputs of `predict` become scenes: files, addresses, folders of one scene, areas of them."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from typing import Any

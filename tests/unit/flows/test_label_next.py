@@ -1,7 +1,5 @@
 """The choice of images to label, with the model whose probability is the brightness of a pixel."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Training scenes are found in evaluation data; a check without data reports nothing."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Twenty classes, all the way: training, evaluation, prediction."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Test that a run on a Ray cluster writes the bytes of one process, even if workers are lost."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

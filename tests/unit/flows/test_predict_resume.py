@@ -1,7 +1,5 @@
 """A stopped prediction is resumed, and its files are those of an uninterrupted one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import ModuleType
 

@@ -1,7 +1,5 @@
 """A map service is predicted like the same pixels on disk; what goes wrong loses nothing."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

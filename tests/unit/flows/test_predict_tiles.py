@@ -1,7 +1,5 @@
 """Slippy tiles: each by itself, or all as one scene."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

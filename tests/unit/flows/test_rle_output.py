@@ -1,7 +1,5 @@
 """Many images to one table of run lengths: the sample's own form, checked before the work."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The manifest of a run lists the finished images, also after a full disk or a power failure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

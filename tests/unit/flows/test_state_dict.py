@@ -1,7 +1,5 @@
 """State dicts of other programs: read without running code, and matched by name."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

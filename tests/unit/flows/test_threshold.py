@@ -1,7 +1,5 @@
 """`rooftrace fit`: what is stored is what is predicted, and the best is found."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`run_vectorize`: masks and probabilities of any tool become polygons."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import geopandas

@@ -2,8 +2,6 @@
 probability has divided a region.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import geopandas

@@ -1,7 +1,5 @@
 """A video from beginning to end, with a model that calls bright pixels buildings."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import threading

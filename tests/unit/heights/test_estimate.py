@@ -1,7 +1,5 @@
 """Heights of generated towns: ground, eaves, ridge, shape, intervals, and what they depend on."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Images side by side are one scene: every window equals that of the whole."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Inside an area a scene is as it was, outside it is nodata and is not read."""
 
-from __future__ import annotations
-
 import pickle
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bounds of layers on both sides of longitude 180, and of the same ground a turn away."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

@@ -3,8 +3,6 @@
 Seen with PROJ 9.5.1: outside Canberra it has no operation from AGD66 to GDA2020.
 """
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

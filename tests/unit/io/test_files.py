@@ -1,7 +1,5 @@
 """Files that appear under their name when they are complete."""
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Windows of a file equal those of the whole in every storage layout, also in validity."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

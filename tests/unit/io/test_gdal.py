@@ -1,7 +1,5 @@
 """Warnings that several threads silence at a time."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

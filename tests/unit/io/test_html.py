@@ -1,7 +1,5 @@
 """Charts are well-formed SVG that shows each value at its place."""
 
-from __future__ import annotations
-
 from xml.etree import ElementTree
 
 import pytest

@@ -1,7 +1,5 @@
 """Each row of the table of images in docs/formats.md: what is read gives its pixels and place."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pixels are converted for display; written images are read again without loss."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Test searches for imagery on servers that misbehave, and the order and limits of the items."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

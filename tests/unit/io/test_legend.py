@@ -1,7 +1,5 @@
 """Colours of classes: given colours are kept, and the others can be distinguished by everyone."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """URLs of tiles, zoom levels, and the tiles under an area."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from urllib.parse import quote

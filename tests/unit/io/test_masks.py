@@ -1,7 +1,5 @@
 """Masks appear whole, on the grid of their image, or not at all."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Polygons that cross themselves by rounding are valid again, and nothing else is changed."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import geopandas

@@ -1,7 +1,5 @@
 """Nodata values that occur on the ground, and fill that no file declares."""
 
-from __future__ import annotations
-
 from itertools import product
 from pathlib import Path
 

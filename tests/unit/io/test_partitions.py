@@ -1,7 +1,5 @@
 """A layer by tiles: every polygon is in one file, in any order of input, for any reader."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bands and values of any image become those of a model, the same for every part of a scene."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from pathlib import Path

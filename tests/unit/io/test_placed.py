@@ -1,7 +1,5 @@
 """An image that lies elsewhere, or is a part of another, reads as the pixels that it stands for."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Buildings as PMTiles, read again with GDAL."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The origin of an image: dates in files, the name of the file, and what the user states."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Files are read for what they hold: bands, validity and place, or a DataError with the reason."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

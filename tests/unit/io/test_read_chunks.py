@@ -1,7 +1,5 @@
 """Layers that are read chunk by chunk equal those that are read at once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import geopandas as gpd

@@ -1,7 +1,5 @@
 """Resampled pixels depend on where they lie, never on the window that asked for them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from affine import Affine

@@ -1,7 +1,5 @@
 """Panels side by side: unknown pixels, and colours that everyone can distinguish."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from rooftrace.core.types import GeoGrid, Mask

@@ -1,7 +1,5 @@
 """Images as people have them: world files and `.prj`, infrared as alpha, formats to convert."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Polygons return from a temporary file."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

@@ -1,7 +1,5 @@
 """Requests for tiles from a real server: limits, retries, the cache, and servers that misbehave."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import ssl

@@ -1,7 +1,5 @@
 """Layers that are written a chunk at a time."""
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Each format that is written has the polygons, and opens as people expect."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from contextlib import closing

@@ -1,7 +1,5 @@
 """The same file means the same buildings in every command."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import subprocess

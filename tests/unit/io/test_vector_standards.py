@@ -1,7 +1,5 @@
 """Written polygons keep the standards of their formats: GeoParquet, GeoPackage, RFC 7946."""
 
-from __future__ import annotations
-
 import json
 import re
 import sqlite3

@@ -1,7 +1,5 @@
 """Videos in and out: times, sides, colours, and what is damaged."""
 
-from __future__ import annotations
-
 import struct
 from fractions import Fraction
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The pixels of each class in a set are counted."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

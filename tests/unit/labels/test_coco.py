@@ -1,7 +1,5 @@
 """COCO files of any tool are read as pycocotools reads them; errors name the record."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """COCO annotations are read as separate instances."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from pycocotools import mask as tools

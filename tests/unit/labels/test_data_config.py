@@ -1,7 +1,5 @@
 """A configuration of data is checked before the first file is opened."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

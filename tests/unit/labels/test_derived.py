@@ -1,7 +1,5 @@
 """Labels that are offset are shifted to their place, in whole and by window."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

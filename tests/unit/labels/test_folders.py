@@ -1,7 +1,5 @@
 """Folders become scenes; every labelled set of the real imagery loads unchanged."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

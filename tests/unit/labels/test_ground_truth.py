@@ -1,7 +1,5 @@
 """The buildings of a label are read as pixels, and as polygons drawn or traced."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

@@ -1,7 +1,5 @@
 """Data of any kind is opened by one function: kinds, cards and misplaced options."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

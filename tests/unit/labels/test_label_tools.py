@@ -1,7 +1,5 @@
 """Exports of label tools and downloaded data sets are read right without an option."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from pathlib import Path

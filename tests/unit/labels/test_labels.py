@@ -1,7 +1,5 @@
 """Masks are read as classes, or an error names the file and its invalid values."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

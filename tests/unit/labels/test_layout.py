@@ -1,7 +1,5 @@
 """A folder is read in the only way that fits; otherwise an error names the files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables of run lengths as data: images, order of runs, several rows, writing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path

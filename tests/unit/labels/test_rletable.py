@@ -1,7 +1,5 @@
 """Tables of run lengths are written back, and errors name the row."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

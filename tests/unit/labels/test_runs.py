@@ -1,7 +1,5 @@
 """Encoding and decoding runs is the identity, text is canonical, and any text is handled."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

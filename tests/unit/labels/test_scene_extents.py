@@ -1,7 +1,5 @@
 """Parts of a split by block share no ground, and the gap between them is kept."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

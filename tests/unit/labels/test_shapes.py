@@ -1,7 +1,5 @@
 """Shapes are drawn in any window of the image, and shapes that colour no pixel are counted."""
 
-from __future__ import annotations
-
 import numpy as np
 import shapely
 from hypothesis import given

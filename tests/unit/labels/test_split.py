@@ -1,7 +1,5 @@
 """Every image is in one part, groups stay whole, and the same seed gives the same parts."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Intervals over scenes: by hand, as SciPy draws them, and how often they hold the truth."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Outlines by hand and against a plain loop; edges of what is known are none."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

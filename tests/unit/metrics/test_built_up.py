@@ -1,7 +1,5 @@
 """Errors of density: by hand, against a plain loop, and on scenes that no cell fits."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,7 +1,5 @@
 """Fits find the function that the data was made with, and are calibrations for any data."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

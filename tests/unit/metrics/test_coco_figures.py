@@ -1,7 +1,5 @@
 """The figures of COCO against pycocotools given whole scenes, and against one made by hand."""
 
-from __future__ import annotations
-
 import math
 from contextlib import redirect_stdout
 from io import StringIO

@@ -1,7 +1,5 @@
 """All that is counted on a scene, and its figures as functions of counts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

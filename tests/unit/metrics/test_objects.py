@@ -1,7 +1,5 @@
 """Objects one by one, against counts made by hand and by pycocotools."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Two models on the same scenes: by hand, as SciPy has it, and how often chance is a finding."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Figures are ratios of counts: by hand, against a plain loop, pooled and per image."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,7 +1,5 @@
 """Outlines against measures made by hand, and as the authors of the figures take them."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures at each threshold: by counting at it, by hand, and as scikit-learn has them."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """Whole images are judged as they are predicted."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

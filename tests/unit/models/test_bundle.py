@@ -1,7 +1,5 @@
 """A bundle is read back as it was written, or not at all: every fault is a BundleError."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

@@ -1,7 +1,5 @@
 """The calibration of a bundle is read as it was written, or not at all."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Maps of clicks, and the simulated annotator."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from rooftrace.models.clicks import Click, largest_error, next_click

@@ -1,7 +1,5 @@
 """A fingerprint is read back as it was taken, stays small, and a damaged one is a BundleError."""
 
-from __future__ import annotations
-
 import base64
 import zlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A sum of losses is read as it is written, or what is wrong with it is said."""
 
-from __future__ import annotations
-
 import pytest
 
 pytest.importorskip("torch")

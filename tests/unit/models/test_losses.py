@@ -1,7 +1,5 @@
 """Each loss against a value worked out by hand; its parameters do what they say."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

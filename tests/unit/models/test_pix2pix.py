@@ -1,7 +1,5 @@
 """The paper's networks: shapes, what a patch sees, and a refiner that begins as the identity."""
 
-from __future__ import annotations
-
 import pytest
 
 torch = pytest.importorskip("torch")

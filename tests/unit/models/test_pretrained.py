@@ -1,7 +1,5 @@
 """Encoder weights of installed packages reach the network under its own names."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

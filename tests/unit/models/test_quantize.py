@@ -1,7 +1,5 @@
 """The graph after quantisation."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Networks of the SAM family: loading, prompts, and folders that cannot be loaded."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The sub-pixel U-Net gives each pixel an output."""
 
-from __future__ import annotations
-
 import pytest
 
 torch = pytest.importorskip("torch")

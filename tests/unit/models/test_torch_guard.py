@@ -1,7 +1,5 @@
 """A torchvision built for another torch can be imported; other faults are reported."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Our own U-Net is what its settings say, at any of them."""
 
-from __future__ import annotations
-
 import pytest
 
 torch = pytest.importorskip("torch")

@@ -1,7 +1,5 @@
 """Any architecture with any encoder, by name; weights fit or are refused by name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

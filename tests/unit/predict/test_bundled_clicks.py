@@ -1,7 +1,5 @@
 """The bundled network for clicks, on a generated town that it was not trained on."""
 
-from __future__ import annotations
-
 from importlib import resources
 
 import geopandas as gpd

@@ -1,7 +1,5 @@
 """Clicks on images, with an engine that takes every bright pixel for a building."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

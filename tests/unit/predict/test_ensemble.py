@@ -1,7 +1,5 @@
 """Several models as one: by hand, and as invariants."""
 
-from __future__ import annotations
-
 from itertools import permutations
 from typing import Any
 

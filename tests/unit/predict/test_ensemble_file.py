@@ -1,7 +1,5 @@
 """Ensemble files: what is written is read, and a stranger's does no harm."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from pathlib import Path

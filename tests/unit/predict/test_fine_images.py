@@ -1,7 +1,5 @@
 """Images that are much finer than the model: the same result however they are divided."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from affine import Affine

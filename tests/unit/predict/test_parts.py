@@ -1,7 +1,5 @@
 """Finished blocks on disk: the same blocks come back, and what is damaged does not."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Prediction with a model of an earlier version, whose second head located walls."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

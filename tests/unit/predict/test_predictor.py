@@ -1,7 +1,5 @@
 """The predictor turns an image into a mask, footprints and a preview."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import geopandas as gpd

@@ -1,7 +1,5 @@
 """What a user of Python sees: any usual array, results as arrays, and errors in Python's words."""
 
-from __future__ import annotations
-
 import pickle
 from types import SimpleNamespace
 

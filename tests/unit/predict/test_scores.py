@@ -1,7 +1,5 @@
 """A prediction that is decided anew equals the one that the network would be run for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

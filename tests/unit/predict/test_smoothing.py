@@ -1,7 +1,5 @@
 """Frames mixed over time: the filter by hand, the ground followed, cuts found."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Clients of a service whose network returns the brightness of a pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

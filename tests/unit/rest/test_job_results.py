@@ -1,7 +1,5 @@
 """Results of a job over HTTP: vector tiles, a review that is not lost, and lost results."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import sqlite3

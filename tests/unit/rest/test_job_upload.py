@@ -1,7 +1,5 @@
 """Uploads of jobs are written to disk while they arrive, for any split into chunks."""
 
-from __future__ import annotations
-
 import asyncio
 import tempfile
 import tracemalloc

@@ -1,7 +1,5 @@
 """Requests of Label Studio to the ML backend, and the responses."""
 
-from __future__ import annotations
-
 import base64
 import logging
 import threading

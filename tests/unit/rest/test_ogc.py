@@ -1,7 +1,5 @@
 """OGC API – Processes over the jobs of the server; the answers match the OGC's own schemas."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The shared stylesheet and header: contrast of its colours, and one link marked."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Health, readiness and metrics."""
 
-from __future__ import annotations
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient

@@ -1,7 +1,5 @@
 """POST /v1/predict returns the outputs of `rooftrace predict` in the requested format."""
 
-from __future__ import annotations
-
 import io
 import json
 import time

@@ -1,7 +1,5 @@
 """Access, size limits, and headers for browsers."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hmac

@@ -1,7 +1,5 @@
 """The places for uploads, which clients share."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 
 import pytest

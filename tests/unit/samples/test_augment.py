@@ -1,7 +1,5 @@
 """Image, target and validity use one affine map; colours stay in range."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Samples with the numbers of their buildings."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

@@ -1,7 +1,5 @@
 """Samples are drawn with the probabilities of the balance, at places that were counted."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Uploaded images are decoded as open_raster does, and harmful ones only cause an error."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

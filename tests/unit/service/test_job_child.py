@@ -1,7 +1,5 @@
 """Check of uploads before they become jobs, and the process of a job."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

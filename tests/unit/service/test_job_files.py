@@ -1,7 +1,5 @@
 """Result files of a job for clients."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

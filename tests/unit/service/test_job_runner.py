@@ -1,7 +1,5 @@
 """Running jobs: each has a process that may crash, hang or be ended without affecting others."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

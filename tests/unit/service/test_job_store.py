@@ -1,7 +1,5 @@
 """The list of jobs survives its process, and returns no job twice."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Choice of the control of an interface, and of its labels."""
 
-from __future__ import annotations
-
 import pytest
 
 from rooftrace.core.errors import ConfigError

@@ -1,7 +1,5 @@
 """Predictions as regions of Label Studio, with and without a georeference."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Cameras that play while they are watched."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The store of a review: nothing is lost, undo works, reviewers do not overwrite each other."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sqlite3

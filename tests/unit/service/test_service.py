@@ -1,7 +1,5 @@
 """Requests get the same results as alone, from a bounded queue, within their time."""
 
-from __future__ import annotations
-
 import gc
 import threading
 import time

@@ -1,7 +1,5 @@
 """Images are fetched only from the Label Studio server, from its paths for images."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

@@ -1,7 +1,5 @@
 """Blocks of a TIFF that libtiff fills only in part are refused, and no others."""
 
-from __future__ import annotations
-
 import zlib
 from itertools import product
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Blending is exact: tiled equals whole, and blocks leave no seams."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

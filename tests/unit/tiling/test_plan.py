@@ -1,7 +1,5 @@
 """A plan covers the scene, and the weights of its tiles sum to one everywhere."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A trained model records the names of its training images' bands, and finds them in others."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A checkpoint is read without running code, if it is complete and the data is that of the run."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Training of a click network, from footprints to answers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A run ends early by any figure, by the figures of all its epochs, or by its limit of minutes."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """The data of a run is checked before it starts, and left-out scenes are reported."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

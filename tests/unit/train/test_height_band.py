@@ -1,7 +1,5 @@
 """Heights above ground as a band: a model is trained on it and predicts with it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

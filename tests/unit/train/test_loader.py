@@ -1,7 +1,5 @@
 """Batches: how they lie in memory, and the processes that prepare them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

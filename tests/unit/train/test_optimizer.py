@@ -1,7 +1,5 @@
 """Each optimiser is that of torch, with every key of its own."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

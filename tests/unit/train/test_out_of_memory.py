@@ -1,7 +1,5 @@
 """If memory is exhausted, the error names settings that need less."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

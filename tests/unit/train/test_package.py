@@ -1,7 +1,5 @@
 """The threshold is the best one, and a graph that answers otherwise is not shipped."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

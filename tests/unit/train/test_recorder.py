@@ -1,7 +1,5 @@
 """metrics.csv and curves.svg for any figures of a task."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from xml.etree import ElementTree

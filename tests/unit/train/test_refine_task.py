@@ -1,7 +1,5 @@
 """Steps and figures of the refinement without a trainer: losses by hand, who learns from what."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

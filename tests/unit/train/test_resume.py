@@ -2,8 +2,6 @@
 optimiser are what they are said to be.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The rate goes as torch's schedulers say, and after a resume exactly on from where it was."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Any

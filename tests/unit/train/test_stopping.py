@@ -1,7 +1,5 @@
 """A run stops by any figure, and reports how near that is."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Batches, averages and tallies, each by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Buildings on validation tiles: which take part, and which are right."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """A training configuration is checked as a whole, and every recipe of the project is one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A configuration for a study is checked before the first trial."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

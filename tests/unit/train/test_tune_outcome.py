@@ -1,7 +1,5 @@
 """The output of a study: a configuration to train with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path

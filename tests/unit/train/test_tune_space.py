@@ -1,7 +1,5 @@
 """The open values of a configuration, and the values that replace them."""
 
-from __future__ import annotations
-
 import copy
 import tomllib
 from typing import Any

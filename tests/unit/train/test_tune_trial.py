@@ -1,7 +1,5 @@
 """The outcome of a trial for every end of its training."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The int8 variants that a bundle may hold."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Weights that do not fit a network are listed, and never left out without a word."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

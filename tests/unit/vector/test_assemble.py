@@ -1,7 +1,5 @@
 """Footprints of a scene do not depend on its division into blocks."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from concurrent.futures import Future

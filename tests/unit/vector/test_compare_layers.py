@@ -1,7 +1,5 @@
 """Statuses of two layers of buildings, by hand and against a reference that tries all pairs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import partial
 

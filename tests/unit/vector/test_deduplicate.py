@@ -1,7 +1,5 @@
 """Each building occurs once, for any number and order of the scenes that show it."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,7 +1,5 @@
 """Systematic offsets that were put into a layer are found again, and only those."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

@@ -1,7 +1,5 @@
 """Polygons of touching buildings are separated by markers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import shapely

@@ -1,7 +1,5 @@
 """Polygons of any mask are valid in every format, inside the image, and keep their area."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Touching buildings are divided at their necks."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Local paths, in place of those of fair-py-ops."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

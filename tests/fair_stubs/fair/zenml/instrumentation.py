@@ -1,7 +1,5 @@
 """Records of nothing, in place of those of fair-py-ops."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 

@@ -1,7 +1,5 @@
 """A small scene of three houses, as many kinds of files."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Any

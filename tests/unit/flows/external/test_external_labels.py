@@ -1,7 +1,5 @@
 """Labels without imagery: masks, polygons or a table alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Predictions are matched to scenes by their names, and missing ones are reported."""
 
-from __future__ import annotations
-
 import pytest
 
 from rooftrace.core.errors import LayoutError

@@ -1,7 +1,5 @@
 """Polygons of other tools are judged as they were drawn."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Rasters of other tools are judged on the grid of the labels."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables of run lengths and COCO results are judged, a scene at a time."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

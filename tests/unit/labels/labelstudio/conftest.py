@@ -1,7 +1,5 @@
 """A server in place of Label Studio."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Brush masks are decoded to what was encoded, and malformed bit streams are refused."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

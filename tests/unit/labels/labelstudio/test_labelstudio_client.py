@@ -1,7 +1,5 @@
 """Every answer of a server becomes a clear error, and no message contains the token."""
 
-from __future__ import annotations
-
 import json
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images are converted to files that browsers show."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Exports of Label Studio become scenes."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """References of tasks are resolved to local image files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

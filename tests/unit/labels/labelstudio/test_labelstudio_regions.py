@@ -1,7 +1,5 @@
 """Regions of annotators are converted to pixels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

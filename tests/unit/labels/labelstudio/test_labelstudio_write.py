@@ -1,7 +1,5 @@
 """Tasks written for Label Studio are read again unchanged."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A pull that a server or a disk disturbs is a clear error, loses nothing, and can be repeated."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
