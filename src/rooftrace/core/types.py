@@ -519,6 +519,8 @@ class Footprints:
         provenance: Origin of the polygons, which is the same for all of them.
         refined: (n,) bool, True where another network has changed the outline, see
             `predict.refine_outlines`.
+        cut: (n,) bool, True where the edge of the valid data cuts the polygon: of the image, its
+            nodata, or the area; None if it is not known.
         divided: (n,) bool, True for a piece of a region of the mask that was divided into
             buildings, such as a house in a row; it is not written to files.
     """
@@ -534,6 +536,7 @@ class Footprints:
     rectangularity: NDArray[np.float64] | None = None
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
     refined: NDArray[np.bool_] | None = None
+    cut: NDArray[np.bool_] | None = None
     divided: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -571,8 +574,8 @@ class Footprints:
 
         `id` int64 from 1; `class` (str objects) and `class_id` int32 if there are classes; `score`
         float32; `area_m2` float64; `perimeter_m`, `orientation_deg` and `rectangularity` float64 if
-        they are known; `refined` bool if it is known; `imagery_date`, `source` and `model` (str
-        objects) as far as they are known.
+        they are known; `refined` and `cut` bool if they are known; `imagery_date`, `source` and
+        `model` (str objects) as far as they are known.
         """
         classes: dict[str, NDArray[Any]] = {}
         if self.class_id is not None:
@@ -583,6 +586,7 @@ class Footprints:
             "orientation_deg": self.orientation_deg,
             "rectangularity": self.rectangularity,
             "refined": self.refined,
+            "cut": self.cut,
         }
         origin = {name: text for name, text in vars(self.provenance).items() if text is not None}
         return {

@@ -30,6 +30,7 @@ from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints
 from rooftrace.labels.mask_values import instance_numbers
 from rooftrace.vector.assemble import FootprintAssembler
+from rooftrace.vector.footprints import ValidOutline
 from rooftrace.vector.prepare import MIN_MARKER_PX, MaskRecord, OutlineStyle, VectorOptions
 from rooftrace.vector.trace import Prob
 from rooftrace.vector.watershed import WatershedOptions
@@ -472,8 +473,10 @@ def run_vectorize(
         source.grid, source.classes, building, options,
         folder=out.parent, gsd_m=gsd_m, class_names=source.names,
     ) as assembler:  # fmt: skip
+        outline = ValidOutline(source.grid)
         for block in source.blocks():
             assembler.feed(*block)
+            outline.feed(*block[:2])
             advance(block[0].area_px)
         found = assembler.finish()
     areas = np.zeros(256)
@@ -482,7 +485,9 @@ def run_vectorize(
         for chunk in found.chunks(_CHUNK):
             ids = np.ones(len(chunk), np.uint8) if chunk.class_id is None else chunk.class_id
             np.add(areas, np.bincount(ids, chunk.area_m2, minlength=256), out=areas)
-            yield chunk if origin is None else replace(chunk, provenance=origin)
+            yield replace(
+                chunk, provenance=origin or chunk.provenance, cut=outline.cuts(chunk.geometry)
+            )
 
     with found:
         notes = write_footprints(out, measured(), gsd_m=gsd_m or source.grid.gsd_m, schema=schema)

@@ -16,7 +16,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import BoolArray, Polygons, Raster, RasterSource, Window
+from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.make_valid import made_valid, valid_by_structure
@@ -35,9 +35,6 @@ _BEND_PX = 0.05
 """Maximum deviation of an edge that a projection bends."""
 
 _BEND_DEG = 1e-6
-
-_CUT_PX = 1.5
-"""Distance from the edge of an area within which a polygon counts as cut."""
 
 _MAX_LONGITUDE = 540
 """Maximum longitude of an area, which may be drawn a full turn away."""
@@ -247,13 +244,6 @@ class AreaSource(WrappedSource):
     def _tree(self) -> shapely.STRtree:
         return shapely.STRtree(self.polygons)
 
-    @cached_property
-    def edges(self) -> shapely.STRtree:
-        """Edges of the area within the scene, in pixels, without those between its polygons."""
-        inside = _box(Window.whole(self.grid.shape)).buffer(-_CUT_PX)
-        edges = shapely.boundary(shapely.union_all(valid_by_structure(self.polygons)))
-        return shapely.STRtree(shapely.get_parts(shapely.intersection(edges, inside)))
-
     def inside(self, window: Window | None = None) -> BoolArray:
         """Return (y, x) bool, True for the pixels of a window (default all) in the area."""
         window = window or Window.whole(self.grid.shape)
@@ -262,18 +252,11 @@ class AreaSource(WrappedSource):
         return np.asarray(number_polygons(near, window) > 0)
 
 
-def count_cut(source: RasterSource, geometry: Polygons) -> int:
-    """Return how many polygons, in coordinates of the scene, come within 1.5 px of the edge of the
-    area that limits it: what lies beyond is missing from them.
-    """
-    scene: Any = source
-    while isinstance(scene, WrappedSource) and not isinstance(scene, AreaSource):
-        scene = scene.source
-    if not isinstance(scene, AreaSource):
-        return 0
-    pixels = shapely.transform(geometry, scene.grid.to_pixels)
-    near, _ = scene.edges.query(pixels, predicate="dwithin", distance=_CUT_PX)
-    return len(np.unique(near))
+def is_limited(source: RasterSource) -> bool:
+    """Return True if an area limits a scene."""
+    if isinstance(source, AreaSource):
+        return True
+    return isinstance(source, WrappedSource) and is_limited(source.source)
 
 
 def limit_to_area(sources: Sequence[RasterSource], area: Area) -> list[AreaSource | None]:

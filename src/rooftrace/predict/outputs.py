@@ -23,7 +23,7 @@ from rooftrace.core.text import in_python_terms, plain_number, plural
 from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Window
 from rooftrace.density.accumulate import DensityAccumulator, Measured, measure_buildings
 from rooftrace.density.cells import DensityGrid, GroundPlane
-from rooftrace.io.area import count_cut
+from rooftrace.io.area import is_limited
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
 from rooftrace.io.picture import write_png
@@ -116,7 +116,9 @@ class SceneOutputs(ExitStack):
         self._no_density = ""
         if "density" in outputs:
             self._density, self._no_density = density_of(plan)
-        self._outline = ValidOutline(source.grid) if plan.options.valid_outline else None
+        self._outline: ValidOutline | None = None
+        if plan.options.valid_outline or self._assembler is not None:
+            self._outline = ValidOutline(source.grid)
         self._found: FootprintSet | None = None
         self._cut = 0
         self._class_px: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
@@ -226,6 +228,7 @@ class SceneOutputs(ExitStack):
 
     def _footprints(self, found: FootprintSet) -> Generator[Footprints, None, None]:
         """Yield the footprints in chunks, each after it was drawn and counted."""
+        assert self._outline is not None
         make = _ChunkMaker(
             self.plan.provenance,
             self.plan.spec.building_class,
@@ -237,8 +240,9 @@ class SceneOutputs(ExitStack):
                 self._density.measured.append(measured)
             if self._preview is not None:
                 self._preview.paint(rings)
-            self._cut += count_cut(self.plan.source, footprints.geometry)
-            yield footprints
+            cut = self._outline.cuts(footprints.geometry)
+            self._cut += int(cut.sum())
+            yield replace(footprints, cut=cut)
 
     def _result(self) -> SceneResult:
         plan, found, tiles = self.plan, self._found, self._tiles
@@ -281,7 +285,9 @@ class SceneOutputs(ExitStack):
             notes=self._notes(building.polygons, valid_px),
             values=getattr(plan.source, "record", None),
         )
-        outline = None if self._outline is None else self._outline.finish()
+        outline = None
+        if plan.options.valid_outline and self._outline is not None:
+            outline = self._outline.finish()
         return SceneResult(picture, summary, tiles, density, outline)
 
     def _notes(self, buildings: int, valid_px: int) -> tuple[str, ...]:
@@ -302,9 +308,12 @@ class SceneOutputs(ExitStack):
                 f"{name}: no pixel has a value (all are nodata, or outside of the area), so "
                 "nothing was predicted."
             )
-        if self._cut:
+        if self._cut and is_limited(plan.source):
             cut = plural(self._cut, "polygon is", "polygons are")
-            notes.append(f"{name}: {cut} cut by the edge of the area, and counted as they are.")
+            notes.append(
+                f"{name}: {cut} cut by the edge of the area or of the image (column cut), and "
+                "counted as they are."
+            )
         if self._found is not None and self._found.refined is not None:
             count = plural(buildings, "building")
             notes.append(f"{name}: the outlines of {self._found.refined} of {count} were refined.")

@@ -34,11 +34,10 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons
 from rooftrace.io.reproject import CRS84
-from rooftrace.vector.footprints import make_footprints, metres_per_px
+from rooftrace.vector.footprints import CUT_PX, make_footprints, metres_per_px
 from rooftrace.vector.trace import Columns
 from rooftrace.vector.trace_blocks import components
 
-CUT_PX = 1.5
 NEAR_PX = 2.0
 SAME_SHARE = 0.5
 """Minimum share of the smaller one of two polygons that both have in common, where they show the
@@ -388,7 +387,7 @@ class DetectionAccumulator:
 
         Args:
             scene: Index of the scene.
-            found: Polygons of the scene; their `cut` and `edge_m` are ignored.
+            found: Polygons of the scene; `edge_m` is ignored, and `cut` near another scene.
 
         Returns:
             Polygons that are final, of this scene and of others.

@@ -6,13 +6,15 @@ scene's valid data.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 
-from rooftrace.core.types import Floats, Footprints, GeoGrid, Polygons, Window
+from rooftrace.core.types import BoolArray, Floats, Footprints, GeoGrid, Polygons, Window
 from rooftrace.io.legend import NODATA
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.vector.trace_blocks import BlockPolygonizer, BlockTrace, trace_block
@@ -158,6 +160,9 @@ def _size(metres: Floats) -> Floats:
     return np.asarray(np.sqrt(np.abs(across)))
 
 
+CUT_PX = 1.5
+"""Distance from the edge of the valid data, in pixels, within which a polygon counts as cut."""
+
 _MIN_VALID_PX = 64
 """Minimum pixels of a region of valid data; a smaller one shows no building."""
 
@@ -192,10 +197,34 @@ class ValidOutline:
         """Add a block that any process has traced; see `feed`."""
         self._polygonizer.add(window, trace)
 
+    @cached_property
+    def _edges(self) -> shapely.STRtree:
+        """Straight pieces of the outline, in pixels."""
+        xy, ring = shapely.get_coordinates(
+            shapely.get_rings(shapely.get_parts(self._outline_px)), return_index=True
+        )
+        lines = np.stack([xy[:-1], xy[1:]], axis=1)
+        return shapely.STRtree(shapely.linestrings(lines[ring[:-1] == ring[1:]]))
+
+    def cuts(self, polygons: Polygons) -> BoolArray:
+        """Return (n,) True for polygons in the grid's CRS that come within 1.5 px of the outline,
+        after all blocks: what lies beyond is missing from them.
+        """
+        pixels = shapely.transform(polygons, self._grid.to_pixels)
+        near, _ = self._edges.query(pixels, predicate="dwithin", distance=CUT_PX)
+        return np.isin(np.arange(len(polygons)), near)
+
     def finish(self) -> shapely.MultiPolygon:
         """Return the outline in the grid's CRS, within half a pixel; empty where nothing is
         valid.
         """
+        return shapely.transform(
+            self._outline_px,
+            lambda xy: np.stack(self._grid.to_world(xy[:, 0], xy[:, 1]), axis=1),
+        )
+
+    @cached_property
+    def _outline_px(self) -> shapely.MultiPolygon:
         found = self._polygonizer.finish().polygons
         if not len(found):
             return shapely.MultiPolygon()
@@ -207,9 +236,4 @@ class ValidOutline:
             for one in found
         ]
         simple = shapely.simplify(np.array(filled, np.object_), _TOLERANCE_PX)
-        placed = shapely.transform(
-            shapely.multipolygons(list(simple)),
-            lambda xy: np.stack(self._grid.to_world(xy[:, 0], xy[:, 1]), axis=1),
-        )
-        assert isinstance(placed, shapely.MultiPolygon)
-        return placed
+        return shapely.multipolygons(list(simple))

@@ -178,6 +178,7 @@ def test_prediction_writes_every_class(folder: Path, bundle: Path, tmp_path: Pat
         "perimeter_m",
         "orientation_deg",
         "rectangularity",
+        "cut",
         "source",
         "model",
         "geometry",

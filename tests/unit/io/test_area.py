@@ -16,7 +16,7 @@ from pyproj import CRS, Transformer
 
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
-from rooftrace.io.area import Area, AreaSource, count_cut, read_area
+from rooftrace.io.area import Area, AreaSource, read_area
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.vector_write import write_polygons
 
@@ -88,17 +88,6 @@ def test_a_window_is_that_of_the_whole(row: int, col: int, height: int, width: i
     assert raster.grid == GRID.crop(window)
     assert source.is_empty(window) == (not known.any())
     assert source.source.read_windows == [window]  # type: ignore[attr-defined]
-
-
-def test_what_reaches_the_edge_of_an_area_is_counted() -> None:
-    source = source_of()
-    # Across an edge, across the hole, inside, outside, and along the edge of the image.
-    corners = [(80, 300), (440, 180), (500, 350), (20, 20), (1040, 640)]
-    boxes = np.array([shapely.box(x, y, x + 60, y + 60) for x, y in corners])
-    shapes = shapely.transform(boxes, lambda xy: np.stack(GRID.to_world(*xy.T), axis=1))
-    assert [count_cut(source, shapes[[row]]) for row in range(5)] == [1, 1, 0, 0, 0]
-    assert count_cut(source, shapes) == 2
-    assert count_cut(source.source, shapes) == 0
 
 
 def test_nodata_of_the_scene_stays_nodata() -> None:

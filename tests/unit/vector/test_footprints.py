@@ -4,8 +4,8 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
-from rooftrace.core.types import GeoGrid
-from rooftrace.vector.footprints import make_footprints, minimum_rectangles
+from rooftrace.core.types import GeoGrid, Window
+from rooftrace.vector.footprints import ValidOutline, make_footprints, minimum_rectangles
 from rooftrace.vector.trace import trace
 
 SHAPE = (4000, 6000)
@@ -139,3 +139,19 @@ def test_the_smallest_rectangle_is_no_larger_than_that_of_any_direction() -> Non
             for degrees in range(0, 90, 3)
         ]
         assert area <= min(others) * (1 + 1e-9)
+
+
+def test_what_the_edge_of_the_valid_data_cuts() -> None:
+    grid = GRIDS["degrees"]
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:, 4000:] = mask[1000:1100, 1000:1100] = 255
+    mask[2000:2020, 2000:2020] = 255  # too small a hole to cut a building
+    outline = ValidOutline(grid)
+    for window in Window.whole(SHAPE).strips(1500):
+        outline.feed(window, mask[window.slices()])
+    # At the image's edge, just inside, at nodata, in its hole's corner, at the small hole, whole.
+    corners = [(0, 500), (2, 500), (3959, 3000), (960, 1060), (1970, 2000), (1500, 3000)]
+    boxes = np.array([shapely.box(x, y, x + 40, y + 40) for x, y in corners])
+    placed = shapely.transform(boxes, lambda xy: np.stack(grid.to_world(*xy.T), axis=1))
+    assert outline.cuts(placed).tolist() == [True, False, True, True, False, False]
+    assert outline.finish().area == pytest.approx((4000 * 4000 - 100**2) * 15e-12, rel=1e-6)

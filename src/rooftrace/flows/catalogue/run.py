@@ -418,8 +418,8 @@ def merge_layers(
                 kept.update(shown.tolist())
                 named = {"class": np.array(classes, np.object_)[part.class_id]} if classes else {}
                 columns = {
-                    **named, **{name: getattr(part, name) for name in _FIGURES}, "scene": shown,
-                    "scenes": part.seen.astype(np.int32),
+                    **named, **{name: getattr(part, name) for name in _FIGURES},
+                    "cut": part.cut, "scene": shown, "scenes": part.seen.astype(np.int32),
                     **{name: values[part.scene] for name, values in origins.items()},
                 }  # fmt: skip
                 target.add(part.geometry, columns)
@@ -469,7 +469,7 @@ def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
     """Return the polygons of a scene in degrees, whose longitudes are counted from `first`."""
     file = VectorFile(layer.polygons)
     with _explained():
-        wanted = [name for name in (*_FIGURES, "class_id") if name in file.fields]
+        wanted = [name for name in (*_FIGURES, "class_id", "cut") if name in file.fields]
         read = file.read(wanted, typed=True)
     columns = read.values
     degrees = shapely.transform(read.geometry, lambda xy: transform_points(xy, read.crs, CRS84))
@@ -484,7 +484,7 @@ def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
         score=np.asarray(columns["score"], np.float32),
         class_id=np.asarray(columns.get("class_id", np.ones(count)), np.uint8),
         **known,
-        cut=np.zeros(count, np.bool_),
+        cut=np.asarray(columns.get("cut", np.zeros(count)), np.bool_),
         edge_m=np.full(count, np.nan),
         gsd_m=np.full(count, layer.gsd_m),
         seen=np.ones(count, np.int64),

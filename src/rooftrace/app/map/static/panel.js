@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const MOST_LISTED = 300;
 const NAMES = {
   id: "Number", class: "Class", score: "Confidence", area_m2: "Area", perimeter_m: "Perimeter",
-  orientation_deg: "Orientation", rectangularity: "Rectangularity", status: "Status", side: "Layer",
+  orientation_deg: "Orientation", rectangularity: "Rectangularity", cut: "Cut by an edge", status: "Status", side: "Layer",
   source: "Image", model: "Model", partner_id: "Number of the partner", iou: "IoU with it", offset_m: "Offset",
   height: "Height", height_median: "Median height",
   roof_height: "Height of the roof", roof_shape: "Roof", roof_direction: "Direction of the ridge",
