@@ -473,10 +473,10 @@ def run_vectorize(
         source.grid, source.classes, building, options,
         folder=out.parent, gsd_m=gsd_m, class_names=source.names,
     ) as assembler:  # fmt: skip
-        outline = ValidOutline(source.grid)
+        valid = ValidOutline(source.grid)
         for block in source.blocks():
             assembler.feed(*block)
-            outline.feed(*block[:2])
+            valid.feed(*block[:2])
             advance(block[0].area_px)
         found = assembler.finish()
     areas = np.zeros(256)
@@ -486,7 +486,7 @@ def run_vectorize(
             ids = np.ones(len(chunk), np.uint8) if chunk.class_id is None else chunk.class_id
             np.add(areas, np.bincount(ids, chunk.area_m2, minlength=256), out=areas)
             yield replace(
-                chunk, provenance=origin or chunk.provenance, cut=outline.cuts(chunk.geometry)
+                chunk, provenance=origin or chunk.provenance, cut=valid.cuts(chunk.geometry)
             )
 
     with found:

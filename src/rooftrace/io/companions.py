@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -180,6 +182,32 @@ def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
         yield vrt, parts
         waiting += [part for part in parts if part not in seen and is_file(part) and _is_vrt(part)]
         seen.update(parts)
+
+
+def check_overlay(path: Path) -> None:
+    """Check that an overlay of Google Earth is a single picture, or the root of one pyramid.
+
+    Of several linked tiles, as gdal2tiles has them at its coarsest zoom, GDAL (3.10.3) reads the
+    first alone.
+
+    Raises:
+        DataError: The overlay links to several tiles.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            root = next(name for name in archive.namelist() if name.lower().endswith(".kml"))
+            text = archive.read(root)
+    else:
+        text = path.read_bytes()
+    links = text.count(b"<NetworkLink>")
+    if links > 1 and b"<GroundOverlay>" not in text:
+        is_archive = zipfile.is_zipfile(path)
+        folder = path.with_suffix("") if is_archive else path.parent
+        unpack = f"unzip {quote(str(path))} -d {quote(str(folder))} && " if is_archive else ""
+        raise DataError(
+            f"{path} links to {links} tiles, of which only the first would be read.",
+            remedy=f"Predict its tiles: {unpack}rooftrace predict {quote(str(folder))} --mosaic",
+        )
 
 
 def is_sidecar(path: Path) -> bool:

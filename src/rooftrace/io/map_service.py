@@ -125,6 +125,7 @@ class MapService:
         attribution: Attribution that the service asks for; "" if it does not say.
         imagery_date: Date of the imagery according to the service; "" if it does not say.
         notes: Choices that the user should know.
+        finest: Finest zoom of XYZ tiles that is chosen for a model.
     """
 
     template: str
@@ -134,6 +135,7 @@ class MapService:
     attribution: str = ""
     imagery_date: str = ""
     notes: tuple[str, ...] = ()
+    finest: int = MAX_ZOOM
 
     @property
     def host(self) -> str:
@@ -143,7 +145,7 @@ class MapService:
     @property
     def zooms(self) -> tuple[int, ...]:
         """Zooms of the service in ascending order."""
-        return tuple(sorted(self.levels)) if self.levels else tuple(range(MAX_ZOOM + 1))
+        return tuple(sorted(self.levels)) if self.levels else tuple(range(self.finest + 1))
 
     def level(self, zoom: int, tile_px: int = _TILE_PX) -> TileLevel:
         """Return one level.
@@ -208,17 +210,21 @@ def plain_url(text: str) -> str:
     """Return the URL of imagery as another program writes it, or the text as it is.
 
     JOSM and the Tasking Manager write `tms[1,22]:https://…`; QGIS writes the source of a layer as
-    `type=xyz&url=https://…`, that of a WMTS or WMS with its URL, and `/vsicurl/https://…`.
+    `type=xyz&url=https://…&zmax=22`, that of a WMTS or WMS with its URL, and
+    `/vsicurl/https://…`. The finest zoom of tiles becomes the end of the URL, `#zmax=22`.
     """
+    zmax = re.match(r"tms\[(?:\d+,)?(\d+)\]:|(?=type=xyz|.*&type=xyz).*?\bzmax=(\d+)", text)
+    finest = f"#zmax={zmax[1] or zmax[2]}" if zmax else ""
     text = re.sub(r"^/vsis3/", "s3://", re.sub(r"^/vsicurl/(?=https?://)", "", text))
     source = re.match(r"(?!https?:)(?:[^&]*&)*url=(?P<url>https?(?::|%3A)[^&]*)", text, re.I)
     if source:
         url = unquote(source["url"])
         if re.search(r"(^|&)type=xyz(&|$)", text) or is_capabilities(url):
-            return url
+            return url + finest
         kind = "WMTS" if "tileMatrixSet=" in text else "WMS"
         return f"{url}{'&' if '?' in url else '?'}SERVICE={kind}&REQUEST=GetCapabilities"
-    return re.sub(r"^(tms|wms)(\[[\d,]*\])?:(?=https?://)", "", text).replace("{zoom}", "{z}")
+    text = re.sub(r"^(tms|wms)(\[[\d,]*\])?:(?=https?://)", "", text).replace("{zoom}", "{z}")
+    return text + finest
 
 
 def is_service(text: str) -> bool:
@@ -248,6 +254,7 @@ def xyz_service(template: str) -> MapService:
     Raises:
         ConfigError: A placeholder is unknown or missing, or the URL is not of a web server.
     """
+    template, _, finest = template.partition("#zmax=")
     template = re.sub("%7B", "{", re.sub("%7D", "}", template, flags=re.I), flags=re.I)
     shown = without_secrets(template)
     names = _PLACEHOLDER.findall(template)
@@ -269,7 +276,10 @@ def xyz_service(template: str) -> MapService:
         )
     check_web_address(template)
     first_server = re.sub(r"\{switch:([^,{}]*)[^{}]*\}", r"\1", template)
-    return MapService(quote(template, safe=_SAFE), shown, result_name(first_server))
+    return MapService(
+        quote(template, safe=_SAFE), shown, result_name(first_server),
+        finest=min(int(finest or MAX_ZOOM), MAX_ZOOM),
+    )  # fmt: skip
 
 
 def result_name(url: str, layer: str = "") -> str:

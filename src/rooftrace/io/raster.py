@@ -20,7 +20,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, ResultProvenance, Window
-from rooftrace.io.companions import FolderNames, check_vrt, mask_file, with_sidecars
+from rooftrace.io.companions import FolderNames, check_overlay, check_vrt, mask_file, with_sidecars
 from rooftrace.io.files import is_file, is_url, replacing
 from rooftrace.io.gdal import (
     CACHE,
@@ -411,6 +411,8 @@ class RasterFile:
             is_named_vrt = self._is_alone or self.path.suffix.lower() == ".vrt"
             if dataset.driver == "VRT" and not is_named_vrt:
                 check_vrt(self.path)
+            if dataset.driver == "KMLSUPEROVERLAY":
+                check_overlay(self.path)
             header = read_header(dataset, self.name, self._palette)
             if not (self._is_alone or self._is_listed_alone):
                 header = with_sidecars(self.path, header)

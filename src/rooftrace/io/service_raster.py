@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,9 @@ def open_service(
             break
         tile_px = shape[0]
     _check_sample(raster, area)
+    if zoom is None and level.zoom == service.finest:
+        note = f"{service.name}: zoom {level.zoom} is used, the finest by its URL; see --zoom."
+        raster.service = replace(service, notes=(*service.notes, note))
     return raster
 
 

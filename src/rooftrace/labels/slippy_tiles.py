@@ -83,7 +83,8 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
             `tilemapresource.xml` lies beside the tiles or their zoom, as gdal2tiles writes it.
 
     Raises:
-        LayoutError: Two images show one tile.
+        LayoutError: Two images show one tile, or `tilemapresource.xml` says that the tiles are not
+            in Web Mercator.
     """
     top = root / "images" if (root / "images").is_dir() else root
     paths: dict[TileName, Path] = {}
@@ -102,25 +103,32 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
                 remedy="Keep one of them.",
             )
     folder = TileFolder(top, dict(sorted(paths.items())), tuple(others))
-    if tms is None:
-        places = [top, root]
-        if root.absolute().name.isdecimal():
-            places.append(root.absolute().parent)
-        resource = next(filter(Path.is_file, (at / _TMS_RESOURCE for at in places)), None)
-        if resource is None or not paths or not _is_tms(resource, folder):
-            return folder
+    places = [top, root]
+    if root.absolute().name.isdecimal():
+        places.append(root.absolute().parent)
+    resource = next(filter(Path.is_file, (at / _TMS_RESOURCE for at in places)), None)
+    if resource is not None and paths:
+        text = resource.read_text(encoding="utf-8", errors="replace")
+        if profile := re.search(r'profile="(?:global-)?(geodetic|raster|local)"', text):
+            raise LayoutError(
+                f"The tiles of {top} have the profile {profile[1]}, as {resource.name} says; tiles "
+                "in Web Mercator were expected.",
+                remedy="Predict the image that they were made from, or tile it in the profile "
+                "mercator of gdal2tiles, which is the default.",
+            )
+        if tms is not None or not _is_tms(text, folder):
+            return folder.flipped() if tms else folder
         note = f"{top}: rows are counted from the south (TMS), as {resource.name} says."
         return replace(folder.flipped(), notes=(note,))
     return folder.flipped() if tms else folder
 
 
-def _is_tms(resource: Path, folder: TileFolder) -> bool:
+def _is_tms(text: str, folder: TileFolder) -> bool:
     """Return True if the rows of tiles are counted from the south, by their `tilemapresource.xml`.
 
     The Tile Map Service Specification counts them so. Where the bounding box of the file fits only
     one of both ways, it decides.
     """
-    text = resource.read_text(encoding="utf-8", errors="replace")
     values = dict(re.findall(r'\b(minx|miny|maxx|maxy)="([-+\d.eE]+)"', text))
     try:
         edges = [float(values[name]) for name in ("minx", "miny", "maxx", "maxy")]

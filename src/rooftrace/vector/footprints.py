@@ -218,10 +218,12 @@ class ValidOutline:
         """Return the outline in the grid's CRS, within half a pixel; empty where nothing is
         valid.
         """
-        return shapely.transform(
+        placed = shapely.transform(
             self._outline_px,
             lambda xy: np.stack(self._grid.to_world(xy[:, 0], xy[:, 1]), axis=1),
         )
+        assert isinstance(placed, shapely.MultiPolygon)
+        return placed
 
     @cached_property
     def _outline_px(self) -> shapely.MultiPolygon:
@@ -236,4 +238,6 @@ class ValidOutline:
             for one in found
         ]
         simple = shapely.simplify(np.array(filled, np.object_), _TOLERANCE_PX)
-        return shapely.multipolygons(list(simple))
+        joined = shapely.multipolygons(list(simple))
+        assert isinstance(joined, shapely.MultiPolygon)
+        return joined

@@ -79,9 +79,9 @@ def test_what_is_an_address_of_a_service() -> None:
     assert not is_capabilities(HOST + "/scene.tif?key=1")
     assert not is_capabilities("s3://bucket/capabilities.xml")
     josm = plain_url(f"tms[1,22]:{HOST}/{{zoom}}/{{x}}/{{-y}}.png")
-    assert josm == HOST + "/{z}/{x}/{-y}.png"
+    assert josm == HOST + "/{z}/{x}/{-y}.png#zmax=22"
     coded = f"http-header:referer=&type=xyz&url={quote(HOST, safe='')}/t?v%3D1%26k%3D{{q}}&zmax=20"
-    assert plain_url(coded) == HOST + "/t?v=1&k={q}"
+    assert plain_url(coded) == HOST + "/t?v=1&k={q}#zmax=20"
     ows = f"crs=EPSG:3857&layers=photo&styles&url={HOST}/ows?map%3Dtown"
     assert plain_url(ows) == HOST + "/ows?map=town&SERVICE=WMS&REQUEST=GetCapabilities"
     wmts = f"layers=photo&tileMatrixSet=GoogleMapsCompatible&url={HOST}/1.0.0/WMTSCapabilities.xml"
@@ -119,6 +119,10 @@ def test_the_zoom_is_the_coarsest_that_is_fine_enough() -> None:
     assert service.level_for(0.3, latitude=60.2).zoom == 18
     assert service.level_for(0.3, latitude=0, tile_px=512).zoom == 18
     assert service.level_for(1e-9, latitude=0).zoom == 30
+    limited = xyz_service(HOST + "/{z}/{x}/{y}#zmax=18")
+    assert limited.level_for(0.3, latitude=0).zoom == 18
+    assert limited.level(21).zoom == 21  # --zoom decides
+    assert limited.template == service.template
 
 
 @pytest.mark.parametrize("zoom", [3, 12, 19])

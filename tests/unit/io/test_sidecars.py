@@ -188,6 +188,13 @@ def test_files_that_describe_the_images_beside_them_are_no_further_images(
     assert [scene.path for scene in scenes] == [image]
     if name.endswith("XML"):  # by itself it is read
         assert find_inputs([tmp_path / name]).scenes[0].source.grid.shape == (96, 128)
+    if name.endswith("kml"):  # the root of a pyramid with two tiles at its coarsest zoom
+        link = f"<NetworkLink><Region><LatLonAltBox>{BOX}</LatLonAltBox></Region><Link><href>"
+        links = 2 * f"{link}{name}</href></Link></NetworkLink>"
+        (tmp_path / "doc.kml").write_text(f"<kml><Document>{links}</Document></kml>")
+        with pytest.raises(DataError, match="links to 2 tiles") as caught:
+            open_raster(tmp_path / "doc.kml").read()
+        assert f"predict {tmp_path} --mosaic" in caught.value.remedy
 
 
 BOX = "<north>1</north><south>0</south><east>1</east><west>0</west>"

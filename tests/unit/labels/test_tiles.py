@@ -174,6 +174,11 @@ def test_tiles_of_gdal2tiles_lie_where_their_resource_says(tmp_path: Path) -> No
         np.testing.assert_array_equal(mosaic.read().data, expected.read().data)
     assert "from the south (TMS)" in open_mosaic(tmp_path / "tms").notes[0]
     assert open_mosaic(tmp_path / "xyz").notes == ()
+    # Tiles in degrees or in the system of the image are numbered otherwise.
+    geodetic = tile_map_resource(tiles).replace("mercator", "geodetic")
+    (tmp_path / "tms" / "tilemapresource.xml").write_text(geodetic)
+    with pytest.raises(LayoutError, match=r"profile geodetic.* Web Mercator were expected"):
+        open_mosaic(tmp_path / "tms", tms=True)
 
 
 def test_a_mosaic_is_the_tiles_side_by_side(tmp_path: Path) -> None:

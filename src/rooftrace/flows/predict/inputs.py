@@ -600,7 +600,7 @@ def _service(
     options: ServiceOptions | None,
 ) -> SceneInput:
     """Return the tiles of a map service in an area as one scene."""
-    shown = without_secrets(url)
+    shown = without_secrets(url.partition("#")[0])
     if options is None:
         raise ConfigError(
             f"{shown} is a map service, which only rooftrace predict reads.",
