@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("gradio")
+pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
 
 from site_pages import pages
@@ -14,9 +14,14 @@ pytestmark = pytest.mark.campaign
 
 MOST_STOPS = 300
 NAMES = (
-    "map", "review", "compare", "home", "live", "api",
-    "demo",
-)  # fmt: skip
+    "map",
+    "review",
+    "compare",
+    "home",
+    "live",
+    "api",
+    "result",
+)
 
 # What a sighted person sees of the focus: an outline or a shadow, of the control or, where the
 # control itself is invisible, of what stands for it.

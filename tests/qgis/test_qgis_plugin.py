@@ -110,7 +110,7 @@ def test_styles_and_icon_are_xml() -> None:
 
 
 def test_plugin_and_map_page_have_the_values_and_colours_of_the_files() -> None:
-    from rooftrace.app.demo import RAMP
+    from rooftrace.app.viewer import RAMP
     from rooftrace.density.files import SHARE_GRADES
     from rooftrace.flows.compare.outputs import COLOURS, MAP_WORDS
     from rooftrace.io.legend import Legend, mask_style
