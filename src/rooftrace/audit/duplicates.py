@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 
 from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
 from rooftrace.core.text import plural
-from rooftrace.core.types import Raster, RasterSource, Window
+from rooftrace.core.types import Raster, RasterSource, Window, components
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import PARTS
-from rooftrace.vector.trace_blocks import components
 
 NO_HASH = 0
 """Hash of an image without detail; it is similar to no other hash."""

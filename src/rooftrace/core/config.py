@@ -46,7 +46,7 @@ class Options(Config):
         except ValidationError as error:
             raise ConfigError(
                 f"The options of {self.options_of} are invalid: "
-                f"{_sentence(invalid_values(error, type(self)))}",
+                f"{invalid_values(error, type(self))}",
                 remedy="Correct the option.",
             ) from None
 
@@ -107,12 +107,12 @@ def parse_config(
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = _sentence(invalid_values(error, model))
+        problems = invalid_values(error, model)
         raise ConfigError(f"{source}: {problems}", remedy=remedy) from error
 
 
 def invalid_values(error: ValidationError, model: type[BaseModel], most: int = 20) -> str:
-    """Return the problems that pydantic found, each with its key and what was received.
+    """Return a sentence of the problems that pydantic found, with their keys and what was received.
 
     Args:
         error: Error of the validation.
@@ -138,10 +138,7 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int = 2
     texts = [_explain(place, by_place[place], model) for place in places[:most]]
     if (left_out := len(places) - most) > 0:
         texts.append(f"and {plural(left_out, 'more problem')}")
-    return "; ".join(texts)
-
-
-def _sentence(problems: str) -> str:
+    problems = "; ".join(texts)
     return problems if problems.endswith("?") else f"{problems}."
 
 

@@ -51,6 +51,27 @@ def numbered(count: Ints) -> tuple[Ints, Ints]:
     return own, np.arange(len(own)) - (np.cumsum(count) - count)[own]
 
 
+def components(count: int, one: Ints, other: Ints) -> Ints:
+    """Return (count,) the smallest member of each node's connected component.
+
+    Each label falls to the minimum of its neighbours' labels, with pointer doubling, until no edge
+    connects two different labels.
+
+    Args:
+        count: Number of nodes.
+        one, other: (edges,) the two nodes of each edge.
+    """
+    label = np.arange(count)
+    while True:
+        low, high = np.minimum(label[one], label[other]), np.maximum(label[one], label[other])
+        different = low < high
+        if not different.any():
+            return label
+        np.minimum.at(label, high[different], low[different])
+        while (label[label] != label).any():
+            label = label[label]
+
+
 def nulls(values: NDArray[Any]) -> BoolArray | None:
     """Return (n,) True for NaN, NaT and masked values; None for texts, and where none is null."""
     masked: BoolArray | None = None

@@ -450,7 +450,7 @@ def training_labels(bundle: ModelBundle) -> LabelConfig:
     except ValidationError as error:
         raise BundleError(
             f"The label settings in the bundle {bundle.source} cannot be read: "
-            f"{invalid_values(error, LabelConfig)}.",
+            f"{invalid_values(error, LabelConfig)}",
             remedy="Export it again with rooftrace train.",
         ) from error
 

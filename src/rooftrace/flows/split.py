@@ -20,7 +20,7 @@ from rooftrace.audit.duplicates import (
 )
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import LabelReader, Progress
+from rooftrace.core.types import LabelReader, Progress, components
 from rooftrace.io.files import check_outputs
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -37,7 +37,6 @@ from rooftrace.labels.split import (
     own_split,
     write_split,
 )
-from rooftrace.vector.trace_blocks import components
 
 _AUGMENTED = re.compile(r"\.rf\.\w+$")
 """What Roboflow adds to the name of an image for each of its augmentations."""

@@ -334,7 +334,7 @@ def validated(model: type[M], raw: object, where: str) -> M:
         return model.model_validate(raw)
     except ValidationError as error:
         problem = invalid_values(error, model, most=1)
-        raise LabelError(f"{where}: {problem}.", remedy=REMEDY) from None
+        raise LabelError(f"{where}: {problem}", remedy=REMEDY) from None
 
 
 def read_each(

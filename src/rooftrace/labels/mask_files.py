@@ -14,8 +14,7 @@ import numpy as np
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Window
 from rooftrace.io.companions import holds_results, is_named_as_image, is_result
-from rooftrace.io.files import read_head, visible_files
-from rooftrace.io.raster import open_raster
+from rooftrace.io.files import visible_files
 from rooftrace.labels.layouts import (
     LABEL_SUFFIXES,
     LAYOUTS,
@@ -25,7 +24,7 @@ from rooftrace.labels.layouts import (
     Pattern,
     folder_rule,
 )
-from rooftrace.labels.mask_values import without_blur
+from rooftrace.labels.mask_values import open_mask
 
 _MOST_FILES = 20_000
 _SAMPLES = 3
@@ -147,7 +146,7 @@ def _colours(path: Path) -> int:
     if _is_label(path.name):
         return 1
     try:
-        source = without_blur(open_raster(path, palette="indices"), read_head(path, 3))
+        source = open_mask(path)
         height, width = source.grid.shape
         top, left = (max(side - _MIDDLE_PX, 0) // 2 for side in (height, width))
         middle = Window(top, left, min(height, _MIDDLE_PX), min(width, _MIDDLE_PX))

@@ -436,10 +436,8 @@ class LabelFile:
         return np.where(self.read(window).data, numbers, 0).astype(np.int32)
 
     def _open(self) -> RasterSource:
-        source = _open_mask(self.path, colours=self.rule.palette is not None)
-        if not self.rule.is_255_ambiguous:
-            return source
-        return without_blur(source, read_head(self.path, 3))
+        colours = self.rule.palette is not None
+        return open_mask(self.path, colours=colours, sharp=self.rule.is_255_ambiguous)
 
     @property
     def _source(self) -> RasterSource:
@@ -504,10 +502,17 @@ def without_blur(source: RasterSource, head: bytes) -> RasterSource:
     return ArraySource(sharp, source.grid, raster.valid, source.name)
 
 
-def _open_mask(path: Path, *, colours: bool = False) -> RasterSource:
-    """Open a mask file of any kind: an image, or an array of NumPy."""
+def open_mask(path: Path, *, colours: bool = False, sharp: bool = True) -> RasterSource:
+    """Open a mask file of any kind: an image, or an array of NumPy.
+
+    Args:
+        path: The file.
+        colours: Whether a palette is looked up.
+        sharp: Whether a JPEG is read `without_blur`, which decodes it now.
+    """
     if path.suffix.lower() != ".npy":
-        return open_raster(path, palette="colours" if colours else "indices", trusted=True)
+        source = open_raster(path, palette="colours" if colours else "indices", trusted=True)
+        return without_blur(source, read_head(path, 3)) if sharp else source
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

@@ -18,8 +18,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
-from rooftrace.core.types import GeoGrid
-from rooftrace.vector.trace_blocks import components
+from rooftrace.core.types import GeoGrid, components
 
 Lonlat = NDArray[np.float64]
 

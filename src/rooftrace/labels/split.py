@@ -21,8 +21,8 @@ from pydantic import Field, model_validator
 from rooftrace.core.config import Config, Options, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural, reason_of
+from rooftrace.core.types import components
 from rooftrace.io.files import write_atomically
-from rooftrace.vector.trace_blocks import components
 
 PARTS = ("train", "val", "test")
 

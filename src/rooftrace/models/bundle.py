@@ -276,7 +276,7 @@ def bundled_model(name: str = "default") -> ModelBundle:
     except ValidationError as error:
         raise _damaged(name, invalid_values(error, BundleSpec, 1)) from error
     except (ValueError, TypeError) as error:
-        raise _damaged(name, reason_of(error)) from error
+        raise _damaged(name, f"{reason_of(error)}.") from error
     return replace(bundle, spec=spec, source=name)
 
 
@@ -304,7 +304,7 @@ def _asset(name: str) -> Traversable:
 
 def _damaged(name: str, how: str) -> BundleError:
     return BundleError(
-        f"The file {name}.json of this installation of rooftrace is damaged: {how}.",
+        f"The file {name}.json of this installation of rooftrace is damaged: {how}",
         remedy="Install rooftrace from its wheel again.",
     )
 
@@ -325,7 +325,7 @@ def _read_spec(archive: zipfile.ZipFile, path: Path) -> BundleSpec:
     except ValidationError as error:
         raise BundleError(
             f"{path}: {SPEC_NAME} does not follow schema {SCHEMA_VERSION}: "
-            f"{invalid_values(error, BundleSpec, 1)}.",
+            f"{invalid_values(error, BundleSpec, 1)}",
             remedy="Update rooftrace if the bundle is newer than it; else get the file again.",
         ) from error
 

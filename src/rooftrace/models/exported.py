@@ -183,7 +183,7 @@ def _bundle_of(path: Path, to: Target, text: bytes, parts: list[bytes]) -> Model
         contract = Contract.model_validate_json(text)
     except ValidationError as error:
         raise BundleError(
-            f"{path}: its contract cannot be read: {invalid_values(error, Contract, 1)}.",
+            f"{path}: its contract cannot be read: {invalid_values(error, Contract, 1)}",
             remedy="Update rooftrace if the file is newer than it; else export it again.",
         ) from error
     names = part_names(to, contract.precision)

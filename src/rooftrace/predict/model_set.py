@@ -527,6 +527,6 @@ def read_ensemble(path: Path) -> EnsembleFile:
         return EnsembleFile.model_validate_json(text)
     except ValidationError as error:
         raise BundleError(
-            f"{path} is not an ensemble file: {invalid_values(error, EnsembleFile, 1)}.",
+            f"{path} is not an ensemble file: {invalid_values(error, EnsembleFile, 1)}",
             remedy=_REMEDY,
         ) from error

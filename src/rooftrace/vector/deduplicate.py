@@ -32,11 +32,10 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, components
 from rooftrace.io.reproject import CRS84
 from rooftrace.vector.footprints import CUT_PX, make_footprints, metres_per_px
 from rooftrace.vector.trace import Columns
-from rooftrace.vector.trace_blocks import components
 
 NEAR_PX = 2.0
 SAME_SHARE = 0.5

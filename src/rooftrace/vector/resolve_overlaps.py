@@ -25,12 +25,11 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.parallel import Workers, in_order
-from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, components
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.prepare import FootprintRecords, decode_staircases
 from rooftrace.vector.simplify import GRID_PX, MIN_IOU, resembles
 from rooftrace.vector.trace import Columns
-from rooftrace.vector.trace_blocks import components
 
 OVERLAP_PX = 1e-6
 """Maximum area in square pixels that two outlines may share, as left by rounding along a

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rooftrace.core.types import BoolArray, Ints, Window
+from rooftrace.core.types import BoolArray, Ints, Window, components
 from rooftrace.vector.trace import (
     Columns,
     Corners,
@@ -176,27 +176,6 @@ class RegionPieces:
         score = mean_score(self.total[order])
         every = np.ones(len(order), np.bool_)
         return TracedPolygons(regions.polygons(every), score, regions.area_px, first)
-
-
-def components(count: int, one: Ints, other: Ints) -> Ints:
-    """Return (count,) the smallest member of each node's connected component.
-
-    Each label falls to the minimum of its neighbours' labels, with pointer doubling, until no edge
-    connects two different labels.
-
-    Args:
-        count: Number of nodes.
-        one, other: (edges,) the two nodes of each edge.
-    """
-    label = np.arange(count)
-    while True:
-        low, high = np.minimum(label[one], label[other]), np.maximum(label[one], label[other])
-        different = low < high
-        if not different.any():
-            return label
-        np.minimum.at(label, high[different], low[different])
-        while (label[label] != label).any():
-            label = label[label]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shapely import affinity, box
 
 from overlap import polygon_iou
+from rooftrace.core.types import components
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.metrics.boundary import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
@@ -17,7 +18,6 @@ from rooftrace.vector.regularize import regularize
 from rooftrace.vector.resolve_overlaps import OVERLAP_PX, resolve_overlaps, resolve_scene_overlaps
 from rooftrace.vector.simplify import MIN_IOU, resembles
 from rooftrace.vector.trace import trace
-from rooftrace.vector.trace_blocks import components
 
 
 def overlaps(polygons: np.ndarray) -> np.ndarray:

@@ -7,12 +7,12 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rooftrace.core.types import Window
+from rooftrace.core.types import Window, components
 from rooftrace.vector import watershed as module
 from rooftrace.vector import watershed as sheets
 from rooftrace.vector.prepare import owners
 from rooftrace.vector.trace import TracedPolygons, trace
-from rooftrace.vector.trace_blocks import BlockPolygonizer, components
+from rooftrace.vector.trace_blocks import BlockPolygonizer
 from rooftrace.vector.watershed import (
     Cores,
     LabelAtlas,

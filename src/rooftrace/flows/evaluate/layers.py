@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -18,8 +19,6 @@ from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, La
 from rooftrace.core.text import list_first, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, RasterSource, Window
 from rooftrace.flows.evaluate.prediction_names import listed
-from rooftrace.io.files import read_head
-from rooftrace.io.gdal import trace_values
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
@@ -31,7 +30,7 @@ from rooftrace.io.reproject import (
 )
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.labels.mask_values import LabelRule, without_blur
+from rooftrace.labels.mask_values import LabelRule, open_mask
 from rooftrace.labels.shapes import ShapeLayer, ShapesLabel, clip_outlines
 
 _LONLAT = CRS.from_epsg(4326)
@@ -117,8 +116,7 @@ class RasterPredictions:
             DataError: A file cannot be read.
         """
         paths = dict.fromkeys(path for each in files.values() for path in each)
-        sources = {path: _open(path, threshold) for path in paths}
-        fractions = [path for path in paths if sources[path].dtype.kind == "f"]
+        fractions = [path for path in paths if open_raster(path).dtype.kind == "f"]
         if fractions and len(rule.classes) > 2:
             raise ConfigError(
                 f"{fractions[0]} holds probabilities of one class, but the labels have the classes "
@@ -130,10 +128,13 @@ class RasterPredictions:
             raise LabelError(
                 f"{fractions[0]} holds fractions, but {mask} whole numbers.", remedy=_ONE_FORM
             )
+        # An opened JPEG is a decoded one, so that only one of the files is open at a time.
         values = {
             path: _values_of(source)
-            for path, source in sources.items()
-            if len(rule.classes) == 2 and not fractions and not _is_coloured(source, rule)
+            for path in paths
+            if len(rule.classes) == 2
+            and not fractions
+            and not _is_coloured(source := open_mask(path, sharp=threshold is None), rule)
         }
         # Files without a building do not show which of both they are.
         shades = threshold is not None and any(len(_buildings(v)) > 1 for v in values.values())
@@ -164,7 +165,7 @@ class RasterPredictions:
         return replace(first, covered=covered, resampled=resampled, note=note)
 
     def _read(self, path: Path, grid: GeoGrid) -> SceneMask:
-        source = _open(path, self.threshold)
+        source = open_mask(path, sharp=self.threshold is None)
         if is_coloured := _is_coloured(source, self.rule):
             source = open_raster(path)
         resampled = not _lies_on(source, grid)
@@ -276,11 +277,6 @@ def match_rasters_by_location(
     return files, tuple(path for path in rasters if path not in used)
 
 
-def _open(path: Path, threshold: float | None) -> RasterSource:
-    source = open_raster(path, palette="indices")
-    return source if threshold is not None else without_blur(source, read_head(path, 3))
-
-
 def _lies_on(source: RasterSource, grid: GeoGrid) -> bool:
     """Return True if a raster has a scene's own pixels; False if it covers the same ground
     otherwise.
@@ -338,14 +334,27 @@ def _values_of(source: RasterSource) -> tuple[int, ...]:
 def _are_instances(values: Mapping[Path, tuple[int, ...]]) -> bool:
     """Return whether nearly every value of the fullest files is one piece, as of no class."""
     fullest = sorted(values, key=lambda path: -len(values[path]))[:_SAMPLES]
-    count = sum(len(values[path]) for path in fullest)
     if not fullest or len(values[fullest[0]]) < _LEAST_INSTANCES:
         return False
-    pieces = 0
+    left = int(_MOST_PIECES * sum(len(values[path]) for path in fullest))
     for path in fullest:
-        data = open_raster(path, palette="indices").read().data[0].astype(np.int32)
-        pieces += len(trace_values(data, data > 0, connectivity=8))
-    return pieces <= _MOST_PIECES * count
+        for piece in _each_value(open_mask(path).read().data[0]):
+            left -= cv2.connectedComponents(piece, connectivity=8)[0] - 1
+            # Shades have a piece for nearly every pixel.
+            if left < 0:
+                return False
+    return True
+
+
+def _each_value(data: NDArray[Any]) -> Iterator[Bytes]:
+    """Yield the pixels of each value above 0, inside of their bounds, as a mask of 1."""
+    at = np.flatnonzero(data > 0)
+    at = at[np.argsort(data.flat[at], kind="stable")]
+    for own in np.split(at, np.flatnonzero(np.diff(data.flat[at])) + 1):
+        row, col = np.divmod(own, data.shape[1])
+        piece = np.zeros((np.ptp(row) + 1, np.ptp(col) + 1), np.uint8)
+        piece[row - row.min(), col - col.min()] = 1
+        yield piece
 
 
 def _buildings(values: tuple[int, ...]) -> list[int]:

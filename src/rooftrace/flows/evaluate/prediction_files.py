@@ -427,11 +427,11 @@ class _FilePredictions:
         try:
             results = _CocoResults.model_validate_json(path.read_bytes()).root
         except (OSError, ValidationError) as error:
-            why = reason_of(error)
+            why = f"{reason_of(error)}."
             if isinstance(error, ValidationError):
                 why = invalid_values(error, _CocoResults, 3)
             raise LabelError(
-                f"{path} is not a list of COCO results: {why}.",
+                f"{path} is not a list of COCO results: {why}",
                 remedy="Write a list of {image_id, category_id, segmentation, score} in the COCO "
                 "results format, with outlines or masks instead of boxes.",
             ) from error
