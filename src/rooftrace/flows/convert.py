@@ -24,12 +24,12 @@ from rooftrace.io.vector_write import (
     write_polygons,
 )
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.derived import count_vanished
+from rooftrace.labels.derived import check_background, count_vanished
 from rooftrace.labels.folders import CARD, FOLDER
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import image_name
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source, polygons_of_results
-from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, check_background
+from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
 from rooftrace.labels.split import match_reference
 
 _KINDS = {".csv": "rle", ".json": "coco"}
@@ -145,8 +145,7 @@ def run_convert(
     tracked = _TrackedOpener(source.open_scene)
     source = replace(source, open_scene=tracked)
     try:
-        if data.area is None:
-            check_background(source)
+        check_background(source)
         written = kind.write(source, out, options, progress)
     except DataError as error:
         raise _named(error, tracked.current) from error

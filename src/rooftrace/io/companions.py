@@ -116,20 +116,29 @@ def recorded_files(output: Mapping[str, Any]) -> set[str]:
     return {Path(str(output[kind])).name for kind in RESULT_FILES if output.get(kind)}
 
 
+def recorded_runs(folder: Path) -> list[dict[str, Any]]:
+    """Return the runs in the run.json of a folder, the newest first; none if it is of no run."""
+    try:
+        record = json.loads((folder / "run.json").read_bytes())
+        runs = [record, *record.pop("earlier", ())]
+        # A file of that name may be of another program.
+        are_ours = all(isinstance(one["input"], str) for run in runs for one in run["outputs"])
+        return runs if are_ours else []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
 def predicted_images(folder: Path) -> dict[str, Path]:
     """Return the image of each result in the folder of a prediction, by name.
 
     Images that are no longer where they were are left out.
     """
-    try:
-        record = json.loads((folder / "run.json").read_bytes())
-        images = {
-            name: Path(one["input"])
-            for run in (*record.get("earlier", ()), record) for one in run["outputs"]
-            for name in recorded_files(one)
-        }  # fmt: skip
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
+    images = {
+        name: Path(one["input"])
+        for run in reversed(recorded_runs(folder))
+        for one in run["outputs"]
+        for name in recorded_files(one)
+    }
     return {name: image for name, image in images.items() if is_file(image)}
 
 

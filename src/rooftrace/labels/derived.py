@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.errors import LabelError
 from rooftrace.core.text import plural
 from rooftrace.core.types import (
     BoolArray,
@@ -31,7 +32,14 @@ from rooftrace.io.gdal import trace_values
 from rooftrace.io.georeferenced import WindowSource, in_scene
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.labels.shapes import ShapesLabel, clip_outlines
-from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.labels.source import (
+    HIDDEN_DETAIL,
+    HIDDEN_REMEDY,
+    SceneEntry,
+    SceneSet,
+    describe_hidden,
+    hides_background,
+)
 
 Instances = NDArray[np.int32]
 
@@ -359,3 +367,38 @@ def limit_label(scene: Scene, area: Area) -> Scene:
     if scene.label is None:
         return scene
     return replace(scene, label=_AreaLabel(scene.label, AreaSource(scene.image, area)))
+
+
+_ROWS = 1024
+"""Number of rows of a label that are examined at a time."""
+
+
+def check_background(source: SceneSet) -> None:
+    """Refuse a set whose labels hide the background; reading ends at the first background pixel.
+
+    Raises:
+        LabelError: No label has a known pixel of the background, and too many are unknown.
+        DataError: A label or an image cannot be read.
+    """
+    if len(source.classes) != 2:
+        return
+    built_px, unknown = 0, []
+    for scene in source:
+        assert scene.label is not None
+        # What lies outside of an area is not hidden.
+        image = scene.label.area if isinstance(scene.label, _AreaLabel) else scene.image
+        known_px = image_px = 0
+        for window in Window.whole(scene.image.grid.shape).strips(_ROWS):
+            mask = scene.label.read(window)
+            if (mask.valid & (mask.data != source.building_class)).any():
+                return
+            shown = image.read(window).valid
+            image_px += int(np.count_nonzero(shown))
+            known_px += int(np.count_nonzero(mask.valid & shown))
+        built_px += known_px
+        unknown.append(1 - known_px / image_px if image_px else 0.0)
+    share = float(np.mean(unknown)) if unknown else 0.0
+    if hides_background(built_px, built_px, share):
+        raise LabelError(
+            f"{source.name}: {describe_hidden(share)}. {HIDDEN_DETAIL}", remedy=HIDDEN_REMEDY
+        )

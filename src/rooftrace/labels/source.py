@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import DataError, LabelError
+from rooftrace.core.errors import DataError
 from rooftrace.core.parallel import core_count, in_order
 from rooftrace.core.processes import Processes
 from rooftrace.core.types import Mask, Progress, Scene, Window
@@ -393,9 +393,6 @@ HIDDEN_REMEDY = "Save the masks without transparency, with the background in its
 _HIDDEN = 0.05
 """Mean unknown share of labels from which a background that never occurs is taken as hidden."""
 
-_ROWS = 1024
-"""Number of rows of a label that are examined at a time."""
-
 
 def hides_background(built_px: int, known_px: int, unknown_share: float) -> bool:
     """Return whether the labels of a set of two classes hide the background.
@@ -411,32 +408,3 @@ def hides_background(built_px: int, known_px: int, unknown_share: float) -> bool
 def describe_hidden(unknown_share: float) -> str:
     """Return what was found in labels that hide the background, as a clause."""
     return f"All known pixels are labelled as building, and {100 * unknown_share:.0f} % are unknown"
-
-
-def check_background(source: SceneSet) -> None:
-    """Refuse a set whose labels hide the background; reading ends at the first background pixel.
-
-    Raises:
-        LabelError: No label has a known pixel of the background, and too many are unknown.
-        DataError: A label or an image cannot be read.
-    """
-    if len(source.classes) != 2:
-        return
-    built_px, unknown = 0, []
-    for scene in source:
-        assert scene.label is not None
-        known_px = image_px = 0
-        for window in Window.whole(scene.image.grid.shape).strips(_ROWS):
-            mask = scene.label.read(window)
-            if (mask.valid & (mask.data != source.building_class)).any():
-                return
-            shown = scene.image.read(window).valid
-            image_px += int(np.count_nonzero(shown))
-            known_px += int(np.count_nonzero(mask.valid & shown))
-        built_px += known_px
-        unknown.append(1 - known_px / image_px if image_px else 0.0)
-    share = float(np.mean(unknown)) if unknown else 0.0
-    if hides_background(built_px, built_px, share):
-        raise LabelError(
-            f"{source.name}: {describe_hidden(share)}. {HIDDEN_DETAIL}", remedy=HIDDEN_REMEDY
-        )

@@ -26,8 +26,9 @@ from rooftrace.core.system import loader_start_method
 from rooftrace.core.text import plural
 from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
+from rooftrace.labels.derived import check_background
 from rooftrace.labels.kinds import open_labelled
-from rooftrace.labels.source import SceneSet, check_background
+from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, own_split, read_split
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD
 from rooftrace.samples.dataset import EvalTiles, TrainSamples, check_alike

@@ -1,6 +1,8 @@
 """The data of a run is checked before it starts, and left-out scenes are reported."""
 
+import json
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,14 @@ def test_masks_whose_transparency_hides_the_background_are_refused(tmp_path: Pat
         run_convert(data, "coco", tmp_path / "a.json")
     with pytest.raises(LabelError, match="no false positive would count"):
         run_evaluate((), data, None, EvalOptions(), predictions=[tmp_path / "a/masks"])
+    # An area does not hide what it leaves out, but its own background is hidden as before.
+    for right, is_hidden in ((36, False), (48, True)):
+        area = {"type": "Polygon", "coordinates": [[(8, 8), (right, 8), (right, 20), (8, 20)]]}
+        area["coordinates"][0].append((8, 8))
+        (tmp_path / "area.geojson").write_text(json.dumps(area))
+        within = data.model_copy(update={"area": str(tmp_path / "area.geojson")})
+        with pytest.raises(LabelError, match="no false") if is_hidden else nullcontext():
+            run_convert(within, "folder", tmp_path / f"within{right}")
     # With the background of one image in its own value, transparent parts are unknown.
     Image.fromarray(drawn).save(tmp_path / "a" / "masks" / "2.png")
     assert len(opened(tmp_path).samples.scenes) == 3

@@ -21,19 +21,10 @@ from urllib.parse import urlsplit
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Bounds
-from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, SceneInput
+from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, SceneInput, images_among
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
-from rooftrace.io.companions import (
-    beside_orthophotos,
-    holds_results,
-    is_lost_image,
-    is_result,
-    is_sidecar,
-)
-from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import is_url, visible_files
-from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, linked_address, search_imagery
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_image
@@ -402,17 +393,9 @@ def _objects(url: str) -> Catalogue:
 
 def _tree(folder: Path) -> Catalogue:
     scenes: list[CatalogueScene] = []
-    images: list[Path] = []
-    skipped: list[Path] = []
-    for where, names in visible_files(folder):
-        results = holds_results(where)
-        for path in (where / name for name in names):
-            if is_sidecar(path):
-                continue
-            is_image = (is_raster(path) or is_lost_image(path)) and not is_elevation(path)
-            is_image &= not (results and is_result(path))
-            (images if is_image else skipped).append(path)
-    masks = label_masks(images) | beside_orthophotos(images)
+    files = (where / name for where, names in visible_files(folder) for name in names)
+    images, skipped = images_among(files)
+    masks = label_masks(images)
     skipped += sorted(masks)
     for path in images:
         if path not in masks:

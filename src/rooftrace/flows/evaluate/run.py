@@ -35,13 +35,13 @@ from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.raster import open_image
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.derived import GroundTruth, limit_label
+from rooftrace.labels.derived import GroundTruth, check_background, limit_label
 from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.rle import Order, RleTable, is_table, parse_runs, side_of_runs
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
-from rooftrace.labels.source import SceneEntry, SceneSet, check_background
+from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.objects import CocoCollector
 from rooftrace.metrics.pixel import ThresholdCurve
@@ -238,8 +238,7 @@ def _open_scenes(
             f"{folder.path} is labels without imagery, but {models[0].name} needs images.",
             remedy="Evaluate --predictions alone, or give the images with --images.",
         )
-    if folder.area is None:
-        check_background(scenes)
+    check_background(scenes)
     return scenes
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +29,6 @@ from rooftrace.io.companions import (
     beside_orthophotos,
     companions,
     holds_results,
-    images_under,
     is_image_file,
     is_lost_image,
     is_named_as_image,
@@ -37,7 +36,7 @@ from rooftrace.io.companions import (
     is_sidecar,
 )
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
-from rooftrace.io.files import is_url
+from rooftrace.io.files import is_url, visible_files
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
 from rooftrace.io.map_service import is_service, plain_url, without_secrets
@@ -515,13 +514,9 @@ def _in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None], list[
             f"{given} is labelled data: images with their masks.",
             remedy=f"Predict the images alone: rooftrace predict {shlex.join(with_masks)} -o OUT",
         )
-    folders = sorted({image.parent for image in images_under(path)}) if path.is_dir() else []
-    listed = [_images_in(folder) for folder in folders]
-    besides = beside_orthophotos(image for images, _ in listed for image in images)
-    images = [image for images, _ in listed for image in images if image not in besides]
-    skipped = sorted(besides)
-    if skipped:
-        skipped += [file for _, others in listed for file in others if is_elevation(file)]
+    files = (folder / name for folder, names in visible_files(path) for name in names)
+    images, others = images_among(files)
+    skipped = [file for file in others if is_named_as_image(file)]
     if path.is_dir() and not images:
         raise DataError(
             f"There is no image in {given} or its subfolders.",
@@ -548,10 +543,8 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
         if not path.exists():
             raise DataError(f"There is no image at {path}.", remedy="Check the path.")
         return {path: None}, []
-    images, others = _images_in(path)
+    images, others = images_among(_visible(path, os.DirEntry.is_file))
     if images:
-        others += sorted(besides := beside_orthophotos(images))
-        images = [image for image in images if image not in besides]
         for folder in _visible(path, os.DirEntry.is_dir):
             if not holds_results(folder) and any(map(is_named_as_image, folder.iterdir())):
                 others.append(folder)
@@ -570,17 +563,20 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
     return {file: tile for tile, file in tiles.items()}, []
 
 
-def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the images directly in a folder, and its other files, without hidden ones."""
-    results = holds_results(folder)
+def images_among(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the images to predict among files, and the other ones, without sidecars.
+
+    Heights, results of a run, and what is beside the orthophoto of a project are others.
+    """
     images: list[Path] = []
     others: list[Path] = []
-    for file in _visible(folder, os.DirEntry.is_file):
+    for file in files:
         if not is_sidecar(file):
-            is_image = is_raster(file) or is_lost_image(file)
-            is_image &= not (results and is_result(file)) and not is_elevation(file)
+            is_image = (is_raster(file) or is_lost_image(file)) and not is_elevation(file)
+            is_image = is_image and not (is_result(file) and holds_results(file.parent))
             (images if is_image else others).append(file)
-    return images, others
+    besides = beside_orthophotos(images)
+    return [image for image in images if image not in besides], [*others, *sorted(besides)]
 
 
 def _visible(folder: Path, is_kind: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
@@ -658,7 +654,7 @@ def _mosaics(
                 "z/x/y.png.",
                 remedy="Leave out --zoom, or give the folder that holds the tiles.",
             )
-        paths, others = _images_in(folder)
+        paths, others = images_among(_visible(folder, os.DirEntry.is_file))
         if not paths:
             raise DataError(
                 _NO_IMAGE.format(folder, plural(len(others), "file")), remedy=_NO_IMAGE_REMEDY

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -27,7 +26,6 @@ from rooftrace.flows.predict.image_run import (
     RunOptions,
     RunProgress,
     RunReport,
-    SceneFiles,
     SceneTask,
     SceneTaskResult,
     predict_task,
@@ -42,9 +40,11 @@ from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.io.companions import (
     WORK_FOLDER,
     holds_results,
+    predicted_images,
     recorded_files,
+    recorded_runs,
 )
-from rooftrace.io.files import check_outputs, is_file, write_json
+from rooftrace.io.files import check_outputs, write_json
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
@@ -213,8 +213,10 @@ def predict_inputs(
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         record = executor.record()
         run.notes += _earlier_results(scenes, out, options.outputs)
-        earlier, replaced = _earlier_runs(out, run.outputs.values())
-        run.notes += replaced
+        files = {
+            name: one.input for one in run.outputs.values() for name in recorded_files(vars(one))
+        }
+        run.notes += _replaced_results(out, files)
         run.notes += [*record["notes"], *inputs.notes, *folder.notes, *notes]
         report = run.report(scenes)
         if rle is not None and not report.failures:
@@ -226,7 +228,7 @@ def predict_inputs(
             done = [scene for scene in scenes if scene.name in run.outputs]
             figures = [folder.entry(scene)["record"]["figures"] for scene in done]
         record |= _record(inputs, predictor.bundle, made_with, figures, report)
-        record["earlier"] = earlier
+        record["earlier"] = _earlier_runs(out, files)
         write_json(out / "run.json", record)
         if not report.failures and not run_options.keep:
             folder.discard()
@@ -353,40 +355,41 @@ def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[
     return [f"{out} also holds results of an earlier run, perhaps of other settings: {listed}"]
 
 
-def _earlier_runs(
-    out: Path, outputs: Iterable[SceneFiles]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the records of the runs before in a folder, newest first, with those images whose
-    results still lie there and are not of this run; and a note on other images of the same names,
-    such as those of another year, whose results were replaced.
+def _replaced_results(out: Path, inputs: Mapping[str, str]) -> list[str]:
+    """Return a note on other images of the same names, such as those of another year.
+
+    Args:
+        out: Folder with the record of the runs before.
+        inputs: Image of each result of this run, by its name.
     """
-    inputs = {name: one.input for one in outputs for name in recorded_files(vars(one))}
-    taken = {*inputs}
-    kept: list[dict[str, Any]] = []
-    replaced: set[str] = set()
-    # A file of that name may be of another program.
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        earlier = json.loads((out / "run.json").read_bytes())
-        for run in (earlier, *earlier.pop("earlier", ())):
-            left = []
-            for output in run.get("outputs") or ():
-                names, image = recorded_files(output), output["input"]
-                if names.isdisjoint(taken):
-                    left += [output] if any((out / name).is_file() for name in names) else []
-                elif other := {inputs.get(name, image) for name in names} - {image}:
-                    same = {Path(one).resolve() for one in other}
-                    if is_file(Path(image)) and Path(image).resolve() not in same:
-                        replaced.add(image)
-            taken.update(*map(recorded_files, left))
-            images = {output["input"] for output in left}
-            figures = [each for each in run.get("figures") or () if each["input"] in images]
-            kept += [{**run, "outputs": left, "figures": figures}] if left else []
-        if not replaced:
-            return kept, []
-        listed = list_and_count(sorted(replaced), _MAX_EARLIER_LISTED)
-        note = "Replaced results of other images of the same name; -o keeps them apart: "
-        return kept, [note + listed]
-    return [], []
+    replaced = {
+        str(image)
+        for name, image in predicted_images(out).items()
+        if name in inputs and image.resolve() != Path(inputs[name]).resolve()
+    }
+    if not replaced:
+        return []
+    listed = list_and_count(sorted(replaced), _MAX_EARLIER_LISTED)
+    return [f"Replaced results of other images of the same name; -o keeps them apart: {listed}"]
+
+
+def _earlier_runs(out: Path, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the records of the runs before in a folder, newest first, with those images whose
+    results still lie there and are not among the names of this run's.
+    """
+    taken, kept = {*names}, []
+    for run in recorded_runs(out):
+        left = [
+            output
+            for output in run["outputs"]
+            if (files := recorded_files(output)).isdisjoint(taken)
+            and any((out / name).is_file() for name in files)
+        ]
+        taken.update(*map(recorded_files, left))
+        images = {output["input"] for output in left}
+        figures = [each for each in run.get("figures") or () if each["input"] in images]
+        kept += [{**run, "outputs": left, "figures": figures}] if left else []
+    return kept
 
 
 _MIN_CORES = 4
