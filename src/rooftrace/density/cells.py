@@ -21,7 +21,7 @@ from pyproj.exceptions import CRSError, ProjError
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons, numbered
-from rooftrace.io.reproject import reprojected, transformer
+from rooftrace.io.reproject import reprojected, transformer, utm_zone
 
 DENSITY_COLUMNS = (
     "built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share",
@@ -286,8 +286,7 @@ def metric_crs(crs: CRS, bounds: Bounds) -> CRS:
     if middle_lat > _UTM_NORTH or middle_lat < _UTM_SOUTH:
         zone = CRS.from_epsg(32661 if middle_lat > 0 else 32761)
     else:
-        number = int((middle_lon + 180) // 6) % 60 + 1
-        zone = CRS.from_epsg((32600 if middle_lat >= 0 else 32700) + number)
+        zone = utm_zone(middle_lon, middle_lat)
     if _is_true(zone, lon, lat):
         return zone
     return CRS.from_proj4(

@@ -5,7 +5,6 @@ The page is one HTML file that needs no network.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from rooftrace.io.bands import in_colours, parse_bands
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import check_page_path, draw_histogram, render_page
 from rooftrace.io.legend import class_colours
-from rooftrace.io.picture import as_rgb
+from rooftrace.io.picture import as_rgb, data_url
 from rooftrace.io.pixels import prepare
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -223,7 +222,7 @@ def draw_scene(scene: Scene, building_class: int) -> str:
     full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, *full]
     encoded = cv2.imencode(".jpg", small[..., ::-1], options)[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+    return data_url(encoded.tobytes())
 
 
 def _part(image: RasterSource) -> Window:

@@ -436,7 +436,7 @@ def mask_file(path: Path) -> Path | None:
     return _first(path, [path.name + one for one in _MASK_ENDINGS], is_there=os.path.lexists)
 
 
-_PROJECTS = {"odm_orthophoto": "odm_orthophoto.tif", "3_dsm_ortho/2_mosaic": "*.tif"}
+_ORTHOPHOTOS = {"odm_orthophoto": "odm_orthophoto.tif", "3_dsm_ortho/2_mosaic": "*.tif"}
 """Folder of the orthophotos in a project of OpenDroneMap and of Pix4D, and their names."""
 
 _IMAGE_SUFFIXES = frozenset(
@@ -470,7 +470,7 @@ def beside_orthophotos(images: Iterable[Path]) -> set[Path]:
     images, projects = set(images), dict[Path, Path]()
     for folder in {image.parent for image in images}:
         place = folder.absolute()
-        for names, orthophotos in _PROJECTS.items():
+        for names, orthophotos in _ORTHOPHOTOS.items():
             if place.match(names):
                 found = images.intersection(folder.glob(orthophotos))
                 projects |= dict.fromkeys(found, place.parents[names.count("/")])

@@ -324,7 +324,7 @@ def _is_chain(path: Path, size: int, _changed_ns: int) -> bool:
 _GDAL_TRANSLATE = "Convert it with a GDAL that reads it (that of QGIS does): "
 _PHOTOGRAPH = "It is the raw photograph of a camera. Make an orthophoto of the flight first."
 _PROJECT = "It is a project that names layers: give the file or URL of one, or export a GeoTIFF."
-_PROJECTS = (".qgz", ".qgs", ".qlr", ".aprx", ".mxd", ".lyrx", ".psx", ".p4d")
+_PROJECT_SUFFIXES = (".qgz", ".qgs", ".qlr", ".aprx", ".mxd", ".lyrx", ".psx", ".p4d")
 
 _CONVERSIONS = {
     ".pdf": "Convert it with a GDAL that has a PDF driver (that of QGIS): gdal_translate {} {}.tif",
@@ -342,7 +342,7 @@ _CONVERSIONS = {
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw"), _PHOTOGRAPH),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv"), "It is a video: rooftrace video {} -o OUT"),
     **dict.fromkeys((".las", ".laz"), "It is a point cloud. Give the orthophoto of the flight."),
-    **dict.fromkeys(_PROJECTS, _PROJECT),
+    **dict.fromkeys(_PROJECT_SUFFIXES, _PROJECT),
     ".csv": "It is a table. Give the folder of the images that it names.",
     ".safe": "Its pixels of 10 m are too coarse for buildings. Use finer imagery.",
 }

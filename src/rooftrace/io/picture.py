@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -35,6 +36,11 @@ def as_rgb(data: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArra
         low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
         bands = np.nan_to_num((values - low) / max(high - low, 1e-6) * 255).clip(0, 255)
     return np.ascontiguousarray(np.moveaxis(bands, 0, -1).astype(np.uint8))
+
+
+def data_url(file: bytes, kind: str = "jpeg") -> str:
+    """Return the bytes of a picture file as the URL of an image in a page."""
+    return f"data:image/{kind};base64,{b64encode(file).decode()}"
 
 
 def round_length(metres: float) -> float:

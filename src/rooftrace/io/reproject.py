@@ -44,6 +44,11 @@ _OUTLINE_POINTS = 21
 """Number of points along each side of a rectangle whose outline is transformed."""
 
 
+def utm_zone(lon: float, lat: float) -> CRS:
+    """Return the UTM zone of a place in degrees."""
+    return CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
+
+
 def reprojected(
     geometry: NDArray[np.object_], source: CRS, target: CRS, tolerance: float
 ) -> NDArray[np.object_]:

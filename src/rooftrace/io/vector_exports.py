@@ -24,7 +24,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Polygons, full_turn
 from rooftrace.io.legend import BUILDING_NAMES
-from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
+from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points, utm_zone
 from rooftrace.io.vector_writers import (
     LayerChunk,
     LayerSettings,
@@ -188,7 +188,7 @@ def drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
     lon, lat = transform_points(centre, crs, CRS84)[0].tolist()
     if not isfinite(lon + lat):
         return crs
-    return CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
+    return utm_zone(lon, lat)
 
 
 def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:

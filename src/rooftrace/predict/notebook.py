@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from html import escape
 from importlib.util import find_spec
 from io import BytesIO
@@ -12,6 +11,7 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plain_number
+from rooftrace.io.picture import data_url
 
 if TYPE_CHECKING:
     from rooftrace.predict.outputs import Prediction
@@ -54,7 +54,7 @@ def html_of(prediction: Prediction) -> str:
     jpeg = picture_of(prediction, "JPEG")
     picture = "" if jpeg is None else (
         f'<img alt="Preview of {escape(prediction.name)}" style="max-width:min(100%,560px);'
-        f'height:auto" src="data:image/jpeg;base64,{b64encode(jpeg).decode()}">'
+        f'height:auto" src="{data_url(jpeg)}">'
     )  # fmt: skip
     notes = "".join(f"<li>{escape(note)}</li>" for note in summary.notes)
     return (

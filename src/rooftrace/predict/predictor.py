@@ -312,9 +312,10 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
             "The image is a DataArray with a position, which rioxarray reads; it is not imported.",
             remedy="Install it with pip install rioxarray, and import rioxarray first.",
         )
-    from PIL.Image import Image
+    if getattr(image, "mode", None) in _COLOUR_MODES:
+        from PIL.Image import Image
 
-    if isinstance(image, Image) and image.mode in _COLOUR_MODES:
+        assert isinstance(image, Image)
         # NumPy would take the indices of a palette, or inks, for brightness.
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     array = np.asanyarray(image)

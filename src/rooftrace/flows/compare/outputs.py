@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -25,7 +24,7 @@ from rooftrace.flows.compare.options import Keep
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
-from rooftrace.io.picture import as_rgb
+from rooftrace.io.picture import as_rgb, data_url
 from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.resample import warped
@@ -467,7 +466,7 @@ def _backdrop(images: Sequence[RasterSource], plane: CRS, low: Floats, side_m: f
 def _data_url(picture: Image.Image, kind: str, **options: int) -> str:
     encoded = BytesIO()
     picture.save(encoded, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
+    return data_url(encoded.getvalue(), kind)
 
 
 def _is_dotted(compared: Compared) -> bool:

@@ -7,7 +7,6 @@ show scenes from the worst to the best: image, truth, prediction and errors.
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from rooftrace.flows.evaluate.predictions import Predictions
 from rooftrace.flows.labelled_predictions import LabelledSets
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
-from rooftrace.io.picture import side_by_side
+from rooftrace.io.picture import data_url, side_by_side
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.metrics.boundary import WIDTH_PX
 from rooftrace.metrics.objects import F1_IOUS
@@ -457,8 +456,8 @@ def draw_gallery(
             ".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
         )
         assert good
-        address = f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
-        shown[scene.id] = GalleryPicture(scene.id, _title(report, figures[scene.id]), address)
+        title, url = _title(report, figures[scene.id]), data_url(encoded.tobytes())
+        shown[scene.id] = GalleryPicture(scene.id, title, url)
     return {name: [shown[one] for one in ids if one in shown] for name, ids in chosen.items()}
 
 
