@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+ASSIGN_CRS = "gdal_edit.py -a_srs EPSG:… IMAGE"
+"""Command that gives an image another coordinate system, for remedies."""
+
+PLACE_IMAGE = "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif"
+"""Command that gives an image a coordinate system and a position, for remedies."""
+
+
 def list_first(names: Sequence[object], most: int) -> str:
     """Return the first names as text, with an ellipsis if there are more: `a, b, …`."""
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")

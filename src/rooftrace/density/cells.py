@@ -19,7 +19,7 @@ from pyproj import CRS, Proj, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.text import plain_number
+from rooftrace.core.text import ASSIGN_CRS, plain_number
 from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons, numbered
 from rooftrace.io.reproject import reprojected, transformer, utm_zone
 
@@ -175,8 +175,8 @@ class GroundPlane:
             has = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
             raise GeoreferenceError(
                 f"{name} has {has}, so that the size of a pixel in metres is not known.",
-                remedy="Give the metres per pixel with --gsd, or assign a coordinate system "
-                "(gdal_edit.py -a_srs).",
+                remedy="Give the metres per pixel with --gsd, or assign a coordinate system: "
+                + ASSIGN_CRS,
             )
         return cls(grid, metric_crs(grid.crs, grid.bounds_xy))
 

@@ -17,6 +17,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
+from rooftrace.core.text import ASSIGN_CRS
 from rooftrace.core.types import Bounds, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar
@@ -122,7 +123,7 @@ class ElevationRaster(WrappedSource):
         if source.grid.crs is None:
             raise GeoreferenceError(
                 f"{source.name} has no coordinate system, so its heights have no place.",
-                remedy="Give it: heights --crs EPSG:…, or gdal_translate -a_srs EPSG:… IN OUT.tif",
+                remedy=f"Give it: heights --crs EPSG:…, or {ASSIGN_CRS}",
             )
         self._band = band_infos(source)[0]
         self.vertical = vertical_of(source.grid.crs, self._band.unit, unit)
@@ -336,7 +337,7 @@ class WithHeights(WrappedSource):
         if self.grid.crs is None:
             raise GeoreferenceError(
                 f"{self.name} has no coordinate system, so the surface model has no place on it.",
-                remedy="Assign one: gdal_translate -a_srs EPSG:… IN OUT.tif",
+                remedy=f"Assign one: {ASSIGN_CRS}",
             )
         return [model for model, _ in open_models(self._surface, self._terrain)]
 

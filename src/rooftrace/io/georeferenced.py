@@ -16,6 +16,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE
 from rooftrace.core.types import (
     UNKNOWN_PROVENANCE,
     BoolArray,
@@ -135,13 +136,12 @@ def check_crs(grid: GeoGrid, crs: CRS, name: str) -> None:
         raise ConfigError(
             f"--crs was given, but {name} has no position: neither in the file nor in a world file "
             "beside it.",
-            remedy="Leave out --crs, or write the position: "
-            "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IN OUT.tif",
+            remedy=f"Leave out --crs, or write the position: {PLACE_IMAGE}",
         )
     if grid.crs is not None and not grid.crs.equals(crs, ignore_axis_order=True):
         raise ConfigError(
             f"--crs says {crs.name!r}, but {name} is in {grid.crs.name!r}.",
-            remedy="Leave out --crs, or correct the file: gdal_edit.py -a_srs EPSG:… IMAGE",
+            remedy=f"Leave out --crs, or correct the file: {ASSIGN_CRS}",
         )
 
 

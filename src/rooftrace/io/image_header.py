@@ -26,6 +26,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, GeoreferenceError
+from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE
 from rooftrace.core.types import GeoGrid, Window
 
 
@@ -362,7 +363,7 @@ def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     except (CRSError, RasterioCRSError, RasterioError) as error:
         raise DataError(
             f"{name} has a coordinate system that cannot be read: {error}.",
-            remedy="Assign a coordinate system with gdal_edit.py -a_srs, or remove it.",
+            remedy=f"Remove it, or assign another one: {ASSIGN_CRS}",
         ) from error
     return checked_grid(GeoGrid(shape, transform, crs), name)
 
@@ -388,7 +389,7 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
             raise GeoreferenceError(
                 f"{name} lies at longitude {west:g} to {east:g} and latitude {south:g} to "
                 f"{north:g} in {crs.name}; expected -360 to 360 and -90 to 90.",
-                remedy="Correct its georeference with gdal_edit.py -a_srs or -a_ullr.",
+                remedy=f"Correct its georeference: {ASSIGN_CRS}, or {PLACE_IMAGE}",
             )
     return grid, ""
 

@@ -14,6 +14,7 @@ from pyproj.exceptions import ProjError
 from pyproj.transformer import AreaOfInterest, TransformerGroup
 
 from rooftrace.core.errors import GeoreferenceError
+from rooftrace.core.text import ASSIGN_CRS
 from rooftrace.core.types import Bounds, Floats, GeoGrid, full_turn
 
 CRS84 = CRS.from_user_input("OGC:CRS84")
@@ -370,8 +371,7 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
         raise GeoreferenceError(
             "There is no transformation from the coordinate system "
             f"{source.name!r} to {target.name!r}: {error}.",
-            remedy="Assign the right coordinate system with gdal_edit.py -a_srs (images) or "
-            "ogr2ogr -a_srs (vector files).",
+            remedy=f"Assign the right one: {ASSIGN_CRS}; or ogr2ogr -a_srs EPSG:… OUT.gpkg IN",
         ) from error
     if leaves_out is False:
         return moved

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
+from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import Polygons, full_turn
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points, utm_zone
@@ -57,8 +58,7 @@ def _on_web_mercator(
         raise ExportError(
             f"{path.name}: PMTiles are tiles of the world's map, but the image has no "
             "georeference.",
-            remedy=f"{others}, or give the image a coordinate system and a position "
-            "(gdal_edit.py -a_srs -a_ullr).",
+            remedy=f"{others}, or give the image a georeference: {PLACE_IMAGE}",
         )
     if not len(geometry):
         raise ExportError(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, RooftraceError
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import PLACE_IMAGE, plural, reason_of
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
@@ -364,8 +364,7 @@ class VectorFile:
         if self.in_pixels:
             raise GeoreferenceError(
                 f"{self.path} is in pixels of an image, so it has no place on the ground.",
-                remedy="Give the image a georeference and predict it again: gdal_translate -a_srs "
-                "EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif",
+                remedy=f"Give the image a georeference and predict it again: {PLACE_IMAGE}",
             )
         if crs is None:
             raise GeoreferenceError(
@@ -528,5 +527,5 @@ def _check_coordinates(layer: VectorLayer, path: Path) -> None:
             f"degrees, but its coordinate system is {layer.crs.name}.",
             remedy="Assign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
             f"{ogr2ogr_input(path)}. If they are pixels, give the image a georeference: "
-            "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif",
+            + PLACE_IMAGE,
         )

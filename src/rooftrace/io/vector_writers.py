@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError, MissingExtraError
+from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import Floats, nulls
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.legend import Grades, add_style
@@ -308,7 +309,7 @@ def in_degrees(
             f"{path.name}: {path.suffix} holds longitude and latitude, but the image has no "
             "georeference.",
             remedy="Write a GeoPackage (.gpkg) or GeoJSON (.geojson), or give the image a "
-            "coordinate system and a position (gdal_edit.py -a_srs -a_ullr).",
+            f"georeference: {PLACE_IMAGE}",
         )
     for part in parts:
         degrees = shapely.transform(part.geometry, lambda xy: transform_points(xy, crs, CRS84))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
+from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.gdal import number_polygons, rasterize
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
@@ -260,8 +261,7 @@ class LayerFile:
             raise GeoreferenceError(
                 f"The image {name} has no coordinate system, so the footprints of "
                 f"{self.path} cannot be placed in it.",
-                remedy="Assign its coordinate system: gdal_edit.py -a_srs EPSG:… -a_ullr …; or "
-                "choose the images that have one with --glob.",
+                remedy="Choose the images that have one with --glob, or assign it: " + PLACE_IMAGE,
             )
         return _label(self, grid, scene_id)
 

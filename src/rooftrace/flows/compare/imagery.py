@@ -26,9 +26,15 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
-from rooftrace.core.text import plural
+from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource, Window
-from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer, date_of, read_buildings_layer
+from rooftrace.flows.compare.inputs import (
+    BEND_M,
+    BuildingLayer,
+    date_of,
+    no_crs,
+    read_buildings_layer,
+)
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.gdal import is_raster, rasterize
@@ -163,14 +169,14 @@ def predict_dates(
             source = open_image(path)
             opened.callback(close_source, source)
             if source.grid.crs is None:
-                raise _no_crs(str(path))
+                raise no_crs(str(path))
             try:
                 plans.append(plan_scene(source, spec, options))
             except GsdMismatch as error:
                 raise GsdMismatch(
                     error.message,
                     remedy="Give images near the resolution of the model, or correct the "
-                    "georeference with gdal_edit.py.",
+                    f"georeference: {PLACE_IMAGE}",
                 ) from error
         for path, plan, file in zip((new, old), plans, files):
             layers.append(_predicted(path, plan, predictor, file))
@@ -210,13 +216,6 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
     return replace(layer, name=str(image), notes=plan.notes, date=date_of(image, stated))
 
 
-def _no_crs(name: str) -> GeoreferenceError:
-    return GeoreferenceError(
-        f"{name} has no coordinate system, so it has no place on the ground.",
-        remedy="Assign one: gdal_edit.py -a_srs EPSG:… FILE, and compare again.",
-    )
-
-
 def keep_certain_changes(
     new: Side, old: Side, dates: Dates, plane: CRS, offset: LayerOffset | None
 ) -> tuple[tuple[Floats, Floats], list[str]]:
@@ -251,7 +250,7 @@ def keep_certain_changes(
         pixel_m = _MIN_PIXEL_M
         for source in sources:
             if source.grid.gsd_m is None:
-                raise _no_crs(source.name)
+                raise no_crs(source.name)
             pixel_m = max(pixel_m, source.grid.gsd_m)
         before, after = sources[1], sources[0]
         shares = [
@@ -525,7 +524,7 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
     if grid.crs is None:
         raise GeoreferenceError(
             f"{source.name} has no coordinate system, so it does not say what was seen.",
-            remedy="Assign one (gdal_edit.py -a_srs), or draw the area that was seen: --area FILE",
+            remedy=f"Draw the area that was seen, --area FILE; or assign one: {ASSIGN_CRS}",
         )
     if outline_bounds(grid, plane) is None:
         return np.zeros(len(geometry))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
-from rooftrace.core.text import plural
+from rooftrace.core.text import ASSIGN_CRS, plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
@@ -115,6 +115,14 @@ class BuildingLayer:
         return len(self.outlines)
 
 
+def no_crs(name: str) -> GeoreferenceError:
+    """Return the error for an image or mask without a coordinate system."""
+    return GeoreferenceError(
+        f"{name} has no coordinate system, so it has no place on the ground.",
+        remedy=f"Assign one: {ASSIGN_CRS}",
+    )
+
+
 def read_buildings_layer(
     path: Path,
     folder: Path,
@@ -157,10 +165,7 @@ def read_buildings_layer(
         notes = tuple(note for note in report.notes if str(traced) not in note)
         file = VectorFile(traced)
         if file.columns()[1] is None:
-            raise GeoreferenceError(
-                f"{path} has no coordinate system, so it has no place on the ground.",
-                remedy="Assign one: gdal_edit.py -a_srs EPSG:… FILE, and compare again.",
-            )
+            raise no_crs(str(path))
         layer = _of_file(path, file, notes, folder, attributes=attributes)
     stated = provenance_of(open_image(path)).imagery_date
     return _seen_by(path, replace(layer, date=date_of(path, stated)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.core.text import plain_number, plural
+from rooftrace.core.text import ASSIGN_CRS, plain_number, plural
 from rooftrace.core.types import Bounds, Floats, Polygons, Progress, Window
 from rooftrace.density.accumulate import (
     DensityAccumulator,
@@ -308,7 +308,7 @@ def run_zone_density(
     if mask is not None and mask.grid.crs is None:
         raise GeoreferenceError(
             f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
-            remedy="Assign one (gdal_edit.py -a_srs), or remove --zones to measure by cells.",
+            remedy=f"Remove --zones to measure by cells, or assign one: {ASSIGN_CRS}",
         )
     buildings = (
         None
