@@ -93,7 +93,7 @@ def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Pat
         ({"threshold": 1.5}, "less than or equal to 1"),
         ({"schema_version": 2}, "schema_version"),
         ({"members": []}, "at least 1 item"),
-        ({"more": 1}, "unknown key 'more'"),
+        ({"member": 1}, "unknown key 'member'. Did you mean 'members'?"),
     ],
 )
 def test_what_does_not_fit_together_is_said(
@@ -105,6 +105,7 @@ def test_what_does_not_fit_together_is_said(
     with pytest.raises(BundleError, match="is not an ensemble file") as caught:
         read_ensemble(path)
     assert reported in caught.value.message
+    assert "?." not in caught.value.message
 
 
 JSON = st.recursive(

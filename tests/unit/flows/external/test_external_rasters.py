@@ -1,5 +1,6 @@
 """Rasters of other tools are judged on the grid of the labels."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from pyproj import Transformer
 from rasterio.warp import Resampling, reproject
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
+from rooftrace.flows.evaluate.layers import RasterPredictions
 from rooftrace.flows.evaluate.run import EvalOptions
+from rooftrace.labels.mask_values import LabelRule
 
 
 @pytest.fixture
@@ -98,6 +101,18 @@ def test_masks_of_0_and_255_alone_are_taken_for_buildings_with_a_note(tmp_path: 
     assert report.to_json()["pixel"]["iou"] == 1
     (note,) = [note for note in report.notes if "0 and 255" in note]
     assert "255 is taken for building" in note
+
+
+def test_jpeg_masks_are_decoded_one_at_a_time(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jpg" for number in range(16)]
+    for path in paths:
+        write_png(path, np.zeros((512, 512), np.uint8))
+    rule = LabelRule(("background", "building"))
+    tracemalloc.start()
+    RasterPredictions.of({path.stem: (path,) for path in paths}, rule, 1, None)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 8 * 512**2
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
