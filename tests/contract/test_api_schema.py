@@ -83,7 +83,7 @@ def add(state: str) -> str:
         figures = {
             "pixels": 64, "buildings": 1, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,
             "classes": [{**known, "area_m2": None}], "notes": ["All was well."],
-            "polygons": None,
+            "polygons": None, "valid_pixels": 64, "gsd_m": None, "threshold": 0.5,
         }  # fmt: skip
         STORE.finish(job_id, figures, [JobFile("scene_mask.tif", 4)])
     return job_id

@@ -146,7 +146,8 @@ def _from_system(error: OSError) -> RooftraceError:
 
 def _fail(error: RooftraceError, *, as_json: bool) -> None:
     if as_json:
-        print_json({"error": error.to_json()})
+        finished = {} if error.report is None else error.report.to_json()
+        print_json({**finished, "error": error.to_json()})
         sys.exit(error.exit_code)
     people().print("error: ", style="bold red", end="")
     say(error.message)

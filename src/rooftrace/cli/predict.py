@@ -36,7 +36,7 @@ from rooftrace.cli.options import (
 )
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
 from rooftrace.cli.show import answered, bar, counted, pixels, say
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.system import importing_further
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.options import OUTPUTS
@@ -325,15 +325,24 @@ def predict(
 
             from rooftrace.flows.predict.run import run_predict
 
-        report = run_predict(
-            found, models, out, options, cluster=spread, stac=stac, formats=further,
-            segmenter=segmenter, rle=rle, progress=progress,
-        )  # fmt: skip
+        failure = None
+        try:
+            report = run_predict(
+                found, models, out, options, cluster=spread, stac=stac, formats=further,
+                segmenter=segmenter, rle=rle, progress=progress,
+            )  # fmt: skip
+        except RooftraceError as error:
+            if error.report is None:
+                raise
+            report, failure, coco, heights = error.report, error, None, None
         if coco is not None:
             report = coco.write(report)
         if heights is not None:
             report = heights.measure(report)
-    show_run(report, out, as_json=as_json)
+    if failure is None or not as_json:
+        show_run(report, out, as_json=as_json)
+    if failure is not None:
+        raise failure
 
 
 def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:

@@ -35,7 +35,7 @@ import errno
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rooftrace.core.text import in_python_terms, reason_of
 
@@ -72,6 +72,9 @@ class RooftraceError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+
+    report: Any = None
+    """Report of what was finished, if only some of several images failed."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         # A message often has a path in it, and is printed, logged and sent.

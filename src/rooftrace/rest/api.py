@@ -34,8 +34,6 @@ from starlette.types import Scope
 
 from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError, RooftraceError
 from rooftrace.core.system import version_of
-from rooftrace.core.text import in_api_terms
-from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.engines.base import engine_processor
 from rooftrace.io.files import written_bytes
 from rooftrace.io.vector_write import write_footprints
@@ -52,7 +50,6 @@ from rooftrace.rest.description import (
 )
 from rooftrace.rest.problems import ProblemError, install_problems
 from rooftrace.rest.schemas import (
-    ClassOut,
     Figures,
     Health,
     MetricsOut,
@@ -172,9 +169,6 @@ _CARD_FIELDS = {
     "threshold", "licence", "attribution", "created", "versions",
 }  # fmt: skip
 """Fields of a bundle's description that clients see as they are."""
-
-_SUMMARY_FIELDS = ("built_up_share", "gsd_m", "threshold", "pixels", "valid_pixels")
-"""Figures of a prediction that clients see as they are."""
 
 _CLIENT_CLOSED_REQUEST = 499
 """Status in logs and metrics of a request whose client disconnected."""
@@ -297,19 +291,13 @@ async def _result_of(request: Request, queued: QueuedRequest[Prediction]) -> Pre
 def figures_of(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:
     """Return the figures of a prediction, without times, so that they are reproducible."""
     summary = prediction.result.summary
-    is_dense = summary.built_up_share >= DEFAULT_THRESHOLD.threshold
-    return Figures(
-        **{name: getattr(summary, name) for name in _SUMMARY_FIELDS},
-        buildings=summary.buildings if counted else None,
-        density=("dense" if is_dense else "sparse") if summary.valid_pixels else None,
-        classes=[
-            ClassOut(**vars(one) | ({} if counted else {"polygons": None}))
-            for one in summary.classes
-        ],
-        notes=[in_api_terms(note) for note in summary.notes],
-        model=bundle.spec.name,
-        model_sha256=bundle.sha256,
-    )
+    return Figures.of({
+        **vars(summary),
+        "buildings": summary.buildings if counted else None,
+        "classes": [vars(one) for one in summary.classes],
+        "model": bundle.spec.name,
+        "model_sha256": bundle.sha256,
+    })  # fmt: skip
 
 
 def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str, bytes]:

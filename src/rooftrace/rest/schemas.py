@@ -4,6 +4,7 @@ predictions, then those of jobs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.core.text import in_api_terms
+from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.predict.options import (
     AS_FOUND,
     OUTPUTS,
@@ -64,7 +66,7 @@ class ClassOut(ApiModel):
     area_m2: Annotated[float | None, Field(description="null if the pixel size is not known")]
 
 
-class Figures(ApiModel):
+class ImageFigures(ApiModel):
     """Figures of one image."""
 
     buildings: Annotated[
@@ -85,6 +87,26 @@ class Figures(ApiModel):
     valid_pixels: Annotated[int, Field(ge=0, description="Pixels that are not nodata")]
     classes: list[ClassOut]
     notes: Annotated[list[str], Field(description="Assumptions that were made")]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return the figures of an image from those of its prediction.
+
+        Args:
+            values: Values of the other fields, with `buildings` None if they were not counted.
+        """
+        known = {name: values[name] for name in cls.model_fields if name in values}
+        if known["buildings"] is None:
+            known["classes"] = [{**one, "polygons": None} for one in known["classes"]]
+        is_dense = known["built_up_share"] >= DEFAULT_THRESHOLD.threshold
+        known["density"] = ("dense" if is_dense else "sparse") if known["valid_pixels"] else None
+        known["notes"] = [in_api_terms(note) for note in known["notes"]]
+        return cls.model_validate(known)
+
+
+class Figures(ImageFigures):
+    """Figures of one image, with the model that predicted it."""
+
     model: Annotated[str, Field(description="Name of the model")]
     model_sha256: str
 
@@ -293,22 +315,14 @@ class JobFailure(ApiModel):
     remedy: str
 
 
-class JobFigures(ApiModel):
+class JobFigures(ImageFigures):
     """Figures of the image of a job that is done."""
 
-    buildings: Annotated[
-        int | None, Field(description="Number of buildings; null if polygons were not requested")
-    ]
     polygons: Annotated[
         str | None, Field(description="Name of the file with the buildings; null without one")
     ]
-    built_up_share: Annotated[
-        float, Field(ge=0, le=1, description="Building share of the valid pixels")
-    ]
     seconds: Annotated[float, Field(ge=0, description="Duration of the prediction")]
     mpx_per_s: Annotated[float, Field(ge=0)]
-    classes: list[ClassOut]
-    notes: Annotated[list[str], Field(description="Assumptions that were made")]
 
 
 class JobLinks(ApiModel):
@@ -351,9 +365,6 @@ class JobOut(ApiModel):
             root: Path prefix of the server's URLs, "" without a prefix.
         """
         job_url = f"{root}/v1/jobs/{job.id}"
-        figures = job.figures and {name: job.figures[name] for name in JobFigures.model_fields}
-        if figures:
-            figures["notes"] = [in_api_terms(note) for note in figures["notes"]]
         error = job.error and {key: in_api_terms(text) for key, text in job.error.items()}
         return cls.model_validate({
             "id": job.id,
@@ -370,7 +381,7 @@ class JobOut(ApiModel):
             "attempts": job.attempts,
             "options": job.options,
             "error": error,
-            "figures": figures,
+            "figures": job.figures and JobFigures.of(job.figures),
             "links": {
                 "self": job_url,
                 "results": f"{job_url}/results",

@@ -17,6 +17,7 @@ import pytest
 from affine import Affine
 from PIL import Image
 
+from command_line import command
 from raster_files import write_geotiff
 from rooftrace.app.map.results import read_results
 from rooftrace.core.errors import ConfigError, DataError, ExportError
@@ -284,13 +285,18 @@ def test_one_bad_image_costs_nothing_else(folder: Path, bundle: Path, tmp_path: 
     (folder / "b.png").write_bytes(whole[: len(whole) // 2])
     write_geotiff(folder / "d.tif", np.zeros((2, 50, 50), np.uint8))
     out = tmp_path / "out"
-    with pytest.raises(DataError, match=r"b\.png.* 2 of 4 images failed; run\.json lists them"):
-        run_predict(find_inputs([folder]), read_models(bundle), out)
+    done = command("predict", folder, "-m", bundle, "-o", out, "--json")
+    assert done.code == 3
+    answer = json.loads(done.out)
+    assert "2 of 4 images failed; run.json lists them" in answer["error"]["message"]
     names = {path.name for path in out.iterdir()}
     assert {"a_mask.png", "c_mask.tif", "run.json"} <= names
     assert not [name for name in names if name.startswith((".a", ".b", ".c", "b_", "d_"))]
     record = json.loads((out / "run.json").read_text())
     assert len(record["outputs"]) == 2
+    assert {one: answer[one] for one in ("outputs", "failed")} == {
+        one: record[one] for one in ("outputs", "failed")
+    }
     assert [failed["type"] for failed in record["failed"]] == ["DataError", "BandMismatch"]
     # Servers show these.
     assert str(folder) not in " ".join(failed["message"] for failed in record["failed"])
@@ -358,6 +364,8 @@ def test_masks_and_images_in_subfolders_are_named(folder: Path, bundle: Path) ->
     (folder / "papers").mkdir()
     # Files there are not opened, which would take long.
     (folder / "papers" / "flight.txt").write_bytes((folder / "more" / "d.png").read_bytes())
+    image.with_suffix(".pgw").write_text("0.5\n0\n0\n-0.5\n1000\n2000\n")
+    image.with_suffix(".prj").write_text("EPSG:32645")
     for _ in range(2):
         report = run_predict(find_inputs([folder]), read_models(bundle), folder / "out")
     note = f"skipped 1 file (masks of other images): {image.stem}_mask.png"

@@ -29,7 +29,8 @@ HOUSES = np.array([shapely.box(5e5 + x, 9e6, 5e5 + x + 8, 9e6 + 8) for x in (0, 
 
 FIGURES: dict[str, Any] = {
     "buildings": 2, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,
-    "classes": [], "notes": [], "polygons": "Häuser_buildings.gpkg",
+    "classes": [], "notes": [], "valid_pixels": 64, "gsd_m": 0.5, "threshold": 0.4,
+    "polygons": "Häuser_buildings.gpkg",
 }  # fmt: skip
 
 

@@ -77,7 +77,9 @@ class SceneFiles:
             `OutputPaths`; None for a result that was not made.
         buildings: Number of buildings; None if polygons were not requested.
         built_up_share: Share of the valid pixels that are buildings, 0..1.
-        pixels: Number of pixels of the image.
+        pixels, valid_pixels: Number of pixels of the image, and of those that are not nodata.
+        gsd_m: Metres per pixel; None if not known.
+        threshold: Threshold of the building probability; None for more than two classes.
         seconds: Time of this image: from its first pixel to its last file, without the time before
             the previous image of the run was finished.
         classes: Figures of each class.
@@ -91,6 +93,9 @@ class SceneFiles:
     buildings: int | None
     built_up_share: float
     pixels: int
+    valid_pixels: int
+    gsd_m: float | None
+    threshold: float | None
     seconds: float
     classes: tuple[ClassFigures, ...]
 
@@ -130,6 +135,10 @@ class RunReport:
         """Return the fields of `--json`."""
         fields = {**vars(self), "outputs": [output.to_json() for output in self.outputs]}
         fields["heights"] = [one.to_json() for one in self.heights]
+        fields["failed"] = [
+            {"input": one.shown, **error.to_json(), "message": one.without_folders(error.message)}
+            for one, error in self.failures
+        ]
         left_out = {"notes", "failures"} | ({"table"} if self.table is None else set())
         left_out |= set() if self.heights else {"heights"}
         return {name: value for name, value in fields.items() if name not in left_out}
@@ -284,6 +293,9 @@ class PredictRun:
             buildings=None if summary.regularized is None else summary.buildings,
             built_up_share=summary.built_up_share,
             pixels=summary.pixels,
+            valid_pixels=summary.valid_pixels,
+            gsd_m=summary.gsd_m,
+            threshold=summary.threshold,
             seconds=summary.seconds,
             classes=summary.classes,
         )

@@ -482,6 +482,10 @@ def _images(
             # A folder may be searched by those who may not list it.
             with suppress(OSError):
                 names[folder] = FolderNames(folder)
+    if skipped:
+        images_on_disk = (one for one in found if isinstance(one, Path))
+        read = {file for one in images_on_disk for file in companions(one, names.get(one.parent))}
+        skipped = [file for file in skipped if file not in read]
     scenes = []
     for location, tile in found.items():
         name = url_stem(location) if isinstance(location, str) else location.stem

@@ -86,9 +86,9 @@ def run_predict(
 ) -> RunReport:
     """Predict all images, and write the results of each.
 
-    An image that fails does not stop the others. Its error is raised after they are finished, and
-    `run.json` lists the results that were written. The same call resumes a run that was stopped
-    for any reason, and writes the same bytes as a run that was not stopped.
+    An image that fails does not stop the others. Its error is raised after they are finished, with
+    their report as `error.report`; `run.json` lists the results, too. The same call resumes a run
+    that was stopped for any reason, and writes the same bytes as a run that was not stopped.
 
     Args:
         inputs: Images to predict.
@@ -154,14 +154,17 @@ def run_predict(
             {"name": bundle.spec.name, "sha256": bundle.sha256},
             "run.json", "If their date is known, give it with --imagery-date.",
         )  # fmt: skip
+    report = replace(report, notes=tuple(notes))
     if not report.failures:
-        return replace(report, notes=tuple(notes))
+        return report
     scene, error = report.failures[0]
     if len(inputs.scenes) == 1:
         raise error
     message = error.message if scene.shown in error.message else f"{scene.shown}: {error.message}"
     failed = f"{len(report.failures)} of {len(inputs.scenes)} images failed; run.json lists them."
-    raise type(error)(f"{message} {failed}", remedy=error.remedy)
+    raised = type(error)(f"{message} {failed}", remedy=error.remedy)
+    raised.report = report
+    raise raised
 
 
 def predict_inputs(
@@ -288,10 +291,6 @@ def _record(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [scene.shown for scene in inputs.scenes],
         **report.to_json(),
-        "failed": [
-            {"input": one.shown, **error.to_json(), "message": one.without_folders(error.message)}
-            for one, error in report.failures
-        ],
         "skipped": [str(path) for path in inputs.skipped],
         "notes": report.notes,
         "versions": versions(),
