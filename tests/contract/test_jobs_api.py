@@ -110,6 +110,10 @@ def test_a_job_from_upload_to_files(
         name: len(data) for name, data in expected.items()
     }
     assert record["inputs"] == ["Häuser.tif"]
+    figures, known = done["figures"], record["figures"][0]
+    for name in ("buildings", "built_up_share", "gsd_m", "threshold", "valid_pixels", "classes"):
+        assert figures[name] == known[name]
+    assert figures["density"] == ("dense" if figures["built_up_share"] >= 0.2 else "sparse")
     answer = server.get(listed["archive"])
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
@@ -138,7 +142,10 @@ def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
     part = server.get(url, headers={"Range": "bytes=10-99"})
     assert (part.status_code, part.content) == (206, whole[10:100])
     assert part.headers["content-range"] == f"bytes 10-99/{len(whole)}"
-    assert server.get(url, headers={"Range": "bytes=99999999-"}).status_code == 416
+    beyond = server.get(url, headers={"Range": "bytes=99999999-"})
+    assert problem_of(beyond, 416)["detail"].endswith(f"bytes */{len(whole)}.")
+    assert beyond.headers["content-range"] == f"bytes */{len(whole)}"
+    problem_of(server.get(url, headers={"Range": "bytes=x"}), 400)
     for name in ("scene.tif", "../scene.tif", "..%2fscene.tif", ".lock", "answer.json", "log.txt"):
         problem_of(server.get(f"{job['links']['results']}/{name}"), 404)
     names = [file["name"] for file in server.get(job["links"]["results"]).json()["files"]]

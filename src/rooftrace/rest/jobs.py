@@ -7,12 +7,15 @@ import asyncio
 import os
 import shutil
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
 
 from rooftrace.core.errors import ExportError
 from rooftrace.predict.plan import SceneOptions
@@ -51,7 +54,7 @@ _UPLOAD_AGAIN = "Upload the image again with POST /v1/jobs."
 _MAX_HEADER_READERS = 2
 """Maximum number of processes that read headers of uploads at the same time."""
 
-Receive = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
+ReceiveUpload = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
 """Function that writes the upload of a request to a path, and returns its name and options."""
 
 
@@ -71,7 +74,7 @@ class JobIntake:
         self._limiter = UploadLimiter(limits.waiting)
         self._header_readers = asyncio.Semaphore(_MAX_HEADER_READERS)
 
-    async def create(self, request: Request, receive: Receive) -> Job:
+    async def create(self, request: Request, receive: ReceiveUpload) -> Job:
         """Receive the upload of a request, check it, and queue its job.
 
         Raises:
@@ -84,7 +87,7 @@ class JobIntake:
             except ExportError as error:
                 raise cannot_store(error) from error
 
-    async def _create(self, receive: Receive) -> Job:
+    async def _create(self, receive: ReceiveUpload) -> Job:
         store = self.runner.store
         job_id = await run_in_threadpool(store.reserve)
         try:
@@ -259,9 +262,15 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         responses=binary_response("The file", *MEDIA_TYPES.values())
         | {
             206: {"description": "The range that the header Range asks for"},
-            416: {"description": "The file does not have this range"},
         }
-        | problem_responses("not-found", "conflict", "review-error", "file-locked"),
+        | problem_responses(
+            "bad-request",
+            "not-found",
+            "conflict",
+            "unsatisfiable-range",
+            "review-error",
+            "file-locked",
+        ),
     )
     def job_file(name: str, job: DoneJob) -> Response:
         """Download a result file of a job.
@@ -281,9 +290,35 @@ def jobs_router(intake: JobIntake) -> APIRouter:
                 read_review(path), media_type=media_type_of(path.name),
                 headers={"Content-Disposition": content_disposition(path.name)},
             )  # fmt: skip
-        return FileResponse(path, media_type=media_type_of(path.name), filename=stored_name)
+        return _ResultFile(path, media_type=media_type_of(path.name), filename=stored_name)
 
     return router
+
+
+class _ResultFile(FileResponse):
+    """File whose wrong ranges are answered by a problem, as all other errors are."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file, or a range of it."""
+
+        async def checked(message: Message) -> None:
+            status = message.get("status", HTTPStatus.OK)
+            if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                size = Headers(raw=message["headers"])["content-range"]
+                raise ProblemError(
+                    "unsatisfiable-range",
+                    f"The range is not in the file: {size}.",
+                    headers={"Content-Range": size},
+                )
+            if status == HTTPStatus.BAD_REQUEST:
+                raise ProblemError(
+                    "bad-request",
+                    "The header Range cannot be read.",
+                    remedy="Send it in the form Range: bytes=0-1023, or leave it out.",
+                )
+            await send(message)
+
+        await super().__call__(scope, receive, checked)
 
 
 def _link(source: Path, path: Path) -> None:

@@ -103,6 +103,10 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         "The body is neither a form with a file nor an image.",
         "Send multipart/form-data with the field file, or the bytes of the image as "
         "application/octet-stream."),
+    "unsatisfiable-range": ProblemKind(
+        416, "The file does not have this range",
+        "The header Range asks for bytes after the end of the file.",
+        "Ask for a range within the length that the header Content-Range states."),
     "misdirected-request": ProblemKind(
         421, "Unknown host name",
         "The header Host names another server. A server that listens only on this machine answers "
