@@ -110,10 +110,9 @@ def test_styles_and_icon_are_xml() -> None:
 
 
 def test_plugin_and_map_page_have_the_values_and_colours_of_the_files() -> None:
-    from rooftrace.app.viewer import RAMP
     from rooftrace.density.files import SHARE_GRADES
     from rooftrace.flows.compare.outputs import COLOURS, MAP_WORDS
-    from rooftrace.io.legend import Legend, mask_style
+    from rooftrace.io.legend import CONFIDENCE, SCORE_GRADES, Legend, mask_style
 
     def colours(root: ElementTree.Element) -> dict[str, str]:
         return {
@@ -137,11 +136,13 @@ def test_plugin_and_map_page_have_the_values_and_colours_of_the_files() -> None:
     }
     of_maps = {word: COLOURS[status] for status, word in MAP_WORDS.items()}
     assert drawn == set((COLOURS | of_maps).items())
-    assert tuple(colours(buildings).values()) == RAMP
+    assert tuple(colours(buildings).values()) == CONFIDENCE
+    ranges = [(one.attrib["label"], float(one.attrib["upper"])) for one in buildings.iter("range")]
+    assert ranges == [(label, end) for label, end, _ in SCORE_GRADES.steps[1:]]
     review = (PLUGIN / "canvas.py").read_text().partition("_STATUSES = {")[2].partition("}")[0]
     page = (ROOT / "src/rooftrace/app/map/static/style.js").read_text()
     shares = {f"#{bytes(colour).hex()}" for _, end, colour in SHARE_GRADES.steps if end > 0}
-    assert {*RAMP, *shares, *re.findall("#[0-9a-f]{6}", review)} <= {
+    assert {*CONFIDENCE, *shares, *re.findall("#[0-9a-f]{6}", review)} <= {
         *re.findall("#[0-9a-f]{6}", page)
     }
 

@@ -24,7 +24,7 @@ from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.files import written_bytes
-from rooftrace.io.legend import NODATA
+from rooftrace.io.legend import CONFIDENCE, NODATA
 from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.outputs import OutputPaths, Prediction
@@ -144,7 +144,7 @@ def page_router(results: Results, service: Service) -> APIRouter:
             "kind": "classes" if figures.threshold is None else "score",
             "picture": f"{root}/picture.jpg", "fill": f"{root}/fill.png",
             "outlines": f"{root}/outlines.bin{query}", "colours": outline_colours(prediction),
-            "ramp": {"low": LOW_SCORE, "colours": RAMP}, "threshold": figures.threshold,
+            "ramp": {"low": LOW_SCORE, "colours": CONFIDENCE}, "threshold": figures.threshold,
             "metres_per_px": None if figures.gsd_m is None else figures.gsd_m * result.scores.step,
             "shape": prediction.mask.grid.shape, "figures": figures.model_dump(),
             "built_up": DEFAULT_THRESHOLD.percent(figures.built_up_share, 1).replace("%", " %"),
@@ -200,10 +200,9 @@ def _checked(threshold: float | None) -> float | None:
     raise ConfigError(f"The threshold is {threshold}; a number from 0 to 1 was expected.")
 
 
-RAMP = ("#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff")
-"""Colours of the confidence from `LOW_SCORE` to 1: red to blue, distinct for dichromats too."""
-
 LOW_SCORE = 0.3
+"""Confidence of the first colour of `CONFIDENCE`; the last is that of 1."""
+
 _BINS = 32
 _PER_PX = 16
 _JPEG_QUALITY = 92
@@ -257,7 +256,7 @@ def outline_colours(prediction: Prediction) -> list[str]:
     if prediction.summary.threshold is None:
         table = np.array([prediction.legend.rgb(n) for n in range(len(prediction.legend.names))])
     else:
-        stops = np.array([list(bytes.fromhex(text[1:])) for text in RAMP], dtype=np.float64)
+        stops = np.array([list(bytes.fromhex(text[1:])) for text in CONFIDENCE], dtype=np.float64)
         place, at = np.linspace(0, 1, len(stops)), np.linspace(0, 1, _BINS)
         table = np.rint(np.stack([np.interp(at, place, band) for band in stops.T], axis=1))
     return [f"#{row.astype(np.uint8).tobytes().hex()}" for row in table]

@@ -89,6 +89,21 @@ class Grades:
     steps: tuple[tuple[str, float, Colour], ...]
 
 
+CONFIDENCE = ("#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff")
+"""Colours of the confidence in maps, ascending: red to blue, distinct for dichromats too."""
+
+
+def _score_grades() -> Grades:
+    labels = ("0 – 0.4 (doubtful)", "0.4 – 0.55", "0.55 – 0.75", "0.75 – 0.9", "0.9 – 1 (sure)")
+    colours = np.array([list(bytes.fromhex(text[1:])) for text in CONFIDENCE]).tolist()
+    scores = zip(labels, (0.4, 0.55, 0.75, 0.9, 1.0), map(tuple, colours))
+    return Grades("score", (("no score", -1.0, (154, 160, 166)), *scores))
+
+
+SCORE_GRADES = _score_grades()
+"""Grades of the score of buildings, those of the QGIS plugin."""
+
+
 def class_colours(colours: Sequence[str] = ()) -> NDArray[np.uint8]:
     """Return RGBA (256, 4) of every class index; nodata is transparent.
 
@@ -170,7 +185,7 @@ def _polygon_style(field: str | None, colours: Mapping[str, str], grades: Grades
     """Return the QML of polygons: transparent, with an outline."""
     opacity = _FILL_OPACITY
     if grades is not None:
-        opacity = _GRADE_OPACITY
+        opacity = _FILL_OPACITY if grades is SCORE_GRADES else _GRADE_OPACITY
         colours = {label: "#{:02x}{:02x}{:02x}".format(*rgb) for label, _, rgb in grades.steps}
         ends = [end for _, end, _ in grades.steps]
         ranges = "".join(
@@ -247,7 +262,7 @@ def add_style(
         path: The GeoPackage; its layer has the name of the file.
         columns: Attributes of the layer.
         colours: `#RRGGBB` of the values of `status` or `class`; others get one of a fixed table.
-        grades: Colours of a number, in place of those.
+        grades: Colours of a number, in place of those. Without either, scores have theirs.
         date: Date of the last change.
 
     Raises:
@@ -259,9 +274,9 @@ def add_style(
     if grades is None and names.isdisjoint(("score", *_FIELDS)):
         return
     field = None if grades else next((name for name in _FIELDS if name in names), None)
+    table = path.stem.replace('"', '""')
     with closing(sqlite3.connect(path)) as file, file:
         if field is not None:
-            table = path.stem.replace('"', '""')
             query = f'SELECT DISTINCT "{field}" FROM "{table}" ORDER BY 1'  # noqa: S608  # nosec B608
             values = [str(value) for (value,) in file.execute(query) if value is not None]
             legend = Legend(("", *values))
@@ -271,6 +286,9 @@ def add_style(
             }
             colours = {value: colours.get(value, further[value]) for value in values}
             field = field if values else None
+        if grades is None and field is None and "score" in names:
+            query = f'SELECT count("score") FROM "{table}"'  # noqa: S608  # nosec B608
+            grades = SCORE_GRADES if file.execute(query).fetchone()[0] else None
         file.execute(_TABLE)
         file.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, "

@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from viewer_images import SHAPE, classes_of, kept_of, roofs
 
-from rooftrace.app.viewer import RAMP, fill_png, outline_colours, outlines, picture_jpeg
+from rooftrace.app.viewer import fill_png, outline_colours, outlines, picture_jpeg
+from rooftrace.io.legend import CONFIDENCE
 
 
 def decoded(data: bytes) -> NDArray[np.uint8]:
@@ -60,5 +61,5 @@ def test_outlines_lie_around_the_buildings_in_the_colour_of_their_confidence(pla
     colours = outline_colours(kept.prediction)
     # A score of 250 / 255, and one of 140 / 255, between 0.3 and 1.
     assert [best, low] == [round((score - 0.3) / 0.7 * 31) for score in (250 / 255, 140 / 255)]
-    assert colours[0] == RAMP[0]
-    assert colours[31] == RAMP[-1]
+    assert colours[0] == CONFIDENCE[0]
+    assert colours[31] == CONFIDENCE[-1]

@@ -164,6 +164,9 @@ def _renderer(path: Path) -> ElementTree.Element:
 def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
     path = tmp_path / "town.gpkg"
     write_footprints(path, [FOOTPRINTS])
+    ends = [float(one.attrib["upper"]) for one in _renderer(path).iter("range")]
+    assert ends == [-1, 0.4, 0.55, 0.75, 0.9, 1]
+    write_polygons(path, SHAPES, {"score": np.full(len(SHAPES), np.nan)}, TOWN.crs)
     assert _renderer(path).attrib["type"] == "singleSymbol"
     assert pyogrio.list_layers(path).tolist() == [["town", "Polygon"], ["layer_styles", None]]
 
