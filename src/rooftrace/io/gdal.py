@@ -33,7 +33,7 @@ from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Polygons, Window, numbered
-from rooftrace.io.files import export_error
+from rooftrace.io.files import export_error, is_file, read_head
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 
 T = TypeVar("T")
@@ -349,6 +349,11 @@ _CONVERSIONS = {
 """Ways to an image that is read, by the ending of a file or folder that is not. The GDAL of
 rasterio opens a PDF, but its pixels differ from the page (rasterio 1.4.4, GDAL 3.10.3)."""
 
+_MAP_SERVICE = (
+    "It describes a map service. Give the URL of the service with the area: rooftrace predict "
+    "'https://…/{z}/{x}/{y}.png' --area FILE -o OUT"
+)
+
 _CONVERTED = tuple(_CONVERSIONS)
 
 _WRAPPERS = (".xml", ".til", ".kml")
@@ -364,6 +369,8 @@ def conversion_of(path: Path, shown: str = "") -> str | None:
         shown: Its name for a person who has it elsewhere; by default the path.
     """
     name = shown or str(path)
+    if name.lower().endswith(".xml") and is_file(path) and b"<GDAL_WM" in read_head(path, 1024):
+        return _MAP_SERVICE
     if not name.lower().endswith(_CONVERTED) or not path.exists():
         return None
     ending = next(one for one in _CONVERSIONS if name.lower().endswith(one))

@@ -147,7 +147,7 @@ def test_alpha_stays_alpha(tmp_path: Path, suffix: str, is_smooth: bool) -> None
      ("map.7z", "7z x map.7z"), ("map.rar", "unrar x map.rar"), ("map.jxl", "magick map.jxl"),
      ("map.dng", "raw photograph"), ("map.mp4", "rooftrace video map.mp4"),
      ("map.laz", "point cloud"), ("map.qlr", "is a project"), ("S2A.SAFE", "pixels of 10 m"),
-     ("map.csv", "is a table")],
+     ("map.csv", "is a table"), ("wms.xml", "describes a map service")],
 )  # fmt: skip
 def test_formats_that_are_not_read_name_the_command_that_converts_them(
     tmp_path: Path, tiny: Path, name: str, command_text: str
@@ -156,7 +156,7 @@ def test_formats_that_are_not_read_name_the_command_that_converts_them(
     if name.endswith(("zarr", "SAFE")):
         path.mkdir()
     else:
-        path.write_bytes(b"%PDF-1.7 or another content")
+        path.write_bytes(b"<GDAL_WMS/>" if name == "wms.xml" else b"%PDF-1.7 or another content")
     result = command("predict", path, "-m", tiny, "-o", tmp_path / "out")
     assert result.code == 3
     message = " ".join(result.err.split())
