@@ -3,7 +3,8 @@
     python tools/demo.py -o out              # the bundled scene: rooftrace demo
     python tools/demo.py -o out my.tif       # your own: rooftrace predict my.tif
 
-The environment is made once for each content of pyproject.toml and constraints.txt.
+The environment is made once for each content of pyproject.toml and constraints.txt; it runs the
+code of this checkout, as it is at the time.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ def installed() -> Path:
     """Return the folder of the commands of the environment, which is made if it is missing."""
     binaries = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + LOCK.read_bytes()).hexdigest()
-    stamp = ENVIRONMENT / f".installed-{wanted[:12]}"
+    stamp = ENVIRONMENT / f".linked-{wanted[:12]}"
     if not stamp.exists():
         venv.create(ENVIRONMENT, clear=True, with_pip=True)
         pip = [str(binaries / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
         # Only what the demo imports is compiled, when it is imported.
-        subprocess.run([*pip, "install", "--no-compile", "-c", str(LOCK), str(ROOT)], check=True)
+        subprocess.run(
+            [*pip, "install", "--no-compile", "-c", str(LOCK), "-e", str(ROOT)], check=True
+        )
         stamp.touch()
     return binaries
 

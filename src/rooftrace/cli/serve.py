@@ -188,20 +188,22 @@ def serve(
         url = _address(host, listening.getsockname()[1])
         if not as_json:
             say(f"Starting {url} …")
+        from rooftrace.io.video import require_av
+        from rooftrace.service.live import CameraSource, LiveCamera
+
+        # The web parts take seconds to import; a wrong option is reported before.
+        sources = [CameraSource.parse(one) for one in camera or ()]
+        if sources:
+            require_av("rooftrace serve --camera")
         from rooftrace.app.map.router import Basemap
         from rooftrace.app.server import create_server
-        from rooftrace.io.video import require_av
         from rooftrace.predict.options import VideoOptions
         from rooftrace.rest.security import LOOPBACK
         from rooftrace.service.job_runner import JobRunner
         from rooftrace.service.job_store import JobStore
-        from rooftrace.service.live import CameraSource, LiveCamera
         from rooftrace.service.service import RequestDefaults, Service
 
         defaults = RequestDefaults(images, nodata_of(nodata))
-        sources = [CameraSource.parse(one) for one in camera or ()]
-        if sources:
-            require_av("rooftrace serve --camera")
         watching = VideoOptions(images=images) if sources else None
         limits = replace(
             Limits(), upload_bytes=int(max_upload * 2**20), pixels=int(max_mpx * 1e6),
