@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rooftrace.core.errors import RooftraceError
     from rooftrace.core.types import Footprints, GeoGrid, Mask, Raster, RasterSource, Window
     from rooftrace.io.georeferenced import ArraySource
+    from rooftrace.predict.options import SceneOptions
     from rooftrace.predict.outputs import Prediction
     from rooftrace.predict.predictor import Predictor, load
 
@@ -30,6 +31,7 @@ __all__ = [
     "Raster",
     "RasterSource",
     "RooftraceError",
+    "SceneOptions",
     "Window",
     "load",
 ]
@@ -38,6 +40,7 @@ _MODULES = {
     "core.errors": ("RooftraceError",),
     "io.georeferenced": ("ArraySource",),
     "core.types": ("Footprints", "GeoGrid", "Mask", "Raster", "RasterSource", "Window"),
+    "predict.options": ("SceneOptions",),
     "predict.predictor": ("Predictor", "load"),
     "predict.outputs": ("Prediction",),
 }

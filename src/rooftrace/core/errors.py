@@ -69,6 +69,9 @@ class RooftraceError(Exception):
     Args:
         message: One or more sentences: the object, what was received, what was expected.
         remedy: One sentence: how to solve the problem.
+
+    The attributes `message` and `remedy` name options of the command line, from which each face
+    makes its own words. `str(error)` has both in those of Python.
     """
 
     exit_code: ClassVar[int] = 1

@@ -173,7 +173,10 @@ name of the option without dashes."""
 API_PARAMETERS = ("bands", "cell", "gsd", "min-area", "min-hole", "scale", "stretch", "threshold")
 """Options of the command line that are parameters of the API, too."""
 
-_OF_THE_SERVER: Terms = {"nodata": ("rooftrace serve --nodata", "rooftrace serve --nodata {}")}
+_OF_THE_SERVER: Terms = {
+    option: (f"rooftrace serve --{option}", f"rooftrace serve --{option} {{}}")
+    for option in ("engine", "nodata", "precision")
+}
 """Options that the owner of a server gives, for all requests."""
 
 _API: Terms = {

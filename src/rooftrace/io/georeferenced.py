@@ -247,6 +247,11 @@ class ArraySource:
                 f"{name}: received an array of shape {array.shape}, expected (band, y, x).",
                 remedy="Add a band axis in front: array[None].",
             )
+        if not array.size:
+            raise DataError(
+                f"{name}: received an array of shape {array.shape}, which has no pixel.",
+                remedy="Check the slice or the mask that it was cut with.",
+            )
         shape_yx = (int(array.shape[1]), int(array.shape[2]))
         grid = GeoGrid(shape_yx) if grid is None else grid
         if grid.shape != shape_yx:

@@ -364,10 +364,10 @@ def density_of(plan: ScenePlan) -> tuple[DensityAccumulator | None, str]:
         measured = f" by its georeference, which says {own_m:.3g} m per pixel"
     if max(grid.shape) * gsd_m < _MIN_CELLS * cell_m:
         reason = f"it is less than {_MIN_CELLS} cells of {cell_m:g} m long"
-        return None, f"{reason}{measured}; choose a smaller --cell"
+        return None, f"{reason}{measured}; choose smaller cells with --cell"
     if cell_m < 2 * max(grid.gsd_yx_m or (gsd_m,)):
         reason = f"cells of {cell_m:g} m are less than two pixels wide"
-        return None, f"{reason}{measured}; choose a larger --cell"
+        return None, f"{reason}{measured}; choose larger cells with --cell"
     try:
         accumulator = DensityAccumulator(
             grid,

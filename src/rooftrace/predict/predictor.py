@@ -301,9 +301,9 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
         raise DataError(
             f"The image is a {kind.__name__}; expected a path, an open dataset of rasterio, an "
             "array, a PIL image or a RasterSource.",
-            remedy="Give the path of its file. Open bytes with rasterio.MemoryFile(data).open(). "
-            "An array keeps its position in rooftrace.ArraySource(array, "
-            "rooftrace.GeoGrid((rows, columns), transform, crs)).",
+            remedy="Give the path of its file. Bytes can be opened: with rasterio.MemoryFile(data) "
+            "as memory: model.predict(memory.open()). An array keeps its position in "
+            "rooftrace.ArraySource(array, rooftrace.GeoGrid((rows, columns), transform, crs)).",
         )
     if hasattr(image, "rio") and image.rio.crs is not None:
         return _of_rioxarray(image)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -48,7 +48,7 @@ from rooftrace.rest.description import (
     pages_router,
     problem_responses,
 )
-from rooftrace.rest.problems import ProblemError, install_problems
+from rooftrace.rest.problems import ProblemError, check_query, install_problems
 from rooftrace.rest.schemas import (
     Figures,
     Health,
@@ -98,6 +98,7 @@ def create_api(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan or serving(service),
+        dependencies=[Depends(check_query)],
     )
     metrics = Metrics(service, jobs_by_state)
     install_problems(app)

@@ -336,9 +336,29 @@ def _from_rooftrace(request: Request, error: RooftraceError) -> ProblemError:
 
 def _parameters(request: Request) -> list[str]:
     """Return the names of the query parameters of an operation."""
-    path = getattr(request.scope.get("route"), "path", "")
-    operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower(), {})
+    name = getattr(request.scope.get("route"), "operation_id", None)
+    known = (one for path in request.app.openapi()["paths"].values() for one in path.values())
+    operation: dict[str, Any] = next((one for one in known if one.get("operationId") == name), {})
     return [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
+
+
+async def check_query(request: Request) -> None:
+    """Refuse parameters that are not among those of an operation, which would be ignored silently.
+
+    An operation without parameters takes any, such as one against caches.
+
+    Raises:
+        ProblemError: A parameter is not known.
+    """
+    known = _parameters(request)
+    unknown = [name for name in request.query_params if known and name not in known]
+    if unknown:
+        problems = [
+            wrong_value({"type": "extra_forbidden", "loc": ("query", name)}, known)
+            for name in unknown
+        ]
+        detail = " ".join(one["message"] for one in problems)
+        raise ProblemError("invalid-request", detail, errors=problems)
 
 
 def wrong_value(one: Mapping[str, Any], known: Sequence[str] = ()) -> dict[str, str]:

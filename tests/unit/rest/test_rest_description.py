@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from rest_service import fake_service
 from rooftrace.rest import Security, create_api
+from rooftrace.rest.description import DescribedRoute
 
 
 class Wanted(BaseModel):
@@ -21,10 +22,10 @@ class Wanted(BaseModel):
 
 @pytest.fixture(scope="module")
 def secured() -> Iterator[TestClient]:
-    router = APIRouter(prefix="/v1/more")
+    router = APIRouter(prefix="/v1/more", route_class=DescribedRoute)
 
     @router.post("")
-    def more(wanted: Wanted) -> str:
+    def more(wanted: Wanted, size: int = 0) -> str:
         """Return the name of another router's body."""
         return wanted.name
 
@@ -86,3 +87,8 @@ def test_a_misspelt_parameter_gets_a_suggestion(secured: TestClient) -> None:
     refused = secured.post("/v1/predict?treshold=0.4", content=b"x").json()
     assert refused["detail"] == ("The parameter 'treshold' is not known. Did you mean 'threshold'?")
     assert "mean" not in secured.post("/v1/predict?xyz=1", content=b"x").json()["detail"]
+    # FastAPI itself would ignore it: a filter of buildings would give all.
+    refused = secured.post("/v1/more?min_size=4", json={"name": "x"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].endswith("Did you mean 'size'?")
+    assert secured.post("/v1/more?size=4", json={"name": "x"}).json() == "x"
