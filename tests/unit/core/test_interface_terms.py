@@ -21,7 +21,7 @@ REACHING = (
 
 NOT_SHOWN = {
     "cluster", "workers", "gpus-per-worker", "address", "head", "mosaic", "weights", "set", "s",
-    "json", "fit", "paper", "crs", "ink", "precision", "schema", "surface", "terrain",
+    "json", "fit", "paper", "area", "crs", "ink", "schema", "surface", "terrain",
 }  # fmt: skip
 """Options of the command line alone: clusters, mosaics, ensembles, settings, sidecar files,
 models of the surface."""
