@@ -48,10 +48,11 @@ def open_plain(page: Page, url: str, name: str) -> None:
     page.wait_for_selector(ready, state="attached")
 
 
-def open_result(page: Page, url: str, image: Path) -> None:
-    """Open the first page with the buildings of an image."""
-    page.goto(url)
-    page.set_input_files("#file", image)
+def open_demo(page: Page, url: str, image: Path) -> None:
+    """Open the demo with a result."""
+    page.goto(f"{url}/demo")
+    page.wait_for_selector("#rt-example")
+    page.set_input_files("#rt-file", image)
     page.wait_for_selector(".rt-stage[data-state=ready]")
 
 
@@ -59,7 +60,7 @@ def pages(image: Path) -> dict[str, Callable[[Page, str], None]]:
     """Return functions that open the pages of a server by the names of the pages.
 
     Args:
-        image: Image that is dropped on the first page.
+        image: Image that is dropped on the demo.
     """
 
     def plain(name: str) -> Callable[[Page, str], None]:
@@ -68,5 +69,5 @@ def pages(image: Path) -> dict[str, Callable[[Page, str], None]]:
     return {
         "map": open_map, "review": open_review, "compare": open_compare,
         **{name: plain(name) for name in PLAIN},
-        "result": lambda page, url: open_result(page, url, image),
+        "demo": lambda page, url: open_demo(page, url, image),
     }  # fmt: skip

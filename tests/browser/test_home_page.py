@@ -188,23 +188,6 @@ def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
     context.close()
 
 
-def test_the_threshold_acts_before_the_server_answers(page: Any, url: str, tmp_path: Path) -> None:
-    page.goto(url)
-    drop_file(page, ".drop", town(tmp_path / "town.tif", 300))
-    page.wait_for_selector(".rt-stage[data-state=ready]", timeout=PATIENCE_MS)
-    assert int(page.get_attribute(".rt-stage", "data-filled")) > 0
-    filled = page.locator("#slider").evaluate(
-        "(one) => { one.value = 0.95; one.dispatchEvent(new Event('input'));"
-        " return document.querySelector('.rt-stage').dataset.filled; }"
-    )
-    assert int(filled) == 0
-    page.wait_for_selector(".rt-figure.buildings dd >> text=0", timeout=PATIENCE_MS)
-    page.click("#options summary")
-    page.fill("#gsd", "0.25")
-    page.click("#again")
-    page.wait_for_selector("text=0.25 m/px", timeout=PATIENCE_MS)
-
-
 def test_an_example_is_shown_at_once(page: Any, url: str) -> None:
     # With the key in the URL, with which a page can fetch nothing.
     page.goto(url.replace("//", "//me:key@"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi")
+pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
 from site_pages import pages
@@ -14,14 +14,9 @@ pytestmark = pytest.mark.campaign
 
 MOST_STOPS = 300
 NAMES = (
-    "map",
-    "review",
-    "compare",
-    "home",
-    "live",
-    "api",
-    "result",
-)
+    "map", "review", "compare", "home", "live", "api",
+    "demo",
+)  # fmt: skip
 
 # What a sighted person sees of the focus: an outline or a shadow, of the control or, where the
 # control itself is invisible, of what stands for it.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi")
+pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
 from fastapi import FastAPI, Response

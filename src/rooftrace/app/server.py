@@ -1,4 +1,4 @@
-"""The whole server on one port: API, jobs, map, and the pages `/` and `/live`.
+"""The whole server on one port: API, jobs, map, demo, and the pages `/` and `/live`.
 
 The page at `/` shows results and jobs as cards, a place to drop images, and examples. It calls the
 API like any other client. The page `/live` shows cameras as MJPEG. Label Studio calls the same
@@ -21,10 +21,10 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from PIL import Image
 from starlette.types import Message, Receive, Scope, Send
 
+from rooftrace.app.demo import mount_page
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
 from rooftrace.app.map.router import Basemap, map_router
-from rooftrace.app.viewer import new_results, page_router
 from rooftrace.core.types import Window
 from rooftrace.io.files import demo_scene_path, written_bytes
 from rooftrace.io.georeferenced import ArraySource
@@ -106,8 +106,7 @@ def create_server(
     app.state.live = bool(cameras)
     app.include_router(home_router())
     app.include_router(live_router(cameras))
-    app.include_router(page_router(new_results(), service))
-    return app
+    return mount_page(app, service)
 
 
 _HOME_POLICY = (
@@ -133,8 +132,7 @@ def home_router() -> APIRouter:
         return page_response(request, "home", _HOME_POLICY)
 
     @router.get("/jobs")
-    @router.get("/demo")
-    def earlier_page() -> Response:
+    def jobs() -> Response:
         return RedirectResponse("./")
 
     @router.get("/home/examples/{name}.{kind}")
