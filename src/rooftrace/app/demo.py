@@ -39,6 +39,7 @@ from rooftrace.io.legend import CONFIDENCE, NODATA
 from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.outputs import OutputPaths, Prediction
+from rooftrace.predict.plan import NOT_CALIBRATED
 from rooftrace.predict.scores import KeptPrediction, KeptScores, predict_keeping
 from rooftrace.rest.api import figures_of
 from rooftrace.rest.pages import SCRIPT, STYLESHEET, page_header
@@ -150,6 +151,8 @@ def page_router(results: Results, service: Service) -> APIRouter:
 
     def view(key: str, result: Result, prediction: Prediction) -> dict[str, Any]:
         figures = figures_of(prediction, service.bundle, counted=True)
+        # It would come and go, and move the picture, while the threshold is dragged.
+        notes = [note for note in figures.notes if note != NOT_CALIBRATED]
         root = f"{ROOT[1:]}/{key}"
         query = "" if figures.threshold is None else f"?threshold={figures.threshold!r}"
         return {
@@ -159,7 +162,7 @@ def page_router(results: Results, service: Service) -> APIRouter:
             "outlines": f"{root}/outlines.bin{query}", "colours": outline_colours(prediction),
             "ramp": {"low": LOW_SCORE, "colours": CONFIDENCE}, "threshold": figures.threshold,
             "metres_per_px": None if figures.gsd_m is None else figures.gsd_m * result.scores.step,
-            "shape": prediction.mask.grid.shape, "figures": figures.model_dump(),
+            "shape": prediction.mask.grid.shape, "figures": figures.model_dump() | {"notes": notes},
             "built_up": DEFAULT_THRESHOLD.percent(figures.built_up_share, 1).replace("%", " %"),
             "downloads": {
                 kind: (label, f"{root}/{kind}{query}") for kind, label in DOWNLOADS.items()

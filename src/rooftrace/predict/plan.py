@@ -130,6 +130,12 @@ class BlockAxis:
         return parts
 
 
+NOT_CALIBRATED = (
+    "Scores were calibrated for the model's own threshold and mirroring of tiles. With these "
+    "settings they only approximate probabilities."
+)
+"""Note on another threshold or mirroring than those of the calibration."""
+
 _OTHER_GSD = 0.1
 """Share by which metres per pixel that were given may differ from those of the georeference without
 a note; a scale in a projection differs by less."""
@@ -200,6 +206,8 @@ class ScenePlan:
             )
         if self.scaling.note:
             notes.append(self.scaling.note)
+        if self.spec.calibration and self.threshold not in (None, self.spec.threshold):
+            notes.append(NOT_CALIBRATED)
         if self.spec.separation is not None:
             notes.append(
                 f"The second head of {self.spec.name}, which located walls between buildings, is "

@@ -230,7 +230,7 @@ def predict_router(service: Service) -> APIRouter:
                     name, body = await run_in_threadpool(_encode, prediction, form, figures)
             except TimeoutError:
                 raise DeadlineError(
-                    f"The request took longer than {seconds:g} seconds.",
+                    f"The request took longer than {seconds:g} s.",
                     remedy="Send a smaller image, or start a job.",
                 ) from None
         # The figures, for clients that receive no JSON.

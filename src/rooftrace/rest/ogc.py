@@ -361,6 +361,8 @@ def _receive(body: bytes, path: Path, max_bytes: int) -> tuple[str, SceneOptions
     except (ValueError, RecursionError) as error:
         raise _invalid("The body is not valid JSON.") from error
     inputs = {name: _inline(name, value) for name, value in execution.inputs.items()}
+    if "outputs" in inputs:
+        raise _invalid("The input 'outputs' is not known: outputs is a member beside inputs.")
     data = _decoded(inputs.pop("image", None))
     try:
         query = JobQuery.model_validate({**inputs, "outputs": _requested(execution)})

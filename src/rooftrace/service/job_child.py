@@ -63,6 +63,10 @@ def main() -> None:
 
     try:
         _predict(order, send)
+    except ExportError as error:
+        # Its own remedy is one of the command line: another folder.
+        full = ExportError(error.message, remedy="Ask the operator of the server to make room.")
+        send({"error": full.to_json()})
     except RooftraceError as error:
         send({"error": error.to_json()})
     except Exception as error:

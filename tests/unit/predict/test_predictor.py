@@ -14,7 +14,7 @@ from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.legend import NODATA
-from rooftrace.predict.plan import SceneOptions, plan_scene
+from rooftrace.predict.plan import NOT_CALIBRATED, SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, load
 from tiny_models import write_tiny_bundle
 
@@ -87,6 +87,8 @@ def test_a_speck_of_a_coarse_image_is_no_building(model: Predictor) -> None:
     assert (plan.vector_options.min_area_px, plan.vector_options.min_score) == (4, 0)
     calibrated = model.bundle.spec.model_copy(update={"calibration": True})
     assert plan_scene(source, calibrated).vector_options.min_score == 0.2
+    assert NOT_CALIBRATED not in plan_scene(source, calibrated).notes
+    assert NOT_CALIBRATED in plan_scene(source, calibrated, SceneOptions(threshold=0.7)).notes
     result = model.predict(source, gsd_m=1.0)
     assert result.mask.data[20:22, 20].all()
     assert len(result.footprints) == 1

@@ -171,6 +171,7 @@ def test_an_execution_becomes_a_job(client: TestClient, store: JobStore) -> None
         ({"inputs": {"image": "a"}}, "not valid base64"),
         ({"inputs": {"image": IMAGE, "threshold": 2}}, "'threshold' is 2"),
         ({"inputs": {"image": IMAGE, "colour": 2}}, "'colour' is not known"),
+        ({"inputs": {"image": IMAGE, "outputs": ["mask"]}}, "'outputs' is not known"),
         ({"inputs": {"image": IMAGE}, "outputs": {"roof": {}}}, "roof"),
         (
             {"inputs": {"image": IMAGE}, "outputs": {"mask": {"transmissionMode": "value"}}},

@@ -80,6 +80,14 @@ def answers(child: subprocess.Popen[bytes]) -> list[dict[str, object]]:
         return [json.loads(line) for line in child.stdout]
 
 
+@pytest.mark.campaign
+def test_what_cannot_be_stored_is_a_matter_of_the_operator(tmp_path: Path, bundle: Path) -> None:
+    draw(tmp_path / "scene.tif")
+    (tmp_path / "results").write_text("a file")
+    (message,) = answers(begin(tmp_path, bundle))
+    assert message["error"]["remedy"] == "Ask the operator of the server to make room."  # type: ignore[index]
+
+
 def wait_until_it_steps_back(pid: int) -> None:
     """Wait until the process has raised its score for the out-of-memory killer."""
     deadline = time.monotonic() + 60

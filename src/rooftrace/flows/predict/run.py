@@ -48,7 +48,7 @@ from rooftrace.io.files import check_outputs, write_json
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
-from rooftrace.predict.plan import RESULT_FILES, SceneOptions, threshold_for
+from rooftrace.predict.plan import NOT_CALIBRATED, RESULT_FILES, SceneOptions, threshold_for
 from rooftrace.predict.predictor import Predictor, TtaChoice, applied_tta
 
 if TYPE_CHECKING:
@@ -205,13 +205,8 @@ def predict_inputs(
         run_options = replace(run_options, order=rle.order)
     with RunFolder(out, made_with) as folder:
         run = PredictRun(predictor, out, options, folder, run_options, segmenter)
-        is_changed = settings["threshold"] not in (None, spec.threshold)
-        is_changed |= settings["tta"] != applied_tta(predictor.bundle)
-        if spec.calibration is not None and is_changed:
-            run.notes.append(
-                "Scores were calibrated for the model's own threshold and mirroring of tiles. "
-                "With these settings they only approximate probabilities."
-            )
+        if spec.calibration and settings["tta"] != applied_tta(predictor.bundle):
+            run.notes.append(NOT_CALIBRATED)
         run.total_px = about_total_px(scenes)
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         record = executor.record()
