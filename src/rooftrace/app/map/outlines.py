@@ -212,7 +212,7 @@ def read_outlines(path: Path, place: Place, statuses: Sequence[str] = ()) -> Out
     metres = None if statuses else _numbers(columns, "height")
     height = None
     if metres is not None and (metres >= 0.1).any():
-        height = np.rint(np.nan_to_num(metres).clip(0, 1e4) * 10).astype(np.int64)
+        height = _steps(metres.clip(0, 1e4), 10)
     return Outlines(
         Ragged.of(unit), bounds, rows, score, size, in_metres, kind, classes, columns, is_old,
         height,
@@ -266,7 +266,14 @@ def _scores(columns: dict[str, NDArray[Any]]) -> Ints | None:
     score = _numbers(columns, "score")
     if score is None:
         return None
-    return np.asarray(np.rint(np.nan_to_num(score).clip(0, 1) * 1000), np.int64)
+    return _steps(score.clip(0, 1), 1000)
+
+
+def _steps(values: Floats, per_unit: int) -> Ints:
+    """Return values in whole steps, rounded down, so that a filter passes what is at least its
+    value. A float32 just below a step counts as it; NaN counts as 0.
+    """
+    return np.floor(np.round(np.nan_to_num(values) * per_unit, 3)).astype(np.int64)
 
 
 def _sizes(
@@ -280,7 +287,7 @@ def _sizes(
             # Web Mercator stretches lengths by the secant of the latitude.
             y = shapely.get_y(shapely.centroid(on_map)) * np.pi / (WORLD_M / 2)
             sizes = sizes / np.cosh(y) ** 2
-    return np.rint(np.nan_to_num(sizes).clip(0, 3e9) * 10).astype(np.int64), in_metres
+    return _steps(sizes.clip(0, 3e9), 10), in_metres
 
 
 def _kinds(columns: dict[str, NDArray[Any]]) -> tuple[Ints | None, dict[int, str]]:

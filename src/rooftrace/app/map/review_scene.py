@@ -320,7 +320,8 @@ class ReviewScene:
         if change.min_score and self.score is None:
             raise ProblemError("invalid-request", "The buildings of this image have no score.")
         if self.score is not None:
-            passing = np.nan_to_num(self.score) >= change.min_score
+            # As on the map, 0.7 in float32 is at least 0.7.
+            passing = np.nan_to_num(self.score).round(6) >= change.min_score
         if change.bounds is not None:
             west, south, east, north = change.bounds
             box = shapely.bounds(self.layer.geometry)
