@@ -403,16 +403,11 @@ class ClusterGroup:
 class CheckedCommand(TyperCommand):
     """A command whose rare options are hidden options, which `--help-all` lists."""
 
-    def __init__(self, *given: Any, **settings: Any) -> None:
-        super().__init__(*given, **settings)
-        if any(getattr(one, "hidden", False) for one in self.params):
-            self.epilog = f"More options: rooftrace {self.name} --help-all"
-
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help as plain lines: what the command does, then its options by group."""
         del formatter
         width = min(shutil.get_terminal_size().columns, 100)
-        text = [f"Usage: rooftrace {self.name} {' '.join(self.collect_usage_pieces(ctx))}", ""]
+        text = [f"Usage: {ctx.command_path} {' '.join(self.collect_usage_pieces(ctx))}", ""]
         text += [textwrap.fill(" ".join((self.help or "").split()), width), ""]
         rows: dict[str, list[str]] = {}
         for one in self.params:
@@ -421,7 +416,9 @@ class CheckedCommand(TyperCommand):
                 rows.setdefault(panel, []).append(_help_row(one, ctx, width))
         for panel, lines in rows.items():
             text += [f"{panel}:", *lines, ""]
-        print_line("\n".join([*text, self.epilog or ""]).rstrip())
+        if any(getattr(one, "hidden", False) for one in self.params):
+            text.append(f"More options: {ctx.command_path} --help-all")
+        print_line("\n".join(text).rstrip())
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options and arguments of the command."""

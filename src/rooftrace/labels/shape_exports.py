@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -44,6 +45,7 @@ from rooftrace.labels.shape_files import (
 )
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
+from rooftrace.labels.split import part_of_folder
 
 _Parse = Callable[[Path], Iterator[DrawnImage]]
 
@@ -62,18 +64,20 @@ def _read(
     files = label_files(path, is_file) or [path]
     given = None if config.images is None else Path(config.images)
     by_image: dict[Path, DrawnImage] = {}
+    file_of: dict[Path, Path] = {}
     for file in files:
         finder = ImageFinder.beside(file, given, path if path.is_dir() else None)
         for drawn in _parsed(file, kind, parse):
             image = finder.find(drawn.name, drawn.where)
             if by_image.setdefault(image, drawn) is not drawn:
                 raise LayoutError(f"{path} has two records about {image}.", remedy=REMEDY)
+            file_of[image] = file
     check_boxes(by_image.values(), str(path))
     rule, notes = labels.name_rule().fitted(iter_names(by_image.values()), str(path))
     count = sum(len(drawn.shapes) for drawn in by_image.values())
     entries = [
         SceneEntry(scene_id, image, scene_id.rpartition("/")[0], by_image[image])
-        for scene_id, image in zip(unique_names(list(by_image)), by_image)
+        for scene_id, image in zip(_ids(file_of, by_image), by_image)
     ]
     return SceneSet.of(
         kind,
@@ -86,6 +90,24 @@ def _read(
         notes=notes,
         label_file=files[0],
     )
+
+
+def _ids(file_of: Mapping[Path, Path], drawn: Mapping[Path, DrawnImage]) -> list[str]:
+    """Return an id for each image, which begins with its part of the data if there are several.
+
+    The label file states the part, or folders of the images are named after the parts, or the
+    label files, or their folders.
+    """
+    ids = unique_names([*file_of])
+    top = Path(os.path.commonpath([image.parent for image in file_of])) if file_of else Path()
+    places = [
+        (drawn[image].part, *image.parent.relative_to(top).parts, file.stem, file.parent.name)
+        for image, file in file_of.items()
+    ]
+    parts = [next(filter(None, map(part_of_folder, some)), None) for some in places]
+    if len({*parts}) == 1 or any("/" in one for one in ids):
+        return ids
+    return [f"{part}/{one}" if part else one for part, one in zip(parts, ids)]
 
 
 def _parsed(file: Path, kind: str, parse: _Parse) -> list[DrawnImage]:
@@ -109,7 +131,8 @@ def _cvat(path: Path) -> Iterator[DrawnImage]:
         drawn = sorted(image, key=lambda one: int(one.get("z_order") or 0))
         shapes = [shape for shape in (_cvat_shape(one, where) for one in drawn) if shape]
         size = int(image.attrib["height"]), int(image.attrib["width"])
-        yield DrawnImage(image.attrib["name"], tuple(shapes), size, where)
+        part = image.get("subset") or ""
+        yield DrawnImage(image.attrib["name"], tuple(shapes), size, where, part=part)
 
 
 def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape | None:

@@ -73,6 +73,7 @@ class DrawnImage:
         size_yx: Size of the image in the label file, or None.
         where: Location for error messages.
         is_relative: Whether coordinates are shares of the image's sides, 0..1.
+        part: Part of the data to which the image belongs, such as train; "" if not stated.
     """
 
     name: str
@@ -80,6 +81,7 @@ class DrawnImage:
     size_yx: tuple[int, int] | None
     where: str
     is_relative: bool = False
+    part: str = ""
 
 
 def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> ShapesLabel:
@@ -316,6 +318,9 @@ def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
 
 def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = []
+    slots = (raw["item"].get("slots") or [{}])[0]
+    size = size_of(slots.get("height"), slots.get("width"))
+    masks = _darwin_masks(raw["annotations"], size)
     for number, one in enumerate(raw["annotations"], start=1):
         where, box = f"{path}, annotation {number}", one.get("bounding_box")
         outline = one.get("polygon") or {}
@@ -323,14 +328,28 @@ def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         rings = [[(point["x"], point["y"]) for point in ring] for ring in paths]
         parts = [made_valid(ring) for ring in (polygon(one, where) for one in rings) if ring]
         geometry = reduce(shapely.symmetric_difference, parts) if parts else None
+        geometry = masks.get(one.get("id"), geometry)
         if geometry is None and box and not outline:
             x, y, width, height = (box[key] for key in ("x", "y", "w", "h"))
             geometry = shapely.box(x, y, x + width, y + height)
         if geometry is not None:
-            shapes.append(DrawnShape(str(one["name"]), geometry, not outline))
-    slots = (raw["item"].get("slots") or [{}])[0]
-    size = size_of(slots.get("height"), slots.get("width"))
+            is_box = not outline and one.get("id") not in masks
+            shapes.append(DrawnShape(str(one["name"]), geometry, is_box))
     return DrawnImage(str(raw["item"].get("name") or path.stem), tuple(shapes), size, str(path))
+
+
+def _darwin_masks(
+    annotations: Sequence[Mapping[str, Any]], size_yx: tuple[int, int] | None
+) -> dict[str, shapely.Geometry]:
+    """Return the outline of each mask by its id: one raster has the masks of all annotations."""
+    found: dict[str, shapely.Geometry] = {}
+    for layer in (one["raster_layer"] for one in annotations if one.get("raster_layer")):
+        assert size_yx is not None
+        pairs = np.reshape(layer["dense_rle"], (-1, 2))
+        numbers = np.repeat(pairs[:, 0], pairs[:, 1]).reshape(size_yx)
+        for name, value in layer["mask_annotation_ids_mapping"].items():
+            found[name] = traced(numbers == value)
+    return found
 
 
 def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:

@@ -20,7 +20,6 @@ from rooftrace.core.text import list_first, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, RasterSource, Window
 from rooftrace.flows.evaluate.prediction_names import listed
 from rooftrace.io.legend import NODATA
-from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
     bounds_meet,
     degrees_text,
@@ -116,7 +115,7 @@ class RasterPredictions:
             DataError: A file cannot be read.
         """
         paths = dict.fromkeys(path for each in files.values() for path in each)
-        fractions = [path for path in paths if open_raster(path).dtype.kind == "f"]
+        fractions = [path for path in paths if open_mask(path, sharp=False).dtype.kind == "f"]
         if fractions and len(rule.classes) > 2:
             raise ConfigError(
                 f"{fractions[0]} holds probabilities of one class, but the labels have the classes "
@@ -167,7 +166,7 @@ class RasterPredictions:
     def _read(self, path: Path, grid: GeoGrid) -> SceneMask:
         source = open_mask(path, sharp=self.threshold is None)
         if is_coloured := _is_coloured(source, self.rule):
-            source = open_raster(path)
+            source = open_mask(path, colours=True, sharp=False)
         resampled = not _lies_on(source, grid)
         if resampled:
             _check_near(source, grid)
@@ -252,7 +251,7 @@ def match_rasters_by_location(
     """
     boxes = []
     for path in rasters:
-        grid = open_raster(path).grid
+        grid = open_mask(path, sharp=False).grid
         bounds = None if grid.crs is None else outline_bounds(grid, _LONLAT)
         if bounds is None:
             raise GeoreferenceError(
@@ -319,7 +318,7 @@ def _is_coloured(source: RasterSource, rule: LabelRule) -> bool:
     """Return True if a palette is known, and the file has bands or a palette of its own."""
     if rule.palette is None:
         return False
-    return source.bands > 1 or open_raster(Path(source.name)).bands == 3
+    return source.bands > 1 or open_mask(Path(source.name), colours=True, sharp=False).bands == 3
 
 
 def _values_of(source: RasterSource) -> tuple[int, ...]:
@@ -503,7 +502,8 @@ def _load(
                 "scenes with a georeference.",
             )
     score, notes = None, [*file.notes(counts)]
-    if score_field is not None and len(geometry):
+    # Polygons of a mask have the attribute, but no values.
+    if score_field is not None and any(values[score_field].tolist()):
         score = _scores(values[score_field])
         if score is None:
             notes.append(

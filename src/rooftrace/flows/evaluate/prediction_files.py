@@ -54,11 +54,11 @@ from rooftrace.flows.evaluate.prediction_names import (
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
-from rooftrace.io.raster import open_raster
 from rooftrace.labels.coco import COCO, CocoAnnotation, CocoLabel, coco_files
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.derived import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
+from rooftrace.labels.mask_values import open_mask
 from rooftrace.labels.rle import Order, RleTable
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.shape_exports import read_drawn
@@ -290,7 +290,9 @@ class _FilePredictions:
         matches = match_scene_names(ids, names, what)
         if not matches.number and len(ids):
             if len(files) == len(ids) == 1 and (
-                shared or not self.are_georeferenced or open_raster(files[0]).grid.crs is None
+                shared
+                or not self.are_georeferenced
+                or open_mask(files[0], sharp=False).grid.crs is None
             ):
                 self._assume(f"{files[0]} is taken for {ids[0]}.")
                 return {ids[0]: files}

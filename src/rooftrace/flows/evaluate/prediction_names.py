@@ -11,9 +11,9 @@ from pathlib import Path
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_first
 from rooftrace.io.companions import holds_results, images_under, is_image_file, is_result
-from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
+from rooftrace.labels.mask_values import open_mask
 from rooftrace.labels.shape_exports import drawn_files
 
 _WORDS = (
@@ -155,7 +155,7 @@ _OTHER_OUTPUTS = ("_preview", "_density")
 """Endings of files written by `rooftrace predict` that are no predictions."""
 
 _KINDS = (
-    "masks or probabilities (PNG, GeoTIFF, …), polygons (GPKG, GeoJSON, GeoParquet, Shapefile, "
+    "masks or probabilities (PNG, GeoTIFF, NPY, …), polygons (GPKG, GeoJSON, GeoParquet, Shapefile, "
     "KML, …), outlines in pixels (YOLO segmentation, SpaceNet's CSV, CVAT XML, …), COCO results "
     "(JSON), or a table of run lengths (CSV)"
 )
@@ -218,9 +218,10 @@ def find_predictions(path: Path) -> PredictionFiles:
     if path.is_dir():
         is_one = is_result if holds_results(path) else _is_prediction
         vectors = [file for file in vector_files(path) if is_one(file) and _is_prediction(file)]
-        rasters = [file for file in images_under(path) if is_one(file) and _is_prediction(file)]
+        images = [*images_under(path), *sorted(path.rglob("*.npy"))]
+        rasters = [file for file in images if is_one(file) and _is_prediction(file)]
         rasters = [file for file in rasters if file not in vectors]
-        plain = [file for file in rasters if open_raster(file, palette="indices").bands < 3]
+        plain = [file for file in rasters if open_mask(file, sharp=False).bands < 3]
         if vectors or plain:
             rasters = plain
         if is_one is is_result:
@@ -232,7 +233,7 @@ def find_predictions(path: Path) -> PredictionFiles:
         return PredictionFiles(path, results=path)
     elif path.suffix.lower() == ".csv":
         return PredictionFiles(path, table=path)
-    elif is_image_file(path):
+    elif is_image_file(path) or path.suffix.lower() == ".npy":
         return PredictionFiles(path, rasters=(path,))
     raise LayoutError(
         f"{path} holds no predictions; expected {_KINDS}.",
