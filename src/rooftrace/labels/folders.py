@@ -23,7 +23,7 @@ import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.text import plural, reason_of
-from rooftrace.core.types import LabelReader, Progress, RasterSource, Window
+from rooftrace.core.types import GeoGrid, LabelReader, Progress, RasterSource, Window
 from rooftrace.io.companions import (
     POLYGON_STEMS,
     has_images_under,
@@ -58,7 +58,7 @@ from rooftrace.labels.layouts import (
 )
 from rooftrace.labels.mask_files import is_swapped
 from rooftrace.labels.mask_values import JPEG_SUFFIXES, LabelFile, NameRule
-from rooftrace.labels.shape_files import drawn_label, iter_names, read_shapes, write_yolo
+from rooftrace.labels.shape_files import drawn_label, iter_names, read_shapes, traced, write_yolo
 from rooftrace.labels.shapes import LayerFile, ShapesLabel
 from rooftrace.labels.source import (
     SceneEntry,
@@ -102,15 +102,14 @@ def pair_images_and_masks(
         return pairs_by_pattern(root, layout, glob)
     readings = find_readings(root, glob)
     if len(readings) > 1:
-        first = readings[0].layout
-        is_here = (root / first.image.partition("{")[0]).is_dir()
+        first, base = readings[0].layout, readings[0].base.relative_to(root).as_posix()
+        is_part = "/" not in base and "{part}" not in first.image
+        top = "" if base == "." else "{part}/" if is_part else f"{base}/"
         raise LayoutError(
             f"{root} can be read in {len(readings)} ways: "
             + "; or ".join(f"{r.layout.reading} ({len(r.pairs)} pairs)" for r in readings)
             + ".",
-            remedy=f'Choose one: --layout "{first.image}={first.label}"'
-            if is_here
-            else REMEDY_PATTERN,
+            remedy=f'Choose one: --layout "{top}{first.image}={top}{first.label}"',
         )
     if not readings:
         inside = sorted(p.name for p in root.iterdir())[:8]
@@ -269,12 +268,20 @@ class _PairLabels:
             return None
         if path == NO_SHAPES:
             return ShapesLabel(np.empty(0, np.object_), [], grid)
+        if path.is_dir():
+            return self._buildings(images_in(path), grid, image.name)
         suffix = path.suffix.lower()
         if suffix in VECTOR_SUFFIXES:
             return LayerFile.of(path, self.labels, self.field).label(grid, image.name)
         if suffix in SHAPE_SUFFIXES:
             return drawn_label(read_shapes(path), self.names, grid, image.name)
         return LabelFile(path, self.labels.rule(), grid, image.name)
+
+    def _buildings(self, masks: Sequence[Path], grid: GeoGrid, name: str) -> ShapesLabel:
+        """Return the label of an image from masks of one building each."""
+        rule, index = self.labels.rule(), self.labels.building_class
+        drawn = [traced(LabelFile(mask, rule, grid, name).read().data == index) for mask in masks]
+        return ShapesLabel(np.array([*drawn, None], np.object_)[:-1], [index] * len(drawn), grid)
 
 
 def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:

@@ -47,7 +47,8 @@ class Layout:
     """One way to lay out images and their labels below a base folder.
 
     Fields in braces stand for parts of names; `{id}` names the scene, and `{part}` goes before it
-    in its id. `.*` is any suffix of an image or of a label.
+    in its id. `.*` is any suffix of an image or of a label; `*` is a folder of masks, each of one
+    building.
 
     Args:
         image: Pattern of images.
@@ -96,6 +97,8 @@ _LOVEDA = _values(building=2, background=(1, 3, 4, 5, 6, 7)) | {"ignore": (0,)}
 _LANDCOVER = _values(building=1, background=(0, 2, 3, 4))
 
 LAYOUTS = (
+    # Its split.py leaves the sheets beside the tiles that it cuts from them.
+    Layout("output/{id}.jpg", "output/{id}_m.png", "LandCover.ai", _LANDCOVER),
     Layout("images/{sheet}.tif", "masks/{sheet}.tif", "LandCover.ai", _LANDCOVER),
     Layout("images/{id}_pre_disaster.*", "labels/{id}_pre_disaster.json", "xBD",
            skip="images/{id}_post_disaster.*"),
@@ -110,9 +113,12 @@ LAYOUTS = (
     Layout("tiff/{part}/{id}.*", "tiff/{part}_labels/{id}.*", "Massachusetts"),
     Layout("png/{part}/{id}.*", "png/{part}_labels/{id}.*", "Massachusetts"),
     Layout("{part}/{id}.*", "{part}_labels/{id}.*", "Massachusetts"),
+    Layout("{part}/{id}.*", "{part}annot/{id}.*", "CamVid"),
     Layout("{part}/{id}.*", "{part}_masks/{id}_mask.*", "Carvana", missing="unlabelled"),
+    Layout("image_{id}.*", "mask_{id}.*", "numbered pairs", missing="unlabelled"),
+    Layout("{id}/image.*", "{id}/mask.*", "a folder for each image", missing="unlabelled"),
+    Layout("{id}/images/{id}.*", "{id}/masks/*", "Data Science Bowl 2018", missing="unlabelled"),
     Layout("{id}_sat.jpg", "{id}_mask.png", "DeepGlobe", missing="unlabelled"),
-    Layout("output/{id}.jpg", "output/{id}_m.png", "LandCover.ai tiles", _LANDCOVER),
     Layout("images_png/{id}.png", "masks_png/{id}.png", "LoveDA", _LOVEDA),
     Layout("2_Ortho_{bands}/{id}_{bands}.tif", "5_Labels_all/{id}_label.tif", "ISPRS Potsdam",
            _ISPRS, missing="unlabelled"),
@@ -281,8 +287,8 @@ class Folders:
         return folders
 
     def has_ending(self, folder: Path, ending: str) -> bool:
-        """Return whether a folder has a file whose name ends so; `.*` is any suffix."""
-        files, stem = self._list(folder)[1], ending.removesuffix(".*")
+        """Return whether a folder has a file whose name ends so; `*` and `.*` are any suffix."""
+        files, stem = self._list(folder)[1], ending.removesuffix("*").removesuffix(".")
         if stem == ending:
             return any(name.endswith(ending) for name in files)
         return any(name.rpartition(".")[0].endswith(stem) for name in files)
@@ -321,8 +327,8 @@ class Pattern:
 
     @property
     def ending(self) -> str:
-        """What follows the last field."""
-        return self.text.rpartition("}")[2]
+        """What follows the last field in the name of a file."""
+        return self.text.rpartition("/")[2].rpartition("}")[2]
 
     def match(self, name: str) -> dict[str, str] | None:
         """Return the fields of a path below the base; None if it does not fit."""
@@ -394,7 +400,9 @@ class BaseSearch:
         if key not in self._label_folders:
             self._label_folders[key] = self._folders.expand(self.base, segments)
         for folder in self._label_folders[key]:
-            if name.endswith(".*"):
+            if name == "*":
+                path = folder if self._folders.images(folder) else None
+            elif name.endswith(".*"):
                 path = self._folders.labels(folder).get(name.removesuffix(".*"))
             else:
                 path = folder / name if self._folders.has(folder, name) else None
@@ -477,10 +485,14 @@ def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
     """
     folders = Folders(root, glob, detect=True)
     readings: list[PairedFolder] = []
+    known: list[PairedFolder] = []
     for depth in range(_MOST_DEPTH + 1):
         for layout in LAYOUTS:
             found = _read_layout(folders, layout, depth)
-            if found is not None and not _is_known(found, readings):
+            if found is None or _is_known(found, known):
+                continue
+            known.append(found)
+            if not layout.name or all(one.layout.name != layout.name for one in readings):
                 readings.append(found)
         if readings:
             break
@@ -508,11 +520,8 @@ def _with_left_out(folders: Folders, found: PairedFolder, depth: int) -> PairedF
 
 def _is_known(found: PairedFolder, readings: Sequence[PairedFolder]) -> bool:
     pairs = {(pair.image, pair.key) for pair in found.pairs}
-    return any(
-        not pairs.isdisjoint((pair.image, pair.key) for pair in other.pairs)
-        or (found.layout.name and found.layout.name == other.layout.name)
-        for other in readings
-    )
+    others = (((pair.image, pair.key) for pair in other.pairs) for other in readings)
+    return not all(map(pairs.isdisjoint, others))
 
 
 def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder | None:
