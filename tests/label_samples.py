@@ -313,14 +313,20 @@ def via_regions(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def via(folder: Path) -> Path:
-    images(folder)
+def via(folder: Path, names: tuple[str, ...] = NAMES) -> Path:
+    images(folder, names=names)
     records = {
         f"{name}.png999": {"filename": f"{name}.png", "size": 999, "regions": via_regions(name),
                            "file_attributes": {}}
-        for name in NAMES
+        for name in names
     }  # fmt: skip
     save_json(folder / "via_export_json.json", records)
+    return folder
+
+
+def via_parts(folder: Path) -> Path:
+    via(folder / "train", NAMES[:2])
+    via(folder / "val", NAMES[2:])
     return folder
 
 
@@ -370,6 +376,61 @@ def supervisely(folder: Path) -> Path:
     return folder
 
 
+def encord(folder: Path) -> Path:
+    images(folder)
+    rows = []
+    for name in NAMES:
+        objects = [
+            {"name": "Building", "shape": "polygon",
+             "polygon": {str(n): {"x": x / WIDTH, "y": y / HEIGHT}
+                         for n, (x, y) in enumerate(corners(one))}}
+            for one in TRUTH[name]
+        ]  # fmt: skip
+        unit = {"data_title": f"{name}.png", "width": WIDTH, "height": HEIGHT,
+                "labels": {"objects": objects, "classifications": []}}  # fmt: skip
+        rows.append({"label_hash": name, "label_status": "LABELLED", "data_units": {name: unit}})
+    return save_json(folder / "labels.json", rows).parent
+
+
+def kili(folder: Path) -> Path:
+    images(folder)
+    assets = []
+    for name in NAMES:
+        annotations = [
+            {"type": "semantic", "categories": [{"name": "BUILDING"}], "boundingPoly": [
+                {"normalizedVertices": [{"x": x / WIDTH, "y": y / HEIGHT} for x, y in corners(one)]}
+            ]}
+            for one in TRUTH[name]
+        ]  # fmt: skip
+        jobs = {"JOB_0": {"annotations": annotations}}
+        label = {"labelType": "DEFAULT", "createdAt": "2026-11-29", "jsonResponse": jobs}
+        assets.append({"id": f"c-{name}", "externalId": name, "labels": [label]})
+    return save_json(folder / "data.json", assets).parent
+
+
+def voc_roboflow(folder: Path) -> Path:
+    images(folder / "train")
+    for name in NAMES:
+        objects = [
+            "<object><name>building</name><bndbox/><polygon>"
+            + "".join(f"<x{n}>{x}</x{n}><y{n}>{y}</y{n}>" for n, (x, y) in enumerate(corners(o), 1))
+            + "</polygon></object>"
+            for o in TRUTH[name]
+        ]
+        text = f"<annotation><filename>{name}.png</filename>{''.join(objects)}</annotation>"
+        save_text(folder / f"train/{name}.xml", text)
+    return folder
+
+
+def masks_of_one_building(folder: Path) -> Path:
+    for name in NAMES:
+        save(folder / f"stage1_train/{name}/images/{name}.png", picture(name))
+        for number, one in enumerate([*TRUTH[name], shapely.Polygon()]):
+            mask = drawn(one).astype(np.uint8) * np.uint8(255)
+            save(folder / f"stage1_train/{name}/masks/{number}.png", mask)
+    return folder
+
+
 def labelbox(folder: Path) -> Path:
     images(folder / "images")
     rows = []
@@ -386,6 +447,22 @@ def labelbox(folder: Path) -> Path:
              "projects": {"p1": {"name": "p", "labels": labels}}}
         )  # fmt: skip
     save_text(folder / "export.ndjson", "\n".join(map(json.dumps, rows)) + "\n")
+    return folder
+
+
+def darwin_masks(folder: Path) -> Path:
+    images(folder / "images")
+    for name in NAMES:
+        number = np.zeros(SHAPE, int)
+        for value, one in enumerate(TRUTH[name], start=1):
+            number[drawn(one)] = value
+        ids = {f"id{value}": value for value in range(1, len(TRUTH[name]) + 1)}
+        runs = [value for one in number.ravel().tolist() for value in (one, 1)]
+        layer = {"dense_rle": runs, "mask_annotation_ids_mapping": ids}
+        found = [{"id": key, "name": "building", "mask": {"sparse_rle": None}} for key in ids]
+        found.append({"id": "r", "name": "__raster_layer__", "raster_layer": layer})
+        item = {"name": f"{name}.png", "slots": [{"height": HEIGHT, "width": WIDTH}]}
+        save_json(folder / f"annotations/{name}.json", {"item": item, "annotations": found})
     return folder
 
 
@@ -497,6 +574,17 @@ def pairs(
     return make
 
 
+def landcover_tiles(folder: Path) -> Path:
+    """Write what `split.py` leaves: the sheets, their tiles, and lists of the tiles."""
+    sheet = "M-33-20-D-c-4-2"
+    save(folder / f"images/{sheet}.tif", picture(NAMES[0]))
+    save(folder / f"masks/{sheet}.tif", truth(NAMES[0]).astype(np.uint8))
+    for number, name in enumerate(NAMES):
+        save(folder / f"output/{sheet}_0_{number}_{name}.jpg", picture(name))
+        save(folder / f"output/{sheet}_0_{number}_{name}_m.png", truth(name).astype(np.uint8))
+    return folder
+
+
 def massachusetts(folder: Path) -> Path:
     for kind, suffix in (("tiff", "tif"), ("png", "png")):
         for part, name in zip(("train", "train", "val", "train"), NAMES):
@@ -572,17 +660,22 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "CVAT for images": cvat_xml,
     "LabelMe": labelme,
     "VIA": via,
+    "VIA in parts": via_parts,
     "VIA project": via_project,
     "VIA CSV": via_csv,
     "Supervisely": supervisely,
     "Labelbox": labelbox,
     "Darwin": darwin,
+    "Darwin masks": darwin_masks,
+    "Encord": encord,
+    "Kili": kili,
     "Datumaro": datumaro,
     "Roboflow masks": pairs("train/{}.jpg", "train/{}_mask.png", 1,
                             {"train/_classes.csv": "Pixel Value, Class\n0, background\n1, roof\n"}),
     "CVAT mask": pairs("JPEGImages/{}.png", "SegmentationClass/{}.png", (250, 50, 83),
                        {"labelmap.txt": LABELMAP}, (0, 0, 0)),
     "Pascal VOC": pairs("VOC2012/JPEGImages/{}.jpg", "VOC2012/SegmentationClass/{}.png", 1),
+    "Pascal VOC of Roboflow": voc_roboflow,
     "masks as npy": npy_masks,
     "Hugging Face Parquet": parquet,
 }  # fmt: skip
@@ -592,9 +685,14 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "INRIA": inria,
     "WHU": pairs("train/image/{}.tif", "train/label/{}.tif"),
     "Massachusetts, Kaggle": massachusetts,
+    "CamVid": pairs("train/{}.png", "trainannot/{}.png", 1),
+    "Data Science Bowl 2018": masks_of_one_building,
+    "numbered pairs": pairs("image_{}.png", "mask_{}.png"),
+    "a folder for each image": pairs("{}/image.png", "{}/mask.png"),
     "Carvana": pairs("train/{}.jpg", "train_masks/{}_mask.gif", 1),
     "DeepGlobe": pairs("train/{}_sat.jpg", "train/{}_mask.png"),
     "LandCover.ai": pairs("images/M-33-20-D-c-4-{}.tif", "masks/M-33-20-D-c-4-{}.tif", 1),
+    "LandCover.ai tiles": landcover_tiles,
     "LoveDA": pairs("Train/Urban/images_png/{}.png", "Train/Urban/masks_png/{}.png", 2,
                     outside=1),
     "ISPRS Potsdam": pairs("2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif", (0, 0, 255),

@@ -65,6 +65,9 @@ def test_version_and_help(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "list[" not in help_text
     assert "--connections" not in command("predict", "--help").out
     assert "--connections" in command("predict", "--help-all").out
+    help_text = command("label", "next", "--help").out
+    assert help_text.startswith("Usage: rooftrace label next [OPTIONS] {DATA}\n")
+    assert help_text.endswith("\nMore options: rooftrace label next --help-all\n\n")
 
 
 @pytest.mark.campaign

@@ -14,6 +14,9 @@ from label_samples import (
     NAMES,
     TRUTH,
     cvat_xml,
+    drawn,
+    npy_masks,
+    save_json,
     save_text,
     spacenet_csv,
     vectors,
@@ -67,7 +70,21 @@ def spacenet_of(folder: Path) -> Path:
     return save_text(folder / "submission.csv", "\n".join(lines) + "\n")
 
 
+def segment_anything_of(folder: Path) -> Path:
+    """Write what `amg.py --convert-to-rle` of Segment Anything writes: a list for each image."""
+    for name in NAMES:
+        masks = []
+        for one in TRUTH[name]:
+            runs = np.diff(np.flatnonzero(np.diff(drawn(one).T.ravel(), prepend=2, append=2)))
+            rle = {"size": [*drawn(one).shape], "counts": runs.tolist()}
+            masks.append({"segmentation": rle, "predicted_iou": 0.75, "stability_score": 0.9})
+        save_json(folder / f"{name}.json", masks)
+    return folder
+
+
 OUTLINES = {
+    "Segment Anything": (segment_anything_of, 0.75),
+    "masks as npy": (lambda folder: npy_masks(folder) / "masks", None),
     "YOLO": (partial(yolo_of, scored=False), None),
     "YOLO with scores": (partial(yolo_of, scored=True), 0.75),
     "submission to SpaceNet": (spacenet_of, 0.75),

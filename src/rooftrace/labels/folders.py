@@ -105,11 +105,12 @@ def pair_images_and_masks(
         first, base = readings[0].layout, readings[0].base.relative_to(root).as_posix()
         is_part = "/" not in base and "{part}" not in first.image
         top = "" if base == "." else "{part}/" if is_part else f"{base}/"
+        named = re.sub(r"\{(file|sheet)\}", "{id}", f"{top}{first.image}={top}{first.label}")
         raise LayoutError(
             f"{root} can be read in {len(readings)} ways: "
             + "; or ".join(f"{r.layout.reading} ({len(r.pairs)} pairs)" for r in readings)
             + ".",
-            remedy=f'Choose one: --layout "{top}{first.image}={top}{first.label}"',
+            remedy=f'Choose one: --layout "{named}"',
         )
     if not readings:
         inside = sorted(p.name for p in root.iterdir())[:8]

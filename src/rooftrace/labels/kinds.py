@@ -9,15 +9,17 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from rooftrace.core.config import Registry, expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import without_folders
+from rooftrace.core.text import list_first, without_folders
 from rooftrace.core.types import Scene
 from rooftrace.io.area import read_area
 from rooftrace.io.companions import images_under, matches_glob, predicted_labels
 from rooftrace.io.elevation import WithHeights
+from rooftrace.io.files import read_head, visible_files
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -51,6 +53,13 @@ for _kind in (
 
 _BRUSH = re.compile(r"task-\d+-annotation-\d+-by-.*-tag-")
 """Beginning of the names of Label Studio's brush PNGs."""
+
+_TEXT = re.compile(r"(?<!\.aux)\.(json|jsonl|ndjson|xml|csv)$", re.IGNORECASE)
+_IMAGE_NAME = re.compile(r"[^\s\"'<>,;/\\]+\.(?:png|jpe?g|tiff?|bmp|webp|jp2)", re.IGNORECASE)
+"""Files that may hold labels, and the names of images in them."""
+
+_MOST_TEXTS, _HEAD_BYTES, _LISTED = 200, 1 << 14, 3
+"""Maximum number of such files that are looked at, and of their bytes; number that a note names."""
 
 _SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "layer", "zoom", "tms", "images")
 """Fields of `SourceConfig` that only some kinds accept."""
@@ -206,7 +215,7 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
         return FOLDER, ()
     if fitting[0] is IMAGES:
         _refuse_labels(path)
-        return IMAGES, ()
+        return IMAGES, _unread(path)
     others = [kind.name for kind in fitting[1:] if kind is not IMAGES]
     if not others:
         return fitting[0], ()
@@ -232,6 +241,22 @@ def _refuse_labels(path: Path) -> None:
             f"{path} holds images and labels, but in no known layout.",
             remedy=f'Say how their names agree: --layout "{layout}".',
         )
+
+
+def _unread(path: Path) -> tuple[str, ...]:
+    """Return a note on files in a folder that may hold the labels of its images."""
+    if not path.is_dir():
+        return ()
+    images = {image.name for image in images_under(path)}
+    files = (folder / name for folder, names in visible_files(path) for name in names)
+    texts = islice((file for file in files if _TEXT.search(file.name)), _MOST_TEXTS)
+    heads = ((text, read_head(text, _HEAD_BYTES).decode("utf-8", "replace")) for text in texts)
+    named = [text for text, head in heads if images.intersection(_IMAGE_NAME.findall(head))]
+    if not named:
+        return ()
+    listed = list_first([text.relative_to(path).as_posix() for text in named], _LISTED)
+    note = f"No label is read from {listed}: the images are named there, but not in the format of "
+    return (f"{note}a known label tool. If outlines are there, too, export them as COCO.",)
 
 
 def _check_options(kind: SourceKind, config: SourceConfig) -> None:

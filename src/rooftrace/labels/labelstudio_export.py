@@ -196,7 +196,9 @@ def is_export(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     beginning = read_head(path, _PEEK_BYTES)
-    return bool(_BEGINNING.match(beginning) and _KEYS.search(beginning))
+    # Exports of Kili are lists with annotations, too.
+    is_other = b'"jsonResponse"' in beginning
+    return bool(not is_other and _BEGINNING.match(beginning) and _KEYS.search(beginning))
 
 
 class _Annotation(BaseModel):

@@ -1,8 +1,8 @@
 """Read exports of label tools that hold the shapes of many images in one file.
 
 Formats: CVAT for images 1.1 (https://docs.cvat.ai/docs/manual/advanced/xml_format), VGG Image
-Annotator 2 (JSON, project and CSV), Labelbox NDJSON, Datumaro JSON, and SpaceNet's tables of
-`PolygonWKT_Pix`.
+Annotator 2 (JSON, project and CSV), Labelbox NDJSON, Encord JSON, Kili JSON, Datumaro JSON, and
+SpaceNet's tables of `PolygonWKT_Pix`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import RasterSource
 from rooftrace.io.files import read_head
-from rooftrace.labels.coco_rle import decompress
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import REMEDY, ImageFinder, label_files, load_json
@@ -42,6 +41,7 @@ from rooftrace.labels.shape_files import (
     run_mask,
     size_of,
     traced,
+    traced_runs,
 )
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
@@ -219,7 +219,8 @@ def _labelbox(path: Path) -> Iterator[DrawnImage]:
     text = path.read_text("utf-8-sig").strip()
     rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
     for row in rows:
-        name = row["data_row"].get("external_id") or row["data_row"]["id"]
+        facts = row["data_row"]
+        name = facts.get("external_id") or facts.get("global_key") or facts["id"]
         labels = [label for one in row.get("projects", {}).values() for label in one["labels"]]
         where = f"{path}, {name}"
         if len(labels) > 1:
@@ -249,6 +250,65 @@ def _labelbox_shape(one: Mapping[str, Any], where: str) -> DrawnShape | None:
     return None if geometry is None else DrawnShape(name, geometry, "bounding_box" in one)
 
 
+def _encord(path: Path) -> Iterator[DrawnImage]:
+    for row in load_json(path):
+        for unit in row["data_units"].values() if row["label_status"] != "NOT_LABELLED" else ():
+            where, size = f"{path}, {unit['data_title']}", (int(unit["height"]), int(unit["width"]))
+            shapes = [
+                DrawnShape(one["name"], geometry, one["shape"] == "bounding_box")
+                for one in unit["labels"].get("objects", ())
+                if (geometry := _encord_shape(one, size, where)) is not None
+            ]
+            yield DrawnImage(unit["data_title"], tuple(shapes), size, where)
+
+
+def _encord_shape(
+    one: Mapping[str, Any], size_yx: tuple[int, int], where: str
+) -> shapely.Geometry | None:
+    height, width = size_yx
+    if bitmap := one.get("bitmask"):
+        # Its runs go along the rows, those of COCO along the columns.
+        sides = bitmap["width"], bitmap["height"]
+        turned = traced_runs({"counts": bitmap["rleString"], "size": sides})
+        return shapely.transform(turned, lambda xy: xy[:, ::-1] + [bitmap["left"], bitmap["top"]])
+    if box := one.get("boundingBox"):
+        left, top = box["x"], box["y"]
+        shares: shapely.Geometry = shapely.box(left, top, left + box["w"], top + box["h"])
+    elif one["shape"] == "polygon":
+        # Releases before complex polygons number the corners of one ring.
+        corners = (one["polygon"][key] for key in sorted(one["polygon"], key=int))
+        parts = one.get("polygons") or [[[p[axis] for p in corners for axis in ("x", "y")]]]
+        rings = [[np.reshape(ring, (-1, 2)) for ring in part] for part in parts]
+        drawn = (polygon(outer, where, holes) for outer, *holes in rings)
+        shares = shapely.MultiPolygon([part for part in drawn if part is not None])
+    else:
+        return None
+    return affinity.scale(shares, width, height, origin=(0, 0))
+
+
+def _kili(path: Path) -> Iterator[DrawnImage]:
+    for asset in load_json(path):
+        where = f"{path}, {asset['externalId']}"
+        labels = asset.get("labels") or [asset.get("latestLabel") or {}]
+        made = [one for one in labels if one.get("labelType") in ("DEFAULT", "REVIEW")]
+        if not made:
+            continue
+        latest = max(made, key=lambda one: str(one.get("createdAt")))
+        jobs = (job for job in latest["jsonResponse"].values() if isinstance(job, dict))
+        shapes = []
+        for one in (one for job in jobs for one in job.get("annotations", ())):
+            # Parts of a shape have a list each, and a shape of one part need not.
+            parts = one.get("boundingPoly") or []
+            for part in [parts] if parts and isinstance(parts[0], dict) else parts:
+                outer, *holes = ([(p["x"], p["y"]) for p in ring["normalizedVertices"]]
+                                 for ring in part)  # fmt: skip
+                geometry = polygon(outer, where, holes)
+                if geometry is not None:
+                    name = one["categories"][0]["name"]
+                    shapes.append(DrawnShape(name, geometry, one["type"] == "rectangle"))
+        yield DrawnImage(asset["externalId"], tuple(shapes), None, where, is_relative=True)
+
+
 def _datumaro(path: Path) -> Iterator[DrawnImage]:
     raw = load_json(path)
     names = [one["name"] for one in raw["categories"]["label"]["labels"]]
@@ -262,14 +322,7 @@ def _datumaro(path: Path) -> Iterator[DrawnImage]:
             if one["type"] == "polygon":
                 geometry = polygon(np.reshape(one["points"], (-1, 2)), where)
             elif one["type"] == "mask":
-                rle = one["rle"]
-                counts = rle["counts"]
-                found = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
-                if found is None:
-                    raise ValueError("run lengths cannot be read")
-                geometry = traced(
-                    run_mask(found.tolist(), (rle["size"][0], rle["size"][1]), "column")
-                )
+                geometry = traced_runs(one["rle"])
             elif one["type"] == "bbox":
                 x, y, width, height = one["bbox"]
                 geometry = shapely.box(x, y, x + width, y + height)
@@ -301,6 +354,8 @@ _EXPORTS = (
     ("via", "VGG Image Annotator (JSON, CSV)", (".json", ".csv"),
      rb'"filename"\s*:[\s\S]*"regions"\s*:|region_shape_attributes', _via),
     ("labelbox", "Labelbox NDJSON", (".ndjson", ".json", ".jsonl"), rb'^\W*"data_row"', _labelbox),
+    ("encord", "Encord JSON", (".json",), rb'"label_hash"\s*:', _encord),
+    ("kili", "Kili JSON", (".json",), rb'"externalId"\s*:', _kili),
     ("spacenet", "SpaceNet CSV of polygons in pixels", (".csv",), rb"PolygonWKT_Pix", _spacenet),
 )  # fmt: skip
 
@@ -315,13 +370,15 @@ def _is_export(path: Path, row: _Export) -> bool:
 
 
 def drawn_files(path: Path) -> list[Path]:
-    """Return the files at a path that may hold shapes of images: an export, or YOLO's of a folder.
+    """Return the files at a path that may hold shapes of images: an export, or one for each image.
 
-    A folder whose text files hold no shape has none; beside YOLO's there may be others.
+    A folder of which no file holds a shape has none; beside those of YOLO there may be others.
     """
     if path.is_dir():
-        return sorted(path.rglob("*.txt")) if any(map(_is_yolo, path.rglob("*.txt"))) else []
-    return [path] if any(_is_export(path, row) for row in _EXPORTS) else []
+        files = sorted(file for file in path.rglob("*") if file.suffix in _PATTERNS)
+        return files if any(map(_is_of_one_image, files)) else []
+    is_one = _is_of_one_image(path) or any(_is_export(path, row) for row in _EXPORTS)
+    return [path] if is_one else []
 
 
 def read_drawn(file: Path) -> list[DrawnImage]:
@@ -335,11 +392,16 @@ def read_drawn(file: Path) -> list[DrawnImage]:
             images = _parsed(file, row[0], row[4])
             check_boxes(images, str(file))
             return images
-    return [read_shapes(file, scored=True)] if _is_yolo(file) else []
+    return [read_shapes(file, scored=True)] if _is_of_one_image(file) else []
 
 
-def _is_yolo(file: Path) -> bool:
-    return re.match(rb"\d+ [\d.]+ ", read_head(file, 99)) is not None
+_PATTERNS = {".txt": rb"^\d+ [\d.]+ ", ".json": rb'"(shapes|predicted_iou)"\s*:'}
+"""What is near the beginning of predictions of YOLO, and of LabelMe and Segment Anything."""
+
+
+def _is_of_one_image(file: Path) -> bool:
+    pattern = _PATTERNS.get(file.suffix)
+    return pattern is not None and re.search(pattern, read_head(file, _HEAD_BYTES)) is not None
 
 
 def _kind(row: _Export) -> SourceKind:

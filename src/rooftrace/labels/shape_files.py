@@ -3,7 +3,8 @@
 Every reader yields the same `DrawnImage`; `drawn_label` turns it into the label of an open image.
 Formats: YOLO segmentation (https://docs.ultralytics.com/datasets/segment), LabelMe JSON,
 Supervisely (https://docs.supervisely.com/data-organization/00_ann_format_navi), Darwin 2.0
-(https://docs.v7labs.com/reference/darwin-json) and xBD (https://arxiv.org/abs/1911.09296).
+(https://docs.v7labs.com/reference/darwin-json), xBD (https://arxiv.org/abs/1911.09296), Pascal VOC
+with Roboflow's polygons, and Segment Anything (https://github.com/facebookresearch/segment-anything).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -30,6 +32,7 @@ from rooftrace.core.types import BoolArray, GeoGrid, Progress, finite_array
 from rooftrace.io.files import write_atomically
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
+from rooftrace.labels.coco_rle import decompress
 from rooftrace.labels.footprints import scene_outlines
 from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.label_files import REMEDY, load_json
@@ -156,16 +159,15 @@ def read_shapes(path: Path, *, scored: bool = False) -> DrawnImage:
     suffix = path.suffix.lower()
     if suffix == ".txt":
         return _yolo(path, scored)
-    if suffix == ".xml":
-        raise LabelError(
-            f"{path} looks like Pascal VOC, whose objects are boxes.", remedy=BOX_REMEDY
-        )
-    raw = load_json(path)
-    for key, read in _JSON_READERS.items():
+    raw: Any = {"xml": None} if suffix == ".xml" else load_json(path)
+    if isinstance(raw, list):
+        raw = {"masks": raw}
+    for key, read in _READERS.items():
         if isinstance(raw, dict) and key in raw:
             try:
                 drawn = read(path, raw)
-            except (KeyError, TypeError, ValueError, IndexError, zlib.error) as error:
+            except (KeyError, TypeError, ValueError, IndexError, zlib.error,
+                    ElementTree.ParseError) as error:  # fmt: skip
                 raise LabelError(
                     f"{path} cannot be read as {read.__name__[1:]}: {reason_of(error)}.",
                     remedy=REMEDY,
@@ -362,10 +364,52 @@ def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     return DrawnImage(str(facts.get("img_name") or path.stem), tuple(shapes), size, str(path))
 
 
-_JSON_READERS = {
+def _pascal_voc(path: Path, _: object) -> DrawnImage:
+    # Expat limits the expansion of entities.
+    root, shapes = ElementTree.parse(path).getroot(), []  # noqa: S314  # nosec B314
+    for number, one in enumerate(root.iter("object"), start=1):
+        where, outline, box = f"{path}, object {number}", one.find("polygon"), one.find("bndbox")
+        geometry: shapely.Geometry | None = None
+        if outline is not None:
+            # Roboflow writes the corners as x1, y1, x2, y2, ….
+            at = {corner.tag: float(corner.text or "") for corner in outline}
+            corners = [(at[f"x{n}"], at[f"y{n}"]) for n in range(1, len(at) // 2 + 1)]
+            geometry = polygon(corners, where)
+        elif box is not None:
+            sides = (float(box.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax"))
+            left, top, right, bottom = sides
+            geometry = shapely.box(left, top, right, bottom)
+        if geometry is not None:
+            shapes.append(DrawnShape(one.findtext("name", ""), geometry, outline is None))
+    size = size_of(root.findtext("size/height"), root.findtext("size/width"))
+    return DrawnImage(root.findtext("filename", path.stem), tuple(shapes), size, str(path))
+
+
+def _segment_anything(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
+    """Read the masks of its automatic generator: a list for each image, or files of SA-1B."""
+    masks = raw["masks"] if "masks" in raw else raw["annotations"]
+    shapes = [
+        DrawnShape("building", traced_runs(one["segmentation"]), score=one.get("predicted_iou"))
+        for one in masks
+    ]
+    name = raw.get("image", {}).get("file_name", path.stem)
+    return DrawnImage(name, tuple(shapes), None, str(path))
+
+
+_READERS = {
+    "xml": _pascal_voc, "masks": _segment_anything, "image": _segment_anything,
     "shapes": _labelme, "objects": _supervisely, "annotations": _darwin, "features": _xbd,
 }  # fmt: skip
-"""Reader of each JSON format, by a key that only this format has at the top."""
+"""Reader of each format, by a key that only this format has at the top of its JSON."""
+
+
+def traced_runs(rle: Mapping[str, Any]) -> shapely.MultiPolygon:
+    """Return the outline of a mask in COCO's run lengths, as a string or as numbers."""
+    counts = rle["counts"]
+    found = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
+    if found is None:
+        raise ValueError("run lengths cannot be read")
+    return traced(run_mask(found.tolist(), (rle["size"][0], rle["size"][1]), "column"))
 
 
 def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> BoolArray:

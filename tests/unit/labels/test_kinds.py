@@ -51,6 +51,15 @@ def test_an_option_of_another_kind_is_refused(pairs: Path) -> None:
         source(pairs / "absent")
 
 
+def test_a_file_of_another_tool_that_names_the_images(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "via_project.json").write_text('{"file": {"1": {"fname": "a.png"}}}')
+    (tmp_path / "other.csv").write_text("name,date\nz.png,2026\n")
+    found = source(tmp_path)
+    assert (found.kind, len(found)) == ("images", 0)
+    assert found.notes[0].startswith("No label is read from via_project.json: the images are")
+
+
 @pytest.mark.parametrize(
     ("images", "masks", "layout"),
     [

@@ -33,6 +33,7 @@ from rooftrace.core.types import InstanceReader, LabelReader, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import own_split
 
 LEAST_IOU = 0.995
 COCO_IOU = 0.975
@@ -65,6 +66,12 @@ def test_what_lies_on_the_disk_is_read(name: str, tmp_path: Path) -> None:
     assert sorted(found) == sorted(NAMES), source.unlabelled
     assert min(found.values()) >= least, found
     assert len(source) == len(NAMES)
+    if name == "Data Science Bowl 2018":
+        assert [scene.label.read_instances().max() for scene in source] == [2, 3, 0, 1]
+    if name == "VIA in parts":
+        split = own_split(source.ids)
+        assert split is not None
+        assert [*split.parts["val"]] == ["val/chip_c", "val/chip_d"]
 
 
 def only_label(path: Path, **options: object) -> LabelReader:
@@ -109,7 +116,8 @@ def test_a_label_file_without_an_image_is_named(tmp_path: Path) -> None:
     assert len(source) == len(NAMES)
 
 
-VOC = "<annotation><object><name>building</name><bndbox></bndbox></object></annotation>"
+SIDES = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+VOC = f"<annotation><object><name>roof</name><bndbox>{SIDES}</bndbox></object></annotation>"
 CVAT_BOX = (
     f'<annotations><version>1.1</version><image id="0" name="chip_a.png" width="{WIDTH}" '
     f'height="{HEIGHT}"><box label="building" xtl="1" ytl="1" xbr="9" ybr="9"/></image>'
@@ -123,8 +131,8 @@ CVAT_BOX = (
         ("labels/chip_a.txt", "0 0.5 0.5 0.1 0.2\n", r"line 1 is a box \(5 numbers\)"),
         ("labels/chip_a.txt", "1 0 0 0 9 9 40 40 0 0 0 0 0 0 0", "KITTI's labels are boxes"),
         ("annotations.xml", CVAT_BOX, "all 1 shape are boxes, not outlines"),
-        ("images/chip_a.xml", VOC, "Pascal VOC, whose objects are boxes"),
-        ("labels/chip_a.xml", VOC, "Pascal VOC, whose objects are boxes"),
+        ("images/chip_a.xml", VOC, "all 1 shape are boxes, not outlines"),
+        ("labels/chip_a.xml", VOC, "all 1 shape are boxes, not outlines"),
         ("task-1-annotation-2-by-1-tag-building-0.txt", "", None),
     ],
 )

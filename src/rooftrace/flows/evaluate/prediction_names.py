@@ -155,9 +155,9 @@ _OTHER_OUTPUTS = ("_preview", "_density")
 """Endings of files written by `rooftrace predict` that are no predictions."""
 
 _KINDS = (
-    "masks or probabilities (PNG, GeoTIFF, NPY, …), polygons (GPKG, GeoJSON, GeoParquet, Shapefile, "
-    "KML, …), outlines in pixels (YOLO segmentation, SpaceNet's CSV, CVAT XML, …), COCO results "
-    "(JSON), or a table of run lengths (CSV)"
+    "masks or probabilities (PNG, GeoTIFF, NPY, …), polygons (GPKG, GeoJSON, GeoParquet, "
+    "Shapefile, KML, …), outlines in pixels (YOLO segmentation, SpaceNet's CSV, CVAT XML, …), COCO "
+    "results (JSON), or a table of run lengths (CSV)"
 )
 
 

@@ -230,7 +230,8 @@ def _open_scenes(
         found = plural(len(scenes.with_unlabelled()), "image")
         raise DataError(
             f"{folder.path} has {found} and no label for any; expected labelled images.",
-            remedy="Put the masks beside the images, or name their layout with --layout; or give "
+            remedy=" ".join(scenes.notes)
+            or "Put the masks beside the images, or name their layout with --layout; or give "
             "a label file, such as footprints, with --truth FILE.",
         )
     if models and not has_imagery(scenes):
