@@ -32,7 +32,7 @@ from rasterio.windows import Window as RasterioWindow
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import Polygons, Window, numbered
+from rooftrace.core.types import Ints, Polygons, Window, numbered
 from rooftrace.io.files import export_error, is_file, read_head
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 
@@ -213,16 +213,15 @@ def number_polygons(polygons: Polygons, window: Window) -> NDArray[np.int32]:
     return number
 
 
-def trace_values(
-    image: NDArray[Any], mask: NDArray[np.bool_], **options: Any
-) -> list[tuple[Any, float]]:
-    """Call `rasterio.features.shapes`, which silences warnings, under `QUIET`.
+def trace_values(image: NDArray[Any], mask: NDArray[np.bool_]) -> tuple[Polygons, Ints]:
+    """Return (n,) outlines of the 4-connected regions inside a mask (y, x), and their values.
 
-    Returns:
-        Outline, as a GeoJSON geometry, and value of each connected region inside the mask.
+    `rasterio.features.shapes` silences warnings, so it is called under `QUIET`.
     """
     with QUIET:
-        return list(features.shapes(image, mask, **options))
+        found = list(features.shapes(image, mask, connectivity=4))
+    outlines = [*(shapely.geometry.shape(one) for one, _ in found), None]
+    return np.array(outlines, np.object_)[:-1], np.array([value for _, value in found], np.int64)
 
 
 def rasterio_window(window: Window) -> RasterioWindow:

@@ -594,11 +594,11 @@ def _outlines_of(mask: BoolArray) -> tuple[list[list[float]], BoolArray]:
 
     Outlines go along the edges of pixels; there pycocotools draws exactly the pixels inside.
     """
-    traced = [one for one, _ in trace_values(mask.view(np.uint8), mask, connectivity=4)]
-    rings = [one["coordinates"][0][:-1] for one in traced if len(one["coordinates"]) == 1]
-    others = [one for one in traced if len(one["coordinates"]) > 1]
-    holed = rasterize(others, mask.shape) > 0 if others else np.zeros(mask.shape, np.bool_)
-    return [[float(value) for xy in ring for value in xy] for ring in rings], holed
+    traced, _ = trace_values(mask.view(np.uint8), mask)
+    has_hole = shapely.get_num_interior_rings(traced) > 0
+    others = traced[has_hole]
+    holed = rasterize(others, mask.shape) > 0 if len(others) else np.zeros(mask.shape, np.bool_)
+    return [shapely.get_coordinates(one)[:-1].ravel().tolist() for one in traced[~has_hole]], holed
 
 
 def read_ids(path: Path) -> tuple[dict[str, Id], dict[str, Id]]:

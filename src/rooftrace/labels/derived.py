@@ -117,11 +117,8 @@ class GroundTruth:
 
 def traced_outlines(instances: Instances) -> NDArray[np.object_]:
     """Return (n,) polygons of numbered regions (y, x), within a pixel of their pixel edges."""
-    traced = [
-        shapely.Polygon(one["coordinates"][0], one["coordinates"][1:])
-        for one, _ in trace_values(instances, instances > 0, connectivity=4)
-    ]
-    smooth = shapely.simplify(np.array([*traced, None], np.object_)[:-1], _SIMPLIFY_PX)
+    traced, _ = trace_values(instances, instances > 0)
+    smooth = shapely.simplify(traced, _SIMPLIFY_PX)
     return polygon_parts(valid_geometry(np.asarray(smooth, np.object_)))[0]
 
 

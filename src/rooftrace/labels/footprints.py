@@ -60,6 +60,7 @@ from rooftrace.labels.derived import label_instances, label_outlines
 from rooftrace.labels.image_files import SceneOpener, entries_below, images_folder, write_image
 from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.shapes import (
+    BEND_PX,
     IGNORE_NAME,
     OWN_FIELDS,
     LayerFile,
@@ -83,9 +84,6 @@ _BLOCK_PX = 2048
 
 _LISTED = 5
 """Maximum number of images that a note lists."""
-
-_BEND_PX = 0.1
-"""Maximum error in pixels at the middle of a reprojected edge."""
 
 
 def _scene_crs(scene: Scene) -> CRS:
@@ -160,9 +158,9 @@ class LayerBuilder:
     def _tolerance(self, scene: Scene) -> float:
         grid = scene.image.grid
         if not self.crs.is_geographic or (grid.crs is not None and grid.crs.is_geographic):
-            return _BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
+            return BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
         # The scene is in metres, the layer in degrees.
-        return crs_units(_BEND_PX * (grid.gsd_m or 1.0), self.crs)
+        return crs_units(BEND_PX * (grid.gsd_m or 1.0), self.crs)
 
 
 def scene_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]]:
@@ -191,10 +189,8 @@ def object_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]] | None:
     class_of = np.full(int(numbers.max()) + 2, IGNORED, np.int16)
     class_of[numbers[index > 0]] = index[index > 0]
     objects = np.where(index > 0, numbers, index)
-    traced = trace_values(objects, index != 0, connectivity=4)
-    shapes = [shapely.geometry.shape(one) for one, _ in traced]
-    classes = class_of[np.array([value for _, value in traced], np.intp)]
-    return np.array([*shapes, None], np.object_)[:-1], classes
+    traced, owner = trace_values(objects, index != 0)
+    return traced, class_of[owner]
 
 
 def _traced(

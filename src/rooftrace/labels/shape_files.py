@@ -136,9 +136,9 @@ def ellipse(x: float, y: float, rx: float, ry: float) -> shapely.Polygon:
 
 def traced(bitmap: BoolArray, left: float = 0, top: float = 0) -> shapely.MultiPolygon:
     """Return the outline of a bitmap (y, x) along the edges of its pixels."""
-    found = trace_values(bitmap.view(np.uint8), bitmap, connectivity=4)
-    parts = [shapely.Polygon(one["coordinates"][0], one["coordinates"][1:]) for one, _ in found]
-    return shapely.transform(shapely.MultiPolygon(parts), lambda xy: xy + np.array([left, top]))
+    parts, _ = trace_values(bitmap.view(np.uint8), bitmap)
+    whole = shapely.MultiPolygon(parts.tolist())
+    return shapely.transform(whole, lambda xy: xy + np.array([left, top]))
 
 
 def size_of(height: Any, width: Any) -> tuple[int, int] | None:

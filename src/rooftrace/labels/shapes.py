@@ -177,7 +177,7 @@ OWN_FIELDS = ("id", "class", "scene")
 IGNORE_NAME = "ignore"
 """Class name of unknown areas in a layer that rooftrace wrote."""
 
-_BEND_PX = 0.1
+BEND_PX = 0.1
 """Maximum error in pixels at the middle of a reprojected edge."""
 
 
@@ -300,7 +300,7 @@ class ShapeLayer(PolygonLayer):
         if scene_id is not None:
             chosen = chosen[np.isin(self.scenes[chosen].astype(str), ["", scene_id])]
         pixel = float(np.sqrt(abs(grid.transform.determinant)))
-        in_image_crs = reprojected(self.geometry[chosen], self.crs, grid.crs, _BEND_PX * pixel)
+        in_image_crs = reprojected(self.geometry[chosen], self.crs, grid.crs, BEND_PX * pixel)
         pixels = np.asarray(shapely.transform(in_image_crs, grid.to_pixels), np.object_)
         if not np.isfinite(shapely.get_coordinates(pixels)).all():
             raise GeoreferenceError(

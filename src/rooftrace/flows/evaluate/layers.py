@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
 from rooftrace.core.text import list_first, size_text
@@ -21,6 +20,7 @@ from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, RasterSou
 from rooftrace.flows.evaluate.prediction_names import listed
 from rooftrace.io.legend import NODATA
 from rooftrace.io.reproject import (
+    CRS84,
     bounds_meet,
     degrees_text,
     outline_bounds,
@@ -31,8 +31,6 @@ from rooftrace.io.resample import warped
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.mask_values import LabelRule, open_mask
 from rooftrace.labels.shapes import ShapeLayer, ShapesLabel, clip_outlines
-
-_LONLAT = CRS.from_epsg(4326)
 
 _SAME_PX = 0.01
 """Maximum distance in pixels between the corners of two equal grids."""
@@ -252,7 +250,7 @@ def match_rasters_by_location(
     boxes = []
     for path in rasters:
         grid = open_mask(path, sharp=False).grid
-        bounds = None if grid.crs is None else outline_bounds(grid, _LONLAT)
+        bounds = None if grid.crs is None else outline_bounds(grid, CRS84)
         if bounds is None:
             raise GeoreferenceError(
                 f"{path} has the name of no labelled scene ({listed(list(grids))}), and no "
@@ -263,7 +261,7 @@ def match_rasters_by_location(
     tree = shapely.STRtree(boxes)
     files: dict[str, tuple[Path, ...]] = {}
     for scene_id, grid in grids.items():
-        near = np.unique(tree.query(outline_boxes(grid, _LONLAT), "intersects")[1])
+        near = np.unique(tree.query(outline_boxes(grid, CRS84), "intersects")[1])
         files[scene_id] = tuple(rasters[index] for index in near)
     empty = [scene_id for scene_id, paths in files.items() if not paths]
     if empty:
@@ -294,9 +292,9 @@ def _lies_on(source: RasterSource, grid: GeoGrid) -> bool:
 
 def _check_near(source: RasterSource, grid: GeoGrid) -> None:
     """Raise an error for a raster that has the name of a scene and shows other ground."""
-    own, other = outline_bounds(source.grid, _LONLAT), outline_bounds(grid, _LONLAT)
-    if own is None or other is None or not bounds_meet(own, other, _LONLAT):
-        places = ["nowhere" if one is None else degrees_text(one, _LONLAT) for one in (own, other)]
+    own, other = outline_bounds(source.grid, CRS84), outline_bounds(grid, CRS84)
+    if own is None or other is None or not bounds_meet(own, other, CRS84):
+        places = ["nowhere" if one is None else degrees_text(one, CRS84) for one in (own, other)]
         raise GeoreferenceError(
             f"{source.name} lies at {places[0]}, but its scene at {places[1]}.",
             remedy="Correct its georeference, or name it as the scene that it shows.",
@@ -494,7 +492,7 @@ def _load(
     else:
         geometry, file_crs, columns, counts = file.columns(fields, buildings=buildings)
         values = columns
-        crs = _LONLAT
+        crs = CRS84
         if file_crs is not None and not file_crs.is_geographic:
             raise GeoreferenceError(
                 f"{path} is in {file_crs.name!r}, but the labelled scenes have no georeference.",
