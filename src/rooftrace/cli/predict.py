@@ -171,7 +171,7 @@ def print_heights(report: HeightsReport) -> None:
 
 
 _READ: list[ModelSet] = []
-"""Models of the command, which the end of the process frees faster than Python."""
+"""Models of the command: `__main__` ends the process without freeing them, which takes 0.03 s."""
 
 _MAX_IMAGES = 20
 """Maximum number of images listed in the terminal; run.json lists all."""

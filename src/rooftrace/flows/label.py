@@ -228,12 +228,10 @@ def run_pull(
             f"{server.url} has no project called {project!r}.",
             remedy="Check --project; the number is part of the URL of the project's page.",
         )
-    if images is not None and not images.exists():
-        raise LayoutError(f"There are no images at {images}.", remedy="Check --images.")
+    finder = ImageFinder.beside(path, images)
     number = project_number(found)
     exported = f"the export of project {number} of {server.url}"
     tasks, _ = server.export(number, path, lambda file: read_tasks(file, exported))
-    finder = ImageFinder.beside(path, images)
     downloaded = 0
     absent: list[str] = []
     for done, task in enumerate(tasks):

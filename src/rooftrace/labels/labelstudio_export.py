@@ -344,8 +344,6 @@ def _read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     names = [name for one in every for name in one.labels or ("",) if name != UNKNOWN_LABEL]
     rule, other_names = labels.name_rule().fitted(names, str(path))
     images = None if config.images is None else Path(config.images)
-    if images is not None and not images.exists():
-        raise LayoutError(f"There are no images at {images}.", remedy="Check --images.")
     finder = ImageFinder.beside(path, images)
     asked = config.annotator
     if asked is None:

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from rooftrace.core.config import invalid_values
+from rooftrace.core.config import Config, invalid_values
 from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import RasterSource
@@ -398,11 +398,7 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class _EnsembleModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-
-
-class EnsembleMember(_EnsembleModel):
+class EnsembleMember(Config):
     """One bundle of an ensemble.
 
     Args:
@@ -418,7 +414,7 @@ class EnsembleMember(_EnsembleModel):
         return Path(self.path) if self.path in BUNDLED_MODELS else file.parent / self.path
 
 
-class EnsembleFile(_EnsembleModel):
+class EnsembleFile(Config):
     """Content of an ensemble file.
 
     Args:
