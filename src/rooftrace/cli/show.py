@@ -56,7 +56,7 @@ def pixels(seconds: float, done_px: int, total_px: int, buildings: int, images: 
         text = f"writing files, {text}"
     elif images:
         text = f"{plural(images, 'image')} done, {text}"
-    # Before those that touch are cut apart, and those of a low score are left out.
+    # Before overlaps are resolved.
     return f"{text}, about {plural(buildings, 'building')}" if buildings else text
 
 

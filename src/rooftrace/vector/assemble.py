@@ -64,7 +64,6 @@ class BlockOutlines:
         markers: Markers that touch other blocks; None where the block has no markers.
         waiting: Markers inside regions that touch other blocks.
         made: Candidate outlines of the complete regions; those of another process are finished.
-        found: Number of complete regions of the building class.
         has_score: True where probabilities were given.
     """
 
@@ -73,7 +72,6 @@ class BlockOutlines:
     markers: BlockTrace | None
     waiting: TracedPolygons
     made: tuple[Candidates | Future[Candidates], ...]
-    found: int
     has_score: bool
 
 
@@ -138,7 +136,6 @@ class Tracing:
             None if inner is None else replace(inner, complete=none),
             none if waiting is None else waiting,
             tuple(made),
-            len(regions.get(self.building_class, ())),
             score is not None,
         )
 
@@ -230,7 +227,7 @@ class FootprintAssembler(ExitStack):
         options.check(grid, gsd_m)
         super().__init__()
         self.found = 0
-        """Number of complete regions of the building class with `min_area_px` or more so far."""
+        """Number of buildings so far, before overlaps are resolved."""
         self.tracing = Tracing(tuple(classes), building_class, OutlineMaker(grid, options, gsd_m))
         """Description of how to trace a block elsewhere, see `feed_outlines`."""
         self._calibrate, self._class_names = calibrate, class_names
@@ -310,7 +307,6 @@ class FootprintAssembler(ExitStack):
         self._has_markers |= outlines.markers is not None
         self._has_score &= outlines.has_score
         self._waiting = TracedPolygons.joined([self._waiting, outlines.waiting])
-        self.found += outlines.found
         self._keep(outlines.made)
         if any(regions.is_due for regions in (*self._open.values(), self._markers)):
             self._join()
@@ -372,7 +368,6 @@ class FootprintAssembler(ExitStack):
         self._finish_join()
         taken = {index: regions.take() for index, regions in self._open.items()}
         pieces = {index: own for index, own in taken.items() if own is not None}
-        self.found += len(pieces.get(self.tracing.building_class, ()))
         markers = self._markers.take()
         if not pieces and markers is None:
             return
@@ -409,6 +404,22 @@ class FootprintAssembler(ExitStack):
             for field in ("raw", "proposed", "stop"):
                 records[field] += offset
             self._records += records.tobytes()
+            if one.class_id == self.tracing.building_class:
+                _, is_kept = _kept(records, one.class_id, self.tracing.maker, self._calibrate)
+                self.found += int(is_kept.sum())
+
+
+def _kept(
+    records: FootprintRecords, building_class: int, maker: OutlineMaker, calibrate: Calibrate | None
+) -> tuple[NDArray[np.float32], BoolArray]:
+    """Return the (n,) calibrated scores of footprints, and which have the least score and area."""
+    options, score = maker.options, records["score"]
+    if calibrate is not None:
+        score = calibrate(score, records["divided"])
+    is_kept = (records["class_id"] != building_class) | ~(score < options.min_score)
+    if options.min_area_m2:
+        is_kept &= records["area_m2"] >= options.min_area_m2
+    return score, is_kept
 
 
 class FootprintSet(ExitStack):
@@ -441,12 +452,7 @@ class FootprintSet(ExitStack):
     ) -> None:
         super().__init__()
         self.callback(spill.close)
-        options, score = maker.options, records["score"]
-        if calibrate is not None:
-            score = calibrate(score, records["divided"])
-        is_kept = (records["class_id"] != building_class) | ~(score < options.min_score)
-        if options.min_area_m2:
-            is_kept &= records["area_m2"] >= options.min_area_m2
+        score, is_kept = _kept(records, building_class, maker, calibrate)
         # One copy, since a scene may have millions of footprints.
         order = np.argsort(records["first"])
         order = order[is_kept[order]]
