@@ -436,8 +436,13 @@ def mask_file(path: Path) -> Path | None:
     return _first(path, [path.name + one for one in _MASK_ENDINGS], is_there=os.path.lexists)
 
 
-_ORTHOPHOTOS = {"odm_orthophoto": "odm_orthophoto.tif", "3_dsm_ortho/2_mosaic": "*.tif"}
-"""Folder of the orthophotos in a project of OpenDroneMap and of Pix4D, and their names."""
+_ORTHOPHOTOS = {
+    "odm_orthophoto": ("odm_orthophoto.tif", "odm_orthophoto.tif"),
+    "3_dsm_ortho/2_mosaic": ("*.tif", "."),
+    "map": ("result.tif", "gsddsm.tif"),
+}
+"""Folder of the orthophotos in a project of OpenDroneMap, Pix4D and DJI Terra, their names, and a
+file that the folder then has."""
 
 _IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".jp2", ".vrt")
@@ -462,7 +467,7 @@ def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
 
 
 def beside_orthophotos(images: Iterable[Path]) -> set[Path]:
-    """Return the images of projects of OpenDroneMap and Pix4D that are beside their orthophotos.
+    """Return the images of projects of `_ORTHOPHOTOS` that are beside their orthophotos.
 
     These are photographs, textures, pictures of reports, and the orthophoto once more: in tiles, as
     a picture, or in parts that were processed by themselves.
@@ -470,8 +475,8 @@ def beside_orthophotos(images: Iterable[Path]) -> set[Path]:
     images, projects = set(images), dict[Path, Path]()
     for folder in {image.parent for image in images}:
         place = folder.absolute()
-        for names, orthophotos in _ORTHOPHOTOS.items():
-            if place.match(names):
+        for names, (orthophotos, sign) in _ORTHOPHOTOS.items():
+            if place.match(names) and (folder / sign).exists():
                 found = images.intersection(folder.glob(orthophotos))
                 projects |= dict.fromkeys(found, place.parents[names.count("/")])
     roots = {*projects.values()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -189,6 +190,10 @@ def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
     return digest.hexdigest()
 
 
+_BESIDE = re.compile(r"\.(prj|wld|[a-z]{2,4}w|aux\.xml)$", re.IGNORECASE)
+"""Endings of files that place an image."""
+
+
 @dataclass(frozen=True)
 class PredictInputs:
     """All images of a run.
@@ -221,10 +226,15 @@ class PredictInputs:
         heights = {path for path in masks if is_elevation(path)}
         results = {path for path in masks if is_result(path) and holds_results(path.parent)}
         projects = beside_orthophotos({*masks, *(scene.path for scene in self.scenes)}) & masks
+        beside = {path for path in files if _BESIDE.search(path.name)}
+        if beside:
+            images = {scene.path for scene in self.scenes}
+            images |= {path.with_suffix("") for path in images}
+            beside = {path for path in beside if Path(_BESIDE.sub("", str(path))) in images}
         surface = shlex.quote(str(min(heights, default="")))
         notes = []
         for paths, reason in (
-            ([path for path in files if path not in masks], "not an image"),
+            ([path for path in files if path not in {*masks, *beside}], "not an image"),
             (sorted(masks - heights - results - projects), "masks of other images"),
             (sorted(projects - heights), "other images of the project of the orthophoto"),
             (sorted(results), "results of a run"),
