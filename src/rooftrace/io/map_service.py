@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, floor
+from shlex import quote as quote_word
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import numpy as np
@@ -35,6 +36,9 @@ nominal, and 0.2986 m stands for 0.3 m."""
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SWITCH = re.compile(r"switch:([^{}]+)")
 _KNOWN = ("z", "x", "y", "-y", "q")
+_SYNONYMS = {"zoom": "z", "quadkey": "q", "u": "q", "ty": "-y", "!y": "-y"}
+"""Placeholders of JOSM, iD and Bing by other names."""
+
 _SAFE = "/:?#[]@!$&'()*+,;=%{}"
 """Characters of a template that stay as they are in URLs."""
 
@@ -223,8 +227,8 @@ def plain_url(text: str) -> str:
             return url + finest
         kind = "WMTS" if "tileMatrixSet=" in text else "WMS"
         return f"{url}{'&' if '?' in url else '?'}SERVICE={kind}&REQUEST=GetCapabilities"
-    text = re.sub(r"^(tms|wms)(\[[\d,]*\])?:(?=https?://)", "", text).replace("{zoom}", "{z}")
-    return text + finest
+    text = re.sub(r"^(tms|wms)(\[[\d,]*\])?:(?=https?://)", "", text)
+    return _PLACEHOLDER.sub(lambda match: f"{{{_SYNONYMS.get(match[1], match[1])}}}", text) + finest
 
 
 def is_service(text: str) -> bool:
@@ -262,10 +266,18 @@ def xyz_service(template: str) -> MapService:
     if unknown:
         listed = ", ".join(f"{{{name}}}" for name in dict.fromkeys(unknown))
         hint = {"s": "Write the servers, such as {switch:a,b,c}.", "r": "Remove {r}."}
+        remedy = hint.get(unknown[0], "Replace it by one of these, or by its value.")
+        if any("bbox" in name.lower() for name in unknown):
+            base, _, query = shown.partition("?")
+            asked = {name.lower(): value for name, value in parse_qsl(query)}
+            own = f"map={asked['map']}&" if "map" in asked else ""
+            capabilities = quote_word(f"{base}?{own}SERVICE=WMS&REQUEST=GetCapabilities")
+            layer = quote_word(asked.get("layers", "LAYER"))
+            remedy = f"Give the WMS by its capabilities: {capabilities} --layer {layer}"
         raise ConfigError(
             f"{shown} has {listed}; the placeholders of tiles are {{z}}, {{x}}, {{y}}, {{-y}}, "
             "{q} and {switch:a,b}.",
-            remedy=hint.get(unknown[0], "Replace it by one of these, or by its value."),
+            remedy=remedy,
         )
     complete = "q" in names or ({"z", "x"} <= {*names} and {"y", "-y"} & {*names})
     if not complete or "{" in _PLACEHOLDER.sub("", template):
