@@ -2,11 +2,12 @@
 # Kili's COCO export fills the courtyard of a building, whose area in the same file leaves it out.
 #
 # Guess before the run: a block of 20 x 20 pixels with a yard of 10 x 10, drawn as an outline and a
-# hole, becomes a mask in run lengths of 300 pixels, since polygons of COCO know no holes, or raises.
+# hole, becomes a mask in run lengths of 300 pixels, since polygons of COCO know no holes, or
+# raises.
 # Seen: both rings are listed as polygons of one building, so its mask is their union and has 400
-# pixels: the yard is roof. The field "area" of the annotation is 300. There is no
-# message. Rated with pycocotools, a prediction of the true 300 pixels has an average precision of 1
-# at an IoU of 0.5 and of 0 at 0.8.
+# pixels: the yard is roof. The field "area" of the annotation is 300. There is no message. Rated
+# with pycocotools, a prediction of the true 300 pixels has an average precision of 1 at an IoU of
+# 0.5 and of 0 at 0.8.
 # Versions: kili-formats 1.6.0, which the SDK kili 26.2.4 exports with, pycocotools 2.0.11, numpy
 # 2.4.6, shapely 2.1.2. Source: kili_formats/format/coco/__init__.py,
 # _get_coco_geometry_from_kili_bpoly, appends "negative" rings to the polygons.

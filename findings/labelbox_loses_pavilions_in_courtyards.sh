@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Labelbox turns a mask into polygons without the pavilions in courtyards and without thin walls.
 #
-# Guess before the run: Mask.geometry has the area of the mask, up to rounding: 300 of a block of 20 x
-# 20 pixels with a yard of 10 x 10, and 316 with a pavilion of 4 x 4 in the yard.
+# Guess before the run: Mask.geometry has the area of the mask, up to rounding: 300 of a block of 20
+# x 20 pixels with a yard of 10 x 10, and 316 with a pavilion of 4 x 4 in the yard.
 # Seen: 242 for both; the pavilion is not in the geometry. A house of 10 x 10 has 81. A wall of 20
-# pixels that is one pixel wide is not there at all. Yards grow by half a pixel on each
-# side, and houses shrink by as much. There is no message.
+# pixels that is one pixel wide is not there at all. Yards grow by half a pixel on each side, and
+# houses shrink by as much. There is no message.
 # Versions: labelbox 7.17.0, opencv-python-headless 5.0.0.93, shapely 2.2.0, numpy 2.4.6. Source:
 # labelbox/data/annotation_types/geometry/mask.py, Mask.geometry: each contour that lies in another
 # one is taken for a hole, and contours run through the centres of pixels.

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # mahotas' majority filter takes four of nine pixels for a majority and drops the edges of tiles.
 #
-# Guess before the run: majority_filter sets a pixel if most of the N x N pixels about it are set, five
-# or more of nine, as its documentation says; a straight edge stays and corners are rounded.
-# Seen: four are enough. Rectangles keep their corners, in which four of nine are set, and of noise of
-# which 46 % are set 61 % are set afterwards, in place of 38 %. Besides, the outermost pixels of an
-# image are never set, one at the left and above, two at the right and below: a house of 14 x 14 in
-# the lower right corner keeps 144 of 196 pixels. There is no message.
+# Guess before the run: majority_filter sets a pixel if most of the N x N pixels about it are set,
+# five or more of nine, as its documentation says; a straight edge stays and corners are rounded.
+# Seen: four are enough. Rectangles keep their corners, in which four of nine are set, and of noise
+# of which 46 % are set 61 % are set afterwards, in place of 38 %. Besides, the outermost pixels of
+# an image are never set, one at the left and above, two at the right and below: a house of 14 x 14
+# in the lower right corner keeps 144 of 196 pixels. There is no message.
 # Versions: mahotas 1.4.19, scipy 1.17.1, numpy 2.4.6. Source: mahotas/_morph.cpp, majority_filter:
 # the threshold is N * N / 2 in whole numbers and is compared with >=, and its loops end at the size
 # less N; scipy's rank filter gives the majority.

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # pointpats' quadrat test by hexagons finds houses clustered that are spread at random.
 #
-# Guess before the run: the chi-squared test of houses at random, 300 in a square of a kilometre, has
-# a p-value below 0.05 in one town of twenty, with squares and with hexagons as cells.
-# Seen: by squares in 1 town of 100, by hexagons of 150 m in all 100, with a p-value below 0.00001 in
-# each. Each hexagon is expected to hold the same number of houses, but those at the edge lie in the
-# town by a half or less: the statistic counts the edge. There is no message.
+# Guess before the run: the chi-squared test of houses at random, 300 in a square of a kilometre,
+# has a p-value below 0.05 in one town of twenty, with squares and with hexagons as cells.
+# Seen: by squares in 1 town of 100, by hexagons of 150 m in all 100, with a p-value below 0.00001
+# in each. Each hexagon is expected to hold the same number of houses, but those at the edge lie in
+# the town by a half or less: the statistic counts the edge. There is no message.
 # Versions: pointpats 2.5.5, libpysal 4.14.1, numpy 2.4.6. Source: pointpats/quadrat_statistics.py,
 # HexagonM.point_location_sta counts cells that stick out of the rectangle, and QStatistic gives all
 # counts to scipy's chisquare; its documentation of shape "hexagon" names no limit.
@@ -31,7 +31,7 @@ for seed in range(100):
         assert sum(test.mr.point_location_sta().values()) == 300
 for shape, found in values.items():
     clustered = sum(value < 0.05 for value in found)
-    print(f"{shape:9} towns called clustered: {clustered} of 100, largest p-value: {max(found):.2g}")
+    print(f"{shape:9} towns called clustered: {clustered} of 100, largest p: {max(found):.2g}")
 assert sum(value < 0.05 for value in values["rectangle"]) < 12
 assert max(values["hexagon"]) < 0.00001
 PYTHON
