@@ -24,6 +24,7 @@ from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import (
     CRS84,
     degrees_text,
+    in_pixels,
     missing_grid,
     reprojected,
     split_at_180,
@@ -230,15 +231,14 @@ class AreaSource(WrappedSource):
             return area.geometry
         if area.crs is None:
             raise no_area_crs(area, f", but {self.name} has {crs.name}")
-        px = float(np.sqrt(abs(self.grid.transform.determinant)))
-        projected = reprojected(area.geometry, area.crs, crs, _BEND_PX * px)
-        if not np.isfinite(shapely.get_coordinates(projected)).all():
+        polygons = in_pixels(area.geometry, area.crs, self.grid, _BEND_PX)
+        if not np.isfinite(shapely.get_coordinates(polygons)).all():
             raise GeoreferenceError(
                 f"The area {area.name} has coordinates outside the range of {area.crs.name} or of "
                 f"the image's {crs.name}.",
                 remedy="Assign the right coordinate system to the area, or clip it to the image.",
             )
-        return np.asarray(shapely.transform(projected, self.grid.to_pixels), np.object_)
+        return polygons
 
     @cached_property
     def _tree(self) -> shapely.STRtree:

@@ -26,6 +26,9 @@ METRES_PER_DEGREE = 111_320.0
 A degree of latitude has 110,574 to 111,694 m. The constant serves for tolerances and pixel sizes.
 """
 
+BEND_PX = 0.1
+"""Maximum error in pixels at the middle of a reprojected edge."""
+
 _LONG_EDGE = 1e4
 """Length of an edge, in tolerances, from which it can have an inflection of importance."""
 
@@ -310,6 +313,20 @@ def degrees_text(bounds: Bounds, crs: CRS) -> str:
     # Adding 0 leaves no sign before a rounded zero.
     (west, south), (east, north) = xy.min(axis=0).round(5) + 0, xy.max(axis=0).round(5) + 0
     return f"longitude {west:.5f} to {east:.5f}, latitude {south:.5f} to {north:.5f}"
+
+
+def in_pixels(
+    geometry: NDArray[np.object_], source: CRS, grid: GeoGrid, tolerance_px: float = BEND_PX
+) -> NDArray[np.object_]:
+    """Return polygons in the pixels of an image that has a CRS; see `reprojected`.
+
+    Args:
+        tolerance_px: Maximum deviation of an edge in pixels.
+    """
+    assert grid.crs is not None
+    pixel = float(np.sqrt(abs(grid.transform.determinant)))
+    placed = reprojected(geometry, source, grid.crs, tolerance_px * pixel)
+    return np.asarray(shapely.transform(placed, grid.to_pixels), np.object_)
 
 
 def _edge_lengths(

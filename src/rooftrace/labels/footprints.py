@@ -40,6 +40,7 @@ from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import polygon_parts
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import (
+    BEND_PX,
     crs_units,
     degrees_text,
     missing_grid,
@@ -60,7 +61,6 @@ from rooftrace.labels.derived import label_instances, label_outlines
 from rooftrace.labels.image_files import SceneOpener, entries_below, images_folder, write_image
 from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.shapes import (
-    BEND_PX,
     IGNORE_NAME,
     OWN_FIELDS,
     LayerFile,

@@ -23,7 +23,7 @@ from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.gdal import number_polygons, rasterize
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
-from rooftrace.io.reproject import outline_boxes, reprojected
+from rooftrace.io.reproject import in_pixels, outline_boxes
 from rooftrace.io.vector_read import PolygonLayer, VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
@@ -177,9 +177,6 @@ OWN_FIELDS = ("id", "class", "scene")
 IGNORE_NAME = "ignore"
 """Class name of unknown areas in a layer that rooftrace wrote."""
 
-BEND_PX = 0.1
-"""Maximum error in pixels at the middle of a reprojected edge."""
-
 
 @dataclass(frozen=True)
 class LayerFile:
@@ -299,9 +296,7 @@ class ShapeLayer(PolygonLayer):
         chosen = self.near(grid)
         if scene_id is not None:
             chosen = chosen[np.isin(self.scenes[chosen].astype(str), ["", scene_id])]
-        pixel = float(np.sqrt(abs(grid.transform.determinant)))
-        in_image_crs = reprojected(self.geometry[chosen], self.crs, grid.crs, BEND_PX * pixel)
-        pixels = np.asarray(shapely.transform(in_image_crs, grid.to_pixels), np.object_)
+        pixels = in_pixels(self.geometry[chosen], self.crs, grid)
         if not np.isfinite(shapely.get_coordinates(pixels)).all():
             raise GeoreferenceError(
                 f"Footprints in {self.crs.name!r} cannot be transformed to {grid.crs.name!r}, the "

@@ -76,7 +76,7 @@ def test_edges_of_a_wide_scene_bend_with_its_pixels(tmp_path: Path) -> None:
     left, bottom, right, top = 650_000, 6_649_910, 660_444, 6_650_000
     outline = shapely.box(left, bottom, right, top)
     write_polygons(path, np.array([outline], np.object_), {}, crs)
-    degrees = _in_degrees(SceneLayer("a", outline, 0.3, path, 1))
+    degrees = _in_degrees(SceneLayer("a", outline, 0.3, {"polygons": path}, 1))
     # Pixels on the upper edge lie on it, also far from its corners, where a chord is 3 m off.
     on_edge = np.stack([np.linspace(left, right, 50), np.full(50, top)], axis=1)
     points = shapely.points(transform_points(on_edge, crs, CRS84))

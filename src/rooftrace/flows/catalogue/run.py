@@ -34,6 +34,7 @@ from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
 from rooftrace.io.reproject import (
+    BEND_PX,
     CRS84,
     counted_from,
     crs_units,
@@ -56,9 +57,6 @@ _PREDICT_LEVEL = 20
 
 _MERGE_LEVEL = 16
 """Level of the Z-order curve along which scenes are merged."""
-
-_BEND_PX = 0.1
-"""Maximum deviation in pixels of the edges of a scene that are reprojected."""
 
 _DATING = (
     "If their date is known, write it into the files (gdal_edit.py -mo "
@@ -109,23 +107,17 @@ class CatalogueReport:
 
 @dataclass
 class _Outcomes:
-    """Layers, files and errors of the scenes, by id; the files only if they are needed."""
+    """Layers and errors of the scenes, by id."""
 
-    with_files: bool
     layers: dict[str, SceneLayer] = field(default_factory=dict)
-    files: dict[str, dict[str, Path]] = field(default_factory=dict)
     failures: dict[str, RooftraceError] = field(default_factory=dict)
 
     def add(self, job: SceneInput, record: Mapping[str, Any]) -> None:
         """Add the record of a scene that was predicted."""
-        name = job.name
         try:
-            self.layers[name] = _layer(name, record)
-            if self.with_files:
-                paths = {kind: record["output"][kind] for kind in OUTPUTS}
-                self.files[name] = {kind: Path(path) for kind, path in paths.items() if path}
+            self.layers[job.name] = _layer(job.name, record)
         except RooftraceError as error:
-            self.failures[name] = error
+            self.failures[job.name] = error
 
 
 def run_catalogue(
@@ -175,7 +167,7 @@ def run_catalogue(
     options = options.model_copy(update={"outputs": outputs, "valid_outline": True})
     if stac:
         check_stac()
-    outcomes = _Outcomes(with_files=stac)
+    outcomes = _Outcomes()
     bundle = executor.predictor.bundle
     jobs = _jobs(catalogue, nodata, outcomes)
     notes = [*catalogue.notes]
@@ -219,7 +211,7 @@ def run_catalogue(
             done = [
                 PredictedScene(
                     scene.id, _in_degrees(layer), layer.gsd_m, layer.found,
-                    outcomes.files[scene.id], scene.provenance, layer.provenance.imagery_date,
+                    layer.files, scene.provenance, layer.provenance.imagery_date,
                 )
                 for scene in scenes
                 if (layer := layers.get(scene.id)) is not None
@@ -296,13 +288,13 @@ def _in_curve_order(scenes: Sequence[CatalogueScene]) -> list[CatalogueScene]:
 
 def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
     output, figures = record["output"], record["figures"]
-    polygons = Path(output["polygons"])
-    if polygons.suffix != ".gpkg" or not figures["gsd_m"]:
+    files: dict[str, Path] = {kind: Path(output[kind]) for kind in OUTPUTS if output[kind]}
+    if files["polygons"].suffix != ".gpkg" or not figures["gsd_m"]:
         raise _not_georeferenced(output["input"])
     outline = shapely.from_wkb(record["outline"])
     found = sum(int(one["polygons"]) for one in figures["classes"])
     provenance = ResultProvenance(**figures.get("provenance", {}))
-    return SceneLayer(name, outline, float(figures["gsd_m"]), polygons, found, provenance)
+    return SceneLayer(name, outline, float(figures["gsd_m"]), files, found, provenance)
 
 
 def _not_georeferenced(shown: str) -> GeoreferenceError:
@@ -334,7 +326,7 @@ def _manifest_entry(
         "found": layer.found,
         "kept": kept.get(scene.id, 0),
         "gsd_m": layer.gsd_m,
-        "polygons": layer.polygons.name,
+        "polygons": layer.files["polygons"].name,
     }
 
 
@@ -352,21 +344,21 @@ def _failure(failures: Sequence[tuple[str, RooftraceError]], count: int) -> Roof
 
 @dataclass(frozen=True)
 class SceneLayer:
-    """Polygons of a predicted scene.
+    """Results of a predicted scene.
 
     Args:
         scene: Id of the scene.
         outline: Polygon or multipolygon of its valid data, in the CRS of the polygons.
         gsd_m: Ground sample distance in metres per pixel.
-        polygons: Path of the file that `rooftrace predict` wrote.
-        found: Number of polygons in the file.
+        files: Path of each result that `rooftrace predict` wrote, by its kind; polygons is one.
+        found: Number of polygons in their file.
         provenance: Origin of the polygons.
     """
 
     scene: str
     outline: shapely.Geometry
     gsd_m: float
-    polygons: Path
+    files: Mapping[str, Path]
     found: int
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
 
@@ -437,9 +429,9 @@ def _in_degrees(layer: SceneLayer) -> Any:
     Its longitudes may jump at 180.
     """
     with _explained():
-        crs = VectorFile(layer.polygons).crs
+        crs = VectorFile(layer.files["polygons"]).crs
     assert crs is not None
-    bend_deg = crs_units(_BEND_PX * layer.gsd_m, CRS84)
+    bend_deg = crs_units(BEND_PX * layer.gsd_m, CRS84)
     return reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)[0]
 
 
@@ -467,7 +459,7 @@ def _along_a_curve(outlines: NDArray[np.object_]) -> list[int]:
 
 def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
     """Return the polygons of a scene in degrees, whose longitudes are counted from `first`."""
-    file = VectorFile(layer.polygons)
+    file = VectorFile(layer.files["polygons"])
     with _explained():
         wanted = [name for name in (*_FIGURES, "class_id", "cut") if name in file.fields]
         read = file.read(wanted, typed=True)

@@ -45,6 +45,7 @@ from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import (
     CRS84,
     crs_units,
+    in_pixels,
     outline_bounds,
     reprojected,
     split_at_180,
@@ -528,8 +529,7 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
         )
     if outline_bounds(grid, plane) is None:
         return np.zeros(len(geometry))
-    projected = reprojected(geometry, plane, grid.crs, abs(grid.transform.determinant) ** 0.5 / 10)
-    pixels = np.asarray(shapely.transform(projected, grid.to_pixels), np.object_)
+    pixels = in_pixels(geometry, plane, grid)
     bounds = shapely.bounds(pixels).reshape(-1, 4)
     near = np.flatnonzero(
         np.isfinite(bounds).all(axis=1)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import shapely
 
 from rooftrace.core.errors import ConfigError, LayoutError
@@ -17,7 +16,7 @@ from rooftrace.flows.predict.image_run import RunReport
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.legend import BUILDING_NAMES
-from rooftrace.io.reproject import reprojected
+from rooftrace.io.reproject import in_pixels
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.coco import Id, read_ids
 from rooftrace.labels.coco_rle import outline_rle
@@ -26,7 +25,6 @@ from rooftrace.labels.label_files import ImageFinder
 COCO_RESULTS = "results.json"
 """Name of the file in the folder of the results."""
 
-_BEND_PX = 0.1
 _MAX_LISTED = 5
 
 
@@ -120,7 +118,5 @@ def _scored_outlines(path: Path, grid: GeoGrid) -> Iterator[tuple[shapely.Geomet
         outlines, _, values, _ = file.columns(["score"], buildings=True)
         yield from zip(outlines, values["score"])
         return
-    pixel = float(np.sqrt(abs(grid.transform.determinant)))
     for layer in file.chunks(["score"], buildings=True):
-        placed = reprojected(layer.geometry, layer.crs, grid.crs, _BEND_PX * pixel)
-        yield from zip(shapely.transform(placed, grid.to_pixels), layer.values["score"])
+        yield from zip(in_pixels(layer.geometry, layer.crs, grid), layer.values["score"])
