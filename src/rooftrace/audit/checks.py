@@ -17,13 +17,8 @@ from rooftrace.audit.measure import measure_set
 from rooftrace.core.text import plain_number, plural, set_option
 from rooftrace.io.nodata import LEAST_FILL, colour_name
 from rooftrace.io.web_mercator import TileName
-from rooftrace.labels.source import (
-    HIDDEN_DETAIL,
-    HIDDEN_REMEDY,
-    SceneSet,
-    describe_hidden,
-    hides_background,
-)
+from rooftrace.labels.derived import hidden_background
+from rooftrace.labels.source import SceneSet
 
 _FEW = 0.02
 """Least share of scenes with white or black at the edge. Fewer are bright roofs and deep shadow."""
@@ -240,18 +235,15 @@ def _inverted(c: FindingContext) -> Finding | None:
     if len(c.source.classes) != 2 or built < _INVERTED * total or not built:
         return None
     unknown = float(np.mean([label.unknown_share for _, label in c.labelled]))
-    title, detail, remedy = describe_hidden(unknown), HIDDEN_DETAIL, HIDDEN_REMEDY
-    if not hides_background(built, total, unknown):
-        title = f"{share(built, total)} of all pixels are labelled as building"
-        detail = (
-            "Even dense old towns have a built-up share of 60 % at most. Background and building "
-            "may be swapped."
-        )
-        background, building = (
-            set_option(f"labels.values.{name}", value)
-            for name, value in zip(c.source.classes, (255, 0))
-        )
-        remedy = f"Look at some labels. If they are swapped: {background} {building}."
+    background, building = (
+        set_option(f"labels.values.{name}", value)
+        for name, value in zip(c.source.classes, (255, 0))
+    )
+    title, detail, remedy = hidden_background(built, total, unknown) or (
+        f"{share(built, total)} of all pixels are labelled as building",
+        "Even dense towns are built up to 60 % at most. Background and building may be swapped.",
+        f"Look at some labels. If they are swapped: {background} {building}.",
+    )
     scenes = [f for f, _ in c.labelled]
     return make_finding(
         "label.inverted", "warning", title, scenes, detail=detail, remedy=remedy, by=c.built_up

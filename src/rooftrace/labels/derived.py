@@ -32,14 +32,7 @@ from rooftrace.io.gdal import trace_values
 from rooftrace.io.georeferenced import WindowSource, in_scene
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.labels.shapes import ShapesLabel, clip_outlines
-from rooftrace.labels.source import (
-    HIDDEN_DETAIL,
-    HIDDEN_REMEDY,
-    SceneEntry,
-    SceneSet,
-    describe_hidden,
-    hides_background,
-)
+from rooftrace.labels.source import SceneEntry, SceneSet
 
 Instances = NDArray[np.int32]
 
@@ -366,8 +359,36 @@ def limit_label(scene: Scene, area: Area) -> Scene:
     return replace(scene, label=_AreaLabel(scene.label, AreaSource(scene.image, area)))
 
 
+_HIDDEN = 0.05
+"""Mean unknown share of labels from which a background that never occurs is taken as hidden."""
+
 _ROWS = 1024
 """Number of rows of a label that are examined at a time."""
+
+
+def hidden_background(
+    built_px: int, known_px: int, unknown_share: float
+) -> tuple[str, str, str] | None:
+    """Return title, details and remedy where labels of two classes hide the background, or None.
+
+    Args:
+        built_px: Pixels of the class building in all labels.
+        known_px: Pixels of both classes.
+        unknown_share: Mean share of an image's valid pixels that its label leaves unknown.
+    """
+    if not 0 < built_px == known_px or unknown_share < _HIDDEN:
+        return None
+    percent = f"{100 * unknown_share:.0f} %"
+    title = f"All known pixels are labelled as building, and {percent} are unknown"
+    detail = (
+        "Transparency or a nodata value probably hides the background. A model would learn that "
+        "everything is a building, and no false positive would count."
+    )
+    return (
+        title,
+        detail,
+        "Save the masks without transparency, with the background in its own value.",
+    )
 
 
 def check_background(source: SceneSet) -> None:
@@ -395,7 +416,6 @@ def check_background(source: SceneSet) -> None:
         built_px += known_px
         unknown.append(1 - known_px / image_px if image_px else 0.0)
     share = float(np.mean(unknown)) if unknown else 0.0
-    if hides_background(built_px, built_px, share):
-        raise LabelError(
-            f"{source.name}: {describe_hidden(share)}. {HIDDEN_DETAIL}", remedy=HIDDEN_REMEDY
-        )
+    if hidden := hidden_background(built_px, built_px, share):
+        title, detail, remedy = hidden
+        raise LabelError(f"{source.name}: {title}. {detail}", remedy=remedy)

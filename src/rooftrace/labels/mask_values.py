@@ -435,14 +435,11 @@ class LabelFile:
         numbers = instance_numbers(self._source.read(window).data)
         return np.where(self.read(window).data, numbers, 0).astype(np.int32)
 
-    def _open(self) -> RasterSource:
-        colours = self.rule.palette is not None
-        return open_mask(self.path, colours=colours, sharp=self.rule.is_255_ambiguous)
-
     @property
     def _source(self) -> RasterSource:
         """The opened mask, checked to lie on the grid of the image."""
-        source = self._open()
+        colours = self.rule.palette is not None
+        source = open_mask(self.path, colours=colours, sharp=self.rule.is_255_ambiguous)
         if source.grid.shape != self.grid.shape:
             raise LabelError(
                 f"The mask {self.path} has {size_text(source.grid.shape)}, "
@@ -474,8 +471,7 @@ class LabelFile:
 
     @cached_property
     def _whole_holds(self) -> tuple[bool, bool]:
-        source = self._open()
-        full = False
+        source, full = self._source, False
         for strip in Window.whole(self.grid.shape).strips(_ROWS):
             one, here = _holds(source.read(strip))
             full |= here

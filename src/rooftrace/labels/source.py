@@ -382,29 +382,3 @@ def _count(source: SceneSet, entry: SceneEntry) -> NDArray[np.int32]:
                 counts = np.bincount(mask.data[square][known[square]], minlength=classes)
                 found[(strip.row + row) // BLOCK_PX, col // BLOCK_PX] = counts
     return found
-
-
-HIDDEN_DETAIL = (
-    "Transparency or a nodata value probably hides the background. A model would learn that "
-    "everything is a building, and no false positive would count."
-)
-HIDDEN_REMEDY = "Save the masks without transparency, with the background in its own value."
-
-_HIDDEN = 0.05
-"""Mean unknown share of labels from which a background that never occurs is taken as hidden."""
-
-
-def hides_background(built_px: int, known_px: int, unknown_share: float) -> bool:
-    """Return whether the labels of a set of two classes hide the background.
-
-    Args:
-        built_px: Pixels of the class building in all labels.
-        known_px: Pixels of both classes.
-        unknown_share: Mean share of an image's valid pixels that its label leaves unknown.
-    """
-    return 0 < built_px == known_px and unknown_share >= _HIDDEN
-
-
-def describe_hidden(unknown_share: float) -> str:
-    """Return what was found in labels that hide the background, as a clause."""
-    return f"All known pixels are labelled as building, and {100 * unknown_share:.0f} % are unknown"

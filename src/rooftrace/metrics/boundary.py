@@ -169,16 +169,16 @@ def _grown(mask: BoolArray, px: int, *, beyond: bool = False) -> BoolArray:
     return np.asarray(grown, dtype=bool)
 
 
-SPACING = 2.0
+_SPACING = 2.0
 """Spacing of the points along an outline, in the unit of the coordinates; the authors use 2 px."""
 
 _MOST_STRETCH = 2.0
 
 
-def max_tangent_angles(predicted: Polygons, truth: Polygons, spacing: float = SPACING) -> Floats:
+def max_tangent_angles(predicted: Polygons, truth: Polygons) -> Floats:
     """Return the largest angle between a predicted outline and the labelled one, pair by pair.
 
-    Each edge of the predicted outline is cut into equal steps of about `spacing`. The points are
+    Each edge of the predicted outline is cut into equal steps of about `_SPACING`. The points are
     moved to the nearest point of the labelled outline, and each step is compared with its image
     there, in any direction of travel. A step whose image is shorter or longer by a factor of 2 is
     left out: it says nothing about a tangent, because at a corner all points move to one. This is
@@ -193,13 +193,12 @@ def max_tangent_angles(predicted: Polygons, truth: Polygons, spacing: float = SP
     Args:
         predicted: (n,) shapely polygons.
         truth: (n,) shapely polygons in the same plane.
-        spacing: Above 0, in the unit of the coordinates.
 
     Returns:
         (n,) degrees in 0..90; NaN where every step was left out.
     """
     rings, owner = shapely.get_rings(predicted, return_index=True)
-    points, ring = _laid(*shapely.get_coordinates(rings, return_index=True), spacing)
+    points, ring = _laid(*shapely.get_coordinates(rings, return_index=True))
     outlines = shapely.boundary(truth)
     nearest = shapely.shortest_line(shapely.points(points), outlines[owner[ring]])
     # Each line goes from the point to its new position.
@@ -215,9 +214,7 @@ def max_tangent_angles(predicted: Polygons, truth: Polygons, spacing: float = SP
     return np.asarray(np.degrees(np.arccos(np.minimum(least, 1.0))), np.float64)
 
 
-def _laid(
-    corner: Floats, ring: NDArray[np.int64], spacing: float
-) -> tuple[Floats, NDArray[np.int64]]:
+def _laid(corner: Floats, ring: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
     """Return (m, 2) points along closed rings of corners, including these, and the ring of each.
 
     The first point of a ring is repeated as its last.
@@ -226,7 +223,7 @@ def _laid(
     step[:-1] = np.diff(corner, axis=0)
     is_last = np.diff(ring, append=-1) != 0
     step[is_last] = 0
-    parts = np.maximum(1, np.round(np.hypot(*step.T) / spacing)).astype(np.int64)
+    parts = np.maximum(1, np.round(np.hypot(*step.T) / _SPACING)).astype(np.int64)
     edge = np.repeat(np.arange(len(corner)), parts)
     place = np.arange(len(edge)) - np.repeat(np.cumsum(parts) - parts, parts)
     return corner[edge] + step[edge] * (place / parts[edge])[:, None], ring[edge]

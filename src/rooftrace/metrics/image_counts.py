@@ -28,7 +28,7 @@ from rooftrace.core.types import BoolArray, Floats, Polygons
 from rooftrace.metrics.boundary import BoundaryCounts, PolygonCounts
 from rooftrace.metrics.objects import ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts
-from rooftrace.metrics.resampling import Ratio, quotient
+from rooftrace.metrics.resampling import Ratio, all_rounded, quotient
 
 BUILT_UP_COLUMNS = (
     "cells", "share_error", "share_absolute", "share_squared", "count_error", "count_absolute",
@@ -123,13 +123,12 @@ class BuiltUpCounts:
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and `figures`; None in place of NaN."""
-        figures = self.figures().items()
         return {
             "cells": self.cells,
             **{name: self.count(name) for name in ("labelled", "predicted")},
             "dense_from": self.threshold,
             "confusion": self.confusion.tolist(),
-            **{name: None if math.isnan(value) else round(value, 6) for name, value in figures},
+            **all_rounded(self.figures()),
         }
 
 

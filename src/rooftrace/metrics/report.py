@@ -33,10 +33,12 @@ from rooftrace.metrics.resampling import (
     Interval,
     PairedTest,
     Ratio,
+    all_rounded,
     mean_counts,
     paired_permutation_test,
     quotient,
     resample,
+    rounded,
 )
 
 
@@ -270,11 +272,11 @@ class EvalReport:
         by_image = per_image([image.counts for image in self.images], index)
         by_image |= boundary_per_image([image.outlines for image in self.images])
         return {
-            "pixel": {"accuracy": _known(pooled.accuracy)}
+            "pixel": {"accuracy": rounded(pooled.accuracy)}
             | _of_class(pooled, index)
-            | {"mean_iou": _known(pooled.mean_iou)},
-            "boundary": _all_known(self.outlines.figures()),
-            "per_image": _all_known(by_image),
+            | {"mean_iou": rounded(pooled.mean_iou)},
+            "boundary": all_rounded(self.outlines.figures()),
+            "per_image": all_rounded(by_image),
             "classes": {
                 name: _of_class(pooled, i) | {"support": int(pooled.matrix[i].sum())}
                 for i, name in enumerate(self.classes)
@@ -288,8 +290,8 @@ class EvalReport:
         reliability, built_up, curve = self.reliability, self.built_up, self.curve
         return {
             "intervals": {name: one.to_json() for name, one in self.intervals.items()},
-            "polygons": _all_known(self.polygons.figures()),
-            "coco": None if self.coco is None else _all_known(self.coco),
+            "polygons": all_rounded(self.polygons.figures()),
+            "coco": None if self.coco is None else all_rounded(self.coco),
             "calibration": None if reliability is None else _of_scores(reliability),
             "density": None if built_up is None else built_up.to_json(),
             "places": {
@@ -307,13 +309,13 @@ class EvalReport:
             {
                 "id": image.id,
                 **_of_class(image.counts, index),
-                "mean_iou": _known(image.counts.mean_iou),
+                "mean_iou": rounded(image.counts.mean_iou),
                 "labelled": image.objects.labelled,
                 "predicted": image.objects.predicted,
                 "group": image.group,
                 "valid_pixels": image.counts.pixels,
-                "object_f1": _known(image.objects.f1),
-                "boundary_iou": _known(image.outlines.iou),
+                "object_f1": rounded(image.objects.f1),
+                "boundary_iou": rounded(image.outlines.iou),
             }
             | ({} if others is None else {"coarse": others[number]})
             for number, image in enumerate(self.images)
@@ -343,16 +345,16 @@ class EvalReport:
 
 def _of_class(counts: PixelCounts, index: int) -> dict[str, float | None]:
     names = ("precision", "recall", "dice", "iou")
-    return {name: _known(getattr(counts, name)(index)) for name in names}
+    return {name: rounded(getattr(counts, name)(index)) for name in names}
 
 
 def _of_objects(objects: ObjectCounts) -> dict[str, Any]:
     return {
-        **_all_known(objects.figures()),
-        "f1_at_iou": {f"{iou:.2f}": _known(objects.f1_at(iou)) for iou in F1_IOUS},
+        **all_rounded(objects.figures()),
+        "f1_at_iou": {f"{iou:.2f}": rounded(objects.f1_at(iou)) for iou in F1_IOUS},
         "by_size": [
             asdict(row)
-            | {"recall": _known(row.recall), "precision": _known(row.precision)}
+            | {"recall": rounded(row.recall), "precision": rounded(row.precision)}
             | ({} if math.isfinite(row.to_m2) else {"to_m2": None})
             for row in objects.by_size
         ],
@@ -363,11 +365,11 @@ def _of_scores(scores: Reliability) -> dict[str, Any]:
     return {
         "buildings": scores.objects,
         **{
-            name: _known(getattr(scores, name))
+            name: rounded(getattr(scores, name))
             for name in ("ece", "ece_by_chance", "brier", "log_loss")
         },
         "bins": [
-            {"count": count, "mean_score": _known(mean), "share_right": _known(share)}
+            {"count": count, "mean_score": rounded(mean), "share_right": rounded(share)}
             for count, mean, share in zip(
                 scores.count.tolist(), scores.mean_score.tolist(), scores.share_right.tolist()
             )
@@ -377,12 +379,12 @@ def _of_scores(scores: Reliability) -> dict[str, Any]:
 
 def _of_curve(curve: ThresholdCurve) -> dict[str, Any]:
     def listed(values: np.ndarray) -> list[float | None]:
-        return [_known(value) for value in values.tolist()]
+        return [rounded(value) for value in values.tolist()]
 
     return {
-        "average_precision": _known(curve.average_precision()),
+        "average_precision": rounded(curve.average_precision()),
         "best_iou_threshold": curve.best(),
-        "best_iou": _known(float(curve.iou().max())),
+        "best_iou": rounded(float(curve.iou().max())),
         "thresholds": listed(curve.thresholds),
         **{name: listed(getattr(curve, name)()) for name in ("precision", "recall", "iou")},
     }
@@ -391,21 +393,13 @@ def _of_curve(curve: ThresholdCurve) -> dict[str, Any]:
 def _place_figures(place: EvalReport) -> dict[str, Any]:
     pooled, index = place.pooled, place.building_class
     return _of_class(pooled, index) | {
-        "mean_iou": _known(pooled.mean_iou),
-        "object_f1": _known(place.objects.f1),
-        "boundary_iou": _known(place.outlines.iou),
+        "mean_iou": rounded(pooled.mean_iou),
+        "object_f1": rounded(place.objects.f1),
+        "boundary_iou": rounded(place.outlines.iou),
         "labelled": place.objects.labelled,
         "predicted": place.objects.predicted,
     }
 
 
-def _all_known(figures: dict[str, float | int] | dict[str, float]) -> dict[str, float | None]:
-    return {name: _known(value) for name, value in figures.items()}
-
-
 def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)

@@ -33,7 +33,7 @@ A paired permutation test shows whether one model is better than another on the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -164,7 +164,7 @@ class Interval:
         numbers = {"value": self.value, "low": self.low, "high": self.high}
         texts = {"reason": self.reason, "note": self.note}
         return (
-            {name: None if math.isnan(v) else round(v, 6) for name, v in numbers.items()}
+            all_rounded(numbers)
             | {"level": self.level, "draws": self.draws, "units": self.units, "count": self.count}
             | {name: text for name, text in texts.items() if text}
         )
@@ -234,6 +234,16 @@ def resample(
     """
     units = ResamplingUnits.of(counts, groups)
     return BootstrapDraws(units, units.weighted(_draw_counts(len(units), draws)))
+
+
+def rounded(value: float) -> float | None:
+    """Return a figure as reports hold it; None for NaN, which JSON does not have."""
+    return None if math.isnan(value) else round(value, 6)
+
+
+def all_rounded(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Return figures by name, `rounded`."""
+    return {name: rounded(value) for name, value in figures.items()}
 
 
 def quotient(over: ArrayLike, under: ArrayLike) -> Ratio:
@@ -322,7 +332,7 @@ class PairedTest:
     def to_json(self) -> dict[str, Any]:
         """Return all fields; None in place of NaN."""
         numbers = {"first": self.first, "second": self.second, "p_value": self.p_value}
-        return {name: None if math.isnan(v) else round(v, 6) for name, v in numbers.items()} | {
+        return all_rounded(numbers) | {
             "difference": self.difference.to_json(),
             "exact": self.is_exact,
             "scenes": self.scenes,

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     RootModel,
     StrictInt,
@@ -468,8 +467,6 @@ class _FilePredictions:
 
 class _CocoResult(BaseModel):
     """One detection."""
-
-    model_config = ConfigDict(extra="ignore")
 
     image_id: StrictInt | StrictStr
     score: Annotated[float, Field(strict=True, ge=0, le=1)]
