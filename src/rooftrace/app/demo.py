@@ -35,7 +35,7 @@ from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.files import written_bytes
-from rooftrace.io.legend import CONFIDENCE, NODATA
+from rooftrace.io.legend import CONFIDENCE, LOW_SCORE, NODATA
 from rooftrace.io.picture import write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.outputs import OutputPaths, Prediction
@@ -215,9 +215,6 @@ def _checked(threshold: float | None) -> float | None:
         return threshold
     raise ConfigError(f"The threshold is {threshold}; a number from 0 to 1 was expected.")
 
-
-LOW_SCORE = 0.3
-"""Confidence of the first colour of `CONFIDENCE`; the last is that of 1."""
 
 _BINS = 32
 _PER_PX = 16

@@ -90,7 +90,9 @@ class Grades:
 
 
 CONFIDENCE = ("#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff")
-"""Colours of the confidence in maps, ascending: red to blue, distinct for dichromats too."""
+"""Colours of the confidence from `LOW_SCORE` to 1: red to blue, distinct for dichromats too."""
+
+LOW_SCORE = 0.3
 
 
 def _score_grades() -> Grades:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plain_number
+from rooftrace.io.legend import CONFIDENCE, LOW_SCORE
 from rooftrace.io.picture import data_url
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def map_of(prediction: Prediction) -> Any:
 
         return lonboard.viz(prediction.footprints.to_crs(4326))
     if find_spec("folium") is not None:
-        return prediction.footprints.explore(column="score", vmin=0, vmax=1, cmap="viridis")
+        from branca.colormap import LinearColormap
+
+        ramp = LinearColormap(CONFIDENCE, vmin=LOW_SCORE, vmax=1)
+        return prediction.footprints.explore(column="score", cmap=ramp)
     raise ConfigError(
         "A map needs folium or lonboard, and neither is installed.",
         remedy="Install one of them: pip install folium mapclassify matplotlib",
