@@ -113,6 +113,7 @@ def test_plugin_and_map_page_have_the_values_and_colours_of_the_files() -> None:
     from rooftrace.density.files import SHARE_GRADES
     from rooftrace.flows.compare.outputs import COLOURS, MAP_WORDS
     from rooftrace.io.legend import CONFIDENCE, SCORE_GRADES, Legend, mask_style
+    from rooftrace.service.review_store import REVIEW_COLOURS
 
     def colours(root: ElementTree.Element) -> dict[str, str]:
         return {
@@ -140,6 +141,7 @@ def test_plugin_and_map_page_have_the_values_and_colours_of_the_files() -> None:
     ranges = [(one.attrib["label"], float(one.attrib["upper"])) for one in buildings.iter("range")]
     assert ranges == [(label, end) for label, end, _ in SCORE_GRADES.steps[1:]]
     review = (PLUGIN / "canvas.py").read_text().partition("_STATUSES = {")[2].partition("}")[0]
+    assert re.findall("#[0-9a-f]{6}", review) == [*REVIEW_COLOURS.values()]
     page = (ROOT / "src/rooftrace/app/map/static/style.js").read_text()
     shares = {f"#{bytes(colour).hex()}" for _, end, colour in SHARE_GRADES.steps if end > 0}
     assert {*CONFIDENCE, *shares, *re.findall("#[0-9a-f]{6}", review)} <= {

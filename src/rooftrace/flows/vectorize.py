@@ -24,7 +24,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Raster, RasterSource, Wind
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.files import prepare_folder
 from rooftrace.io.georeferenced import check_crs, in_crs
-from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
+from rooftrace.io.legend import BUILDING_NAMES, NODATA, Legend, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints
@@ -490,7 +490,10 @@ def run_vectorize(
             )
 
     with found:
-        notes = write_footprints(out, measured(), gsd_m=gsd_m or source.grid.gsd_m, schema=schema)
+        notes = write_footprints(
+            out, measured(), gsd_m=gsd_m or source.grid.gsd_m, legend=Legend(source.names),
+            schema=schema,
+        )  # fmt: skip
         counts = tuple(
             ClassCount(
                 source.names[index] if source.names else "building",

@@ -74,6 +74,14 @@ class Legend:
         red, green, blue = self.table[index, :3].tolist()
         return red, green, blue
 
+    @property
+    def by_name(self) -> dict[str, str]:
+        """Colour `#rrggbb` of each class by its name."""
+        return {
+            name: "#{:02x}{:02x}{:02x}".format(*self.rgb(n % NODATA))
+            for n, name in enumerate(self.names)
+        }
+
 
 @dataclass(frozen=True)
 class Grades:
@@ -263,7 +271,8 @@ def add_style(
     Args:
         path: The GeoPackage; its layer has the name of the file.
         columns: Attributes of the layer.
-        colours: `#RRGGBB` of the values of `status` or `class`; others get one of a fixed table.
+        colours: `#RRGGBB` of the values of `status` or `class`; others get one of a fixed table. A
+            layer without rows gets all of them.
         grades: Colours of a number, in place of those. Without either, scores have theirs.
         date: Date of the last change.
 
@@ -281,11 +290,9 @@ def add_style(
         if field is not None:
             query = f'SELECT DISTINCT "{field}" FROM "{table}" ORDER BY 1'  # noqa: S608  # nosec B608
             values = [str(value) for (value,) in file.execute(query) if value is not None]
-            legend = Legend(("", *values))
-            further = {
-                value: "#{:02x}{:02x}{:02x}".format(*legend.rgb(n % 255))
-                for n, value in enumerate(values, 1)
-            }
+            # A layer that is filled later, such as a review.
+            values = values or [*colours]
+            further = Legend(("", *values)).by_name
             colours = {value: colours.get(value, further[value]) for value in values}
             field = field if values else None
         if grades is None and field is None and "score" in names:

@@ -21,7 +21,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints, Polygons
-from rooftrace.io.legend import Grades
+from rooftrace.io.legend import Grades, Legend
 from rooftrace.io.vector_exports import EXPORT_WRITERS, drawing_crs, status_column
 from rooftrace.io.vector_formats import PARQUET
 from rooftrace.io.vector_read import VectorFile
@@ -45,6 +45,7 @@ def write_footprints(
     chunks: Footprints | Iterable[Footprints],
     *,
     gsd_m: float | None = None,
+    legend: Legend | None = None,
     schema: Literal["overture"] | None = None,
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
@@ -57,6 +58,7 @@ def write_footprints(
         chunks: Polygons, or one or more chunks of them with one CRS and the same columns; they may
             be empty.
         gsd_m: See `LayerSettings`.
+        legend: Colours of the classes in the style of a GeoPackage, those of the mask.
         schema: Names of the attributes; default those of `Footprints.columns`.
 
     Returns:
@@ -84,7 +86,8 @@ def write_footprints(
             yield LayerChunk(chunk.geometry, columns)
             done += len(chunk)
 
-    write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m), parts())
+    colours = {} if legend is None else legend.by_name
+    write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m, colours=colours), parts())
     return format_notes(path, first.columns(), first.crs, first.geometry)
 
 

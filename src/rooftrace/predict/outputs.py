@@ -207,7 +207,7 @@ class SceneOutputs(ExitStack):
                     self.chunks.extend(chunks)
                 elif "polygons" in self.plan.options.outputs:
                     self._paths.polygons.parent.mkdir(parents=True, exist_ok=True)
-                    write_footprints(self._paths.polygons, chunks)
+                    write_footprints(self._paths.polygons, chunks, legend=self.plan.spec.legend)
                 else:
                     deque(chunks, 0)
             result = self._result()
@@ -633,7 +633,7 @@ class Prediction:
         outputs = ["mask"] if self.summary.regularized is None else ["mask", "polygons"]
         self.write_mask(paths.mask)
         if "polygons" in outputs:
-            write_footprints(paths.polygons, self.outlines)
+            write_footprints(paths.polygons, self.outlines, legend=self.legend)
         paths.write(self.result)
         return paths.of_result(self.result, outputs)
 

@@ -40,6 +40,12 @@ ReviewStatus = Literal["open", "accepted", "rejected", "changed", "added"]
 
 STATUSES: tuple[ReviewStatus, ...] = get_args(ReviewStatus)
 
+REVIEW_COLOURS: Mapping[str, str] = {
+    "open": "#f0e442", "accepted": "#009e73", "rejected": "#d55e00", "changed": "#56b4e9",
+    "added": "#cc79a7",
+}  # fmt: skip
+"""Colours of Okabe and Ito (2008), also on the map page and in the QGIS plugin."""
+
 _WAIT_S = 3.0
 """Seconds that a request waits for a file that another program is writing to."""
 
@@ -460,7 +466,8 @@ class ReviewStore:
         new_file = folder / self.path.name
         try:
             chunk = LayerChunk(np.zeros(0, np.object_), columns)
-            write_layer(new_file, LayerSettings(self.layer.crs, multi=True), [chunk])
+            settings = LayerSettings(self.layer.crs, multi=True, colours=REVIEW_COLOURS)
+            write_layer(new_file, settings, [chunk])
             with closing(sqlite3.connect(new_file, isolation_level=None)) as file:
                 file.execute("BEGIN")
                 for statement in _SCHEMA.split(";\n"):

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -161,6 +162,17 @@ def _renderer(path: Path) -> ElementTree.Element:
     return next(ElementTree.fromstring(text).iter("renderer-v2"))
 
 
+def _drawn(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the colour of each category of the style."""
+    renderer, colours = _renderer(path), {}
+    for one in renderer.iter("category"):
+        symbol = renderer.find(f"symbols/symbol[@name='{one.attrib['symbol']}']")
+        assert symbol is not None
+        shown = {prop.attrib["k"]: prop.attrib["v"] for prop in symbol.iter("prop")}
+        colours[one.attrib["value"]] = tuple(map(int, shown["outline_color"].split(",")[:3]))
+    return colours
+
+
 def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
     path = tmp_path / "town.gpkg"
     write_footprints(path, [FOOTPRINTS])
@@ -173,14 +185,19 @@ def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
     status = np.array(["new", "gone", *["same <&>"] * 10], object)
     settings = LayerSettings(TOWN.crs, colours={"new": "#009e73"})
     write_layer(path, settings, [LayerChunk(SHAPES, {"status": status})])
-    renderer = _renderer(path)
-    assert renderer.attrib["attr"] == "status"
-    values = {one.attrib["value"]: one.attrib["symbol"] for one in renderer.iter("category")}
-    assert set(values) == {"new", "gone", "same <&>"}
-    symbol = renderer.find(f"symbols/symbol[@name='{values['new']}']")
-    assert symbol is not None
-    drawn = {one.attrib["k"]: one.attrib["v"] for one in symbol.iter("prop")}
-    assert drawn["outline_color"] == "0,158,115,255"
+    assert _renderer(path).attrib["attr"] == "status"
+    drawn = _drawn(path)
+    assert set(drawn) == {"new", "gone", "same <&>"}
+    assert drawn["new"] == (0, 158, 115)
+    # A review is filled later.
+    write_layer(path, settings, [LayerChunk(SHAPES[:0], {"status": status[:0]})])
+    assert _drawn(path) == {"new": (0, 158, 115)}
+
+    # Classes have the colours of the mask, whatever the order of their names.
+    legend = Legend(("ground", "road", "building"))
+    classes = {"class_id": np.arange(12, dtype=np.uint8) % 2 + 1, "classes": legend.names}
+    write_footprints(path, replace(FOOTPRINTS, **classes), legend=legend)
+    assert _drawn(path) == {"road": legend.rgb(1), "building": legend.rgb(2)}
 
     steps = (("not known", -1.0, (9, 9, 9)), ("up to 3", 3.0, (0, 0, 0)), ("more", 9.0, (1, 2, 3)))
     write_polygons(path, SHAPES, {"h": np.ones(12)}, TOWN.crs, grades=Grades("h", steps))
