@@ -96,8 +96,9 @@ def test_an_empty_layer_is_an_answer_two_are_an_error(
     _, answer = call("compare", layers[0], empty, "-o", tmp_path / "b")
     assert list(counts(answer, "new")) == ["new"]
     other = write(tmp_path / "other.gpkg", [])
-    code, answer = call("compare", empty, other, "-o", tmp_path / "c")
+    code, answer = call("compare", empty, other, "-o", tmp_path / "c" / "d")
     assert code == 3
+    assert not (tmp_path / "c").exists()
     assert "Neither" in answer["error"]["message"]
 
 

@@ -10,6 +10,7 @@ import inspect
 import shutil
 import textwrap
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import (
@@ -419,6 +420,19 @@ class CheckedCommand(TyperCommand):
         if any(getattr(one, "hidden", False) for one in self.params):
             text.append(f"More options: {ctx.command_path} --help-all")
         print_line("\n".join(text).rstrip())
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. If it fails before its first result, it leaves no new, empty folder."""
+        out = Path(ctx.params.get("out") or ".")
+        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+        try:
+            return super().invoke(ctx)
+        except BaseException:
+            with suppress(OSError):
+                for folder in missing:
+                    if folder.exists():
+                        folder.rmdir()
+            raise
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options and arguments of the command."""
