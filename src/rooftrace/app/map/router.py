@@ -59,11 +59,19 @@ _SCENES = 4
 _FOLDERS = 16
 _TILE_BYTES = 64 * 2**20
 
-Minimum = Annotated[int, Query(ge=0, le=2**40)]
-Kinds = Annotated[str | None, Query(pattern=r"^(\d{1,3}(,\d{1,3}){0,255})?$")]
+_MOST = 2**40
+Score = Annotated[int, Query(ge=0, le=_MOST, description="Minimum confidence in thousandths")]
+Size = Annotated[int, Query(ge=0, le=_MOST, description="Minimum area in tenths of m²")]
+Kinds = Annotated[
+    str | None,
+    Query(
+        pattern=r"^(\d{1,3}(,\d{1,3}){0,255})?$",
+        description="Indices of classes, separated by commas",
+    ),
+]
 
 
-def _filter(score: Minimum = 0, size: Minimum = 0, kinds: Kinds = None) -> BuildingFilter:
+def _filter(score: Score = 0, size: Size = 0, kinds: Kinds = None) -> BuildingFilter:
     indexes = None if kinds is None else frozenset(int(one) for one in kinds.split(",") if one)
     return BuildingFilter(score, size, indexes)
 
