@@ -343,7 +343,7 @@ class BodyLimitMiddleware:
             await send(message)
 
         content_length = headers.get("content-length", "")
-        size = "more"
+        size = "more bytes"
         if content_length.isdecimal() and int(content_length) > max_bytes:
             body.refusal = "too-large"
             size = f"{int(content_length):,} bytes"
