@@ -293,7 +293,10 @@ SAMPLES: dict[str, Sample] = {
     ),
     "GeoJSON with class": _text(
         "classes.geojson",
-        lambda: collection(other(FIELD, **{"class": "road"}), tags={"class": "Building"}),
+        lambda: collection(other(FIELD, **{"class": "shed"}), tags={"class": "Building"}),
+    ),
+    "GeoJSON with type": _text(
+        "types.geojson", lambda: collection(other(FIELD, Type="Road"), tags={"Type": "building"})
     ),
     "CSV with WKT": _text(
         "town.csv",

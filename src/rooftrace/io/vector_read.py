@@ -43,6 +43,12 @@ from rooftrace.io.vector_writers import IN_PIXELS
 
 _HEAD_BYTES = 2048
 
+_CLASS_FIELDS = ("class", "type", "category", "label")
+_PLAINLY_OTHER = frozenset(
+    "road roads street tree trees forest vegetation grass field water river lake pool car".split()
+)
+"""Attributes that may name classes, and classes that are no kind of building."""
+
 _OSM_FIELDS = frozenset(
     (
         "@id", "@type", "osm_id", "osm_way_id", "osm_type", "full_id", "landuse", "highway",
@@ -336,13 +342,16 @@ class VectorFile:
         """
         if "building" in self.fields and not _OSM_FIELDS.isdisjoint(self.fields):
             return "building"
-        if "class" in self.fields:
+        for field in (one for one in self.fields if one.casefold() in _CLASS_FIELDS):
             with _explained(self.path):
-                found = {value for part in self._parts for value in part.distinct("class")}
+                found = {value for part in self._parts for value in part.distinct(field)}
             names = sorted(str(name) for name in found if name is not None)
-            if any(name.casefold() in BUILDING_NAMES for name in names):
-                return "class"
-            if len(names) > 1 and "class_id" in self.fields:
+            folded = {name.casefold() for name in names}
+            # `type` may be the kind of a building, of which one is called building.
+            is_class = field.casefold() == "class" or not folded.isdisjoint(_PLAINLY_OTHER)
+            if is_class and not folded.isdisjoint(BUILDING_NAMES):
+                return field
+            if len(names) > 1 and field == "class" and "class_id" in self.fields:
                 raise LabelError(
                     f"{self.path} has the classes {', '.join(names)}, none of which is called "
                     "building.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -196,6 +197,14 @@ class LabelRule:
             if len(invalid):
                 usual = np.isin((0, 1), seen).tolist()
                 has_ground = bool(np.count_nonzero(seen == 0) * 4 > seen.size)
+                between = np.count_nonzero((seen > 0) & (seen < _FULL))
+                if _FULL in invalid and len(invalid) > 4 and between < _MOST_BLUR * seen.size:
+                    raise LabelError(
+                        f"The mask {name} has {len(invalid) - 1} shades between 0 and 255, as of "
+                        "smoothed edges.",
+                        remedy="Save the masks without antialiasing; or make each sharp: "
+                        f"gdal_translate -scale 127 128 0 255 -ot Byte {shlex.quote(name)} OUT",
+                    )
                 raise self._invalid_values(invalid.tolist(), name, usual, has_ground)
         table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)
         for value, index in known.items():
