@@ -77,9 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             error.message = _plain(error.__cause__) or error.message
         message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
         message = message or "No command was given"
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context else command_name(given)
         usage = ConfigError(
             message if message.endswith("?") else f"{message.rstrip('.')}.",
-            remedy=f"See {command_name(given)} --help.",
+            remedy=f"See {name} --help.",
         )
         _fail(usage, as_json=as_json)
     except (Abort, KeyboardInterrupt):
