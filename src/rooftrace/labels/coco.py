@@ -240,6 +240,7 @@ Side = Annotated[int, Field(gt=0, lt=2**20)]
 class _Category(BaseModel):
     id: Id
     name: str
+    supercategory: Any = None
 
 
 class _Image(BaseModel):
@@ -365,7 +366,11 @@ def _annotations(
     listed = document.annotations or []
     names = {one.id: one.name for one in _by_id(document.categories, path).values()}
     used = (names.get(one.category_id, "") for one in listed)
-    rule, left_out = labels.name_rule().fitted(filter(None, used), str(path))
+    # Roboflow lists the name of the project as a category above the others.
+    above = {one.supercategory for one in document.categories or ()}
+    rule, left_out = labels.name_rule().fitted(
+        filter(None, used), str(path), declared={*names.values()} - above
+    )
     # CVAT's exporter marks each mask as a crowd, and so do tools that write run lengths alone.
     ours = any(one.scene_id is not None for one in images.values())
     masks_are_crowds = not ours and all(one.iscrowd in (1, True) for one in listed)

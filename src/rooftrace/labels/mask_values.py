@@ -303,6 +303,10 @@ class LabelRule:
         )
 
 
+def _is_plain(name: str) -> bool:
+    return _PLAIN.fullmatch(name.strip().casefold()) is not None
+
+
 @dataclass(frozen=True)
 class NameRule:
     """Rule that reads names of labels as classes.
@@ -320,7 +324,12 @@ class NameRule:
     ignored: frozenset[str] = frozenset()
 
     def fitted(
-        self, names: Iterable[str], where: str, *, unsure: bool = False
+        self,
+        names: Iterable[str],
+        where: str,
+        *,
+        unsure: bool = False,
+        declared: Iterable[str] = (),
     ) -> tuple[NameRule, tuple[str, ...]]:
         """Return the rule for the names that occur, and a note on those that it leaves out.
 
@@ -331,6 +340,7 @@ class NameRule:
             names: Name of each shape.
             where: Location of the labels for error messages.
             unsure: Whether the names need not occur, as in a legend.
+            declared: Names of all labels, also of those that no shape of this file has.
 
         Raises:
             LabelError: Several names may mean building, or none does.
@@ -340,7 +350,7 @@ class NameRule:
             return self, ()
         stated = {name for name, _ in self.known if name not in self.classes}
         folded = {name.strip().casefold(): name for name in counts}
-        plain = [name for key, name in folded.items() if _PLAIN.fullmatch(key)]
+        plain = [name for name in folded.values() if _is_plain(name)]
         own = {name.casefold() for name, _ in self.known} | {n.casefold() for n in self.ignored}
         others = [name for key, name in folded.items() if key not in own]
         if stated:
@@ -352,7 +362,7 @@ class NameRule:
                 remedy="Say which are buildings; others are left out: --set "
                 f"'labels.names.building={json.dumps(plain, ensure_ascii=False)}'",
             )
-        elif not plain and others:
+        elif not plain and others and not any(map(_is_plain, declared)):
             raise LabelError(
                 f"{where} has the labels {', '.join(map(repr, others[:_LISTED]))}, none of which "
                 "plainly means building.",

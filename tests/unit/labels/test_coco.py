@@ -140,6 +140,15 @@ def test_categories_are_classes_by_name(folder: Path) -> None:
     np.testing.assert_array_equal(mask.valid, ~square(0, 24))
     with pytest.raises(LabelError, match="has the labels 'House', 'BUILDING', each of which may"):
         read(save(folder, raw), LabelConfig())
+    # The file of one part may have no building.
+    for annotation in raw["annotations"]:
+        annotation["category_id"] = 4
+    raw["categories"] = [{"id": 7, "name": "roof"}, {"id": 4, "name": "tree"}]
+    assert not only_mask(read(save(folder, raw))).data.any()
+    # Roboflow's first category is the name of the project.
+    raw["categories"][1]["supercategory"] = "roof"
+    with pytest.raises(LabelError, match="has the labels 'tree', none of which plainly"):
+        read(save(folder, raw))
 
 
 def test_the_later_of_two_wins_and_what_is_drawn_over_a_crowd_is_known(folder: Path) -> None:
