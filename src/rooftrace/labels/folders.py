@@ -469,8 +469,8 @@ def _with_legend(
 
 def _legends(folder: Path) -> Iterator[tuple[Path, Any]]:
     for name, read in (
-        ("labelmap.txt", _labelmap), ("_classes.csv", _table), ("class_dict.csv", _table),
-        ("label_class_dict.csv", _table), ("dataset.json", _nnunet),
+        ("labelmap.txt", _labelmap), ("label_colors.txt", _label_colours), ("_classes.csv", _table),
+        ("class_dict.csv", _table), ("label_class_dict.csv", _table), ("dataset.json", _nnunet),
     ):  # fmt: skip
         if (folder / name).is_file():
             yield folder / name, read
@@ -488,6 +488,12 @@ def _labelmap(file: Path) -> Legend:
     rows = (line.split(":") for line in lines)
     # Datumaro leaves the colours of masks of indices out.
     return {row[0]: _hex(row[1].split(",")) for row in rows if row[1]}
+
+
+def _label_colours(file: Path) -> Legend:
+    """Read CamVid's lines of `red green blue name`."""
+    rows = (line.split(maxsplit=3) for line in file.read_text("utf-8").splitlines())
+    return {row[3]: _hex(row) for row in rows if len(row) == 4}
 
 
 def _table(file: Path) -> Legend:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, permutations
 from pathlib import Path
 
@@ -36,11 +36,22 @@ _MIDDLE_PX = 256
 _MASK_VALUES = 32
 """Maximum number of colours in a mask; photographs have thousands."""
 
+_MOST_NAMES = 4
+"""Maximum number of images in a folder that belong to one image."""
+
 _LEAST_SHARE = 0.5
 """Minimum share of images that have a mask."""
 
+_PARTS = (
+    (r"^(\w+/)(\w+)/(.*=)(\w+/)\2/", r"\1{part}/\3\4{part}/"),
+    (r"^([^/={}]+)/(.*=)\1/", r"{part}/\2{part}/"),
+    (r"^([^/={}]+)([_-]\w+/.*=)\1([_-]\w+/)", r"{part}\2{part}\3"),
+    (r"(^|=)[^/={}]+/(?=[^/=]+/)", r"\1{part}/"),
+)
+"""Layouts of one part of the data, and what they become for all parts."""
+
 Group = tuple[str, str]
-"""Folder below the root, and the ending of the names: what follows the last `_` or `-`."""
+"""Folder below the root, and what sorts of names there begin or end with, if several do."""
 
 
 def label_masks(images: Iterable[Path]) -> set[Path]:
@@ -104,14 +115,33 @@ def suggest_layout(root: Path) -> str | None:
         if rule is not None:
             found[rule] += len(groups[labels])
     if not found:
-        return None
+        return _folder_layout(root, groups)
     general: Counter[str] = Counter()
     for rule in found:
-        inner = re.sub(r"^(\w+/)(\w+)/(.*=)(\w+/)\2/", r"\1{part}/\3\4{part}/", rule)
-        outer = re.sub(r"(^|=)[^/={}]+/(?=[^/=]+/)", r"\1{part}/", rule)
-        general[outer if inner == rule else inner] += 1
+        made = (re.sub(pattern, general_form, rule) for pattern, general_form in _PARTS)
+        general[next((one for one in made if one != rule), rule)] += 1
     best, times = general.most_common(1)[0]
     return best if times > 1 else found.most_common(1)[0][0]
+
+
+def _folder_layout(root: Path, groups: Mapping[Group, list[str]]) -> str | None:
+    """Return the layout of files that have the same names in the folder of each image."""
+    same: dict[tuple[str, ...], list[Path]] = {}
+    for (folder, _), inside in groups.items():
+        same.setdefault(tuple(inside), []).append(root / folder)
+    names, folders = max(same.items(), key=lambda item: len(item[1]), default=((), []))
+    if len(folders) == 1 or len(names) > _MOST_NAMES:
+        return None
+    masks = {
+        name: [_colours(folder / name) <= _MASK_VALUES for folder in folders[:_SAMPLES]]
+        for name in names
+    }
+    fitting = (
+        f"{{id}}/{image}={{id}}/{label}"
+        for image, label in permutations(names, 2)
+        if not any(masks[image]) and all(masks[label])
+    )
+    return next(fitting, None)
 
 
 def _groups(root: Path) -> dict[Group, list[str]]:
@@ -123,12 +153,19 @@ def _groups(root: Path) -> dict[Group, list[str]]:
             paths = [path for path in paths if not is_result(path)]
         images = [one.name for one in paths if is_named_as_image(one) or _is_label(one.name)]
         relative = folder.relative_to(root).as_posix().removeprefix(".")
-        endings = Counter(map(_ending, images))
-        # Endings that most names do not share are numbers.
-        several = 1 < len(endings) <= 8 and min(endings.values()) * len(endings) >= len(images) / 2
+        for sort in (_ending, _beginning, lambda _: ""):
+            sorts = Counter(map(sort, images))
+            # Endings that most names do not share are numbers.
+            if 1 < len(sorts) <= 8 and min(sorts.values()) * len(sorts) >= len(images) / 2:
+                break
         for name in images:
-            groups.setdefault((relative, _ending(name) if several else ""), []).append(name)
+            groups.setdefault((relative, sort(name)), []).append(name)
     return groups
+
+
+def _beginning(name: str) -> str:
+    found = re.match(r"[A-Za-z]+[_\-.]", Path(name).stem)
+    return found[0] if found else ""
 
 
 def _ending(name: str) -> str:

@@ -69,6 +69,9 @@ def test_a_file_of_another_tool_that_names_the_images(tmp_path: Path) -> None:
         ("{}-rgb.png", "{}-roofs.png", "{id}-rgb.png={id}-roofs.png"),
         ("{}.png", "{}_label.png", "{id}.png={id}_label.png"),
         ("img/{}.png", "mask/{}.jpg", "img/{id}.png=mask/{id}.jpg"),
+        ("rgb_{}.png", "roofs_{}.png", "rgb{id}.png=roofs{id}.png"),
+        ("{}/rgb.png", "{}/roofs.png", "{id}/rgb.png={id}/roofs.png"),
+        ("{}_sat/a.png", "{}_gt/a.png", "{part}_sat/{id}.png={part}_gt/{id}.png"),
         ("chips/{}.png", "geojson/{}.geojson", "chips/{id}.png=geojson/{id}.geojson"),
     ],
 )  # fmt: skip
