@@ -334,6 +334,7 @@ _CONVERSIONS = {
     ".rar": "Unpack it, and give what is inside: unrar x {}",
     **dict.fromkeys((".tar", ".tar.gz", ".tgz"), "Unpack it, and give what is inside: tar -xf {}"),
     ".gz": "Unpack it: gunzip -k {}",
+    ".bz2": "Unpack it: bunzip2 -k {}",
     ".pmtiles": "Convert it to MBTiles: pip install pmtiles && pmtiles-convert {} {}.mbtiles",
     ".zarr": "Convert the array of the image: gdal_translate 'ZARR:\"{}\":/ARRAY' {}.tif",
     **dict.fromkeys((".avif", ".jxl", ".psd", ".svg"), "Convert it: magick {} {}.png"),
@@ -354,6 +355,8 @@ _MAP_SERVICE = (
 )
 
 _CONVERTED = tuple(_CONVERSIONS)
+
+ARCHIVES = (".zip", ".gz", ".bz2", ".tar", ".tgz", ".7z", ".rar")
 
 _WRAPPERS = (".xml", ".til", ".kml")
 """Endings of files that describe images beside them (DIMAP, WorldView, overlays of Google Earth):

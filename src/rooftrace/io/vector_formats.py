@@ -51,7 +51,7 @@ KML_FIELDS = {
 PARQUET = (".parquet", ".geoparquet")
 VECTOR_SUFFIXES = (
     ".gpkg", ".fgb", ".shp", ".kml", ".kmz", ".gml", ".tab", ".mif", ".dxf", ".geojson",
-    ".geojsonl", ".geojsons", ".esrijson", ".topojson", ".osm", ".pbf", *PARQUET,
+    ".geojsonl", ".geojsons", ".esrijson", ".topojson", ".osm", ".osm.gz", ".pbf", *PARQUET,
 )  # fmt: skip
 """Suffixes of vector data alone."""
 

@@ -24,6 +24,7 @@ from pyproj import CRS
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, RooftraceError
 from rooftrace.core.text import PLACE_IMAGE, plural, reason_of
 from rooftrace.io.companions import predicted_file
+from rooftrace.io.gdal import ARCHIVES, conversion_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput, ogr2ogr_input
@@ -475,9 +476,10 @@ def _explained(path: Path) -> Iterator[None]:
                 f"{path} is held by another program, such as QGIS.",
                 remedy="Close the file there, or end its editing, and try again.",
             ) from error
+        unpack = conversion_of(path) if path.suffix.lower() in ARCHIVES else None
         raise DataError(
             f"{path} cannot be read as vector data: {reason}.",
-            remedy="Open it with a GIS to check that it is complete.",
+            remedy=unpack or "Open it with a GIS to check that it is complete.",
         ) from error
 
 

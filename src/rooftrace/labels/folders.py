@@ -37,6 +37,7 @@ from rooftrace.io.companions import (
     predicted_labels,
 )
 from rooftrace.io.files import write_atomically
+from rooftrace.io.gdal import ARCHIVES
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_json
@@ -95,7 +96,7 @@ def pair_images_and_masks(
         raise LayoutError(
             f"{found}; a folder was expected.",
             remedy="Unpack it, and give the folder."
-            if root.suffix.lower() in (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar")
+            if root.suffix.lower() in ARCHIVES
             else "Give the folder of images and masks, or the kind of the file with --kind.",
         )
     if layout is not None:

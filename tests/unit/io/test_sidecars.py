@@ -144,6 +144,7 @@ def test_alpha_stays_alpha(tmp_path: Path, suffix: str, is_smooth: bool) -> None
      ("map.pmtiles", "pmtiles-convert map.pmtiles map.mbtiles"), ("map.avif", "magick map.avif"),
      ("map.zarr", "'ZARR:\"map.zarr\":/ARRAY' map.tif"), ("map.heic", "heif-convert map.heic"),
      ("a map.tar.gz", "tar -xf 'a map.tar.gz'"), ("map.tif.gz", "gunzip -k map.tif.gz"),
+     ("a.osm.bz2", "bunzip2 -k a.osm.bz2"),
      ("map.7z", "7z x map.7z"), ("map.rar", "unrar x map.rar"), ("map.jxl", "magick map.jxl"),
      ("map.dng", "raw photograph"), ("map.mp4", "rooftrace video map.mp4"),
      ("map.laz", "point cloud"), ("map.qlr", "is a project"), ("S2A.SAFE", "pixels of 10 m"),
