@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -194,13 +195,13 @@ def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
 
 
 def check_overlay(path: Path) -> None:
-    """Check that an overlay of Google Earth is a single picture, or the root of one pyramid.
+    """Check that an overlay of Google Earth is an upright picture, or the root of one pyramid.
 
     Of several linked tiles, as gdal2tiles has them at its coarsest zoom, GDAL (3.10.3) reads the
-    first alone.
+    first alone, and it leaves out a rotation.
 
     Raises:
-        DataError: The overlay links to several tiles.
+        DataError: The overlay links to several tiles, or is rotated.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -208,6 +209,12 @@ def check_overlay(path: Path) -> None:
             text = archive.read(root)
     else:
         text = path.read_bytes()
+    angle = re.search(rb"<rotation>\s*([-+.\d]+)", text)
+    if angle and float(angle[1]):
+        raise DataError(
+            f"{path} is rotated by {float(angle[1]):g}°; expected an upright picture.",
+            remedy="Give the orthophoto from which it was made, or its picture with a world file.",
+        )
     links = text.count(b"<NetworkLink>")
     if links > 1 and b"<GroundOverlay>" not in text:
         is_archive = zipfile.is_zipfile(path)

@@ -409,10 +409,11 @@ class RasterFile:
     def _header(self) -> Header:
         with self._dataset("header", header=True) as dataset:
             is_named_vrt = self._is_alone or self.path.suffix.lower() == ".vrt"
-            if dataset.driver == "VRT" and not is_named_vrt:
-                check_vrt(self.path)
-            if dataset.driver == "KMLSUPEROVERLAY":
+            # GDAL calls an overlay of one picture a VRT.
+            if self.path.suffix.lower() in (".kml", ".kmz"):
                 check_overlay(self.path)
+            elif dataset.driver == "VRT" and not is_named_vrt:
+                check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
             if not (self._is_alone or self._is_listed_alone):
                 header = with_sidecars(self.path, header)

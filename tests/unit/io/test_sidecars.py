@@ -1,6 +1,8 @@
 """Images as people have them: world files and `.prj`, infrared as alpha, formats to convert."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -196,6 +198,14 @@ def test_files_that_describe_the_images_beside_them_are_no_further_images(
         with pytest.raises(DataError, match="links to 2 tiles") as caught:
             open_raster(tmp_path / "doc.kml").read()
         assert f"predict {tmp_path} --mosaic" in caught.value.remedy
+        for turn in ("", "<rotation>30</rotation>"):
+            with ZipFile(tmp_path / "scene.kmz", "w") as archive:
+                archive.write(image, image.name)
+                placed = OVERLAY.replace("</LatLonBox>", f"{turn}</LatLonBox>")
+                archive.writestr("doc.kml", placed.format(image.name))
+            with pytest.raises(DataError, match="rotated by 30°") if turn else nullcontext():
+                grid = open_raster(tmp_path / "scene.kmz").grid
+        assert tuple(grid.to_world(grid.width, grid.height)) == pytest.approx((1, 0))
 
 
 BOX = "<north>1</north><south>0</south><east>1</east><west>0</west>"

@@ -44,7 +44,8 @@ _BAND_PX = 512
 _ENDINGS = (".tif", ".gpkg", ".png", ".csv", ".json")
 _NO_MASK = (
     "A mask holds class indices with 1 for buildings, or 0 and 255. Where it has other classes, "
-    "or its 255 is nodata, name the class of buildings: --building 1"
+    "or its 255 is nodata, name the class of buildings: --building 1. Predict an image first, and "
+    "give the folder of its results: rooftrace predict IMAGE -o OUT"
 )
 _BACKGROUND_IS_NODATA = (
     "If the background was observed, unset its nodata value: gdal_edit.py -unsetnodata FILE. If "
