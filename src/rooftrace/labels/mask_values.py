@@ -529,15 +529,16 @@ def open_mask(path: Path, *, colours: bool = False, sharp: bool = True) -> Raste
         source = open_raster(path, palette="colours" if colours else "indices", trusted=True)
         return without_blur(source, read_head(path, 3)) if sharp else source
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        # Mapped, so that a window of a large mask reads its own pixels alone.
+        array = np.asarray(np.load(path, allow_pickle=False, mmap_mode="r"))
+    except (OSError, ValueError, EOFError) as error:
         raise LabelError(
             f"The mask {path} cannot be read: {reason_of(error)}.", remedy="Save it again."
         ) from error
     if array.ndim == 3 and array.shape[-1] in (1, 3):
         array = np.moveaxis(array, -1, 0)
     if array.dtype == np.bool_:
-        array = array.astype(np.uint8)
+        array = array.view(np.uint8)
     return ArraySource(array if array.ndim == 3 else array[None], name=str(path))
 
 

@@ -144,6 +144,17 @@ def test_a_mask_blurred_by_jpeg_is_read_without_the_blur(tmp_path: Path, truth: 
     np.testing.assert_array_equal(mask.data, slanted > 127)
 
 
+def test_a_window_of_an_array_reads_its_own_pixels(tmp_path: Path, truth: np.ndarray) -> None:
+    path = tmp_path / "m.npy"
+    np.save(path, np.tile(truth > 0, (64, 64)))
+    grid = GeoGrid((64 * truth.shape[0], 64 * truth.shape[1]))
+    mask = LabelFile(path, BINARY, grid, "image")
+    np.testing.assert_array_equal(mask.read(Window(0, 0, *truth.shape)).data, truth)
+    path.write_bytes(b"")
+    with pytest.raises(LabelError, match=r"m\.npy cannot be read: No data left"):
+        mask.read()
+
+
 def test_a_size_that_differs_names_both_files_and_sizes(tmp_path: Path, truth: np.ndarray) -> None:
     path = save(tmp_path / "m.png", truth)
     with pytest.raises(LabelError) as caught:
