@@ -71,7 +71,7 @@ def by_labels(path: Path, layer: str | None, folder: Path) -> Found:
 def by_predictions(path: Path, layer: str | None, _: Path) -> Found:
     (file,) = find_predictions(path).vectors
     classes = ("background", "building")
-    found = PolygonPredictions({"a": (file,)}, classes, 1, True, layer).on("a", GRID)
+    found = PolygonPredictions({"a": (file,)}, classes, 1, layer).on("a", GRID)
     return [_on_ground(one) for one in found.outlines], GRID.crs, found.notes
 
 

@@ -394,14 +394,12 @@ class PolygonPredictions:
         files: Files of each scene, by its id.
         classes: Names by index, the background first.
         building_class: Class index of polygons without a class.
-        on_ground: Whether the files were matched to the scenes by their places on the ground.
         layer: Layer of files with several; `*` joins them.
     """
 
     files: Mapping[str, tuple[Path, ...]]
     classes: tuple[str, ...]
     building_class: int
-    on_ground: bool
     layer: str | None = None
 
     def on(self, scene_id: str, grid: GeoGrid) -> ScenePolygons:
@@ -416,7 +414,7 @@ class PolygonPredictions:
         outlines, index, scores = [], [], []
         notes: list[str] = []
         for path in self.files[scene_id]:
-            layer, score = self._load(path, scene_id, grid)
+            layer, score = self._load(path, grid)
             if grid.crs is None:
                 geometry, chosen = layer.geometry, np.arange(len(layer))
             else:
@@ -439,32 +437,34 @@ class PolygonPredictions:
         )
 
     def check_places(self, grids: Mapping[str, GeoGrid], what: str) -> None:
-        """Check that polygons lie in the scenes.
+        """Check that polygons lie in the scenes; files are read until one does.
 
         Raises:
             GeoreferenceError: No polygon lies in a scene, or a scene has no georeference.
         """
-        polygons = inside = 0
+        for scene_id, grid in grids.items():
+            if grid.crs is None:
+                raise GeoreferenceError(
+                    f"The labelled scene {scene_id} has no georeference, but others have, and the "
+                    "polygons belong to places on the ground.",
+                    remedy="Give it one, or evaluate it separately, with polygons in its pixels.",
+                )
+        polygons = 0
         for scene_id, grid in grids.items():
             for path in self.files[scene_id]:
-                layer, _ = self._load(path, scene_id, grid)
+                layer, _ = self._load(path, grid)
+                if len(layer.near(grid)):
+                    return
                 polygons += len(layer)
-                inside += len(layer.near(grid))
-        if polygons and not inside:
+        if polygons:
             raise GeoreferenceError(
                 f"None of the polygons of {what} touches a labelled scene.",
                 remedy="Check the CRS of the file, and that the polygons belong to these scenes. "
                 "An empty file stands for predictions without a building.",
             )
 
-    def _load(self, path: Path, scene_id: str, grid: GeoGrid) -> _Scored:
+    def _load(self, path: Path, grid: GeoGrid) -> _Scored:
         """Return the polygons of a file, on the ground or in pixels, and their scores."""
-        if self.on_ground and grid.crs is None:
-            raise GeoreferenceError(
-                f"The labelled scene {scene_id} has no georeference, but others have, and the "
-                "polygons belong to places on the ground.",
-                remedy="Give it one, or evaluate it separately, with polygons in its pixels.",
-            )
         stamp, on_ground = path.stat().st_mtime_ns, grid.crs is not None
         return _load(path, self.layer, stamp, on_ground, self.classes, self.building_class)
 

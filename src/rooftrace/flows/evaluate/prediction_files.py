@@ -321,11 +321,10 @@ class _FilePredictions:
 
     def _open_polygons(self, files: tuple[Path, ...]) -> None:
         paths = self._match(files, shared=True)
-        source, on_ground = self.source, self.are_georeferenced
         self.polygons = PolygonPredictions(
-            paths, source.classes, source.building_class, on_ground, self.reading.layer
+            paths, self.source.classes, self.source.building_class, self.reading.layer
         )
-        if on_ground:
+        if self.are_georeferenced:
             self.polygons.check_places(self.grids, str(self.files.path))
 
     def _read_table(self, path: Path) -> None:
