@@ -178,7 +178,7 @@ def test_the_page_offers_all_formats_of_the_api(shared: TestClient) -> None:
 
 def test_a_folder_is_one_download(folder: Path, client: TestClient) -> None:
     write_results(folder, "harbour")
-    for name in ("harbour_density.png", "harbour_density.tif"):
+    for name in ("harbour_density.png", "harbour_density.tif", "harbour_density.qml"):
         (folder / name).write_bytes(b"drawn")
     kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
     answer = client.get("/map/folders/out/results.zip")

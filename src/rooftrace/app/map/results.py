@@ -83,10 +83,15 @@ class ImageFiles:
 
     @property
     def downloads(self) -> list[Path]:
-        """Return the files with the other forms of the density, and with the review."""
+        """Return the files with the other forms of the density, the review, and for each raster its
+        style in QGIS and the names of its classes.
+        """
         folder = self.paths[0].parent
         others = [folder / f"{self.name}{end}" for end in (*RESULT_FILES["density"], REVIEW_SUFFIX)]
-        return list(dict.fromkeys(self.paths + [one for one in others if one.is_file()]))
+        files = [*self.paths, *others]
+        files += [path.with_suffix(".qml") for path in files]
+        files += [path.with_name(f"{path.name}.aux.xml") for path in files]
+        return [path for path in dict.fromkeys(files) if path.is_file()]
 
     @property
     def stamp(self) -> str:
