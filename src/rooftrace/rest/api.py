@@ -167,7 +167,7 @@ _MAX_STEM_BYTES = 120
 
 _CARD_FIELDS = {
     "name", "bands", "dtype", "gsd_m", "finest_gsd_m", "interpolated_gsd_m", "building_class",
-    "threshold", "licence", "attribution", "created", "versions",
+    "licence", "attribution", "created", "versions",
 }  # fmt: skip
 """Fields of a bundle's description that clients see as they are."""
 
@@ -258,6 +258,7 @@ def predict_router(service: Service) -> APIRouter:
             sha256=bundle.sha256,
             engine=engine.name,
             precision=engine.precision,
+            threshold=spec.threshold if spec.is_binary else None,
             calibrated=spec.calibration is not None,
             classes=[
                 ModelClass(class_id=n, name=name, colour="#{:02X}{:02X}{:02X}".format(*rgb(n)))

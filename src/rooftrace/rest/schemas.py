@@ -196,7 +196,7 @@ class ModelCard(ApiModel):
     ]
     classes: list[ModelClass]
     building_class: int
-    threshold: float
+    threshold: Annotated[float | None, Field(description="null for more than two classes")]
     calibrated: Annotated[bool, Field(description="True if the scores are calibrated")]
     metrics: list[MetricsOut]
     licence: str

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -242,3 +243,8 @@ def test_the_model_is_described(client: TestClient) -> None:
     assert [one["name"] for one in card["classes"]] == ["background", "building"]
     assert card["sha256"] == tiny_bundle().sha256
     assert card["engine"] == "pointwise"
+    # Each pixel of several classes takes the most probable one.
+    three = spec.model_copy(update={"classes": ("ground", "building", "road")})
+    predictor = Predictor(replace(tiny_bundle(), spec=three), PointwiseEngine())
+    other = TestClient(create_api(Service(predictor)))
+    assert other.get("/v1/model").json()["threshold"] is None
