@@ -384,11 +384,11 @@ def hidden_background(
         "Transparency or a nodata value probably hides the background. A model would learn that "
         "everything is a building, and no false positive would count."
     )
-    return (
-        title,
-        detail,
-        "Save the masks without transparency, with the background in its own value.",
+    remedy = (
+        "Save the masks without transparency, with the background in its own value. Of RGBA, alpha "
+        "is the mask: gdal_translate -b 4 MASK OUT."
     )
+    return title, detail, remedy
 
 
 def check_background(source: SceneSet) -> None:

@@ -128,10 +128,11 @@ class LabelRule:
         if self.palette is not None:
             return self._by_colour(data, name, valid)
         if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
-            colours = _commonest(_pack(data[:3])) if len(data) > 2 else []
+            colours = _commonest(_pack(data[:3])[_known(valid)].ravel()) if len(data) > 2 else []
             held = f"; it contains {list_first(colours, _LISTED)}" if colours else ""
-            # Mostly ground is commoner.
-            ground, building, *_ = [one.split()[0] for one in colours] + ["#000000", "#FF0000"]
+            # Mostly ground is commoner, or transparent.
+            shown = [one.split()[0] for one in colours]
+            ground, building, *_ = shown if len(shown) > 1 else ["#000000", *shown, "#FF0000"]
             raise LabelError(
                 f"The mask {name} is coloured ({len(data)} bands that differ), but no palette "
                 f"is given{held}.",

@@ -223,6 +223,8 @@ def _labelbox(path: Path) -> Iterator[DrawnImage]:
         name = facts.get("external_id") or facts.get("global_key") or facts["id"]
         labels = [label for one in row.get("projects", {}).values() for label in one["labels"]]
         where = f"{path}, {name}"
+        if not labels:
+            continue
         if len(labels) > 1:
             raise ValueError(f"{name} has {len(labels)} labels; export one for each data row")
         shapes = [
