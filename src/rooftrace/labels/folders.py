@@ -332,8 +332,11 @@ def _no_label(entry: SceneEntry, image: RasterSource) -> None:
 
 
 def _read_images(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read all images under a folder, or one image; none has a label."""
+    """Read all images under a folder, but no results of predictions, or one image."""
     files = [root] if root.is_file() else images_under(root, config.globs)
+    if root.is_dir():
+        results = {folder for folder in {path.parent for path in files} if holds_results(folder)}
+        files = [path for path in files if path.parent not in results or not is_result(path)]
     if not files:
         raise DataError(
             f"{root} has no image{' that matches ' + repr(config.glob) if config.glob else ''}.",

@@ -17,7 +17,7 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutErro
 from rooftrace.core.text import list_first, without_folders
 from rooftrace.core.types import Scene
 from rooftrace.io.area import read_area
-from rooftrace.io.companions import images_under, matches_glob, predicted_labels
+from rooftrace.io.companions import holds_results, images_under, matches_glob, predicted_labels
 from rooftrace.io.elevation import WithHeights
 from rooftrace.io.files import read_head, visible_files
 from rooftrace.io.vector_formats import is_vector_file
@@ -248,7 +248,8 @@ def _unread(path: Path) -> tuple[str, ...]:
     if not path.is_dir():
         return ()
     images = {image.name for image in images_under(path)}
-    files = (folder / name for folder, names in visible_files(path) for name in names)
+    places = (place for place in visible_files(path) if not holds_results(place[0]))
+    files = (folder / name for folder, names in places for name in names)
     texts = islice((file for file in files if _TEXT.search(file.name)), _MOST_TEXTS)
     heads = ((text, read_head(text, _HEAD_BYTES).decode("utf-8", "replace")) for text in texts)
     named = [text for text, head in heads if images.intersection(_IMAGE_NAME.findall(head))]

@@ -55,8 +55,12 @@ def test_a_file_of_another_tool_that_names_the_images(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "via_project.json").write_text('{"file": {"1": {"fname": "a.png"}}}')
     (tmp_path / "other.csv").write_text("name,date\nz.png,2026\n")
+    # A prediction that lies among the images is none of them.
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/run.json").write_text('{"images": ["a.png"]}')
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "out/a_mask.png")
     found = source(tmp_path)
-    assert (found.kind, len(found)) == ("images", 0)
+    assert (found.kind, len(found), len(found.unlabelled)) == ("images", 0, 1)
     assert found.notes[0].startswith("No label is read from via_project.json: the images are")
 
 
