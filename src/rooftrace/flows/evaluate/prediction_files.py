@@ -261,8 +261,8 @@ class _FilePredictions:
         """Return the notes on what was read so far."""
         notes = [*self.assumed, *list(self.of_scenes)[:_LISTED]]
         if len(self.of_scenes) > _LISTED:
-            more = len(self.of_scenes) - _LISTED
-            notes.append(f"{self.name}: … and {more} more notes on its files.")
+            more = plural(len(self.of_scenes) - _LISTED, "more note")
+            notes.append(f"{self.name}: … and {more} on its files.")
         if self.resampled:
             notes.append(
                 f"{self.name}: {plural(len(self.resampled), 'scene')} predicted on another grid, "
