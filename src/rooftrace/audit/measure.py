@@ -16,6 +16,7 @@ from rooftrace.core.types import Mask, Progress, RasterSource, Scene, Window
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowSource
 from rooftrace.io.nodata import fill_at_edges
 from rooftrace.io.raster import RasterFile
+from rooftrace.labels.derived import label_area
 from rooftrace.labels.scene_extents import outline_of
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
@@ -202,6 +203,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
     pixels = PixelSums(whole)
     label = _LabelSums(classes, building_class, whole, exact=exact)
     reader, error, remedy = scene.label, "", ""
+    area = label_area(reader)
     tried_px = tried_valid = used = 0
     rows = max(1, _STRIP_PX // whole.width)
     # Strips of whole blocks of a tiled file, so that no block is decoded twice.
@@ -218,7 +220,9 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         pixels.feed(raster.data, valid, window)
         if reader is not None:
             try:
-                label.feed(reader.read(asked), valid, window)
+                # A label has nothing to say outside of its area.
+                known = valid if area is None else raster.valid & area.inside(asked)
+                label.feed(reader.read(asked), known, window)
             except RooftraceError as caught:
                 reader, error, remedy = None, caught.message, caught.remedy
         used += 1
@@ -275,7 +279,8 @@ class _LabelSums:
 
         Args:
             mask: Part of the label.
-            valid: (y, x), False where the image is nodata; None if all its pixels are valid.
+            valid: (y, x), False where the image is nodata or outside of the label's area; None if
+                it is so nowhere.
             window: Window of the part in the image.
         """
         known = mask.valid if valid is None else mask.valid & valid

@@ -323,6 +323,11 @@ class _AreaLabel:
         return clip_outlines(*outlines, shapely.union_all(valid_geometry(self.area.polygons)))
 
 
+def label_area(label: LabelReader | None) -> AreaSource | None:
+    """Return the image within the area that limits a label; None if none does."""
+    return label.area if isinstance(label, _AreaLabel) else None
+
+
 def within_area(source: SceneSet, area: Area) -> SceneSet:
     """Return the set with labels inside an area only, without the scenes that the area misses.
 
@@ -404,7 +409,7 @@ def check_background(source: SceneSet) -> None:
     for scene in source:
         assert scene.label is not None
         # What lies outside of an area is not hidden.
-        image = scene.label.area if isinstance(scene.label, _AreaLabel) else scene.image
+        image = label_area(scene.label) or scene.image
         known_px = image_px = 0
         for window in Window.whole(scene.image.grid.shape).strips(_ROWS):
             mask = scene.label.read(window)

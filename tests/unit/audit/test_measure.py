@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,9 +14,11 @@ from rooftrace.audit import measure
 from rooftrace.audit.facts import SceneFacts
 from rooftrace.audit.measure import measure_set
 from rooftrace.core.types import Scene, Window
+from rooftrace.io.area import Area
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels import source as parallel
 from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.derived import limit_label
 from rooftrace.labels.kinds import open_source
 
 CLASSES = ("background", "building")
@@ -108,6 +111,11 @@ def test_unknown_pixels_and_nodata_do_not_count(image: np.ndarray) -> None:
     nothing = facts_of(image, mask, valid=np.zeros((60, 80), dtype=bool))
     assert (nothing.valid_share, nothing.phash) == (0, 0)
     assert nothing.built_up(1) is None
+    area = Area(np.array([shapely.box(0, 0, 40, 60)]), None, "surveyed.geojson")
+    surveyed = limit_label(scene_of(image, mask, known=known), area)
+    limited = measure.measure_scene(surveyed, CLASSES, 1).label
+    assert limited is not None
+    assert (limited.class_px, limited.unknown_share) == ((0, 45 * 40), 0.25)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
