@@ -10,9 +10,9 @@
 # all is right, and the methods near, mean and median return the raster. There is no message.
 # Versions: geowarp 1.26.2 (npm). Source: geowarp/geowarp.js, method "bilinear": a place in pixels
 # counts from the corner of the first pixel, and weights are taken as if it counted from its centre.
-# Hurt: who shows or samples masks, probabilities and heights with it, which
-# georaster-layer-for-leaflet and geotiff.io do: a threshold of 0.5 cuts houses elsewhere than where
-# they stand, and heights at walls are mixed.
+# Hurt: who shows or samples masks, probabilities and heights with it, or with
+# georaster-layer-for-leaflet, which depends on it: a threshold of 0.5 cuts houses elsewhere than
+# where they stand, and heights at walls are mixed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
