@@ -241,7 +241,7 @@ def runs(mask: np.ndarray) -> list[int]:
 def cvat_xml(folder: Path) -> Path:
     shapes = {}
     for name in NAMES:
-        rows = []
+        rows = ['<polyline label="road" points="1.00,1.00;9.00,9.00" z_order="0"></polyline>']
         for index, one in enumerate(TRUTH[name]):
             if index == 1:
                 left, top, part = cut_out(one)

@@ -59,7 +59,14 @@ from rooftrace.labels.layouts import (
 )
 from rooftrace.labels.mask_files import is_swapped
 from rooftrace.labels.mask_values import JPEG_SUFFIXES, LabelFile, NameRule
-from rooftrace.labels.shape_files import drawn_label, iter_names, read_shapes, traced, write_yolo
+from rooftrace.labels.shape_files import (
+    drawn_label,
+    iter_names,
+    lines_note,
+    read_shapes,
+    traced,
+    write_yolo,
+)
 from rooftrace.labels.shapes import LayerFile, ShapesLabel
 from rooftrace.labels.source import (
     SceneEntry,
@@ -323,7 +330,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         SceneOpener.of(config, _PairLabels(masks, names, config.field)),
         reading=found.layout.reading,
         unlabelled=found.unlabelled,
-        notes=(*notes, *left_out, *found.notes, *blurred),
+        notes=(*notes, *left_out, *lines_note(drawn), *found.notes, *blurred),
     )
 
 

@@ -11,7 +11,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from rooftrace.labels.shape_files import (
     drawn_label,
     ellipse,
     iter_names,
+    lines_note,
     polygon,
     read_shapes,
     run_mask,
@@ -87,7 +88,7 @@ def _read(
         sorted(entries, key=lambda entry: entry.id),
         SceneOpener.of(config, partial(_label_of, rule=rule)),
         reading=f"{plural(len(entries), 'image')}, {plural(count, 'shape')}",
-        notes=notes,
+        notes=(*notes, *lines_note(by_image.values())),
         label_file=files[0],
     )
 
@@ -131,8 +132,8 @@ def _cvat(path: Path) -> Iterator[DrawnImage]:
         drawn = sorted(image, key=lambda one: int(one.get("z_order") or 0))
         shapes = [shape for shape in (_cvat_shape(one, where) for one in drawn) if shape]
         size = int(image.attrib["height"]), int(image.attrib["width"])
-        part = image.get("subset") or ""
-        yield DrawnImage(image.attrib["name"], tuple(shapes), size, where, part=part)
+        part, lines = image.get("subset") or "", sum(o.tag in ("polyline", "points") for o in image)
+        yield DrawnImage(image.attrib["name"], tuple(shapes), size, where, part=part, lines=lines)
 
 
 def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape | None:
@@ -186,7 +187,7 @@ def _via_table(path: Path) -> Iterator[DrawnImage]:
         yield _via_image(path, name, regions)
 
 
-def _via_image(path: Path, name: str, regions: Iterable[tuple[Any, Any]]) -> DrawnImage:
+def _via_image(path: Path, name: str, regions: Sequence[tuple[Any, Any]]) -> DrawnImage:
     shapes = []
     for number, (shape, attributes) in enumerate(regions, start=1):
         where, kind = f"{path}, {name}, region {number}", shape["name"]
@@ -202,7 +203,8 @@ def _via_image(path: Path, name: str, regions: Iterable[tuple[Any, Any]]) -> Dra
             geometry = ellipse(shape["cx"], shape["cy"], *radii)
         if geometry is not None:
             shapes.append(DrawnShape(_via_name(attributes), geometry, kind == "rect"))
-    return DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
+    lines = sum(shape["name"] in ("polyline", "line", "point") for shape, _ in regions)
+    return DrawnImage(name, tuple(shapes), None, f"{path}, {name}", lines=lines)
 
 
 def _via_name(attributes: Mapping[str, Any]) -> str:

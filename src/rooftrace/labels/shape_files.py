@@ -77,6 +77,7 @@ class DrawnImage:
         where: Location for error messages.
         is_relative: Whether coordinates are shares of the image's sides, 0..1.
         part: Part of the data to which the image belongs, such as train; "" if not stated.
+        lines: Number of lines and points, which are left out.
     """
 
     name: str
@@ -85,6 +86,7 @@ class DrawnImage:
     where: str
     is_relative: bool = False
     part: str = ""
+    lines: int = 0
 
 
 def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> ShapesLabel:
@@ -283,7 +285,9 @@ def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         if geometry is not None:
             shapes.append(DrawnShape(str(one["label"]), geometry, kind == "rectangle"))
     size = size_of(raw.get("imageHeight"), raw.get("imageWidth"))
-    return DrawnImage(str(raw.get("imagePath") or path.stem), tuple(shapes), size, str(path))
+    lines = sum(one.get("shape_type") in ("line", "linestrip", "point") for one in raw["shapes"])
+    name = str(raw.get("imagePath") or path.stem)
+    return DrawnImage(name, tuple(shapes), size, str(path), lines=lines)
 
 
 def _decoded(data: bytes, where: str) -> BoolArray:
@@ -425,6 +429,13 @@ def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> 
             remedy=REMEDY,
         )
     return draw_runs(bounds_of(runs), shape_yx, order)
+
+
+def lines_note(images: Iterable[DrawnImage]) -> tuple[str, ...]:
+    """Return a note on the lines and points of images, if there are any."""
+    count = sum(drawn.lines for drawn in images)
+    listed = plural(count, "line or point", "lines and points")
+    return (f"Left out: {listed}, without an area.",) if count else ()
 
 
 def iter_names(images: Iterable[DrawnImage]) -> Iterator[str]:

@@ -68,6 +68,8 @@ def test_what_lies_on_the_disk_is_read(name: str, tmp_path: Path) -> None:
     assert len(source) == len(NAMES)
     if name == "Data Science Bowl 2018":
         assert [scene.label.read_instances().max() for scene in source] == [2, 3, 0, 1]
+    if name == "CVAT for images":
+        assert source.notes == ("Left out: 4 lines and points, without an area.",)
     if name == "VIA in parts":
         split = own_split(source.ids)
         assert split is not None
