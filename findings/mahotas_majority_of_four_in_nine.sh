@@ -7,9 +7,9 @@
 # of which 46 % are set 61 % are set afterwards, in place of 38 %. Besides, the outermost pixels of
 # an image are never set, one at the left and above, two at the right and below: a house of 14 x 14
 # in the lower right corner keeps 144 of 196 pixels. There is no message.
-# Versions: mahotas 1.4.19, scipy 1.17.1, numpy 2.4.6. Source: mahotas/_morph.cpp, majority_filter:
-# the threshold is N * N / 2 in whole numbers and is compared with >=, and its loops end at the size
-# less N; scipy's rank filter gives the majority.
+# Versions: mahotas 1.4.19, scipy 1.17.1, numpy 2.4.6. Source: mahotas/morph.py, majority_filter,
+# and its compiled part _morph: by the results, half of N x N rounded down is enough. A mean filter
+# of scipy with a threshold of one half gives the majority.
 # Hurt: who cleans uncertain masks of buildings with it: speckle grows where it should vanish, and
 # tiles that are cleaned one by one have gaps of three pixels where they meet.
 set -euo pipefail
