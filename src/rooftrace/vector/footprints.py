@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -169,6 +170,10 @@ _MIN_VALID_PX = 64
 _MIN_HOLE_PX = 1024
 """Minimum pixels of a hole in the valid data; a smaller one cuts no building."""
 
+_MANY_EDGES = 2**14
+"""Number of changes between valid data and nodata along the rows of a block, from which specks of
+nodata are filled before the block is traced."""
+
 _TOLERANCE_PX = 0.5
 
 
@@ -190,6 +195,13 @@ class ValidOutline:
     def trace(self, window: Window, mask: NDArray[np.uint8]) -> BlockTrace | None:
         """Return the regions of valid data in a block, for `add`; None if there are none."""
         valid = mask != NODATA
+        if np.count_nonzero(np.diff(valid)) > _MANY_EDGES:
+            # Specks of nodata take long to trace.
+            _, numbers, boxes, _ = cv2.connectedComponentsWithStats((~valid).view(np.uint8))
+            left, top, width, height, area_px = boxes.T
+            is_speck = (area_px < _MIN_HOLE_PX) & (left > 0) & (top > 0)
+            is_speck &= (left + width < window.width) & (top + height < window.height)
+            valid |= is_speck[numbers]
         scene = Window.whole(self._grid.shape)
         return trace_block(scene, window, valid, None, _MIN_VALID_PX) if valid.any() else None
 
@@ -230,12 +242,12 @@ class ValidOutline:
         found = self._polygonizer.finish().polygons
         if not len(found):
             return shapely.MultiPolygon()
+        rings, owner = shapely.get_rings(found, return_index=True)
+        is_outer = np.diff(owner, prepend=-1) > 0
+        kept = is_outer | (shapely.area(shapely.polygons(rings)) >= _MIN_HOLE_PX)
         filled = [
-            shapely.Polygon(
-                one.exterior,
-                [h for h in one.interiors if shapely.Polygon(h).area >= _MIN_HOLE_PX],
-            )
-            for one in found
+            shapely.Polygon(outer, rings[kept & ~is_outer & (owner == index)])
+            for index, outer in enumerate(rings[is_outer])
         ]
         simple = shapely.simplify(np.array(filled, np.object_), _TOLERANCE_PX)
         joined = shapely.multipolygons(list(simple))
