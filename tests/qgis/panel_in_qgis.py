@@ -5,6 +5,8 @@
 It needs no rooftrace: the server of the review is a false one.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
