@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
@@ -378,6 +379,7 @@ def _annotations(
     crowds: dict[Id, list[CocoAnnotation]] = {}
     rest: dict[Id, list[CocoAnnotation]] = {}
     thin: list[str] = []
+    nested: list[str] = []
     masks = 0
     for number, one in enumerate(listed):
         place = f"annotations[{number}]" + ("" if one.id is None else f" (id {one.id!r:.40})")
@@ -402,6 +404,7 @@ def _annotations(
         segmentation = _segmentation(one, where, images[one.image_id])
         if isinstance(segmentation, list):
             thin += [place] * (len(one.segmentation) - len(segmentation))
+            nested += [place] if _is_nested(segmentation) else []
         crowd = one.iscrowd in (1, True)
         if crowd and (masks_are_crowds or "occluded" in (one.attributes or ())):
             crowd = False
@@ -426,7 +429,24 @@ def _annotations(
             f"Left out: {plural(len(thin), 'polygon')} with fewer than three corners: "
             f"{list_first(thin, _LISTED)}."
         )
+    if nested:
+        notes.append(
+            f"{plural(len(nested), 'annotation has', 'annotations have')} a polygon inside of "
+            "another, and both are building, as COCO defines it. If they are courtyards, export "
+            f"masks (run lengths) in place of polygons: {list_first(nested, _LISTED)}."
+        )
     return drawn, notes
+
+
+def _is_nested(polygons: list[Any]) -> bool:
+    """Return whether a polygon of an annotation lies in another, as some tools write courtyards."""
+    if len(polygons) < 2:
+        return False
+    # Numbers are checked when the label is read.
+    with suppress(ValueError, TypeError):
+        parts = np.array([shapely.Polygon(np.reshape(one, (-1, 2))) for one in polygons])
+        return bool(shapely.STRtree(parts).query(parts, "contains_properly").size)
+    return False
 
 
 def _segmentation(one: _Annotation, where: str, image: _Image) -> list[Any] | dict[str, Any]:

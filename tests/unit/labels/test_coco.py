@@ -97,13 +97,15 @@ def test_the_compressed_form_is_read_as_pycocotools_does(folder: Path, mask: np.
         assert found.valid.all()
 
 
-def test_polygons_are_drawn_as_pycocotools_does(folder: Path) -> None:
-    polygons = [[2, 3, 11.5, 3, 11.5, 9, 2, 9], [20, 5, 35, 12, 22, 18.25]]
-    raw = document({"segmentation": polygons})
-    found = only_mask(read(save(folder, raw)))
+@pytest.mark.parametrize("yard", [[], [[4, 5, 8, 5, 8, 7, 4, 7]]], ids=["parts", "yard"])
+def test_polygons_are_drawn_as_pycocotools_does(folder: Path, yard: list[list[float]]) -> None:
+    polygons = [[2, 3, 11.5, 3, 11.5, 9, 2, 9], [20, 5, 35, 12, 22, 18.25], *yard]
+    source = read(save(folder, document({"segmentation": polygons})))
+    found = only_mask(source)
     expected = tools.decode(tools.merge(tools.frPyObjects(polygons, HEIGHT, WIDTH)))
     np.testing.assert_array_equal(found.data, expected)
     assert 60 < expected.sum() < 200
+    assert ["inside of another" in note for note in source.notes] == [True] * len(yard)
 
 
 @given(st.integers(0, 19), st.integers(0, 29), st.integers(1, 20), st.integers(1, 30))
