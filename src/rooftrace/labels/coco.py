@@ -443,7 +443,7 @@ def _is_nested(polygons: list[Any]) -> bool:
     if len(polygons) < 2:
         return False
     # Numbers are checked when the label is read.
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         parts = np.array([shapely.Polygon(np.reshape(one, (-1, 2))) for one in polygons])
         return bool(shapely.STRtree(parts).query(parts, "contains_properly").size)
     return False

@@ -159,7 +159,8 @@ describe.building = (attributes, scene) => {
     head.scope = "row";
     head.textContent = NAMES[name] ?? name;
     const digits = name === "score" || name === "rectangularity" ? 2 : 1;
-    const text = typeof value === "number" && !Number.isInteger(value) ? value.toFixed(digits) : String(value);
+    const words = { true: "yes", false: "no" };
+    const text = typeof value === "number" && !Number.isInteger(value) ? value.toFixed(digits) : (words[value] ?? String(value));
     row.append(head);
     const cell = row.insertCell();
     cell.textContent = text + (UNITS[name] ?? "");
