@@ -121,11 +121,11 @@ def test_a_job_from_upload_to_files(
     assert f'"{job["id"]}.zip"' in answer.headers["content-disposition"]
     assert answer.headers["content-disposition"].endswith("H%C3%A4user_results.zip")
     changed = {"bands": "3,2,1", "min_area_m2": None}
-    again = server.post(f"{job['links']['self']}/again", json=changed)
+    again = server.post(f"{job['links']['self']}/again", json={**changed, "cell": 50.0})
     assert again.status_code == 202, again.text
     other = ended(server, again.json())
     assert (other["state"], other["name"]) == ("done", "Häuser.tif")
-    assert other["options"] == {**done["options"], **changed}
+    assert other["options"] == {**done["options"], **changed, "cell_m": 50.0}
     assert other["figures"]["buildings"] >= done["figures"]["buildings"]
     server.delete(other["links"]["self"])
     assert server.get(listed["files"][0]["url"]).status_code == 200

@@ -282,9 +282,9 @@ class JobQuery(SceneQuery):
 
 
 class JobChanges(SceneOptions):
-    """Options in which a repeated job differs from the job that it repeats."""
+    """Options in which a repeated job differs, named as in the job or as in the query of one."""
 
-    model_config = ConfigDict(defer_build=False)
+    model_config = ConfigDict(alias_generator=public_name, populate_by_name=True, defer_build=False)
 
 
 class JobListQuery(BaseModel):
