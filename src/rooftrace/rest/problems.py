@@ -350,8 +350,9 @@ async def check_query(request: Request) -> None:
     Raises:
         ProblemError: A parameter is not known.
     """
-    known = _parameters(request)
-    unknown = [name for name in request.query_params if known and name not in known]
+    given = request.query_params
+    known = _parameters(request) if given else []
+    unknown = [name for name in given if known and name not in known]
     if unknown:
         problems = [
             wrong_value({"type": "extra_forbidden", "loc": ("query", name)}, known)
