@@ -195,7 +195,7 @@ class ValidOutline:
     def trace(self, window: Window, mask: NDArray[np.uint8]) -> BlockTrace | None:
         """Return the regions of valid data in a block, for `add`; None if there are none."""
         valid = mask != NODATA
-        if np.count_nonzero(np.diff(valid)) > _MANY_EDGES:
+        if not valid.all() and np.count_nonzero(np.diff(valid)) > _MANY_EDGES:
             # Specks of nodata take long to trace.
             _, numbers, boxes, _ = cv2.connectedComponentsWithStats((~valid).view(np.uint8))
             left, top, width, height, area_px = boxes.T
