@@ -203,7 +203,7 @@ def check_overlay(path: Path) -> None:
     Raises:
         DataError: The overlay links to several tiles, or is rotated.
     """
-    if zipfile.is_zipfile(path):
+    if is_archive := zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             root = next(name for name in archive.namelist() if name.lower().endswith(".kml"))
             text = archive.read(root)
@@ -217,7 +217,6 @@ def check_overlay(path: Path) -> None:
         )
     links = text.count(b"<NetworkLink>")
     if links > 1 and b"<GroundOverlay>" not in text:
-        is_archive = zipfile.is_zipfile(path)
         folder = path.with_suffix("") if is_archive else path.parent
         unpack = f"unzip {quote(str(path))} -d {quote(str(folder))} && " if is_archive else ""
         raise DataError(
