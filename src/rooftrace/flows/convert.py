@@ -150,6 +150,10 @@ def run_convert(
     except DataError as error:
         raise _named(error, tracked.current) from error
     notes += written.notes
+    if (gsds_m := sorted(tracked.gsds_m)) and not written.has_gsd:
+        each = ", for the images of each value by themselves" if gsds_m[1:] else ""
+        listed = ", ".join(f"{gsd_m:g}" for gsd_m in gsds_m)
+        notes.append(f"Metres per pixel ({listed}) must be given again: --gsd{each}.")
     if lost := sum(tracked.vanished.values()):
         notes.append(
             f"{lost} shape{'s are' if lost > 1 else ' is'} too small to colour a pixel of "
@@ -185,17 +189,22 @@ def _kind_by_suffix(out: Path) -> str:
 
 
 class _TrackedOpener:
-    """Opens scenes, and records the current one and its shapes that are too small to be drawn."""
+    """Opens scenes, and records the current one, its shapes that are too small to be drawn, and the
+    metres per pixel that were given.
+    """
 
     def __init__(self, open_scene: Callable[[SceneEntry], Scene]) -> None:
         self._open_scene = open_scene
         self.current: str | None = None
         self.vanished: dict[str, int] = {}
+        self.gsds_m: set[float] = set()
 
     def __call__(self, entry: SceneEntry) -> Scene:
         self.current = entry.id
         scene = self._open_scene(entry)
         self.vanished[entry.id] = count_vanished(scene.label)
+        if scene.stated_gsd_m is not None:
+            self.gsds_m.add(scene.stated_gsd_m)
         return scene
 
 

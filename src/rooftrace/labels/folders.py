@@ -74,7 +74,6 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     WriteResult,
-    lost_gsd_note,
 )
 from rooftrace.labels.split import written_places
 
@@ -404,7 +403,7 @@ def _write_folder(
     if unknown:
         lines.append(f"ignore = [{NODATA}]")
     write_atomically(out / CARD, ("\n".join(lines) + "\n").encode())
-    return WriteResult(out, len(source), lost_gsd_note(gsds_m))
+    return WriteResult(out, len(source), has_gsd=gsd_m is not None)
 
 
 FOLDER = SourceKind(

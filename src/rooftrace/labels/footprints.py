@@ -74,7 +74,6 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     WriteResult,
-    lost_gsd_note,
 )
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector.trace_blocks import BlockPolygonizer
@@ -352,8 +351,6 @@ def _other_kind(path: Path) -> str:
 
 def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:
     """Return the images of a vector file, and the folder to which their ids are relative."""
-    if given is not None and not given.exists():
-        raise LayoutError(f"There are no images at {given}.", remedy="Check the path.")
     if given is not None and given.is_file():
         return [given], given.parent
     own = images_folder(vector)
@@ -468,10 +465,8 @@ def _write(
         _check_copies(copies, source)
         notes += why_copy
     outlines = LayerBuilder(source.classes, crs)
-    gsds_m: set[float | None] = set()
     for entry, scene in source.opened(progress):
         outlines.add(scene, entry.id)
-        gsds_m.add(scene.stated_gsd_m)
         if copies is not None:
             write_image(scene.image, entry.image, copies, entry.id)
     geometry, columns = outlines.layer()
@@ -486,9 +481,7 @@ def _write(
         notes.append(f"The images are in {copies}, where reading {out} finds them.")
     else:
         notes.append(f"The images stay where they are; read it again with --images {folder}.")
-    if is_data:
-        notes += lost_gsd_note(gsds_m)
-    return WriteResult(out, len(source), tuple(notes))
+    return WriteResult(out, len(source), tuple(notes), has_gsd=not is_data)
 
 
 def _images_in_place(

@@ -243,7 +243,7 @@ def _write_export(
         file.write("\n]\n")
     write_atomically(out.with_suffix(".xml"), label_config(source.classes).encode() + b"\n")
     note = f"A project for these tasks needs the labelling interface {out.with_suffix('.xml')}."
-    return WriteResult(out, len(source), (note, *files.notes))
+    return WriteResult(out, len(source), (note, *files.notes), has_gsd=True)
 
 
 def _result(

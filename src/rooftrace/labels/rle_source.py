@@ -47,7 +47,6 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     WriteResult,
-    lost_gsd_note,
 )
 
 
@@ -94,13 +93,11 @@ def _write_rle(
     order = options.order or columns.custom or "row"
     files = LabelFileImages(out, options)
     unknown = 0
-    gsds_m: set[float | None] = set()
     rows = []
     for number, (entry, scene) in enumerate(source.opened(progress)):
         assert scene.label is not None
         mask = scene.label.read()
         unknown += not mask.valid.all()
-        gsds_m.add(scene.stated_gsd_m)
         cells = [""] * len(columns.header)
         cells[columns.runs] = encode_runs((mask.data == source.building_class) & mask.valid, order)
         image = files.path_of(entry, scene)
@@ -114,7 +111,7 @@ def _write_rle(
     notes = []
     if unknown:
         notes.append(f"Unknown pixels become background in a table: {plural(unknown, 'mask')}.")
-    notes += (*lost_gsd_note(gsds_m), *files.notes)
+    notes += files.notes
     if options.images == "refer" and columns.path is None:
         notes.append("The table has no paths: when reading it, give the folder of its images.")
     if order != columns.custom:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -198,25 +198,13 @@ class WriteResult:
         path: File or folder that `rooftrace` accepts as DATA again.
         scenes: Number of scenes written.
         notes: Facts that the format could not hold, for the user to see.
+        has_gsd: Whether it holds the metres per pixel that were given.
     """
 
     path: Path
     scenes: int
     notes: tuple[str, ...] = ()
-
-
-def lost_gsd_note(stated_m: Collection[float | None]) -> tuple[str, ...]:
-    """Return the note on metres per pixel that a kind of data does not hold; empty without any.
-
-    Args:
-        stated_m: `Scene.stated_gsd_m` of the scenes that are written.
-    """
-    values = sorted({gsd_m for gsd_m in stated_m if gsd_m is not None})
-    if not values:
-        return ()
-    listed = ", ".join(f"{gsd_m:g}" for gsd_m in values)
-    note = f"Metres per pixel ({listed}) must be given again: --gsd"
-    return (f"{note}, for the images of each value by themselves." if values[1:] else f"{note}.",)
+    has_gsd: bool = False
 
 
 Reader = Callable[[Path, SourceConfig, LabelConfig], SceneSet]

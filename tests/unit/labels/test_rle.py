@@ -215,7 +215,7 @@ class TestKind:
         mask[:2], mask[2:4], mask[4:6] = 1, 2, 9
         write_image(tmp_path / "in/masks/a.png", mask)
         source = read(
-            tmp_path / "in", gsd_m=0.5, nodata=7.0,
+            tmp_path / "in", nodata=7.0,
             labels={"classes": ["none", "road", "house"], "building": "house", "ignore": [9]},
         )  # fmt: skip
         written = KINDS["rle"].write(source, tmp_path / "t.csv", WriteOptions(order="column"), None)
@@ -223,7 +223,7 @@ class TestKind:
         notes = " ".join(written.notes)
         for part in (
             "Unknown pixels become background in a table: 1 mask.",
-            "(0.5) must be given again", "nodata rule of the images",
+            "nodata rule of the images",
             "--set order=column", "Only the class house is written",
         ):  # fmt: skip
             assert part in notes
