@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
@@ -174,8 +173,9 @@ def _rles(one: CocoAnnotation, shape: tuple[int, int], tools: Any) -> list[Rle]:
     """Return a segmentation as pycocotools takes it, after checking values that would crash it."""
     given = one.segmentation
     if isinstance(given, list):
-        polygons = [_checked_polygon(polygon, one.where, shape) for polygon in given]
-        return list(tools.frPyObjects(polygons, *shape)) if polygons else []
+        polygons = [_checked_corners(polygon, one.where, shape) for polygon in given]
+        lists = [corners.ravel().tolist() for corners in polygons]
+        return list(tools.frPyObjects(lists, *shape)) if lists else []
     counts = given["counts"]
     found = decompress(counts) if isinstance(counts, (str, bytes)) else _listed(counts)
     if found is None or (found < 0).any():
@@ -196,14 +196,21 @@ def _rles(one: CocoAnnotation, shape: tuple[int, int], tools: Any) -> list[Rle]:
 
 
 def _outline(one: CocoAnnotation, shape: tuple[int, int]) -> shapely.Geometry:
-    polygons = [_checked_polygon(polygon, one.where, shape) for polygon in one.segmentation]
-    parts = [shapely.Polygon(np.reshape(polygon, (-1, 2))) for polygon in polygons]
-    return shapely.union_all([made_valid(part) for part in parts])
+    polygons = (_checked_corners(polygon, one.where, shape) for polygon in one.segmentation)
+    return shapely.union_all([made_valid(shapely.Polygon(corners)) for corners in polygons])
 
 
-def _checked_polygon(polygon: object, where: str, shape: tuple[int, int]) -> list[float]:
+def _corners(polygon: object) -> NDArray[np.float64] | None:
+    """Return the (n, 2) corners x, y of a polygon of the file; None if it is not one."""
     values = finite_array(polygon)
     if values is None or values.ndim != 1 or len(values) < 6 or len(values) % 2:
+        return None
+    return values.reshape(-1, 2)
+
+
+def _checked_corners(polygon: object, where: str, shape: tuple[int, int]) -> NDArray[np.float64]:
+    corners = _corners(polygon)
+    if corners is None:
         raise LabelError(
             f"{where} has the polygon {str(polygon)[:60]!r}; expected the numbers x, y, x, y, … "
             "of at least three corners.",
@@ -211,15 +218,15 @@ def _checked_polygon(polygon: object, where: str, shape: tuple[int, int]) -> lis
         )
     # pycocotools walks along each side point by point, so distant corners take too long.
     sides = np.array(shape[::-1], dtype=np.float64)
-    outside = (values.reshape(-1, 2) < -sides) | (values.reshape(-1, 2) > 2 * sides)
+    outside = (corners < -sides) | (corners > 2 * sides)
     if outside.any():
-        x, y = values.reshape(-1, 2)[outside.any(axis=1)][0].tolist()
+        x, y = corners[outside.any(axis=1)][0].tolist()
         raise LabelError(
             f"{where} has a corner at x = {x:g}, y = {y:g}, far outside its image "
             f"({size_text(shape)}).",
             remedy="Corners are in pixels of the image, from its upper left corner.",
         )
-    return [float(value) for value in values]
+    return corners
 
 
 def _listed(counts: object) -> NDArray[np.int64] | None:
@@ -442,11 +449,9 @@ def _is_nested(polygons: list[Any]) -> bool:
     """Return whether a polygon of an annotation lies in another, as some tools write courtyards."""
     if len(polygons) < 2:
         return False
-    # Numbers are checked when the label is read.
-    with suppress(ValueError, TypeError, OverflowError):
-        parts = np.array([shapely.Polygon(np.reshape(one, (-1, 2))) for one in polygons])
-        return bool(shapely.STRtree(parts).query(parts, "contains_properly").size)
-    return False
+    corners = map(_corners, polygons)
+    parts = np.array([shapely.Polygon(xy) for xy in corners if xy is not None], np.object_)
+    return bool(shapely.STRtree(parts).query(parts, "contains_properly").size)
 
 
 def _segmentation(one: _Annotation, where: str, image: _Image) -> list[Any] | dict[str, Any]:
@@ -570,7 +575,7 @@ def write_coco(
     }
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     write_atomically(out, text.encode("utf-8", "surrogatepass") + b"\n")
-    return WriteResult(out, len(images), files.notes)
+    return WriteResult(out, len(images), files.notes, has_gsd=True)
 
 
 def _annotations_of(scene: Scene, source: SceneSet) -> Iterator[dict[str, Any]]:
