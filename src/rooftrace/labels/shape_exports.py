@@ -21,8 +21,8 @@ import numpy as np
 import shapely
 from shapely import affinity
 
-from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.errors import LayoutError
+from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource
 from rooftrace.io.files import read_head
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -38,11 +38,13 @@ from rooftrace.labels.shape_files import (
     iter_names,
     lines_note,
     polygon,
+    read_as,
     read_shapes,
     run_mask,
     size_of,
     traced,
     traced_runs,
+    xml_root,
 )
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
@@ -68,7 +70,7 @@ def _read(
     file_of: dict[Path, Path] = {}
     for file in files:
         finder = ImageFinder.beside(file, given, path if path.is_dir() else None)
-        for drawn in _parsed(file, kind, parse):
+        for drawn in read_as(kind, file, parse):
             image = finder.find(drawn.name, drawn.where)
             if by_image.setdefault(image, drawn) is not drawn:
                 raise LayoutError(f"{path} has two records about {image}.", remedy=REMEDY)
@@ -111,20 +113,8 @@ def _ids(file_of: Mapping[Path, Path], drawn: Mapping[Path, DrawnImage]) -> list
     return [f"{part}/{one}" if part else one for part, one in zip(parts, ids)]
 
 
-def _parsed(file: Path, kind: str, parse: _Parse) -> list[DrawnImage]:
-    try:
-        return list(parse(file))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError,
-            ElementTree.ParseError, shapely.errors.ShapelyError) as error:  # fmt: skip
-        raise LabelError(
-            f"{file} cannot be read as {kind}: {type(error).__name__}: {reason_of(error)}.",
-            remedy=REMEDY,
-        ) from error
-
-
 def _cvat(path: Path) -> Iterator[DrawnImage]:
-    # Expat limits the expansion of entities.
-    root = ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
+    root = xml_root(path)
     if root.find("track") is not None:
         raise ValueError("it holds tracks of a video; expected CVAT for images")
     for image in root.iter("image"):
@@ -373,16 +363,15 @@ def _is_export(path: Path, row: _Export) -> bool:
     return re.search(row[3], read_head(path, _HEAD_BYTES)) is not None
 
 
-def drawn_files(path: Path) -> list[Path]:
-    """Return the files at a path that may hold shapes of images: an export, or one for each image.
+def drawn_files(files: Sequence[Path]) -> list[Path]:
+    """Return those of some files that may hold shapes of images: an export, or one for each image.
 
-    A folder of which no file holds a shape has none; beside those of YOLO there may be others.
+    Beside those of YOLO, which name no image, there may be other texts.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in _PATTERNS)
-        return files if any(map(_is_of_one_image, files)) else []
-    is_one = _is_of_one_image(path) or any(_is_export(path, row) for row in _EXPORTS)
-    return [path] if is_one else []
+    if len(files) == 1 and any(_is_export(files[0], row) for row in _EXPORTS):
+        return [*files]
+    texts = [file for file in files if file.suffix in _PATTERNS]
+    return texts if any(map(_is_of_one_image, texts)) else []
 
 
 def read_drawn(file: Path) -> list[DrawnImage]:
@@ -393,7 +382,7 @@ def read_drawn(file: Path) -> list[DrawnImage]:
     """
     for row in _EXPORTS:
         if _is_export(file, row):
-            images = _parsed(file, row[0], row[4])
+            images = read_as(row[0], file, row[4])
             check_boxes(images, str(file))
             return images
     return [read_shapes(file, scored=True)] if _is_of_one_image(file) else []

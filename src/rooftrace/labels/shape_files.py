@@ -14,7 +14,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -39,7 +39,7 @@ from rooftrace.labels.label_files import REMEDY, load_json
 from rooftrace.labels.mask_values import IGNORED, NameRule
 from rooftrace.labels.rle import Order, bounds_of, draw_runs
 from rooftrace.labels.shapes import ShapesLabel, bridged
-from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult, lost_gsd_note
+from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult
 from rooftrace.labels.split import PARTS, written_places
 
 _CIRCLE_CORNERS = 64
@@ -164,23 +164,36 @@ def read_shapes(path: Path, *, scored: bool = False) -> DrawnImage:
     raw: Any = {"xml": None} if suffix == ".xml" else load_json(path)
     if isinstance(raw, list):
         raw = {"masks": raw}
-    for key, read in _READERS.items():
-        if isinstance(raw, dict) and key in raw:
-            try:
-                drawn = read(path, raw)
-            except (KeyError, TypeError, ValueError, IndexError, zlib.error,
-                    ElementTree.ParseError) as error:  # fmt: skip
-                raise LabelError(
-                    f"{path} cannot be read as {read.__name__[1:]}: {reason_of(error)}.",
-                    remedy=REMEDY,
-                ) from error
-            check_boxes([drawn], str(path))
-            return drawn
-    raise LabelError(
-        f"{path} is not a label file of a known tool; it has "
-        f"{', '.join(map(repr, list(raw)[:5])) if isinstance(raw, dict) else 'no keys'}.",
-        remedy="Export as LabelMe, Supervisely, Darwin or COCO.",
-    )
+    keys = list(raw) if isinstance(raw, dict) else []
+    read = next((read for key, read in _READERS.items() if key in keys), None)
+    if read is None:
+        raise LabelError(
+            f"{path} is not a label file of a known tool; it has "
+            f"{', '.join(map(repr, keys[:5])) or 'no keys'}.",
+            remedy="Export as LabelMe, Supervisely, Darwin or COCO.",
+        )
+    drawn = read_as(read.__name__[1:], path, lambda path: [read(path, raw)])
+    check_boxes(drawn, str(path))
+    return drawn[0]
+
+
+def read_as(
+    kind: str, path: Path, parse: Callable[[Path], Iterable[DrawnImage]]
+) -> list[DrawnImage]:
+    """Return the images that `parse` finds in a file; raise LabelError if it is damaged."""
+    try:
+        return list(parse(path))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError, zlib.error,
+            ElementTree.ParseError, shapely.errors.ShapelyError) as error:  # fmt: skip
+        raise LabelError(
+            f"{path} cannot be read as {kind}: {type(error).__name__}: {reason_of(error)}.",
+            remedy=REMEDY,
+        ) from error
+
+
+def xml_root(path: Path) -> ElementTree.Element:
+    """Return the root of an XML file; Expat limits the expansion of entities."""
+    return ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
 
 
 def check_boxes(images: Iterable[DrawnImage], where: str) -> None:
@@ -369,8 +382,7 @@ def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
 
 
 def _pascal_voc(path: Path, _: object) -> DrawnImage:
-    # Expat limits the expansion of entities.
-    root, shapes = ElementTree.parse(path).getroot(), []  # noqa: S314  # nosec B314
+    root, shapes = xml_root(path), []
     for number, one in enumerate(root.iter("object"), start=1):
         where, outline, box = f"{path}, object {number}", one.find("polygon"), one.find("bndbox")
         geometry: shapely.Geometry | None = None
@@ -452,7 +464,6 @@ def write_yolo(
     """
     unknown = 0
     places = written_places(source.ids, options.part)
-    gsds_m: set[float | None] = set()
     for entry, scene in source.opened(progress):
         part, name = places[entry.id]
         name = image_name(name)
@@ -464,7 +475,6 @@ def write_yolo(
             " ".join([str(index - 1), *(f"{share:.7g}" for share in (bridged(one) / sides).flat)])
             for one, index in zip(outlines, classes.tolist()) if index > 0
         ]  # fmt: skip
-        gsds_m.add(scene.stated_gsd_m)
         text = "".join(f"{line}\n" for line in lines)
         write_atomically(out / "labels" / part / f"{name}.txt", text.encode())
     names = json.dumps(list(source.classes[1:]), ensure_ascii=False)
@@ -472,11 +482,11 @@ def write_yolo(
     parts = parts or {"train": "images"}
     text = "".join(f"{part}: {folder}\n" for part, folder in parts.items())
     write_atomically(out / "data.yaml", f"{text}names: {names}\n".encode())
-    notes = lost_gsd_note(gsds_m)
+    notes: list[str] = []
     if missing := [part for part in ("train", "val") if part not in parts]:
         note = f"data.yaml names no {missing[0]}, which YOLO needs to train: divide the data with "
         note += f"rooftrace split, and add --split split.json:{missing[0]} --overwrite."
-        notes = (*notes, note)
+        notes.append(note)
     if unknown:
-        notes = (*notes, f"{unknown} scenes have unknown areas, which YOLO takes for background.")
-    return WriteResult(out, len(source), notes)
+        notes.append(f"{unknown} scenes have unknown areas, which YOLO takes for background.")
+    return WriteResult(out, len(source), tuple(notes))
