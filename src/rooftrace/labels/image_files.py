@@ -70,6 +70,12 @@ def images_folder(label_file: Path) -> Path:
     return label_file.with_name(f"{label_file.stem}_images")
 
 
+def check_images(images: Path) -> None:
+    """Raise LayoutError if there is nothing where images should be."""
+    if not images.exists():
+        raise LayoutError(f"There are no images at {images}.", remedy="Check the path.")
+
+
 class LabelFileImages:
     """Images of a label file: used where they lie, or copied to `NAME_images/` beside it.
 

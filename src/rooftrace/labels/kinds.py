@@ -26,7 +26,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, holds_only_results, select
 from rooftrace.labels.footprints import FOOTPRINTS
-from rooftrace.labels.image_files import IMAGE_TABLE
+from rooftrace.labels.image_files import IMAGE_TABLE, check_images
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.mask_files import suggest_layout
 from rooftrace.labels.rle_source import RLE
@@ -106,8 +106,9 @@ def open_source(
         notes += (f"{name} is the folder of a prediction: its polygons are the labels.",)
     _check_options(kind, config)
     if config.images is not None:
-        images = str(expand_path(config.images, base, key="images"))
-        config = config.model_copy(update={"images": images})
+        images = expand_path(config.images, base, key="images")
+        check_images(images)
+        config = config.model_copy(update={"images": str(images)})
     source = kind.read(path, config, config.labels or labels or LabelConfig())
     if config.surface is not None and config.terrain is not None:
         surface = str(expand_path(config.surface, base, key="surface"))
@@ -214,8 +215,7 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
         # Its error lists what was looked for; images elsewhere make these images masks.
         return FOLDER, ()
     if fitting[0] is IMAGES:
-        _refuse_labels(path)
-        return IMAGES, _unread(path)
+        return IMAGES, _unread(path) if path.is_dir() else ()
     others = [kind.name for kind in fitting[1:] if kind is not IMAGES]
     if not others:
         return fitting[0], ()
@@ -226,11 +226,14 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
     return fitting[0], (note,)
 
 
-def _refuse_labels(path: Path) -> None:
-    """Refuse a folder in which some of the files seem to be the labels of others."""
-    if not path.is_dir():
-        return
-    if any(_BRUSH.match(image.name) for image in images_under(path)):
+def _unread(path: Path) -> tuple[str, ...]:
+    """Return a note on files in a folder that may hold the labels of its images.
+
+    Raises:
+        LayoutError: Some of its images seem to be the labels of others.
+    """
+    images = {image.name for image in images_under(path)}
+    if any(map(_BRUSH.match, images)):
         raise LayoutError(
             f"{path} holds brush masks of Label Studio, which do not name their image.",
             remedy="Export JSON from Label Studio, which holds the same masks.",
@@ -241,13 +244,6 @@ def _refuse_labels(path: Path) -> None:
             f"{path} holds images and labels, but in no known layout.",
             remedy=f'Say how their names agree: --layout "{layout}".',
         )
-
-
-def _unread(path: Path) -> tuple[str, ...]:
-    """Return a note on files in a folder that may hold the labels of its images."""
-    if not path.is_dir():
-        return ()
-    images = {image.name for image in images_under(path)}
     places = (place for place in visible_files(path) if not holds_results(place[0]))
     files = (folder / name for folder, names in places for name in names)
     texts = islice((file for file in files if _TEXT.search(file.name)), _MOST_TEXTS)

@@ -173,13 +173,9 @@ class ImageFinder:
         there, and beside the folder `annotations` of the file. The folder of a file may be large,
         so its other subfolders are searched only if the data is a folder, `root`.
 
-        Raises:
-            LayoutError: `images` does not exist.
         """
         own = [label_file.parent, images_folder(label_file)]
         if images is not None:
-            if not images.exists():
-                raise LayoutError(f"There are no images at {images}.", remedy="Check --images.")
             return cls((images, *own), images)
         own.append(label_file.parent / "images")
         inner = label_file.parent.name

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_first
-from rooftrace.io.companions import holds_results, images_under, is_image_file, is_result
+from rooftrace.io.companions import holds_results, is_image_file, is_result
+from rooftrace.io.files import visible_files
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.mask_values import open_mask
@@ -210,17 +211,17 @@ def find_predictions(path: Path) -> PredictionFiles:
     """
     if not path.exists():
         raise DataError(f"There are no predictions at {path}.", remedy="Check the path.")
-    drawn = tuple(drawn_files(path))
-    if drawn:
+    files = sorted(place / name for place, names in visible_files(path) for name in names)
+    if drawn := tuple(drawn_files(files or [path])):
         return PredictionFiles(path, drawn=drawn)
     if is_vector_file(path):
         return PredictionFiles(path, vectors=(path,))
     if path.is_dir():
         is_one = is_result if holds_results(path) else _is_prediction
         vectors = [file for file in vector_files(path) if is_one(file) and _is_prediction(file)]
-        images = [*images_under(path), *sorted(path.rglob("*.npy"))]
-        rasters = [file for file in images if is_one(file) and _is_prediction(file)]
-        rasters = [file for file in rasters if file not in vectors]
+        files = [file for file in files if is_one(file) and _is_prediction(file)]
+        others = [file for file in files if file.is_file() and file not in vectors]
+        rasters = [file for file in others if file.suffix == ".npy" or is_image_file(file)]
         plain = [file for file in rasters if open_mask(file, sharp=False).bands < 3]
         if vectors or plain:
             rasters = plain
