@@ -284,8 +284,9 @@ def _comparisons(evaluation: Evaluation) -> Table:
                 # Nothing was counted, or there is nothing to count.
                 continue
             limits = f"{gap.low:+.4f} … {gap.high:+.4f}" if gap.is_known else gap.reason
+            p_value = "< 0.001" if test.p_value < 0.001 else f"{test.p_value:.3f}"
             table.add_row(
-                escape(name), FIGURES[figure], f"{gap.value:+.4f}", limits, f"{test.p_value:.3f}",
+                escape(name), FIGURES[figure], f"{gap.value:+.4f}", limits, p_value,
                 f"{test.better} : {test.worse}",
             )  # fmt: skip
             name = ""

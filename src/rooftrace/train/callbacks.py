@@ -115,7 +115,10 @@ class MetricsRecorder(Callback):
         self.rows.append(row)
         self._write_table()
         plot_curves(self.rows, self._plot, self._start)
-        print_plain(self._console, self._line(trainer.max_epochs or 0))
+        left_s = ((trainer.max_epochs or 0) - row["epoch"]) * row["seconds"]
+        for deadline in (one for one in trainer.callbacks if isinstance(one, Deadline)):  # type: ignore[attr-defined]
+            left_s = max(min(left_s, deadline.left_s), 0)
+        print_plain(self._console, self._line(0 if trainer.should_stop else left_s))
         self._collapsed = self._collapsed + 1 if pl_module.has_collapsed else 0
         if self._collapsed == _NAMED_AFTER:
             print_plain(
@@ -125,10 +128,9 @@ class MetricsRecorder(Callback):
                 "optimizer.lr, or add ce to the loss.",
             )
 
-    def _line(self, epochs: int) -> str:
+    def _line(self, left_s: float) -> str:
         """Return the row of the last epoch, with a star if it is the best, and a header first."""
         row = self.rows[-1]
-        left_s = (epochs - row["epoch"]) * row["seconds"]
         folders = "  ".join(
             f"{k.partition('/')[2]} {v:.3f}" for k, v in row.items() if k.startswith("val_iou/")
         )
@@ -535,10 +537,14 @@ class Deadline(Callback):
         minutes.restart()
 
     @property
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self._seconds() - (self._clock() - self._began)
+
+    @property
     def is_over(self) -> bool:
         """Return whether a validation would end after the seconds."""
-        spent_s = self._clock() - self._began
-        return spent_s + (self._validation_s or 0.0) >= self._seconds()
+        return (self._validation_s or 0.0) >= self.left_s
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._step_began = self._clock()

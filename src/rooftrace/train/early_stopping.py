@@ -84,4 +84,6 @@ def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:
         return "all epochs done"
     if has_diverged(rows, stop):
         return f"{stop.monitor} is no longer a finite number"
-    return f"no better {stop.monitor} for {stop.patience} epochs"
+    if stop.patience and epochs_waited(rows, stop) >= stop.patience:
+        return f"no better {stop.monitor} for {stop.patience} epochs"
+    return "the time was over"

@@ -372,9 +372,7 @@ def run_trainer(
             for name, best in saver.best.items()
         },
         epochs=len(recorder.rows),
-        stopped_because="the time was over"
-        if deadline is not None and deadline.is_over and len(recorder.rows) < config.epochs
-        else describe_end(recorder.rows, config.epochs, config.stop),
+        stopped_because=describe_end(recorder.rows, config.epochs, config.stop),
         images_per_s=recorder.images_per_s,
     )
 

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from rooftrace.train.early_stopping import StopConfig, epochs_waited, has_diverged, sign_of
+from rooftrace.train.early_stopping import (
+    StopConfig,
+    describe_end,
+    epochs_waited,
+    has_diverged,
+    sign_of,
+)
 
 
 def rows(*values: float, monitor: str = "val_iou") -> list[dict[str, float]]:
@@ -39,6 +45,8 @@ def test_epochs_since_the_best(
     given, settings = rows(*values), StopConfig(**stop)
     assert epochs_waited(given, settings) == expected
     assert not has_diverged(given, settings)
+    # What ends neither with the epochs nor after a patience of ten ends with the minutes.
+    assert describe_end(given, 9, settings) == "the time was over"
 
 
 def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_clock() -> None:
@@ -76,7 +84,7 @@ def test_a_deadline_ends_a_run_within_an_epoch_and_lets_the_rate_fall_with_the_c
         step(timed, steps, 12)
         rates.append(schedule.factor(steps, 0))
         steps += 1
-    assert (steps, timed.is_over) == (5, True)
+    assert (steps, timed.is_over, timed.left_s) == (5, True, -4)
     assert rates[0] == pytest.approx(1, abs=0.02)
     assert rates[-1] < 0.15
     # Before the first validation, its batches count as steps.
