@@ -318,7 +318,9 @@ def _labels(c: FindingContext) -> _Findings:
 def _pixels(c: FindingContext) -> _Findings:
     """Find images that show little, or whose scale is unknown."""
     empty = [f for f in c.read if f.valid_share == 0]
-    plain = [f for f in c.shown if f.contrast < _NOTHING]
+    # Of more than 8 bits, many sensors fill a small part: 12 bits in 16.
+    high = max((f.brightness + 3 * f.contrast for f in c.shown), default=1.0)
+    plain = [f for f in c.shown if f.contrast < _NOTHING * (1 if f.dtype == "uint8" else high)]
     built = [f for f in plain if c.built_up(f) > _OFTEN]
     scenes = built + empty + [f for f in plain if f not in built]
     mismatch = (

@@ -256,7 +256,8 @@ class LabelRule:
             remedy = (
                 "Correct the mask; or say what values mean: "
                 f"--set labels.values.building={building} --set labels.values.background={ground}"
-                f"{ignored}, or --set labels.instances=true if each is one building."
+                f"{ignored}, or --set labels.instances=true if each is one building. If they are "
+                "further classes, name all in the order of the values: --set 'labels.classes=[…]'."
             )
         return LabelError(
             f"The mask {name} contains {plural(len(invalid), 'value')} not of a class "

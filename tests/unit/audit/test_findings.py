@@ -228,6 +228,8 @@ def findings_from(*facts: SceneFacts) -> dict[str, Finding]:
 )
 def test_a_common_fault_is_a_finding(given: dict[str, object], key: str, figure: str) -> None:
     assert findings_from(*(facts_with(n) for n in range(3))) == {}
+    twelve_bits = {"dtype": "uint16", "brightness": 0.03, "contrast": 0.01}
+    assert findings_from(*(facts_with(n, **twelve_bits) for n in range(3))) == {}
     found = findings_from(*(facts_with(n, **given) for n in range(3)))
     assert set(found) - {"gsd.unknown"} == {key}
     assert figure in found[key].title
