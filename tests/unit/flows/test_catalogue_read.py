@@ -36,7 +36,7 @@ def test_a_folder_tree(tmp_path: Path) -> None:
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     catalogue = read_catalogue(tmp_path)
     assert [scene.id for scene in catalogue.scenes] == ["y", "a_x", "a_b_x"]
-    assert catalogue.skipped == (str(tmp_path / "a" / "readme.md"),)
+    assert catalogue.skipped == {tmp_path / "a" / "readme.md": "not an image"}
 
 
 def test_a_text_list(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_masks_beside_images_are_no_scenes(tmp_path: Path) -> None:
         image(data / name)
     catalogue = read_catalogue(data)
     assert [scene.id for scene in catalogue.scenes] == ["images_x"]
-    assert catalogue.skipped == (str(data / "masks" / "x.tif"),)
+    assert catalogue.skipped == {data / "masks" / "x.tif": "masks of other images"}
     with pytest.raises(ConfigError, match="is labelled data") as caught:
         find_inputs([data])
     assert f"rooftrace predict '{data / 'images'}' -o OUT" in caught.value.remedy

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyogrio
 import pytest
+import rasterio.shutil
 import shapely
 from affine import Affine
 from PIL import Image
@@ -52,10 +53,12 @@ def area_over(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
 
 
 def test_images_side_by_side_are_one_scene(town: Path) -> None:
+    rasterio.shutil.copy(town / "a.tif", town / "all.vrt", driver="VRT")
     found = find_inputs([town], mosaic=True)
     (job,), skipped = found.scenes, found.skipped
     assert (job.name, job.path, job.shown) == ("town", town, str(town))
-    assert [path.name for path in skipped] == ["notes.txt"]
+    reasons = {path.name: reason for path, reason in skipped.items()}
+    assert reasons == {"notes.txt": "not an image", "all.vrt": "mosaics of these images"}
     assert any("2 images are one scene" in note for note in job.notes)
     raster = job.source.read()
     assert raster.data.shape == (3, 40, 80)
@@ -140,7 +143,7 @@ def test_an_address_is_a_scene_and_keeps_its_secrets() -> None:
     found = find_inputs([URL])
     (job,), skipped = found.scenes, found.skipped
     assert isinstance(job.source, RemoteRaster)
-    assert (job.name, skipped) == ("North end", [])
+    assert (job.name, skipped) == ("North end", {})
     assert job.shown == "https://example.org/maps/North%20end.tif"
     assert "secret" not in repr(job)
     for other in ("gopher://example.org/a.tif", "https://me:secret@example.org/a.tif"):

@@ -182,7 +182,7 @@ def run_catalogue(
     if outcomes.failures and (strict or not jobs):
         raise _failure(_in_order(catalogue, outcomes), len(catalogue.scenes))
     inputs = PredictInputs(
-        jobs, [Path(one) for one in catalogue.skipped],
+        jobs, catalogue.skipped,
         {"nodata": nodata_to_json(nodata)}
         | ({} if area is None else {"area": [area.name, area.digest]}),
         () if area is None else [Path(area.name)],

@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Bounds
-from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, SceneInput, images_among
+from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, MASK, SceneInput, images_among
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
 from rooftrace.io.files import is_url, visible_files
@@ -93,14 +93,14 @@ class Catalogue:
         name: Path or URL of the catalogue, as the user gave it.
         kind: Kind of the catalogue, for the user and the manifest.
         scenes: One or more scenes.
-        skipped: Paths of files in the folder that are not images.
+        skipped: Files in the folder that are not predicted, each with the reason.
         notes: Decisions about the catalogue that the user should know.
     """
 
     name: str
     kind: str
     scenes: tuple[CatalogueScene, ...]
-    skipped: tuple[str, ...] = ()
+    skipped: Mapping[Path, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -396,7 +396,7 @@ def _tree(folder: Path) -> Catalogue:
     files = (where / name for where, names in visible_files(folder) for name in names)
     images, skipped = images_among(files)
     masks = label_masks(images)
-    skipped += sorted(masks)
+    skipped |= dict.fromkeys(sorted(masks), MASK)
     for path in images:
         if path not in masks:
             relative = path.relative_to(folder).with_suffix("")
@@ -407,7 +407,7 @@ def _tree(folder: Path) -> Catalogue:
             remedy="Give the folder that holds the images.",
         )
     found = with_unique_ids(scenes, str(folder))
-    return Catalogue(str(folder), "folder", found, tuple(map(str, skipped)))
+    return Catalogue(str(folder), "folder", found, skipped)
 
 
 def _list(name: str, content: bytes) -> Catalogue:

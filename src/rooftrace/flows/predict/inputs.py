@@ -190,6 +190,11 @@ def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
     return digest.hexdigest()
 
 
+NOT_IMAGE, MASK, HEIGHTS = "not an image", "masks of other images", "heights"
+_PROJECT, _RESULT = "other images of the project of the orthophoto", "results of a run"
+_MOSAIC, _FOLDER = "mosaics of these images", "images in subfolders are not predicted"
+"""Reasons for which files and folders are not predicted."""
+
 _BESIDE = re.compile(r"\.(prj|wld|[a-z]{2,4}w|aux\.xml)$", re.IGNORECASE)
 """Endings of files that place an image."""
 
@@ -200,14 +205,15 @@ class PredictInputs:
 
     Args:
         scenes: Images, each predicted by itself.
-        skipped: Files in the given folders that are not images, and subfolders with images.
+        skipped: Files in the given folders that are not predicted, and subfolders with images, each
+            with the reason.
         settings: Settings for reading the images, on which the results depend; plain data for
             `run.json`.
         files: Other files that the run reads.
     """
 
     scenes: Sequence[SceneInput]
-    skipped: Sequence[Path] = ()
+    skipped: Mapping[Path, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[Path] = ()
 
@@ -220,31 +226,20 @@ class PredictInputs:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on skipped files and folders, if there are any."""
-        folders = {path for path in self.skipped if path.is_dir()}
-        files = [path for path in self.skipped if path not in folders]
-        masks = {path for path in files if is_named_as_image(path) and is_raster(path)}
-        heights = {path for path in masks if is_elevation(path)}
-        results = {path for path in masks if is_result(path) and holds_results(path.parent)}
-        projects = beside_orthophotos({*masks, *(scene.path for scene in self.scenes)}) & masks
-        beside = {path for path in files if _BESIDE.search(path.name)}
-        if beside:
-            images = {scene.path for scene in self.scenes}
-            images |= {path.with_suffix("") for path in images}
-            beside = {path for path in beside if Path(_BESIDE.sub("", str(path))) in images}
-        surface = shlex.quote(str(min(heights, default="")))
+        images = {scene.path for scene in self.scenes}
+        images |= {path.with_suffix("") for path in images}
+        paths_of: dict[str, list[Path]] = {}
+        for path, reason in self.skipped.items():
+            if not (_BESIDE.search(path.name) and Path(_BESIDE.sub("", str(path))) in images):
+                paths_of.setdefault(reason, []).append(path)
         notes = []
-        for paths, reason in (
-            ([path for path in files if path not in {*masks, *beside}], "not an image"),
-            (sorted(masks - heights - results - projects), "masks of other images"),
-            (sorted(projects - heights), "other images of the project of the orthophoto"),
-            (sorted(results), "results of a run"),
-            (sorted(heights), f"heights: measure buildings with --surface {surface}"),
-            (sorted(folders), "images in subfolders are not predicted"),
-        ):
-            if paths:
-                counted = plural(len(paths), "folder" if paths[0] in folders else "file")
+        for reason in (NOT_IMAGE, MASK, _PROJECT, _RESULT, HEIGHTS, _MOSAIC, _FOLDER):
+            if paths := sorted(paths_of.get(reason, ())):
+                counted = plural(len(paths), "folder" if reason == _FOLDER else "file")
                 listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
-                notes.append(f"skipped {counted} ({reason}): {listed}")
+                surface = shlex.quote(str(paths[0]))
+                how = f": measure buildings with --surface {surface}" * (reason == HEIGHTS)
+                notes.append(f"skipped {counted} ({reason}{how}): {listed}")
         notes += [
             f"{scene.path} holds heights, by name and values, and is predicted as a picture. "
             "To measure buildings by it: rooftrace predict IMAGE -o OUT --surface "
@@ -445,18 +440,18 @@ def about_total_px(scenes: Sequence[SceneInput]) -> int:
 
 def _images(
     inputs: Sequence[Path | str], nodata: NodataRule | None, trusted: bool
-) -> tuple[list[SceneInput], list[Path]]:
+) -> tuple[list[SceneInput], dict[Path, str]]:
     """Return the images of all inputs, each as one scene, and the files that were skipped.
 
     A URL in object storage that ends with a slash is a folder of GeoTIFFs.
     """
     found: dict[Path | str, TileName | None] = {}
-    skipped: list[Path] = []
+    skipped: dict[Path, str] = {}
     images: Mapping[Path | str, TileName | None] | None
     for given in inputs:
         if not isinstance(given, str) or not is_url(given):
             images, others = _at_path(Path(given))
-            skipped += others
+            skipped |= others
         elif not is_object_url(given) or not given.lower().endswith((*CATALOGUE_SUFFIXES, "/")):
             images = {given: None}
         elif given.endswith("/"):
@@ -470,7 +465,7 @@ def _images(
             images = None
         if images is None:
             images, others = _in_subfolders(str(given))
-            skipped += others
+            skipped |= others
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
@@ -485,7 +480,7 @@ def _images(
             )
         for mask in masks:
             del found[mask]
-        skipped += masks
+        skipped |= dict.fromkeys(masks, MASK)
     names = {}
     for folder, count in Counter(one.parent for one in found if isinstance(one, Path)).items():
         if count >= _MIN_LISTED:
@@ -495,7 +490,7 @@ def _images(
     if skipped:
         images_on_disk = (one for one in found if isinstance(one, Path))
         read = {file for one in images_on_disk for file in companions(one, names.get(one.parent))}
-        skipped = [file for file in skipped if file not in read]
+        skipped = {file: reason for file, reason in skipped.items() if file not in read}
     scenes = []
     for location, tile in found.items():
         name = url_stem(location) if isinstance(location, str) else location.stem
@@ -509,7 +504,7 @@ def _images(
     return scenes, skipped
 
 
-def _in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None], list[Path]]:
+def _in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None], dict[Path, str]]:
     """Return the images of a folder that are all in subfolders: one, or without a georeference; and
     what the folder has besides, if it is the project of an orthophoto.
 
@@ -530,7 +525,7 @@ def _in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None], list[
         )
     files = (folder / name for folder, names in visible_files(path) for name in names)
     images, others = images_among(files)
-    skipped = [file for file in others if is_named_as_image(file)]
+    skipped = {file: reason for file, reason in others.items() if reason != NOT_IMAGE}
     if path.is_dir() and not images:
         raise DataError(
             f"There is no image in {given} or its subfolders.",
@@ -545,7 +540,7 @@ def _in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None], list[
     )
 
 
-def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, list[Path]]:
+def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, dict[Path, str]]:
     """Return an image, or the images in a folder with their tiles, and the other files there.
 
     The images are None for a catalogue: a file that lists scenes, or a folder whose images are all
@@ -553,20 +548,20 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
     """
     if not path.is_dir() or conversion_of(path):
         if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file():
-            return None, []
+            return None, {}
         if not path.exists():
             raise DataError(f"There is no image at {path}.", remedy="Check the path.")
-        return {path: None}, []
+        return {path: None}, {}
     images, others = images_among(_visible(path, os.DirEntry.is_file))
     if images:
         for folder in _visible(path, os.DirEntry.is_dir):
             if not holds_results(folder) and any(map(is_named_as_image, folder.iterdir())):
-                others.append(folder)
+                others[folder] = _FOLDER
         return dict.fromkeys(images), others
     folders = [one for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")]
     # A folder of zoom levels holds the tiles of a map, each of which is an image by itself.
     if not all(one.name.isdecimal() for one in folders):
-        return None, []
+        return None, {}
     from rooftrace.labels.slippy_tiles import find_tiles
 
     tiles = {} if any(map(is_image_file, others)) else find_tiles(path).paths
@@ -574,23 +569,29 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
         raise DataError(
             _NO_IMAGE.format(path, plural(len(others), "file")), remedy=_NO_IMAGE_REMEDY
         )
-    return {file: tile for tile, file in tiles.items()}, []
+    return {file: tile for tile, file in tiles.items()}, {}
 
 
-def images_among(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the images to predict among files, and the other ones, without sidecars.
+def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """Return the images to predict among files, and why the other ones, without sidecars, are not.
 
     Heights, results of a run, and what is beside the orthophoto of a project are others.
     """
     images: list[Path] = []
-    others: list[Path] = []
+    others: dict[Path, str] = {}
     for file in files:
-        if not is_sidecar(file):
-            is_image = (is_raster(file) or is_lost_image(file)) and not is_elevation(file)
-            is_image = is_image and not (is_result(file) and holds_results(file.parent))
-            (images if is_image else others).append(file)
-    besides = beside_orthophotos(images)
-    return [image for image in images if image not in besides], [*others, *sorted(besides)]
+        if is_sidecar(file):
+            continue
+        if not (is_raster(file) or is_lost_image(file)):
+            others[file] = NOT_IMAGE
+        elif is_elevation(file):
+            others[file] = HEIGHTS
+        elif is_result(file) and holds_results(file.parent):
+            others[file] = _RESULT
+        else:
+            images.append(file)
+    others |= dict.fromkeys(sorted(beside_orthophotos(images)), _PROJECT)
+    return [image for image in images if image not in others], others
 
 
 def _visible(folder: Path, is_kind: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
@@ -632,11 +633,11 @@ def _mosaics(
     tms: bool | None,
     crs: CRS | None,
     area: Area | None,
-) -> tuple[list[SceneInput], list[Path]]:
+) -> tuple[list[SceneInput], dict[Path, str]]:
     from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
 
     scenes: list[SceneInput] = []
-    skipped: list[Path] = []
+    skipped: dict[Path, str] = {}
     for given in inputs:
         folder = Path(given)
         if not folder.is_dir():
@@ -674,12 +675,12 @@ def _mosaics(
                 _NO_IMAGE.format(folder, plural(len(others), "file")), remedy=_NO_IMAGE_REMEDY
             )
         parts: list[RasterFile | GeoreferencedSource] = []
-        skipped += others
+        skipped |= others
         for path in paths:
             tile = open_raster(path, nodata=nodata)
             # A mosaic file beside its images shows them a second time.
             if tile.file_format == "VRT":
-                skipped.append(path)
+                skipped[path] = _MOSAIC
             else:
                 parts.append(tile if crs is None else in_crs(tile, crs))
         note = f"{folder}: {plural(len(parts), 'image is', 'images are')} one scene."
