@@ -371,9 +371,17 @@ def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -
     for city in ("lagos", "accra"):
         shutil.copytree(folder, tmp_path / "cities" / city)
     (tmp_path / "cities" / "notes").mkdir()
+    (tmp_path / "cities" / "tall").mkdir()
+    shutil.copy(folder / "town_buildings.gpkg", tmp_path / "cities/tall/town_heights.gpkg")
+    # A catalogue keeps its journal when it is finished.
+    work = tmp_path / "cities" / "accra" / ".rooftrace"
+    work.mkdir()
+    (work / "journal.jsonl").touch()
     client = client_of(tmp_path / "cities")
     listed = client.get("/map/folders").json()
-    assert [one["title"] for one in listed] == ["accra", "lagos"]
+    assert [one["title"] for one in listed] == ["accra", "lagos", "tall"]
+    assert client.get(f"/map/folders/{listed[0]['id']}").json()["state"] == "running"
+    os.utime(work / "journal.jsonl", (1_000, 1_000))
     for one in listed:
         shown = client.get(f"/map/folders/{one['id']}").json()
         assert (shown["state"], [image["name"] for image in shown["images"]]) == ("ready", ["town"])

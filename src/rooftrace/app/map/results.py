@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of, without_folders
+from rooftrace.flows.predict.run_folder import MANIFEST
 from rooftrace.io.companions import RESULT_FILES, WORK_FOLDER, holds_results, recorded_files
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.job_store import Job, JobStore
@@ -180,7 +181,7 @@ def _read(path: Path) -> ResultsFolder:
             _COMPARISON, polygons=path / _COMPARED, record=compared, is_comparison=True
         )
     reason = damaged or _failures(run)
-    if (path / WORK_FOLDER).is_dir():
+    if _is_running(path):
         message = (
             f"The run that writes to {path.name} is not finished: {plural(len(images), 'image')} "
             "done so far. Open it again for more; a run that was stopped resumes by the same "
@@ -391,8 +392,19 @@ class ResultsCatalogue:
 
 
 def _holds_record(path: Path) -> bool:
-    """Return whether a run or a comparison has written into a folder."""
-    return holds_results(path) or (path / _COMPARED).is_file()
+    """Return whether a run, a comparison or a measurement of heights has written into a folder."""
+    return (
+        holds_results(path) or (path / _COMPARED).is_file() or any(path.glob("*_heights.gpkg"))
+    )
+
+
+def _is_running(path: Path) -> bool:
+    """Return whether the run that writes to a folder has not written its record yet.
+
+    A catalogue keeps its work folder, for scenes that are added.
+    """
+    work, record = _state(path / WORK_FOLDER / MANIFEST), _state(path / "run.json")
+    return (path / WORK_FOLDER).is_dir() and not 0 < work[0] <= record[0]
 
 
 def _holds_images(path: Path) -> bool:
