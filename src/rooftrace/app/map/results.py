@@ -393,9 +393,7 @@ class ResultsCatalogue:
 
 def _holds_record(path: Path) -> bool:
     """Return whether a run, a comparison or a measurement of heights has written into a folder."""
-    return (
-        holds_results(path) or (path / _COMPARED).is_file() or any(path.glob("*_heights.gpkg"))
-    )
+    return holds_results(path) or (path / _COMPARED).is_file() or any(path.glob("*_heights.gpkg"))
 
 
 def _is_running(path: Path) -> bool:
