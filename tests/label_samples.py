@@ -338,6 +338,41 @@ def via_project(folder: Path) -> Path:
     return save_json(folder / "via_project.json", settings)
 
 
+def via_3(folder: Path) -> Path:
+    images(folder)
+    choice = {"aname": "class", "type": 4, "options": {"0": "building", "1": "road"}}
+    raw: dict[str, Any] = {"project": {"vid_list": [*"1234"]}, "attribute": {"5": choice},
+                           "file": {}, "metadata": {"a": {"vid": "1", "xy": [], "av": {}}},
+                           "view": {}}  # fmt: skip
+    for view, name in zip("1234", NAMES):
+        raw["file"][view] = {"fid": view, "fname": f"{name}.png", "type": 2, "loc": 1, "src": ""}
+        raw["view"][view] = {"fid_list": [view]}
+        for number, one in enumerate(TRUTH[name]):
+            (left, top, right, bottom), xy = one.bounds, [7, *np.ravel(corners(one)).tolist()]
+            if view == "4":
+                xy = [2, left, top, right - left, bottom - top]
+            raw["metadata"][f"{view}_{number}"] = {"vid": view, "xy": xy, "av": {"5": "0"}}
+    return save_json(folder / "via_project.json", raw)
+
+
+def isat(folder: Path) -> Path:
+    images(folder)
+    for name in NAMES:
+        shapes = [("building", 1.0, corners(one)) for one in TRUTH[name]]
+        if name == "chip_b":
+            yard, house = shapely.box(25, 70, 50, 95), shapely.box(5, 50, 45, 90)
+            shapes[0] = ("__background__", 2.0, corners(yard))
+            shapes.append(("building", 1.0, corners(house)))
+        keys = ("category", "layer", "segmentation")
+        raw = {
+            "info": {"description": "ISAT", "name": f"{name}.png", "width": WIDTH,
+                     "height": HEIGHT, "note": " " * 70_000},
+            "objects": [dict(zip(keys, one)) for one in shapes],
+        }  # fmt: skip
+        save_json(folder / f"{name}.json", raw)
+    return folder
+
+
 def via_csv(folder: Path) -> Path:
     images(folder)
     header = "filename,file_size,file_attributes,region_count,region_id"
@@ -665,6 +700,8 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "VIA": via,
     "VIA in parts": via_parts,
     "VIA project": via_project,
+    "VIA 3": via_3,
+    "ISAT": isat,
     "VIA CSV": via_csv,
     "Supervisely": supervisely,
     "Labelbox": labelbox,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -48,7 +48,7 @@ from rooftrace.labels.label_files import (
     read_each,
     validated,
 )
-from rooftrace.labels.mask_values import IGNORED, mask_of
+from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
 from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
 from rooftrace.labels.shapes import bridged, clip_outlines
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
@@ -238,11 +238,12 @@ def _listed(counts: object) -> NDArray[np.int64] | None:
 _HEAD_BYTES = 1 << 16
 _KEYS = "info|licenses|images|annotations|categories"
 _BEGINS = re.compile(rf'\s*\{{\s*"({_KEYS})"\s*:'.encode())
+_LISTS = re.compile(rb'"(licenses|images|annotations|categories)"\s*:\s*\[')
 _LISTED = 5
 """Maximum number of items that a message lists."""
 
 Id = int | str
-Side = Annotated[int, Field(gt=0, lt=2**20)]
+Side = Annotated[int, Field(ge=-1, lt=2**20)]
 
 
 class _Category(BaseModel):
@@ -296,7 +297,9 @@ class _ImageRecord:
 
 def _label_of(entry: SceneEntry, image: RasterSource) -> CocoLabel:
     record: _ImageRecord = entry.key
-    return CocoLabel(record.annotations, record.shape, image.grid, record.where, image.name)
+    # VIA 3 writes -1 for the sides.
+    shape = record.shape if min(record.shape) > 0 else image.grid.shape
+    return CocoLabel(record.annotations, shape, image.grid, record.where, image.name)
 
 
 def coco_files(path: Path) -> list[Path]:
@@ -308,32 +311,100 @@ def _is_coco(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     head = read_head(path, _HEAD_BYTES)
-    # Label tools write small files of categories alone.
-    return bool(_BEGINS.match(head)) and (len(head) == _HEAD_BYTES or b'"images"' in head)
+    # Label tools write small files of categories alone, and ISAT large ones that begin alike.
+    has_images = b'"images"' in head or (len(head) == _HEAD_BYTES and _LISTS.search(head))
+    return bool(_BEGINS.match(head) and has_images)
+
+
+@dataclass
+class _Unusual:
+    """What notes name of the annotations of all files, by their places.
+
+    Args:
+        several: Whether there are several files, which places name then.
+        drawn: Number of annotations that are drawn.
+        crowds: Number of them that are crowd regions.
+        masks: Number of objects that are marked as crowds.
+        thin: Place of each polygon with fewer than three corners.
+        nested: Place of each annotation with a polygon inside of another.
+    """
+
+    several: bool
+    drawn: int = 0
+    crowds: int = 0
+    masks: int = 0
+    thin: list[str] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
+
+    def notes(self) -> Iterator[str]:
+        if self.crowds:
+            yield (
+                f"{self.crowds} of {self.drawn} annotations are crowd regions (iscrowd = 1): "
+                "pixels under them are ignored in loss and metrics."
+            )
+        if self.masks:
+            yield (
+                f"{plural(self.masks, 'mask is', 'masks are')} marked as crowd (iscrowd = 1) by "
+                "the tool that exported them, and read as objects."
+            )
+        if self.thin:
+            yield (
+                f"Left out: {plural(len(self.thin), 'polygon')} with fewer than three corners: "
+                f"{list_first(self.thin, _LISTED)}."
+            )
+        if nested := self.nested:
+            yield (
+                f"{plural(len(nested), 'annotation has', 'annotations have')} a polygon inside of "
+                "another, and both are building, as COCO defines it. If they are courtyards, "
+                "export masks (run lengths) in place of polygons: "
+                f"{list_first(nested, _LISTED)}."
+            )
 
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read a file, or the files of a folder; see `_read_file` for the errors."""
-    files = coco_files(path) or [path]
-    return read_each(path, files, partial(_read_file, config=config, labels=labels))
-
-
-def _read_file(
-    path: Path, root: Path | None, config: SourceConfig, labels: LabelConfig
-) -> SceneSet:
-    """Read all images of a file; without the list `annotations` they are unlabelled.
+    """Read a file, or the files of a folder, whose categories mean the same in all.
 
     Raises:
         LabelError: A record lacks a field or refers to a missing record. The message names it.
         LayoutError: Two images have the same name, or no image is found.
     """
+    documents = {file: _document(file) for file in coco_files(path) or [path]}
+    used: list[str] = []
+    declared: set[str] = set()
+    above: set[object] = set()
+    for file, document in documents.items():
+        names = {one.id: one.name for one in _by_id(document.categories, file).values()}
+        used += [names.get(one.category_id, "") for one in document.annotations or ()]
+        declared.update(names.values())
+        # Roboflow lists the name of the project as a category above the others.
+        above.update(str(one.supercategory) for one in document.categories)
+    rule, left_out = labels.name_rule().fitted(
+        filter(None, used), str(path), declared=declared - above
+    )
+    unusual = _Unusual(several=len(documents) > 1)
+
+    def read(file: Path, root: Path | None) -> SceneSet:
+        return _read_document(documents[file], file, root, config, labels, rule, unusual)
+
+    source = read_each(path, [*documents], read)
+    return replace(source, notes=(*left_out, *unusual.notes()))
+
+
+def _document(path: Path) -> _Document:
     if not path.is_file():
         raise LayoutError(
             f"{path} is a folder; a COCO file was expected.", remedy="Name the .json file."
         )
-    document = validated(_Document, load_json(path), f"{path}, read as COCO")
+    return validated(_Document, load_json(path), f"{path}, read as COCO")
+
+
+def _read_document(
+    document: _Document, path: Path, root: Path | None, config: SourceConfig,
+    labels: LabelConfig, rule: NameRule, unusual: _Unusual,
+) -> SceneSet:  # fmt: skip
+    """Read all images of a file; without the list `annotations` they are unlabelled."""
     images = _by_id(document.images, path)
-    drawn, notes = _annotations(document, images, path, labels)
+    drawn = _annotations(document, images, path, rule, unusual)
     folder = None if config.images is None else Path(config.images)
     entries = _entries(images, path, ImageFinder.beside(path, folder, root), drawn)
     if drawn:
@@ -349,7 +420,6 @@ def _read_file(
         reading=f"{plural(len(entries), 'image')}, "
         f"{plural(sum(map(len, drawn.values())), 'annotation')}",
         unlabelled=() if labelled else entries,
-        notes=notes,
         label_file=path,
     )
 
@@ -365,29 +435,21 @@ def _by_id(records: Sequence[R], path: Path) -> dict[Id, R]:
 
 
 def _annotations(
-    document: _Document, images: dict[Id, _Image], path: Path, labels: LabelConfig
-) -> tuple[dict[Id, list[CocoAnnotation]], list[str]]:
-    """Return annotations by image id, crowd regions first so that others are drawn over them.
-
-    The second value are notes on what is left out.
-    """
+    document: _Document,
+    images: dict[Id, _Image],
+    path: Path,
+    rule: NameRule,
+    unusual: _Unusual,
+) -> dict[Id, list[CocoAnnotation]]:
+    """Return annotations by image id, crowd regions first so that others are drawn over them."""
     listed = document.annotations or []
     names = {one.id: one.name for one in _by_id(document.categories, path).values()}
-    used = (names.get(one.category_id, "") for one in listed)
-    # Roboflow lists the name of the project as a category above the others.
-    above = {one.supercategory for one in document.categories or ()}
-    rule, left_out = labels.name_rule().fitted(
-        filter(None, used), str(path), declared={*names.values()} - above
-    )
     # CVAT's exporter marks each mask as a crowd, and so do tools that write run lengths alone.
     ours = any(one.scene_id is not None for one in images.values())
     masks_are_crowds = not ours and all(one.iscrowd in (1, True) for one in listed)
     indices: dict[Id, int | None] = {}
     crowds: dict[Id, list[CocoAnnotation]] = {}
     rest: dict[Id, list[CocoAnnotation]] = {}
-    thin: list[str] = []
-    nested: list[str] = []
-    masks = 0
     for number, one in enumerate(listed):
         place = f"annotations[{number}]" + ("" if one.id is None else f" (id {one.id!r:.40})")
         where = f"{path}: {place}"
@@ -410,39 +472,19 @@ def _annotations(
             continue
         segmentation = _segmentation(one, where, images[one.image_id])
         if isinstance(segmentation, list):
-            thin += [place] * (len(one.segmentation) - len(segmentation))
-            nested += [place] if _is_nested(segmentation) else []
+            place = where if unusual.several else place
+            unusual.thin += [place] * (len(one.segmentation) - len(segmentation))
+            unusual.nested += [place] if _is_nested(segmentation) else []
         crowd = one.iscrowd in (1, True)
         if crowd and (masks_are_crowds or "occluded" in (one.attributes or ())):
             crowd = False
-            masks += 1
+            unusual.masks += 1
         into = crowds if crowd else rest
         annotation = CocoAnnotation(where, IGNORED if crowd else index, segmentation)
         into.setdefault(one.image_id, []).append(annotation)
-    drawn = {image: crowds.get(image, []) + rest.get(image, []) for image in {**crowds, **rest}}
-    notes = [*left_out]
-    if crowds:
-        notes.append(
-            f"{sum(map(len, crowds.values()))} of {sum(map(len, drawn.values()))} annotations are "
-            "crowd regions (iscrowd = 1): pixels under them are ignored in loss and metrics."
-        )
-    if masks:
-        notes.append(
-            f"{plural(masks, 'mask is', 'masks are')} marked as crowd (iscrowd = 1) by the tool "
-            "that exported them, and read as objects."
-        )
-    if thin:
-        notes.append(
-            f"Left out: {plural(len(thin), 'polygon')} with fewer than three corners: "
-            f"{list_first(thin, _LISTED)}."
-        )
-    if nested:
-        notes.append(
-            f"{plural(len(nested), 'annotation has', 'annotations have')} a polygon inside of "
-            "another, and both are building, as COCO defines it. If they are courtyards, export "
-            f"masks (run lengths) in place of polygons: {list_first(nested, _LISTED)}."
-        )
-    return drawn, notes
+    unusual.crowds += sum(map(len, crowds.values()))
+    unusual.drawn += sum(map(len, [*crowds.values(), *rest.values()]))
+    return {image: crowds.get(image, []) + rest.get(image, []) for image in {**crowds, **rest}}
 
 
 def _is_nested(polygons: list[Any]) -> bool:

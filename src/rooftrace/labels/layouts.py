@@ -133,6 +133,7 @@ LAYOUTS = (
     Layout("{id}.*", "{id}_mask.*", "Roboflow masks", missing="unlabelled"),
     Layout("images/{id}.*", "labels/1/{id}.*", "ArcGIS Pro RCNN masks", {"instances": True}),
     Layout("{id}.*", "{id}.json", "LabelMe", holds=b'"shapes"'),
+    Layout("{id}.*", "{id}.json", "ISAT", holds=b'"ISAT"'),
     Layout("{id}.*", "{id}.xml", "Pascal VOC XML", missing="unlabelled", holds=b"<annotation>"),
     Layout("JPEGImages/{id}.*", "Annotations/{id}.xml", "Pascal VOC XML", missing="unlabelled",
            holds=b"<annotation>"),

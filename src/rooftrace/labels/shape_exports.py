@@ -155,6 +155,9 @@ def _via(path: Path) -> Iterator[DrawnImage]:
         yield from _via_table(path)
         return
     raw = load_json(path)
+    if "view" in raw:
+        yield from _via_3(path, raw)
+        return
     records = raw.get("_via_img_metadata", raw)
     for record in records.values():
         regions = record["regions"]
@@ -162,6 +165,36 @@ def _via(path: Path) -> Iterator[DrawnImage]:
         regions = regions.values() if isinstance(regions, dict) else regions
         pairs = [(one["shape_attributes"], one["region_attributes"]) for one in regions]
         yield _via_image(path, record["filename"], pairs)
+
+
+_VIA_3_SHAPES = (
+    "", "point", "rect", "circle", "ellipse", "line", "polyline", "polygon", "rect", "circle"
+)  # fmt: skip
+"""Names of the shapes that version 3 numbers; the last two are drawn by extreme points."""
+
+
+def _via_3(path: Path, raw: Mapping[str, Any]) -> Iterator[DrawnImage]:
+    """Read a project of version 3, whose own COCO export has no size of the images."""
+    regions: dict[str, list[tuple[Any, Any]]] = {str(view): [] for view in raw["view"]}
+    for one in raw["metadata"].values():
+        if not one["xy"]:
+            continue
+        kind, *values = one["xy"]
+        keys = {"rect": "x y width height", "ellipse": "cx cy rx ry"}.get(
+            _VIA_3_SHAPES[kind], "cx cy r"
+        )
+        shape = dict(zip(keys.split(), values)) | {
+            "name": _VIA_3_SHAPES[kind], "all_points_x": values[::2], "all_points_y": values[1::2]
+        }  # fmt: skip
+        named = {}
+        for key, value in one["av"].items():
+            asked = raw["attribute"][key]
+            # A choice is stored by its number.
+            named[asked["aname"]] = asked["options"].get(value, value)
+        regions[str(one["vid"])].append((shape, named))
+    for view, some in regions.items():
+        (file,) = raw["view"][view]["fid_list"]
+        yield _via_image(path, raw["file"][str(file)]["fname"], some)
 
 
 def _via_table(path: Path) -> Iterator[DrawnImage]:
@@ -346,7 +379,7 @@ _EXPORTS = (
      _cvat),
     ("datumaro", "Datumaro JSON", (".json",), rb'"categories"\s*:\s*\{', _datumaro),
     ("via", "VGG Image Annotator (JSON, CSV)", (".json", ".csv"),
-     rb'"filename"\s*:[\s\S]*"regions"\s*:|region_shape_attributes', _via),
+     rb'"filename"\s*:[\s\S]*"regions"\s*:|region_shape_attributes|"vid_list"', _via),
     ("labelbox", "Labelbox NDJSON", (".ndjson", ".json", ".jsonl"), rb'^\W*"data_row"', _labelbox),
     ("encord", "Encord JSON", (".json",), rb'"label_hash"\s*:', _encord),
     ("kili", "Kili JSON", (".json",), rb'"externalId"\s*:', _kili),

@@ -4,7 +4,8 @@ Every reader yields the same `DrawnImage`; `drawn_label` turns it into the label
 Formats: YOLO segmentation (https://docs.ultralytics.com/datasets/segment), LabelMe JSON,
 Supervisely (https://docs.supervisely.com/data-organization/00_ann_format_navi), Darwin 2.0
 (https://docs.v7labs.com/reference/darwin-json), xBD (https://arxiv.org/abs/1911.09296), Pascal VOC
-with Roboflow's polygons, and Segment Anything (https://github.com/facebookresearch/segment-anything).
+with Roboflow's polygons, ISAT (https://github.com/yatengLG/ISAT_with_segment_anything), and Segment
+Anything (https://github.com/facebookresearch/segment-anything).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def read_shapes(path: Path, *, scored: bool = False) -> DrawnImage:
         raise LabelError(
             f"{path} is not a label file of a known tool; it has "
             f"{', '.join(map(repr, keys[:5])) or 'no keys'}.",
-            remedy="Export as LabelMe, Supervisely, Darwin or COCO.",
+            remedy="Export as LabelMe, ISAT, Supervisely, Darwin or COCO.",
         )
     drawn = read_as(read.__name__[1:], path, lambda path: [read(path, raw)])
     check_boxes(drawn, str(path))
@@ -335,6 +336,24 @@ def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     return DrawnImage(path.stem, tuple(shapes), size, str(path))
 
 
+def _isat(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
+    """Read ISAT, in which shapes of the category `__background__` cut holes into those below."""
+    shapes: list[DrawnShape] = []
+    ordered = sorted(raw["objects"], key=lambda one: one["layer"])
+    for number, one in enumerate(ordered, start=1):
+        drawn = polygon(one["segmentation"], f"{path}, object {number}")
+        if drawn is None:
+            continue
+        if one["category"] != "__background__":
+            shapes.append(DrawnShape(one["category"], drawn))
+            continue
+        hole = made_valid(drawn)
+        below = [(shape, made_valid(shape.geometry).difference(hole)) for shape in shapes]
+        shapes = [replace(shape, geometry=rest) for shape, rest in below if not rest.is_empty]
+    size = size_of(raw["info"]["height"], raw["info"]["width"])
+    return DrawnImage(raw["info"]["name"], tuple(shapes), size, str(path))
+
+
 def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = []
     slots = (raw["item"].get("slots") or [{}])[0]
@@ -414,7 +433,8 @@ def _segment_anything(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
 
 _READERS = {
     "xml": _pascal_voc, "masks": _segment_anything, "image": _segment_anything,
-    "shapes": _labelme, "objects": _supervisely, "annotations": _darwin, "features": _xbd,
+    "shapes": _labelme, "info": _isat, "objects": _supervisely, "annotations": _darwin,
+    "features": _xbd,
 }  # fmt: skip
 """Reader of each format, by a key that only this format has at the top of its JSON."""
 

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as tools
 
+from label_samples import coco_roboflow
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.types import Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -254,6 +255,17 @@ def broken(path: list[Any], value: Any) -> dict[str, Any]:
     return raw
 
 
+def test_what_is_left_out_of_several_parts_is_one_note(tmp_path: Path) -> None:
+    for file in coco_roboflow(tmp_path).glob("*/*.json"):
+        raw = json.loads(file.read_text())
+        raw["categories"].append({"id": 99, "name": "tree"})
+        outline = {"segmentation": [[1, 1, 9, 1, 9, 9]], "category_id": 99}
+        raw["annotations"].append({"image_id": raw["images"][0]["id"], **outline})
+        file.write_text(json.dumps(raw))
+    source = read(tmp_path)
+    assert source.notes == ("Left out: 3 shapes with other labels: 'tree'.",)
+
+
 SEGMENTATION = ["annotations", 0, "segmentation"]
 
 
@@ -262,7 +274,7 @@ SEGMENTATION = ["annotations", 0, "segmentation"]
     [
         (["images", 0, "id"], None, ["the key 'images.0.id' is missing"]),
         (["images", 0, "file_name"], None, ["the key 'images.0.file_name' is missing"]),
-        (["images", 0, "height"], 0, ["images.0.height: it should be greater than 0"]),
+        (["images", 0, "height"], -9, ["images.0.height: it should be greater than or equal"]),
         (["images"], {}, ["read as COCO: images: it should be a valid list"]),
         (["annotations", 0, "image_id"], None, ["'annotations.0.image_id' is missing"]),
         (["annotations", 1, "image_id"], 99, ["annotations[1] (id 11)", "image 99"]),
