@@ -32,6 +32,8 @@ _MAX_LAT = 85.05112877980659
 
 _OAM = re.compile(r"OAM-(\d+)-(\d+)-(\d+)")
 _NUMBER = re.compile(r"\d+")
+_QUADKEY = re.compile(r"a?([0-3]{15,24})")
+"""Quadkey at a zoom that shows buildings; Bing puts an `a` before those of its imagery."""
 
 
 @cache
@@ -120,12 +122,17 @@ class TileName:
         """Return the tile that a file is named after, or None.
 
         Args:
-            path: File named `OAM-x-y-z.ext`, or `z/x/y.ext` if `folders` is True. A number that
-                the zoom does not have (column 9 at zoom 3) names no tile.
+            path: File named `OAM-x-y-z.ext` or by its quadkey, or `z/x/y.ext` if `folders` is
+                True. A number that the zoom does not have (column 9 at zoom 3) names no tile.
             folders: Whether the names of folders count.
         """
         if match := _OAM.fullmatch(path.stem):
             col, row, zoom = map(int, match.groups())
+        elif match := _QUADKEY.fullmatch(path.stem):
+            zoom = len(match[1])
+            col, row = (
+                int(match[1].translate(str.maketrans("0123", bits)), 2) for bits in ("0101", "0011")
+            )
         elif folders and len(path.parts) >= 3:
             parts = (*path.parts[-3:-1], path.stem)
             if not all(_NUMBER.fullmatch(part) for part in parts):

@@ -547,6 +547,7 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
     missing_is = layout.missing or usual
     pairs: list[SceneEntry] = []
     unlabelled: list[SceneEntry] = []
+    notes: list[str] = []
     for search in searches:
         if search.pairs:
             search.check()
@@ -558,41 +559,60 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
                 raise no_mask(entry.image, expected)
             else:
                 unlabelled.append(entry)
-        pairs += _in_listed_parts(labelled, search.base, folders)
+        in_parts, unused = _in_listed_parts(labelled, search.base, folders)
+        pairs += in_parts
+        notes += unused
     if layout.unlabelled:
         for search in searches:
             unlabelled += _unlabelled(folders, layout.unlabelled, search.base)
     lone = [path.name for search in fitting for path in search.lone]
-    notes: tuple[str, ...] = ()
     if lone:
         count = plural(len(lone), "label file")
-        notes = (f"{count} without an image left out: {list_first(lone, _LISTED)}.",)
-    return PairedFolder(layout, by_id(pairs), by_id(unlabelled), fitting[0].base, notes)
+        notes.append(f"{count} without an image left out: {list_first(lone, _LISTED)}.")
+    return PairedFolder(layout, by_id(pairs), by_id(unlabelled), fitting[0].base, tuple(notes))
 
 
 def _in_listed_parts(
     entries: Sequence[SceneEntry], base: Path, folders: Folders
-) -> Sequence[SceneEntry]:
+) -> tuple[Sequence[SceneEntry], Sequence[str]]:
     """Return the scenes of a base, in the parts into which lists of their names divide them.
+
+    The second value is a note if there are such lists, but not of all scenes.
 
     Pascal VOC has `ImageSets/Segmentation/train.txt` and `val.txt`; YOLO and LandCover.ai have such
     lists beside the folders.
     """
     parts: dict[str, str | None] = {}
+    lists: list[str] = []
     for folder in (base, *folders.expand(base, ("ImageSets", "Segmentation"))):
         for path in folders.texts(folder):
             if part := part_of_folder(path.stem):
+                lists.append(path.name)
                 lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
                 parts |= {PureWindowsPath(line.strip()).name: part for line in lines}
     images = [entry.image or Path() for entry in entries]
     listed = [parts.get(path.name, parts.get(path.stem)) for path in images]
     inside = {part_of_folder(name) for entry in entries for name in entry.id.split("/")[:-1]}
-    if None in listed or len({*listed}) == 1 or len(inside - {None}) > 1:
-        return entries
-    return [
+    if len({*parts.values()}) < 2 or len(inside - {None}) > 1:
+        return entries, ()
+    if None in listed:
+        lost = images[listed.index(None)]
+        note = (
+            f"{', '.join(lists)} are not used: they do not name {listed.count(None)} of "
+            f"{plural(len(images), 'image')}, such as {lost.name}. "
+        )
+        if any(name.startswith(f"{lost.stem}_") for name in parts):
+            note += "They name tiles of it: cut it with the script of the data set, or divide"
+        else:
+            note += "Complete them, or divide"
+        return entries, (f"{note} the data with rooftrace split.",)
+    if len({*listed}) == 1:
+        return entries, ()
+    in_parts = [
         replace(entry, id=f"{part}/{entry.id}", group="/".join(filter(None, (part, entry.group))))
         for part, entry in zip(listed, entries)
     ]
+    return in_parts, ()
 
 
 def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:

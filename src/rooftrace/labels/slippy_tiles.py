@@ -73,7 +73,7 @@ class TileFolder:
 
 
 def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
-    """Find the images of `root/images` or else `root` named `OAM-x-y-z.ext` or `z/x/y.ext`.
+    """Find the images of `root/images` or else `root` that are named as tiles, see `TileName`.
 
     Only subfolders whose name is a number are searched.
 
@@ -173,7 +173,7 @@ def open_mosaic(
     found = find_tiles(folder, tms) if folder.is_dir() else TileFolder(folder, {})
     if not found.paths:
         raise DataError(
-            f"{folder} has no tiles: no image is named OAM-x-y-z.png or z/x/y.png.",
+            f"{folder} has no tiles: no image is named OAM-x-y-z.png, z/x/y.png or QUADKEY.png.",
             remedy="Give the folder of the tiles or of their zooms.",
         )
     if zoom is None and len(found.zooms) > 1:
@@ -256,7 +256,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     if not tiles:
         raise DataError(
             f"{found.top} has no tiles{f' that match {list(config.globs)}' * bool(config.globs)}:"
-            " no matching image is named OAM-x-y-z.png or z/x/y.png.",
+            " no matching image is named OAM-x-y-z.png, z/x/y.png or QUADKEY.png.",
             remedy="Give the folder of the tiles or of their zooms.",
         )
     _check_reach(tiles, file)

@@ -26,6 +26,9 @@ def test_a_name_is_read_as_it_is_written(tile: TileName) -> None:
     assert TileName.parse(Path(f"a/OAM-{tile.col}-{tile.row}-{tile.zoom}.png")) == tile
     assert TileName.parse(Path(f"a/{tile}.webp")) == tile
     assert TileName.parse(Path(f"a/{tile}.webp"), folders=False) is None
+    # A short one may also be a number.
+    read = tile if tile.zoom >= 15 else None
+    assert TileName.parse(Path(f"b/{tile.quadkey}.jpeg"), folders=False) == read
 
 
 @given(st.text(max_size=30))

@@ -40,6 +40,10 @@ def test_lists_of_names_are_parts(tmp_path: Path, place: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(lines, encoding="utf-8")
     assert [one[0] for one in shown(tmp_path)] == ["train/a", "val/b", "val/c"]
+    path.write_text("b_0\nb_1\nc\n", encoding="utf-8")
+    assert [one[0] for one in shown(tmp_path)] == ["a", "b", "c"]
+    (note,) = pair_images_and_masks(tmp_path).notes
+    assert "do not name 1 of 3 images, such as b.jpg. They name tiles of it: cut it" in note
 
 
 def test_groups(tmp_path: Path) -> None:
