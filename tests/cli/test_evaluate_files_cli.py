@@ -16,6 +16,7 @@ from label_samples import (
     cvat_xml,
     drawn,
     npy_masks,
+    save,
     save_json,
     save_text,
     spacenet_csv,
@@ -82,8 +83,20 @@ def segment_anything_of(folder: Path) -> Path:
     return folder
 
 
+def segment_anything_folders(folder: Path) -> Path:
+    """Write what `amg.py` writes by default: a folder of masks for each image."""
+    for name in NAMES:
+        rows = ["id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,predicted_iou,stability_score"]
+        for number, one in enumerate(TRUTH[name]):
+            save(folder / f"{name}/{number}.png", drawn(one).astype(np.uint8) * 255)
+            rows.append(f"{number},9,1,1,3,3,0.75,0.9")
+        save_text(folder / f"{name}/metadata.csv", "\n".join(rows))
+    return folder
+
+
 OUTLINES = {
     "Segment Anything": (segment_anything_of, 0.75),
+    "Segment Anything, folders": (segment_anything_folders, 0.75),
     "masks as npy": (lambda folder: npy_masks(folder) / "masks", None),
     "YOLO": (partial(yolo_of, scored=False), None),
     "YOLO with scores": (partial(yolo_of, scored=True), 0.75),

@@ -421,7 +421,11 @@ def read_drawn(file: Path) -> list[DrawnImage]:
     return [read_shapes(file, scored=True)] if _is_of_one_image(file) else []
 
 
-_PATTERNS = {".txt": rb"^\d+ [\d.]+ ", ".json": rb'"(shapes|predicted_iou)"\s*:'}
+_PATTERNS = {
+    ".txt": rb"^\d+ [\d.]+ ",
+    ".json": rb'"(shapes|predicted_iou)"\s*:',
+    ".csv": rb"^id,area,bbox_x0,.*,predicted_iou",
+}
 """What is near the beginning of predictions of YOLO, and of LabelMe and Segment Anything."""
 
 

@@ -11,6 +11,7 @@ Anything (https://github.com/facebookresearch/segment-anything).
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import math
 import re
@@ -162,7 +163,7 @@ def read_shapes(path: Path, *, scored: bool = False) -> DrawnImage:
     suffix = path.suffix.lower()
     if suffix == ".txt":
         return _yolo(path, scored)
-    raw: Any = {"xml": None} if suffix == ".xml" else load_json(path)
+    raw: Any = {suffix: None} if suffix in (".xml", ".csv") else load_json(path)
     if isinstance(raw, list):
         raw = {"masks": raw}
     keys = list(raw) if isinstance(raw, dict) else []
@@ -431,8 +432,21 @@ def _segment_anything(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     return DrawnImage(name, tuple(shapes), None, str(path))
 
 
+def _segment_anything_folder(path: Path, _: object) -> DrawnImage:
+    """Read `metadata.csv` in the folder of an image: a row for each PNG beside it."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [(path.with_name(f"{row['id']}.png"), row) for row in csv.DictReader(file)]
+    shapes = [
+        DrawnShape("building", traced(_decoded(mask.read_bytes(), str(mask))),
+                   score=float(row["predicted_iou"]))
+        for mask, row in rows
+    ]  # fmt: skip
+    return DrawnImage(path.absolute().parent.name, tuple(shapes), None, str(path))
+
+
 _READERS = {
-    "xml": _pascal_voc, "masks": _segment_anything, "image": _segment_anything,
+    ".xml": _pascal_voc, ".csv": _segment_anything_folder, "masks": _segment_anything,
+    "image": _segment_anything,
     "shapes": _labelme, "info": _isat, "objects": _supervisely, "annotations": _darwin,
     "features": _xbd,
 }  # fmt: skip
