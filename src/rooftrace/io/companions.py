@@ -29,7 +29,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.text import list_and_count, reason_of
+from rooftrace.core.text import list_and_count, plural, reason_of
 from rooftrace.io.files import is_file, read_head, visible_files
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.image_header import Header, checked_grid, from_epsg
@@ -194,6 +194,34 @@ def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
         seen.update(parts)
 
 
+def is_overlay(path: Path) -> bool:
+    """Return whether a file of Google Earth places a picture."""
+    return path.suffix.lower() == ".kml" and b"<GroundOverlay>" in path.read_bytes()
+
+
+def check_links(path: Path) -> None:
+    """Raise DataError if a KML holds links to other files alone, which are not followed."""
+    text = _kml_of(path)
+    links = re.findall(rb"<NetworkLink>[\s\S]*?<href>\s*([^<]*?)\s*</href>", text)
+    # Pyramids of pictures state the region of each link.
+    if links and not re.search(rb"<(GroundOverlay|Placemark|Region)\b", text):
+        where = links[0].decode("utf-8", "replace")
+        raise DataError(
+            f"{path} has no picture and no outlines, but {plural(len(links), 'link')} to other "
+            f"files, first {where}.",
+            remedy="Download what it links to, and give that file.",
+        )
+
+
+def _kml_of(path: Path) -> bytes:
+    """Return the text of a KML, or of the first one in a KMZ."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        root = next((name for name in archive.namelist() if name.lower().endswith(".kml")), None)
+        return b"" if root is None else archive.read(root)
+
+
 def check_overlay(path: Path) -> None:
     """Check that an overlay of Google Earth is an upright picture, or the root of one pyramid.
 
@@ -203,12 +231,7 @@ def check_overlay(path: Path) -> None:
     Raises:
         DataError: The overlay links to several tiles, or is rotated.
     """
-    if is_archive := zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            root = next(name for name in archive.namelist() if name.lower().endswith(".kml"))
-            text = archive.read(root)
-    else:
-        text = path.read_bytes()
+    text = _kml_of(path)
     angle = re.search(rb"<rotation>\s*([-+.\d]+)", text)
     if angle and float(angle[1]):
         raise DataError(
@@ -217,6 +240,7 @@ def check_overlay(path: Path) -> None:
         )
     links = text.count(b"<NetworkLink>")
     if links > 1 and b"<GroundOverlay>" not in text:
+        is_archive = zipfile.is_zipfile(path)
         folder = path.with_suffix("") if is_archive else path.parent
         unpack = f"unzip {quote(str(path))} -d {quote(str(folder))} && " if is_archive else ""
         raise DataError(

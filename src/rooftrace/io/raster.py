@@ -20,7 +20,14 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, ResultProvenance, Window
-from rooftrace.io.companions import FolderNames, check_overlay, check_vrt, mask_file, with_sidecars
+from rooftrace.io.companions import (
+    FolderNames,
+    check_links,
+    check_overlay,
+    check_vrt,
+    mask_file,
+    with_sidecars,
+)
 from rooftrace.io.files import is_file, is_url, replacing
 from rooftrace.io.gdal import (
     CACHE,
@@ -437,6 +444,8 @@ class RasterFile:
                 raise DataError(f"There is no image at {self.path}.", remedy="Check the path.")
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
+        elif self.path.suffix.lower() in (".kml", ".kmz"):
+            check_links(self.path)
         # Absolute, so that GDAL does not read a file name as a connection string of a driver.
         handle = open_quietly(self.path.absolute())
         return handle, handle.close

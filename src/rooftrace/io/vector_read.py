@@ -23,7 +23,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, RooftraceError
 from rooftrace.core.text import PLACE_IMAGE, plural, reason_of
-from rooftrace.io.companions import predicted_file
+from rooftrace.io.companions import check_links, predicted_file
 from rooftrace.io.gdal import ARCHIVES, conversion_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
@@ -382,6 +382,8 @@ class VectorFile:
                 f"{self.path} has no coordinate system.",
                 remedy=assign_crs(geometry, self.path),
             )
+        if not len(geometry) and self.path.suffix.lower() in (".kml", ".kmz"):
+            check_links(self.path)
         geometry, values, counts = self._polygons(geometry, values, buildings=buildings)
         converted = typed_column if typed else text_column
         layer = VectorLayer(

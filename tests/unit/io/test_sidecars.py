@@ -18,6 +18,7 @@ from rooftrace.core.errors import DataError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.companions import companions
 from rooftrace.io.raster import open_raster
+from rooftrace.io.vector_read import VectorFile
 from tiny_models import write_tiny_bundle
 
 UTM = CRS(32645)
@@ -187,11 +188,18 @@ def test_files_that_describe_the_images_beside_them_are_no_further_images(
     suffix, text = ("png", OVERLAY) if name.endswith("kml") else ("tif", DIMAP)
     image = write_image(tmp_path, suffix, "")
     (tmp_path / name).write_text(text.format(image.name))
-    scenes = find_inputs([tmp_path]).scenes
-    assert [scene.path for scene in scenes] == [image]
+    found = find_inputs([tmp_path])
+    assert [scene.path for scene in found.scenes] == [image]
     if name.endswith("XML"):  # by itself it is read
         assert find_inputs([tmp_path / name]).scenes[0].source.grid.shape == (96, 128)
-    if name.endswith("kml"):  # the root of a pyramid with two tiles at its coarsest zoom
+    if name.endswith("kml"):
+        assert found.notes[0].startswith("skipped 1 file (places a picture: rooftrace predict ")
+        other = "<NetworkLink><Link><href>http://x/y.kml</href></Link></NetworkLink>"
+        (tmp_path / "doc.kml").write_text(f"<kml><Document>{other}</Document></kml>")
+        for read in (lambda path: open_raster(path).grid, lambda path: VectorFile(path).read()):
+            with pytest.raises(DataError, match="but 1 link to other files"):
+                read(tmp_path / "doc.kml")
+        # The root of a pyramid with two tiles at its coarsest zoom.
         link = f"<NetworkLink><Region><LatLonAltBox>{BOX}</LatLonAltBox></Region><Link><href>"
         links = 2 * f"{link}{name}</href></Link></NetworkLink>"
         (tmp_path / "doc.kml").write_text(f"<kml><Document>{links}</Document></kml>")

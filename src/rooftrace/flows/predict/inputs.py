@@ -33,6 +33,7 @@ from rooftrace.io.companions import (
     is_image_file,
     is_lost_image,
     is_named_as_image,
+    is_overlay,
     is_result,
     is_sidecar,
 )
@@ -193,6 +194,7 @@ def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
 NOT_IMAGE, MASK, HEIGHTS = "not an image", "masks of other images", "heights"
 _PROJECT, _RESULT = "other images of the project of the orthophoto", "results of a run"
 _MOSAIC, _FOLDER = "mosaics of these images", "images in subfolders are not predicted"
+_OVERLAY = "places a picture"
 """Reasons for which files and folders are not predicted."""
 
 _BESIDE = re.compile(r"\.(prj|wld|[a-z]{2,4}w|aux\.xml)$", re.IGNORECASE)
@@ -233,12 +235,13 @@ class PredictInputs:
             if not (_BESIDE.search(path.name) and Path(_BESIDE.sub("", str(path))) in images):
                 paths_of.setdefault(reason, []).append(path)
         notes = []
-        for reason in (NOT_IMAGE, MASK, _PROJECT, _RESULT, HEIGHTS, _MOSAIC, _FOLDER):
+        for reason in (NOT_IMAGE, _OVERLAY, MASK, _PROJECT, _RESULT, HEIGHTS, _MOSAIC, _FOLDER):
             if paths := sorted(paths_of.get(reason, ())):
                 counted = plural(len(paths), "folder" if reason == _FOLDER else "file")
                 listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
-                surface = shlex.quote(str(paths[0]))
-                how = f": measure buildings with --surface {surface}" * (reason == HEIGHTS)
+                first = shlex.quote(str(paths[0]))
+                how = f": measure buildings with --surface {first}" * (reason == HEIGHTS)
+                how += f": rooftrace predict {first} -o OUT" * (reason == _OVERLAY)
                 notes.append(f"skipped {counted} ({reason}{how}): {listed}")
         notes += [
             f"{scene.path} holds heights, by name and values, and is predicted as a picture. "
@@ -583,7 +586,7 @@ def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
         if is_sidecar(file):
             continue
         if not (is_raster(file) or is_lost_image(file)):
-            others[file] = NOT_IMAGE
+            others[file] = _OVERLAY if is_overlay(file) else NOT_IMAGE
         elif is_elevation(file):
             others[file] = HEIGHTS
         elif is_result(file) and holds_results(file.parent):
