@@ -54,6 +54,7 @@ def area_over(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
 
 def test_images_side_by_side_are_one_scene(town: Path) -> None:
     rasterio.shutil.copy(town / "a.tif", town / "all.vrt", driver="VRT")
+    (town / "b.tif.aux.xml").write_text("<PAMDataset/>")
     found = find_inputs([town], mosaic=True)
     (job,), skipped = found.scenes, found.skipped
     assert (job.name, job.path, job.shown) == ("town", town, str(town))

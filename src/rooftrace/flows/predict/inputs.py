@@ -228,15 +228,9 @@ class PredictInputs:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on skipped files and folders, if there are any."""
-        images = {scene.path for scene in self.scenes}
-        images |= {path.with_suffix("") for path in images}
-        paths_of: dict[str, list[Path]] = {}
-        for path, reason in self.skipped.items():
-            if not (_BESIDE.search(path.name) and Path(_BESIDE.sub("", str(path))) in images):
-                paths_of.setdefault(reason, []).append(path)
         notes = []
         for reason in (NOT_IMAGE, _OVERLAY, MASK, _PROJECT, _RESULT, HEIGHTS, _MOSAIC, _FOLDER):
-            if paths := sorted(paths_of.get(reason, ())):
+            if paths := sorted(path for path, why in self.skipped.items() if why == reason):
                 counted = plural(len(paths), "folder" if reason == _FOLDER else "file")
                 listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
                 first = shlex.quote(str(paths[0]))
@@ -490,10 +484,6 @@ def _images(
             # A folder may be searched by those who may not list it.
             with suppress(OSError):
                 names[folder] = FolderNames(folder)
-    if skipped:
-        images_on_disk = (one for one in found if isinstance(one, Path))
-        read = {file for one in images_on_disk for file in companions(one, names.get(one.parent))}
-        skipped = {file: reason for file, reason in skipped.items() if file not in read}
     scenes = []
     for location, tile in found.items():
         name = url_stem(location) if isinstance(location, str) else location.stem
@@ -576,9 +566,10 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, d
 
 
 def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """Return the images to predict among files, and why the other ones, without sidecars, are not.
+    """Return the images to predict among files, and the reason not to predict each other one.
 
-    Heights, results of a run, and what is beside the orthophoto of a project are others.
+    Heights, results of a run, and what is beside the orthophoto of a project are others. What
+    belongs to an image, such as its mask or world file, is neither.
     """
     images: list[Path] = []
     others: dict[Path, str] = {}
@@ -593,6 +584,11 @@ def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
             others[file] = _RESULT
         else:
             images.append(file)
+    shown = [*images, *(one for one, reason in others.items() if reason != NOT_IMAGE)]
+    names = {*shown, *(image.with_suffix("") for image in shown)}
+    for file in [one for one in others if _BESIDE.search(one.name)]:
+        if Path(_BESIDE.sub("", str(file))) in names:
+            del others[file]
     others |= dict.fromkeys(sorted(beside_orthophotos(images)), _PROJECT)
     return [image for image in images if image not in others], others
 
