@@ -43,7 +43,9 @@ def counted(unit: str) -> Words:
     """Return the words for a number of items of a unit, such as `images`."""
 
     def words(_: float, done: int, total: int) -> str:
-        return f"{done / 1e6:,.0f} M{unit}" if total >= 10**7 else f"{done:,} {unit}"
+        if total >= 10**7:
+            return f"{done / 1e6:,.0f} M{unit}"
+        return plural(done, unit.removesuffix("s"), unit)
 
     return words
 

@@ -90,8 +90,8 @@ class FinetuneReport:
         A difference is clear if 0 lies outside of its 95 % interval. The tuned model is better if
         one of the two is clearly better and none clearly worse, and worse in the opposite case. If
         none is clear, the mean of the two decides by its 80 % interval, or that of 60 % for folds:
-        it is what was maximised, and less uncertain than either. On ground that the start model
-        was trained on, nobody can tell.
+        it is what was maximised, and less uncertain than either. On ground that either model was
+        trained on, nobody can tell.
         """
         if any(leak.spoils_comparison for leak in self.evaluation.leaks):
             return "cannot tell"
@@ -155,7 +155,11 @@ class FinetuneReport:
             return tuple(advice)
         if self.verdict == "cannot tell":
             reason = (
-                "The start model was trained on this ground, so it looks better than it is "
+                "The tuned model was trained on the ground that is held out, so it looks better "
+                "than it is: rooftrace inspect names the copies, and --val 0.2 divides all images "
+                "anew."
+                if self.evaluation.leaks[0].spoils_comparison
+                else "The start model was trained on this ground, so it looks better than it is "
                 "elsewhere: compare the models on images of another place, with --split FILE that "
                 "names them as test."
             )
