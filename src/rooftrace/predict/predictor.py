@@ -15,13 +15,11 @@ from rasterio.io import DatasetReaderBase
 from rooftrace.core.errors import BundleError, ConfigError, DataError, PredictError
 from rooftrace.core.types import GeoGrid, Mask, RasterSource
 from rooftrace.engines.base import Engine
-from rooftrace.engines.select import load_engine
 from rooftrace.io.georeferenced import ArraySource, close_source
 from rooftrace.io.legend import NODATA
 from rooftrace.io.nodata import differs
 from rooftrace.io.raster import OpenDataset, open_image
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Output, Tta
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 
@@ -238,11 +236,11 @@ def load(
     precision: str | None = None,
     output: Output = "probabilities",
 ) -> Predictor:
-    """Load a model from a `.rooftrace` file, the folder of a training run, or an exported file.
+    """Load a model from a `.rooftrace` file, a training run, an exported or an ensemble file.
 
     Args:
-        path: Path of a bundle, of the folder of a run, or of a file that `rooftrace export` has
-            written; default: the bundled model.
+        path: Path of a bundle, of the folder of a run, of a file that `rooftrace export` has
+            written, or of an ensemble that `rooftrace fit` has; default: the bundled model.
         engine: Name of an engine, see `engines.select.ENGINES`; default: `openvino`, if it supports
             the file.
         precision: `fp32`, `bf16`, `fp16` or `int8`; default: the fastest precision that suits the
@@ -255,9 +253,10 @@ def load(
         ConfigError: The engine or precision does not exist; the model does not have this output.
         MissingExtraError: The engine is not installed.
     """
-    bundle = read_model(None if path is None else Path(path))
-    built = load_engine(bundle, engine=engine, precision=precision, output=output)
-    return Predictor(bundle.for_output(output), with_tta(built, bundle.spec))
+    from rooftrace.predict.model_set import read_models
+
+    model = None if path is None else Path(path)
+    return read_models(model, engine=engine, precision=precision, output=output).ready()
 
 
 def as_source(image: Input, bands: int = 3) -> RasterSource:

@@ -19,6 +19,7 @@ from rooftrace.predict.model_set import (
     read_models,
     write_ensemble,
 )
+from rooftrace.predict.predictor import load
 from tiny_models import write_tiny_bundle
 
 CALIBRATION = Calibration(
@@ -52,7 +53,7 @@ def test_what_is_written_is_read_and_loaded(folder: Path) -> None:
         "../models/a.rooftrace", "../models/b.rooftrace",
     ]  # fmt: skip
     assert read_ensemble(path) == written
-    loaded = read_models(path, precision="fp32").ready()
+    loaded = load(path, precision="fp32")
     spec = loaded.bundle.spec
     assert (spec.name, spec.threshold, spec.calibration) == ("two", 0.3, CALIBRATION)
     assert loaded.bundle.source == str(path)
