@@ -12,7 +12,7 @@ rules are:
 3.  Kept polygons of different scenes that are both cut, and adjoin along 3 px or more or overlap,
     are pieces of one building, unless a scene sees the other piece itself: it then draws it as a
     building of its own (of two that share half of the smaller one: unless both scenes do). Pieces
-    become their union, with the gap between them closed.
+    become their union, with the gap between them closed; it is cut by the edge of both scenes.
 4.  A kept polygon that still overlaps a higher-ranking one by less than half loses the common part.
     If less than a quarter remains, it is dropped. So no ground is counted twice.
 
@@ -144,12 +144,15 @@ def match_detections(
     return DetectionPairs(one[chosen], other[chosen], same[chosen], meet[chosen])
 
 
-def deduplicate(known: CandidateDetections, pairs: DetectionPairs) -> CandidateDetections:
+def deduplicate(
+    known: CandidateDetections, pairs: DetectionPairs, outlines: NDArray[np.object_]
+) -> CandidateDetections:
     """Return one polygon for each building.
 
     Args:
         known: Polygons of some scenes.
         pairs: All pairs among them.
+        outlines: Outlines of the valid data of all scenes, in degrees, by index of the scene.
     """
     seen = known.seen.copy()
     partners: dict[int, list[int]] = {}
@@ -170,7 +173,7 @@ def deduplicate(known: CandidateDetections, pairs: DetectionPairs) -> CandidateD
         seen[first] = len(shown)
     known = replace(known, seen=seen)
     groups = _pieces(pairs, kept)
-    merged = _merged(known, groups)
+    merged = _merged(known, groups, outlines)
     alone = kept.copy()
     for group in groups:
         alone[group] = False
@@ -210,18 +213,27 @@ def _pieces(pairs: DetectionPairs, kept: BoolArray) -> list[list[int]]:
     return [group.tolist() for group in np.split(members, starts[1:]) if len(group)]
 
 
-def _merged(known: CandidateDetections, groups: Sequence[list[int]]) -> CandidateDetections:
-    """Return one polygon for each group of pieces."""
+def _merged(
+    known: CandidateDetections, groups: Sequence[list[int]], outlines: NDArray[np.object_]
+) -> CandidateDetections:
+    """Return one polygon for each group of pieces, cut where the edge of all their scenes cuts it.
+
+    The arguments are those of `deduplicate`.
+    """
     made = []
     for group in groups:
         own = known.of(np.array(group))
         reach = CUT_PX * float(own.gsd_m.max()) / 2
-        steps = np.tile(_steps(own.geometry[:1]), (len(own), 1))
-        grown = shapely.buffer(_scaled(own.geometry, steps), reach, join_style="mitre")
-        closed = shapely.buffer(shapely.union_all(grown), -reach, join_style="mitre")
+        steps = _steps(own.geometry[:1])[0]
+        closed = _joined(own.geometry, steps, reach)
+        low, high = np.split(shapely.total_bounds(own.geometry), 2)
+        around = shapely.box(*(low - 9 * reach / steps), *(high + 9 * reach / steps))
+        scenes = shapely.intersection(outlines[np.unique(own.scene)], around)
+        edge = shapely.boundary(_joined(scenes, steps, reach))
         pieces = shapely.get_parts(np.array([closed], np.object_))
-        whole = _scaled(pieces, np.tile(1 / steps[:1], (len(pieces), 1)))
-        for piece in whole:
+        cut = shapely.distance(pieces, edge) <= 2 * reach
+        whole = _scaled(pieces, np.tile(1 / steps, (len(pieces), 1)))
+        for piece, is_cut in zip(whole, cut):
             # Attributes come from the highest-ranking piece; the score is the mean by area.
             first = int(np.lexsort((own.number, own.scene))[0])
             score = float(np.average(own.score, weights=np.maximum(own.area_m2, 1e-9)))
@@ -231,13 +243,20 @@ def _merged(known: CandidateDetections, groups: Sequence[list[int]]) -> Candidat
                     one,
                     geometry=np.array([piece], np.object_),
                     score=np.array([score], np.float32),
-                    cut=np.zeros(1, np.bool_),
+                    cut=np.array([is_cut]),
                     seen=np.array([len(set(own.scene.tolist()))]),
                 )
             )
     if not made:
         return known.of(np.zeros(0, np.int64))
     return measured(CandidateDetections.joined(made))
+
+
+def _joined(polygons: Polygons, steps: Floats, reach: float) -> shapely.Geometry:
+    """Return the union of polygons in metres, with gaps of up to twice `reach` closed."""
+    grown = shapely.buffer(_scaled(polygons, np.tile(steps, (len(polygons), 1))), reach,
+                           join_style="mitre")  # fmt: skip
+    return shapely.buffer(shapely.union_all(grown), -reach, join_style="mitre")
 
 
 def _without_common(
@@ -464,7 +483,7 @@ class DetectionAccumulator:
         number = np.cumsum(ready) - 1
         own = ready[place[0]]
         known = replace(pairs.of(own), one=number[place[0][own]], other=number[place[1][own]])
-        final = deduplicate(held.of(ready), known)
+        final = deduplicate(held.of(ready), known, self._outlines)
         left = ~ready
         self._held = held.of(left) if left.any() else None
         self._ids = self._ids[left]

@@ -94,11 +94,12 @@ def test_one_that_merges_two_gives_way_to_both() -> None:
     assert total == pytest.approx(100, rel=0.06)
 
 
-def test_pieces_on_both_sides_of_a_seam_are_one() -> None:
+@pytest.mark.parametrize(("south", "cut"), [(40, False), (88, True), (0.2, True), (87, False)])
+def test_pieces_on_both_sides_of_a_seam_are_one(south: float, cut: bool) -> None:
     west, east = placed(0, 0, 100, 100), placed(100, 0, 100, 100)
-    pieces = [placed(90, 40, 10, 12), placed(100.3, 40, 14.7, 12)]
+    pieces = [placed(90, south, 10, 12), placed(100.3, south, 14.7, 12)]
     layer = accumulated([west, east], [[pieces[0]], [pieces[1]]])
-    assert len(layer) == 1
+    assert layer.cut.tolist() == [cut]
     assert areas_m2(layer) == pytest.approx([25 * 12], rel=2e-3)
     assert layer.area_m2 == pytest.approx([25 * 12], rel=5e-3)
     assert layer.rectangularity[0] > 0.99
@@ -139,7 +140,7 @@ def test_a_building_over_a_corner_of_four_scenes_is_one() -> None:
     layer = accumulated(scenes, found)
     assert len(layer) == 1
     assert areas_m2(layer) == pytest.approx([45 * 55], rel=2e-3)
-    assert layer.seen.tolist() == [4]
+    assert (layer.seen.tolist(), layer.cut.tolist()) == ([4], [False])
 
 
 def test_no_ground_counts_twice() -> None:
