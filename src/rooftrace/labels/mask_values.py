@@ -9,7 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from rooftrace.core.errors import LabelError
 from rooftrace.core.text import list_first, plural, reason_of, set_option, size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, RasterSource, Window
 from rooftrace.io.files import read_head
-from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.georeferenced import ArraySource, WrappedSource
 from rooftrace.io.legend import Colour
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import pixels_apart
@@ -501,6 +501,14 @@ class LabelFile:
         return False, full
 
 
+class _SharpMask(WrappedSource):
+    """A JPEG mask of 0 and 255 without the values between."""
+
+    def read(self, window: Window | None = None) -> Raster:
+        raster = self.source.read(window)
+        return replace(raster, data=np.where(raster.data > _HALF, np.uint8(_FULL), np.uint8(0)))
+
+
 def without_blur(source: RasterSource, head: bytes) -> RasterSource:
     """Return a JPEG mask of 0 and 255 without the values between; another mask as it is.
 
@@ -508,15 +516,25 @@ def without_blur(source: RasterSource, head: bytes) -> RasterSource:
         source: The mask.
         head: First bytes of its file.
     """
-    if not head.startswith(_JPEG):
-        return source
-    raster = source.read()
-    # Classes by index are near 0, and grey pictures lie between.
-    between = np.count_nonzero((raster.data > _HALF // 2) & (raster.data < _FULL - _HALF // 2))
-    if between > _MOST_BLUR * raster.data.size or 0 < raster.data.max() <= _HALF:
-        return source
-    sharp = np.where(raster.data > _HALF, np.uint8(_FULL), np.uint8(0))
-    return ArraySource(sharp, source.grid, raster.valid, source.name)
+    return _SharpMask(source) if head.startswith(_JPEG) and _is_blurred(source) else source
+
+
+def _is_blurred(source: RasterSource) -> bool:
+    """Return whether a JPEG mask is one of 0 and 255."""
+    between = highest = 0
+    for strip in Window.whole(source.grid.shape).strips(_ROWS):
+        data = source.read(strip).data
+        # Classes by index are near 0, and grey pictures lie between.
+        between += int(((data > _HALF // 2) & (data < _FULL - _HALF // 2)).sum())
+        highest = max(highest, int(data.max()))
+    height, width = source.grid.shape
+    return between <= _MOST_BLUR * source.bands * height * width and not 0 < highest <= _HALF
+
+
+@lru_cache(maxsize=1 << 17)
+def _is_blurred_file(path: Path, mtime_ns: int, size: int) -> bool:
+    """Return `_is_blurred` of a file, which takes as long as decoding it."""
+    return _is_blurred(open_raster(path, palette="indices", trusted=True))
 
 
 def open_mask(path: Path, *, colours: bool = False, sharp: bool = True) -> RasterSource:
@@ -525,11 +543,15 @@ def open_mask(path: Path, *, colours: bool = False, sharp: bool = True) -> Raste
     Args:
         path: The file.
         colours: Whether a palette is looked up.
-        sharp: Whether a JPEG is read `without_blur`, which decodes it now.
+        sharp: Whether a JPEG is read `without_blur`, which decodes it once.
     """
     if path.suffix.lower() != ".npy":
         source = open_raster(path, palette="colours" if colours else "indices", trusted=True)
-        return without_blur(source, read_head(path, 3)) if sharp else source
+        if not (sharp and read_head(path, 3).startswith(_JPEG)):
+            return source
+        status = path.stat()
+        is_blurred = _is_blurred_file(path, status.st_mtime_ns, status.st_size)
+        return _SharpMask(source) if is_blurred else source
     try:
         # Mapped, so that a window of a large mask reads its own pixels alone.
         array = np.asarray(np.load(path, allow_pickle=False, mmap_mode="r"))

@@ -15,6 +15,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import LabelError
 from rooftrace.core.types import GeoGrid, LabelReader, Window
 from rooftrace.io.masks import mask_sink
+from rooftrace.io.raster import RasterFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
 
@@ -136,12 +137,19 @@ def test_transparent_parts_of_a_mask_are_not_valid(tmp_path: Path, truth: np.nda
     np.testing.assert_array_equal(read.data[read.valid], truth[read.valid])
 
 
-def test_a_mask_blurred_by_jpeg_is_read_without_the_blur(tmp_path: Path, truth: np.ndarray) -> None:
+def test_a_mask_blurred_by_jpeg_is_read_without_the_blur(
+    tmp_path: Path, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slanted = np.array(Image.fromarray(truth * np.uint8(255)).rotate(20))
     path = save(tmp_path / "m.jpg", slanted, format="JPEG", quality=80)
     assert len(np.unique(np.array(Image.open(path)))) > 4
-    mask = LabelFile(path, LabelConfig().rule(), GeoGrid(truth.shape), "image").read()
-    np.testing.assert_array_equal(mask.data, slanted > 127)
+    file = LabelFile(path, LabelConfig().rule(), GeoGrid(truth.shape), "image")
+    np.testing.assert_array_equal(file.read().data, slanted > 127)
+    place, read, windows = Window(10, 5, 8, 9), RasterFile.read, []
+    file.read(place)
+    monkeypatch.setattr(RasterFile, "read", lambda *args: windows.append(args[1]) or read(*args))
+    np.testing.assert_array_equal(file.read(place).data, slanted[10:18, 5:14] > 127)
+    assert windows == [place]  # the whole file is decoded once
 
 
 def test_a_window_of_an_array_reads_its_own_pixels(tmp_path: Path, truth: np.ndarray) -> None:
