@@ -734,6 +734,7 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "DeepGlobe": pairs("train/{}_sat.jpg", "train/{}_mask.png"),
     "LandCover.ai": pairs("images/M-33-20-D-c-4-{}.tif", "masks/M-33-20-D-c-4-{}.tif", 1),
     "LandCover.ai tiles": landcover_tiles,
+    "RoboSat": pairs("images/19/386690/{}.webp", "labels/19/386690/{}.png", 1),
     "LoveDA": pairs("Train/Urban/images_png/{}.png", "Train/Urban/masks_png/{}.png", 2,
                     outside=1),
     "ISPRS Potsdam": pairs("2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif", (0, 0, 255),

@@ -298,6 +298,9 @@ SAMPLES: dict[str, Sample] = {
     "GeoJSON with type": _text(
         "types.geojson", lambda: collection(other(FIELD, Type="Road"), tags={"Type": "building"})
     ),
+    "GeoJSON with theme": _text(
+        "os.geojson", lambda: collection(other(FIELD, theme="Land"), tags={"theme": "Buildings"})
+    ),
     "CSV with WKT": _text(
         "town.csv",
         lambda: "id;wkt\n"

@@ -239,10 +239,14 @@ def _inverted(c: FindingContext) -> Finding | None:
         set_option(f"labels.values.{name}", value)
         for name, value in zip(c.source.classes, (255, 0))
     )
+    look = f"Look at some labels. If they are swapped: {background} {building}."
+    if c.source.kind in ("footprints", "tiles"):
+        look = "Look at the polygons. If they also show land, name the attribute that says "
+        look += "building: --set field=NAME"
     title, detail, remedy = hidden_background(built, total, unknown) or (
         f"{share(built, total)} of all pixels are labelled as building",
-        "Even dense towns are built up to 60 % at most. Background and building may be swapped.",
-        f"Look at some labels. If they are swapped: {background} {building}.",
+        "Even dense towns are built up to 60 % at most.",
+        look,
     )
     scenes = [f for f, _ in c.labelled]
     return make_finding(

@@ -47,7 +47,10 @@ _WORLDVIEW_CODES = {
     "band_re": "rededge", "band_n": "nir", "band_n1": "nir", "band_p": "pan",
 }  # fmt: skip
 
-_PLANET_FILE = re.compile(r"analyticms", re.IGNORECASE)
+_PLANET_FILE = re.compile(r"analyticms|_ssc\d+.*_(analytic|pansharpened)", re.IGNORECASE)
+_ONE_COLOUR = re.compile(r"(?<![a-z])(red|green|blue)\.\w+$", re.IGNORECASE)
+"""Ending of the name of a file with one colour of an image."""
+
 _PLANET_BANDS = {
     4: ("blue", "green", "red", "nir"),
     5: ("blue", "green", "red", "rededge", "nir"),
@@ -167,6 +170,9 @@ def find_bands(
             f"{name} has one band, which is used as red, green and blue. The model was trained "
             f"on colour images, and its accuracy on others is lower. {GREY_LOSS}"
         )
+        if _ONE_COLOUR.search(name):
+            note += " If red, green and blue are files of their own, join them: gdalbuildvrt "
+            note += "-separate OUT.vrt RED.tif GREEN.tif BLUE.tif"
         return chosen([0] * len(wanted), note)
     if count == 4 and is_rgb and not {*_RGB} & {*named}:
         is_unclear = _is_unclear(infos, name)

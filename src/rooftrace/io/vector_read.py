@@ -44,10 +44,10 @@ from rooftrace.io.vector_writers import IN_PIXELS
 
 _HEAD_BYTES = 2048
 
-_CLASS_FIELDS = ("class", "type", "category", "label")
+_CLASS_FIELDS = ("class", "type", "category", "label", "theme")
 _PLAINLY_OTHER = (
     "road", "roads", "street", "tree", "trees", "forest", "vegetation", "grass", "field", "water",
-    "river", "lake", "pool", "car",
+    "river", "lake", "pool", "car", "land",
 )  # fmt: skip
 """Attributes that may name classes, and classes that are no kind of building."""
 

@@ -83,8 +83,8 @@ def _values(**values: Any) -> dict[str, Any]:
     return {"values": values}
 
 
-_NAMES = {"sheet": r"[MN]-3\d-\d+-[A-D]-[a-d]-\d-\d"}
-"""Regular expressions of fields that are not any name: the map sheets of Poland."""
+_NAMES = {"sheet": r"[MN]-3\d-\d+-[A-D]-[a-d]-\d-\d", "zoom": r"\d\d"}
+"""Regular expressions of fields that are not any name, such as the map sheets of Poland."""
 
 _ISPRS = {
     "palette": {
@@ -107,6 +107,8 @@ LAYOUTS = (
     Layout("images/images/{id}.*", "label/label/{id}_label.*"),
     Layout("images/{part}/{id}.*", "labels/{part}/{id}.txt", "YOLO"),
     Layout("images/{part}/{id}.*", "masks/{part}/{id}.*"),
+    Layout("images/{zoom}/{part}/{id}.*", "labels/{zoom}/{part}/{id}.*", "RoboSat"),
+    Layout("images/{zoom}/{part}/{id}.*", "masks/{zoom}/{part}/{id}.*", "map tiles"),
     Layout("images/{id}.*", "labels/{id}.*"),
     Layout("images/{id}.*", "gt/{id}.*", "INRIA"),
     Layout("image/{id}.*", "label/{id}.*", "WHU, AIRS", skip="label/{id}_vis.*"),

@@ -1,6 +1,7 @@
 """Inputs of `predict` become scenes: files, addresses, folders of one scene, areas of them."""
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,13 @@ def area_over(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
 def test_images_side_by_side_are_one_scene(town: Path) -> None:
     rasterio.shutil.copy(town / "a.tif", town / "all.vrt", driver="VRT")
     (town / "b.tif.aux.xml").write_text("<PAMDataset/>")
+    shutil.copy(town / "a.tif", town / "a_udm2.tif")
     found = find_inputs([town], mosaic=True)
     (job,), skipped = found.scenes, found.skipped
     assert (job.name, job.path, job.shown) == ("town", town, str(town))
     reasons = {path.name: reason for path, reason in skipped.items()}
-    assert reasons == {"notes.txt": "not an image", "all.vrt": "mosaics of these images"}
+    assert reasons == {"notes.txt": "not an image", "all.vrt": "mosaics of these images",
+                       "a_udm2.tif": "masks of other images"}  # fmt: skip
     assert any("2 images are one scene" in note for note in job.notes)
     raster = job.source.read()
     assert raster.data.shape == (3, 40, 80)

@@ -71,8 +71,10 @@ def test_bands_are_found(bands: list[BandInfo], expected: tuple[int, ...]) -> No
 
 
 def test_the_names_of_files_of_planet_and_landsat_say_what_their_bands_are() -> None:
-    found = find_bands(infos("", "", "", ""), RGB, None, "20200101_3B_AnalyticMS_SR.tif")
-    assert found.indexes == (2, 1, 0)
+    for name in ("20200101_3B_AnalyticMS_SR.tif", "20200101_101010_ssc1d1_0001_analytic.tif"):
+        assert find_bands(infos("", "", "", ""), RGB, None, name).indexes == (2, 1, 0)
+    for name, hint in (("ortho_red.tif", True), ("Alfred.tif", False)):
+        assert ("gdalbuildvrt -separate" in find_bands(infos(""), RGB, None, name).note) == hint
     bands = infos(*[f"B{n}" for n in range(1, 8)])
     with pytest.raises(BandMismatch, match="the file does not say which these are"):
         find_bands(bands, RGB, None, "LE71700602003001ASN00.tif")

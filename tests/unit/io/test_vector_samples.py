@@ -116,6 +116,7 @@ NOTES = {
         "2 points and lines left out", "3 polygons of another class than building left out",
     ),
     "GeoJSON with class": ("1 polygon of another class than building left out",),
+    "GeoJSON with theme": ("1 polygon of another class than building left out",),
     "GeoJSON with type": ("1 polygon of another class than building left out",),
     "Shapefile without .shx": ("it is made anew",),
     "CSV with WKT": ("read as longitude and latitude",),

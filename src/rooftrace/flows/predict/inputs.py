@@ -195,6 +195,10 @@ NOT_IMAGE, MASK, HEIGHTS = "not an image", "masks of other images", "heights"
 _PROJECT, _RESULT = "other images of the project of the orthophoto", "results of a run"
 _MOSAIC, _FOLDER = "mosaics of these images", "images in subfolders are not predicted"
 _OVERLAY = "places a picture"
+
+_UNUSABLE = re.compile(r"_udm2?(_clip)?$", re.IGNORECASE)
+"""Ending of the names of Planet's masks of unusable data (UDM), without suffix."""
+
 """Reasons for which files and folders are not predicted."""
 
 _BESIDE = re.compile(r"\.(prj|wld|[a-z]{2,4}w|aux\.xml)$", re.IGNORECASE)
@@ -580,6 +584,8 @@ def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
             others[file] = _OVERLAY if is_overlay(file) else NOT_IMAGE
         elif is_elevation(file):
             others[file] = HEIGHTS
+        elif _UNUSABLE.search(file.stem):
+            others[file] = MASK
         elif is_result(file) and holds_results(file.parent):
             others[file] = _RESULT
         else:
