@@ -13,7 +13,7 @@ from affine import Affine
 from shapely import affinity, box
 
 from building_layers import EAST, NORTH, SIDE, UTM, counts, houses, write, write_layers
-from command_line import call
+from command_line import call, command
 from raster_files import write_geotiff
 
 
@@ -172,12 +172,12 @@ def test_an_input_is_not_replaced(layers: tuple[Path, Path], tmp_path: Path) -> 
 TOWN = [box(EAST + 30 * n, NORTH - 20, EAST + 30 * n + 12, NORTH - 10) for n in range(3)]
 
 
-def _gone_ids(old: Path, folder: Path) -> list[str]:
+def _gone_ids(old: Path, folder: Path, *options: str) -> list[str]:
     """Compare a town of three houses with one without the second; return the ids of old houses
     without a partner."""
     new = folder / "new.gpkg"
     gpd.GeoDataFrame(geometry=[TOWN[0], TOWN[2]], crs=UTM).to_file(new)
-    code, _ = call("compare", new, old, "-o", folder / "out")
+    code, _ = call("compare", new, old, "-o", folder / "out", *options)
     assert code == 0
     table = gpd.read_file(folder / "out" / "compare.gpkg")
     gone = table[(table["side"] == "old") & table["partner_id"].isna()]
@@ -187,10 +187,13 @@ def _gone_ids(old: Path, folder: Path) -> list[str]:
 @pytest.mark.parametrize("column", ["fid", "OBJECTID"])
 def test_the_ids_of_a_geopackage_are_its_fids(tmp_path: Path, column: str) -> None:
     old = tmp_path / "old.gpkg"
-    town = gpd.GeoDataFrame({column: [2, 3, 4]}, geometry=TOWN, crs=UTM)
+    town = gpd.GeoDataFrame({column: [2, 3, 4], "EGID": ["7", "08", None]}, geometry=TOWN, crs=UTM)
     town.to_file(old, layer_options={"FID": column})
-    assert gpd.read_file(old).columns.tolist() == ["geometry"]
+    assert gpd.read_file(old).columns.tolist() == ["EGID", "geometry"]
     assert _gone_ids(old, tmp_path) == ["3"]
+    assert _gone_ids(old, tmp_path, "--id", "EGID") == ["08"]
+    error = command("compare", old, old.parent / "new.gpkg", "--id", "EGID", "-o", tmp_path).err
+    assert "has no column 'EGID'" in error
 
 
 @pytest.mark.parametrize(

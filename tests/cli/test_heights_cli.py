@@ -173,7 +173,7 @@ def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path, levels: 
     assert lods == ({"1.2", "1.3"} if levels else {"1.2"})
     assert len(model["CityObjects"]) > 10 or levels
     assert all(name.startswith("houses-") for name in model["CityObjects"])
-    for thing in model["CityObjects"].values():
+    for id_, thing in model["CityObjects"].items():
         geometry = thing["geometry"][0]
         assert geometry["lod"] == "1.2"
         shell = geometry["boundaries"][0]
@@ -189,6 +189,7 @@ def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path, levels: 
         volume = sum(_volume(vertices, surface) for surface in shell)
         attributes = thing["attributes"]
         assert volume > attributes["height_median"] * 20
+        assert attributes["name"] == f"house {int(id_.removeprefix('houses-')) - 1}"
 
 
 def _volume(vertices: np.ndarray, surface: list[list[int]]) -> float:

@@ -28,6 +28,7 @@ _OPTIONS: dict[str, Shown] = {
     "imagery": Shown(_SEEN, "FILE"),
     "area": Shown(_SEEN, "FILE"),
     "layer": Shown(_SEEN, "NAME", rare=True),
+    "id": Shown(_OUTPUTS, "COLUMN"),
     "remove_offset": Shown(_RULES, name="--remove-offset"),
     "same_iou": Shown(_RULES, "IOU", rare=True),
     "move_m": Shown(_RULES, "M", rare=True),

@@ -16,7 +16,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import list_and_count, plural
-from rooftrace.core.types import Floats, Progress
+from rooftrace.core.types import Floats, Ints, Progress
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.inputs import (
     BuildingLayer,
@@ -269,7 +269,7 @@ def run_heights(
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)
     if heights.is_known.any():
-        _write_model(model, packed, plane, heights)
+        _write_model(model, layer, packed, plane, heights)
         heights_picture(picture, layer.outlines, heights, layer.bounds_xy)
     else:
         files = [table, record]
@@ -443,13 +443,18 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
 
 
 def _chunks(layer: BuildingLayer, heights: Heights, method: str) -> Iterator[LayerChunk]:
+    for start in range(0, len(layer), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(layer)))
+        columns = _own_columns(layer, rows) | _columns(heights.of(rows), method)
+        yield LayerChunk(layer.outlines.unpack(rows), columns)
+
+
+def _own_columns(layer: BuildingLayer, rows: Ints) -> dict[str, NDArray[Any]]:
+    """Return the attributes of some buildings of the input, under names that are free."""
     is_ours = "height_reason" in layer.attributes
     others = [name for name in layer.attributes if not (is_ours and name in COLUMNS)]
     names = free_names(others, COLUMNS, "map_")
-    for start in range(0, len(layer), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(layer)))
-        own = {names[name]: layer.attributes[name][rows] for name in others}
-        yield LayerChunk(layer.outlines.unpack(rows), own | _columns(heights.of(rows), method))
+    return {names[name]: layer.attributes[name][rows] for name in others}
 
 
 def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
@@ -475,7 +480,9 @@ def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def _write_model(path: Path, packed: PackedPolygons, plane: CRS, heights: Heights) -> None:
+def _write_model(
+    path: Path, layer: BuildingLayer, packed: PackedPolygons, plane: CRS, heights: Heights
+) -> None:
     """Write the buildings with a height as CityJSON, in metres."""
     rows = np.flatnonzero(heights.is_known)
     low = heights.ground
@@ -491,7 +498,8 @@ def _write_model(path: Path, packed: PackedPolygons, plane: CRS, heights: Height
         for start in range(0, len(rows), _SOLIDS_AT_ONCE):
             some = rows[start : start + _SOLIDS_AT_ONCE]
             columns = _columns(heights.of(some), "")
-            kept = {name: columns[name].tolist() for name in COLUMNS[:9]}
+            kept = {name: values.tolist() for name, values in _own_columns(layer, some).items()}
+            kept |= {name: columns[name].tolist() for name in COLUMNS[:9]}
             outlines = packed.unpack(some)
             model.add(
                 [f"{scene}-{number + 1}" for number in some.tolist()],

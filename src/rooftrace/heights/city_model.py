@@ -134,7 +134,7 @@ class CityModelWriter:
                 if found
             ]
         if things:
-            text = json.dumps(things, allow_nan=False, separators=(",", ":"))[1:-1]
+            text = json.dumps(things, allow_nan=False, default=str, separators=(",", ":"))[1:-1]
             self._file.write(f"{',' if self._written else ''}\n{text}")
             self._written = True
 

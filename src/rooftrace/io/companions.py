@@ -129,10 +129,11 @@ def recorded_runs(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def predicted_images(folder: Path) -> dict[str, Path]:
+def predicted_images(folder: Path, *, mosaics: bool = False) -> dict[str, Path]:
     """Return the image of each result in the folder of a prediction, by name.
 
-    Images that are no longer where they were are left out.
+    Images that are no longer where they were are left out, and folders that are one scene unless
+    `mosaics` is true.
     """
     images = {
         name: Path(one["input"])
@@ -140,7 +141,11 @@ def predicted_images(folder: Path) -> dict[str, Path]:
         for one in run["outputs"]
         for name in recorded_files(one)
     }
-    return {name: image for name, image in images.items() if is_file(image)}
+    return {
+        name: image
+        for name, image in images.items()
+        if is_file(image) or (mosaics and image.is_dir())
+    }
 
 
 def predicted_labels(folder: Path) -> dict[str, Path]:

@@ -419,7 +419,8 @@ class AdjacentImages(Mosaic):
             raise GeoreferenceError(
                 f"{image.name} is in the coordinate system {grid.crs.name}; {first.name} is in "
                 f"{common.crs.name}, and part of the same scene.",
-                remedy="Reproject all images to one CRS: gdalwarp -t_srs EPSG:… IN.tif OUT.tif",
+                remedy="Reproject all images to one CRS: gdalwarp -t_srs EPSG:… IN.tif OUT.tif. Or "
+                "predict each, as one layer: rooftrace catalogue FOLDER -o OUT",
             )
         to_common = ~common.transform @ grid.transform
         stretched = max(

@@ -104,6 +104,8 @@ def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) ->
     """Shares come from the mask and counts from the polygons if both are given."""
     mask = run_density([files / "mask.tif"], tmp_path / "m", cell_m=20).total
     outlines = run_density([files / "truth.gpkg"], tmp_path / "p", cell_m=20)
+    run_zone_density([files / "mask.tif"], files / "wards.gpkg", tmp_path / "z")
+    mask_built = gpd.read_file(tmp_path / "z.gpkg")["built_m2"].sum()
     both = run_density([files / "truth.gpkg", files / "mask.tif"], tmp_path / "b", cell_m=20).total
     assert mask is not None
     assert both is not None
@@ -117,6 +119,20 @@ def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) ->
     assert 0 < int(both.buildings) == seen.sum() < len(truth)
     assert float(both.mean_area_m2) == pytest.approx(truth[seen].area.mean())
     assert any("does not contain the observed area" in note for note in outlines.notes)
+    # The review of a building takes it out of the shares of cells and zones.
+    layer = gpd.read_file(files / "truth.gpkg").assign(review="accepted", reviewer="A")
+    layer[seen].to_file(tmp_path / "reviewed.gpkg")
+    half = layer[seen].iloc[::2]
+    half.to_file(tmp_path / "half.gpkg")
+    for name, expected in (("reviewed", 1), ("half", half.area.sum() / layer[seen].area.sum())):
+        inputs = [files / "mask.tif", tmp_path / f"{name}.gpkg"]
+        kept = run_density(inputs, tmp_path / "r", cell_m=20).total
+        assert kept is not None
+        share = float(kept.built_up_share) / float(mask.built_up_share)
+        assert share == pytest.approx(expected, abs=0.03)
+        run_zone_density(inputs, files / "wards.gpkg", tmp_path / "w")
+        built = gpd.read_file(tmp_path / "w.gpkg")["built_m2"].sum()
+        assert built == pytest.approx(expected * mask_built, rel=0.03)
 
 
 def test_zones(files: Path, tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def read_buildings_layer(
     attributes: bool = False,
     threshold: float | None = None,
     layer_name: str | None = None,
+    id_field: str | None = None,
 ) -> BuildingLayer:
     """Read the buildings of a vector file, of a folder of GeoParquet, or of a mask.
 
@@ -143,6 +144,7 @@ def read_buildings_layer(
         attributes: True to read all attributes.
         threshold: Probability from which a pixel of a raster is a building; see `open_mask`.
         layer_name: Layer of a file with several; see `VectorFile`.
+        id_field: Attribute that holds the ids, before those of `_IDS`, where the layer has it.
 
     Raises:
         DataError: The input does not exist, cannot be read, or has something else than polygons.
@@ -154,7 +156,7 @@ def read_buildings_layer(
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
     if path.is_dir() or not is_raster(path):
         file = VectorFile(path, layer_name)
-        layer = _of_file(file.path, file, (), folder, attributes=attributes)
+        layer = _of_file(file.path, file, (), folder, attributes=attributes, id_field=id_field)
         mask = mask_beside(file.path)
         return layer if mask is None else _seen_by(mask, layer)
     with tempfile.TemporaryDirectory() as made:
@@ -214,11 +216,13 @@ def date_of(path: Path, stated: str | None) -> str | None:
 
 
 def _of_file(
-    path: Path, file: VectorFile, notes: tuple[str, ...], folder: Path, *, attributes: bool
-) -> BuildingLayer:
+    path: Path, file: VectorFile, notes: tuple[str, ...], folder: Path, *, attributes: bool,
+    id_field: str | None = None,
+) -> BuildingLayer:  # fmt: skip
     """Read the layer of a file chunk by chunk."""
-    fields = _fields(file, attributes)
-    parts = _LayerParts(fields, folder, attributes=attributes)
+    ids = _IDS if id_field is None else (id_field.lower(), *_IDS)
+    fields = _fields(file, attributes, ids)
+    parts = _LayerParts(fields, folder, ids, attributes=attributes)
     crs, counts = None, ReadCounts()
     for chunk in file.chunks(fields, buildings=True):
         crs = crs or chunk.crs
@@ -229,16 +233,16 @@ def _of_file(
     return replace(layer, date=date_of(path, parts.date))
 
 
-def _fields(file: VectorFile, attributes: bool) -> list[str]:
+def _fields(file: VectorFile, attributes: bool, ids: Sequence[str]) -> list[str]:
     """Return the names of the attributes that are read."""
-    wanted = {*_IDS, *_SCORES, "imagery_date"}
+    wanted = {*ids, *_SCORES, "imagery_date"}
     fields = [
         name
         for name in file.fields
         if (attributes or name.lower() in wanted) and name not in ("geometry", "bbox")
     ]
     # Beside other ids, a fid would look like one of them.
-    has_ids = any(name.lower() in _IDS for name in file.fields)
+    has_ids = any(name.lower() in ids for name in file.fields)
     return [*fields, "fid"] if file.has_fids and not has_ids else fields
 
 
@@ -255,8 +259,10 @@ _ROW = np.dtype(
 class _LayerParts:
     """Collect the chunks of a layer, and leave out what does not count."""
 
-    def __init__(self, fields: Sequence[str], folder: Path, *, attributes: bool) -> None:
-        self._fields = fields
+    def __init__(
+        self, fields: Sequence[str], folder: Path, ids: Sequence[str], *, attributes: bool
+    ) -> None:
+        self._fields, self._id_fields = fields, ids
         self._outlines, self._ids = SpillFile(folder), SpillFile(folder)
         self._kept = {name: _Column(folder) for name in fields} if attributes else {}
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
@@ -270,7 +276,7 @@ class _LayerParts:
         rows = np.zeros(len(chunk), _ROW)
         offsets = self._outlines.append_bytes(shapely.to_wkb(chunk.geometry).tolist())
         rows["start"], rows["stop"] = offsets[:-1], offsets[1:]
-        offsets = self._ids.append_bytes(_encoded(_ids(values, len(chunk))))
+        offsets = self._ids.append_bytes(_encoded(_ids(values, len(chunk), self._id_fields)))
         rows["id_start"], rows["id_stop"] = offsets[:-1], offsets[1:]
         rows["bounds"] = bounds_of(chunk.geometry, chunk.crs)
         score = _scores(values, len(chunk))
@@ -365,11 +371,11 @@ def _columns_of(values: Mapping[str, NDArray[Any]], names: Sequence[str]) -> lis
     return [by_name[name] for name in names if name in by_name]
 
 
-def _ids(values: Mapping[str, NDArray[Any]], count: int) -> list[str | None]:
+def _ids(values: Mapping[str, NDArray[Any]], count: int, names: Sequence[str]) -> list[str | None]:
     """Return ids as text; None where a building has none."""
     ids: list[str | None] = [None] * count
     is_osm = {*_OSM_PREFIX} <= {*values}
-    for name in reversed(_columns_of(values, _IDS)):
+    for name in reversed(_columns_of(values, names)):
         prefix = _OSM_PREFIX.get(name, "") if is_osm else ""
         for number, value in enumerate(values[name].tolist()):
             if value is not None and value == value:

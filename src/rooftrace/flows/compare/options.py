@@ -33,11 +33,21 @@ class CompareOptions(Options):
     ] = None  # fmt: skip
     imagery: Annotated[
         tuple[Path, ...],
-        Field(description="Image of NEW: what its nodata hides is not gone; repeatable."),
+        Field(
+            description="Image of NEW, or folder of adjacent ones: what its nodata hides is not "
+            "gone; repeatable."
+        ),
     ] = ()
     area: Annotated[Path | None, Field(description="Polygons of the area that is compared.")] = None
     layer: Annotated[
         str | None, Field(description="Layer of files with several; * joins them.")
+    ] = None
+    id: Annotated[
+        str | None,
+        Field(
+            description="Column of OLD with its ids, such as a cadastral number; of NEW, too, "
+            "if it has it."
+        ),
     ] = None
     remove_offset: Annotated[
         bool, Field(description="Move NEW onto OLD by the systematic offset between them.")

@@ -25,7 +25,6 @@ from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
 from rooftrace.io.picture import as_rgb, data_url
-from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_write import free_names, write_layer
@@ -373,7 +372,7 @@ _MARGIN = 0.02
 
 
 def comparison_page(
-    figures: Mapping[str, Any], compared: Compared, images: Sequence[Path] = ()
+    figures: Mapping[str, Any], compared: Compared, images: Sequence[RasterSource] = ()
 ) -> str:
     """Return the whole page as a string for UTF-8.
 
@@ -382,18 +381,21 @@ def comparison_page(
         compared: Both layers.
         images: Images to show under the examples.
     """
+    titles = [Path(figures[side]).name for side in ("new", "old")]
+    dated = zip(titles, (compared.new.date, compared.old.date))
     return render_page(
         "compare.html",
         {},
         figures=figures,
-        titles=[Path(figures[side]).name for side in ("new", "old")],
+        titles=titles,
+        dates=[f"{title}: {date}" for title, date in dated if date],
         colours=COLOURS,
         meanings=MEANINGS | (MAP_MEANINGS if compared.is_map else {}),
         word=compared.word,
         sides=["found", "map"] if compared.is_map else ["new layer", "old layer"],
         map=_map(_picture(compared)),
         is_dotted=_is_dotted(compared),
-        examples=_examples(compared, [open_image(path) for path in images]),
+        examples=_examples(compared, images),
         version=metadata.version("rooftrace"),
     )
 

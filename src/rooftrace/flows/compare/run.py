@@ -14,7 +14,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import plural, without_folders
+from rooftrace.core.text import list_first, plural, without_folders
 from rooftrace.core.types import GeoGrid, Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.imagery import (
@@ -41,12 +41,14 @@ from rooftrace.flows.compare.outputs import (
     write_conflated,
     write_sides,
 )
+from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.area import read_area
 from rooftrace.io.companions import predicted_images
 from rooftrace.io.files import prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, outline_bounds
+from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_copies
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
@@ -274,9 +276,10 @@ def run_compare(
     write_json(out / "compare.json", figures)
     shown: tuple[Path, ...] = (new,) if models is not None else options.imagery
     if not shown and new_layer.mask is not None:
-        image = predicted_images(new_layer.mask.parent).get(new_layer.mask.name)
+        of_mask = predicted_images(new_layer.mask.parent, mosaics=True)
+        image = of_mask.get(new_layer.mask.name)
         shown = () if image is None else (image,)
-    page = comparison_page(figures, compared, shown)
+    page = comparison_page(figures, compared, [_opened(path) for path in shown])
     write_atomically(out / "report.html", page.encode())
     step()
     names = _WRITTEN if models is None else (*_WRITTEN, *PROBABILITY_FILES)
@@ -296,12 +299,20 @@ def _read(
     limit = options.threshold
     if models is not None:
         return predict_dates(new, old, models, limit, out, step)
+    if options.id is not None:
+        fields = VectorFile(old, options.layer).fields
+        if options.id not in fields:
+            raise DataError(
+                f"{old} has no column {options.id!r}; it has {list_first(sorted(fields), 12)}.",
+                remedy="Give the one with its ids, or remove --id.",
+            )
     old_layer = read_buildings_layer(
         old, out, attributes=options.keep is not None, layer_name=options.layer,
+        id_field=options.id,
         threshold=limit if old.is_file() and is_raster(old) else None,
     )  # fmt: skip
     new_layer = read_buildings_layer(
-        new, out, layer_name=options.layer,
+        new, out, layer_name=options.layer, id_field=options.id,
         threshold=limit if new.is_file() and is_raster(new) else None,
     )  # fmt: skip
     return new_layer, old_layer, probabilities_of(new, old, limit)
@@ -360,12 +371,19 @@ def _seen_by(
 ) -> tuple[str, list[RasterSource]]:
     """Return what says which ground was seen, see `CompareReport`, and the images that show it."""
     if options.imagery:
-        return "imagery", [open_image(path) for path in options.imagery]
+        return "imagery", [_opened(path) for path in options.imagery]
     if not has_dates and new.seen is not None:
         return "mask", [new.seen]
     if options.area is not None:
         return "area", []
     return "imagery" if has_dates else "bounds", []
+
+
+def _opened(path: Path) -> RasterSource:
+    """Open an image, or a folder of adjacent ones as one scene."""
+    if path.is_dir():
+        return find_inputs([path], mosaic=True).scenes[0].source
+    return open_image(path)
 
 
 def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:

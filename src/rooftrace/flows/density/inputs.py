@@ -18,15 +18,18 @@ from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress,
 from rooftrace.density.cells import GroundPlane
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.io.files import prepare_folder
+from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
     bounds_meet,
     bounds_of,
+    crs_units,
     degrees_text,
     joint_bounds,
     missing_grid,
     outline_bounds,
+    reprojected,
 )
 from rooftrace.io.vector_formats import check_city_json, is_vector_file, ogr2ogr_input
 from rooftrace.io.vector_layers import text_column
@@ -37,6 +40,9 @@ from rooftrace.vector.match import first_of_equal
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 Mask8 = NDArray[np.uint8]
+BEND_M = 0.01
+"""Maximum deviation in metres of an edge that is reprojected."""
+
 _BLOCK_PX = 2**24
 _BAND_PX = 512
 """Rows of a block are a multiple of this, so that no tile of a GeoTIFF is read twice."""
@@ -62,12 +68,14 @@ class MaskFile:
         label: Reader of its class indices.
         building_class: Class index of buildings.
         class_name: Name of this class; its index where the mask names no classes.
+        outlines: (n,) buildings in pixels that are drawn in place of those of the mask.
     """
 
     path: Path
     label: LabelFile
     building_class: int
     class_name: str
+    outlines: Polygons | None = None
 
     @classmethod
     def of(cls, path: Path, building: str | None = None) -> MaskFile:
@@ -121,8 +129,10 @@ class MaskFile:
                 is_nodata = open_raster(self.path, palette="indices").nodata[0] == 0
                 remedy = _BACKGROUND_IS_NODATA if is_nodata else _NO_MASK
                 raise LabelError(error.message, remedy=remedy) from error
-            built = (mask.data == self.building_class).view(np.uint8)
-            yield window, np.where(mask.valid, built, np.uint8(NODATA))
+            built = mask.data == self.building_class
+            if self.outlines is not None:
+                built = number_polygons(self.outlines, window) > 0
+            yield window, np.where(mask.valid, built.view(np.uint8), np.uint8(NODATA))
             if progress is not None:
                 progress(window.row_stop * window.width, whole.area_px)
 
@@ -171,6 +181,7 @@ class BuildingPolygons:
         crs: CRS of the geometry; None for pixels of the mask (x right, y down).
         numbers: (n,) float64 values of the attributes that were asked for; NaN where there is none.
         notes: Notes for the user.
+        is_reviewed: Whether the file is the download of a review.
     """
 
     path: Path
@@ -178,6 +189,7 @@ class BuildingPolygons:
     crs: CRS | None
     numbers: Mapping[str, Floats]
     notes: tuple[str, ...]
+    is_reviewed: bool = False
 
     @property
     def bounds_xy(self) -> tuple[float, float, float, float]:
@@ -186,6 +198,17 @@ class BuildingPolygons:
             left, bottom, right, top = shapely.total_bounds(self.geometry).tolist()
             return left, bottom, right, top
         return joint_bounds(bounds_of(self.geometry, self.crs), self.crs)
+
+    def shares_of(self, mask: MaskFile) -> tuple[MaskFile, list[str]]:
+        """Return the mask that gives the shares, and a note: a review decides about them, too."""
+        if not self.is_reviewed:
+            return mask, []
+        outlines, grid = self.geometry, mask.grid
+        if self.crs is not None and grid.crs is not None:
+            placed = reprojected(outlines, self.crs, grid.crs, crs_units(BEND_M, grid.crs))
+            outlines = np.asarray(shapely.transform(placed, grid.to_pixels), np.object_)
+        note = f"{self.path.name} was reviewed: shares come from its outlines, not from the mask"
+        return replace(mask, outlines=outlines), [note]
 
 
 def read_buildings(
@@ -245,7 +268,8 @@ def read_buildings(
             remedy="Give the mask as well: rooftrace density MASK BUILDINGS -o OUT",
         )
     numbers = {name: _numbers(values[name], name, path)[rows] for name in wanted}
-    found = BuildingPolygons(path, geometry, crs, numbers, tuple(notes))
+    reviewed = {"review", "reviewer"} <= {*file.fields}
+    found = BuildingPolygons(path, geometry, crs, numbers, tuple(notes), reviewed)
     if mask is not None:
         _check_place(found, mask)
         if crs is not None and mask.grid.crs is not None:

@@ -43,6 +43,7 @@ from rooftrace.density.files import (
     write_table,
 )
 from rooftrace.flows.density.inputs import (
+    BEND_M,
     FLOORS,
     BuildingPolygons,
     MaskFile,
@@ -60,8 +61,6 @@ from rooftrace.io.reproject import degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.vector.prepare import MaskRecord
-
-_BEND_M = 0.01
 
 
 @dataclass(frozen=True)
@@ -188,6 +187,9 @@ def run_density(
             "observed; give the mask as well where it has nodata"
         )
     else:
+        if buildings is not None:
+            mask, said = buildings.shares_of(mask)
+            notes += said
         accumulator = DensityAccumulator(
             mask.grid, cell_m, gsd_m=gsd_m, min_area_m2=min_area_m2, name=str(mask.path)
         )
@@ -255,7 +257,7 @@ def _of_polygons(
         )
     assert buildings.crs is not None
     plane = metric_crs(buildings.crs, buildings.bounds_xy)
-    moved = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+    moved = reprojected(buildings.geometry, buildings.crs, plane, BEND_M)
     left, bottom, right, top = shapely.total_bounds(moved).tolist()
     cells = CellGrid.over((left, bottom, right, top), cell_m, plane)
     return density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells)
@@ -332,10 +334,13 @@ def run_zone_density(
             place = buildings.bounds_xy, buildings.crs
             notes.append(
                 f"{buildings.path.name} does not contain the observed area: all of the "
-                "zones count as observed"
+                "zones count as observed; give the mask as well where it has nodata"
             )
+        else:
+            mask, said = buildings.shares_of(mask)
+            notes += said
         assert plane is not None
-        outlined = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+        outlined = reprojected(buildings.geometry, buildings.crs, plane, BEND_M)
         around = shapely.box(*shapely.total_bounds(outlined))
         large = shapely.area(outlined) >= min_area_m2
         outlined = outlined[large]
@@ -349,7 +354,7 @@ def run_zone_density(
         else:
             counted = near.is_observed
             notes += _outside_notes(int(np.count_nonzero(~counted)))
-    outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, _BEND_M)
+    outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, BEND_M)
     notes += missing_grid(ground_zones.crs, plane, ground_zones.bounds_xy)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
         raise _no_overlap(zones, ground_zones, *place)
