@@ -199,6 +199,16 @@ def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
         seen.update(parts)
 
 
+def mosaic_parts(path: Path) -> tuple[Path, ...]:
+    """Return the files that a VRT of several files shows; empty for other files.
+
+    Raises:
+        DataError: It is a VRT that cannot be read.
+    """
+    parts = next(_vrts(path))[1] if path.suffix.lower() == ".vrt" else ()
+    return parts if len(parts) > 1 else ()
+
+
 def is_overlay(path: Path) -> bool:
     """Return whether a file of Google Earth places a picture."""
     return path.suffix.lower() == ".kml" and b"<GroundOverlay>" in path.read_bytes()

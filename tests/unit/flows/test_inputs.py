@@ -73,6 +73,29 @@ def test_images_side_by_side_are_one_scene(town: Path) -> None:
     job.source.close()
 
 
+def test_a_vrt_of_the_images_of_a_folder_shows_no_building_twice(town: Path) -> None:
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}">'
+        + "".join(
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{name}.tif</SourceFilename>'
+            "</SimpleSource>"
+            for name in "ab"
+        )
+        + "</VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    text = '<VRTDataset rasterXSize="80" rasterYSize="40">{}</VRTDataset>'
+    (town / "all.vrt").write_text(text.format(bands))
+    # Those that change an image, or stack bands, are images of their own.
+    (town / "grey.vrt").write_text(
+        text.format(bands.partition("</VRTRasterBand>")[0] + "</VRTRasterBand>")
+    )
+    rasterio.shutil.copy(town / "a.tif", town / "bgr.vrt", driver="VRT")
+    found = find_inputs([town])
+    assert [scene.name for scene in found.scenes] == ["a", "b", "bgr", "grey"]
+    assert f"mosaics of these images: rooftrace predict {town / 'all.vrt'}" in found.notes[-1]
+
+
 def test_images_that_adjoin_have_a_note(town: Path, tmp_path: Path) -> None:
     [note] = adjacent_note(find_inputs([town]).scenes)
     assert note.endswith(f"rooftrace predict {town} --mosaic -o OUT")

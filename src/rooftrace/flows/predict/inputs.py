@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -36,6 +36,7 @@ from rooftrace.io.companions import (
     is_overlay,
     is_result,
     is_sidecar,
+    mosaic_parts,
 )
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url, visible_files
@@ -239,7 +240,7 @@ class PredictInputs:
                 listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
                 first = shlex.quote(str(paths[0]))
                 how = f": measure buildings with --surface {first}" * (reason == HEIGHTS)
-                how += f": rooftrace predict {first} -o OUT" * (reason == _OVERLAY)
+                how += f": rooftrace predict {first} -o OUT" * (reason in (_OVERLAY, _MOSAIC))
                 notes.append(f"skipped {counted} ({reason}{how}): {listed}")
         notes += [
             f"{scene.path} holds heights, by name and values, and is predicted as a picture. "
@@ -572,7 +573,8 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, d
 def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
     """Return the images to predict among files, and the reason not to predict each other one.
 
-    Heights, results of a run, and what is beside the orthophoto of a project are others. What
+    Heights, results of a run, mosaics of other images, and what is beside the orthophoto of a
+    project are others. What
     belongs to an image, such as its mask or world file, is neither.
     """
     images: list[Path] = []
@@ -596,7 +598,18 @@ def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
         if Path(_BESIDE.sub("", str(file))) in names:
             del others[file]
     others |= dict.fromkeys(sorted(beside_orthophotos(images)), _PROJECT)
+    others |= dict.fromkeys(_mosaic_files(images), _MOSAIC)
     return [image for image in images if image not in others], others
+
+
+def _mosaic_files(images: Sequence[Path]) -> Iterator[Path]:
+    """Yield the VRTs that show several of these images a second time, with the same bands."""
+    parts_of = {image: parts for image in images if (parts := mosaic_parts(image))}
+    shown = {image.absolute() for image in images} if parts_of else set()
+    for image, parts in parts_of.items():
+        # One that stacks bands is the image, and they are its parts.
+        if shown.issuperset(parts) and open_raster(image).bands == open_raster(parts[0]).bands:
+            yield image
 
 
 def _visible(folder: Path, is_kind: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
