@@ -6,8 +6,9 @@
 # pixel counts.
 # Seen: of a house of 20 x 20 pixels with its corner at (40, 60) in an image of 100 x 100, the line
 # is "0 0.40000 0.60000 0.19000 0.19000": read as YOLO, a box from column 30.5 to 49.5, which has
-# an IoU of 0.13 with the house. In COCO the box is 19 wide and the area 400, while the polygon, through
-# the middles of pixels, has 361; as VOC, from 40 to 59, the box is right. There is no message.
+# an IoU of 0.13 with the house. In COCO the box is 19 wide and the area 400, while the polygon,
+# through the middles of pixels, has 361; as VOC, from 40 to 59, the box is right. There is no
+# message.
 # Versions: imantics 0.1.12, opencv-python-headless 4.12.0.88, numpy 2.2.6. Source: yolo in
 # imantics/annotation.py divides _xmin and _ymin by the size of the image; Mask.bbox takes the last
 # row and column for the end of the box.
