@@ -264,7 +264,7 @@ SAMPLES: dict[str, Sample] = {
     "GeoJSON lines": _text("town.geojsonl", _lines("Feature")),
     "KML": _file("town.kml", "LIBKML", DEGREES),
     "KMZ": _file("town.kmz", "LIBKML", DEGREES),
-    "GML": _file("town.gml", "GML"),
+    "GML": _file("town.gml", "GML", XSISCHEMA="OFF"),
     "MapInfo TAB": _file("town.tab", "MapInfo File"),
     "MapInfo MIF": _file("town.mif", "MapInfo File"),
     "SpatiaLite": _file("town.sqlite", "SQLite", spatialite=True),

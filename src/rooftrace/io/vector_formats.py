@@ -22,7 +22,7 @@ import re
 import shlex
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,15 +113,20 @@ def _has_polygons(path: Path) -> bool:
     return bool(_VECTOR_JSON.search(head) or _is_overpass(head))
 
 
-def check_city_json(path: Path) -> None:
-    """Raise DataError if a file is CityJSON."""
-    if not path.name.lower().endswith(("json", "jsonl")) or not _CITY_JSON.search(_head(path)):
+def check_city_model(path: Path) -> None:
+    """Raise DataError if a file is CityJSON or CityGML."""
+    name = path.name.lower()
+    if name.endswith(".gml") and b"CityModel" in _head(path):
+        form = "CityGML"
+    elif name.endswith(("json", "jsonl")) and _CITY_JSON.search(_head(path)):
+        form = "CityJSON"
+    else:
         return
     layer = path.with_name(re.sub(r"(\.city)?\.jsonl?$", ".gpkg", path.name, flags=re.I))
     remedy = f"Give the GeoPackage beside it: {shlex.quote(str(layer))}"
-    if not layer.is_file():
+    if layer == path or not layer.is_file():
         remedy = "Give the outlines of its buildings as another vector file, such as a GeoPackage."
-    raise DataError(f"{path} is CityJSON, which is not read.", remedy=remedy)
+    raise DataError(f"{path} is {form}, which is not read.", remedy=remedy)
 
 
 def _head(path: Path) -> bytes:
@@ -312,6 +317,10 @@ class InputFinder:
             return [VectorInput(path, config=KML_FIELDS)]
         if name.endswith(".shp"):
             return [self._shapefile(path)]
+        if name.endswith(".gml"):
+            check_city_model(path)
+            # GDAL writes a description (.gfs) beside what it opens.
+            return [VectorInput(self._linked(path, (".gml", ".xsd")))]
         if name.endswith(".dxf"):
             return [VectorInput(path, config={"DXF_CLOSED_LINE_AS_POLYGON": "TRUE"})]
         if name.endswith(".poly"):
@@ -339,12 +348,17 @@ class InputFinder:
     def _shapefile(self, path: Path) -> VectorInput:
         if path.with_suffix(".shx").exists() or path.with_suffix(".SHX").exists():
             return VectorInput(path)
+        note = f"{path.name} has no index (.shx); it is made anew from the .shp."
+        linked = self._linked(path, _SIDECARS)
+        return VectorInput(linked, config={"SHAPE_RESTORE_SHX": "YES"}, notes=(note,))
+
+    def _linked(self, path: Path, suffixes: Sequence[str]) -> Path:
+        """Return a link to a file in a folder of its own, with links to those of its name."""
         folder = self.scratch()
         for file in path.parent.iterdir():
-            if file.stem == path.stem and file.suffix.lower() in _SIDECARS:
+            if file.stem == path.stem and file.suffix.lower() in suffixes:
                 (folder / file.name).symlink_to(file.absolute())
-        note = f"{path.name} has no index (.shx); it is made anew from the .shp."
-        return VectorInput(folder / path.name, config={"SHAPE_RESTORE_SHX": "YES"}, notes=(note,))
+        return folder / path.name
 
     def _polygon_filter(self, path: Path) -> VectorInput:
         rings: dict[str, list[shapely.Polygon]] = {"": [], "!": []}
@@ -358,7 +372,7 @@ class InputFinder:
 
     def _text(self, path: Path) -> VectorInput:
         """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
-        check_city_json(path)
+        check_city_model(path)
         head = _head(path)
         if _is_overpass(head):
             return self._osm_areas(path, json.loads(path.read_bytes())["elements"])

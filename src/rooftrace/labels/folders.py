@@ -40,7 +40,7 @@ from rooftrace.io.files import write_atomically
 from rooftrace.io.gdal import ARCHIVES
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_json
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_model
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
@@ -97,7 +97,7 @@ def pair_images_and_masks(
     """
     if not root.is_dir():
         if root.is_file():
-            check_city_json(root)
+            check_city_model(root)
         found = f"{root} is a file of an unknown kind" if root.exists() else f"There is no {root}"
         raise LayoutError(
             f"{found}; a folder was expected.",

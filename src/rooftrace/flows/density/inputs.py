@@ -31,7 +31,7 @@ from rooftrace.io.reproject import (
     outline_bounds,
     reprojected,
 )
-from rooftrace.io.vector_formats import check_city_json, is_vector_file, ogr2ogr_input
+from rooftrace.io.vector_formats import check_city_model, is_vector_file, ogr2ogr_input
 from rooftrace.io.vector_layers import text_column
 from rooftrace.io.vector_read import ReadCounts, VectorFile
 from rooftrace.labels.config import LabelConfig
@@ -390,7 +390,7 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
                 f"{path} is a folder; expected a mask or a file of polygons.",
                 remedy="Add --by-image to compute the built-up share of each mask in the folder.",
             )
-        check_city_json(path)
+        check_city_model(path)
         kinds[is_vector_file(path)].append(path)
     for vector, kind in ((False, "masks"), (True, "files of polygons")):
         if len(kinds[vector]) > 1:

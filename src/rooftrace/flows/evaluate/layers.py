@@ -191,7 +191,8 @@ class RasterPredictions:
         if self.instances:
             numbers = np.where(raster.valid & (data > 0), np.searchsorted(values, data) + 1, 0)
             drawn = (numbers > 0) * np.uint8(self.building_class)
-            note = f"{path.parent}: each value of the masks is read as one building."
+            folder = path.absolute().parent.name
+            note = f"{folder}: each value of the masks is read as one building."
             return SceneMask(drawn, raster.valid, None, numbers.astype(np.int32), note=note)
         if values == (NODATA,):
             # Another value than 0 and 255 in any file: 255 is then unknown in all of them.
@@ -505,8 +506,12 @@ def _load(
         score = _scores(values[score_field])
         if score is None:
             notes.append(
-                f"{path}: {score_field} is not read as a score: expected numbers from 0 to 1."
+                f"{path}: {score_field} is not read as a score: expected numbers from 0 to 1, or "
+                "per cent."
             )
+        elif score.max() > 1:
+            score = score / np.float32(100)
+            notes.append(f"{path}: {score_field} is read as per cent.")
     index: NDArray[np.int16] = np.full(len(geometry), building_class, np.int16)
     if class_field is not None:
         index = _indices(values[class_field], classes, building_class, f"{path}: {class_field}")
@@ -515,11 +520,15 @@ def _load(
 
 
 def _scores(texts: NDArray[np.object_]) -> NDArray[np.float32] | None:
+    """Return scores from 0 to 1, or in per cent, as ArcGIS writes them; None for other values."""
     try:
         values = np.array([float(text) for text in texts.tolist()], np.float32)
     except ValueError:
         return None
-    return values if ((values >= 0) & (values <= 1)).all() else None
+    if not ((values >= 0) & (values <= 100)).all():
+        return None
+    # Up to 10 they may also be ranks.
+    return values if values.max() <= 1 or values.max() > 10 else None
 
 
 def _indices(

@@ -33,9 +33,12 @@ def test_polygons_are_not_traced_anew(truth: Path, tmp_path: Path) -> None:
     assert report.objects.matched == 1
 
 
-def test_a_score_gives_calibration_and_average_precision(truth: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [[0.9, 0.8, 0.4], [90, 80.0, 40]], ids=["share", "per cent"])
+def test_a_score_gives_calibration_and_average_precision(
+    truth: Path, tmp_path: Path, values: list[float]
+) -> None:
     pytest.importorskip("pycocotools")
-    path = write_polygons(tmp_path / "p.gpkg", Confidence=[0.9, 0.8, 0.4])
+    path = write_polygons(tmp_path / "p.gpkg", Confidence=values)
     report = judged(path, truth)
     assert report.reliability is not None
     assert report.images[0].score.tolist() == pytest.approx([0.9, 0.8, 0.4])
@@ -44,7 +47,7 @@ def test_a_score_gives_calibration_and_average_precision(truth: Path, tmp_path: 
     assert report.coco["ap50"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("values", [[90, 80, 40], [0.5, None, 0.5], ["high", "low", "low"]])
+@pytest.mark.parametrize("values", [[1, 2, 3], [0.5, None, 0.5], ["high", "low", "low"]])
 def test_what_is_no_score_is_reported(truth: Path, tmp_path: Path, values: list[object]) -> None:
     path = write_polygons(tmp_path / "p.gpkg", score=values)
     report = judged(path, truth)
