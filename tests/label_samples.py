@@ -457,6 +457,22 @@ def voc_roboflow(folder: Path) -> Path:
     return folder
 
 
+def labelme_xml(folder: Path) -> Path:
+    images(folder / "Images/train")
+    for name in NAMES:
+        outlines = [(0, one) for one in TRUTH[name]] + [(1, shapely.box(0, 0, 99, 9))]
+        objects = [
+            f"<object><name>house</name><deleted>{deleted}</deleted><polygon>"
+            + "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in corners(one))
+            + "<username/></polygon></object>"
+            for deleted, one in outlines
+        ]
+        size = f"<imagesize><nrows>{HEIGHT}</nrows><ncols>{WIDTH}</ncols></imagesize>"
+        text = f"<annotation><filename>{name}.png</filename>{size}{''.join(objects)}</annotation>"
+        save_text(folder / f"Annotations/train/{name}.xml", text)
+    return folder
+
+
 def masks_of_one_building(folder: Path) -> Path:
     for name in NAMES:
         save(folder / f"stage1_train/{name}/images/{name}.png", picture(name))
@@ -697,6 +713,7 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "COCO of CrowdAI": coco_crowdai,
     "CVAT for images": cvat_xml,
     "LabelMe": labelme,
+    "LabelMe XML": labelme_xml,
     "VIA": via,
     "VIA in parts": via_parts,
     "VIA project": via_project,
@@ -721,12 +738,16 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
 }  # fmt: skip
 """Makers of exports of label tools, by name."""
 
+COLOURS = {"label_colors.txt": "0 0 0 background\n250 50 83\tbuilding\n"}
+
 DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "INRIA": inria,
     "WHU": pairs("train/image/{}.tif", "train/label/{}.tif"),
     "Massachusetts, Kaggle": massachusetts,
-    "CamVid": pairs("train/{}.png", "trainannot/{}.png", (250, 50, 83),
-                    {"label_colors.txt": "0 0 0 background\n250 50 83\tbuilding\n"}),
+    "CamVid": pairs("train/{}.png", "trainannot/{}.png", (250, 50, 83), COLOURS),
+    "Cityscapes": pairs("leftImg8bit/train/{}_leftImg8bit.png", "gtFine/train/{}_gtFine_color.png",
+                        (250, 50, 83), COLOURS),
+    "KITTI": pairs("train/image_2/{}.png", "train/semantic_rgb/{}.png", (250, 50, 83), COLOURS),
     "Data Science Bowl 2018": masks_of_one_building,
     "numbered pairs": pairs("image_{}.png", "mask_{}.png"),
     "a folder for each image": pairs("{}/image.png", "{}/mask.png"),

@@ -304,7 +304,9 @@ def _label_of(entry: SceneEntry, image: RasterSource) -> CocoLabel:
 
 def coco_files(path: Path) -> list[Path]:
     """Return the COCO files at a path: the file itself, or those of a folder."""
-    return label_files(path, _is_coco)
+    found = label_files(path, _is_coco)
+    # COCO has captions, keypoints and panoptic segments of the same images beside them.
+    return [file for file in found if file.stem.lower().startswith("instances")] or found
 
 
 def _is_coco(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Read the shapes that label tools save in one file for each image, and write those of YOLO.
 
 Every reader yields the same `DrawnImage`; `drawn_label` turns it into the label of an open image.
-Formats: YOLO segmentation (https://docs.ultralytics.com/datasets/segment), LabelMe JSON,
+Formats: YOLO segmentation (https://docs.ultralytics.com/datasets/segment), LabelMe JSON and XML,
 Supervisely (https://docs.supervisely.com/data-organization/00_ann_format_navi), Darwin 2.0
 (https://docs.v7labs.com/reference/darwin-json), xBD (https://arxiv.org/abs/1911.09296), Pascal VOC
 with Roboflow's polygons, ISAT (https://github.com/yatengLG/ISAT_with_segment_anything), and Segment
@@ -406,7 +406,14 @@ def _pascal_voc(path: Path, _: object) -> DrawnImage:
     for number, one in enumerate(root.iter("object"), start=1):
         where, outline, box = f"{path}, object {number}", one.find("polygon"), one.find("bndbox")
         geometry: shapely.Geometry | None = None
-        if outline is not None:
+        if one.findtext("deleted") == "1":
+            continue
+        if one.find("segm") is not None:
+            raise ValueError("its masks are files of their own; export CVAT for images, or COCO")
+        if outline is not None and outline.find("pt") is not None:
+            points = ((pt.findtext("x", ""), pt.findtext("y", "")) for pt in outline.iter("pt"))
+            geometry = polygon([(float(x), float(y)) for x, y in points], where)
+        elif outline is not None:
             # Roboflow writes the corners as x1, y1, x2, y2, ….
             at = {corner.tag: float(corner.text or "") for corner in outline}
             corners = [(at[f"x{n}"], at[f"y{n}"]) for n in range(1, len(at) // 2 + 1)]
@@ -417,7 +424,10 @@ def _pascal_voc(path: Path, _: object) -> DrawnImage:
             geometry = shapely.box(left, top, right, bottom)
         if geometry is not None:
             shapes.append(DrawnShape(one.findtext("name", ""), geometry, outline is None))
-    size = size_of(root.findtext("size/height"), root.findtext("size/width"))
+    size = size_of(
+        root.findtext("size/height", root.findtext("imagesize/nrows")),
+        root.findtext("size/width", root.findtext("imagesize/ncols")),
+    )
     return DrawnImage(root.findtext("filename", path.stem), tuple(shapes), size, str(path))
 
 
