@@ -356,8 +356,11 @@ def _explain(loc: tuple[int | str, ...], problems: Sequence[Any], model: type[Ba
         return f"the key {where!r} is missing"
     if problem["type"] == "json_invalid":
         return f"it is not JSON: {problem['ctx']['error']}"
-    received = json.dumps(problem.get("input"), default=str)[:80]
     first, *reasons = dict.fromkeys(plain_reason(one) for one in problems)
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        # The keys of a table contradict each other, and the reason names them.
+        return f"{where}: {first}" if where else first
+    received = json.dumps(problem.get("input"), default=str)[:80]
     reasons = [one.removeprefix("it should be ") for one in reasons]
     return f"{where or 'the file'}: {' or '.join([first, *reasons])} (received {received})"
 

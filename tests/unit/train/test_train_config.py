@@ -47,7 +47,7 @@ def test_a_folder_of_labelled_images_leads_to_finetune(tmp_path: Path) -> None:
         ({"data": DATA, "precision": "fp8"}, "precision"),
         (
             {"data": DATA, "schedule": {"kind": "step", "min_lr": 1e-5, "patience": 1}},
-            'kind = "step" has no min_lr and no patience; its own keys: factor, step_epochs',
+            'kind = "step" has no min_lr and no patience; its own keys: factor, step_epochs.',
         ),
         ({"data": DATA, "schedule": {"step_epochs": 5}}, 'kind = "plateau" has no step_epochs'),
         ({"data": DATA, "optimizer": {"kind": "lion"}}, "optimizer.kind"),
