@@ -351,7 +351,14 @@ _COARSE = "_coarse"
 _START = "start model"
 """Name of the dashed line of a start model."""
 
-_TITLES = {"loss": "Loss", "iou": "IoU"}
+_TITLES = {
+    "loss": "Loss",
+    "iou": "IoU",
+    "boundary_iou": "Boundary IoU",
+    "l1": "L1",
+    "loss_generator": "Loss of the generator",
+    "loss_discriminator": "Loss of the discriminator",
+}
 
 _IN_TABLE = {"dice", "accuracy"}
 """Figures that follow IoU so closely that metrics.csv alone has them."""
