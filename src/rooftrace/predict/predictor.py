@@ -420,6 +420,10 @@ class TtaEngine(Engine):
         if parallel is not None:
             self.parallel = lambda count: TtaEngine(parallel(count), tta)
 
+    def expect(self, shape: tuple[int, ...]) -> None:
+        """Begin to compile the network for tiles and their mirrored copies of the same shape."""
+        self._inner.expect(shape)
+
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run (n, band, y, x) pixel values to (n, class, y, x) mean probabilities in 0..1."""
         total = _sum(
