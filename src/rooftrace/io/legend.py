@@ -287,6 +287,8 @@ def add_style(
     field = None if grades else next((name for name in _FIELDS if name in names), None)
     table = path.stem.replace('"', '""')
     with closing(sqlite3.connect(path)) as file, file:
+        # As for GDAL: the file gets its name when it is complete.
+        file.execute("PRAGMA synchronous = OFF")
         if field is not None:
             query = f'SELECT DISTINCT "{field}" FROM "{table}" ORDER BY 1'  # noqa: S608  # nosec B608
             values = [str(value) for (value,) in file.execute(query) if value is not None]
