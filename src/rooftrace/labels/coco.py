@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
@@ -371,6 +371,20 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         LayoutError: Two images have the same name, or no image is found.
     """
     documents = {file: _document(file) for file in coco_files(path) or [path]}
+    rule, left_out = _fitted_rule(documents, path, labels)
+    unusual = _Unusual(several=len(documents) > 1)
+
+    def read(file: Path, root: Path | None) -> SceneSet:
+        return _read_document(documents[file], file, root, config, labels, rule, unusual)
+
+    source = read_each(path, [*documents], read)
+    return replace(source, notes=(*left_out, *unusual.notes()))
+
+
+def _fitted_rule(
+    documents: Mapping[Path, _Document], path: Path, labels: LabelConfig
+) -> tuple[NameRule, tuple[str, ...]]:
+    """Return the rule for the categories of files at a path, and a note on those left out."""
     used: list[str] = []
     declared: set[str] = set()
     above: set[object] = set()
@@ -380,16 +394,18 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         declared.update(names.values())
         # Roboflow lists the name of the project as a category above the others.
         above.update(str(one.supercategory) for one in document.categories)
-    rule, left_out = labels.name_rule().fitted(
-        filter(None, used), str(path), declared=declared - above
-    )
-    unusual = _Unusual(several=len(documents) > 1)
+    return labels.name_rule().fitted(filter(None, used), str(path), declared=declared - above)
 
-    def read(file: Path, root: Path | None) -> SceneSet:
-        return _read_document(documents[file], file, root, config, labels, rule, unusual)
 
-    source = read_each(path, [*documents], read)
-    return replace(source, notes=(*left_out, *unusual.notes()))
+def building_categories(path: Path, labels: LabelConfig) -> set[Id]:
+    """Return the ids of those categories of a file whose annotations are buildings."""
+    document = _document(path)
+    rule, _ = _fitted_rule({path: document}, path, labels)
+    used = {one.category_id for one in document.annotations or ()}
+    return {
+        one.id for one in document.categories
+        if one.id in used and rule.index_of(one.name, str(path)) == labels.building_class
+    }  # fmt: skip
 
 
 def _document(path: Path) -> _Document:

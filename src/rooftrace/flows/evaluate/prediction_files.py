@@ -53,7 +53,14 @@ from rooftrace.flows.evaluate.prediction_names import (
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
-from rooftrace.labels.coco import COCO, CocoAnnotation, CocoLabel, coco_files
+from rooftrace.labels.coco import (
+    COCO,
+    CocoAnnotation,
+    CocoLabel,
+    Id,
+    building_categories,
+    coco_files,
+)
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.derived import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
@@ -423,7 +430,11 @@ class _FilePredictions:
         source = self.source
         files = coco_files(labels) if source.kind == COCO.name else []
         # The files of several parts number their images independently of each other.
-        image_names, building = _image_names(files[0], source) if len(files) == 1 else ({}, None)
+        image_names: Mapping[Id, str] = {}
+        buildings: set[Id] = set()
+        if len(files) == 1:
+            image_names = _image_names(files[0])
+            buildings = building_categories(files[0], self.labels)
         try:
             results = _CocoResults.model_validate_json(path.read_bytes()).root
         except (OSError, ValidationError) as error:
@@ -435,9 +446,24 @@ class _FilePredictions:
                 remedy="Write a list of {image_id, category_id, segmentation, score} in the COCO "
                 "results format, with outlines or masks instead of boxes.",
             ) from error
+        known = {one.category_id for one in results} if not buildings else {*buildings, None}
+        others = [one.category_id for one in results if one.category_id not in known]
+        if others:
+            listed = ", ".join(sorted({repr(one) for one in others}))
+            ids = ", ".join(map(repr, buildings))
+            if len(others) == len(results):
+                raise LabelError(
+                    f"{path} has the category {listed}; buildings have {ids} in {files[0]}.",
+                    remedy=f"Write the category_id {ids} in the results, or correct the labels. "
+                    "Some programs count categories from 0.",
+                )
+            self._assume(
+                f"{path}: {plural(len(others), 'detection')} of other categories ({listed}) left "
+                f"out; buildings have {ids}."
+            )
         by_name: dict[str, list[tuple[float, CocoAnnotation]]] = {}
         for number, one in enumerate(results):
-            if (building is None or repr(one.category_id) in building) and one.score >= least:
+            if one.category_id in known and one.score >= least:
                 drawn = CocoAnnotation(
                     f"{path}: [{number}]", source.building_class, one.segmentation
                 )
@@ -470,7 +496,7 @@ class _CocoResult(BaseModel):
     image_id: StrictInt | StrictStr
     score: Annotated[float, Field(strict=True, ge=0, le=1)]
     segmentation: list[Any] | dict[str, Any]
-    category_id: Any = None
+    category_id: StrictInt | StrictStr | None = None
 
     @field_validator("segmentation")
     @classmethod
@@ -486,17 +512,10 @@ class _CocoResults(RootModel[list[_CocoResult]]):
     """Detections of all images."""
 
 
-def _image_names(labels: Path, source: SceneSet) -> tuple[dict[int | str, str], set[str] | None]:
-    """Return image names by id and the ids of the building categories, from labels in a COCO file.
-
-    The ids are None where all categories are buildings.
-    """
-    raw = json.loads(labels.read_bytes())
-    names = {one["id"]: str(one.get("scene_id") or one["file_name"]) for one in raw["images"]}
-    wanted = source.classes[source.building_class].casefold()
-    categories: Sequence[dict[str, Any]] = raw.get("categories", [])
-    building = {repr(one["id"]) for one in categories if str(one.get("name")).casefold() == wanted}
-    return names, building or None
+def _image_names(labels: Path) -> dict[Id, str]:
+    """Return image names by id, from labels in a COCO file."""
+    images = json.loads(labels.read_bytes())["images"]
+    return {one["id"]: str(one.get("scene_id") or one["file_name"]) for one in images}
 
 
 def _valid(image: RasterSource) -> NDArray[np.bool_]:

@@ -91,7 +91,8 @@ def test_coco_results(tmp_path: Path) -> None:
     assert sure.coco is not None
 
 
-def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["building", "roof"])
+def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path, name: str) -> None:
     pytest.importorskip("pycocotools")
     write_png(tmp_path / "labels/a.png", np.zeros((*SHAPE, 3), np.uint8))
     left, top, right, bottom = HOUSES[1]
@@ -103,7 +104,7 @@ def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path) -> None:
             "annotations": [
                 {"id": 1, "image_id": 17, "category_id": 5, "segmentation": [outline]}
             ],
-            "categories": [{"id": 5, "name": "building"}, {"id": 6, "name": "road"}],
+            "categories": [{"id": 5, "name": name}, {"id": 6, "name": "road"}],
         })
     )  # fmt: skip
     guess = results((5, HOUSES[1], 0.9), (6, HOUSES[0], 0.9))
@@ -111,11 +112,15 @@ def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path) -> None:
     path.write_text(json.dumps([one | {"image_id": 17} for one in guess]))
     # A folder with one such file has the same numbers.
     for labels in (truth, truth.parent):
-        report = judged(path, labels, labels={"drop": ["road"]})
+        report = judged(path, labels)
         assert report.to_json()["pixel"]["iou"] == 1
+        assert any("1 detection of other categories (6) left out" in one for one in report.notes)
+    path.write_text(json.dumps([guess[0] | {"image_id": 17, "category_id": 0}]))
+    with pytest.raises(LabelError, match="has the category 0; buildings have 5"):
+        judged(path, truth)
     path.write_text(json.dumps([one | {"image_id": 17 + n} for n, one in enumerate(guess[:1] * 2)]))
     with pytest.raises(LayoutError, match="1 of 2 predictions belong to no labelled scene: 18"):
-        judged(path, truth, labels={"drop": ["road"]})
+        judged(path, truth)
     path.write_text(json.dumps([one | {"image_id": 18} for one in guess]))
     with pytest.raises(LabelError, match="none of its images"):
-        judged(path, truth, labels={"drop": ["road"]})
+        judged(path, truth)
