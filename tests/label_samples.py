@@ -731,6 +731,8 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
                             {"train/_classes.csv": "Pixel Value, Class\n0, background\n1, roof\n"}),
     "CVAT mask": pairs("JPEGImages/{}.png", "SegmentationClass/{}.png", (250, 50, 83),
                        {"labelmap.txt": LABELMAP}, (0, 0, 0)),
+    "Pascal VOC of LabelMe": pairs("JPEGImages/{}.png", "SegmentationClass/{}.png", 2,
+                                   {"class_names.txt": "_background_\ntree\nbuilding"}),
     "Pascal VOC": pairs("VOC2012/JPEGImages/{}.jpg", "VOC2012/SegmentationClass/{}.png", 1),
     "Pascal VOC of Roboflow": voc_roboflow,
     "masks as npy": npy_masks,

@@ -464,9 +464,10 @@ def _with_legend(
                     index = rule.index_of(name, str(file)) or 0
                     classes[labels.classes[index]].append(value)
                 key = "palette" if isinstance(next(iter(legend.values())), str) else "values"
-                return labels.model_copy(
-                    update={key: {name: tuple(row) for name, row in classes.items()}}
-                ), (f"Masks are read by {file}.",)
+                update: dict[str, Any] = {key: {name: tuple(r) for name, r in classes.items()}}
+                if key == "values" and not labels.ignore:
+                    update["ignore"] = usual.get("ignore", ())
+                return labels.model_copy(update=update), (f"Masks are read by {file}.",)
         if place == root:
             break
     if not usual:
@@ -481,6 +482,7 @@ def _legends(folder: Path) -> Iterator[tuple[Path, Any]]:
     for name, read in (
         ("labelmap.txt", _labelmap), ("label_colors.txt", _label_colours), ("_classes.csv", _table),
         ("class_dict.csv", _table), ("label_class_dict.csv", _table), ("dataset.json", _nnunet),
+        ("class_names.txt", _class_names),
     ):  # fmt: skip
         if (folder / name).is_file():
             yield folder / name, read
@@ -504,6 +506,12 @@ def _label_colours(file: Path) -> Legend:
     """Read CamVid's lines of `red green blue name`."""
     rows = (line.split(maxsplit=3) for line in file.read_text("utf-8").splitlines())
     return {row[3]: _hex(row) for row in rows if len(row) == 4}
+
+
+def _class_names(file: Path) -> Legend:
+    """Read the names in LabelMe's export as Pascal VOC, in the order of their values."""
+    names = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    return {name: value for value, name in enumerate(n for n in names if n != "__ignore__")}
 
 
 def _table(file: Path) -> Legend:
