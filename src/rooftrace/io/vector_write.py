@@ -295,12 +295,12 @@ def format_notes(
     suffix = vector_suffix(path)
     if suffix == ".dxf":
         system = "pixels of the image" if crs is None else drawing_crs(crs, geometry).name
-        return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
+        return (f"{path.name}: DXF has no attributes and no coordinate system; it is in {system}.",)
     if suffix == ".osm":
         which = "buildings" if status_column(columns) is None else "new buildings alone"
-        return (f"{path}: {which}, with the tag building=yes and no other attribute.",)
+        return (f"{path.name}: {which}, with the tag building=yes and no other attribute.",)
     renamed = short_names(columns) if suffix in (".shp", ".shp.zip") else {}
     if not renamed:
         return ()
     listed = ", ".join(f"{name} is {short}" for name, short in renamed.items())
-    return (f"{path}: a Shapefile has short column names: {listed}.",)
+    return (f"{path.name}: a Shapefile has short column names: {listed}.",)
