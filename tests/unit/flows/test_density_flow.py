@@ -165,6 +165,8 @@ def test_zones(files: Path, tmp_path: Path) -> None:
     assert zone_names({"status": ready, "taskId": np.array([7, 8])}, 2) == ["7", "8"]
     names = {"ADM0_EN": ready[[0, 0, 0]], "ADM1_EN": np.array(["Lagos", None, "Ogun"], object)}
     assert zone_names(names, 3) == ["Lagos", "zone 2", "Ogun"]
+    coded = {"id": np.array([1, 2]), "KOD": np.array(["01", "02"], object)}
+    assert zone_names(coded | {"namn": np.array(["Å", "Ö"], object)}, 2) == ["Å", "Ö"]
     with Image.open(tmp_path / "z.png") as picture:
         assert picture.width > 400
 

@@ -205,10 +205,12 @@ def run_density(
     return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
 
 
-def _source_line(*sources: Path | None) -> str:
-    """Return the line below a picture, which names its sources."""
-    names = ", ".join(path.name for path in sources if path is not None)
-    return f"Source: {names}. Drawn with rooftrace."
+def _source_line(mask: Path | None, *others: Path | None) -> str:
+    """Return the line below a picture, which names its sources, and the date of the imagery."""
+    names = ", ".join(path.name for path in (mask, *others) if path is not None)
+    record = None if mask is None else MaskRecord.read(mask)
+    date = None if record is None else record.origin.imagery_date
+    return f"Source: {names}{f', imagery of {date}' if date else ''}. Drawn with rooftrace."
 
 
 def crs_text(crs: CRS | None) -> str:
@@ -395,7 +397,9 @@ def _readable(column: tuple[str, NDArray[Any]]) -> list[Any]:
     return [value if np.isnan(value) else plain_number(value, 4) for value in values.tolist()]
 
 
-_NAMES = ("name", "title", "label", "ward", "district", "zone", "id")
+_NAMES = ("name", "title", "label", "ward", "district", "zone")
+_NAME_PARTS = ("nam", "nom", "naam", "navn", "bezeich")
+"""Names of columns with the name of a zone, and what such names hold in other languages."""
 
 
 def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
@@ -407,7 +411,7 @@ def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
     chosen = next((called[name] for name in _NAMES if name in called), None)
     if chosen is None:
         texts = [name for name, column in values.items() if column.dtype.kind == "O"]
-        texts.sort(key=lambda name: "name" not in name.casefold())
+        texts.sort(key=lambda name: not any(part in name.casefold() for part in _NAME_PARTS))
         numbers = [name for name in values if name.casefold().endswith("id")]
         chosen = max([*texts, *numbers], key=different.__getitem__, default=None)
     named = [None] * count if chosen is None else values[chosen].tolist()
