@@ -154,12 +154,17 @@ def _groups(root: Path) -> dict[Group, list[str]]:
         images = [one.name for one in paths if is_named_as_image(one) or _is_label(one.name)]
         relative = folder.relative_to(root).as_posix().removeprefix(".")
         for sort in (_ending, _beginning, lambda _: ""):
-            sorts = Counter(map(sort, images))
+            ends = {name: sort(name) for name in images}
+            counts = Counter(ends.values())
+            # An ending of one name alone belongs to it, as in north.tif beside north_gt.tif.
+            most = max(counts.values(), default=0)
+            kinds = {n: "" if counts[end] < min(most, 2) else end for n, end in ends.items()}
+            sorts = Counter(kinds.values())
             # Endings that most names do not share are numbers.
             if 1 < len(sorts) <= 8 and min(sorts.values()) * len(sorts) >= len(images) / 2:
                 break
         for name in images:
-            groups.setdefault((relative, sort(name)), []).append(name)
+            groups.setdefault((relative, kinds[name]), []).append(name)
     return groups
 
 
