@@ -31,9 +31,11 @@ def test_small_sets_have_parts_that_say_something(
             path.parent.mkdir(exist_ok=True)
             Image.new("L", (16, 16), number % 2).save(path)
     data = (tmp_path / "images", "--truth", tmp_path / "masks")
-    given = ("split", *data, "-o", tmp_path / "s.json", "--no-duplicates")
+    given = ("split", *data, "--gsd", "0.3", "-o", tmp_path / "s.json", "--no-duplicates")
     printed = "".join(map(str, command(*given)))
-    assert (f"finetune {' '.join(map(str, data))} --split" in printed) == (count == 60)
+    assert (f"finetune {' '.join(map(str, data))} --set gsd_m=0.3 --split" in printed) == (
+        count == 60
+    )
     _, shown, _ = command(*given, "--json")
     made = json.loads(shown)
     assert tuple(made[part] for part in ("train", "val", "test")) == parts

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +12,7 @@ from rooftrace.cli.data_options import DataFields, source_config
 from rooftrace.cli.option_groups import Fields, Shown, scene_fields, with_groups
 from rooftrace.cli.options import Json, Order, option, result_file
 from rooftrace.cli.show import answered, bar, counted, people, print_json, say
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, set_option
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import SplitOptions
 from rooftrace.predict.options import SceneOptions
@@ -125,15 +126,26 @@ def split(
     if made.by == "block":
         say(
             f"blocks of {made.block_m:g} m with gaps of {made.gap_m:g} m: "
-            f"{len(made.dropped)} images in the gaps are left out"
+            f"{plural(len(made.dropped), 'image')} in the gaps left out"
         )
     if made.copies:
-        say(f"{made.copies} near-duplicates stay in the part of their originals")
+        say(f"{plural(made.copies, 'near-duplicate')} put into the part of the original")
     for note in made.notes:
         say(note)
     if not made.notes:
         where = data.path if data.images is None else f"{data.images} --truth {data.path}"
-        say(f"next: rooftrace finetune {where} --split {out} -o tuned")
+        given = data.model_dump(mode="json", exclude_defaults=True, exclude={"path", "images"})
+        say(f"next: rooftrace finetune {where}{_settings(given)} --split {out} -o tuned")
+
+
+def _settings(values: Mapping[str, Any], within: str = "") -> str:
+    """Return the options that give settings of data again, each after a space."""
+    return "".join(
+        _settings(value, f"{within}{key}.")
+        if isinstance(value, dict)
+        else f" {set_option(within + key, value)}"
+        for key, value in values.items()
+    )
 
 
 WRITTEN = "How data is written"
