@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # rio-vrt lays the rows of scenes in degrees over each other, and takes fine for coarse.
 #
-# Guess before the run: build_vrt, which is said to behave as gdalbuildvrt, keeps the width and the
-# height of pixels; in a mosaic of scenes of two pixel sizes each scene covers its own ground; and
-# res="highest" takes the smallest pixels.
+# Guess before the run: build_vrt, whose resolutions have the names of gdalbuildvrt's, keeps the
+# width and the height of pixels; in a mosaic of scenes of two pixel sizes each scene covers its own
+# ground; and res="highest" takes the smallest pixels.
 # Seen: of scenes whose pixels are 1e-5 degrees wide and 6e-6 high, as square ones are at 53 N,
 # pixels become 1e-5 high: each scene begins where it should, is stretched to the south by two
 # thirds, and lies over the next or is cut at the end. Of two scenes of 10,000 pixels 6,000 of each
@@ -14,8 +14,8 @@
 # filled from f.res[0], "highest" from max; _add_source_content takes the size of a source in its
 # own pixels for its size in those of the mosaic.
 # Hurt: who opens tiles of orthophotos, heights or scenes of a satellite in longitude and latitude
-# as one file: streets are cut, and houses lie up to 40 rows from their place. HydroMT builds its
-# catalogues of tiles with it.
+# as one file: streets are cut, and houses lie up to 40 rows from their place. HydroMT builds the
+# VRT of the tiles that it caches with it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -48,13 +48,13 @@ def pixels(band, values):
     return [int((band == value).sum()) for value in values]
 
 
-def mosaic(files, values, **options):
+def mosaic(files, values, res="average"):
     """Return pixel size and shape, and the pixels of each scene, by rio-vrt and by rasterio."""
-    build_vrt("town.vrt", files, **options)
+    build_vrt("town.vrt", files, res=res)
     with rasterio.open("town.vrt") as town:
         size = tuple(float(f"{each:.0e}") for each in town.res)
         found = size, town.shape, pixels(town.read(1), values)
-    right = merge(files, res=(size[0], options.get("height", size[1])))[0][0]
+    right = merge(files, res=size)[0][0]
     return *found, pixels(right, values)
 
 
