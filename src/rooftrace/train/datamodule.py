@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +160,8 @@ def open_data(
             f"Two validation folders have the same name: {names}.",
             remedy='Give each of them another name: name = "…".',
         )
+    if not any(one.area for one in (*data.train, *data.val)):
+        notes += _in_both(train, val)
     samples = make_samples(config, train)
     tiles = tuple(
         EvalTiles(
@@ -182,6 +184,20 @@ def open_data(
     statistics = _statistics(config, samples, found)
     unique = tuple(dict.fromkeys(notes))
     return TrainingData(tuple(train), tuple(val), samples, tiles, statistics, bands, unique)
+
+
+def _in_both(train: Sequence[SceneSet], val: Sequence[SceneSet]) -> Iterator[str]:
+    """Yield a note on image files that are trained on and validated on."""
+    trained, checked = (
+        {entry.image.resolve() for source in part for entry in source.entries if entry.image}
+        for part in (train, val)
+    )
+    if both := sorted(trained & checked):
+        yield (
+            f"Images to validate on that are also trained on: {len(both)} of {len(checked)}, such "
+            f"as {both[0].name}. Validation cannot show how good the model is elsewhere; divide "
+            "them with rooftrace split."
+        )
 
 
 def _divide_by_own_parts(

@@ -156,11 +156,12 @@ def test_what_is_measured_is_what_is_valid(tmp_path: Path) -> None:
 def test_the_full_scale_must_be_that_of_the_data(tmp_path: Path) -> None:
     light = {"policy": "light"}
     write(tmp_path / "a", {"0": image_of(0, dtype=np.uint16, high=3000)})
-    (note,) = opened(tmp_path, augment=light).notes
+    both, note = opened(tmp_path, augment=light).notes
+    assert both.startswith("Images to validate on that are also trained on: 1 of 1, such as 0.tif.")
     assert "up to 29" in note
     assert "full_scale = 4095" in note
     said = opened(tmp_path, augment=light, full_scale=4095)
-    assert not said.notes
+    assert said.notes == (both,)
     assert said.statistics[0][0] == pytest.approx(0.485 * 4095)
     assert max(said.samples[n].image.max() for n in range(4)) <= 4095
     with pytest.raises(ConfigError) as caught:
