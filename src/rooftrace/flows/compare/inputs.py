@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
-from rooftrace.core.text import ASSIGN_CRS, plural
+from rooftrace.core.text import ASSIGN_CRS, list_first, plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
@@ -131,6 +131,7 @@ def read_buildings_layer(
     threshold: float | None = None,
     layer_name: str | None = None,
     id_field: str | None = None,
+    needs_id: bool = False,
 ) -> BuildingLayer:
     """Read the buildings of a vector file, of a folder of GeoParquet, or of a mask.
 
@@ -145,9 +146,11 @@ def read_buildings_layer(
         threshold: Probability from which a pixel of a raster is a building; see `open_mask`.
         layer_name: Layer of a file with several; see `VectorFile`.
         id_field: Attribute that holds the ids, before those of `_IDS`, where the layer has it.
+        needs_id: Whether the layer must have `id_field`.
 
     Raises:
-        DataError: The input does not exist, cannot be read, or has something else than polygons.
+        DataError: The input does not exist, cannot be read, has something else than polygons, or
+            lacks `id_field`.
         GeoreferenceError: It has no coordinate system.
         LabelError: A mask has classes of which none is called building.
         ExportError: The folder has no space, or is not writable.
@@ -156,7 +159,9 @@ def read_buildings_layer(
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
     if path.is_dir() or not is_raster(path):
         file = VectorFile(path, layer_name)
-        layer = _of_file(file.path, file, (), folder, attributes=attributes, id_field=id_field)
+        layer = _of_file(
+            file.path, file, (), folder, id_field, needs_id=needs_id, attributes=attributes
+        )
         mask = mask_beside(file.path)
         return layer if mask is None else _seen_by(mask, layer)
     with tempfile.TemporaryDirectory() as made:
@@ -168,7 +173,9 @@ def read_buildings_layer(
         file = VectorFile(traced)
         if file.columns()[1] is None:
             raise no_crs(str(path))
-        layer = _of_file(path, file, notes, folder, attributes=attributes)
+        layer = _of_file(
+            path, file, notes, folder, id_field, needs_id=needs_id, attributes=attributes
+        )
     stated = provenance_of(open_image(path)).imagery_date
     return _seen_by(path, replace(layer, date=date_of(path, stated)))
 
@@ -216,13 +223,18 @@ def date_of(path: Path, stated: str | None) -> str | None:
 
 
 def _of_file(
-    path: Path, file: VectorFile, notes: tuple[str, ...], folder: Path, *, attributes: bool,
-    id_field: str | None = None,
+    path: Path, file: VectorFile, notes: tuple[str, ...], folder: Path, id_field: str | None,
+    *, needs_id: bool, attributes: bool,
 ) -> BuildingLayer:  # fmt: skip
     """Read the layer of a file chunk by chunk."""
-    ids = _IDS if id_field is None else (id_field.lower(), *_IDS)
-    fields = _fields(file, attributes, ids)
-    parts = _LayerParts(fields, folder, ids, attributes=attributes)
+    if needs_id and id_field not in file.fields:
+        raise DataError(
+            f"{path} has no column {id_field!r}; it has {list_first(sorted(file.fields), 12)}.",
+            remedy="Give the one with its ids, or remove --id.",
+        )
+    id_names = _IDS if id_field is None else (id_field.lower(), *_IDS)
+    fields = _fields(file, attributes, id_names)
+    parts = _LayerParts(fields, folder, id_names, attributes=attributes)
     crs, counts = None, ReadCounts()
     for chunk in file.chunks(fields, buildings=True):
         crs = crs or chunk.crs
@@ -233,16 +245,16 @@ def _of_file(
     return replace(layer, date=date_of(path, parts.date))
 
 
-def _fields(file: VectorFile, attributes: bool, ids: Sequence[str]) -> list[str]:
+def _fields(file: VectorFile, attributes: bool, id_names: Sequence[str]) -> list[str]:
     """Return the names of the attributes that are read."""
-    wanted = {*ids, *_SCORES, "imagery_date"}
+    wanted = {*id_names, *_SCORES, "imagery_date"}
     fields = [
         name
         for name in file.fields
         if (attributes or name.lower() in wanted) and name not in ("geometry", "bbox")
     ]
     # Beside other ids, a fid would look like one of them.
-    has_ids = any(name.lower() in ids for name in file.fields)
+    has_ids = any(name.lower() in id_names for name in file.fields)
     return [*fields, "fid"] if file.has_fids and not has_ids else fields
 
 
@@ -260,10 +272,10 @@ class _LayerParts:
     """Collect the chunks of a layer, and leave out what does not count."""
 
     def __init__(
-        self, fields: Sequence[str], folder: Path, ids: Sequence[str], *, attributes: bool
+        self, fields: Sequence[str], folder: Path, id_names: Sequence[str], *, attributes: bool
     ) -> None:
-        self._fields, self._id_fields = fields, ids
-        self._outlines, self._ids = SpillFile(folder), SpillFile(folder)
+        self._fields, self._id_names = fields, id_names
+        self._outlines, self._id_texts = SpillFile(folder), SpillFile(folder)
         self._kept = {name: _Column(folder) for name in fields} if attributes else {}
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
         self._has_scores = True
@@ -276,7 +288,7 @@ class _LayerParts:
         rows = np.zeros(len(chunk), _ROW)
         offsets = self._outlines.append_bytes(shapely.to_wkb(chunk.geometry).tolist())
         rows["start"], rows["stop"] = offsets[:-1], offsets[1:]
-        offsets = self._ids.append_bytes(_encoded(_ids(values, len(chunk), self._id_fields)))
+        offsets = self._id_texts.append_bytes(_encoded(_ids(values, len(chunk), self._id_names)))
         rows["id_start"], rows["id_stop"] = offsets[:-1], offsets[1:]
         rows["bounds"] = bounds_of(chunk.geometry, chunk.crs)
         score = _scores(values, len(chunk))
@@ -320,7 +332,7 @@ class _LayerParts:
                 self._outlines, columns["start"], columns["stop"], columns["is_multi"]
             ),
             crs, bounds,
-            SpilledTexts(self._ids, columns["id_start"], columns["id_stop"], index + 1),
+            SpilledTexts(self._id_texts, columns["id_start"], columns["id_stop"], index + 1),
             columns["score"],
             {one: column.take(index) for one, column in self._kept.items()},
             notes,

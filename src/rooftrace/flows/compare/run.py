@@ -14,7 +14,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import list_first, plural, without_folders
+from rooftrace.core.text import plural, without_folders
 from rooftrace.core.types import GeoGrid, Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.imagery import (
@@ -48,7 +48,6 @@ from rooftrace.io.files import prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, outline_bounds
-from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_copies
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
@@ -233,7 +232,8 @@ def run_compare(
     found = compare_layers(new_plane, old_plane, rules, workers)
     step()
     shift = offset if is_shifted else None
-    coverage, images = _seen_by(new_layer, options, has_dates=dates is not None)
+    imagery = [_opened(path) for path in options.imagery]
+    coverage, images = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
     new_side, old_side = (new_plane, found.new), (old_plane, found.old)
     if coverage == "bounds":
         mark_outside_bounds(new_plane, old_side)
@@ -274,12 +274,13 @@ def run_compare(
     inputs = (new, old, *options.imagery)
     figures = report.figures() | {"notes": [without_folders(note, inputs) for note in notes]}
     write_json(out / "compare.json", figures)
-    shown: tuple[Path, ...] = (new,) if models is not None else options.imagery
-    if not shown and new_layer.mask is not None:
+    if models is not None:
+        imagery = [open_image(new)]
+    elif not imagery and new_layer.mask is not None:
         of_mask = predicted_images(new_layer.mask.parent, mosaics=True)
         image = of_mask.get(new_layer.mask.name)
-        shown = () if image is None else (image,)
-    page = comparison_page(figures, compared, [_opened(path) for path in shown])
+        imagery = [] if image is None else [_opened(image)]
+    page = comparison_page(figures, compared, imagery)
     write_atomically(out / "report.html", page.encode())
     step()
     names = _WRITTEN if models is None else (*_WRITTEN, *PROBABILITY_FILES)
@@ -299,16 +300,9 @@ def _read(
     limit = options.threshold
     if models is not None:
         return predict_dates(new, old, models, limit, out, step)
-    if options.id is not None:
-        fields = VectorFile(old, options.layer).fields
-        if options.id not in fields:
-            raise DataError(
-                f"{old} has no column {options.id!r}; it has {list_first(sorted(fields), 12)}.",
-                remedy="Give the one with its ids, or remove --id.",
-            )
     old_layer = read_buildings_layer(
         old, out, attributes=options.keep is not None, layer_name=options.layer,
-        id_field=options.id,
+        id_field=options.id, needs_id=options.id is not None,
         threshold=limit if old.is_file() and is_raster(old) else None,
     )  # fmt: skip
     new_layer = read_buildings_layer(
@@ -367,11 +361,11 @@ def _check_paths(
 
 
 def _seen_by(
-    new: BuildingLayer, options: CompareOptions, *, has_dates: bool
+    new: BuildingLayer, options: CompareOptions, imagery: list[RasterSource], *, has_dates: bool
 ) -> tuple[str, list[RasterSource]]:
     """Return what says which ground was seen, see `CompareReport`, and the images that show it."""
-    if options.imagery:
-        return "imagery", [_opened(path) for path in options.imagery]
+    if imagery:
+        return "imagery", imagery
     if not has_dates and new.seen is not None:
         return "mask", [new.seen]
     if options.area is not None:
