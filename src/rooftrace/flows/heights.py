@@ -16,7 +16,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import list_and_count, plural
-from rooftrace.core.types import Floats, Ints, Progress
+from rooftrace.core.types import Floats, Progress
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.inputs import (
     BuildingLayer,
@@ -443,18 +443,21 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
 
 
 def _chunks(layer: BuildingLayer, heights: Heights, method: str) -> Iterator[LayerChunk]:
+    names = _own_names(layer)
     for start in range(0, len(layer), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(layer)))
-        columns = _own_columns(layer, rows) | _columns(heights.of(rows), method)
+        columns: dict[str, NDArray[Any]] = {
+            own: layer.attributes[name][rows] for name, own in names.items()
+        }
+        columns |= _columns(heights.of(rows), method)
         yield LayerChunk(layer.outlines.unpack(rows), columns)
 
 
-def _own_columns(layer: BuildingLayer, rows: Ints) -> dict[str, NDArray[Any]]:
-    """Return the attributes of some buildings of the input, under names that are free."""
+def _own_names(layer: BuildingLayer) -> dict[str, str]:
+    """Return free names for the attributes of the input, without those of earlier heights."""
     is_ours = "height_reason" in layer.attributes
     others = [name for name in layer.attributes if not (is_ours and name in COLUMNS)]
-    names = free_names(others, COLUMNS, "map_")
-    return {names[name]: layer.attributes[name][rows] for name in others}
+    return free_names(others, COLUMNS, "map_")
 
 
 def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
@@ -494,11 +497,12 @@ def _write_model(
     greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(highest[rows].max())]
     # Programs that merge city models (cjio 0.10.1) take equal ids for one building.
     scene = path.name.removesuffix("_heights.city.json")
+    names = _own_names(layer)
     with city_model(path, plane, least, greatest) as model:
         for start in range(0, len(rows), _SOLIDS_AT_ONCE):
             some = rows[start : start + _SOLIDS_AT_ONCE]
             columns = _columns(heights.of(some), "")
-            kept = {name: values.tolist() for name, values in _own_columns(layer, some).items()}
+            kept = {own: layer.attributes[name][some].tolist() for name, own in names.items()}
             kept |= {name: columns[name].tolist() for name in COLUMNS[:9]}
             outlines = packed.unpack(some)
             model.add(

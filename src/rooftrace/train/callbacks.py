@@ -42,10 +42,11 @@ class MetricsRecorder(Callback):
     state_key = "Recorder"
     """Key in the checkpoint; it stays as it is, so that older runs can be resumed."""
 
-    def __init__(self, run: Path, console: Console | None) -> None:
+    def __init__(self, run: Path, console: Console | None, deadline: Deadline | None) -> None:
         self._table = run / "metrics.csv"
         self._plot = run / "curves.svg"
         self._console = console
+        self._deadline = deadline
         self.rows: list[dict[str, float]] = []
         self._start: dict[str, float] = {}
         self._epoch_start = 0.0
@@ -116,8 +117,8 @@ class MetricsRecorder(Callback):
         self._write_table()
         plot_curves(self.rows, self._plot, self._start)
         left_s = ((trainer.max_epochs or 0) - row["epoch"]) * row["seconds"]
-        for deadline in (one for one in trainer.callbacks if isinstance(one, Deadline)):  # type: ignore[attr-defined]
-            left_s = max(min(left_s, deadline.left_s), 0)
+        if self._deadline is not None:
+            left_s = max(min(left_s, self._deadline.left_s), 0)
         print_plain(self._console, self._line(0 if trainer.should_stop else left_s))
         self._collapsed = self._collapsed + 1 if pl_module.has_collapsed else 0
         if self._collapsed == _NAMED_AFTER:

@@ -319,13 +319,13 @@ def run_trainer(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=console is None,
     )  # fmt: skip
-    recorder = MetricsRecorder(run, console and progress.console)
+    if deadline is None and (minutes := config.stop.minutes) is not None:
+        deadline = Deadline(Minutes(minutes), lambda: 60 * minutes)
+    recorder = MetricsRecorder(run, console and progress.console, deadline)
     saver = CheckpointSaver(run, monitored)
     every = [recorder, *callbacks, saver, SeedBatches(data, config.seed)]
     if config.stop.patience:
         every.append(EarlyStopping(config.stop, recorder))
-    if deadline is None and (minutes := config.stop.minutes) is not None:
-        deadline = Deadline(Minutes(minutes), lambda: 60 * minutes)
     if deadline is not None:
         every.append(deadline)
     if console is not None and console.is_terminal:
