@@ -74,6 +74,9 @@ WORK_FOLDER = ".rooftrace"
 _HEAD_BYTES = 1024
 """Number of bytes in which GDAL looks for the mark of a VRT."""
 
+_KML_HEAD_BYTES = 1 << 16
+"""Number of bytes in which the picture of a KML is looked for; outlines may follow for long."""
+
 _VRTS_HELD = 64
 """Number of parsed VRTs that are kept."""
 
@@ -211,7 +214,7 @@ def mosaic_parts(path: Path) -> tuple[Path, ...]:
 
 def is_overlay(path: Path) -> bool:
     """Return whether a file of Google Earth places a picture."""
-    return path.suffix.lower() == ".kml" and b"<GroundOverlay>" in path.read_bytes()
+    return path.suffix.lower() == ".kml" and b"<GroundOverlay>" in read_head(path, _KML_HEAD_BYTES)
 
 
 def check_links(path: Path) -> None:
@@ -255,9 +258,10 @@ def check_overlay(path: Path) -> None:
         )
     links = text.count(b"<NetworkLink>")
     if links > 1 and b"<GroundOverlay>" not in text:
-        is_archive = zipfile.is_zipfile(path)
-        folder = path.with_suffix("") if is_archive else path.parent
-        unpack = f"unzip {quote(str(path))} -d {quote(str(folder))} && " if is_archive else ""
+        folder, unpack = path.parent, ""
+        if path.suffix.lower() == ".kmz":
+            folder = path.with_suffix("")
+            unpack = f"unzip {quote(str(path))} -d {quote(str(folder))} && "
         raise DataError(
             f"{path} links to {links} tiles, of which only the first would be read.",
             remedy=f"Predict its tiles: {unpack}rooftrace predict {quote(str(folder))} --mosaic",

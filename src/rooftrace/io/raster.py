@@ -441,7 +441,7 @@ class RasterFile:
                     remedy="Give the path of one image.",
                 )
             if not self.path.exists():
-                raise DataError(f"There is no image at {self.path}.", remedy="Check the path.")
+                raise DataError(f"{self.path} does not exist.", remedy="Check the path.")
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
         elif self.path.suffix.lower() in (".kml", ".kmz"):

@@ -43,7 +43,13 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_model
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
-from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
+from rooftrace.labels.image_files import (
+    SceneOpener,
+    check_images,
+    entries_below,
+    image_name,
+    write_image,
+)
 from rooftrace.labels.layouts import (
     NO_SHAPES,
     REMEDY_PATTERN,
@@ -148,7 +154,8 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
     files, top = ([images], images.parent) if images.is_file() else (None, images)
     entries = entries_below(top, files or images_under(images, glob))
     if not entries:
-        raise LayoutError(f"There is no image at {images}.", remedy="Check the path.")
+        check_images(images)
+        raise LayoutError(f"There is no image in {images}.", remedy="Check the path.")
     if labels.is_file():
         if len(entries) > 1:
             raise LayoutError(
@@ -465,6 +472,7 @@ def _with_legend(
                     classes[labels.classes[index]].append(value)
                 key = "palette" if isinstance(next(iter(legend.values())), str) else "values"
                 update: dict[str, Any] = {key: {name: tuple(r) for name, r in classes.items()}}
+                # The usual ones are values, which a palette of colours does not have.
                 if key == "values" and not labels.ignore:
                     update["ignore"] = usual.get("ignore", ())
                 return labels.model_copy(update=update), (f"Masks are read by {file}.",)

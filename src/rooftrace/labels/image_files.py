@@ -73,7 +73,7 @@ def images_folder(label_file: Path) -> Path:
 def check_images(images: Path) -> None:
     """Raise LayoutError if there is nothing where images should be."""
     if not images.exists():
-        raise LayoutError(f"There are no images at {images}.", remedy="Check the path.")
+        raise LayoutError(f"{images} does not exist.", remedy="Check the path.")
 
 
 class LabelFileImages:

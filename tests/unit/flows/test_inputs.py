@@ -54,15 +54,13 @@ def area_over(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
 
 
 def test_images_side_by_side_are_one_scene(town: Path) -> None:
-    rasterio.shutil.copy(town / "a.tif", town / "all.vrt", driver="VRT")
     (town / "b.tif.aux.xml").write_text("<PAMDataset/>")
     shutil.copy(town / "a.tif", town / "a_udm2.tif")
     found = find_inputs([town], mosaic=True)
     (job,), skipped = found.scenes, found.skipped
     assert (job.name, job.path, job.shown) == ("town", town, str(town))
     reasons = {path.name: reason for path, reason in skipped.items()}
-    assert reasons == {"notes.txt": "not an image", "all.vrt": "mosaics of these images",
-                       "a_udm2.tif": "masks of other images"}  # fmt: skip
+    assert reasons == {"notes.txt": "not an image", "a_udm2.tif": "masks of other images"}
     assert any("2 images are one scene" in note for note in job.notes)
     raster = job.source.read()
     assert raster.data.shape == (3, 40, 80)
@@ -86,6 +84,9 @@ def test_a_vrt_of_the_images_of_a_folder_shows_no_building_twice(town: Path) -> 
     )
     text = '<VRTDataset rasterXSize="80" rasterYSize="40">{}</VRTDataset>'
     (town / "all.vrt").write_text(text.format(bands))
+    scene = find_inputs([town], mosaic=True)
+    assert scene.skipped[town / "all.vrt"] == "mosaics of these images"
+    assert "2 images are one scene" in scene.scenes[0].notes[0]
     # Those that change an image, or stack bands, are images of their own.
     (town / "grey.vrt").write_text(
         text.format(bands.partition("</VRTRasterBand>")[0] + "</VRTRasterBand>")

@@ -548,7 +548,7 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, d
         if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file():
             return None, {}
         if not path.exists():
-            raise DataError(f"There is no image at {path}.", remedy="Check the path.")
+            raise DataError(f"{path} does not exist.", remedy="Check the path.")
         return {path: None}, {}
     images, others = images_among(_visible(path, os.DirEntry.is_file))
     if images:
@@ -692,15 +692,9 @@ def _mosaics(
             raise DataError(
                 _NO_IMAGE.format(folder, plural(len(others), "file")), remedy=_NO_IMAGE_REMEDY
             )
-        parts: list[RasterFile | GeoreferencedSource] = []
         skipped |= others
-        for path in paths:
-            tile = open_raster(path, nodata=nodata)
-            # A mosaic file beside its images shows them a second time.
-            if tile.file_format == "VRT":
-                skipped[path] = _MOSAIC
-            else:
-                parts.append(tile if crs is None else in_crs(tile, crs))
+        images = (open_raster(path, nodata=nodata) for path in paths)
+        parts = [image if crs is None else in_crs(image, crs) for image in images]
         note = f"{folder}: {plural(len(parts), 'image is', 'images are')} one scene."
         joined = AdjacentImages(parts, str(folder))
         scenes.append(SceneInput(name, folder, joined, (note,)))
