@@ -523,21 +523,14 @@ class OutputPaths:
 
     def write(self, result: SceneResult) -> None:
         """Write preview and density; mask and polygons are written during the prediction."""
-        with ThreadPoolExecutor(1, "preview") as pool:
-            compressing = None
-            if result.preview is not None and result.density is not None:
-                compressing = pool.submit(write_png, self.preview, result.preview, photograph=True)
-            elif result.preview is not None:
-                # Starting a thread takes long for a small image.
-                write_png(self.preview, result.preview, photograph=True)
-            if result.density is not None:
-                from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
+        if result.preview is not None:
+            write_png(self.preview, result.preview, photograph=True)
+        if result.density is not None:
+            from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 
-                stem = self.density.with_suffix("")
-                title = stem.name.removesuffix("_density")
-                write_density(stem, result.density, DEFAULT_THRESHOLD, title)
-            if compressing is not None:
-                compressing.result()
+            stem = self.density.with_suffix("")
+            title = stem.name.removesuffix("_density")
+            write_density(stem, result.density, DEFAULT_THRESHOLD, title)
 
 
 @dataclass(frozen=True)

@@ -423,16 +423,9 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
     first = list(islice(readers, 2))
     if len(first) == 1 and len(first[0].plan.tiles) == 1:
         # Threads do not pay for a single tile: starting them takes as long as the network.
-        for ends in _run(_answered(_batches(first), engine)):
+        for ends in _run(_answered(_batches(first), engine, threads=False)):
             yield from ends
         return
-    parallel = getattr(engine, "parallel", None)
-    shared: Engine | None = None if parallel is None else parallel(_PARALLEL)
-    if first:
-        plan = first[0].plan
-        if 2 * prod(plan.tiles.tile_shape_yx) > BATCH_PX:
-            # The network is compiled while the first tile is read, which is a batch of its own.
-            (shared or engine).expect((1, len(plan.spec.bands), *plan.tiles.tile_shape_yx))
     shares = 16
     room = Semaphore(shares)
 
@@ -449,7 +442,7 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
     # One batch is read while others wait for the network; a large tile is as large as a block.
     with (
         closing(prefetched(_read(chain(first, readers)), 0, "read")) as batches,
-        closing(_run(_answered(batches, engine, shared))) as groups,
+        closing(_run(_answered(batches, engine, threads=True))) as groups,
         closing(prefetched(with_room(groups), _MAX_WAITING, "network")) as ahead,
     ):
         try:
@@ -496,16 +489,18 @@ _Outputs = dict[int, Answer | Exception]
 
 
 def _answered(
-    batches: Iterable[_Batch], engine: Engine, shared: Engine | None = None
+    batches: Iterable[_Batch], engine: Engine, *, threads: bool
 ) -> Generator[tuple[_Batch, _Outputs, float], None, None]:
     """Run the network on batches, and yield them with their outputs and seconds.
 
-    Several are run at a time by an engine that threads may share.
+    With `threads`, several are run at a time, if the engine can.
     """
-    if shared is None:
+    parallel = getattr(engine, "parallel", None) if threads else None
+    if parallel is None:
         for batch in batches:
             yield batch, *_outputs(batch.tiles, engine)
         return
+    shared: Engine = parallel(_PARALLEL)
     batches = iter(batches)
     latest = next(batches, None)
     calls = _PARALLEL + (latest is not None and len(latest.tiles) > 1)
