@@ -291,8 +291,11 @@ class _ImageRecord:
     """Contents of the file for one image: the key of its entry."""
 
     where: str
+    id: Id
     shape: tuple[int, int]
     annotations: tuple[CocoAnnotation, ...]
+    buildings: frozenset[Id]
+    """Categories of the file whose annotations are buildings."""
 
 
 def _label_of(entry: SceneEntry, image: RasterSource) -> CocoLabel:
@@ -397,15 +400,17 @@ def _fitted_rule(
     return labels.name_rule().fitted(filter(None, used), str(path), declared=declared - above)
 
 
-def building_categories(path: Path, labels: LabelConfig) -> set[Id]:
-    """Return the ids of those categories of a file whose annotations are buildings."""
-    document = _document(path)
-    rule, _ = _fitted_rule({path: document}, path, labels)
-    used = {one.category_id for one in document.annotations or ()}
-    return {
-        one.id for one in document.categories
-        if one.id in used and rule.index_of(one.name, str(path)) == labels.building_class
-    }  # fmt: skip
+def result_ids(source: SceneSet) -> tuple[str, dict[Id, str], frozenset[Id]]:
+    """Return the file of a set, its scenes by the ids of images, and the categories of buildings.
+
+    All are empty unless the set is that of one file: several number images independently.
+    """
+    scenes = [(one.id, one.uncut.key) for one in source.entries]
+    records = [(name, key) for name, key in scenes if isinstance(key, _ImageRecord)]
+    if len({record.where for _, record in records}) != 1:
+        return "", {}, frozenset()
+    first = records[0][1]
+    return first.where, {record.id: name for name, record in records}, first.buildings
 
 
 def _document(path: Path) -> _Document:
@@ -422,9 +427,10 @@ def _read_document(
 ) -> SceneSet:  # fmt: skip
     """Read all images of a file; without the list `annotations` they are unlabelled."""
     images = _by_id(document.images, path)
-    drawn = _annotations(document, images, path, rule, unusual)
+    drawn, indices = _annotations(document, images, path, rule, unusual)
+    buildings = frozenset(one for one, index in indices.items() if index == labels.building_class)
     folder = None if config.images is None else Path(config.images)
-    entries = _entries(images, path, ImageFinder.beside(path, folder, root), drawn)
+    entries = _entries(images, path, ImageFinder.beside(path, folder, root), drawn, buildings)
     if drawn:
         mask_tools()
     labelled = document.annotations is not None
@@ -458,8 +464,11 @@ def _annotations(
     path: Path,
     rule: NameRule,
     unusual: _Unusual,
-) -> dict[Id, list[CocoAnnotation]]:
-    """Return annotations by image id, crowd regions first so that others are drawn over them."""
+) -> tuple[dict[Id, list[CocoAnnotation]], dict[Id, int | None]]:
+    """Return annotations by image id, and the class index of each category that has some.
+
+    Crowd regions come first, so that others are drawn over them.
+    """
     listed = document.annotations or []
     names = {one.id: one.name for one in _by_id(document.categories, path).values()}
     # CVAT's exporter marks each mask as a crowd, and so do tools that write run lengths alone.
@@ -502,7 +511,8 @@ def _annotations(
         into.setdefault(one.image_id, []).append(annotation)
     unusual.crowds += sum(map(len, crowds.values()))
     unusual.drawn += sum(map(len, [*crowds.values(), *rest.values()]))
-    return {image: crowds.get(image, []) + rest.get(image, []) for image in {**crowds, **rest}}
+    drawn = {image: crowds.get(image, []) + rest.get(image, []) for image in {**crowds, **rest}}
+    return drawn, indices
 
 
 def _is_nested(polygons: list[Any]) -> bool:
@@ -546,6 +556,7 @@ def _entries(
     path: Path,
     images: ImageFinder,
     drawn: dict[Id, list[CocoAnnotation]],
+    buildings: frozenset[Id],
 ) -> tuple[SceneEntry, ...]:
     """Return entries sorted by id.
 
@@ -577,7 +588,9 @@ def _entries(
             scene_id,
             there or missing[-1],
             group if isinstance(group, str) else scene_id.rpartition("/")[0],
-            _ImageRecord(str(path), record.shape_yx, tuple(drawn.get(identity, ()))),
+            _ImageRecord(
+                str(path), identity, record.shape_yx, tuple(drawn.get(identity, ())), buildings
+            ),
             float(gsd) if is_gsd_m(gsd) else None,
         )
     if entries and len(missing) == len(entries):
@@ -697,7 +710,7 @@ def read_ids(path: Path) -> tuple[dict[str, Id], dict[str, Id]]:
     Raises:
         LabelError: The file is not COCO.
     """
-    document = validated(_Document, load_json(path), f"{path}, read as COCO")
+    document = _document(path)
     return (
         {one.file_name: one.id for one in document.images},
         {one.name: one.id for one in document.categories},

@@ -58,12 +58,17 @@ class SceneEntry:
     gsd_m: float | None = None
 
     @property
+    def uncut(self) -> SceneEntry:
+        """Entry of the scene that a chip was cut from; that of any other scene itself."""
+        if isinstance(self.key, tuple) and self.key and isinstance(self.key[0], SceneEntry):
+            return self.key[0]
+        return self
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Files of this scene alone: its image and, if it has one, its mask."""
-        if isinstance(self.key, tuple) and self.key and isinstance(self.key[0], SceneEntry):
-            # A chip, whose key is the entry of its scene and a window.
-            return self.key[0].files
-        return tuple(part for part in (self.image, self.key) if isinstance(part, Path))
+        scene = self.uncut
+        return tuple(part for part in (scene.image, scene.key) if isinstance(part, Path))
 
 
 @dataclass(frozen=True)

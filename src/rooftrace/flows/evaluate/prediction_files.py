@@ -6,7 +6,6 @@ COCO results.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,12 +53,9 @@ from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
 from rooftrace.labels.coco import (
-    COCO,
     CocoAnnotation,
     CocoLabel,
-    Id,
-    building_categories,
-    coco_files,
+    result_ids,
 )
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.derived import building_instances, traced_outlines
@@ -105,7 +101,6 @@ def open_predictions(
     tools: Sequence[PredictionFiles],
     source: SceneSet,
     labels: LabelConfig,
-    data: Path,
     reading: ReadOptions,
 ) -> list[Predictions]:
     """Open files of predictions and match each to all scenes.
@@ -114,7 +109,6 @@ def open_predictions(
         tools: Files of each tool.
         source: The labelled scenes.
         labels: Meaning of labels, and of masks in colours.
-        data: Location of the labels.
         reading: Options for reading the files.
 
     Raises:
@@ -136,7 +130,7 @@ def open_predictions(
     opened = []
     for number, (files, name) in enumerate(zip(tools, names), start=1):
         unique = name if names.count(name) == 1 else f"{name} ({number})"
-        opened.append(_FilePredictions(files, unique, source, labels, reading).open(data))
+        opened.append(_FilePredictions(files, unique, source, labels, reading).open())
     return opened
 
 
@@ -180,7 +174,7 @@ class _FilePredictions:
         first = next(iter(self.source), None)
         return first is not None and first.image.grid.crs is not None
 
-    def open(self, data: Path) -> Predictions:
+    def open(self) -> Predictions:
         """Open the files and match them to the scenes."""
         files, source, given = self.files, self.source, self.reading.threshold
         threshold = None
@@ -190,7 +184,7 @@ class _FilePredictions:
             self._read_drawn(files.drawn, given or 0.0)
             threshold = given if self.scores else None
         if files.results is not None:
-            self._read_results(files.results, data, given or 0.0)
+            self._read_results(files.results, given or 0.0)
             threshold = given
         if files.rasters:
             paths = self._match(files.rasters, shared=False)
@@ -411,16 +405,15 @@ class _FilePredictions:
             else ShapesLabel(np.zeros(0, np.object_), [], grid)
         )
 
-    def _read_results(self, path: Path, labels: Path, least: float) -> None:
+    def _read_results(self, path: Path, least: float) -> None:
         """Read COCO results (https://cocodataset.org/#format-results).
 
         The detection with the highest score is on top where two overlap. A scene without a
-        detection has no building, because the format has no other way to express that.
+        detection has no building, because the format has no other way to express that. Labels in
+        a COCO file give the names of numbered images, and the category of buildings.
 
         Args:
             path: The file.
-            labels: Path of the labels; a COCO file there gives the names of numbered images, and
-                the category of buildings.
             least: Minimum score of a detection.
 
         Raises:
@@ -428,13 +421,7 @@ class _FilePredictions:
                 the record.
         """
         source = self.source
-        files = coco_files(labels) if source.kind == COCO.name else []
-        # The files of several parts number their images independently of each other.
-        image_names: Mapping[Id, str] = {}
-        buildings: set[Id] = set()
-        if len(files) == 1:
-            image_names = _image_names(files[0])
-            buildings = building_categories(files[0], self.labels)
+        labels, image_names, buildings = result_ids(source)
         try:
             results = _CocoResults.model_validate_json(path.read_bytes()).root
         except (OSError, ValidationError) as error:
@@ -453,7 +440,7 @@ class _FilePredictions:
             ids = ", ".join(map(repr, buildings))
             if len(others) == len(results):
                 raise LabelError(
-                    f"{path} has the category {listed}; buildings have {ids} in {files[0]}.",
+                    f"{path} has the category {listed}; buildings have {ids} in {labels}.",
                     remedy=f"Write the category_id {ids} in the results, or correct the labels. "
                     "Some programs count categories from 0.",
                 )
@@ -475,7 +462,7 @@ class _FilePredictions:
                 f"{path}: none of its images ({', '.join(list(by_name)[:3])}, …) is a labelled "
                 f"scene ({', '.join(source.ids[:3])}, …).",
                 remedy="Name images as the scenes, or give the COCO file that has these image ids: "
-                f"--truth {shlex.quote(str(files[0])) if files else 'FILE'}",
+                f"--truth {shlex.quote(labels or 'FILE')}",
             )
         self._check_surplus(matches)
         each = [sorted(detections, key=lambda one: one[0]) for detections in by_name.values()]
@@ -510,12 +497,6 @@ class _CocoResult(BaseModel):
 
 class _CocoResults(RootModel[list[_CocoResult]]):
     """Detections of all images."""
-
-
-def _image_names(labels: Path) -> dict[Id, str]:
-    """Return image names by id, from labels in a COCO file."""
-    images = json.loads(labels.read_bytes())["images"]
-    return {one["id"]: str(one.get("scene_id") or one["file_name"]) for one in images}
 
 
 def _valid(image: RasterSource) -> NDArray[np.bool_]:

@@ -263,8 +263,7 @@ def _open_files(
         is_selection=bool(options.split or folder.part or folder.glob),
         with_objects=not options.pixels_only, layer=folder.layer,
     )  # fmt: skip
-    data = expand_path(folder.path, Path(), key="path")
-    return open_predictions(files, scenes, folder.labels or labels or LabelConfig(), data, reading)
+    return open_predictions(files, scenes, folder.labels or labels or LabelConfig(), reading)
 
 
 def compare_with_labels(
