@@ -1,7 +1,6 @@
 """Read and write COCO JSON: images, annotations and categories in one file.
 
-The format: https://cocodataset.org/#format-data. Polygons are drawn as pycocotools draws them, so
-that every COCO tool sees the same pixels.
+The format: https://cocodataset.org/#format-data. For what is drawn see `coco_label`.
 """
 
 from __future__ import annotations
@@ -10,33 +9,26 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.core.text import list_first, plural, size_text
-from rooftrace.core.types import (
-    BoolArray,
-    GeoGrid,
-    Mask,
-    Progress,
-    RasterSource,
-    Scene,
-    Window,
-    finite_array,
-    is_gsd_m,
-)
+from rooftrace.core.text import list_first, plural
+from rooftrace.core.types import BoolArray, Progress, RasterSource, Scene, is_gsd_m
 from rooftrace.io.files import read_head, relative_name, write_atomically
 from rooftrace.io.gdal import rasterize, trace_values
-from rooftrace.io.make_valid import made_valid
-from rooftrace.labels.coco_rle import Rle, decompress, encode_mask, encode_regions, mask_tools
+from rooftrace.labels.coco_label import (
+    CocoAnnotation,
+    CocoLabel,
+    encode_mask,
+    encode_regions,
+    mask_tools,
+    polygon_corners,
+)
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import object_outlines
 from rooftrace.labels.image_files import LabelFileImages, SceneOpener, check_single_file
@@ -48,192 +40,12 @@ from rooftrace.labels.label_files import (
     read_each,
     validated,
 )
-from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
-from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
-from rooftrace.labels.shapes import bridged, clip_outlines
+from rooftrace.labels.mask_values import IGNORED, NameRule
+from rooftrace.labels.shapes import bridged
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
 _DIGITS = 3
 """Decimal places of corners that are written, in pixels."""
-
-_MERGED = 32
-"""Number of masks merged at a time; each merge passes over all runs so far."""
-
-
-@dataclass(frozen=True, slots=True)
-class CocoAnnotation:
-    """One annotation.
-
-    Args:
-        where: Location for error messages.
-        index: Class index, or IGNORED.
-        segmentation: Polygons (lists of x, y, x, y, …) or run lengths, as in the file.
-    """
-
-    where: str
-    index: int
-    segmentation: Any
-
-
-@dataclass(frozen=True)
-class CocoLabel:
-    """The `LabelReader` of an image's annotations. If two overlap, the later one wins.
-
-    Args:
-        annotations: Annotations from the lowest to the topmost.
-        shape: (rows, columns) of the image according to the file.
-        grid: Grid of the image; it must have that shape.
-        where: Name of the file, for error messages.
-        image_name: Name of the image, for error messages.
-    """
-
-    annotations: tuple[CocoAnnotation, ...]
-    shape: tuple[int, int]
-    grid: GeoGrid
-    where: str
-    image_name: str
-
-    def read(self, window: Window | None = None) -> Mask:
-        """Return the classes inside `window` of the image; IGNORED pixels are not valid.
-
-        Raises:
-            LabelError: The size differs from the image's, or a segmentation is damaged.
-            MissingExtraError: pycocotools is not installed.
-        """
-        self._check_size()
-        window = window or Window.whole(self.shape)
-        found = np.zeros(window.shape_yx, dtype=np.int16)
-        for index, bounds in self._layers:
-            found[draw_runs(bounds, self.shape, "column", window)] = index
-        return mask_of(found, self.grid.crop(window))
-
-    def read_instances(self, window: Window | None = None) -> NDArray[np.int32]:
-        """Return (y, x) the number of the annotation that gives each pixel its class.
-
-        Numbers start at 1; 0 means background. The errors are those of `read`.
-        """
-        self._check_size()
-        window = window or Window.whole(self.shape)
-        height = self.shape[0]
-        first_px, stop_px = window.col * height, window.col_stop * height
-        columns = np.zeros(stop_px - first_px, dtype=np.int32)
-        for number, (one, bounds) in enumerate(zip(self.annotations, self._each), start=1):
-            inside = bounds[(bounds[:, 1] > first_px) & (bounds[:, 0] < stop_px)]
-            for start, stop in (inside.clip(first_px, stop_px) - first_px).tolist():
-                columns[start:stop] = number if one.index > 0 else 0
-        drawn = columns.reshape(-1, height)[:, window.row : window.row_stop]
-        return np.ascontiguousarray(drawn.T)
-
-    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
-        """Return the outlines as drawn, and their classes; None if one annotation is run lengths.
-
-        Raises:
-            LabelError: An annotation is damaged.
-        """
-        if not all(isinstance(one.segmentation, list) for one in self.annotations):
-            return None
-        shapes = [_outline(one, self.shape) for one in self.annotations]
-        classes = np.array([one.index for one in self.annotations], np.int16)
-        frame = shapely.box(0, 0, self.shape[1], self.shape[0])
-        return clip_outlines(np.array([*shapes, None], np.object_)[:-1], classes, frame)
-
-    @cached_property
-    def _layers(self) -> tuple[tuple[int, Bounds], ...]:
-        """Class and runs of consecutive annotations with the same class, merged as one mask."""
-        groups = groupby(self.annotations, key=lambda one: one.index)
-        layers = ((index, self._runs_of(list(group))) for index, group in groups)
-        return tuple((index, bounds) for index, bounds in layers if len(bounds))
-
-    @cached_property
-    def _each(self) -> tuple[Bounds, ...]:
-        """Runs of each annotation."""
-        return tuple(self._runs_of([one]) for one in self.annotations)
-
-    def _runs_of(self, group: Sequence[CocoAnnotation]) -> Bounds:
-        """Return the runs of a group of annotations merged as one mask."""
-        tools = mask_tools()
-        rles = [rle for one in group for rle in _rles(one, self.shape, tools)]
-        while len(rles) > 1:
-            rles = [
-                tools.merge(rles[start : start + _MERGED]) for start in range(0, len(rles), _MERGED)
-            ]
-        counts = decompress(rles[0]["counts"]) if rles else None
-        return bounds_of(np.zeros(0, dtype=np.int64) if counts is None else counts)
-
-    def _check_size(self) -> None:
-        if self.shape != self.grid.shape:
-            raise LabelError(
-                f"{self.where} states that {self.image_name} has {size_text(self.shape)}, but it "
-                f"has {size_text(self.grid.shape)}.",
-                remedy="Export the labels again for the images as they are.",
-            )
-
-
-def _rles(one: CocoAnnotation, shape: tuple[int, int], tools: Any) -> list[Rle]:
-    """Return a segmentation as pycocotools takes it, after checking values that would crash it."""
-    given = one.segmentation
-    if isinstance(given, list):
-        polygons = [_checked_corners(polygon, one.where, shape) for polygon in given]
-        lists = [corners.ravel().tolist() for corners in polygons]
-        return list(tools.frPyObjects(lists, *shape)) if lists else []
-    counts = given["counts"]
-    found = decompress(counts) if isinstance(counts, (str, bytes)) else _listed(counts)
-    if found is None or (found < 0).any():
-        raise LabelError(
-            f"{one.where} has run lengths that cannot be read: {str(counts)[:40]!r}.",
-            remedy="Export the labels again.",
-        )
-    if found.sum() != shape[0] * shape[1]:
-        raise LabelError(
-            f"{one.where} has run lengths for {found.sum()} pixels in total, but its image has "
-            f"{shape[0] * shape[1]} ({size_text(shape)}).",
-            remedy="Export the labels again for the images as they are.",
-        )
-    if isinstance(counts, (str, bytes)):
-        text = counts.encode() if isinstance(counts, str) else counts
-        return [{"size": list(shape), "counts": text}]
-    return [tools.frPyObjects({"size": list(shape), "counts": found.tolist()}, *shape)]
-
-
-def _outline(one: CocoAnnotation, shape: tuple[int, int]) -> shapely.Geometry:
-    polygons = (_checked_corners(polygon, one.where, shape) for polygon in one.segmentation)
-    return shapely.union_all([made_valid(shapely.Polygon(corners)) for corners in polygons])
-
-
-def _corners(polygon: object) -> NDArray[np.float64] | None:
-    """Return the (n, 2) corners x, y of a polygon of the file; None if it is not one."""
-    values = finite_array(polygon)
-    if values is None or values.ndim != 1 or len(values) < 6 or len(values) % 2:
-        return None
-    return values.reshape(-1, 2)
-
-
-def _checked_corners(polygon: object, where: str, shape: tuple[int, int]) -> NDArray[np.float64]:
-    corners = _corners(polygon)
-    if corners is None:
-        raise LabelError(
-            f"{where} has the polygon {str(polygon)[:60]!r}; expected the numbers x, y, x, y, … "
-            "of at least three corners.",
-            remedy="Correct or remove the annotation.",
-        )
-    # pycocotools walks along each side point by point, so distant corners take too long.
-    sides = np.array(shape[::-1], dtype=np.float64)
-    outside = (corners < -sides) | (corners > 2 * sides)
-    if outside.any():
-        x, y = corners[outside.any(axis=1)][0].tolist()
-        raise LabelError(
-            f"{where} has a corner at x = {x:g}, y = {y:g}, far outside its image "
-            f"({size_text(shape)}).",
-            remedy="Corners are in pixels of the image, from its upper left corner.",
-        )
-    return corners
-
-
-def _listed(counts: object) -> NDArray[np.int64] | None:
-    if not isinstance(counts, list) or not all(type(one) is int for one in counts):
-        return None
-    return np.array([min(max(one, -1), 2**40) for one in counts], dtype=np.int64)
-
 
 _HEAD_BYTES = 1 << 16
 _KEYS = "info|licenses|images|annotations|categories"
@@ -519,7 +331,7 @@ def _is_nested(polygons: list[Any]) -> bool:
     """Return whether a polygon of an annotation lies in another, as some tools write courtyards."""
     if len(polygons) < 2:
         return False
-    corners = map(_corners, polygons)
+    corners = map(polygon_corners, polygons)
     parts = np.array([shapely.Polygon(xy) for xy in corners if xy is not None], np.object_)
     return bool(shapely.STRtree(parts).query(parts, "contains_properly").size)
 

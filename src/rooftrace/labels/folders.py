@@ -43,13 +43,7 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_model
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
-from rooftrace.labels.image_files import (
-    SceneOpener,
-    check_images,
-    entries_below,
-    image_name,
-    write_image,
-)
+from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
 from rooftrace.labels.layouts import (
     NO_SHAPES,
     REMEDY_PATTERN,
@@ -154,7 +148,6 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
     files, top = ([images], images.parent) if images.is_file() else (None, images)
     entries = entries_below(top, files or images_under(images, glob))
     if not entries:
-        check_images(images)
         raise LayoutError(f"There is no image in {images}.", remedy="Check the path.")
     if labels.is_file():
         if len(entries) > 1:

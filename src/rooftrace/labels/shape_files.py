@@ -34,7 +34,7 @@ from rooftrace.core.types import BoolArray, GeoGrid, Progress, finite_array
 from rooftrace.io.files import write_atomically
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
-from rooftrace.labels.coco_rle import decompress
+from rooftrace.labels.coco_label import decompress
 from rooftrace.labels.footprints import scene_outlines
 from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.label_files import REMEDY, load_json

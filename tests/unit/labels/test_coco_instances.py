@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as tools
 
 from rooftrace.core.types import GeoGrid, InstanceReader, Window
-from rooftrace.labels.coco import CocoAnnotation, CocoLabel
+from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.mask_values import IGNORED
 
 # What pycocotools does with NumPy 2 when it decodes; rooftrace leaves that to itself.

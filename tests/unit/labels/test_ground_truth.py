@@ -8,7 +8,7 @@ from memory_sets import ArrayLabel
 from rooftrace.core.types import GeoGrid, Scene
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.make_valid import valid_polygons
-from rooftrace.labels.coco import CocoAnnotation, CocoLabel
+from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.derived import GroundTruth, traced_outlines
 from rooftrace.labels.shapes import ShapesLabel
 

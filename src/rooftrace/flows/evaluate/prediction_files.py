@@ -52,11 +52,8 @@ from rooftrace.flows.evaluate.prediction_names import (
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
-from rooftrace.labels.coco import (
-    CocoAnnotation,
-    CocoLabel,
-    result_ids,
-)
+from rooftrace.labels.coco import result_ids
+from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.derived import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder

@@ -19,7 +19,7 @@ from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.reproject import in_pixels
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.coco import Id, read_ids
-from rooftrace.labels.coco_rle import outline_rle
+from rooftrace.labels.coco_label import outline_rle
 from rooftrace.labels.label_files import ImageFinder
 
 COCO_RESULTS = "results.json"
