@@ -309,14 +309,13 @@ def predict(
         for raster in found.services:
             say(raster.preview)
         rle = coco = None
-        if "rle" in wanted:
-            from rooftrace.flows.predict.rle_output import RleOutput
+        if wanted:
+            from rooftrace.flows.predict.contest_output import CocoOutput, RleOutput
 
-            rle = RleOutput.of(found.scenes, out, sample, order)
-        if "coco" in wanted:
-            from rooftrace.flows.predict.coco_output import CocoOutput
-
-            coco = CocoOutput.of(found.scenes, out, sample)
+            if "rle" in wanted:
+                rle = RleOutput.of(found.scenes, out, sample, order)
+            else:
+                coco = CocoOutput.of(found.scenes, out, sample)
         if spread is None and len(found.scenes) == 1:
             models.begin(found.scenes[0].source, options)
         # What makes and writes results is imported while the network is compiled.

@@ -18,7 +18,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Window
 from rooftrace.flows.catalogue.scenes import read_catalogue
-from rooftrace.flows.predict import inputs as inputs_module
+from rooftrace.flows.predict import folder_images
 from rooftrace.flows.predict.inputs import adjacent_note, find_inputs
 from rooftrace.io.area import read_area
 from rooftrace.io.remote_raster import RemoteRaster
@@ -238,7 +238,7 @@ def test_an_empty_or_unreadable_image_is_one_that_fails(
         return real(path, *given, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(inputs_module, "is_raster", lambda path: path.name in ("a.tif", "b.tif"))
+    monkeypatch.setattr(folder_images, "is_raster", lambda path: path.name in ("a.tif", "b.tif"))
     found = find_inputs([town])
     assert [scene.path.name for scene in found.scenes] == ["a.tif", "b.tif", "c.tif", "d.tif"]
     assert [path.name for path in found.skipped] == ["notes.txt"]

@@ -11,10 +11,9 @@ from pycocotools.mask import decode
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.flows.predict.coco_output import CocoOutput
+from rooftrace.flows.predict.contest_output import RLE_TABLE, CocoOutput, RleOutput
 from rooftrace.flows.predict.image_run import RunReport
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.flows.predict.rle_output import RLE_TABLE, RleOutput
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.nodata import NodataRule
 from rooftrace.labels.rle import NO_RUNS, Order, RleTable, decode_runs, is_empty

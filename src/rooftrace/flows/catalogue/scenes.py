@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Bounds
-from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, MASK, SceneInput, images_among
+from rooftrace.flows.predict.folder_images import CATALOGUE_SUFFIXES, MASK, images_among
+from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
 from rooftrace.io.files import is_url, visible_files

@@ -54,7 +54,7 @@ from rooftrace.predict.predictor import Predictor, TtaChoice, applied_tta
 if TYPE_CHECKING:
     from rooftrace.core.processes import Processes
     from rooftrace.flows.predict.cluster import ClusterExecutor, ClusterOptions
-    from rooftrace.flows.predict.rle_output import RleOutput
+    from rooftrace.flows.predict.contest_output import RleOutput
     from rooftrace.flows.stac_output import PredictedScene
     from rooftrace.models.clicks import PromptSegmenter
 
