@@ -22,17 +22,21 @@ from math import isfinite
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
+from uuid import uuid4
 from xml.etree import ElementTree
 
+import cv2
+import numpy as np
 from affine import Affine
 from pyproj import CRS
 from pyproj.exceptions import CRSError
+from rasterio.io import MemoryFile
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import list_and_count, plural, reason_of
 from rooftrace.io.files import is_file, read_head, visible_files
-from rooftrace.io.gdal import is_raster
-from rooftrace.io.image_header import Header, checked_grid, from_epsg
+from rooftrace.io.gdal import is_raster, open_quietly
+from rooftrace.io.image_header import Header, checked_grid, from_epsg, grid_of
 
 _SIDECAR_REMEDY = (
     "Copy the image again with all files beside it, or remove this file if the image is complete "
@@ -301,7 +305,7 @@ class FolderNames(frozenset[str]):
 def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     """Return the files without which an image has other pixels or another place.
 
-    These are its mask, its world file, its `.prj`, GDAL's `.aux.xml`, and the images of a VRT.
+    These are its mask, its world file, its `.tab` or `.prj`, GDAL's `.aux.xml`, and the images of a VRT.
 
     Args:
         path: Image.
@@ -313,6 +317,7 @@ def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     beside = (
         _first(path, [name + one for one in _MASK_ENDINGS], names, is_there=os.path.lexists),
         _first(path, _world_names(name, path.suffix), names),
+        _first(path, _tab_names(path.stem), names),
         _first(path, [path.stem + one for one in _PRJ_ENDINGS], names),
         _first(path, [name + _METADATA_ENDING], names),
     )
@@ -375,8 +380,8 @@ def with_sidecars(path: Path, header: Header) -> Header:
 
     They are checked, since GDAL ignores damaged ones silently: the mask (`.msk`), without which
     nodata would become ground, the metadata (`.aux.xml`), which may hold the georeference and the
-    nodata value, the world file (such as `.tfw`) with the position, and the `.prj` with its
-    coordinate system. Damaged overviews (`.ovr`) change no pixel.
+    nodata value, the world file (such as `.tfw`) or the `.tab` with the position, and the `.prj`
+    with its coordinate system. Damaged overviews (`.ovr`) change no pixel.
 
     Raises:
         DataError: a sidecar is damaged; the message names it.
@@ -401,6 +406,12 @@ def with_sidecars(path: Path, header: Header) -> Header:
         )
     grid = header.grid
     world = _first(path, _world_names(path.name, path.suffix))
+    tab = _first(path, _tab_names(path.stem)) if grid.crs is None and not header.note else None
+    if tab:
+        placed = _placed_by_tab(tab, header)
+        is_unplaced = grid.transform.is_identity and not world
+        if placed.grid.crs is not None or (placed.note and is_unplaced):
+            return placed
     if grid.transform.is_identity and world:
         grid = replace(grid, transform=_read_world_file(world, path))
     # A note explains why the georeference in the file itself is not used.
@@ -419,9 +430,32 @@ def _world_names(name: str, suffix: str) -> list[str]:
     """
     ending = suffix.removeprefix(".").lower()
     stem = name.removesuffix(suffix)
-    endings = (f"{ending[0]}{ending[-1]}w", f"{ending}w", "wld") if ending else ("wld",)
+    short = f"{ending[:1]}{ending[-1:]}w"
+    # ArcGIS adds an x to the ending if the image is turned.
+    endings = (short, f"{short}x", f"{ending}w", "wld") if ending else ("wld",)
     names = (f"{stem}.{one}" for low in endings for one in (low, low.upper()))
     return [one for one in names if one != name]
+
+
+def _tab_names(stem: str) -> list[str]:
+    """Return the names of MapInfo's table that places an image, which GDAL reads for some formats.
+
+    https://gdal.org/en/stable/drivers/raster/gtiff.html#georeferencing
+    """
+    return [f"{stem}.tab", f"{stem}.TAB"]
+
+
+def _placed_by_tab(tab: Path, header: Header) -> Header:
+    """Return the header of an image with the position in a table of MapInfo, if it has one."""
+    pixel = cv2.imencode(".tif", np.zeros((1, 1), np.uint8))[1].tobytes()
+    folder = uuid4().hex
+    with (
+        MemoryFile(tab.read_bytes(), dirname=folder, filename="pixel.tab"),
+        MemoryFile(pixel, dirname=folder, filename="pixel.tif") as image,
+        open_quietly(image.name) as dataset,
+    ):
+        grid, note = grid_of(dataset, str(tab))
+    return replace(header, grid=replace(grid, shape=header.grid.shape), note=note)
 
 
 def _first(

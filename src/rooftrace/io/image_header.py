@@ -272,7 +272,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
     dtype = np.result_type(*{dtypes[i - 1] for i in indexes})
     rows, cols = dataset.block_shapes[0]
     tags = dataset.tags()
-    grid, note = _grid_of(dataset, name)
+    grid, note = grid_of(dataset, name)
     orientation = UPRIGHT
     if dataset.driver == "JPEG" and grid.crs is None and grid.transform.is_identity:
         # A georeference is that of the stored pixels.
@@ -348,7 +348,7 @@ def _infos(dataset: Any, indexes: Sequence[int]) -> tuple[BandInfo, ...]:
     )
 
 
-def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
+def grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     """Return the grid of an image, and a note about it for the user."""
     shape = (dataset.height, dataset.width)
     transform = Affine.from_gdal(*dataset.get_transform())

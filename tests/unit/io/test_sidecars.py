@@ -43,7 +43,8 @@ def write_image(folder: Path, suffix: str = "jpg", world: str = "jgw", prj: str 
     ("suffix", "world", "form"),
     [("jpg", "jgw", "esri"), ("jpg", "JGW", "wkt2"), ("jpg", "jpgw", "code"),
      ("jpg", "wld", "proj"), ("png", "pgw", "esri"), ("tif", "tfw", "wkt2"),
-     ("bmp", "bpw", "code"), ("webp", "wld", "proj"), ("webp", "webpw", "esri")],
+     ("bmp", "bpw", "code"), ("webp", "webpw", "esri"), ("png", "pgwx", "esri"),
+     ("jpg", "jgwx", "wkt2"), ("tif", "tfwx", "wkt2"), ("png", "wld", "proj")],
 )  # fmt: skip
 def test_a_world_file_and_a_prj_place_an_image(
     tmp_path: Path, suffix: str, world: str, form: str
@@ -61,6 +62,33 @@ def test_a_world_file_and_a_prj_place_an_image(
     )
     assert grid.gsd_m == pytest.approx(0.149, rel=2e-3)
     assert {tmp_path / f"scene.{world}", tmp_path / "scene.prj"} <= {*companions(path)}
+
+
+TAB = """!table
+!version 300
+Definition Table
+  File "scene.png"
+  Type "RASTER"
+  (335000,3055000) (0,0) Label "Pt 1",
+  (335019.072,3055000) (128,0) Label "Pt 2",
+  (335000,3054985.696) (0,96) Label "Pt 3"
+  CoordSys Earth Projection 8, 104, "m", 87, 0, 0.9996, 500000, 0
+  Units "m"
+"""
+
+
+@pytest.mark.parametrize(
+    ("suffix", "world"), [("png", ""), ("png", "pgw"), ("jpg", ""), ("bmp", "")]
+)
+def test_a_table_of_mapinfo_places_an_image(tmp_path: Path, suffix: str, world: str) -> None:
+    path = write_image(tmp_path, suffix, world)
+    (tmp_path / "scene.tab").write_text(TAB)
+    grid = open_raster(path).grid
+    assert grid.crs is not None
+    assert grid.crs.equals(UTM, ignore_axis_order=True)
+    assert grid.transform.to_gdal() == pytest.approx((335000, 0.149, 0, 3055000, 0, -0.149))
+    assert tmp_path / "scene.tab" in companions(path)
+    assert not find_inputs([tmp_path]).skipped
 
 
 def test_feet_without_a_code_stay_feet(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ _OVERLAY = "places a picture"
 _UNUSABLE = re.compile(r"_udm2?(_clip)?$", re.IGNORECASE)
 """Ending of the names of Planet's masks of unusable data (UDM), without suffix."""
 
-_BESIDE = re.compile(r"\.(prj|wld|[a-z]{2,4}w|aux\.xml)$", re.IGNORECASE)
+_BESIDE = re.compile(r"\.(prj|tab|wld|[a-z]{2,4}wx?|aux\.xml)$", re.IGNORECASE)
 """Endings of files that place an image."""
 
 
