@@ -352,8 +352,10 @@ def grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     """Return the grid of an image, and a note about it for the user."""
     shape = (dataset.height, dataset.width)
     transform = Affine.from_gdal(*dataset.get_transform())
-    # A CRS with pixel coordinates would put the image at the origin of the map: not known.
-    if transform.is_identity or not all(map(isfinite, transform)) or transform.is_degenerate:
+    # A CRS with pixel coordinates would put the image at the origin of the map: not known. Of the
+    # points of a .tab that no transform meets, GDAL gives the nearest one, without a CRS.
+    is_known = not transform.is_identity and all(map(isfinite, transform))
+    if not is_known or transform.is_degenerate or (not dataset.crs and dataset.gcps[0]):
         return GeoGrid(shape), _unused_position(dataset, name)
     crs = None
     try:
