@@ -427,6 +427,19 @@ def encord(folder: Path) -> Path:
     return save_json(folder / "labels.json", rows).parent
 
 
+def superannotate(folder: Path) -> Path:
+    images(folder)
+    for name in NAMES:
+        facts = {"name": f"{name}.png", "width": WIDTH, "height": HEIGHT, "pinned": False}
+        drawn = [
+            {"type": "polygon", "className": "building", "exclude": [],
+             "points": [value for xy in corners(one) for value in xy]}
+            for one in TRUTH[name]
+        ]  # fmt: skip
+        save_json(folder / f"{name}.png.json", {"metadata": facts, "instances": drawn})
+    return save_json(folder / "classes/classes.json", [{"id": 1, "name": "building"}]).parents[1]
+
+
 def kili(folder: Path) -> Path:
     images(folder)
     assets = []
@@ -726,6 +739,7 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "Darwin masks": darwin_masks,
     "Encord": encord,
     "Kili": kili,
+    "SuperAnnotate": superannotate,
     "Datumaro": datumaro,
     "Roboflow masks": pairs("train/{}.jpg", "train/{}_mask.png", 1,
                             {"train/_classes.csv": "Pixel Value, Class\n0, background\n1, roof\n"}),

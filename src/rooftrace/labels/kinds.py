@@ -54,7 +54,7 @@ for _kind in (
 _BRUSH = re.compile(r"task-\d+-annotation-\d+-by-.*-tag-")
 """Beginning of the names of Label Studio's brush PNGs."""
 
-_TEXT = re.compile(r"(?<!\.aux)\.(json|jsonl|ndjson|xml|csv)$", re.IGNORECASE)
+_TEXT = re.compile(r"(?<!\.aux)\.(json|jsonl|ndjson|xml|csv|txt)$", re.IGNORECASE)
 _IMAGE_NAME = re.compile(r"[^\s\"'<>,;/\\]+\.(?:png|jpe?g|tiff?|bmp|webp|jp2)", re.IGNORECASE)
 """Files that may hold labels, and the names of images in them."""
 
@@ -232,7 +232,8 @@ def _unread(path: Path) -> tuple[str, ...]:
     Raises:
         LayoutError: Some of its images seem to be the labels of others.
     """
-    images = {image.name for image in images_under(path)}
+    paths = images_under(path)
+    images, places = {image.name for image in paths}, {image.parent for image in paths}
     if any(map(_BRUSH.match, images)):
         raise LayoutError(
             f"{path} holds brush masks of Label Studio, which do not name their image.",
@@ -244,11 +245,17 @@ def _unread(path: Path) -> tuple[str, ...]:
             f"{path} holds images and labels, but in no known layout.",
             remedy=f'Say how their names agree: --layout "{layout}".',
         )
-    places = (place for place in visible_files(path) if not holds_results(place[0]))
-    files = (folder / name for folder, names in places for name in names)
+    folders = (place for place in visible_files(path) if not holds_results(place[0]))
+    files = (folder / name for folder, names in folders for name in names)
     texts = islice((file for file in files if _TEXT.search(file.name)), _MOST_TEXTS)
     heads = ((text, read_head(text, _HEAD_BYTES).decode("utf-8", "replace")) for text in texts)
-    named = [text for text, head in heads if images.intersection(_IMAGE_NAME.findall(head))]
+    # In a folder of labels, such as that of DOTA's boxes, a text may have the name of its image.
+    stems = {image.stem for image in paths}
+    named = [
+        text for text, head in heads
+        if images.intersection(_IMAGE_NAME.findall(head))
+        or (text.stem in stems and text.parent not in places)
+    ]  # fmt: skip
     if not named:
         return ()
     listed = list_first([text.relative_to(path).as_posix() for text in named], _LISTED)

@@ -1,8 +1,9 @@
 """Read exports of label tools that hold the shapes of many images in one file.
 
 Formats: CVAT for images 1.1 (https://docs.cvat.ai/docs/manual/advanced/xml_format), VGG Image
-Annotator 2 (JSON, project and CSV), Labelbox NDJSON, Encord JSON, Kili JSON, Datumaro JSON, and
-SpaceNet's tables of `PolygonWKT_Pix`.
+Annotator 2 (JSON, project and CSV), Labelbox NDJSON, Encord JSON, Kili JSON, Datumaro JSON,
+SuperAnnotate JSON (https://doc.superannotate.com/docs/vector-json), and SpaceNet's tables of
+`PolygonWKT_Pix`.
 """
 
 from __future__ import annotations
@@ -360,6 +361,28 @@ def _datumaro(path: Path) -> Iterator[DrawnImage]:
         yield DrawnImage(image.get("path") or item["id"], tuple(shapes), size, where)
 
 
+def _superannotate(path: Path) -> Iterator[DrawnImage]:
+    raw = load_json(path)
+    facts, shapes = raw["metadata"], []
+    where = f"{path}, {facts['name']}"
+    for one in raw["instances"]:
+        kind, points = one["type"], one.get("points")
+        geometry: shapely.Geometry | None = None
+        if kind == "polygon":
+            outer, *holes = (np.reshape(ring, (-1, 2)) for ring in (points, *one.get("exclude", ())))
+            geometry = polygon(outer, where, holes)
+        elif kind == "ellipse":
+            upright = ellipse(*(points[key] for key in ("cx", "cy", "rx", "ry")))
+            geometry = affinity.rotate(upright, points["angle"])
+        elif kind == "bbox":
+            geometry = shapely.box(*(points[key] for key in ("x1", "y1", "x2", "y2")))
+        if geometry is not None:
+            shapes.append(DrawnShape(one["className"], geometry, kind == "bbox"))
+    lines = sum(one["type"] in ("polyline", "point") for one in raw["instances"])
+    size = size_of(facts.get("height"), facts.get("width"))
+    yield DrawnImage(facts["name"], tuple(shapes), size, where, lines=lines)
+
+
 def _spacenet(path: Path) -> Iterator[DrawnImage]:
     images: dict[str, list[DrawnShape]] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -383,6 +406,7 @@ _EXPORTS = (
     ("labelbox", "Labelbox NDJSON", (".ndjson", ".json", ".jsonl"), rb'^\W*"data_row"', _labelbox),
     ("encord", "Encord JSON", (".json",), rb'"label_hash"\s*:', _encord),
     ("kili", "Kili JSON", (".json",), rb'"externalId"\s*:', _kili),
+    ("superannotate", "SuperAnnotate JSON", (".json",), rb'"instances"\s*:\s*\[', _superannotate),
     ("spacenet", "SpaceNet CSV of polygons in pixels", (".csv",), rb"PolygonWKT_Pix", _spacenet),
 )  # fmt: skip
 

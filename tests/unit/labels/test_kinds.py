@@ -59,9 +59,13 @@ def test_a_file_of_another_tool_that_names_the_images(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/run.json").write_text('{"images": ["a.png"]}')
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "out/a_mask.png")
+    (tmp_path / "labelTxt").mkdir()
+    (tmp_path / "labelTxt/a.txt").write_text("gsd:0.1\n1 1 9 1 9 9 1 9 building 0\n")  # DOTA
+    (tmp_path / "a.txt").write_text("what its camera says\n")
     found = source(tmp_path)
     assert (found.kind, len(found), len(found.unlabelled)) == ("images", 0, 1)
-    assert found.notes[0].startswith("No label is read from via_project.json: the images are")
+    told = "No label is read from via_project.json, labelTxt/a.txt: the images are"
+    assert found.notes[0].startswith(told)
 
 
 @pytest.mark.parametrize(
