@@ -76,6 +76,9 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     city = tmp_path / "lod2.gml"
     city.write_text('<?xml version="1.0"?><core:CityModel/>')
     assert "is CityGML, which is not read" in command("convert", city, "-o", tmp_path / "x")[2]
+    (tmp_path / "plan.dwg").write_bytes(b"AC1032")
+    _, _, text = command("compare", layer, tmp_path / "plan.dwg", "-o", tmp_path / "x")
+    assert "plan.dwg is DWG, which is not read" in text
 
 
 @pytest.mark.parametrize(

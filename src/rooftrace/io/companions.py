@@ -305,7 +305,7 @@ class FolderNames(frozenset[str]):
 def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     """Return the files without which an image has other pixels or another place.
 
-    These are its mask, its world file, its `.tab` or `.prj`, GDAL's `.aux.xml`, and the images of a VRT.
+    These are its mask, its world file, `.tab` and `.prj`, GDAL's `.aux.xml`, and images of a VRT.
 
     Args:
         path: Image.

@@ -114,12 +114,14 @@ def _has_polygons(path: Path) -> bool:
 
 
 def check_city_model(path: Path) -> None:
-    """Raise DataError if a file is CityJSON or CityGML."""
+    """Raise DataError if a file is CityJSON, CityGML, IFC or DWG, whose buildings are not read."""
     name = path.name.lower()
     if name.endswith(".gml") and b"CityModel" in _head(path):
         form = "CityGML"
     elif name.endswith(("json", "jsonl")) and _CITY_JSON.search(_head(path)):
         form = "CityJSON"
+    elif name.endswith((".dwg", ".ifc")):
+        form = name[-3:].upper()
     else:
         return
     layer = path.with_name(re.sub(r"(\.city)?\.jsonl?$", ".gpkg", path.name, flags=re.I))
@@ -327,6 +329,7 @@ class InputFinder:
             return [self._polygon_filter(path)]
         if name.endswith(("json", "jsonl", "jsons", ".csv", ".gz")):
             return [self._text(path)]
+        check_city_model(path)
         return [VectorInput(path)]
 
     def _unpacked(self, path: Path) -> list[VectorInput]:

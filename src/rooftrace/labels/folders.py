@@ -41,6 +41,7 @@ from rooftrace.io.gdal import ARCHIVES
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_model
+from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
@@ -292,6 +293,11 @@ class _PairLabels:
         return ShapesLabel(np.array([*drawn, None], np.object_)[:-1], [index] * len(drawn), grid)
 
 
+def _tile_of(entry: SceneEntry) -> TileName | None:
+    """Return the tile after which an image is named."""
+    return None if entry.image is None else TileName.parse(entry.image.absolute())
+
+
 def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a folder of image/mask pairs, or the masks of images elsewhere."""
     if config.layout is None and holds_only_results(root):
@@ -326,7 +332,11 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         config,
         labels,
         found.pairs,
-        SceneOpener.of(config, _PairLabels(masks, names, config.field)),
+        SceneOpener.of(
+            config,
+            _PairLabels(masks, names, config.field),
+            tile_of=_tile_of if "{zoom}" in found.layout.image else None,
+        ),
         reading=found.layout.reading,
         unlabelled=found.unlabelled,
         notes=(*notes, *left_out, *lines_note(drawn), *found.notes, *blurred),

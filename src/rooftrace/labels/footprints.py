@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -257,7 +258,9 @@ def georeferenced_set(
         config,
         labels,
         sorted(entries, key=lambda entry: entry.id),
-        SceneOpener.of(config, partial(_label_of, file=file, by_scene=by_scene), key_is_tile=True),
+        SceneOpener.of(
+            config, partial(_label_of, file=file, by_scene=by_scene), tile_of=attrgetter("key")
+        ),
         reading=f"{plural(len(layer), 'footprint')} of {file.path.name} in {layer.crs.name}",
         notes=(*notes, *layer.notes),
         label_file=file.path,

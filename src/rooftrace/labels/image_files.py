@@ -28,6 +28,7 @@ from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import ArraySource, in_crs, parse_crs
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_image, write_raster
+from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import LabelConfig, SourceConfig, nodata_rule
 from rooftrace.labels.mask_values import LabelRule, without_blur
 from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, SourceKind, WriteOptions
@@ -114,6 +115,9 @@ def check_single_file(out: Path, what: str, example: str) -> None:
         )
 
 
+TileOf = Callable[[SceneEntry], TileName | None]
+
+
 @dataclass(frozen=True)
 class SceneOpener:
     """Opens the scene of an entry whose image is a file.
@@ -123,14 +127,14 @@ class SceneOpener:
         nodata: Nodata rule of the images.
         gsd_m: Metres per pixel that the user gave, or None.
         crs: Coordinate system of images that have a position and state none, or None.
-        key_is_tile: Whether the key of an entry is the tile that its image shows, or None.
+        tile_of: Picklable function that returns the tile that the image of an entry shows, or None.
     """
 
     read_label: Callable[[SceneEntry, RasterSource], LabelReader | None]
     nodata: NodataRule
     gsd_m: float | None
     crs: CRS | None = None
-    key_is_tile: bool = False
+    tile_of: TileOf | None = None
 
     @classmethod
     def of(
@@ -138,15 +142,15 @@ class SceneOpener:
         config: SourceConfig,
         read_label: Callable[[SceneEntry, RasterSource], LabelReader | None],
         *,
-        key_is_tile: bool = False,
+        tile_of: TileOf | None = None,
     ) -> SceneOpener:
         """Return an opener with the nodata rule and metres per pixel of a configuration."""
         crs = None if config.crs is None else parse_crs(config.crs)
-        return cls(read_label, nodata_rule(config.nodata), config.gsd_m, crs, key_is_tile)
+        return cls(read_label, nodata_rule(config.nodata), config.gsd_m, crs, tile_of)
 
     def __call__(self, entry: SceneEntry) -> Scene:
         assert entry.image is not None
-        tile = entry.key if self.key_is_tile else None
+        tile = None if self.tile_of is None else self.tile_of(entry)
         image = open_image(entry.image, nodata=self.nodata, tile=tile, trusted=True)
         if self.crs is not None:
             image = in_crs(image, self.crs)

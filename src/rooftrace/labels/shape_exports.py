@@ -369,7 +369,9 @@ def _superannotate(path: Path) -> Iterator[DrawnImage]:
         kind, points = one["type"], one.get("points")
         geometry: shapely.Geometry | None = None
         if kind == "polygon":
-            outer, *holes = (np.reshape(ring, (-1, 2)) for ring in (points, *one.get("exclude", ())))
+            outer, *holes = (
+                np.reshape(ring, (-1, 2)) for ring in (points, *one.get("exclude", ()))
+            )
             geometry = polygon(outer, where, holes)
         elif kind == "ellipse":
             upright = ellipse(*(points[key] for key in ("cx", "cy", "rx", "ry")))

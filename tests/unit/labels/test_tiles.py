@@ -99,6 +99,16 @@ def test_ground_is_named_alike_at_every_zoom(place: Path) -> None:
         open_source(SourceConfig(path=str(place), glob="x"))
 
 
+def test_tiles_with_masks_lie_where_their_names_say(tmp_path: Path) -> None:
+    """The layout of RoboSat, at one place and in parts."""
+    for folder in ("images", "labels"):
+        write_tile(tmp_path / "training" / folder, HOME, int(folder == "labels"), oam=False)
+    for root in (tmp_path, tmp_path / "training"):
+        (scene,) = open_source(SourceConfig(path=str(root)))
+        assert scene.image.grid.bounds_xy == pytest.approx(HOME.bounds_xy)
+        assert scene.gsd_m == pytest.approx(0.5972 * 4, rel=1e-2)
+
+
 def test_where_labels_and_tiles_may_lie(tmp_path: Path) -> None:
     """Labels lie in the same folder, above folders of zoom and column, or are given separately."""
     house = ground(HOME, 0.25, 0.25, 0.5, 0.5)
