@@ -79,8 +79,12 @@ def test_train(tiny_folder: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     plain = done.json
     assert set(plain) == {
-        "run", "best_iou", "best_loss", "epochs", "stopped_because", "images_per_s",
+        "run", "best_iou", "best_loss", "epochs", "stopped_because", "images_per_s", "notes",
     }  # fmt: skip
+    # Four samples teach nothing, and a threshold is chosen nevertheless.
+    assert re.match(
+        r"The IoU of tiny, 0\.\d+, is (no|hardly) better than .*: train", *plain["notes"]
+    )
     assert plain["run"] == str(run)
     assert (plain["epochs"], plain["stopped_because"]) == (1, "all epochs done")
     for name in ("best_iou", "best_loss"):

@@ -87,6 +87,8 @@ def train(
         f"{plural(report.epochs, 'epoch')}, {report.stopped_because}{speed}; "
         f"figures in {report.run / 'metrics.csv'}, curves in {report.run / 'curves.svg'}"
     )
+    for note in report.notes:
+        say(f"note: {note}")
 
 
 def _search(

@@ -69,8 +69,8 @@ _NEAR = tuple(round(step * PROB_ONE / 10) for step in range(-2, 3))
 """Distances from the level of a start model, at which those of a tuned model are drawn first."""
 
 SetFigures = dict[str, float]
-"""Figures of one set at one threshold: IoU, Dice, precision and recall of pixels, and F1 of
-buildings where these were drawn; NaN where one is not defined."""
+"""Figures of one set at one threshold: IoU, Dice, precision and recall of pixels, IoU of calling
+all ground building, and F1 of buildings where these were drawn; NaN where one is not defined."""
 
 
 class ThresholdSearchSet:
@@ -91,6 +91,7 @@ class ThresholdSearchSet:
         """Return the known figures at a level."""
         names = ("iou", "dice", "precision", "recall")
         figures = {name: float(getattr(self.curve, name)()[level - 1]) for name in names}
+        figures["iou_all_building"] = self.curve.prevalence
         objects = self._objects.get(level)
         return figures | {"f1": math.nan if objects is None else objects.f1}
 
@@ -385,16 +386,18 @@ def choose_threshold(
             "the figures in the start model's file were measured at its old threshold; the new "
             "file has those measured here in their place"
         )
+    metrics = spec.metrics if keep else tuple(
+        MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
+        for name, figures in zip(data.names, at_after)
+    )  # fmt: skip
+    notes += [doubt] if (doubt := spec.model_copy(update={"metrics": metrics}).doubt) else []
     return ThresholdReport(
         out=out, metric=metric, before=spec.threshold,
         after=spec.threshold if keep else threshold_at(after),
         names=data.names, figures_before=at_before, figures_after=at_after,
         thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()),
         calibration=calibration,
-        metrics=spec.metrics if keep else tuple(
-            MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
-            for name, figures in zip(data.names, at_after)
-        ),
+        metrics=metrics,
         notes=tuple(notes),
     )  # fmt: skip
 

@@ -43,6 +43,7 @@ class TrainReport:
         epochs: Number of epochs of the segmenter.
         stopped_because: Reason for the end, as a clause.
         images_per_s: Training samples per second.
+        notes: Sentences on models that learnt next to nothing.
     """
 
     run: Path
@@ -50,6 +51,7 @@ class TrainReport:
     epochs: int
     stopped_because: str
     images_per_s: float
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         best = {
@@ -62,6 +64,7 @@ class TrainReport:
             "epochs": self.epochs,
             "stopped_because": self.stopped_because,
             "images_per_s": round(self.images_per_s, 3),
+            "notes": list(self.notes),
         }
 
 
@@ -150,14 +153,16 @@ def export_run(
 
     notify = partial(print_plain, console)
     best: dict[str, tuple[int, float, Path]] = {}
+    doubts: list[str] = []
     for name in names:
         epoch, value, _ = result.trained.best[name]
         bundle = run / f"{name}.rooftrace"
-        same = next((made for other, _, made in best.values() if other == epoch), None)
+        same = next((path for other, _, path in best.values() if other == epoch), None)
         if same is None:
-            export_bundle(
+            made = export_bundle(
                 config, result, name, bundle, contract=contract, start=start, notify=notify
             )
+            doubts += [made.spec.doubt] if name == "best_iou" else []
         else:
             # One epoch is the best by both figures: a second export would give the same bytes.
             write_atomically(bundle, same.read_bytes())
@@ -167,12 +172,21 @@ def export_run(
 
         refined = refine(config, result, run, resume=resume, console=console)
         bundle = run / "refined.rooftrace"
-        export_bundle(config, result, REFINED_EPOCH, bundle, refined=refined, notify=notify)
+        made = export_bundle(config, result, REFINED_EPOCH, bundle, refined=refined, notify=notify)
+        doubts.append(made.spec.doubt)
         epoch, value, _ = refined.trained.best["best_iou"]
         best["refined"] = (epoch, value, bundle)
     trained = result.trained
-    return TrainReport(run, best, trained.epochs, trained.stopped_because, trained.images_per_s)
+    notes = tuple(f"{doubt} {_REMEDY}" for doubt in dict.fromkeys(doubts) if doubt)
+    return TrainReport(
+        run, best, trained.epochs, trained.stopped_because, trained.images_per_s, notes
+    )
 
+
+_REMEDY = (
+    "The network learnt next to nothing: train longer, check the labels and their offset with "
+    "rooftrace inspect, or set another optimizer.lr."
+)
 
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 """Packages of the extra `tune`."""

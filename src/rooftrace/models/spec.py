@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from rooftrace.core.config import Config
 from rooftrace.core.types import BoolArray, WorkingScales
 from rooftrace.io.legend import Legend
+from rooftrace.metrics.pixel import trivial_note
 from rooftrace.models.fingerprint import Fingerprint
 
 MAX_COEFFICIENT = 1000.0
@@ -260,6 +261,18 @@ class BundleSpec(Config):
                 f"but there are {len(self.classes)} classes"
             )
         return self
+
+    @property
+    def doubt(self) -> str:
+        """Sentence on a model that learnt next to nothing, by the mean of `metrics`; else ""."""
+        figures = [one.values for one in self.metrics if "iou_all_building" in one.values]
+        if not figures:
+            return ""
+        iou, share = (
+            float(np.mean([one.get(name, 0.0) for one in figures]))
+            for name in ("iou", "iou_all_building")
+        )
+        return trivial_note(self.name, iou, share)
 
     @property
     def takes_clicks(self) -> bool:

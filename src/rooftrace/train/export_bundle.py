@@ -306,6 +306,7 @@ class _FolderMetrics:
         values = {
             "accuracy": self.counts.accuracy,
             "iou": self.counts.iou(index),
+            "iou_all_building": self.counts.share(index),
             "mean_iou": self.counts.mean_iou,
             "precision": self.counts.precision(index),
             "recall": self.counts.recall(index),

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, middle_of_plateau, robust_threshold
+from rooftrace.metrics.pixel import (
+    PixelCounts,
+    ThresholdCurve,
+    middle_of_plateau,
+    robust_threshold,
+    trivial_note,
+)
 
 # Also the numbers just beside each threshold k / 20 as float32 has them.
 EDGES = [float(np.nextafter(np.float32(k / 20), np.float32(d))) for k in range(21) for d in (0, 1)]
@@ -96,6 +102,20 @@ def test_a_threshold_counts_each_folder_alike() -> None:
     nothing = made(np.zeros(9, bool), np.full(9, 0.9, np.float32), bins=200)
     chosen = robust_threshold([many, few, few])
     assert robust_threshold([many, few, few, nothing]) == pytest.approx(chosen, abs=0.01)
+
+
+@pytest.mark.parametrize(("sure", "is_named"), [(0.0, True), (0.02, True), (0.3, False)])
+def test_a_model_no_better_than_calling_all_ground_building_is_named(
+    sure: float, is_named: bool
+) -> None:
+    random = np.random.default_rng(0)
+    truth = random.random((2, 200, 200)) < 0.3
+    probability = (random.random(truth.shape) + sure * truth).astype(np.float32) / 2
+    threshold = robust_threshold([made(truth, probability, bins=200)])
+    counts = PixelCounts.of(truth, probability >= threshold, classes=2)
+    assert counts.share(1) == truth.mean()
+    note = trivial_note("m", counts.iou(1), counts.share(1))
+    assert note.endswith(" ground building, 0.299.") == is_named == bool(note)
 
 
 @pytest.mark.parametrize(

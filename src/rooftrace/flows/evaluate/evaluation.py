@@ -31,6 +31,7 @@ from rooftrace.io.picture import data_url, side_by_side
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.metrics.boundary import WIDTH_PX
 from rooftrace.metrics.objects import F1_IOUS
+from rooftrace.metrics.pixel import trivial_note
 from rooftrace.metrics.report import FIGURES, EvalReport
 from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
 from rooftrace.models.bundle import ModelBundle
@@ -331,8 +332,17 @@ class Evaluation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Notes on scenes that show ground on which a model was trained or fitted."""
-        return leak_notes(self.leaks, [report.name for report in self.reports])
+        """Notes on models hardly better than calling all ground building, and on scenes that show
+        ground on which a model was trained or fitted.
+        """
+        trivial = [
+            trivial_note(report.name, counts.iou(index), counts.share(index))
+            for report in self.reports
+            for counts, index in [(report.pooled, report.building_class)]
+        ]
+        remedy = "Check the labels and their offset with rooftrace inspect."
+        leaks = leak_notes(self.leaks, [report.name for report in self.reports])
+        return (*(f"{note} {remedy}" for note in trivial if note), *leaks)
 
     def _leakage_notes(self) -> list[str]:
         """Return the notes of the leakage checks; those of several models name the models."""
