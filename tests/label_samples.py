@@ -622,6 +622,18 @@ def vectors(images_at: str, labels_at: str) -> Callable[[Path], Path]:
     return make
 
 
+def spacenet_8(folder: Path) -> Path:
+    """Write buildings and roads in one file; one image has roads alone."""
+    vectors("PRE-event/10500500C4DD7000_0_{}.tif", "annotations/0_{}.geojson")(folder)
+    images(folder / "POST-event", "10500500E6DD3C00_0_{}.tif")
+    line = {"type": "LineString", "coordinates": [[15.0, 45.15], [15.001, 45.15]]}
+    for file in (folder / "annotations").iterdir():
+        raw = json.loads(file.read_text())
+        raw["features"].append({"type": "Feature", "properties": {}, "geometry": line})
+        save_json(file, raw)
+    return folder
+
+
 def pairs(
     images_at: str,
     masks_at: str,
@@ -787,7 +799,10 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
                           "AOI_11/geojson_buildings/SN6_Train_AOI_11_Buildings_{}.geojson"),
     "SpaceNet 7": vectors("train/L15-0331E/images_masked/{}.tif",
                           "train/L15-0331E/labels_match/{}_Buildings.geojson"),
+    "SpaceNet 8": spacenet_8,
     "SpaceNet CSV": spacenet_csv,
+    "FLAIR": pairs("flair_aerial_train/D004_2021/Z1_NN/img/IMG_{}.tif",
+                   "flair_labels_train/D004_2021/Z1_NN/msk/MSK_{}.tif", 1, outside=19),
     "RAMP": vectors("source/{}.tif", "labels/{}.geojson"),
     "Open Cities": vectors("train_tier_1/acc/{0}/{0}.tif",
                            "train_tier_1/acc/{0}-labels/{0}.geojson"),

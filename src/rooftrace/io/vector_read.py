@@ -65,6 +65,10 @@ class VectorLockedError(DataError):
     """Another program holds the file, so that it cannot be read or written now."""
 
 
+class NoPolygonsError(DataError):
+    """The file has features, but points and lines alone."""
+
+
 @dataclass(frozen=True)
 class ReadCounts:
     """Numbers of features that were repaired or left out.
@@ -207,7 +211,8 @@ class VectorFile:
                 f"Choose the layer: --layer {name}, or all: --layer '*'. For a command without it: "
                 f"ogr2ogr OUT.gpkg {ogr2ogr_input(self.path)} {name}"
             )
-        raise DataError(
+        error = DataError if able or not layers else NoPolygonsError
+        raise error(
             f"{self.path} has {len(able) or 'no'} layers of polygons, expected {wanted}; it has "
             f"{listed or 'no layer'}.",
             remedy=remedy,
@@ -517,10 +522,10 @@ def _polygonal(geometry: Any) -> Any:
     return shapely.union_all(parts)
 
 
-def _no_polygons(geometry: NDArray[np.object_], path: Path) -> DataError:
+def _no_polygons(geometry: NDArray[np.object_], path: Path) -> NoPolygonsError:
     kinds = Counter(shapely.get_type_id(geometry).tolist())
     names = sorted((shapely.GeometryType(kind).name.title(), n) for kind, n in kinds.items())
-    return DataError(
+    return NoPolygonsError(
         f"{path} has no polygon ({', '.join(f'{count} {name}' for name, count in names)}); "
         "footprints must be polygons.",
         remedy="Give a file with outlines, or draw them.",

@@ -41,6 +41,7 @@ from rooftrace.io.gdal import ARCHIVES
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES, check_city_model
+from rooftrace.io.vector_read import NoPolygonsError
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
@@ -281,7 +282,11 @@ class _PairLabels:
             return self._buildings(images_in(path), grid, image.name)
         suffix = path.suffix.lower()
         if suffix in VECTOR_SUFFIXES:
-            return LayerFile.of(path, self.labels, self.field).label(grid, image.name)
+            try:
+                return LayerFile.of(path, self.labels, self.field).label(grid, image.name)
+            except NoPolygonsError:
+                # Of one image in many, this is how an image without buildings looks.
+                return ShapesLabel(np.empty(0, np.object_), [], grid)
         if suffix in SHAPE_SUFFIXES:
             return drawn_label(read_shapes(path), self.names, grid, image.name)
         return LabelFile(path, self.labels.rule(), grid, image.name)

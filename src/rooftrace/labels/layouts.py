@@ -160,7 +160,11 @@ LAYOUTS = (
     Layout("PS-RGB/{set}_PS-RGB_{id}.tif", "geojson_buildings/{set}_Buildings_{id}.geojson",
            "SpaceNet 6"),
     Layout("images_masked/{id}.tif", "labels_match/{id}_Buildings.geojson", "SpaceNet 7"),
+    Layout("PRE-event/{scene}_{id}.tif", "annotations/{id}.geojson", "SpaceNet 8"),
     Layout("source/{id}.tif", "labels/{id}.geojson", "RAMP"),
+    Layout("flair_aerial_train/{part}/{zone}/img/IMG_{id}.tif",
+           "flair_labels_train/{part}/{zone}/msk/MSK_{id}.tif", "FLAIR",
+           _values(building=1, background=tuple(range(2, 20)))),
     Layout("{id}/{id}.tif", "{id}-labels/{id}.geojson", "Open Cities"),
 )  # fmt: skip
 """Known layouts; of two that fit the same files, the first counts."""

@@ -131,14 +131,15 @@ class LabelRule:
             colours = _commonest(_pack(data[:3])[_known(valid)].ravel()) if len(data) > 2 else []
             held = f"; it contains {list_first(colours, _LISTED)}" if colours else ""
             # Mostly ground is commoner, or transparent.
-            shown = [one.split()[0] for one in colours]
-            ground, building, *_ = shown if len(shown) > 1 else ["#000000", *shown, "#FF0000"]
+            shown = [one.split()[0] for one in colours[:_LISTED]]
+            ground, building, *rest = shown if len(shown) > 1 else ["#000000", *shown, "#FF0000"]
+            others = [ground, *rest] if len(shown) > 2 else ground
             raise LabelError(
                 f"The mask {name} is coloured ({len(data)} bands that differ), but no palette "
                 f"is given{held}.",
                 remedy="Name the class of each of its colours, for instance "
-                f"--set labels.palette.building={building} "
-                f"--set labels.palette.background={ground}.",
+                f"{set_option('labels.palette.building', building)} "
+                f"{set_option('labels.palette.background', others)}.",
             )
         return self._by_value(data[0], name, valid, by_index)
 
@@ -365,11 +366,13 @@ class NameRule:
                 f"'labels.names.building={json.dumps(plain, ensure_ascii=False)}'",
             )
         elif not plain and others and not any(map(_is_plain, declared)):
+            # Several kinds of roofs or buildings are all meant.
+            built = [name for name in others if _PLAIN.search(name.casefold())] or others[:1]
             raise LabelError(
-                f"{where} has the labels {', '.join(map(repr, others[:_LISTED]))}, none of which "
-                "plainly means building.",
-                remedy="Say which is the building: "
-                f"--set labels.names.building={json.dumps(others[0], ensure_ascii=False)}",
+                f"{where} has the labels {list_first([*map(repr, others)], _LISTED)}, none of "
+                "which plainly means building.",
+                remedy="Say which are the building; others are left out: "
+                f"{set_option('labels.names.building', built if len(built) > 1 else built[0])}",
             )
         building = [name for name in plain if name.strip().casefold() not in own]
         left_out = [name for name in others if name not in building]

@@ -215,7 +215,7 @@ def model_scale(scene: Scene, scales: WorkingScales | None) -> tuple[float, floa
     if metres is None:
         raise GeoreferenceError(
             f"The metres per pixel of {scene.image.name} are needed, but it has no CRS.",
-            remedy="Give gsd_m for its folder, or leave out data.gsd_m to train without metres.",
+            remedy="Give gsd_m for its folder, or leave out that of the model to train without.",
         )
     (down_m, along_m), model_m = metres
     return model_m / down_m, model_m / along_m

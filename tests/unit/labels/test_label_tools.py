@@ -91,6 +91,7 @@ def only_label(path: Path, **options: object) -> LabelReader:
         ("['rooftops', 'car']", None),
         ("['house', 'roof']", "labels 'house', 'roof', each of which may mean building"),
         ("['object', 'thing']", "labels 'object', 'thing', none of which plainly means"),
+        ("['Flat_roof', 'Gable_roof']", "labels 'Flat_roof', 'Gable_roof', none of which"),
         ("['building', 'bulding']", "label 'bulding', which is not a class"),
     ],
 )
@@ -104,6 +105,8 @@ def test_a_class_that_plainly_means_building(tmp_path: Path, names: str, error: 
         only_label(tmp_path)
     said = LabelConfig(names={"building": "object"})
     assert "--set" in caught.value.remedy
+    if "Flat" in names:
+        assert """building=["Flat_roof", "Gable_roof"]'""" in caught.value.remedy
     if "object" in names:
         source = open_source(SourceConfig(path=str(tmp_path), labels=said))
         assert any("Left out: 1 shape with other labels: 'thing'" in note for note in source.notes)
@@ -166,6 +169,12 @@ MASKS: dict[str, tuple[Callable[[Path], object], str | None]] = {
     "values 1 and 2": (_stored(DRAWN + 1), "labels.values.building="),
     "0 is nodata": (_stored(DRAWN, nodata=0), "gdal_edit"),
     "JPEG": (lambda path: Image.fromarray(DRAWN * 255).save(path, "JPEG", quality=30), None),
+    "three colours": (
+        lambda path: Image.fromarray(
+            np.eye(3, dtype=np.uint8)[np.vstack([DRAWN[:-1], DRAWN[:1] + 2])] * np.uint8(255)
+        ).save(path, "PNG"),
+        """building=#00FF00' --set 'labels.palette.background=["#FF0000", "#0000FF"]'""",
+    ),
     "red on transparent": (
         lambda path: Image.fromarray(np.dstack([DRAWN * 255, DRAWN * 0, DRAWN * 0, DRAWN * 255]))
         .save(path, "PNG"), "palette",
