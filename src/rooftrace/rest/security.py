@@ -194,6 +194,11 @@ class RequestMiddleware:
                 started, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
+                if status == 307 and (root := scope.get("root_path", "")):
+                    # Starlette redirects URLs with a further slash, and leaves the folder out.
+                    place = urlsplit(headers["location"])
+                    if place.netloc:
+                        headers["location"] = place._replace(path=root + place.path).geturl()
                 for header, value in (_HEADERS | policy).items():
                     headers.setdefault(header, value)
             await send(message)

@@ -102,6 +102,9 @@ def test_links_have_the_prefix_of_a_proxy(app: FastAPI) -> None:
     client = TestClient(app, headers={"X-API-Key": "k", "X-Forwarded-Prefix": "/roofs/"})
     page = client.get("/ogc").json()
     assert page["links"][0]["href"] == "http://testserver/roofs/ogc"
+    # Of clients that add a slash, such as OWSLib.
+    moved = client.get("/ogc/?f=json", follow_redirects=False)
+    assert moved.headers["location"] == "http://testserver/roofs/ogc?f=json"
 
 
 def test_the_process_is_described(client: TestClient) -> None:
