@@ -326,7 +326,7 @@ def test_headers_for_browsers() -> None:
     assert page["content-security-policy"] == "frame-ancestors 'self'"
 
 
-def test_unexpected_errors_are_only_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_errors_and_the_ids_of_refusals(caplog: pytest.LogCaptureFixture) -> None:
     answer = client_of().get("/v1/broken")
     problem = answer.json()
     assert (answer.status_code, problem["type"]) == (500, "/problems/server-error")
@@ -334,9 +334,12 @@ def test_unexpected_errors_are_only_in_the_log(caplog: pytest.LogCaptureFixture)
     assert "RuntimeError" not in answer.text
     name = answer.headers["x-request-id"]
     assert problem["instance"] == f"urn:uuid:{name}"
-    (record,) = caplog.records
+    record, line = caplog.records
     assert name in record.getMessage()
     assert "1234" in str(record.exc_info)
+    assert line.getMessage() == f"request {name}: GET '/v1/broken': 500"
+    refused = client_of().get("/nothing?key=secret").headers["x-request-id"]
+    assert caplog.records[-1].getMessage() == f"request {refused}: GET '/nothing': 404"
 
 
 def test_a_request_keeps_the_name_that_a_proxy_gave_it() -> None:
