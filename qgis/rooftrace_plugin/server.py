@@ -97,20 +97,24 @@ class Server:
                 error = job.get("error") or {"message": f"The job ended as {job['state']}."}
                 raise RooftraceProblem(f"{error['message']} {error.get('remedy') or ''}".strip())
             out.mkdir(parents=True, exist_ok=True)
-            for file in self.json(links["results"])["files"]:
+            for file in self.json(self._below(links["results"]))["files"]:
                 on_progress(Progress("download", 1.0, file["name"]))
-                self.download(file["url"], out / Path(file["name"]).name)
+                self.download(self._below(file["url"]), out / Path(file["name"]).name)
         finally:
             # Deleting cancels a job that still runs.
             try:
-                self._open(links["self"], method="DELETE").close()
+                self._open(self._below(links["self"]), method="DELETE").close()
             except RooftraceProblem as problem:
                 on_progress(Progress("cleaning up", 1.0, f"the job stays there: {problem}"))
         return job
 
+    def _below(self, link: str) -> str:
+        """Return a link of the server without the folder that its address may end with."""
+        return link.removeprefix(urllib.parse.urlsplit(self._address).path)
+
     def _wait(self, job: dict[str, Any], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
         seen = time.monotonic()
-        address = job["links"]["self"]
+        address = self._below(job["links"]["self"])
         while job["state"] in ("queued", "running"):
             progress = job["progress"]
             buildings = progress.get("buildings") or 0

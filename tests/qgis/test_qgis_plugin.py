@@ -378,6 +378,40 @@ def test_answers_of_a_server_are_explained(tmp_path: Path, path: str, reason: st
     assert not (tmp_path / "out").exists()
 
 
+_JOB = "/roofs/v1/jobs/1"
+_BELOW_A_FOLDER = {
+    "/roofs/v1/jobs?filename=a.tif": {
+        "state": "done", "links": {"self": _JOB, "results": f"{_JOB}/results"}
+    },
+    f"{_JOB}/results": {"files": [{"name": "run.json", "url": f"{_JOB}/results/run.json"}]},
+    f"{_JOB}/results/run.json": {}, _JOB: {},
+}  # fmt: skip
+
+
+class _InFolder(QuietHandler):
+    """Handler of a proxy that has a server of rooftrace below /roofs."""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.dumps(_BELOW_A_FOLDER[self.path]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_DELETE = do_GET
+
+
+def test_a_server_below_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"x")
+    seen: list[Any] = []
+    with running(LocalServer(_InFolder)) as server:
+        client = plugin_server.Server(f"{server.url}/roofs/", {}, lambda: False)
+        client.predict(tmp_path / "a.tif", tmp_path / "out", {}, seen.append)
+    assert (tmp_path / "out/run.json").read_text() == "{}"
+    assert [one.step for one in seen] == ["upload", "download"]
+
+
 def test_addresses_that_are_no_server(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(b"x")
     with pytest.raises(plugin_command.RooftraceProblem, match=r"expected an address such as"):
