@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from command_line import call
+from data_set_samples import spacenet_csv, vectors
 from label_samples import (
     NAMES,
     TRUTH,
@@ -19,8 +20,6 @@ from label_samples import (
     save,
     save_json,
     save_text,
-    spacenet_csv,
-    vectors,
     yolo_text,
     yolo_ultralytics,
 )

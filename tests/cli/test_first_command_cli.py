@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from command_line import call, command
-from label_samples import DOWNLOADS, NAMES, TOOLS
+from data_set_samples import DOWNLOADS
+from label_samples import NAMES, TOOLS
 
 pytestmark = pytest.mark.campaign
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from label_samples import DOWNLOADS, TOOLS
+from data_set_samples import DOWNLOADS
+from label_samples import TOOLS
 from vector_samples import LAYERED, SAMPLES, UNPLACED
 
 TESTS = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ import pytest
 import shapely
 from PIL import Image
 
+from data_set_samples import DOWNLOADS, vectors
 from label_samples import (
-    DOWNLOADS,
     HEIGHT,
     NAMES,
     SHAPE,
@@ -23,7 +23,6 @@ from label_samples import (
     save_json,
     save_text,
     truth,
-    vectors,
     yolo_text,
     yolo_ultralytics,
 )
