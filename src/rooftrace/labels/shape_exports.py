@@ -31,6 +31,7 @@ from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import REMEDY, ImageFinder, label_files, load_json
 from rooftrace.labels.mask_values import NameRule
 from rooftrace.labels.shape_files import (
+    NOTHING,
     DrawnImage,
     DrawnShape,
     check_boxes,
@@ -121,17 +122,17 @@ def _cvat(path: Path) -> Iterator[DrawnImage]:
     for image in root.iter("image"):
         where = f"{path}, image {image.get('name')}"
         drawn = sorted(image, key=lambda one: int(one.get("z_order") or 0))
-        shapes = [shape for shape in (_cvat_shape(one, where) for one in drawn) if shape]
+        shapes = [_cvat_shape(one, where) for one in drawn]
         size = int(image.attrib["height"]), int(image.attrib["width"])
         part, lines = image.get("subset") or "", sum(o.tag in ("polyline", "points") for o in image)
         yield DrawnImage(image.attrib["name"], tuple(shapes), size, where, part=part, lines=lines)
 
 
-def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape | None:
+def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape:
     def numbers(*names: str) -> list[float]:
         return [float(one.attrib[name]) for name in names]
 
-    geometry: shapely.Geometry | None = None
+    geometry: shapely.Geometry = NOTHING
     if one.tag == "polygon":
         points = [pair.split(",") for pair in one.attrib["points"].split(";")]
         geometry = polygon(points, where)
@@ -144,11 +145,9 @@ def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape | None:
         x, y, width, height = map(int, numbers("left", "top", "width", "height"))
         counts = [int(count) for count in one.attrib["rle"].split(",")]
         geometry = traced(run_mask(counts, (height, width), "row"), x, y)
-    if geometry is None:
-        return None
     # Clockwise about the centre of the bounds; y points down.
     geometry = affinity.rotate(geometry, float(one.get("rotation") or 0))
-    return DrawnShape(one.attrib["label"], geometry, one.tag == "box")
+    return DrawnShape(one.get("label", ""), geometry, one.tag == "box")
 
 
 def _via(path: Path) -> Iterator[DrawnImage]:
@@ -215,7 +214,7 @@ def _via_image(path: Path, name: str, regions: Sequence[tuple[Any, Any]]) -> Dra
     shapes = []
     for number, (shape, attributes) in enumerate(regions, start=1):
         where, kind = f"{path}, {name}, region {number}", shape["name"]
-        geometry: shapely.Geometry | None = None
+        geometry: shapely.Geometry = NOTHING
         if kind == "polygon":
             points = list(zip(shape["all_points_x"], shape["all_points_y"]))
             geometry = polygon(points, where)
@@ -225,8 +224,7 @@ def _via_image(path: Path, name: str, regions: Sequence[tuple[Any, Any]]) -> Dra
         elif kind in ("circle", "ellipse"):
             radii = (shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r")))
             geometry = ellipse(shape["cx"], shape["cy"], *radii)
-        if geometry is not None:
-            shapes.append(DrawnShape(_via_name(attributes), geometry, kind == "rect"))
+        shapes.append(DrawnShape(_via_name(attributes), geometry, kind == "rect"))
     lines = sum(shape["name"] in ("polyline", "line", "point") for shape, _ in regions)
     return DrawnImage(name, tuple(shapes), None, f"{path}, {name}", lines=lines)
 
@@ -254,28 +252,25 @@ def _labelbox(path: Path) -> Iterator[DrawnImage]:
         if len(labels) > 1:
             raise ValueError(f"{name} has {len(labels)} labels; export one for each data row")
         shapes = [
-            shape
+            _labelbox_shape(one, where)
             for label in labels
             for one in label["annotations"]["objects"]
-            if (shape := _labelbox_shape(one, where)) is not None
         ]
         facts = row.get("media_attributes", {})
         size = size_of(facts.get("height"), facts.get("width"))
         yield DrawnImage(name, tuple(shapes), size, where)
 
 
-def _labelbox_shape(one: Mapping[str, Any], where: str) -> DrawnShape | None:
-    name = str(one.get("name") or one.get("value"))
+def _labelbox_shape(one: Mapping[str, Any], where: str) -> DrawnShape:
+    geometry: shapely.Geometry = NOTHING
     if points := one.get("polygon"):
-        geometry: shapely.Geometry | None = polygon([(p["x"], p["y"]) for p in points], where)
+        geometry = polygon([(p["x"], p["y"]) for p in points], where)
     elif box := one.get("bounding_box"):
         left, top = box["left"], box["top"]
         geometry = shapely.box(left, top, left + box["width"], top + box["height"])
     elif "mask" in one:
         raise ValueError("its masks are links to Labelbox; draw polygons, or export COCO")
-    else:
-        return None
-    return None if geometry is None else DrawnShape(name, geometry, "bounding_box" in one)
+    return DrawnShape(str(one.get("name") or one.get("value")), geometry, "bounding_box" in one)
 
 
 def _encord(path: Path) -> Iterator[DrawnImage]:
@@ -283,16 +278,15 @@ def _encord(path: Path) -> Iterator[DrawnImage]:
         for unit in row["data_units"].values() if row["label_status"] != "NOT_LABELLED" else ():
             where, size = f"{path}, {unit['data_title']}", (int(unit["height"]), int(unit["width"]))
             shapes = [
-                DrawnShape(one["name"], geometry, one["shape"] == "bounding_box")
+                DrawnShape(
+                    one["name"], _encord_shape(one, size, where), one["shape"] == "bounding_box"
+                )
                 for one in unit["labels"].get("objects", ())
-                if (geometry := _encord_shape(one, size, where)) is not None
             ]
             yield DrawnImage(unit["data_title"], tuple(shapes), size, where)
 
 
-def _encord_shape(
-    one: Mapping[str, Any], size_yx: tuple[int, int], where: str
-) -> shapely.Geometry | None:
+def _encord_shape(one: Mapping[str, Any], size_yx: tuple[int, int], where: str) -> shapely.Geometry:
     height, width = size_yx
     if bitmap := one.get("bitmask"):
         # Its runs go along the rows, those of COCO along the columns.
@@ -307,10 +301,9 @@ def _encord_shape(
         corners = (one["polygon"][key] for key in sorted(one["polygon"], key=int))
         parts = one.get("polygons") or [[[p[axis] for p in corners for axis in ("x", "y")]]]
         rings = [[np.reshape(ring, (-1, 2)) for ring in part] for part in parts]
-        drawn = (polygon(outer, where, holes) for outer, *holes in rings)
-        shares = shapely.MultiPolygon([part for part in drawn if part is not None])
+        shares = shapely.MultiPolygon([polygon(outer, where, holes) for outer, *holes in rings])
     else:
-        return None
+        return NOTHING
     return affinity.scale(shares, width, height, origin=(0, 0))
 
 
@@ -331,9 +324,8 @@ def _kili(path: Path) -> Iterator[DrawnImage]:
                 outer, *holes = ([(p["x"], p["y"]) for p in ring["normalizedVertices"]]
                                  for ring in part)  # fmt: skip
                 geometry = polygon(outer, where, holes)
-                if geometry is not None:
-                    name = one["categories"][0]["name"]
-                    shapes.append(DrawnShape(name, geometry, one["type"] == "rectangle"))
+                name = one["categories"][0]["name"]
+                shapes.append(DrawnShape(name, geometry, one["type"] == "rectangle"))
         yield DrawnImage(asset["externalId"], tuple(shapes), None, where, is_relative=True)
 
 
@@ -346,17 +338,16 @@ def _datumaro(path: Path) -> Iterator[DrawnImage]:
         drawn = sorted(item["annotations"], key=lambda one: one.get("z_order", 0))
         shapes = []
         for one in drawn:
-            geometry: shapely.Geometry | None = None
             if one["type"] == "polygon":
-                geometry = polygon(np.reshape(one["points"], (-1, 2)), where)
+                geometry: shapely.Geometry = polygon(np.reshape(one["points"], (-1, 2)), where)
             elif one["type"] == "mask":
                 geometry = traced_runs(one["rle"])
             elif one["type"] == "bbox":
                 x, y, width, height = one["bbox"]
                 geometry = shapely.box(x, y, x + width, y + height)
-            if geometry is not None:
-                name = names[one["label_id"]]
-                shapes.append(DrawnShape(name, geometry, one["type"] == "bbox"))
+            else:  # a caption has no label
+                continue
+            shapes.append(DrawnShape(names[one["label_id"]], geometry, one["type"] == "bbox"))
         size = tuple(image["size"]) if image.get("size") else None
         yield DrawnImage(image.get("path") or item["id"], tuple(shapes), size, where)
 
@@ -367,7 +358,7 @@ def _superannotate(path: Path) -> Iterator[DrawnImage]:
     where = f"{path}, {facts['name']}"
     for one in raw["instances"]:
         kind, points = one["type"], one.get("points")
-        geometry: shapely.Geometry | None = None
+        geometry: shapely.Geometry = NOTHING
         if kind == "polygon":
             outer, *holes = (
                 np.reshape(ring, (-1, 2)) for ring in (points, *one.get("exclude", ()))
@@ -378,8 +369,7 @@ def _superannotate(path: Path) -> Iterator[DrawnImage]:
             geometry = affinity.rotate(upright, points["angle"])
         elif kind == "bbox":
             geometry = shapely.box(*(points[key] for key in ("x1", "y1", "x2", "y2")))
-        if geometry is not None:
-            shapes.append(DrawnShape(one["className"], geometry, kind == "bbox"))
+        shapes.append(DrawnShape(one.get("className", ""), geometry, kind == "bbox"))
     lines = sum(one["type"] in ("polyline", "point") for one in raw["instances"])
     size = size_of(facts.get("height"), facts.get("width"))
     yield DrawnImage(facts["name"], tuple(shapes), size, where, lines=lines)
@@ -392,7 +382,7 @@ def _spacenet(path: Path) -> Iterator[DrawnImage]:
             shapes = images.setdefault(row["ImageId"], [])
             # Some tables have a third coordinate, which is 0.
             geometry = shapely.force_2d(shapely.from_wkt(row["PolygonWKT_Pix"]))
-            if not geometry.is_empty and geometry.geom_type.endswith("Polygon"):
+            if geometry.geom_type.endswith("Polygon"):
                 score = float(row["Confidence"]) if row.get("Confidence") else None
                 shapes.append(DrawnShape("building", geometry, score=score))
     for name, shapes in images.items():

@@ -50,6 +50,9 @@ _MOST_SHARE = 1.5
 
 BOX_REMEDY = "Export outlines (polygons or masks): a box does not show the shape of a building."
 
+NOTHING = shapely.Polygon()
+"""Geometry of what has no area, such as a line."""
+
 
 @dataclass(frozen=True, slots=True)
 class DrawnShape:
@@ -74,7 +77,7 @@ class DrawnImage:
 
     Args:
         name: Name of the image file, as the label file has it.
-        shapes: Shapes; empty if there is nothing to label.
+        shapes: Shapes; empty if there is nothing to label. Those without an area are left out.
         size_yx: Size of the image in the label file, or None.
         where: Location for error messages.
         is_relative: Whether coordinates are shares of the image's sides, 0..1.
@@ -89,6 +92,10 @@ class DrawnImage:
     is_relative: bool = False
     part: str = ""
     lines: int = 0
+
+    def __post_init__(self) -> None:
+        shapes = tuple(one for one in self.shapes if not shapely.is_empty(one.geometry))
+        object.__setattr__(self, "shapes", shapes)
 
 
 def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> ShapesLabel:
@@ -111,8 +118,8 @@ def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> 
     return ShapesLabel(pixels, [index for _, index in kept], grid)
 
 
-def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely.Polygon | None:
-    """Return the polygon of [x, y] points; None for fewer than three.
+def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely.Polygon:
+    """Return the polygon of [x, y] points; `NOTHING` for fewer than three.
 
     Raises:
         LabelError: The points are not finite numbers.
@@ -124,7 +131,7 @@ def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely
             remedy=REMEDY,
         )
     inner = [hole for hole in map(finite_array, holes) if hole is not None and len(hole) > 2]
-    return shapely.Polygon(ring, inner) if len(ring) > 2 else None
+    return shapely.Polygon(ring, inner) if len(ring) > 2 else NOTHING
 
 
 def _box_of(points: Any) -> shapely.Geometry:
@@ -285,7 +292,7 @@ def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = []
     for number, one in enumerate(raw["shapes"], start=1):
         where, kind, points = f"{path}, shape {number}", one.get("shape_type"), one["points"]
-        geometry: shapely.Geometry | None = None
+        geometry: shapely.Geometry = NOTHING
         if kind == "mask":
             bitmap = _decoded(base64.b64decode(one["mask"]), where)
             geometry = traced(bitmap, *points[0])
@@ -297,8 +304,7 @@ def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
             geometry = _box_of(points)
         elif kind in ("polygon", "rotation", None):
             geometry = polygon(points, where)
-        if geometry is not None:
-            shapes.append(DrawnShape(str(one["label"]), geometry, kind == "rectangle"))
+        shapes.append(DrawnShape(str(one["label"]), geometry, kind == "rectangle"))
     size = size_of(raw.get("imageHeight"), raw.get("imageWidth"))
     lines = sum(one.get("shape_type") in ("line", "linestrip", "point") for one in raw["shapes"])
     name = str(raw.get("imagePath") or path.stem)
@@ -318,7 +324,7 @@ def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = []
     for number, one in enumerate(raw["objects"], start=1):
         where, kind = f"{path}, object {number}", one["geometryType"]
-        geometry: shapely.Geometry | None = None
+        geometry: shapely.Geometry = NOTHING
         if kind == "bitmap":
             data = zlib.decompress(base64.b64decode(one["bitmap"]["data"]))
             geometry = traced(_decoded(data, where), *one["bitmap"]["origin"])
@@ -327,12 +333,11 @@ def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         elif kind == "polygon":
             points = one["points"]
             geometry = polygon(points["exterior"], where, points.get("interior") or ())
-            if geometry is not None and not (shapely.get_coordinates(geometry) % 1).any():
+            if not (shapely.get_coordinates(geometry) % 1).any():
                 # Its SDK writes indices of the outermost pixels, and fills these, too.
                 centred = shapely.transform(made_valid(geometry), lambda xy: xy + 0.5)
                 geometry = centred.buffer(0.5, join_style="mitre")
-        if geometry is not None:
-            shapes.append(DrawnShape(one["classTitle"], geometry, kind == "rectangle"))
+        shapes.append(DrawnShape(one["classTitle"], geometry, kind == "rectangle"))
     size = raw["size"]["height"], raw["size"]["width"]
     return DrawnImage(path.stem, tuple(shapes), size, str(path))
 
@@ -343,14 +348,12 @@ def _isat(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     ordered = sorted(raw["objects"], key=lambda one: one["layer"])
     for number, one in enumerate(ordered, start=1):
         drawn = polygon(one["segmentation"], f"{path}, object {number}")
-        if drawn is None:
-            continue
         if one["category"] != "__background__":
             shapes.append(DrawnShape(one["category"], drawn))
             continue
         hole = made_valid(drawn)
         below = [(shape, made_valid(shape.geometry).difference(hole)) for shape in shapes]
-        shapes = [replace(shape, geometry=rest) for shape, rest in below if not rest.is_empty]
+        shapes = [replace(shape, geometry=rest) for shape, rest in below]
     size = size_of(raw["info"]["height"], raw["info"]["width"])
     return DrawnImage(raw["info"]["name"], tuple(shapes), size, str(path))
 
@@ -365,15 +368,13 @@ def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         outline = one.get("polygon") or {}
         paths = outline.get("paths") or [outline.get("path") or []]
         rings = [[(point["x"], point["y"]) for point in ring] for ring in paths]
-        parts = [made_valid(ring) for ring in (polygon(one, where) for one in rings) if ring]
-        geometry = reduce(shapely.symmetric_difference, parts) if parts else None
-        geometry = masks.get(one.get("id"), geometry)
-        if geometry is None and box and not outline:
+        parts = (made_valid(polygon(ring, where)) for ring in rings)
+        geometry = masks.get(one.get("id")) or reduce(shapely.symmetric_difference, parts)
+        is_box = not outline and one.get("id") not in masks
+        if is_box and box:
             x, y, width, height = (box[key] for key in ("x", "y", "w", "h"))
             geometry = shapely.box(x, y, x + width, y + height)
-        if geometry is not None:
-            is_box = not outline and one.get("id") not in masks
-            shapes.append(DrawnShape(str(one["name"]), geometry, is_box))
+        shapes.append(DrawnShape(str(one["name"]), geometry, is_box))
     return DrawnImage(str(raw["item"].get("name") or path.stem), tuple(shapes), size, str(path))
 
 
@@ -405,7 +406,7 @@ def _pascal_voc(path: Path, _: object) -> DrawnImage:
     root, shapes = xml_root(path), []
     for number, one in enumerate(root.iter("object"), start=1):
         where, outline, box = f"{path}, object {number}", one.find("polygon"), one.find("bndbox")
-        geometry: shapely.Geometry | None = None
+        geometry: shapely.Geometry = NOTHING
         if one.findtext("deleted") == "1":
             continue
         if one.find("segm") is not None:
@@ -422,8 +423,7 @@ def _pascal_voc(path: Path, _: object) -> DrawnImage:
             sides = (float(box.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax"))
             left, top, right, bottom = sides
             geometry = shapely.box(left, top, right, bottom)
-        if geometry is not None:
-            shapes.append(DrawnShape(one.findtext("name", ""), geometry, outline is None))
+        shapes.append(DrawnShape(one.findtext("name", ""), geometry, outline is None))
     size = size_of(
         root.findtext("size/height", root.findtext("imagesize/nrows")),
         root.findtext("size/width", root.findtext("imagesize/ncols")),
