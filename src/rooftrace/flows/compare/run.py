@@ -231,7 +231,6 @@ def run_compare(
     notes += _offset_notes(offset, options.remove_offset)
     found = compare_layers(new_plane, old_plane, rules, workers)
     step()
-    shift = offset if is_shifted else None
     imagery = [_opened(path) for path in options.imagery]
     coverage, images = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
     new_side, old_side = (new_plane, found.new), (old_plane, found.old)
@@ -239,24 +238,14 @@ def run_compare(
         mark_outside_bounds(new_plane, old_side)
     elif images or options.area is not None:
         area = None if options.area is None else read_area(options.area, options.layer)
-        mark_outside(new_side, old_side, plane, images, area, shift)
+        mark_outside(new_side, old_side, plane, images, area, offset if is_shifted else None)
+    notes += _coverage_notes(coverage, new, old, new_layer.mask, is_map=options.reference)
     change_share = None
     if dates is not None:
         change_share, unsure = keep_certain_changes(
-            (in_place, found.new), (old_plane, found.old), dates, plane, offset
+            (in_place, found.new), old_side, dates, plane, offset
         )
         notes += unsure
-    if coverage == "bounds":
-        gone = "only in the map" if options.reference else "gone"
-        notes.append(
-            f"{new} does not say which ground was seen: buildings of {old} outside of the bounding "
-            f"box of its buildings count as outside, those inside without a match as {gone}. Give "
-            "--imagery or --area."
-        )
-    if coverage == "mask" and new_layer.mask != new:
-        notes.append(
-            f"The valid pixels of {new_layer.mask}, beside {new}, say which ground was seen."
-        )
     compared = Compared(
         new_layer, old_layer, new_plane, old_plane, found.new, found.old, plane, is_shifted,
         change_share, options.reference,
@@ -265,10 +254,9 @@ def run_compare(
         notes += _order_notes(new_layer, old_layer)
     step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
-    table = status_table(compared)
     report = CompareReport(
-        str(new), str(old), (), table, found.matched, offset, is_shifted, coverage, conflated,
-        plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
+        str(new), str(old), (), status_table(compared), found.matched, offset, is_shifted,
+        coverage, conflated, plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
         tuple(map(str, options.imagery)), MapAgreement.of(found) if options.reference else None,
     )  # fmt: skip
     inputs = (new, old, *options.imagery)
@@ -310,6 +298,23 @@ def _read(
         threshold=limit if new.is_file() and is_raster(new) else None,
     )  # fmt: skip
     return new_layer, old_layer, probabilities_of(new, old, limit)
+
+
+def _coverage_notes(
+    coverage: str, new: Path, old: Path, mask: Path | None, *, is_map: bool
+) -> list[str]:
+    """Return a note on what says which ground was seen, where the user did not give it."""
+    if coverage == "mask" and mask != new:
+        return [f"The valid pixels of {mask}, beside {new}, say which ground was seen."]
+    if coverage != "bounds":
+        return []
+    gone = "only in the map" if is_map else "gone"
+    note = (
+        f"{new} does not say which ground was seen: buildings of {old} outside of the bounding "
+        f"box of its buildings count as outside, those inside without a match as {gone}. Give "
+        "--imagery or --area."
+    )
+    return [note]
 
 
 def _order_notes(new: BuildingLayer, old: BuildingLayer) -> list[str]:
