@@ -55,7 +55,7 @@ def test_what_goes_wrong_has_its_code(bundle: Path, source: Path, tmp_path: Path
     torn.write_bytes(torn.read_bytes()[:-600])
     for arguments, expected, reported in (
         ((tmp_path / "text.mp4",), 3, "cannot be read as a video"),
-        ((tmp_path / "none.mp4",), 3, "no video at"),
+        ((tmp_path / "none.mp4",), 3, "does not exist"),
         (("camera:77",), 3, "camera:77 cannot be opened"),
         ((source, "-o", source), 2, "would replace the input"),
         ((source, "-o", tmp_path / "out.gif"), 2, "ends in .mp4"),

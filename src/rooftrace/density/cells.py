@@ -21,7 +21,7 @@ from pyproj.exceptions import CRSError, ProjError
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS, plain_number
 from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons, numbered
-from rooftrace.io.reproject import reprojected, transformer, utm_zone
+from rooftrace.io.reproject import BEND_M, reprojected, transformer, utm_zone
 
 DENSITY_COLUMNS = (
     "built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share",
@@ -122,9 +122,6 @@ def ratio(over: Floats | NDArray[np.int64], under: Floats | NDArray[np.int64]) -
 
 _SCALE_ERROR = 0.01
 """Maximum relative scale error up to which the metres of a map count as metres on the ground."""
-
-_BEND_M = 0.01
-"""Maximum deviation in metres of an edge that is reprojected."""
 
 _UTM_NORTH, _UTM_SOUTH = 84.0, -80.0
 _MERCATOR = ("Mercator", "Popular Visualisation Pseudo Mercator")
@@ -241,7 +238,7 @@ class GroundPlane:
         if self.crs is None:
             return polygons
         assert crs is not None
-        moved = reprojected(polygons, crs, self.crs, _BEND_M)
+        moved = reprojected(polygons, crs, self.crs, BEND_M)
         lost = np.count_nonzero(~np.isfinite(shapely.bounds(moved)).all(axis=1))
         if lost:
             raise GeoreferenceError(

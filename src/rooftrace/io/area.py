@@ -17,6 +17,7 @@ from pyproj import CRS
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
+from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.make_valid import made_valid, valid_by_structure
@@ -80,8 +81,7 @@ def read_area(path: Path, layer: str | None = None) -> Area:
     Raises:
         DataError: the file cannot be read, or holds no polygon.
     """
-    if not path.exists():
-        raise DataError(f"There is no area at {path}.", remedy="Check the path.")
+    check_exists(path)
     file = VectorFile(path, layer, areas=True)
     geometry, crs, _, _ = file.columns()
     if not len(geometry):

@@ -21,7 +21,7 @@ from rooftrace.core.text import ASSIGN_CRS
 from rooftrace.core.types import Bounds, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar
-from rooftrace.io.files import is_url
+from rooftrace.io.files import check_exists, is_url
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import WrappedSource, check_crs, close_source, in_crs
 from rooftrace.io.image_header import BandInfo
@@ -380,8 +380,7 @@ class PointFile:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise DataError(f"{path} does not exist.", remedy="Check the path.")
+        check_exists(path)
         if path.suffix.lower() not in _SCANS and is_raster(path):
             raise DataError(
                 f"{path} is a raster; expected a laser scan (LAS, LAZ, COPC).",

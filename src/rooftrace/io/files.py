@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from rooftrace.core.errors import BundleError, ConfigError, ExportError
+from rooftrace.core.errors import BundleError, ConfigError, DataError, ExportError
 from rooftrace.core.system import call_in_forks, is_file_at, take_lock
 from rooftrace.core.text import list_and_count, plural, reason_of
 
@@ -41,6 +41,12 @@ def is_file(path: str | Path) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
     except (OSError, ValueError):
         return False
+
+
+def check_exists(path: Path) -> None:
+    """Raise DataError if there is nothing at a path."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist.", remedy="Check the path.")
 
 
 def is_url(text: str) -> bool:

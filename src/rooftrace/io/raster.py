@@ -28,7 +28,7 @@ from rooftrace.io.companions import (
     mask_file,
     with_sidecars,
 )
-from rooftrace.io.files import is_file, is_url, replacing
+from rooftrace.io.files import check_exists, is_file, is_url, replacing
 from rooftrace.io.gdal import (
     CACHE,
     MAX_CACHE_BYTES,
@@ -440,8 +440,7 @@ class RasterFile:
                     f"{self.path} is a folder; an image was expected.",
                     remedy="Give the path of one image.",
                 )
-            if not self.path.exists():
-                raise DataError(f"{self.path} does not exist.", remedy="Check the path.")
+            check_exists(self.path)
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
         elif self.path.suffix.lower() in (".kml", ".kmz"):

@@ -26,6 +26,9 @@ METRES_PER_DEGREE = 111_320.0
 A degree of latitude has 110,574 to 111,694 m. The constant serves for tolerances and pixel sizes.
 """
 
+BEND_M = 0.01
+"""Maximum error in metres at the middle of a reprojected edge."""
+
 BEND_PX = 0.1
 """Maximum error in pixels at the middle of a reprojected edge."""
 

@@ -44,6 +44,9 @@ from rooftrace.io.vector_writers import IN_PIXELS
 
 _HEAD_BYTES = 2048
 
+SCORE_FIELDS = ("score", "confidence", "probability", "prob", "conf")
+"""Names of attributes that hold the score of a polygon, in upper or lower case."""
+
 _CLASS_FIELDS = ("class", "type", "category", "label", "theme")
 _PLAINLY_OTHER = (
     "road", "roads", "street", "tree", "trees", "forest", "vegetation", "grass", "field", "water",

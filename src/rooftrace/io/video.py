@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError, ExportError, MissingExtraError
 from rooftrace.core.text import reason_of
-from rooftrace.io.files import export_error, is_url, replacing
+from rooftrace.io.files import check_exists, export_error, is_url, replacing
 from rooftrace.io.remote import without_query
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -106,9 +106,8 @@ def _open(source: str, *, streams: bool) -> Any:
     elif is_url(source):
         expected = "an rtsp, rtsps, http, https or udp stream" if streams else "a file or a camera"
         raise DataError(f"{name} is a URL; expected {expected}.", remedy="Download it first.")
-    elif not Path(source).exists():
-        raise DataError(f"There is no video at {source}.", remedy="Check the path.")
     else:
+        check_exists(Path(source))
         # With a scheme, since FFmpeg would read a name with a colon as a URL.
         opened, options = f"file:{source}", {"format_whitelist": _FORMATS}
     try:

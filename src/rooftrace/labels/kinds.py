@@ -93,7 +93,7 @@ def open_source(
         )
     path = expand_path(config.path, base, key="path")
     if not path.exists():
-        raise LayoutError(f"There is no data at {path}.", remedy="Check the path.")
+        raise LayoutError(f"{path} does not exist.", remedy="Check the path.")
     if path.suffix.lower() in (".yaml", ".yml"):
         # YOLO's data.yaml lies in the folder of its data.
         path = path.parent

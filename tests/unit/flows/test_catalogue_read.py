@@ -154,7 +154,7 @@ def test_options_of_other_kinds_are_refused(tmp_path: Path) -> None:
     file.write_text("a.tif")
     with pytest.raises(ConfigError, match="asset"):
         read_catalogue(file, asset="visual")
-    with pytest.raises(DataError, match="no catalogue at"):
+    with pytest.raises(DataError, match="does not exist"):
         read_catalogue(tmp_path / "none.txt")
     for name in ("table.csv", "table.parquet"):
         (tmp_path / name).write_text("a.tif")

@@ -183,7 +183,7 @@ def test_what_cannot_be_is_refused_before_anything_is_done(
 ) -> None:
     with pytest.raises(ConfigError, match="would replace the input"):
         run_video(source, source, predictor=predictor)
-    with pytest.raises(DataError, match="no video at"):
+    with pytest.raises(DataError, match="does not exist"):
         run(tmp_path / "none.mp4", predictor, tmp_path)
     for wrong, reported in (
         ({"stride": 0}, "stride: it should be .* 1 "),

@@ -164,7 +164,7 @@ def test_what_does_not_say_where_it_lies_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GeoreferenceError, match="is in pixels of an image") as caught:
         AreaSource(ArraySource(PIXELS, GRID), read_area(pixels)).read()
     assert "coordinates of the ground" in str(caught.value.remedy)
-    with pytest.raises(DataError, match="no area at"):
+    with pytest.raises(DataError, match="does not exist"):
         read_area(tmp_path / "absent.geojson")
     empty = tmp_path / "empty.geojson"
     empty.write_text('{"type": "FeatureCollection", "features": []}')

@@ -201,7 +201,7 @@ def test_what_is_no_video(tmp_path: Path) -> None:
         "list.m3u8": "cannot be read as a video",
         "list.ffconcat": "cannot be read as a video",
         "sound.m4a": "has no readable frames: it holds audio",
-        "missing.mp4": "There is no video at",
+        "missing.mp4": "does not exist",
     }.items():
         with pytest.raises(DataError, match=pattern) as caught:
             VideoReader(tmp_path / name)

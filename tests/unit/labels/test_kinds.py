@@ -47,7 +47,7 @@ def test_an_option_of_another_kind_is_refused(pairs: Path) -> None:
         assert "read as folder, which does not have it" in caught.value.message
     with pytest.raises(ConfigError, match=r"no kind of data named 'foldr'\. Did you mean 'folder'"):
         source(pairs, kind="foldr")
-    with pytest.raises(LayoutError, match="There is no data at"):
+    with pytest.raises(LayoutError, match="does not exist"):
         source(pairs / "absent")
 
 

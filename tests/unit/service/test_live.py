@@ -108,7 +108,7 @@ def test_a_source_that_breaks_is_opened_again(clip: Path, tmp_path: Path) -> Non
     path = tmp_path / "late.mp4"
     with camera_of(path) as camera, camera.watch(nothing):
         wait_until(lambda: camera.figures().state == "broken")
-        assert "There is no video at" in camera.figures().message
+        assert "does not exist" in camera.figures().message
         assert camera.figures().message.endswith("Check the path.")
         path.write_bytes(clip.read_bytes())
         next_frame(camera)

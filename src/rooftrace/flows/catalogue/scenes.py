@@ -25,7 +25,7 @@ from rooftrace.flows.predict.folder_images import CATALOGUE_SUFFIXES, MASK, imag
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
-from rooftrace.io.files import is_url, visible_files
+from rooftrace.io.files import check_exists, is_url, visible_files
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, linked_address, search_imagery
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_image
@@ -368,8 +368,8 @@ def read_catalogue(path: Path | str, *, asset: str | None = None) -> Catalogue:
             remedy="Rename the file to the ending of its format, or write the paths of a table to "
             "a text file, one on each line.",
         )
-    if not remote and not Path(path).is_file():
-        raise DataError(f"There is no catalogue at {path}.", remedy="Check the path.")
+    if not remote:
+        check_exists(Path(path))
     try:
         content = read_object(given) if remote else Path(path).read_bytes()
     except OSError as error:

@@ -29,7 +29,6 @@ from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
 from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import (
-    BEND_M,
     BuildingLayer,
     date_of,
     no_crs,
@@ -43,6 +42,7 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import (
+    BEND_M,
     CRS84,
     crs_units,
     in_pixels,

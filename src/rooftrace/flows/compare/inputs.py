@@ -21,23 +21,20 @@ from rooftrace.core.text import ASSIGN_CRS, list_first, plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
+from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import BlankSource, provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import open_image, open_raster
-from rooftrace.io.reproject import bounds_of, joint_bounds, reprojected
+from rooftrace.io.reproject import BEND_M, bounds_of, joint_bounds, reprojected
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_formats import KML_ID
-from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer
+from rooftrace.io.vector_read import SCORE_FIELDS, ReadCounts, VectorFile, VectorLayer
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 
-BEND_M = 0.01
-"""Maximum deviation in metres of an edge that is reprojected."""
-
 _IDS = ("id", "osm_id", "osm_way_id", "full_plus_code", "fid", "gml_id", KML_ID)
-_SCORES = ("score", "confidence", "probability", "prob", "conf")
-"""Names of attributes that hold the id and the score of a building, in upper or lower case."""
+"""Names of attributes that hold the id of a building, in upper or lower case."""
 
 _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}
 """Kinds of the ids in the two columns that GDAL gives an extract of OpenStreetMap."""
@@ -155,8 +152,7 @@ def read_buildings_layer(
         LabelError: A mask has classes of which none is called building.
         ExportError: The folder has no space, or is not writable.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist.", remedy="Check the path.")
+    check_exists(path)
     if path.is_dir() or not is_raster(path):
         file = VectorFile(path, layer_name)
         layer = _of_file(
@@ -247,7 +243,7 @@ def _of_file(
 
 def _fields(file: VectorFile, attributes: bool, id_names: Sequence[str]) -> list[str]:
     """Return the names of the attributes that are read."""
-    wanted = {*id_names, *_SCORES, "imagery_date"}
+    wanted = {*id_names, *SCORE_FIELDS, "imagery_date"}
     fields = [
         name
         for name in file.fields
@@ -398,7 +394,7 @@ def _ids(values: Mapping[str, NDArray[Any]], count: int, names: Sequence[str]) -
 
 def _scores(values: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float32] | None:
     """Return scores in 0..1, NaN where there is none; None if the attribute has other texts."""
-    for name in _columns_of(values, _SCORES)[:1]:
+    for name in _columns_of(values, SCORE_FIELDS)[:1]:
         try:
             found = np.ma.filled(values[name].astype(np.float32), np.nan)
         except (TypeError, ValueError):

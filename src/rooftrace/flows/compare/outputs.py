@@ -19,13 +19,13 @@ from pyproj import CRS
 
 from rooftrace.core.parallel import core_count
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource
-from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
+from rooftrace.flows.compare.inputs import BuildingLayer
 from rooftrace.flows.compare.options import Keep
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
 from rooftrace.io.picture import as_rgb, data_url
-from rooftrace.io.reproject import crs_units, reprojected
+from rooftrace.io.reproject import BEND_M, crs_units, reprojected
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings

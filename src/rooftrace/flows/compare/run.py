@@ -44,7 +44,7 @@ from rooftrace.flows.compare.outputs import (
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.area import read_area
 from rooftrace.io.companions import predicted_images
-from rooftrace.io.files import prepare_folder, write_atomically, write_json
+from rooftrace.io.files import check_exists, prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, outline_bounds
@@ -346,8 +346,7 @@ def _check_paths(
     formats: Sequence[str],
 ) -> None:  # fmt: skip
     for path in (*options.imagery, *([] if options.area is None else [options.area])):
-        if not path.exists():
-            raise DataError(f"{path} does not exist.", remedy="Check the path.")
+        check_exists(path)
     if new.exists() and old.exists() and new.samefile(old):
         raise ConfigError(
             f"NEW and OLD are both {new}; expected two layers.", remedy="Give two different files."

@@ -29,7 +29,7 @@ from rooftrace.flows.density.inputs import (
     stem_of,
 )
 from rooftrace.io.companions import images_under
-from rooftrace.io.files import check_outputs
+from rooftrace.io.files import check_exists, check_outputs
 from rooftrace.io.legend import NODATA
 
 _COLUMNS = ("image", "built_up_share", "class")
@@ -171,8 +171,7 @@ def _masks(data: Path, glob: Sequence[str]) -> dict[str, Path]:
     """Return the masks of a folder by their names in the table."""
     if data.is_file():
         return {data.name: data}
-    if not data.is_dir():
-        raise DataError(f"{data} does not exist.", remedy="Check the path.")
+    check_exists(data)
     masks = {path.relative_to(data).as_posix(): path for path in images_under(data, glob)}
     if not masks:
         condition = f" whose name matches {', '.join(glob)}" if glob else ""

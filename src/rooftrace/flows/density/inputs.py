@@ -17,11 +17,12 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.cells import GroundPlane
 from rooftrace.flows.predict.run_folder import mask_beside
-from rooftrace.io.files import prepare_folder
+from rooftrace.io.files import check_exists, prepare_folder
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
+    BEND_M,
     bounds_meet,
     bounds_of,
     crs_units,
@@ -40,8 +41,6 @@ from rooftrace.vector.match import first_of_equal
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 Mask8 = NDArray[np.uint8]
-BEND_M = 0.01
-"""Maximum deviation in metres of an edge that is reprojected."""
 
 _BLOCK_PX = 2**24
 _BAND_PX = 512
@@ -381,8 +380,7 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
     """
     kinds: dict[bool, list[Path]] = {True: [], False: []}
     for path in inputs:
-        if not path.exists():
-            raise DataError(f"{path} does not exist.", remedy="Check the path.")
+        check_exists(path)
         if path.is_dir():
             path = VectorFile(path).path
         if path.is_dir() and not is_vector_file(path):

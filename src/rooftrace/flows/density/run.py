@@ -43,7 +43,6 @@ from rooftrace.density.files import (
     write_table,
 )
 from rooftrace.flows.density.inputs import (
-    BEND_M,
     FLOORS,
     BuildingPolygons,
     MaskFile,
@@ -57,7 +56,7 @@ from rooftrace.flows.density.inputs import (
 from rooftrace.io.files import check_outputs
 from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import write_png
-from rooftrace.io.reproject import degrees_text, missing_grid, reprojected
+from rooftrace.io.reproject import BEND_M, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.vector.prepare import MaskRecord

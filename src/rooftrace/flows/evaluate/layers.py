@@ -28,7 +28,7 @@ from rooftrace.io.reproject import (
     pixels_apart,
 )
 from rooftrace.io.resample import warped
-from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_read import SCORE_FIELDS, VectorFile
 from rooftrace.labels.mask_values import LabelRule, open_mask
 from rooftrace.labels.shapes import ShapeLayer, ShapesLabel, clip_outlines
 
@@ -360,9 +360,6 @@ def _buildings(values: tuple[int, ...]) -> list[int]:
     return [value for value in values if value != NODATA or len(values) == 1]
 
 
-_SCORES = ("score", "confidence", "probability", "prob", "conf")
-"""Names of attributes that hold the score of a polygon, in upper or lower case."""
-
 _SLIVER_PX2 = 0.01
 """Area in square pixels up to which parts are dropped; repairs of self-crossing rings
 leave them."""
@@ -482,7 +479,7 @@ def _load(
 ) -> _Scored:  # fmt: skip
     file = VectorFile(path, layer_name)
     by_name = {name.casefold(): name for name in file.fields}
-    score_field = next((by_name[name] for name in _SCORES if name in by_name), None)
+    score_field = next((by_name[name] for name in SCORE_FIELDS if name in by_name), None)
     class_field = by_name.get("class")
     fields = [name for name in (score_field, class_field) if name is not None]
     # Of several classes, the names are those of the labels.

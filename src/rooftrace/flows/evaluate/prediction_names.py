@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rooftrace.core.errors import DataError, LayoutError
+from rooftrace.core.errors import LayoutError
 from rooftrace.core.text import list_first
 from rooftrace.io.companions import holds_results, is_image_file, is_result
-from rooftrace.io.files import visible_files
+from rooftrace.io.files import check_exists, visible_files
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.mask_values import open_mask
@@ -209,8 +209,7 @@ def find_predictions(path: Path) -> PredictionFiles:
         DataError: The path does not exist.
         LayoutError: It holds no known kind.
     """
-    if not path.exists():
-        raise DataError(f"There are no predictions at {path}.", remedy="Check the path.")
+    check_exists(path)
     files = sorted(place / name for place, names in visible_files(path) for name in names)
     if drawn := tuple(drawn_files(files or [path])):
         return PredictionFiles(path, drawn=drawn)

@@ -22,7 +22,7 @@ from rooftrace.io.companions import (
     mosaic_parts,
 )
 from rooftrace.io.elevation import is_elevation
-from rooftrace.io.files import visible_files
+from rooftrace.io.files import check_exists, visible_files
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.web_mercator import TileName
@@ -119,8 +119,7 @@ def images_at(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, 
     if not path.is_dir() or conversion_of(path):
         if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file():
             return None, {}
-        if not path.exists():
-            raise DataError(f"{path} does not exist.", remedy="Check the path.")
+        check_exists(path)
         return {path: None}, {}
     images, others = images_among(visible_in(path, os.DirEntry.is_file))
     if images:
