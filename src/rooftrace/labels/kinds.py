@@ -28,7 +28,7 @@ from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, holds_only_resu
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import IMAGE_TABLE, check_images
 from rooftrace.labels.labelstudio import LABELSTUDIO
-from rooftrace.labels.mask_files import suggest_layout
+from rooftrace.labels.mask_files import suggest_layouts
 from rooftrace.labels.rle_source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
 from rooftrace.labels.slippy_tiles import TILES
@@ -239,11 +239,15 @@ def _unread(path: Path) -> tuple[str, ...]:
             f"{path} holds brush masks of Label Studio, which do not name their image.",
             remedy="Export JSON from Label Studio, which holds the same masks.",
         )
-    layout = suggest_layout(path)
-    if layout is not None:
+    layouts = [f'--layout "{one}"' for one in suggest_layouts(path)[: 2 * _LISTED]]
+    if layouts:
+        choice = (
+            " Choose the images and labels that belong together. Labels of two dates may mark only "
+            "what changed."
+        ) * (len(layouts) > 1)
         raise LayoutError(
             f"{path} holds images and labels, but in no known layout.",
-            remedy=f'Say how their names agree: --layout "{layout}".',
+            remedy=f"Say how their names agree: {' or '.join(layouts)}.{choice}",
         )
     folders = (place for place in visible_files(path) if not holds_results(place[0]))
     files = (folder / name for folder, names in folders for name in names)
@@ -258,7 +262,10 @@ def _unread(path: Path) -> tuple[str, ...]:
     ]  # fmt: skip
     if not named:
         return ()
-    listed = list_first([text.relative_to(path).as_posix() for text in named], _LISTED)
+    readable = [one for one in named if any(kind.recognises(one) for kind in KINDS.values())]
+    listed = list_first([one.relative_to(path).as_posix() for one in readable or named], _LISTED)
+    if readable:
+        return (f"No label is read from {listed}: give that file as the data.",)
     note = f"No label is read from {listed}: the images are named there, but not in the format of "
     return (f"{note}a known label tool. If outlines are there, too, export them as COCO.",)
 

@@ -559,18 +559,22 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
     pairs: list[SceneEntry] = []
     unlabelled: list[SceneEntry] = []
     notes: list[str] = []
-    for search in searches:
+    lists = [PartLists.of(search.base, folders) for search in searches]
+    published = {one.part_of(pair) for one, by in zip(lists, searches) for pair in by.pairs}
+    for search, listed in zip(searches, lists):
         if search.pairs:
             search.check()
         labelled = [*search.pairs]
         for entry, expected in search.missing:
+            # Labels of a whole part, such as the test images of OpenEarthMap, may be kept secret.
+            is_secret = listed.part_of(entry) not in {*published, None}
             if missing_is == "empty" and search.has_label_folder:
                 labelled.append(SceneEntry(entry.id, entry.image, entry.group, NO_SHAPES))
-            elif missing_is == "error" and search.has_label_folder:
+            elif missing_is == "error" and search.has_label_folder and not is_secret:
                 raise no_mask(entry.image, expected)
             else:
                 unlabelled.append(entry)
-        in_parts, unused = _in_listed_parts(labelled, search.base, folders)
+        in_parts, unused = listed.divide(labelled)
         pairs += in_parts
         notes += unused
     if layout.unlabelled:
@@ -583,47 +587,71 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
     return PairedFolder(layout, by_id(pairs), by_id(unlabelled), fitting[0].base, tuple(notes))
 
 
-def _in_listed_parts(
-    entries: Sequence[SceneEntry], base: Path, folders: Folders
-) -> tuple[Sequence[SceneEntry], Sequence[str]]:
-    """Return the scenes of a base, in the parts into which lists of their names divide them.
-
-    The second value is a note if there are such lists, but not of all scenes.
+@dataclass(frozen=True)
+class PartLists:
+    """Lists of the names of images that divide a base into parts.
 
     Pascal VOC has `ImageSets/Segmentation/train.txt` and `val.txt`; YOLO and LandCover.ai have such
-    lists beside the folders.
+    lists beside the folders, and OpenEarthMap beside the folders of all its regions.
+
+    Args:
+        names: Names of the lists.
+        parts: Part of each image, by its name in the lists; None if it is in several.
     """
-    parts: dict[str, str | None] = {}
-    lists: list[str] = []
-    for folder in (base, *folders.expand(base, ("ImageSets", "Segmentation"))):
-        for path in folders.texts(folder):
-            if part := part_of_folder(path.stem):
-                lists.append(path.name)
-                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-                parts |= {PureWindowsPath(line.strip()).name: part for line in lines}
-    images = [entry.image or Path() for entry in entries]
-    listed = [parts.get(path.name, parts.get(path.stem)) for path in images]
-    inside = {part_of_folder(name) for entry in entries for name in entry.id.split("/")[:-1]}
-    if len({*parts.values()}) < 2 or len(inside - {None}) > 1:
-        return entries, ()
-    if None in listed:
-        lost = images[listed.index(None)]
-        note = (
-            f"{', '.join(lists)} are not used: they do not name {listed.count(None)} of "
-            f"{plural(len(images), 'image')}, such as {lost.name}. "
-        )
-        if any(name.startswith(f"{lost.stem}_") for name in parts):
-            note += "They name tiles of it: cut it with the script of the data set, or divide"
-        else:
-            note += "Complete them, or divide"
-        return entries, (f"{note} the data with rooftrace split.",)
-    if len({*listed}) == 1:
-        return entries, ()
-    in_parts = [
-        replace(entry, id=f"{part}/{entry.id}", group="/".join(filter(None, (part, entry.group))))
-        for part, entry in zip(listed, entries)
-    ]
-    return in_parts, ()
+
+    names: tuple[str, ...]
+    parts: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, base: Path, folders: Folders) -> PartLists:
+        """Read the lists for a base, in it or else in the next folder above it that has some."""
+        above = [base, *base.parents]
+        for top in above[: above.index(folders.root) + 1]:
+            names: list[str] = []
+            parts: dict[str, str | None] = {}
+            for folder in (top, *folders.expand(top, ("ImageSets", "Segmentation"))):
+                for path in folders.texts(folder):
+                    if part := part_of_folder(path.stem):
+                        names.append(path.name)
+                        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                        for name in {PureWindowsPath(line.strip()).name for line in lines}:
+                            parts[name] = part if parts.get(name, part) == part else None
+            if len({*parts.values()} - {None}) > 1:
+                return cls(tuple(names), parts)
+            if part_of_folder(top.name):
+                break
+        return cls((), {})
+
+    def part_of(self, entry: SceneEntry) -> str | None:
+        """Return the part of an image; None if the lists do not name it, or in several."""
+        image = entry.image or Path()
+        return self.parts.get(image.name, self.parts.get(image.stem))
+
+    def divide(self, entries: Sequence[SceneEntry]) -> tuple[Sequence[SceneEntry], Sequence[str]]:
+        """Return the scenes of a base in their parts.
+
+        The second value is a note if there are lists, but not of all scenes.
+        """
+        inside = {part_of_folder(name) for entry in entries for name in entry.id.split("/")[:-1]}
+        if not self.names or len(inside - {None}) > 1:
+            return entries, ()
+        lost = [entry.image or Path() for entry in entries if self.part_of(entry) is None]
+        if lost:
+            note = (
+                f"{', '.join(self.names)} are not used: they do not name {len(lost)} of "
+                f"{plural(len(entries), 'image')}, such as {lost[0].name}. "
+            )
+            if any(name.startswith(f"{lost[0].stem}_") for name in self.parts):
+                note += "They name tiles of it: cut it with the script of the data set, or divide"
+            else:
+                note += "Complete them, or divide"
+            return entries, (f"{note} the data with rooftrace split.",)
+        return [_in_part(entry, self.part_of(entry) or "") for entry in entries], ()
+
+
+def _in_part(entry: SceneEntry, part: str) -> SceneEntry:
+    group = "/".join(filter(None, (part, entry.group)))
+    return replace(entry, id=f"{part}/{entry.id}", group=group)
 
 
 def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:

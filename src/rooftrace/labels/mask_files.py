@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, permutations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -91,57 +92,72 @@ def _base_of(folder: Path, label: Pattern) -> Path | None:
     return (folder, *folder.parents)[depth] if fits else None
 
 
-def suggest_layout(root: Path) -> str | None:
-    """Return the layout `IMAGES=LABELS` of a folder in which some files seem to be labels.
+def suggest_layouts(root: Path) -> list[str]:
+    """Return layouts `IMAGES=LABELS` of a folder in which some files seem to be labels.
 
-    Names decide which files belong together, and pixels which images are masks.
+    Names decide which files belong together, and pixels which images are masks. Several layouts
+    fit equally well, such as the images of two dates over the same labels.
     """
     groups = _groups(root)
-    found: Counter[str] = Counter()
-    masks = {
-        key: all(
-            _colours(root / key[0] / name) <= _MASK_VALUES
+    looks = {
+        key: [
+            _look(root / key[0] / name)
             for name in sorted(names)[:: max(1, len(names) // _SAMPLES)][:_SAMPLES]
-        )
+        ]
         for key, names in groups.items()
     }
-    for images, labels in permutations(groups, 2):
-        if masks[images] or not masks[labels]:
-            continue
-        (top, _, below), (other, _, beside) = (one[0].partition("/") for one in (images, labels))
-        if top != other and below != beside:
-            continue
-        rule = _rule(images[0], groups[images], labels[0], groups[labels])
-        if rule is not None:
-            found[rule] += len(groups[labels])
-    if not found:
+    masks = {key: all(one.colours <= _MASK_VALUES for one in looks[key]) for key in groups}
+    pairs = [
+        (images, labels)
+        for images, labels in permutations(groups, 2)
+        if masks[labels] and not masks[images]
+    ]
+    # Files in folders apart often have the same names without belonging together.
+    for some in (list(filter(_are_near, pairs)), pairs):
+        rules = ((one, _rule(one[0][0], groups[one[0]], one[1][0], groups[one[1]])) for one in some)
+        fitting = [(one, rule) for one, rule in rules if rule is not None]
+        if fitting:
+            break
+    else:
         return _folder_layout(root, groups)
+    # Beside colour images, those of one band are heights or radar.
+    bands = {images: min(one.bands for one in looks[images]) for (images, _), _ in fitting}
+    colour = any(number > 2 for number in bands.values())
+    found: Counter[str] = Counter()
+    for (images, labels), rule in fitting:
+        if bands[images] > 2 or not colour:
+            found[rule] += len(groups[labels])
     general: Counter[str] = Counter()
     for rule in found:
         made = (re.sub(pattern, general_form, rule) for pattern, general_form in _PARTS)
         general[next((one for one in made if one != rule), rule)] += 1
-    best, times = general.most_common(1)[0]
-    return best if times > 1 else found.most_common(1)[0][0]
+    ranked = general if max(general.values()) > 1 else found
+    return [rule for rule, times in ranked.items() if times == max(ranked.values())]
 
 
-def _folder_layout(root: Path, groups: Mapping[Group, list[str]]) -> str | None:
+def _are_near(pair: tuple[Group, Group]) -> bool:
+    """Return whether two folders have the same top folder, or the same name below it."""
+    (top, _, below), (other, _, beside) = (folder.partition("/") for folder, _ in pair)
+    return top == other or below == beside
+
+
+def _folder_layout(root: Path, groups: Mapping[Group, list[str]]) -> list[str]:
     """Return the layout of files that have the same names in the folder of each image."""
     same: dict[tuple[str, ...], list[Path]] = {}
     for (folder, _), inside in groups.items():
         same.setdefault(tuple(inside), []).append(root / folder)
     names, folders = max(same.items(), key=lambda item: len(item[1]), default=((), []))
     if len(folders) == 1 or len(names) > _MOST_NAMES:
-        return None
+        return []
     masks = {
-        name: [_colours(folder / name) <= _MASK_VALUES for folder in folders[:_SAMPLES]]
+        name: [_look(folder / name).colours <= _MASK_VALUES for folder in folders[:_SAMPLES]]
         for name in names
     }
-    fitting = (
+    return [
         f"{{id}}/{image}={{id}}/{label}"
         for image, label in permutations(names, 2)
         if not any(masks[image]) and all(masks[label])
-    )
-    return next(fitting, None)
+    ]
 
 
 def _groups(root: Path) -> dict[Group, list[str]]:
@@ -183,10 +199,17 @@ def _is_label(name: str) -> bool:
     return Path(name).suffix.lower() in LABEL_SUFFIXES - SHAPE_SUFFIXES
 
 
-def _colours(path: Path) -> int:
-    """Return how many colours the middle of an image has; 1 for outlines and arrays."""
+class _Look(NamedTuple):
+    """Number of colours in the middle of an image, and of its bands; 1 for outlines and arrays."""
+
+    colours: int = 1
+    bands: int = 1
+
+
+def _look(path: Path) -> _Look:
+    """Look at the middle of an image."""
     if _is_label(path.name):
-        return 1
+        return _Look()
     try:
         source = open_mask(path)
         height, width = source.grid.shape
@@ -194,14 +217,16 @@ def _colours(path: Path) -> int:
         middle = Window(top, left, min(height, _MIDDLE_PX), min(width, _MIDDLE_PX))
         data = source.read(middle).data
     except DataError:
-        return _MASK_VALUES + 1
-    return len(np.unique(data.reshape(len(data), -1), axis=1).T)
+        return _Look(_MASK_VALUES + 1)
+    return _Look(len(np.unique(data.reshape(len(data), -1), axis=1).T), len(data))
 
 
 def is_swapped(image: Path, label: Path) -> bool:
     """Return whether an image looks like a mask, and its label like an image."""
     # A picture of one colour tells nothing.
-    return is_named_as_image(label) and 1 < _colours(image) <= _MASK_VALUES < _colours(label)
+    return (
+        is_named_as_image(label) and 1 < _look(image).colours <= _MASK_VALUES < _look(label).colours
+    )
 
 
 def _rule(

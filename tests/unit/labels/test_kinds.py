@@ -55,6 +55,7 @@ def test_a_file_of_another_tool_that_names_the_images(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "via_project.json").write_text('{"file": {"1": {"fname": "a.png"}}}')
     (tmp_path / "other.csv").write_text("name,date\nz.png,2026\n")
+    coco = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
     # A prediction that lies among the images is none of them.
     (tmp_path / "out").mkdir()
     (tmp_path / "out/run.json").write_text('{"images": ["a.png"]}')
@@ -66,6 +67,10 @@ def test_a_file_of_another_tool_that_names_the_images(tmp_path: Path) -> None:
     assert (found.kind, len(found), len(found.unlabelled)) == ("images", 0, 1)
     told = "No label is read from via_project.json, labelTxt/a.txt: the images are"
     assert found.notes[0].startswith(told)
+    (tmp_path / "x/y").mkdir(parents=True)
+    (tmp_path / "x/y/roofs.json").write_text(json.dumps(coco))
+    (note,) = source(tmp_path).notes
+    assert note == "No label is read from x/y/roofs.json: give that file as the data."
 
 
 @pytest.mark.parametrize(
@@ -103,6 +108,35 @@ def test_labels_never_count_as_images(tmp_path: Path, images: str, masks: str, l
     found = caught.value.remedy.rpartition("--layout ")[2].strip('".')
     assert found == layout
     assert len(source(tmp_path, layout=found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("pictures", "masks", "layouts"),
+    [
+        # Two dates over one mask of changes, as in LEVIR-CD.
+        (("train/A/{}.png", "train/B/{}.png"), ("train/label/{}.png",),
+         ("train/A/{id}.png=train/label/{id}.png", "train/B/{id}.png=train/label/{id}.png")),
+        # Heights beside colours; labels in a folder apart, as of ISPRS.
+        (("all/top/t{}.tif", "all/dsm/t{}.jpg"), ("truth/t{}.tif",),
+         ("all/top/{id}.tif=truth/{id}.tif",)),
+    ],
+)  # fmt: skip
+def test_all_layouts_that_fit_are_named(
+    tmp_path: Path, pictures: tuple[str, ...], masks: tuple[str, ...], layouts: tuple[str, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in (*pictures, *masks):
+        for number in range(3):
+            path = tmp_path / name.format(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = name in masks or "dsm" in name
+            values = rng.integers(0, 2 if name in masks else 255, (32, 32, 3)[: 3 - grey], np.uint8)
+            Image.fromarray(values).save(path)
+    with pytest.raises(LayoutError, match="in no known layout") as caught:
+        source(tmp_path)
+    options = " or ".join(f'--layout "{one}"' for one in layouts)
+    assert f"agree: {options}." in caught.value.remedy
+    assert ("two dates" in caught.value.remedy) == (len(layouts) > 1)
 
 
 # The card.

@@ -46,6 +46,23 @@ def test_lists_of_names_are_parts(tmp_path: Path, place: str) -> None:
     assert "do not name 1 of 3 images, such as b.jpg. They name tiles of it: cut it" in note
 
 
+def test_lists_above_the_folders_of_regions(tmp_path: Path) -> None:
+    for name in ("accra/{}/a_1.tif", "accra/{}/a_2.tif", "bonn/{}/b_1.tif"):
+        put(tmp_path, name.format("images"), name.format("labels"))
+    put(tmp_path, "bonn/images/b_2.tif", "bonn/images/b_3.tif")
+    lists = {"train": "a_1.tif\n", "val": "a_2.tif\nb_1.tif\n", "test": "b_2.tif\nb_3.tif\n"}
+    for part, lines in lists.items():
+        (tmp_path / f"{part}.txt").write_text(lines, encoding="utf-8")
+    found = pair_images_and_masks(tmp_path)
+    assert [one.id for one in found.pairs] == ["train/accra/a_1", "val/accra/a_2", "val/bonn/b_1"]
+    assert [one.id for one in found.unlabelled] == ["bonn/b_2", "bonn/b_3"]
+    # Of a part that has labels, one is missing.
+    (tmp_path / "val.txt").write_text(f"{lists['val']}b_3.tif\n", encoding="utf-8")
+    (tmp_path / "test.txt").write_text("b_2.tif\n", encoding="utf-8")
+    with pytest.raises(LayoutError, match=r"b_3\.tif has no mask"):
+        pair_images_and_masks(tmp_path)
+
+
 def test_groups(tmp_path: Path) -> None:
     put(tmp_path, "Tile 2/images/a.png", "Tile 2/masks/a.png")
     put(tmp_path, "Tile 1/images/a.jpg", "Tile 1/masks/a.png")
