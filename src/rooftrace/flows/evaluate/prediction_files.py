@@ -48,6 +48,7 @@ from rooftrace.flows.evaluate.prediction_names import (
     PredictionFiles,
     listed,
     match_scene_names,
+    names_of_images,
 )
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
@@ -284,7 +285,7 @@ class _FilePredictions:
             shared: True if every file may hold predictions of every scene.
         """
         what, names, ids = str(self.files.path), self.files.names(files), self.source.ids
-        matches = match_scene_names(ids, names, what)
+        matches = match_scene_names(ids, names, what, names_of_images(self.source.entries))
         if not matches.number and len(ids):
             if len(files) == len(ids) == 1 and (
                 shared
@@ -336,7 +337,7 @@ class _FilePredictions:
         table = RleTable.read(path)
         rows = table.cells()
         names = list(rows)
-        matches = match_scene_names(source.ids, names, str(path))
+        matches = match_scene_names(source.ids, names, str(path), names_of_images(source.entries))
         matches.check(str(path), is_selection=self.reading.is_selection)
         cells = {scene_id: rows[names[number]] for scene_id, number in matches.number.items()}
         remedy = "Give the order with --order row or --order column."
@@ -453,7 +454,8 @@ class _FilePredictions:
                 )
                 name = image_names.get(one.image_id, str(one.image_id))
                 by_name.setdefault(name, []).append((one.score, drawn))
-        matches = match_scene_names(source.ids, list(by_name), str(path))
+        images = names_of_images(source.entries)
+        matches = match_scene_names(source.ids, list(by_name), str(path), images)
         if by_name and not matches.number:
             raise LabelError(
                 f"{path}: none of its images ({', '.join(list(by_name)[:3])}, …) is a labelled "

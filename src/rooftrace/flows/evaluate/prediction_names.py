@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.mask_values import open_mask
 from rooftrace.labels.shape_exports import drawn_files
+from rooftrace.labels.source import SceneEntry
 
 _WORDS = (
     "masks?|pred|preds|predictions?|predicted|prob|probs|probability|probabilities|seg|segmentation"
@@ -80,18 +82,28 @@ class NameMatches:
         raise LayoutError(f"{what} does not fit the labels: {'; '.join(problems)}.", remedy=remedy)
 
 
-def match_scene_names(ids: Sequence[str], names: Sequence[str], what: str) -> NameMatches:
+def names_of_images(entries: Sequence[SceneEntry]) -> dict[str, str]:
+    """Return the name of the image of each scene, without its ending; not those of several."""
+    stems = {entry.id: entry.image.stem for entry in entries if entry.image is not None}
+    counts = Counter(stems.values())
+    return {scene_id: stem for scene_id, stem in stems.items() if counts[stem] == 1}
+
+
+def match_scene_names(
+    ids: Sequence[str], names: Sequence[str], what: str, images: Mapping[str, str] | None = None
+) -> NameMatches:
     """Match scenes and predictions by name.
 
     The forms of a name are tried in this order: unchanged, without the ending of an image, with
     folders as part of the name (`a/b` is `a__b`), without folders, without words such as `_mask`
-    and `pred_`, and with `_` in place of characters that no result can have. The first form that
-    fits counts.
+    and `pred_`, and with `_` in place of characters that no result can have; then those of the name
+    of the image. The first form that fits counts.
 
     Args:
         ids: Ids of the scenes.
         names: Names of the predictions.
         what: Name of the predictions, for errors.
+        images: Names of the images by the ids of their scenes, see `names_of_images`.
 
     Raises:
         LayoutError: A name fits several scenes, or a scene has two predictions.
@@ -99,7 +111,8 @@ def match_scene_names(ids: Sequence[str], names: Sequence[str], what: str) -> Na
     by_form: dict[tuple[int, str], dict[str, None]] = {}
     levels = 0
     for scene_id in ids:
-        for level, form in enumerate(_forms(scene_id)):
+        image = (images or {}).get(scene_id, scene_id)
+        for level, form in enumerate([*_forms(scene_id), *_forms(image)]):
             by_form.setdefault((level, form), {})[scene_id] = None
             levels = max(levels, level + 1)
     number: dict[str, int] = {}

@@ -1,9 +1,12 @@
 """Predictions are matched to scenes by their names, and missing ones are reported."""
 
+from pathlib import Path
+
 import pytest
 
 from rooftrace.core.errors import LayoutError
-from rooftrace.flows.evaluate.prediction_names import match_scene_names
+from rooftrace.flows.evaluate.prediction_names import match_scene_names, names_of_images
+from rooftrace.labels.source import SceneEntry
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,16 @@ def test_what_belongs_together(scene: str, prediction: str) -> None:
 def test_what_does_not(scene: str, prediction: str) -> None:
     matched = match_scene_names([scene], [prediction], "files")
     assert (matched.missing, matched.surplus) == ((scene,), (prediction,))
+
+
+def test_the_name_of_the_image_counts_after_that_of_the_scene() -> None:
+    entries = [SceneEntry(f"train/{n}", Path(f"{n}_pre_disaster.png")) for n in "ab"]
+    entries += [SceneEntry(f"scene_{row}", Path("scene.tif")) for row in (0, 1)]
+    images = names_of_images(entries)
+    names = ["b_pre_disaster_mask", "a", "scene_mask"]
+    matched = match_scene_names([one.id for one in entries], names, "files", images)
+    assert matched.number == {"train/b": 0, "train/a": 1}
+    assert matched.surplus == ("scene_mask",)
 
 
 def test_what_is_missing_on_either_side_is_listed() -> None:
