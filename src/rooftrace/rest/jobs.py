@@ -350,7 +350,10 @@ def server_root(request: Request) -> str:
 
 def server_url(request: Request) -> str:
     """Return the server's own URL with the path prefix, for absolute links."""
-    return str(request.base_url).rstrip("/")
+    # A proxy may change Host.
+    host = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    url = request.base_url.replace(netloc=host) if host else request.base_url
+    return str(url).rstrip("/")
 
 
 _LOCATION: dict[str, Any] = {

@@ -109,10 +109,10 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         "Ask for a range within the length that the header Content-Range states."),
     "misdirected-request": ProblemKind(
         421, "Unknown host name",
-        "The header Host names another server. A server that listens only on this machine answers "
-        "only to its own names, which protects it against DNS rebinding.",
-        "Use localhost or 127.0.0.1. For other names, start the server with --host 0.0.0.0 and an "
-        "API key, or put a proxy on its machine that sends the header Host: localhost."),
+        "The header Host names another server. Without an API key, a server that listens only on "
+        "this machine answers only to its own names, which protects it against DNS rebinding.",
+        "Use localhost or 127.0.0.1. For other names, such as that of a proxy, start the server "
+        "with an API key; for other machines, with --host 0.0.0.0, too."),
     "invalid-request": ProblemKind(
         422, "Invalid parameter",
         "A parameter or field is missing, unknown or out of range. The member errors lists each.",

@@ -85,8 +85,8 @@ class Security:
         body_bytes: Maximum size of a request body.
         body_bytes_of: Maximum size by path prefix; the longest prefix that matches counts.
         idle_seconds: Maximum pause within a body.
-        hosts: Host names that the server answers to; None for any. `LOOPBACK` protects a server
-            that listens only on this machine against DNS rebinding.
+        hosts: Host names that a server without a key answers to; None for any. `LOOPBACK` protects
+            one that listens only on this machine against DNS rebinding: such a page has no key.
         origins: Origins of other sites whose pages may call the server, such as
             `https://example.org`.
 
@@ -241,7 +241,8 @@ class AccessMiddleware:
 
     def __init__(self, app: ASGIApp, security: Security) -> None:
         self._app = app
-        self._hosts = None if security.hosts is None else {host.lower() for host in security.hosts}
+        named = {host.lower() for host in security.hosts or ()}
+        self._hosts = None if security.hosts is None or security.api_key else named
         self._origins = security.origins
         self._digest = None if security.api_key is None else _digest(security.api_key.encode())
 

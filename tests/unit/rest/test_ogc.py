@@ -105,6 +105,8 @@ def test_links_have_the_prefix_of_a_proxy(app: FastAPI) -> None:
     # Of clients that add a slash, such as OWSLib.
     moved = client.get("/ogc/?f=json", follow_redirects=False)
     assert moved.headers["location"] == "http://testserver/roofs/ogc?f=json"
+    page = client.get("/ogc", headers={"X-Forwarded-Host": "city.example:8443"}).json()
+    assert page["links"][0]["href"] == "http://city.example:8443/roofs/ogc"
 
 
 def test_the_process_is_described(client: TestClient) -> None:

@@ -257,6 +257,10 @@ def test_names_that_point_here_from_elsewhere_are_refused(host: str, status: int
     answer = client_of(hosts=LOOPBACK).get("/echo", headers={"Host": host})
     assert answer.status_code == status
     assert client_of().get("/echo", headers={"Host": host}).status_code == 200
+    # Behind a proxy on this machine, with the name of the proxy.
+    keyed = client_of(hosts=LOOPBACK, api_key="k")
+    assert keyed.get("/echo", headers={"Host": host, "X-API-Key": "k"}).status_code == 200
+    assert keyed.get("/echo", headers={"Host": host}).status_code == 401
 
 
 @pytest.mark.parametrize(
