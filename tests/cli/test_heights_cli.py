@@ -276,7 +276,7 @@ def test_outlines_are_moved_onto_their_roofs(
     surface = folder / "surface.tif" if source == "surface" else scans
     given = ("heights", tmp_path / "beside.gpkg", f"--{source}", surface, "-o", tmp_path)
     _, answer = call(*given)
-    assert any("--move moves these" in note for note in answer["notes"])
+    assert any("heights --move moves these" in note for note in answer["notes"])
     _, answer = call(*given, "--move")
     offset = answer["offset"]
     np.testing.assert_allclose([offset["east_m"], offset["north_m"]], [-2.5, 1.5], atol=0.3)

@@ -251,7 +251,8 @@ def run_heights(
             notes.append(f"The outlines were moved by {where}, onto the roofs of the surface.")
         else:
             notes.append(
-                f"The roofs of the surface lie {where} of the outlines: --move moves these."
+                f"The roofs of the surface lie {where} of the outlines: rooftrace heights --move "
+                "moves these."
             )
     heights = survey.heights()
     notes += _warnings(layer, heights, source)
@@ -344,7 +345,7 @@ class _Rasters:
             if not vertical.stated and unit not in ("metre", "degree"):
                 self.notes.append(
                     f"{source.name} has coordinates in {unit} and heights without a unit: they "
-                    "are read as metres. If they are feet, give --unit us-foot."
+                    "are read as metres. If they are feet: rooftrace heights --unit us-foot."
                 )
 
     def survey(self, layer: BuildingLayer, plane: CRS, progress: Progress | None) -> RasterSurvey:
@@ -414,7 +415,7 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
             f"No building of {layer.name} lies on {names}: the buildings cover "
             f"{degrees_text(layer.bounds_xy, layer.crs)}; these cover {extent}.",
             remedy="Give a model of the same ground, and check both coordinate systems. Heights in "
-            "centimetres need --unit centimetre.",
+            "centimetres need rooftrace heights --unit centimetre.",
         )
     if counts[BELOW_TERRAIN] > _MOST_BELOW * seen:
         raise DataError(
@@ -435,7 +436,7 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     if middle > _TALL_M and (source.vertical.unit_m == 1.0 or has_terrain):
         notes.append(
             f"The median building is {middle:.0f} m tall: are the heights in feet or "
-            "centimetres? Then give --unit foot or --unit centimetre."
+            "centimetres? Then give rooftrace heights --unit foot or --unit centimetre."
             + " Only those of one model? Leave --unit out, and write the unit into its file: "
             "gdal_edit.py -units ft FILE." * has_terrain
         )

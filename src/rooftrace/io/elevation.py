@@ -118,7 +118,8 @@ class ElevationRaster(WrappedSource):
         if source.bands != 1:
             raise DataError(
                 f"{source.name} has {source.bands} bands; expected one band of heights.",
-                remedy="Give a surface model (DSM) or a terrain model (DTM), not an image.",
+                remedy="Give a surface model (DSM) or a terrain model (DTM), not an image; of a "
+                "folder with both, a pattern: --surface 'FOLDER/dsm*.tif'.",
             )
         if source.grid.crs is None:
             raise GeoreferenceError(

@@ -1,6 +1,7 @@
 """Inputs of `predict` become scenes: files, addresses, folders of one scene, areas of them."""
 
 import pickle
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def test_photos_in_subfolders_are_images_and_no_catalogue(town: Path, tmp_path: 
     ("orthophoto", "other", "model"),
     [("odm_orthophoto/odm_orthophoto.tif", "odm_orthophoto/odm_orthophoto.png", "images/dsm.tif"),
      ("odm_orthophoto/odm_orthophoto.tif",
-      "submodels/1/odm_orthophoto/odm_orthophoto.tif", "dsm.tif"),
+      "submodels/1/odm_orthophoto/odm_orthophoto.tif", "dem_0.tif"),
      ("3_dsm_ortho/2_mosaic/a_mosaic.tif", "3_dsm_ortho/2_mosaic/tiles/a_mosaic_1.tif", "dsm.tif"),
      ("map/result.tif", "map/18/133892/95730.png", "map/gsddsm.tif")],
 )  # fmt: skip
@@ -155,13 +156,15 @@ def test_of_a_project_of_photogrammetry_the_orthophoto_is_predicted(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 30)).save(tmp_path / name)
     heights = np.linspace(310, 320, 1200, dtype=np.float32).reshape(1, 40, 30)
-    write_geotiff(tmp_path / model, heights, crs="EPSG:32633", transform=ORIGIN)
+    for tile in {model, model.replace("_0", "_1")}:
+        write_geotiff(tmp_path / tile, heights, crs="EPSG:32633", transform=ORIGIN)
     (tmp_path / orthophoto).with_suffix(".tfw").touch()
     found = find_inputs([tmp_path])
     scenes = (*found.scenes, *find_inputs([(tmp_path / orthophoto).parent]).scenes)
     assert [scene.path for scene in scenes] == [tmp_path / orthophoto] * 2
     assert "2 files (other images of the project" in found.notes[0]
-    assert f"--surface {tmp_path / model}" in found.notes[1]
+    pattern = shlex.quote(str(tmp_path / model.replace("_0", "_*")))
+    assert f"--surface {pattern})" in found.notes[1]
     assert not any("not an image" in note for note in find_inputs([tmp_path]).notes)
     (scene,) = read_catalogue(str(tmp_path)).scenes
     assert scene.location == str(tmp_path / orthophoto)

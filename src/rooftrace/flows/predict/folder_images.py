@@ -59,7 +59,10 @@ def skipped_notes(skipped: Mapping[Path, str]) -> list[str]:
         if paths := sorted(path for path, why in skipped.items() if why == reason):
             counted = plural(len(paths), "folder" if reason == _FOLDER else "file")
             listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
-            first = shlex.quote(str(paths[0]))
+            named = paths[0].with_name(re.sub(r"\d+", "*", paths[0].name))
+            if reason != HEIGHTS or sum(path.match(named.name) for path in paths) < 2:
+                named = paths[0]
+            first = shlex.quote(str(named))
             how = f": measure buildings with --surface {first}" * (reason == HEIGHTS)
             how += f": rooftrace predict {first} -o OUT" * (reason in (_OVERLAY, _MOSAIC))
             notes.append(f"skipped {counted} ({reason}{how}): {listed}")
