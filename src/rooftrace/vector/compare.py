@@ -74,7 +74,8 @@ class SideStatus:
             the building that it is a piece of; the partner of that building is its largest piece.
             A building without a match has the one that it overlaps most, if any.
         iou: IoU with the partner, of a building with pieces with all of them together; 0 without.
-        overlap: Share of the building's own area that lies in the partner, or in all pieces.
+        overlap: Share of the building's own area that lies in the partner, in all pieces, or, where
+            neither it nor the partner lies in the other by more than half, in the other layer.
         overlap_other: Share of the partner's, or of all pieces' area that lies in the building.
     """
 
@@ -94,7 +95,7 @@ class SideStatus:
 
     @property
     def is_linked(self) -> BoolArray:
-        """(n,) True if more than half of the building lies in its partner, or vice versa."""
+        """(n,) True if more than half of the building, or of its partner, lies in the other."""
         return (self.partner >= 0) & (np.maximum(self.overlap, self.overlap_other) > 0.5)
 
     def counts(self) -> dict[str, int]:
@@ -102,7 +103,9 @@ class SideStatus:
         found = np.bincount(self.status, minlength=len(STATUSES)).tolist()
         return dict(zip(STATUSES, found))
 
-    def put(self, index: Ints, status: int, partner: Ints, figures: tuple[Floats, ...]) -> None:
+    def put(
+        self, index: Ints, status: int | Ints, partner: Ints, figures: tuple[Floats, ...]
+    ) -> None:
         """Set the status, the partner and the figures of some buildings."""
         self.status[index] = status
         self.partner[index] = partner
@@ -372,7 +375,8 @@ def _put_pairs(pairs: PolygonOverlaps, status: Codes, sides: Sides, free: Free) 
 def _put_linked(pairs: PolygonOverlaps, sides: Sides, free: Free) -> None:
     """Set the partner of all others: the building of the other layer with the largest IoU.
 
-    They have changed if more than half of one of the two lies in the other.
+    They have changed if more than half of one of the two lies in the other, or more than half of
+    the building in several buildings together.
     """
     iou, share, share_other = pairs.iou, pairs.share, pairs.share_other
     linked = np.maximum(share, share_other) > 0.5
@@ -383,9 +387,7 @@ def _put_linked(pairs: PolygonOverlaps, sides: Sides, free: Free) -> None:
         order = np.lexsort((others, -iou, ~linked, own))
         order = order[np.diff(own[order], prepend=-1) != 0]
         best = order[is_free[own[order]]]
-        for chosen, status in ((best[linked[best]], CHANGED), (best[~linked[best]], None)):
-            index = own[chosen]
-            side.put(
-                index, side.status[index] if status is None else status, others[chosen],
-                (iou[chosen], overlap[chosen], overlap_other[chosen]),
-            )  # fmt: skip
+        index, covered = own[best], np.bincount(own, overlap, len(is_free))
+        part = np.where(linked[best], overlap[best], covered[index])
+        status = np.where(linked[best] | (part > 0.5), CHANGED, side.status[index])
+        side.put(index, status, others[best], (iou[best], part, overlap_other[best]))

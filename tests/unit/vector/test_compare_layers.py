@@ -66,6 +66,12 @@ SLIVER = box(9.5, 0, 10, 10)
         # A sliver does not divide a house; small pieces belong to one that large ones divide.
         ([box(0, 0, 9.5, 10), SLIVER], [HOUSE], (["same", "changed"], ["same"])),
         ([box(0, 0, 5, 10), box(5, 0, 9.5, 10), SLIVER], [HOUSE], (["split"] * 3, ["split"])),
+        # A house over three others, of which none holds more than half of it, is not new.
+        (
+            [HOUSE],
+            [box(-9, 0, 4, 40), box(4, 0, 7, 40), box(7, 0, 20, 40)],
+            (["changed"], ["gone"] * 3),
+        ),
         # Two sheds in place of a hall are no pieces of it.
         ([HOUSE, box(30, 30, 40, 40)], [box(0, 0, 40, 40)], (["changed"] * 2, ["changed"])),
     ],
@@ -226,6 +232,7 @@ def reference(new: np.ndarray, old: np.ndarray) -> tuple[list[str], list[str]]:
         for n in range(len(layer)):
             mine = [pair for pair in common if pair[side == "old"] == n]
             linked = any(common[i, j] > min(new[i].area, old[j].area) / 2 for i, j in mine)
+            linked |= sum(common[pair] for pair in mine) > layer[n].area / 2
             missing = "new" if side == "new" else "gone"
             status.setdefault((side, n), "changed" if linked else missing)
     return (

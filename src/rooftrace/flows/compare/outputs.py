@@ -254,9 +254,10 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
         # Of two dates, a building of the old one alone may still be there.
         return ~cut, (old.status == OUTSIDE) | ((old.status == SAME) & (old.partner < 0))
     # A building may have changed into one that is the same as yet another one: it is not replaced.
+    # Nor is one of several that a new one covers in part.
     has = np.flatnonzero(new.partner >= 0)
     mutual = np.zeros(len(new.status), np.bool_)
-    mutual[has] = old.partner[new.partner[has]] == has
+    mutual[has] = (old.partner[new.partner[has]] == has) & (old.status[new.partner[has]] != GONE)
     written = added | np.isin(new.status, (MOVED, SPLIT, MERGED))
     written |= (new.status == CHANGED) & mutual
     replaced = np.isin(old.status, (CHANGED, MOVED, SPLIT, MERGED))
