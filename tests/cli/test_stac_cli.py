@@ -211,6 +211,12 @@ def test_the_results_of_predict_are_stac_items(town: Town) -> None:
     west = items["west"]
     assert west.properties["providers"] == [{"name": "Survey of Lindi, CC BY"}]
     assert west.datetime.isoformat() == "2024-05-17T00:00:00+00:00"
+    of_year = command("predict", *images, *made_with, "--imagery-date", "2015-02", "--stac")
+    assert of_year.code == 0, of_year.err
+    february = pystac.Item.from_file("out/west_item.json").properties
+    assert february["datetime"] is None
+    assert february["start_datetime"] == "2015-02-01T00:00:00Z"
+    assert february["end_datetime"] == "2015-02-28T23:59:59Z"
     assert west.bbox == pytest.approx(town.items[0]["bbox"], abs=2e-5)
     assert {*west.assets} == {"mask", "polygons", "preview"}
     for asset in west.get_assets().values():

@@ -497,8 +497,8 @@ class ResultProvenance:
     """Origin of the polygons of an image; None for what is not known.
 
     Args:
-        imagery_date: Date on which the image was taken, in the form of ISO 8601: `2024-05-17`,
-            `2024-05-17T10:31:00Z` or `2024-05-01/2024-05-31`.
+        imagery_date: Date on which the image was taken, in the form of ISO 8601: `2024`,
+            `2024-05`, `2024-05-17`, `2024-05-17T10:31:00Z` or `2024-05-01/2024-05-31`.
         source: Attribution of the imagery, else the name or URL of the image.
         model: Name of the model.
     """

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pyproj import CRS
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.text import list_and_count, plural
 from rooftrace.io.files import is_url, relative_name, write_atomically
+from rooftrace.io.image_header import YEAR_OR_MONTH
 from rooftrace.io.reproject import CRS84, split_at_180, transform_points, unwrapped
 from rooftrace.io.stac_item import Json, Provenance, moment_of
 
@@ -250,9 +251,20 @@ def _times(scene: PredictedScene) -> tuple[datetime | None, datetime | None, dat
         texts = origin.datetime, origin.start, origin.end
     else:
         first, _, last = (scene.imagery_date or "").partition("/")
-        texts = (None, first, last) if last else (first, None, None)
+        if last or YEAR_OR_MONTH.fullmatch(first):
+            return None, _ends_of(first)[0], _ends_of(last or first)[1]
+        texts = (first, None, None)
     moment, start, end = (moment_of(text) for text in texts)
     return moment, start, end
+
+
+def _ends_of(text: str) -> tuple[datetime | None, datetime | None]:
+    """Return the first and last second of a year or month; twice the moment of another date."""
+    if not YEAR_OR_MONTH.fullmatch(text):
+        return moment_of(text), moment_of(text)
+    period = np.datetime64(text)
+    first, following = (one.astype("M8[s]").item() for one in (period, period + 1))
+    return first.replace(tzinfo=UTC), following.replace(tzinfo=UTC) - timedelta(seconds=1)
 
 
 def _files(kind: str, path: Path | None) -> list[tuple[str, Path]]:

@@ -201,10 +201,10 @@ def provenance_of(source: RasterSource) -> ResultProvenance:
 
 
 def parse_imagery_date(text: str) -> str:
-    """Return a date, a date with a time, or an interval of two of them, as they were given.
+    """Return a date of `is_date`, or an interval of two of them, as they were given.
 
     Args:
-        text: Text in the form of ISO 8601, such as `2024-05-17` or `2024-05-01/2024-05-31`.
+        text: Text in the form of ISO 8601, such as `2024`, `2024-05-17` or `2024-05-01/2024-05-31`.
 
     Raises:
         ConfigError: The text has another form.
@@ -212,7 +212,7 @@ def parse_imagery_date(text: str) -> str:
     parts = text.split("/")
     if len(parts) > 2 or not all(map(is_date, parts)):
         raise ConfigError(
-            f"The imagery date is {text!r}; expected a date such as 2024-05-17, or two of them "
+            f"The imagery date is {text!r}; expected 2024, 2024-05 or 2024-05-17, or two of them "
             "such as 2024-05-01/2024-05-31.",
             remedy="Write year, month and day with hyphens.",
         )

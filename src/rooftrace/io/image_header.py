@@ -458,8 +458,14 @@ def imagery_date(tags: Mapping[str, str]) -> str | None:
     return None
 
 
+YEAR_OR_MONTH = re.compile(r"\d{4}(?:-(?:0[1-9]|1[0-2]))?")
+"""A year, or a month of one."""
+
+
 def is_date(text: str) -> bool:
-    """Return True for a date, or a date with a time, in the form of ISO 8601."""
+    """Return True for a year, month or date, or a date with a time, in the form of ISO 8601."""
+    if YEAR_OR_MONTH.fullmatch(text):
+        return True
     try:
         datetime.fromisoformat(text)
     except ValueError:

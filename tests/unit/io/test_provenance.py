@@ -38,9 +38,9 @@ def test_imagery_date_of_tags(tags: dict[str, str], date: str | None) -> None:
 
 
 def test_stated_dates() -> None:
-    for text in ("2024-05-17", "2024-05-17T10:31:00Z", "2024-05-01/2024-05-31"):
+    for text in ("2015", "2015-06", "2024-05-17", "2024-05-17T10:31:00Z", "2024-05-01/2024-06"):
         assert parse_imagery_date(text) == text
-    for text in ("17.5.2024", "2024", "2024-05", "2024-05-01/2024-05-02/2024-05-03", "", "/"):
+    for text in ("17.5.2024", "2024-13", "24", "2024-05-01/2024-05-02/2024-05-03", "", "/"):
         with pytest.raises(ConfigError, match="imagery date"):
             parse_imagery_date(text)
 

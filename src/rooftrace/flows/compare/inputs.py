@@ -209,7 +209,7 @@ def date_of(path: Path, stated: str | None) -> str | None:
         The date from the year on, such as `2024` or `2024-05-17`; None if nothing tells it.
     """
     if stated:
-        return stated[:10]
+        return stated.partition("/")[0][:10]
     item = path.with_name(f"{path.stem.removesuffix('_buildings').removesuffix('_mask')}.json")
     with suppress(OSError, ValueError, KeyError, TypeError):
         properties = json.loads(item.read_bytes())["properties"]
