@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
@@ -128,7 +129,11 @@ def outline_of(client: TestClient, number: int) -> dict[str, Any]:
     return found
 
 
-def test_one_corner_is_moved(client: TestClient) -> None:
+def test_one_corner_is_moved(folder: Path) -> None:
+    layer = gpd.read_file(folder / "town_buildings.gpkg", layer="town_buildings")
+    measured = layer.assign(height=5.5, samples=900, height_reason=None, num_floors=2)
+    measured.to_file(folder / "town_buildings.gpkg", layer="town_buildings")
+    client = client_of(folder)
     outline = outline_of(client, 1)
     ring = [list(xy) for xy in outline["coordinates"][0]]
     ring[1][0] += 1e-5
@@ -141,6 +146,10 @@ def test_one_corner_is_moved(client: TestClient) -> None:
     (feature,) = data["features"]
     assert feature["properties"]["review"] == "changed"
     assert feature["properties"]["perimeter_m"] is None
+    # A height is that of an outline; floors that a map states are those of the building.
+    kept = [feature["properties"][name] for name in ("height", "samples", "num_floors")]
+    assert kept == [None, None, 2]
+    assert feature["properties"]["height_reason"] == "outline drawn in the review"
     # The house has 8 × 10 metres, and a corner was moved by 1.1 m.
     assert feature["properties"]["area_m2"] == pytest.approx(80, abs=6)
     assert feature["properties"]["area_m2"] != 80

@@ -17,6 +17,7 @@ from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
 from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.scene import MapScene
 from rooftrace.core.errors import ExportError
+from rooftrace.flows.heights import COLUMNS as HEIGHT_COLUMNS
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
@@ -33,6 +34,9 @@ from rooftrace.service.review_store import (
 
 MAX_CORNERS = 2000
 """Maximum number of corners of an outline that a person draws."""
+
+_DRAWN = "outline drawn in the review"
+"""Reason for which a building has no height: that of an earlier outline would be wrong."""
 
 Number = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Reviewer = Annotated[
@@ -444,12 +448,18 @@ class ReviewScene:
             for one, at in zip(kept, own_rows)
         ], np.bool_)  # fmt: skip
         columns: dict[str, NDArray[Any]] = {}
+        of_outline = {"perimeter_m", "orientation_deg", "rectangularity"}
+        if "height_reason" in self.columns:
+            of_outline |= {*HEIGHT_COLUMNS}
         for name, values in self.columns.items():
             missing = source < 0
-            if name in ("perimeter_m", "orientation_deg", "rectangularity"):
+            if name in of_outline:
                 missing = missing | is_drawn
             columns[name] = _take_rows(values, source, missing)
         columns["id"] = np.array([one.id for one in kept], np.int64)
+        if "height_reason" in columns:
+            reasons = columns["height_reason"].astype(np.object_)
+            columns["height_reason"] = np.where(is_drawn, _DRAWN, reasons)
         if "area_m2" in columns:
             areas = cast(NDArray[np.float64], np.array(columns["area_m2"], np.float64))
             for at in np.flatnonzero(is_drawn).tolist():
