@@ -211,7 +211,9 @@ def push(
 def _show_push(report: PushReport) -> None:
     skipped = f", {len(report.skipped):,} already existed" if report.skipped else ""
     new = " (new)" if report.created else ""
-    say(f"{len(report.pushed):,} images with {report.buildings:,} buildings pushed{skipped}")
+    say(
+        f"{plural(len(report.pushed), 'image')} with {report.buildings:,} buildings pushed{skipped}"
+    )
     say(f"project {report.project}{new}: {report.url}")
 
 

@@ -19,7 +19,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import size_text
+from rooftrace.core.text import plural, size_text
 from rooftrace.core.types import Footprints, GeoGrid, Raster, RasterSource, Window
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.files import prepare_folder
@@ -194,8 +194,8 @@ def open_mask(
 def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput:
     if source.bands != 1 and source.dtype != np.uint8:
         raise LabelError(
-            f"{source.name} has {source.bands} bands of {source.dtype}; expected one band of "
-            "probabilities.",
+            f"{source.name} has {plural(source.bands, 'band')} of {source.dtype}; expected one "
+            "band of probabilities.",
             remedy="Extract the band of the buildings: gdal_translate -b 2 IN OUT",
         )
     if source.dtype.kind != "f" and source.dtype != np.uint8:

@@ -26,7 +26,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, GeoreferenceError
-from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE
+from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE, plural
 from rooftrace.core.types import GeoGrid, Window
 
 
@@ -260,7 +260,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
     if not indexes:
         raise DataError(
             f"{name} has no colour band: {len(dataset.subdatasets)} subdatasets, "
-            f"{dataset.count} bands.",
+            f"{plural(dataset.count, 'band')}.",
             remedy="Export the layer that you need as a GeoTIFF.",
         )
     lookup = None

@@ -20,6 +20,7 @@ from affine import Affine
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, GeoreferenceError, RooftraceError, ServiceError
+from rooftrace.core.text import plural
 from rooftrace.core.types import (
     GeoGrid,
     Raster,
@@ -281,9 +282,9 @@ class TileMosaic(TileGridMosaic):
         fits = ((height, width), tile.dtype) == (self._tile_shape, self.dtype)
         if not fits or bands not in (1, self.bands):
             raise DataError(
-                f"The tile {tile.name} has {height} × {width} pixels and {bands} bands of "
-                f"{tile.dtype}; the other tiles of {self._name} have {self._tile_shape[0]} × "
-                f"{self._tile_shape[1]} pixels and {self.bands} bands of {self.dtype}.",
+                f"The tile {tile.name} has {height} × {width} pixels and {plural(bands, 'band')} "
+                f"of {tile.dtype}; the other tiles of {self._name} have {self._tile_shape[0]} × "
+                f"{self._tile_shape[1]} pixels and {plural(self.bands, 'band')} of {self.dtype}.",
                 remedy="Remove the tile from the folder, or download it again like the others.",
             )
         return tile
@@ -410,8 +411,8 @@ class AdjacentImages(Mosaic):
             )
         if (image.bands, image.dtype) != (self.bands, self.dtype):
             raise DataError(
-                f"{image.name} has {image.bands} bands of {image.dtype}; {first.name} has "
-                f"{self.bands} of {self.dtype}, and is part of the same scene.",
+                f"{image.name} has {plural(image.bands, 'band')} of {image.dtype}; {first.name} "
+                f"has {self.bands} of {self.dtype}, and is part of the same scene.",
                 remedy="Remove it from the folder, or convert it to the same bands and dtype.",
             )
         self._check_order(image)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
+from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, GeoGrid, Window
 
 
@@ -50,8 +51,8 @@ class NodataRule:
                 )
         if self.colour is not None and len(self.colour) != len(data):
             raise DataError(
-                f"The nodata colour {self.colour} has {len(self.colour)} values, "
-                f"but {name} has {len(data)} bands.",
+                f"The nodata colour {self.colour} has {plural(len(self.colour), 'value')}, "
+                f"but {name} has {plural(len(data), 'band')}.",
                 remedy="Give the colour one value per band.",
             )
         by_value = () if self.value is None else ((self.value,) * len(data),)

@@ -259,8 +259,8 @@ class ServiceRaster(TileGridMosaic):
             )
         if image.bands not in (1, _BANDS) or image.dtype != np.uint8:
             raise DataError(
-                f"{name} has {image.bands} bands of {image.dtype}; an 8-bit image in colour or "
-                "grey was expected.",
+                f"{name} has {plural(image.bands, 'band')} of {image.dtype}; an 8-bit image in "
+                "colour or grey was expected.",
                 remedy="Choose a layer with imagery.",
             )
         raster = image.read()

@@ -187,6 +187,10 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """
     documents = {file: _document(file) for file in coco_files(path) or [path]}
     rule, left_out = _fitted_rule(documents, path, labels)
+    others = [file.name for file in label_files(path, _is_coco) if file not in documents]
+    if others:
+        listed = list_first(others, _LISTED)
+        left_out += (f"Only files called instances… are read, not {listed}: name one as DATA.",)
     unusual = _Unusual(several=len(documents) > 1)
 
     def read(file: Path, root: Path | None) -> SceneSet:

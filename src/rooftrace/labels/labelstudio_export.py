@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import json_kind, reason_of, size_text
+from rooftrace.core.text import json_kind, plural, reason_of, size_text
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
 from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
@@ -332,17 +332,37 @@ def holds_export(path: Path) -> bool:
 
 
 def read_exports(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read an export, or those of a folder; see `_read_export` for the errors."""
-    files = label_files(path, is_export) or [path]
-    return read_each(path, files, lambda file, _: _read_export(file, config, labels))
+    """Read the JSON or JSON-MIN exports at a path, whose names mean the same in all.
 
-
-def _read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read the tasks of a JSON or JSON-MIN export. Images are looked for, but not opened."""
-    tasks, left_out = read_tasks(path)
-    every = (region for task in tasks for one in task.annotations for region in one.regions)
+    Images are looked for, but not opened.
+    """
+    exports = {file: read_tasks(file) for file in label_files(path, is_export) or [path]}
+    drawn = (one for tasks, _ in exports.values() for task in tasks for one in task.annotations)
+    every = (region for one in drawn for region in one.regions)
     names = [name for one in every for name in one.labels or ("",) if name != UNKNOWN_LABEL]
-    rule, other_names = labels.name_rule().fitted(names, str(path))
+    rule, notes = labels.name_rule().fitted(names, str(path))
+    left_out: Counter[str] = Counter()
+    for _, results in exports.values():
+        left_out.update(results)
+    notes += tuple(
+        f"{path} has {plural(count, 'result')} of the type {kind}: left out, as they are no areas."
+        for kind, count in left_out.items()
+    )
+
+    def read(file: Path, _: Path | None) -> SceneSet:
+        return _read_export(file, exports[file][0], config, labels, rule)
+
+    return replace(read_each(path, [*exports], read), notes=notes)
+
+
+def _read_export(
+    path: Path,
+    tasks: Sequence[LabelTask],
+    config: SourceConfig,
+    labels: LabelConfig,
+    rule: NameRule,
+) -> SceneSet:
+    """Return the tasks of an export as scenes."""
     images = None if config.images is None else Path(config.images)
     finder = ImageFinder.beside(path, images)
     asked = config.annotator
@@ -366,13 +386,6 @@ def _read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         SceneOpener.of(config, _label_of),
         reading="Label Studio's export" + ("" if asked is None else f", annotator {asked}"),
         unlabelled=sorted(unlabelled, key=lambda entry: entry.id),
-        notes=(
-            *other_names,
-            *(
-                f"{path} has {count} results of the type {kind} that are left out: no areas."
-                for kind, count in left_out.items()
-            ),
-        ),
         label_file=path,
     )
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from rooftrace.core.config import Config, Registry, parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.text import first_line
+from rooftrace.core.text import first_line, plural
 
 
 class Loss(Config):
@@ -64,7 +64,8 @@ def check_one_per_class(name: str, values: Sequence[float] | None, classes: int)
     """Raise ConfigError if there are `values`, but not one per class."""
     if values is not None and len(values) != classes:
         raise ConfigError(
-            f"{name} of the loss has {len(values)} values for {classes} classes: {list(values)}.",
+            f"{name} of the loss has {plural(len(values), 'value')} for {classes} classes: "
+            f"{list(values)}.",
             remedy="Give one per class, in the order of data.labels.classes.",
         )
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config
+from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, WorkingScales
 from rooftrace.io.legend import Legend
 from rooftrace.metrics.pixel import trivial_note
@@ -248,11 +249,12 @@ class BundleSpec(Config):
         for name in ("mean", "std"):
             if len(getattr(self, name)) != len(self.bands):
                 raise ValueError(
-                    f"{name} has {len(getattr(self, name))} values for {len(self.bands)} bands"
+                    f"{name} has {plural(len(getattr(self, name)), 'value')} for "
+                    f"{plural(len(self.bands), 'band')}"
                 )
         if self.colours and len(self.colours) != len(self.classes):
             raise ValueError(
-                f"colours has {len(self.colours)} values for {len(self.classes)} classes"
+                f"colours has {plural(len(self.colours), 'value')} for {len(self.classes)} classes"
             )
         WorkingScales.of(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
         if self.building_class >= len(self.classes):

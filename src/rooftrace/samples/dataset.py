@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rooftrace.core.cache import LruCache
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
+from rooftrace.core.text import plural
 from rooftrace.core.types import Raster, Sample, Scene, Window, WorkingScales
 from rooftrace.io.resample import working_metres
 from rooftrace.labels.derived import building_instances, label_instances
@@ -483,7 +484,7 @@ def check_alike(scenes: Sequence[Scene]) -> None:
         image = scene.image
         if (image.bands, image.dtype) != (first.bands, first.dtype):
             raise BandMismatch(
-                f"{image.name} has {image.bands} bands of {image.dtype}, "
+                f"{image.name} has {plural(image.bands, 'band')} of {image.dtype}, "
                 f"but {first.name} has {first.bands} of {first.dtype}.",
                 remedy="All images that one model is trained on must have the same bands.",
             )

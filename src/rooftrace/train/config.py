@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config, KindConfig, read_config, replace_paths
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import plural
 from rooftrace.core.types import WorkingScales
 from rooftrace.labels.config import DataConfig, relative_text
 from rooftrace.models.losses import parse_loss
@@ -219,7 +220,9 @@ class NormaliseConfig(Config):
     @model_validator(mode="after")
     def _alike(self) -> NormaliseConfig:
         if len(self.mean) != len(self.std):
-            raise ValueError(f"mean has {len(self.mean)} values, but std has {len(self.std)}")
+            raise ValueError(
+                f"mean has {plural(len(self.mean), 'value')}, but std has {len(self.std)}"
+            )
         return self
 
 

@@ -351,8 +351,8 @@ def _statistics(
     if isinstance(config.normalise, NormaliseConfig):
         if len(config.normalise.mean) != bands:
             raise ConfigError(
-                f"normalise has {len(config.normalise.mean)} values, but the images have {bands} "
-                "bands.",
+                f"normalise has {plural(len(config.normalise.mean), 'value')}, but the images have "
+                f"{plural(bands, 'band')}.",
                 remedy="Give mean and std one value per band.",
             )
         return config.normalise.mean, config.normalise.std

@@ -18,6 +18,7 @@ from safetensors.torch import load
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BandMismatch
 from rooftrace.core.system import keep_freed_memory
+from rooftrace.core.text import plural
 from rooftrace.core.types import Scene
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.source import SceneSet
@@ -214,8 +215,8 @@ def check_bands(data: TrainingData, spec: BundleSpec) -> None:
     """Raise BandMismatch if the images have another number of bands than the start model."""
     if data.samples.bands != len(spec.bands):
         raise BandMismatch(
-            f"The images have {data.samples.bands} bands, but {spec.name} has {len(spec.bands)}: "
-            f"{', '.join(spec.bands)}.",
+            f"The images have {plural(data.samples.bands, 'band')}, but {spec.name} has "
+            f"{len(spec.bands)}: {', '.join(spec.bands)}.",
             remedy="Give images with these bands; or use rooftrace train with model.start, which "
             "adapts the first layer.",
         )

@@ -133,7 +133,7 @@ def test_normalisation_is_of_imagenet_measured_or_given(tmp_path: Path) -> None:
     assert opened(tmp_path, normalise="dataset", crop_px=48).statistics == data.statistics
     given = {"mean": [1, 2, 3], "std": [4, 5, 6]}
     assert opened(tmp_path, normalise=given).statistics == ((1, 2, 3), (4, 5, 6))
-    with pytest.raises(ConfigError, match="normalise has 1 values, but the images have 3 bands"):
+    with pytest.raises(ConfigError, match="normalise has 1 value, but the images have 3 bands"):
         opened(tmp_path, normalise={"mean": [1], "std": [1]})
     write(tmp_path / "five", {"0": image_of(0, bands=5)})
     five = {"train": [{"path": "five"}], "val": [{"path": "five"}]}

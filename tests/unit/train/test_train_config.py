@@ -39,7 +39,7 @@ def test_a_folder_of_labelled_images_leads_to_finetune(tmp_path: Path) -> None:
             "set augment.prefer_buildings = 0",
         ),
         ({"data": DATA, "balance": "classes"}, "balance"),
-        ({"data": DATA, "normalise": {"mean": [1], "std": [1, 2]}}, "mean has 1 values, but std"),
+        ({"data": DATA, "normalise": {"mean": [1], "std": [1, 2]}}, "mean has 1 value, but std"),
         ({"data": DATA, "optimizer": {"lrr": 1}}, "'optimizer.lrr'. Did you mean 'lr'"),
         ({"data": {"train": [{"path": "a", "glb": "*"}], "val": []}}, "'data.train.0.glb'"),
         ({"data": DATA, "optimizer": {"lr": 0}}, "optimizer.lr"),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError, LabelError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import (
     BoolArray,
     Floats,
@@ -230,8 +230,8 @@ def _order(
     found = sorted(set(names.tolist()))
     if len(found) != 2:
         raise LabelError(
-            f"{labels} has {len(found)} labels among its masks with a valid pixel: {found}; "
-            "expected two.",
+            f"{labels} has {plural(len(found), 'label')} among its masks with a valid pixel: "
+            f"{found}; expected two.",
             remedy="Use two labels, such as sparse and dense.",
         )
     one, other = found
@@ -296,8 +296,8 @@ def fit_threshold(
         dense_as_dense=int((dense & called).sum()),
     )
     notes = [
-        f"only {count} examples are labelled {name!r}: with fewer than {_MIN_EXAMPLES} the "
-        "threshold is unreliable"
+        f"only {plural(count, 'example is', 'examples are')} labelled {name!r}: with fewer than "
+        f"{_MIN_EXAMPLES} the threshold is unreliable"
         for name, count in counts.items()
         if count < _MIN_EXAMPLES
     ]

@@ -480,7 +480,7 @@ def _problems(
             "Give the URL at which you will publish the weights.",
         )
     if spec.bands != ("red", "green", "blue") or spec.takes_clicks or not spec.is_binary:
-        given = f"{len(spec.bands)} bands and {len(spec.classes)} classes"
+        given = f"{plural(len(spec.bands), 'band')} and {len(spec.classes)} classes"
         yield (
             f"{bundle.source} has {given}; expected RGB images, and buildings with background.",
             "Export such a model.",

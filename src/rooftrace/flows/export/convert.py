@@ -20,7 +20,7 @@ from rooftrace.core.errors import (
     RooftraceError,
     is_out_of_memory,
 )
-from rooftrace.core.text import first_line, in_terms
+from rooftrace.core.text import first_line, in_terms, plural
 from rooftrace.core.types import Scene, Window
 from rooftrace.engines.select import check_first_use
 from rooftrace.io.files import demo_scene_path
@@ -210,8 +210,8 @@ def demo_tiles(spec: BundleSpec, count: int) -> TileSet:
     """
     if len(spec.bands) != 3 or spec.dtype != "uint8":
         raise ConfigError(
-            f"The model {spec.name} takes {len(spec.bands)} bands of {spec.dtype}; the demo scene "
-            "has three bands of uint8.",
+            f"The model {spec.name} takes {plural(len(spec.bands), 'band')} of {spec.dtype}; the "
+            "demo scene has three bands of uint8.",
             remedy="Give images for the check with --check.",
         )
     side = tile_side(spec)
