@@ -271,22 +271,28 @@ class DensityAccumulator:
             np.add.at(self.built_px, cell[known & (values == self._class)], 1)
 
 
-def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
-    """Return the built-up density of polygons alone: exact areas, with every cell taken as
-    observed.
+def density_of_polygons(
+    buildings: Polygons, cells: CellGrid, observed: Polygons | None = None
+) -> DensityGrid:
+    """Return the built-up density of polygons alone, with exact areas.
 
     Args:
         buildings: (n,) valid polygons on the plane of the cells; ground under several of them is
             built up once.
         cells: Grid of cells that covers all polygons.
+        observed: (k,) valid polygons of the observed area; None: every cell is observed.
     """
-    built = without_overlaps(buildings)
-    steps = np.zeros(cells.count, np.int64)
-    for start in range(0, len(built), _POLYGONS_AT_ONCE):
-        cell, area = cells.areas_of(built[start : start + _POLYGONS_AT_ONCE])
-        np.add.at(steps, cell, np.rint(area * _AREA_STEPS).astype(np.int64))
-    observed = np.full(cells.count, cells.cell_m**2)
-    return _on_grid(cells, observed, steps / _AREA_STEPS, [measure_buildings(buildings)])
+
+    def area_m2(polygons: Polygons) -> Floats:
+        alone = without_overlaps(polygons)
+        steps = np.zeros(cells.count, np.int64)
+        for start in range(0, len(alone), _POLYGONS_AT_ONCE):
+            cell, area = cells.areas_of(alone[start : start + _POLYGONS_AT_ONCE])
+            np.add.at(steps, cell, np.rint(area * _AREA_STEPS).astype(np.int64))
+        return np.asarray(steps / _AREA_STEPS)
+
+    seen_m2 = np.full(cells.count, cells.cell_m**2) if observed is None else area_m2(observed)
+    return _on_grid(cells, seen_m2, area_m2(buildings), [measure_buildings(buildings)])
 
 
 def without_overlaps(polygons: Polygons) -> Polygons:

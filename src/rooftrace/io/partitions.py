@@ -95,7 +95,9 @@ def _column(pa: Any, values: NDArray[Any]) -> Any:
     return made.cast(pa.string()) if pa.types.is_null(made.type) else made
 
 
-MANIFEST = "manifest.json"
+MANIFEST, OBSERVED = "manifest.json", "observed.gpkg"
+"""Names of the manifest, and of the layer of the ground that was observed."""
+
 _LAYER = "buildings"
 _TEMPORARY = ".partitions."
 _FINE_ZOOM = 23

@@ -19,6 +19,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.flows.catalogue.run import CatalogueReport, SceneLayer, _in_degrees, run_catalogue
 from rooftrace.flows.catalogue.scenes import plain_id, read_catalogue
+from rooftrace.flows.density.run import run_density
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import executing, run_predict
 from rooftrace.io.reproject import CRS84, transform_points
@@ -282,6 +283,10 @@ def test_the_edge_of_a_scene_is_the_edge_of_its_valid_data(
     found = layer(tmp_path / "out").to_crs(32737)
     whole = found[found.within(inner)]
     assert (whole["area_m2"] > 0.8 * 24 * 18 / 4).mean() > 0.97
+    density = run_density([tmp_path / "out"], tmp_path / "density").total
+    # Without the outer rims, which are 30 pixels of half a metre wide.
+    assert density is not None
+    assert float(density.observed_m2) == pytest.approx(450**2, rel=1e-3)
 
 
 def test_metres_per_pixel_for_all_scenes_are_refused(

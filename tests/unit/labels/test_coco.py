@@ -262,8 +262,9 @@ def test_what_is_left_out_of_several_parts_is_one_note(tmp_path: Path) -> None:
         outline = {"segmentation": [[1, 1, 9, 1, 9, 9]], "category_id": 99}
         raw["annotations"].append({"image_id": raw["images"][0]["id"], **outline})
         file.write_text(json.dumps(raw))
-    source = read(tmp_path)
-    assert source.notes == ("Left out: 3 shapes with other labels: 'tree'.",)
+    assert read(tmp_path).notes == ("Left out: 3 shapes with other labels: 'tree'.",)
+    file.rename(file.with_name("instances.json"))
+    assert "called instances… are read, not _annotations.coco.json" in read(tmp_path).notes[1]
 
 
 SEGMENTATION = ["annotations", 0, "segmentation"]

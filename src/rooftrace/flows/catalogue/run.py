@@ -2,6 +2,7 @@
 
 OUT/scenes/…                results of `rooftrace predict` for each scene
 OUT/buildings/quadkey=…/    layer in which every building occurs once
+OUT/observed.gpkg           outline of the valid data of each scene
 OUT/manifest.json           content of the layer, and the state of every scene
 
 See `vector.deduplicate` for the rules by which duplicates are removed.
@@ -32,7 +33,7 @@ from rooftrace.io.area import Area, AreaSource, area_in_degrees
 from rooftrace.io.files import is_url, locked
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
-from rooftrace.io.partitions import MANIFEST, PartitionedLayer
+from rooftrace.io.partitions import MANIFEST, OBSERVED, PartitionedLayer
 from rooftrace.io.reproject import (
     BEND_PX,
     CRS84,
@@ -45,6 +46,7 @@ from rooftrace.io.reproject import (
     transform_points,
 )
 from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_write import write_polygons
 from rooftrace.io.web_mercator import morton_codes
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator, measured
@@ -372,9 +374,9 @@ def merge_layers(
     scenes: Callable[[Mapping[str, int]], list[dict[str, Any]]],
     made_with: Mapping[str, Any],
 ) -> Mapping[str, Any]:
-    """Write one layer of all scenes, partitioned by quadkey, and return its manifest.
+    """Write one layer of all scenes and their outlines, and return the manifest.
 
-    See `PartitionedLayer`.
+    The layer is partitioned by quadkey, see `PartitionedLayer`.
 
     Args:
         layers: Polygons of the scenes, in the order of the catalogue.
@@ -402,7 +404,10 @@ def merge_layers(
         name: np.array([getattr(layer.provenance, name) for layer in layers], dtype=np.object_)
         for name in ("imagery_date", "source", "model")
     }
+    gsd_m = np.array([layer.gsd_m for layer in layers])
     with PartitionedLayer(out, level) as target:
+        seen = {"scene": names, "gsd_m": gsd_m, **origins}
+        write_polygons(out / OBSERVED, split_at_180(outlines), seen, CRS84)
 
         def write(parts: Sequence[CandidateDetections]) -> None:
             for part in map(_split_detections, parts):

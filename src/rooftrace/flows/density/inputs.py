@@ -20,6 +20,7 @@ from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.io.files import check_exists, prepare_folder
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
+from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
     BEND_M,
@@ -34,7 +35,7 @@ from rooftrace.io.reproject import (
 )
 from rooftrace.io.vector_formats import check_city_model, is_vector_file, ogr2ogr_input
 from rooftrace.io.vector_layers import text_column
-from rooftrace.io.vector_read import ReadCounts, VectorFile
+from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.match import first_of_equal
@@ -413,6 +414,12 @@ def mask_notes(inputs: Sequence[Path], mask: Path | None, polygons: Path | None)
         "from it"
     )
     return [note]
+
+
+def observed_ground(polygons: Path) -> VectorLayer | None:
+    """Return the ground that the scenes of a catalogue show, for the layer of its buildings."""
+    files = (polygons / OBSERVED, polygons.parent / OBSERVED) if polygons.is_dir() else ()
+    return next((VectorFile(file).read([]) for file in files if file.is_file()), None)
 
 
 def stem_of(out: Path, name: str) -> Path:

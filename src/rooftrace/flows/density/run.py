@@ -22,6 +22,7 @@ from rooftrace.density.accumulate import (
     DensityAccumulator,
     density_of_polygons,
     density_of_zones,
+    without_overlaps,
     zones_of_points,
 )
 from rooftrace.density.cells import (
@@ -48,6 +49,7 @@ from rooftrace.flows.density.inputs import (
     MaskFile,
     ObservedBuildings,
     mask_notes,
+    observed_ground,
     read_buildings,
     sort_inputs,
     stem_of,
@@ -55,6 +57,7 @@ from rooftrace.flows.density.inputs import (
 )
 from rooftrace.io.files import check_outputs
 from rooftrace.io.legend import NODATA
+from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.picture import write_png
 from rooftrace.io.reproject import BEND_M, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
@@ -179,12 +182,10 @@ def run_density(
     notes += mask_notes(inputs, mask_path, polygons_path)
     if mask is None:
         assert buildings is not None
-        density = _of_polygons(buildings, cell_m, gsd_m, min_area_m2)
+        seen = observed_ground(buildings.path)
+        density = _of_polygons(buildings, cell_m, gsd_m, min_area_m2, seen)
         own = buildings.crs
-        notes.append(
-            f"{buildings.path.name} does not contain the observed area: every cell counts as "
-            "observed; give the mask as well where it has nodata"
-        )
+        notes.append(_observed_note(buildings.path, seen, "every cell counts"))
     else:
         if buildings is not None:
             mask, said = buildings.shares_of(mask)
@@ -249,8 +250,9 @@ def _of_mask(
 
 
 def _of_polygons(
-    buildings: BuildingPolygons, cell_m: float, gsd_m: float | None, min_area_m2: float
-) -> DensityGrid:
+    buildings: BuildingPolygons, cell_m: float, gsd_m: float | None, min_area_m2: float,
+    seen: VectorLayer | None,
+) -> DensityGrid:  # fmt: skip
     if gsd_m is not None:
         raise ConfigError(
             f"--gsd {plain_number(gsd_m, 6)} was given, but {buildings.path} holds no pixels.",
@@ -259,9 +261,21 @@ def _of_polygons(
     assert buildings.crs is not None
     plane = metric_crs(buildings.crs, buildings.bounds_xy)
     moved = reprojected(buildings.geometry, buildings.crs, plane, BEND_M)
-    left, bottom, right, top = shapely.total_bounds(moved).tolist()
+    observed = None if seen is None else reprojected(seen.geometry, seen.crs, plane, BEND_M)
+    both = moved if observed is None else np.concatenate([moved, observed])
+    left, bottom, right, top = shapely.total_bounds(both).tolist()
     cells = CellGrid.over((left, bottom, right, top), cell_m, plane)
-    return density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells)
+    return density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells, observed)
+
+
+def _observed_note(buildings: Path, seen: VectorLayer | None, places: str) -> str:
+    """Return the note on the ground that counts as observed, without a mask."""
+    if seen is not None:
+        return f"{OBSERVED} of the catalogue says which ground was seen"
+    return (
+        f"{buildings.name} does not contain the observed area: {places} as observed; give the mask "
+        "as well where it has nodata"
+    )
 
 
 def _outside_notes(count: int) -> list[str]:
@@ -324,6 +338,7 @@ def run_zone_density(
             remedy="Give the layer of buildings, too.",
         )
     ground = None
+    seen = None if mask is not None or buildings is None else observed_ground(buildings.path)
     if mask is not None:
         ground = GroundPlane.of(mask.grid, name=str(mask.path))
         plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
@@ -333,10 +348,7 @@ def run_zone_density(
         if mask is None:
             plane = metric_crs(buildings.crs, buildings.bounds_xy)
             place = buildings.bounds_xy, buildings.crs
-            notes.append(
-                f"{buildings.path.name} does not contain the observed area: all of the "
-                "zones count as observed; give the mask as well where it has nodata"
-            )
+            notes.append(_observed_note(buildings.path, seen, "all of the zones count"))
         else:
             mask, said = buildings.shares_of(mask)
             notes += said
@@ -347,6 +359,8 @@ def run_zone_density(
         outlined = outlined[large]
     assert plane is not None
     built, observed, counted = None, None, None
+    if seen is not None:
+        observed = without_overlaps(reprojected(seen.geometry, seen.crs, plane, BEND_M))
     if mask is not None and ground is not None:
         near = None if buildings is None else ObservedBuildings(ground, outlined)
         built, observed = _regions(mask, ground, near, progress)

@@ -135,6 +135,19 @@ def test_what_comes_later_lies_on_top(folder: Path) -> None:
     assert np.array_equal(classes_of(painted), expected)
 
 
+def test_several_exports_mean_the_same_and_have_one_note(folder: Path) -> None:
+    word = {"id": "w", "type": "textarea", "value": {"text": ["x"]}, **SIZES}
+    for name, label in (("a", "roof"), ("b", "tree")):
+        made = write(folder, task(f"{name}.png", annotation(box(1, 2, 3, 3, label), word)))
+        made.rename(folder / f"{name}.json")
+    source = read(folder)
+    assert source.ids == ("a/a", "b/b")
+    assert [classes_of(source, number).sum() for number in (0, 1)] == [9, 0]
+    other, kind = source.notes
+    assert "'tree'" in other
+    assert kind.endswith("has 2 results of the type textarea: left out, as they are no areas.")
+
+
 def test_a_label_that_is_no_class(folder: Path) -> None:
     path = write(folder, task("a.png", annotation(box(0, 0, 3, 3, "Hut"))))
     with pytest.raises(LabelError, match=r"has the labels 'Hut', none of which plainly means"):
