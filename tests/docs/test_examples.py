@@ -71,6 +71,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         save_tiny(folder / "weights" / "sam2", "sam2")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        # Many pages begin with what docs/prediction.md makes.
+        run("rooftrace predict scene.tif -o out")
         yield folder
 
 
