@@ -66,8 +66,9 @@ _CHUNK, _SOLIDS_AT_ONCE = 20_000, 2_000
 _NOTED_OFFSET_M = 0.75
 """Offset of outlines in metres from which a note names it."""
 
-_TALL_M = 25.0
-"""Median height in metres above which heights in feet may have been read as metres."""
+_TALL_M, _TALLEST_M = 25.0, 300.0
+"""Median height in metres above which heights in feet may have been read as metres; height of a
+building from which it may be that above fill."""
 
 _MOST_ABOVE_M = 0.75
 """Height in metres of the surface's ground above the terrain model from which a note names it; for
@@ -432,6 +433,11 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     if counts[NO_STEP] > _MOST_BELOW * seen:
         notes.append("Most buildings do not stand out: is --surface older, or a terrain model?")
     middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
+    if towers := int((heights.height[heights.is_known] > _TALLEST_M).sum()):
+        notes.append(
+            f"{plural(towers, 'building')} above {_TALLEST_M:.0f} m: fill that the model does not "
+            "declare? gdal_edit.py -a_nodata VALUE FILE."
+        )
     has_terrain = len(source.extents) == 2
     if middle > _TALL_M and (source.vertical.unit_m == 1.0 or has_terrain):
         notes.append(

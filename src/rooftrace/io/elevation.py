@@ -10,6 +10,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -52,6 +53,13 @@ _NAMED = re.compile(
 _RANGE_M = (-1_000.0, 9_000.0)
 """Heights of all land in metres: beyond lie -9999 and other fill that a file does not declare."""
 
+_LEAST_GAP_M, _CLEAR_GAP_M = 20.0, 100.0
+"""Minimum distance in metres of all heights from 0 where 0 is fill that a file does not declare, as
+warping leaves it; below the second one, it is also more than the range of those heights."""
+
+_AROUND_FILL = np.ones((5, 5), np.uint8)
+"""Pixels around such fill with which resampling may have mixed it."""
+
 _MOST_SHARED = 0.5
 """Maximum share of a tile that another one may show, too."""
 
@@ -93,7 +101,7 @@ def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Verti
 class ElevationRaster(WrappedSource):
     """Heights in metres as float32, from a raster in any unit, with any scale and offset.
 
-    Heights of no land are nodata.
+    Heights of no land are nodata, and 0 beside land that is plainly elsewhere.
 
     Args:
         source: Raster with one band of heights.
@@ -136,6 +144,12 @@ class ElevationRaster(WrappedSource):
         metres = metres.astype(np.float32, copy=False)
         low, high = _RANGE_M
         valid = raster.valid & (metres[0] > low) & (metres[0] < high)
+        zero = cv2.dilate((metres[0] == 0).view(np.uint8), _AROUND_FILL) > 0
+        land = metres[0][valid & ~zero]
+        if land.size and zero.any():
+            gap_m, range_m = np.abs(land).min(), np.ptp(land)
+            if gap_m > _LEAST_GAP_M and gap_m > min(range_m, _CLEAR_GAP_M):
+                valid &= ~zero
         return replace(raster, data=metres, valid=valid)
 
 
