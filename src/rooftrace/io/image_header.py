@@ -378,7 +378,11 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
     """
     crs = grid.crs
     if crs is not None and not _is_of_earth(crs):
-        note = f"{name} is in {crs.name!r}, which is not a coordinate system of the Earth."
+        note = (
+            f"{name} is in {crs.name!r}, which is not a coordinate system of the Earth. A known "
+            "point places a site grid: --crs '+proj=tmerc +lat_0=LATITUDE +lon_0=LONGITUDE "
+            "+x_0=EASTING +y_0=NORTHING'."
+        )
         return GeoGrid(grid.shape, grid.transform), note
     if crs is not None and crs.is_geographic:
         west, south, east, north = grid.bounds_xy

@@ -252,7 +252,7 @@ def test_a_system_that_is_not_of_the_earth_is_left_aside_and_said(parts: Path, s
     assert source.grid.crs is None
     assert source.grid.gsd_yx_m is None
     assert source.grid.transform == open_raster(parts / "a.tif").grid.transform
-    assert any("'site grid'" in note for note in source.notes)
+    assert any("'site grid'" in note and "+proj=tmerc" in note for note in source.notes)
 
 
 # Files that are damaged, or go away.
