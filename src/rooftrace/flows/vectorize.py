@@ -20,7 +20,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, size_text
-from rooftrace.core.types import Footprints, GeoGrid, Raster, RasterSource, Window
+from rooftrace.core.types import Footprints, GeoGrid, Progress, Raster, RasterSource, Window
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.files import prepare_folder
 from rooftrace.io.georeferenced import check_crs, in_crs
@@ -329,8 +329,6 @@ def _probabilities(raster: Raster, name: str) -> Prob:
     return known
 
 
-ProgressVectorize = Callable[[int, int], None]
-
 _CHUNK = 20_000
 
 _NO_CLASS = 0
@@ -401,7 +399,7 @@ def run_vectorize(
     gsd_m: float | None = None,
     crs: CRS | None = None,
     schema: Literal["overture"] | None = None,
-    progress: ProgressVectorize | None = None,
+    progress: Progress | None = None,
 ) -> VectorizeReport:
     """Write the polygons of a raster, in memory that does not grow with its height.
 

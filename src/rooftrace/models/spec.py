@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, WorkingScales
+from rooftrace.core.types import BoolArray, Floats, WorkingScales
 from rooftrace.io.legend import Legend
 from rooftrace.metrics.pixel import trivial_note
 from rooftrace.models.fingerprint import Fingerprint
@@ -22,7 +22,6 @@ MAX_SIDE_PX = 2**15
 Unit = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Coefficient = Annotated[float, Field(ge=-MAX_COEFFICIENT, le=MAX_COEFFICIENT)]
-Floats = NDArray[np.float64]
 
 
 class LogisticMap(Config):

@@ -208,11 +208,6 @@ class CheckpointSaver(Checkpoint):
         if monitored is not None:
             self.best[BEST_MONITORED] = monitored
 
-    @classmethod
-    def of(cls, trainer: L.Trainer) -> CheckpointSaver:
-        """Return the checkpoint saver of a run."""
-        return next(c for c in trainer.callbacks if isinstance(c, cls))  # type: ignore[attr-defined]
-
     def state_dict(self) -> dict[str, Any]:
         return {name: (best.epoch, float(best.value)) for name, best in self.best.items()}
 
