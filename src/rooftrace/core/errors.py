@@ -94,6 +94,11 @@ class RooftraceError(Exception):
         """Message and remedy as they are written, in the words of the command line."""
         return f"{self.message} {self.remedy}".strip()
 
+    def named(self, name: str, more: str = "") -> RooftraceError:
+        """Return the error with the name of what failed, if its message lacks it, and `more`."""
+        message = self.message if name in self.message else f"{name}: {self.message}"
+        return _rebuild(type(self), f"{message} {more}".strip(), self.remedy)
+
     def __reduce__(self) -> tuple[object, ...]:
         # Pickling passes positional arguments alone; a worker process would lose the remedy.
         return (_rebuild, (type(self), self.message, self.remedy))

@@ -148,7 +148,7 @@ def run_convert(
         check_background(source)
         written = kind.write(source, out, options, progress)
     except DataError as error:
-        raise _named(error, tracked.current) from error
+        raise error.named(tracked.current) from error
     notes += written.notes
     if (gsds_m := sorted(tracked.gsds_m)) and not written.has_gsd:
         each = ", for the images of each value by themselves" if gsds_m[1:] else ""
@@ -195,7 +195,7 @@ class _TrackedOpener:
 
     def __init__(self, open_scene: Callable[[SceneEntry], Scene]) -> None:
         self._open_scene = open_scene
-        self.current: str | None = None
+        self.current = ""
         self.vanished: dict[str, int] = {}
         self.gsds_m: set[float] = set()
 
@@ -206,12 +206,6 @@ class _TrackedOpener:
         if scene.stated_gsd_m is not None:
             self.gsds_m.add(scene.stated_gsd_m)
         return scene
-
-
-def _named(error: DataError, scene_id: str | None) -> DataError:
-    if scene_id is None or scene_id in error.message:
-        return error
-    return type(error)(f"{scene_id}: {error.message}", remedy=error.remedy)
 
 
 def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertReport:

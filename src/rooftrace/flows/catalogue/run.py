@@ -339,9 +339,7 @@ def _in_order(catalogue: Catalogue, outcomes: _Outcomes) -> list[tuple[str, Roof
 
 def _failure(failures: Sequence[tuple[str, RooftraceError]], count: int) -> RooftraceError:
     name, error = failures[0]
-    summary = f"{len(failures):,} of {plural(count, 'scene')} failed."
-    message = error.message if name in error.message else f"{name}: {error.message}"
-    return type(error)(f"{message} {summary}", remedy=error.remedy)
+    return error.named(name, f"{len(failures):,} of {plural(count, 'scene')} failed.")
 
 
 @dataclass(frozen=True)

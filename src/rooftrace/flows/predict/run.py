@@ -160,9 +160,8 @@ def run_predict(
     scene, error = report.failures[0]
     if len(inputs.scenes) == 1:
         raise error
-    message = error.message if scene.shown in error.message else f"{scene.shown}: {error.message}"
     failed = f"{len(report.failures)} of {len(inputs.scenes)} images failed; run.json lists them."
-    raised = type(error)(f"{message} {failed}", remedy=error.remedy)
+    raised = error.named(scene.shown, failed)
     raised.report = report
     raise raised
 
