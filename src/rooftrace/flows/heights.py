@@ -453,11 +453,8 @@ def _chunks(layer: BuildingLayer, heights: Heights, method: str) -> Iterator[Lay
     names = _own_names(layer)
     for start in range(0, len(layer), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(layer)))
-        columns: dict[str, NDArray[Any]] = {
-            own: layer.attributes[name][rows] for name, own in names.items()
-        }
-        columns |= _columns(heights.of(rows), method)
-        yield LayerChunk(layer.outlines.unpack(rows), columns)
+        own = {new: layer.attributes[name][rows] for name, new in names.items()}
+        yield LayerChunk(layer.outlines.unpack(rows), own | _columns(heights.of(rows), method))
 
 
 def _own_names(layer: BuildingLayer) -> dict[str, str]:
