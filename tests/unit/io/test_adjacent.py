@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndar
     refused(GeoreferenceError, "pixel size", part, transform=ORIGIN @ Affine.scale(1.01))
     refused(GeoreferenceError, "coordinate system", part, crs="EPSG:32634")
     refused(GeoreferenceError, "no georeference", part, crs=None)
-    refused(DataError, "1 bands of uint8", part[:1])
+    refused(DataError, "1 band of uint8", part[:1])
     refused(DataError, "3 bands of uint16", part.astype(np.uint16))
     far = ORIGIN @ Affine.translation(10**7, 10**7)
     # Tiles of a map are smaller, so that fewer pixels may lie between them.
