@@ -79,8 +79,12 @@ def test_a_layer_gets_heights_in_any_crs(
     assert (found.num_floors_estimated[measured] >= 1).all()
     assert (found.height_reason[~measured].str.len() > 5).all()
     assert (tmp_path / "houses_heights.png").stat().st_size > 1000
+    predicted = tmp_path / "predicted" / "houses_buildings.gpkg"
+    predicted.parent.mkdir()
+    (tmp_path / "houses_heights.gpkg").rename(predicted)
+    predicted.with_name("run.json").touch()
     again, _ = call(
-        "heights", tmp_path / "houses_heights.gpkg", "--surface", folder / "surface.tif", *extra,
+        "heights", predicted.parent, "--surface", folder / "surface.tif", *extra,
         "-o", tmp_path / "again",
     )  # fmt: skip
     assert again == 0

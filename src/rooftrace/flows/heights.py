@@ -39,6 +39,7 @@ from rooftrace.heights.roof import SHAPES
 from rooftrace.heights.surface import RoofOffset, Surface
 from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
 from rooftrace.io.area import Area, area_in_degrees, read_area
+from rooftrace.io.companions import predicted_file
 from rooftrace.io.elevation import (
     PointFile,
     elevation_files,
@@ -222,6 +223,7 @@ def run_heights(
         ExportError: A result cannot be written.
     """
     started = time.perf_counter()
+    buildings = predicted_file(buildings, "polygons")
     plain = buildings.name.split(".")[0].removesuffix("_buildings").removesuffix("_heights")
     files = [out / f"{plain}_heights{end}" for end in (".gpkg", ".json", ".city.json", ".png")]
     table, record, model, picture = files
