@@ -44,7 +44,7 @@ _SPELLINGS = {
 _SCANS = (".las", ".laz")
 
 _NAMED = re.compile(
-    r"(.*[\W_])?((n|gsd)?dsm|dtm|dem|chm|[bn]?dom|dgm|mn[sth]|md[st]|swissalti3d|swisssurface3d)\d*"
+    r"(.*[\W_])?((n|gsd)?dsm|dtm|dem|elevation|chm|[bn]?dom|dgm|mn[sth]|md[st]|swissalti3d|swisssurface3d)\d*"
     r"([\W_].*)?",
     re.IGNORECASE,
 )

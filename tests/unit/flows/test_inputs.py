@@ -146,7 +146,8 @@ def test_photos_in_subfolders_are_images_and_no_catalogue(town: Path, tmp_path: 
     [("odm_orthophoto/odm_orthophoto.tif", "odm_orthophoto/odm_orthophoto.png", "images/dsm.tif"),
      ("odm_orthophoto/odm_orthophoto.tif",
       "submodels/1/odm_orthophoto/odm_orthophoto.tif", "dem_0.tif"),
-     ("3_dsm_ortho/2_mosaic/a_mosaic.tif", "3_dsm_ortho/2_mosaic/tiles/a_mosaic_1.tif", "dsm.tif"),
+     ("3_dsm_ortho/2_mosaic/a_mosaic.tif", "3_dsm_ortho/2_mosaic/tiles/a_mosaic_1.tif",
+      "Site_Elevation_export.tif"),
      ("map/result.tif", "map/18/133892/95730.png", "map/gsddsm.tif")],
 )  # fmt: skip
 def test_of_a_project_of_photogrammetry_the_orthophoto_is_predicted(
