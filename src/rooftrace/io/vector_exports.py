@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from math import ceil, cos, floor, isfinite, log2, radians
@@ -23,7 +23,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.text import PLACE_IMAGE
-from rooftrace.core.types import Polygons, full_turn
+from rooftrace.core.types import Floats, Polygons, full_turn
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points, utm_zone
 from rooftrace.io.vector_writers import (
@@ -212,15 +212,21 @@ def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     path.write_bytes(text)
 
 
+_NEAR_DEG = 3e-7
+"""Degrees, about 3 cm, up to which a node lies on another one or on a wall; nodes have 7 digits."""
+
+
 def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write new buildings for JOSM: ways, and multipolygons where there are courtyards.
 
-    Of a comparison they are those that the other layer lacks. Outlines that meet share their nodes.
+    Of a comparison they are those that the other layer lacks. Outlines that meet share their nodes,
+    also where a corner lies on the wall of another.
     `upload` makes JOSM ask before it uploads them.
     https://wiki.openstreetmap.org/wiki/OSM_XML
     """
     nodes: dict[tuple[float, ...], int] = {}
-    ways: list[str] = []
+    rings: list[list[int]] = []
+    tagged: list[str] = []
     relations: list[str] = []
     for part in in_degrees(path, layer, parts):
         is_building = np.ones(len(part.geometry), np.bool_)
@@ -231,27 +237,69 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         kinds = part.columns.get("building", np.full(len(is_building), None))
         for row in np.flatnonzero(is_building).tolist():
             tags, members = {"building": kinds[row] or "yes"}, ""
-            rings = [
+            outlines = [
                 (ring, "inner" if hole else "outer")
                 for polygon in shapely.get_parts(part.geometry[row])
                 for hole, ring in enumerate(shapely.get_rings(polygon))
             ]
-            for ring, role in rings:
+            for ring, role in outlines:
                 corners = map(tuple, shapely.get_coordinates(ring)[:-1].tolist())
-                refs = [nodes.setdefault(one, -1 - len(nodes)) for one in corners]
-                line = "".join(f'<nd ref="{ref}"/>' for ref in [*refs, refs[0]])
-                own = _osm_tags(tags) if len(rings) == 1 else ""
-                ways.append(f'<way id="{-1 - len(ways)}">{line}{own}</way>\n')
-                members += f'<member type="way" ref="{-len(ways)}" role="{role}"/>'
-            if len(rings) > 1:
+                rings.append([nodes.setdefault(one, len(nodes)) for one in corners])
+                tagged.append(_osm_tags(tags) if len(outlines) == 1 else "")
+                members += f'<member type="way" ref="{-len(rings)}" role="{role}"/>'
+            if len(outlines) > 1:
                 members += _osm_tags({"type": "multipolygon", **tags})
                 relations.append(f'<relation id="{-1 - len(relations)}">{members}</relation>\n')
+    places = np.array([*nodes]).reshape(-1, 2)
+    joined = _joined(places, rings)
+    ways = (
+        f'<way id="{-1 - number}">'
+        + "".join(f'<nd ref="{-1 - node}"/>' for node in [*ring, ring[0]])
+        + f"{own}</way>\n"
+        for number, (ring, own) in enumerate(zip(joined, tagged))
+    )
     with path.open("w", encoding="utf-8") as file:
         file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
         file.write('<osm version="0.6" generator="rooftrace" upload="false">\n')
-        for (lon, lat), number in nodes.items():
-            file.write(f'<node id="{number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n')
+        for number in sorted({*chain(*joined)}):
+            lon, lat = places[number]
+            file.write(f'<node id="{-1 - number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n')
         file.writelines(chain(ways, relations, ["</osm>\n"]))
+
+
+def _joined(places: Floats, rings: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return rings of nodes, with equal nodes for near ones, and those that lie on their walls.
+
+    Rounding makes outlines cross whose corners or walls meet.
+    """
+    points = np.asarray(shapely.points(places), np.object_)
+    one, other = shapely.STRtree(points).query(points, "dwithin", distance=_NEAR_DEG)
+    first = np.arange(len(places))
+    np.minimum.at(first, one, other)
+    first = first[first]
+    made = [
+        [node for node, before in zip(ring, [ring[-1], *ring]) if node != before]
+        for ring in (first[ring].tolist() for ring in rings)
+    ]
+    made = [ring if len({*ring}) > 2 else [*old] for ring, old in zip(made, rings)]
+    start = np.array([*chain(*made)], np.int64)
+    end = np.array([node for ring in made for node in (*ring[1:], ring[0])], np.int64)
+    owner = np.repeat(np.arange(len(made)), [len(ring) for ring in made])
+    walls = np.asarray(shapely.linestrings(places[np.stack([start, end], 1)]), np.object_)
+    used, members = np.unique(start), [{*ring} for ring in made]
+    node, wall = shapely.STRtree(walls).query(points[used], "dwithin", distance=_NEAR_DEG)
+    along = shapely.line_locate_point(walls[wall], points[used[node]])
+    inserted: dict[int, list[int]] = {}
+    for index in np.lexsort((along, wall)).tolist():
+        number = int(used[node[index]])
+        if number not in members[owner[wall[index]]]:
+            members[owner[wall[index]]].add(number)
+            inserted.setdefault(int(wall[index]), []).append(number)
+    result: list[list[int]] = [[] for _ in made]
+    for index, (ring, number) in enumerate(zip(owner.tolist(), start.tolist())):
+        result[ring] += [number, *inserted.get(index, [])]
+    valid = [shapely.Polygon(places[ring]).is_valid for ring in result]
+    return [ring if good else [*old] for ring, old, good in zip(result, rings, valid)]
 
 
 def status_column(columns: Mapping[str, object]) -> str | None:

@@ -150,6 +150,13 @@ def test_josm_gets_buildings_that_share_their_corners(tmp_path: Path) -> None:
     assert sorted(shapely.area(layer.geometry).round(6)) == [1, 1, 15]
     assert set(layer.values["building"]) == {"yes"}
     assert "building=yes" in notes[0]
+    # A corner on another's wall is a node of both, although rounding moved it into the house.
+    shapes = np.array([box(0, 0, 1, 1), box(0.9999999, 0.4, 2, 0.6)], object)
+    write_polygons(path, shapes, {"id": np.arange(2)}, CRS.from_epsg(4326))
+    ways = [len(way.findall("nd")) for way in ElementTree.fromstring(path.read_text()).iter("way")]
+    assert ways == [7, 5]
+    house, wing = VectorFile(path).read().geometry
+    assert shapely.touches(house, wing)
 
 
 def _renderer(path: Path) -> ElementTree.Element:
