@@ -165,6 +165,12 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
                     outside=1),
     "ISPRS Potsdam": pairs("2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif", (0, 0, 255),
                            outside=(0, 255, 255)),
+    "ISPRS Potsdam, RGBIR": pairs(
+        "4_Ortho_RGBIR/{}_RGBIR.tif", "5_Labels_all_noBoundary/{}_label_noBoundary.tif",
+        (0, 0, 255), outside=(255, 255, 0)),
+    "ISPRS Vaihingen": pairs("ISPRS_semantic_labeling_Vaihingen/top/{}.tif",
+                             "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE/{}.tif",
+                             (0, 0, 255), outside=(0, 255, 0)),
     "AIRS": pairs("train/image/{}.tif", "train/label/{}.tif", 1),
     "xBD": xbd,
     "SpaceNet 1": vectors("3band/3band_{}.tif", "geojson/Geo_{}.geojson"),

@@ -125,12 +125,16 @@ LAYOUTS = (
     Layout("{id}/images/{id}.*", "{id}/masks/*", "Data Science Bowl 2018", missing="unlabelled"),
     Layout("{id}_sat.jpg", "{id}_mask.png", "DeepGlobe", missing="unlabelled"),
     Layout("images_png/{id}.png", "masks_png/{id}.png", "LoveDA", _LOVEDA),
-    Layout("2_Ortho_{bands}/{id}_{bands}.tif", "5_Labels_all/{id}_label.tif", "ISPRS Potsdam",
-           _ISPRS, missing="unlabelled"),
-    Layout("2_Ortho_{bands}/{id}_{bands}.tif", "5_Labels_for_participants/{id}_label.tif",
-           "ISPRS Potsdam", _ISPRS, missing="unlabelled"),
-    Layout("top/{id}.tif", "gts_for_participants/{id}.tif", "ISPRS Vaihingen", _ISPRS,
-           missing="unlabelled"),
+    # All that have red, green and blue go before those that have infrared in their place.
+    *(Layout(f"{images}/{{id}}_{{bands}}.tif", f"5_Labels_{labels}.tif", "ISPRS Potsdam", _ISPRS,
+             missing="unlabelled")
+      for images in ("2_Ortho_{bands}", "4_Ortho_{bands}", "3_Ortho_{bands}")
+      for labels in ("all/{id}_label", "for_participants/{id}_label",
+                     "all_noBoundary/{id}_label_noBoundary")),
+    *(Layout(f"{base}top/{{id}}.tif", labels, "ISPRS Vaihingen", _ISPRS, missing="unlabelled")
+      for base in ("", "ISPRS_semantic_labeling_Vaihingen/")
+      for labels in (f"{base}gts_for_participants/{{id}}.tif",
+                     "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE/{id}.tif")),
     Layout("img_dir/{part}/{id}.*", "ann_dir/{part}/{id}.*", "MMSegmentation"),
     Layout("imagesTr/{id}_0000.*", "labelsTr/{id}.*", "nnU-Net", unlabelled="imagesTs/{id}.*"),
     Layout("JPEGImages/{id}.*", "SegmentationClass/{id}.*", "Pascal VOC",
