@@ -221,8 +221,11 @@ def is_run_without_bundle(path: Path) -> bool:
 
 
 def bundles_in(folder: Path) -> list[Path]:
-    """Return the bundles directly in a folder, sorted by name; none in what is no folder."""
-    return sorted(p for p in folder.glob(f"*{BUNDLE_SUFFIX}") if p.is_file())
+    """Return the bundles directly in a folder, sorted by name; none in what is no folder.
+
+    What a run was writing when it was killed is hidden.
+    """
+    return sorted(p for p in folder.glob(f"[!.]*{BUNDLE_SUFFIX}") if p.is_file())
 
 
 def read_bundle(path: Path, *, is_installed: bool = False) -> ModelBundle:

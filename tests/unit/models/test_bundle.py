@@ -150,6 +150,7 @@ def test_the_folder_of_a_run_stands_for_its_bundle(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
+    (run / ".best_iou.1.part.rooftrace").touch()  # what a killed run was writing
     for name in names:
         write_bundle(run / f"{name}.rooftrace", SPEC, PARTS)
     with pytest.raises(BundleError, match="contains no") as caught:
