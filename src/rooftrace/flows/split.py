@@ -27,6 +27,7 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.scene_extents import SceneExtents, outline_of
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.labels.split import (
+    GROUP_EXAMPLE,
     PARTS,
     Split,
     SplitBy,
@@ -220,7 +221,7 @@ def _groups(source: SceneSet, by: SplitBy, group_pattern: str | None) -> Sequenc
     if len(set(found)) == 1:
         raise DataError(
             f"All images of {source.name} are in one group: they lie in one folder.",
-            remedy="Define the groups with --group-pattern, such as '^([a-z]+)_'.",
+            remedy=f"Define the groups with --group-pattern, such as {GROUP_EXAMPLE}.",
         )
     return found
 

@@ -437,8 +437,14 @@ def _too_few(count: int, before: int, parts: int, by: SplitBy) -> DataError:
     )
 
 
+GROUP_EXAMPLE = "'^([A-Za-z-]+)[_0-9]'"
+"""Pattern of names such as austin1 and santa-rosa_001, as a shell reads it."""
+
+
 def group_by_pattern(ids: Sequence[str], pattern: str) -> list[str]:
     """Return the match of a regular expression's first group in each id.
+
+    If it does not match all of them, in the names after their folders.
 
     Raises:
         ConfigError: The pattern is not a regular expression with a group.
@@ -449,21 +455,25 @@ def group_by_pattern(ids: Sequence[str], pattern: str) -> list[str]:
     except re.error as error:
         raise ConfigError(
             f"The group pattern {pattern!r} is not a regular expression: {error}.",
-            remedy="For example: --group-pattern '^([a-z]+)_'",
+            remedy=f"For example: --group-pattern {GROUP_EXAMPLE}",
         ) from error
     if rule.groups < 1:
         raise ConfigError(
             f"The group pattern {pattern!r} has no parentheses.",
-            remedy="Put parentheses around the part of the name that is the group: '^([a-z]+)_'",
+            remedy=f"Put parentheses around the part that is the group: {GROUP_EXAMPLE}",
         )
-    found = [rule.search(scene_id) for scene_id in ids]
-    for scene_id, match in zip(ids, found):
-        if match is None or match.group(1) is None:
+    groups: list[str | None] = []
+    for names in (ids, [scene_id.rpartition("/")[2] for scene_id in ids]):
+        groups = [match[1] if (match := rule.search(name)) else None for name in names]
+        if None not in groups:
+            break
+    for scene_id, group in zip(ids, groups):
+        if group is None:
             raise DataError(
                 f"The group pattern {pattern!r} finds no group in the name {scene_id!r}.",
                 remedy="Write a pattern that matches every name.",
             )
-    return [match.group(1) for match in found if match is not None]
+    return [group for group in groups if group is not None]
 
 
 def write_split(path: Path, split: Split) -> None:

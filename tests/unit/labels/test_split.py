@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.labels.split import (
+    GROUP_EXAMPLE,
     SceneParts,
     SplitBy,
     group_by_pattern,
@@ -129,6 +130,9 @@ def test_what_belongs_together_stays_together(
 
 def test_groups_by_pattern() -> None:
     assert group_by_pattern(["oslo_1", "bergen_2"], "^([a-z]+)_") == ["oslo", "bergen"]
+    assert group_by_pattern(["a/oslo_1", "b/oslo_2"], "^(.)/") == ["a", "b"]
+    named = group_by_pattern(["train/austin1", "Train/santa-rosa_001"], GROUP_EXAMPLE.strip("'"))
+    assert named == ["austin", "santa-rosa"]
     with pytest.raises(DataError, match="finds no group in the name '7'"):
         group_by_pattern(["oslo_1", "7"], "^([a-z]+)_")
     with pytest.raises(DataError, match="finds no group in the name 'x'"):
