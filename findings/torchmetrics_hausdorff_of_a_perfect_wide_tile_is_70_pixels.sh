@@ -5,8 +5,9 @@
 # a perfect prediction and 15 for the same house 15 pixels further down.
 # Seen: so it is on 80 x 80 pixels. On 80 rows and 100 columns the perfect prediction has 70 and the
 # moved house 53, on 80 x 81 they have 30 and 47. The distances are written to the place row x height
-# + column of a list that is read by rows of the width. There is no message; tiles that are higher than
-# wide mostly raise an IndexError. The mean over tiles of several shapes is wrong likewise.
+# + column of a list that is read by rows of the width; places that are written twice keep either, so
+# that of 64 x 128 a perfect one had 98 in one run and 35 in another. There is no message; tiles that
+# are higher than wide mostly raise an IndexError.
 # Versions: torchmetrics 1.9.0, torch 2.13.0, scipy 1.17.1. Source: functional/segmentation/utils.py,
 # distance_transform, z[i1 * h + j1]. Issue 3300 is about the error in high tiles and calls wide ones
 # right; the requests that would mend it are not in a release.
@@ -48,7 +49,6 @@ for shape in ((80, 80), (80, 81), (80, 100), (64, 128)):
 assert all(right == (0 if name == "perfect" else 15) for (_, name), (_, right) in seen.items())
 found = {key: distance for key, (distance, _) in seen.items()}
 assert found[(80, 80), "perfect"] == 0 and found[(80, 80), "15 pixels down"] == 15
-assert found[(80, 81), "perfect"] == 30 and found[(80, 81), "15 pixels down"] == 47.43
-assert found[(80, 100), "perfect"] == 70 and found[(80, 100), "15 pixels down"] == 52.63
-assert found[(64, 128), "perfect"] == 98.02 and found[(64, 128), "15 pixels down"] == 35.36
+for shape in ((80, 81), (80, 100), (64, 128)):
+    assert found[shape, "perfect"] > 20 and abs(found[shape, "15 pixels down"] - 15) > 10
 PYTHON
