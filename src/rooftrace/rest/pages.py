@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
 from rooftrace.io.html import read_asset
@@ -141,6 +142,11 @@ def static_router(name: str, policy: str) -> APIRouter:
     @router.get("", include_in_schema=False)
     def page(request: Request) -> Response:
         return page_response(request, name, policy)
+
+    @router.get("/", include_in_schema=False)
+    def slash() -> Response:
+        # Relative, because a proxy may serve the server below a folder.
+        return RedirectResponse(f"../{name}")
 
     @router.get("/static/{file:path}", include_in_schema=False)
     def static(request: Request, file: str) -> Response:
