@@ -240,11 +240,19 @@ def _unread(path: Path) -> tuple[str, ...]:
             remedy="Export JSON from Label Studio, which holds the same masks.",
         )
     layouts = [f'--layout "{one}"' for one in suggest_layouts(path)[: 2 * _LISTED]]
-    if layouts:
+    choice = (
+        " Choose the images and labels that belong together. Labels of two dates may mark only "
+        "what changed."
+    ) * (len(layouts) > 1)
+    if not layouts and {*map(_is_in_masks, (one.relative_to(path) for one in paths))} == {
+        False, True
+    }:  # fmt: skip
+        layouts = ['--layout "images/{id}.jpg=masks/{id}_gt.png"']
         choice = (
-            " Choose the images and labels that belong together. Labels of two dates may mark only "
-            "what changed."
-        ) * (len(layouts) > 1)
+            " Several masks of one image, each of one building, go into a folder of its own: "
+            '--layout "images/{id}.jpg=masks/{id}/*".'
+        )
+    if layouts:
         raise LayoutError(
             f"{path} holds images and labels, but in no known layout.",
             remedy=f"Say how their names agree: {' or '.join(layouts)}.{choice}",
@@ -268,6 +276,11 @@ def _unread(path: Path) -> tuple[str, ...]:
         return (f"No label is read from {listed}: give that file as the data.",)
     note = f"No label is read from {listed}: the images are named there, but not in the format of "
     return (f"{note}a known label tool. If outlines are there, too, export them as COCO.",)
+
+
+def _is_in_masks(image: Path) -> bool:
+    """Return whether a folder of an image is named as one of masks."""
+    return any(part.casefold() in ("mask", "masks", "label", "labels") for part in image.parts[:-1])
 
 
 def _check_options(kind: SourceKind, config: SourceConfig) -> None:

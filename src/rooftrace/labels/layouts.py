@@ -703,6 +703,8 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
         label = root / Pattern(label_text).fill(match.groupdict())
         if label.name.endswith(".*"):
             label = folders.labels(label.parent).get(label.name.removesuffix(".*"), label)
+        elif label.name == "*":
+            label = label.parent
         found[path] = match, label
     # The masks of {id}.png={id}_mask.png are named as images, too.
     masks = {label for _, label in found.values()}
@@ -710,7 +712,7 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
     for path, (match, label) in found.items():
         if path in masks:
             continue
-        if not label.is_file():
+        if not (label.is_dir() if label_text.endswith("/*") else label.is_file()):
             raise no_mask(path, label, "Add the mask, or correct --layout.")
         name = "/".join(one for one in (match.groupdict().get("part", ""), match["id"]) if one)
         pairs.append(SceneEntry(name, path, name.rpartition("/")[0], label))

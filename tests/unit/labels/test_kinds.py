@@ -73,6 +73,25 @@ def test_a_file_of_another_tool_that_names_the_images(tmp_path: Path) -> None:
     assert note == "No label is read from x/y/roofs.json: give that file as the data."
 
 
+def test_several_masks_of_one_image(tmp_path: Path) -> None:
+    """As of Open Images: the masks of an image are no images, and are read from a folder of it."""
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)).save(
+        tmp_path / "images/a.png"
+    )
+    for left in (8, 32):
+        drawn = np.zeros((64, 64), np.uint8)
+        drawn[8:24, left : left + 16] = 255
+        (tmp_path / "masks/a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn).save(tmp_path / f"masks/a/m01bl7v_{left}.png")
+    with pytest.raises(LayoutError, match="images and labels, but in no known layout") as caught:
+        source(tmp_path)
+    assert '--layout "images/{id}.jpg=masks/{id}/*"' in caught.value.remedy
+    (scene,) = source(tmp_path, layout="images/{id}.png=masks/{id}/*")
+    assert scene.label is not None
+    assert scene.label.read().data.sum() == 2 * 16 * 16
+
+
 @pytest.mark.parametrize(
     ("images", "masks", "layout"),
     [
