@@ -288,18 +288,21 @@ def _joined(places: Floats, rings: Sequence[Sequence[int]]) -> list[list[int]]:
     walls = np.asarray(shapely.linestrings(places[np.stack([start, end], 1)]), np.object_)
     used, members = np.unique(start), [{*ring} for ring in made]
     node, wall = shapely.STRtree(walls).query(points[used], "dwithin", distance=_NEAR_DEG)
-    along = shapely.line_locate_point(walls[wall], points[used[node]])
+    node, inner = used[node], (used[node] != start[wall]) & (used[node] != end[wall])
+    node, wall = node[inner], wall[inner]
+    order = np.lexsort((shapely.line_locate_point(walls[wall], points[node]), wall))
     inserted: dict[int, list[int]] = {}
-    for index in np.lexsort((along, wall)).tolist():
-        number = int(used[node[index]])
-        if number not in members[owner[wall[index]]]:
-            members[owner[wall[index]]].add(number)
-            inserted.setdefault(int(wall[index]), []).append(number)
+    for number, index in zip(node[order].tolist(), wall[order].tolist()):
+        if number not in members[owner[index]]:
+            members[owner[index]].add(number)
+            inserted.setdefault(index, []).append(number)
     result: list[list[int]] = [[] for _ in made]
     for index, (ring, number) in enumerate(zip(owner.tolist(), start.tolist())):
         result[ring] += [number, *inserted.get(index, [])]
-    valid = [shapely.Polygon(places[ring]).is_valid for ring in result]
-    return [ring if good else [*old] for ring, old, good in zip(result, rings, valid)]
+    return [
+        ring if ring == old or shapely.Polygon(places[ring]).is_valid else [*old]
+        for ring, old in zip(result, rings)
+    ]
 
 
 def status_column(columns: Mapping[str, object]) -> str | None:
