@@ -86,9 +86,14 @@ function figures(job) {
   return `${(done / 1e6).toFixed(1)} of ${size} · ${plural(buildings, "building")} so far`;
 }
 
-// What was assumed, and the way to change it.
+// What was assumed, and the way to change it: the first sentence, and the others on request.
 function notes(texts, job) {
-  return texts.map((text, at) => h("p.note", {}, `${inPageTerms(text)} `, job && at === texts.length - 1 && h("button.link", { type: "button", onclick: () => change(job) }, "change")));
+  const [first, ...more] = texts.flatMap((text) => inPageTerms(text).split(/(?<=\.) (?=\p{Lu})/u));
+  if (!first) return [];
+  return [
+    h("p.note", {}, `${first} `, job && h("button.link", { type: "button", onclick: () => change(job) }, "change")),
+    more.length ? h("details", {}, h("summary", {}, "More"), h("p.note", {}, more.join(" "))) : "",
+  ];
 }
 
 function showOptions() {
