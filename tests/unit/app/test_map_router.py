@@ -34,6 +34,7 @@ from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.masks import mask_sink
+from rooftrace.io.partitions import PartitionedLayer
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
 from rooftrace.predict.plan import SceneOptions
@@ -365,6 +366,21 @@ def test_images_that_are_called_alike(tmp_path: Path) -> None:
     assert list(images) == ["a", "a_density", "b"]
     assert images["a"].density == tmp_path / "a_density.tif"
     assert images["a_density"].mask == tmp_path / "a_density_mask.png"
+
+
+def test_the_layer_of_a_catalogue_comes_before_its_scenes(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "region/scenes")
+    score = {"score": np.array([0.5, 0.9])}
+    with PartitionedLayer(tmp_path / "region", 11) as target:
+        target.add(shapely.box([33, 33.001], -6, [33.0002, 33.0012], -5.9998), score)
+        target.finish({})
+    client = client_of(tmp_path / "region")
+    assert [one["title"] for one in client.get("/map/folders").json()] == ["region", "scenes"]
+    (shown,) = client.get("/map/folders/region").json()["images"]
+    assert (shown["name"], shown["buildings"]) == ("buildings", 2)
+    scene = client.get("/map/folders/region/images/buildings").json()
+    assert scene["bounds"] == pytest.approx([33, -6, 33.0012, -5.9998], abs=1e-4)
+    assert scene["buildings"]["count"] == 2
 
 
 def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -> None:

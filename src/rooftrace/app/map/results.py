@@ -19,6 +19,7 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of, without_folders
 from rooftrace.flows.predict.run_folder import MANIFEST
 from rooftrace.io.companions import RESULT_FILES, WORK_FOLDER, holds_results, recorded_files
+from rooftrace.io.partitions import MANIFEST as LAYER_MANIFEST
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.job_store import Job, JobStore
 from rooftrace.service.review_store import REVIEW_SUFFIX
@@ -35,6 +36,12 @@ _RESULT = re.compile(
     r"|(?P<polygons>(?:buildings|heights|polygons)\.(?:gpkg|geojson|fgb|parquet))"
     r"|(?P<preview>preview\.png)|(?P<density>density\.tif))"
 )
+_LAYER = "buildings"
+"""Name of the folder of the layer of a catalogue, and of its entry on the map."""
+
+_MOST_IN_LAYER = 1_000_000
+"""Maximum number of buildings of such a layer: all are held in memory."""
+
 _COMPARISON = "compare"
 # Layer and record that `rooftrace compare` writes.
 _COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
@@ -100,7 +107,8 @@ class ImageFiles:
         digest = hashlib.sha256(self.name.encode())
         for path in self.paths:
             try:
-                status = path.stat()
+                # A folder of files keeps its time when these change.
+                status = (path.parent / LAYER_MANIFEST if path.name == _LAYER else path).stat()
             except OSError:
                 continue
             digest.update(os.fsencode(f"\0{path.name}\0{status.st_size}\0{status.st_mtime_ns}"))
@@ -180,6 +188,9 @@ def _read(path: Path) -> ResultsFolder:
         images[_COMPARISON] = ImageFiles(
             _COMPARISON, polygons=path / _COMPARED, record=compared, is_comparison=True
         )
+    layer = _layer(path) if LAYER_MANIFEST in names else None
+    if layer is not None:
+        images[_LAYER] = layer
     reason = damaged or _failures(run)
     if _is_running(path):
         message = (
@@ -199,6 +210,15 @@ def _read(path: Path) -> ResultsFolder:
         f"-o. {damaged}"
     ).strip()
     return ResultsFolder(path, "other", message, {}, {})
+
+
+def _layer(path: Path) -> ImageFiles | None:
+    """Return the layer of a catalogue in a folder; None without one that the map can hold."""
+    manifest, _ = _read_record(path / LAYER_MANIFEST)
+    rows = manifest.get("rows", 0) if (path / _LAYER).is_dir() else 0
+    if not 0 < rows <= _MOST_IN_LAYER:
+        return None
+    return ImageFiles(_LAYER, polygons=path / _LAYER, record={_LAYER: rows})
 
 
 def _read_record(file: Path) -> tuple[dict[str, Any], str]:
@@ -392,8 +412,13 @@ class ResultsCatalogue:
 
 
 def _holds_record(path: Path) -> bool:
-    """Return whether a run, a comparison or a measurement of heights has written into a folder."""
-    return holds_results(path) or (path / _COMPARED).is_file() or any(path.glob("*_heights.gpkg"))
+    """Return whether a run, comparison, catalogue or measurement of heights wrote into a folder."""
+    records = (path / _COMPARED, path / LAYER_MANIFEST)
+    return (
+        holds_results(path)
+        or any(one.is_file() for one in records)
+        or any(path.glob("*_heights.gpkg"))
+    )
 
 
 def _is_running(path: Path) -> bool:
