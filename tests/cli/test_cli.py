@@ -83,7 +83,8 @@ def test_train(tiny_folder: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     # Four samples teach nothing, and a threshold is chosen nevertheless.
     assert re.match(
-        r"The IoU of tiny, 0\.\d+, is (no|hardly) better than .*: train", *plain["notes"]
+        r"The IoU of tiny on its validation images, 0\.\d+, is (no|hardly) better than .*: train",
+        *plain["notes"],
     )
     assert plain["run"] == str(run)
     assert (plain["epochs"], plain["stopped_because"]) == (1, "all epochs done")

@@ -26,6 +26,7 @@ from rooftrace.metrics.pixel import (
     image_values,
     per_image,
     pixel_ratio,
+    trivial_note,
 )
 from rooftrace.metrics.resampling import (
     DRAWS,
@@ -173,6 +174,12 @@ class EvalReport:
     def pooled(self) -> PixelCounts:
         """Pixel counts added over all images: large images have more weight."""
         return sum((image.counts for image in self.images), PixelCounts.zero(len(self.classes)))
+
+    @property
+    def trivial(self) -> str:
+        """Sentence on a model hardly better than calling all ground building, or ""."""
+        index = self.building_class
+        return trivial_note(self.name, self.pooled.iou(index), self.pooled.share(index))
 
     @cached_property
     def objects(self) -> ObjectCounts:

@@ -273,7 +273,7 @@ class BundleSpec(Config):
             float(np.mean([one.get(name, 0.0) for one in figures]))
             for name in ("iou", "iou_all_building")
         )
-        return trivial_note(self.name, iou, share)
+        return trivial_note(f"{self.name} on its validation images", iou, share)
 
     @property
     def takes_clicks(self) -> bool:

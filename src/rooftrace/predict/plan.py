@@ -208,6 +208,8 @@ class ScenePlan:
             notes.append(self.scaling.note)
         if self.spec.calibration and self.threshold not in (None, self.spec.threshold):
             notes.append(NOT_CALIBRATED)
+        if self.spec.doubt:
+            notes.append(self.spec.doubt)
         if self.spec.separation is not None:
             notes.append(
                 f"The second head of {self.spec.name}, which located walls between buildings, is "

@@ -31,11 +31,12 @@ from rooftrace.io.picture import data_url, side_by_side
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.metrics.boundary import WIDTH_PX
 from rooftrace.metrics.objects import F1_IOUS
-from rooftrace.metrics.pixel import trivial_note
 from rooftrace.metrics.report import FIGURES, EvalReport
 from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import Fingerprint
+
+_OF_NO_USE = "If the labels and their offset are right (rooftrace inspect), it is of no use here."
 
 _SPOILED = 0.1
 """Share of the scenes, on ground that a model was trained on, above which it is not compared."""
@@ -335,14 +336,8 @@ class Evaluation:
         """Notes on models hardly better than calling all ground building, and on scenes that show
         ground on which a model was trained or fitted.
         """
-        trivial = [
-            trivial_note(report.name, counts.iou(index), counts.share(index))
-            for report in self.reports
-            for counts, index in [(report.pooled, report.building_class)]
-        ]
-        remedy = "Check the labels and their offset with rooftrace inspect."
-        leaks = leak_notes(self.leaks, [report.name for report in self.reports])
-        return (*(f"{note} {remedy}" for note in trivial if note), *leaks)
+        trivial = (f"{one.trivial} {_OF_NO_USE}" for one in self.reports if one.trivial)
+        return (*trivial, *leak_notes(self.leaks, [report.name for report in self.reports]))
 
     def _leakage_notes(self) -> list[str]:
         """Return the notes of the leakage checks; those of several models name the models."""
@@ -618,6 +613,7 @@ def evaluation_page(
         reports=reports,
         several=len(reports) > 1,
         verdict=verdict,
+        of_no_use=_OF_NO_USE,
         is_spoiled=any(leak.spoils_comparison for leak in evaluation.leaks),
         leaks=[
             (report.name, use, leak, leak.pairs[:_LISTED_LEAKS])

@@ -146,6 +146,11 @@ class FinetuneReport:
         """Sentences on what would help, where the tuned model is not clearly better."""
         test = self.tests[self.evaluation.headline]
         gap, advice = test.difference, []
+        if self.evaluation.first.trivial:
+            advice.append(
+                "The tuned model is of no use yet, see the note on its IoU: check the labels and "
+                "their offset with rooftrace inspect."
+            )
         if self.verdict != "no different" and test.scenes < LEAST_FOR_VERDICT:
             advice.append(
                 f"This verdict is from {plural(test.scenes, 'image')} only: do not rely on it with "
