@@ -7,8 +7,8 @@
 # read as a masked array, each building is void and the ground alone is left. nodata=1 is kept.
 # Of 16-bit heights, nodata=0 becomes 65535, and the voids count as ground at height 0: the mean of
 # a tile of which half is void falls from 300 to 150. There is no message.
-# Versions: geotile 1.1.0, rasterio 1.4.4, fiona 1.10.1, geopandas 1.2.0, numpy 2.3.5. Source: geotile/GeoTile.py,
-# save_tiles: "nodata or" the highest value of the data type.
+# Versions: geotile 1.1.0, rasterio 1.4.4, fiona 1.10.1, geopandas 1.2.0, numpy 2.3.5. Source:
+# geotile/GeoTile.py, save_tiles: "nodata or" the highest value of the data type.
 # Hurt: who cuts masks into tiles for training, or scores and heights for statistics, with tools
 # that respect nodata: masks have no buildings, or voids have heights.
 set -euo pipefail
