@@ -3,10 +3,10 @@
 #
 # Guess before the run: the Hausdorff distance to an empty mask is infinite or NaN, as in MONAI and
 # surface-distance, or it raises, as in medpy; the mean over tiles says so.
-# Seen: hd, hd95, msd and mdsd are 0, as for a perfect prediction, and worse than by 5 pixels is only
-# what finds houses: moved by 5 pixels they have a hd95 of 5, and none at all 0. The same goes for
-# houses predicted where there are none. If only distances are asked for, there is no message; with
-# Dice there is a warning that does not speak of distances.
+# Seen: hd, hd95, msd and mdsd are 0, as for a perfect prediction. The houses moved by 5 pixels have
+# a hd95 of 5, and a prediction without any house has 0. The same goes for houses that are predicted
+# where there are none. If only distances are asked for, there is no message; with Dice there is a
+# warning that does not speak of distances.
 # Versions: seg-metrics 1.2.8, SimpleITK 2.5.5, numpy 2.4.6. Source: seg_metrics/seg_metrics.py,
 # computeQualityMeasures, which takes the empty mask itself for its map of distances.
 # Hurt: who compares models by distances of boundaries over many tiles: a model that predicts nothing
