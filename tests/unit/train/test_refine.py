@@ -62,7 +62,9 @@ def only_refined(export: Any) -> Any:
     """The segmenter's bundles are there already, and take time."""
 
     def made(*args: Any, refined: Any = None, **options: Any) -> Any:
-        return None if refined is None else export(*args, refined=refined, **options)
+        return (
+            read_bundle(args[3]) if refined is None else export(*args, refined=refined, **options)
+        )
 
     return made
 
