@@ -56,6 +56,17 @@ def utm_zone(lon: float, lat: float) -> CRS:
     return CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
 
 
+def crs_text(crs: CRS) -> str:
+    """Return a short description of a coordinate system."""
+    if epsg := crs.to_epsg():
+        return f"EPSG:{epsg} ({crs.name})"
+    if crs.name != "unknown":
+        return str(crs.name)
+    # A projection made for one place has no name.
+    with warnings.catch_warnings(action="ignore"):
+        return str(crs.to_proj4())
+
+
 def reprojected(
     geometry: NDArray[np.object_], source: CRS, target: CRS, tolerance: float
 ) -> NDArray[np.object_]:

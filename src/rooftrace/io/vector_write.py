@@ -22,6 +22,7 @@ from rooftrace.core.errors import ExportError
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints, Polygons
 from rooftrace.io.legend import Grades, Legend
+from rooftrace.io.reproject import crs_text
 from rooftrace.io.vector_exports import EXPORT_WRITERS, drawing_crs, status_column
 from rooftrace.io.vector_formats import PARQUET
 from rooftrace.io.vector_read import VectorFile
@@ -294,7 +295,7 @@ def format_notes(
     """Return notes for the user on what a format cannot hold of a layer with these polygons."""
     suffix = vector_suffix(path)
     if suffix == ".dxf":
-        system = "pixels of the image" if crs is None else drawing_crs(crs, geometry).name
+        system = "pixels of the image" if crs is None else crs_text(drawing_crs(crs, geometry))
         return (f"{path.name}: DXF has no attributes and no coordinate system; it is in {system}.",)
     if suffix == ".osm":
         which = "buildings" if status_column(columns) is None else "new buildings alone"

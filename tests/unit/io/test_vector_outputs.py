@@ -109,14 +109,23 @@ def test_a_table_of_excel_has_the_attributes_and_a_place(
         write_polygons(path, SHAPES, columns, TOWN.crs)
 
 
-@pytest.mark.parametrize("crs", [32633, 4326, 3857])
-def test_a_drawing_has_closed_outlines(crs: int, tmp_path: Path) -> None:
+SITE_GRID = (
+    "+proj=tmerc +lat_0=45.51 +lon_0=15 +k_0=0.9996 +x_0=1000 +y_0=2000 +datum=WGS84 +units=m"
+)
+
+
+@pytest.mark.parametrize(
+    ("crs", "named"),
+    [*((crs, "EPSG:32633 (WGS 84 / UTM zone 33N)") for crs in (32633, 4326, 3857)),
+     (CRS(SITE_GRID).to_wkt(), "+lat_0=45.51 +lon_0=15")],
+)  # fmt: skip
+def test_a_drawing_has_closed_outlines(crs: int | str, named: str, tmp_path: Path) -> None:
     path = tmp_path / "town.dxf"
     shapes = SHAPES.copy()
     shapes[0] = shapes[0].buffer(5) - shapes[0]
     metres, town = shapely.length(shapes).sum(), gpd.GeoSeries(shapes, crs=TOWN.crs).to_crs(crs)
     notes = write_polygons(path, np.asarray(town, object), {"id": np.arange(12)}, town.crs)
-    assert "UTM zone 33N" in notes[0]
+    assert named in notes[0]
     lines = gpd.read_file(path)
     assert len(lines) == 13
     assert lines.length.sum() == pytest.approx(metres, rel=1e-6)

@@ -59,7 +59,7 @@ from rooftrace.io.files import check_outputs
 from rooftrace.io.legend import NODATA
 from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.picture import write_png
-from rooftrace.io.reproject import BEND_M, degrees_text, missing_grid, reprojected
+from rooftrace.io.reproject import BEND_M, crs_text, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.vector.prepare import MaskRecord
@@ -112,8 +112,11 @@ class DensityReport:
         names = threshold.classes(figures.judged_share.ravel()).tolist()
         classes = {name: names.count(name) for name in (threshold.dense, threshold.sparse, None)}
         total = figures.total() if share.ndim == 2 else None
+        system = "metres from the upper left corner of the image"
+        if plane is not None:
+            system = crs_text(plane)
         return cls(
-            tuple(files), places, crs_text(plane), share.shape, total, classes, threshold,
+            tuple(files), places, system, share.shape, total, classes, threshold,
             tuple(notes),
         )  # fmt: skip
 
@@ -211,18 +214,6 @@ def _source_line(mask: Path | None, *others: Path | None) -> str:
     record = None if mask is None else MaskRecord.read(mask)
     date = None if record is None else record.origin.imagery_date
     return f"Source: {names}{f', imagery of {date}' if date else ''}. Drawn with rooftrace."
-
-
-def crs_text(crs: CRS | None) -> str:
-    """Return a short description of a coordinate system."""
-    if crs is None:
-        return "metres from the upper left corner of the image"
-    epsg = crs.to_epsg()
-    if epsg:
-        return f"EPSG:{epsg} ({crs.name})"
-    # A projection made for one place has no meaningful name.
-    text = str(crs.to_string())
-    return crs.name if "[" in text and crs.name != "unknown" else text
 
 
 def _of_mask(
