@@ -600,11 +600,11 @@ class PartLists:
 
     Args:
         names: Names of the lists.
-        parts: Part of each image, by its name in the lists; None if it is in several.
+        parts: Part of each image, by its name in the lists: the last of those that have it.
     """
 
     names: tuple[str, ...]
-    parts: Mapping[str, str | None]
+    parts: Mapping[str, str]
 
     @classmethod
     def of(cls, base: Path, folders: Folders) -> PartLists:
@@ -612,22 +612,22 @@ class PartLists:
         above = [base, *base.parents]
         for top in above[: above.index(folders.root) + 1]:
             names: list[str] = []
-            parts: dict[str, str | None] = {}
+            parts: dict[str, str] = {}
             for folder in (top, *folders.expand(top, ("ImageSets", "Segmentation"))):
                 for path in folders.texts(folder):
                     if part := part_of_folder(path.stem):
                         names.append(path.name)
                         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-                        for name in {PureWindowsPath(line.strip()).name for line in lines}:
-                            parts[name] = part if parts.get(name, part) == part else None
-            if len({*parts.values()} - {None}) > 1:
+                        # Some data sets list the same images as val and as test.
+                        parts |= {PureWindowsPath(line.strip()).name: part for line in lines}
+            if len({*parts.values()}) > 1:
                 return cls(tuple(names), parts)
             if part_of_folder(top.name):
                 break
         return cls((), {})
 
     def part_of(self, entry: SceneEntry) -> str | None:
-        """Return the part of an image; None if the lists do not name it, or in several."""
+        """Return the part of an image; None if the lists do not name it."""
         image = entry.image or Path()
         return self.parts.get(image.name, self.parts.get(image.stem))
 

@@ -40,6 +40,11 @@ def test_lists_of_names_are_parts(tmp_path: Path, place: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(lines, encoding="utf-8")
     assert [one[0] for one in shown(tmp_path)] == ["train/a", "val/b", "val/c"]
+    # Some data sets have no test images of their own.
+    same = path.with_name("test.txt")
+    same.write_text("b\nc\n", encoding="utf-8")
+    assert [one[0] for one in shown(tmp_path)] == ["train/a", "val/b", "val/c"]
+    same.unlink()
     path.write_text("b_0\nb_1\nc\n", encoding="utf-8")
     assert [one[0] for one in shown(tmp_path)] == ["a", "b", "c"]
     (note,) = pair_images_and_masks(tmp_path).notes
