@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -216,17 +216,26 @@ def _fitted_rule(
     return labels.name_rule().fitted(filter(None, used), str(path), declared=declared - above)
 
 
-def result_ids(source: SceneSet) -> tuple[str, dict[Id, str], frozenset[Id]]:
+def result_ids(source: SceneSet, ids: Iterable[Id]) -> tuple[str, dict[Id, str], frozenset[Id]]:
     """Return the file of a set, its scenes by the ids of images, and the categories of buildings.
 
     All are empty unless the set is that of one file: several number images independently.
+
+    Args:
+        source: Labelled scenes.
+        ids: Ids of images; those that are not in the set, but in its file, have their names there.
     """
     scenes = [(one.id, one.uncut.key) for one in source.entries]
     records = [(name, key) for name, key in scenes if isinstance(key, _ImageRecord)]
     if len({record.where for _, record in records}) != 1:
         return "", {}, frozenset()
     first = records[0][1]
-    return first.where, {record.id: name for name, record in records}, first.buildings
+    names = {record.id: name for name, record in records}
+    if not names.keys() >= {*ids}:
+        # The set may be a part of the file, in which the numbers of others must not count as names.
+        every = _document(Path(first.where)).images
+        names = {one.id: one.file_name for one in every} | names
+    return first.where, names, first.buildings
 
 
 def _document(path: Path) -> _Document:

@@ -419,7 +419,6 @@ class _FilePredictions:
                 the record.
         """
         source = self.source
-        labels, image_names, buildings = result_ids(source)
         try:
             results = _CocoResults.model_validate_json(path.read_bytes()).root
         except (OSError, ValidationError) as error:
@@ -431,6 +430,7 @@ class _FilePredictions:
                 remedy="Write a list of {image_id, category_id, segmentation, score} in the COCO "
                 "results format, with outlines or masks instead of boxes.",
             ) from error
+        labels, image_names, buildings = result_ids(source, (one.image_id for one in results))
         known = {one.category_id for one in results} if not buildings else {*buildings, None}
         others = [one.category_id for one in results if one.category_id not in known]
         if others:

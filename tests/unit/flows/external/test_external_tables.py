@@ -124,3 +124,24 @@ def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path, name: str) -
     path.write_text(json.dumps([one | {"image_id": 18} for one in guess]))
     with pytest.raises(LabelError, match="none of its images"):
         judged(path, truth)
+
+
+def test_coco_results_of_a_part_of_coco_labels(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    images, guess = [], []
+    for number, house in enumerate(HOUSES):
+        # Tools count ids from 0, and files from 1.
+        name = f"{number + 1}.png"
+        write_png(tmp_path / name, np.zeros((*SHAPE, 3), np.uint8))
+        images.append({"id": number, "file_name": name, "height": SHAPE[0], "width": SHAPE[1]})
+        guess += [one | {"image_id": number, "id": number} for one in results((1, house, 0.9))]
+    truth, split = tmp_path / "truth.json", tmp_path / "split.json"
+    categories = [{"id": 1, "name": "building"}]
+    every = {"images": images, "annotations": guess, "categories": categories}
+    truth.write_text(json.dumps(every))
+    split.write_text(json.dumps({"parts": {"train": ["2", "3"], "test": ["1"]}}))
+    (tmp_path / "p").mkdir()
+    path = tmp_path / "p/p.json"
+    path.write_text(json.dumps(guess))
+    report = judged(path, truth, EvalOptions(split=f"{split}:test"))
+    assert report.to_json()["pixel"]["iou"] == 1
