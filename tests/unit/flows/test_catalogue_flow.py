@@ -278,6 +278,7 @@ def test_the_edge_of_a_scene_is_the_edge_of_its_valid_data(
         row, col, _, _ = OVERLAP[number]
         write(path, rim, (row, col), nodata=0)
         assert place == rasterio.open(path).transform
+    write(tmp_path / "in/empty/scene.tif", np.zeros((3, 64, 64), np.uint8), nodata=0)
     run(tmp_path / "in", model, tmp_path / "out")
     inner = shapely.box(5e5 + 20, 9e6 - (SIDE_PX / 2 - 20), 5e5 + SIDE_PX / 2 - 20, 9e6 - 20)
     found = layer(tmp_path / "out").to_crs(32737)

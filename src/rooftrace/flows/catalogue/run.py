@@ -404,8 +404,11 @@ def merge_layers(
     }
     gsd_m = np.array([layer.gsd_m for layer in layers])
     with PartitionedLayer(out, level) as target:
+        # A scene may be all nodata.
+        shows = ~shapely.is_empty(outlines)
         seen = {"scene": names, "gsd_m": gsd_m, **origins}
-        write_polygons(out / OBSERVED, split_at_180(outlines), seen, CRS84)
+        observed = {name: values[shows] for name, values in seen.items()}
+        write_polygons(out / OBSERVED, split_at_180(outlines[shows]), observed, CRS84)
 
         def write(parts: Sequence[CandidateDetections]) -> None:
             for part in map(_split_detections, parts):
