@@ -350,9 +350,10 @@ def server_root(request: Request) -> str:
 
 def server_url(request: Request) -> str:
     """Return the server's own URL with the path prefix, for absolute links."""
-    # A proxy may change Host.
+    # A proxy may change Host; one that keeps it may leave the port out of the other, as nginx does.
     host = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
-    url = request.base_url.replace(netloc=host) if host else request.base_url
+    is_other = host and host != request.base_url.hostname
+    url = request.base_url.replace(netloc=host) if is_other else request.base_url
     return str(url).rstrip("/")
 
 

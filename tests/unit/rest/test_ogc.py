@@ -107,6 +107,10 @@ def test_links_have_the_prefix_of_a_proxy(app: FastAPI) -> None:
     assert moved.headers["location"] == "http://testserver/roofs/ogc?f=json"
     page = client.get("/ogc", headers={"X-Forwarded-Host": "city.example:8443"}).json()
     assert page["links"][0]["href"] == "http://city.example:8443/roofs/ogc"
+    # nginx's $host has no port.
+    client.headers |= {"Host": "city.example:8443", "X-Forwarded-Host": "city.example"}
+    page = client.get("/ogc").json()
+    assert page["links"][0]["href"] == "http://city.example:8443/roofs/ogc"
 
 
 def test_the_process_is_described(client: TestClient) -> None:
