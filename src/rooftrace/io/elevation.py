@@ -145,10 +145,14 @@ class ElevationRaster(WrappedSource):
         low, high = _RANGE_M
         valid = raster.valid & (metres[0] > low) & (metres[0] < high)
         zero = cv2.dilate((metres[0] == 0).view(np.uint8), _AROUND_FILL) > 0
-        land = metres[0][valid & ~zero]
-        if land.size and zero.any():
-            gap_m, range_m = np.abs(land).min(), np.ptp(land)
-            if gap_m > _LEAST_GAP_M and gap_m > min(range_m, _CLEAR_GAP_M):
+        is_land = valid & ~zero
+        if is_land.any() and zero.any():
+            land = metres[0][is_land]
+            gap_m = np.abs(land).min()
+            # In heights above ground, 0 is the ground around a tall building.
+            is_enclosed = not (is_land[[0, -1]].any() or is_land[:, [0, -1]].any())
+            least_m = _CLEAR_GAP_M if is_enclosed else min(np.ptp(land), _CLEAR_GAP_M)
+            if gap_m > _LEAST_GAP_M and gap_m > least_m:
                 valid &= ~zero
         return replace(raster, data=metres, valid=valid)
 

@@ -15,7 +15,7 @@ from rooftrace.heights.estimate import REASONS, Heights, level_parts
 from rooftrace.heights.roof import measure_roofs
 from rooftrace.heights.surface import Samples, Surface
 from rooftrace.heights.survey import Places, RasterSurvey
-from rooftrace.io.elevation import open_elevation
+from rooftrace.io.elevation import ElevationRaster, open_elevation
 from rooftrace.io.gdal import CACHE
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.vector.match import PackedPolygons
@@ -189,3 +189,14 @@ def test_level_ground_shows_no_offset() -> None:
     town = make_roof_town(9, seed=6)
     places = places_of(town)
     assert RasterSurvey(places, surface_of(town, town.terrain)).offset() is None
+
+
+def test_zero_is_fill_beside_land_and_ground_around_a_tower() -> None:
+    heights = np.zeros((1, 40, 40), np.float32)
+    heights[0, 10:30, 10:30] = 30
+    grid = GeoGrid((40, 40), Affine(1, 0, 5e5, 0, -1, 5e6), CRS.from_epsg(32633))
+    # Heights above ground.
+    assert ElevationRaster(ArraySource(heights, grid)).read().valid.all()
+    heights[0, :, 10:] = 30
+    valid = ElevationRaster(ArraySource(heights, grid)).read().valid
+    assert (valid == (np.arange(40) > 11)).all()
