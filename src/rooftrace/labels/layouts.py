@@ -563,7 +563,8 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
     pairs: list[SceneEntry] = []
     unlabelled: list[SceneEntry] = []
     notes: list[str] = []
-    lists = [PartLists.of(search.base, folders) for search in searches]
+    known: dict[Path, PartLists] = {}
+    lists = [PartLists.of(search.base, folders, known) for search in searches]
     published = {one.part_of(pair) for one, by in zip(lists, searches) for pair in by.pairs}
     for search, listed in zip(searches, lists):
         if search.pairs:
@@ -607,24 +608,37 @@ class PartLists:
     parts: Mapping[str, str]
 
     @classmethod
-    def of(cls, base: Path, folders: Folders) -> PartLists:
-        """Read the lists for a base, in it or else in the next folder above it that has some."""
+    def of(cls, base: Path, folders: Folders, read: dict[Path, PartLists]) -> PartLists:
+        """Return the lists for a base: those in it, or else in the next folder above that has some.
+
+        Args:
+            base: Folder of the base.
+            folders: The folders of the data.
+            read: Lists of the folders that were read before; the others are added.
+        """
         above = [base, *base.parents]
         for top in above[: above.index(folders.root) + 1]:
-            names: list[str] = []
-            parts: dict[str, str] = {}
-            for folder in (top, *folders.expand(top, ("ImageSets", "Segmentation"))):
-                for path in folders.texts(folder):
-                    if part := part_of_folder(path.stem):
-                        names.append(path.name)
-                        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-                        # Some data sets list the same images as val and as test.
-                        parts |= {PureWindowsPath(line.strip()).name: part for line in lines}
-            if len({*parts.values()}) > 1:
-                return cls(tuple(names), parts)
+            if top not in read:
+                read[top] = cls._in(top, folders)
+            if read[top].names:
+                return read[top]
             if part_of_folder(top.name):
                 break
         return cls((), {})
+
+    @classmethod
+    def _in(cls, top: Path, folders: Folders) -> PartLists:
+        """Read the lists in a folder, if they are of several parts."""
+        names: list[str] = []
+        parts: dict[str, str] = {}
+        for folder in (top, *folders.expand(top, ("ImageSets", "Segmentation"))):
+            for path in folders.texts(folder):
+                if part := part_of_folder(path.stem):
+                    names.append(path.name)
+                    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                    # Some data sets list the same images as val and as test.
+                    parts |= {PureWindowsPath(line.strip()).name: part for line in lines}
+        return cls(tuple(names), parts) if len({*parts.values()}) > 1 else cls((), {})
 
     def part_of(self, entry: SceneEntry) -> str | None:
         """Return the part of an image; None if the lists do not name it."""

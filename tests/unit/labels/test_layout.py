@@ -1,6 +1,7 @@
 """A folder is read in the only way that fits; otherwise an error names the files."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.companions import has_images_under, images_under
 from rooftrace.labels.folders import pair_images_and_masks
-from rooftrace.labels.layouts import has_reading
+from rooftrace.labels.layouts import PartLists, has_reading
 from rooftrace.labels.mask_files import label_masks
 
 
@@ -58,8 +59,12 @@ def test_lists_above_the_folders_of_regions(tmp_path: Path) -> None:
     lists = {"train": "a_1.tif\n", "val": "a_2.tif\nb_1.tif\n", "test": "b_2.tif\nb_3.tif\n"}
     for part, lines in lists.items():
         (tmp_path / f"{part}.txt").write_text(lines, encoding="utf-8")
-    found = pair_images_and_masks(tmp_path)
+    with patch.object(PartLists, "_in", wraps=PartLists._in) as reading:
+        found = pair_images_and_masks(tmp_path)
     assert [one.id for one in found.pairs] == ["train/accra/a_1", "val/accra/a_2", "val/bonn/b_1"]
+    # There may be thousands of regions.
+    tops = [call.args[0] for call in reading.call_args_list]
+    assert tops.count(tmp_path) == 1
     assert [one.id for one in found.unlabelled] == ["bonn/b_2", "bonn/b_3"]
     # Of a part that has labels, one is missing.
     (tmp_path / "val.txt").write_text(f"{lists['val']}b_3.tif\n", encoding="utf-8")
