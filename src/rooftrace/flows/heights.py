@@ -438,7 +438,7 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     if towers := int((heights.height[heights.is_known] > _TALLEST_M).sum()):
         notes.append(
             f"{plural(towers, 'building')} above {_TALLEST_M:.0f} m: fill that the model does not "
-            "declare? gdal_edit.py -a_nodata VALUE FILE."
+            "declare? State it: gdal_edit.py -a_nodata VALUE FILE."
         )
     has_terrain = len(source.extents) == 2
     if middle > _TALL_M and (source.vertical.unit_m == 1.0 or has_terrain):

@@ -214,7 +214,7 @@ def parse_imagery_date(text: str) -> str:
         raise ConfigError(
             f"The imagery date is {text!r}; expected 2024, 2024-05 or 2024-05-17, or two of them "
             "such as 2024-05-01/2024-05-31.",
-            remedy="Write year, month and day with hyphens.",
+            remedy="Write the year, or also month and day, with hyphens.",
         )
     return text
 

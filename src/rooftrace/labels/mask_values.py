@@ -371,7 +371,7 @@ class NameRule:
             raise LabelError(
                 f"{where} has the labels {list_first([*map(repr, others)], _LISTED)}, none of "
                 "which plainly means building.",
-                remedy="Say which are the building; others are left out: "
+                remedy="Say which are buildings; others are left out: "
                 f"{set_option('labels.names.building', built if len(built) > 1 else built[0])}",
             )
         building = [name for name in plain if name.strip().casefold() not in own]
