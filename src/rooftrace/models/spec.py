@@ -12,7 +12,6 @@ from rooftrace.core.config import Config
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, WorkingScales
 from rooftrace.io.legend import Legend
-from rooftrace.metrics.pixel import trivial_note
 from rooftrace.models.fingerprint import Fingerprint
 
 MAX_COEFFICIENT = 1000.0
@@ -269,6 +268,9 @@ class BundleSpec(Config):
         figures = [one.values for one in self.metrics if "iou_all_building" in one.values]
         if not figures:
             return ""
+        # Imported only here: `predict` needs nothing else of the metrics.
+        from rooftrace.metrics.pixel import trivial_note
+
         iou, share = (
             float(np.mean([one.get(name, 0.0) for one in figures]))
             for name in ("iou", "iou_all_building")
