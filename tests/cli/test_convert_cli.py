@@ -52,13 +52,13 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     out = tmp_path / "new" / name
     code, shown, text = command("convert", layer, "-o", out)
     assert (code, shown) == (0, "")
-    assert f"{out}: 5 polygons of {layer} in WGS 84 / UTM zone 33N" in text
+    assert f"{out}: 5 polygons of {layer} in EPSG:32633 (WGS 84 / UTM zone 33N)" in text
     table = (gpd.read_parquet if name.endswith("parquet") else gpd.read_file)(out)
     table = table if table.crs else table.set_crs(4326)
     assert table["storeys"].astype(int).tolist() == [1, 2, 3, 4, 5]
     assert (table.to_crs(UTM).centroid.distance(gpd.read_file(layer).centroid) < 0.02).all()
     _, _, text = command("convert", layer, "-o", tmp_path / name, "--glob", "a*")
-    assert "There is no image that matches ['a*']" in text
+    assert "There is no image that matches a*" in text
     place = {"crs": f"EPSG:{UTM}", "transform": Affine(0.5, 0, EAST, 0, -0.5, NORTH + 50)}
     image = write_geotiff(tmp_path / "a.tif", np.zeros((3, 90, 80), np.uint8), **place)
     # An image beside the file changes nothing, unless it is named.

@@ -139,7 +139,7 @@ def test_tiles_that_do_not_belong_together_are_refused(
         ({"transform": Affine(1, 0, side, 0, -1, NORTH)}, "other.tif has another pixel size"),
         (
             {"transform": Affine(0.5, 0, side, 0, -0.5, NORTH), "crs": "EPSG:32632"},
-            "in the coordinate system WGS 84 / UTM zone 32N",
+            "is in EPSG:32632 (WGS 84 / UTM zone 32N)",
         ),
     ):
         write_raster(other, town, town.surface, **options)

@@ -21,7 +21,7 @@ from pyproj.exceptions import CRSError, ProjError
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS, plain_number
 from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons, numbered
-from rooftrace.io.reproject import BEND_M, reprojected, transformer, utm_zone
+from rooftrace.io.reproject import BEND_M, crs_text, reprojected, transformer, utm_zone
 
 DENSITY_COLUMNS = (
     "built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share",
@@ -169,9 +169,9 @@ class GroundPlane:
                 )
             return cls(grid, None, gsd_m)
         if grid.crs is None or not is_placed:
-            has = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
             raise GeoreferenceError(
-                f"{name} has {has}, so that the size of a pixel in metres is not known.",
+                f"{name} is in {crs_text(grid.crs)}, so that the size of a pixel in metres is not "
+                "known.",
                 remedy="Give the metres per pixel with --gsd, or assign a coordinate system: "
                 + ASSIGN_CRS,
             )
@@ -227,7 +227,7 @@ class GroundPlane:
         """
         if crs is not None and self.crs is None:
             raise GeoreferenceError(
-                f"The buildings have the coordinate system {crs.name!r}, but their mask has none.",
+                f"The buildings are in {crs_text(crs)}, but their mask has no coordinate system.",
                 remedy="Georeference the mask, or leave out the buildings: they are then "
                 "traced in the mask.",
             )
@@ -242,8 +242,8 @@ class GroundPlane:
         lost = np.count_nonzero(~np.isfinite(shapely.bounds(moved)).all(axis=1))
         if lost:
             raise GeoreferenceError(
-                f"{lost} of {len(moved)} buildings in the coordinate system {crs.name!r} have "
-                f"no coordinates in {self.crs.name!r}, the system of the mask: too far away.",
+                f"{lost} of {len(moved)} buildings in {crs_text(crs)} have "
+                f"no coordinates in {crs_text(self.crs)}, the system of the mask: too far away.",
                 remedy="Give buildings and mask of one place, or check both coordinate systems.",
             )
         return moved
@@ -304,7 +304,7 @@ def _degrees(crs: CRS, bounds: Bounds) -> tuple[Floats, Floats]:
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         raise GeoreferenceError(
             f"The rectangle {left:g}, {bottom:g} to {right:g}, {top:g} in the coordinate system "
-            f"{crs.name!r} has no longitude and latitude.",
+            f"{crs_text(crs)} has no longitude and latitude.",
             remedy="Assign the coordinate system that the coordinates are in.",
         )
     return lon, lat

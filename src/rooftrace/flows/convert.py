@@ -12,7 +12,7 @@ from rooftrace.core.errors import ConfigError, DataError, ExportError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
-from rooftrace.io.reproject import CRS84
+from rooftrace.io.reproject import CRS84, crs_text
 from rooftrace.io.vector_formats import KML_PREFIX, is_vector_file
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import (
@@ -220,7 +220,7 @@ def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertRep
     ]  # fmt: skip
     layer = file.read(wanted, typed=True)
     notes = file.notes(layer.counts) + write_polygons(out, layer.geometry, layer.values, layer.crs)
-    read_as = f"{plural(len(layer), 'polygon')} of {path} in {layer.crs.name}"
+    read_as = f"{plural(len(layer), 'polygon')} of {path} in {crs_text(layer.crs)}"
     if vector_suffix(out) in DEGREES_SUFFIXES and not layer.crs.equals(CRS84, True):
         read_as += f", written in {CRS84.name}"
     return ConvertReport(out, FOOTPRINTS.name, read_as, 0, (), notes)

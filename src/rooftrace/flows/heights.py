@@ -47,7 +47,7 @@ from rooftrace.io.elevation import (
     vertical_of,
 )
 from rooftrace.io.files import prepare_folder, write_json
-from rooftrace.io.reproject import CRS84, degrees_text, joint_bounds, transform_points
+from rooftrace.io.reproject import CRS84, crs_text, degrees_text, joint_bounds, transform_points
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
@@ -378,8 +378,8 @@ class _Scans:
         if unstated and options.crs is None:
             self.notes.append(
                 f"{plural(unstated, 'file of points states', 'files of points state')} no "
-                f"coordinate system: that of {'the others' if stated else layer.name}, {crs.name}, "
-                "is taken."
+                f"coordinate system: that of {'the others' if stated else layer.name}, "
+                f"{crs_text(crs)}, is taken."
             )
         if crs.is_geographic and not stated:
             raise GeoreferenceError(
@@ -388,13 +388,13 @@ class _Scans:
             )
         if crs.is_geographic:
             raise GeoreferenceError(
-                f"The points are in degrees ({crs.name}); expected a projected coordinate system.",
+                f"The points are in degrees, {crs_text(crs)}; expected a projected system.",
                 remedy="Reproject them, for instance with pdal translate … filters.reprojection.",
             )
         for other in stated[1:]:
             if not other.equals(crs, ignore_axis_order=True):
                 raise GeoreferenceError(
-                    f"The points are in {crs.name} and in {other.name}; expected one system.",
+                    f"The points are in {crs_text(crs)} and in {crs_text(other)}; expected one.",
                     remedy="Give the tiles of one system at a time.",
                 )
         self.vertical = vertical_of(crs, unit=options.unit)

@@ -15,10 +15,10 @@ from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.core.text import merge_notes, plural
 from rooftrace.core.types import Progress
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import check_exists, write_atomically
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
-from rooftrace.labels.image_files import check_images, image_name, images_folder
+from rooftrace.labels.image_files import image_name, images_folder
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.label_files import (
     FILE_KEY,
@@ -229,7 +229,7 @@ def run_pull(
             remedy="Check --project; the number is part of the URL of the project's page.",
         )
     if images is not None:
-        check_images(images)
+        check_exists(images)
     finder = ImageFinder.beside(path, images)
     number = project_number(found)
     exported = f"the export of project {number} of {server.url}"

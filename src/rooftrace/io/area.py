@@ -24,6 +24,7 @@ from rooftrace.io.make_valid import made_valid, valid_by_structure
 from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import (
     CRS84,
+    crs_text,
     degrees_text,
     in_pixels,
     missing_grid,
@@ -225,17 +226,17 @@ class AreaSource(WrappedSource):
             if area.crs is not None and not area.may_be_pixels:
                 raise GeoreferenceError(
                     f"{self.name} has no georeference, and the area {area.name} is in "
-                    f"{area.crs.name}: its position in the image is not known.",
+                    f"{crs_text(area.crs)}: its position in the image is not known.",
                     remedy="Draw the area in pixels of the image, as a GeoJSON.",
                 )
             return area.geometry
         if area.crs is None:
-            raise no_area_crs(area, f", but {self.name} has {crs.name}")
+            raise no_area_crs(area, f", but {self.name} has {crs_text(crs)}")
         polygons = in_pixels(area.geometry, area.crs, self.grid, _BEND_PX)
         if not np.isfinite(shapely.get_coordinates(polygons)).all():
             raise GeoreferenceError(
-                f"The area {area.name} has coordinates outside the range of {area.crs.name} or of "
-                f"the image's {crs.name}.",
+                f"The area {area.name} has coordinates outside the range of "
+                f"{crs_text(area.crs)} or of the image's {crs_text(crs)}.",
                 remedy="Assign the right coordinate system to the area, or clip it to the image.",
             )
         return polygons

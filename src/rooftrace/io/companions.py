@@ -542,6 +542,19 @@ def has_images_under(root: Path) -> bool:
     return next(_images_below(root, ()), None) is not None
 
 
+GIVE_IMAGES = "Give the folder that holds the images themselves."
+
+
+def no_image(path: Path | str, glob: Sequence[str] = ()) -> DataError:
+    """Return the error for data without an image, or without one that matches a pattern."""
+    if glob:
+        return DataError(
+            f"There is no image that matches {' or '.join(glob)} in {path}.",
+            remedy="Correct the pattern, or the path.",
+        )
+    return DataError(f"There is no image in {path}.", remedy=GIVE_IMAGES)
+
+
 def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
     for folder, names in visible_files(root):
         for path in (folder / name for name in names):

@@ -29,6 +29,7 @@ from rooftrace.core.types import (
     nulls,
 )
 from rooftrace.io.image_header import BandInfo, is_date
+from rooftrace.io.reproject import crs_text
 
 
 class WrappedSource:
@@ -140,7 +141,7 @@ def check_crs(grid: GeoGrid, crs: CRS, name: str) -> None:
         )
     if grid.crs is not None and not grid.crs.equals(crs, ignore_axis_order=True):
         raise ConfigError(
-            f"--crs says {crs.name!r}, but {name} is in {grid.crs.name!r}.",
+            f"--crs says {crs_text(crs)}, but {name} is in {crs_text(grid.crs)}.",
             remedy=f"Leave out --crs, or correct the file: {ASSIGN_CRS}",
         )
 

@@ -28,6 +28,7 @@ from rasterio.windows import Window as RasterioWindow
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE, plural
 from rooftrace.core.types import GeoGrid, Window
+from rooftrace.io.reproject import crs_text
 
 
 @dataclass(frozen=True)
@@ -394,7 +395,7 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
         if max(abs(west), abs(east)) > most[0] or max(abs(south), abs(north)) > most[1]:
             raise GeoreferenceError(
                 f"{name} lies at longitude {west:g} to {east:g} and latitude {south:g} to "
-                f"{north:g} in {crs.name}; expected -360 to 360 and -90 to 90.",
+                f"{north:g} in {crs_text(crs)}; expected -360 to 360 and -90 to 90.",
                 remedy=f"Correct its georeference: {ASSIGN_CRS}, or {PLACE_IMAGE}",
             )
     return grid, ""

@@ -33,6 +33,7 @@ from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.io.georeferenced import close_source, provenance_of
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.raster import is_small
+from rooftrace.io.reproject import crs_text
 
 _CACHE_BYTES = 96 * 2**20
 """Maximum size of the decoded images that are kept: enough for a row of tiles under a wide window,
@@ -418,8 +419,8 @@ class AdjacentImages(Mosaic):
         self._check_order(image)
         if grid.crs is not common.crs and not grid.crs.equals(common.crs):
             raise GeoreferenceError(
-                f"{image.name} is in the coordinate system {grid.crs.name}; {first.name} is in "
-                f"{common.crs.name}, and part of the same scene.",
+                f"{image.name} is in {crs_text(grid.crs)}; {first.name} is in "
+                f"{crs_text(common.crs)}, and part of the same scene.",
                 remedy="Reproject all images to one CRS: gdalwarp -t_srs EPSG:… IN.tif OUT.tif. Or "
                 "predict each, as one layer: rooftrace catalogue FOLDER -o OUT",
             )

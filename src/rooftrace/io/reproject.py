@@ -56,8 +56,10 @@ def utm_zone(lon: float, lat: float) -> CRS:
     return CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
 
 
-def crs_text(crs: CRS) -> str:
+def crs_text(crs: CRS | None) -> str:
     """Return a short description of a coordinate system."""
+    if crs is None:
+        return "no coordinate system"
     if epsg := crs.to_epsg():
         return f"EPSG:{epsg} ({crs.name})"
     if crs.name != "unknown":
@@ -323,7 +325,7 @@ def degrees_text(bounds: Bounds, crs: CRS) -> str:
     except GeoreferenceError:
         xy = np.full((4, 2), np.inf)
     if not np.isfinite(xy).all():
-        return f"{left:g} to {right:g} and {bottom:g} to {top:g} in {crs.name}"
+        return f"{left:g} to {right:g} and {bottom:g} to {top:g} in {crs_text(crs)}"
     # Adding 0 leaves no sign before a rounded zero.
     (west, south), (east, north) = xy.min(axis=0).round(5) + 0, xy.max(axis=0).round(5) + 0
     return f"longitude {west:.5f} to {east:.5f}, latitude {south:.5f} to {north:.5f}"

@@ -27,6 +27,7 @@ from rooftrace.io.companions import check_links, predicted_file
 from rooftrace.io.gdal import ARCHIVES, conversion_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
+from rooftrace.io.reproject import crs_text
 from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput, ogr2ogr_input
 from rooftrace.io.vector_layers import (
     GEOJSON,
@@ -447,8 +448,8 @@ def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def _check_same(path: Path, crs: CRS | None, first: CRS | None) -> None:
     if crs is not None and first is not None and not crs.equals(first, ignore_axis_order=True):
         raise GeoreferenceError(
-            f"{path} has files or layers in {crs.name!r} and in {first.name!r}; those of one layer "
-            "have one coordinate system.",
+            f"{path} has files or layers in {crs_text(crs)} and in {crs_text(first)}; those of one "
+            "layer have one coordinate system.",
             remedy="Reproject the files to one system: ogr2ogr -t_srs EPSG:4326 OUT IN",
         )
 
@@ -546,7 +547,7 @@ def _check_coordinates(layer: VectorLayer, path: Path) -> None:
     if max(abs(left), abs(right)) > turns or max(abs(bottom), abs(top)) > turns / 4:
         raise GeoreferenceError(
             f"{path} has coordinates from {left:g}, {bottom:g} to {right:g}, {top:g}, not "
-            f"degrees, but its coordinate system is {layer.crs.name}.",
+            f"degrees, but its coordinate system is {crs_text(layer.crs)}.",
             remedy="Assign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
             f"{ogr2ogr_input(path)}. If they are pixels, give the image a georeference: "
             + PLACE_IMAGE,

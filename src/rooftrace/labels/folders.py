@@ -33,10 +33,11 @@ from rooftrace.io.companions import (
     is_image_file,
     is_result,
     matches_glob,
+    no_image,
     predicted_images,
     predicted_labels,
 )
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import check_exists, write_atomically
 from rooftrace.io.gdal import ARCHIVES
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
@@ -46,12 +47,14 @@ from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
-from rooftrace.labels.layouts import (
+from rooftrace.labels.layouts import Layout
+from rooftrace.labels.mask_files import is_swapped
+from rooftrace.labels.mask_values import JPEG_SUFFIXES, LabelFile, NameRule
+from rooftrace.labels.pairing import (
     NO_SHAPES,
     REMEDY_PATTERN,
     SHAPE_SUFFIXES,
     Folders,
-    Layout,
     PairedFolder,
     by_id,
     find_readings,
@@ -59,8 +62,6 @@ from rooftrace.labels.layouts import (
     no_mask,
     pairs_by_pattern,
 )
-from rooftrace.labels.mask_files import is_swapped
-from rooftrace.labels.mask_values import JPEG_SUFFIXES, LabelFile, NameRule
 from rooftrace.labels.shape_files import (
     drawn_label,
     iter_names,
@@ -81,6 +82,9 @@ from rooftrace.labels.split import written_places
 
 T = TypeVar("T")
 
+_LOOKED_AT = 16
+"""Maximum number of masks whose values an error about one of them lists."""
+
 
 def pair_images_and_masks(
     root: Path, *, layout: str | None = None, glob: Sequence[str] = ()
@@ -94,15 +98,15 @@ def pair_images_and_masks(
         glob: Patterns for image file names; only images that match one are used.
 
     Raises:
-        LayoutError: There is no folder, no reading or several readings fit, an image has no mask, a
+        DataError: There is no folder, no reading or several readings fit, an image has no mask, a
             mask has no image, or two files have one id. The message names the files.
     """
     if not root.is_dir():
         if root.is_file():
             check_city_model(root)
-        found = f"{root} is a file of an unknown kind" if root.exists() else f"There is no {root}"
+        check_exists(root)
         raise LayoutError(
-            f"{found}; a folder was expected.",
+            f"{root} is a file of an unknown kind; a folder was expected.",
             remedy="Unpack it, and give the folder."
             if root.suffix.lower() in ARCHIVES
             else "Give the folder of images and masks, or the kind of the file with --kind.",
@@ -144,13 +148,13 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
         glob: Patterns for image file names.
 
     Raises:
-        LayoutError: There is no image, several images are given with one label file, an image has
+        DataError: There is no image, several images are given with one label file, an image has
             no label file, or images and masks are swapped.
     """
     files, top = ([images], images.parent) if images.is_file() else (None, images)
     entries = entries_below(top, files or images_under(images, glob))
     if not entries:
-        raise LayoutError(f"There is no image in {images}.", remedy="Check the path.")
+        raise no_image(images, glob)
     if labels.is_file():
         if len(entries) > 1:
             raise LayoutError(
@@ -238,7 +242,7 @@ def find_pairs(root: Path) -> tuple[SceneEntry, ...]:
     """Return the pairs of image and label file under `root`; none if it is no folder of pairs."""
     try:
         return pair_images_and_masks(root).pairs
-    except LayoutError:
+    except DataError:
         return ()
 
 
@@ -266,11 +270,15 @@ CARD = "rooftrace.toml"
 
 @dataclass(frozen=True)
 class _PairLabels:
-    """Opens the label of an entry whose key is its label file, `NO_SHAPES` or None."""
+    """Opens the label of an entry whose key is its label file, `NO_SHAPES` or None.
+
+    A folder, or a tuple of files, has masks of one building each.
+    """
 
     labels: LabelConfig
     names: NameRule
     field: str | None = None
+    looked_at: tuple[Path, ...] = ()
 
     def __call__(self, entry: SceneEntry, image: RasterSource) -> LabelReader | None:
         path, grid = entry.key, image.grid
@@ -278,8 +286,9 @@ class _PairLabels:
             return None
         if path == NO_SHAPES:
             return ShapesLabel(np.empty(0, np.object_), [], grid)
-        if path.is_dir():
-            return self._buildings(images_in(path), grid, image.name)
+        if isinstance(path, tuple) or path.is_dir():
+            masks = path if isinstance(path, tuple) else images_in(path)
+            return self._buildings(masks, grid, image.name)
         suffix = path.suffix.lower()
         if suffix in VECTOR_SUFFIXES:
             try:
@@ -289,7 +298,7 @@ class _PairLabels:
                 return ShapesLabel(np.empty(0, np.object_), [], grid)
         if suffix in SHAPE_SUFFIXES:
             return drawn_label(read_shapes(path), self.names, grid, image.name)
-        return LabelFile(path, self.labels.rule(), grid, image.name)
+        return LabelFile(path, self.labels.rule(), grid, image.name, self.looked_at)
 
     def _buildings(self, masks: Sequence[Path], grid: GeoGrid, name: str) -> ShapesLabel:
         """Return the label of an image from masks of one building each."""
@@ -328,6 +337,8 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     drawn = [read_shapes(path) for path in shapes]
     names, left_out = labels.name_rule().fitted(iter_names(drawn), str(root))
     jpegs = [one for one in found.pairs if str(one.key).lower().endswith(JPEG_SUFFIXES)]
+    some = found.pairs[:: max(1, len(found.pairs) // _LOOKED_AT)][:_LOOKED_AT]
+    looked_at = tuple(one.key for one in some if isinstance(one.key, Path))
     blurred: tuple[str, ...] = ()
     if jpegs and masks.rule().is_255_ambiguous:
         blurred = (f"{plural(len(jpegs), 'JPEG mask')} read as building above 127, as JPEG blurs.",)
@@ -339,7 +350,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         found.pairs,
         SceneOpener.of(
             config,
-            _PairLabels(masks, names, config.field),
+            _PairLabels(masks, names, config.field, looked_at),
             tile_of=_tile_of if "{zoom}" in found.layout.image else None,
         ),
         reading=found.layout.reading,
@@ -359,10 +370,7 @@ def _read_images(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         results = {folder for folder in {path.parent for path in files} if holds_results(folder)}
         files = [path for path in files if path.parent not in results or not is_result(path)]
     if not files:
-        raise DataError(
-            f"{root} has no image{' that matches ' + repr(config.glob) if config.glob else ''}.",
-            remedy="Name the folder that holds the images.",
-        )
+        raise no_image(root, config.globs)
     return SceneSet.of(
         IMAGES.name,
         root.resolve().name,

@@ -42,6 +42,7 @@ from rooftrace.io.make_valid import polygon_parts
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import (
     BEND_PX,
+    crs_text,
     crs_units,
     degrees_text,
     missing_grid,
@@ -261,7 +262,7 @@ def georeferenced_set(
         SceneOpener.of(
             config, partial(_label_of, file=file, by_scene=by_scene), tile_of=attrgetter("key")
         ),
-        reading=f"{plural(len(layer), 'footprint')} of {file.path.name} in {layer.crs.name}",
+        reading=f"{plural(len(layer), 'footprint')} of {file.path.name} in {crs_text(layer.crs)}",
         notes=(*notes, *layer.notes),
         label_file=file.path,
     )
@@ -376,9 +377,9 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
         )
     if not globs and (image := predicted_images(vector.parent).get(vector.name)):
         return [image], image.parent
+    matches = f" that matches {' or '.join(globs)}" if globs else ""
     raise LayoutError(
-        f"There is no image{f' that matches {list(globs)}' if globs else ''} for {vector} in "
-        f"{' or '.join(map(str, folders))}.",
+        f"There is no image{matches} for {vector} in {' or '.join(map(str, folders))}.",
         remedy="Give the folder of the images with --images.",
     )
 
@@ -444,7 +445,7 @@ def out_of_reach(
         f"{degrees_text((west, south, east, north), LONLAT)}.",
         remedy=remedy
         or f"Correct the coordinate system of one of them ({path.name} says "
-        f"{layer.crs.name}), or choose the images that belong to it.",
+        f"{crs_text(layer.crs)}), or choose the images that belong to it.",
     )
 
 

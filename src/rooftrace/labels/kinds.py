@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import filterfalse, islice
 from pathlib import Path
 
 from rooftrace.core.config import Registry, expand_path, load_config, parse_config
@@ -17,16 +17,22 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutErro
 from rooftrace.core.text import list_first, without_folders
 from rooftrace.core.types import Scene
 from rooftrace.io.area import read_area
-from rooftrace.io.companions import holds_results, images_under, matches_glob, predicted_labels
+from rooftrace.io.companions import (
+    holds_results,
+    images_under,
+    matches_glob,
+    no_image,
+    predicted_labels,
+)
 from rooftrace.io.elevation import WithHeights
-from rooftrace.io.files import read_head, visible_files
+from rooftrace.io.files import check_exists, read_head, visible_files
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, holds_only_results, select
 from rooftrace.labels.footprints import FOOTPRINTS
-from rooftrace.labels.image_files import IMAGE_TABLE, check_images
+from rooftrace.labels.image_table import IMAGE_TABLE, MASK_NAMES
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.mask_files import suggest_layouts
 from rooftrace.labels.rle_source import RLE
@@ -92,8 +98,7 @@ def open_source(
             remedy="Use the same classes in the same order; names, values or palette may differ.",
         )
     path = expand_path(config.path, base, key="path")
-    if not path.exists():
-        raise LayoutError(f"{path} does not exist.", remedy="Check the path.")
+    check_exists(path)
     if path.suffix.lower() in (".yaml", ".yml"):
         # YOLO's data.yaml lies in the folder of its data.
         path = path.parent
@@ -107,7 +112,7 @@ def open_source(
     _check_options(kind, config)
     if config.images is not None:
         images = expand_path(config.images, base, key="images")
-        check_images(images)
+        check_exists(images)
         config = config.model_copy(update={"images": str(images)})
     source = kind.read(path, config, config.labels or labels or LabelConfig())
     if config.surface is not None and config.terrain is not None:
@@ -244,13 +249,16 @@ def _unread(path: Path) -> tuple[str, ...]:
         " Choose the images and labels that belong together. Labels of two dates may mark only "
         "what changed."
     ) * (len(layouts) > 1)
-    if not layouts and {*map(_is_in_masks, (one.relative_to(path) for one in paths))} == {
-        False, True
-    }:  # fmt: skip
-        layouts = ['--layout "images/{id}.jpg=masks/{id}_gt.png"']
+    relative = [one.relative_to(path) for one in paths]
+    mask = next(filter(_is_in_masks, relative), None)
+    picture = next(filterfalse(_is_in_masks, relative), None)
+    if not layouts and mask and picture:
+        pattern = picture.with_name(f"{{id}}{picture.suffix}").as_posix()
+        start = f'--layout "{pattern}={mask.parent.as_posix()}/{{id}}'
+        layouts = [f'{start}_gt{mask.suffix}"']
         choice = (
-            " Several masks of one image, each of one building, go into a folder of its own: "
-            '--layout "images/{id}.jpg=masks/{id}/*".'
+            " If each building has a mask of its own: "
+            f'{start}_*{mask.suffix}", or with a folder for each image: {start}/*".'
         )
     if layouts:
         raise LayoutError(
@@ -280,7 +288,7 @@ def _unread(path: Path) -> tuple[str, ...]:
 
 def _is_in_masks(image: Path) -> bool:
     """Return whether a folder of an image is named as one of masks."""
-    return any(part.casefold() in ("mask", "masks", "label", "labels") for part in image.parts[:-1])
+    return any(part.casefold() in MASK_NAMES for part in image.parts[:-1])
 
 
 def _check_options(kind: SourceKind, config: SourceConfig) -> None:
@@ -310,11 +318,7 @@ def _apply_options(source: SceneSet, config: SourceConfig, path: Path) -> SceneS
             source, entries=matching(source.entries), unlabelled=matching(source.unlabelled)
         )
     if not (source.entries or source.unlabelled):
-        raise DataError(
-            f"{path} has no image"
-            + (f" that matches {list(config.globs)}." if config.globs else "."),
-            remedy="Correct the patterns, or the path.",
-        )
+        raise no_image(path, config.globs)
     if config.part is not None:
         # If no scene is labelled, the images themselves are meant.
         among = source.entries or source.unlabelled

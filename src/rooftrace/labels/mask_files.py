@@ -16,16 +16,16 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import Window
 from rooftrace.io.companions import holds_results, is_named_as_image, is_result
 from rooftrace.io.files import visible_files
-from rooftrace.labels.layouts import (
+from rooftrace.labels.layouts import LAYOUTS
+from rooftrace.labels.mask_values import open_mask
+from rooftrace.labels.pairing import (
     LABEL_SUFFIXES,
-    LAYOUTS,
     SHAPE_SUFFIXES,
     BaseSearch,
     Folders,
     Pattern,
     folder_rule,
 )
-from rooftrace.labels.mask_values import open_mask
 
 _MOST_FILES = 20_000
 _SAMPLES = 3

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
-from rooftrace.core.errors import LabelError
+from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.text import list_first, plural, reason_of, set_option, size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, RasterSource, Window
 from rooftrace.io.files import read_head
@@ -32,6 +33,9 @@ IGNORED = -1
 
 _LISTED = 6
 """Maximum number of invalid values that an error lists."""
+
+_MOST_CLASSES = 20
+"""Maximum number of values of a mask that may be classes; more are numbers of buildings."""
 
 _FULL = 255
 """Value of the building in a mask of two classes, unless the file contains a 1."""
@@ -238,8 +242,11 @@ class LabelRule:
         # Beside ground alone, one other value is the building.
         ground = 1 if usual == [False, True] and len(invalid) == 1 else 0
         building = 1 if usual[1] > ground or len(invalid) > 1 else invalid[0]
-        left_out = invalid if len(invalid) <= 2 else [_FULL]
-        ignored = f" {set_option('labels.ignore', left_out)}" if building == 1 else ""
+        ignored, background = "", [ground]
+        if building == 1 and (_FULL in invalid or not 2 < len(invalid) <= _MOST_CLASSES):
+            ignored = f" {set_option('labels.ignore', invalid if len(invalid) <= 2 else [_FULL])}"
+        elif building == 1:
+            background += invalid
         if name.lower().endswith(JPEG_SUFFIXES):
             remedy = "A JPEG blurs values: save the mask as PNG or TIFF."
         elif self.values is not None or not (usual[1] or has_ground or len(invalid) == 1):
@@ -256,7 +263,8 @@ class LabelRule:
         else:
             remedy = (
                 "Correct the mask; or say what values mean: "
-                f"--set labels.values.building={building} --set labels.values.background={ground}"
+                f"--set labels.values.building={building} "
+                f"{set_option('labels.values.background', background[1:] and background or ground)}"
                 f"{ignored}, or --set labels.instances=true if each is one building. If they are "
                 "further classes, name all in the order of the values: --set 'labels.classes=[…]'."
             )
@@ -429,12 +437,14 @@ class LabelFile:
         rule: Rule that reads its values.
         grid: Grid of the image; the mask must have its shape.
         image_name: Name of the image, for the message about a different shape.
+        looked_at: Masks of the same set, whose values an error lists, too.
     """
 
     path: Path
     rule: LabelRule
     grid: GeoGrid
     image_name: str
+    looked_at: tuple[Path, ...] = ()
 
     def read(self, window: Window | None = None) -> Mask:
         """Return the classes inside `window` of the image.
@@ -448,7 +458,11 @@ class LabelFile:
         by_index = self._is_indexed(source, raster)
         self.rule.check_nodata(_nodata(source), str(self.path), by_index=by_index)
         known = None if raster.valid.all() else raster.valid
-        classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
+        try:
+            classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
+        except LabelError:
+            self._check_all(raster, by_index)
+            raise
         grid = self.grid if window is None else self.grid.crop(window)
         return Mask(classes, raster.valid if valid is None else valid, grid)
 
@@ -458,6 +472,22 @@ class LabelFile:
             return None
         numbers = instance_numbers(self._source.read(window).data)
         return np.where(self.read(window).data, numbers, 0).astype(np.int32)
+
+    def _check_all(self, raster: Raster, by_index: bool) -> None:
+        """Raise the LabelError of this mask for the values of all that are looked at."""
+        pixels = [raster.data[:, raster.valid]]
+        for path in sorted({*self.looked_at} - {self.path}):
+            with suppress(DataError):
+                source = open_mask(path, colours=self.rule.palette is not None)
+                height, width = source.grid.shape
+                other = source.read(Window(0, 0, min(height, _ROWS), min(width, _ROWS)))
+                if len(other.data) == len(raster.data):
+                    pixels.append(other.data[:, other.valid])
+        try:
+            self.rule.decode(np.concatenate(pixels, 1)[:, None], str(self.path), by_index=by_index)
+        except LabelError as error:
+            many = f" These are the values of {len(pixels)} masks." if pixels[1:] else ""
+            raise LabelError(error.message + many, remedy=error.remedy) from None
 
     @property
     def _source(self) -> RasterSource:

@@ -23,7 +23,7 @@ from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.gdal import number_polygons, rasterize
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
-from rooftrace.io.reproject import in_pixels, outline_boxes
+from rooftrace.io.reproject import crs_text, in_pixels, outline_boxes
 from rooftrace.io.vector_read import PolygonLayer, VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
@@ -299,8 +299,8 @@ class ShapeLayer(PolygonLayer):
         pixels = in_pixels(self.geometry[chosen], self.crs, grid)
         if not np.isfinite(shapely.get_coordinates(pixels)).all():
             raise GeoreferenceError(
-                f"Footprints in {self.crs.name!r} cannot be transformed to {grid.crs.name!r}, the "
-                "coordinate system of an image that they intersect.",
+                f"Footprints in {crs_text(self.crs)} cannot be transformed to "
+                f"{crs_text(grid.crs)}, the system of an image that they intersect.",
                 remedy="Reproject the footprints with ogr2ogr -t_srs, or correct those that are "
                 "far away.",
             )

@@ -68,7 +68,8 @@ class SceneEntry:
     def files(self) -> tuple[Path, ...]:
         """Files of this scene alone: its image and, if it has one, its mask."""
         scene = self.uncut
-        return tuple(part for part in (scene.image, scene.key) if isinstance(part, Path))
+        keys = scene.key if isinstance(scene.key, tuple) else (scene.key,)
+        return tuple(part for part in (scene.image, *keys) if isinstance(part, Path))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError,
 from rooftrace.core.system import version_of
 from rooftrace.engines.base import engine_processor
 from rooftrace.io.files import written_bytes
+from rooftrace.io.reproject import crs_text
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.outputs import Prediction
@@ -323,7 +324,7 @@ def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str
         if crs is None:
             raise
         raise GeoreferenceError(
-            f"{stem} cannot be written as GeoJSON: its position in {crs.name!r} has no "
+            f"{stem} cannot be written as GeoJSON: its position in {crs_text(crs)} has no "
             "longitude and latitude.",
             remedy="Start a job: its GeoPackage keeps the coordinates of the image.",
         ) from error

@@ -29,6 +29,7 @@ from rooftrace.core.types import (
 )
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.make_valid import largest_parts
+from rooftrace.io.reproject import crs_text
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.simplify import SIMPLIFY_PX, resembles, simplify_staircase, unit_of
@@ -112,10 +113,9 @@ class VectorOptions:
                 remedy="Choose a minimum hole that is no larger than the minimum area.",
             )
         if self.min_area_m2 and gsd_m is None and grid.gsd_m is None:
-            where = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
             raise GeoreferenceError(
-                f"A minimum area of {self.min_area_m2:g} m² was given, but the image has "
-                f"{where}, so that the size of its pixels on the ground is not known.",
+                f"A minimum area of {self.min_area_m2:g} m² was given, but the image is in "
+                f"{crs_text(grid.crs)}, so that the size of its pixels on the ground is not known.",
                 remedy="Give the metres per pixel with --gsd, or remove the minimum area.",
             )
 

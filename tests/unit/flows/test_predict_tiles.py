@@ -123,9 +123,9 @@ def test_what_is_no_scene_of_tiles_is_reported(tmp_path: Path, pixels: np.ndarra
     with pytest.raises(ConfigError, match="zoom = 17 was given"):
         find_inputs([tmp_path / "town"], mosaic=True, zoom=17)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="has no image"):
+    with pytest.raises(DataError, match="There is no image in"):
         find_inputs([tmp_path / "empty"], mosaic=True)
-    with pytest.raises(DataError, match="no image among"):
+    with pytest.raises(DataError, match="There is no image in"):
         find_inputs([tmp_path / "empty"])
 
 

@@ -137,7 +137,7 @@ def test_the_option_crs_places_an_image_that_states_none(
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [("EPSG:32645", {"world": ""}, "has no position"),
-     ("EPSG:32644", {"prj": "EPSG:32645"}, "is in 'WGS 84 / UTM zone 45N'"),
+     ("EPSG:32644", {"prj": "EPSG:32645"}, "is in EPSG:32645 (WGS 84 / UTM zone 45N)"),
      ("UTM 45", {}, "--crs received 'UTM 45'")],
 )  # fmt: skip
 def test_the_option_crs_is_refused(

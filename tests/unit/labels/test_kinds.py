@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from memory_sets import ArrayLabel
-from rooftrace.core.errors import ConfigError, LabelError, LayoutError
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.types import Scene
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD
@@ -47,7 +47,7 @@ def test_an_option_of_another_kind_is_refused(pairs: Path) -> None:
         assert "read as folder, which does not have it" in caught.value.message
     with pytest.raises(ConfigError, match=r"no kind of data named 'foldr'\. Did you mean 'folder'"):
         source(pairs, kind="foldr")
-    with pytest.raises(LayoutError, match="does not exist"):
+    with pytest.raises(DataError, match="does not exist"):
         source(pairs / "absent")
 
 
@@ -86,10 +86,16 @@ def test_several_masks_of_one_image(tmp_path: Path) -> None:
         Image.fromarray(drawn).save(tmp_path / f"masks/a/m01bl7v_{left}.png")
     with pytest.raises(LayoutError, match="images and labels, but in no known layout") as caught:
         source(tmp_path)
-    assert '--layout "images/{id}.jpg=masks/{id}/*"' in caught.value.remedy
-    (scene,) = source(tmp_path, layout="images/{id}.png=masks/{id}/*")
-    assert scene.label is not None
-    assert scene.label.read().data.sum() == 2 * 16 * 16
+    assert '--layout "images/{id}.png=masks/a/{id}_*.png"' in caught.value.remedy
+    for file in (tmp_path / "masks/a").iterdir():
+        (tmp_path / f"masks/a_{file.name}").write_bytes(file.read_bytes())
+    for layout in ("images/{id}.png=masks/{id}/*", "images/{id}.png=masks/{id}_*.png"):
+        (scene,) = source(tmp_path, layout=layout)
+        assert scene.label is not None
+        assert scene.label.read().data.sum() == 2 * 16 * 16
+    (tmp_path / "images/a_m01bl7v.png").write_bytes((tmp_path / "images/a.png").read_bytes())
+    with pytest.raises(LayoutError, match=r"Masks of \S+ are also masks of"):
+        source(tmp_path, layout="images/{id}.png=masks/{id}_*.png")
 
 
 @pytest.mark.parametrize(

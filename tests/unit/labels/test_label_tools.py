@@ -198,6 +198,18 @@ def test_forms_of_masks(form: str, tmp_path: Path) -> None:
     assert remedy in caught.value.remedy
 
 
+def test_the_values_of_several_masks_are_listed_at_once(tmp_path: Path) -> None:
+    for number, name in enumerate(NAMES, start=2):
+        values = np.where(truth("chip_a"), number, 0).astype(np.uint8)
+        save(tmp_path / f"masks/{name}.png", values)
+        save(tmp_path / f"images/{name}.png", picture(name))
+    with pytest.raises(
+        LabelError, match=r"\(2, 3, 4, 5\).* These are the values of 4 masks"
+    ) as caught:
+        only_label(tmp_path).read()
+    assert "'labels.values.background=[0, 2, 3, 4, 5]'" in caught.value.remedy
+
+
 def test_each_value_of_an_instance_mask_is_a_building(tmp_path: Path) -> None:
     numbered = np.zeros(SHAPE, np.uint16)
     numbered[5:20, 5:20], numbered[5:20, 20:30] = 300, 7

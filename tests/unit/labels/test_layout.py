@@ -11,8 +11,8 @@ from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.companions import has_images_under, images_under
 from rooftrace.labels.folders import pair_images_and_masks
-from rooftrace.labels.layouts import PartLists, has_reading
 from rooftrace.labels.mask_files import label_masks
+from rooftrace.labels.pairing import PartLists, has_reading
 
 
 def put(root: Path, *names: str, kind: str | None = None) -> None:
@@ -174,7 +174,7 @@ def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(LayoutError, match=r"loose\.png.*including 1 image"):
         pair_images_and_masks(tmp_path)
-    with pytest.raises(LayoutError, match=r"There is no .*absent; a folder"):
+    with pytest.raises(DataError, match=r"absent does not exist"):
         pair_images_and_masks(tmp_path / "absent")
     with pytest.raises(LayoutError, match=r"loose\.png is a file of an unknown kind"):
         pair_images_and_masks(tmp_path / "loose.png")

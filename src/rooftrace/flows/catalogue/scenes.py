@@ -25,6 +25,7 @@ from rooftrace.flows.predict.folder_images import CATALOGUE_SUFFIXES, MASK, imag
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.bands import band_name
+from rooftrace.io.companions import no_image
 from rooftrace.io.files import check_exists, is_url, visible_files
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, linked_address, search_imagery
 from rooftrace.io.nodata import NodataRule
@@ -403,10 +404,7 @@ def _tree(folder: Path) -> Catalogue:
             relative = path.relative_to(folder).with_suffix("")
             scenes.append(CatalogueScene("_".join(relative.parts), str(path)))
     if not scenes:
-        raise DataError(
-            f"There is no image in {folder} or its subfolders.",
-            remedy="Give the folder that holds the images.",
-        )
+        raise no_image(folder)
     found = with_unique_ids(scenes, str(folder))
     return Catalogue(str(folder), "folder", found, skipped)
 

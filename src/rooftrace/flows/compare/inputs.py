@@ -27,7 +27,7 @@ from rooftrace.io.georeferenced import BlankSource, provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import open_image, open_raster
-from rooftrace.io.reproject import BEND_M, bounds_of, joint_bounds, reprojected
+from rooftrace.io.reproject import BEND_M, bounds_of, crs_text, joint_bounds, reprojected
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_formats import KML_ID
 from rooftrace.io.vector_read import SCORE_FIELDS, ReadCounts, VectorFile, VectorLayer
@@ -419,8 +419,8 @@ def on_plane(layer: BuildingLayer, plane: CRS) -> PackedPolygons:
             lost = int((~np.isfinite(shapely.bounds(geometry)).all(axis=1)).sum())
             if lost:
                 raise GeoreferenceError(
-                    f"{plural(lost, 'building')} of {layer.name} in {layer.crs.name!r} "
-                    f"{'has' if lost == 1 else 'have'} no coordinates in {plane.name!r}, the "
+                    f"{plural(lost, 'building')} of {layer.name} in {crs_text(layer.crs)} "
+                    f"{'has' if lost == 1 else 'have'} no coordinates in {crs_text(plane)}, the "
                     "system of the comparison: too far away.",
                     remedy="Give layers of one place, or check both coordinate systems.",
                 )

@@ -22,6 +22,7 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.reproject import (
     CRS84,
     bounds_meet,
+    crs_text,
     degrees_text,
     outline_bounds,
     outline_boxes,
@@ -493,7 +494,7 @@ def _load(
         crs = CRS84
         if file_crs is not None and not file_crs.is_geographic:
             raise GeoreferenceError(
-                f"{path} is in {file_crs.name!r}, but the labelled scenes have no georeference.",
+                f"{path} is in {crs_text(file_crs)}, but the labelled scenes have no georeference.",
                 remedy="Give polygons in pixels of the scenes (GeoJSON, x right and y down), or "
                 "scenes with a georeference.",
             )

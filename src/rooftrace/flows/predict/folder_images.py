@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_and_count, plural
 from rooftrace.io.companions import (
     beside_orthophotos,
@@ -20,6 +20,7 @@ from rooftrace.io.companions import (
     is_result,
     is_sidecar,
     mosaic_parts,
+    no_image,
 )
 from rooftrace.io.elevation import is_elevation
 from rooftrace.io.files import check_exists, visible_files
@@ -32,8 +33,6 @@ CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson")
 
 _MAX_SKIPPED_LISTED = 10
 """Maximum number of skipped files that a note lists."""
-
-NO_IMAGE_REMEDY = "Give the folder that holds the images themselves."
 
 NOT_IMAGE, MASK, HEIGHTS = "not an image", "masks of other images", "heights"
 _PROJECT, _RESULT = "other images of the project of the orthophoto", "results of a run"
@@ -69,14 +68,6 @@ def skipped_notes(skipped: Mapping[Path, str]) -> list[str]:
     return notes
 
 
-def no_image(folder: Path, others: Mapping[Path, str]) -> DataError:
-    """Return the error for a folder without an image among its files."""
-    return DataError(
-        f"The folder {folder} has no image among its {plural(len(others), 'file')}.",
-        remedy=NO_IMAGE_REMEDY,
-    )
-
-
 def images_in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None], dict[Path, str]]:
     """Return the images of a folder that are all in subfolders: one, or without a georeference; and
     what the folder has besides, if it is the project of an orthophoto.
@@ -100,10 +91,7 @@ def images_in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None],
     images, others = images_among(files)
     skipped = {file: reason for file, reason in others.items() if reason != NOT_IMAGE}
     if path.is_dir() and not images:
-        raise DataError(
-            f"There is no image in {given} or its subfolders.",
-            remedy="Give the folder that holds the images.",
-        )
+        raise no_image(given)
     # A catalogue is one layer, in which scenes without a georeference have no place.
     if len(images) == 1 or (images and open_image(images[0]).grid.crs is None):
         return dict.fromkeys(images), skipped
@@ -138,7 +126,7 @@ def images_at(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, 
 
     tiles = {} if any(map(is_image_file, others)) else find_tiles(path).paths
     if not tiles:
-        raise no_image(path, others)
+        raise no_image(path)
     return {file: tile for tile, file in tiles.items()}, {}
 
 

@@ -26,19 +26,14 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.predict.folder_images import (
     CATALOGUE_SUFFIXES,
     MASK,
-    NO_IMAGE_REMEDY,
     images_among,
     images_at,
     images_in_subfolders,
-    no_image,
     skipped_notes,
     visible_in,
 )
 from rooftrace.io.area import Area, AreaSource, limit_to_area
-from rooftrace.io.companions import (
-    FolderNames,
-    companions,
-)
+from rooftrace.io.companions import GIVE_IMAGES, FolderNames, companions, no_image
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
@@ -447,7 +442,7 @@ def _images(
         masks = sorted(label_masks(paths))
         if masks and len(masks) == len(found):
             raise DataError(
-                f"{masks[0].parent} has only masks of other images.", remedy=NO_IMAGE_REMEDY
+                f"{masks[0].parent} has only masks of other images.", remedy=GIVE_IMAGES
             )
         for mask in masks:
             del found[mask]
@@ -539,7 +534,7 @@ def _mosaics(
             )
         paths, others = images_among(visible_in(folder, os.DirEntry.is_file))
         if not paths:
-            raise no_image(folder, others)
+            raise no_image(folder)
         skipped |= others
         images = (open_raster(path, nodata=nodata) for path in paths)
         parts = [image if crs is None else in_crs(image, crs) for image in images]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.labelstudio_regions import encode_brush
@@ -254,5 +254,5 @@ def test_where_the_images_are(folder: Path, tmp_path: Path) -> None:
     path = write(tmp_path, task("/data/upload/1/0123abcd-far.png", annotation()))
     save_image(tmp_path / "elsewhere" / "sub" / "far.png")
     assert read(path, images=str(tmp_path / "elsewhere")).ids == ("far",)
-    with pytest.raises(LayoutError, match=r"nowhere does not exist"):
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
         read(path, images=str(tmp_path / "nowhere"))
