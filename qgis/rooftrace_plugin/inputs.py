@@ -16,6 +16,7 @@ from qgis.core import (
     QgsFields,
     QgsPointXY,
     QgsProcessingFeedback,
+    QgsProviderRegistry,
     QgsRasterLayer,
     QgsReferencedRectangle,
     QgsVectorFileWriter,
@@ -176,7 +177,7 @@ def vector_file(
             feedback.pushWarning(
                 f"The layer {layer.name()} has edits that are not saved; they do not count."
             )
-        if len(layer.dataProvider().subLayers()) > 1:
+        if _polygon_layers(layer) > 1:
             formats = []
     # Without the name of the layer, QGIS would copy each layer of a GeoPackage.
     path, _ = algorithm.parameterAsCompatibleSourceLayerPathAndLayerName(
@@ -185,6 +186,18 @@ def vector_file(
     if not path:
         raise RooftraceProblem(f"The layer of “{name}” cannot be read or saved to a file.")
     return str(path)
+
+
+def _polygon_layers(layer: Any) -> int:
+    """Return the number of layers with polygons in the file of a layer.
+
+    The provider of a layer that was opened by its name lists that one alone.
+    """
+    registry, provider = QgsProviderRegistry.instance(), layer.providerType()
+    file = registry.decodeUri(provider, layer.source()).get("path", "")
+    kinds = [QgsWkbTypes.geometryType(one.wkbType()) for one in registry.querySublayers(file)]
+    polygonal = QgsWkbTypes.GeometryType
+    return sum(one in (polygonal.PolygonGeometry, polygonal.UnknownGeometry) for one in kinds)
 
 
 def y_upwards(path: Path) -> Path:

@@ -244,15 +244,18 @@ def test_compare_two_dates(qgis: Qgis, tmp_path: Path) -> None:
     assert "“Old buildings”, “Image of the new date” was given. Give either" in log, log
 
 
-def test_density_without_a_mask_by_zones(qgis: Qgis, predicted: Path) -> None:
+def test_density_by_zones_of_a_file_with_two_layers(qgis: Qgis, predicted: Path) -> None:
+    zones = qgis.folder / "zones.gpkg"
+    for name in ("wards", "parcels"):
+        gpd.read_file(predicted / "scene_density.gpkg").to_file(zones, layer=name)
     results, log = qgis.process(
         "density", BUILDINGS=qgis.folder / "scene_truth.gpkg",
-        ZONES=predicted / "scene_density.gpkg", OUTPUT=qgis.folder / "density",
+        ZONES=f"{zones}|layername=wards", OUTPUT=qgis.folder / "density",
     )  # fmt: skip
     assert set(results) == {"OUTPUT", "PLACES"}, log
-    zones = gpd.read_file(results["PLACES"])
-    assert zones["built_up_share"].between(0, 1).all()
-    assert zones["built_up_share"].max() > 0.3
+    shares = gpd.read_file(results["PLACES"])["built_up_share"]
+    assert shares.between(0, 1).all()
+    assert shares.max() > 0.3
 
 
 def test_reasons_are_in_words_of_the_dialog(qgis: Qgis) -> None:
