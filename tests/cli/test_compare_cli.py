@@ -153,6 +153,23 @@ def test_old_outlines_keep_their_coordinates(layers: tuple[Path, Path], tmp_path
     assert shapely.equals_exact(made.geometry.to_numpy()[: len(own)], own, 0).all()
 
 
+@pytest.mark.parametrize("keep", ["new", "both"])
+def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(
+    tmp_path: Path, keep: str
+) -> None:
+    halves, whole = (
+        [box(x, NORTH, x + 10, NORTH + 9) for x in (EAST, EAST + 10)],
+        [box(x, NORTH, x + 20, NORTH + 9) for x in (EAST, EAST + 50)],
+    )
+    new = write(tmp_path / "new.gpkg", [whole[0], *(affinity.translate(h, 50) for h in halves)])
+    old = write(tmp_path / "old.gpkg", [*halves, whole[1]], egid=["7", "8", "9"])
+    _, answer = call("compare", new, old, "-o", tmp_path / "out", "--keep", keep, "--id", "egid")
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert made[["egid", "compare_old_id"]].to_numpy().tolist() == [["7", "7;8"], *[["9", "9"]] * 2]
+    notes = [note for note in answer["notes"] if note.startswith("conflated")]
+    assert [note[16:36] for note in notes] == ["1 building of OLD is"] * 2, notes
+
+
 def repeats(left: float) -> dict[str, shapely.Polygon]:
     """Return two outlines of one house that share 90 of 100 m², and a shed in it."""
     lower = box(EAST + left, NORTH, EAST + left + 10, NORTH + 10)
@@ -193,7 +210,7 @@ def test_a_new_layer_that_overlaps_itself_gives_each_building_once(
         layer = "old" if name in known or name.startswith("old") else "new"
         of_layer = made[made.compare_layer == layer]
         assert of_layer.geometry.geom_equals(truth[name]).sum() == 1, name
-    assert any(f"{left_out} buildings of NEW are not in conflated" in n for n in answer["notes"])
+    assert any(f"{left_out} buildings of NEW are left out" in n for n in answer["notes"])
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])

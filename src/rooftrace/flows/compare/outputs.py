@@ -18,6 +18,7 @@ from PIL import Image
 from pyproj import CRS
 
 from rooftrace.core.parallel import core_count
+from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource
 from rooftrace.flows.compare.inputs import BuildingLayer
 from rooftrace.flows.compare.options import Keep
@@ -189,12 +190,15 @@ def write_sides(path: Path, compared: Compared, statuses: Sequence[int]) -> None
     write_layer(path, settings, compared.chunks(statuses))
 
 
-def write_conflated(path: Path, compared: Compared, keep: Keep) -> tuple[dict[str, int], int]:
+def write_conflated(
+    path: Path, compared: Compared, keep: Keep
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """Write one layer of both without duplicates, with the old layer's attributes.
 
     Returns:
-        Number of buildings with the outline of each layer; and of new ones left out because a
-        better one of the new layer shows the same building.
+        Number of buildings with the outline of each layer; and notes on new ones left out because
+        a better one of the new layer shows the same building, and on ids without a row of their
+        own.
 
     Raises:
         ExportError: The file cannot be written.
@@ -203,17 +207,50 @@ def write_conflated(path: Path, compared: Compared, keep: Keep) -> tuple[dict[st
     repeated = _is_repeated(compared, np.flatnonzero(from_new))
     from_new[np.flatnonzero(from_new)[repeated]] = False
     parts = [("old", np.flatnonzero(from_old)), ("new", np.flatnonzero(from_new))]
+    joined = _joined(compared, from_new, from_old)
 
     def chunks() -> Iterator[LayerChunk]:
         nothing = np.zeros(0, np.int64)
-        yield LayerChunk(np.zeros(0, np.object_), _attributes(compared, "old", nothing))
+        yield LayerChunk(np.zeros(0, np.object_), _attributes(compared, "old", nothing, joined))
         for side, chosen in parts:
             for start in range(0, len(chosen), _CHUNK):
                 index = chosen[start : start + _CHUNK]
-                yield LayerChunk(compared.outlines(side, index), _attributes(compared, side, index))
+                columns = _attributes(compared, side, index, joined)
+                yield LayerChunk(compared.outlines(side, index), columns)
 
     write_layer(path, LayerSettings(compared.crs, multi=compared.is_multi), chunks())
-    return {side: len(chosen) for side, chosen in parts}, int(repeated.sum())
+    rows = np.bincount(_old_of(compared, parts[1][1]) + 1, minlength=1)[1:]
+    buildings = "building of {0} is", "buildings of {0} are"
+    said = (
+        (repeated.sum(), "NEW", "left out: better outlines of NEW show the same"),
+        (sum(map(len, joined.values())), "OLD",
+         "joined with another one in an outline of NEW; compare_old_id lists all ids"),
+        ((rows > 1).sum(), "OLD", "divided by NEW; the rows of the pieces have the same id"),
+    )  # fmt: skip
+    notes = tuple(
+        f"{path.name}: {plural(int(count), *buildings).format(side)} {what}."
+        for count, side, what in said
+        if count
+    )
+    return {side: len(chosen) for side, chosen in parts}, notes
+
+
+def _joined(compared: Compared, from_new: BoolArray, from_old: BoolArray) -> dict[int, list[int]]:
+    """Return further old buildings that a written new outline replaces, beside its partner."""
+    partner = compared.old_status.partner
+    gone = np.flatnonzero(~from_old & (compared.old_status.status != GONE) & (partner >= 0))
+    gone = gone[from_new[partner[gone]]]
+    joined: dict[int, list[int]] = {}
+    for old in gone[compared.new_status.partner[partner[gone]] != gone].tolist():
+        joined.setdefault(int(partner[old]), []).append(old)
+    return joined
+
+
+def _old_of(compared: Compared, index: Ints) -> Ints:
+    """Return the old building whose attributes each of some new ones has; -1 without one."""
+    status = compared.new_status
+    has_old = np.isin(status.status[index], (SAME, CHANGED, MOVED, SPLIT, MERGED))
+    return np.where(has_old, status.partner[index], -1)
 
 
 def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
@@ -269,13 +306,15 @@ _NULLS = {"f": np.nan, "M": np.datetime64("NaT"), "O": None}
 """Null by kind of values; null is masked where a kind has none."""
 
 
-def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray[Any]]:
-    """Return the attributes of the old layer; a new building has those of its partner."""
+def _attributes(
+    compared: Compared, side: str, index: Ints, joined: Mapping[int, list[int]]
+) -> dict[str, NDArray[Any]]:
+    """Return the attributes of the old layer; a new building has those of its partner.
+
+    Its `compare_old_id` has the ids of those that it replaces beside the partner, too.
+    """
     status = compared.old_status if side == "old" else compared.new_status
-    of_old = index
-    if side == "new":
-        has_old = np.isin(status.status[index], (SAME, CHANGED, MOVED, SPLIT, MERGED))
-        of_old = np.where(has_old, status.partner[index], -1)
+    of_old = index if side == "old" else _old_of(compared, index)
     known = of_old >= 0
     columns: dict[str, NDArray[Any]] = {}
     # Columns of an earlier comparison are replaced, so that repeated ones add no columns.
@@ -292,6 +331,10 @@ def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray
     layer = compared.old if side == "old" else compared.new
     old_id = np.full(len(index), None, np.object_)
     old_id[known] = compared.old.ids[of_old[known]]
+    if side == "new":
+        for row in np.flatnonzero(np.isin(index, [*joined])).tolist():
+            others = compared.old.ids[np.array(joined[int(index[row])])].tolist()
+            old_id[row] = ";".join(filter(None, [old_id[row], *others]))
     return columns | {
         "compare_layer": np.full(len(index), side, np.object_),
         "compare_status": np.array(STATUSES, np.object_)[status.status[index]],

@@ -441,11 +441,6 @@ def _write(
         if path.exists():
             notes.append(f"{path} is left over from an earlier run; it was not updated.")
         return copies, None
-    conflated, repeated = write_conflated(path, compared, keep)
-    if repeated:
-        each = "it" if repeated == 1 else "each"
-        notes.append(
-            f"{plural(repeated, 'building of NEW is', 'buildings of NEW are')} not in "
-            f"{path.name}: a better outline of NEW shows the same building as {each}."
-        )
+    conflated, said = write_conflated(path, compared, keep)
+    notes.extend(said)
     return [*copies, path, *copied(path)], conflated
