@@ -315,7 +315,7 @@ def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     if names is not None and names.is_alone(name) and not name.lower().endswith(".vrt"):
         return []
     beside = (
-        _first(path, [name + one for one in _MASK_ENDINGS], names, is_there=os.path.lexists),
+        mask_file(path, names),
         _first(path, _world_names(name, path.suffix), names),
         _first(path, _tab_names(path.stem), names),
         _first(path, [path.stem + one for one in _PRJ_ENDINGS], names),
@@ -375,7 +375,7 @@ def _is_vrt(path: Path) -> bool:
     return head.startswith(b"<") and b"<VRTDataset" in head
 
 
-def with_sidecars(path: Path, header: Header) -> Header:
+def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) -> Header:
     """Return the header of an image with the georeference that the files beside it add.
 
     They are checked, since GDAL ignores damaged ones silently: the mask (`.msk`), without which
@@ -383,11 +383,14 @@ def with_sidecars(path: Path, header: Header) -> Header:
     nodata value, the world file (such as `.tfw`) or the `.tab` with the position, and the `.prj`
     with its coordinate system. Damaged overviews (`.ovr`) change no pixel.
 
+    Args:
+        path, names: See `companions`.
+        header: Header by the file itself.
+
     Raises:
         DataError: a sidecar is damaged; the message names it.
     """
-    metadata = path.with_name(path.name + _METADATA_ENDING)
-    if is_file(metadata):
+    if metadata := _first(path, [path.name + _METADATA_ENDING], names):
         try:
             # Python's parser expands no external entities and stops at entity expansion attacks.
             text = metadata.read_text("utf-8", "replace")
@@ -398,15 +401,16 @@ def with_sidecars(path: Path, header: Header) -> Header:
                 "georeference and the nodata value.",
                 remedy=_SIDECAR_REMEDY,
             ) from error
-    if header.mask == "none" and header.alpha is None and (mask := mask_file(path)):
+    if header.mask == "none" and header.alpha is None and (mask := mask_file(path, names)):
         raise DataError(
             f"{mask} is damaged, or is not a mask of the size of {path.name}: it cannot be used "
             "to find the pixels that are nodata.",
             remedy=_SIDECAR_REMEDY,
         )
     grid = header.grid
-    world = _first(path, _world_names(path.name, path.suffix))
-    tab = _first(path, _tab_names(path.stem)) if grid.crs is None and not header.note else None
+    world = _first(path, _world_names(path.name, path.suffix), names)
+    is_placed = grid.crs is not None or header.note
+    tab = None if is_placed else _first(path, _tab_names(path.stem), names)
     if tab:
         placed = _placed_by_tab(tab, header)
         is_unplaced = grid.transform.is_identity and not world
@@ -417,7 +421,7 @@ def with_sidecars(path: Path, header: Header) -> Header:
     # A note explains why the georeference in the file itself is not used.
     if header.note or grid.crs is not None or grid.transform.is_identity:
         return header
-    if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS]):
+    if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS], names):
         grid = replace(grid, crs=_read_prj(prj, path))
     grid, note = checked_grid(grid, str(path))
     return replace(header, grid=grid, note=note)
@@ -513,10 +517,11 @@ def _read_prj(prj: Path, path: Path) -> CRS:
     return from_epsg(epsg) if epsg else crs
 
 
-def mask_file(path: Path) -> Path | None:
+def mask_file(path: Path, names: FolderNames | None = None) -> Path | None:
     """Return the file beside an image that holds its mask, under a name that GDAL finds."""
     # A broken link counts: the mask that it names is gone.
-    return _first(path, [path.name + one for one in _MASK_ENDINGS], is_there=os.path.lexists)
+    candidates = [path.name + one for one in _MASK_ENDINGS]
+    return _first(path, candidates, names, is_there=os.path.lexists)
 
 
 _ORTHOPHOTOS = {

@@ -423,7 +423,7 @@ class RasterFile:
                 check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
             if not (self._is_alone or self._is_listed_alone):
-                header = with_sidecars(self.path, header)
+                header = with_sidecars(self.path, header, self.names)
             return header if self._rule.declared else replace(header, mask="none")
 
     def _open(self) -> tuple[Any, Callable[[], object]]:

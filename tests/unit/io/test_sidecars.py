@@ -1,5 +1,6 @@
 """Images as people have them: world files and `.prj`, infrared as alpha, formats to convert."""
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from zipfile import ZipFile
@@ -16,7 +17,9 @@ from command_line import command
 from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.io.companions import companions
+from rooftrace.io.companions import FolderNames, companions, with_sidecars
+from rooftrace.io.gdal import open_quietly
+from rooftrace.io.image_header import read_header
 from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_read import VectorFile
 from tiny_models import write_tiny_bundle
@@ -89,6 +92,17 @@ def test_a_table_of_mapinfo_places_an_image(tmp_path: Path, suffix: str, world: 
     assert grid.transform.to_gdal() == pytest.approx((335000, 0.149, 0, 3055000, 0, -0.149))
     assert tmp_path / "scene.tab" in companions(path)
     assert not find_inputs([tmp_path]).skipped
+
+
+def test_a_listed_folder_is_not_asked_for_files_that_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = write_image(tmp_path, "png", "pgw"), list[str]()
+    with open_quietly(path) as dataset:
+        header = read_header(dataset, str(path), "colours")
+    monkeypatch.setattr(os, "stat", lambda file: asked.append(file) or os.lstat(file))
+    with_sidecars(path, header, FolderNames(tmp_path))
+    assert asked == [str(path.with_suffix(".pgw"))]
 
 
 def test_feet_without_a_code_stay_feet(tmp_path: Path) -> None:
