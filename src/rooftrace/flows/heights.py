@@ -269,11 +269,12 @@ def run_heights(
             )
     multi = bool(layer.outlines.is_multi.any())
     settings = LayerSettings(layer.crs, multi=multi, grades=GRADES)
-    write_layer(table, settings, _chunks(layer, heights, source.method))
+    names = _own_names(layer)
+    write_layer(table, settings, _chunks(layer, names, heights, source.method))
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)
     if heights.is_known.any():
-        _write_model(model, layer, packed, plane, heights)
+        _write_model(model, layer, names, packed, plane, heights)
         heights_picture(picture, layer.outlines, heights, layer.bounds_xy)
     else:
         files = [table, record]
@@ -451,8 +452,9 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     return notes
 
 
-def _chunks(layer: BuildingLayer, heights: Heights, method: str) -> Iterator[LayerChunk]:
-    names = _own_names(layer)
+def _chunks(
+    layer: BuildingLayer, names: Mapping[str, str], heights: Heights, method: str
+) -> Iterator[LayerChunk]:
     for start in range(0, len(layer), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(layer)))
         own = {new: layer.attributes[name][rows] for name, new in names.items()}
@@ -490,7 +492,12 @@ def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
 
 
 def _write_model(
-    path: Path, layer: BuildingLayer, packed: PackedPolygons, plane: CRS, heights: Heights
+    path: Path,
+    layer: BuildingLayer,
+    names: Mapping[str, str],
+    packed: PackedPolygons,
+    plane: CRS,
+    heights: Heights,
 ) -> None:
     """Write the buildings with a height as CityJSON, in metres."""
     rows = np.flatnonzero(heights.is_known)
@@ -503,7 +510,6 @@ def _write_model(
     greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(highest[rows].max())]
     # Programs that merge city models (cjio 0.10.1) take equal ids for one building.
     scene = path.name.removesuffix("_heights.city.json")
-    names = _own_names(layer)
     with city_model(path, plane, least, greatest) as model:
         for start in range(0, len(rows), _SOLIDS_AT_ONCE):
             some = rows[start : start + _SOLIDS_AT_ONCE]

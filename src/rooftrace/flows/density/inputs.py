@@ -35,7 +35,7 @@ from rooftrace.io.reproject import (
 )
 from rooftrace.io.vector_formats import check_city_model, is_vector_file, ogr2ogr_input
 from rooftrace.io.vector_layers import text_column
-from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer
+from rooftrace.io.vector_read import ReadCounts, VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.match import first_of_equal
@@ -416,10 +416,11 @@ def mask_notes(inputs: Sequence[Path], mask: Path | None, polygons: Path | None)
     return [note]
 
 
-def observed_ground(polygons: Path) -> VectorLayer | None:
+def observed_ground(polygons: Path, plane: CRS) -> Polygons | None:
     """Return the ground that the scenes of a catalogue show, for the layer of its buildings."""
     files = (polygons / OBSERVED, polygons.parent / OBSERVED) if polygons.is_dir() else ()
-    return next((VectorFile(file).read([]) for file in files if file.is_file()), None)
+    seen = next((VectorFile(file).read([]) for file in files if file.is_file()), None)
+    return None if seen is None else reprojected(seen.geometry, seen.crs, plane, BEND_M)
 
 
 def stem_of(out: Path, name: str) -> Path:

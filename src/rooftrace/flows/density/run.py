@@ -185,10 +185,9 @@ def run_density(
     notes += mask_notes(inputs, mask_path, polygons_path)
     if mask is None:
         assert buildings is not None
-        seen = observed_ground(buildings.path)
-        density = _of_polygons(buildings, cell_m, gsd_m, min_area_m2, seen)
+        density, note = _of_polygons(buildings, cell_m, gsd_m, min_area_m2)
         own = buildings.crs
-        notes.append(_observed_note(buildings.path, seen, "every cell counts"))
+        notes.append(note)
     else:
         if buildings is not None:
             mask, said = buildings.shares_of(mask)
@@ -241,9 +240,9 @@ def _of_mask(
 
 
 def _of_polygons(
-    buildings: BuildingPolygons, cell_m: float, gsd_m: float | None, min_area_m2: float,
-    seen: VectorLayer | None,
-) -> DensityGrid:  # fmt: skip
+    buildings: BuildingPolygons, cell_m: float, gsd_m: float | None, min_area_m2: float
+) -> tuple[DensityGrid, str]:
+    """Return the density of polygons without a mask, and the note on what counts as observed."""
     if gsd_m is not None:
         raise ConfigError(
             f"--gsd {plain_number(gsd_m, 6)} was given, but {buildings.path} holds no pixels.",
@@ -252,16 +251,17 @@ def _of_polygons(
     assert buildings.crs is not None
     plane = metric_crs(buildings.crs, buildings.bounds_xy)
     moved = reprojected(buildings.geometry, buildings.crs, plane, BEND_M)
-    observed = None if seen is None else reprojected(seen.geometry, seen.crs, plane, BEND_M)
+    observed = observed_ground(buildings.path, plane)
     both = moved if observed is None else np.concatenate([moved, observed])
     left, bottom, right, top = shapely.total_bounds(both).tolist()
     cells = CellGrid.over((left, bottom, right, top), cell_m, plane)
-    return density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells, observed)
+    density = density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells, observed)
+    return density, _observed_note(buildings.path, observed, "every cell counts")
 
 
-def _observed_note(buildings: Path, seen: VectorLayer | None, places: str) -> str:
+def _observed_note(buildings: Path, observed: Polygons | None, places: str) -> str:
     """Return the note on the ground that counts as observed, without a mask."""
-    if seen is not None:
+    if observed is not None:
         return f"{OBSERVED} of the catalogue says which ground was seen"
     return (
         f"{buildings.name} does not contain the observed area: {places} as observed; give the mask "
@@ -329,7 +329,7 @@ def run_zone_density(
             remedy="Give the layer of buildings, too.",
         )
     ground = None
-    seen = None if mask is not None or buildings is None else observed_ground(buildings.path)
+    built, observed, counted = None, None, None
     if mask is not None:
         ground = GroundPlane.of(mask.grid, name=str(mask.path))
         plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
@@ -339,7 +339,9 @@ def run_zone_density(
         if mask is None:
             plane = metric_crs(buildings.crs, buildings.bounds_xy)
             place = buildings.bounds_xy, buildings.crs
-            notes.append(_observed_note(buildings.path, seen, "all of the zones count"))
+            observed = observed_ground(buildings.path, plane)
+            notes.append(_observed_note(buildings.path, observed, "all of the zones count"))
+            observed = None if observed is None else without_overlaps(observed)
         else:
             mask, said = buildings.shares_of(mask)
             notes += said
@@ -349,9 +351,6 @@ def run_zone_density(
         large = shapely.area(outlined) >= min_area_m2
         outlined = outlined[large]
     assert plane is not None
-    built, observed, counted = None, None, None
-    if seen is not None:
-        observed = without_overlaps(reprojected(seen.geometry, seen.crs, plane, BEND_M))
     if mask is not None and ground is not None:
         near = None if buildings is None else ObservedBuildings(ground, outlined)
         built, observed = _regions(mask, ground, near, progress)
