@@ -11,14 +11,15 @@ separated by one straight line through their intersection points, like a shared 
 gives up the part beyond it. An outline that cannot be separated this way is reverted to its pixels,
 and its neighbours give way.
 
-`resolve_overlaps` treats polygons in memory; `resolve_scene_overlaps` finds the footprints of a
-scene that overlap, one part of the scene at a time, and lets them share walls first.
+`resolve_overlaps` treats polygons in memory; `resolve_scene_overlaps` lets the footprints of a
+scene share walls, and then finds those that overlap, one part of the scene at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import shapely
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from rooftrace.core.parallel import Workers, in_order
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, components
 from rooftrace.io.spill_file import SpillFile
-from rooftrace.vector.prepare import FootprintRecords, decode_staircases
+from rooftrace.vector.prepare import FootprintRecords, decode_staircases, encode_pairs
 from rooftrace.vector.simplify import GRID_PX, MIN_IOU, resembles
 from rooftrace.vector.trace import Columns
 
@@ -230,8 +231,9 @@ def resolve_scene_overlaps(
 ) -> FootprintRecords:
     """Return the records of a scene after overlaps between neighbours were resolved.
 
-    `resolve_overlaps` and `sharing` receive only footprints that overlap or are neighbours, in
-    groups that share no pair. So the result equals that of one call with all footprints.
+    `sharing` receives only footprints that are neighbours, and then `resolve_overlaps` only those
+    that overlap, in groups that share no pair. So the result equals that of one call of each with
+    all footprints.
 
     Args:
         records: Records of all footprints.
@@ -246,26 +248,44 @@ def resolve_scene_overlaps(
     # In the order of their places: that of the records depends on the division into blocks, and
     # the last digits of a line between two footprints on which of them comes first.
     number = number[np.argsort(records["first"][number], kind="stable")]
+    records = records.copy()
+    if sharing is not None:
+        # A wall that moves may reach a building that was no neighbour.
+        change, reach_px = sharing.shared, _GAP * sharing.unit_px
+        _change(records, number, spill, area_m2, workers, change, reach_px)
+    _change(records, number, spill, area_m2, workers, partial(resolve_overlaps, min_iou=min_iou))
+    return records
+
+
+def _change(
+    records: FootprintRecords,
+    number: Ints,
+    spill: SpillFile,
+    area_m2: Callable[[Polygons], Floats],
+    workers: Workers | None,
+    change: Callable[[Polygons, Polygons], Polygons],
+    reach_px: float = 0.0,
+) -> None:
+    """Change records in place by a function of the raw and the proposed outlines of a group.
+
+    Args:
+        records, spill, area_m2, workers: See `resolve_scene_overlaps`.
+        number: (n,) footprints that are compared.
+        change: Function that returns the new outlines; picklable.
+        reach_px: See `_neighbours`.
+    """
     own = records[number]
-    reach_px = 0.0 if sharing is None else _GAP * sharing.unit_px
     pairs = [*in_order(_neighbours, _candidates(own, spill, reach_px), workers)]
     one, other = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
-    if not len(one):
-        return records
-    records = records.copy()
     groups = (
-        (group, *_encoded(own[group], spill), area_m2, min_iou, sharing)
+        (group, own[group], *_encoded(own[group], spill), area_m2, change)
         for group in _groups(len(own), one, other)
     )
-    for changed, encoded, is_raw, changed_m2 in in_order(_resolved, groups, workers):
-        places = number[changed]
-        offsets = spill.append_bytes(encoded)
-        records["proposed"][places], records["stop"][places] = offsets[:-1], offsets[1:]
-        # An outline that was separated from its neighbour is still regular; one reverted to pixels
-        # is not.
-        records["accepted"][places] &= ~is_raw
-        records["area_m2"][places] = changed_m2
-    return records
+    for changed, made, encoded in in_order(_changed, groups, workers):
+        offset = spill.append_bytes([encoded])[0]
+        for field in ("raw", "proposed", "stop"):
+            made[field] += offset
+        records[number[changed]] = made
 
 
 def _encoded(records: FootprintRecords, spill: SpillFile) -> tuple[Polygons, Polygons]:
@@ -304,22 +324,23 @@ def _candidates(
 def _neighbours(
     number: Ints, pairs: Ints, raw_encoded: Polygons, proposed_wkb: Polygons, reach_px: float
 ) -> Ints:
-    """Return (2, k) numbers of the footprints of which one, raw or proposed, overlaps the other's
-    proposal, or whose pixels are within `reach_px`, if that is not 0.
+    """Return (2, k) numbers of the footprints whose pixels are within `reach_px`; if that is 0, of
+    those of which one, raw or proposed, overlaps the other's proposal.
 
     Args:
         number: (n,) numbers of the footprints.
         pairs: (2, m) pairs of indices to examine.
         raw_encoded, proposed_wkb: (n,) encoded polygons.
     """
-    raw, proposed = decode_staircases(raw_encoded), shapely.from_wkb(proposed_wkb)
+    raw = decode_staircases(raw_encoded)
     # An index of its edges makes each comparison of a polygon faster.
     shapely.prepare(raw)
-    shapely.prepare(proposed)
     a, b = pairs
-    hit = np.zeros(len(a), np.bool_)
     if reach_px:
-        hit |= shapely.dwithin(raw[a], raw[b], reach_px)
+        return number[pairs[:, shapely.dwithin(raw[a], raw[b], reach_px)]]
+    proposed = shapely.from_wkb(proposed_wkb)
+    shapely.prepare(proposed)
+    hit = np.zeros(len(a), np.bool_)
     for mine, theirs, shape in ((a, b, proposed), (a, b, raw), (b, a, raw)):
         todo = np.flatnonzero(~hit)
         # Most pairs are apart, which is found faster than how they meet.
@@ -343,28 +364,27 @@ def _groups(count: int, one: Ints, other: Ints) -> Iterator[Ints]:
             first = stop
 
 
-def _resolved(
+def _changed(
     group: Ints,
+    records: FootprintRecords,
     raw_encoded: Polygons,
     proposed_wkb: Polygons,
     area_m2: Callable[[Polygons], Floats],
-    min_iou: float,
-    sharing: WallSharing | None,
-) -> tuple[Ints, list[bytes], BoolArray, Floats]:
-    """Return the footprints of a group whose outlines change.
-
-    Returns:
-        (n,) their numbers, their outlines as WKB, (n,) True where it is that of the pixels, and
-        (n,) areas.
+    change: Callable[[Polygons, Polygons], Polygons],
+) -> tuple[Ints, FootprintRecords, bytes]:
+    """Return the footprints of a group whose outlines change, with their records and polygons as
+    `encode_pairs` makes them.
     """
     raw, proposed = decode_staircases(raw_encoded), shapely.from_wkb(proposed_wkb)
-    shared = proposed if sharing is None else sharing.shared(raw, proposed)
-    resolved = resolve_overlaps(raw, shared, min_iou=min_iou)
-    changed = ~shapely.equals_exact(resolved, proposed)
-    outlines = resolved[changed]
-    encoded: list[bytes] = shapely.to_wkb(outlines).tolist()
-    is_raw = np.asarray(shapely.equals_exact(outlines, raw[changed]), np.bool_)
-    return group[changed], encoded, is_raw, area_m2(outlines)
+    outlines = change(raw, proposed)
+    changed = ~shapely.equals_exact(outlines, proposed)
+    raw, outlines, records = raw[changed], outlines[changed], records[changed]
+    encoded = encode_pairs(records, raw, outlines)
+    # An outline that was separated from its neighbour is still regular; one reverted to pixels is
+    # not.
+    records["accepted"] &= ~shapely.equals_exact(outlines, raw)
+    records["area_m2"] = area_m2(outlines)
+    return group[changed], records, encoded
 
 
 # Shared walls.

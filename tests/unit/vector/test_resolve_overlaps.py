@@ -15,7 +15,12 @@ from rooftrace.metrics.boundary import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
 from rooftrace.vector.prepare import RECORD, encode_pairs
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.resolve_overlaps import OVERLAP_PX, resolve_overlaps, resolve_scene_overlaps
+from rooftrace.vector.resolve_overlaps import (
+    OVERLAP_PX,
+    WallSharing,
+    resolve_overlaps,
+    resolve_scene_overlaps,
+)
 from rooftrace.vector.simplify import MIN_IOU, resembles
 from rooftrace.vector.trace import trace
 
@@ -99,14 +104,16 @@ def test_groups_are_resolved_independently(row: tuple[np.ndarray, np.ndarray, np
         ).all()
 
 
-def scene_outlines(raw: np.ndarray, proposed: np.ndarray, order: np.ndarray) -> dict[int, bytes]:
+def scene_outlines(
+    raw: np.ndarray, proposed: np.ndarray, order: np.ndarray, sharing: WallSharing | None = None
+) -> dict[int, bytes]:
     """Return the outlines of a scene by their places, if its records come in this order."""
     records = np.zeros(len(order), RECORD)
     records["first"] = order
     with contextlib.closing(SpillFile()) as spill:
         spill.append_bytes([encode_pairs(records, raw[order], proposed[order])])
         every = np.ones(len(order), np.bool_)
-        found = resolve_scene_overlaps(records, every, spill, shapely.area)
+        found = resolve_scene_overlaps(records, every, spill, shapely.area, sharing=sharing)
         polygons = spill.read(found["proposed"], found["stop"])
     return dict(zip(found["first"].tolist(), shapely.to_wkb(polygons).tolist(), strict=True))
 
@@ -130,6 +137,19 @@ def test_outlines_of_a_scene_do_not_depend_on_the_order_of_its_records() -> None
         proposed = np.array([wavy(20.0 * at, rng) for at in places], object)
         expected = scene_outlines(raw, proposed, places)
         assert scene_outlines(raw, proposed, places[::-1].copy()) == expected
+
+
+class _Wider(WallSharing):
+    def shared(self, raw: np.ndarray, proposed: np.ndarray) -> np.ndarray:
+        return shapely.transform(proposed, lambda xy: xy * (1.07, 1))
+
+
+def test_a_shared_wall_that_moves_over_a_third_building_is_cut() -> None:
+    raw = np.array([box(0, 0, 10, 10), box(10, 0, 20, 10), box(21.2, 0, 30, 10)], object)
+    encoded = scene_outlines(raw, raw, np.arange(3), _Wider(1.0, (10, 40)))
+    _, one, other = shapely.from_wkb([*encoded.values()])
+    assert one.bounds[2] > 20
+    assert shapely.area(one & other) <= OVERLAP_PX
 
 
 def test_rows_overlap_before() -> None:
