@@ -23,6 +23,7 @@ import shlex
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -277,6 +278,37 @@ _OSM_LINES = {"highway", "barrier", "railway", "waterway"}
 """Keys of closed ways that are no areas, see https://wiki.openstreetmap.org/wiki/Area."""
 
 
+_TABLE_BYTES = 1 << 24
+"""Number of bytes of a table that show how its texts are encoded."""
+
+
+def _unstated_encoding(path: Path) -> str | None:
+    """Return the encoding of the texts of a Shapefile that does not state it, if there are any.
+
+    GDAL (3.12) would read ISO-8859-1, which lacks the typographic apostrophe and the euro sign.
+    """
+    tables = [path.with_suffix(one) for one in (".dbf", ".DBF")]
+    table = next((one for one in tables if one.exists()), None)
+    if table is None or any(path.with_suffix(one).exists() for one in (".cpg", ".CPG")):
+        return None
+    with table.open("rb") as file:
+        head = file.read(32)
+        fields = file.read(max(int.from_bytes(head[8:10], "little") - 32, 0))
+        names = b" ".join(fields[start : start + 11] for start in range(0, len(fields), 32))
+        texts = b" ".join(re.findall(rb"[\x80-\xff]+", names + file.read(_TABLE_BYTES)))
+    # The byte 29 names the code page; 0 is none, and GDAL leaves 0x57, that of Windows, open.
+    if not texts or head[29] not in (0, 0x57):
+        return None
+    decoded = texts.decode("utf-8", "replace").replace(" ", "")
+    # A field of fixed length may cut a letter of UTF-8; in other encodings, hardly any is valid.
+    if decoded.count("\ufffd") * 2 < len(decoded):
+        return "UTF-8"
+    with suppress(UnicodeDecodeError):
+        texts.decode("cp1252")
+        return "CP1252"
+    return None
+
+
 @dataclass(frozen=True)
 class InputFinder:
     """Finds what is opened for the paths of vector data.
@@ -349,11 +381,15 @@ class InputFinder:
         return inputs
 
     def _shapefile(self, path: Path) -> VectorInput:
+        encoding = _unstated_encoding(path)
+        options = {"ENCODING": encoding} if encoding else {}
+        notes = [f"{path.name} states no encoding (.cpg): read as {encoding}."] if encoding else []
         if path.with_suffix(".shx").exists() or path.with_suffix(".SHX").exists():
-            return VectorInput(path)
-        note = f"{path.name} has no index (.shx); it is made anew from the .shp."
+            return VectorInput(path, options, notes=tuple(notes))
+        notes.append(f"{path.name} has no index (.shx); it is made anew from the .shp.")
         linked = self._linked(path, _SIDECARS)
-        return VectorInput(linked, config={"SHAPE_RESTORE_SHX": "YES"}, notes=(note,))
+        config = {"SHAPE_RESTORE_SHX": "YES"}
+        return VectorInput(linked, options, config, notes=tuple(notes))
 
     def _linked(self, path: Path, suffixes: Sequence[str]) -> Path:
         """Return a link to a file in a folder of its own, with links to those of its name."""

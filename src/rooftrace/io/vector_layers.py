@@ -249,6 +249,7 @@ class ParquetFile:
     """A file of GeoParquet."""
 
     has_fids = False
+    kind: str | None = None
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:

@@ -125,6 +125,20 @@ NOTES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("encoding", ["UTF-8", "CP1252"])
+def test_the_encoding_of_a_shapefile_without_cpg_shows_in_its_texts(
+    encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "town.shp"
+    streets = ["Rue de l’Église", "Höhenstraße", "Bahnhof"] * (len(TOWN) // 3)
+    TOWN.assign(Straße=streets).to_file(path, encoding=encoding)
+    path.with_suffix(".cpg").unlink()
+    file = VectorFile(path)
+    layer = file.read(["Straße"])
+    assert layer.values["Straße"].tolist() == streets
+    assert file.notes(layer.counts) == (f"town.shp states no encoding (.cpg): read as {encoding}.",)
+
+
 @pytest.mark.parametrize("name", LAYERED)
 def test_several_layers_are_listed_with_the_option(name: str, tmp_path: Path) -> None:
     path = LAYERED[name](tmp_path)

@@ -236,7 +236,7 @@ def _of_file(
         crs = crs or chunk.crs
         counts += chunk.counts
         parts.add(chunk)
-    notes += file.notes(counts)
+    notes += file.notes(counts, are_copied=attributes)
     layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
     return replace(layer, date=date_of(path, parts.date))
 
