@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from math import ceil, cos, floor, isfinite, log2, radians
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -30,6 +32,7 @@ from rooftrace.io.vector_writers import (
     LayerChunk,
     LayerSettings,
     Writer,
+    gdal_writing,
     in_degrees,
     write_gdal,
     write_zip,
@@ -192,24 +195,47 @@ def drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
 
 
 def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write each ring as a closed polyline; GDAL would fill polygons, which covers the drawing."""
+    """Write each ring as a closed polyline; GDAL would fill polygons, which covers the drawing.
 
-    def rings() -> Iterator[LayerChunk]:
-        drawn: CRS | None = None
-        for part in parts:
-            geometry = part.geometry
-            if layer.crs is not None:
-                drawn = drawn or drawing_crs(layer.crs, geometry)
-                if drawn != layer.crs:
-                    geometry = reprojected(geometry, layer.crs, drawn, 0.01)
-            found = shapely.get_rings(shapely.get_parts(geometry))
-            lines = [shapely.LineString(shapely.get_coordinates(ring)[:-1]) for ring in found]
-            yield LayerChunk(np.array([*lines, None], np.object_)[:-1], {})
+    Classes, and the statuses of a comparison, are layers of the drawing.
+    """
+    import pyogrio
 
-    write_gdal(path, replace(layer, multi=False), rings(), "DXF", at_once=True, kind="LineString")
+    lines: list[bytes] = []
+    layers: list[str] = []
+    drawn: CRS | None = None
+    for part in parts:
+        geometry = part.geometry
+        if layer.crs is not None:
+            drawn = drawn or drawing_crs(layer.crs, geometry)
+            if drawn != layer.crs:
+                geometry = reprojected(geometry, layer.crs, drawn, 0.01)
+        pieces, row = shapely.get_parts(geometry, return_index=True)
+        rings, piece = shapely.get_rings(pieces, return_index=True)
+        lines += [shapely.LineString(shapely.get_coordinates(ring)[:-1]).wkb for ring in rings]
+        names = np.array([*_drawing_layers(part.columns, len(geometry))], np.object_)
+        layers += names[row[piece]].tolist() if len(rings) else []
+    with gdal_writing():
+        # GDAL (3.12) knows the field Layer, but not from Arrow.
+        pyogrio.raw.write(
+            path, np.array([*lines, None], np.object_)[:-1], [np.array(layers, np.object_)],
+            ["Layer"], driver="DXF", geometry_type="LineString", crs=None,
+        )  # fmt: skip
     # GDAL (3.12) marks a polyline as closed only if its last vertex repeats the first.
     text = path.read_bytes().replace(b"AcDbPolyline\n 70\n0\n", b"AcDbPolyline\n 70\n1\n")
     path.write_bytes(text)
+
+
+def _drawing_layers(columns: Mapping[str, NDArray[Any]], count: int) -> Iterable[str]:
+    """Return the layer of a drawing for each of `count` polygons; 0 is that of every drawing."""
+    status = status_column(columns)
+    if status is not None:
+        side = columns["side" if status == "status" else "compare_layer"]
+        return map("{}_{}".format, side.tolist(), columns[status].tolist())
+    if "class" not in columns:
+        return ["0"] * count
+    # AutoCAD takes no names with these.
+    return [re.sub(r'[<>/\\":;?*|=,`]', "_", str(one or 0)) for one in columns["class"].tolist()]
 
 
 _NEAR_DEG = 3e-7

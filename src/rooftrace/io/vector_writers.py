@@ -12,7 +12,7 @@ import sqlite3
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -139,17 +139,26 @@ def _write_batches(
         # projection, and takes one in feet for that in metres.
         own = {"id": {"authority": "LOCAL", "code": 1}}
         crs = CRS.from_json_dict(crs.to_json_dict() | own)
+    with gdal_writing():
+        pyogrio.write_arrow(
+            RecordBatchReader.from_batches(batches[0].schema, batches), path, driver=driver,
+            layer=path.stem, geometry_name=kind and _GEOMETRY,
+            geometry_type="MultiPolygon" if layer.multi else kind,
+            crs=None if crs is None else crs.to_wkt(), **options,
+        )  # fmt: skip
+
+
+@contextmanager
+def gdal_writing() -> Iterator[None]:
+    """Hold GDAL's settings for writing; its errors become OSError."""
+    import pyogrio
+
     with _WRITING, QUIET, warnings.catch_warnings(), pyogrio_options(_CONFIGURED):
         # Footprints without a CRS are intended.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
         try:
-            pyogrio.write_arrow(
-                RecordBatchReader.from_batches(batches[0].schema, batches), path, driver=driver,
-                layer=path.stem, geometry_name=kind and _GEOMETRY,
-                geometry_type="MultiPolygon" if layer.multi else kind,
-                crs=None if crs is None else crs.to_wkt(), **options,
-            )  # fmt: skip
+            yield
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise OSError(str(error)) from error
 
