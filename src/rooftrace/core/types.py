@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from affine import Affine
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
 
@@ -334,9 +335,12 @@ class Raster:
         return bool((differs & self.valid).any())
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Mask:
-    """Class indices: `data` (y, x) uint8; `valid` (y, x), False where the class is not known."""
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Mask(NDArrayOperatorsMixin):
+    """Class indices: `data` (y, x) uint8; `valid` (y, x), False where the class is not known.
+
+    It compares and computes as `data` does: `mask == 1` is (y, x) bool.
+    """
 
     data: NDArray[np.uint8]
     valid: BoolArray
@@ -355,6 +359,13 @@ class Mask:
     ) -> NDArray[Any]:
         """Return `data`, for `np.asarray` and libraries that take arrays."""
         return np.array(self.data, dtype, copy=copy)
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any
+    ) -> NDArray[Any]:
+        arrays = [one.data if isinstance(one, Mask) else one for one in inputs]
+        result: NDArray[Any] = getattr(ufunc, method)(*arrays, **options)
+        return result
 
 
 def _described(grid: GeoGrid, valid: BoolArray) -> str:

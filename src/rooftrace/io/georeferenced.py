@@ -26,7 +26,6 @@ from rooftrace.core.types import (
     ResultProvenance,
     Window,
     is_known_empty,
-    nulls,
 )
 from rooftrace.io.image_header import BandInfo, is_date
 from rooftrace.io.reproject import crs_text
@@ -225,7 +224,7 @@ class ArraySource:
 
     Args:
         array: Pixels (band, y, x), any dtype. The array is not copied and never written to. Pixels
-            that are masked (`numpy.ma`) or NaN in a band are nodata.
+            that are masked (`numpy.ma`), NaN or infinite in a band are nodata.
         grid: Position of the pixels; default a grid without a georeference.
         valid: Valid pixels (y, x) bool, False where nodata; default all valid.
         name: Name in errors and reports.
@@ -268,8 +267,10 @@ class ArraySource:
                 f"expected {shape_yx} and bool.",
                 remedy="Pass one bool per pixel, without a band axis.",
             )
-        if (missing := nulls(array)) is not None:
-            valid = valid & ~missing.any(axis=0)
+        if isinstance(array, np.ma.MaskedArray):
+            valid = valid & ~np.ma.getmaskarray(array).any(axis=0)
+        if array.dtype.kind == "f":
+            valid = valid & np.isfinite(np.ma.getdata(array)).all(axis=0)
         self.name, self.grid, self.bands, self.dtype = name, grid, int(array.shape[0]), array.dtype
         self.band_info = tuple(band_info)
         self._array, self._valid = np.ma.getdata(array), valid

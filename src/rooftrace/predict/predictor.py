@@ -345,9 +345,20 @@ def _of_rioxarray(image: Any) -> ArraySource:
     array = np.asarray(image.transpose(..., rio.y_dim, rio.x_dim))
     array = array[None] if array.ndim == 2 else array
     valid = differs(array, (rio.nodata,) * len(array))
+    name = image.encoding.get("source", "array")
+    for dim in {rio.x_dim, rio.y_dim} & set(image.coords):
+        at = np.asarray(image.coords[dim], np.float64)
+        off = np.abs(at - np.linspace(at[0], at[-1], len(at)))
+        step = abs(at[-1] - at[0]) / max(len(at) - 1, 1)
+        # Coordinates of 32 bits are rounded.
+        if off.max() > step / 10 + np.spacing(np.float32(np.abs(at).max())):
+            raise DataError(
+                f"The coordinates {dim} of {name} are not evenly spaced; expected those of a grid.",
+                remedy="Reindex it to all rows and columns, or predict its parts one by one.",
+            )
     # Not the transform of the file, which slices and sorted axes leave behind.
     grid = GeoGrid(array.shape[1:], rio.transform(recalc=True), rio.crs)
-    return ArraySource(array, grid, valid, image.encoding.get("source", "array"))
+    return ArraySource(array, grid, valid, name)
 
 
 @contextmanager

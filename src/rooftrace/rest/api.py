@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -158,9 +159,25 @@ _MEDIA_TYPES: dict[Format, str] = {"geojson": "application/geo+json", "png": "im
 _ACCEPTED: dict[str, Format] = {
     "application/geo+json": "geojson",
     "application/json": "geojson",
+    "application/*": "geojson",
+    "*/*": "geojson",
     "image/png": "png",
+    "image/*": "png",
 }
 """Format by media type in the header Accept."""
+
+
+def _preferred(accept: str) -> Format:
+    """Return the format of the largest weight in Accept (RFC 9110, 12.5.1), of equals the first."""
+    best: Format = "geojson"
+    least = 0.0
+    for kind, _, parameters in (one.partition(";") for one in accept.lower().split(",")):
+        given = re.search(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d*)?)\s*(?:;|$)", parameters)
+        weight = float(given[1]) if given else 1.0
+        if kind.strip() in _ACCEPTED and weight > least:
+            best, least = _ACCEPTED[kind.strip()], weight
+    return best
+
 
 _GEOJSON_START = b'{\n"type": "FeatureCollection",\n'
 _MAX_STEM_BYTES = 120
@@ -211,10 +228,7 @@ def predict_router(service: Service) -> APIRouter:
         `coordinate_system` says which.
         """
         started = time.perf_counter()
-        accept = ",".join(request.headers.getlist("accept")).split(",")
-        kinds = (kind.partition(";")[0].strip().lower() for kind in accept)
-        accepted: Format = next((_ACCEPTED[kind] for kind in kinds if kind in _ACCEPTED), "geojson")
-        form = query.format or accepted
+        form = query.format or _preferred(",".join(request.headers.getlist("accept")))
         # A mask needs no outlines: tracing takes longer than the network does.
         outputs: tuple[SceneOutput, ...] = ("mask",) if form == "png" else ("mask", "polygons")
         with limiter.place(request):

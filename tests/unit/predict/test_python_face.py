@@ -45,7 +45,7 @@ def test_bands_may_come_first_or_last(model: Predictor, picture: np.ndarray) -> 
         found = model.predict(same, gsd_m=0.4)
         np.testing.assert_array_equal(found.mask, last.mask)
         np.testing.assert_array_equal(found.probability, last.probability)
-    assert np.asarray(last.mask).sum() == 30 * 50
+    assert np.sum(last.mask == 1) == np.asarray(last.mask).sum() == 30 * 50
     for mode in ("P", "CMYK", "HSV"):
         other = Image.fromarray(picture).convert(mode)
         np.testing.assert_array_equal(model.predict(other, gsd_m=0.4).mask, last.mask)
@@ -67,7 +67,12 @@ def test_images_of_rasterio_and_xarray_keep_position_and_nodata(
     ) as file:  # fmt: skip
         file.write(data)
     grid = GeoGrid((90, 120), place, crs)
-    floats = np.where(hidden, np.float32("nan"), data)
+    floats = np.where(hidden, np.float32("inf"), data)
+    floats[:, ::2][hidden[:, ::2]] = np.nan
+    uneven = _DataArray(data, place, crs)
+    uneven.coords = {"x": np.delete(np.arange(121.0), 60), "y": np.arange(90.0)}
+    with pytest.raises(DataError, match=r"x of town\.tif are not evenly spaced"):
+        as_source(uneven)
     with memory.open() as dataset, WarpedVRT(dataset, crs=crs) as warped:
         images = [
             dataset, warped, _DataArray(data, place, crs), ArraySource(floats, grid),
@@ -93,7 +98,7 @@ class _DataArray:
     """What `as_source` uses of a DataArray of rioxarray, with its axes in the order y, x, band."""
 
     def __init__(self, data: np.ndarray, place: Affine, crs: rasterio.CRS) -> None:
-        self.data, self.encoding = data, {"source": "town.tif"}
+        self.data, self.encoding, self.coords = data, {"source": "town.tif"}, {}
         self.rio = SimpleNamespace(
             crs=crs, nodata=255, x_dim="x", y_dim="y", transform=lambda recalc: place
         )

@@ -110,6 +110,8 @@ def test_options_reach_the_prediction(client: TestClient, tmp_path: Path) -> Non
         ("application/json", "application/geo+json"),
         ("text/html, image/png;q=0.9, */*;q=0.1", "image/png"),
         ("IMAGE/PNG", "image/png"),
+        ("image/png;q=0.5, application/geo+json", "application/geo+json"),
+        ("application/geo+json;q=0, image/*", "image/png"),
     ],
 )
 def test_the_form_is_negotiated(client: TestClient, accept: str, kind: str) -> None:
