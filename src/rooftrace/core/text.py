@@ -202,7 +202,7 @@ _PYTHON: Terms = {
         option: (f"SceneOptions.{option}", f'SceneOptions({option}="{{}}")')
         for option in ("bands", "stretch")
     },
-    "nodata": ("nodata of open_raster", "open_raster(…, nodata=NodataRule({}))"),
+    "nodata": ("nodata of open_raster", "nodata of open_raster {}"),
 }  # fmt: skip
 """Names of Python; other options have the names of parameters, see `in_python_terms`."""
 
@@ -236,6 +236,18 @@ def in_api_terms(text: str) -> str:
     return in_terms(text, _API)
 
 
+_NODATA = re.compile(r"--nodata (none|-?\d[\d.,e+-]*(?<![.,]))")
+
+
+def _nodata_in_python(option: re.Match[str]) -> str:
+    """Return what gives a value or colour of nodata in Python."""
+    value = option[1]
+    if value == "none":
+        return "open_raster(path, nodata=NodataRule(declared=False))"
+    rule = f"colour=({value})" if "," in value else f"value={value}"
+    return f"a masked array or open_raster(path, nodata=NodataRule({rule}))"
+
+
 def in_python_terms(text: str) -> str:
     """Replace options by what Python calls them: `--gsd 0.3` becomes `gsd_m=0.3`.
 
@@ -243,6 +255,7 @@ def in_python_terms(text: str) -> str:
     """
     if "--" not in text:
         return text
+    text = _NODATA.sub(_nodata_in_python, text)
     names = {option["name"]: option["name"].replace("-", "_") for option in _OPTION.finditer(text)}
     others = {option: (name, f"{name}={{}}") for option, name in names.items()}
     return in_terms(text, others | dict(_PYTHON))

@@ -80,12 +80,12 @@ def map_of(prediction: Prediction) -> Any:
         import lonboard
 
         return lonboard.viz(prediction.footprints.to_crs(4326))
-    if find_spec("folium") is not None:
+    if all(map(find_spec, ("folium", "mapclassify", "matplotlib"))):
         from branca.colormap import LinearColormap
 
         ramp = LinearColormap(CONFIDENCE, vmin=LOW_SCORE, vmax=1)
         return prediction.footprints.explore(column="score", cmap=ramp)
     raise ConfigError(
-        "A map needs folium or lonboard, and neither is installed.",
-        remedy="Install one of them: pip install folium mapclassify matplotlib",
+        "A map needs lonboard, or folium with mapclassify and matplotlib; they are not installed.",
+        remedy="Install them: pip install folium mapclassify matplotlib",
     )

@@ -298,8 +298,8 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
         if isinstance(image, RasterSource):
             return image
         raise DataError(
-            f"The image is a {kind.__name__}; expected a path, an open dataset of rasterio, an "
-            "array, a PIL image or a RasterSource.",
+            f"The image has the type {kind.__name__}; expected a path, an open dataset of "
+            "rasterio, an array, a PIL image or a RasterSource.",
             remedy="Give the path of its file. Bytes can be opened: with rasterio.MemoryFile(data) "
             "as memory: model.predict(memory.open()). An array keeps its position in "
             "rooftrace.ArraySource(array, rooftrace.GeoGrid((rows, columns), transform, crs)).",
@@ -347,11 +347,11 @@ def _of_rioxarray(image: Any) -> ArraySource:
     valid = differs(array, (rio.nodata,) * len(array))
     name = image.encoding.get("source", "array")
     for dim in {rio.x_dim, rio.y_dim} & set(image.coords):
-        at = np.asarray(image.coords[dim], np.float64)
-        off = np.abs(at - np.linspace(at[0], at[-1], len(at)))
-        step = abs(at[-1] - at[0]) / max(len(at) - 1, 1)
+        at = np.asarray(image.coords[dim])
+        first, last = float(at[0]), float(at[-1])
+        off = np.abs(at - np.linspace(first, last, len(at))).max()
         # Coordinates of 32 bits are rounded.
-        if off.max() > step / 10 + np.spacing(np.float32(np.abs(at).max())):
+        if off > abs(last - first) / max(len(at) - 1, 1) / 10 + np.spacing(np.abs(at).max()):
             raise DataError(
                 f"The coordinates {dim} of {name} are not evenly spaced; expected those of a grid.",
                 remedy="Reindex it to all rows and columns, or predict its parts one by one.",

@@ -10,6 +10,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.vrt import WarpedVRT
 
+import rooftrace
 from rooftrace.core.errors import (
     ConfigError,
     DataError,
@@ -17,6 +18,7 @@ from rooftrace.core.errors import (
     GsdMismatch,
     PredictError,
 )
+from rooftrace.core.text import in_python_terms
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.predict.options import SceneOptions
@@ -140,7 +142,7 @@ def test_the_band_axis_is_found(
         (np.zeros((2, 3, 64, 64), np.uint8), "one by one"),
         (np.zeros((0, 64, 3), np.uint8), "has no pixel"),
         (np.zeros(9, np.uint8), r"shape \(9,\)"),
-        ({"a": 1}, "is a dict; expected a path, an open dataset"),
+        ({"a": 1}, "has the type dict; expected a path, an open dataset"),
         ("/vsimem/a.tif", "is a path within GDAL"),
         (SimpleNamespace(data_vars=["red", "nir"]), "a Dataset with the variables red, nir"),
     ],
@@ -193,3 +195,7 @@ def test_errors_and_notes_have_the_words_of_python(model: Predictor, picture: np
         SceneOptions(treshold=0.5)
     (note,) = model.predict(picture).summary.notes
     assert note.endswith("give the right value with gsd_m.")
+    for value, rule in (("-9999", "value=-9999"), ("255,0", "colour=(255,0)")):
+        choice = f"a masked array or open_raster(path, nodata=NodataRule({rule}))."
+        assert in_python_terms(f"give --nodata {value}.") == f"give {choice}"
+    assert "importlib" not in dir(rooftrace)
