@@ -18,9 +18,9 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check --no-deps pyodi==0.0.9
 venv/bin/pip install --quiet --disable-pip-version-check loguru==0.7.3 pandas==2.3.3 \
   pillow==12.0.0 numba==0.61.2 numpy==2.2.6
+venv/bin/pip install --quiet --disable-pip-version-check --no-deps pyodi==0.0.9
 venv/bin/python -W ignore - <<'PYTHON'
 import json
 from collections import Counter
