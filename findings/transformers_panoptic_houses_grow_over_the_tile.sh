@@ -11,7 +11,7 @@
 # share of its pixels that others have taken. post_process_instance_segmentation of Mask2Former has
 # 1,600 pixels. There is no message.
 # Versions: transformers 5.24.0, torch 2.13.0, numpy 2.4.6. Source:
-# transformers/models/mask2former/ image_processing_mask2former.py, compute_segments and
+# transformers/models/mask2former/image_processing_mask2former.py, compute_segments and
 # check_segment_validity, mask_labels == k; the same in MaskFormer, OneFormer and DETR.
 # Hurt: who trains such a network on buildings alone, where ground is no class: masks and areas are
 # those of the nearest house, and the panoptic quality is near 0 though the network is right.
