@@ -7,6 +7,7 @@ It requests nothing here, and resolves no entities.
 from __future__ import annotations
 
 import re
+import shlex
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -131,7 +132,9 @@ def _read_wmts(url: str, document: bytes, layer: str | None) -> MapService:
     sets = {name: found.tilematrixsets[name] for name in content.tilematrixsetlinks}
     fitting = [name for name, one in sets.items() if _is_web_mercator(one)]
     if not fitting:
-        raise _not_web_mercator(url, chosen, [one.crs for one in sets.values()])
+        source = shlex.quote(f"WMTS:{without_secrets(url)},layer={chosen}")
+        download = f"gdal_translate -projwin LEFT TOP RIGHT BOTTOM -tr 0.2 0.2 {source} area.tif"
+        raise _not_web_mercator(url, chosen, [one.crs for one in sets.values()], download)
     set_name = max(fitting, key=lambda name: len(sets[name].tilematrix))
     limits = content.tilematrixsetlinks[set_name].tilematrixlimits
     formats = [str(one) for one in content.formats]
@@ -293,14 +296,16 @@ def _choice(url: str, chosen: str, layers: int) -> tuple[str, ...]:
     return (f"{without_secrets(url)}: the layer {chosen} is read, of {layers} layers.",)
 
 
-def _not_web_mercator(url: str, layer: str, systems: Sequence[str]) -> DataError:
+def _not_web_mercator(
+    url: str, layer: str, systems: Sequence[str], download: str = "gdal_translate"
+) -> DataError:
     names = [re.sub(r"^urn:ogc:def:crs:(\w+):.*:", r"\1:", one) for one in systems]
     listed = ", ".join(dict.fromkeys(names[:_MAX_LISTED])) or "no coordinate system"
     return DataError(
         f"The layer {layer} of {without_secrets(url)} has tiles in {listed}; EPSG:3857 (Web "
         "Mercator) was expected.",
-        remedy="Ask the service for a layer in EPSG:3857, or download the area with "
-        "gdal_translate and predict the file.",
+        remedy="Ask the service for a layer in EPSG:3857, or download the area and predict the "
+        f"file: {download}",
     )
 
 

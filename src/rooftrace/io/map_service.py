@@ -252,6 +252,29 @@ def is_capabilities(text: str) -> bool:
     return is_asked or is_capabilities_file(parts.path)
 
 
+_ARCGIS = re.compile(
+    r"^(.*?)(/rest)?(/services/.*/(?:Map|Image)Server)(/export(Image)?)?/?(\?|$)", re.I
+)
+
+
+def check_no_arcgis_root(url: str) -> None:
+    """Check that a URL is not that of a service of ArcGIS, or of its pictures of any box.
+
+    Raises:
+        ConfigError: It is; the remedy has the URLs of its tiles, its WMTS and its WMS.
+    """
+    found = _ARCGIS.match(url)
+    if found is None:
+        return
+    rest, wms = (f"{found[1]}{middle}{found[3]}" for middle in ("/rest", ""))
+    raise ConfigError(
+        f"{without_secrets(url)} is a service of ArcGIS; expected its tiles, its WMTS or its WMS.",
+        remedy=f"Give {quote_word(rest + '/tile/{z}/{y}/{x}')} if its page lists tiles in 102100 "
+        f"(3857). Else try {rest}/WMTS/1.0.0/WMTSCapabilities.xml, or "
+        f"{quote_word(wms + '/WMSServer?SERVICE=WMS&REQUEST=GetCapabilities')} --layer LAYER.",
+    )
+
+
 def xyz_service(template: str) -> MapService:
     """Return the service of XYZ or TMS tiles with a URL such as `https://…/{z}/{x}/{y}.png`.
 

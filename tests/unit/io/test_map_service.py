@@ -10,6 +10,7 @@ import shapely
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.area import Area
 from rooftrace.io.capabilities import read_capabilities
 from rooftrace.io.map_service import (
@@ -62,6 +63,16 @@ def test_a_wrong_template_says_what_was_expected(template: str, message: str) ->
     with pytest.raises(ConfigError) as caught:
         xyz_service(HOST + template)
     assert re.search(message, f"{caught.value} {caught.value.remedy}")
+
+
+@pytest.mark.parametrize("end", ["", "/", "/export?bbox={bbox}&f=image", "?f=pjson"])
+def test_a_service_of_arcgis_has_tiles_a_wmts_and_a_wms(end: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_inputs([f"{HOST}/arcgis/rest/services/Town/Ortho/MapServer{end}"])
+    for part in ("rest/services/Town/Ortho/MapServer/tile/{z}/{y}/{x}'",
+                 "/arcgis/rest/services/Town/Ortho/MapServer/WMTS/1.0.0/WMTSCapabilities.xml",
+                 "/arcgis/services/Town/Ortho/MapServer/WMSServer?SERVICE=WMS"):  # fmt: skip
+        assert part in caught.value.remedy
 
 
 def test_a_user_name_in_the_address_is_refused_and_not_shown() -> None:

@@ -37,7 +37,12 @@ from rooftrace.io.companions import GIVE_IMAGES, FolderNames, companions, no_ima
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
-from rooftrace.io.map_service import is_service, plain_url, without_secrets
+from rooftrace.io.map_service import (
+    check_no_arcgis_root,
+    is_service,
+    plain_url,
+    without_secrets,
+)
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_image, open_raster
@@ -253,13 +258,15 @@ def find_inputs(
         trusted: Whether the images are the user's own, see `open_raster`.
 
     Raises:
-        ConfigError: An input is a catalogue; `crs` was given for one image that it cannot place;
-            the tiles of a mosaic have several zoom levels; a zoom level was given without tiles; a
-            map service was given without an area.
+        ConfigError: An input is a catalogue, or a service of ArcGIS in place of its tiles; `crs`
+            was given for one image that it cannot place; the tiles of a mosaic have several zoom
+            levels; a zoom level was given without tiles; a map service was given without an area.
         DataError: An input does not exist or holds no image; the area misses all images.
     """
     inputs = [plain_url(one) if isinstance(one, str) else one for one in inputs]
     urls = [one for one in inputs if isinstance(one, str) and is_url(one)]
+    for url in urls:
+        check_no_arcgis_root(url)
     service_urls = [one for one in urls if is_service(one)]
     images = [one for one in inputs if one not in service_urls]
     if mosaic:
