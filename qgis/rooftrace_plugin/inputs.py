@@ -196,8 +196,10 @@ def _polygon_layers(layer: Any) -> int:
     registry, provider = QgsProviderRegistry.instance(), layer.providerType()
     file = registry.decodeUri(provider, layer.source()).get("path", "")
     kinds = [QgsWkbTypes.geometryType(one.wkbType()) for one in registry.querySublayers(file)]
-    polygonal = QgsWkbTypes.GeometryType
-    return sum(one in (polygonal.PolygonGeometry, polygonal.UnknownGeometry) for one in kinds)
+    polygonal = (
+        QgsWkbTypes.GeometryType.PolygonGeometry, QgsWkbTypes.GeometryType.UnknownGeometry,
+    )  # fmt: skip
+    return sum(kind in polygonal for kind in kinds)
 
 
 def y_upwards(path: Path) -> Path:

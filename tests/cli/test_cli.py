@@ -301,9 +301,9 @@ def test_an_empty_folder_and_a_file_that_is_not_there(
 ) -> None:
     absent, empty, out = (tmp_path / name for name in ("absent", "empty", "out"))
     empty.mkdir()
-    for path in (absent, empty):
-        fails(command("evaluate", bundle, path, "--json"), 3, "LayoutError", str(path))
-        fails(command("split", path, "-o", out, "--json"), 3, "LayoutError", str(path))
+    for path, error in ((absent, "DataError"), (empty, "LayoutError")):
+        fails(command("evaluate", bundle, path, "--json"), 3, error, str(path))
+        fails(command("split", path, "-o", out, "--json"), 3, error, str(path))
         predict = ("predict", path, "-m", bundle, "-o", tmp_path / "o", "--json")
         fails(command(*predict), 3, "DataError", str(path))
     trained = command("train", config_for(tmp_path, empty), "-o", tmp_path / "run", "--json")
