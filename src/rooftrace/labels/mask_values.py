@@ -261,10 +261,11 @@ class LabelRule:
                 f"{set_option('labels.values.background', rest)}."
             )
         else:
+            zeros = background if len(background) > 1 else ground
             remedy = (
                 "Correct the mask; or say what values mean: "
                 f"--set labels.values.building={building} "
-                f"{set_option('labels.values.background', background[1:] and background or ground)}"
+                f"{set_option('labels.values.background', zeros)}"
                 f"{ignored}, or --set labels.instances=true if each is one building. If they are "
                 "further classes, name all in the order of the values: --set 'labels.classes=[…]'."
             )
