@@ -620,16 +620,27 @@ class Prediction:
         summary = self.result.summary
         return replace(summary, notes=tuple(map(in_python_terms, summary.notes)))
 
-    def save(self, folder: str | Path) -> OutputFiles:
+    def save(self, folder: str | Path, name: str | None = None) -> OutputFiles:
         """Write the files that `rooftrace predict` writes, `NAME_mask` and so on.
+
+        Args:
+            folder: Folder of the files; those of an earlier result of this name are replaced.
+            name: First part of the file names; default that of the image, `array` for an array.
 
         Returns:
             Files that were written.
 
         Raises:
+            ConfigError: The name is not that of a file.
             ExportError: The folder cannot be written to.
         """
-        paths = OutputPaths.of(Path(folder), self.name, self.mask.grid, self.legend)
+        if name is not None and Path(name).name != name:
+            raise ConfigError(
+                f"The name of a result is {name!r}; expected one without a folder.",
+                remedy='Give the folder by itself: save("out", name="scene").',
+            )
+        name = self.name if name is None else name
+        paths = OutputPaths.of(Path(folder), name, self.mask.grid, self.legend)
         outputs = ["mask"] if self.summary.regularized is None else ["mask", "polygons"]
         self.write_mask(paths.mask)
         if "polygons" in outputs:
@@ -637,12 +648,12 @@ class Prediction:
         paths.write(self.result)
         return paths.of_result(self.result, outputs)
 
-    def write_mask(self, path: Path) -> None:
+    def write_mask(self, path: str | Path) -> None:
         """Write the mask alone, as a GeoTIFF or a PNG.
 
         Raises:
             ExportError: The file cannot be written.
         """
-        with mask_sink(path, self.mask.grid, self.legend, self.tags) as sink:
+        with mask_sink(Path(path), self.mask.grid, self.legend, self.tags) as sink:
             values = np.where(self.mask.valid, self.mask.data, np.uint8(NODATA))
             sink.write(Window.whole(values.shape), values)

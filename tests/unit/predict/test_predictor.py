@@ -133,6 +133,9 @@ def test_save_writes_what_predict_to_files_writes(
     assert (saved.density, streamed.density) == (None, None)
     mask_alone = model.predict(source, options=SceneOptions(outputs=("mask",)))
     assert [*vars(mask_alone.save(str(tmp_path / "mask"))).values()][1:] == [None] * 3
+    assert mask_alone.save(tmp_path, name="tile_7").mask.stem == "tile_7_mask"
+    with pytest.raises(ConfigError, match="expected one without a folder"):
+        mask_alone.save(tmp_path, name="../tile_7")
     for one, two in zip((saved.mask, saved.polygons), (streamed.mask, streamed.polygons)):
         assert one.name == two.name
     with rasterio.open(saved.mask) if placed else Image.open(saved.mask) as opened:
