@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rooftrace.core.errors import BandMismatch, ConfigError
-from rooftrace.core.text import plural
+from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Raster, RasterSource, Window
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.image_header import BandInfo
@@ -182,7 +182,7 @@ def find_bands(
             "first, as in images of Planet and Sentinel, give --bands 3,2,1."
         )
         return chosen(range(3), note, None if 3 in named.values() else 3)
-    shown = ", ".join(_shown(info) for info in infos)
+    shown = list_first([_shown(info) for info in infos], 20)
     if count >= len(wanted):
         example = ",".join(str(number) for number in range(1, len(wanted) + 1))
         remedy = f"Give their numbers in this order with --bands, such as --bands {example}"
@@ -373,7 +373,7 @@ def _index_of(band: str | int, infos: Sequence[BandInfo], named: dict[str, int],
             return index
     raise ConfigError(
         f"--bands names the band {band!r}, which {name} does not have; its bands are "
-        f"{', '.join(_shown(info) for info in infos)}.",
+        f"{list_first([_shown(info) for info in infos], 20)}.",
         remedy="Choose among these bands by their numbers.",
     )
 

@@ -255,9 +255,13 @@ class ArraySource:
         shape_yx = (int(array.shape[1]), int(array.shape[2]))
         grid = GeoGrid(shape_yx) if grid is None else grid
         if grid.shape != shape_yx:
+            last = grid.shape == array.shape[:2]
             raise DataError(
-                f"{name}: received a grid of shape {grid.shape}, expected {shape_yx}.",
-                remedy="Crop or resample the grid with the array.",
+                f"{name}: received a grid of shape {grid.shape}, expected {shape_yx} for an array "
+                f"(band, y, x) of shape {array.shape}.",
+                remedy="Put the bands first: np.moveaxis(array, -1, 0)."
+                if last
+                else "Crop or resample the grid with the array.",
             )
         if valid is None:
             valid = np.ones(shape_yx, np.bool_)

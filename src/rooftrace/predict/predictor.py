@@ -114,7 +114,7 @@ class Predictor:
             min_area_m2: Minimum area of footprints in m²; smaller ones are dropped.
             options: All options of the scene, in place of the three options above.
             segmenter: Network that refines the outlines of buildings, such as SAM.
-            progress: See `PredictProgress`.
+            progress: Function called with the pixels done, all pixels, and the buildings so far.
             on_block: Function called with each finished block. It receives the probabilities,
                 which the result then does not keep.
 

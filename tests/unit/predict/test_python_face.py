@@ -75,6 +75,8 @@ def test_images_of_rasterio_and_xarray_keep_position_and_nodata(
     uneven.coords = {"x": np.delete(np.arange(121.0), 60), "y": np.arange(90.0)}
     with pytest.raises(DataError, match=r"x of town\.tif are not evenly spaced"):
         as_source(uneven)
+    with pytest.raises(DataError, match="Put the bands first"):
+        ArraySource(picture, grid)
     with memory.open() as dataset, WarpedVRT(dataset, crs=crs) as warped:
         images = [
             dataset, warped, _DataArray(data, place, crs), ArraySource(floats, grid),
