@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import chain
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, pairwise
 from math import ceil, cos, floor, isfinite, log2, radians
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.text import PLACE_IMAGE
-from rooftrace.core.types import Floats, Polygons, full_turn
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, full_turn
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points, utm_zone
 from rooftrace.io.vector_writers import (
@@ -238,6 +239,9 @@ def _drawing_layers(columns: Mapping[str, NDArray[Any]], count: int) -> Iterable
     return [re.sub(r'[<>/\\":;?*|=,`]', "_", str(one or 0)) for one in columns["class"].tolist()]
 
 
+_AT_ONCE = 100_000
+"""Nodes, walls or rings that are treated at once."""
+
 _NEAR_DEG = 3e-7
 """Degrees, about 3 cm, up to which a node lies on another one or on a wall; nodes have 7 digits."""
 
@@ -250,85 +254,170 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     `upload` makes JOSM ask before it uploads them.
     https://wiki.openstreetmap.org/wiki/OSM_XML
     """
-    nodes: dict[tuple[float, ...], int] = {}
-    rings: list[list[int]] = []
-    tagged: list[str] = []
-    relations: list[str] = []
+    kinds: list[str] = []
+    corners, holes = [np.zeros((0, 2))], [np.zeros(0, np.bool_)]
+    sizes, buildings = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for part in in_degrees(path, layer, parts):
         is_building = np.ones(len(part.geometry), np.bool_)
         if "class_id" in part.columns:
             is_building = np.isin(part.columns["class"], BUILDING_NAMES)
         if (name := status_column(part.columns)) is not None:
             is_building &= np.isin(part.columns[name], ("new", "only found"))
-        kinds = part.columns.get("building", np.full(len(is_building), None))
-        for row in np.flatnonzero(is_building).tolist():
-            tags, members = {"building": kinds[row] or "yes"}, ""
-            outlines = [
-                (ring, "inner" if hole else "outer")
-                for polygon in shapely.get_parts(part.geometry[row])
-                for hole, ring in enumerate(shapely.get_rings(polygon))
-            ]
-            for ring, role in outlines:
-                corners = map(tuple, shapely.get_coordinates(ring)[:-1].tolist())
-                rings.append([nodes.setdefault(one, len(nodes)) for one in corners])
-                tagged.append(_osm_tags(tags) if len(outlines) == 1 else "")
-                members += f'<member type="way" ref="{-len(rings)}" role="{role}"/>'
-            if len(outlines) > 1:
-                members += _osm_tags({"type": "multipolygon", **tags})
-                relations.append(f'<relation id="{-1 - len(relations)}">{members}</relation>\n')
-    places = np.array([*nodes]).reshape(-1, 2)
-    joined = _joined(places, rings)
-    ways = (
-        f'<way id="{-1 - number}">'
-        + "".join(f'<nd ref="{-1 - node}"/>' for node in [*ring, ring[0]])
-        + f"{own}</way>\n"
-        for number, (ring, own) in enumerate(zip(joined, tagged))
+        polygons, building = shapely.get_parts(part.geometry[is_building], return_index=True)
+        outlines, polygon = shapely.get_rings(polygons, return_index=True)
+        xy, ring = shapely.get_coordinates(outlines, return_index=True)
+        # The last corner of a ring repeats the first.
+        corners.append(xy[np.diff(ring, append=-1) == 0])
+        sizes.append(np.bincount(ring) - 1)
+        holes.append(np.diff(polygon, prepend=-1) == 0)
+        buildings.append(building[polygon] + len(kinds))
+        given = part.columns.get("building", np.full(len(is_building), None))
+        kinds += [kind or "yes" for kind in given[is_building].tolist()]
+    size, hole, building = np.concatenate(sizes), np.concatenate(holes), np.concatenate(buildings)
+    places, node = _distinct(np.concatenate(corners))
+    rings = _joined(places, _Rings(node, np.repeat(np.arange(len(size)), size)))
+    text_of = {kind: _osm_tags({"building": kind}) for kind in {*kinds}}
+    is_alone = np.bincount(building, minlength=len(kinds))[building] == 1
+    owners = building.tolist()
+    tags = [text_of[kinds[one]] * own for one, own in zip(owners, is_alone.tolist())]
+    members: dict[int, str] = {}
+    for way in np.flatnonzero(~is_alone).tolist():
+        role = "inner" if hole[way] else "outer"
+        member = f'<member type="way" ref="{-1 - way}" role="{role}"/>'
+        members[owners[way]] = members.get(owners[way], "") + member
+    kind_of = _osm_tags({"type": "multipolygon"})
+    relations = (
+        f'<relation id="{-1 - number}">{ways}{kind_of}{text_of[kinds[one]]}</relation>\n'
+        for number, (one, ways) in enumerate(members.items())
     )
     with path.open("w", encoding="utf-8") as file:
         file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
         file.write('<osm version="0.6" generator="rooftrace" upload="false">\n')
-        for number in sorted({*chain(*joined)}):
-            lon, lat = places[number]
-            file.write(f'<node id="{-1 - number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n')
-        file.writelines(chain(ways, relations, ["</osm>\n"]))
+        file.writelines(chain(_nodes(places, rings), _ways(rings, tags), relations, ["</osm>\n"]))
 
 
-def _joined(places: Floats, rings: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return rings of nodes, with equal nodes for near ones, and those that lie on their walls.
+@dataclass(frozen=True)
+class _Rings:
+    """Closed rings of nodes.
 
-    Rounding makes outlines cross whose corners or walls meet.
+    Args:
+        node: (n,) nodes of all rings, one ring after the other.
+        ring: (n,) ring of each, from 0 without gaps.
     """
-    points = np.asarray(shapely.points(places), np.object_)
-    one, other = shapely.STRtree(points).query(points, "dwithin", distance=_NEAR_DEG)
+
+    node: Ints
+    ring: Ints
+
+    @cached_property
+    def starts(self) -> Ints:
+        """(rings + 1,) index at which each ring begins."""
+        return np.flatnonzero(np.diff(self.ring, prepend=-1, append=-2))
+
+    @cached_property
+    def end(self) -> Ints:
+        """(n,) node after each, at which its wall ends."""
+        end = np.roll(self.node, -1)
+        end[self.starts[1:] - 1] = self.node[self.starts[:-1]]
+        return end
+
+    def where(self, chosen: BoolArray, others: _Rings) -> _Rings:
+        """Return the rings that are `chosen`, (rings,), and the others as they are in `others`."""
+        mine, theirs = chosen[self.ring], ~chosen[others.ring]
+        ring = np.concatenate([self.ring[mine], others.ring[theirs]])
+        order = np.argsort(ring, kind="stable")
+        node = np.concatenate([self.node[mine], others.node[theirs]])
+        return _Rings(node[order], ring[order])
+
+
+def _distinct(xy: Floats) -> tuple[Floats, Ints]:
+    """Return the distinct ones of points (n, 2), in order, and (n,) which of them each one is."""
+    _, first, inverse = np.unique(
+        np.ascontiguousarray(xy).view(np.complex128)[:, 0], return_index=True, return_inverse=True
+    )
+    order = np.argsort(first)
+    return xy[first[order]], np.argsort(order)[inverse]
+
+
+def _joined(places: Floats, rings: _Rings) -> _Rings:
+    """Return rings with equal nodes for near ones, and with those that lie on their walls.
+
+    Rounding makes outlines cross whose corners or walls meet. A ring that would not be valid stays
+    as it is.
+    """
+    tree = shapely.STRtree(np.asarray(shapely.points(places), np.object_))
+    joined = _with_nodes_on_walls(places, _with_near_nodes(places, rings, tree), tree)
+    moved = np.diff(joined.starts) != np.diff(rings.starts)
+    before, after = ~moved[rings.ring], ~moved[joined.ring]
+    moved[rings.ring[before][rings.node[before] != joined.node[after]]] = True
+    good = ~moved
+    for some in _in_parts(np.flatnonzero(moved)):
+        is_here = np.isin(joined.ring, some)
+        numbers = np.searchsorted(some, joined.ring[is_here])
+        outlines = shapely.linearrings(places[joined.node[is_here]], indices=numbers)
+        good[some] = shapely.is_valid(shapely.polygons(outlines))
+    return joined.where(good, rings)
+
+
+def _with_near_nodes(places: Floats, rings: _Rings, tree: shapely.STRtree) -> _Rings:
+    """Return rings in which one node stands for all that are near it."""
     first = np.arange(len(places))
-    np.minimum.at(first, one, other)
-    first = first[first]
-    made = [
-        [node for node, before in zip(ring, [ring[-1], *ring]) if node != before]
-        for ring in (first[ring].tolist() for ring in rings)
-    ]
-    made = [ring if len({*ring}) > 2 else [*old] for ring, old in zip(made, rings)]
-    start = np.array([*chain(*made)], np.int64)
-    end = np.array([node for ring in made for node in (*ring[1:], ring[0])], np.int64)
-    owner = np.repeat(np.arange(len(made)), [len(ring) for ring in made])
-    walls = np.asarray(shapely.linestrings(places[np.stack([start, end], 1)]), np.object_)
-    used, members = np.unique(start), [{*ring} for ring in made]
-    node, wall = shapely.STRtree(walls).query(points[used], "dwithin", distance=_NEAR_DEG)
-    node, inner = used[node], (used[node] != start[wall]) & (used[node] != end[wall])
-    node, wall = node[inner], wall[inner]
-    order = np.lexsort((shapely.line_locate_point(walls[wall], points[node]), wall))
-    inserted: dict[int, list[int]] = {}
-    for number, index in zip(node[order].tolist(), wall[order].tolist()):
-        if number not in members[owner[index]]:
-            members[owner[index]].add(number)
-            inserted.setdefault(index, []).append(number)
-    result: list[list[int]] = [[] for _ in made]
-    for index, (ring, number) in enumerate(zip(owner.tolist(), start.tolist())):
-        result[ring] += [number, *inserted.get(index, [])]
-    return [
-        ring if ring == old or shapely.Polygon(places[ring]).is_valid else [*old]
-        for ring, old in zip(result, rings)
-    ]
+    for some in _in_parts(np.arange(len(places))):
+        one, other = tree.query(tree.geometries[some], "dwithin", distance=_NEAR_DEG)
+        np.minimum.at(first, some[one], other)
+    node = first[first][rings.node]
+    before = np.roll(node, 1)
+    before[rings.starts[:-1]] = node[rings.starts[1:] - 1]
+    made = _Rings(node[node != before], rings.ring[node != before])
+    _, at = np.unique(made.ring * len(places) + made.node, return_index=True)
+    return made.where(np.bincount(made.ring[at], minlength=len(rings.starts) - 1) > 2, rings)
+
+
+def _with_nodes_on_walls(places: Floats, rings: _Rings, tree: shapely.STRtree) -> _Rings:
+    """Return rings with the nodes of others that lie on their walls, once each."""
+    own = rings.ring * len(places) + rings.node
+    is_used = np.zeros(len(places), np.bool_)
+    is_used[rings.node] = True
+    walls, nodes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for some in _in_parts(np.arange(len(rings.node))):
+        ends = np.stack([rings.node[some], rings.end[some]], axis=1)
+        lines = np.asarray(shapely.linestrings(places[ends]), np.object_)
+        wall, node = tree.query(lines, "dwithin", distance=_NEAR_DEG)
+        inner = is_used[node] & (node != ends[wall, 0]) & (node != ends[wall, 1])
+        wall, node = wall[inner], node[inner]
+        along = shapely.line_locate_point(lines[wall], tree.geometries[node])
+        order = np.lexsort((node, along, wall))
+        walls.append(some[wall[order]])
+        nodes.append(node[order])
+    wall, node = np.concatenate(walls), np.concatenate(nodes)
+    number = rings.ring[wall] * len(places) + node
+    _, at = np.unique(number, return_index=True)
+    at = np.sort(at[~np.isin(number[at], own)])
+    wall, node = wall[at], node[at]
+    return _Rings(
+        np.insert(rings.node, wall + 1, node), np.insert(rings.ring, wall + 1, rings.ring[wall])
+    )
+
+
+def _in_parts(numbers: Ints) -> Iterator[Ints]:
+    """Yield numbers (n,), some at a time."""
+    for start in range(0, len(numbers), _AT_ONCE):
+        yield numbers[start : start + _AT_ONCE]
+
+
+def _nodes(places: Floats, rings: _Rings) -> Iterator[str]:
+    for some in _in_parts(np.unique(rings.node)):
+        for number, (lon, lat) in zip(some.tolist(), places[some].tolist()):
+            yield f'<node id="{-1 - number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n'
+
+
+def _ways(rings: _Rings, tags: Sequence[str]) -> Iterator[str]:
+    for some in _in_parts(np.arange(len(tags))):
+        starts = rings.starts[some[0] : some[-1] + 2]
+        nodes = rings.node[starts[0] : starts[-1]].tolist()
+        refs = [f'<nd ref="{-1 - node}"/>' for node in nodes]
+        for way, (start, stop) in zip(some.tolist(), pairwise((starts - starts[0]).tolist())):
+            text = "".join(refs[start:stop])
+            yield f'<way id="{-1 - way}">{text}{refs[start]}{tags[way]}</way>\n'
 
 
 def status_column(columns: Mapping[str, object]) -> str | None:
