@@ -19,12 +19,12 @@ from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
 from rooftrace.core.text import ASSIGN_CRS
-from rooftrace.core.types import Bounds, Raster, RasterSource, Window
+from rooftrace.core.types import BoolArray, Bounds, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar
 from rooftrace.io.files import check_exists, is_url
 from rooftrace.io.gdal import is_raster
-from rooftrace.io.georeferenced import WrappedSource, check_crs, close_source, in_crs
+from rooftrace.io.georeferenced import WrappedSource, check_crs, close_source, in_crs, innermost
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.mosaic import AdjacentImages
 from rooftrace.io.raster import open_image
@@ -57,8 +57,13 @@ _LEAST_GAP_M, _CLEAR_GAP_M = 20.0, 100.0
 """Minimum distance in metres of all heights from 0 where 0 is fill that a file does not declare, as
 warping leaves it; below the second one, it is also more than the range of those heights."""
 
-_AROUND_FILL = np.ones((5, 5), np.uint8)
+_AROUND = 2
 """Pixels around such fill with which resampling may have mixed it."""
+
+_AROUND_FILL = np.ones((2 * _AROUND + 1, 2 * _AROUND + 1), np.uint8)
+
+_OVERVIEW_PX = 2**18, 2**24
+"""Minimum and maximum number of pixels that are read at once to tell whether 0 is fill."""
 
 _MOST_SHARED = 0.5
 """Maximum share of a tile that another one may show, too."""
@@ -138,23 +143,55 @@ class ElevationRaster(WrappedSource):
         self.vertical = vertical_of(source.grid.crs, self._band.unit, unit)
 
     def read(self, window: Window | None = None) -> Raster:
-        raster = self.source.read(window)
+        raster = self._in_metres(self.source.read(window))
+        is_fill = _around_zero(raster)
+        if is_fill.any() and self._zero_is_fill:
+            return replace(raster, valid=raster.valid & ~is_fill)
+        return raster
+
+    def _in_metres(self, raster: Raster) -> Raster:
         unit_m = self.vertical.unit_m
         metres = raster.data * (self._band.scale * unit_m) + self._band.offset * unit_m
         metres = metres.astype(np.float32, copy=False)
         low, high = _RANGE_M
         valid = raster.valid & (metres[0] > low) & (metres[0] < high)
-        zero = cv2.dilate((metres[0] == 0).view(np.uint8), _AROUND_FILL) > 0
-        is_land = valid & ~zero
-        if is_land.any() and zero.any():
-            land = metres[0][is_land]
-            gap_m = np.abs(land).min()
-            # In heights above ground, 0 is the ground around a tall building.
-            is_enclosed = not (is_land[[0, -1]].any() or is_land[:, [0, -1]].any())
-            least_m = _CLEAR_GAP_M if is_enclosed else min(np.ptp(land), _CLEAR_GAP_M)
-            if gap_m > _LEAST_GAP_M and gap_m > least_m:
-                valid &= ~zero
         return replace(raster, data=metres, valid=valid)
+
+    @cached_property
+    def _zero_is_fill(self) -> bool:
+        """Whether 0 is fill that the file does not declare: its land is plainly elsewhere.
+
+        All of the file counts, by an overview if it has one: a window may show no more than a
+        tower, in heights above ground.
+        """
+        read_overview = getattr(innermost(self.source), "read_overview", None)
+        overview = read_overview and read_overview(*_OVERVIEW_PX)
+        whole = Window.whole((overview or self.source).grid.shape)
+        low_m, high_m, gap_m, is_enclosed = np.inf, -np.inf, np.inf, True
+        for strip in whole.strips(max(1, _OVERVIEW_PX[1] // whole.width)):
+            area = strip.padded(_AROUND).intersection(whole) or strip
+            raster = self._in_metres(overview or self.source.read(area))
+            is_land = (raster.valid & ~_around_zero(raster))[strip.slices(area)]
+            if not is_land.any():
+                continue
+            land = raster.data[0][strip.slices(area)][is_land]
+            low_m, high_m = min(low_m, land.min()), max(high_m, land.max())
+            gap_m = min(gap_m, np.abs(land).min())
+            if gap_m <= _LEAST_GAP_M:
+                return False
+            at_edge = is_land[:, [0, -1]].any()
+            at_edge |= strip.row == 0 and is_land[0].any()
+            at_edge |= strip.row_stop == whole.height and is_land[-1].any()
+            is_enclosed &= not at_edge
+        # In heights above ground, 0 is the ground around a tall building.
+        least_m = _CLEAR_GAP_M if is_enclosed else min(high_m - low_m, _CLEAR_GAP_M)
+        return bool(least_m < gap_m < np.inf)
+
+
+def _around_zero(raster: Raster) -> BoolArray:
+    """Return (y, x) whether heights are 0, or near such pixels."""
+    zero = raster.valid & (raster.data[0] == 0)
+    return np.asarray(cv2.dilate(zero.view(np.uint8), _AROUND_FILL) > 0)
 
 
 def holds_heights(path: Path) -> bool:

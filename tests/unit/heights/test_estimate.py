@@ -10,7 +10,7 @@ import shapely
 from affine import Affine
 from pyproj import CRS
 
-from rooftrace.core.types import GeoGrid
+from rooftrace.core.types import GeoGrid, Window
 from rooftrace.heights.estimate import REASONS, Heights, level_parts
 from rooftrace.heights.roof import measure_roofs
 from rooftrace.heights.surface import Samples, Surface
@@ -198,5 +198,10 @@ def test_zero_is_fill_beside_land_and_ground_around_a_tower() -> None:
     # Heights above ground.
     assert ElevationRaster(ArraySource(heights, grid)).read().valid.all()
     heights[0, :, 10:] = 30
-    valid = ElevationRaster(ArraySource(heights, grid)).read().valid
-    assert (valid == (np.arange(40) > 11)).all()
+    source = ElevationRaster(ArraySource(heights, grid))
+    assert (source.read().valid == (np.arange(40) > 11)).all()
+    # A window of fill and no land has no heights, either.
+    assert not source.read(Window(0, 0, 40, 9)).valid.any()
+    # What another part of the file shows counts in every window.
+    heights[0, 0, 39] = 3
+    assert ElevationRaster(ArraySource(heights, grid)).read(Window(5, 0, 30, 30)).valid.all()
