@@ -16,6 +16,7 @@ from rooftrace.core.errors import BundleError, ConfigError, DataError, PredictEr
 from rooftrace.core.types import GeoGrid, Mask, RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.io.georeferenced import ArraySource, close_source
+from rooftrace.io.image_header import BandInfo
 from rooftrace.io.legend import NODATA
 from rooftrace.io.nodata import differs
 from rooftrace.io.raster import OpenDataset, open_image
@@ -358,7 +359,23 @@ def _of_rioxarray(image: Any) -> ArraySource:
             )
     # Not the transform of the file, which slices and sorted axes leave behind.
     grid = GeoGrid(array.shape[1:], rio.transform(recalc=True), rio.crs)
-    return ArraySource(array, grid, valid, name)
+    names = _band_names(image, {rio.x_dim, rio.y_dim})
+    infos = [BandInfo(number, description=text) for number, text in enumerate(names, 1)]
+    return ArraySource(array, grid, valid, name, infos if len(infos) == len(array) else ())
+
+
+def _band_names(image: Any, plane: set[str]) -> list[str]:
+    """Return the names of the bands of a DataArray, as far as it has some."""
+    # rioxarray keeps the names of all bands of the file, and the numbers of those selected.
+    of_file = image.attrs.get("long_name", ())
+    names = [] if isinstance(of_file, str) else list(of_file)
+    for dim in [dim for dim in image.dims if dim not in plane and dim in image.coords]:
+        bands = np.atleast_1d(image.coords[dim])
+        if bands.dtype.kind in "iu":
+            names = [names[band - 1] for band in bands if 0 < band <= len(names)]
+        else:
+            names = bands.tolist()
+    return [str(name or "") for name in names]
 
 
 @contextmanager

@@ -75,6 +75,11 @@ def test_images_of_rasterio_and_xarray_keep_position_and_nodata(
     uneven.coords = {"x": np.delete(np.arange(121.0), 60), "y": np.arange(90.0)}
     with pytest.raises(DataError, match=r"x of town\.tif are not evenly spaced"):
         as_source(uneven)
+    for bands in ([3, 2, 1], ["blue", "green", "red"]):
+        selected = _DataArray(data[::-1], place, crs)
+        selected.coords = {"band": np.array(bands)}
+        infos = as_source(selected).band_info
+        assert [info.description for info in infos] == ["blue", "green", "red"]
     with pytest.raises(DataError, match="Put the bands first"):
         ArraySource(picture, grid)
     with memory.open() as dataset, WarpedVRT(dataset, crs=crs) as warped:
@@ -103,6 +108,7 @@ class _DataArray:
 
     def __init__(self, data: np.ndarray, place: Affine, crs: rasterio.CRS) -> None:
         self.data, self.encoding, self.coords = data, {"source": "town.tif"}, {}
+        self.dims, self.attrs = ("y", "x", "band"), {"long_name": ("red", "green", "blue")}
         self.rio = SimpleNamespace(
             crs=crs, nodata=255, x_dim="x", y_dim="y", transform=lambda recalc: place
         )
