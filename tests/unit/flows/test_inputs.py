@@ -14,6 +14,7 @@ import shapely
 from affine import Affine
 from PIL import Image
 from pyproj import CRS
+from rasterio.vrt import WarpedVRT
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError
@@ -86,8 +87,12 @@ def test_a_vrt_of_the_images_of_a_folder_shows_no_building_twice(town: Path) -> 
     text = '<VRTDataset rasterXSize="80" rasterYSize="40">{}</VRTDataset>'
     (town / "all.vrt").write_text(text.format(bands))
     scene = find_inputs([town], mosaic=True)
-    assert scene.skipped[town / "all.vrt"] == "mosaics of these images"
+    assert scene.skipped[town / "all.vrt"] == "mosaics or warped copies of these images"
     assert "2 images are one scene" in scene.scenes[0].notes[0]
+    with rasterio.open(town / "a.tif") as part, WarpedVRT(part, crs="EPSG:3857") as warped:
+        rasterio.shutil.copy(warped, town / "warped.vrt", driver="VRT")
+    assert {town / "all.vrt", town / "warped.vrt"} < {*find_inputs([town], mosaic=True).skipped}
+    (town / "warped.vrt").unlink()
     # Those that change an image, or stack bands, are images of their own.
     (town / "grey.vrt").write_text(
         text.format(bands.partition("</VRTRasterBand>")[0] + "</VRTRasterBand>")
@@ -95,7 +100,10 @@ def test_a_vrt_of_the_images_of_a_folder_shows_no_building_twice(town: Path) -> 
     rasterio.shutil.copy(town / "a.tif", town / "bgr.vrt", driver="VRT")
     found = find_inputs([town])
     assert [scene.name for scene in found.scenes] == ["a", "b", "bgr", "grey"]
-    assert f"mosaics of these images: rooftrace predict {town / 'all.vrt'}" in found.notes[-1]
+    assert (
+        f"mosaics or warped copies of these images: rooftrace predict {town / 'all.vrt'}"
+        in found.notes[-1]
+    )
 
 
 def test_images_that_adjoin_have_a_note(town: Path, tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ _MAX_SKIPPED_LISTED = 10
 
 NOT_IMAGE, MASK, HEIGHTS = "not an image", "masks of other images", "heights"
 _PROJECT, _RESULT = "other images of the project of the orthophoto", "results of a run"
-_MOSAIC, _FOLDER = "mosaics of these images", "images in subfolders are not predicted"
+_MOSAIC, _FOLDER = (
+    "mosaics or warped copies of these images",
+    "images in subfolders are not predicted",
+)
 _OVERLAY = "places a picture"
 """Reasons for which files and folders are not predicted."""
 
@@ -162,12 +165,18 @@ def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
 
 
 def _mosaic_files(images: Sequence[Path]) -> Iterator[Path]:
-    """Yield the VRTs that show several of these images a second time, with the same bands."""
+    """Yield the VRTs that show these images a second time, with the same bands: several of them,
+    or one that gdalwarp has moved to another CRS.
+    """
     parts_of = {image: parts for image in images if (parts := mosaic_parts(image))}
     shown = {image.absolute() for image in images} if parts_of else set()
     for image, parts in parts_of.items():
-        # One that stacks bands is the image, and they are its parts.
-        if shown.issuperset(parts) and open_raster(image).bands == open_raster(parts[0]).bands:
+        if not shown.issuperset(parts):
+            continue
+        part = open_raster(parts[0])
+        # One that stacks bands is the image, and they are its parts; so is one that places a part.
+        is_placed = len(parts) > 1 or part.grid.crs is not None
+        if is_placed and open_raster(image).bands == part.bands:
             yield image
 
 
