@@ -1,6 +1,7 @@
 """`rooftrace heights` through the real command: layer, city model, sources and errors."""
 
 import json
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -459,7 +460,10 @@ def test_predict_measures_what_it_finds(bundle: Path, tmp_path: Path) -> None:
     assert [Path(one["input"]).name for one in both["outputs"]] == ["elsewhere.tif", "town.tif"]
     shown = command(*given).err.replace("\n", " ")
     assert "elsewhere_buildings.gpkg lies on" in shown
-    assert "dsm_0.tif, dsm_1.tif" in shown
+    assert "skipped" not in shown
+    shutil.copy(tiles[0], folder / "dtm.tif")
+    assert "skipped 1 file (heights that were not named): dtm.tif" in command(*given).err
+    (folder / "dtm.tif").unlink()
     (folder / "elsewhere.tif").unlink()
     _, one = call("predict", tmp_path / "up", "-m", bundle, "-o", tmp_path / "below")
     assert [Path(done["input"]).name for done in one["outputs"]] == ["town.tif"]

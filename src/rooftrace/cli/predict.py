@@ -306,6 +306,8 @@ def predict(
             ),
             trusted=True,
         )  # fmt: skip
+        if surface or terrain:
+            found = found.beside((*(surface or ()), *(terrain or ())))
         for raster in found.services:
             say(raster.preview)
         rle = coco = None

@@ -40,7 +40,8 @@ _MOSAIC, _FOLDER = (
     "mosaics or warped copies of these images",
     "images in subfolders are not predicted",
 )
-_OVERLAY = "places a picture"
+_OVERLAY, OTHER_HEIGHTS = "places a picture", "heights that were not named"
+_REASONS = NOT_IMAGE, _OVERLAY, MASK, _PROJECT, _RESULT, HEIGHTS, OTHER_HEIGHTS, _MOSAIC, _FOLDER
 """Reasons for which files and folders are not predicted."""
 
 _UNUSABLE = re.compile(r"_udm2?(_clip)?$", re.IGNORECASE)
@@ -57,7 +58,7 @@ def skipped_notes(skipped: Mapping[Path, str]) -> list[str]:
         skipped: Files and folders, each with the reason.
     """
     notes = []
-    for reason in (NOT_IMAGE, _OVERLAY, MASK, _PROJECT, _RESULT, HEIGHTS, _MOSAIC, _FOLDER):
+    for reason in _REASONS:
         if paths := sorted(path for path, why in skipped.items() if why == reason):
             counted = plural(len(paths), "folder" if reason == _FOLDER else "file")
             listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)

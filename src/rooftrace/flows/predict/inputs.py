@@ -25,7 +25,9 @@ from rooftrace.core.text import list_and_count, plural, without_folders
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.predict.folder_images import (
     CATALOGUE_SUFFIXES,
+    HEIGHTS,
     MASK,
+    OTHER_HEIGHTS,
     images_among,
     images_at,
     images_in_subfolders,
@@ -219,6 +221,18 @@ class PredictInputs:
             if is_elevation(scene.path)
         ]
         return tuple(notes)
+
+    def beside(self, models: Sequence[str]) -> PredictInputs:
+        """Return the inputs of a run that reads these surface and terrain models: they are not
+        skipped, and no other one is proposed.
+        """
+        used = {Path(one).resolve() for one in elevation_files(models)}
+        skipped = {
+            path: OTHER_HEIGHTS if why == HEIGHTS else why
+            for path, why in self.skipped.items()
+            if why != HEIGHTS or path.resolve() not in used
+        }
+        return replace(self, skipped=skipped)
 
 
 def find_inputs(
