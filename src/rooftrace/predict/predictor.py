@@ -292,7 +292,8 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
         raise DataError(
             f"The image is a Dataset with the variables {', '.join(map(str, image.data_vars))}; "
             "expected one array.",
-            remedy="Give a variable, dataset['NAME'], or join bands: dataset.to_dataarray('band')",
+            remedy="Give a variable, dataset['NAME'], or join red, green and blue in this order: "
+            "dataset[['NAME', 'NAME', 'NAME']].to_dataarray('band')",
         )
     kind = type(image)
     if not hasattr(kind, "__array__") and not hasattr(kind, "__array_interface__"):

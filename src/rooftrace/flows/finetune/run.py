@@ -334,7 +334,7 @@ def run_finetune(
                 if clock.late_s > 0:
                     whole = minutes + clock.late_s / 60
                     busy = f"This machine is slow or busy: the verdict takes about {whole:.0f} min."
-                    print_plain(console, f"note: {busy}")
+                    notes += _tell((busy,), console)
                 plan = plan.fitted(clock, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.
