@@ -51,10 +51,8 @@ def test_the_page_of_the_docs_works_from_another_origin(
 
     page.goto(origin)
     page.wait_for_function(SHOWN)
-    # Ranges of a file, as PMTiles are read, and a request that the browser asks about before.
-    part = {"headers": {"Range": "bytes=0-9", "X-API-Key": "none"}}
+    # A request that the browser asks about before.
+    asked = {"headers": {"X-API-Key": "none"}}
     scene = f"{url}/map/folders/town/images/scene"
-    status, _, size = page.evaluate(ASK, [f"{scene}/download?format=geojson", part])
+    status, _, size = page.evaluate(ASK, [f"{scene}/download?format=geojson", asked])
     assert (status, size > 1000) == (200, True)
-    text = page.evaluate(ASK, [f"{url}/map/static/map.css", part])
-    assert text[0] == 200
