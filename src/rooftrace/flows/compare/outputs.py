@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import shapely
@@ -64,30 +64,45 @@ _PAIRED = (SAME, CHANGED, MOVED)
 
 
 @dataclass(frozen=True)
+class ComparedSide:
+    """One of two layers, with the statuses of its buildings.
+
+    Args:
+        name: `new` or `old`.
+        layer: The layer.
+        packed: Its buildings on the plane of the comparison, without the offset if it was removed.
+        statuses: Their statuses.
+        is_shifted: True if an offset was removed.
+        change_share: (n,) share of each building that has surely changed, of two dates of imagery.
+    """
+
+    name: Literal["new", "old"]
+    layer: BuildingLayer
+    packed: PackedPolygons
+    statuses: SideStatus
+    is_shifted: bool = False
+    change_share: Floats | None = None
+
+    def chunks(self, chosen: Ints | BoolArray) -> Iterator[Ints]:
+        """Yield the indices of the chosen buildings, part by part."""
+        index = np.flatnonzero(chosen)
+        for start in range(0, len(index), _CHUNK):
+            yield index[start : start + _CHUNK]
+
+
+@dataclass(frozen=True)
 class Compared:
     """Two layers of buildings with their statuses.
 
     Args:
         new, old: The layers.
-        new_plane, old_plane: Their buildings on the plane of the comparison, the new ones without
-            the offset where it was removed.
-        new_status, old_status: Their statuses.
         plane: The plane of the comparison, in metres.
-        is_shifted: True if the offset was removed.
-        change_share: (n,) and (k,) shares of the buildings of each layer that have surely changed,
-            of two dates of imagery.
         is_map: True if the old layer is a map of the same time, see `MAP_WORDS`.
     """
 
-    new: BuildingLayer
-    old: BuildingLayer
-    new_plane: PackedPolygons
-    old_plane: PackedPolygons
-    new_status: SideStatus
-    old_status: SideStatus
+    new: ComparedSide
+    old: ComparedSide
     plane: CRS
-    is_shifted: bool
-    change_share: tuple[Floats, Floats] | None = None
     is_map: bool = False
 
     def word(self, status: str) -> str:
@@ -97,82 +112,71 @@ class Compared:
     @property
     def crs(self) -> CRS:
         """Coordinate system of the results: that of the old layer, if it has buildings."""
-        return self.old.crs if len(self.old) else self.new.crs
+        return self.old.layer.crs if len(self.old.layer) else self.new.layer.crs
 
     @property
     def is_multi(self) -> bool:
         """True if a building is a multipolygon."""
-        layers = self.new, self.old, *((self.new_plane,) if self.is_shifted else ())
-        return any(layer.outlines.is_multi.any() for layer in layers)
+        layers = [side.layer for side in (self.new, self.old)]
+        shifted = (self.new.packed,) if self.new.is_shifted else ()
+        return any(layer.outlines.is_multi.any() for layer in (*layers, *shifted))
 
-    def outlines(self, side: str, index: Ints) -> Polygons:
+    def outlines(self, side: ComparedSide, index: Ints) -> Polygons:
         """Return some buildings of a side in the coordinate system of the results.
 
         Those that were neither shifted nor reprojected have their own coordinates.
         """
-        layer, packed = (self.new, self.new_plane) if side == "new" else (self.old, self.old_plane)
-        if side == "new" and self.is_shifted:
-            own, crs = packed.unpack(index), self.plane
+        if side.is_shifted:
+            geometry, crs = side.packed.unpack(index), self.plane
         else:
-            own, crs = layer.outlines.unpack(index), layer.crs
-        placed = reprojected(own, crs, self.crs, crs_units(BEND_M, self.crs))
+            geometry, crs = side.layer.outlines.unpack(index), side.layer.crs
+        placed = reprojected(geometry, crs, self.crs, crs_units(BEND_M, self.crs))
         multi = shapely.get_type_id(placed) == shapely.GeometryType.MULTIPOLYGON
         invalid = multi & ~shapely.is_valid(placed)
         placed[invalid] = valid_by_structure(placed[invalid])
         placed[~multi] = make_polygons_valid(placed[~multi])
         return placed
 
-    def columns(self, side: str, index: Ints) -> dict[str, NDArray[Any]]:
+    def columns(self, side: ComparedSide, index: Ints) -> dict[str, NDArray[Any]]:
         """Return the attributes of some buildings of a side."""
-        sides = [
-            (self.new, self.new_plane, self.new_status),
-            (self.old, self.old_plane, self.old_status),
-        ]
-        (layer, packed, status), (layer_other, packed_other, _) = (
-            sides if side == "new" else sides[::-1]
-        )
+        packed, status, is_new = side.packed, side.statuses, side is self.new
+        other = self.old if is_new else self.new
         partner = status.partner[index]
         has, is_pair = partner >= 0, np.isin(status.status[index], _PAIRED)
         partner_id = np.full(len(index), None, np.object_)
-        partner_id[has] = layer_other.ids[partner[has]]
+        partner_id[has] = other.layer.ids[partner[has]]
         ratio, east, north = (np.full(len(index), np.nan) for _ in range(3))
-        area, area_other = packed.area[index[has]], packed_other.area[partner[has]]
-        ratio[has] = area / area_other if side == "new" else area_other / area
+        area, area_other = packed.area[index[has]], other.packed.area[partner[has]]
+        ratio[has] = area / area_other if is_new else area_other / area
         pair = np.flatnonzero(has & is_pair)
-        shift = packed.centre[index[pair]] - packed_other.centre[partner[pair]]
-        east[pair], north[pair] = (shift if side == "new" else -shift).T
-        known = {
+        shift = packed.centre[index[pair]] - other.packed.centre[partner[pair]]
+        east[pair], north[pair] = (shift if is_new else -shift).T
+        overlaps = {
             name: np.where(has, getattr(status, name)[index], np.nan)
             for name in ("iou", "overlap", "overlap_other")
         }
+        share = side.change_share
         return {
-            "side": np.full(len(index), side, np.object_),
-            "id": layer.ids[index],
+            "side": np.full(len(index), side.name, np.object_),
+            "id": side.layer.ids[index],
             "status": np.array([*map(self.word, STATUSES)], np.object_)[status.status[index]],
             "partner_id": partner_id,
-            **known,
+            **overlaps,
             "offset_m": np.hypot(east, north),
             "offset_east_m": east,
             "offset_north_m": north,
             "area_m2": packed.area[index],
             "area_ratio": ratio,
-            "score": layer.score[index].astype(np.float64),
-            **(
-                {}
-                if self.change_share is None
-                else {"change_share": self.change_share[0 if side == "new" else 1][index]}
-            ),
+            "score": side.layer.score[index].astype(np.float64),
+            **({} if share is None else {"change_share": share[index]}),
         }
 
     def chunks(self, statuses: Sequence[int]) -> Iterator[LayerChunk]:
         """Yield the buildings with one of the statuses, first those of the new layer."""
-        yield LayerChunk(
-            np.zeros(0, np.object_), self.columns("new", np.zeros(0, np.int64))
-        )  # so that a layer without buildings has its columns
-        for side, status in (("new", self.new_status), ("old", self.old_status)):
-            chosen = np.flatnonzero(np.isin(status.status, statuses))
-            for start in range(0, len(chosen), _CHUNK):
-                index = chosen[start : start + _CHUNK]
+        # So that a layer without buildings has its columns.
+        yield LayerChunk(np.zeros(0, np.object_), self.columns(self.new, np.zeros(0, np.int64)))
+        for side in (self.new, self.old):
+            for index in side.chunks(np.isin(side.statuses.status, statuses)):
                 yield LayerChunk(self.outlines(side, index), self.columns(side, index))
 
 
@@ -206,20 +210,19 @@ def write_conflated(
     from_new, from_old = _chosen(compared, keep)
     repeated = _is_repeated(compared, np.flatnonzero(from_new))
     from_new[np.flatnonzero(from_new)[repeated]] = False
-    parts = [("old", np.flatnonzero(from_old)), ("new", np.flatnonzero(from_new))]
+    old, new = compared.old, compared.new
     joined = _joined(compared, from_new, from_old)
 
     def chunks() -> Iterator[LayerChunk]:
         nothing = np.zeros(0, np.int64)
-        yield LayerChunk(np.zeros(0, np.object_), _attributes(compared, "old", nothing, joined))
-        for side, chosen in parts:
-            for start in range(0, len(chosen), _CHUNK):
-                index = chosen[start : start + _CHUNK]
+        yield LayerChunk(np.zeros(0, np.object_), _attributes(compared, old, nothing, joined))
+        for side, chosen in ((old, from_old), (new, from_new)):
+            for index in side.chunks(chosen):
                 columns = _attributes(compared, side, index, joined)
                 yield LayerChunk(compared.outlines(side, index), columns)
 
     write_layer(path, LayerSettings(compared.crs, multi=compared.is_multi), chunks())
-    rows = np.bincount(_old_of(compared, parts[1][1]) + 1, minlength=1)[1:]
+    rows = np.bincount(_old_of(new, np.flatnonzero(from_new)) + 1, minlength=1)[1:]
     buildings = "building of {0} is", "buildings of {0} are"
     said = (
         (repeated.sum(), "NEW", "left out: better outlines of NEW show the same"),
@@ -232,23 +235,24 @@ def write_conflated(
         for count, side, what in said
         if count
     )
-    return {side: len(chosen) for side, chosen in parts}, notes
+    return {"old": int(from_old.sum()), "new": int(from_new.sum())}, notes
 
 
 def _joined(compared: Compared, from_new: BoolArray, from_old: BoolArray) -> dict[int, list[int]]:
     """Return further old buildings that a written new outline replaces, beside its partner."""
-    partner = compared.old_status.partner
-    gone = np.flatnonzero(~from_old & (compared.old_status.status != GONE) & (partner >= 0))
+    status = compared.old.statuses
+    partner = status.partner
+    gone = np.flatnonzero(~from_old & (status.status != GONE) & (partner >= 0))
     gone = gone[from_new[partner[gone]]]
     joined: dict[int, list[int]] = {}
-    for old in gone[compared.new_status.partner[partner[gone]] != gone].tolist():
+    for old in gone[compared.new.statuses.partner[partner[gone]] != gone].tolist():
         joined.setdefault(int(partner[old]), []).append(old)
     return joined
 
 
-def _old_of(compared: Compared, index: Ints) -> Ints:
+def _old_of(new: ComparedSide, index: Ints) -> Ints:
     """Return the old building whose attributes each of some new ones has; -1 without one."""
-    status = compared.new_status
+    status = new.statuses
     has_old = np.isin(status.status[index], (SAME, CHANGED, MOVED, SPLIT, MERGED))
     return np.where(has_old, status.partner[index], -1)
 
@@ -261,7 +265,7 @@ def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
     score, then the larger one. Those with such a partner are never left out, so that a layer that
     overlaps itself on both sides loses no id.
     """
-    packed, status = compared.new_plane, compared.new_status
+    packed, status = compared.new.packed, compared.new.statuses
     pairs = find_overlaps(packed.take(chosen), packed.take(chosen), core_count())
     area = packed.area[chosen]
     same = pairs.common >= SAME_SHARE * np.minimum(area[pairs.one], area[pairs.other])
@@ -270,9 +274,9 @@ def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
     partner = status.partner[chosen]
     has = partner >= 0
     paired = has & (status.status[chosen] == SPLIT)
-    paired[has] |= compared.old_status.partner[partner[has]] == chosen[has]
+    paired[has] |= compared.old.statuses.partner[partner[has]] == chosen[has]
     rank = np.empty(len(chosen), np.int64)
-    score = np.nan_to_num(compared.new.score[chosen], nan=-1.0)
+    score = np.nan_to_num(compared.new.layer.score[chosen], nan=-1.0)
     rank[np.lexsort((-area, -score, ~paired))] = np.arange(len(chosen))
     contested = ~(paired[one] & paired[other])
     best = keep_best(rank, one[contested], other[contested])
@@ -281,7 +285,7 @@ def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
 
 def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     """Return the buildings whose outlines are written, of the new and of the old layer."""
-    new, old = compared.new_status, compared.old_status
+    new, old = compared.new.statuses, compared.old.statuses
     # The edge of the imagery cuts the new outline of a building that the old layer has as a whole.
     cut = (new.status == OUTSIDE) & new.is_linked
     added = (new.status == NEW) | ((new.status == OUTSIDE) & ~cut)
@@ -307,39 +311,39 @@ _NULLS = {"f": np.nan, "M": np.datetime64("NaT"), "O": None}
 
 
 def _attributes(
-    compared: Compared, side: str, index: Ints, joined: Mapping[int, list[int]]
+    compared: Compared, side: ComparedSide, index: Ints, joined: Mapping[int, list[int]]
 ) -> dict[str, NDArray[Any]]:
     """Return the attributes of the old layer; a new building has those of its partner.
 
     Its `compare_old_id` has the ids of those that it replaces beside the partner, too.
     """
-    status = compared.old_status if side == "old" else compared.new_status
-    of_old = index if side == "old" else _old_of(compared, index)
-    known = of_old >= 0
+    status, old = side.statuses, compared.old.layer
+    of_old = index if side is compared.old else _old_of(side, index)
+    is_old = of_old >= 0
     columns: dict[str, NDArray[Any]] = {}
     # Columns of an earlier comparison are replaced, so that repeated ones add no columns.
-    own = [name for name in compared.old.attributes if name in _OWN_COLUMNS]
-    others = [name for name in compared.old.attributes if name not in _OWN_COLUMNS]
-    names = dict(zip(own, own)) | free_names(others, {*_RESERVED, *_OWN_COLUMNS}, "old_")
-    for name, values in compared.old.attributes.items():
-        found = values[of_old] if len(values) else np.zeros(len(of_old), values.dtype)
+    repeated = [name for name in old.attributes if name in _OWN_COLUMNS]
+    others = [name for name in old.attributes if name not in _OWN_COLUMNS]
+    names = dict(zip(repeated, repeated))
+    names |= free_names(others, {*_RESERVED, *_OWN_COLUMNS}, "old_")
+    for name, values in old.attributes.items():
+        column = values[of_old] if len(values) else np.zeros(len(of_old), values.dtype)
         if values.dtype.kind in "ib":
-            found = np.ma.MaskedArray(found, np.ma.getmaskarray(found) | ~known)
+            column = np.ma.MaskedArray(column, np.ma.getmaskarray(column) | ~is_old)
         else:
-            found[~known] = _NULLS[values.dtype.kind]
-        columns[names[name]] = found
-    layer = compared.old if side == "old" else compared.new
+            column[~is_old] = _NULLS[values.dtype.kind]
+        columns[names[name]] = column
     old_id = np.full(len(index), None, np.object_)
-    old_id[known] = compared.old.ids[of_old[known]]
-    if side == "new":
+    old_id[is_old] = old.ids[of_old[is_old]]
+    if side is compared.new:
         for row in np.flatnonzero(np.isin(index, [*joined])).tolist():
-            others = compared.old.ids[np.array(joined[int(index[row])])].tolist()
-            old_id[row] = ";".join(filter(None, [old_id[row], *others]))
+            further = old.ids[np.array(joined[int(index[row])])].tolist()
+            old_id[row] = ";".join(filter(None, [old_id[row], *further]))
     return columns | {
-        "compare_layer": np.full(len(index), side, np.object_),
+        "compare_layer": np.full(len(index), side.name, np.object_),
         "compare_status": np.array(STATUSES, np.object_)[status.status[index]],
         "compare_old_id": old_id,
-        "compare_score": layer.score[index].astype(np.float64),
+        "compare_score": side.layer.score[index].astype(np.float64),
     }
 
 
@@ -363,13 +367,10 @@ class StatusRow:
 def status_table(compared: Compared) -> tuple[StatusRow, ...]:
     """Return the numbers and areas of the buildings with each status."""
     columns = []
-    for status, packed in (
-        (compared.new_status, compared.new_plane),
-        (compared.old_status, compared.old_plane),
-    ):
-        codes = status.status.astype(np.int64)
+    for side in (compared.new, compared.old):
+        codes = side.statuses.status.astype(np.int64)
         columns.append(np.bincount(codes, minlength=len(STATUSES)).tolist())
-        columns.append(np.bincount(codes, packed.area, len(STATUSES)).tolist())
+        columns.append(np.bincount(codes, side.packed.area, len(STATUSES)).tolist())
     return tuple(
         StatusRow(name, new, old, round(new_m2, 1), round(old_m2, 1))
         for name, new, new_m2, old, old_m2 in zip(STATUSES, *columns)
@@ -426,7 +427,7 @@ def comparison_page(
         images: Images to show under the examples.
     """
     titles = [Path(figures[side]).name for side in ("new", "old")]
-    dated = zip(titles, (compared.new.date, compared.old.date))
+    dated = zip(titles, (compared.new.layer.date, compared.old.layer.date))
     return render_page(
         "compare.html",
         {},
@@ -446,39 +447,37 @@ def comparison_page(
 
 def _examples(compared: Compared, images: Sequence[RasterSource]) -> list[tuple[str, list[Markup]]]:
     """Return drawings of the largest buildings of each status that needs a look."""
-    new, old = (
-        (compared.new_plane, compared.new_status.status),
-        (compared.old_plane, compared.old_status.status),
-    )
-    shown = []
-    for code, (packed, status) in (
+    new, old, examples = compared.new, compared.old, []
+    for code, side in (
         (NEW, new), (GONE, old), (CHANGED, new), (MOVED, new), (SPLIT, old), (MERGED, new),
     ):  # fmt: skip
-        chosen = np.flatnonzero(status == code)
-        chosen = chosen[np.argsort(-packed.area[chosen], kind="stable")][:_EXAMPLES]
-        if len(chosen):
-            bounds = packed.bounds[chosen]
-            drawn = [_example(compared, one, images) for one in bounds]
-            shown.append((compared.word(STATUSES[code]), drawn))
-    return shown
+        largest = _largest_first(side, (code,))[:_EXAMPLES]
+        if len(largest):
+            drawn = [_example(compared, bounds, images) for bounds in side.packed.bounds[largest]]
+            examples.append((compared.word(STATUSES[code]), drawn))
+    return examples
+
+
+def _largest_first(side: ComparedSide, statuses: Sequence[int]) -> Ints:
+    """Return the buildings with one of the statuses."""
+    chosen = np.flatnonzero(np.isin(side.statuses.status, statuses))
+    return chosen[np.argsort(-side.packed.area[chosen], kind="stable")]
 
 
 def _example(compared: Compared, bounds: Floats, images: Sequence[RasterSource]) -> Markup:
     """Draw the buildings of both layers around the bounds of one of them, over the image."""
     middle = (bounds[:2] + bounds[2:]) / 2
-    side = max(float((bounds[2:] - bounds[:2]).max()) * 1.5, _MIN_EXAMPLE_M)
-    low, high = middle - side / 2, middle + side / 2
-    parts = [_backdrop(images, compared.plane, low, side)]
-    for packed, status, kind in (
-        (compared.new_plane, compared.new_status.status, "now"),
-        (compared.old_plane, compared.old_status.status, "before"),
-    ):
+    side_m = max(float((bounds[2:] - bounds[:2]).max()) * 1.5, _MIN_EXAMPLE_M)
+    low, high = middle - side_m / 2, middle + side_m / 2
+    parts = [_backdrop(images, compared.plane, low, side_m)]
+    for side, kind in ((compared.new, "now"), (compared.old, "before")):
+        packed, status = side.packed, side.statuses.status
         near = (packed.bounds[:, :2] < high).all(axis=1) & (packed.bounds[:, 2:] > low).all(axis=1)
         index = np.flatnonzero(near)[:_MAX_NEIGHBOURS]
         for outline, code in zip(packed.unpack(index), status[index].tolist()):
             path = ""
             for ring in shapely.get_rings(shapely.get_parts(outline)):
-                share = (shapely.get_coordinates(ring) - low) / side * _EXAMPLE_PX
+                share = (shapely.get_coordinates(ring) - low) / side_m * _EXAMPLE_PX
                 path += f"M{' '.join(f'{x:.1f},{_EXAMPLE_PX - y:.1f}' for x, y in share)}Z"
             colour = COLOURS[STATUSES[code]]
             style = f"fill:{colour}" if kind == "now" else f"stroke:{colour}"
@@ -486,8 +485,8 @@ def _example(compared: Compared, bounds: Floats, images: Sequence[RasterSource])
     # Made from numbers and this module's own colours.
     return Markup(  # noqa: S704  # nosec B704
         f'<svg class="example" viewBox="0 0 {_EXAMPLE_PX} {_EXAMPLE_PX}" role="img" '
-        f'aria-label="{side:.0f} m around {middle[0]:.0f}, {middle[1]:.0f}">'
-        f"<title>{side:.0f} m around {middle[0]:.0f}, {middle[1]:.0f}</title>"
+        f'aria-label="{side_m:.0f} m around {middle[0]:.0f}, {middle[1]:.0f}">'
+        f"<title>{side_m:.0f} m around {middle[0]:.0f}, {middle[1]:.0f}</title>"
         f"{''.join(parts)}</svg>"
     )
 
@@ -516,15 +515,15 @@ def _data_url(picture: Image.Image, kind: str, **options: int) -> str:
 
 
 def _is_dotted(compared: Compared) -> bool:
-    return len(compared.new) + len(compared.old) > _DRAWN
+    return len(compared.new.layer) + len(compared.old.layer) > _DRAWN
 
 
 def _extent(compared: Compared) -> tuple[float, float, float, float]:
     """Return the rectangle of the map: all buildings that were compared."""
-    shown = compared.old_status.status != OUTSIDE
-    boxes = np.concatenate([compared.new_plane.bounds, compared.old_plane.bounds[shown]])
+    new, old = compared.new.packed.bounds, compared.old.packed.bounds
+    boxes = np.concatenate([new, old[compared.old.statuses.status != OUTSIDE]])
     if not len(boxes):
-        boxes = compared.old_plane.bounds
+        boxes = old
     left, bottom = boxes[:, :2].min(axis=0).tolist()
     right, top = boxes[:, 2:].max(axis=0).tolist()
     margin = _MARGIN * max(right - left, top - bottom)
@@ -538,14 +537,12 @@ def _picture(compared: Compared) -> NDArray[np.uint8]:
     shape = max(1, round((top - bottom) / metres)), max(1, round((right - left) / metres))
     codes = np.zeros(shape, np.uint8)
     # What needs a look lies on top.
-    layers = [
-        (compared.old_plane, compared.old_status.status, (OUTSIDE, GONE)),
-        (compared.new_plane, compared.new_status.status, (OUTSIDE, SAME)),
-        (compared.new_plane, compared.new_status.status, (SPLIT, MERGED, CHANGED, MOVED, NEW)),
-    ]
-    for packed, status, wanted in layers:
-        chosen = np.flatnonzero(np.isin(status, wanted))
-        chosen = chosen[np.argsort(-packed.area[chosen], kind="stable")]
+    for side, wanted in (
+        (compared.old, (OUTSIDE, GONE)),
+        (compared.new, (OUTSIDE, SAME)),
+        (compared.new, (SPLIT, MERGED, CHANGED, MOVED, NEW)),
+    ):
+        packed, status, chosen = side.packed, side.statuses.status, _largest_first(side, wanted)
         if not len(chosen):
             continue
         if _is_dotted(compared):

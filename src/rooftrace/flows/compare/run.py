@@ -15,7 +15,7 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, without_folders
-from rooftrace.core.types import GeoGrid, Progress, RasterSource
+from rooftrace.core.types import Floats, GeoGrid, Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.imagery import (
     PROBABILITY_FILES,
@@ -35,6 +35,7 @@ from rooftrace.flows.compare.options import CompareOptions, Keep
 from rooftrace.flows.compare.outputs import (
     REVIEWED,
     Compared,
+    ComparedSide,
     StatusRow,
     comparison_page,
     status_table,
@@ -240,15 +241,14 @@ def run_compare(
         area = None if options.area is None else read_area(options.area, options.layer)
         mark_outside(new_side, old_side, plane, images, area, offset if is_shifted else None)
     notes += _coverage_notes(coverage, new, old, new_layer.mask, is_map=options.reference)
-    change_share = None
+    shares: tuple[Floats | None, Floats | None] = None, None
     if dates is not None:
-        change_share, unsure = keep_certain_changes(
-            (in_place, found.new), old_side, dates, plane, offset
-        )
+        shares, unsure = keep_certain_changes((in_place, found.new), old_side, dates, plane, offset)
         notes += unsure
     compared = Compared(
-        new_layer, old_layer, new_plane, old_plane, found.new, found.old, plane, is_shifted,
-        change_share, options.reference,
+        ComparedSide("new", new_layer, *new_side, is_shifted, shares[0]),
+        ComparedSide("old", old_layer, *old_side, change_share=shares[1]),
+        plane, options.reference,
     )  # fmt: skip
     if not options.reference:
         notes += _order_notes(new_layer, old_layer)
