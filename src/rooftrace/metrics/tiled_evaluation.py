@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -118,8 +120,8 @@ def _windows(source: SceneSet, spec: BundleSpec) -> Iterator[tuple[Scene, Window
         area_px += height * width / (scale_yx[0] * scale_yx[1])
     count = max(1, min(len(windows), int(len(windows) * _MAX_PX / area_px)))
     places = np.linspace(0, len(windows) - 1, count).round().astype(int)
-    chosen = {windows[place] for place in places}
-    for number, scene in enumerate(source):
-        for of_scene, window in windows:
-            if of_scene == number and (of_scene, window) in chosen:
-                yield scene, window
+    chosen = (windows[place] for place in places.tolist())
+    for number, of_scene in groupby(chosen, itemgetter(0)):
+        scene = source.open_scene(source.entries[number])
+        for _, window in of_scene:
+            yield scene, window
