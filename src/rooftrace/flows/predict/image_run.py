@@ -211,7 +211,7 @@ class PredictRun:
             (scene, stamp), plan = blocks.item, blocks.plan
             try:
                 made = self._made(blocks, scene, stamp)
-                self.store.add(scene, made.files, made.record, stamp)
+                self.store.add(scene, made, stamp)
                 self._take(scene, made.record, advance=False)
             except RooftraceError as error:
                 self.failed[scene.name] = error
@@ -361,7 +361,7 @@ class PredictRun:
                 self.failed[scene.name] = made
             else:
                 try:
-                    self.store.add(scene, made.files, made.record, stamp)
+                    self.store.add(scene, made, stamp)
                     self._take(scene, made.record, advance=True)
                 except RooftraceError as error:
                     self.failed[scene.name] = error

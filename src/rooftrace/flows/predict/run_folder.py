@@ -66,7 +66,7 @@ class RunFolder:
 
         self._open = ExitStack()
         # Offset of each image's line in the file; the lines themselves would need too much memory.
-        self._known: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         self._file: IO[bytes] | None = None
         # One thread reads the manifest while another one adds to it.
         self._lock = Lock()
@@ -91,7 +91,7 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-        if not self._known and not any(self._work.glob("*.parts/*.part")):
+        if not self._offsets and not any(self._work.glob("*.parts/*.part")):
             self.discard()
         self._open.close()
 
@@ -100,36 +100,32 @@ class RunFolder:
 
         There is none for an image that has changed since, or whose results are missing.
         """
-        if scene.name not in self._known:
+        if scene.name not in self._offsets:
             return None
-        known = self.entry(scene)
-        if known["stamp"] != scene.stamp or not all(map(is_file, known["files"])):
-            return None
-        return dict(known["record"])
+        entry = self.entry(scene)
+        is_current = entry["stamp"] == scene.stamp and all(map(is_file, entry["files"]))
+        return dict(entry["record"]) if is_current else None
 
     def entry(self, scene: SceneInput) -> dict[str, Any]:
         """Return the entry of a finished image: `name`, `stamp`, `files` and `record`."""
         assert self._file is not None
         with self._lock:
-            self._file.seek(self._known[scene.name])
+            self._file.seek(self._offsets[scene.name])
             line: dict[str, Any] = json.loads(self._file.readline())
         return line
 
-    def add(
-        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
-    ) -> None:
+    def add(self, scene: SceneInput, made: MadeImage, stamp: str) -> None:
         """Add a finished image to the manifest, and remove its checkpoints.
 
         Args:
             scene: Image.
-            files: Paths of its results.
-            record: Its record for run.json.
+            made: Its results.
             stamp: Stamp of the image before it was read.
 
         Raises:
             ExportError: The manifest cannot be written.
         """
-        line = {"name": scene.name, "stamp": stamp, "files": files, "record": dict(record)}
+        line = {"name": scene.name, "stamp": stamp, **vars(made)}
         assert self._file is not None
         with self._lock:
             offset = self._file.seek(0, 2)
@@ -144,7 +140,7 @@ class RunFolder:
                 self._file = (self._work / MANIFEST).open("r+b")
                 self._file.truncate(offset)
                 raise export_error(self._work, error) from error
-            self._known[scene.name] = offset
+            self._offsets[scene.name] = offset
         shutil.rmtree(self._work / f"{scene.name}.parts", ignore_errors=True)
 
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
@@ -196,7 +192,7 @@ class RunFolder:
                 # It and all later lines are overwritten: their images are predicted again.
                 if content is None:
                     break
-                self._known[content["name"]] = end
+                self._offsets[content["name"]] = end
                 end += len(line)
             self._file.seek(end)
             self._file.truncate()
@@ -211,14 +207,14 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class MadeImage:
-    """Image that a worker has finished: paths of its results, and its record; picklable."""
+    """Finished image: paths of its results, and its record for run.json; picklable."""
 
     files: list[str]
-    record: Mapping[str, Any]
+    record: dict[str, Any]
 
 
 class WorkerStore:
-    """Store of the images that a worker predicts, whose run keeps the manifest; see `RunStore`.
+    """Store of the images that a worker predicts, whose run keeps the manifest; see `RunFolder`.
 
     Args:
         work: Folder for checkpoints: that of the run, or one of a worker of a cluster.
@@ -240,11 +236,9 @@ class WorkerStore:
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         return _checkpoints(self._work, self._made_with, scene, plan)
 
-    def add(
-        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
-    ) -> None:
+    def add(self, scene: SceneInput, made: MadeImage, stamp: str) -> None:
         # The checkpoints stay until the run has added the image to the manifest.
-        self.made[scene.name] = MadeImage(files, dict(record))
+        self.made[scene.name] = made
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
