@@ -16,15 +16,7 @@ from rooftrace.cli.option_groups import (
     scene_fields,
     with_groups,
 )
-from rooftrace.cli.options import (
-    CATALOGUE,
-    IMAGES,
-    Json,
-    Layer,
-    Nodata,
-    OutFolder,
-    option,
-)
+from rooftrace.cli.options import CATALOGUE, IMAGES, Json, Layer, Nodata, OutFolder, option
 from rooftrace.cli.show import answered, bar, pixels, say
 from rooftrace.core.text import plural
 from rooftrace.predict.options import SceneOptions

@@ -46,9 +46,7 @@ PANELS = {
         "fit": "Fit a model to labelled data: its threshold and calibration; or the weights of an "
         "ensemble.",
     },
-    "Evaluate": {
-        "evaluate": "Compare models, or predictions of other tools, with labels.",
-    },
+    "Evaluate": {"evaluate": "Compare models, or predictions of other tools, with labels."},
     "Serve": {
         "serve": "Serve a prediction page, a map of results, live video, and a REST API with jobs.",
         "export": "Export a model to ONNX, OpenVINO or fAIr and check its output; or write its "

@@ -55,10 +55,7 @@ def compare(
     model: Annotated[
         Path | None,
         option(
-            _DATES,
-            "-m",
-            "--model",
-            metavar="FILE",
+            _DATES, "-m", "--model", metavar="FILE",
             help="Predict two images with it: a .rooftrace file, default or accurate.",
         ),
     ] = None,
@@ -72,7 +69,7 @@ def compare(
     ] = None,
     formats: PolygonFormats = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Compare two layers of buildings: find which are new, gone, changed, moved, split or merged.
 
     Both may be any vector file of polygons, in any coordinate system, or masks, which are

@@ -10,7 +10,7 @@ import typer
 
 from rooftrace.cli.data_options import DataFields, source_config
 from rooftrace.cli.option_groups import Fields, Shown, scene_fields, with_groups
-from rooftrace.cli.options import Json, Order, option, result_file
+from rooftrace.cli.options import Json, Order, option, out_option, result_file
 from rooftrace.cli.show import answered, bar, counted, people, print_json, say
 from rooftrace.core.text import plural, set_option
 from rooftrace.labels.config import SourceConfig
@@ -29,19 +29,16 @@ def inspect(
         Path | None,
         typer.Option(metavar="DATA", help="Set to compare with, such as the test images."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="HTML page to write.")
-    ] = None,
+    out: Annotated[Path | None, out_option("HTML page to write.")] = None,
     against_settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--against-set",
-            metavar="KEY=VALUE",
+            "--against-set", metavar="KEY=VALUE",
             help="Value of the data card of the --against set; repeatable.",
         ),
     ] = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Audit training data: its figures, its problems, and what to do first."""
     from rooftrace.flows.inspect import run_inspect
 
@@ -74,12 +71,7 @@ TOGETHER = "How images are divided"
 @with_groups
 def split(
     data: Annotated[SourceConfig, DataFields("Labelled images of any kind.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--out", metavar="FILE", parser=result_file, help="Split file (JSON) to write."
-        ),
-    ],
+    out: Annotated[Path, out_option("Split file (JSON) to write.", parser=result_file)],
     options: Annotated[
         SplitOptions,
         Fields(
@@ -155,9 +147,7 @@ WRITTEN = "How data is written"
 @with_groups
 def convert(
     data: Annotated[SourceConfig, DataFields("Labelled data of any kind.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="PATH", help="File or folder to write.")
-    ],
+    out: Annotated[Path, out_option("File or folder to write.", "PATH")],
     to: Annotated[
         str | None,
         typer.Option(
@@ -168,16 +158,13 @@ def convert(
         ),
     ] = None,
     copy_images: Annotated[
-        bool,
-        option(WRITTEN, "--copy-images", help="Copy the images beside the labels."),
+        bool, option(WRITTEN, "--copy-images", help="Copy the images beside the labels.")
     ] = False,
     order: Annotated[
-        Order | None,
-        option(WRITTEN, help="Direction of the runs of an RLE table."),
+        Order | None, option(WRITTEN, help="Direction of the runs of an RLE table.")
     ] = None,
     columns: Annotated[
-        str | None,
-        option(WRITTEN, metavar="A,B,C", help="Columns of an RLE table."),
+        str | None, option(WRITTEN, metavar="A,B,C", help="Columns of an RLE table.")
     ] = None,
     split: Annotated[
         str | None,
@@ -199,13 +186,7 @@ def convert(
     )
     with bar("convert", counted("scenes"), hidden=as_json) as progress:
         report = run_convert(
-            data,
-            to,
-            out,
-            options,
-            split=split,
-            overwrite=overwrite,
-            progress=progress,
+            data, to, out, options, split=split, overwrite=overwrite, progress=progress
         )
     if answered(report, as_json=as_json):
         return

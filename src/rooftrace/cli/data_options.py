@@ -100,9 +100,7 @@ _DATA_OPTIONS: dict[str, Any] = {
         help="Label Studio annotator whose labels are used, or union, or majority.",
     ),
     "layer": _data_option(
-        str,
-        metavar="NAME",
-        help="Layer of vector files with several; * joins them.",
+        str, metavar="NAME", help="Layer of vector files with several; * joins them."
     ),
     "layout": _data_option(
         str, metavar="RULE", help='Pairs of images and masks: "a/{id}.jpg=b/{id}_gt.png".'

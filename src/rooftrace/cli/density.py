@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rooftrace.cli.options import Gsd, Json, Layer, option
+from rooftrace.cli.options import Gsd, Json, Layer, option, out_option
 from rooftrace.cli.show import answered, bar, counted, people, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -34,87 +34,67 @@ def density(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="PATH",
-            help="Path of the results without their endings, or an existing folder.",
-        ),
+        out_option("Path of the results without their endings, or an existing folder.", "PATH"),
     ],
     cell: Annotated[
         float | None,
         option(
-            _PLACES,
-            min=1e-3,
-            metavar="M",
+            _PLACES, min=1e-3, metavar="M", show_default=f"{_CELL_M:g}",
             help="Side of a cell in metres.",
-            show_default=f"{_CELL_M:g}",
         ),
     ] = None,
     zones: Annotated[
         Path | None,
         option(
-            _PLACES,
-            metavar="FILE",
+            _PLACES, metavar="FILE",
             help="File of polygons, such as wards, to measure instead of cells.",
         ),
     ] = None,
     by_image: Annotated[
         bool,
         option(
-            _PLACES,
-            "--by-image",
+            _PLACES, "--by-image",
             help="Write a table with the share and the class of each mask of a folder.",
         ),
     ] = False,
     fit: Annotated[
         Path | None,
         option(
-            _DENSE,
-            metavar="CSV",
+            _DENSE, metavar="CSV",
             help="CSV with the columns image and label, on which the threshold is fitted.",
         ),
     ] = None,
     threshold: Annotated[
         str | None,
         option(
-            _DENSE,
-            metavar="SHARE",
+            _DENSE, metavar="SHARE", show_default="0.2",
             help="Smallest built-up share that is dense, or the JSON file of a fit.",
-            show_default="0.2",
         ),
     ] = None,
     building: Annotated[
         str | None,
         option(
-            _INPUTS,
-            metavar="CLASS",
-            help="Class of buildings: its name, or its index in a mask.",
+            _INPUTS, metavar="CLASS", help="Class of buildings: its name, or its index in a mask."
         ),
     ] = None,
     min_area: Annotated[
         float | None,
         option(
-            _INPUTS,
-            "--min-area",
-            min=0,
-            metavar="M2",
+            _INPUTS, "--min-area", min=0, metavar="M2",
             help="Minimum area of a building that is counted, in m².",
         ),
     ] = None,
     glob: Annotated[
         list[str] | None,
         option(
-            _INPUTS,
-            metavar="PATTERN",
+            _INPUTS, metavar="PATTERN",
             help="Pattern of file names to include with --by-image; repeatable.",
         ),
     ] = None,
     value: Annotated[
         str | None,
         option(
-            _INPUTS,
-            metavar="COLUMN",
+            _INPUTS, metavar="COLUMN",
             help="With --zones: add the mean of a column of the buildings; of height also volume "
             "and floor area.",
         ),
@@ -122,7 +102,7 @@ def density(
     layer: Layer = None,
     gsd: Gsd = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Measure the built-up share and the number, size and distance of buildings.
 
     Figures are computed by cell, by zone or by image.
@@ -191,11 +171,7 @@ def _by_image(
 def _threshold(given: str | None) -> DensityThreshold:
     """Return the threshold given as a share or as the file of a fit."""
     from rooftrace.core.config import parse_config
-    from rooftrace.density.files import (
-        DEFAULT_THRESHOLD,
-        DensityThreshold,
-        read_threshold,
-    )
+    from rooftrace.density.files import DEFAULT_THRESHOLD, DensityThreshold, read_threshold
 
     if given is None:
         return DEFAULT_THRESHOLD

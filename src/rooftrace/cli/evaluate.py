@@ -27,6 +27,7 @@ from rooftrace.cli.options import (
     Weights,
     model_of,
     option,
+    out_option,
     results_folder,
 )
 from rooftrace.cli.show import answered, bar, counted, people, say
@@ -90,9 +91,9 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        option(
-            REPORT, "-o", "--out", metavar="DIR", parser=results_folder,
-            help="Folder for report.html and report.json.",
+        out_option(
+            "Folder for report.html and report.json.", "DIR", rich_help_panel=REPORT,
+            parser=results_folder,
         ),
     ] = None,
     split: Split = None,
@@ -318,9 +319,8 @@ def fit(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "-o", "--out", metavar="FILE",
-            help="New .rooftrace file; for several models an ensemble file: team.ensemble.json.",
+        out_option(
+            "New .rooftrace file; for several models an ensemble file: team.ensemble.json."
         ),
     ],
     *,

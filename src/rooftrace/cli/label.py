@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rooftrace.cli.data_options import DATA, DataFields, source_config
 from rooftrace.cli.option_groups import CheckedCommand, LabelledOptions, with_groups
-from rooftrace.cli.options import Json, ModelFile, Threshold, option
+from rooftrace.cli.options import Json, ModelFile, Threshold, option, out_option
 from rooftrace.cli.show import answered, bar, counted, people, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -68,13 +68,7 @@ def choose_next(
             help="Labelled data; its images and those that resemble them are not needed again.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", metavar="FILE",
-            help="List to write, with one path per line.",
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_option("List to write, with one path per line.")] = None,
     push_to: Annotated[
         str | None,
         option(
@@ -180,8 +174,7 @@ def push(
     project: Annotated[
         str,
         option(
-            SERVER,
-            metavar="PROJECT",
+            SERVER, metavar="PROJECT",
             help="Number or title of the project; a new title creates a project.",
         ),
     ],
@@ -192,7 +185,7 @@ def push(
     local_files_root: LocalFilesRoot = None,
     threshold: Threshold = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Create a task for each image, with predicted buildings as polygons to correct."""
     from rooftrace.flows.label import run_push
     from rooftrace.labels.labelstudio_client import LabelStudio
@@ -221,14 +214,10 @@ def _show_push(report: PushReport) -> None:
 def pull(
     url: Url,
     project: Annotated[
-        str,
-        option(SERVER, metavar="PROJECT", help="Number or title of the project."),
+        str, option(SERVER, metavar="PROJECT", help="Number or title of the project.")
     ],
     token: Token,
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", metavar="PATH", help="Folder or .json file for the tasks."),
-    ],
+    out: Annotated[Path, out_option("Folder or .json file for the tasks.", "PATH")],
     images: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of existing images, such as those pushed."),

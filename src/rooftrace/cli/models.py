@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rooftrace.cli.data_options import DataAt, DataFields
 from rooftrace.cli.option_groups import Fields, Shown, with_groups
-from rooftrace.cli.options import Json, model_of
+from rooftrace.cli.options import Json, model_of, out_option
 from rooftrace.cli.show import answered, people, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.import_model.options import ImportOptions
@@ -27,11 +27,7 @@ def export(
         Path, typer.Argument(metavar="MODEL", help="A .rooftrace file, a run, default or accurate.")
     ],
     out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--out", metavar="FILE",
-            help="Output file: .onnx or .xml; for --card and fair a folder.",
-        ),
+        Path, out_option("Output file: .onnx or .xml; for --card and fair a folder.")
     ],
     data: Annotated[DataAt, DataFields()],
     to: Annotated[
@@ -146,10 +142,7 @@ def import_model(
             metavar="FILE", help="State dict (.pth, .pt, .ckpt, .safetensors) or .onnx file."
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", metavar="FILE", help="Bundle to write: .rooftrace."),
-    ],
+    out: Annotated[Path, out_option("Bundle to write: .rooftrace.")],
     options: Annotated[
         ImportOptions,
         Fields(

@@ -287,10 +287,7 @@ class OutputGroup:
     ] = "fail"  # fmt: skip
 
     def applied(
-        self,
-        options: SceneOptions,
-        default: tuple[SceneOutput, ...],
-        further: tuple[str, ...] = (),
+        self, options: SceneOptions, default: tuple[SceneOutput, ...], further: tuple[str, ...] = ()
     ) -> tuple[SceneOptions, set[str]]:
         """Return the options of a scene with its outputs, and the further outputs of the run.
 

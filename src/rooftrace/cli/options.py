@@ -171,19 +171,19 @@ def _local_path(text: str, kind: str) -> Path:
     return Path(text)
 
 
+def out_option(help_text: str, metavar: str = "FILE", **settings: Any) -> Any:
+    """Return the option `-o`; settings as for `typer.Option`."""
+    return typer.Option("-o", "--out", metavar=metavar, help=help_text, **settings)
+
+
 OutFolder = Annotated[
     Path,
-    option(
-        OUTPUTS, "-o", "--out", metavar="FOLDER", show_default=False, parser=results_folder,
-        help="Folder for the results.",
+    out_option(
+        "Folder for the results.", "FOLDER", rich_help_panel=OUTPUTS, show_default=False,
+        parser=results_folder,
     ),
 ]  # fmt: skip
-Results = Annotated[
-    Path,
-    typer.Option(
-        "-o", "--out", metavar="FOLDER", parser=results_folder, help="Folder for the results."
-    ),
-]
+Results = Annotated[Path, out_option("Folder for the results.", "FOLDER", parser=results_folder)]
 PolygonFormats = Annotated[
     list[str] | None,
     option(

@@ -92,39 +92,33 @@ def heights(
     points: Annotated[
         list[Path] | None,
         option(
-            _SOURCES,
-            metavar="PATH",
+            _SOURCES, metavar="PATH",
             help="Laser scan in place of --surface: LAS, LAZ, COPC or a folder; repeatable.",
         ),
     ] = None,
     layer: Layer = None,
     area: Annotated[
-        Path | None,
-        option(_LIMITS, metavar="FILE", help="Polygons of the area to measure."),
+        Path | None, option(_LIMITS, metavar="FILE", help="Polygons of the area to measure.")
     ] = None,
     move: Annotated[
-        bool,
-        option(_LIMITS, "--move", help="Move the outlines onto the roofs of the surface."),
+        bool, option(_LIMITS, "--move", help="Move the outlines onto the roofs of the surface.")
     ] = False,
     unit: Annotated[
         Literal["metre", "centimetre", "foot", "us-foot"] | None,
         option(
-            _LIMITS,
-            metavar="UNIT",
+            _LIMITS, metavar="UNIT",
             help="metre, centimetre, foot or us-foot; default: what the files state, else metre.",
         ),
     ] = None,
     crs: Annotated[
         str | None,
         option(
-            _LIMITS,
-            "--crs",
-            metavar="CRS",
+            _LIMITS, "--crs", metavar="CRS",
             help="CRS of surface, terrain or points that state none, such as EPSG:28992.",
         ),
     ] = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Measure how tall buildings are, from a surface model or a laser scan.
 
     Writes the layer with height, 90 % interval, roof shape and ground of each building, a 3D city
@@ -198,15 +192,12 @@ def predict(
     crs: Crs = None,
     mosaic: Annotated[
         bool,
-        typer.Option(
-            "--mosaic", rich_help_panel=IMAGES,
-            help="Predict each folder of adjacent images as one scene.",
-        ),
+        option(IMAGES, "--mosaic", help="Predict each folder of adjacent images as one scene."),
     ] = False,
     zoom: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=30, metavar="N", rich_help_panel=IMAGES, hidden=True,
+        option(
+            IMAGES, rare=True, min=0, max=30, metavar="N",
             help="Zoom of map tiles; default: the one that suits the model.",
         ),
     ] = None,
@@ -219,9 +210,8 @@ def predict(
     ] = None,
     area: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", rich_help_panel=IMAGES,
-            help="Polygons; only images and pixels inside are predicted.",
+        option(
+            IMAGES, metavar="FILE", help="Polygons; only images and pixels inside are predicted."
         ),
     ] = None,
     sample: Annotated[
@@ -383,10 +373,7 @@ def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
         say(f"next: rooftrace serve --results {out} --open")
 
 
-def demo(
-    out: Results = Path("rooftrace-demo"),
-    as_json: Json = False,
-) -> None:
+def demo(out: Results = Path("rooftrace-demo"), as_json: Json = False) -> None:
     """Predict a small scene that comes with rooftrace, to see what it writes."""
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import run_predict

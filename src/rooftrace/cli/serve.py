@@ -50,11 +50,7 @@ _LABEL_STUDIO = "Label Studio"
 def serve(
     *,
     host: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Address to listen on; 0.0.0.0 for all.",
-        ),
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")
     ] = "127.0.0.1",
     port: Annotated[
         int,
@@ -71,8 +67,7 @@ def serve(
     basemap: Annotated[
         list[str] | None,
         option(
-            _MAP,
-            metavar="URL",
+            _MAP, metavar="URL",
             help="URL of tiles under the map, with {z}, {x}, {y}, or NAME=URL; repeatable.",
         ),
     ] = None,
@@ -97,32 +92,26 @@ def serve(
     api_key: Annotated[
         str | None,
         option(
-            _ACCESS,
-            metavar="KEY",
+            _ACCESS, metavar="KEY", envvar="ROOFTRACE_API_KEY", show_default=False,
             help="Key that all clients must send; safer in the environment.",
-            envvar="ROOFTRACE_API_KEY",
-            show_default=False,
         ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
         option(
-            _ACCESS,
-            metavar="ORIGIN",
+            _ACCESS, metavar="ORIGIN",
             help="Site whose pages may call the API: https://example.org; repeatable.",
         ),
     ] = None,
     jobs: Annotated[
         Path | None,
         option(
-            _JOBS,
-            metavar="FOLDER",
+            _JOBS, metavar="FOLDER",
             help="Folder of jobs and their results; default: in your state folder.",
         ),
     ] = None,
     workers: Annotated[
-        int,
-        option(_JOBS, rare=True, min=1, metavar="N", help="Jobs that run at the same time."),
+        int, option(_JOBS, rare=True, min=1, metavar="N", help="Jobs that run at the same time.")
     ] = 1,
     keep_jobs: Annotated[
         float,
@@ -131,38 +120,29 @@ def serve(
         ),
     ] = 7.0,
     max_upload: Annotated[
-        float,
-        option(_LIMITS, rare=True, min=0.001, metavar="MIB", help="Maximum MiB of an image."),
+        float, option(_LIMITS, rare=True, min=0.001, metavar="MIB", help="Maximum MiB of an image.")
     ] = Limits.upload_bytes / 2**20,
     max_mpx: Annotated[
         float,
         option(
-            _LIMITS,
-            rare=True,
-            min=0.01,
-            metavar="MPX",
+            _LIMITS, rare=True, min=0.01, metavar="MPX",
             help="Maximum millions of pixels of an image.",
         ),
     ] = Limits.pixels / 1e6,
     queue: Annotated[
         int,
         option(
-            _LIMITS,
-            rare=True,
-            min=1,
-            metavar="N",
+            _LIMITS, rare=True, min=1, metavar="N",
             help="Maximum number of requests that run or wait; others are refused.",
         ),
     ] = Limits.waiting,
     timeout: Annotated[
-        float,
-        option(_LIMITS, rare=True, min=1, metavar="S", help="Maximum seconds of a request."),
+        float, option(_LIMITS, rare=True, min=1, metavar="S", help="Maximum seconds of a request.")
     ] = Limits.seconds,
     label_studio: Annotated[
         str | None,
         option(
-            _LABEL_STUDIO,
-            metavar="URL",
+            _LABEL_STUDIO, metavar="URL",
             help="URL of the Label Studio server that uses this ML backend.",
         ),
     ] = None,
@@ -177,7 +157,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-) -> None:
+) -> None:  # fmt: skip
     """Serve a prediction page, a map of results, live video, and a REST API with jobs."""
     for package in _PACKAGES:
         if find_spec(package) is None:

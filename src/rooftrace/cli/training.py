@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rooftrace.cli.data_options import DataFields
 from rooftrace.cli.option_groups import LabelledOptions, with_groups
-from rooftrace.cli.options import Json, option, results_folder
+from rooftrace.cli.options import Json, option, out_option, results_folder
 from rooftrace.cli.show import answered, bar, people, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -34,10 +34,7 @@ def train(
         typer.Argument(metavar="CONFIG", help="TOML file with the configuration; see recipes/."),
     ],
     out: Annotated[
-        Path, typer.Option(
-            "-o", "--out", metavar="RUN", parser=results_folder,
-            help="Folder of the run or the search.",
-        ),
+        Path, out_option("Folder of the run or the search.", "RUN", parser=results_folder)
     ],
     overrides: Annotated[
         list[str] | None,
@@ -120,12 +117,7 @@ TRAINING, HELD_OUT = "Training", "Images that are held out"
 @with_groups
 def finetune(
     data: Annotated[SourceConfig, DataFields("Labelled images of your place, of any kind.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--out", metavar="RUN", parser=results_folder, help="Folder of the run."
-        ),
-    ],
+    out: Annotated[Path, out_option("Folder of the run.", "RUN", parser=results_folder)],
     *,
     images: LabelledOptions,
     model: Annotated[

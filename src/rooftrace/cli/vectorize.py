@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Crs, Gsd, Json, option, result_file
+from rooftrace.cli.options import Crs, Gsd, Json, option, out_option, result_file
 from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.predict.options import OutlineStyle
 
@@ -25,33 +25,24 @@ def vectorize(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE",
+        out_option(
+            "File to write: .gpkg, .geojson, .fgb, .parquet, .shp, .shp.zip, .kml, .kmz, .csv, "
+            ".xlsx, .dxf, .osm or .pmtiles.",
             parser=result_file,
-            help="File to write: .gpkg, .geojson, .fgb, .parquet, .shp, .shp.zip, .kml, .kmz, "
-            ".csv, .xlsx, .dxf, .osm or .pmtiles.",
         ),
     ],
     threshold: Annotated[
         float | None,
         option(
-            _READING,
-            min=0,
-            max=1,
-            metavar="P",
+            _READING, min=0, max=1, metavar="P", show_default="0.5 for fractions",
             help="Smallest probability that is a building. Bytes are read as probabilities only "
             "if this is given.",
-            show_default="0.5 for fractions",
         ),
     ] = None,
     classes: Annotated[
         list[str] | None,
         option(
-            _READING,
-            "--class",
-            metavar="CLASS",
+            _READING, "--class", metavar="CLASS",
             help="Value or name of a class to trace; repeatable.",
         ),
     ] = None,
@@ -70,10 +61,7 @@ def vectorize(
     min_hole: Annotated[
         float | None,
         option(
-            _POLYGONS,
-            "--min-hole",
-            min=0,
-            metavar="M2",
+            _POLYGONS, "--min-hole", min=0, metavar="M2",
             help="Minimum area of a hole in a building, in m²; at most --min-area.",
         ),
     ] = None,
@@ -90,10 +78,8 @@ def vectorize(
     separate: Annotated[
         bool | None,
         option(
-            _POLYGONS,
-            "--separate/--no-separate",
+            _POLYGONS, "--separate/--no-separate", show_default=_AS_PREDICTED,
             help="Separate touching buildings where they are narrow.",
-            show_default=_AS_PREDICTED,
         ),
     ] = None,
     schema: Annotated[
@@ -103,7 +89,7 @@ def vectorize(
     gsd: Gsd = None,
     crs: Crs = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Convert a mask or a raster of probabilities to polygons.
 
     Outlines of buildings get straight walls in the directions that each shows. A mask that
@@ -114,11 +100,7 @@ def vectorize(
     from rooftrace.flows.vectorize import run_vectorize
     from rooftrace.io.georeferenced import parse_crs
 
-    given = {
-        "min_area_m2": min_area,
-        "min_hole_m2": min_hole,
-        "separate": separate,
-    }
+    given = {"min_area_m2": min_area, "min_hole_m2": min_hole, "separate": separate}
     changes = {name: value for name, value in given.items() if value is not None}
     with bar("vectorize", counted("px"), hidden=as_json) as progress:
         report = run_vectorize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rooftrace.cli.option_groups import Fields, ModelGroup, Shown, scene_fields, with_groups
-from rooftrace.cli.options import Json, option, result_file
+from rooftrace.cli.options import Json, option, out_option, result_file
 from rooftrace.cli.show import answered, bar, counted, say
 from rooftrace.predict.options import SceneOptions, VideoOptions
 
@@ -39,26 +39,15 @@ def video(
     source: Annotated[
         str, typer.Argument(metavar="IN", help="A video, or camera, camera:1, /dev/video0.")
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE",
-            parser=result_file,
-            help="Video to write: .mp4, .m4v, .mov, .mkv.",
-        ),
-    ],
+    out: Annotated[Path, out_option("Video to write: .mp4, .m4v, .mov, .mkv.", parser=result_file)],
     *,
     images: Annotated[
-        SceneOptions,
-        scene_fields("gsd_m", "scale", "bands", "stretch", "threshold", "min_area_m2"),
+        SceneOptions, scene_fields("gsd_m", "scale", "bands", "stretch", "threshold", "min_area_m2")
     ],
     options: Annotated[VideoOptions, Fields(VideoOptions, _OPTIONS)],
     model: ModelGroup,
     seconds: Annotated[
-        float | None,
-        option(FRAMES, min=0, metavar="S", help="Duration to process."),
+        float | None, option(FRAMES, min=0, metavar="S", help="Duration to process.")
     ] = None,
     as_json: Json = False,
 ) -> None:
