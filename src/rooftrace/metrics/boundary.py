@@ -35,6 +35,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, Window
+from rooftrace.metrics.resampling import share_of
 from rooftrace.vector.match import PolygonOverlaps, pair_iou
 
 WIDTH_PX = 3
@@ -90,8 +91,7 @@ class BoundaryCounts:
     @property
     def iou(self) -> float:
         """Return boundary IoU; NaN where neither side has an outline."""
-        both, either = self.band.tolist()
-        return both / either if either else math.nan
+        return share_of(*self.band.tolist())
 
     def f1(self, tolerance_px: int) -> float:
         """Return boundary F1 at one of the tolerances: NaN where neither side has an outline, 0
@@ -384,14 +384,14 @@ class PolygonCounts:
             "labelled": self.labelled,
             "found": self.found,
             "pairs": self.pairs,
-            "iou": _ratio(self.iou_sum, self.pairs),
-            "c_iou": _ratio(self.c_iou_sum, self.pairs),
-            f"polis_{self.unit}": _ratio(self.polis_sum, self.pairs),
-            "max_tangent_angle_deg": _ratio(self.angle_sum, self.angles),
-            "corners": _ratio(self.corners, self.pairs),
-            "corners_labelled": _ratio(self.corners_labelled, self.pairs),
-            "n_ratio": _ratio(self.all_corners, self.all_corners_labelled),
-            "image_c_iou": _ratio(self.image_c_iou_sum, self.images),
+            "iou": share_of(self.iou_sum, self.pairs),
+            "c_iou": share_of(self.c_iou_sum, self.pairs),
+            f"polis_{self.unit}": share_of(self.polis_sum, self.pairs),
+            "max_tangent_angle_deg": share_of(self.angle_sum, self.angles),
+            "corners": share_of(self.corners, self.pairs),
+            "corners_labelled": share_of(self.corners_labelled, self.pairs),
+            "n_ratio": share_of(self.all_corners, self.all_corners_labelled),
+            "image_c_iou": share_of(self.image_c_iou_sum, self.images),
         }
 
 
@@ -404,7 +404,3 @@ def _covered_iou(truth: Polygons, predicted: Polygons) -> float:
     """Return the IoU of the areas that all polygons of each side cover."""
     covered = (np.array([shapely.union_all(side)], np.object_) for side in (truth, predicted))
     return float(pair_iou(*covered)[0])
-
-
-def _ratio(part: float, whole: int) -> float:
-    return part / whole if whole else math.nan

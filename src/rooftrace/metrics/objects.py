@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, Ints
+from rooftrace.metrics.resampling import share_of
 
 SIZE_EDGES_M2 = (25.0, 50.0, 100.0, 250.0, 1000.0)
 """Limits in m² between size classes; no common classes are known for buildings.
@@ -45,12 +46,12 @@ class SizeClass:
     @property
     def recall(self) -> float:
         """Share of the labelled buildings that are found; NaN where nothing is labelled."""
-        return self.found / self.labelled if self.labelled else math.nan
+        return share_of(self.found, self.labelled)
 
     @property
     def precision(self) -> float:
         """Share of the predicted buildings that are right; NaN where nothing is predicted."""
-        return self.right / self.predicted if self.predicted else math.nan
+        return share_of(self.right, self.predicted)
 
 
 def _count_sizes(areas_m2: NDArray[np.float64]) -> tuple[int, ...]:
@@ -239,22 +240,22 @@ class ObjectCounts:
     @property
     def precision(self) -> float:
         """Share of the predicted objects that match; NaN where nothing was predicted."""
-        return _ratio(self.matched, self.predicted)
+        return share_of(self.matched, self.predicted)
 
     @property
     def recall(self) -> float:
         """Share of the labelled objects that match; NaN where nothing is labelled."""
-        return _ratio(self.matched, self.labelled)
+        return share_of(self.matched, self.labelled)
 
     @property
     def f1(self) -> float:
         """Harmonic mean of precision and recall; NaN where there is no object at all."""
-        return _ratio(2 * self.matched, self.labelled + self.predicted)
+        return share_of(2 * self.matched, self.labelled + self.predicted)
 
     def f1_at(self, iou: float) -> float:
         """Return F1 where a match needs an IoU above `iou`, one of `F1_IOUS`; NaN as in `f1`."""
         step = F1_IOUS.index(iou)
-        return _ratio(2 * self.matched_at[step], self.labelled + self.predicted_at[step])
+        return share_of(2 * self.matched_at[step], self.labelled + self.predicted_at[step])
 
     @property
     def mean_f1(self) -> float:
@@ -337,10 +338,6 @@ def _judged(
     is_counted = large.copy()
     is_counted[col] = counts[row]
     return is_found, is_right, is_counted
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else math.nan
 
 
 def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:

@@ -246,6 +246,11 @@ def all_rounded(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: rounded(value) for name, value in figures.items()}
 
 
+def share_of(part: float, whole: float) -> float:
+    """Return `part / whole`; NaN for a whole of 0."""
+    return part / whole if whole else math.nan
+
+
 def quotient(over: ArrayLike, under: ArrayLike) -> Ratio:
     """Return the figure that divides two weighted sums of counts; NaN where the divisor is 0.
 

@@ -55,6 +55,7 @@ class RunOptions:
         keep: Whether the list of finished images is kept, so that a later run can add images.
         order: Pixel order of the run lengths in the record of each image; None for none.
         formats: Suffixes of further files of the polygons of each image, see `write_copies`.
+        segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         on_done: See `OnDone`.
         progress: See `RunProgress`.
     """
@@ -63,6 +64,7 @@ class RunOptions:
     keep: bool = False
     order: Order | None = None
     formats: Sequence[str] = ()
+    segmenter: PromptSegmenter | None = None
     on_done: OnDone | None = None
     progress: RunProgress | None = None
 
@@ -154,7 +156,6 @@ class PredictRun:
         options: Options of every scene.
         store: Store of finished images and blocks.
         run_options: Conduct of the run.
-        segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         small_only: Whether images of several blocks are left out.
         total_px: Number of pixels of all images for progress; see `about_total_px`.
         outputs: Results of finished images by name.
@@ -170,7 +171,6 @@ class PredictRun:
     options: SceneOptions
     store: RunFolder | WorkerStore
     run_options: RunOptions = RunOptions()
-    segmenter: PromptSegmenter | None = None
     small_only: bool = False
     total_px: int = 0
     outputs: dict[str, SceneFiles] = field(default_factory=dict)
@@ -242,7 +242,7 @@ class PredictRun:
                     scene.source.close()
                     continue
                 self.notes += map(scene.without_folders, notes)
-                is_kept = len(plan.blocks) > 1 or self.segmenter is not None
+                is_kept = len(plan.blocks) > 1 or self.run_options.segmenter is not None
                 kept = self.store.checkpoints(scene, plan) if is_kept else None
             except RooftraceError as error:
                 self.failed[scene.name] = error
@@ -263,7 +263,7 @@ class PredictRun:
             plan, paths, spill=self.store.spill,
             # Images are read while others are finished, which is no time of their own.
             started=max(blocks.started, self._ended),
-            segmenter=self.segmenter, answers=blocks.folder, workers=blocks.workers,
+            segmenter=self.run_options.segmenter, answers=blocks.folder, workers=blocks.workers,
         ) as outputs:  # fmt: skip
             for block in blocks.blocks:
                 buildings = outputs.feed(block)

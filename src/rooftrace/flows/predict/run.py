@@ -138,19 +138,19 @@ def run_predict(
             scene.name, scene.source.grid.crs, record, scene.attribution
         )
 
-    run_options = RunOptions(formats=formats, on_done=describe if stac else None, progress=progress)
+    run_options = RunOptions(
+        formats=formats, segmenter=segmenter, on_done=describe if stac else None, progress=progress
+    )
     with executing(models, cluster) as executor:
         # A catalogue removes the duplicates of which this note tells.
         adjacent = adjacent_note(inputs.scenes) if len(inputs.scenes) > 1 else []
-        report = predict_inputs(
-            inputs, executor, out, options, run_options, segmenter, rle, adjacent
-        )
+        report = predict_inputs(inputs, executor, out, options, run_options, rle, adjacent)
     notes = [*report.notes]
     if stac:
         bundle = executor.predictor.bundle
-        found = [described.get(scene.name) for scene in inputs.scenes]
+        scenes = [described.get(scene.name) for scene in inputs.scenes]
         notes += write_stac(
-            out, "the given imagery", [one for one in found if one is not None],
+            out, "the given imagery", [scene for scene in scenes if scene is not None],
             {"name": bundle.spec.name, "sha256": bundle.sha256},
             "run.json", "If their date is known, give it with --imagery-date.",
         )  # fmt: skip
@@ -172,7 +172,6 @@ def predict_inputs(
     out: Path,
     options: SceneOptions,
     run_options: RunOptions,
-    segmenter: PromptSegmenter | None = None,
     rle: RleOutput | None = None,
     notes: Sequence[str] = (),
 ) -> RunReport:
@@ -187,7 +186,7 @@ def predict_inputs(
         out: Folder for the results, created if missing.
         options: Options of every scene.
         run_options: Conduct of the run.
-        segmenter, rle: See `run_predict`.
+        rle: See `run_predict`.
         notes: Further notes of the run.
 
     Raises:
@@ -198,12 +197,12 @@ def predict_inputs(
     scenes, predictor = inputs.scenes, executor.predictor
     spec = predictor.bundle.spec
     _check_results(inputs, out, options.outputs)
-    made_with = _made_with(inputs, executor, options, segmenter, rle)
-    settings = made_with["options"]
     if rle is not None:
         run_options = replace(run_options, order=rle.order)
+    made_with = _made_with(inputs, executor, options, run_options)
+    settings = made_with["options"]
     with RunFolder(out, made_with) as folder:
-        run = PredictRun(predictor, out, options, folder, run_options, segmenter)
+        run = PredictRun(predictor, out, options, folder, run_options)
         if spec.calibration and settings["tta"] != applied_tta(predictor.bundle):
             run.notes.append(NOT_CALIBRATED)
         run.total_px = about_total_px(scenes)
@@ -233,11 +232,7 @@ def predict_inputs(
 
 
 def _made_with(
-    inputs: PredictInputs,
-    executor: Executor,
-    options: SceneOptions,
-    segmenter: PromptSegmenter | None,
-    rle: RleOutput | None,
+    inputs: PredictInputs, executor: Executor, options: SceneOptions, run_options: RunOptions
 ) -> dict[str, Any]:
     """Return everything except the images on which results depend, see `RunFolder`."""
     bundle, engine = executor.predictor.bundle, executor.predictor.engine
@@ -248,18 +243,14 @@ def _made_with(
         "tta": applied_tta(bundle, executor.tta),
         **inputs.settings,
     }
-    if segmenter is not None:
-        settings["refine"] = segmenter.record
-    if rle is not None:
-        settings["rle"] = rle.order
+    if run_options.segmenter is not None:
+        settings["refine"] = run_options.segmenter.record
+    if run_options.order is not None:
+        settings["rle"] = run_options.order
     model = {
         "bundle": bundle.sha256,
         "instruction_set": executor.record()["processors"][0]["instruction_set"],
-        "engine": {
-            "name": engine.name,
-            "precision": engine.precision,
-            "settings": engine.settings,
-        },
+        "engine": {name: getattr(engine, name) for name in ("name", "precision", "settings")},
         "versions": result_versions(),
     }
     return {"with": model, "options": settings}
@@ -446,7 +437,7 @@ class LocalExecutor:
         cores = core_count()
         mean_px = run.total_px / max(len(scenes), 1)
         least = 2 if {*run.options.outputs} - {"mask"} else _MASK_CORES
-        if self.models is None or len(scenes) == 1 or run.segmenter is not None:
+        if self.models is None or len(scenes) == 1 or run.run_options.segmenter is not None:
             return scenes
         if cores < least or mean_px > _SMALL_PX:
             return scenes
