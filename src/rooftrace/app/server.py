@@ -8,7 +8,6 @@ server for predictions.
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.types import Window
 from rooftrace.io.files import demo_scene_path, written_bytes
 from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.picture import encoded
 from rooftrace.io.raster import open_raster, write_raster
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
@@ -150,11 +150,10 @@ def home_router() -> APIRouter:
 def _example(name: str) -> dict[str, bytes]:
     """Return a part of the demo scene as GeoTIFF and as a picture."""
     raster = open_raster(demo_scene_path()).read(EXAMPLES[name])
-    picture = io.BytesIO()
-    Image.fromarray(raster.data.transpose(1, 2, 0)).save(picture, "WEBP", quality=55)
+    picture = Image.fromarray(raster.data.transpose(1, 2, 0))
     source = ArraySource(raster.data, raster.grid, raster.valid, name)
     tif = written_bytes(f"{name}.tif", lambda path: write_raster(path.parent, name, source))
-    return {"tif": tif, "webp": picture.getvalue()}
+    return {"tif": tif, "webp": encoded(picture, "WEBP", quality=55)}
 
 
 _LIVE_POLICY = (

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from math import floor, log10
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def as_rgb(data: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArra
         low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
         bands = np.nan_to_num((values - low) / max(high - low, 1e-6) * 255).clip(0, 255)
     return np.ascontiguousarray(np.moveaxis(bands, 0, -1).astype(np.uint8))
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    """Return a picture as the bytes of a file; kind and options as for `Image.save`."""
+    file = BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
 
 
 def data_url(file: bytes, kind: str = "jpeg") -> str:

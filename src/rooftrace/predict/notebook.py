@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 from importlib.util import find_spec
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
@@ -12,7 +11,7 @@ from PIL import Image
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plain_number
 from rooftrace.io.legend import CONFIDENCE, LOW_SCORE
-from rooftrace.io.picture import data_url
+from rooftrace.io.picture import data_url, encoded
 
 if TYPE_CHECKING:
     from rooftrace.predict.outputs import Prediction
@@ -27,9 +26,7 @@ def picture_of(prediction: Prediction, kind: Literal["JPEG", "PNG"]) -> bytes | 
         return None
     picture = prediction.result.preview.convert("RGB")
     picture.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
-    file = BytesIO()
-    picture.save(file, kind, quality=85, optimize=True)
-    return file.getvalue()
+    return encoded(picture, kind, quality=85, optimize=True)
 
 
 def html_of(prediction: Prediction) -> str:

@@ -5,7 +5,6 @@ Tiles come from the image's overviews, or from a coarse copy in memory if it has
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +21,7 @@ from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window, is_known
 from rooftrace.density.files import BREAKS, SCALE
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.picture import encoded
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.web_mercator import TileName
 
@@ -233,12 +233,12 @@ def colour_picture(raster: Raster, stretch: DisplayStretch | None) -> bytes:
         return clear_picture()
     rgb = np.ascontiguousarray(np.moveaxis(bands.astype(np.uint8), 0, -1))
     if valid.all():
-        return _saved(Image.fromarray(rgb), "WEBP", quality=_QUALITY, method=1)
+        return encoded(Image.fromarray(rgb), "WEBP", quality=_QUALITY, method=1)
     # WebP lets colours bleed over the edge of transparent pixels.
     hidden = rgb[valid].mean(axis=0).astype(np.uint8)
     alpha = (valid * np.uint8(255))[..., None]
     rgba = np.concatenate([np.where(valid[..., None], rgb, hidden), alpha], axis=2)
-    return _saved(Image.fromarray(rgba), "WEBP", quality=_QUALITY, method=1)
+    return encoded(Image.fromarray(rgba), "WEBP", quality=_QUALITY, method=1)
 
 
 def class_picture(raster: Raster, table: NDArray[np.uint8]) -> bytes:
@@ -251,7 +251,7 @@ def class_picture(raster: Raster, table: NDArray[np.uint8]) -> bytes:
     index = np.where(raster.valid, raster.data[0], 255).astype(np.uint8)
     picture = Image.fromarray(index)
     picture.putpalette(table[:, :3].tobytes())
-    return _saved(picture, "PNG", transparency=table[:, 3].tobytes(), compress_level=1)
+    return encoded(picture, "PNG", transparency=table[:, 3].tobytes(), compress_level=1)
 
 
 def share_picture(raster: Raster) -> bytes:
@@ -270,10 +270,4 @@ def share_picture(raster: Raster) -> bytes:
 @cache
 def clear_picture() -> bytes:
     """Return one transparent pixel as PNG."""
-    return _saved(Image.new("RGBA", (1, 1)), "PNG")
-
-
-def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, kind, **options)
-    return out.getvalue()
+    return encoded(Image.new("RGBA", (1, 1)), "PNG")

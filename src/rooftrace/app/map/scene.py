@@ -41,6 +41,7 @@ from rooftrace.io.files import is_url, written_bytes
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.legend import Legend
 from rooftrace.io.nodata import nodata_from_json
+from rooftrace.io.picture import encoded
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import crs_units
 from rooftrace.io.vector_read import VectorLockedError
@@ -358,8 +359,8 @@ class MapScene:
         raster = None if self.image is None else self.image.on(grid)
         picture = Image.new("RGB", (cols, rows), "#dfe3e8")
         if raster is not None and self.image is not None:
-            encoded = io.BytesIO(colour_picture(raster, self.image.stretch))
-            drawn = Image.open(encoded).convert("RGBA").resize((cols, rows))
+            file = io.BytesIO(colour_picture(raster, self.image.stretch))
+            drawn = Image.open(file).convert("RGBA").resize((cols, rows))
             picture.paste(drawn, mask=drawn)
         if self.vectors is not None:
             pen, outlines = ImageDraw.Draw(picture), self.vectors.outlines
@@ -396,9 +397,7 @@ def preview_thumbnail(files: ImageFiles) -> bytes | None:
 
 
 def _webp(picture: Image.Image) -> bytes:
-    data = io.BytesIO()
-    picture.save(data, "WEBP", quality=80, method=4)
-    return data.getvalue()
+    return encoded(picture, "WEBP", quality=80, method=4)
 
 
 def vector_file(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +24,7 @@ from rooftrace.flows.compare.options import Keep
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
-from rooftrace.io.picture import as_rgb, data_url
+from rooftrace.io.picture import as_rgb, data_url, encoded
 from rooftrace.io.reproject import BEND_M, crs_units, reprojected
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_write import free_names, write_layer
@@ -504,14 +503,8 @@ def _backdrop(images: Sequence[RasterSource], plane: CRS, low: Floats, side_m: f
             rgb = as_rgb(raster.data, raster.valid)
             picture = Image.fromarray(np.where(raster.valid[..., None], rgb, _UNSEEN))
             size = f'width="{_EXAMPLE_PX}" height="{_EXAMPLE_PX}"'
-            return f'<image {size} href="{_data_url(picture, "jpeg", quality=75)}"/>'
+            return f'<image {size} href="{data_url(encoded(picture, "jpeg", quality=75))}"/>'
     return ""
-
-
-def _data_url(picture: Image.Image, kind: str, **options: int) -> str:
-    encoded = BytesIO()
-    picture.save(encoded, kind, **options)
-    return data_url(encoded.getvalue(), kind)
 
 
 def _is_dotted(compared: Compared) -> bool:
@@ -581,5 +574,5 @@ def _map(codes: NDArray[np.uint8]) -> Markup:
     return Markup(  # noqa: S704  # nosec B704
         f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="Map of the '
         f'statuses"><image width="{width}" height="{height}" '
-        f'href="{_data_url(picture, "png", transparency=0)}"/></svg>'
+        f'href="{data_url(encoded(picture, "png", transparency=0), "png")}"/></svg>'
     )
