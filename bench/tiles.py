@@ -219,7 +219,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
     from rooftrace.core.types import Window
     from rooftrace.engines.select import load_engine
     from rooftrace.flows.predict.inputs import find_inputs
-    from rooftrace.flows.predict.run_folder import MadeImage, RunFolder
+    from rooftrace.flows.predict.run_folder import FinishedImage, RunFolder
     from rooftrace.predict.block import BlockTiles, TileOutput, TileStats
     from rooftrace.predict.outputs import OutputPaths, SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
@@ -268,7 +268,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
                 result = outputs.finish()
             with step("note in the journal"):
                 record = {"figures": result.summary.to_json()}
-                run.add(job, MadeImage([str(paths.mask)], record), job.stamp)
+                run.add(job, FinishedImage([str(paths.mask)], record), job.stamp)
             with step("close"):
                 job.source.close()
         run.discard()

@@ -65,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     An exception that nothing has translated is reported as a defect. Where the environment variable
     `ROOFTRACE_DEBUG` is set, it is raised instead.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in given
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
     # rasterio hides it from itself by catch_warnings, which threads take away from one another.
     warnings.filterwarnings("ignore", "Dataset has no geotransform")
     try:
-        code = app(given, prog_name="rooftrace", standalone_mode=False)
+        code = app(words, prog_name="rooftrace", standalone_mode=False)
     except TyperException as error:
         # A wrong option, a missing argument; without any argument, its text is the help.
         if error.__cause__ is not None and hasattr(error, "message"):
@@ -78,27 +78,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
         message = message or "No command was given"
         context = getattr(error, "ctx", None)
-        name = context.command_path if context else command_name(given)
+        name = context.command_path if context else command_name(words)
         usage = ConfigError(
             message if message.endswith("?") else f"{message.rstrip('.')}.",
             remedy=f"See {name} --help.",
         )
         _fail(usage, as_json=as_json)
     except (Abort, KeyboardInterrupt):
-        _stop(given)
+        _stop(words)
     except BrokenPipeError:
         # Its reader went away, and Python would try again to write what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if was_interrupted():
-            _stop(given)
-        shown = _translated(error, command_name(given))
-        if given[0] in COMMANDS and "--" in shown.remedy:
-            shown.remedy = in_terms(shown.remedy, other_options(given[0]))
-        _fail(shown, as_json=as_json)
+            _stop(words)
+        translated = _translated(error, command_name(words))
+        if words[0] in COMMANDS and "--" in translated.remedy:
+            translated.remedy = in_terms(translated.remedy, other_options(words[0]))
+        _fail(translated, as_json=as_json)
     if code == STOPPED:
-        _stop(given)
+        _stop(words)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -129,10 +129,10 @@ def _translated(error: Exception, name: str) -> RooftraceError:
     """Return the error that is shown for an exception; raise a defect if `DEBUG` asks to see it."""
     if isinstance(error, OSError) and error.errno is not None and not is_out_of_memory(error):
         return _from_system(error)
-    shown = explained(error, name)
-    if isinstance(shown, DefectError) and os.environ.get(DEBUG):
+    translated = explained(error, name)
+    if isinstance(translated, DefectError) and os.environ.get(DEBUG):
         raise error
-    return shown
+    return translated
 
 
 def _from_system(error: OSError) -> RooftraceError:

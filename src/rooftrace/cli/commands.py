@@ -140,12 +140,12 @@ def load_command(name: str) -> Any:
     from rooftrace.cli.option_groups import CheckedCommand
 
     function = PLACES.get(name, f"{name}.{name}").partition(".")[2]
-    found = getattr(_module(name), function)
-    if isinstance(found, typer.Typer):
-        return get_group(found)
-    own = typer.Typer(add_completion=False)
-    own.command(name, cls=CheckedCommand)(found)
-    return get_command(own)
+    command = getattr(_module(name), function)
+    if isinstance(command, typer.Typer):
+        return get_group(command)
+    application = typer.Typer(add_completion=False)
+    application.command(name, cls=CheckedCommand)(command)
+    return get_command(application)
 
 
 def other_options(name: str) -> dict[str, tuple[str, str]]:
@@ -159,15 +159,15 @@ def other_options(name: str) -> dict[str, tuple[str, str]]:
     """
     from rooftrace.labels.config import SourceConfig
 
-    own, predicts = _options(name), _options("predict")
+    options, predicts = _options(name), _options("predict")
     command = "rooftrace predict"
-    terms = {one: (f"{command} --{one}", f"{command} --{one} {{}}") for one in predicts - own}
-    if "set" in own:
+    terms = {one: (f"{command} --{one}", f"{command} --{one} {{}}") for one in predicts - options}
+    if "set" in options:
         for key in SourceConfig.model_fields:
             option = key.removesuffix("_m").replace("_", "-")
-            if option not in own and "kind" in own:
+            if option not in options and "kind" in options:
                 terms[option] = f"--set {key}=…", f"--set {key}={{}}"
-            elif option not in own:
+            elif option not in options:
                 terms[option] = f"the key {key} of the data", f"the key {key} of the data: {{}}"
     return terms
 

@@ -95,39 +95,39 @@ def split(
     from rooftrace.flows.split import run_split
 
     with bar("reading", counted("images"), hidden=as_json) as progress:
-        made = run_split(data, out, options, progress=progress)
-    counts = {name: len(ids) for name, ids in made.parts.items()}
+        result = run_split(data, out, options, progress=progress)
+    counts = {name: len(ids) for name, ids in result.parts.items()}
     if as_json:
         print_json(
             {
                 "split": str(out),
                 **counts,
-                "dropped": len(made.dropped),
-                "copies": made.copies,
-                "built_up": made.built_up,
-                "notes": list(made.notes),
+                "dropped": len(result.dropped),
+                "copies": result.copies,
+                "built_up": result.built_up,
+                "notes": list(result.notes),
             }
         )
         return
-    shown = ", ".join(
+    parts = ", ".join(
         f"{name} {count}"
-        + (f" ({made.built_up[name]:.1%} built-up)" if name in made.built_up else "")
+        + (f" ({result.built_up[name]:.1%} built-up)" if name in result.built_up else "")
         for name, count in counts.items()
     )
-    say(f"{out}: {shown}")
-    if made.by == "block":
+    say(f"{out}: {parts}")
+    if result.by == "block":
         say(
-            f"blocks of {made.block_m:g} m with gaps of {made.gap_m:g} m: "
-            f"{plural(len(made.dropped), 'image')} in the gaps left out"
+            f"blocks of {result.block_m:g} m with gaps of {result.gap_m:g} m: "
+            f"{plural(len(result.dropped), 'image')} in the gaps left out"
         )
-    if made.copies:
-        say(f"{plural(made.copies, 'near-duplicate')} put into the part of the original")
-    for note in made.notes:
+    if result.copies:
+        say(f"{plural(result.copies, 'near-duplicate')} put into the part of the original")
+    for note in result.notes:
         say(note)
-    if not made.notes:
+    if not result.notes:
         where = data.path if data.images is None else f"{data.images} --truth {data.path}"
-        given = data.model_dump(mode="json", exclude_defaults=True, exclude={"path", "images"})
-        say(f"next: rooftrace finetune {where}{_settings(given)} --split {out} -o tuned")
+        settings = data.model_dump(mode="json", exclude_defaults=True, exclude={"path", "images"})
+        say(f"next: rooftrace finetune {where}{_settings(settings)} --split {out} -o tuned")
 
 
 def _settings(values: Mapping[str, Any], within: str = "") -> str:

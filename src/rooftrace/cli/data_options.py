@@ -45,12 +45,13 @@ class DataFields:
     def parameters(self, own: Container[str]) -> list[inspect.Parameter]:
         """Return the argument, and the options that the command does not have itself."""
         keyword = inspect.Parameter.KEYWORD_ONLY
-        made = []
+        parameters = []
         if self.help_text is not None:
             kind: Any = list[Path] if self.several else Path
             argument = typer.Argument(metavar=self.metavar, help=self.help_text, show_default=False)
-            made.append(inspect.Parameter("data", keyword, annotation=Annotated[kind, argument]))
-        return made + [
+            kind = Annotated[kind, argument]
+            parameters.append(inspect.Parameter("data", keyword, annotation=kind))
+        return parameters + [
             inspect.Parameter(name, keyword, default=None, annotation=annotation)
             for name, annotation in _DATA_OPTIONS.items()
             if name not in self._without(own)

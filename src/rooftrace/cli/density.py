@@ -107,14 +107,14 @@ def density(
 
     Figures are computed by cell, by zone or by image.
     """
-    given: dict[str, object] = {
+    options: dict[str, object] = {
         "--cell": cell, "--zones": zones, "--min-area": min_area, "--gsd": gsd, "--glob": glob,
         "--fit": fit, "--threshold": threshold, "--layer": layer,
         "--value": value,
     }  # fmt: skip
     if fit is not None or by_image:
         images = ("--glob", "--threshold") if fit is None else ("--fit",)
-        _refuse(given, images, "--by-image" if fit is None else "--fit")
+        _refuse(options, images, "--by-image" if fit is None else "--fit")
         _by_image(
             _one(inputs), out, fit, building, glob or [], _threshold(threshold), as_json=as_json
         )

@@ -174,10 +174,10 @@ def _named(
             "--predictions FILES --truth FILES",
         )
     if not (bundles or predicted):
-        shown = _quoted(where) if labels is None else f"{_quoted(where)} --truth {_quoted(labels)}"
+        words = _quoted(where) if labels is None else f"{_quoted(where)} --truth {_quoted(labels)}"
         raise ConfigError(
             f"{where} was given as labelled data, but no model and no predictions to evaluate.",
-            remedy=f"Name a bundle too: rooftrace evaluate default {shown}; or files with "
+            remedy=f"Name a bundle too: rooftrace evaluate default {words}; or files with "
             "--predictions.",
         )
     # Loading says what is wrong with a path where nothing is.
@@ -221,14 +221,14 @@ def _refuse_order(paths: Sequence[Path], path: Path, where: Path, truth: Path | 
         others = [one for one in paths if not is_model(one)]
         folders = {one.parent for one in others}
         data = others if len(others) == 1 else folders
-        shown = _quoted(*data) if len(data) == 1 else "FOLDER"
+        target = _quoted(*data) if len(data) == 1 else "FOLDER"
         # A folder may hold labels beside its images, but one image has none.
         labels = " --truth LABELS" if is_named_as_image(path) else ""
         if truth is not None:
             labels = f" --truth {_quoted(truth)}"
         remedy = (
             "Give the models first, then one image or one folder: "
-            f"rooftrace evaluate {models} {shown}{labels}"
+            f"rooftrace evaluate {models} {target}{labels}"
         )
     raise BundleError(f"{path} was given as a model, but is none.", remedy=remedy)
 
@@ -258,8 +258,8 @@ def _show(evaluation: Evaluation) -> None:
     else:
         table = Table("figure", *(escape(report.name) for report in reports))
         for row in zip(*(report.headline_figures for report in reports)):
-            known = not all(math.isnan(one.value) for _, one in row)
-            if known and row[0][0] in evaluation.main_figures:
+            is_known = not all(math.isnan(one.value) for _, one in row)
+            if is_known and row[0][0] in evaluation.main_figures:
                 table.add_row(row[0][0], *(_text(one.value) for _, one in row))
     people().print(table)
     if len(evaluation.reports) > 1:
@@ -404,8 +404,8 @@ def _show_threshold(report: ThresholdReport) -> None:
     table = Table("data", "figure", f"at {report.before:.3f}", f"at {report.after:.3f}")
     for one in report.to_json()["data"]:
         for key, name in _FIGURES.items():
-            shown = [f"{one[at][key]:.4f}" if key in one[at] else "–" for at in ("before", "after")]
-            table.add_row(one["data"], name, *shown)
+            cells = [f"{one[at][key]:.4f}" if key in one[at] else "–" for at in ("before", "after")]
+            table.add_row(one["data"], name, *cells)
     people().print(table)
     low, high = report.plateau
     name = _FIGURES[report.metric]
@@ -423,8 +423,8 @@ def _show_ensemble(report: EnsembleReport) -> None:
     name = _FIGURES[report.metric]
     table = Table("", f"{name} at its own threshold", "at the best")
     for one in report.to_json()["figures"]:
-        shown = (one["at_own_threshold"], one["fitted"])
-        table.add_row(one["name"], *("–" if value is None else f"{value:.4f}" for value in shown))
+        cells = (one["at_own_threshold"], one["fitted"])
+        table.add_row(one["name"], *("–" if value is None else f"{value:.4f}" for value in cells))
     people().print(table)
     if report.weights is not None:
         text = ", ".join(f"{n} {w:g}" for n, w in zip(report.members, report.weights))

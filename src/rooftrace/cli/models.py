@@ -95,9 +95,9 @@ def export(
     if to == "fair":
         from rooftrace.flows.export.card import run_fair
 
-        made = run_fair(model_of(model), out, url or "")
-        if not answered(made, as_json=as_json):
-            say(f"{made.folder}: base model for fAIr")
+        base_model = run_fair(model_of(model), out, url or "")
+        if not answered(base_model, as_json=as_json):
+            say(f"{base_model.folder}: base model for fAIr")
         return
     report = run_export(
         model_of(model),

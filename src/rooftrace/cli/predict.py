@@ -287,7 +287,7 @@ def predict(
             heights = None
         if heights is not None:
             heights.check_prediction(options.outputs)
-        found = find_inputs(
+        opened = find_inputs(
             inputs, nodata_of(nodata), mosaic=mosaic, zoom=zoom, tms=tms, area=limit,
             provenance=origin, crs=given_crs,
             heights=(surface or (), terrain or ()) if reads_heights else None,
@@ -297,19 +297,19 @@ def predict(
             trusted=True,
         )  # fmt: skip
         if surface or terrain:
-            found = found.beside((*(surface or ()), *(terrain or ())))
-        for raster in found.services:
+            opened = opened.beside((*(surface or ()), *(terrain or ())))
+        for raster in opened.services:
             say(raster.preview)
         rle = coco = None
         if wanted:
             from rooftrace.flows.predict.contest_output import CocoOutput, RleOutput
 
             if "rle" in wanted:
-                rle = RleOutput.of(found.scenes, out, sample, order)
+                rle = RleOutput.of(opened.scenes, out, sample, order)
             else:
-                coco = CocoOutput.of(found.scenes, out, sample)
-        if spread is None and len(found.scenes) == 1:
-            models.begin(found.scenes[0].source, options)
+                coco = CocoOutput.of(opened.scenes, out, sample)
+        if spread is None and len(opened.scenes) == 1:
+            models.begin(opened.scenes[0].source, options)
         # What makes and writes results is imported while the network is compiled.
         with importing_further():
             import pyogrio  # noqa: F401
@@ -319,7 +319,7 @@ def predict(
         failure = None
         try:
             report = run_predict(
-                found, models, out, options, cluster=spread, stac=stac, formats=further,
+                opened, models, out, options, cluster=spread, stac=stac, formats=further,
                 segmenter=segmenter, rle=rle, progress=progress,
             )  # fmt: skip
         except RooftraceError as error:

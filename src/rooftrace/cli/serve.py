@@ -265,8 +265,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 def _address(host: str, port: int) -> str:
     # Nothing is bound here: an address of all interfaces is shown as one that can be opened.
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # nosec B104
-    shown = everywhere.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"
+    name = everywhere.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}"
 
 
 def _address_for_others(host: str, port: int) -> str:

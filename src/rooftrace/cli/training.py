@@ -226,9 +226,9 @@ def _print_report(report: FinetuneReport, data: SourceConfig) -> None:
         test = tests.get(name)
         gap = f"{after - before:+.3f}"
         if test is not None:
-            known = test.difference
-            interval = f" ({known.low:+.3f} … {known.high:+.3f})" if known.is_known else ""
-            gap = f"{known.value:+.3f}{interval}"
+            limits = test.difference
+            interval = f" ({limits.low:+.3f} … {limits.high:+.3f})" if limits.is_known else ""
+            gap = f"{limits.value:+.3f}{interval}"
         table.add_row(name, f"{before:.3f}", f"{after:.3f}", gap)
     people().print(table)
     for line in report.advice:

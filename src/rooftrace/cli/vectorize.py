@@ -100,8 +100,8 @@ def vectorize(
     from rooftrace.flows.vectorize import run_vectorize
     from rooftrace.io.georeferenced import parse_crs
 
-    given = {"min_area_m2": min_area, "min_hole_m2": min_hole, "separate": separate}
-    changes = {name: value for name, value in given.items() if value is not None}
+    options = {"min_area_m2": min_area, "min_hole_m2": min_hole, "separate": separate}
+    changes = {name: value for name, value in options.items() if value is not None}
     with bar("vectorize", counted("px"), hidden=as_json) as progress:
         report = run_vectorize(
             mask, out, changes=changes, outline=outline, threshold=threshold,

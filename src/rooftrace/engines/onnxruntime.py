@@ -96,8 +96,8 @@ class OnnxRuntimeEngine(Engine):
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
         try:
-            given = {self._input: batch.astype(np.float32)}
-            (answer,) = self._session.run(self._outputs, given, self._options)
+            inputs = {self._input: batch.astype(np.float32)}
+            (answer,) = self._session.run(self._outputs, inputs, self._options)
         except Exception as error:
             raise PredictError(
                 f"ONNX Runtime failed on an input of shape {batch.shape}: {first_line(error)}.",

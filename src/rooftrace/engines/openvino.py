@@ -273,14 +273,14 @@ class OpenVinoEngine(Engine):
                 remedy="Get the bundle again from where it was trained.",
             ) from error
         if self._spec.is_refined:
-            found = [o for o in model.outputs if self._output in o.get_names()]
-            if len(found) != 1:
+            outputs = [o for o in model.outputs if self._output in o.get_names()]
+            if len(outputs) != 1:
                 raise BundleError(
                     f"The graph in {self._source} has no output {self._output!r}, which its "
                     "contract names.",
                     remedy="Export it with rooftrace train.",
                 )
-            model = openvino.Model([found[0].get_node()], model.get_parameters(), self._output)
+            model = openvino.Model([outputs[0].get_node()], model.get_parameters(), self._output)
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise BundleError(
                 f"The graph in {self._source} has {len(model.inputs)} inputs and "
@@ -290,8 +290,8 @@ class OpenVinoEngine(Engine):
         shapes = model.input(0).partial_shape, model.output(0).partial_shape
         expected = len(self._spec.bands), self._spec.outputs
         for shape, count, what in zip(shapes, expected, ("bands", "channels")):
-            known = shape.rank.is_static and len(shape) == 4
-            if not known or (shape[1].is_static and shape[1].get_length() != count):
+            is_4d = shape.rank.is_static and len(shape) == 4
+            if not is_4d or (shape[1].is_static and shape[1].get_length() != count):
                 raise BundleError(
                     f"The graph in {self._source} has the shape {shape}, "
                     f"expected (n, {count}, y, x): its contract names {count} {what}.",
@@ -419,9 +419,9 @@ def _rounded(model: Any, precision: str) -> Any:
     scaled = opset13.multiply(probability, opset13.constant(np.float32(PROB_ONE)))
     answer = opset13.convert(opset13.add(scaled, opset13.constant(np.float32(0.5))), "u8")
     if shuffle is not None:
-        made = shuffle.get_attributes()
+        attributes = shuffle.get_attributes()
         answer = opset13.reshape(answer, shape, special_zero=False)
-        answer = opset13.depth_to_space(answer, made["mode"], made["block_size"])
+        answer = opset13.depth_to_space(answer, attributes["mode"], attributes["block_size"])
     everywhere = opset13.constant(np.arange(probability.partial_shape.rank.get_length()))
     extremes = [
         reduced(probability, everywhere)

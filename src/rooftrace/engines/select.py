@@ -71,11 +71,11 @@ def load_engine(
             else "Export the model in fp32 or int8.",
         )
     if precision is not None and precision not in offered:
-        known = precision in PRECISIONS
+        is_precision = precision in PRECISIONS
         raise ConfigError(
             f"The bundle {bundle.source} cannot run in {precision!r} on {kind.name} here; "
             f"it has {', '.join(sorted(usable))}."
-            + ("" if known else f" Known precisions: {', '.join(PRECISIONS)}."),
+            + ("" if is_precision else f" Known precisions: {', '.join(PRECISIONS)}."),
             remedy="Leave out the precision to use the fastest on this machine.",
         )
     kind.check()

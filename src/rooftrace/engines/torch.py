@@ -91,8 +91,8 @@ class TorchEngine(Engine):
             arithmetic = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         try:
             with torch.inference_mode(), arithmetic:
-                given = pixels.to(self._device).to(torch.float32, memory_format=torch.channels_last)
-                return self._net(given)[self._answer].float()
+                image = pixels.to(self._device).to(torch.float32, memory_format=torch.channels_last)
+                return self._net(image)[self._answer].float()
         except RuntimeError as error:
             raise PredictError(
                 f"PyTorch failed on an input of shape {batch.shape}: {first_line(error)}.",

@@ -204,10 +204,10 @@ def max_tangent_angles(predicted: Polygons, truth: Polygons) -> Floats:
     # Each line goes from the point to its new position.
     moved = shapely.get_coordinates(nearest)[1::2]
     is_step = ring[1:] == ring[:-1]
-    own, image = np.diff(points, axis=0)[is_step], np.diff(moved, axis=0)[is_step]
-    length, length_image = np.hypot(*own.T), np.hypot(*image.T)
+    original, image = np.diff(points, axis=0)[is_step], np.diff(moved, axis=0)[is_step]
+    length, length_image = np.hypot(*original.T), np.hypot(*image.T)
     kept = (length < _MOST_STRETCH * length_image) & (length_image < _MOST_STRETCH * length)
-    cosine = (own * image).sum(axis=1)[kept] / (length * length_image)[kept]
+    cosine = (original * image).sum(axis=1)[kept] / (length * length_image)[kept]
     least = np.full(len(predicted), np.inf)
     np.minimum.at(least, owner[ring[1:][is_step][kept]], np.abs(cosine))
     least[np.isinf(least)] = np.nan

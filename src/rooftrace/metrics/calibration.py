@@ -258,8 +258,8 @@ def _cross_validated(
     value = np.empty(len(score))
     for number in range(_FOLDS):
         out = fold == number
-        made = fit(score[~out], divided[~out], right[~out], weight[~out])
-        value[out] = made.apply(score[out], divided[out])
+        fitted = fit(score[~out], divided[~out], right[~out], weight[~out])
+        value[out] = fitted.apply(score[out], divided[out])
     return value
 
 

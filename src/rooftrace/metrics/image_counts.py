@@ -292,9 +292,9 @@ def score_scene(
     edges = BoundaryCounts.of(is_truth, is_predicted, valid)
     if pixels_only:
         return ImageCounts(scene_id, counts, outlines=edges, group=group)
-    found = pair.buildings
+    buildings = pair.buildings
     pixel_m2 = None if gsd_m is None else gsd_m**2
-    numbers, right = match_predicted(pair.instances, found, valid)
+    numbers, right = match_predicted(pair.instances, buildings, valid)
     built_up = None
     if gsd_m is not None:
         built_up = BuiltUpCounts.of(
@@ -306,7 +306,7 @@ def score_scene(
         counts=counts,
         objects=ObjectCounts.of(
             pair.instances,
-            found,
+            buildings,
             valid,
             pixel_m2=pixel_m2,
             min_area_m2=0.0 if pixel_m2 is None else min_area_m2,

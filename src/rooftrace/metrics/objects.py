@@ -197,8 +197,8 @@ class ObjectCounts:
             large &= is_judged
         # The first entry of each map is no object.
         counts[0] = large[0] = False
-        own = [_judged(pairs, counts, large, iou) for iou in F1_IOUS]
-        is_found, is_right, is_counted = own[0]
+        judged = [_judged(pairs, counts, large, iou) for iou in F1_IOUS]
+        is_found, is_right, is_counted = judged[0]
         row, col, shared = pairs.row, pairs.col, pairs.shared
         both = counts[row] & large[col]
         inside_label = row[both & (shared > pairs.area_predicted[col] / 2)]
@@ -213,8 +213,8 @@ class ObjectCounts:
             matched=int(is_right.sum()),
             split=int((np.bincount(inside_label) > 1).sum()),
             merged=int((np.bincount(inside_prediction) > 1).sum()),
-            predicted_at=tuple(int(each.sum()) for _, _, each in own),
-            matched_at=tuple(int(each.sum()) for _, each, _ in own),
+            predicted_at=tuple(int(each.sum()) for _, _, each in judged),
+            matched_at=tuple(int(each.sum()) for _, each, _ in judged),
             sizes=sizes,
         )
 
@@ -260,8 +260,8 @@ class ObjectCounts:
     @property
     def mean_f1(self) -> float:
         """Mean of `f1_at` over `F1_IOUS` where it is defined; NaN as in `f1`."""
-        known = [f1 for f1 in map(self.f1_at, F1_IOUS) if not math.isnan(f1)]
-        return sum(known) / len(known) if known else math.nan
+        defined = [f1 for f1 in map(self.f1_at, F1_IOUS) if not math.isnan(f1)]
+        return sum(defined) / len(defined) if defined else math.nan
 
     @property
     def by_size(self) -> tuple[SizeClass, ...]:

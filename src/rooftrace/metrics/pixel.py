@@ -180,10 +180,10 @@ def per_image(counts: Sequence[PixelCounts], index: int) -> dict[str, float]:
 
 def _mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (n,) means over the first axis without NaN; NaN where all values are NaN."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=0)
-    made = np.full(count.shape, np.nan)
-    return np.asarray(np.divide(np.nansum(values, axis=0), count, out=made, where=count > 0))
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=0)
+    means = np.full(count.shape, np.nan)
+    return np.asarray(np.divide(np.nansum(values, axis=0), count, out=means, where=count > 0))
 
 
 BINS = 200
@@ -232,10 +232,10 @@ class ThresholdCurve:
         size = len(level_of)
         cell = truth.ravel() * np.int64(size) + which
         counted = np.bincount(cell, minlength=2 * size).reshape(2, size)
-        made = self._histograms.copy()
+        histograms = self._histograms.copy()
         for side in (0, 1):
-            np.add.at(made[side], level_of, counted[side])
-        self._histograms = made
+            np.add.at(histograms[side], level_of, counted[side])
+        self._histograms = histograms
 
     def __add__(self, other: ThresholdCurve) -> ThresholdCurve:
         return ThresholdCurve(self._bins, self._histograms + other._histograms)
@@ -393,5 +393,5 @@ def middle_of_best(values: Floats) -> int:
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
     """Divide; NaN where there is nothing to divide by."""
-    made = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
-    return np.asarray(np.divide(part, whole, out=made, where=whole > 0))
+    quotients = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
+    return np.asarray(np.divide(part, whole, out=quotients, where=whole > 0))

@@ -115,8 +115,7 @@ class _Columns:
         return slice(start, self._width)
 
     def ratio(self, name: str, where: slice, over: Sequence[float], under: Sequence[float]) -> None:
-        made = quotient(over, under)
-        self.ratios[name] = _of_part(made, where)
+        self.ratios[name] = _of_part(quotient(over, under), where)
 
 
 def _of_part(ratio: Ratio, where: slice) -> Ratio:
@@ -204,8 +203,8 @@ class EvalReport:
     @cached_property
     def built_up(self) -> BuiltUpCounts | None:
         """Sums over the cells of all images; None where metres are not known for any."""
-        known = [one for image in self.images if (one := image.built_up) is not None]
-        return sum(known[1:], known[0]) if known else None
+        counts = [one for image in self.images if (one := image.built_up) is not None]
+        return sum(counts[1:], counts[0]) if counts else None
 
     @cached_property
     def reliability(self) -> Reliability | None:
@@ -337,8 +336,8 @@ class EvalReport:
         for index, name in enumerate(self.classes):
             figures = _of_class(pooled, index)
             share = pooled.matrix[index].sum() / max(pooled.pixels, 1)
-            shown = [_shown(figures[key]) for key in ("iou", "dice", "precision", "recall")]
-            rows.append((name, *shown, f"{share:.2%}"))
+            cells = [_shown(figures[key]) for key in ("iou", "dice", "precision", "recall")]
+            rows.append((name, *cells, f"{share:.2%}"))
         return rows
 
     @property

@@ -199,24 +199,24 @@ class BootstrapDraws:
         """
         value = float(ratio(self.total[None])[0])
         figures = ratio(self.drawn)
-        known = figures[~np.isnan(figures)]
+        defined = figures[~np.isnan(figures)]
         count, kind = len(self.units), self.units.kind
         reason = ""
         if math.isnan(value):
             reason = "the figure is not defined on these scenes"
         elif count < 2:
             reason = f"there is only one {kind}"
-        elif len(known) < (1 - _MOST_UNDEFINED) * len(figures):
-            share = 1 - len(known) / len(figures)
+        elif len(defined) < (1 - _MOST_UNDEFINED) * len(figures):
+            share = 1 - len(defined) / len(figures)
             reason = f"too few {kind}s bear on it: {share:.0%} of the draws do not define it"
         low = high = math.nan
         if not reason:
             outside = expanded((1 - level) / 2, count)
-            low, high = np.quantile(known, [outside, 1 - outside]).tolist()
+            low, high = np.quantile(defined, [outside, 1 - outside]).tolist()
         few = f"only {count} {kind}s: the limits are likely too narrow" if count < _FEW else ""
         note = "; ".join(filter(None, (few, self.units.note)))
         return Interval(
-            value, low, high, level, len(known), kind, count, reason, "" if reason else note
+            value, low, high, level, len(defined), kind, count, reason, "" if reason else note
         )  # fmt: skip
 
 
@@ -261,8 +261,8 @@ def quotient(over: ArrayLike, under: ArrayLike) -> Ratio:
 
     def ratio(sums: Floats) -> Floats:
         part, whole = sums @ upper, sums @ lower
-        made = np.full(len(sums), np.nan)
-        return np.asarray(np.divide(part, whole, out=made, where=whole != 0))
+        quotients = np.full(len(sums), np.nan)
+        return np.asarray(np.divide(part, whole, out=quotients, where=whole != 0))
 
     return ratio
 

@@ -64,13 +64,13 @@ class CheckpointStore:
         self._made_with = wanted = (json.dumps(made_with, sort_keys=True, indent=1) + "\n").encode()
         key = folder / _KEY
         try:
-            known = key.read_bytes() if key.exists() else None
-            if known != wanted:
+            stored = key.read_bytes() if key.exists() else None
+            if stored != wanted:
                 shutil.rmtree(folder, ignore_errors=True)
                 write_atomically(key, wanted)
         except OSError as error:
             raise export_error(folder, error) from error
-        self.replaced = known is not None and known != wanted
+        self.replaced = stored is not None and stored != wanted
         """True if checkpoints of another run were removed."""
 
     def load(self, number: int) -> Checkpoint | None:
@@ -110,8 +110,8 @@ class CheckpointStore:
 def pack(checkpoint: Checkpoint) -> bytes:
     """Return the bytes of a checkpoint, with a checksum."""
     block = checkpoint.block
-    found = np.flatnonzero(block.count[1:]) + 1
-    planes: list[int] = [] if block.is_empty else found.tolist()
+    classes = np.flatnonzero(block.count[1:]) + 1
+    planes: list[int] = [] if block.is_empty else classes.tolist()
     # One bit for each pixel and class compresses ten times as fast as bytes.
     kept: list[NDArray[Any] | None] = [np.packbits(block.mask == index) for index in planes]
     kept.append(None if block.is_empty else block.score[_scored(block.mask)])

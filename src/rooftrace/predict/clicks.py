@@ -97,8 +97,8 @@ class ClickModel:
         and to its mirror image.
         """
         both = np.stack([inputs, inputs[..., ::-1]])
-        found = self.engine.run(both)[:, 0]
-        mean: NDArray[np.float32] = (found[0] + found[1, :, ::-1]) / 2
+        answers = self.engine.run(both)[:, 0]
+        mean: NDArray[np.float32] = (answers[0] + answers[1, :, ::-1]) / 2
         return mean
 
 
@@ -362,14 +362,14 @@ class ClickSegmenter:
         size = (window.width, window.height)
         # Regions without a click are cleared beyond a pixel, so that no interpolated edge moves.
         near = cv2.dilate(building.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        shown = np.where(near, self._probability, 0)
-        found = cv2.warpAffine(shown, to_view, size, flags=flags)
-        mask: BoolArray = found >= self._threshold
+        kept = np.where(near, self._probability, 0)
+        probability = cv2.warpAffine(kept, to_view, size, flags=flags)
+        mask: BoolArray = probability >= self._threshold
         traced = trace(mask, window)
         large = traced.of(traced.area_px >= VectorOptions().min_area_px)
         filled = np.array([shapely.Polygon(one.exterior) for one in large.polygons], np.object_)
         # The edges of an enlarged answer are rounded, which is no shape of the building.
         tolerance_px = VectorOptions().simplify_px * max(1.0, _SIMPLIFY_VIEW_PX * view.scale)
         outlines = regularize(filled, tolerance_px).polygons
-        score = float(found[mask].mean()) if mask.any() else 0.0
+        score = float(probability[mask].mean()) if mask.any() else 0.0
         return ClickAnswer(window, mask, outlines, score)

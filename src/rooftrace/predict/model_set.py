@@ -98,7 +98,7 @@ class ModelSet:
             members.append(Predictor(bundle.for_output(self.output), engine))
         if self.file is None:
             return members[0] if len(members) == 1 else combine(members, self.how, self.weights)
-        made = combine(members, self.how, self.weights)
+        combined = combine(members, self.how, self.weights)
         file, path = self.file
         name = Path(path).name.removesuffix(".json").removesuffix(".ensemble")
         update: dict[str, Any] = {
@@ -109,8 +109,8 @@ class ModelSet:
         if file.threshold is not None:
             # A calibration holds for one threshold only.
             update |= {"threshold": file.threshold, "calibration": file.calibration}
-        spec = made.bundle.spec.model_copy(update=update)
-        return Predictor(ModelBundle(spec, {}, path, made.bundle.members), made.engine)
+        spec = combined.bundle.spec.model_copy(update=update)
+        return Predictor(ModelBundle(spec, {}, path, combined.bundle.members), combined.engine)
 
 
 def read_models(
@@ -237,8 +237,8 @@ class EnsembleEngine(Engine):
         total: NDArray[np.float32] | None = None
         for member, factor in zip(self._members, self._factors):
             spec = member.bundle.spec
-            given = batch.astype(spec.numpy_dtype, copy=False)
-            answer = member.engine.run(given)[:, : spec.channels]
+            pixels = batch.astype(spec.numpy_dtype, copy=False)
+            answer = member.engine.run(pixels)[:, : spec.channels]
             check_probabilities(answer, spec.name)
             part = factor * answer
             total = part if total is None else total + part
@@ -342,32 +342,32 @@ def member_in_ensemble(member: Predictor, combined: BundleSpec) -> Predictor:
 
 
 def _check_alike(first: ModelBundle, other: ModelBundle, field: str) -> None:
-    own, wanted = getattr(other.spec, field), getattr(first.spec, field)
-    if own != wanted:
+    value, expected = getattr(other.spec, field), getattr(first.spec, field)
+    if value != expected:
         raise BundleError(
             f"{other.source} cannot be combined with {first.source}: its {field} is "
-            f"{own}, but {wanted} was expected.",
+            f"{value}, but {expected} was expected.",
             remedy="Combine models with one contract, or predict with each separately.",
         )
 
 
 def check_weights(weights: Sequence[float], how: Combine, count: int) -> None:
     """Raise ConfigError where weights do not fit the number of models or the method."""
-    given = ", ".join(f"{weight:g}" for weight in weights)
+    listed = ", ".join(f"{weight:g}" for weight in weights)
     if how != "weighted":
         raise ConfigError(
-            f"The weights {given} were given, but the models are combined by {how!r}.",
+            f"The weights {listed} were given, but the models are combined by {how!r}.",
             remedy="Leave out the weights, or combine the models with the method 'weighted'.",
         )
     if len(weights) != count:
         raise ConfigError(
-            f"{plural(len(weights), 'weight was', 'weights were')} given ({given}) for "
+            f"{plural(len(weights), 'weight was', 'weights were')} given ({listed}) for "
             f"{plural(count, 'model')}; expected one weight for each model.",
             remedy="Give the weights in the order of the models.",
         )
     if not all(weight > 0 for weight in weights) or not math.isfinite(sum(weights)):
         raise ConfigError(
-            f"The weights {given} were given; each weight must be above 0 and finite.",
+            f"The weights {listed} were given; each weight must be above 0 and finite.",
             remedy="Leave out models with weight 0.",
         )
 

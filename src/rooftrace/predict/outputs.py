@@ -151,23 +151,23 @@ class SceneOutputs(ExitStack):
             whole = self._preview.thumbnail
             samples = whole.part(block.window)
             whole.pixels[samples], whole.valid[samples] = block.thumbnail
-        found = self._assembler
+        assembler = self._assembler
         if isinstance(block, BlockParts):
             if self._density is not None and block.density is not None:
                 self._density.add_counts(block.density)
-            if found is not None and block.outlines is not None:
-                found.feed_outlines(block.outlines)
+            if assembler is not None and block.outlines is not None:
+                assembler.feed_outlines(block.outlines)
             if self._outline is not None:
                 self._outline.add(block.window, block.valid)
         else:
             if self._density is not None and not block.is_empty:
                 self._density.feed(block.window, block.mask)
-            if found is not None:
+            if assembler is not None:
                 classes = np.flatnonzero(block.count).tolist()
-                found.feed(block.window, block.mask, block.score, classes)
+                assembler.feed(block.window, block.mask, block.score, classes)
             if self._outline is not None:
                 self._outline.feed(block.window, block.mask)
-        return 0 if found is None else found.found
+        return 0 if assembler is None else assembler.found
 
     def parts(self, block: Block) -> BlockParts:
         """Return the part of `feed` that depends on one block alone; any machine may do it."""
@@ -197,11 +197,11 @@ class SceneOutputs(ExitStack):
                 # The mask of several blocks is put in order meanwhile.
                 copying = pool.submit(self._mask.finish, self._workers)
             if self._assembler is not None:
-                found = self._found = self.enter_context(self._assembler.finish(self._refine))
+                footprints = self._found = self.enter_context(self._assembler.finish(self._refine))
                 # Polygons, preview and density share one pass: making footprints takes longest.
-                chunks = self._footprints(found)
+                chunks = self._footprints(footprints)
                 # Starting a thread takes longer than the one chunk of a small image.
-                if len(found) > _CHUNK:
+                if len(footprints) > _CHUNK:
                     chunks = self.enter_context(closing(prefetched(chunks, 1, "footprints")))
                 if self._paths is None:
                     self.chunks.extend(chunks)

@@ -344,10 +344,10 @@ class _SceneReader:
             return
         rows, cols = part.slices(window)
         if raster is None or not raster.valid.all():
-            known = self._partly_valid.get(self._reading)
-            if known is None:
-                known = self._partly_valid[self._reading] = np.ones(block.shape_yx, dtype=bool)
-            known[part.slices(block)] = False if raster is None else raster.valid[rows, cols]
+            validity = self._partly_valid.get(self._reading)
+            if validity is None:
+                validity = self._partly_valid[self._reading] = np.ones(block.shape_yx, dtype=bool)
+            validity[part.slices(block)] = False if raster is None else raster.valid[rows, cols]
         if raster is not None and self._thumbnail is not None:
             self._thumbnail.watch(part, raster.data[:, rows, cols], raster.valid[rows, cols])
 

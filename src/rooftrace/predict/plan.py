@@ -277,10 +277,10 @@ class ScenePlan:
         """Return the earlier blocks whose tiles have weight in a block."""
         across = len(self.cols.spans)
         row, col = divmod(number, across)
-        found = {
+        contributing = {
             i * across + j for i in self.rows.contributing(row) for j in self.cols.contributing(col)
         }
-        return frozenset(found - {number})
+        return frozenset(contributing - {number})
 
     def extents(self, index: TileIndex) -> list[tuple[int, Window]]:
         """Return the blocks in which a tile has weight, the tile's own block first, and the window

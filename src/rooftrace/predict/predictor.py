@@ -128,10 +128,10 @@ class Predictor:
         """
         from rooftrace.predict.outputs import Prediction, SceneOutputs
 
-        given = {"gsd_m": gsd_m, "threshold": threshold, "min_area_m2": min_area_m2}
+        shortcuts = {"gsd_m": gsd_m, "threshold": threshold, "min_area_m2": min_area_m2}
         if options is None:
             options = SceneOptions(gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)
-        elif both := [name for name, value in given.items() if value is not None]:
+        elif both := [name for name, value in shortcuts.items() if value is not None]:
             raise ConfigError(
                 f"Predictor.predict received {' and '.join(both)} beside options, which contain "
                 "all options of the scene.",

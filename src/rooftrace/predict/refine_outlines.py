@@ -158,8 +158,8 @@ class OutlineRefiner:
             at = number[first : first + _AT_ONCE]
             outlines = spill.read(records["proposed"][at], records["stop"][at])
             part = crops[first : first + _AT_ONCE]
-            found = self._answers(first, outlines, part)
-            better, regular, taken = _proposals(found, outlines, part[:, 0], maker)
+            regions = self._answers(first, outlines, part)
+            better, regular, taken = _proposals(regions, outlines, part[:, 0], maker)
             changed = records[at]
             # As raw polygons the outlines of the model stand, which overlap nothing.
             spill.append_bytes([encode_pairs(changed, outlines, better, spill.size)])
@@ -174,7 +174,7 @@ class OutlineRefiner:
 
         `number` is the position of the first outline in the order of the scene.
         """
-        found = [np.zeros(0, np.object_)]
+        regions = [np.zeros(0, np.object_)]
         for first in range(0, len(outlines), _KEPT_AT_ONCE):
             part = slice(first, first + _KEPT_AT_ONCE)
             path = self.folder and self.folder / f"refined_{number + first:09d}.part"
@@ -184,8 +184,8 @@ class OutlineRefiner:
                 if path is not None:
                     collected = shapely.geometrycollections(list(answers))
                     write_atomically(path, shapely.to_wkb(collected), sync=True)
-            found.append(answers)
-        return np.concatenate(found)
+            regions.append(answers)
+        return np.concatenate(regions)
 
     def _regions(self, outlines: Polygons, crops: Ints) -> Iterator[shapely.Polygon]:
         """Yield the region of pixels that the network found for each outline; empty for none."""
@@ -255,8 +255,8 @@ def _proposals(
         here = taken & (side == px)
         # The answer has the detail of its cells, not that of the model's pixels.
         options = replace(maker.options, simplify_px=SIMPLIFY_PX * px / CROP_PX)
-        own = replace(maker, options=options)
-        better[here], regular[here] = own.outline(found[here], is_building=True)
+        scaled = replace(maker, options=options)
+        better[here], regular[here] = scaled.outline(found[here], is_building=True)
     taken &= pair_iou(better, outlines) >= MIN_IOU
     better[~taken] = outlines[~taken]
     return better, regular, taken

@@ -75,9 +75,9 @@ class KeptScores:
         """
         options = self.options.model_copy(update={"threshold": threshold})
         replay = _ReplayEngine(self.answers)
-        made = Predictor(self.bundle, replay).predict(self.source, options=options)
-        summary = replace(made.result.summary, engine_mpx_per_s=self.engine_mpx_per_s)
-        return replace(made, result=replace(made.result, summary=summary))
+        prediction = Predictor(self.bundle, replay).predict(self.source, options=options)
+        summary = replace(prediction.result.summary, engine_mpx_per_s=self.engine_mpx_per_s)
+        return replace(prediction, result=replace(prediction.result, summary=summary))
 
 
 def predict_keeping(
@@ -120,15 +120,15 @@ def predict_keeping(
         if on_block is not None:
             on_block(block)
 
-    made = Predictor(predictor.bundle, recorder).predict(
+    prediction = Predictor(predictor.bundle, recorder).predict(
         source, options=chosen, progress=progress, on_block=sample
     )
     picture = as_rgb(np.moveaxis(sampler.pixels, -1, 0), sampler.valid)
     scores = KeptScores(
         predictor.bundle, chosen, source, tuple(recorder.answers), score, picture, step,
-        made.result.summary.engine_mpx_per_s,
+        prediction.result.summary.engine_mpx_per_s,
     )  # fmt: skip
-    return KeptPrediction(made, scores)
+    return KeptPrediction(prediction, scores)
 
 
 class _RecordingEngine(Engine):

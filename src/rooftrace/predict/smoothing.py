@@ -82,15 +82,15 @@ class Smoother:
         """
         before = self._grey
         grey = self._grey = None if self._flow is None else _grey(rgb, _FLOW_PX)
-        known = None if cut else self._known
-        if self._flow is None or grey is None or before is None or known is None:
+        state = None if cut else self._known
+        if self._flow is None or grey is None or before is None or state is None:
             if evidence is not None:
-                known, self._fed_s = evidence.astype(np.float32), seconds
-            self._known = known
-            return np.zeros(rgb.shape[:2], np.float32) if known is None else known
+                state, self._fed_s = evidence.astype(np.float32), seconds
+            self._known = state
+            return np.zeros(rgb.shape[:2], np.float32) if state is None else state
         # Flow from each pixel of this frame to its position in the previous one.
         flow = self._flow.calc(grey, before, None)
-        warped = _warped(known, _enlarged(flow, rgb.shape[:2]))
+        warped = _warped(state, _enlarged(flow, rgb.shape[:2]))
         if evidence is not None:
             passed_s, constant_s = max(seconds - self._fed_s, 0.0), self._time_constant_s
             share = 1 - exp(-passed_s / constant_s) if constant_s > 0 else 1.0

@@ -158,18 +158,18 @@ class _FeatureMeans(Engine):
     """
 
     def __init__(self, predictor: Predictor, inner: Engine | None = None) -> None:
-        own = predictor.engine
-        features: Callable[[NDArray[Any]], Features] | None = getattr(own, "features", None)
+        engine = predictor.engine
+        features: Callable[[NDArray[Any]], Features] | None = getattr(engine, "features", None)
         if features is None:
             raise ConfigError(
-                f"The model {predictor.bundle.source} runs on the engine {own.name}, which offers "
-                "no features of images; expected openvino.",
+                f"The model {predictor.bundle.source} runs on the engine {engine.name}, which "
+                "offers no features of images; expected openvino.",
                 remedy="Give the .rooftrace file that the model was exported from.",
             )
         self._features = features
-        self._inner = inner or own
+        self._inner = inner or engine
         self._rows: list[Features] = []
-        self.name, self.precision = own.name, own.precision
+        self.name, self.precision = engine.name, engine.precision
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""

@@ -262,8 +262,8 @@ def predict_router(service: Service) -> APIRouter:
             "Server-Timing": f"total;dur={1000 * (time.perf_counter() - started):.1f}",
             "Vary": "Accept",
         }
-        known = {name: str(value) for name, value in headers.items() if value is not None}
-        return Response(body, media_type=_MEDIA_TYPES[form], headers=known)
+        fields = {name: str(value) for name, value in headers.items() if value is not None}
+        return Response(body, media_type=_MEDIA_TYPES[form], headers=fields)
 
     @router.get("/model")
     async def model() -> ModelCard:

@@ -306,8 +306,8 @@ async def respond(request: Request, error: Exception) -> Response:
         case RooftraceError():
             return _from_rooftrace(request, error).response(request.scope)
         case RequestValidationError():
-            known = _parameters(request)
-            problems = [wrong_value(one, known) for one in error.errors()]
+            parameters = _parameters(request)
+            problems = [wrong_value(one, parameters) for one in error.errors()]
             detail = " ".join(one["message"] for one in problems)
             return ProblemError("invalid-request", detail, errors=problems).response(request.scope)
         case HTTPException():
@@ -337,8 +337,8 @@ def _from_rooftrace(request: Request, error: RooftraceError) -> ProblemError:
 def _parameters(request: Request) -> list[str]:
     """Return the names of the query parameters of an operation."""
     name = getattr(request.scope.get("route"), "operation_id", None)
-    known = (one for path in request.app.openapi()["paths"].values() for one in path.values())
-    operation: dict[str, Any] = next((one for one in known if one.get("operationId") == name), {})
+    routes = (one for path in request.app.openapi()["paths"].values() for one in path.values())
+    operation: dict[str, Any] = next((one for one in routes if one.get("operationId") == name), {})
     return [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
 
 
@@ -350,12 +350,12 @@ async def check_query(request: Request) -> None:
     Raises:
         ProblemError: A parameter is not known.
     """
-    given = request.query_params
-    known = _parameters(request) if given else []
-    unknown = [name for name in given if known and name not in known]
+    query = request.query_params
+    parameters = _parameters(request) if query else []
+    unknown = [name for name in query if parameters and name not in parameters]
     if unknown:
         problems = [
-            wrong_value({"type": "extra_forbidden", "loc": ("query", name)}, known)
+            wrong_value({"type": "extra_forbidden", "loc": ("query", name)}, parameters)
             for name in unknown
         ]
         detail = " ".join(one["message"] for one in problems)

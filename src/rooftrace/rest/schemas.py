@@ -95,13 +95,13 @@ class ImageFigures(ApiModel):
         Args:
             values: Values of the other fields, with `buildings` None if they were not counted.
         """
-        known = {name: values[name] for name in cls.model_fields if name in values}
-        if known["buildings"] is None:
-            known["classes"] = [{**one, "polygons": None} for one in known["classes"]]
-        is_dense = known["built_up_share"] >= DEFAULT_THRESHOLD.threshold
-        known["density"] = ("dense" if is_dense else "sparse") if known["valid_pixels"] else None
-        known["notes"] = [in_api_terms(note) for note in known["notes"]]
-        return cls.model_validate(known)
+        fields = {name: values[name] for name in cls.model_fields if name in values}
+        if fields["buildings"] is None:
+            fields["classes"] = [{**one, "polygons": None} for one in fields["classes"]]
+        is_dense = fields["built_up_share"] >= DEFAULT_THRESHOLD.threshold
+        fields["density"] = ("dense" if is_dense else "sparse") if fields["valid_pixels"] else None
+        fields["notes"] = [in_api_terms(note) for note in fields["notes"]]
+        return cls.model_validate(fields)
 
 
 class Figures(ImageFigures):

@@ -174,12 +174,12 @@ def _candidates(
         on = [one for one in element.get("toName", "").split(",") if images.get(one)]
         if not name or not on:
             continue
-        own = {
+        attributes = {
             key.removeprefix(_PREFIX): value
             for key, value in element.attrib.items()
             if key.startswith(_PREFIX)
         }
-        settings = _settings(own, name)
+        settings = _settings(attributes, name)
         labels = _labels(element)
         mapped = _mapped(labels, spec)
         control = LabelControl(
@@ -469,11 +469,11 @@ class Labeller:
         number = number if isinstance(number, int) else None
         try:
             image, options = self._fetch(task, number, control, project)
-            made = _retrying(
+            predicted = _retrying(
                 lambda: self._service.predict(image.data, image.name, options), deadline_s
             )
-            drawn = drawn_area(context, made.mask.grid.shape)
-            results = regions_of(made, control, drawn)
+            drawn = drawn_area(context, predicted.mask.grid.shape)
+            results = regions_of(predicted, control, drawn)
         except RooftraceError as error:
             message = _one_line(error.in_full)
             _LOG.warning("task %s of project %s: %s", number, _one_line(project), message)

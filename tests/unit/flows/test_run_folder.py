@@ -11,7 +11,7 @@ from PIL import Image
 
 from rooftrace.core.errors import ExportError
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs
-from rooftrace.flows.predict.run_folder import MANIFEST, MadeImage, RunFolder
+from rooftrace.flows.predict.run_folder import MANIFEST, FinishedImage, RunFolder
 from rooftrace.io.companions import WORK_FOLDER
 
 
@@ -41,7 +41,7 @@ def record_of(scene: SceneInput) -> dict[str, Any]:
 
 def add(folder: RunFolder, *scenes: SceneInput) -> None:
     for scene in scenes:
-        folder.add(scene, MadeImage([], record_of(scene)), scene.stamp)
+        folder.add(scene, FinishedImage([], record_of(scene)), scene.stamp)
 
 
 @contextmanager

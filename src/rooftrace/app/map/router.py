@@ -177,8 +177,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
     ) -> dict[str, Any]:
         """Return the TileJSON 3.0 of a layer, which web maps take as the URL of a source."""
         described = store.scene(results_id, name, refresh=True).describe()
-        shown = described[layer]
-        if shown is None:
+        layer_info = described[layer]
+        if layer_info is None:
             raise ProblemError("not-found", f"The image {name} has no layer {layer}.")
         images = f"{server_url(request)}/map/folders/{quote(results_id, safe='')}/images"
         tile = f"{images}/{quote(name, safe='')}/{layer}/{{z}}/{{x}}/{{y}}?v={described['stamp']}"
@@ -198,8 +198,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
             "tilejson": "3.0.0",
             "name": f"{name}: {layer}",
             "tiles": [tile],
-            "minzoom": shown["first_zoom"] if is_vector else 0,
-            "maxzoom": shown["deepest_zoom" if is_vector else "maxzoom"],
+            "minzoom": layer_info["first_zoom"] if is_vector else 0,
+            "maxzoom": layer_info["deepest_zoom" if is_vector else "maxzoom"],
             "bounds": described["bounds"],
             "attribution": attribution,
             **({"vector_layers": [{"id": layer, "fields": fields}]} if is_vector else {}),

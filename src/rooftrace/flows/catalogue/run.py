@@ -258,8 +258,8 @@ def _limit(jobs: list[SceneInput], catalogue: Catalogue, area: Area) -> set[str]
     bounds = {scene.id: scene.bounds for scene in catalogue.scenes}
 
     def is_missed(job: SceneInput) -> bool:
-        known = bounds[job.name]
-        if known is not None and not shapely.intersects(degrees_box(known), degrees):
+        box = bounds[job.name]
+        if box is not None and not shapely.intersects(degrees_box(box), degrees):
             return True
         return AreaSource(job.source, area).is_missed
 
@@ -294,9 +294,9 @@ def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
     if files["polygons"].suffix != ".gpkg" or not figures["gsd_m"]:
         raise _not_georeferenced(output["input"])
     outline = shapely.from_wkb(record["outline"])
-    found = sum(int(one["polygons"]) for one in figures["classes"])
+    count = sum(int(one["polygons"]) for one in figures["classes"])
     provenance = ResultProvenance(**figures.get("provenance", {}))
-    return SceneLayer(name, outline, float(figures["gsd_m"]), files, found, provenance)
+    return SceneLayer(name, outline, float(figures["gsd_m"]), files, count, provenance)
 
 
 def _not_georeferenced(shown: str) -> GeoreferenceError:
@@ -333,8 +333,8 @@ def _manifest_entry(
 
 
 def _in_order(catalogue: Catalogue, outcomes: _Outcomes) -> list[tuple[str, RooftraceError]]:
-    known = outcomes.failures
-    return [(scene.id, known[scene.id]) for scene in catalogue.scenes if scene.id in known]
+    failures = outcomes.failures
+    return [(scene.id, failures[scene.id]) for scene in catalogue.scenes if scene.id in failures]
 
 
 def _failure(failures: Sequence[tuple[str, RooftraceError]], count: int) -> RooftraceError:
@@ -412,12 +412,12 @@ def merge_layers(
 
         def write(parts: Sequence[CandidateDetections]) -> None:
             for part in map(_split_detections, parts):
-                shown = names[part.scene]
-                kept.update(shown.tolist())
+                scene_names = names[part.scene]
+                kept.update(scene_names.tolist())
                 named = {"class": np.array(classes, np.object_)[part.class_id]} if classes else {}
                 columns = {
                     **named, **{name: getattr(part, name) for name in _FIGURES},
-                    "cut": part.cut, "scene": shown, "scenes": part.seen.astype(np.int32),
+                    "cut": part.cut, "scene": scene_names, "scenes": part.seen.astype(np.int32),
                     **{name: values[part.scene] for name, values in origins.items()},
                 }  # fmt: skip
                 target.add(part.geometry, columns)
@@ -474,14 +474,14 @@ def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
     polygons = make_polygons_valid(counted_from(first, np.asarray(degrees, np.object_)))
     count = len(polygons)
 
-    known = {name: np.asarray(columns[name], np.float64) for name in _FIGURES if name != "score"}
+    figures = {name: np.asarray(columns[name], np.float64) for name in _FIGURES if name != "score"}
     return CandidateDetections(
         geometry=polygons,
         scene=np.full(count, index),
         number=np.arange(count),
         score=np.asarray(columns["score"], np.float32),
         class_id=np.asarray(columns.get("class_id", np.ones(count)), np.uint8),
-        **known,
+        **figures,
         cut=np.asarray(columns.get("cut", np.zeros(count)), np.bool_),
         edge_m=np.full(count, np.nan),
         gsd_m=np.full(count, layer.gsd_m),

@@ -126,7 +126,7 @@ def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[Catalo
         raise DataError(f"{name} names no scenes.", remedy="Add at least one image to it.")
     used: Counter[str] = Counter()
     taken: set[str] = set()
-    made = []
+    unique = []
     for scene in kept.values():
         plain = plain_id(scene.id)
         fit = plain
@@ -134,8 +134,8 @@ def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[Catalo
             used[plain] += 1
             fit = f"{plain}-{used[plain] + 1}"
         taken.add(fit)
-        made.append(replace(scene, id=fit))
-    return tuple(made)
+        unique.append(replace(scene, id=fit))
+    return tuple(unique)
 
 
 def plain_id(name: str) -> str:
@@ -217,8 +217,8 @@ def scene_of_item(
     if not isinstance(name, str) or not name:
         raise DataError(f"{where} has no id.", remedy="Add an id to the item.")
     where = f"{where} ({name[:80]})"
-    known = {key: one for key, one in item["assets"].items() if isinstance(one, dict)}
-    href = _chosen(known, asset, where).get("href")
+    assets = {key: one for key, one in item["assets"].items() if isinstance(one, dict)}
+    href = _chosen(assets, asset, where).get("href")
     if not isinstance(href, str) or not href or "\0" in href:
         raise DataError(
             f"{where}: its asset has no href; expected a path or a URL.",
@@ -233,21 +233,21 @@ def scene_of_item(
 
 
 def _provenance(item: Mapping[str, Any], name: str, collection: Mapping[str, Any]) -> Provenance:
-    own = object_in(item, "properties")
+    properties = object_in(item, "properties")
 
     def text(value: object) -> str:
         return value if isinstance(value, str) else ""
 
-    listed = list_in(own, "providers") or list_in(collection, "providers")
+    listed = list_in(properties, "providers") or list_in(collection, "providers")
     href = link_of(item, "self")
     return Provenance(
         name,
         without_query(href),
         text(item.get("collection")),
-        text(own.get("datetime")) or None,
-        text(own.get("start_datetime")) or None,
-        text(own.get("end_datetime")) or None,
-        text(own.get("license")) or text(collection.get("license")),
+        text(properties.get("datetime")) or None,
+        text(properties.get("start_datetime")) or None,
+        text(properties.get("end_datetime")) or None,
+        text(properties.get("license")) or text(collection.get("license")),
         tuple(one for one in listed if isinstance(one, dict) and text(one.get("name"))),
     )
 
@@ -296,8 +296,8 @@ def _chosen(
 
 def _bands(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the bands of an asset, by STAC 1.1 or the extension eo."""
-    own = list_in(asset, "bands") or list_in(asset, "eo:bands")
-    return [band for band in own if isinstance(band, dict)]
+    bands = list_in(asset, "bands") or list_in(asset, "eo:bands")
+    return [band for band in bands if isinstance(band, dict)]
 
 
 def _name_of(band: Mapping[str, Any]) -> str:
@@ -323,9 +323,9 @@ def _located(name: str, item: Mapping[str, Any], href: str) -> str:
 
     A relative href starts from the URL of the item itself, if the item states one.
     """
-    own = link_of(item, "self")
-    if is_url(own) and not (is_url(href) or href.startswith("/") or PureWindowsPath(href).drive):
-        name = own
+    link = link_of(item, "self")
+    if is_url(link) and not (is_url(href) or href.startswith("/") or PureWindowsPath(href).drive):
+        name = link
     if is_url(name) or is_url(href):
         return linked_address(name, href)
     # Not normalised: what `..` means after a link depends on the disk.
@@ -350,10 +350,10 @@ def read_catalogue(path: Path | str, *, asset: str | None = None) -> Catalogue:
         ConfigError: An option belongs to another format.
         MissingExtraError: obstore is missing for object storage.
     """
-    given = str(path)
-    remote = is_object_url(given)
-    is_folder = given.endswith("/") if remote else Path(path).is_dir()
-    suffix = Path(given).suffix.lower()
+    source = str(path)
+    remote = is_object_url(source)
+    is_folder = source.endswith("/") if remote else Path(path).is_dir()
+    suffix = Path(source).suffix.lower()
     stac = suffix in (".json", ".geojson")
     if asset is not None and (is_folder or not stac):
         raise ConfigError(
@@ -361,7 +361,7 @@ def read_catalogue(path: Path | str, *, asset: str | None = None) -> Catalogue:
             remedy="Leave out --asset.",
         )
     if is_folder:
-        return _objects(given) if remote else _tree(Path(path))
+        return _objects(source) if remote else _tree(Path(path))
     if suffix not in CATALOGUE_SUFFIXES and (remote or Path(path).is_file()):
         raise DataError(
             f"{path} has the ending {suffix!r}; expected a folder, or a file with one of the "
@@ -372,23 +372,23 @@ def read_catalogue(path: Path | str, *, asset: str | None = None) -> Catalogue:
     if not remote:
         check_exists(Path(path))
     try:
-        content = read_object(given) if remote else Path(path).read_bytes()
+        content = read_object(source) if remote else Path(path).read_bytes()
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {reason_of(error)}.", remedy="Check who may read it."
         ) from error
-    return read_stac(given, content, asset) if stac else _list(given, content)
+    return read_stac(source, content, asset) if stac else _list(source, content)
 
 
 def _objects(url: str) -> Catalogue:
-    found = list_objects(url, _TIFFS)
-    if not found:
+    urls = list_objects(url, _TIFFS)
+    if not urls:
         raise DataError(f"There is no GeoTIFF at {url}.", remedy="Check the URL.")
     # The listed URLs are in normal form; bring the folder into the same form.
     folder = str(ObjectAddress.parse(url))
     scenes = [
         CatalogueScene("_".join(PurePosixPath(one[len(folder) :]).with_suffix("").parts), one)
-        for one in found
+        for one in urls
     ]
     return Catalogue(url, "folder", with_unique_ids(scenes, url))
 
@@ -405,8 +405,8 @@ def _tree(folder: Path) -> Catalogue:
             scenes.append(CatalogueScene("_".join(relative.parts), str(path)))
     if not scenes:
         raise no_image(folder)
-    found = with_unique_ids(scenes, str(folder))
-    return Catalogue(str(folder), "folder", found, skipped)
+    unique = with_unique_ids(scenes, str(folder))
+    return Catalogue(str(folder), "folder", unique, skipped)
 
 
 def _list(name: str, content: bytes) -> Catalogue:
@@ -496,17 +496,18 @@ def _search(search: ImagerySearch, asset: str | None) -> Catalogue:
 
     An item without a usable image is a scene with a problem; the others are predicted.
     """
-    found, notes = search_imagery(search), []
-    if found.is_cut:
+    imagery, notes = search_imagery(search), []
+    if imagery.is_cut:
         notes.append(
-            f"{search.shown} has more than the {plural(len(found.items), 'image')} of --max-items."
+            f"{search.shown} has more than the {plural(len(imagery.items), 'image')} of "
+            "--max-items."
         )
-    scenes = [_searched_scene(item, search, found, asset) for item in found.items]
+    scenes = [_searched_scene(item, search, imagery, asset) for item in imagery.items]
     problems = [scene.problem for scene in scenes if scene.problem is not None]
     if len(problems) == len(scenes):
         raise problems[0]
     return Catalogue(
-        search.shown, found.kind, with_unique_ids(scenes, search.shown), notes=tuple(notes)
+        search.shown, imagery.kind, with_unique_ids(scenes, search.shown), notes=tuple(notes)
     )
 
 
@@ -514,9 +515,9 @@ def _searched_scene(
     item: Mapping[str, Any], search: ImagerySearch, found: FoundImagery, asset: str | None
 ) -> CatalogueScene:
     collection, name = item_key(item)
-    own = link_of(item, "self")
+    source, link = search.address, link_of(item, "self")
     # A server must not lead to files of this machine, but a catalog on its disk may.
-    base = search.address if is_url(search.address) and not is_url(own) else own or search.address
+    base = source if is_url(source) and not is_url(link) else link or source
     held = found.collections.get(collection)
     try:
         return scene_of_item(item, search.shown, asset, partial(linked_address, base), held)

@@ -288,9 +288,9 @@ def _set_outside(side: Side, view: _DateProbabilities) -> Floats:
     """
     packed, status = side
     share = np.full(len(packed), np.nan)
-    found = np.flatnonzero(~np.isin(status.status, (SAME, OUTSIDE)))
-    for start in range(0, len(found), _CHUNK):
-        index = found[start : start + _CHUNK]
+    changed = np.flatnonzero(~np.isin(status.status, (SAME, OUTSIDE)))
+    for start in range(0, len(changed), _CHUNK):
+        index = changed[start : start + _CHUNK]
         share[index], seen = view.shares(packed.unpack(index))
         single = np.isin(status.status[index], (NEW, GONE))
         status.status[index[single & (seen < _SEEN_SHARE)]] = OUTSIDE
@@ -305,12 +305,12 @@ def _shift(offset: LayerOffset | None, sign: float) -> Shift:
 
 def _with_partners(sides: tuple[SideStatus, SideStatus], shares: Sequence[Floats]) -> list[Floats]:
     """Return the largest share among each building, its partner and all pieces of either."""
-    own = [np.nan_to_num(share) for share in shares]
+    certain = [np.nan_to_num(share) for share in shares]
     has = [np.flatnonzero((side.partner >= 0) & (side.status != SAME)) for side in sides]
-    pieces = [share.copy() for share in own]
+    pieces = [share.copy() for share in certain]
     for number in (0, 1):
         linked = has[number]
-        np.maximum.at(pieces[1 - number], sides[number].partner[linked], own[number][linked])
+        np.maximum.at(pieces[1 - number], sides[number].partner[linked], certain[number][linked])
     spread = [share.copy() for share in pieces]
     for number in (0, 1):
         linked = has[number]
@@ -363,12 +363,12 @@ class _DateProbabilities:
         inner = np.s_[around:-around, around:-around]
         middle = np.array([[left + px * size / 2, top - px * size / 2]])
         east, north = self.to_other(middle)[0].tolist()
-        own, known = self._read(self.own, (left, top), px)
-        other, known_other = self._read(self.other, (left + east, top + north), px)
+        probability, valid = self._read(self.own, (left, top), px)
+        other, valid_other = self._read(self.other, (left + east, top + north), px)
         window = np.ones((2 * around + 1, 2 * around + 1), np.uint8)
         near = cv2.dilate((other >= self.dates.low).view(np.uint8), window) > 0
-        seen = (known & known_other)[inner]
-        changed = seen & (own >= self.dates.high)[inner] & ~near[inner]
+        seen = (valid & valid_other)[inner]
+        changed = seen & (probability >= self.dates.high)[inner] & ~near[inner]
         numbers = rasterize(
             zip(outlines, range(1, len(outlines) + 1)), seen.shape, dtype=np.int32,
             transform=Affine(size, 0, corner[0], 0, -size, corner[1]),
@@ -475,9 +475,9 @@ def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Flo
     """
     degrees = split_at_180(reprojected(geometry, plane, CRS84, crs_units(BEND_M, CRS84)))
     share = np.zeros(len(geometry))
-    known = np.flatnonzero(np.isfinite(shapely.bounds(degrees).reshape(-1, 4)).all(axis=1))
-    share[known] = shapely.contains_properly(area, degrees[known])
-    edge = known[(share[known] == 0) & shapely.intersects(area, degrees[known])]
+    finite = np.flatnonzero(np.isfinite(shapely.bounds(degrees).reshape(-1, 4)).all(axis=1))
+    share[finite] = shapely.contains_properly(area, degrees[finite])
+    edge = finite[(share[finite] == 0) & shapely.intersects(area, degrees[finite])]
     common = shapely.area(shapely.intersection(degrees[edge], area))
     share[edge] = common / shapely.area(degrees[edge])
     return share
@@ -485,19 +485,19 @@ def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Flo
 
 def _seen_by_any(sources: Sequence[RasterSource], plane: CRS, geometry: Polygons) -> Floats:
     """Return (n,) share of each building on the plane that at least one of the images shows."""
-    shown = np.stack([_seen_share(source, plane, geometry) for source in sources])
-    seen: Floats = shown.max(axis=0)
+    shares = np.stack([_seen_share(source, plane, geometry) for source in sources])
+    seen: Floats = shares.max(axis=0)
     # On the seam of images, each of them shows another part.
-    for one in np.flatnonzero((seen < _WHOLE_SHARE) & ((shown > 0).sum(axis=0) > 1)).tolist():
+    for one in np.flatnonzero((seen < _WHOLE_SHARE) & ((shares > 0).sum(axis=0) > 1)).tolist():
         left, bottom, right, top = shapely.bounds(geometry[one])
         middles = (np.arange(_POINTS) + 0.5) / _POINTS
         x, y = np.meshgrid(left + middles * (right - left), bottom + middles * (top - bottom))
         inside = shapely.contains_xy(geometry[one], x, y)
         points = np.stack([x[inside], y[inside]], axis=1)
         if len(points):
-            parts = [sources[at] for at in np.flatnonzero(shown[:, one]).tolist()]
-            found = np.any([_shown_points(source, plane, points) for source in parts], axis=0)
-            seen[one] = max(seen[one], found.mean())
+            parts = [sources[at] for at in np.flatnonzero(shares[:, one]).tolist()]
+            visible = np.any([_shown_points(source, plane, points) for source in parts], axis=0)
+            seen[one] = max(seen[one], visible.mean())
     return seen
 
 
@@ -553,8 +553,8 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
         seen[one] = drawn[one] = 0
         left, top, right, bottom = bounds[one]
         row, col = int(top), int(left)
-        own = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
-        inside = own.intersection(whole)
+        around = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
+        inside = around.intersection(whole)
         if inside is not None:
             _count(source, inside, pixels, np.array([one]), seen, drawn)
     return np.asarray(seen / np.maximum(drawn, least))

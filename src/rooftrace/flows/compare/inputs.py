@@ -396,11 +396,11 @@ def _scores(values: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float3
     """Return scores in 0..1, NaN where there is none; None if the attribute has other texts."""
     for name in _columns_of(values, SCORE_FIELDS)[:1]:
         try:
-            found = np.ma.filled(values[name].astype(np.float32), np.nan)
+            scores = np.ma.filled(values[name].astype(np.float32), np.nan)
         except (TypeError, ValueError):
             return None
         # Microsoft writes -1 where it has none.
-        return np.where((found >= 0) & (found <= 1), found, np.float32(np.nan))
+        return np.where((scores >= 0) & (scores <= 1), scores, np.float32(np.nan))
     return np.full(count, np.nan, np.float32)
 
 

@@ -230,11 +230,11 @@ def run_compare(
     if offset is not None and is_shifted:
         new_plane = new_plane.shifted(-offset.at(new_plane.centre))
     notes += _offset_notes(offset, options.remove_offset)
-    found = compare_layers(new_plane, old_plane, rules, workers)
+    result = compare_layers(new_plane, old_plane, rules, workers)
     step()
     imagery = [_opened(path) for path in options.imagery]
     coverage, images = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
-    new_side, old_side = (new_plane, found.new), (old_plane, found.old)
+    new_side, old_side = (new_plane, result.new), (old_plane, result.old)
     if coverage == "bounds":
         mark_outside_bounds(new_plane, old_side)
     elif images or options.area is not None:
@@ -243,7 +243,9 @@ def run_compare(
     notes += _coverage_notes(coverage, new, old, new_layer.mask, is_map=options.reference)
     shares: tuple[Floats | None, Floats | None] = None, None
     if dates is not None:
-        shares, unsure = keep_certain_changes((in_place, found.new), old_side, dates, plane, offset)
+        shares, unsure = keep_certain_changes(
+            (in_place, result.new), old_side, dates, plane, offset
+        )
         notes += unsure
     compared = Compared(
         ComparedSide("new", new_layer, *new_side, is_shifted, shares[0]),
@@ -255,9 +257,9 @@ def run_compare(
     step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
     report = CompareReport(
-        str(new), str(old), (), status_table(compared), found.matched, offset, is_shifted,
+        str(new), str(old), (), status_table(compared), result.matched, offset, is_shifted,
         coverage, conflated, plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
-        tuple(map(str, options.imagery)), MapAgreement.of(found) if options.reference else None,
+        tuple(map(str, options.imagery)), MapAgreement.of(result) if options.reference else None,
     )  # fmt: skip
     inputs = (new, old, *options.imagery)
     figures = report.figures() | {"notes": [without_folders(note, inputs) for note in notes]}
@@ -386,25 +388,25 @@ def _opened(path: Path) -> RasterSource:
 
 def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
     """Return a plane in metres for both layers; raise DataError if there is none."""
-    known = [layer for layer in (new, old) if len(layer)]
-    if not known:
+    layers = [layer for layer in (new, old) if len(layer)]
+    if not layers:
         raise DataError(
             f"Neither {new.name} nor {old.name} holds a building.",
             remedy="Check that both are layers of buildings.",
         )
-    bounds = known[0].bounds_xy
-    if len(known) == 2:
-        left, bottom, right, top = known[1].bounds_xy
-        box = GeoGrid((1, 1), Affine(right - left, 0, left, 0, bottom - top, top), known[1].crs)
-        other = outline_bounds(box, known[0].crs)
-        if other is None or not bounds_meet(bounds, other, known[0].crs):
+    bounds = layers[0].bounds_xy
+    if len(layers) == 2:
+        left, bottom, right, top = layers[1].bounds_xy
+        box = GeoGrid((1, 1), Affine(right - left, 0, left, 0, bottom - top, top), layers[1].crs)
+        other = outline_bounds(box, layers[0].crs)
+        if other is None or not bounds_meet(bounds, other, layers[0].crs):
             raise DataError(
                 f"{new.name} ({degrees_text(new.bounds_xy, new.crs)}) and {old.name} "
                 f"({degrees_text(old.bounds_xy, old.crs)}) show different places.",
                 remedy="Give layers of one place, or check both coordinate systems.",
             )
         # The plane is true where the new layer is; the old one may be that of a country.
-    return metric_crs(known[0].crs, bounds)
+    return metric_crs(layers[0].crs, bounds)
 
 
 def _offset_notes(offset: LayerOffset | None, is_wanted: bool) -> list[str]:

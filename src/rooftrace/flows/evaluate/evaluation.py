@@ -157,8 +157,8 @@ def training_ground_notes(bundles: Sequence[ModelBundle], data: LabelledSets) ->
 
 def _of_model(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
     members = bundle.members or (bundle,)
-    known = [(m, one) for m in members for one in (m.spec.fingerprint, *m.spec.start_fingerprints)]
-    trained = _joined([m for m, _ in known], [_check(m, one, scenes) for m, one in known])
+    prints = [(m, p) for m in members for p in (m.spec.fingerprint, *m.spec.start_fingerprints)]
+    trained = _joined([m for m, _ in prints], [_check(m, p, scenes) for m, p in prints])
     used = [one for one in (bundle, *bundle.members) if one.spec.fitted_fingerprint is not None]
     if not used:
         return trained
@@ -227,8 +227,8 @@ def _check(
         for one in match_scenes(keypoints, trained)
     ]
     shows = [shows_overlaps(one, fingerprint.finds_px) for one in keypoints]
-    found = {pair.scene_id for pair in pairs}
-    too_small = sum(not one and i not in found for i, one in zip(source.ids, shows))
+    leaked = {pair.scene_id for pair in pairs}
+    too_small = sum(not one and i not in leaked for i, one in zip(source.ids, shows))
     notes += _limits(fingerprint, too_small, len(keypoints))
     checked = sum(one or each.whole != NO_HASH for one, each in zip(shows, keypoints))
     is_partial = too_small > 0 or fingerprint.share < 1
@@ -526,7 +526,7 @@ def draw_charts(reports: Sequence[EvalReport]) -> dict[str, Markup]:
     The charts are `precision_recall`, `iou` over the threshold, `f1` over the IoU that a match
     needs, and `reliability`.
     """
-    made: dict[str, Markup] = {}
+    charts: dict[str, Markup] = {}
     # A model without data gets an empty series, because colours follow the order of the reports.
     if any(report.curve is not None for report in reports):
         recall_precision, over_threshold = [], []
@@ -543,16 +543,16 @@ def draw_charts(reports: Sequence[EvalReport]) -> dict[str, Markup]:
             recall_precision.append(Series(report.name, recall, precision, mark=mark))
             mark = None if step is None else (thresholds[step], iou[step])
             over_threshold.append(Series(report.name, thresholds, iou, mark=mark))
-        made["precision_recall"] = draw_chart(
+        charts["precision_recall"] = draw_chart(
             recall_precision, Axis.between("recall"), Axis.between("precision")
         )
-        made["iou"] = draw_chart(over_threshold, Axis.between("threshold"), Axis.between("IoU"))
+        charts["iou"] = draw_chart(over_threshold, Axis.between("threshold"), Axis.between("IoU"))
     if any(report.objects.labelled or report.objects.predicted for report in reports):
         lines = [
             Series(r.name, F1_IOUS, [r.objects.f1_at(iou) for iou in F1_IOUS], dots=True)
             for r in reports
         ]
-        made["f1"] = draw_chart(
+        charts["f1"] = draw_chart(
             lines, Axis.between("IoU that a match needs", 0.5), Axis.between("F1")
         )
     if any(report.reliability is not None for report in reports):
@@ -562,10 +562,10 @@ def draw_charts(reports: Sequence[EvalReport]) -> dict[str, Markup]:
             else Series(report.name, (), ())
             for report in reports
         ]
-        made["reliability"] = draw_chart(
+        charts["reliability"] = draw_chart(
             lines, Axis.between("score"), Axis.between("share that is right"), diagonal=True
         )
-    return made
+    return charts
 
 
 def _nearest(thresholds: Sequence[float], at: float | None) -> int | None:

@@ -58,9 +58,9 @@ class LabelDoubts:
         self._scenes += known > 0
         self._empty += known > 0 and not built
         self._full += 0 < known == built
-        found = int((predicted & valid).sum())
-        self._found += found
-        self._found_in_empty += 0 if built else found
+        predicted_px = int((predicted & valid).sum())
+        self._found += predicted_px
+        self._found_in_empty += 0 if built else predicted_px
         if self._is_layer:
             self._add_extent(labelled, predicted, valid)
 
@@ -110,8 +110,8 @@ def doubts_of(scored: SetProbabilities, threshold: float) -> tuple[str, ...]:
     """Return the notes on the labels of a set by stored probabilities."""
     doubts = LabelDoubts(scored.source)
     for scene in scored:
-        found = np.asarray(scene.score) >= level_of(threshold)
-        doubts.add(scene.truth, found, scene.evaluated)
+        predicted = np.asarray(scene.score) >= level_of(threshold)
+        doubts.add(scene.truth, predicted, scene.evaluated)
     return doubts.notes()
 
 

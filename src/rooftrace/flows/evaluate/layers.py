@@ -219,8 +219,8 @@ class RasterPredictions:
 
     def _probable(self, raster: Raster, name: str, threshold: float) -> SceneMask:
         data = _one_band(raster, name)
-        known = data[raster.valid]
-        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        values = data[raster.valid]
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         is_byte = data.dtype == np.uint8
         if not is_byte and (data.dtype.kind != "f" or low < 0 or high > 1):
             raise LabelError(
@@ -280,23 +280,26 @@ def _lies_on(source: RasterSource, grid: GeoGrid) -> bool:
     """Return True if a raster has a scene's own pixels; False if it covers the same ground
     otherwise.
     """
-    own = source.grid
-    if own.crs is not None and grid.crs is not None:
-        return own.shape == grid.shape and pixels_apart(own, grid) < _SAME_PX
-    if own.shape == grid.shape:
+    source_grid = source.grid
+    if source_grid.crs is not None and grid.crs is not None:
+        return source_grid.shape == grid.shape and pixels_apart(source_grid, grid) < _SAME_PX
+    if source_grid.shape == grid.shape:
         return True
     raise LayoutError(
-        f"{source.name} has {size_text(own.shape)}, but its scene has {size_text(grid.shape)}, and "
-        f"{'it' if own.crs is None else 'the scene'} has no georeference to align them.",
+        f"{source.name} has {size_text(source_grid.shape)}, but its scene has "
+        f"{size_text(grid.shape)}, and {'it' if source_grid.crs is None else 'the scene'} has no "
+        "georeference to align them.",
         remedy="Give the prediction at the size of its scene.",
     )
 
 
 def _check_near(source: RasterSource, grid: GeoGrid) -> None:
     """Raise an error for a raster that has the name of a scene and shows other ground."""
-    own, other = outline_bounds(source.grid, CRS84), outline_bounds(grid, CRS84)
-    if own is None or other is None or not bounds_meet(own, other, CRS84):
-        places = ["nowhere" if one is None else degrees_text(one, CRS84) for one in (own, other)]
+    bounds, scene_bounds = outline_bounds(source.grid, CRS84), outline_bounds(grid, CRS84)
+    if bounds is None or scene_bounds is None or not bounds_meet(bounds, scene_bounds, CRS84):
+        places = [
+            "nowhere" if one is None else degrees_text(one, CRS84) for one in (bounds, scene_bounds)
+        ]
         raise GeoreferenceError(
             f"{source.name} lies at {places[0]}, but its scene at {places[1]}.",
             remedy="Correct its georeference, or name it as the scene that it shows.",
@@ -426,11 +429,11 @@ class PolygonPredictions:
             scores.append(None if score is None else score[owner])
             notes += layer.notes
         drawn, classes = np.concatenate(outlines), np.concatenate(index)
-        known = [one for one in scores if one is not None]
+        stated = [one for one in scores if one is not None]
         is_building = classes == self.building_class
         return ScenePolygons(
             drawn[is_building],
-            np.concatenate(known)[is_building] if len(known) == len(scores) else None,
+            np.concatenate(stated)[is_building] if len(stated) == len(scores) else None,
             ShapesLabel(drawn, classes.tolist(), grid).read().data,
             tuple(notes),
         )

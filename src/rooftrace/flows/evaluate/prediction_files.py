@@ -366,8 +366,8 @@ class _FilePredictions:
         images = [image for file in files for image in read_drawn(file)]
         by_image = {one.image: one.id for one in self.source.entries if one.image is not None}
         finder = ImageFinder((), tuple(by_image))
-        found = [finder.look(image.name, image.where) for image in images]
-        names = [by_image[path] if path else one.name for path, one in zip(found, images)]
+        matched = [finder.look(image.name, image.where) for image in images]
+        names = [by_image[path] if path else one.name for path, one in zip(matched, images)]
         matches = match_scene_names(ids, names, what)
         if not matches.number:
             raise LabelError(
@@ -395,8 +395,8 @@ class _FilePredictions:
                                np.float32)
             for scene_id, image in drawn.items()
         }  # fmt: skip
-        known = np.concatenate([*scores.values()])
-        self.scores = scores if ((known >= 0) & (known <= 1)).all() else None
+        all_scores = np.concatenate([*scores.values()])
+        self.scores = scores if ((all_scores >= 0) & (all_scores <= 1)).all() else None
         self.label_of = lambda scene_id, grid: (
             drawn_label(drawn[scene_id], rule, grid, scene_id)
             if scene_id in drawn
@@ -431,8 +431,8 @@ class _FilePredictions:
                 "results format, with outlines or masks instead of boxes.",
             ) from error
         labels, image_names, buildings = result_ids(source, (one.image_id for one in results))
-        known = {one.category_id for one in results} if not buildings else {*buildings, None}
-        others = [one.category_id for one in results if one.category_id not in known]
+        building_ids = {one.category_id for one in results} if not buildings else {*buildings, None}
+        others = [one.category_id for one in results if one.category_id not in building_ids]
         if others:
             listed = ", ".join(sorted({repr(one) for one in others}))
             ids = ", ".join(map(repr, buildings))
@@ -448,7 +448,7 @@ class _FilePredictions:
             )
         by_name: dict[str, list[tuple[float, CocoAnnotation]]] = {}
         for number, one in enumerate(results):
-            if one.category_id in known and one.score >= least:
+            if one.category_id in building_ids and one.score >= least:
                 drawn = CocoAnnotation(
                     f"{path}: [{number}]", source.building_class, one.segmentation
                 )

@@ -126,10 +126,10 @@ def run_evaluate(
     models, coarse = _load_models(bundles, options)
     scenes = _open_scenes(models, files, folder, options)
     external = _open_files(models, files, folder, scenes, options)
-    shown = [*models, *external]
+    evaluated = [*models, *external]
     paths = [bundles] if isinstance(bundles, Path | None) else bundles
     typed = [*(path or Path("default") for path in paths[: len(models)]), *predictions]
-    baseline = _find_baseline(options.baseline, [one.name for one in shown], typed)
+    baseline = _find_baseline(options.baseline, [one.name for one in evaluated], typed)
 
     context = {
         "data": folder.path,
@@ -140,16 +140,16 @@ def run_evaluate(
         "cell_m": options.cell_m,
     }
     reports = compare_with_labels(
-        [*shown, *coarse], scenes, options, context=context, progress=progress
+        [*evaluated, *coarse], scenes, options, context=context, progress=progress
     )
-    for report in reports[len(shown) :]:
+    for report in reports[len(evaluated) :]:
         threshold = {"threshold": report.context["threshold"]}
         reports[0] = replace(reports[0], coarse=replace(report, context=threshold))
     leaks = check_leakage([one.bundle for one in models if one.bundle is not None], scenes)
-    evaluation = Evaluation(tuple(reports[: len(shown)]), leaks, baseline)
+    evaluation = Evaluation(tuple(reports[: len(evaluated)]), leaks, baseline)
 
     if out is not None:
-        write_evaluation(evaluation, shown, scenes, out)
+        write_evaluation(evaluation, evaluated, scenes, out)
     return evaluation
 
 
@@ -227,9 +227,9 @@ def _open_scenes(
     scenes = open_truth(folder, labels, accept_labels_alone=bool(files), size_yx=options.size_yx)
     scenes = select_part(scenes, options.split, folder.path)
     if not len(scenes):
-        found = plural(len(scenes.with_unlabelled()), "image")
+        count = plural(len(scenes.with_unlabelled()), "image")
         raise DataError(
-            f"{folder.path} has {found} and no label for any; expected labelled images.",
+            f"{folder.path} has {count} and no label for any; expected labelled images.",
             remedy=" ".join(scenes.notes)
             or "Put the masks beside the images, or name their layout with --layout; or give "
             "a label file, such as footprints, with --truth FILE.",

@@ -238,16 +238,16 @@ def _training_sets(spec: BundleSpec) -> list[tuple[str, str]]:
     """Return the name of each training set, with its share of the samples or its scenes."""
     data = spec.training.get("data")
     train = data.get("train") if isinstance(data, Mapping) else None
-    found = []
+    sets = []
     for one in train if isinstance(train, Sequence) else ():
         if isinstance(one, Mapping) and (name := one.get("name") or one.get("path")):
             share = one.get("share")
             # The folders above it are those of the machine that trained.
             name = Path(str(name)).name + (f" {one['part']}" if one.get("part") else "")
-            found.append((name, "" if share is None else f"{share:g} of the samples"))
-    if not found and spec.fingerprint is not None:
-        found = [(one.name, plural(one.scenes, "scene")) for one in spec.fingerprint.sets]
-    return found
+            sets.append((name, "" if share is None else f"{share:g} of the samples"))
+    if not sets and spec.fingerprint is not None:
+        sets = [(one.name, plural(one.scenes, "scene")) for one in spec.fingerprint.sets]
+    return sets
 
 
 def _file(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
@@ -480,9 +480,9 @@ def _problems(
             "Give the URL at which you will publish the weights.",
         )
     if spec.bands != ("red", "green", "blue") or spec.takes_clicks or not spec.is_binary:
-        given = f"{plural(len(spec.bands), 'band')} and {len(spec.classes)} classes"
+        received = f"{plural(len(spec.bands), 'band')} and {len(spec.classes)} classes"
         yield (
-            f"{bundle.source} has {given}; expected RGB images, and buildings with background.",
+            f"{bundle.source} has {received}; expected RGB images, and buildings with background.",
             "Export such a model.",
         )
     if licence not in LICENCES:

@@ -94,7 +94,7 @@ def _converted(
     bundle: ModelBundle, to: Target, precision: Precision, samples: Sequence[NDArray[Any]]
 ) -> dict[str, bytes]:
     graph, names = bundle.part(GRAPH_NAME), part_names(to, precision)
-    given = [sample.astype(np.float32) for sample in samples]
+    images = [sample.astype(np.float32) for sample in samples]
     if to == "openvino":
         ready = variant_files(bundle, to, precision)
         if precision != "int8":
@@ -102,13 +102,13 @@ def _converted(
 
             model = openvino.Core().read_model(graph)
             return dict(zip(names, openvino_files(model, half=precision == "fp16")))
-        if ready is not None and not given:
+        if ready is not None and not images:
             return dict(zip(names, (bundle.part(name) for name in ready)))
-        return dict(zip(names, quantize_openvino(graph, given)))
+        return dict(zip(names, quantize_openvino(graph, images)))
     if precision == "fp16":
         graph = convert_to_fp16(simplify_graph(graph))
     elif precision == "int8":
-        graph = quantize_onnx(simplify_graph(graph), given)
+        graph = quantize_onnx(simplify_graph(graph), images)
     return {names[0]: graph}
 
 
@@ -186,20 +186,20 @@ def draw_tiles(source: SceneSet, spec: BundleSpec, count: int) -> TileSet:
         for row, col in _corners(opened.shape_yx(number), side)
     ]
     order = np.random.default_rng(0).permutation(len(laid))
-    found: list[NDArray[Any]] = []
+    tiles: list[NDArray[Any]] = []
     for place in order:
         tile, valid = opened.read(*laid[place])
         if valid >= _MIN_VALID:
-            found.append(tile)
-        if len(found) == count:
+            tiles.append(tile)
+        if len(tiles) == count:
             break
-    if not found:
+    if not tiles:
         raise DataError(
             f"{source.name} has no tile of {side} px with at least half of its pixels valid; "
             f"number of images: {len(entries)}.",
             remedy="Use other data.",
         )
-    return TileSet(source.name, tuple(found), opened.notes)
+    return TileSet(source.name, tuple(tiles), opened.notes)
 
 
 def demo_tiles(spec: BundleSpec, count: int) -> TileSet:

@@ -266,9 +266,9 @@ def run_export(
     if (to, wanted) != ("onnx", "fp32"):
         _check_engine(READ_BY[to][0])
     tolerance = TOLERANCES[wanted] if tolerance is None else tolerance
-    given, checked = _tiles(source, calibration, check)
-    samples = () if given is None else given.images
-    notify(f"{source.spec.name}: exported to {to} in {wanted}" + (_of(given) if given else ""))
+    drawn, checked = _tiles(source, calibration, check)
+    samples = () if drawn is None else drawn.images
+    notify(f"{source.spec.name}: exported to {to} in {wanted}" + (_of(drawn) if drawn else ""))
     parts = convert_bundle(source, to, wanted, samples)
     contract = Contract(
         to=to,
@@ -277,9 +277,9 @@ def run_export(
         made_with=installed_versions(MADE_BY),
         spec=source.spec,
     )
-    notes = list(dict.fromkeys((*replaced, *(given.notes if given else ()), *checked.notes)))
-    if given is not None and len(given.images) < _FEW_TILES:
-        notes.append(f"calibrated with only {len(given.images)} tiles: more images are better")
+    notes = list(dict.fromkeys((*replaced, *(drawn.notes if drawn else ()), *checked.notes)))
+    if drawn is not None and len(drawn.images) < _FEW_TILES:
+        notes.append(f"calibrated with only {len(drawn.images)} tiles: more images are better")
     with _staging_folder(out) as folder:
         notify(f"checked{_of(checked)}")
         engines = READ_BY[to][:1] if wanted in _MAIN_ONLY else READ_BY[to]
@@ -299,7 +299,7 @@ def run_export(
             size_bytes=size,
             tolerance=tolerance,
             checked=(checked.name, len(checked.images)),
-            calibrated=None if given is None else (given.name, len(given.images)),
+            calibrated=None if drawn is None else (drawn.name, len(drawn.images)),
             tile_px=tile_side(source.spec),
             parities=tuple(parities),
             notes=tuple(notes),
@@ -360,17 +360,17 @@ def _tiles(
         if config is not None:
             predictor = Predictor(source, load_engine(source, engine="openvino", precision="fp32"))
             opened[key] = open_source(config, training_labels(predictor.bundle))
-    given = None
+    drawn = None
     if "calibration" in opened:
         more = 0 if "check" in opened else _CHECK_TILES
-        given = draw_tiles(opened["calibration"], spec, _CALIBRATION_TILES + more)
+        drawn = draw_tiles(opened["calibration"], spec, _CALIBRATION_TILES + more)
         if not more:
-            return given, draw_tiles(opened["check"], spec, _CHECK_TILES)
-        checked, given = given.split(_CHECK_TILES)
-        if checked is given:
-            note = f"{given.name} has one tile, which serves both calibration and check"
+            return drawn, draw_tiles(opened["check"], spec, _CHECK_TILES)
+        checked, drawn = drawn.split(_CHECK_TILES)
+        if checked is drawn:
+            note = f"{drawn.name} has one tile, which serves both calibration and check"
             checked = replace(checked, notes=(*checked.notes, note))
-        return given, checked
+        return drawn, checked
     if "check" in opened:
         return None, draw_tiles(opened["check"], spec, _CHECK_TILES)
     return None, demo_tiles(spec, _CHECK_TILES)
@@ -401,13 +401,13 @@ class _ExportComparison:
         parities, held, notes = [], {}, []
         for name in engines:
             try:
-                found = self._measure(name, RUNS_IN[contract.to][contract.precision])
+                measured = self._measure(name, RUNS_IN[contract.to][contract.precision])
             except MissingExtraError as error:
                 notes.append(f"not checked on {name}: {error.in_full}")
                 continue
-            worst = max(found, key=lambda parity: parity.mask_change)
+            worst = max(measured, key=lambda parity: parity.mask_change)
             if worst.mask_change <= tolerance:
-                held[name] = found[0].figures()
+                held[name] = measured[0].figures()
             elif name == engines[0] or contract.precision == "fp32":
                 raise _refused(worst, tolerance, out, self._tiles)
             else:
@@ -415,20 +415,20 @@ class _ExportComparison:
                     f"not for {name}: {worst.mask_change:.4f} of the mask changes, tolerance "
                     f"{tolerance:g}"
                 )
-            parities += found
+            parities += measured
         return parities, held, notes
 
     def _measure(self, engine: str, precision: str) -> list[Parity]:
         """Return the comparison for each output, with the file on one engine."""
-        found = []
+        parities = []
         for output in self._outputs:
             reference = load_engine(
                 self._source, engine="openvino", precision="fp32", output=output
             )
             loaded = load_engine(self._made, engine=engine, precision=precision, output=output)
             spec = self._source.for_output(output).spec
-            found.append(measure_parity(reference, loaded, spec, self._tiles.images, output))
-        return found
+            parities.append(measure_parity(reference, loaded, spec, self._tiles.images, output))
+        return parities
 
 
 def _for_engines(contract: Contract, engines: dict[str, dict[str, float]]) -> Contract:

@@ -226,9 +226,9 @@ def _reduced(original: nn.Module, config: ModelConfig, channels: Channels, bands
     if channels.keep is None:
         return original
     net = _built(config, bands, 1)
-    own, weights = net.state_dict(), original.state_dict()
+    state, weights = net.state_dict(), original.state_dict()
     for name, weight in weights.items():
-        if weight.shape == own[name].shape:
+        if weight.shape == state[name].shape:
             continue
         kept = weight[channels.keep : channels.keep + 1]
         weights[name] = kept - weight[:1] if channels.activation == "softmax" else kept

@@ -52,7 +52,7 @@ from rooftrace.flows.predict.cluster_worker import (
 )
 from rooftrace.flows.predict.image_run import PredictRun, SceneTask, SceneTaskResult
 from rooftrace.flows.predict.inputs import SceneInput, sizes_px
-from rooftrace.flows.predict.run_folder import MadeImage
+from rooftrace.flows.predict.run_folder import FinishedImage
 from rooftrace.io.files import write_atomically
 from rooftrace.io.georeferenced import innermost
 from rooftrace.io.service_raster import ServiceRaster
@@ -310,11 +310,11 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # By default, a task that takes too much memory runs again for ever.
     os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))
-    own = {"include_dashboard": False} if address == "local" else {}
+    settings = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(
             address=address, log_to_driver=False, logging_level=logging.ERROR,
-            configure_logging=False, **own,
+            configure_logging=False, **settings,
         )  # fmt: skip
     except Exception as error:  # Ray raises `Exception` itself if a node takes 30 s to start
         if address != "local":
@@ -568,7 +568,7 @@ def share_limits(scenes: Sequence[SceneInput], workers: int) -> list[str]:
     return notes
 
 
-def _written(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | RooftraceError]:
+def _written(result: SceneTaskResult, out: Path) -> dict[str, FinishedImage | RooftraceError]:
     """Write the files of a scene to the results folder, and return the image with their paths."""
     ((name, made),) = result.images.items()
     if isinstance(made, RooftraceError):
@@ -580,4 +580,4 @@ def _written(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | Rooftr
         key: moved.get(value, value) if isinstance(value, str) else value
         for key, value in made.record["output"].items()
     }
-    return {name: MadeImage([*moved.values()], {**made.record, "output": output})}
+    return {name: FinishedImage([*moved.values()], {**made.record, "output": output})}

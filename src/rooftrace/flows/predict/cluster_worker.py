@@ -82,11 +82,11 @@ class Facts:
             ConfigError: It may not.
         """
         for name in ("engine", "precision", "settings", "versions"):
-            own, wanted = getattr(self, name), getattr(first, name)
-            if own != wanted:
+            value, expected = getattr(self, name), getattr(first, name)
+            if value != expected:
                 raise ConfigError(
-                    f"{self.node} has {name} {own}, but {first.node} has {wanted}; their results "
-                    "could differ.",
+                    f"{self.node} has {name} {value}, but {first.node} has {expected}; their "
+                    "results could differ.",
                     remedy="Install the same versions on all machines, or leave this one out.",
                 )
 
@@ -225,8 +225,8 @@ def predict_scene(job: ClusterJob, task: SceneTask) -> SceneTaskResult:
         folder = Path(name) / "results"
         folder.mkdir()
         store = WorkerStore(Path(name), task.made_with)
-        made = predict_task(predictor, task, store, task.scenes, folder, small_only=False)
-        return replace(made, contents={p.name: p.read_bytes() for p in folder.iterdir()})
+        result = predict_task(predictor, task, store, task.scenes, folder, small_only=False)
+        return replace(result, contents={p.name: p.read_bytes() for p in folder.iterdir()})
 
 
 def can_be_read(source: RasterSource) -> bool:

@@ -142,8 +142,8 @@ def _listed(table: RleTable, scenes: Sequence[SceneInput]) -> list[SceneInput]:
     differences = []
     if missing:
         count = plural(len(table.rows), "image")
-        shown = list_first(missing, _MAX_LISTED)
-        differences.append(f"{len(missing)} of its {count} cannot be found: {shown}")
+        listed = list_first(missing, _MAX_LISTED)
+        differences.append(f"{len(missing)} of its {count} cannot be found: {listed}")
     if surplus:
         count = plural(len(surplus), "image is", "images are")
         differences.append(f"{count} not in it: {list_first(surplus, _MAX_LISTED)}")
@@ -199,14 +199,14 @@ class CocoOutput:
                 remedy="Give the folder that holds the images of the sample.",
             )
         named = [one for name, one in categories.items() if name.casefold() in BUILDING_NAMES]
-        found = named or [*categories.values()]
-        if len(found) != 1:
+        buildings = named or [*categories.values()]
+        if len(buildings) != 1:
             raise ConfigError(
                 f"{sample} has the categories {', '.join(categories) or 'none'}; expected one "
                 "that is called building.",
                 remedy="Rename the category of buildings.",
             )
-        return cls(path, [(scene, ids[scene.path]) for scene in scenes], found[0])
+        return cls(path, [(scene, ids[scene.path]) for scene in scenes], buildings[0])
 
     def write(self, report: RunReport) -> RunReport:
         """Write the results of all images from their polygons.

@@ -155,8 +155,8 @@ def images_among(files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
             others[file] = _RESULT
         else:
             images.append(file)
-    shown = [*images, *(one for one, reason in others.items() if reason != NOT_IMAGE)]
-    names = {*shown, *(image.with_suffix("") for image in shown)}
+    listed = [*images, *(one for one, reason in others.items() if reason != NOT_IMAGE)]
+    names = {*listed, *(image.with_suffix("") for image in listed)}
     for file in [one for one in others if _BESIDE.search(one.name)]:
         if Path(_BESIDE.sub("", str(file))) in names:
             del others[file]
@@ -170,9 +170,9 @@ def _mosaic_files(images: Sequence[Path]) -> Iterator[Path]:
     or one that gdalwarp has moved to another CRS.
     """
     parts_of = {image: parts for image in images if (parts := mosaic_parts(image))}
-    shown = {image.absolute() for image in images} if parts_of else set()
+    absolute = {image.absolute() for image in images} if parts_of else set()
     for image, parts in parts_of.items():
-        if not shown.issuperset(parts):
+        if not absolute.issuperset(parts):
             continue
         part = open_raster(parts[0])
         # One that stacks bands is the image, and they are its parts; so is one that places a part.

@@ -22,7 +22,7 @@ from rooftrace.core.errors import RooftraceError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.inputs import SceneInput
-from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore
+from rooftrace.flows.predict.run_folder import FinishedImage, RunFolder, WorkerStore
 from rooftrace.io.area import select_overview
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
@@ -210,9 +210,9 @@ class PredictRun:
         for blocks in run_scenes(self._planned(scenes)):
             (scene, stamp), plan = blocks.item, blocks.plan
             try:
-                made = self._made(blocks, scene, stamp)
-                self.store.add(scene, made, stamp)
-                self._take(scene, made.record, advance=False)
+                finished = self._write_results(blocks, scene, stamp)
+                self.store.add(scene, finished, stamp)
+                self._take(scene, finished.record, advance=False)
             except RooftraceError as error:
                 self.failed[scene.name] = error
             finally:
@@ -253,7 +253,7 @@ class PredictRun:
             yield SceneBlocks(plan, kept, (scene, stamp), self._add_tile)
         self._is_planned = True
 
-    def _made(self, blocks: SceneBlocks, scene: SceneInput, stamp: str) -> MadeImage:
+    def _write_results(self, blocks: SceneBlocks, scene: SceneInput, stamp: str) -> FinishedImage:
         """Write the results of a scene, block by block."""
         plan, order, wanted = blocks.plan, self.run_options.order, self.options.outputs
         paths = OutputPaths.of(self.out, scene.name, plan.source.grid, plan.spec.legend)
@@ -312,7 +312,7 @@ class PredictRun:
             from rooftrace.labels.rle import encode_runs
 
             record["runs"] = encode_runs(mask == plan.spec.building_class, order)
-        return MadeImage([*filter(None, files.values())], record)
+        return FinishedImage([*filter(None, files.values())], record)
 
     @property
     def wants_no_more(self) -> bool:
@@ -354,15 +354,15 @@ class PredictRun:
         self.resumed_px += result.resumed_px
         left = []
         for scene, stamp in zip(task.scenes, task.stamps):
-            made = result.images.get(scene.name)
-            if made is None:
+            finished = result.images.get(scene.name)
+            if finished is None:
                 left.append(scene)
-            elif isinstance(made, RooftraceError):
-                self.failed[scene.name] = made
+            elif isinstance(finished, RooftraceError):
+                self.failed[scene.name] = finished
             else:
                 try:
-                    self.store.add(scene, made, stamp)
-                    self._take(scene, made.record, advance=True)
+                    self.store.add(scene, finished, stamp)
+                    self._take(scene, finished.record, advance=True)
                 except RooftraceError as error:
                     self.failed[scene.name] = error
         return left
@@ -454,7 +454,7 @@ class SceneTaskResult:
         contents: Contents of the files by name, from a worker of a cluster.
     """
 
-    images: Mapping[str, MadeImage | RooftraceError]
+    images: Mapping[str, FinishedImage | RooftraceError]
     notes: Sequence[str]
     resumed_blocks: int
     resumed_px: int

@@ -432,7 +432,7 @@ def _images(
 
     A URL in object storage that ends with a slash is a folder of GeoTIFFs.
     """
-    found: dict[Path | str, TileName | None] = {}
+    locations: dict[Path | str, TileName | None] = {}
     skipped: dict[Path, str] = {}
     images: Mapping[Path | str, TileName | None] | None
     for given in inputs:
@@ -455,27 +455,27 @@ def _images(
             skipped |= others
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
-            found.setdefault(location, tile)
-    paths = [one for one in found if isinstance(one, Path)]
+            locations.setdefault(location, tile)
+    paths = [one for one in locations if isinstance(one, Path)]
     if len(paths) > 1 or (paths and paths[0] != Path(inputs[0])):
         from rooftrace.labels.mask_files import label_masks
 
         masks = sorted(label_masks(paths))
-        if masks and len(masks) == len(found):
+        if masks and len(masks) == len(locations):
             raise DataError(
                 f"{masks[0].parent} has only masks of other images.", remedy=GIVE_IMAGES
             )
         for mask in masks:
-            del found[mask]
+            del locations[mask]
         skipped |= dict.fromkeys(masks, MASK)
     names = {}
-    for folder, count in Counter(one.parent for one in found if isinstance(one, Path)).items():
+    for folder, count in Counter(one.parent for one in locations if isinstance(one, Path)).items():
         if count >= _MIN_LISTED:
             # A folder may be searched by those who may not list it.
             with suppress(OSError):
                 names[folder] = FolderNames(folder)
     scenes = []
-    for location, tile in found.items():
+    for location, tile in locations.items():
         name = url_stem(location) if isinstance(location, str) else location.stem
         if tile is not None and name.isdecimal():
             name = str(tile).replace("/", "__")
@@ -495,15 +495,15 @@ def _service(
     options: ServiceOptions | None,
 ) -> SceneInput:
     """Return the tiles of a map service in an area as one scene."""
-    shown = without_secrets(url.partition("#")[0])
+    name = without_secrets(url.partition("#")[0])
     if options is None:
         raise ConfigError(
-            f"{shown} is a map service, which only rooftrace predict reads.",
+            f"{name} is a map service, which only rooftrace predict reads.",
             remedy="Predict it on the command line.",
         )
     if area is None:
         raise ConfigError(
-            f"{shown} is a map service of any size, and no area was given.",
+            f"{name} is a map service of any size, and no area was given.",
             remedy="Limit it to a vector file of polygons: --area town.geojson",
         )
     raster = open_service(url, area, options, zoom=zoom, nodata=nodata)

@@ -114,7 +114,7 @@ class RunFolder:
             line: dict[str, Any] = json.loads(self._file.readline())
         return line
 
-    def add(self, scene: SceneInput, made: MadeImage, stamp: str) -> None:
+    def add(self, scene: SceneInput, made: FinishedImage, stamp: str) -> None:
         """Add a finished image to the manifest, and remove its checkpoints.
 
         Args:
@@ -206,7 +206,7 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class MadeImage:
+class FinishedImage:
     """Finished image: paths of its results, and its record for run.json; picklable."""
 
     files: list[str]
@@ -227,7 +227,7 @@ class WorkerStore:
         self._work = work
         self._made_with = made_with
         self.spill = spill
-        self.made: dict[str, MadeImage] = {}
+        self.made: dict[str, FinishedImage] = {}
         """Finished images by name."""
 
     def finished(self, scene: SceneInput) -> None:
@@ -236,7 +236,7 @@ class WorkerStore:
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         return _checkpoints(self._work, self._made_with, scene, plan)
 
-    def add(self, scene: SceneInput, made: MadeImage, stamp: str) -> None:
+    def add(self, scene: SceneInput, made: FinishedImage, stamp: str) -> None:
         # The checkpoints stay until the run has added the image to the manifest.
         self.made[scene.name] = made
 
