@@ -164,7 +164,7 @@ def test_predictions_in_the_place_of_a_model(data: Path, tmp_path: Path, name: s
         given.write_text("[]")
     code, answer = call("evaluate", given, data)
     assert (code, answer["error"]["type"]) == (4, "BundleError")
-    assert answer["error"]["message"] == f"{given} was given as a model, but is none."
+    assert answer["error"]["message"] == f"{given} was given as a model, but it is not one."
     assert f"--predictions {given} {data}" in answer["error"]["remedy"]
 
 

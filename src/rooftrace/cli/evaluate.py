@@ -230,7 +230,7 @@ def _refuse_order(paths: Sequence[Path], path: Path, where: Path, truth: Path | 
             "Give the models first, then one image or one folder: "
             f"rooftrace evaluate {models} {target}{labels}"
         )
-    raise BundleError(f"{path} was given as a model, but is none.", remedy=remedy)
+    raise BundleError(f"{path} was given as a model, but it is not one.", remedy=remedy)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

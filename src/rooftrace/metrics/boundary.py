@@ -13,7 +13,7 @@ only pixels near an outline:
   width 1.
 
 Distances are Euclidean, between centres of pixels. An outline is where the class meets known pixels
-of another class; the edge of an image and the edge of nodata are no outlines. A pixel counts only
+of another class; image and nodata edges do not count as outlines. A pixel counts only
 where every pixel that decides on it is known, so a part of an image gives the same result as the
 whole image. Either counts are added over images before ratios are taken, or ratios are averaged
 over images: see `metrics.pixel`.

@@ -69,7 +69,7 @@ class ObjectOverlaps:
     Args:
         labelled, predicted: Number of each object in its map, ascending; the first entry is 0, no
             object.
-        area, area_predicted: Number of pixels of each object; the first entry is no object.
+        area, area_predicted: Number of pixels of each object; the first entry stands for none.
         row, col: (pairs,) indices of the labelled and of the predicted object, ordered by row and
             column.
         shared: (pairs,) number of pixels in both objects.
@@ -195,7 +195,7 @@ class ObjectCounts:
             is_whole, is_judged = _mostly_known(labelled, predicted, pairs)
             counts &= is_whole
             large &= is_judged
-        # The first entry of each map is no object.
+        # The first entry of each map stands for no object.
         counts[0] = large[0] = False
         judged = [_judged(pairs, counts, large, iou) for iou in F1_IOUS]
         is_found, is_right, is_counted = judged[0]
@@ -441,7 +441,7 @@ class CocoCollector:
                 f"{len(scores)} scores, {np.isnan(scores).sum()} of them NaN"
             )
         near = pairs.iou >= _IOUS[0]
-        # The first object of each map is none.
+        # The first entry of each map stands for no object.
         self._scenes[scene_id] = _Scene(
             pairs.area[1:], pairs.area_predicted[1:], scores[numbers - 1],
             pairs.row[near] - 1, pairs.col[near] - 1, pairs.iou[near],

@@ -368,7 +368,7 @@ class ClickSegmenter:
         traced = trace(mask, window)
         large = traced.of(traced.area_px >= VectorOptions().min_area_px)
         filled = np.array([shapely.Polygon(one.exterior) for one in large.polygons], np.object_)
-        # The edges of an enlarged answer are rounded, which is no shape of the building.
+        # The edges of an enlarged answer are rounded, but the building is not.
         tolerance_px = VectorOptions().simplify_px * max(1.0, _SIMPLIFY_VIEW_PX * view.scale)
         outlines = regularize(filled, tolerance_px).polygons
         score = float(probability[mask].mean()) if mask.any() else 0.0

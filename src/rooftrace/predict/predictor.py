@@ -272,7 +272,7 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
 
     Raises:
         DataError: An array has another number of axes, its band axis is ambiguous, or the object
-            is no image.
+            is not an image.
     """
     if isinstance(image, str | Path):
         if str(image).startswith("/vsi"):

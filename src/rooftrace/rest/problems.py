@@ -256,7 +256,7 @@ class ProblemError(Exception):
             return problem_page(
                 scope, body["title"], [text], footer, status=body["status"], headers=self._headers
             )
-        # In ASCII, because a request may hold text that is no UTF-8, which the problem repeats.
+        # In ASCII, because a request may hold text that is not UTF-8, which the problem repeats.
         text = json.dumps(body, separators=(",", ":"))
         return Response(text, body["status"], self._headers, PROBLEM_MEDIA_TYPE)
 

@@ -410,7 +410,7 @@ def ending_of(begin: bytes) -> str | None:
 
 def _answer_requests(connection: Connection, memory_bytes: int) -> None:
     """Answer requests until the server closes the connection."""
-    # The server stops its decoders on Ctrl-C; what a library prints is no output of the server.
+    # The server stops its decoders on Ctrl-C; what a library prints is not output of the server.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     limit_memory(memory_bytes, "AS")

@@ -520,7 +520,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             _add_functions(file)
             yield file
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        # Errors without a code are our own, and those of Python about texts that are no UTF-8.
+        # Errors without a code are our own, and those of Python about strings that are not UTF-8.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise ReviewLockedError(

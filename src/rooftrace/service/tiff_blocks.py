@@ -64,7 +64,7 @@ def check_deflate_blocks_of(file: BinaryIO, name: str) -> None:
         name: Name of the file in messages.
 
     Raises:
-        DataError: A block holds more bytes, ends in the midst of its stream, or is not described
+        DataError: A block holds more bytes, ends in the middle of its stream, or is not described
             completely.
     """
     end = file.seek(0, os.SEEK_END)

@@ -253,7 +253,7 @@ class ClickSessions:
 
         Args:
             key: Name of the building or of its image; a request with other clicks of the same
-                name begins anew.
+                name starts over.
             begin: Function that returns a segmenter of the image without clicks.
             clicks: Clicks in pixels of the image, the first of them positive.
 
@@ -292,9 +292,7 @@ class ReviewClick(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     position: Annotated[Position, Field(description="Longitude and latitude of the map")]
-    inside: Annotated[
-        bool, Field(description="false for a place that is no part of the building")
-    ] = True
+    inside: Annotated[bool, Field(description="false for a place outside the building")] = True
 
 
 class ReviewClicks(BaseModel):

@@ -140,14 +140,14 @@ def predict_dates(
         The buildings of both dates, and the probabilities.
 
     Raises:
-        ConfigError: An input is no image, or the model has more than two classes.
+        ConfigError: An input is not an image, or the model has more than two classes.
         GeoreferenceError: An image has no coordinate system.
         RooftraceError: An image cannot be predicted, see `Predictor.predict`.
     """
     for name, path in (("NEW", new), ("OLD", old)):
         if path.is_dir() or not is_raster(path):
             raise ConfigError(
-                f"-m predicts two images, but {name}, {path}, is none.",
+                f"-m predicts two images, but {name}, {path}, is not an image.",
                 remedy="Give two images, or leave out -m to compare layers of buildings: NEW may "
                 "be the folder of rooftrace predict.",
             )

@@ -535,7 +535,7 @@ def _scores(texts: NDArray[np.object_]) -> NDArray[np.float32] | None:
 def _indices(
     names: NDArray[np.object_], classes: tuple[str, ...], building_class: int, what: str
 ) -> NDArray[np.int16]:
-    """Return the (n,) class of each polygon; the background for one that is none of the classes.
+    """Return the (n,) class of each polygon; the background for an unknown class.
 
     With two classes, the attribute is ignored if no polygon has the name of the building class. It
     then holds something else (a kind of house, a grade), and all polygons are buildings.

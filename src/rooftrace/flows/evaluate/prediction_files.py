@@ -330,7 +330,7 @@ class _FilePredictions:
         """Read a table of run lengths.
 
         Raises:
-            LabelError: The file is no such table, or the order cannot be deduced.
+            LabelError: The file is not such a table, or the order cannot be deduced.
             LayoutError: Rows and scenes do not fit.
         """
         source = self.source
@@ -415,8 +415,8 @@ class _FilePredictions:
             least: Minimum score of a detection.
 
         Raises:
-            LabelError: The file is no list of results, or none belongs to a labelled image; names
-                the record.
+            LabelError: The file is not a list of results (names the record), or none belongs to a
+                labelled image.
         """
         source = self.source
         try:

@@ -166,7 +166,7 @@ def _bare(name: str) -> str:
 
 
 _OTHER_OUTPUTS = ("_preview", "_density")
-"""Endings of files written by `rooftrace predict` that are no predictions."""
+"""Endings of files written by `rooftrace predict` that are not predictions."""
 
 _KINDS = (
     "masks or probabilities (PNG, GeoTIFF, NPY, …), polygons (GPKG, GeoJSON, GeoParquet, "

@@ -490,7 +490,7 @@ def open_truth(
     if size_yx is not None:
         if not (path.is_file() and is_table(path)):
             raise ConfigError(
-                f"--size was given, but {path} is no table of run lengths.",
+                f"--size was given, but {path} is not a table of run lengths.",
                 remedy="Leave it out; other labels have their own size.",
             )
         return _table(path, config, meaning, size_yx)

@@ -249,7 +249,7 @@ def run_export(
 
     Raises:
         ConfigError: the precision is not supported, int8 has no images, the suffix is
-            wrong, or `out` is the model or a file that is no earlier export.
+            wrong, or `out` is the model or a file that is not an earlier export.
         MissingExtraError: a package is not installed.
         DataError: the images cannot be used.
         BundleError: the model cannot be used.

@@ -340,7 +340,7 @@ def run_trial(trial: Trial, source: str) -> tuple[NDArray[np.float32], NDArray[n
 
     Raises:
         BundleError: The process exceeds a limit or ends by itself, or a graph cannot be run.
-        ConfigError: The output is no probability after the activation.
+        ConfigError: The output is not a probability after the activation.
     """
     limit = _MEMORY_BYTES + _COPIES * len(trial.original)
     order = pickle.dumps((trial, source))

@@ -85,7 +85,7 @@ def resolve_channels(
     building = options.building or usual
     if building not in classes:
         raise ConfigError(
-            f"--building is {building!r}, which is none of --classes {', '.join(classes)}. "
+            f"--building is {building!r}, which is not one of --classes {', '.join(classes)}. "
             f"{did_you_mean(building, classes)}".strip(),
             remedy="Name the class of the buildings: --building NAME.",
         )

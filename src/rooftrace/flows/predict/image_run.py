@@ -261,7 +261,7 @@ class PredictRun:
         before = number = 0
         with SceneOutputs(
             plan, paths, spill=self.store.spill,
-            # Images are read while others are finished, which is no time of their own.
+            # Images are read while others are finished, which does not count as their time.
             started=max(blocks.started, self._ended),
             segmenter=self.run_options.segmenter, answers=blocks.folder, workers=blocks.workers,
         ) as outputs:  # fmt: skip

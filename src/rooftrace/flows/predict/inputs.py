@@ -113,7 +113,7 @@ class SceneInput:
 
     @cached_property
     def url(self) -> str:
-        """Address of the image, without secrets; "" for an image on disk."""
+        """URL of the image, without secrets; "" for an image on disk."""
         image = innermost(self.source)
         return self.source.name if isinstance(image, RemoteRaster | ServiceRaster) else ""
 
@@ -130,7 +130,7 @@ class SceneInput:
         return self.opened or self.read_stamp()
 
     def read_stamp(self) -> str:
-        """Return a text that changes when the image changes.
+        """Return a string that changes when the image changes.
 
         For a URL it contains the version that the server reports; for a file or the images of
         a folder, names, sizes and times of change.
@@ -175,7 +175,7 @@ class SceneInput:
 
 
 def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
-    """Return a text that changes when a file or the files beside it change, see `companions`."""
+    """Return a string that changes when a file or the files beside it change, see `companions`."""
     folder = os.path.realpath(path.parent) if names is None else names.real
     digest = hashlib.sha256(os.fsencode(f"{folder}{os.sep}{path.name}"))
     for file in (path, *companions(path, names)):
