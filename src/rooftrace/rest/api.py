@@ -404,7 +404,8 @@ class _ServiceCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         service = self._service
-        figures, batches = service.figures(), service.figures().batches
+        figures = service.figures()
+        batches = figures.batches
         spec, engine = service.bundle.spec, service.predictor.engine
         info = GaugeMetricFamily(
             "rooftrace_model_info", "Loaded model",
