@@ -53,7 +53,7 @@ def test_the_accurate_model_mirrors_tiles_if_nothing_else_is_asked_for() -> None
     assert isinstance(by_load, TtaEngine)
     asked = {None: "mirror", "none": None, "d4": "d4"}
     for choice, expected in asked.items():
-        engine = read_models(Path("accurate"), tta=choice).ready().engine  # type: ignore[arg-type]
+        engine = read_models("accurate", tta=choice).ready().engine  # type: ignore[arg-type]
         assert getattr(engine, "settings", {}).get("tta") == expected
 
 

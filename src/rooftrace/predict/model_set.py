@@ -30,7 +30,7 @@ from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, TtaChoice, with_tta
 from rooftrace.tiling.plan import check_probabilities
 
-Models = Path | Sequence[Path | None] | None
+Models = str | Path | Sequence[str | Path | None] | None
 """One bundle or ensemble file, or several bundles to combine. A bundled model has its name in place
 of a path; None is the default one."""
 
@@ -113,6 +113,12 @@ class ModelSet:
         return Predictor(ModelBundle(spec, {}, path, combined.bundle.members), combined.engine)
 
 
+def model_paths(models: Models) -> list[Path | None]:
+    """Return the paths and names of models; None for the default one."""
+    given = [models] if models is None or isinstance(models, str | Path) else models
+    return [None if path is None else Path(path) for path in given]
+
+
 def read_models(
     models: Models,
     how: Combine = "average",
@@ -134,7 +140,7 @@ def read_models(
         ConfigError: The weights do not fit the models; an ensemble file was given with other models
             or with weights.
     """
-    paths = [models] if models is None or isinstance(models, Path) else list(models)
+    paths = model_paths(models)
     file = None
     files = [path for path in paths if path is not None and is_ensemble(path)]
     if files:

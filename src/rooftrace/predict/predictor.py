@@ -241,7 +241,8 @@ def load(
 
     Args:
         path: Path of a bundle, of the folder of a run, of a file that `rooftrace export` has
-            written, or of an ensemble that `rooftrace fit` has; default: the bundled model.
+            written, or of an ensemble that `rooftrace fit` has; or the name of a bundled model,
+            `default` or `accurate`.
         engine: Name of an engine, see `engines.select.ENGINES`; default: `openvino`, if it supports
             the file.
         precision: `fp32`, `bf16`, `fp16` or `int8`; default: the fastest precision that suits the
@@ -256,8 +257,7 @@ def load(
     """
     from rooftrace.predict.model_set import read_models
 
-    model = None if path is None else Path(path)
-    return read_models(model, engine=engine, precision=precision, output=output).ready()
+    return read_models(path, engine=engine, precision=precision, output=output).ready()
 
 
 def as_source(image: Input, bands: int = 3) -> RasterSource:

@@ -46,7 +46,7 @@ from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.objects import CocoCollector
 from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.metrics.report import EvalReport
-from rooftrace.predict.model_set import Combine, Models, read_models
+from rooftrace.predict.model_set import Combine, Models, model_paths, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import TtaChoice
 
@@ -127,8 +127,8 @@ def run_evaluate(
     scenes = _open_scenes(models, files, folder, options)
     external = _open_files(models, files, folder, scenes, options)
     evaluated = [*models, *external]
-    paths = [bundles] if isinstance(bundles, Path | None) else bundles
-    typed = [*(path or Path("default") for path in paths[: len(models)]), *predictions]
+    paths = model_paths(bundles)[: len(models)]
+    typed = [*(path or Path("default") for path in paths), *predictions]
     baseline = _find_baseline(options.baseline, [one.name for one in evaluated], typed)
 
     context = {
@@ -157,7 +157,7 @@ def _load_models(
     bundles: Models, options: EvalOptions
 ) -> tuple[list[Predictions], list[Predictions]]:
     """Return the models, and the segmenter alone of a single refined model."""
-    paths = [bundles] if bundles is None or isinstance(bundles, Path) else list(bundles)
+    paths = model_paths(bundles)
     if options.ensemble is None and options.weights is not None:
         raise ConfigError(
             "Weights were given, but the models are not combined.",
