@@ -13,6 +13,7 @@ from label_samples import (
     SHAPE,
     TRUTH,
     WIDTH,
+    coco_document,
     drawn,
     images,
     masks,
@@ -143,11 +144,22 @@ def arcgis_instances(folder: Path) -> Path:
     return folder
 
 
+def dfc2023(folder: Path) -> Path:
+    save_json(folder / "buildings_only_train.json", coco_document(NAMES, "{}.tif"))
+    for kind in ("rgb", "sar"):
+        images(folder / "train" / kind, "{}.tif")
+    return folder
+
+
+TILES = "1. The two-period image data/2012/splited_images/train"
 COLOURS = {"label_colors.txt": "0 0 0 background\n250 50 83\tbuilding\n"}
 
 DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "INRIA": inria,
     "WHU": pairs("train/image/{}.tif", "train/label/{}.tif"),
+    "WHU, two dates": pairs("{0}/{0}.tif", "{0}_label/{0}_label.tif", 1),
+    "WHU, tiles of two dates": pairs(f"{TILES}/image/{{}}.tif", f"{TILES}/label/{{}}.tif", 1),
+    "DFC2023": dfc2023,
     "Massachusetts, Kaggle": massachusetts,
     "CamVid": pairs("train/{}.png", "trainannot/{}.png", (250, 50, 83), COLOURS),
     "Cityscapes": pairs("leftImg8bit/train/{}_leftImg8bit.png", "gtFine/train/{}_gtFine_color.png",

@@ -157,7 +157,7 @@ def coco_document(names: tuple[str, ...], pattern: str = "{}.png", **extra: Any)
             "id": 100 * number + index,
             "image_id": number,
             "category_id": 1,
-            "segmentation": [[value for xy in corners(one) for value in xy]],
+            "segmentation": [flat(one)],
             "area": one.area,
             "bbox": [one.bounds[0], one.bounds[1], *np.subtract(one.bounds[2:], one.bounds[:2])],
             "iscrowd": 0,
@@ -278,25 +278,43 @@ def png_of(array: np.ndarray, alpha: bool = False) -> bytes:
     return stream.getvalue()
 
 
-def labelme(folder: Path) -> Path:
-    images(folder)
+def of_each(folder: Path, labels_at: str, record: Callable[[str], Any], images_at: str = "{}.png"
+            ) -> Path:  # fmt: skip
+    """Write the images, and a JSON file for each."""
+    images(folder, images_at)
     for name in NAMES:
-        shapes = [
-            {
-                "label": "house",
-                "points": corners(one),
-                "group_id": None,
-                "description": "",
-                "shape_type": "polygon",
-                "flags": {},
-                "mask": None,
-            }
-            for one in TRUTH[name]
-        ]
-        raw = {"version": "5.8.1", "flags": {}, "shapes": shapes, "imagePath": f"{name}.png",
-               "imageData": None, "imageHeight": HEIGHT, "imageWidth": WIDTH}  # fmt: skip
-        save_json(folder / f"{name}.json", raw)
+        save_json(folder / labels_at.format(name), record(name))
     return folder
+
+
+def of_all(folder: Path, file: str, record: Callable[[str], Any], images_at: str = "{}.png"
+           ) -> Path:  # fmt: skip
+    """Write the images, and one JSON file with a record of each."""
+    images(folder, images_at)
+    return save_json(folder / file, [record(name) for name in NAMES])
+
+
+def flat(outline: shapely.Polygon) -> list[float]:
+    """Return the corners as x, y, x, y, …"""
+    return [value for xy in corners(outline) for value in xy]
+
+
+def named_xy(outline: shapely.Polygon, sides: tuple[int, int] = (1, 1)) -> list[dict[str, float]]:
+    """Return the corners as points with names, in pixels or in shares of the sides."""
+    return [{"x": x / sides[0], "y": y / sides[1]} for x, y in corners(outline)]
+
+
+def labelme(folder: Path) -> Path:
+    def record(name: str) -> dict[str, Any]:
+        shapes = [
+            {"label": "house", "points": corners(one), "group_id": None, "description": "",
+             "shape_type": "polygon", "flags": {}, "mask": None}
+            for one in TRUTH[name]
+        ]  # fmt: skip
+        return {"version": "5.8.1", "flags": {}, "shapes": shapes, "imagePath": f"{name}.png",
+                "imageData": None, "imageHeight": HEIGHT, "imageWidth": WIDTH}  # fmt: skip
+
+    return of_each(folder, "{}.json", record)
 
 
 def via_regions(name: str) -> list[dict[str, Any]]:
@@ -356,21 +374,18 @@ def via_3(folder: Path) -> Path:
 
 
 def isat(folder: Path) -> Path:
-    images(folder)
-    for name in NAMES:
+    def record(name: str) -> dict[str, Any]:
         shapes = [("building", 1.0, corners(one)) for one in TRUTH[name]]
         if name == "chip_b":
             yard, house = shapely.box(25, 70, 50, 95), shapely.box(5, 50, 45, 90)
             shapes[0] = ("__background__", 2.0, corners(yard))
             shapes.append(("building", 1.0, corners(house)))
         keys = ("category", "layer", "segmentation")
-        raw = {
-            "info": {"description": "ISAT", "name": f"{name}.png", "width": WIDTH,
-                     "height": HEIGHT, "note": " " * 70_000},
-            "objects": [dict(zip(keys, one)) for one in shapes],
-        }  # fmt: skip
-        save_json(folder / f"{name}.json", raw)
-    return folder
+        info = {"description": "ISAT", "name": f"{name}.png", "width": WIDTH, "height": HEIGHT,
+                "note": " " * 70_000}  # fmt: skip
+        return {"info": info, "objects": [dict(zip(keys, one)) for one in shapes]}
+
+    return of_each(folder, "{}.json", record)
 
 
 def via_csv(folder: Path) -> Path:
@@ -412,48 +427,91 @@ def supervisely(folder: Path) -> Path:
 
 
 def encord(folder: Path) -> Path:
-    images(folder)
-    rows = []
-    for name in NAMES:
+    def record(name: str) -> dict[str, Any]:
         objects = [
-            {"name": "Building", "shape": "polygon",
-             "polygon": {str(n): {"x": x / WIDTH, "y": y / HEIGHT}
-                         for n, (x, y) in enumerate(corners(one))}}
+            {"name": "Building", "shape": "polygon", "polygon": {
+                str(n): point for n, point in enumerate(named_xy(one, (WIDTH, HEIGHT)))}}
             for one in TRUTH[name]
         ]  # fmt: skip
         unit = {"data_title": f"{name}.png", "width": WIDTH, "height": HEIGHT,
                 "labels": {"objects": objects, "classifications": []}}  # fmt: skip
-        rows.append({"label_hash": name, "label_status": "LABELLED", "data_units": {name: unit}})
-    return save_json(folder / "labels.json", rows).parent
+        return {"label_hash": name, "label_status": "LABELLED", "data_units": {name: unit}}
+
+    return of_all(folder, "labels.json", record).parent
 
 
 def superannotate(folder: Path) -> Path:
-    images(folder)
-    for name in NAMES:
+    def record(name: str) -> dict[str, Any]:
+        drawn = [{"type": "polygon", "className": "building", "exclude": [], "points": flat(one)}
+                 for one in TRUTH[name]]  # fmt: skip
         facts = {"name": f"{name}.png", "width": WIDTH, "height": HEIGHT, "pinned": False}
-        drawn = [
-            {"type": "polygon", "className": "building", "exclude": [],
-             "points": [value for xy in corners(one) for value in xy]}
-            for one in TRUTH[name]
-        ]  # fmt: skip
-        save_json(folder / f"{name}.png.json", {"metadata": facts, "instances": drawn})
-    return save_json(folder / "classes/classes.json", [{"id": 1, "name": "building"}]).parents[1]
+        return {"metadata": facts, "instances": drawn}
+
+    save_json(folder / "classes/classes.json", [{"id": 1, "name": "building"}])
+    return of_each(folder, "{}.png.json", record)
 
 
 def kili(folder: Path) -> Path:
-    images(folder)
-    assets = []
-    for name in NAMES:
+    def record(name: str) -> dict[str, Any]:
         annotations = [
-            {"type": "semantic", "categories": [{"name": "BUILDING"}], "boundingPoly": [
-                {"normalizedVertices": [{"x": x / WIDTH, "y": y / HEIGHT} for x, y in corners(one)]}
-            ]}
+            {"type": "semantic", "categories": [{"name": "BUILDING"}],
+             "boundingPoly": [{"normalizedVertices": named_xy(one, (WIDTH, HEIGHT))}]}
             for one in TRUTH[name]
         ]  # fmt: skip
         jobs = {"JOB_0": {"annotations": annotations}}
         label = {"labelType": "DEFAULT", "createdAt": "2026-11-29", "jsonResponse": jobs}
-        assets.append({"id": f"c-{name}", "externalId": name, "labels": [label]})
-    return save_json(folder / "data.json", assets).parent
+        return {"id": f"c-{name}", "externalId": name, "labels": [label]}
+
+    return of_all(folder, "data.json", record).parent
+
+
+def scale(folder: Path) -> Path:
+    def record(name: str) -> dict[str, Any]:
+        drawn = [{"type": "polygon", "label": "building", "vertices": named_xy(one), "uuid": "u"}
+                 for one in TRUTH[name]]  # fmt: skip
+        asked = {"attachment_type": "image", "attachment": f"https://bucket.example/{name}.png"}
+        return {"task_id": name, "type": "imageannotation", "status": "completed",
+                "params": asked, "response": {"annotations": drawn}}  # fmt: skip
+
+    return of_all(folder, "tasks.json", record, "images/{}.png").parent
+
+
+def hasty(folder: Path) -> Path:
+    def record(name: str) -> dict[str, Any]:
+        labels = []
+        for index, one in enumerate(TRUTH[name]):
+            left, top, part = cut_out(one)
+            height, width = part.shape
+            edges = np.cumsum(runs(part))[: len(runs(part)) // 2 * 2].reshape(-1, 2)
+            mask = [
+                number for start, stop in edges.tolist() for number in (start + 1, stop - start)
+            ]
+            shape = {"polygon": None, "mask": mask} if index == 1 else {"polygon": corners(one)}
+            box = [left, top, left + width, top + height]
+            labels.append({"class_name": "building", "bbox": box, "z_index": index, **shape})
+        return {"image_name": f"{name}.png", "width": WIDTH, "height": HEIGHT,
+                "image_status": "DONE", "labels": labels}  # fmt: skip
+
+    images(folder / "images")
+    raw = {"project_name": "roofs", "export_format_version": "1.1",
+           "label_classes": [{"class_name": "building", "class_type": "object"}],
+           "images": [record(name) for name in NAMES]}  # fmt: skip
+    return save_json(folder / "roofs.json", raw).parent
+
+
+def segments(folder: Path) -> Path:
+    def record(name: str) -> dict[str, Any]:
+        drawn = [{"id": n, "category_id": 1, "type": "polygon", "points": corners(one)}
+                 for n, one in enumerate(TRUTH[name], start=1)]  # fmt: skip
+        label = {"label_status": "LABELED", "attributes": {"annotations": drawn}}
+        return {"name": f"{name}.png", "attributes": {"image": {"url": "https://x.example/1.png"}},
+                "labels": {"ground-truth": label}}  # fmt: skip
+
+    images(folder)
+    data = {"task_type": "vector", "labelsets": [{"name": "ground-truth"}],
+            "task_attributes": {"categories": [{"name": "building", "id": 1}]},
+            "samples": [record(name) for name in NAMES]}  # fmt: skip
+    return save_json(folder / "roofs-v1.0.json", {"name": "v1.0", "dataset": data}).parent
 
 
 def voc_roboflow(folder: Path) -> Path:
@@ -492,7 +550,7 @@ def labelbox(folder: Path) -> Path:
     for name in NAMES:
         objects = [
             {"feature_id": "f", "name": "building", "annotation_kind": "ImagePolygon",
-             "polygon": [{"x": x, "y": y} for x, y in corners(one)]}
+             "polygon": named_xy(one)}
             for one in TRUTH[name]
         ]  # fmt: skip
         labels = [{"label_kind": "Default", "annotations": {"objects": objects}}]
@@ -525,18 +583,14 @@ def darwin_masks(folder: Path) -> Path:
 
 
 def darwin(folder: Path) -> Path:
-    images(folder / "images")
-    for name in NAMES:
-        annotations = [
-            {"id": "x", "name": "building", "slot_names": ["0"],
-             "polygon": {"paths": [[{"x": x, "y": y} for x, y in corners(one)]]}}
-            for one in TRUTH[name]
-        ]  # fmt: skip
+    def record(name: str) -> dict[str, Any]:
+        annotations = [{"id": "x", "name": "building", "slot_names": ["0"],
+                        "polygon": {"paths": [named_xy(one)]}} for one in TRUTH[name]]  # fmt: skip
         slot = {"slot_name": "0", "type": "image", "height": HEIGHT, "width": WIDTH}
         item = {"name": f"{name}.png", "path": "/", "slots": [slot]}
-        raw = {"version": "2.0", "item": item, "annotations": annotations}
-        save_json(folder / f"annotations/{name}.json", raw)
-    return folder
+        return {"version": "2.0", "item": item, "annotations": annotations}
+
+    return of_each(folder, "annotations/{}.json", record, "images/{}.png")
 
 
 def datumaro(folder: Path) -> Path:
@@ -546,7 +600,7 @@ def datumaro(folder: Path) -> Path:
     for name in NAMES:
         annotations = [
             {"id": index, "type": "polygon", "attributes": {}, "group": 0, "label_id": 1,
-             "points": [value for xy in corners(one) for value in xy], "z_order": 0}
+             "points": flat(one), "z_order": 0}
             for index, one in enumerate(TRUTH[name])
         ]  # fmt: skip
         image = {"path": f"{name}.png", "size": [HEIGHT, WIDTH]}
@@ -635,6 +689,9 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "Encord": encord,
     "Kili": kili,
     "SuperAnnotate": superannotate,
+    "Scale AI": scale,
+    "Hasty": hasty,
+    "Segments.ai": segments,
     "Datumaro": datumaro,
     "Roboflow masks": pairs("train/{}.jpg", "train/{}_mask.png", 1,
                             {"train/_classes.csv": "Pixel Value, Class\n0, background\n1, roof\n"}),

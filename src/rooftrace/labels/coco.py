@@ -284,11 +284,7 @@ def _by_id(records: Sequence[R], path: Path) -> dict[Id, R]:
 
 
 def _annotations(
-    document: _Document,
-    images: dict[Id, _Image],
-    path: Path,
-    rule: NameRule,
-    unusual: _Unusual,
+    document: _Document, images: dict[Id, _Image], path: Path, rule: NameRule, unusual: _Unusual
 ) -> tuple[dict[Id, list[CocoAnnotation]], dict[Id, int | None]]:
     """Return annotations by image id, and the class index of each category that has some.
 

@@ -71,13 +71,7 @@ from rooftrace.labels.shape_files import (
     write_yolo,
 )
 from rooftrace.labels.shapes import LayerFile, ShapesLabel
-from rooftrace.labels.source import (
-    SceneEntry,
-    SceneSet,
-    SourceKind,
-    WriteOptions,
-    WriteResult,
-)
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 from rooftrace.labels.split import written_places
 
 T = TypeVar("T")

@@ -70,13 +70,7 @@ from rooftrace.labels.shapes import (
     ShapesLabel,
     clip_outlines,
 )
-from rooftrace.labels.source import (
-    SceneEntry,
-    SceneSet,
-    SourceKind,
-    WriteOptions,
-    WriteResult,
-)
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 

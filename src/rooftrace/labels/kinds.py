@@ -244,11 +244,16 @@ def _unread(path: Path) -> tuple[str, ...]:
             f"{path} holds brush masks of Label Studio, which do not name their image.",
             remedy="Export JSON from Label Studio, which holds the same masks.",
         )
-    layouts = [f'--layout "{one}"' for one in suggest_layouts(path)[: 2 * _LISTED]]
-    choice = (
-        " Choose the images and labels that belong together. Labels of two dates may mark only "
-        "what changed."
-    ) * (len(layouts) > 1)
+    found = suggest_layouts(path)[: 2 * _LISTED]
+    layouts = [f'--layout "{one}"' for one in found]
+    choice = " Choose the images and labels that belong together." * (len(layouts) > 1)
+    if len({one.partition("=")[2] for one in found}) < len(found):
+        raise LayoutError(
+            f"{path} holds several folders of images with the same labels, as those of two dates.",
+            remedy="Masks of two dates, as in LEVIR-CD, WHU-CD and S2Looking, mark what changed, "
+            "not all buildings: do not train on them. If yours mark all buildings of one folder, "
+            f"give it: {' or '.join(layouts)}.",
+        )
     relative = [one.relative_to(path) for one in paths]
     mask = next(filter(_is_in_masks, relative), None)
     picture = next(filterfalse(_is_in_masks, relative), None)

@@ -265,6 +265,9 @@ def _only(found: Sequence[Path], reference: str, where: str) -> Path:
         steps = PurePosixPath(reference.replace("\\", "/")).parts[:-1]
         found = [one for one in found if one.parts[-1 - len(steps) : -1] == steps] or found
     if len(found) > 1:
+        # DFC2023 has radar and heights of the same names beside the colours.
+        found = [one for one in found if one.parent.name.casefold() == "rgb"] or found
+    if len(found) > 1:
         raise LayoutError(
             f"{where} names the image {reference!r}, which matches {len(found)} files: "
             f"{', '.join(str(path) for path in found[:_LISTED])}.",

@@ -142,7 +142,7 @@ _PEEK_BYTES = 1 << 16
 """Number of bytes read to recognise an export."""
 
 _KEYS = re.compile(
-    rb'"(annotations|annotation_id|lead_time|original_width|'
+    rb'"data"\s*:\s*\{|"(annotation_id|lead_time|original_width|'
     rb'(brush|polygon|rectangle|ellipse)labels)"\s*:|"format"\s*:\s*"rle"'
 )
 _BEGINNING = re.compile(rb"\s*\[\s*\{")

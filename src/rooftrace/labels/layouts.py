@@ -81,6 +81,7 @@ LAYOUTS = (
     Layout("images/{id}.*", "labels/{id}.*"),
     Layout("images/{id}.*", "gt/{id}.*", "INRIA"),
     Layout("image/{id}.*", "label/{id}.*", "WHU, AIRS", skip="label/{id}_vis.*"),
+    Layout("{id}/{id}.*", "{id}_label/{id}_label.*", "WHU, two dates", missing="unlabelled"),
     Layout("tiff/{part}/{id}.*", "tiff/{part}_labels/{id}.*", "Massachusetts"),
     Layout("png/{part}/{id}.*", "png/{part}_labels/{id}.*", "Massachusetts"),
     Layout("{part}/{id}.*", "{part}_labels/{id}.*", "Massachusetts"),

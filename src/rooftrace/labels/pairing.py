@@ -33,7 +33,7 @@ NO_SHAPES = "no shapes"
 SHAPE_SUFFIXES = frozenset((".txt", ".json", ".xml"))
 LABEL_SUFFIXES = SHAPE_SUFFIXES | {*VECTOR_SUFFIXES, ".npy"}
 
-_MOST_DEPTH = 3
+_MOST_DEPTH = 4
 """Maximum number of folders between the data and the base of a layout."""
 
 _LISTED = 5

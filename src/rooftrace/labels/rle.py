@@ -352,8 +352,7 @@ class RleTable:
             text = data.decode("utf-8")
         except OSError as error:
             raise LabelError(
-                f"The table {path} cannot be read: {reason_of(error)}.",
-                remedy="Check the path.",
+                f"The table {path} cannot be read: {reason_of(error)}.", remedy="Check the path."
             ) from error
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1

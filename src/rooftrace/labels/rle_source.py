@@ -41,13 +41,7 @@ from rooftrace.labels.rle import (
     is_table,
     parse_runs,
 )
-from rooftrace.labels.source import (
-    SceneEntry,
-    SceneSet,
-    SourceKind,
-    WriteOptions,
-    WriteResult,
-)
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
 
 def _find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, Path]:

@@ -2,8 +2,10 @@
 
 Formats: CVAT for images 1.1 (https://docs.cvat.ai/docs/manual/advanced/xml_format), VGG Image
 Annotator 2 (JSON, project and CSV), Labelbox NDJSON, Encord JSON, Kili JSON, Datumaro JSON,
-SuperAnnotate JSON (https://doc.superannotate.com/docs/vector-json), and SpaceNet's tables of
-`PolygonWKT_Pix`.
+SuperAnnotate JSON (https://doc.superannotate.com/docs/vector-json), Scale AI's tasks
+(https://scale.com/docs/api-reference/image-and-video-reference), Hasty JSON 1.1
+(https://hasty.ai/content-hub/userdocs/export-formats/hasty-json-v1-1), releases of Segments.ai
+(https://docs.segments.ai/reference/label-types), and SpaceNet's tables of `PolygonWKT_Pix`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 import shapely
 from shapely import affinity
 
-from rooftrace.core.errors import LayoutError
+from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource
 from rooftrace.io.files import read_head
@@ -30,6 +32,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import REMEDY, ImageFinder, label_files, load_json
 from rooftrace.labels.mask_values import NameRule
+from rooftrace.labels.rle import draw_runs
 from rooftrace.labels.shape_files import (
     NOTHING,
     DrawnImage,
@@ -47,6 +50,7 @@ from rooftrace.labels.shape_files import (
     traced,
     traced_runs,
     xml_root,
+    xy_of,
 )
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
@@ -118,14 +122,17 @@ def _ids(file_of: Mapping[Path, Path], drawn: Mapping[Path, DrawnImage]) -> list
 def _cvat(path: Path) -> Iterator[DrawnImage]:
     root = xml_root(path)
     if root.find("track") is not None:
-        raise ValueError("it holds tracks of a video; expected CVAT for images")
+        raise LabelError(
+            f"{path} holds tracks, as CVAT exports them of a video; expected images.",
+            remedy="Export the task from CVAT as 'CVAT for images 1.1'.",
+        )
     for image in root.iter("image"):
         where = f"{path}, image {image.get('name')}"
         drawn = sorted(image, key=lambda one: int(one.get("z_order") or 0))
-        shapes = [_cvat_shape(one, where) for one in drawn]
+        shapes = [_cvat_shape(one, where) for one in drawn if one.tag != "tag"]
         size = int(image.attrib["height"]), int(image.attrib["width"])
-        part, lines = image.get("subset") or "", sum(o.tag in ("polyline", "points") for o in image)
-        yield DrawnImage(image.attrib["name"], tuple(shapes), size, where, part=part, lines=lines)
+        part = image.get("subset") or ""
+        yield DrawnImage(image.attrib["name"], tuple(shapes), size, where, part=part)
 
 
 def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape:
@@ -225,8 +232,7 @@ def _via_image(path: Path, name: str, regions: Sequence[tuple[Any, Any]]) -> Dra
             radii = (shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r")))
             geometry = ellipse(shape["cx"], shape["cy"], *radii)
         shapes.append(DrawnShape(_via_name(attributes), geometry, kind == "rect"))
-    lines = sum(shape["name"] in ("polyline", "line", "point") for shape, _ in regions)
-    return DrawnImage(name, tuple(shapes), None, f"{path}, {name}", lines=lines)
+    return DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
 
 
 def _via_name(attributes: Mapping[str, Any]) -> str:
@@ -264,7 +270,7 @@ def _labelbox(path: Path) -> Iterator[DrawnImage]:
 def _labelbox_shape(one: Mapping[str, Any], where: str) -> DrawnShape:
     geometry: shapely.Geometry = NOTHING
     if points := one.get("polygon"):
-        geometry = polygon([(p["x"], p["y"]) for p in points], where)
+        geometry = polygon(xy_of(points), where)
     elif box := one.get("bounding_box"):
         left, top = box["left"], box["top"]
         geometry = shapely.box(left, top, left + box["width"], top + box["height"])
@@ -321,8 +327,7 @@ def _kili(path: Path) -> Iterator[DrawnImage]:
             # Parts of a shape have a list each, and a shape of one part need not.
             parts = one.get("boundingPoly") or []
             for part in [parts] if parts and isinstance(parts[0], dict) else parts:
-                outer, *holes = ([(p["x"], p["y"]) for p in ring["normalizedVertices"]]
-                                 for ring in part)  # fmt: skip
+                outer, *holes = (xy_of(ring["normalizedVertices"]) for ring in part)
                 geometry = polygon(outer, where, holes)
                 name = one["categories"][0]["name"]
                 shapes.append(DrawnShape(name, geometry, one["type"] == "rectangle"))
@@ -370,9 +375,71 @@ def _superannotate(path: Path) -> Iterator[DrawnImage]:
         elif kind == "bbox":
             geometry = shapely.box(*(points[key] for key in ("x1", "y1", "x2", "y2")))
         shapes.append(DrawnShape(one.get("className", ""), geometry, kind == "bbox"))
-    lines = sum(one["type"] in ("polyline", "point") for one in raw["instances"])
     size = size_of(facts.get("height"), facts.get("width"))
-    yield DrawnImage(facts["name"], tuple(shapes), size, where, lines=lines)
+    yield DrawnImage(facts["name"], tuple(shapes), size, where)
+
+
+def _scale(path: Path) -> Iterator[DrawnImage]:
+    raw = load_json(path)
+    for task in raw if isinstance(raw, list) else raw.get("docs", [raw]):
+        # A task that nobody has labelled has no response.
+        if response := task.get("response"):
+            shapes, where = [], f"{path}, task {task['task_id']}"
+            for one in response["annotations"]:
+                geometry: shapely.Geometry = NOTHING
+                if one["type"] == "polygon":
+                    geometry = polygon(xy_of(one["vertices"]), where)
+                elif one["type"] == "box":
+                    left, top = one["left"], one["top"]
+                    geometry = shapely.box(left, top, left + one["width"], top + one["height"])
+                elif one["type"] not in ("line", "point"):
+                    raise ValueError(f"it has a shape of the type {one['type']!r}, not a polygon")
+                shapes.append(DrawnShape(one["label"], geometry, one["type"] == "box"))
+            yield DrawnImage(task["params"]["attachment"], tuple(shapes), None, where)
+
+
+def _hasty(path: Path) -> Iterator[DrawnImage]:
+    for image in load_json(path)["images"]:
+        where, shapes = f"{path}, {image['image_name']}", []
+        if not image["labels"] and image.get("image_status") not in ("DONE", "TO REVIEW"):
+            continue
+        for one in sorted(image["labels"], key=lambda one: one.get("z_index") or 0):
+            left, top, right, bottom = one.get("bbox") or (0, 0, 0, 0)
+            geometry: shapely.Geometry = shapely.box(left, top, right, bottom)
+            if one.get("polygon"):
+                geometry = polygon(one["polygon"], where)
+            elif one.get("mask"):
+                # Starts, from 1 along the rows of the box, and lengths.
+                starts, lengths = np.reshape(one["mask"], (-1, 2)).T
+                bounds = np.stack([starts - 1, starts - 1 + lengths], axis=1)
+                geometry = traced(draw_runs(bounds, (bottom - top, right - left), "row"), left, top)
+            is_box = not (one.get("polygon") or one.get("mask"))
+            shapes.append(DrawnShape(one["class_name"], geometry, is_box))
+        size = size_of(image.get("height"), image.get("width"))
+        yield DrawnImage(image["image_name"], tuple(shapes), size, where)
+
+
+def _segments(path: Path) -> Iterator[DrawnImage]:
+    data = load_json(path)["dataset"]
+    names = {one["id"]: one["name"] for one in data["task_attributes"]["categories"]}
+    for sample in data["samples"]:
+        of_sets, where, shapes = sample["labels"], f"{path}, {sample['name']}", []
+        label = of_sets.get("ground-truth") or next(filter(None, of_sets.values()), None)
+        if label is None:
+            continue
+        if "segmentation_bitmap" in label["attributes"]:
+            raise LabelError(
+                f"The masks of {path} are links to Segments.ai.",
+                remedy="Export COCO: segments.utils.export_dataset(dataset, 'coco-instance').",
+            )
+        for one in label["attributes"]["annotations"]:
+            geometry: shapely.Geometry = NOTHING
+            if one["type"] == "polygon":
+                geometry = polygon(one["points"], where)
+            elif one["type"] == "bbox":
+                geometry = shapely.box(*np.ravel(one["points"]))
+            shapes.append(DrawnShape(names[one["category_id"]], geometry, one["type"] == "bbox"))
+        yield DrawnImage(sample["name"], tuple(shapes), None, where)
 
 
 def _spacenet(path: Path) -> Iterator[DrawnImage]:
@@ -382,7 +449,7 @@ def _spacenet(path: Path) -> Iterator[DrawnImage]:
             shapes = images.setdefault(row["ImageId"], [])
             # Some tables have a third coordinate, which is 0.
             geometry = shapely.force_2d(shapely.from_wkt(row["PolygonWKT_Pix"]))
-            if geometry.geom_type.endswith("Polygon"):
+            if geometry.geom_type.endswith("Polygon") and not geometry.is_empty:
                 score = float(row["Confidence"]) if row.get("Confidence") else None
                 shapes.append(DrawnShape("building", geometry, score=score))
     for name, shapes in images.items():
@@ -398,7 +465,13 @@ _EXPORTS = (
     ("labelbox", "Labelbox NDJSON", (".ndjson", ".json", ".jsonl"), rb'^\W*"data_row"', _labelbox),
     ("encord", "Encord JSON", (".json",), rb'"label_hash"\s*:', _encord),
     ("kili", "Kili JSON", (".json",), rb'"externalId"\s*:', _kili),
-    ("superannotate", "SuperAnnotate JSON", (".json",), rb'"instances"\s*:\s*\[', _superannotate),
+    ("superannotate", "SuperAnnotate JSON", (".json",),
+     rb'"metadata"\s*:\s*\{[\s\S]*"name"[\s\S]*"instances"\s*:\s*\[', _superannotate),
+    ("scale", "Scale AI's tasks (JSON)", (".json",),
+     rb'"task_id"\s*:[\s\S]*"attachment"\s*:[\s\S]*"annotations"\s*:', _scale),
+    ("hasty", "Hasty JSON", (".json",), rb'"export_format_version"[\s\S]*"label_classes"', _hasty),
+    ("segments", "a release of Segments.ai (JSON)", (".json",),
+     rb'"task_attributes"\s*:[\s\S]*"samples"\s*:', _segments),
     ("spacenet", "SpaceNet CSV of polygons in pixels", (".csv",), rb"PolygonWKT_Pix", _spacenet),
 )  # fmt: skip
 

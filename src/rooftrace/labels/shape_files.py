@@ -17,7 +17,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class DrawnImage:
         where: Location for error messages.
         is_relative: Whether coordinates are shares of the image's sides, 0..1.
         part: Part of the data to which the image belongs, such as train; "" if not stated.
-        lines: Number of lines and points, which are left out.
+        lines: Number of shapes that were left out, such as lines and points.
     """
 
     name: str
@@ -91,10 +91,11 @@ class DrawnImage:
     where: str
     is_relative: bool = False
     part: str = ""
-    lines: int = 0
+    lines: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         shapes = tuple(one for one in self.shapes if not shapely.is_empty(one.geometry))
+        object.__setattr__(self, "lines", len(self.shapes) - len(shapes))
         object.__setattr__(self, "shapes", shapes)
 
 
@@ -132,6 +133,28 @@ def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely
         )
     inner = [hole for hole in map(finite_array, holes) if hole is not None and len(hole) > 2]
     return shapely.Polygon(ring, inner) if len(ring) > 2 else NOTHING
+
+
+def xy_of(points: Iterable[Mapping[str, float]]) -> list[tuple[float, float]]:
+    """Return points that have their coordinates by name."""
+    return [(point["x"], point["y"]) for point in points]
+
+
+def _records(raw: Any, key: str, path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
+    """Yield each record of a list in a label file, which must have these keys, after its location.
+
+    Raises:
+        LabelError: A record lacks a key.
+    """
+    for number, one in enumerate(raw[key], start=1):
+        where = f"{path}, {key.removesuffix('s')} {number}"
+        if absent := [name for name in keys if name not in one]:
+            raise LabelError(
+                f"{where} has the keys {', '.join(map(repr, one)) or 'none'}; expected also "
+                f"{' and '.join(map(repr, absent))}.",
+                remedy=REMEDY,
+            )
+        yield where, one
 
 
 def _box_of(points: Any) -> shapely.Geometry:
@@ -195,8 +218,7 @@ def read_as(
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError, zlib.error,
             ElementTree.ParseError, shapely.errors.ShapelyError) as error:  # fmt: skip
         raise LabelError(
-            f"{path} cannot be read as {kind}: {type(error).__name__}: {reason_of(error)}.",
-            remedy=REMEDY,
+            f"{path} cannot be read as {kind}: {reason_of(error)}.", remedy=REMEDY
         ) from error
 
 
@@ -290,8 +312,8 @@ def _yolo(path: Path, scored: bool) -> DrawnImage:
 
 def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = []
-    for number, one in enumerate(raw["shapes"], start=1):
-        where, kind, points = f"{path}, shape {number}", one.get("shape_type"), one["points"]
+    for where, one in _records(raw, "shapes", path, "label", "points"):
+        kind, points = one.get("shape_type"), one["points"]
         geometry: shapely.Geometry = NOTHING
         if kind == "mask":
             bitmap = _decoded(base64.b64decode(one["mask"]), where)
@@ -306,9 +328,8 @@ def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
             geometry = polygon(points, where)
         shapes.append(DrawnShape(str(one["label"]), geometry, kind == "rectangle"))
     size = size_of(raw.get("imageHeight"), raw.get("imageWidth"))
-    lines = sum(one.get("shape_type") in ("line", "linestrip", "point") for one in raw["shapes"])
     name = str(raw.get("imagePath") or path.stem)
-    return DrawnImage(name, tuple(shapes), size, str(path), lines=lines)
+    return DrawnImage(name, tuple(shapes), size, str(path))
 
 
 def _decoded(data: bytes, where: str) -> BoolArray:
@@ -322,8 +343,8 @@ def _decoded(data: bytes, where: str) -> BoolArray:
 
 def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = []
-    for number, one in enumerate(raw["objects"], start=1):
-        where, kind = f"{path}, object {number}", one["geometryType"]
+    for where, one in _records(raw, "objects", path, "geometryType", "classTitle"):
+        kind = one["geometryType"]
         geometry: shapely.Geometry = NOTHING
         if kind == "bitmap":
             data = zlib.decompress(base64.b64decode(one["bitmap"]["data"]))
@@ -363,12 +384,12 @@ def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     slots = (raw["item"].get("slots") or [{}])[0]
     size = size_of(slots.get("height"), slots.get("width"))
     masks = _darwin_masks(raw["annotations"], size)
-    for number, one in enumerate(raw["annotations"], start=1):
-        where, box = f"{path}, annotation {number}", one.get("bounding_box")
-        outline = one.get("polygon") or {}
+    for where, one in _records(raw, "annotations", path, "name"):
+        if "raster_layer" in one or "tag" in one:
+            continue
+        outline, box = one.get("polygon") or {}, one.get("bounding_box")
         paths = outline.get("paths") or [outline.get("path") or []]
-        rings = [[(point["x"], point["y"]) for point in ring] for ring in paths]
-        parts = (made_valid(polygon(ring, where)) for ring in rings)
+        parts = (made_valid(polygon(xy_of(ring), where)) for ring in paths)
         geometry = masks.get(one.get("id")) or reduce(shapely.symmetric_difference, parts)
         is_box = not outline and one.get("id") not in masks
         if is_box and box:

@@ -99,8 +99,7 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
         other = paths.setdefault(tile, path)
         if other is not path:
             raise LayoutError(
-                f"Two images show the tile {tile}: {other} and {path}.",
-                remedy="Keep one of them.",
+                f"Two images show the tile {tile}: {other} and {path}.", remedy="Keep one of them."
             )
     folder = TileFolder(top, dict(sorted(paths.items())), tuple(others))
     places = [top, root]
@@ -153,10 +152,7 @@ def _is_tms(text: str, folder: TileFolder) -> bool:
 
 
 def open_mosaic(
-    folder: Path,
-    zoom: int | None = None,
-    nodata: NodataRule | None = None,
-    tms: bool | None = None,
+    folder: Path, zoom: int | None = None, nodata: NodataRule | None = None, tms: bool | None = None
 ) -> TileMosaic:
     """Open a folder of tiles as one georeferenced scene; the header of one tile is read.
 

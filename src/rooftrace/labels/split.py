@@ -432,8 +432,7 @@ def _too_few(count: int, before: int, parts: int, by: SplitBy) -> DataError:
     }
     merged = f" ({before} before near-duplicates were merged)" if before > count else ""
     return DataError(
-        f"The data has {plural(count, by)}{merged}, too few for {parts} parts.",
-        remedy=remedies[by],
+        f"The data has {plural(count, by)}{merged}, too few for {parts} parts.", remedy=remedies[by]
     )
 
 

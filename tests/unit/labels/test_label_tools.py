@@ -127,6 +127,11 @@ CVAT_BOX = (
     f'height="{HEIGHT}"><box label="building" xtl="1" ytl="1" xbr="9" ybr="9"/></image>'
     "</annotations>"
 )
+CVAT_TRACK = "<annotations><version>1.1</version><track id='0' label='building'/></annotations>"
+SEGMENTS_BITMAP = (
+    '{"dataset": {"task_attributes": {"categories": []}, "samples": [{"name": "chip_a.png", '
+    '"labels": {"ground-truth": {"attributes": {"segmentation_bitmap": {"url": "x"}}}}}]}}'
+)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,13 @@ CVAT_BOX = (
         ("annotations.xml", CVAT_BOX, "all 1 shape are boxes, not outlines"),
         ("images/chip_a.xml", VOC, "all 1 shape are boxes, not outlines"),
         ("labels/chip_a.xml", VOC, "all 1 shape are boxes, not outlines"),
+        ("annotations.xml", CVAT_TRACK, "holds tracks, as CVAT exports them of a video"),
+        ("v1.json", SEGMENTS_BITMAP, "are links to Segments.ai"),
+        (
+            "images/chip_a.json",
+            '{"shapes": [{"points": []}]}',
+            "shape 1 has the keys 'points'; expected also 'label'",
+        ),
         ("task-1-annotation-2-by-1-tag-building-0.txt", "", None),
     ],
 )
@@ -151,7 +163,7 @@ def test_boxes_are_refused_because_they_are_boxes(
         save_text(tmp_path / file, text)
     with pytest.raises((LabelError, LayoutError), match=error) as caught:
         only_label(tmp_path)
-    assert "Export" in caught.value.remedy
+    assert "xport" in caught.value.remedy
 
 
 def _stored(values: np.ndarray, **options: object) -> Callable[[Path], object]:
