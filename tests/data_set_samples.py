@@ -46,8 +46,9 @@ def spacenet_csv(folder: Path) -> Path:
             lines.append(f'{name},{number},"POLYGON (({ring}))","POLYGON EMPTY"')
         if not TRUTH[name]:
             lines.append(f"{name},-1,POLYGON EMPTY,POLYGON EMPTY")
-    save_text(folder / "summaryData_Train_Building_Solutions.csv", "\n".join(lines) + "\n")
-    return folder
+    return save_text(
+        folder / "summaryData_Train_Building_Solutions.csv", "\n".join(lines) + "\n"
+    ).parent
 
 
 def xbd(folder: Path) -> Path:

@@ -5,6 +5,7 @@ Every maker writes the same scenes: `make(folder)` returns the path that a user 
 """
 
 import base64
+import csv
 import io
 import json
 import zlib
@@ -124,8 +125,9 @@ def yolo_ultralytics(folder: Path, names: str = "names:\n  0: building\n") -> Pa
         # An image without buildings needs no file.
         if TRUTH[name]:
             save_text(folder / f"labels/{part}/{name}.txt", yolo_text(name))
-    save_text(folder / "data.yaml", f"path: .\ntrain: images/train\nval: images/val\n{names}")
-    return folder
+    return save_text(
+        folder / "data.yaml", f"path: .\ntrain: images/train\nval: images/val\n{names}"
+    ).parent
 
 
 def yolo_roboflow(folder: Path) -> Path:
@@ -134,8 +136,9 @@ def yolo_roboflow(folder: Path) -> Path:
         save_text(folder / f"{part}/labels/{name}_png.rf.0a1b2c.txt", yolo_text(name))
     save_text(folder / "README.roboflow.txt", "Exported from Roboflow")
     text = "train: ../train/images\nval: ../valid/images\n\nnc: 1\nnames: ['Building']\n"
-    save_text(folder / "data.yaml", f"{text}\nroboflow:\n  project: roofs\n  version: 1\n")
-    return folder
+    return save_text(
+        folder / "data.yaml", f"{text}\nroboflow:\n  project: roofs\n  version: 1\n"
+    ).parent
 
 
 def yolo_classes(folder: Path) -> Path:
@@ -143,8 +146,7 @@ def yolo_classes(folder: Path) -> Path:
     for name in NAMES:
         save_text(folder / f"labels/{name}.txt", yolo_text(name, 1))
     save_text(folder / "classes.txt", "Tree\nBuilding\n")
-    save_json(folder / "notes.json", {"categories": [{"id": 0, "name": "Tree"}]})
-    return folder
+    return save_json(folder / "notes.json", {"categories": [{"id": 0, "name": "Tree"}]}).parent
 
 
 def data_yaml(folder: Path) -> Path:
@@ -153,32 +155,19 @@ def data_yaml(folder: Path) -> Path:
 
 def coco_document(names: tuple[str, ...], pattern: str = "{}.png", **extra: Any) -> dict[str, Any]:
     annotations = [
-        {
-            "id": 100 * number + index,
-            "image_id": number,
-            "category_id": 1,
-            "segmentation": [flat(one)],
-            "area": one.area,
-            "bbox": [one.bounds[0], one.bounds[1], *np.subtract(one.bounds[2:], one.bounds[:2])],
-            "iscrowd": 0,
-            **extra,
-        }
+        {"id": 100 * number + index, "image_id": number, "category_id": 1,
+         "segmentation": [flat(one)], "area": one.area, "iscrowd": 0, **extra,
+         "bbox": [one.bounds[0], one.bounds[1], *np.subtract(one.bounds[2:], one.bounds[:2])]}
         for number, name in enumerate(names, start=1)
         for index, one in enumerate(TRUTH[name])
+    ]  # fmt: skip
+    pictures = [
+        {"id": number, "file_name": pattern.format(name), "height": HEIGHT, "width": WIDTH}
+        for number, name in enumerate(names, start=1)
     ]
-    return {
-        "info": {"year": "2026"},
-        "licenses": [],
-        "categories": [
-            {"id": 0, "name": "buildings", "supercategory": "none"},
-            {"id": 1, "name": "building", "supercategory": "buildings"},
-        ],
-        "images": [
-            {"id": number, "file_name": pattern.format(name), "height": HEIGHT, "width": WIDTH}
-            for number, name in enumerate(names, start=1)
-        ],
-        "annotations": annotations,
-    }
+    categories = [{"id": 0, "name": "buildings"}, {"id": 1, "name": "building"}]
+    return {"info": {"year": "2026"}, "licenses": [], "categories": categories,
+            "images": pictures, "annotations": annotations}  # fmt: skip
 
 
 def coco_roboflow(folder: Path, parts: Sequence[str] = ("train", "valid", "test")) -> Path:
@@ -188,10 +177,12 @@ def coco_roboflow(folder: Path, parts: Sequence[str] = ("train", "valid", "test"
     return folder
 
 
+CVAT_COCO = "annotations/instances_default.json"
+
+
 def coco_cvat(folder: Path) -> Path:
     images(folder / "images")
-    save_json(folder / "annotations/instances_default.json", coco_document(NAMES))
-    return folder
+    return save_json(folder / CVAT_COCO, coco_document(NAMES)).parents[1]
 
 
 def coco_cvat_brush(folder: Path) -> Path:
@@ -202,12 +193,11 @@ def coco_cvat_brush(folder: Path) -> Path:
         counts = runs(drawn(TRUTH[NAMES[number - 1]][index]).T)
         one |= {"iscrowd": 1, "segmentation": {"size": list(SHAPE), "counts": counts}}
     images(folder / "images")
-    save_json(folder / "annotations/instances_default.json", raw)
-    return folder
+    return save_json(folder / CVAT_COCO, raw).parents[1]
 
 
 def coco_file_in_annotations(folder: Path) -> Path:
-    return coco_cvat(folder) / "annotations/instances_default.json"
+    return coco_cvat(folder) / CVAT_COCO
 
 
 def coco_labelstudio(folder: Path) -> Path:
@@ -215,8 +205,7 @@ def coco_labelstudio(folder: Path) -> Path:
     raw = coco_document(NAMES, "images\\0123abcd-{}.png")
     for name in NAMES:
         (folder / f"images/{name}.png").rename(folder / f"images/0123abcd-{name}.png")
-    save_json(folder / "result.json", raw)
-    return folder
+    return save_json(folder / "result.json", raw).parent
 
 
 def coco_crowdai(folder: Path) -> Path:
@@ -239,35 +228,26 @@ def runs(mask: np.ndarray) -> list[int]:
 
 
 def cvat_xml(folder: Path) -> Path:
-    shapes = {}
-    for name in NAMES:
-        rows = ['<polyline label="road" points="1.00,1.00;9.00,9.00" z_order="0"></polyline>']
+    body = ""
+    for number, name in enumerate(NAMES):
+        body += f'<image id="{number}" name="{name}.png" width="{WIDTH}" height="{HEIGHT}">'
+        body += '<polyline label="road" points="1.00,1.00;9.00,9.00" z_order="0"></polyline>'
         for index, one in enumerate(TRUTH[name]):
             if index == 1:
                 left, top, part = cut_out(one)
-                rows.append(
-                    f'<mask label="building" source="manual" occluded="0" '
-                    f'rle="{", ".join(map(str, runs(part)))}" left="{left}" top="{top}" '
-                    f'width="{part.shape[1]}" height="{part.shape[0]}" z_order="0"></mask>'
+                body += (
+                    f'<mask label="building" rle="{", ".join(map(str, runs(part)))}" left="{left}" '
+                    f'top="{top}" width="{part.shape[1]}" height="{part.shape[0]}" z_order="0"/>'
                 )
                 continue
             points = ";".join(f"{x:.2f},{y:.2f}" for x, y in corners(one))
-            rows.append(
-                f'<polygon label="building" source="manual" occluded="0" points="{points}" '
-                'z_order="0"></polygon>'
-            )
-        shapes[name] = "".join(rows)
-    body = "".join(
-        f'<image id="{n}" name="{name}.png" width="{WIDTH}" height="{HEIGHT}">'
-        f"{shapes[name]}</image>"
-        for n, name in enumerate(NAMES)
-    )
+            body += f'<polygon label="building" points="{points}" z_order="0"></polygon>'
+        body += "</image>"
     images(folder / "images")
-    text = (
+    head = (
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version><meta></meta>'
     )
-    save_text(folder / "annotations.xml", f"{text}{body}</annotations>")
-    return folder
+    return save_text(folder / "annotations.xml", f"{head}{body}</annotations>").parent
 
 
 def png_of(array: np.ndarray, alpha: bool = False) -> bytes:
@@ -319,16 +299,11 @@ def labelme(folder: Path) -> Path:
 
 def via_regions(name: str) -> list[dict[str, Any]]:
     return [
-        {
-            "shape_attributes": {
-                "name": "polygon",
-                "all_points_x": [x for x, _ in corners(one)],
-                "all_points_y": [y for _, y in corners(one)],
-            },
-            "region_attributes": {"class": "building"},
-        }
+        {"shape_attributes": {"name": "polygon", "all_points_x": flat(one)[::2],
+                              "all_points_y": flat(one)[1::2]},
+         "region_attributes": {"class": "building"}}
         for one in TRUTH[name]
-    ]
+    ]  # fmt: skip
 
 
 def via(folder: Path, names: tuple[str, ...] = NAMES) -> Path:
@@ -338,8 +313,7 @@ def via(folder: Path, names: tuple[str, ...] = NAMES) -> Path:
                            "file_attributes": {}}
         for name in names
     }  # fmt: skip
-    save_json(folder / "via_export_json.json", records)
-    return folder
+    return save_json(folder / "via_export_json.json", records).parent
 
 
 def via_parts(folder: Path) -> Path:
@@ -390,39 +364,37 @@ def isat(folder: Path) -> Path:
 
 def via_csv(folder: Path) -> Path:
     images(folder)
-    header = "filename,file_size,file_attributes,region_count,region_id"
-    lines = [f"{header},region_shape_attributes,region_attributes"]
+    keys = ("region_shape_attributes", "region_attributes")
+    rows = [["filename", "file_size", "file_attributes", "region_count", "region_id", *keys]]
     for name in NAMES:
         regions = via_regions(name)
         for number, one in enumerate(
             regions or [{"shape_attributes": {}, "region_attributes": {}}]
         ):
             cells = [json.dumps(one[key]) for key in ("shape_attributes", "region_attributes")]
-            shown = [f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells]
-            lines.append(f'{name}.png,999,"{{}}",{len(regions)},{number},{",".join(shown)}')
-    save_text(folder / "via_export_csv.csv", "\n".join(lines) + "\n")
+            rows.append([f"{name}.png", "999", "{}", str(len(regions)), str(number), *cells])
+    with (folder / "via_export_csv.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
     return folder
 
 
 def supervisely(folder: Path) -> Path:
-    meta = {"classes": [{"title": "building", "shape": "any", "color": "#0F8A12"}], "tags": []}
-    save_json(folder / "meta.json", meta)
-    images(folder / "dataset 2026/img")
-    for name in NAMES:
+    def record(name: str) -> dict[str, Any]:
         objects: list[dict[str, Any]] = []
         for index, one in enumerate(TRUTH[name]):
             points = {"exterior": pixel_outline(drawn(one)), "interior": []}
-            shape = {"id": index, "classTitle": "building", "geometryType": "polygon",
-                     "points": points}  # fmt: skip
+            shape = {"classTitle": "building", "geometryType": "polygon", "points": points}
             if index == 1:
                 left, top, part = cut_out(one)
                 data = base64.b64encode(zlib.compress(png_of(part, alpha=True))).decode()
-                shape |= {"geometryType": "bitmap", "points": {"exterior": [], "interior": []},
-                          "bitmap": {"data": data, "origin": [left, top]}}  # fmt: skip
+                bitmap = {"data": data, "origin": [left, top]}
+                shape |= {"geometryType": "bitmap", "points": {"exterior": []}, "bitmap": bitmap}
             objects.append(shape)
-        size = {"height": HEIGHT, "width": WIDTH}
-        raw = {"description": "", "tags": [], "size": size, "objects": objects}
-        save_json(folder / f"dataset 2026/ann/{name}.png.json", raw)
+        return {"tags": [], "size": {"height": HEIGHT, "width": WIDTH}, "objects": objects}
+
+    meta = {"classes": [{"title": "building", "shape": "any", "color": "#0F8A12"}], "tags": []}
+    save_json(folder / "meta.json", meta)
+    of_each(folder / "dataset 2026", "ann/{}.png.json", record, "img/{}.png")
     return folder
 
 
@@ -545,30 +517,24 @@ def labelme_xml(folder: Path) -> Path:
 
 
 def labelbox(folder: Path) -> Path:
-    images(folder / "images")
-    rows = []
-    for name in NAMES:
-        objects = [
-            {"feature_id": "f", "name": "building", "annotation_kind": "ImagePolygon",
-             "polygon": named_xy(one)}
-            for one in TRUTH[name]
-        ]  # fmt: skip
+    def record(name: str) -> dict[str, Any]:
+        objects = [{"feature_id": "f", "name": "building", "annotation_kind": "ImagePolygon",
+                    "polygon": named_xy(one)} for one in TRUTH[name]]  # fmt: skip
         labels = [{"label_kind": "Default", "annotations": {"objects": objects}}]
-        rows.append(
-            {"data_row": {"id": "cl9", "external_id": f"{name}.png", "row_data": "https://x"},
-             "media_attributes": {"height": HEIGHT, "width": WIDTH},
-             "projects": {"p1": {"name": "p", "labels": labels}}}
-        )  # fmt: skip
+        return {"data_row": {"id": "cl9", "external_id": f"{name}.png", "row_data": "https://x"},
+                "media_attributes": {"height": HEIGHT, "width": WIDTH},
+                "projects": {"p1": {"name": "p", "labels": labels}}}  # fmt: skip
+
+    images(folder / "images")
     # What nobody has labelled is no image without buildings.
-    rows.append({"data_row": {"id": "cl8", "external_id": "open.png"},
-                 "projects": {"p1": {"name": "p", "labels": []}}})  # fmt: skip
-    save_text(folder / "export.ndjson", "\n".join(map(json.dumps, rows)) + "\n")
-    return folder
+    open_one = {"data_row": {"id": "cl8", "external_id": "open.png"},
+                "projects": {"p1": {"name": "p", "labels": []}}}  # fmt: skip
+    rows = [*map(record, NAMES), open_one]
+    return save_text(folder / "export.ndjson", "\n".join(map(json.dumps, rows)) + "\n").parent
 
 
 def darwin_masks(folder: Path) -> Path:
-    images(folder / "images")
-    for name in NAMES:
+    def record(name: str) -> dict[str, Any]:
         number = np.zeros(SHAPE, int)
         for value, one in enumerate(TRUTH[name], start=1):
             number[drawn(one)] = value
@@ -578,8 +544,9 @@ def darwin_masks(folder: Path) -> Path:
         found = [{"id": key, "name": "building", "mask": {"sparse_rle": None}} for key in ids]
         found.append({"id": "r", "name": "__raster_layer__", "raster_layer": layer})
         item = {"name": f"{name}.png", "slots": [{"height": HEIGHT, "width": WIDTH}]}
-        save_json(folder / f"annotations/{name}.json", {"item": item, "annotations": found})
-    return folder
+        return {"item": item, "annotations": found}
+
+    return of_each(folder, "annotations/{}.json", record, "images/{}.png")
 
 
 def darwin(folder: Path) -> Path:
@@ -607,8 +574,7 @@ def datumaro(folder: Path) -> Path:
         items.append({"id": name, "annotations": annotations, "image": image})
     raw = {"info": {}, "categories": {"label": {"labels": labels, "attributes": []}},
            "items": items}  # fmt: skip
-    save_json(folder / "annotations/default.json", raw)
-    return folder
+    return save_json(folder / "annotations/default.json", raw).parents[1]
 
 
 def pairs(
@@ -676,22 +642,10 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "CVAT for images": cvat_xml,
     "LabelMe": labelme,
     "LabelMe XML": labelme_xml,
-    "VIA": via,
-    "VIA in parts": via_parts,
-    "VIA project": via_project,
-    "VIA 3": via_3,
-    "ISAT": isat,
-    "VIA CSV": via_csv,
-    "Supervisely": supervisely,
-    "Labelbox": labelbox,
-    "Darwin": darwin,
-    "Darwin masks": darwin_masks,
-    "Encord": encord,
-    "Kili": kili,
-    "SuperAnnotate": superannotate,
-    "Scale AI": scale,
-    "Hasty": hasty,
-    "Segments.ai": segments,
+    "VIA": via, "VIA in parts": via_parts, "VIA project": via_project, "VIA 3": via_3,
+    "VIA CSV": via_csv, "ISAT": isat, "Supervisely": supervisely, "Labelbox": labelbox,
+    "Darwin": darwin, "Darwin masks": darwin_masks, "Encord": encord, "Kili": kili,
+    "SuperAnnotate": superannotate, "Scale AI": scale, "Hasty": hasty, "Segments.ai": segments,
     "Datumaro": datumaro,
     "Roboflow masks": pairs("train/{}.jpg", "train/{}_mask.png", 1,
                             {"train/_classes.csv": "Pixel Value, Class\n0, background\n1, roof\n"}),
