@@ -185,11 +185,7 @@ class LabelRule:
         return known | {_FULL: 1} if len(self.classes) == 2 and not by_index else known
 
     def _by_value(
-        self,
-        values: NDArray[Any],
-        name: str,
-        valid: NDArray[np.bool_] | None,
-        by_index: bool,
+        self, values: NDArray[Any], name: str, valid: NDArray[np.bool_] | None, by_index: bool
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         if self.ignore:
             valid = ~np.isin(values, self.ignore) & _known(valid)
