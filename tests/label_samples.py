@@ -149,10 +149,6 @@ def yolo_classes(folder: Path) -> Path:
     return save_json(folder / "notes.json", {"categories": [{"id": 0, "name": "Tree"}]}).parent
 
 
-def data_yaml(folder: Path) -> Path:
-    return yolo_ultralytics(folder, 'nc: 1\nnames: ["roof"]\n') / "data.yaml"
-
-
 def coco_document(names: tuple[str, ...], pattern: str = "{}.png", **extra: Any) -> dict[str, Any]:
     annotations = [
         {"id": 100 * number + index, "image_id": number, "category_id": 1,
@@ -196,15 +192,9 @@ def coco_cvat_brush(folder: Path) -> Path:
     return save_json(folder / CVAT_COCO, raw).parents[1]
 
 
-def coco_file_in_annotations(folder: Path) -> Path:
-    return coco_cvat(folder) / CVAT_COCO
-
-
 def coco_labelstudio(folder: Path) -> Path:
-    images(folder / "images")
+    images(folder / "images", "0123abcd-{}.png")
     raw = coco_document(NAMES, "images\\0123abcd-{}.png")
-    for name in NAMES:
-        (folder / f"images/{name}.png").rename(folder / f"images/0123abcd-{name}.png")
     return save_json(folder / "result.json", raw).parent
 
 
@@ -629,10 +619,12 @@ LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nbuilding:250,50
 
 TOOLS: dict[str, Callable[[Path], Path]] = {
     "YOLO of Ultralytics": yolo_ultralytics, "YOLO of Roboflow": yolo_roboflow,
-    "YOLO with classes.txt": yolo_classes, "data.yaml": data_yaml,
+    "YOLO with classes.txt": yolo_classes,
+    "data.yaml": lambda folder: yolo_ultralytics(folder, 'nc: 1\nnames: ["roof"]\n') / "data.yaml",
     "COCO of Roboflow": coco_roboflow, "COCO of CVAT": coco_cvat,
     "COCO, other parts": partial(coco_roboflow, parts=("Training", "Validation2", "holdout")),
-    "COCO of CVAT, brush": coco_cvat_brush, "COCO file in annotations": coco_file_in_annotations,
+    "COCO of CVAT, brush": coco_cvat_brush,
+    "COCO file in annotations": lambda folder: coco_cvat(folder) / CVAT_COCO,
     "COCO of Label Studio": coco_labelstudio, "COCO of CrowdAI": coco_crowdai,
     "CVAT for images": cvat_xml, "LabelMe": labelme, "LabelMe XML": labelme_xml,
     "VIA": via, "VIA in parts": via_parts, "VIA project": via_project, "VIA 3": via_3,

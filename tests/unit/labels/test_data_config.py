@@ -22,12 +22,8 @@ def labels(**changes: object) -> LabelConfig:
 def test_a_palette_becomes_a_rule() -> None:
     rule = labels().rule()
     assert rule.classes == ("land", "building", "road")
-    assert rule.palette == (
-        ((0x84, 0x29, 0xF6), 0),
-        ((0, 0, 0), 0),
-        ((0x3C, 0x10, 0x98), 1),
-        ((0x6E, 0xC1, 0xE4), 2),
-    )
+    colours = (0x84, 0x29, 0xF6), (0, 0, 0), (0x3C, 0x10, 0x98), (0x6E, 0xC1, 0xE4)
+    assert rule.palette == tuple(zip(colours, (0, 0, 1, 2)))
     assert rule.ignore == ((0x9B, 0x9B, 0x9B),)
     assert labels(building="road").building_class == 2
 
