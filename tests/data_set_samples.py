@@ -16,7 +16,6 @@ from label_samples import (
     coco_document,
     drawn,
     images,
-    masks,
     pairs,
     picture,
     place,
@@ -46,9 +45,7 @@ def spacenet_csv(folder: Path) -> Path:
             lines.append(f'{name},{number},"POLYGON (({ring}))","POLYGON EMPTY"')
         if not TRUTH[name]:
             lines.append(f"{name},-1,POLYGON EMPTY,POLYGON EMPTY")
-    return save_text(
-        folder / "summaryData_Train_Building_Solutions.csv", "\n".join(lines) + "\n"
-    ).parent
+    return save_text(folder / "summaryData_Train_Buildings.csv", "\n".join(lines) + "\n").parent
 
 
 def xbd(folder: Path) -> Path:
@@ -122,17 +119,14 @@ def massachusetts(folder: Path) -> Path:
             save(folder / f"{kind}/{part}/{name}.{suffix}", picture(name))
             mask = np.dstack([truth(name).astype(np.uint8) * 255] * 3)
             save(folder / f"{kind}/{part}_labels/{name}.{suffix}", mask)
-    save_text(
-        folder / "label_class_dict.csv", "name,r,g,b\nbackground,0,0,0\nbuilding,255,255,255\n"
-    )
-    return folder
+    legend = "name,r,g,b\nbackground,0,0,0\nbuilding,255,255,255\n"
+    return save_text(folder / "label_class_dict.csv", legend).parent
 
 
 def inria(folder: Path) -> Path:
-    images(folder / "AerialImageDataset/train/images", "{}.tif")
-    masks(folder / "AerialImageDataset/train/gt", "{}.tif")
     save(folder / "AerialImageDataset/test/images/bellingham1.tif", picture("chip_a"))
-    return folder
+    train = "AerialImageDataset/train"
+    return pairs(f"{train}/images/{{}}.tif", f"{train}/gt/{{}}.tif")(folder)
 
 
 def arcgis_instances(folder: Path) -> Path:

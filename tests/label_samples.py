@@ -200,9 +200,7 @@ def coco_labelstudio(folder: Path) -> Path:
 
 def coco_crowdai(folder: Path) -> Path:
     images(folder / "train/images")
-    raw = coco_document(NAMES)
-    for one in raw["annotations"]:
-        one["category_id"] = 100
+    raw = coco_document(NAMES, category_id=100)
     raw["categories"] = [{"id": 100, "name": "building", "supercategory": "building"}]
     save_json(folder / "train/annotation.json", raw)
     save_json(folder / "train/annotation-small.json", {**raw, "images": raw["images"][:1]})
@@ -248,20 +246,16 @@ def png_of(array: np.ndarray, alpha: bool = False) -> bytes:
     return stream.getvalue()
 
 
-def of_each(folder: Path, labels_at: str, record: Callable[[str], Any], images_at: str = "{}.png"
-            ) -> Path:  # fmt: skip
-    """Write the images, and a JSON file for each."""
+def records(
+    folder: Path, labels_at: str, record: Callable[[str], Any], images_at: str = "{}.png"
+) -> Path:
+    """Write the images, and a JSON file for each, or one of the records of all."""
     images(folder, images_at)
-    for name in NAMES:
+    if "{}" not in labels_at:
+        save_json(folder / labels_at, [record(name) for name in NAMES])
+    for name in NAMES if "{}" in labels_at else ():
         save_json(folder / labels_at.format(name), record(name))
     return folder
-
-
-def of_all(folder: Path, file: str, record: Callable[[str], Any], images_at: str = "{}.png"
-           ) -> Path:  # fmt: skip
-    """Write the images, and one JSON file with a record of each."""
-    images(folder, images_at)
-    return save_json(folder / file, [record(name) for name in NAMES])
 
 
 def flat(outline: shapely.Polygon) -> list[float]:
@@ -284,7 +278,7 @@ def labelme(folder: Path) -> Path:
         return {"version": "5.8.1", "flags": {}, "shapes": shapes, "imagePath": f"{name}.png",
                 "imageData": None, "imageHeight": HEIGHT, "imageWidth": WIDTH}  # fmt: skip
 
-    return of_each(folder, "{}.json", record)
+    return records(folder, "{}.json", record)
 
 
 def via_regions(name: str) -> list[dict[str, Any]]:
@@ -296,26 +290,15 @@ def via_regions(name: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def via(folder: Path, names: tuple[str, ...] = NAMES) -> Path:
+def via(folder: Path, names: tuple[str, ...] = NAMES, *, project: bool = False) -> Path:
     images(folder, names=names)
     records = {
         f"{name}.png999": {"filename": f"{name}.png", "size": 999, "regions": via_regions(name),
                            "file_attributes": {}}
         for name in names
     }  # fmt: skip
-    return save_json(folder / "via_export_json.json", records).parent
-
-
-def via_parts(folder: Path) -> Path:
-    via(folder / "train", NAMES[:2])
-    via(folder / "val", NAMES[2:])
-    return folder
-
-
-def via_project(folder: Path) -> Path:
-    via(folder)
-    records = json.loads((folder / "via_export_json.json").read_text())
-    (folder / "via_export_json.json").unlink()
+    if not project:
+        return save_json(folder / "via_export_json.json", records).parent
     settings = {"_via_settings": {"ui": {}}, "_via_img_metadata": records}
     return save_json(folder / "via_project.json", settings)
 
@@ -349,7 +332,7 @@ def isat(folder: Path) -> Path:
                 "note": " " * 70_000}  # fmt: skip
         return {"info": info, "objects": [dict(zip(keys, one)) for one in shapes]}
 
-    return of_each(folder, "{}.json", record)
+    return records(folder, "{}.json", record)
 
 
 def via_csv(folder: Path) -> Path:
@@ -384,8 +367,7 @@ def supervisely(folder: Path) -> Path:
 
     meta = {"classes": [{"title": "building", "shape": "any", "color": "#0F8A12"}], "tags": []}
     save_json(folder / "meta.json", meta)
-    of_each(folder / "dataset 2026", "ann/{}.png.json", record, "img/{}.png")
-    return folder
+    return records(folder / "dataset 2026", "ann/{}.png.json", record, "img/{}.png").parent
 
 
 def encord(folder: Path) -> Path:
@@ -399,7 +381,7 @@ def encord(folder: Path) -> Path:
                 "labels": {"objects": objects, "classifications": []}}  # fmt: skip
         return {"label_hash": name, "label_status": "LABELLED", "data_units": {name: unit}}
 
-    return of_all(folder, "labels.json", record).parent
+    return records(folder, "labels.json", record)
 
 
 def superannotate(folder: Path) -> Path:
@@ -410,7 +392,7 @@ def superannotate(folder: Path) -> Path:
         return {"metadata": facts, "instances": drawn}
 
     save_json(folder / "classes/classes.json", [{"id": 1, "name": "building"}])
-    return of_each(folder, "{}.png.json", record)
+    return records(folder, "{}.png.json", record)
 
 
 def kili(folder: Path) -> Path:
@@ -424,7 +406,7 @@ def kili(folder: Path) -> Path:
         label = {"labelType": "DEFAULT", "createdAt": "2026-11-29", "jsonResponse": jobs}
         return {"id": f"c-{name}", "externalId": name, "labels": [label]}
 
-    return of_all(folder, "data.json", record).parent
+    return records(folder, "data.json", record)
 
 
 def scale(folder: Path) -> Path:
@@ -435,7 +417,7 @@ def scale(folder: Path) -> Path:
         return {"task_id": name, "type": "imageannotation", "status": "completed",
                 "params": asked, "response": {"annotations": drawn}}  # fmt: skip
 
-    return of_all(folder, "tasks.json", record, "images/{}.png").parent
+    return records(folder, "tasks.json", record, "images/{}.png")
 
 
 def hasty(folder: Path) -> Path:
@@ -536,7 +518,7 @@ def darwin_masks(folder: Path) -> Path:
         item = {"name": f"{name}.png", "slots": [{"height": HEIGHT, "width": WIDTH}]}
         return {"item": item, "annotations": found}
 
-    return of_each(folder, "annotations/{}.json", record, "images/{}.png")
+    return records(folder, "annotations/{}.json", record, "images/{}.png")
 
 
 def darwin(folder: Path) -> Path:
@@ -547,7 +529,7 @@ def darwin(folder: Path) -> Path:
         item = {"name": f"{name}.png", "path": "/", "slots": [slot]}
         return {"version": "2.0", "item": item, "annotations": annotations}
 
-    return of_each(folder, "annotations/{}.json", record, "images/{}.png")
+    return records(folder, "annotations/{}.json", record, "images/{}.png")
 
 
 def datumaro(folder: Path) -> Path:
@@ -627,9 +609,12 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
     "COCO file in annotations": lambda folder: coco_cvat(folder) / CVAT_COCO,
     "COCO of Label Studio": coco_labelstudio, "COCO of CrowdAI": coco_crowdai,
     "CVAT for images": cvat_xml, "LabelMe": labelme, "LabelMe XML": labelme_xml,
-    "VIA": via, "VIA in parts": via_parts, "VIA project": via_project, "VIA 3": via_3,
-    "VIA CSV": via_csv, "ISAT": isat, "Supervisely": supervisely, "Labelbox": labelbox,
-    "Darwin": darwin, "Darwin masks": darwin_masks, "Encord": encord, "Kili": kili,
+    "VIA": via,
+    "VIA in parts": lambda folder: [via(folder / "train", NAMES[:2]),
+                                    via(folder / "val", NAMES[2:])][0].parent,
+    "VIA project": partial(via, project=True),
+    "VIA 3": via_3, "VIA CSV": via_csv, "ISAT": isat, "Supervisely": supervisely,
+    "Labelbox": labelbox, "Darwin": darwin, "Darwin masks": darwin_masks, "Encord": encord, "Kili": kili,
     "SuperAnnotate": superannotate, "Scale AI": scale, "Hasty": hasty, "Segments.ai": segments,
     "Datumaro": datumaro,
     "Roboflow masks": pairs("train/{}.jpg", "train/{}_mask.png", 1,

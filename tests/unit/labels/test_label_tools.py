@@ -123,14 +123,13 @@ def test_a_label_file_without_an_image_is_named(tmp_path: Path) -> None:
 SIDES = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
 VOC = f"<annotation><object><name>roof</name><bndbox>{SIDES}</bndbox></object></annotation>"
 CVAT_BOX = (
-    f'<annotations><version>1.1</version><image id="0" name="chip_a.png" width="{WIDTH}" '
-    f'height="{HEIGHT}"><box label="building" xtl="1" ytl="1" xbr="9" ybr="9"/></image>'
-    "</annotations>"
+    '<annotations><version>1.1</version><image id="0" name="chip_a.png" width="128" height="96">'
+    '<box label="building" xtl="1" ytl="1" xbr="9" ybr="9"/></image></annotations>'
 )
 CVAT_TRACK = "<annotations><version>1.1</version><track id='0' label='building'/></annotations>"
 SEGMENTS_BITMAP = (
-    '{"dataset": {"task_attributes": {"categories": []}, "samples": [{"name": "chip_a.png", '
-    '"labels": {"ground-truth": {"attributes": {"segmentation_bitmap": {"url": "x"}}}}}]}}'
+    '{"dataset": {"task_attributes": {"categories": []}, "samples": [{"name": "a.png", "labels": '
+    '{"b": {"attributes": {"segmentation_bitmap": {}}}}}]}}'
 )
 
 
