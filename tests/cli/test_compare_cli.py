@@ -217,9 +217,9 @@ def test_a_new_layer_that_overlaps_itself_gives_each_building_once(
 def test_attributes_of_the_old_layer_keep_their_types(suffix: str, tmp_path: Path) -> None:
     day = pd.to_datetime(["2024-01-31", None, "2024-03-01"]).astype("datetime64[ms]")
     attributes = {
-        "osm_id": pd.array([2**60 + 1, None, 5], "Int64"), "whole": [1, 2, 3],
-        "share": [1.5, None, 3.0], "flag": [True, False, True], "day": day,
-        "text": ["a", "b", None],
+        "osm_id": pd.array([2**60 + 1, None, 5], "Int64"),
+        "whole": np.array([1, 2, 3], np.int32), "share": [1.5, None, 3.0],
+        "flag": [True, False, True], "day": day, "text": ["a", "b", None],
     }  # fmt: skip
     old = write(tmp_path / "old.gpkg", [box(x, 0, x + 10, 10) for x in (0, 30, 60)], **attributes)
     if suffix == ".parquet":
@@ -234,6 +234,7 @@ def test_attributes_of_the_old_layer_keep_their_types(suffix: str, tmp_path: Pat
     assert values["osm_id"] == [2**60 + 1, None, 5, None]
     assert values["compare_old_id"] == [str(2**60 + 1), "row 2", "5", None]
     assert values["whole"] == [1, 2, 3, None]
+    assert made.values["whole"].dtype == np.int32
     assert values["share"] == pytest.approx([1.5, np.nan, 3.0, np.nan], nan_ok=True)
     assert values["flag"] == [True, False, True, None]
     assert values["day"] == [*day.to_pydatetime()[:1], None, day.to_pydatetime()[2], None]

@@ -36,6 +36,9 @@ _MOST_CHUNKS = 64
 _EXACT_FLOATS = 2**53
 """Integers below this have an exact float of 64 bits."""
 
+_FIELD_INTEGERS = (np.int16, np.int32, np.int64)
+"""Integers that vector formats have a type for."""
+
 _HEAD_BYTES = 1 << 20
 
 POLYGONAL = (
@@ -389,8 +392,8 @@ def text_column(column: NDArray[Any]) -> NDArray[np.object_]:
 
 
 def typed_column(column: NDArray[Any]) -> NDArray[Any]:
-    """Return integers of 64 bits, floats, booleans and times, and other values as texts or None."""
-    if column.dtype.kind in "fbM":
+    """Return integers, floats, booleans and times as they are, other values as texts or None."""
+    if column.dtype.kind in "fbM" or column.dtype in _FIELD_INTEGERS:
         return column
     if column.dtype.kind in "iu":
         return column.astype(np.int64)
