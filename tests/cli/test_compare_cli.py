@@ -153,21 +153,26 @@ def test_old_outlines_keep_their_coordinates(layers: tuple[Path, Path], tmp_path
     assert shapely.equals_exact(made.geometry.to_numpy()[: len(own)], own, 0).all()
 
 
-@pytest.mark.parametrize("keep", ["new", "both"])
-def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(
-    tmp_path: Path, keep: str
-) -> None:
-    halves, whole = (
-        [box(x, NORTH, x + 10, NORTH + 9) for x in (EAST, EAST + 10)],
-        [box(x, NORTH, x + 20, NORTH + 9) for x in (EAST, EAST + 50)],
-    )
-    new = write(tmp_path / "new.gpkg", [whole[0], *(affinity.translate(h, 50) for h in halves)])
-    old = write(tmp_path / "old.gpkg", [*halves, whole[1]], egid=["7", "8", "9"])
-    _, answer = call("compare", new, old, "-o", tmp_path / "out", "--keep", keep, "--id", "egid")
-    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
-    assert made[["egid", "compare_old_id"]].to_numpy().tolist() == [["7", "7;8"], *[["9", "9"]] * 2]
-    notes = [note for note in answer["notes"] if note.startswith("conflated")]
-    assert [note[16:36] for note in notes] == ["1 building of OLD is"] * 2, notes
+def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path: Path) -> None:
+    halves = [box(x, NORTH, x + 10, NORTH + 9) for x in (EAST, EAST + 10)]
+    whole = box(EAST, NORTH, EAST + 20, NORTH + 9)
+    outlines = [whole, *(affinity.translate(half, 50) for half in halves)]
+    new = write(tmp_path / "new.gpkg", outlines, imagery_date=["2023-06-15"] * 3)
+    later = write(tmp_path / "later.gpkg", outlines, imagery_date=["2025"] * 3)
+    old = tmp_path / "old.gpkg"
+    write(old, [*halves, affinity.translate(whole, 50)], egid=["7", "8", "9"])
+    # Outlines that a later comparison keeps have the date of theirs.
+    for given, keep in ((new, "new"), (later, "both")):
+        _, answer = call(
+            "compare", given, old, "-o", tmp_path / keep, "--keep", keep, "--id", "egid"
+        )
+        old = tmp_path / keep / "conflated.gpkg"
+        made = gpd.read_file(old)
+        assert made.compare_date.tolist() == ["2023-06-15"] * 3
+        assert made.egid.tolist() == ["7", "9", "9"]
+        if given == new:
+            assert made.compare_old_id.tolist() == ["7;8", "9", "9"]
+            assert sum("1 building of OLD is" in note for note in answer["notes"]) == 2
 
 
 def repeats(left: float) -> dict[str, shapely.Polygon]:

@@ -124,17 +124,15 @@ def test_a_drawing_has_closed_outlines(crs: int | str, named: str, tmp_path: Pat
     shapes = SHAPES.copy()
     shapes[0] = shapes[0].buffer(5) - shapes[0]
     metres, town = shapely.length(shapes).sum(), gpd.GeoSeries(shapes, crs=TOWN.crs).to_crs(crs)
-    # The ring and its courtyard are in one layer, which a status names before a class.
-    columns = {"class": np.array(["road:1"] + ["a"] * 11, object)}
+    # The ring and its courtyard are in one layer of the drawing.
+    columns = {"class": np.array(["road" if crs == 3857 else "road:1"] + ["a"] * 11, object)}
     if crs == 3857:
-        sides = [["old", *["new"] * 11], [None] * 12, ["gone", *["new"] * 11]]
-        named_columns = ("side", "partner_id", "status")
-        columns |= dict(zip(named_columns, (np.array(one, object) for one in sides)))
+        columns = {f"compare_{name}": columns["class"] for name in ("layer", "status")}
     notes = write_polygons(path, np.asarray(town, object), columns, town.crs)
     assert named in notes[0]
     lines = gpd.read_file(path)
-    layers = ("old_gone", "new_new") if crs == 3857 else ("road_1", "a")
-    assert lines["Layer"].tolist() == [layers[0]] * 2 + [layers[1]] * 11
+    names = ["road_road", "a_a"] if crs == 3857 else ["road_1", "a"]
+    assert lines["Layer"].tolist() == [names[0]] * 2 + [names[1]] * 11
     assert lines.length.sum() == pytest.approx(metres, rel=1e-6)
     assert shapely.is_closed(lines.geometry.to_numpy()).all()
     # Without attributes, a CAD still knows an outline from a line by its flag.

@@ -58,7 +58,10 @@ MAP_WORDS = {"new": "only found", "gone": "only in the map"}
 
 _CHUNK = 50_000
 _RESERVED = ("fid", "geom", "geometry")
-_OWN_COLUMNS = ("compare_layer", "compare_status", "compare_old_id", "compare_score")
+ORIGINS = {"compare_date": "imagery_date", "compare_source": "source"}
+"""Columns with the origin of new outlines, and the attributes of the new layer that tell it."""
+
+_OWN_COLUMNS = ("compare_layer", "compare_status", "compare_old_id", "compare_score", *ORIGINS)
 _PAIRED = (SAME, CHANGED, MOVED)
 
 
@@ -338,6 +341,12 @@ def _attributes(
         for row in np.flatnonzero(np.isin(index, [*joined])).tolist():
             further = old.ids[np.array(joined[int(index[row])])].tolist()
             old_id[row] = ";".join(filter(None, [old_id[row], *further]))
+    for name, attribute in ORIGINS.items():
+        origin = compared.new.layer.attributes.get(attribute)
+        if origin is not None and origin.dtype.kind == "O":
+            # An old outline keeps the origin that an earlier comparison gave it.
+            earlier = columns.get(name, np.full(len(index), None, np.object_))
+            columns[name] = origin[index] if side is compared.new else earlier
     return columns | {
         "compare_layer": np.full(len(index), side.name, np.object_),
         "compare_status": np.array(STATUSES, np.object_)[status.status[index]],

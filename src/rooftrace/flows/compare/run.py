@@ -33,6 +33,7 @@ from rooftrace.flows.compare.inputs import (
 )
 from rooftrace.flows.compare.options import CompareOptions, Keep
 from rooftrace.flows.compare.outputs import (
+    ORIGINS,
     REVIEWED,
     Compared,
     ComparedSide,
@@ -296,7 +297,8 @@ def _read(
         threshold=limit if old.is_file() and is_raster(old) else None,
     )  # fmt: skip
     new_layer = read_buildings_layer(
-        new, out, layer_name=options.layer, id_field=options.id,
+        new, out, attributes=options.keep is not None and [*ORIGINS.values()],
+        layer_name=options.layer, id_field=options.id,
         threshold=limit if new.is_file() and is_raster(new) else None,
     )  # fmt: skip
     return new_layer, old_layer, probabilities_of(new, old, limit)
