@@ -8,7 +8,7 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
-from rooftrace.app.map.outlines import read_outlines
+from rooftrace.app.map.outlines import LayerTable, read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.core.types import Footprints, GeoGrid
 from rooftrace.io.vector_write import write_footprints
@@ -75,7 +75,8 @@ def test_sizes_are_those_on_the_ellipsoid(tmp_path: Path) -> None:
                 Transformer.from_crs(crs, 4326, always_xy=True).transform(*xy.T), axis=1)
         )  # fmt: skip
         expected = abs(Geod(ellps="WGS84").geometry_area_perimeter(lon_lat)[0])
-        assert read_outlines(path, Place(grid)).size[0] / 10 == pytest.approx(expected, rel=0.01)
+        size = read_outlines(LayerTable(path).table(), Place(grid)).size[0]
+        assert size / 10 == pytest.approx(expected, rel=0.01)
 
 
 def test_long_edges_are_bent_and_short_ones_are_not() -> None:

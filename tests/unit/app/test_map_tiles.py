@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.app.map import outlines as module
-from rooftrace.app.map.outlines import Outlines, VectorTiles, encode_tile, read_outlines
+from rooftrace.app.map.outlines import LayerTable, Outlines, VectorTiles, encode_tile, read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.results import read_results
 from rooftrace.app.map.scene import MapScene
@@ -43,7 +43,7 @@ def outlines_of(polygons: list[shapely.Polygon], folder: Path, scores=None, size
         ),
     )
     grid = GeoGrid((4096, 4096), Affine(UNIT_M, 0, 0, 0, -UNIT_M, 0), web_mercator())
-    return read_outlines(path, Place(grid))
+    return read_outlines(LayerTable(path).table(), Place(grid))
 
 
 def in_units(*bounds: float) -> shapely.Polygon:

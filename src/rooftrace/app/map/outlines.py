@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,11 @@ from rooftrace.vector.compare import GONE, OUTSIDE
 
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 _MORTON_BITS = 20
+_AT_ONCE = 100_000
+"""Polygons that are flattened at once."""
+
+Table = tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[Any]]]
+"""(n,) geometries, their CRS, and (n,) values of each attribute."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,16 @@ class Ragged:
         if kind == shapely.GeometryType.POLYGON:
             starts.append(np.arange(len(geometry) + 1))
         return cls(np.asarray(xy), *starts)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """Return the features of several arrays, one after the other."""
+        starts = []
+        for name in ("rings", "polygons", "features"):
+            ends = np.cumsum([0, *(getattr(part, name)[-1] for part in parts)])
+            shifted = [getattr(part, name)[:-1] + end for part, end in zip(parts, ends)]
+            starts.append(np.concatenate([*shifted, ends[-1:]]))
+        return cls(np.concatenate([part.xy for part in parts]), *starts)
 
     def take(self, which: Ints) -> Ragged:
         """Return the features with the given indices, in that order."""
@@ -178,32 +192,42 @@ class Outlines:
         return np.asarray(~apart)
 
 
-def read_outlines(path: Path, place: Place, statuses: Sequence[str] = ()) -> Outlines:
-    """Read the polygons of a scene.
+def read_outlines(table: Table, place: Place, statuses: Sequence[str] = ()) -> Outlines:
+    """Return the polygons of a scene.
 
     Args:
-        path: File in a format that `VectorFile` reads.
+        table: See `LayerTable`.
         place: Position of the scene on the map.
         statuses: Names of the statuses of a comparison, which are the classes of its polygons. Its
             score is that of one layer only, so it is not used.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: The statuses are missing.
         GeoreferenceError: The polygons cannot be transformed to the scene's system.
     """
-    geometry, crs, columns = LayerTable(path).table()
-    rows = polygon_rows(geometry)
-    on_map = place.polygons(geometry[rows], crs)
-    finite = np.isfinite(shapely.bounds(on_map)).all(axis=1)
-    rows, on_map = rows[finite], on_map[finite]
-    unit = shapely.transform(on_map, lambda xy: np.stack(
-        [0.5 + xy[:, 0] / WORLD_M, 0.5 - xy[:, 1] / WORLD_M], axis=1
-    ))  # fmt: skip
-    bounds = shapely.bounds(unit).reshape(-1, 4)
+    geometry, crs, columns = table
+    polygonal = polygon_rows(geometry)
+    measured = _numbers(columns, "area_m2")
+    if measured is not None and not np.isfinite(measured).any():
+        measured = None
+    parts = []
+    # Shapely's polygons take four times the memory of the arrays.
+    for start in range(0, max(len(polygonal), 1), _AT_ONCE):
+        some = polygonal[start : start + _AT_ONCE]
+        on_map = place.polygons(geometry[some], crs)
+        bounds = shapely.bounds(on_map).reshape(-1, 4)
+        finite = np.isfinite(bounds).all(axis=1)
+        on_map = on_map[finite]
+        areas = _areas(on_map, place) if measured is None else measured[some[finite]]
+        parts.append((some[finite], bounds[finite], areas, Ragged.of(on_map)))
+    rows, bounds, areas = (np.concatenate(one) for one in list(zip(*parts))[:3])
+    bounds = 0.5 + bounds[:, [0, 3, 2, 1]] * (1, -1, 1, -1) / WORLD_M
     order = np.argsort(_morton((bounds[:, :2] + bounds[:, 2:]) / 2), kind="stable")
-    rows, unit, bounds = rows[order], np.asarray(unit, np.object_)[order], bounds[order]
+    rows, bounds = rows[order], bounds[order]
+    shapes = Ragged.joined([one for *_, one in parts]).take(order)
+    shapes = replace(shapes, xy=0.5 + shapes.xy * (1, -1) / WORLD_M)
     columns = {name: values[rows] for name, values in columns.items()}
-    size, in_metres = _sizes(columns, on_map[order], place)
+    size, in_metres = _steps(areas[order].clip(0, 3e9), 10), measured is not None or not place.flat
     is_old: NDArray[np.bool_] | None = None
     kind, classes = _statuses(columns, statuses) if statuses else _kinds(columns)
     score = None if statuses else _scores(columns)
@@ -214,7 +238,7 @@ def read_outlines(path: Path, place: Place, statuses: Sequence[str] = ()) -> Out
     if metres is not None and (metres >= 0.1).any():
         height = _steps(metres.clip(0, 1e4), 10)
     return Outlines(
-        Ragged.of(unit), bounds, rows, score, size, in_metres, kind, classes, columns, is_old,
+        shapes, bounds, rows, score, size, in_metres, kind, classes, columns, is_old,
         height,
     )  # fmt: skip
 
@@ -222,8 +246,8 @@ def read_outlines(path: Path, place: Place, statuses: Sequence[str] = ()) -> Out
 class LayerTable(VectorFile):
     """A vector file whose attributes keep their stored types."""
 
-    def table(self) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[Any]]]:
-        """Return (n,) geometries, their CRS, and (n,) values of each attribute.
+    def table(self) -> Table:
+        """Return the rows of the file.
 
         Raises:
             DataError: The file cannot be read.
@@ -276,18 +300,14 @@ def _steps(values: Floats, per_unit: int) -> Ints:
     return np.floor(np.round(np.nan_to_num(values) * per_unit, 3)).astype(np.int64)
 
 
-def _sizes(
-    columns: dict[str, NDArray[Any]], on_map: NDArray[np.object_], place: Place
-) -> tuple[Ints, bool]:
-    sizes = _numbers(columns, "area_m2")
-    in_metres = not place.flat or (sizes is not None and bool(np.isfinite(sizes).any()))
-    if sizes is None or (len(sizes) and not np.isfinite(sizes).any()):
-        sizes = shapely.area(on_map)
-        if not place.flat:
-            # Web Mercator stretches lengths by the secant of the latitude.
-            y = shapely.get_y(shapely.centroid(on_map)) * np.pi / (WORLD_M / 2)
-            sizes = sizes / np.cosh(y) ** 2
-    return _steps(sizes.clip(0, 3e9), 10), in_metres
+def _areas(on_map: NDArray[np.object_], place: Place) -> Floats:
+    """Return (n,) areas in square metres, or in pixels of a scene without a position."""
+    areas = np.asarray(shapely.area(on_map))
+    if place.flat:
+        return areas
+    # Web Mercator stretches lengths by the secant of the latitude.
+    y = shapely.get_y(shapely.centroid(on_map)) * np.pi / (WORLD_M / 2)
+    return np.asarray(areas / np.cosh(y) ** 2)
 
 
 def _kinds(columns: dict[str, NDArray[Any]]) -> tuple[Ints | None, dict[int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from rooftrace.app.map.outlines import (
     DEEPEST_ZOOM,
     BuildingFilter,
     LayerTable,
+    Table,
     VectorTiles,
     polygon_rows,
     read_outlines,
@@ -183,6 +185,7 @@ class MapScene:
         )  # fmt: skip
         self.density = self._open_density()
         self.vectors = self._open_vectors()
+        self.__dict__.pop("_layer", None)
 
     def _find_input(self, mask: GeoGrid | None) -> tuple[RasterSource | None, str | None]:
         """Return the image, None if it is not there, and the bands that were read."""
@@ -202,11 +205,18 @@ class MapScene:
                 "lies.",
                 remedy="Predict it again with the mask among the --outputs.",
             )
-        return self._grid_of_layer(self.files.polygons)
+        return self._grid_of_layer()
 
-    def _grid_of_layer(self, path: Path) -> GeoGrid:
+    @cached_property
+    def _layer(self) -> Table:
+        """Rows of the polygons, while the scene is opened."""
+        assert self.files.polygons is not None
+        return LayerTable(self.files.polygons).table()
+
+    def _grid_of_layer(self) -> GeoGrid:
         """Return a grid over the polygons of a layer, without those outside of a comparison."""
-        geometry, crs, columns = LayerTable(path).table()
+        geometry, crs, columns = self._layer
+        path = self.files.polygons or self._folder
         if crs is None:
             raise DataError(f"{path.name} has no CRS.")
         rows = polygon_rows(geometry)
@@ -238,7 +248,7 @@ class MapScene:
             return None
         try:
             statuses = STATUSES if self.files.is_comparison else ()
-            return VectorTiles(read_outlines(self.files.polygons, self.place, statuses))
+            return VectorTiles(read_outlines(self._layer, self.place, statuses))
         except VectorLockedError:
             # The next request opens the scene again.
             raise
@@ -518,8 +528,7 @@ class ComparisonScene(MapScene):
 
     def _grid(self, mask: GeoGrid | None) -> GeoGrid:
         """Return a grid over the buildings that were compared, without those outside."""
-        assert self.files.polygons is not None
-        return self._grid_of_layer(self.files.polygons)
+        return self._grid_of_layer()
 
 
 def _pyramid(source: RasterSource | None, bands: str | None) -> Pyramid | None:
