@@ -108,6 +108,12 @@ def keep_freed_memory() -> None:
     _set_allocator({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
 
 
+def return_freed_memory() -> None:
+    """Give the system what glibc has kept of freed memory, such as that of a million polygons."""
+    with suppress(OSError, AttributeError, TypeError):  # another system or C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def sleep_while_waiting() -> None:
     """Let threads of OpenMP sleep while they wait; call it before PyTorch is imported.
 

@@ -114,8 +114,9 @@ def test_tiles_together_show_all(seed: int, tmp_path: Path) -> None:
 
 
 def many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> VectorTiles:
-    """400 buildings where a tile may have no more than 60."""
+    """400 buildings, read in parts, where a tile may have no more than 60."""
     monkeypatch.setattr(module, "MOST_FEATURES", 60)
+    monkeypatch.setattr(module, "_AT_ONCE", 150)
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 4000, (400, 2))
     polygons = [in_units(x, y, x + 20, y + 20) for x, y in corner]

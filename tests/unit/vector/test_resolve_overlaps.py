@@ -148,7 +148,6 @@ def test_a_shared_wall_that_moves_over_a_third_building_is_cut() -> None:
     raw = np.array([box(0, 0, 10, 10), box(10, 0, 20, 10), box(21.2, 0, 30, 10)], object)
     encoded = scene_outlines(raw, raw, np.arange(3), _Wider(1.0, (10, 40)))
     _, one, other = shapely.from_wkb([*encoded.values()])
-    assert one.bounds[2] > 20
     assert shapely.area(one & other) <= OVERLAP_PX
 
 

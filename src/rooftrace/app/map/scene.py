@@ -34,6 +34,7 @@ from rooftrace.app.map.pyramid import (
 )
 from rooftrace.app.map.results import ImageFiles, hidden_folders, read_results, recorded_bands
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
+from rooftrace.core.system import return_freed_memory
 from rooftrace.core.text import without_folders
 from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.flows.compare.outputs import COLOURS
@@ -186,6 +187,7 @@ class MapScene:
         self.density = self._open_density()
         self.vectors = self._open_vectors()
         self.__dict__.pop("_layer", None)
+        return_freed_memory()
 
     def _find_input(self, mask: GeoGrid | None) -> tuple[RasterSource | None, str | None]:
         """Return the image, None if it is not there, and the bands that were read."""
