@@ -19,7 +19,7 @@ cd "$folder"
 python3 -m venv venv
 venv/bin/pip install --quiet --disable-pip-version-check dragonfly-core==1.77.27 \
   honeybee-core==1.64.79 ladybug-core==0.44.62 ladybug-geometry==1.35.6
-venv/bin/python -W ignore - <<'PYTHON'
+HOME="$folder" venv/bin/python -W ignore - <<'PYTHON'
 import json
 from pathlib import Path
 
