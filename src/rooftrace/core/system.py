@@ -304,6 +304,15 @@ def versions() -> dict[str, str]:
     }
 
 
+def without_telemetry() -> None:
+    """Keep OpenVINO and NNCF, where they are not imported yet, from reporting their use to Intel.
+
+    Their package openvino-telemetry sends each import, and NNCF each network, to Google Analytics
+    without asking (OpenVINO 2026.4.1, NNCF 3.4.0). Both work without it.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
 _COLLECT_AFTER = 50_000
 """Number of new objects after which Python looks for unreachable cycles; its default is 700. Arrays
 and polygons are in no cycles, so that the default costs a twentieth of the time of a prediction."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ExportError, PredictError
 from rooftrace.core.parallel import core_count, thread_limit
-from rooftrace.core.system import call_in_forks, user_folder
+from rooftrace.core.system import call_in_forks, user_folder, without_telemetry
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
     Engine,
@@ -33,6 +33,8 @@ from rooftrace.io.files import write_atomically
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import Output
 from rooftrace.tiling.plan import PROB_ONE, check_range
+
+without_telemetry()
 
 _KEPT_BYTES = 384 * 2**20
 """Maximum memory, as `_nbytes` estimates it, of the compiled networks that are kept, one for each

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError, MissingExtraError
+from rooftrace.core.system import without_telemetry
 from rooftrace.core.text import first_line
+
+without_telemetry()
 
 
 def simplify_graph(graph: bytes) -> bytes:

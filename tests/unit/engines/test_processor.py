@@ -69,3 +69,13 @@ def test_a_tile_has_the_same_answer_in_every_batch(used: str, precision: str) ->
     """Otherwise a resumed run, or a cluster, whose batches differ, would write other bytes."""
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": used}
     subprocess.run([sys.executable, "-c", _BATCHES, used, precision], env=environment, check=True)
+
+
+def test_openvino_reports_nothing() -> None:
+    """A process of its own: here OpenVINO is imported already."""
+    code = (
+        "import rooftrace.engines.openvino, openvino, sys; openvino.convert_model\n"
+        "print(sys.modules['openvino.tools.ovc.telemetry_utils'].tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "openvino.tools.ovc.telemetry_stub\n"
