@@ -55,7 +55,7 @@ _UNKNOWN = 0.05
 """Least share of valid pixels that the labels leave unknown."""
 
 _SAMPLED = 50
-"""Number of scenes that `swapped_or_missing` reads."""
+"""Number of scenes that `first_findings` reads."""
 
 _SEVERITIES = ("error", "warning", "note")
 
@@ -84,8 +84,8 @@ def findings_of(facts: Sequence[SceneFacts], source: SceneSet) -> list[Finding]:
     return worst_first(finding for finding in found if finding is not None)
 
 
-def swapped_or_missing(source: SceneSet) -> Finding | None:
-    """Return the finding that labels show no building, or mostly buildings; None if neither.
+def first_findings(source: SceneSet) -> tuple[Finding | None, Finding | None]:
+    """Return the finding that labels show no building, or mostly buildings, and that on infrared.
 
     At most 50 scenes are read, spread evenly; a set of more is not searched for a first building.
     """
@@ -93,7 +93,7 @@ def swapped_or_missing(source: SceneSet) -> Finding | None:
     sample = source.subset(ids)
     context = FindingContext(measure_set(sample), sample)
     found = (_no_building(context) if len(ids) == len(source) else None), _inverted(context)
-    return next((finding for finding in found if finding is not None), None)
+    return next((finding for finding in found if finding is not None), None), _infrared(context)
 
 
 def _files(c: FindingContext) -> _Findings:
@@ -171,8 +171,14 @@ def _images(c: FindingContext) -> _Findings:
         remedy=f"Give --nodata {','.join(f'{value:g}' for value in colour)}.",
         by=lambda f: f.flat_share,
     )
+    yield _infrared(c)
+    yield _several_zooms(c)
+
+
+def _infrared(c: FindingContext) -> Finding | None:
+    """Find near infrared in place of red."""
     scenes = [f for f in c.shown if f.bands == 3 and _is_infrared(f)]
-    yield make_finding(
+    return make_finding(
         "image.infrared",
         "note",
         f"The first band of {plural(len(scenes), 'image')} of {len(c.read):,} may be near infrared",
@@ -182,7 +188,6 @@ def _images(c: FindingContext) -> _Findings:
         remedy="If they are CIR, take the natural colours from the provider. A model of natural "
         "colours is wrong here; one that you train on CIR works on CIR alone.",
     )
-    yield _several_zooms(c)
 
 
 def _is_infrared(f: SceneFacts) -> bool:

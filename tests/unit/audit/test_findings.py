@@ -13,7 +13,7 @@ from affine import Affine
 from PIL import Image
 
 from raster_files import write_geotiff
-from rooftrace.audit.checks import findings_of
+from rooftrace.audit.checks import findings_of, first_findings
 from rooftrace.audit.facts import Finding, LabelFacts, SceneFacts
 from rooftrace.audit.measure import measure_set
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -108,6 +108,8 @@ def test_bright_red_beside_even_green_and_blue_is_perhaps_near_infrared(folder: 
             image = picture(number) // 4 + np.array(colour, np.uint8)
             Image.fromarray(image).save(folder.image(number))
         assert set(folder.found()) == keys
+        infrared = first_findings(open_source(SourceConfig(path=str(folder.root))))[1]
+        assert (infrared is not None) == bool(keys)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from rooftrace.audit.checks import swapped_or_missing
+from rooftrace.audit.checks import first_findings
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import (
     ConfigError,
@@ -295,7 +295,7 @@ def run_finetune(
             choice = Choice(plan, clock, scratch)
         else:
             has_crs = _open_images(scenes, needs_metres=start.bundle.spec.gsd_m is not None)
-            _check_labels(scenes)
+            notes += _tell(_check_labels(scenes), console)
             if any(run.glob("**/checkpoints/last.ckpt")):
                 raise ConfigError(
                     f"{run} already holds a run.",
@@ -441,14 +441,19 @@ def _open_images(scenes: SceneSet, *, needs_metres: bool) -> bool:
     return has_crs
 
 
-def _check_labels(scenes: SceneSet) -> None:
-    """Raise LabelError if labels show no building, or are building nearly everywhere."""
-    finding = swapped_or_missing(scenes)
+def _check_labels(scenes: SceneSet) -> tuple[str, ...]:
+    """Return a note on images that may be infrared.
+
+    Raises:
+        LabelError: Labels show no building, or are building nearly everywhere.
+    """
+    finding, infrared = first_findings(scenes)
     if finding is not None:
         raise LabelError(
             f"{scenes.name}: {finding.title}. {finding.detail}".rstrip(),
             remedy=f"{finding.remedy} If the labels are right, use rooftrace train.",
         )
+    return () if infrared is None else (f"{scenes.name}: {infrared.title}. {infrared.remedy}",)
 
 
 def check_inverse(scored: SetProbabilities, start: BundleSpec) -> None:
