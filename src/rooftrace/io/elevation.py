@@ -63,7 +63,8 @@ _AROUND = 2
 _AROUND_FILL = np.ones((2 * _AROUND + 1, 2 * _AROUND + 1), np.uint8)
 
 _OVERVIEW_PX = 2**18, 2**24
-"""Minimum and maximum number of pixels that are read at once to tell whether 0 is fill."""
+"""Minimum and maximum number of pixels of an overview that tells whether 0 is fill; the second
+one also limits what is read at once of a file without overviews."""
 
 _MOST_SHARED = 0.5
 """Maximum share of a tile that another one may show, too."""

@@ -36,10 +36,8 @@ _MAX_SKIPPED_LISTED = 10
 
 NOT_IMAGE, MASK, HEIGHTS = "not an image", "masks of other images", "heights"
 _PROJECT, _RESULT = "other images of the project of the orthophoto", "results of a run"
-_MOSAIC, _FOLDER = (
-    "mosaics or warped copies of these images",
-    "images in subfolders are not predicted",
-)
+_MOSAIC = "mosaics or warped copies of these images"
+_FOLDER = "images in subfolders are not predicted"
 _OVERLAY, OTHER_HEIGHTS = "places a picture", "heights that were not named"
 _REASONS = NOT_IMAGE, _OVERLAY, MASK, _PROJECT, _RESULT, HEIGHTS, OTHER_HEIGHTS, _MOSAIC, _FOLDER
 """Reasons for which files and folders are not predicted."""
