@@ -156,7 +156,8 @@ class VectorFile:
     Args:
         path: Path of the data; `self.path` is that of the file for the folder of `rooftrace
             predict` with the polygons of one image.
-        layer: Name or pattern (`*`) of the layers that are read, where several have polygons.
+        layer: Name or pattern (`*`) of the layers that are read, where several have polygons; or
+            several, separated by commas, for files whose layers have different names.
         areas: Whether all areas of OpenStreetMap count, such as boundaries, not buildings alone.
 
     Raises:
@@ -203,7 +204,10 @@ class VectorFile:
             return able
         if self._wanted is not None:
             named = [one for one in able if one.name == self._wanted]
-            named = named or [one for one in able if fnmatchcase(one.name, self._wanted)]
+            if named:
+                return named
+            patterns = [self._wanted, *self._wanted.split(",")]
+            named = [one for one in able if any(fnmatchcase(one.name, name) for name in patterns)]
             if named:
                 return named
         listed = ", ".join(f"{one.name} ({one.kind or 'no geometry'})" for one in layers)

@@ -146,6 +146,7 @@ def test_several_layers_are_listed_with_the_option(name: str, tmp_path: Path) ->
         VectorFile(path).read()
     assert "--layer north" in several.value.remedy
     assert len(VectorFile(path, "south").read()) == len(read_area(path, "south").geometry) == 6
+    assert len(VectorFile(path, "of another file,south").read()) == 6
     with pytest.raises(DataError, match="expected one called 'east'"):
         VectorFile(path, "east").read()
 

@@ -40,7 +40,11 @@ class CompareOptions(Options):
     ] = ()
     area: Annotated[Path | None, Field(description="Polygons of the area that is compared.")] = None
     layer: Annotated[
-        str | None, Field(description="Layer of files with several; * joins them.")
+        str | None,
+        Field(
+            description="Layer of files with several; * joins them. For NEW and OLD with "
+            "layers of different names, both: footprints,parcels."
+        ),
     ] = None
     id: Annotated[
         str | None,
