@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from rooftrace.flows.finetune.report import FinetuneReport
 
 
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track", metavar="NAME",
+        help="Send figures to tensorboard, mlflow or wandb, too; repeatable.",
+    ),
+]  # fmt: skip
+
 SEARCH = "Search for the best values"
 """Title of the group of options of a search in the help."""
 
@@ -45,6 +54,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run that is in the folder.")
     ] = False,
+    track: Track = None,
     trials: Annotated[
         int | None,
         option(
@@ -59,19 +69,20 @@ def train(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a model on folders of image/mask pairs, or search for the best configuration."""
+    overrides = [*(overrides or ()), *_tracked(track)]
     if trials is not None:
         if resume:
             raise ConfigError(
                 "--resume was given with --trials.",
                 remedy="Leave --resume out: the same command continues a search.",
             )
-        _search(config, out, trials, overrides or (), keep=keep, as_json=as_json)
+        _search(config, out, trials, overrides, keep=keep, as_json=as_json)
         return
     if keep:
         raise ConfigError("--keep was given without --trials.", remedy="Add --trials N.")
     from rooftrace.flows.train import run_train
 
-    report = run_train(config, out, overrides=overrides or (), resume=resume, console=people())
+    report = run_train(config, out, overrides=overrides, resume=resume, console=people())
     if as_json:
         print_json(report.to_json())
         return
@@ -86,6 +97,11 @@ def train(
     )
     for note in report.notes:
         say(f"note: {note}")
+
+
+def _tracked(names: Sequence[str] | None) -> list[str]:
+    """Return the setting of the training configuration for `--track`."""
+    return [f"track={json.dumps(names)}"] if names else []
 
 
 def _search(
@@ -141,6 +157,7 @@ def finetune(
             help="Value of the training configuration: optimizer.lr=1e-4; repeatable.",
         ),
     ] = None,
+    track: Track = None,
     seed: Annotated[
         int,
         option(
@@ -185,7 +202,7 @@ def finetune(
         report = run_finetune(
             data, out, model=model, minutes=minutes,
             val=val, by=by, split=split,
-            overrides=config or (), seed=seed, resume=resume,
+            overrides=[*(config or ()), *_tracked(track)], seed=seed, resume=resume,
             images=images, console=people(),
         )  # fmt: skip
     # Its notes were printed when they were known.

@@ -350,7 +350,12 @@ def _explain(loc: tuple[int | str, ...], problems: Sequence[Any], model: type[Ba
     where = ".".join(str(step) for step in loc)
     if problem["type"] == "extra_forbidden":
         keys = _keys_at(model, loc[:-1])
-        near = did_you_mean(str(loc[-1]), keys)
+        elsewhere = [key for key in _nested_keys(model) if key.split(".")[-1] == str(loc[-1])]
+        near = (
+            f"Did you mean {' or '.join(map(repr, elsewhere[:3]))}?"
+            if elsewhere
+            else did_you_mean(str(loc[-1]), keys)
+        )
         return f"unknown key {where!r}. {near or 'Known here: ' + ', '.join(sorted(keys))}"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
@@ -377,6 +382,18 @@ def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
             return []
         current = inner
     return list(current.model_fields)
+
+
+def _nested_keys(model: type[BaseModel], table: str = "") -> Iterator[str]:
+    """Yield the whole key of each value in a model; of a free table, those of its examples."""
+    for name, field in model.model_fields.items():
+        key = f"{table}{name}"
+        yield key
+        yield from (f"{key}.{example}" for example in field.examples or ())
+        kinds = map(typing.get_origin, (field.annotation, *typing.get_args(field.annotation)))
+        inner = f"{key}.0." if {tuple, list} & {*kinds} else f"{key}."
+        for one in _models_in(field.annotation):
+            yield from _nested_keys(one, inner)
 
 
 class KindConfig(Config):

@@ -44,7 +44,7 @@ from rooftrace.metrics.pixel import (
     plateau_of,
 )
 from rooftrace.models.bundle import check_bundle_path, write_bundle
-from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics
+from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, doubt_of
 from rooftrace.predict.model_set import (
     is_ensemble,
     members_from,
@@ -390,7 +390,7 @@ def choose_threshold(
         MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
         for name, figures in zip(data.names, at_after)
     )  # fmt: skip
-    notes += [doubt] if (doubt := spec.model_copy(update={"metrics": metrics}).doubt) else []
+    notes += [doubt] if (doubt := doubt_of(spec.name, metrics)) else []
     return ThresholdReport(
         out=out, metric=metric, before=spec.threshold,
         after=spec.threshold if keep else threshold_at(after),

@@ -19,6 +19,7 @@ from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.system import sleep_while_waiting
 from rooftrace.core.text import print_plain
 from rooftrace.io.files import locked, write_atomically, write_json
+from rooftrace.models.bundle import read_bundle
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rooftrace.models.spec import BundleSpec
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.loop import FitResult
+    from rooftrace.train.tracking import Tracking
     from rooftrace.train.tune import StudySummary
     from rooftrace.train.tune_space import Tuning
 
@@ -102,12 +104,16 @@ def run_train(
         config = parse_config(raw, TrainConfig, source=str(config_path))
 
         from rooftrace.train.loop import fit
+        from rooftrace.train.tracking import Tracking
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
 
-    with locked_run(run):
-        result = fit(config, run, base=config_path.parent, resume=resume, console=console)
-        return export_run(config, result, run, resume=resume, console=console)
+    with locked_run(run), Tracking(config, run, partial(print_plain, console)) as tracking:
+        result = fit(
+            config, run, base=config_path.parent, resume=resume, console=console,
+            callbacks=[tracking.callback()],
+        )  # fmt: skip
+        return export_run(config, result, run, resume=resume, console=console, tracking=tracking)
 
 
 @contextmanager
@@ -137,6 +143,7 @@ def export_run(
     names: Sequence[str] = ("best_iou", "best_loss"),
     contract: BundleSpec | None = None,
     start: ModelBundle | None = None,
+    tracking: Tracking | None = None,
 ) -> TrainReport:
     """Refine if it is configured, and write the bundles of a run.
 
@@ -148,21 +155,21 @@ def export_run(
         console: Console for progress; None prints nothing.
         names: The best epochs to write.
         contract, start: See `train.export_bundle.export_bundle`.
+        tracking: Trackers that receive the figures of the bundles.
     """
     from rooftrace.train.export_bundle import export_bundle
 
     notify = partial(print_plain, console)
     best: dict[str, tuple[int, float, Path]] = {}
-    doubts: list[str] = []
+    specs: dict[str, BundleSpec] = {}
     for name in names:
         epoch, value, _ = result.trained.best[name]
         bundle = run / f"{name}.rooftrace"
         same = next((path for other, _, path in best.values() if other == epoch), None)
         if same is None:
-            made = export_bundle(
+            specs[name] = export_bundle(
                 config, result, name, bundle, contract=contract, start=start, notify=notify
-            )
-            doubts += [made.spec.doubt] if name == "best_iou" else []
+            ).spec
         else:
             # One epoch is the best by both figures: a second export would give the same bytes.
             write_atomically(bundle, same.read_bytes())
@@ -170,23 +177,23 @@ def export_run(
     if config.refine is not None:
         from rooftrace.train.refine import REFINED_EPOCH, refine
 
-        refined = refine(config, result, run, resume=resume, console=console)
+        more = [] if tracking is None else [tracking.callback("refine/")]
+        refined = refine(config, result, run, resume=resume, console=console, callbacks=more)
         bundle = run / "refined.rooftrace"
-        made = export_bundle(config, result, REFINED_EPOCH, bundle, refined=refined, notify=notify)
-        doubts.append(made.spec.doubt)
+        specs["refined"] = export_bundle(
+            config, result, REFINED_EPOCH, bundle, refined=refined, notify=notify
+        ).spec
         epoch, value, _ = refined.trained.best["best_iou"]
         best["refined"] = (epoch, value, bundle)
     trained = result.trained
-    notes = tuple(f"{doubt} {_REMEDY}" for doubt in dict.fromkeys(doubts) if doubt)
+    if tracking is not None:
+        tracking.finish_bundles(specs, trained.epochs)
+    doubts = dict.fromkeys(spec.doubt for key, spec in specs.items() if key != "best_loss")
     return TrainReport(
-        run, best, trained.epochs, trained.stopped_because, trained.images_per_s, notes
-    )
+        run, best, trained.epochs, trained.stopped_because, trained.images_per_s,
+        tuple(filter(None, doubts)),
+    )  # fmt: skip
 
-
-_REMEDY = (
-    "The network learnt next to nothing: train longer, check the labels and their offset with "
-    "rooftrace inspect, or set another optimizer.lr."
-)
 
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 """Packages of the extra `tune`."""
@@ -266,6 +273,7 @@ def run_tune(
         # Before the trials are imported, which takes seconds.
         tuning = read_tuning(config_path, overrides)
 
+        from rooftrace.train.tracking import check_trackers
         from rooftrace.train.tune import (
             TRIAL_FOLDERS,
             TrialReporter,
@@ -283,11 +291,12 @@ def run_tune(
         extra = "tune" if package in _TUNE_PACKAGES else "train"
         raise MissingExtraError.of(extra, "rooftrace train --trials", package) from error
 
+    check_trackers(tuning.first_config())
     record = out / "study.json"
     before = json.loads(record.read_bytes()) if record.is_file() else {}
     minutes = tuning.settings.timeout_minutes
     until = math.inf if minutes is None else time.time() + 60 * minutes
-    job = TuningJob(tuning, out, trials, until, keep)
+    job = TuningJob(tuning, out, trials, until, keep, notify)
     with locked_run(out), open_study(tuning, out) as study:
         if not study.trials and any(out.glob(TRIAL_FOLDERS)):
             raise ConfigError(
@@ -310,13 +319,13 @@ def run_tune(
     best = summary.best
     if best is None:
         raise _no_value(done)
-    report = TuneReport(
-        summary, storage_of(out), out / "best.toml", out / "best.rooftrace", tuple(notes)
-    )
-    write_config(report.config, tuning, best, done)
+    config, bundle = out / "best.toml", out / "best.rooftrace"
+    write_config(config, tuning, best, done)
     # An earlier command may have written the model of the trial.
-    if before.get("best", {}).get("trial") != best.number or not report.bundle.is_file():
-        export_best(tuning, best, out, report.bundle, notify=notify)
+    if before.get("best", {}).get("trial") != best.number or not bundle.is_file():
+        export_best(tuning, best, out, bundle, notify=notify)
+    notes += filter(None, [read_bundle(bundle).spec.doubt])
+    report = TuneReport(summary, storage_of(out), config, bundle, tuple(notes))
     write_json(record, report.to_json())
     return report
 

@@ -331,7 +331,7 @@ _HARDLY = 0.02
 
 
 def trivial_note(name: str, iou: float, share: float) -> str:
-    """Return a sentence on a model hardly better than calling all ground building, or "".
+    """Return a note on a model hardly better than calling all ground building, or "".
 
     The IoU of that is the share of buildings. At the best of all thresholds, random numbers were
     at most 0.7 points above it, in eight places (smoothed over 8 px; 40 images each).
@@ -346,7 +346,9 @@ def trivial_note(name: str, iou: float, share: float) -> str:
     how = "hardly" if iou > share else "no"
     return (
         f"The IoU of {name}, {iou:.3f}, is {how} better than that of calling all ground building, "
-        f"{share:.3f}."
+        f"{share:.3f}. Check the labels and their offset with rooftrace inspect. If they are "
+        "right, it is of no use here: a model of your own may need a longer training, or another "
+        "optimizer.lr."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -156,6 +157,21 @@ class MeasuredMetrics(Config):
     values: dict[str, float]
 
 
+def doubt_of(name: str, metrics: Sequence[MeasuredMetrics]) -> str:
+    """Return a note on a model that learnt next to nothing, by the mean of its figures; else ""."""
+    figures = [one.values for one in metrics if "iou_all_building" in one.values]
+    if not figures:
+        return ""
+    # Imported only here: `predict` needs nothing else of the metrics.
+    from rooftrace.metrics.pixel import trivial_note
+
+    iou, share = (
+        float(np.mean([one.get(key, 0.0) for one in figures]))
+        for key in ("iou", "iou_all_building")
+    )
+    return trivial_note(f"{name} on its validation images", iou, share)
+
+
 CLICK_BANDS = ("earlier_answer", "positive_clicks", "negative_clicks")
 """Bands after those of the image: a probability and two maps, all in 0..1."""
 
@@ -264,18 +280,8 @@ class BundleSpec(Config):
 
     @property
     def doubt(self) -> str:
-        """Sentence on a model that learnt next to nothing, by the mean of `metrics`; else ""."""
-        figures = [one.values for one in self.metrics if "iou_all_building" in one.values]
-        if not figures:
-            return ""
-        # Imported only here: `predict` needs nothing else of the metrics.
-        from rooftrace.metrics.pixel import trivial_note
-
-        iou, share = (
-            float(np.mean([one.get(name, 0.0) for one in figures]))
-            for name in ("iou", "iou_all_building")
-        )
-        return trivial_note(f"{self.name} on its validation images", iou, share)
+        """Note on a model that learnt next to nothing, see `doubt_of`."""
+        return doubt_of(self.name, self.metrics)
 
     @property
     def takes_clicks(self) -> bool:

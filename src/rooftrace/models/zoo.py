@@ -200,7 +200,13 @@ class ModelConfig(Config):
     encoder_weights: Annotated[str | None, PathField(names=("imagenet", "none"))] = None
     start: Annotated[str | None, PathField(names=BUNDLED_MODELS)] = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        examples=[
+            "decoder_channels", "decoder_attention_type", "decoder_use_norm", "encoder_depth",
+            "activation", "filters", "depth", "convolutions", "normalisation", "upsampling",
+        ],
+    )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod

@@ -201,7 +201,7 @@ def check_same_scenes(before: DataRecord, now: DataRecord, run: Path) -> None:
 
 
 _CHANGEABLE = (
-    "epochs", "stop", "export", "workers", "device", "base", "refine.epochs",
+    "epochs", "stop", "export", "track", "workers", "device", "base", "refine.epochs",
     "refine.patience",
 )  # fmt: skip
 """Keys that a resumed run may change: they decide how long it runs and what is made of it, not

@@ -268,6 +268,7 @@ class TrainConfig(Config):
             on a CPU; on a GPU the number of other cores, up to 8.
             On Linux they share the decoded images; elsewhere each decodes its own.
         device: `auto`, `cpu` or `cuda`.
+        track: Experiment trackers that receive configuration and figures, see `train.tracking`.
         refine: A refinement of the trained segmenter's maps; default none.
         clicks: Train a network for clicks on single buildings, see `ClickConfig`; default none.
     """
@@ -289,6 +290,7 @@ class TrainConfig(Config):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     model: ModelConfig = ModelConfig()
     refine: RefineConfig | None = None
     clicks: ClickConfig | None = None

@@ -161,6 +161,7 @@ def fit(
     resume: bool = False,
     console: Console | None = None,
     on_epoch: OnEpoch | None = None,
+    callbacks: Sequence[Callback] = (),
     monitored: BestEpoch | None = None,
     data: TrainingData | None = None,
     start: StartModel | None = None,
@@ -174,6 +175,7 @@ def fit(
         resume: Continue after the last finished epoch of the run that is in the folder.
         console: Console for progress; None prints nothing.
         on_epoch: Function called with the figures of each epoch.
+        callbacks: Further callbacks, see `run_trainer`.
         monitored: See `CheckpointSaver`.
         data: Data of the configuration, if it was opened before.
         start: The model of `model.start`, if it was read before.
@@ -244,6 +246,7 @@ def fit(
         console=console,
         callbacks=[
             RunRecorder(run, resolved, record, start_record),
+            *callbacks,
             *([] if on_epoch is None else [LambdaCallback(on_train_epoch_end=notify)]),
         ],
         monitored=monitored,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from rich.console import Console
 from torch import Tensor, nn
@@ -317,6 +318,7 @@ def refine(
     *,
     resume: bool = False,
     console: Console | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """Train a refiner over the segmenter's best epoch, and write to `run`/refine what `fit` writes
     to `run`. The network of the result is the generator.
@@ -327,6 +329,7 @@ def refine(
         run: Folder of the run.
         resume: Continue after the last finished epoch of the refiner, if it has one.
         console: Console for progress; None prints nothing.
+        callbacks: Further callbacks, see `run_trainer`.
 
     Raises:
         ConfigError: A batch of the refiner is larger than an epoch; the refiner to resume was
@@ -372,5 +375,7 @@ def refine(
     resume = resume and last.is_file()
     if resume:
         check_epochs(read_checkpoint(last), folder, settings.epochs, "refine.epochs")
-    trained = run_trainer(task, result.data, own, folder, resume=resume, console=console)
+    trained = run_trainer(
+        task, result.data, own, folder, resume=resume, console=console, callbacks=callbacks
+    )
     return replace(result, trained=trained, net=generator)

@@ -38,6 +38,7 @@ from rooftrace.train.config import TrainConfig
 from rooftrace.train.export_bundle import export_bundle
 from rooftrace.train.loop import fit
 from rooftrace.train.task import check_monitor
+from rooftrace.train.tracking import Tracking
 from rooftrace.train.tune_space import Parameter, TuneConfig, Tuning, set_value
 
 _MAX_FIRST_FAILURES = 3
@@ -46,7 +47,7 @@ _MAX_FIRST_FAILURES = 3
 _CONFIGURATION, _REASON = "configuration", "reason"
 """Names of user attributes of studies and trials in the storage."""
 
-_CHANGEABLE = ("device", "export", "workers", "tune.timeout_minutes")
+_CHANGEABLE = ("device", "export", "track", "workers", "tune.timeout_minutes")
 """Keys that may change when a study is resumed: the value of a trial does not depend on them."""
 
 TRIAL_FOLDERS = "trial_*"
@@ -173,6 +174,7 @@ class TuningJob:
         trials: Number of trials that the study has in the end.
         until: Time after which no trial begins, in seconds of `time.time`.
         keep: Keep the checkpoints of all trials, not only of the best.
+        notify: Function called with each warning.
     """
 
     tuning: Tuning
@@ -180,6 +182,7 @@ class TuningJob:
     trials: int
     until: float
     keep: bool
+    notify: Callable[[str], None]
 
 
 class _TrialFailedError(Exception):
@@ -235,8 +238,14 @@ def run_trial(trial: Trial, job: TuningJob) -> float:
         config = tuning.config(tuning.space.sample(trial), source=run.name)
         reporter = _EpochReporter(trial, tuning, config.epochs)
         monitored = monitored_epoch(tuning.settings)
-        fit(config, run, base=tuning.base, on_epoch=reporter, monitored=monitored)
-        return reporter.best_value()
+        with Tracking(config, run, job.notify, store=job.out) as tracking:
+            fit(
+                config, run, base=tuning.base, on_epoch=reporter, monitored=monitored,
+                callbacks=[tracking.callback()],
+            )  # fmt: skip
+            value = reporter.best_value()
+            tracking.finish({f"best/{tuning.settings.monitor}": value}, config.epochs)
+        return value
     except (optuna.exceptions.OptunaError, _UnknownFigureError):
         raise
     except Exception as error:  # a network of unusual proportions may raise anything

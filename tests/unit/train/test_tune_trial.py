@@ -54,7 +54,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
 
 
 def make_plan(tuning: Tuning, out: Path, trials: int, *, keep: bool = False) -> TuningJob:
-    return TuningJob(tuning, out, trials, math.inf, keep)
+    return TuningJob(tuning, out, trials, math.inf, keep, print)
 
 
 def run_one(study: Study, tuning: Tuning, out: Path) -> TrialOutcome:

@@ -36,8 +36,6 @@ from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import Fingerprint
 
-_OF_NO_USE = "If the labels and their offset are right (rooftrace inspect), it is of no use here."
-
 _SPOILED = 0.1
 """Share of the scenes, on ground that a model was trained on, above which it is not compared."""
 
@@ -212,9 +210,12 @@ def _check(
     if fingerprint is None:
         note = "The bundle has no fingerprint of its training scenes."
         return LeakageReport("unknown", 0, (), (note,))
-    notes = ["Compared with the fingerprint in the bundle."]
+    notes = []
     if fingerprint.share < 1:
-        notes.append(f"It is of an even sample, {fingerprint.share:.0%}, of these.")
+        notes.append(
+            f"The model file has fingerprints of {fingerprint.share:.0%} of its training scenes, "
+            "an even sample: ground of the others is not found."
+        )
     keypoints = scenes.at(fingerprint.gsd_m, bundle.spec.gsd_m)
     trained, numbers = fingerprint.unpack(bundle.source)
     pairs = [
@@ -246,7 +247,8 @@ def _limits(fingerprint: Fingerprint, too_small: int, scenes: int) -> list[str]:
     """Return notes on what the check cannot find."""
     side = fingerprint.finds_px
     size = f"{side * fingerprint.gsd_m:.0f} m" if fingerprint.gsd_m else f"{2 * side} px"
-    notes = [f"Parts that two scenes share are found from about {size} by {size}."]
+    found = "Ground that the model was trained on is found where a shared part has about"
+    notes = [f"{found} {size} by {size}."]
     if too_small:
         notes.append(
             f"Cannot tell for {too_small} of the {scenes} scenes, which are smaller or show too "
@@ -336,7 +338,7 @@ class Evaluation:
         """Notes on models hardly better than calling all ground building, and on scenes that show
         ground on which a model was trained or fitted.
         """
-        trivial = (f"{one.trivial} {_OF_NO_USE}" for one in self.reports if one.trivial)
+        trivial = (one.trivial for one in self.reports if one.trivial)
         return (*trivial, *leak_notes(self.leaks, [report.name for report in self.reports]))
 
     def _leakage_notes(self) -> list[str]:
@@ -613,7 +615,6 @@ def evaluation_page(
         reports=reports,
         several=len(reports) > 1,
         verdict=verdict,
-        of_no_use=_OF_NO_USE,
         is_spoiled=any(leak.spoils_comparison for leak in evaluation.leaks),
         leaks=[
             (report.name, use, leak, leak.pairs[:_LISTED_LEAKS])

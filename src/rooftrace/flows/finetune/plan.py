@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.datamodule import TrainingData
     from rooftrace.train.loop import FitResult
+    from rooftrace.train.tracking import Tracking
 
 FOLD, _FOLDS, _FOLD_MINUTES = "fold", (2, 4), 2
 """Name of the folds of a cross-validation, their least and largest number, and the minutes for
@@ -164,10 +165,13 @@ class TuningPlan:
         train, val = (len(self.parts.parts.get(part, ())) for part in ("train", "val"))
         return f"{plural(train + val, 'image')}: {train} train, {val} held out"
 
-    def train(self, minutes: Minutes, *, resume: bool, console: Console | None) -> list[FitResult]:
+    def train(
+        self, minutes: Minutes, tracking: Tracking, *, resume: bool, console: Console | None
+    ) -> list[FitResult]:
         """Train within the minutes; the result of each training.
 
         Args:
+            tracking: Trackers that receive the figures.
             resume: Continue after the last finished epoch.
         """
         from rooftrace.train.callbacks import Deadline, LastEpoch
@@ -187,6 +191,7 @@ class TuningPlan:
             results.append(
                 fit(
                     one.config, one.folder, base=Path(), console=console, data=one.data,
+                    callbacks=[tracking.callback(f"{FOLD}{number + 1}/" if self.has_folds else "")],
                     start=self.start, resume=has_begun[number] or (resume and not self.has_folds),
                     deadline=Deadline(minutes, (lambda: 0.0) if is_complete else seconds),
                     monitored=LastEpoch("val_iou", 1) if self.has_folds else None,

@@ -147,10 +147,7 @@ class FinetuneReport:
         test = self.tests[self.evaluation.headline]
         gap, advice = test.difference, []
         if self.evaluation.first.trivial:
-            advice.append(
-                "The tuned model is of no use yet, see the note on its IoU: check the labels and "
-                "their offset with rooftrace inspect."
-            )
+            advice.append(self.evaluation.first.trivial)
         if self.verdict != "no different" and test.scenes < LEAST_FOR_VERDICT:
             advice.append(
                 f"This verdict is from {plural(test.scenes, 'image')} only: do not rely on it with "

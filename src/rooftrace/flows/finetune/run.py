@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from rooftrace.audit.checks import first_findings
-from rooftrace.core.config import parse_config
+from rooftrace.core.config import apply_override, differences, parse_config
 from rooftrace.core.errors import (
     ConfigError,
     GeoreferenceError,
@@ -276,6 +277,7 @@ def run_finetune(
         from rooftrace.models.start import read_start
         from rooftrace.train.callbacks import Minutes
         from rooftrace.train.finetune import finetune_config
+        from rooftrace.train.tracking import Tracking, check_trackers
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
@@ -289,7 +291,7 @@ def run_finetune(
     with locked_run(run), TemporaryDirectory(prefix="rooftrace-") as folder:
         scratch = Path(folder)
         if resume:
-            config = _recorded(run, data, model)
+            config = _recorded(run, data, model, overrides)
             part_file = Path(config.data.split or run / "split.json")
             plan = TuningPlan.open(run, start, scenes, images, config, part_file)
             choice = Choice(plan, clock, scratch)
@@ -322,6 +324,7 @@ def run_finetune(
                     model, start, data, scenes.subset(trained_on), labels,
                     part_file.absolute(), seed=seed, overrides=overrides,
                 )  # fmt: skip
+                check_trackers(config)
                 # A setting may name another split: what is trained on is not compared on.
                 part_file = Path(config.data.split or part_file)
                 plan = TuningPlan.open(run, start, scenes, images, config, part_file)
@@ -343,19 +346,32 @@ def run_finetune(
                 if split is None:
                     (run / "split.json").unlink(missing_ok=True)
                 raise
-        results = plan.train(clock, resume=resume, console=console)
-        recorded = plan.config.without_home(base)
-        with (run / "log.txt").open("a", encoding="utf-8") as stream:
-            log = Console(file=stream, width=200)
-            chosen, result, contract = choice.choose(plan, results, recorded, log)
-            trained = export_run(
-                recorded, result, run, resume=resume, console=log, names=("best_iou",),
-                contract=contract, start=start.bundle,
-            )  # fmt: skip
-        print_plain(console, "comparing with the start model")
-        report = _compare(plan, chosen, choice.start, trained, data, notes)
-        _tell(report.evaluation.warnings, console)
-        write_json(run / "verdict.json", report.to_json())
+        with Tracking(plan.config, run, partial(print_plain, console)) as tracking:
+            results = plan.train(clock, tracking, resume=resume, console=console)
+            recorded = plan.config.without_home(base)
+            with (run / "log.txt").open("a", encoding="utf-8") as stream:
+                log = Console(file=stream, width=200)
+                chosen, result, contract = choice.choose(plan, results, recorded, log)
+                trained = export_run(
+                    recorded, result, run, resume=resume, console=log, names=("best_iou",),
+                    contract=contract, start=start.bundle,
+                )  # fmt: skip
+            print_plain(console, "comparing with the start model")
+            report = _compare(plan, chosen, choice.start, trained, data, notes)
+            _tell(
+                tuple(one for one in report.evaluation.warnings if one not in report.advice),
+                console,
+            )
+            write_json(run / "verdict.json", report.to_json())
+            tracking.finish(
+                {
+                    f"{model}/{name}": figure
+                    for name, pair in report.figures.items()
+                    for model, figure in zip(("start", "tuned"), pair)
+                    if figure is not None
+                },
+                trained.epochs,
+            )
     return report
 
 
@@ -489,8 +505,8 @@ def _unit(scenes: SceneSet, *, has_crs: bool) -> SplitBy:
     return "group" if len(groups) >= LEAST_SCENES else "image"
 
 
-def _recorded(run: Path, data: SourceConfig, model: str) -> TrainConfig:
-    """Return the configuration of a run to resume."""
+def _recorded(run: Path, data: SourceConfig, model: str, overrides: Sequence[str]) -> TrainConfig:
+    """Return the configuration of a run to resume; of its settings, `track` alone may change."""
     from rooftrace.train.config import TrainConfig
 
     path = run / "config.json"
@@ -511,7 +527,17 @@ def _recorded(run: Path, data: SourceConfig, model: str) -> TrainConfig:
                 f"The run in {run} began with {name} {before[name]}; {now} was given.",
                 remedy="Resume with the DATA, its options and the model that the run began with.",
             )
-    return config
+    for override in overrides:
+        apply_override(raw, override)
+    wanted = parse_config(raw, TrainConfig, source=str(path))
+    if changes := differences(
+        config.model_dump(mode="json"), wanted.model_dump(mode="json"), free=("track",)
+    ):
+        raise ConfigError(
+            f"The run in {run} began with other settings: {changes}.",
+            remedy="Leave out --config, or start another run.",
+        )
+    return wanted
 
 
 def _placed(model: str) -> str:
