@@ -335,8 +335,11 @@ def run_finetune(
                     doubts = doubts_of(choice.start.scored, start.bundle.spec.threshold)
                     notes += _tell(doubts, console)
                 if clock.late_s > 0:
-                    whole = minutes + clock.late_s / 60
-                    busy = f"This machine is slow or busy: the verdict takes about {whole:.0f} min."
+                    whole, end = minutes + clock.late_s / 60, clock.end_s() / 60
+                    busy = (
+                        f"The verdict takes about {whole:.1f} min: thresholds, export and "
+                        f"comparison alone take {end:.1f} min on this machine, busy as it is."
+                    )
                     notes += _tell((busy,), console)
                 plan = plan.fitted(clock, overrides)
             except BaseException:
