@@ -351,6 +351,7 @@ def _explain(loc: tuple[int | str, ...], problems: Sequence[Any], model: type[Ba
     if problem["type"] == "extra_forbidden":
         keys = _keys_at(model, loc[:-1])
         elsewhere = [key for key in _nested_keys(model) if key.split(".")[-1] == str(loc[-1])]
+        elsewhere.sort(key=lambda key: not key.startswith(f"{loc[0]}."))
         near = (
             f"Did you mean {' or '.join(map(repr, elsewhere[:3]))}?"
             if elsewhere

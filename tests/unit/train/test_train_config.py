@@ -41,7 +41,7 @@ def test_a_folder_of_labelled_images_leads_to_finetune(tmp_path: Path) -> None:
         ({"data": DATA, "balance": "classes"}, "balance"),
         ({"data": DATA, "normalise": {"mean": [1], "std": [1, 2]}}, "mean has 1 value, but std"),
         ({"data": DATA, "optimizer": {"lrr": 1}}, "'optimizer.lrr'. Did you mean 'lr'"),
-        ({"data": DATA, "model": {"filters": 8}}, "Did you mean 'model.options.filters'?"),
+        ({"data": DATA, "model": {"filters": 8}}, "Did you mean 'model.options.filters'"),
         ({"data": {"train": [{"path": "a", "glb": "*"}], "val": []}}, "'data.train.0.glb'"),
         ({"data": DATA, "optimizer": {"lr": 0}}, "optimizer.lr"),
         ({"data": DATA, "crop_px": 16}, "crop_px"),
