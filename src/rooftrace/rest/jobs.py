@@ -26,6 +26,7 @@ from rooftrace.rest.description import (
     binary_response,
     problem_responses,
 )
+from rooftrace.rest.pages import not_modified
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import (
     JobChanges,
@@ -262,6 +263,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         responses=binary_response("The file", *MEDIA_TYPES.values())
         | {
             206: {"description": "The range that the header Range asks for"},
+            304: {"description": "The client has the file already, by its ETag"},
         }
         | problem_responses(
             "bad-request",
@@ -272,7 +274,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
             "file-locked",
         ),
     )
-    def job_file(name: str, job: DoneJob) -> Response:
+    def job_file(name: str, job: DoneJob, request: Request) -> Response:
         """Download a result file of a job.
 
         Return a file or a range of it. GDAL can open a mask here without a full download.
@@ -290,7 +292,10 @@ def jobs_router(intake: JobIntake) -> APIRouter:
                 read_review(path), media_type=media_type_of(path.name),
                 headers={"Content-Disposition": content_disposition(path.name)},
             )  # fmt: skip
-        return _ResultFile(path, media_type=media_type_of(path.name), filename=stored_name)
+        file = _ResultFile(
+            path, media_type=media_type_of(path.name), filename=stored_name, stat_result=path.stat()
+        )
+        return not_modified(request, file.headers) or file
 
     return router
 

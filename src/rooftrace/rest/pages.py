@@ -7,6 +7,7 @@ and `face.js`, except those of problems, which hold the style.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -16,6 +17,8 @@ from typing import Literal
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
+from starlette.datastructures import Headers
+from starlette.staticfiles import NotModifiedResponse
 
 from rooftrace.io.html import read_asset
 
@@ -84,6 +87,17 @@ def _packed(data: bytes) -> bytes:
 def accepts_gzip(request: Request) -> bool:
     """Return whether a browser reads what is compressed with gzip."""
     return "gzip" in request.headers.get("accept-encoding", "").lower()
+
+
+def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:
+    """Return 304 if the client has the response with these headers already, by its ETag.
+
+    A proxy that compresses a response makes its tag a weak one.
+    """
+    tags = request.headers.get("if-none-match", "").split(",")
+    if headers["ETag"] not in [tag.strip().removeprefix("W/") for tag in tags]:
+        return None
+    return NotModifiedResponse(Headers(headers))
 
 
 def file_response(

@@ -86,6 +86,9 @@ def test_a_review_is_downloaded_with_the_results(
     assert client.get(f"/v1/jobs/{job.id}").json()["reviewed"] is True
     files = client.get(f"/v1/jobs/{job.id}/results").json()["files"]
     assert [file["name"] for file in files] == ["Häuser_buildings.gpkg", "Häuser_review.gpkg"]
+    tag = client.get(files[0]["url"]).headers["etag"]
+    again = client.get(files[0]["url"], headers={"If-None-Match": f'"older", W/{tag}'})
+    assert (again.status_code, again.content) == (304, b"")
     # While QGIS has the file open, a change is in the file's journal before it is in the file.
     other = sqlite3.connect(review.path)
     other.execute("PRAGMA journal_mode = WAL")

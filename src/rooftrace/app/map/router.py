@@ -41,7 +41,7 @@ from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
 from rooftrace.rest.jobs import server_url
-from rooftrace.rest.pages import accepts_gzip, static_router
+from rooftrace.rest.pages import accepts_gzip, not_modified, static_router
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.transfer import VECTOR_TYPES, VectorFormat, content_disposition, media_type_of
 from rooftrace.service.job_runner import zipped
@@ -214,8 +214,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         """Return a small picture of an image with its buildings."""
         files = catalogue.image(results_id, name)[1]
         headers = {"ETag": f'"{files.stamp}"', "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
+        if unchanged := not_modified(request, headers):
+            return unchanged
         key = (results_id, name, files.stamp, "thumbnail")
         data = store.tiles.get(key)
         if data is None:
@@ -301,8 +301,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
             if request.query_params.get("v") == scene.stamp
             else "no-cache",
         }
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
+        if unchanged := not_modified(request, headers):
+            return unchanged
         data = store.tiles.get(key)
         if data is None:
             with turn:
