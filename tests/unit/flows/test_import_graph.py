@@ -131,7 +131,7 @@ def test_the_meaning_of_channels() -> None:
     assert resolve_channels(2, roofs, "softmax", "x").keep == 1
     for classes, building, message in [
         (("building", "other"), None, "is the first of classes"),
-        (("other", "roof"), "house", "none of classes"),
+        (("other", "roof"), "house", "not one of classes"),
         (("roof", "roof"), None, "twice"),
     ]:
         wrong = ImportOptions(gsd_m=None, classes=classes, building=building)
