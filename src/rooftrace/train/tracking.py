@@ -169,9 +169,9 @@ class Tracking:
             for row in rows[sent.get(prefix, 0) :]:
                 figures = {f"{prefix}{k}": float(v) for k, v in row.items() if k != "epoch"}
                 logger.log_metrics(figures, int(row["epoch"]))
+                # A run that was killed before its checkpoint repeats an epoch.
+                sent[prefix] = int(row["epoch"])
             logger.save()
-            # A run that was killed before its checkpoint repeats an epoch.
-            sent[prefix] = max(sent.get(prefix, 0), len(rows))
 
         self._each(send)
 

@@ -42,11 +42,10 @@ def test_a_resumed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(Memory, "fails_at", fails_at)
         with tracking.Tracking(config, tmp_path, warnings.append) as tracked:
             tracked.begin()
-            for end in range(1, last + 1):
-                tracked.add(ROWS[:end], "fold1/")
+            tracked.add(ROWS[: last - 1], "fold1/")
+            tracked.add(ROWS[:last], "fold1/")
             tracked.finish({"best": 0.5}, last)
-    row = "fold1/val_iou"
-    ends = [(3, row), (4, row), (4, "best")]
+    ends = [(3, row := "fold1/val_iou"), (4, row), (4, "best")]
     assert GOT["tensorboard"] == ["data", (1, row), (2, row), (2, "best"), *ends]
     assert GOT["mlflow"] == ["data", (1, row), (2, row), *ends]
     assert ["mlflow failed" in one for one in warnings] == [True]
