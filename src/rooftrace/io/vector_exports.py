@@ -220,7 +220,9 @@ def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         # GDAL (3.12) knows the field Layer, but not from Arrow.
         pyogrio.raw.write(
             path, np.array([*lines, None], np.object_)[:-1], [np.array(layers, np.object_)],
-            ["Layer"], driver="DXF", geometry_type="LineString", crs=None,
+            ["Layer"], driver="DXF", geometry_type="LineString",
+            # It tells the unit of the drawing, which GDAL takes for inches without one.
+            crs=None if drawn is None else drawn.to_wkt(),
         )  # fmt: skip
     # GDAL (3.12) marks a polyline as closed only if its last vertex repeats the first.
     text = path.read_bytes().replace(b"AcDbPolyline\n 70\n0\n", b"AcDbPolyline\n 70\n1\n")
