@@ -157,18 +157,20 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
     halves = [box(x, NORTH, x + 10, NORTH + 9) for x in (EAST, EAST + 10)]
     whole = box(EAST, NORTH, EAST + 20, NORTH + 9)
     outlines = [whole, *(affinity.translate(half, 50) for half in halves)]
-    new = write(tmp_path / "new.gpkg", outlines, imagery_date=["2023-06-15"] * 3)
+    # GDAL reads the date in a GeoJSON as such.
+    new = write(tmp_path / "new.geojson", outlines, imagery_date=["2023-06-15"] * 3)
+    undated = write(tmp_path / "undated.gpkg", outlines)
     later = write(tmp_path / "later.gpkg", outlines, imagery_date=["2025"] * 3)
     old = tmp_path / "old.gpkg"
     write(old, [*halves, affinity.translate(whole, 50)], egid=["7", "8", "9"])
     # Outlines that a later comparison keeps have the date of theirs.
-    for given, keep in ((new, "new"), (later, "both")):
+    for given, keep in ((new, "new"), (later, "both"), (undated, "new")):
         _, answer = call(
             "compare", given, old, "-o", tmp_path / keep, "--keep", keep, "--id", "egid"
         )
         old = tmp_path / keep / "conflated.gpkg"
         made = gpd.read_file(old)
-        assert made.compare_date.tolist() == ["2023-06-15"] * 3
+        assert [*made.compare_date.dropna()] == ([] if given == undated else ["2023-06-15"] * 3)
         assert made.egid.tolist() == ["7", "9", "9"]
         if given == new:
             assert made.compare_old_id.tolist() == ["7;8", "9", "9"]

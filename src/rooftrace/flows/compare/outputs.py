@@ -27,6 +27,7 @@ from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
 from rooftrace.io.picture import as_rgb, data_url, encoded
 from rooftrace.io.reproject import BEND_M, crs_units, reprojected
 from rooftrace.io.resample import warped
+from rooftrace.io.vector_layers import text_column
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.compare import (
@@ -343,16 +344,25 @@ def _attributes(
             old_id[row] = ";".join(filter(None, [old_id[row], *further]))
     for name, attribute in ORIGINS.items():
         origin = compared.new.layer.attributes.get(attribute)
-        if origin is not None and origin.dtype.kind == "O":
-            # An old outline keeps the origin that an earlier comparison gave it.
-            earlier = columns.get(name, np.full(len(index), None, np.object_))
-            columns[name] = origin[index] if side is compared.new else earlier
+        if origin is None and name not in columns:
+            continue
+        # An old outline keeps the origin that an earlier comparison gave it; a new one has its own.
+        if side is compared.new:
+            columns[name] = np.full(len(index), None) if origin is None else origin[index]
+        columns[name] = _origin_texts(columns.get(name, np.full(len(index), None)))
     return columns | {
         "compare_layer": np.full(len(index), side.name, np.object_),
         "compare_status": np.array(STATUSES, np.object_)[status.status[index]],
         "compare_old_id": old_id,
         "compare_score": side.layer.score[index].astype(np.float64),
     }
+
+
+def _origin_texts(values: NDArray[Any]) -> NDArray[np.object_]:
+    """Return dates and sources as texts or None: GDAL reads dates in a GeoJSON as such."""
+    texts = text_column(values.astype("M8[D]") if values.dtype.kind == "M" else values)
+    texts[texts == ""] = None
+    return texts
 
 
 @dataclass(frozen=True)
