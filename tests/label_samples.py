@@ -389,7 +389,7 @@ def superannotate(folder: Path) -> Path:
         drawn = [{"type": "polygon", "className": "building", "exclude": [], "points": flat(one)}
                  for one in TRUTH[name]]  # fmt: skip
         facts = {"name": f"{name}.png", "width": WIDTH, "height": HEIGHT, "pinned": False}
-        return {"metadata": facts, "instances": drawn}
+        return {"comments": [], "instances": drawn, "metadata": facts}
 
     save_json(folder / "classes/classes.json", [{"id": 1, "name": "building"}])
     return records(folder, "{}.png.json", record)
