@@ -92,6 +92,7 @@ _EXTRAS = {
     "train": "train, finetune, and the engine torch",
     "pretrained": "weights to start a training from",
     "tune": "train --trials",
+    "tracking": "train --track: TensorBoard and MLflow",
     "labels": "COCO data and Label Studio",
     "onnx": "the engine onnxruntime",
     "export": "export in fp16 and int8, and import",

@@ -1,14 +1,16 @@
-"""The processes that prepare batches."""
+"""Batches: how they lie in memory, and the processes that prepare them."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config
+from rooftrace.core.types import Sample
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.datamodule import TrainingData, make_loader, open_data
+from rooftrace.train.datamodule import TrainingData, collate, make_loader, open_data
 from town import write_pairs
 
 # isort: split
@@ -28,6 +30,24 @@ def configured(**changes: object) -> TrainConfig:
         "data": {"train": [{"path": "pairs"}], "val": [{"path": "pairs"}]}, **changes,
     }  # fmt: skip
     return parse_config(raw, TrainConfig, source="test")
+
+
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_a_batch_is_its_samples_channels_last(bands: int) -> None:
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(
+            rng.random((bands, 6, 8), dtype=np.float32),
+            rng.integers(2, size=(6, 8), dtype=np.uint8),
+            rng.random((6, 8)) < 0.5,
+        )
+        for _ in range(3)
+    ]
+    batch = collate(samples)
+    np.testing.assert_array_equal(batch.images, np.stack([s.image for s in samples]))
+    np.testing.assert_array_equal(batch.targets, np.stack([s.target for s in samples]))
+    np.testing.assert_array_equal(batch.valid, np.stack([s.valid for s in samples]))
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
 def epochs_of(data: TrainingData, config: TrainConfig, workers: int) -> list[torch.Tensor]:

@@ -9,8 +9,11 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 from torch import nn
 
+from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.train.checkpoint import load_weights
+from rooftrace.train.checkpoint import SafeCheckpointIO, load_weights, read_checkpoint
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.loop import fit
 
 
 def net() -> nn.Module:
@@ -35,3 +38,28 @@ def test_what_is_missing_surplus_or_of_another_shape_is_listed(tmp_path: Path) -
     assert "surplus head.weight (1)" in output
     assert "of another shape 2.weight (1, 4, 3, 3) for (1, 4, 1, 1) (1)" in output
     assert all(torch.equal(w, before[n]) for n, w in other.state_dict().items())
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all"])
+def test_what_is_no_file_of_weights_is_said(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "d.safetensors"
+    with pytest.raises(ConfigError, match=r"d\.safetensors cannot be read"):
+        load_weights(net(), path)
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"d\.safetensors cannot be read"):
+        load_weights(net(), path)
+
+
+def test_a_checkpoint_of_another_network_is_not_resumed(tiny_folder: Path, tmp_path: Path) -> None:
+    sets = ['model={architecture="PlainUnet", options={filters=4, depth=2}}']
+    config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*sets, "epochs=1"])
+    fit(config, tmp_path, base=tiny_folder)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    kept = read_checkpoint(last)
+    first = next(iter(kept["state_dict"]))
+    kept["state_dict"]["old.name"] = kept["state_dict"].pop(first)
+    SafeCheckpointIO().save_checkpoint(kept, last)
+    config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*sets, "epochs=2"])
+    with pytest.raises(ConfigError) as caught:
+        fit(config, tmp_path, base=tiny_folder, resume=True)
+    assert f"missing {first} (1); surplus old.name (1)" in caught.value.message
