@@ -18,6 +18,7 @@ import gzip
 import io
 import json
 import mmap
+import os
 import re
 import shlex
 import zipfile
@@ -289,7 +290,10 @@ def _unstated_encoding(path: Path) -> str | None:
     """
     tables = [path.with_suffix(one) for one in (".dbf", ".DBF")]
     table = next((one for one in tables if one.exists()), None)
-    if table is None or any(path.with_suffix(one).exists() for one in (".cpg", ".CPG")):
+    # GDAL's own variable names the encoding of all.
+    if table is None or os.environ.get("SHAPE_ENCODING"):
+        return None
+    if any(path.with_suffix(one).exists() for one in (".cpg", ".CPG")):
         return None
     with table.open("rb") as file:
         head = file.read(32)

@@ -127,7 +127,7 @@ NOTES = {
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "CP1252"])
 def test_the_encoding_of_a_shapefile_without_cpg_shows_in_its_texts(
-    encoding: str, tmp_path: Path
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "town.shp"
     streets = ["Rue de l’Église", "Höhenstraße", "Bahnhof"] * (len(TOWN) // 3)
@@ -137,6 +137,9 @@ def test_the_encoding_of_a_shapefile_without_cpg_shows_in_its_texts(
     layer = file.read(["Straße"])
     assert layer.values["Straße"].tolist() == streets
     assert file.notes(layer.counts) == (f"town.shp states no encoding (.cpg): read as {encoding}.",)
+    monkeypatch.setenv("SHAPE_ENCODING", "CP1251")  # of GDAL
+    (name,) = set(VectorFile(path).fields) - set(TOWN)
+    assert name == "Straße".encode(encoding).decode("cp1251")
 
 
 @pytest.mark.parametrize("name", LAYERED)
