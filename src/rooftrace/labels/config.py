@@ -228,6 +228,11 @@ class SourceConfig(Config):
     zoom: Annotated[int, Field(ge=0, le=30)] | None = None
     tms: bool | None = None
 
+    @field_validator("path", "images", "surface", "terrain", "area", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
     @field_validator("nodata")
     @classmethod
     def _known_nodata(cls, value: object) -> object:

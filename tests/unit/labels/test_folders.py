@@ -24,7 +24,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_folder(path: Path, **options: object) -> SceneSet:
-    return open_source(SourceConfig(path=str(path), **options), BINARY)  # type: ignore[arg-type]
+    return open_source(SourceConfig(path=path, **options), BINARY)  # type: ignore[arg-type]
 
 
 def test_scenes_of_a_generated_folder(pairs: Path) -> None:
