@@ -83,7 +83,7 @@ def test_train(tiny_folder: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     # Four samples teach nothing, and a threshold is chosen nevertheless.
     assert re.match(
-        r"The IoU of tiny on its validation images, 0\.\d+, is (no|hardly) better than .*: train",
+        r"The IoU of tiny on its validation images, 0\.\d+, is (no|hardly) better than .*training",
         *plain["notes"],
     )
     assert plain["run"] == str(run)
