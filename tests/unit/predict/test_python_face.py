@@ -77,7 +77,9 @@ def test_images_of_rasterio_and_xarray_keep_position_and_nodata(
         as_source(uneven)
     for bands in ([3, 2, 1], ["blue", "green", "red"]):
         selected = _DataArray(data[::-1], place, crs)
-        selected.coords = {"band": np.array(bands)}
+        # Longitudes of 0.3 m, in digits of 0.1 m.
+        degrees = np.round(39 + np.arange(120) * 2.7e-6, 6)
+        selected.coords = {"band": np.array(bands), "x": degrees}
         infos = as_source(selected).band_info
         assert [info.description for info in infos] == ["blue", "green", "red"]
     with pytest.raises(DataError, match="Put the bands first"):
