@@ -352,8 +352,8 @@ def _of_rioxarray(image: Any) -> ArraySource:
         at = np.asarray(image.coords[dim])
         first, last = float(at[0]), float(at[-1])
         off = np.abs(at - np.linspace(first, last, len(at))).max()
-        # Coordinates of 32 bits, or of few digits, are rounded.
-        if off > abs(last - first) / max(len(at) - 1, 1) / 4 + np.spacing(np.abs(at).max()):
+        # Coordinates of 32 bits, or of few digits, are rounded; a row left out is half a step off.
+        if off > 0.4 * abs(last - first) / max(len(at) - 1, 1) + np.spacing(np.abs(at).max()):
             raise DataError(
                 f"The coordinates {dim} of {name} are not evenly spaced; expected those of a grid.",
                 remedy="Reindex it to all rows and columns, or predict its parts one by one.",
