@@ -218,8 +218,9 @@ class RequestMiddleware:
             problem = ProblemError("server-error", PROBLEMS["server-error"].meaning)
             await problem.response(scope)(scope, receive, send_with_headers)
         finally:
-            if status >= 400:
-                # The person who has the id of a refusal may ask for its reason.
+            if status >= 400 and path not in NO_KEY_PATHS:
+                # The person who has the id of a refusal may ask for its reason. Probes repeat until
+                # the server is ready.
                 _LOG.warning("request %s: %s %r: %s", request_id, scope["method"], path, status)
             if self._note is not None:
                 self._note(scope, status, time.perf_counter() - began_s)

@@ -343,6 +343,7 @@ def test_the_log_has_errors_and_the_ids_of_refusals(caplog: pytest.LogCaptureFix
     assert "1234" in str(record.exc_info)
     assert line.getMessage() == f"request {name}: GET '/v1/broken': 500"
     refused = client_of().get("/nothing?key=secret").headers["x-request-id"]
+    assert client_of().get("/readyz").status_code == 404
     assert caplog.records[-1].getMessage() == f"request {refused}: GET '/nothing': 404"
 
 
