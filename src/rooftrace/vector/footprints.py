@@ -25,6 +25,10 @@ _DIGITS = 6
 processor, by the instructions that mathematical functions use."""
 
 
+_STRAIGHT = 1e-6
+"""Distance, in pixels or metres, up to which a vertex lies on the line of its neighbours."""
+
+
 def minimum_rectangles(polygons: Polygons) -> tuple[Floats, Floats, Floats]:
     """Return the minimum-area rotated rectangle of each polygon.
 
@@ -39,7 +43,9 @@ def minimum_rectangles(polygons: Polygons) -> tuple[Floats, Floats, Floats]:
     # Products of coordinates keep their precision near the origin.
     vertex -= vertex[np.searchsorted(owner, owner)]
     local = shapely.set_coordinates(polygons.copy(), vertex)
-    corner = shapely.get_coordinates(shapely.oriented_envelope(local)).reshape(-1, 5, 2)
+    # GEOS (3.14.1) returns a line for some hulls that are straight at a vertex but for rounding.
+    hull = shapely.simplify(shapely.convex_hull(local), _STRAIGHT)
+    corner = shapely.get_coordinates(shapely.oriented_envelope(hull)).reshape(-1, 5, 2)
     sides = np.diff(corner[:, :3], axis=1)
     lengths = np.hypot(sides[..., 0], sides[..., 1])
     longer = sides[np.arange(len(sides)), lengths.argmax(axis=1)]

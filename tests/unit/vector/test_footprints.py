@@ -156,3 +156,11 @@ def test_what_the_edge_of_the_valid_data_cuts() -> None:
     placed = shapely.transform(boxes, lambda xy: np.stack(grid.to_world(*xy.T), axis=1))
     assert outline.cuts(placed).tolist() == [True, False, True, True, False, False]
     assert outline.finish().area == pytest.approx((4000 * 4000 - 100**2) * 15e-12, rel=1e-6)
+
+
+def test_a_rectangle_around_corners_that_are_straight_but_for_rounding() -> None:
+    """GEOS 3.14.1 alone returns a line, whose shorter side is 0."""
+    x, y = np.array([(0, 0), (0, 3), (0, 11), (0, 16), (3, 16), (12, 16), (12, 0)], float).T
+    turned = shapely.polygons(np.stack([x - 5e-5 * y, 5e-5 * x + y], axis=1))
+    sides = minimum_rectangles(np.array([turned], np.object_))[:2]
+    assert np.ravel(sides) == pytest.approx([16, 12], abs=1e-6)
