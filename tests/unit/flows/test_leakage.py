@@ -97,7 +97,7 @@ def test_a_piece_of_a_training_scene_is_found(places: Path) -> None:
     assert pair.bits <= 9
     assert pair.likeness > 0.4
     assert json.loads(json.dumps(report.to_json()))["scenes"] == 1
-    assert "from about 43 m by 43 m" in " ".join(report.notes)
+    assert "has about 43 m by 43 m" in " ".join(report.notes)
     data = LabelledSets([open_source(at(places / "b")), open_source(at(places / "cut"))])
     note, _ = training_ground_notes([bundle], data)
     assert note == "1 of 1 scenes show ground that m was trained on: piece"
