@@ -159,6 +159,10 @@ KINDS = {
         infrared_as_alpha, 1.0,
         ("band 4 is marked as alpha, but holds a picture", "bands 1, 2, 3 are read as red"),
     ),
+    "near infrared in place of red (colour infrared), without names": Kind(
+        lambda path, data: tiff(path, data // 4 + np.array([[[150]], [[80]], [[90]]], np.uint8)),
+        0.0, ("read as red may be near infrared",),
+    ),
     "many bands without names": Kind(
         lambda path, data: tiff(path, np.concatenate([data, data])),
         refused=(BandMismatch, "--bands"),

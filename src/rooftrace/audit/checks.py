@@ -16,6 +16,7 @@ from rooftrace.audit.facts import Finding, FindingContext, SceneFacts, make_find
 from rooftrace.audit.measure import measure_set
 from rooftrace.core.text import plain_number, plural, set_option
 from rooftrace.io.nodata import LEAST_FILL, colour_name
+from rooftrace.io.pixels import may_be_infrared
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.derived import hidden_background
 from rooftrace.labels.source import SceneSet
@@ -27,13 +28,8 @@ _NOTHING = 0.02
 """Standard deviation of luma below which an image shows no detail, in shares of full scale. It is
 five of 255 levels, as in images of water, mist or a single colour."""
 
-_INFRARED, _INFRARED_EVEN = 0.06, 0.005
-"""Least excess of the first band's mean over the others, and how much darker the third may be than
-the second, in shares of full scale, for near infrared. At most a fifth of the images of any of 22
-sets of natural colours are so; with a simulated near infrared, two thirds or more of 13 of them."""
-
 _INFRARED_SHARE = 0.5
-"""Least share of such images."""
+"""Least share of images that may be infrared, see `io.pixels.may_be_infrared`."""
 
 _OFTEN = 0.05
 """Share of the scenes from which something counts as common."""
@@ -177,7 +173,7 @@ def _images(c: FindingContext) -> _Findings:
 
 def _infrared(c: FindingContext) -> Finding | None:
     """Find near infrared in place of red."""
-    scenes = [f for f in c.shown if f.bands == 3 and _is_infrared(f)]
+    scenes = [f for f in c.shown if f.bands == 3 and may_be_infrared(f.mean)]
     return make_finding(
         "image.infrared",
         "note",
@@ -188,11 +184,6 @@ def _infrared(c: FindingContext) -> Finding | None:
         remedy="If they are CIR, take the natural colours from the provider. A model of natural "
         "colours is wrong here; one that you train on CIR works on CIR alone.",
     )
-
-
-def _is_infrared(f: SceneFacts) -> bool:
-    first, second, third = f.mean
-    return first - max(second, third) > _INFRARED and third - second > -_INFRARED_EVEN
 
 
 def _several_zooms(c: FindingContext) -> Finding | None:

@@ -74,6 +74,11 @@ _LATTICES = (8, 16, 32)
 _PROBES = 16
 """Pixels of each edge that are read to find fill."""
 
+_INFRARED, _INFRARED_EVEN = 0.06, 0.005
+"""Least excess of the first band's mean over the others, and how much darker the third may be than
+the second, in shares of full scale, for near infrared. At most a fifth of the images of any of 22
+sets of natural colours are so; with a simulated near infrared, two thirds or more of 13 of them."""
+
 _ROWS, _ROW_PX, _ROWS_PX = 64, 1024, 2**22
 """Maximum number of rows read to measure fill, of pixels kept of each, and of pixels read."""
 
@@ -99,6 +104,16 @@ def parse_stretch(text: str) -> StretchName | tuple[float, float]:
             remedy="For example: --stretch per-band, or --stretch 200,2500",
         )
     return low, high
+
+
+def may_be_infrared(mean: Sequence[float]) -> bool:
+    """Return whether an image of three bands may have near infrared in place of red.
+
+    Args:
+        mean: Mean of each band, in shares of full scale.
+    """
+    first, second, third = mean
+    return first - max(second, third) > _INFRARED and third - second > -_INFRARED_EVEN
 
 
 @dataclass(frozen=True)
@@ -198,6 +213,7 @@ class _Found:
     alpha: int | None
     note: str
     collar: _Collar | None = None
+    may_be_infrared: bool = False
 
 
 _FOUND: weakref.WeakKeyDictionary[Any, dict[Any, _Found]] = weakref.WeakKeyDictionary()
@@ -218,6 +234,7 @@ class PreparedSource(WrappedSource):
         dtype: Type of the values that the model expects.
         to: Ends of the model's range, one pair for each of its bands.
         how: Result of `parse_stretch`.
+        is_natural: Whether the model reads natural colours, so that infrared gets a note.
     """
 
     def __init__(
@@ -227,12 +244,15 @@ class PreparedSource(WrappedSource):
         dtype: np.dtype[Any],
         to: tuple[tuple[float, float], ...],
         how: StretchName | tuple[float, float],
+        *,
+        is_natural: bool = False,
     ) -> None:
         super().__init__(source)
         self.band_map = bands
         self._dtype = dtype
         self._to = to
         self._how = how
+        self._is_natural = is_natural
         self._held: Raster | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -264,7 +284,14 @@ class PreparedSource(WrappedSource):
     @property
     def choices(self) -> tuple[str, ...]:
         """Choices of bands and values that the user should know."""
-        return tuple(note for note in (self.band_map.note, self._found.note) if note)
+        notes = [self.band_map.note, self._found.note]
+        if self._is_natural and self._found.may_be_infrared:
+            choose = "" if self.source.bands == self.bands else ", or choose them with --bands"
+            notes.append(
+                f"{self.name}: the band that is read as red may be near infrared. If so, the model "
+                f"is wrong here: take natural colours from the provider{choose}."
+            )
+        return tuple(filter(None, notes))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -364,11 +391,14 @@ class PreparedSource(WrappedSource):
             note = taken if is_alpha or not note else f"{note} {taken}"
             values = values[:, values[alpha] > 0] if is_alpha else values
             alpha = alpha if is_alpha else None
-        if needs_values:
-            made = self._from_values(values[list(self.band_map.indexes[: self._in_file])])
-        else:
-            made = self._without_sample()
-        found = _Found(made.stretch, alpha, " ".join(filter(None, (note, made.note))), collar)
+        values = values[list(self.band_map.indexes[: self._in_file])]
+        made = self._from_values(values) if needs_values else self._without_sample()
+        is_infrared = False
+        if values.size and len(values) == self.bands == 3 and self._dtype == np.uint8:
+            shown = values if made.stretch is None else made.stretch.apply(values[:, None])[:, 0]
+            is_infrared = may_be_infrared((shown.mean(axis=1) / 255).tolist())
+        text = " ".join(filter(None, (note, made.note)))
+        found = _Found(made.stretch, alpha, text, collar, is_infrared)
         with _FOUND_LOCK:
             _FOUND[scene][key] = found
         return found
@@ -437,6 +467,7 @@ def prepare(
     *,
     bands: str | None = None,
     stretch: str = "auto",
+    is_natural: bool = False,
 ) -> RasterSource:
     """Return an image with the bands and values that a model expects.
 
@@ -449,6 +480,7 @@ def prepare(
         usual: Mean and standard deviation of each band in the training of the model.
         bands: Bands of the image that the user chose, see `parse_bands`.
         stretch: Way in which values are stretched, see `parse_stretch`.
+        is_natural: Whether the model reads natural colours, so that infrared gets a note.
 
     Raises:
         ConfigError, BandMismatch: See `find_bands`.
@@ -470,7 +502,7 @@ def prepare(
     if dtype != np.uint8:
         least = 0.0 if dtype.kind == "u" else -np.inf
         to = tuple((max(mean - 2 * std, least), mean + 2 * std) for mean, std in usual)
-    return PreparedSource(source, found, kept, to, how)
+    return PreparedSource(source, found, kept, to, how, is_natural=is_natural)
 
 
 def _is_two_valued(values: NDArray[Any]) -> bool:

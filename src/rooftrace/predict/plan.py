@@ -361,9 +361,11 @@ def prepared(source: RasterSource, spec: BundleSpec, options: SceneOptions) -> R
     if isinstance(image, Mosaic):
         image.is_forgiving = options.forgiving
     usual = list(zip(spec.mean, spec.std))
+    # A model that was fine-tuned may know infrared; finetune said so then.
+    is_natural = spec.bands == ("red", "green", "blue") and "start" not in spec.training
     return prepare(
         source, spec.bands, spec.numpy_dtype, usual,
-        bands=options.bands, stretch=options.stretch or "auto",
+        bands=options.bands, stretch=options.stretch or "auto", is_natural=is_natural,
     )  # fmt: skip
 
 

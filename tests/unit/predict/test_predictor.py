@@ -96,6 +96,13 @@ def test_a_speck_of_a_coarse_image_is_no_building(model: Predictor) -> None:
     assert fine.vector_options.min_area_px == pytest.approx(36)
 
 
+def test_a_fine_tuned_model_may_know_infrared(model: Predictor) -> None:
+    image = ArraySource(village() // 4 + np.array([150, 80, 90], np.uint8)[:, None, None])
+    tuned = model.bundle.spec.model_copy(update={"training": {"start": {}}})
+    notes = [len(plan_scene(image, spec).notes) for spec in (model.bundle.spec, tuned)]
+    assert notes[0] == notes[1] + 1
+
+
 def test_a_placed_image_gives_placed_footprints(model: Predictor) -> None:
     source = ArraySource(village(), GRID, name="village.tif")
     result = model.predict(source)
