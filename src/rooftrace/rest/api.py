@@ -122,6 +122,9 @@ def serving(service: Service) -> Lifespan:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # The first request with a query would build it, and hold up all others. FastAPI also hides
+        # warnings of pydantic in it by catch_warnings, which threads take away from one another.
+        app.openapi()
         thread = threading.Thread(target=_warm, args=(service,), name="warm", daemon=True)
         thread.start()
         try:

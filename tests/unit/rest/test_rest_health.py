@@ -39,7 +39,10 @@ def test_ready_between_its_beginning_and_its_end() -> None:
 
 def test_the_app_warms_and_closes_its_service() -> None:
     service = fake_service()
-    with TestClient(create_api(service)) as client:
+    app = create_api(service)
+    with TestClient(app) as client:
+        # Before threads run: FastAPI hides warnings meanwhile, which is not safe beside them.
+        assert app.openapi_schema is not None
         answer = client.post("/v1/predict", content=png(roofs()), headers=PNG)
         assert answer.status_code == 200
     assert not service.ready
