@@ -13,8 +13,11 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io import gdal
 from rooftrace.io.gdal import CACHE, MAX_CACHE_BYTES
+from rooftrace.io.georeferenced import in_crs, parse_crs
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
+from rooftrace.predict.plan import SceneOptions, plan_scene
+from tiny_models import with_weight
 
 SHAPE = (1100, 1000)
 TILED = {"tiled": True, "blockxsize": 256, "blockysize": 256}
@@ -252,7 +255,10 @@ def test_a_system_that_is_not_of_the_earth_is_left_aside_and_said(parts: Path, s
     assert source.grid.crs is None
     assert source.grid.gsd_yx_m is None
     assert source.grid.transform == open_raster(parts / "a.tif").grid.transform
-    assert any("'site grid'" in note and "+proj=tmerc" in note for note in source.notes)
+    notes = plan_scene(source, with_weight(1).spec, SceneOptions(gsd_m=0.3)).notes
+    assert "+proj=tmerc" in notes[0]
+    assert not any("coordinate system" in note for note in notes[1:])
+    assert not in_crs(source, parse_crs("+proj=tmerc +lat_0=1 +lon_0=32")).notes
 
 
 # Files that are damaged, or go away.
