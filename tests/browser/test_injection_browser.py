@@ -76,7 +76,7 @@ def test_the_map(page: Any, serve_app: Callable[[Any], str], tmp_path: Path) -> 
 
     folder = tmp_path / "results"
     name = SCRIPT
-    predictor().predict_to_files(ArraySource(pixels(), GRID), folder, name="plain")
+    predictor().predict(ArraySource(pixels(), GRID)).save(folder, name="plain")
     for path in [*folder.glob("plain_*")]:
         path.rename(path.with_name(path.name.replace("plain", name)))
     [polygons] = folder.glob("*.gpkg")

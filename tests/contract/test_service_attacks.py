@@ -87,7 +87,7 @@ def serving(folder: Path, api_key: str | None = None) -> Iterator[Served]:
     write_tiny_bundle(model)
     service = Service(Predictor(bundle, PointwiseEngine()), LIMITS)
     shown = folder / "results"
-    Predictor(bundle, PointwiseEngine()).predict_to_files(PIXELS.transpose(2, 0, 1), shown)
+    Predictor(bundle, PointwiseEngine()).predict(PIXELS.transpose(2, 0, 1)).save(shown)
     store = JobStore(folder / "jobs")
     runner = JobRunner(store, model, 1)
     runner.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from math import floor, log10
@@ -22,21 +23,48 @@ from rooftrace.io.files import replacing
 from rooftrace.io.legend import Colour, Legend
 
 
-def as_rgb(data: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class DisplayStretch:
+    """Linear stretch of values to bytes for display.
+
+    Args:
+        low, high: Values shown as black and as white.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> DisplayStretch | None:
+        """Return the stretch from the 1st to the 99th percentile; None for 8-bit values."""
+        if values.dtype == np.uint8:
+            return None
+        known = values[np.isfinite(values)].astype(np.float32)
+        low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+        return cls(float(low), float(max(high, low + 1e-6)))
+
+    def apply(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return values of any shape as bytes; NaN is black."""
+        scaled = (values.astype(np.float32) - self.low) * (255 / (self.high - self.low))
+        return np.asarray(np.nan_to_num(scaled).clip(0, 255), np.uint8)
+
+
+def as_rgb(
+    data: NDArray[Any],
+    valid: NDArray[np.bool_] | None = None,
+    stretch: DisplayStretch | None = None,
+) -> NDArray[np.uint8]:
     """Return (y, x, 3) uint8: the first three bands, or the first band as grey.
 
     Args:
-        data: Pixels (band, y, x), any dtype; types other than uint8 are stretched from the 1st to
-            the 99th percentile.
-        valid: Pixels (y, x) from which the percentiles are computed; default all.
+        data: Pixels (band, y, x), any dtype.
+        valid: Pixels (y, x) from which the stretch is found; default all.
+        stretch: Stretch of values that are not 8-bit; default that of these pixels.
     """
     bands = data[:3] if len(data) >= 3 else np.repeat(data[:1], 3, axis=0)
-    if bands.dtype != np.uint8:
-        values = bands.astype(np.float32)
-        known = values if valid is None else values[:, valid]
-        low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
-        bands = np.nan_to_num((values - low) / max(high - low, 1e-6) * 255).clip(0, 255)
-    return np.ascontiguousarray(np.moveaxis(bands, 0, -1).astype(np.uint8))
+    stretch = stretch or DisplayStretch.of(bands if valid is None else bands[:, valid])
+    shown = bands if stretch is None else stretch.apply(bands)
+    return np.ascontiguousarray(np.moveaxis(shown, 0, -1).astype(np.uint8))
 
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:

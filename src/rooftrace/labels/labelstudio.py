@@ -5,7 +5,6 @@ Images are written as browsers show them, since annotators see them in a browser
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, RasterSour
 from rooftrace.io.bands import in_colours
 from rooftrace.io.files import relative_name, replacing, write_atomically
 from rooftrace.io.legend import class_colours
+from rooftrace.io.picture import as_rgb, encoded
 from rooftrace.labels.footprints import object_outlines
 from rooftrace.labels.image_files import LabelFileImages, check_single_file
 from rooftrace.labels.label_files import GROUP_KEY, GSD_KEY, ID_KEY
@@ -290,8 +290,7 @@ def browser_image(
     """Return the image's own file if a browser shows it unchanged, otherwise a PNG.
 
     A PNG has red, green and blue as far as they are known, or the first three bands, or the first;
-    values of more than 8 bits are stretched from the 2nd to the 98th percentile of the valid
-    pixels.
+    values of more than 8 bits are stretched, see `as_rgb`.
 
     Args:
         image: Image to show.
@@ -315,17 +314,11 @@ def browser_image(
         suffix = file.suffix if file.suffix.lower() in _ENDINGS[kind] else _ENDINGS[kind][0]
         return BrowserImage(name + suffix, file.read_bytes(), _MEDIA_TYPES[kind])
     raster = in_colours(image, bands).read()
-    data = raster.data[: 3 if image.bands >= 3 else 1]
-    if data.dtype != np.uint8:
-        known = data[:, raster.valid] if raster.valid.any() else data.reshape(len(data), -1)
-        finite = np.where(np.isfinite(known), known, 0).astype(np.float64)
-        low, high = np.percentile(finite, (2, 98), axis=1)[..., None, None]
-        share = (np.nan_to_num(data.astype(np.float64)) - low) / np.maximum(high - low, 1e-9)
-        data = np.rint(share.clip(0, 1) * 255).astype(np.uint8)
-    pixels = np.moveaxis(data, 0, -1) if len(data) == 3 else data[0]
-    encoded = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, format="PNG", compress_level=3)
-    return BrowserImage(f"{name}.png", encoded.getvalue(), _MEDIA_TYPES["PNG"])
+    rgb = as_rgb(raster.data, raster.valid)
+    picture = Image.fromarray(rgb if image.bands >= 3 else rgb[..., 0])
+    return BrowserImage(
+        f"{name}.png", encoded(picture, "PNG", compress_level=3), _MEDIA_TYPES["PNG"]
+    )
 
 
 def is_shown_by_browsers(file: Path) -> str | None:

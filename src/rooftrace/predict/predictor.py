@@ -28,13 +28,7 @@ from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 if TYPE_CHECKING:
     from rooftrace.models.clicks import PromptSegmenter
     from rooftrace.predict.block import Block
-    from rooftrace.predict.outputs import (
-        OutputFiles,
-        OutputPaths,
-        Prediction,
-        SceneOutputs,
-        SceneResult,
-    )
+    from rooftrace.predict.outputs import OutputPaths, Prediction, SceneOutputs, SceneResult
 
 
 class HasPixels(Protocol):
@@ -155,53 +149,15 @@ class Predictor:
                 mask, outputs.footprints(), result, name, self._legend, plan.mask_tags, score
             )
 
-    def predict_to_files(
-        self,
-        image: Input,
-        folder: str | Path,
-        *,
-        name: str | None = None,
-        options: SceneOptions | None = None,
-        progress: PredictProgress | None = None,
-    ) -> tuple[OutputFiles, SceneResult]:
-        """Predict an image of any size, and write its outputs to files during the prediction.
-
-        Args:
-            image: See `predict`.
-            folder: Folder for the files.
-            name: First part of the file names; default: the name of the image.
-            options: Options of the scene.
-            progress: See `PredictProgress`.
-
-        Returns:
-            Files that were written, and the result.
-
-        Raises:
-            ExportError: The folder is not writable.
-            RooftraceError: See `predict`.
-        """
-        from rooftrace.predict.outputs import OutputPaths
-
-        with opened(image, len(self.bundle.spec.bands)) as source:
-            plan = plan_scene(source, self.bundle.spec, options)
-            name = name or Path(source.name).stem or "image"
-            paths = OutputPaths.of(Path(folder), name, source.grid, self._legend)
-            result = self.predict_plan(plan, paths, progress)
-            return paths.of_result(result, plan.options.outputs), result
-
     def predict_plan(
-        self,
-        plan: ScenePlan,
-        paths: OutputPaths,
-        progress: PredictProgress | None = None,
-        on_block: Callable[[Block], None] | None = None,
+        self, plan: ScenePlan, paths: OutputPaths, on_block: Callable[[Block], None]
     ) -> SceneResult:
         """Predict a planned scene, and write its outputs to files.
 
         Args:
             plan: Plan of the scene for this model.
             paths: Paths of the files.
-            progress, on_block: See `predict`.
+            on_block: Function called with each finished block.
 
         Raises:
             RooftraceError: See `predict`.
@@ -209,9 +165,8 @@ class Predictor:
         from rooftrace.predict.outputs import SceneOutputs
 
         with SceneOutputs(plan, paths) as outputs:
-            for block in self._fed(outputs, progress):
-                if on_block is not None:
-                    on_block(block)
+            for block in self._fed(outputs, None):
+                on_block(block)
                 del block
             return outputs.finish()
 

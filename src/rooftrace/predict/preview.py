@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.legend import Legend
-from rooftrace.io.picture import draw_key, font_for, round_length
+from rooftrace.io.picture import as_rgb, draw_key, font_for, round_length
 
 LARGEST_PX = 1600
 """Maximum length of the longer side of a preview, in pixels."""
@@ -212,13 +212,9 @@ class Preview:
         """Make the pictures on which footprints are drawn."""
         if self._background is not None:
             return
-        pixels, valid = self.thumbnail.pixels, self.thumbnail.valid
-        if pixels.dtype == np.uint8:
-            picture = np.broadcast_to(pixels, (*valid.shape, 3)).copy()
-            picture[~valid] = _PAPER
-        else:
-            picture = np.full((*valid.shape, 3), _PAPER, dtype=np.uint8)
-            picture[valid] = _stretched(pixels[valid])
+        valid = self.thumbnail.valid
+        picture = as_rgb(np.moveaxis(self.thumbnail.pixels, -1, 0), valid)
+        picture[~valid] = _PAPER
         self._background, self._filled = picture, picture.copy()
         self._edges, self._edge_share = np.zeros_like(picture), np.zeros(valid.shape, np.uint8)
 
@@ -282,12 +278,3 @@ class Preview:
             draw.line((left, middle + 6, right, middle + 6), fill=_INK, width=3)
             draw.text(((left + right) / 2, middle + 3), label, fill=_INK, font=font, anchor="mb")
         return page
-
-
-def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return (n, band) values as bytes, stretched between the 2nd and the 98th percentile."""
-    if not values.size:
-        return values.astype(np.uint8)
-    low, high = np.nanpercentile(values, (2, 98))
-    stretched = (values - low) * (255 / max(high - low, 1e-6))
-    return np.asarray(np.nan_to_num(stretched).clip(0, 255), dtype=np.uint8)

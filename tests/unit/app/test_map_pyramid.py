@@ -13,9 +13,10 @@ from rasterio.enums import Resampling
 from raster_files import write_geotiff
 from rooftrace.app.map import pyramid
 from rooftrace.app.map.place import Place
-from rooftrace.app.map.pyramid import DisplayStretch, Pyramid, colour_picture, overviews
+from rooftrace.app.map.pyramid import Pyramid, colour_picture, overviews
 from rooftrace.core.types import GeoGrid, Raster
 from rooftrace.io.georeferenced import ArraySource
+from rooftrace.io.picture import DisplayStretch
 from rooftrace.io.raster import open_raster
 from rooftrace.io.web_mercator import WORLD_M, TileName, web_mercator
 
@@ -128,7 +129,7 @@ def shown(data: bytes) -> np.ndarray:
 def test_values_are_stretched_alike_in_all_tiles() -> None:
     ramp = np.linspace(1000, 3000, 200 * 200).reshape(1, 200, 200).astype(np.uint16)
     whole = Raster(ramp, np.ones((200, 200), np.bool_), GeoGrid((200, 200)))
-    stretch = DisplayStretch.of(whole)
+    stretch = DisplayStretch.of(whole.data[:, whole.valid])
     assert stretch is not None
     assert (stretch.low, stretch.high) == pytest.approx((1020, 2980), abs=2)
     dark = Raster(ramp[:, :100], whole.valid[:100], GeoGrid((100, 200)))

@@ -6,7 +6,6 @@ Tiles come from the image's overviews, or from a coarse copy in memory if it has
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from math import ceil, isqrt
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window, is_known
 from rooftrace.density.files import BREAKS, SCALE
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.georeferenced import ArraySource
-from rooftrace.io.picture import encoded
+from rooftrace.io.picture import DisplayStretch, as_rgb, encoded
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.web_mercator import TileName
 
@@ -125,13 +124,13 @@ class Pyramid:
             return None
         return sampled(self.place.source(level), grid, nearest=self._nearest)
 
-    def _sample(self) -> Raster:
-        """Return a coarse version of the image, or a part of its middle if it is `bare`."""
-        if not self.bare:
-            return self._copies.get()[0].read()
+    def _sample(self) -> NDArray[Any]:
+        """Return the valid values of a coarse version of the image, or of its middle if `bare`."""
         last = self._levels[-1]
         rows, cols = last.grid.shape
-        return last.read(Window(rows // 2, cols // 2, min(rows // 2, 2048), min(cols // 2, 2048)))
+        middle = Window(rows // 2, cols // 2, min(rows // 2, 2048), min(cols // 2, 2048))
+        raster = last.read(middle) if self.bare else self._copies.get()[0].read()
+        return np.asarray(raster.data[:3, raster.valid])
 
     def _level_for(self, pixel_m: float) -> RasterSource | None:
         factor = max(pixel_m / self.place.pixel_m, 1.0)
@@ -194,44 +193,12 @@ def _coarser(source: RasterSource, step: int, nearest: bool) -> RasterSource:
 _QUALITY = 82
 
 
-@dataclass(frozen=True)
-class DisplayStretch:
-    """Linear stretch of values to bytes, the same in all tiles of a scene.
-
-    Args:
-        low, high: Values shown as black and as white.
-    """
-
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, sample: Raster) -> DisplayStretch | None:
-        """Return the stretch from the 1st to the 99th percentile; None for 8-bit values."""
-        if sample.data.dtype == np.uint8:
-            return None
-        values = sample.data[:3, sample.valid].astype(np.float32)
-        values = values[np.isfinite(values)]
-        if not values.size:
-            return cls(0.0, 1.0)
-        low, high = np.percentile(values, (1, 99))
-        return cls(float(low), float(max(high, low + 1e-6)))
-
-    def apply(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return values of any shape as bytes."""
-        scaled = (values - self.low) * (255 / (self.high - self.low))
-        return np.asarray(np.nan_to_num(scaled).clip(0, 255), np.uint8)
-
-
 def colour_picture(raster: Raster, stretch: DisplayStretch | None) -> bytes:
     """Return the first three bands, or the first as grey, as WebP; nodata is transparent."""
-    bands = raster.data[:3] if len(raster.data) >= 3 else raster.data[:1].repeat(3, axis=0)
-    if stretch is not None:
-        bands = stretch.apply(bands.astype(np.float32))
     valid = raster.valid
     if not valid.any():
         return clear_picture()
-    rgb = np.ascontiguousarray(np.moveaxis(bands.astype(np.uint8), 0, -1))
+    rgb = as_rgb(raster.data, valid, stretch)
     if valid.all():
         return encoded(Image.fromarray(rgb), "WEBP", quality=_QUALITY, method=1)
     # WebP lets colours bleed over the edge of transparent pixels.
