@@ -198,7 +198,6 @@ class LabelRule:
             invalid = _unknown_values(seen, known)
             if len(invalid):
                 usual = np.isin((0, 1), seen).tolist()
-                has_ground = bool(np.count_nonzero(seen == 0) * 4 > seen.size)
                 between = np.count_nonzero((seen > 0) & (seen < _FULL))
                 if _FULL in invalid and len(invalid) > 4 and between < _MOST_BLUR * seen.size:
                     raise LabelError(
@@ -207,7 +206,7 @@ class LabelRule:
                         remedy="Save the masks without antialiasing; or make each sharp: "
                         f"gdal_translate -scale 127 128 0 255 -ot Byte {shlex.quote(name)} OUT",
                     )
-                raise self._invalid_values(invalid.tolist(), name, usual, has_ground)
+                raise self._invalid_values(invalid.tolist(), name, usual)
         table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)
         for value, index in known.items():
             table[value] = index
@@ -217,16 +216,13 @@ class LabelRule:
         classes[valid] = table[seen.astype(np.intp, copy=False)]
         return classes, valid
 
-    def _invalid_values(
-        self, invalid: list[Any], name: str, usual: list[bool], has_ground: bool
-    ) -> LabelError:
+    def _invalid_values(self, invalid: list[Any], name: str, usual: list[bool]) -> LabelError:
         """Return the error for values of a mask.
 
         Args:
             invalid: The values that are of no class.
             name: The mask.
             usual: Whether there are 0 and 1 beside them.
-            has_ground: Whether over a quarter of the pixels is 0.
         """
         if self.values is not None:
             allowed = ", ".join(str(value) for value, _ in self.values)
@@ -237,7 +233,7 @@ class LabelRule:
         shown = ", ".join(str(value) for value in invalid[:_LISTED])
         # Beside ground alone, one other value is the building.
         ground = 1 if usual == [False, True] and len(invalid) == 1 else 0
-        building = 1 if usual[1] > ground or len(invalid) > 1 else invalid[0]
+        building = 1 if usual[1] > ground else invalid[0]
         ignored, background = "", [ground]
         if building == 1 and (_FULL in invalid or not 2 < len(invalid) <= _MOST_CLASSES):
             ignored = f" {set_option('labels.ignore', invalid if len(invalid) <= 2 else [_FULL])}"
@@ -245,16 +241,20 @@ class LabelRule:
             background += invalid
         if name.lower().endswith(JPEG_SUFFIXES):
             remedy = "A JPEG blurs values: save the mask as PNG or TIFF."
-        elif self.values is not None or not (usual[1] or has_ground or len(invalid) == 1):
-            # Of class numbers alone, the last stands for any: the user knows which is meant.
+        elif self.values is None and not usual[1] and len(invalid) > _MOST_CLASSES:
+            remedy = "If each value is one building, give --set labels.instances=true."
+        elif self.values is not None or (len(invalid) > 1 and not usual[1]):
+            # Of several values without 1, the last stands for any: the user knows which is meant.
             known = dict(self.values or ())
             built = [value for value, index in known.items() if index == 1] or invalid[-1:]
             others = {*(value for value, index in known.items() if not index), *invalid}
+            others |= {0} if usual[0] and self.values is None else set()
             rest = sorted(others - set(built))
+            each = "" if self.values else ", or --set labels.instances=true if each is one building"
             remedy = (
                 "Say which values are the building, and list the others as background, for "
                 f"instance {set_option('labels.values.building', built)} "
-                f"{set_option('labels.values.background', rest)}."
+                f"{set_option('labels.values.background', rest)}{each}."
             )
         else:
             zeros = background if len(background) > 1 else ground

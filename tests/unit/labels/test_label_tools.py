@@ -218,7 +218,8 @@ def test_the_values_of_several_masks_are_listed_at_once(tmp_path: Path) -> None:
         LabelError, match=r"\(2, 3, 4, 5\).* These are the values of 4 masks"
     ) as caught:
         only_label(tmp_path).read()
-    assert "'labels.values.background=[0, 2, 3, 4, 5]'" in caught.value.remedy
+    built, rest = "'labels.values.building=[5]'", "'labels.values.background=[0, 2, 3, 4]'"
+    assert f"{built} --set {rest}, or --set labels.instances=true" in caught.value.remedy
 
 
 def test_each_value_of_an_instance_mask_is_a_building(tmp_path: Path) -> None:
