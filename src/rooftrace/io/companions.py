@@ -551,14 +551,22 @@ def has_images_under(root: Path) -> bool:
 GIVE_IMAGES = "Give the folder that holds the images themselves."
 
 
-def no_image(path: Path | str, glob: Sequence[str] = ()) -> DataError:
-    """Return the error for data without an image, or without one that matches a pattern."""
-    if glob:
-        return DataError(
-            f"There is no image that matches {' or '.join(glob)} in {path}.",
-            remedy="Correct the pattern, or the path.",
-        )
-    return DataError(f"There is no image in {path}.", remedy=GIVE_IMAGES)
+def no_image(path: Path | str, glob: Sequence[str] = (), labels: Path | None = None) -> DataError:
+    """Return the error for data without an image, or without one that matches a pattern.
+
+    Args:
+        path: Where it was looked for.
+        glob: Patterns that file names should match.
+        labels: Labels whose images are missing.
+    """
+    matches = f" that matches {' or '.join(glob)}" if glob else ""
+    whose = f" for {labels}" if labels else ""
+    remedy = GIVE_IMAGES
+    if labels:
+        remedy = "Give the folder of the images with --images."
+    elif glob:
+        remedy = "Correct the pattern, or the path."
+    return DataError(f"There is no image{matches}{whose} in {path}.", remedy=remedy)
 
 
 def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:

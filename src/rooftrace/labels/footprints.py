@@ -33,6 +33,7 @@ from rooftrace.io.companions import (
     images_in,
     images_under,
     is_result,
+    no_image,
     predicted_images,
 )
 from rooftrace.io.elevation import holds_heights, is_elevation
@@ -371,11 +372,7 @@ def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tupl
         )
     if not globs and (image := predicted_images(vector.parent).get(vector.name)):
         return [image], image.parent
-    matches = f" that matches {' or '.join(globs)}" if globs else ""
-    raise LayoutError(
-        f"There is no image{matches} for {vector} in {' or '.join(map(str, folders))}.",
-        remedy="Give the folder of the images with --images.",
-    )
+    raise no_image(" or ".join(map(str, folders)), globs, vector)
 
 
 def _images_beside(folder: Path, globs: tuple[str, ...] = ()) -> list[Path]:
