@@ -310,7 +310,15 @@ def without_telemetry() -> None:
     Their package openvino-telemetry sends each import, and NNCF each network, to Google Analytics
     without asking (OpenVINO 2026.4.1, NNCF 3.4.0). Both work without it.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    _hide("openvino_telemetry")
+
+
+def _hide(*modules: str) -> list[str]:
+    """Let the import of modules fail, and return those that were not imported yet."""
+    new = [name for name in modules if name not in sys.modules]
+    # Python refuses to import what is None here; the type of the dictionary does not know that.
+    sys.modules.update(dict.fromkeys(new))  # type: ignore[arg-type]
+    return new
 
 
 _COLLECT_AFTER = 50_000
@@ -335,11 +343,9 @@ def importing(unwanted: Sequence[str] = _UNWANTED) -> Iterator[None]:
     """
     # Pydantic looks for plugins in the metadata of all installed packages.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # OpenVINO, which is imported later, imports its converter of models, and with it requests and
-    # a client of telemetry.
-    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
-    hidden = [name for name in unwanted if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    # OpenVINO, which is imported later, imports its converter of models, for half of the time.
+    _hide("openvino.tools.ovc")
+    hidden = _hide(*unwanted)
     gc.disable()
     try:
         yield
