@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,14 +179,14 @@ class MapScene:
         self._table[0, 3] = 0
         mask = None if files.mask is None else open_raster(files.mask, palette="indices")
         self._input, self._bands = self._find_input(None if mask is None else mask.grid)
-        self.place = Place(self._grid(None if mask is None else mask.grid))
+        table = cache(self._read_table)
+        self.place = Place(self._grid(None if mask is None else mask.grid, table))
         self.image = self._open_image()
         self.mask = None if mask is None else Pyramid(
             [mask, *overviews(mask, "indices")], self.place, nearest=True
         )  # fmt: skip
         self.density = self._open_density()
-        self.vectors = self._open_vectors()
-        self.__dict__.pop("_layer", None)
+        self.vectors = self._open_vectors(table)
         return_freed_memory()
 
     def _find_input(self, mask: GeoGrid | None) -> tuple[RasterSource | None, str | None]:
@@ -196,7 +196,7 @@ class MapScene:
         self._note(note)
         return source, recorded_bands(files)
 
-    def _grid(self, mask: GeoGrid | None) -> GeoGrid:
+    def _grid(self, mask: GeoGrid | None, table: Callable[[], Table]) -> GeoGrid:
         if mask is not None:
             return mask
         if self._input is not None:
@@ -207,17 +207,16 @@ class MapScene:
                 "lies.",
                 remedy="Predict it again with the mask among the --outputs.",
             )
-        return self._grid_of_layer()
+        return self._grid_of_layer(table())
 
-    @cached_property
-    def _layer(self) -> Table:
-        """Rows of the polygons, while the scene is opened."""
+    def _read_table(self) -> Table:
+        """Return the rows of the polygons."""
         assert self.files.polygons is not None
         return LayerTable(self.files.polygons).table()
 
-    def _grid_of_layer(self) -> GeoGrid:
+    def _grid_of_layer(self, table: Table) -> GeoGrid:
         """Return a grid over the polygons of a layer, without those outside of a comparison."""
-        geometry, crs, columns = self._layer
+        geometry, crs, columns = table
         path = self.files.polygons or self._folder
         if crs is None:
             raise DataError(f"{path.name} has no CRS.")
@@ -245,12 +244,12 @@ class MapScene:
             )
         return image
 
-    def _open_vectors(self) -> VectorTiles | None:
+    def _open_vectors(self, table: Callable[[], Table]) -> VectorTiles | None:
         if self.files.polygons is None:
             return None
         try:
             statuses = STATUSES if self.files.is_comparison else ()
-            return VectorTiles(read_outlines(self._layer, self.place, statuses))
+            return VectorTiles(read_outlines(table(), self.place, statuses))
         except VectorLockedError:
             # The next request opens the scene again.
             raise
@@ -528,9 +527,9 @@ class ComparisonScene(MapScene):
                 return image, recorded_bands(one)
         return find_image(str(layer), {}, self._folder, None)[0], None
 
-    def _grid(self, mask: GeoGrid | None) -> GeoGrid:
+    def _grid(self, mask: GeoGrid | None, table: Callable[[], Table]) -> GeoGrid:
         """Return a grid over the buildings that were compared, without those outside."""
-        return self._grid_of_layer()
+        return self._grid_of_layer(table())
 
 
 def _pyramid(source: RasterSource | None, bands: str | None) -> Pyramid | None:
