@@ -142,7 +142,7 @@ class Compared:
 
     def columns(self, side: ComparedSide, index: Ints) -> dict[str, NDArray[Any]]:
         """Return the attributes of some buildings of a side."""
-        packed, status, is_new = side.packed, side.statuses, side is self.new
+        packed, status, is_new = side.packed, side.statuses, side.name == "new"
         other = self.old if is_new else self.new
         partner = status.partner[index]
         has, is_pair = partner >= 0, np.isin(status.status[index], _PAIRED)
@@ -321,7 +321,7 @@ def _attributes(
     Its `compare_old_id` has the ids of those that it replaces beside the partner, too.
     """
     status, old = side.statuses, compared.old.layer
-    of_old = index if side is compared.old else _old_of(side, index)
+    of_old = index if side.name == "old" else _old_of(side, index)
     is_old = of_old >= 0
     columns: dict[str, NDArray[Any]] = {}
     # Columns of an earlier comparison are replaced, so that repeated ones add no columns.
@@ -338,7 +338,7 @@ def _attributes(
         columns[names[name]] = column
     old_id = np.full(len(index), None, np.object_)
     old_id[is_old] = old.ids[of_old[is_old]]
-    if side is compared.new:
+    if side.name == "new":
         for row in np.flatnonzero(np.isin(index, [*joined])).tolist():
             further = old.ids[np.array(joined[int(index[row])])].tolist()
             old_id[row] = ";".join(filter(None, [old_id[row], *further]))
@@ -347,7 +347,7 @@ def _attributes(
         if origin is None and name not in columns:
             continue
         # An old outline keeps the origin that an earlier comparison gave it; a new one has its own.
-        if side is compared.new:
+        if side.name == "new":
             columns[name] = np.full(len(index), None) if origin is None else origin[index]
         columns[name] = _origin_texts(columns.get(name, np.full(len(index), None)))
     return columns | {
