@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -295,6 +296,13 @@ def _unstated_encoding(path: Path) -> str | None:
         return None
     if any(path.with_suffix(one).exists() for one in (".cpg", ".CPG")):
         return None
+    status = table.stat()
+    return _encoding_of(table, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _encoding_of(table: Path, *_: int) -> str | None:
+    """Return the encoding of a table that names none; with its stamp, as commands open it again."""
     with table.open("rb") as file:
         head = file.read(32)
         fields = file.read(max(int.from_bytes(head[8:10], "little") - 32, 0))
