@@ -219,7 +219,7 @@ def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertRep
         if name not in unwanted and not name.startswith(KML_PREFIX)
     ]  # fmt: skip
     layer = file.read(wanted, typed=True)
-    notes = file.notes(layer.counts, are_copied=True)
+    notes = file.copy_notes() + file.notes(layer.counts)
     notes += write_polygons(out, layer.geometry, layer.values, layer.crs)
     read_as = f"{plural(len(layer), 'polygon')} of {path} in {crs_text(layer.crs)}"
     if vector_suffix(out) in DEGREES_SUFFIXES and not layer.crs.equals(CRS84, True):

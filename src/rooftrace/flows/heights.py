@@ -19,6 +19,7 @@ from rooftrace.core.text import list_and_count, plural
 from rooftrace.core.types import Floats, Progress
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.inputs import (
+    ALL_FIELDS,
     BuildingLayer,
     SpilledTexts,
     on_plane,
@@ -231,7 +232,7 @@ def run_heights(
     rasters = elevation_files((*options.surface, *options.terrain))
     local = [*map(Path, rasters), *options.points]
     prepare_folder(out, files, (buildings, options.area, *local))
-    layer = read_buildings_layer(buildings, out, attributes=True, layer_name=options.layer)
+    layer = read_buildings_layer(buildings, out, attributes=ALL_FIELDS, layer_name=options.layer)
     if options.area is not None:
         layer = _inside(layer, read_area(options.area, options.layer))
     if not len(layer):

@@ -274,18 +274,21 @@ class VectorFile:
             head = file.read(_HEAD_BYTES).partition(b'"features"')[0]
         return IN_PIXELS.encode() in head and b'"crs"' not in head
 
-    def notes(self, counts: ReadCounts, *, are_copied: bool = False) -> tuple[str, ...]:
+    def notes(self, counts: ReadCounts) -> tuple[str, ...]:
         """Return notes for the user: what was assumed, repaired and left out.
 
         Args:
             counts: Numbers of what was left out.
-            are_copied: True if the outlines are written again, so that their heights are missed.
         """
         said = [note for one in self._inputs for note in one.notes]
         said += [note for part in self._parts for note in part.notes]
-        if are_copied and any((part.kind or "").endswith(" Z") for part in self._parts):
-            said.append(f"{self.path}: the heights of the outlines (Z) are not kept.")
         return (*dict.fromkeys(said), *counts.notes(self.path))
+
+    def copy_notes(self) -> tuple[str, ...]:
+        """Return notes on what is lost where the outlines are written again: their heights."""
+        if any((part.kind or "").endswith(" Z") for part in self._parts):
+            return (f"{self.path}: the heights of the outlines (Z) are not kept.",)
+        return ()
 
     def read(
         self, fields: Sequence[str] = (), *, typed: bool = False, buildings: bool = False

@@ -120,11 +120,15 @@ def no_crs(name: str) -> GeoreferenceError:
     )
 
 
+ALL_FIELDS = ("*",)
+"""All attributes of a layer."""
+
+
 def read_buildings_layer(
     path: Path,
     folder: Path,
     *,
-    attributes: bool | Sequence[str] = False,
+    attributes: Sequence[str] = (),
     threshold: float | None = None,
     layer_name: str | None = None,
     id_field: str | None = None,
@@ -139,7 +143,7 @@ def read_buildings_layer(
             the files of one layer, such as that of `rooftrace catalogue`; or a mask or raster of
             probabilities, which is vectorised.
         folder: Folder of the temporary files, which have no name and disappear with the process.
-        attributes: True to read all attributes, or the names of those that are read if they exist.
+        attributes: Names of the attributes that are read if they exist, or `ALL_FIELDS`.
         threshold: Probability from which a pixel of a raster is a building; see `open_mask`.
         layer_name: Layer of a file with several; see `VectorFile`.
         id_field: Attribute that holds the ids, before those of `_IDS`, where the layer has it.
@@ -220,7 +224,7 @@ def date_of(path: Path, stated: str | None) -> str | None:
 
 def _of_file(
     path: Path, file: VectorFile, notes: tuple[str, ...], folder: Path, id_field: str | None,
-    *, needs_id: bool, attributes: bool | Sequence[str],
+    *, needs_id: bool, attributes: Sequence[str],
 ) -> BuildingLayer:  # fmt: skip
     """Read the layer of a file chunk by chunk."""
     if needs_id and id_field not in file.fields:
@@ -236,21 +240,19 @@ def _of_file(
         crs = crs or chunk.crs
         counts += chunk.counts
         parts.add(chunk)
-    notes += file.notes(counts, are_copied=attributes is True)
+    notes += file.copy_notes() if attributes == ALL_FIELDS else ()
+    notes += file.notes(counts)
     layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
     return replace(layer, date=date_of(path, parts.date))
 
 
-def _fields(
-    file: VectorFile, attributes: bool | Sequence[str], id_names: Sequence[str]
-) -> list[str]:
+def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]) -> list[str]:
     """Return the names of the attributes that are read."""
-    named = () if isinstance(attributes, bool) else attributes
-    wanted = {*id_names, *SCORE_FIELDS, "imagery_date", *named}
+    wanted = {*id_names, *SCORE_FIELDS, "imagery_date", *attributes}
     fields = [
         name
         for name in file.fields
-        if (attributes is True or name.lower() in wanted) and name not in ("geometry", "bbox")
+        if (attributes == ALL_FIELDS or name.lower() in wanted) and name not in ("geometry", "bbox")
     ]
     # Beside other ids, a fid would look like one of them.
     has_ids = any(name.lower() in id_names for name in file.fields)
@@ -272,12 +274,12 @@ class _LayerParts:
 
     def __init__(
         self, fields: Sequence[str], folder: Path, id_names: Sequence[str],
-        *, attributes: bool | Sequence[str],
+        *, attributes: Sequence[str],
     ) -> None:  # fmt: skip
         self._fields, self._id_names = fields, id_names
         self._outlines, self._id_texts = SpillFile(folder), SpillFile(folder)
-        kept = fields if isinstance(attributes, bool) else {*fields} & {*attributes}
-        self._kept = {name: _Column(folder) for name in kept} if attributes else {}
+        kept = fields if attributes == ALL_FIELDS else {*fields} & {*attributes}
+        self._kept = {name: _Column(folder) for name in kept}
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
         self._has_scores = True
         self.date: str | None = None

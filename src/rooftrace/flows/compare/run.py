@@ -27,6 +27,7 @@ from rooftrace.flows.compare.imagery import (
     probabilities_of,
 )
 from rooftrace.flows.compare.inputs import (
+    ALL_FIELDS,
     BuildingLayer,
     on_plane,
     read_buildings_layer,
@@ -292,12 +293,12 @@ def _read(
     if models is not None:
         return predict_dates(new, old, models, limit, out, step)
     old_layer = read_buildings_layer(
-        old, out, attributes=options.keep is not None, layer_name=options.layer,
+        old, out, attributes=() if options.keep is None else ALL_FIELDS, layer_name=options.layer,
         id_field=options.id, needs_id=options.id is not None,
         threshold=limit if old.is_file() and is_raster(old) else None,
     )  # fmt: skip
     new_layer = read_buildings_layer(
-        new, out, attributes=options.keep is not None and [*ORIGINS.values()],
+        new, out, attributes=() if options.keep is None else [*ORIGINS.values()],
         layer_name=options.layer, id_field=options.id,
         threshold=limit if new.is_file() and is_raster(new) else None,
     )  # fmt: skip
