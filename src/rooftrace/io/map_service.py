@@ -231,9 +231,29 @@ def plain_url(text: str) -> str:
     return _PLACEHOLDER.sub(lambda match: f"{{{_SYNONYMS.get(match[1], match[1])}}}", text) + finest
 
 
+_ARCGIS = re.compile(
+    r"^(.*?)(/rest)?(/services/.*/(?:Map|Image)Server)(/export(Image)?)?/?(\?|$)", re.I
+)
+
+
 def is_service(text: str) -> bool:
-    """Return True if an input is the URL of a map service and not of one image."""
-    return is_template(text) or is_capabilities(text)
+    """Return True if an input is the URL of a map service and not of one image.
+
+    Raises:
+        ConfigError: It is that of a service of ArcGIS itself, or of its pictures of any box; the
+            remedy has the URLs of its tiles, its WMTS and its WMS.
+    """
+    if not text.lower().startswith(("http://", "https://")):
+        return False
+    if (arcgis := _ARCGIS.match(text)) is None:
+        return is_template(text) or is_capabilities(text)
+    rest, wms = (f"{arcgis[1]}{middle}{arcgis[3]}" for middle in ("/rest", ""))
+    raise ConfigError(
+        f"{without_secrets(text)} is a service of ArcGIS; expected its tiles, its WMTS or its WMS.",
+        remedy=f"Give {quote_word(rest + '/tile/{z}/{y}/{x}')} if its page lists tiles in 102100 "
+        f"(3857). Else try {rest}/WMTS/1.0.0/WMTSCapabilities.xml, or "
+        f"{quote_word(wms + '/WMSServer?SERVICE=WMS&REQUEST=GetCapabilities')} --layer LAYER.",
+    )
 
 
 def is_template(text: str) -> bool:
@@ -250,29 +270,6 @@ def is_capabilities(text: str) -> bool:
     given = {name.lower(): value.lower() for name, value in parse_qsl(parts.query)}
     is_asked = given.get("request") == "getcapabilities" or given.get("service") in ("wms", "wmts")
     return is_asked or is_capabilities_file(parts.path)
-
-
-_ARCGIS = re.compile(
-    r"^(.*?)(/rest)?(/services/.*/(?:Map|Image)Server)(/export(Image)?)?/?(\?|$)", re.I
-)
-
-
-def check_no_arcgis_root(url: str) -> None:
-    """Check that a URL is not that of a service of ArcGIS, or of its pictures of any box.
-
-    Raises:
-        ConfigError: It is; the remedy has the URLs of its tiles, its WMTS and its WMS.
-    """
-    found = _ARCGIS.match(url)
-    if found is None:
-        return
-    rest, wms = (f"{found[1]}{middle}{found[3]}" for middle in ("/rest", ""))
-    raise ConfigError(
-        f"{without_secrets(url)} is a service of ArcGIS; expected its tiles, its WMTS or its WMS.",
-        remedy=f"Give {quote_word(rest + '/tile/{z}/{y}/{x}')} if its page lists tiles in 102100 "
-        f"(3857). Else try {rest}/WMTS/1.0.0/WMTSCapabilities.xml, or "
-        f"{quote_word(wms + '/WMSServer?SERVICE=WMS&REQUEST=GetCapabilities')} --layer LAYER.",
-    )
 
 
 def xyz_service(template: str) -> MapService:

@@ -40,7 +40,6 @@ from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
 from rooftrace.io.map_service import (
-    check_no_arcgis_root,
     is_service,
     plain_url,
     without_secrets,
@@ -279,8 +278,6 @@ def find_inputs(
     """
     inputs = [plain_url(one) if isinstance(one, str) else one for one in inputs]
     urls = [one for one in inputs if isinstance(one, str) and is_url(one)]
-    for url in urls:
-        check_no_arcgis_root(url)
     service_urls = [one for one in urls if is_service(one)]
     images = [one for one in inputs if one not in service_urls]
     if mosaic:
