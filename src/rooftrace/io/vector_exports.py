@@ -207,7 +207,7 @@ def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     drawn: CRS | None = None
     for part in parts:
         geometry = part.geometry
-        if layer.crs is not None:
+        if layer.crs is not None and len(geometry):
             drawn = drawn or drawing_crs(layer.crs, geometry)
             if drawn != layer.crs:
                 geometry = reprojected(geometry, layer.crs, drawn, 0.01)
@@ -217,7 +217,7 @@ def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         names = np.array([*_drawing_layers(part.columns, len(geometry))], np.object_)
         layers += names[row[piece]].tolist() if len(rings) else []
     with gdal_writing():
-        # GDAL (3.12) knows the field Layer, but not from Arrow.
+        # GDAL (3.12) takes no field Layer from Arrow, and appends nothing to a drawing.
         pyogrio.raw.write(
             path, np.array([*lines, None], np.object_)[:-1], [np.array(layers, np.object_)],
             ["Layer"], driver="DXF", geometry_type="LineString",

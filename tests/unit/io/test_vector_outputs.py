@@ -130,6 +130,9 @@ def test_a_drawing_has_closed_outlines(crs: int | str, named: str, tmp_path: Pat
         columns = {f"compare_{name}": columns["class"] for name in ("layer", "status")}
     notes = write_polygons(path, np.asarray(town, object), columns, town.crs)
     assert named in notes[0]
+    whole = LayerChunk(np.asarray(town, object), columns)
+    first = LayerChunk(whole.geometry[:0], {name: one[:0] for name, one in columns.items()})
+    write_layer(path, LayerSettings(town.crs, multi=True), [first, whole])
     lines = gpd.read_file(path)
     names = ["road_road", "a_a"] if crs == 3857 else ["road_1", "a"]
     assert lines["Layer"].tolist() == [names[0]] * 2 + [names[1]] * 11
