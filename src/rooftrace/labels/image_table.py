@@ -22,13 +22,9 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import Mask, Scene
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig, nodata_rule
+from rooftrace.labels.layouts import MASK_NAMES
 from rooftrace.labels.mask_values import LabelRule, without_blur
 from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, SourceKind
-
-MASK_NAMES = (
-    "label", "labels", "mask", "masks", "annotation", "segmentation", "semantic_mask", "gt",
-)  # fmt: skip
-"""Names of columns, and of folders, of masks."""
 
 _PLACES = ("", "data", "train", "default")
 

@@ -32,8 +32,9 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, holds_only_results, select
 from rooftrace.labels.footprints import FOOTPRINTS
-from rooftrace.labels.image_table import IMAGE_TABLE, MASK_NAMES
+from rooftrace.labels.image_table import IMAGE_TABLE
 from rooftrace.labels.labelstudio import LABELSTUDIO
+from rooftrace.labels.layouts import MASK_NAMES
 from rooftrace.labels.mask_files import suggest_layouts
 from rooftrace.labels.rle_source import RLE
 from rooftrace.labels.shape_exports import EXPORTS

@@ -65,6 +65,11 @@ _ISPRS = {
 _LOVEDA = _values(building=2, background=(1, 3, 4, 5, 6, 7)) | {"ignore": (0,)}
 _LANDCOVER = _values(building=1, background=(0, 2, 3, 4))
 
+MASK_NAMES = (
+    "label", "labels", "mask", "masks", "annotation", "segmentation", "semantic_mask", "gt",
+)  # fmt: skip
+"""Names of columns, and of folders, of masks."""
+
 LAYOUTS = (
     # Its split.py leaves the sheets beside the tiles that it cuts from them.
     Layout("output/{id}.jpg", "output/{id}_m.png", "LandCover.ai", _LANDCOVER),
