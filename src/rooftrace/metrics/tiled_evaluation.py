@@ -23,10 +23,7 @@ from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.spec import BundleSpec
 from rooftrace.samples.dataset import model_scale
-from rooftrace.tiling.plan import BLEND_ONE, Blender, plan_tiles, quantise
-
-_TILE_PX, _OVERLAP_PX, _TRIM_PX = 1664, 128, 48
-"""Tile grid of `rooftrace predict`."""
+from rooftrace.tiling.plan import BLEND_ONE, TILE_PX, Blender, plan_tiles, quantise
 
 _WINDOW_PX = 2048
 """Side of the windows of a larger image, in pixels at the model's resolution."""
@@ -75,16 +72,7 @@ def predict_mask(
     scaling = scaling_for(pixels.grid, spec.scales, gsd_m=gsd_m)
     source = ArraySource(pixels.data, pixels.grid, pixels.valid)
     resampler = Resampler(source, scaling)
-    tile_px = spec.input_px or max(_TILE_PX, spec.input_multiple_px)
-    overlap_px = min(_OVERLAP_PX, tile_px // 4)
-    tiles = plan_tiles(
-        resampler.shape_yx,
-        tile_px=tile_px,
-        overlap_px=overlap_px,
-        trim_px=min(spec.context_px, overlap_px * _TRIM_PX // _OVERLAP_PX),
-        multiple_px=spec.input_multiple_px,
-        exact=spec.input_px is not None,
-    )
+    tiles = plan_tiles(resampler.shape_yx, **spec.tiling(TILE_PX))
     whole = Window.whole(resampler.shape_yx)
     blender = Blender(tiles, whole, spec.channels)
     for index in tiles.tiles_for(whole):

@@ -14,6 +14,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, WorkingScales
 from rooftrace.io.legend import Legend
 from rooftrace.models.fingerprint import Fingerprint
+from rooftrace.tiling.plan import OVERLAP_PX, TRIM_SHARE
 
 MAX_COEFFICIENT = 1000.0
 MAX_SIDE_PX = 2**15
@@ -344,6 +345,18 @@ class BundleSpec(Config):
         multiple from `wanted_px` on.
         """
         return self.input_px or -(-wanted_px // self.input_multiple_px) * self.input_multiple_px
+
+    def tiling(self, tile_px: int) -> dict[str, Any]:
+        """Return the settings of `plan_tiles` for tiles of at most `tile_px`."""
+        tile_px = self.input_px or max(tile_px, self.input_multiple_px)
+        overlap_px = min(OVERLAP_PX, tile_px // 4)
+        return {
+            "tile_px": tile_px,
+            "overlap_px": overlap_px,
+            "trim_px": min(self.context_px, int(overlap_px * TRIM_SHARE)),
+            "multiple_px": self.input_multiple_px,
+            "exact": self.input_px is not None,
+        }
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

@@ -31,7 +31,7 @@ from rooftrace.predict.options import (
     SceneOptions,
     SceneOutput,
 )
-from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
+from rooftrace.tiling.plan import TILE_PX, TileAxis, TilePlan, plan_tiles
 
 if TYPE_CHECKING:
     from rooftrace.vector.prepare import VectorOptions
@@ -52,20 +52,6 @@ __all__ = [
 
 TileIndex = tuple[int, int]
 """Row and column of a tile in the plan."""
-
-TILE_PX = 1664
-"""Side of the largest tile in pixels. Larger tiles save little overlap and need more memory. The
-stride equals three tiles of the output file, so that blocks begin at the edges of those tiles."""
-
-OVERLAP_PX = 128
-"""Tile overlap in pixels for large tiles; small tiles use a quarter of their side.
-
-Share of a town's building pixels that change when its tiles move (int8; bf16): 1.3; 1.0 %. Tiles of
-2272 px that overlap by 224 px: 0.7 % in int8, for 5 % more pixels and 170 MB (bf16: 440 MB)."""
-
-_TRIM_SHARE = 3 / 8
-"""Largest share of the overlap that is trimmed at either end. The trimmed width is at most the
-distance within which the edge of a tile affects the network's output."""
 
 BLOCK_PX = 3072
 """Approximate side of a block in pixels."""
@@ -336,16 +322,9 @@ def plan_scene(
     part *= ceil(max(*scaling.scale_yx, 1.0) / _FINE_SCALE)
     tile_px = tile_px or max(TILE_PX // part, _SMALL_TILE_PX)
     block_px = block_px or BLOCK_PX // part
-    tile_px = spec.input_px or max(tile_px, spec.input_multiple_px)
-    overlap_px = min(OVERLAP_PX, tile_px // 4)
     tiles, rows, cols = _divided(
-        shape_yx, replace(scaling, note=""), block_px,
-        tile_px=tile_px,
-        overlap_px=overlap_px,
-        trim_px=min(spec.context_px, int(overlap_px * _TRIM_SHARE)),
-        multiple_px=spec.input_multiple_px,
-        exact=spec.input_px is not None,
-    )  # fmt: skip
+        shape_yx, replace(scaling, note=""), block_px, **spec.tiling(tile_px)
+    )
     origin = provenance.filled(provenance_of(source)).filled(ResultProvenance(model=spec.name))
     plan = ScenePlan(source, spec, options, threshold, scaling, tiles, rows, cols, origin)
     if not NEED_POLYGONS.isdisjoint(options.outputs):

@@ -23,6 +23,20 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import PredictError
 from rooftrace.core.types import Tile, Window
 
+TILE_PX = 1664
+"""Side of the largest tile in pixels. Larger tiles save little overlap and need more memory. The
+stride equals three tiles of the output file, so that blocks begin at the edges of those tiles."""
+
+OVERLAP_PX = 128
+"""Tile overlap in pixels for large tiles; small tiles use a quarter of their side.
+
+Share of a town's building pixels that change when its tiles move (int8; bf16): 1.3; 1.0 %. Tiles of
+2272 px that overlap by 224 px: 0.7 % in int8, for 5 % more pixels and 170 MB (bf16: 440 MB)."""
+
+TRIM_SHARE = 3 / 8
+"""Largest share of the overlap that is trimmed at either end. The trimmed width is at most the
+distance within which the edge of a tile affects the network's output."""
+
 WEIGHT_ONE = 16
 """Sum of the weights of an axis at each pixel; a power of two, so that sums are exact."""
 
