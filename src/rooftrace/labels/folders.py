@@ -174,7 +174,26 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
         pairs.append(replace(entry, key=label))
     _refuse_swapped(pairs[0].image, pairs[0].key)
     layout = Layout(f"{images.name}/{{id}}.*", f"{labels.name}/{{id}}.*")
-    return PairedFolder(layout, by_id(pairs), base=labels)
+    return PairedFolder(layout, by_id(pairs), base=labels, notes=_of_two_dates(images, pairs))
+
+
+_DATES = {"a": "b", "image1": "image2", "im1": "im2", "t1": "t2", "time1": "time2"}
+"""Names of the folders of two dates in data sets of change."""
+
+CHANGE_MASKS = (
+    "Masks of two dates, as in LEVIR-CD, WHU-CD and S2Looking, mark what changed, not all buildings"
+)
+
+
+def _of_two_dates(images: Path, pairs: Sequence[SceneEntry]) -> tuple[str, ...]:
+    """Return a note if images of another date have the names of these in the folder beside."""
+    name = images.resolve().name.casefold()
+    other = _DATES.get(name, {late: early for early, late in _DATES.items()}.get(name))
+    image = pairs[0].image
+    beside = [one for one in images.resolve().parent.iterdir() if one.name.casefold() == other]
+    if image is None or not any((one / image.name).is_file() for one in beside):
+        return ()
+    return (f"{images} has images of another date beside it, in {beside[0].name}. {CHANGE_MASKS}.",)
 
 
 def holds_only_results(path: Path) -> bool:

@@ -30,7 +30,15 @@ from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
-from rooftrace.labels.folders import CARD, FOLDER, IMAGES, YOLO, holds_only_results, select
+from rooftrace.labels.folders import (
+    CARD,
+    CHANGE_MASKS,
+    FOLDER,
+    IMAGES,
+    YOLO,
+    holds_only_results,
+    select,
+)
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_table import IMAGE_TABLE
 from rooftrace.labels.labelstudio import LABELSTUDIO
@@ -251,9 +259,8 @@ def _unread(path: Path) -> tuple[str, ...]:
     if len({one.partition("=")[2] for one in found}) < len(found):
         raise LayoutError(
             f"{path} holds several folders of images with the same labels, as those of two dates.",
-            remedy="Masks of two dates, as in LEVIR-CD, WHU-CD and S2Looking, mark what changed, "
-            "not all buildings: do not train on them. If yours mark all buildings of one folder, "
-            f"give it: {' or '.join(layouts)}.",
+            remedy=f"{CHANGE_MASKS}: do not train on them. If yours mark all buildings of one "
+            f"folder, give it: {' or '.join(layouts)}.",
         )
     relative = [one.relative_to(path) for one in paths]
     mask = next(filter(_is_in_masks, relative), None)

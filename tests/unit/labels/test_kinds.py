@@ -162,6 +162,9 @@ def test_all_layouts_that_fit_are_named(
     options = " or ".join(f'--layout "{one}"' for one in layouts)
     assert f": {options}." in caught.value.remedy
     assert ("do not train on them" in caught.value.remedy) == (len(layouts) > 1)
+    images, labels = (tmp_path / Path(one[0]).parent for one in (pictures, masks))
+    notes = source(labels, images=str(images)).notes
+    assert any("mark what changed" in note for note in notes) == (len(layouts) > 1)
 
 
 # The card.
