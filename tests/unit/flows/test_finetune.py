@@ -188,6 +188,13 @@ def test_parts_of_the_data_are_kept_and_its_test_is_left_alone(
     assert {one.partition("/")[0] for one in made.dropped} == {*built} & {"test"}
 
 
+def test_units_that_cannot_be_divided_name_what_finetune_has(tmp_path: Path) -> None:
+    scenes, options = open_source(write_tiles(tmp_path / "data", 4)), {"val": 0.2, "minutes": 1}
+    with pytest.raises(DataError) as caught:
+        divide(scenes, tmp_path / "s.json", unit="group", seed=0, building="building", **options)
+    assert "--by image; or make a split file with rooftrace split --by group" in caught.value.remedy
+
+
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:
     clock = {"now": 50.0, "used": 3.0}
     minutes = Minutes(2, None, lambda: clock["now"], lambda: clock["used"])

@@ -250,11 +250,17 @@ def divide(
             # With few tiles, blocks leave no gap between them; they still do not overlap.
             gap_m = 0.0 if unit == "block" else None
             split = divide_scenes(rest, SplitOptions(val=1 / left, by=unit, gap_m=gap_m, seed=seed))
-        except DataError:
+        except DataError as error:
             # Of few groups or blocks, there are fewer folds.
-            if not held_out:
+            if held_out:
+                break
+            if not any(option in error.remedy for option in ("--block-m", "--group-pattern")):
                 raise
-            break
+            raise DataError(
+                error.message,
+                remedy="Divide by image with --by image; or make a split file with rooftrace split "
+                f"--by {unit}, which has more options, and give it with --split FILE.",
+            ) from error
         notes += split.notes
         dropped += split.dropped
         held_out.append(split.parts["val"])
