@@ -181,7 +181,7 @@ def read_categories(path: Path) -> tuple[str, ...]:
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _BUILDING = "#e6194b"
 _FILL_OPACITY, _GRADE_OPACITY = 70, 180
-_FIELDS = ("status", "class")
+_FIELDS = ("compare_status", "status", "class")
 """Attributes whose values get a colour each."""
 
 _TABLE = """

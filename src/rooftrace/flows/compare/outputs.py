@@ -224,7 +224,8 @@ def write_conflated(
                 columns = _attributes(compared, side, index, joined)
                 yield LayerChunk(compared.outlines(side, index), columns)
 
-    write_layer(path, LayerSettings(compared.crs, multi=compared.is_multi), chunks())
+    settings = LayerSettings(compared.crs, multi=compared.is_multi, colours=COLOURS)
+    write_layer(path, settings, chunks())
     rows = np.bincount(_old_of(new, np.flatnonzero(from_new)) + 1, minlength=1)[1:]
     buildings = "building of {0} is", "buildings of {0} are"
     said = (
