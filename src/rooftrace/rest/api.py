@@ -6,6 +6,7 @@ A prediction is encoded in the format that the client asks for: GeoJSON, or a ma
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import re
@@ -50,6 +51,7 @@ from rooftrace.rest.description import (
     pages_router,
     problem_responses,
 )
+from rooftrace.rest.pages import GZIP_LEVEL, accepts_gzip
 from rooftrace.rest.problems import ProblemError, check_query, install_problems
 from rooftrace.rest.schemas import (
     Figures,
@@ -246,6 +248,9 @@ def predict_router(service: Service) -> APIRouter:
                         return Response(status_code=_CLIENT_CLOSED_REQUEST)
                     figures = figures_of(prediction, bundle, counted="polygons" in outputs)
                     name, body = await run_in_threadpool(_encode, prediction, form, figures)
+                    packs = form == "geojson" and accepts_gzip(request)
+                    if packs:
+                        body = await run_in_threadpool(gzip.compress, body, GZIP_LEVEL, mtime=0)
             except TimeoutError:
                 raise DeadlineError(
                     f"The request took longer than {seconds:g} s.",
@@ -263,7 +268,8 @@ def predict_router(service: Service) -> APIRouter:
             "Rooftrace-Notes": json.dumps(figures.notes) if figures.notes else None,
             "Content-Disposition": content_disposition(name, "inline"),
             "Server-Timing": f"total;dur={1000 * (time.perf_counter() - started):.1f}",
-            "Vary": "Accept",
+            "Content-Encoding": "gzip" if packs else None,
+            "Vary": "Accept, Accept-Encoding",
         }
         fields = {name: str(value) for name, value in headers.items() if value is not None}
         return Response(body, media_type=_MEDIA_TYPES[form], headers=fields)

@@ -84,6 +84,10 @@ def _packed(data: bytes) -> bytes:
     return gzip.compress(data, 9, mtime=0)
 
 
+GZIP_LEVEL = 3
+"""Level of compression of what is made for one request."""
+
+
 def accepts_gzip(request: Request) -> bool:
     """Return whether a browser reads what is compressed with gzip."""
     return "gzip" in request.headers.get("accept-encoding", "").lower()

@@ -39,6 +39,11 @@ def test_geojson_is_what_predict_writes(client: TestClient, tmp_path: Path) -> N
     answer = client.post("/v1/predict", files={"file": ("town.tif", data, "image/tiff")})
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/geo+json"
+    assert answer.headers["content-encoding"] == "gzip"
+    headers = TIFF | {"Accept-Encoding": "identity"}
+    plain = client.post("/v1/predict?filename=town.tif", content=data, headers=headers)
+    assert plain.content == answer.content
+    assert "content-encoding" not in plain.headers
     found = answer.json()
     expected = alone(tmp_path / "town.tif")
     write_footprints(tmp_path / "town.geojson", expected.outlines)

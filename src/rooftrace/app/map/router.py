@@ -41,13 +41,12 @@ from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
 from rooftrace.rest.jobs import server_url
-from rooftrace.rest.pages import accepts_gzip, not_modified, static_router
+from rooftrace.rest.pages import GZIP_LEVEL, accepts_gzip, not_modified, static_router
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.transfer import VECTOR_TYPES, VectorFormat, content_disposition, media_type_of
 from rooftrace.service.job_runner import zipped
 
 _VECTOR = "application/vnd.mapbox-vector-tile"
-_GZIP_LEVEL = 3
 # The page sends requests only to its own server, and to that of the basemap if there is one.
 # MapLibre sets the style of its elements in place.
 _POLICY = (
@@ -327,7 +326,7 @@ def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
     if layer != "buildings":
         return scene.picture(layer, tile) or clear_picture()
     data = b"" if scene.vectors is None else scene.vectors.buildings(tile)
-    return gzip.compress(data, _GZIP_LEVEL, mtime=0) if data else b""
+    return gzip.compress(data, GZIP_LEVEL, mtime=0) if data else b""
 
 
 class _Store:
