@@ -21,10 +21,10 @@ REACHING = (
 
 NOT_SHOWN = {
     "cluster", "workers", "gpus-per-worker", "address", "head", "mosaic", "weights", "set", "s",
-    "json", "fit", "paper", "area", "crs", "ink", "schema", "surface", "terrain",
+    "json", "fit", "paper", "area", "crs", "ink", "schema", "surface", "terrain", "images",
 }  # fmt: skip
 """Options of the command line alone: clusters, mosaics, ensembles, settings, sidecar files,
-models of the surface."""
+models of the surface, images of labels."""
 
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 
