@@ -12,6 +12,7 @@ from qgis.core import (
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterField,
     QgsProcessingParameterRasterLayer,
 )
 
@@ -44,6 +45,14 @@ class CompareAlgorithm(RooftraceAlgorithm):
         self.add(
             QgsProcessingParameterFeatureSource("OLD", "Old buildings", polygons, None, True),
             "Layer of polygons, such as the buildings of a map.",
+        )
+        self.add(
+            QgsProcessingParameterField(
+                "ID", "Ids of the old buildings", None, "OLD", optional=True
+            ),
+            "Column whose values name the buildings in the results. Empty: a usual one, such as id "
+            "or osm_id, else the number of the row.",
+            "--id",
         )
         self.add(
             QgsProcessingParameterBoolean("REFERENCE", "Old buildings are of the same time", False),
@@ -105,6 +114,8 @@ class CompareAlgorithm(RooftraceAlgorithm):
             new, old = (vector_file(self, parameters, name, context, feedback) for name in given)
             is_map = self.parameterAsBoolean(parameters, "REFERENCE", context)
             found += [str(new), *(["--reference"] if is_map else []), str(old)]
+            column = self.parameterAsString(parameters, "ID", context)
+            found += [f"--id={column}"] if column else []
         elif given == ["NEW_IMAGE", "OLD_IMAGE"]:
             layers = [self.parameterAsRasterLayer(parameters, name, context) for name in given]
             found += map(image_of, layers)

@@ -168,15 +168,16 @@ def predicted(qgis: Qgis) -> Path:
 
 def test_compare(qgis: Qgis, predicted: Path) -> None:
     folder = qgis.folder
+    old = gpd.read_file(folder / "scene_truth.gpkg")
+    old.assign(EGID=old["id"] + 5000).to_file(folder / "map.gpkg")
     results, log = qgis.process(
-        "compare", NEW=predicted / "scene_buildings.gpkg", OLD=folder / "scene_truth.gpkg",
+        "compare", NEW=predicted / "scene_buildings.gpkg", OLD=folder / "map.gpkg", ID="EGID",
         REFERENCE=True, IMAGERY=folder / "scene.tif", KEEP=1, OUTPUT=folder / "compared",
     )  # fmt: skip
     assert set(results) == {"CONFLATED", "OUTPUT", "REPORT", "STATUSES"}, log
     assert Path(results["REPORT"]).is_file()
     compared = gpd.read_file(results["STATUSES"])
-    old = gpd.read_file(folder / "scene_truth.gpkg")
-    assert (compared["side"] == "old").sum() == len(old)
+    assert {*compared.id[compared["side"] == "old"].astype(int)} == {*(old["id"] + 5000)}
     assert {"same", "only in the map"} <= set(compared["status"])
     assert "of the map found one to one" in log
 

@@ -245,8 +245,7 @@ def test_a_system_that_is_not_of_the_earth_is_left_aside_and_said(parts: Path, s
     path = vrt(parts / "site.vrt", "a.tif")
     path.write_text(path.read_text().replace("EPSG:32737", system.replace('"', "&quot;")))
     source = open_raster(path)
-    assert source.grid.crs is None
-    assert source.grid.gsd_yx_m is None
+    assert (source.grid.crs, source.grid.gsd_yx_m) == (None, None)
     assert source.grid.transform == open_raster(parts / "a.tif").grid.transform
     notes = plan_scene(source, with_weight(1).spec, SceneOptions(gsd_m=0.3)).notes
     assert "+proj=tmerc" in notes[0]
