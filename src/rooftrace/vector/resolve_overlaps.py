@@ -42,6 +42,9 @@ common wall.
 _EXTRA = 0.01
 # Distance in pixels below which vertices are merged and holes are removed.
 _SPECK_PX = 1e-7
+# Width in pixels of needles and slits that vanish: rounding leaves them along a cut, valid in these
+# coordinates, but no longer on a map or in another CRS.
+_NEEDLE_PX = 1e-8
 _POLYGON = shapely.GeometryType.POLYGON
 _INTERIORS_MEET = "T********"
 
@@ -193,6 +196,7 @@ def _apply(cuts: _Cuts, shape: Polygons) -> Ints:
             now = cuts.of((turn == number) & (cuts.keeps == keeps))
             shape[now.owner] = cut(shape[now.owner], now.region)
     touched = np.unique(cuts.owner)
+    shape[touched] = shapely.set_precision(shape[touched], _NEEDLE_PX)
     parts, owner = shapely.get_parts(shape[touched], return_index=True)
     # A cut may take a whole shape, which is then an empty polygon, without any ring.
     polygon = (shapely.get_type_id(parts) == _POLYGON) & ~shapely.is_empty(parts)

@@ -216,6 +216,11 @@ def noise(seed: int, blur: float, seeds: int) -> np.ndarray:
 def check_settled(raw: np.ndarray, tolerance_px: float) -> None:
     settled = resolve_overlaps(raw, regularize(raw, tolerance_px).polygons)
     assert shapely.is_valid(settled).all()
+    # Also on a map, where coordinates have fewer digits after the point.
+    on_map = [
+        affinity.affine_transform(one, [0.1, 0.1, 0.1, -0.1, 9.5e6, 3.2e6]) for one in settled
+    ]
+    assert shapely.is_valid(on_map).all()
     assert (shapely.get_type_id(settled) == shapely.GeometryType.POLYGON).all()
     assert resembles(settled, raw, tolerance_px / 1.25).all()
     assert overlaps(settled).max(initial=0) <= OVERLAP_PX
