@@ -31,7 +31,14 @@ from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures, DensityGrid
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.legend import Colour, Grades, graded_style
-from rooftrace.io.picture import Font, draw_key, draw_polygon, font_for, round_length, write_png
+from rooftrace.io.picture import (
+    draw_key,
+    draw_polygon,
+    font_for,
+    round_length,
+    shortened,
+    write_png,
+)
 from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]
@@ -198,7 +205,8 @@ def draw_zones(
     names: Sequence[str] = (),
     source: str = "",
 ) -> Image.Image:
-    """Return the picture of zones; smaller zones are drawn on top of larger ones.
+    """Return the picture of zones around those that were observed; smaller zones are drawn on top
+    of larger ones.
 
     Args:
         geometry: (n,) polygons and multipolygons on a plane in metres, y northwards.
@@ -208,7 +216,9 @@ def draw_zones(
         names: (n,) names, which are written with the shares where there is room for both.
         source: Line below the picture, such as the names of the inputs.
     """
-    left, bottom, right, top = shapely.total_bounds(geometry)
+    seen = figures.observed_m2 > 0
+    left, bottom, right, top = shapely.total_bounds(geometry[seen] if seen.any() else geometry)
+    frame = shapely.box(left, bottom, right, top)
     metres = max(right - left, top - bottom) / _LARGEST_PX
     shape = ceil((top - bottom) / metres) + 2, ceil((right - left) / metres) + 2
     picture: Picture = np.full((*shape, 3), _PAPER, np.uint8)
@@ -217,17 +227,20 @@ def draw_zones(
     # Half a pixel from the upper left corner.
     corner = left - metres / 2, top + metres / 2
     order = np.argsort(-shapely.area(geometry), kind="stable")
+    order = order[shapely.intersects(geometry[order], frame)]
     for zone in order:
         dense = bool(share[zone] >= threshold.threshold)
         fill = tuple(colours[zone].tolist())
         draw_polygon(picture, geometry[zone], corner, metres, fill, _INK, 5 if dense else 2)
     labels = []
-    for zone in order[: len(names)]:
+    for zone in order if len(names) else ():
         value = "" if np.isnan(share[zone]) else threshold.percent(float(share[zone]), 0)
         point = shapely.centroid(geometry[zone])
         if not shapely.contains(geometry[zone], point):
             circle = shapely.maximum_inscribed_circle(geometry[zone], 2 * metres)
             point = shapely.get_point(circle, 0)
+        if not frame.intersects(point):
+            continue
         width_px = 2 * shapely.distance(shapely.boundary(geometry[zone]), point) / metres
         place = (point.x - corner[0]) / metres, (corner[1] - point.y) / metres
         labels.append((place, width_px, (names[zone], value)))
@@ -284,8 +297,8 @@ def _page(
     draw, small = ImageDraw.Draw(page), font_for(_TEXT_PX - 6, source)
     text, large = font_for(_TEXT_PX, subtitle), font_for(_TITLE_PX, title)
     room = page_width - 2 * _MARGIN_PX - (80 if north else 0)
-    draw.text((_MARGIN_PX, 14), _shorten(title, large, room), fill=_INK, font=large)
-    draw.text((_MARGIN_PX, 70), _shorten(subtitle, text, room), fill=_FAINT, font=text)
+    draw.text((_MARGIN_PX, 14), shortened(title, large, room), fill=_INK, font=large)
+    draw.text((_MARGIN_PX, 70), shortened(subtitle, text, room), fill=_FAINT, font=text)
     if north:
         x = page_width - _MARGIN_PX - 24
         draw.polygon([(x, 14), (x - 14, 52), (x, 43), (x + 14, 52)], fill=_INK)
@@ -308,18 +321,9 @@ def _page(
     draw.line((right - length_m / metres, line, right, line), fill=_INK, width=5)
     draw.text((right - length_m / metres / 2, line - 8), label, fill=_INK, font=text, anchor="mb")
     page.paste(key, (0, below))
-    source = _shorten(source, small, page_width - 2 * _MARGIN_PX)
+    source = shortened(source, small, page_width - 2 * _MARGIN_PX)
     draw.text((_MARGIN_PX, below + key.height), source, fill=_FAINT, font=small)
     return page
-
-
-def _shorten(text: str, font: Font, room_px: float) -> str:
-    """Return a text, shortened with an ellipsis where it exceeds the available width."""
-    if font.getlength(text) <= room_px:
-        return text
-    while text and font.getlength(text + "…") > room_px:
-        text = text[:-1]
-    return text + "…"
 
 
 def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> None:

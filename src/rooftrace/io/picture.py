@@ -195,6 +195,15 @@ def font_for(size_px: int, text: str = "") -> Font:
     return min((own, *_system_fonts(size_px)), key=lacking)
 
 
+def shortened(text: str, font: Font, room_px: float) -> str:
+    """Return a text, shortened with an ellipsis where it exceeds the available width."""
+    if font.getlength(text) <= room_px:
+        return text
+    while text and font.getlength(text + "…") > room_px:
+        text = text[:-1]
+    return text + "…"
+
+
 def draw_key(
     entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour,
     scale: int = 1,
