@@ -160,7 +160,8 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
     whole = box(EAST, NORTH, EAST + 20, NORTH + 9)
     outlines = [whole, *(affinity.translate(half, 50) for half in halves)]
     # GDAL reads the date in a GeoJSON as such.
-    new = write(tmp_path / "new.geojson", outlines, imagery_date=["2023-06-15"] * 3)
+    origin = {"imagery_date": "2023-06-15", "source": "© Survey", "model": "m"}
+    new = write(tmp_path / "new.geojson", outlines, **{key: [v] * 3 for key, v in origin.items()})
     undated = write(tmp_path / "undated.gpkg", outlines)
     later = write(tmp_path / "later.gpkg", outlines, imagery_date=["2025"] * 3)
     old = tmp_path / "old.gpkg"
@@ -175,6 +176,8 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
         assert [*made.compare_date.dropna()] == ([] if given == undated else ["2023-06-15"] * 3)
         assert made.egid.tolist() == ["7", "9", "9"]
         if given == new:
+            page = (tmp_path / keep / "report.html").read_text("utf-8")
+            assert "new.geojson: © Survey, 2023-06-15 ·" in page
             assert made.compare_old_id.tolist() == ["7;8", "9", "9"]
             assert sum("1 building of OLD is" in note for note in answer["notes"]) == 2
 

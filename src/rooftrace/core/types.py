@@ -523,6 +523,13 @@ class ResultProvenance:
         known = {name: value for name, value in vars(self).items() if value is not None}
         return replace(other, **known) if known else other
 
+    def credit(self, image: str = "") -> str:
+        """Return attribution and date of the imagery for a picture; the name of the image is no
+        attribution.
+        """
+        source = None if self.source == image.replace("\\", "/").rpartition("/")[2] else self.source
+        return ", ".join(filter(None, (source, self.imagery_date)))
+
 
 UNKNOWN_PROVENANCE = ResultProvenance()
 

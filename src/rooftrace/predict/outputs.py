@@ -259,10 +259,10 @@ class SceneOutputs(ExitStack):
             for index, name in enumerate(plan.spec.classes)
         )
         building = classes[plan.spec.building_class]
-        picture = None
+        picture, credit = None, plan.provenance.credit(plan.source.name)
         if self._preview is not None:
             caption = f"{plural(building.polygons, 'building')} · {building.share:.1%} built up"
-            picture = self._preview.draw([one.share for one in classes], caption, gsd_m)
+            picture = self._preview.draw([one.share for one in classes], caption, gsd_m, credit)
         density = None if self._density is None else self._density.finish()
         seconds = time.perf_counter() - self._started
         pixels = plan.source.grid.height * plan.source.grid.width
@@ -288,7 +288,7 @@ class SceneOutputs(ExitStack):
         outline = None
         if plan.options.valid_outline and self._outline is not None:
             outline = self._outline.finish()
-        return SceneResult(picture, summary, tiles, density, outline)
+        return SceneResult(picture, summary, tiles, density, outline, credit)
 
     def _notes(self, buildings: int, valid_px: int) -> tuple[str, ...]:
         """Return the notes of the plan and those of its results."""
@@ -475,6 +475,7 @@ class SceneResult:
             unknown, or if the image is small.
         outline: Outline of the valid pixels, a multipolygon in the image's CRS; None if it was not
             requested.
+        credit: Attribution and date of the imagery, for pictures.
     """
 
     preview: Image.Image | None
@@ -482,6 +483,7 @@ class SceneResult:
     tiles: TileStats = field(repr=False)
     density: DensityGrid | None = None
     outline: MultiPolygon | None = None
+    credit: str = ""
 
 
 @dataclass(frozen=True)
@@ -530,7 +532,8 @@ class OutputPaths:
 
             stem = self.density.with_suffix("")
             title = stem.name.removesuffix("_density")
-            write_density(stem, result.density, DEFAULT_THRESHOLD, title)
+            source = f"{result.credit and f'Imagery: {result.credit}. '}Drawn with rooftrace."
+            write_density(stem, result.density, DEFAULT_THRESHOLD, title, source)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.legend import Legend
-from rooftrace.io.picture import as_rgb, draw_key, font_for, round_length
+from rooftrace.io.picture import as_rgb, draw_key, font_for, round_length, shortened
 
 LARGEST_PX = 1600
 """Maximum length of the longer side of a preview, in pixels."""
@@ -39,6 +39,9 @@ _OUTLINE = (255, 64, 32)
 _PAPER, _INK = (24, 24, 28), (240, 240, 240)
 _STRIP_PX = 34
 """Height of the strip with the caption, in pixels."""
+
+_CREDIT_PX = 22
+"""Height of the line with the attribution of the imagery, in pixels."""
 
 _MIN_WIDTH_PX = 420
 """Minimum width of a preview in pixels."""
@@ -218,7 +221,9 @@ class Preview:
         self._background, self._filled = picture, picture.copy()
         self._edges, self._edge_share = np.zeros_like(picture), np.zeros(valid.shape, np.uint8)
 
-    def draw(self, shares: Sequence[float], caption: str, gsd_m: float | None) -> Image.Image:
+    def draw(
+        self, shares: Sequence[float], caption: str, gsd_m: float | None, credit: str = ""
+    ) -> Image.Image:
         """Return the picture, with a key if there are more than two classes.
 
         Args:
@@ -226,6 +231,7 @@ class Preview:
                 the key.
             caption: Line of text below the picture.
             gsd_m: Metres per pixel of the image, for the scale bar; None draws no scale bar.
+            credit: Attribution of the imagery, below the caption.
         """
         is_binary = len(self._legend.names) == 2
         self._begin()
@@ -239,7 +245,7 @@ class Preview:
             share = self._edge_share[rows, :, None].astype(np.uint16)
             mixed[rows] = (self._edges[rows] * share + mixed[rows] * (255 - share) + 127) // 255
         picture = Image.fromarray(mixed)
-        page = self._with_caption(picture, caption, gsd_m, swatch=is_binary)
+        page = self._with_caption(picture, caption, gsd_m, credit, swatch=is_binary)
         if is_binary:
             return page
         entries = [
@@ -259,10 +265,11 @@ class Preview:
             self._threads.shutdown()
 
     def _with_caption(
-        self, picture: Image.Image, caption: str, gsd_m: float | None, *, swatch: bool
+        self, picture: Image.Image, caption: str, gsd_m: float | None, credit: str, *, swatch: bool
     ) -> Image.Image:
         width = max(picture.width, _MIN_WIDTH_PX)
-        page = Image.new("RGB", (width, picture.height + _STRIP_PX), _PAPER)
+        strip_px = _STRIP_PX + (_CREDIT_PX if credit else 0)
+        page = Image.new("RGB", (width, picture.height + strip_px), _PAPER)
         page.paste(picture, ((width - picture.width) // 2, 0))
         draw = ImageDraw.Draw(page)
         font = font_for(15, caption)
@@ -270,6 +277,9 @@ class Preview:
         if swatch:
             draw.rectangle((10, middle - 6, 22, middle + 6), fill=_FILL, outline=_OUTLINE)
         draw.text((30 if swatch else 10, middle), caption, fill=_INK, font=font, anchor="lm")
+        small = font_for(12, credit)
+        text = shortened(credit, small, width - 20)
+        draw.text((10, picture.height + _STRIP_PX), text, fill=_INK, font=small)
         if gsd_m is not None:
             length_m = round_length(picture.width * self.thumbnail.step * gsd_m / 6)
             length_px = length_m / gsd_m / self.thumbnail.step

@@ -36,7 +36,7 @@ from rooftrace.app.map.results import ImageFiles, hidden_folders, read_results, 
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
 from rooftrace.core.system import return_freed_memory
 from rooftrace.core.text import without_folders
-from rooftrace.core.types import GeoGrid, RasterSource
+from rooftrace.core.types import GeoGrid, RasterSource, ResultProvenance
 from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.bands import in_colours
@@ -312,6 +312,9 @@ class MapScene:
             "old": _describe_picture(self.old),
             "comparison": None,
             "notes": self.notes,
+            "credit": ResultProvenance(**self.files.record.get("provenance") or {}).credit(
+                str(self.files.record.get("input") or "")
+            ),
         }  # fmt: skip
 
     def _colour(self, index: int) -> str:

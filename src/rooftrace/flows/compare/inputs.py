@@ -39,6 +39,9 @@ _IDS = ("id", "osm_id", "osm_way_id", "full_plus_code", "fid", "gml_id", KML_ID)
 _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}
 """Kinds of the ids in the two columns that GDAL gives an extract of OpenStreetMap."""
 
+_ORIGIN = ("imagery_date", "source", "model")
+"""Columns of the origin of a layer that rooftrace predicted."""
+
 _UTF8 = ("utf-8", "surrogatepass")
 
 
@@ -94,6 +97,7 @@ class BuildingLayer:
             predict` has written beside the polygons; None where there is none.
         seen: Image whose valid pixels were seen, made from the mask.
         date: See `date_of`.
+        source: Attribution of the imagery of a layer that rooftrace predicted.
     """
 
     name: str
@@ -107,6 +111,7 @@ class BuildingLayer:
     mask: Path | None = None
     seen: RasterSource | None = None
     date: str | None = None
+    source: str | None = None
 
     def __len__(self) -> int:
         return len(self.outlines)
@@ -243,12 +248,14 @@ def _of_file(
     notes += file.copy_notes() if attributes == ALL_FIELDS else ()
     notes += file.notes(counts)
     layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
-    return replace(layer, date=date_of(path, parts.date))
+    # OpenStreetMap has a tag source, too.
+    source = parts.first.get("source") if "model" in parts.first else None
+    return replace(layer, date=date_of(path, parts.first.get("imagery_date")), source=source)
 
 
 def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]) -> list[str]:
     """Return the names of the attributes that are read."""
-    wanted = {*id_names, *SCORE_FIELDS, "imagery_date", *attributes}
+    wanted = {*id_names, *SCORE_FIELDS, *_ORIGIN, *attributes}
     fields = [
         name
         for name in file.fields
@@ -282,8 +289,8 @@ class _LayerParts:
         self._kept = {name: _Column(folder) for name in kept}
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
         self._has_scores = True
-        self.date: str | None = None
-        """First date of the imagery among the attributes."""
+        self.first: dict[str, str] = {}
+        """First date and attribution of the imagery, and first model, among the attributes."""
 
     def add(self, chunk: VectorLayer) -> None:
         """Add the next polygons."""
@@ -302,8 +309,9 @@ class _LayerParts:
         rows["has_area"] = shapely.area(chunk.geometry) > 0
         rows["is_multi"] = shapely.get_type_id(chunk.geometry) == shapely.GeometryType.MULTIPOLYGON
         self._rows.append(rows)
-        if self.date is None:
-            self.date = next((str(one) for one in values.get("imagery_date", ()) if one), None)
+        for name in ({*_ORIGIN} & {*values}) - {*self.first}:
+            if one := next((str(one) for one in values[name] if one), None):
+                self.first[name] = one
         for name, column in self._kept.items():
             column.add(values[name])
 

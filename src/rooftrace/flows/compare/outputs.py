@@ -446,13 +446,14 @@ def comparison_page(
         images: Images to show under the examples.
     """
     titles = [Path(figures[side]).name for side in ("new", "old")]
-    dated = zip(titles, (compared.new.layer.date, compared.old.layer.date))
+    layers = (compared.new.layer, compared.old.layer)
+    origins = (", ".join(filter(None, (one.source, one.date))) for one in layers)
     return render_page(
         "compare.html",
         {},
         figures=figures,
         titles=titles,
-        dates=[f"{title}: {date}" for title, date in dated if date],
+        origins=[f"{title}: {origin}" for title, origin in zip(titles, origins) if origin],
         colours=COLOURS,
         meanings=MEANINGS | (MAP_MEANINGS if compared.is_map else {}),
         word=compared.word,

@@ -208,11 +208,11 @@ def run_density(
 
 
 def _source_line(mask: Path | None, *others: Path | None) -> str:
-    """Return the line below a picture, which names its sources, and the date of the imagery."""
+    """Return the line below a picture: attribution and date of the imagery, then the files."""
     names = ", ".join(path.name for path in (mask, *others) if path is not None)
     record = None if mask is None else MaskRecord.read(mask)
-    date = None if record is None else record.origin.imagery_date
-    return f"Source: {names}{f', imagery of {date}' if date else ''}. Drawn with rooftrace."
+    credit = "" if record is None else record.origin.credit()
+    return f"{credit and f'Imagery: {credit}. '}Source: {names}. Drawn with rooftrace."
 
 
 def _of_mask(

@@ -192,7 +192,7 @@ async function openImage(name, at = null, again = false) {
   if (at) map.jumpTo(at);
   $("scale").hidden = false;
   describe(scene, view, name, images);
-  showNotes(scene.notes, folder, view.basemap);
+  showNotes(scene.notes, folder, view.basemap, scene.credit);
   await swipe.offer(scene, folder, images, entries).catch(showError);
   if (turn !== opened) return;
   place.show(map.getCenter());
@@ -384,7 +384,7 @@ function bindPanel() {
   $("basemap").addEventListener("change", () => {
     view.basemap = view.basemaps[$("basemap").value];
     restyle();
-    showNotes(scene?.notes ?? [], folder, view.basemap);
+    showNotes(scene?.notes ?? [], folder, view.basemap, scene?.credit);
   });
   $("tall").addEventListener("change", () => stand($("tall").checked));
   $("by").addEventListener("change", (event) => { view.by = event.target.value; repaint(); });

@@ -81,7 +81,7 @@ export function showCount(counts, scene) {
   $("count").replaceChildren(number, ` ${noun(scene)}${counts.shown_in_view === 1 ? "" : "s"} in view`, more);
 }
 
-export function showNotes(notes, folder, basemap) {
+export function showNotes(notes, folder, basemap, imagery) {
   const model = folder?.model ?? {};
   const about = [...notes, folder?.created && `Predicted ${folder.created.slice(0, 10)}`].filter(Boolean);
   $("notes").replaceChildren(...about.map((text) => {
@@ -90,14 +90,15 @@ export function showNotes(notes, folder, basemap) {
     return item;
   }));
   const licences = [
+    imagery && `Imagery ${imagery}`,
     basemap?.credit && `Basemap ${basemap.credit}`,
     model.name && `Model ${model.name}${model.licence ? `, ${model.licence}` : ""}`,
     model.attribution && `The model was trained on: ${model.attribution}`,
     "Drawn by MapLibre",
   ];
   $("credit").lastElementChild.textContent = licences.filter(Boolean).join("\n");
-  // The source of a basemap asks to be named.
-  if (basemap?.credit) $("credit").open = true;
+  // The sources of imagery and of a basemap ask to be named.
+  if (imagery || basemap?.credit) $("credit").open = true;
 }
 
 export function showPosition(name, images) {
@@ -182,11 +183,13 @@ export function legend(scene, view) {
   const ticks = document.createElement("div");
   ticks.className = "ticks";
   const values = stops(view.by, scene);
+  // Heights of a village differ by a few metres.
+  const metres = (value) => value.toFixed(values.at(-1) - values[0] < 8 ? 1 : 0);
   values.forEach((value, at) => {
     const tick = document.createElement("span");
     tick.style.left = `${at * 25}%`;
     const last = at === values.length - 1;
-    tick.textContent = view.by === "score" ? String(Math.round(value * 100) / 100) : last ? view.by === "height" ? `${Math.round(value)} m` : `${formatSize(value, scene)}` : whole.format(Math.round(value));
+    tick.textContent = view.by === "score" ? String(Math.round(value * 100) / 100) : view.by === "height" ? `${metres(value)}${last ? " m" : ""}` : last ? `${formatSize(value, scene)}` : whole.format(Math.round(value));
     ticks.append(tick);
   });
   const none = document.createElement("div"), text = document.createElement("span");
