@@ -112,6 +112,7 @@ def write_wards(folder: Path) -> None:
         wards = gpd.GeoDataFrame({"name": ["west", "east"]}, geometry=halves, crs=scene.crs)
     wards.to_file(folder / "wards.gpkg")
     wards[:1].to_file(folder / "area.geojson")
+    wards.boundary.to_frame("geometry").to_file(folder / "lines.gpkg")
     masks = sorted((folder / "data" / "masks").iterdir())
     rows = [f"{path.name},{('sparse', 'dense')[number % 2]}" for number, path in enumerate(masks)]
     (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")

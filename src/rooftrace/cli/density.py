@@ -202,12 +202,14 @@ def _print_report(report: DensityReport) -> None:
     if report.total is not None:
         rows, columns = report.shape
         figures = report.total.to_json()
+        nearest = figures["nearest_m"]
         say(f"{rows} × {columns} {report.places}, on {report.crs}")
         say(
             f"{_shown(figures['built_up_share'], '.1%')} of the observed area is built up; "
-            f"{figures['buildings']:,} buildings, {_shown(figures['buildings_per_ha'], '.2f')} per "
-            f"hectare, mean area {_shown(figures['mean_area_m2'], '.1f')} m², mean distance to "
-            f"the nearest {_shown(figures['nearest_m'], '.1f')} m"
+            f"{plural(figures['buildings'], 'building')}, "
+            f"{_shown(figures['buildings_per_ha'], '.2f')} per hectare"
+            + (f", mean area {figures['mean_area_m2']:.1f} m²" if figures["buildings"] else "")
+            + ("" if nearest is None else f", mean distance to the nearest {nearest:.1f} m")
         )
     else:
         say(f"{plural(report.shape[0], 'zone')}, measured on {report.crs}")
