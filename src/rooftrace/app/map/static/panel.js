@@ -83,22 +83,21 @@ export function showCount(counts, scene) {
 
 export function showNotes(notes, folder, basemap, imagery) {
   const model = folder?.model ?? {};
-  const about = [...notes, folder?.created && `Predicted ${folder.created.slice(0, 10)}`].filter(Boolean);
+  const about = [imagery && `Imagery: ${imagery}`, ...notes, folder?.created && `Predicted ${folder.created.slice(0, 10)}`].filter(Boolean);
   $("notes").replaceChildren(...about.map((text) => {
     const item = document.createElement("li");
     item.textContent = text;
     return item;
   }));
   const licences = [
-    imagery && `Imagery ${imagery}`,
     basemap?.credit && `Basemap ${basemap.credit}`,
     model.name && `Model ${model.name}${model.licence ? `, ${model.licence}` : ""}`,
     model.attribution && `The model was trained on: ${model.attribution}`,
     "Drawn by MapLibre",
   ];
   $("credit").lastElementChild.textContent = licences.filter(Boolean).join("\n");
-  // The sources of imagery and of a basemap ask to be named.
-  if (imagery || basemap?.credit) $("credit").open = true;
+  // The source of a basemap asks to be named.
+  if (basemap?.credit) $("credit").open = true;
 }
 
 export function showPosition(name, images) {
