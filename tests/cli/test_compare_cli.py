@@ -176,8 +176,8 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
         assert [*made.compare_date.dropna()] == ([] if given == undated else ["2023-06-15"] * 3)
         assert made.egid.tolist() == ["7", "9", "9"]
         if given == new:
-            page = (tmp_path / keep / "report.html").read_text("utf-8")
-            assert "new.geojson: © Survey, 2023-06-15 ·" in page
+            text = (tmp_path / keep / "report.html").read_text("utf-8")
+            assert "new.geojson: © Survey, 2023-06-15 ·" in text
             assert made.compare_old_id.tolist() == ["7;8", "9", "9"]
             assert sum("1 building of OLD is" in note for note in answer["notes"]) == 2
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.types import Footprints, GeoGrid, ResultProvenance, Window
+from rooftrace.core.types import Footprints, GeoGrid, Window
 
 SIDE = 24
 SMALL = st.integers(0, SIDE - 1)
@@ -178,10 +178,3 @@ def test_footprints_are_chosen_and_joined_with_all_they_have() -> None:
     for name in ("class_id", "area_m2", *shape):
         values = getattr(footprints, name)
         np.testing.assert_array_equal(getattr(again, name), values[[2, 0, 1]])
-
-
-def test_pictures_name_the_attribution_of_their_imagery_not_its_file() -> None:
-    origin = ResultProvenance("2024-05", "© Survey", "a model")
-    assert origin.credit("scenes/town.tif") == "© Survey, 2024-05"
-    assert replace(origin, source="town.tif").credit("scenes/town.tif") == "2024-05"
-    assert ResultProvenance(source="town.tif").credit("scenes\\town.tif") == ""
