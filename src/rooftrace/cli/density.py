@@ -206,7 +206,7 @@ def _print_report(report: DensityReport) -> None:
         say(f"{rows} × {columns} {report.places}, on {report.crs}")
         say(
             f"{_shown(figures['built_up_share'], '.1%')} of the observed area is built up; "
-            f"{plural(figures['buildings'], 'building')}, "
+            f"{plural(int(figures['buildings'] or 0), 'building')}, "
             f"{_shown(figures['buildings_per_ha'], '.2f')} per hectare"
             + (f", mean area {figures['mean_area_m2']:.1f} m²" if figures["buildings"] else "")
             + ("" if nearest is None else f", mean distance to the nearest {nearest:.1f} m")
