@@ -341,9 +341,6 @@ def measure_set(
 
     Returns:
         Facts in the order of `source.entries`; for read errors see `measure_scene`.
-
-    Raises:
-        DataError: See `labels.source.map_entries`.
     """
     return map_entries(source, _measure_entry, workers=workers, progress=progress)
 

@@ -222,9 +222,6 @@ def estimate_offsets(
         One offset for each scene that was matched, then one for all of them if there are 5 or more.
         It comes from the sum of the surfaces, so that tiles that are too small alone are estimated
         together. Only scenes of one resolution are added up, so a set may have several offsets.
-
-    Raises:
-        DataError: See `labels.source.map_entries`.
     """
     measured = {f.id: f for f in facts if f.label is not None and len(f.label.buildings_px)}
     entries = [entry for entry in source.entries if entry.id in measured]

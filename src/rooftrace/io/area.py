@@ -187,11 +187,7 @@ class AreaSource(WrappedSource):
 
     @property
     def is_missed(self) -> bool:
-        """True if the area and the scene do not overlap.
-
-        Raises:
-            GeoreferenceError: see `read`.
-        """
+        """True if the area and the scene do not overlap."""
         return not len(self._tree.query(_box(Window.whole(self.grid.shape)), "intersects"))
 
     def check(self) -> None:

@@ -355,11 +355,7 @@ class RangeReader:
 
     @property
     def size(self) -> int:
-        """Size of the whole file in bytes.
-
-        Raises:
-            RemoteError: see `read`.
-        """
+        """Size of the whole file in bytes."""
         if self._size is None:
             self.read(0, _CHUNK_BYTES)
         assert self._size is not None
@@ -367,11 +363,7 @@ class RangeReader:
 
     @property
     def version(self) -> str:
-        """Size and entity tag of the file, as far as the server sends them.
-
-        Raises:
-            RemoteError: see `read`.
-        """
+        """Size and entity tag of the file, as far as the server sends them."""
         return f"{self.size} bytes {self._version or ''}"
 
     def read(self, start: int, stop: int) -> bytes:
@@ -401,11 +393,7 @@ class RangeReader:
         return joined[start - first * _CHUNK_BYTES : stop - first * _CHUNK_BYTES]
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of several ranges [start, stop); near ranges share one request.
-
-        Raises:
-            RemoteError: see `read`.
-        """
+        """Return the bytes of several ranges [start, stop); near ranges share one request."""
         joined: list[list[int]] = []
         for start, stop in sorted(ranges):
             if joined and start - joined[-1][1] <= _JOINED_ACROSS_BYTES:

@@ -68,11 +68,7 @@ class RemoteRaster(RasterFile):
 
     @property
     def version(self) -> str:
-        """Text that changes when the file on the server changes, as far as the server shows it.
-
-        Raises:
-            DataError: see `grid`.
-        """
+        """Text that changes when the file on the server changes, as far as the server shows it."""
         assert self.grid is not None
         return self.ranges.version
 

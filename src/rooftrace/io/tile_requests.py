@@ -138,11 +138,7 @@ class TileRequests:
         return found | {url: future.result() or b"" for url, future in zip(missing, futures)}
 
     def document(self, url: str) -> bytes:
-        """Return the capabilities of a service, which are not cached.
-
-        Raises:
-            ServiceError, MissingExtraError: See `fetch`.
-        """
+        """Return the capabilities of a service, which are not cached."""
         return self._request(self._opened(), url, threading.Event(), image=False)
 
     def _opened(self) -> httpx.Client:

@@ -240,11 +240,7 @@ class VectorFile:
 
     @cached_property
     def crs(self) -> CRS | None:
-        """CRS that the file, or the first of its layers, states.
-
-        Raises:
-            DataError: see `fields`.
-        """
+        """CRS that the file, or the first of its layers, states."""
         with _explained(self.path):
             return self._parts[0].crs if self._parts else None
 
@@ -324,9 +320,6 @@ class VectorFile:
             fields: Attributes to read, among `self.fields`, with their types; also `fid`, if
                 `self.has_fids`.
             buildings: True to leave out what is not a building, see the class.
-
-        Raises:
-            DataError, GeoreferenceError: See `read`.
         """
         with _explained(self.path):
             files = self._parts
@@ -350,9 +343,6 @@ class VectorFile:
     ) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[np.object_]], ReadCounts]:
         """Read the polygons without a check of the coordinates, the CRS if there is one, and
         attributes as strings, "" for null.
-
-        Raises:
-            DataError: see `read`.
         """
         crs, geometry, values, _ = self._read_all(self._with_rule(fields, buildings))
         geometry, values, counts = self._polygons(geometry, values, buildings=buildings)

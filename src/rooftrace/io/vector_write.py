@@ -64,9 +64,6 @@ def write_footprints(
 
     Returns:
         Notes about the file for the user.
-
-    Raises:
-        ExportError, MissingExtraError: see `write_polygons`.
     """
     rest = iter([chunks] if isinstance(chunks, Footprints) else chunks)
     first = next(rest, None)
@@ -147,9 +144,6 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
         path: File in an existing folder.
         layer: Settings of the layer.
         parts: One or more chunks with the same columns.
-
-    Raises:
-        ExportError, MissingExtraError: See `write_polygons`.
     """
     check_vector_path(path)
     try:

@@ -34,9 +34,6 @@ def write_image(image: RasterSource, file: Path | None, folder: Path, name: str)
         file: File from which the image was opened; None if it is a part of a scene.
         folder: Folder to write to.
         name: File name without suffix.
-
-    Raises:
-        DataError, ExportError: See `io.raster.write_raster`.
     """
     whole = isinstance(image, RasterFile) and image.is_self_describing
     if file is None or not whole or not _stands_alone(file):

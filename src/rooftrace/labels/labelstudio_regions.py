@@ -300,9 +300,6 @@ def decode_brush(rle: bytes, shape_yx: tuple[int, int]) -> BoolArray:
     """Decode the mask (y, x) of a brush: True where alpha exceeds half of its maximum.
 
     The editor smooths the edge of a stroke, and some scripts write 1 instead of 255.
-
-    Raises:
-        BrushError: See `decode_alpha`.
     """
     alpha = decode_alpha(rle, shape_yx)
     mask: BoolArray = alpha > alpha.max(initial=0) // 2

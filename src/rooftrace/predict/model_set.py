@@ -81,9 +81,6 @@ class ModelSet:
         Args:
             build: Function that returns the engine of a bundle; default: the engine of the
                 settings.
-
-        Raises:
-            BundleError, ConfigError, GsdMismatch, MissingExtraError: See `load` and `combine`.
         """
         members = []
         for bundle in self.bundles:

@@ -62,9 +62,6 @@ class SceneOutputs(ExitStack):
         answers: Folder that keeps its answers; None to keep none.
         workers: Workers of a cluster that make outlines, footprints and overviews; default:
             threads.
-
-    Raises:
-        ConfigError, GeoreferenceError: See `VectorOptions.check` and `check_refinable`.
     """
 
     def __init__(

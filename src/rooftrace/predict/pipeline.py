@@ -116,9 +116,6 @@ def run_block(plan: ScenePlan, number: int, engine: Engine) -> BlockTiles:
         plan: Plan of the scene.
         number: Number of the block.
         engine: Engine of the network.
-
-    Raises:
-        PredictError, DataError: See `run`.
     """
     scene = SceneBlocks(plan)
     tiles: BlockTiles | None = None

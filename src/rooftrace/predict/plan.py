@@ -333,11 +333,7 @@ def plan_scene(
 
 
 def prepared(source: RasterSource, spec: BundleSpec, options: SceneOptions) -> RasterSource:
-    """Return an image with the bands and values that a model expects; see `io.pixels`.
-
-    Raises:
-        ConfigError, BandMismatch, DataError: See `prepare`.
-    """
+    """Return an image with the bands and values that a model expects; see `io.pixels`."""
     image = innermost(source)
     if isinstance(image, Mosaic):
         image.is_forgiving = options.forgiving

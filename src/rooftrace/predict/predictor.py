@@ -158,9 +158,6 @@ class Predictor:
             plan: Plan of the scene for this model.
             paths: Paths of the files.
             on_block: Function called with each finished block.
-
-        Raises:
-            RooftraceError: See `predict`.
         """
         from rooftrace.predict.outputs import SceneOutputs
 

@@ -122,11 +122,7 @@ class OutlineRefiner:
     def of(
         cls, plan: ScenePlan, segmenter: PromptSegmenter, folder: Path | None = None
     ) -> OutlineRefiner:
-        """Return the refiner of a scene.
-
-        Raises:
-            ConfigError: See `check_refinable`.
-        """
+        """Return the refiner of a scene."""
         check_refinable(plan.spec, plan.options)
         bands = tuple(plan.spec.bands.index(name) for name in _RGB)
         return cls(plan.source, bands, segmenter, folder)

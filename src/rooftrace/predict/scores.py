@@ -97,9 +97,6 @@ def predict_keeping(
         predictor: Model to predict with.
         image, progress, on_block: See `Predictor.predict`. The image is kept.
         options: Options of the scene; `forgiving` is ignored.
-
-    Raises:
-        RooftraceError: See `Predictor.predict`.
     """
     chosen = (options or AS_FOUND).model_copy(update={"forgiving": False})
     source = prepared(

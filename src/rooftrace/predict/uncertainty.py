@@ -106,9 +106,6 @@ def image_features(
 
     Args:
         predictor, image, options: See `measure_uncertainty`.
-
-    Raises:
-        RooftraceError: See `measure_uncertainty`.
     """
     pooling = _FeatureMeans(predictor, ConstantEngine(0.0, predictor.bundle.spec.outputs))
     for _ in pipeline.run(_plan(predictor, image, options), pooling):

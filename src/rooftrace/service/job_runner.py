@@ -106,11 +106,7 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def zipped(paths: Sequence[Path]) -> Iterator[bytes]:
-    """Return the bytes of a zip of result files, which is built while it is read.
-
-    Raises:
-        ReviewLockedError, ReviewFileError: See `read_review`.
-    """
+    """Return the bytes of a zip of result files, which is built while it is read."""
     # Read before the response begins, so that an error is answered as one.
     reviews = {path: read_review(path) for path in paths if path.name.endswith(REVIEW_SUFFIX)}
 

@@ -383,9 +383,6 @@ class Labeller:
         service: Service that predicts.
         url: URL of the Label Studio server, see `TaskImages`.
         token: Token of that server, see `TaskImages`.
-
-    Raises:
-        ConfigError: See `TaskImages`.
     """
 
     def __init__(self, service: Service, url: str | None = None, token: str | None = None) -> None:
@@ -409,9 +406,6 @@ class Labeller:
             hostname: URL of the server, or "" if it did not send one.
             token: Token of the server, or "" if it did not send one.
             is_local: Whether the request comes from this machine.
-
-        Raises:
-            ConfigError: See `read_interface` and `TaskImages.connect`.
         """
         control = read_interface(interface, self._service.bundle.spec)
         if hostname and token:

@@ -196,9 +196,6 @@ class ReviewStore:
         """Return the buildings that were changed after a revision, and those that were removed.
 
         Both are in the order of the changes. An added building is removed by an undo.
-
-        Raises:
-            ReviewLockedError, ReviewFileError: See `get`.
         """
         with self._reading() as file:
             if file is None:
@@ -214,11 +211,7 @@ class ReviewStore:
             return [self._building(names, row) for row in rows if row["fid"] is not None], removed
 
     def statuses(self) -> tuple[int, dict[int, ReviewStatus]]:
-        """Return the last revision, and the status of each touched building by its number.
-
-        Raises:
-            ReviewLockedError, ReviewFileError: See `get`.
-        """
+        """Return the last revision, and the status of each touched building by its number."""
         with self._reading() as file:
             if file is None:
                 return 0, {}

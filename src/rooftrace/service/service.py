@@ -186,11 +186,7 @@ class Service:
         limits: Limits | None = None,
         defaults: RequestDefaults | None = None,
     ) -> Service:
-        """Return a service of a bundle, by default of the model that comes with rooftrace.
-
-        Raises:
-            BundleError, ConfigError, MissingExtraError: See `predict.predictor.load`.
-        """
+        """Return a service of a bundle, by default of the model that comes with rooftrace."""
         predictor = load(bundle, engine=engine, precision=precision)
         return cls(predictor, limits, defaults=defaults)
 

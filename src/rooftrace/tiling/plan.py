@@ -237,11 +237,7 @@ def check_range(low: float, high: float, model: str = "the model") -> None:
 
 
 def quantise(probability: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Round probabilities in 0..1 to 255ths.
-
-    Raises:
-        PredictError: See `check_probabilities`.
-    """
+    """Round probabilities in 0..1 to 255ths."""
     check_probabilities(probability)
     scaled = probability * np.float32(PROB_ONE)
     scaled += np.float32(0.5)

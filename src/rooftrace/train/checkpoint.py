@@ -76,9 +76,6 @@ def check_state_dict(
         found: Weights in a file.
         expected: Weights of the network.
         source: Name of the file, for the message.
-
-    Raises:
-        ConfigError: See `load_weights`.
     """
     wrong = {
         "missing": [name for name in expected if name not in found],

@@ -102,9 +102,6 @@ class Tracking:
         run: Folder of the run.
         notify: Function called with each warning.
         store: Folder of the local store; default the folder of the run.
-
-    Raises:
-        MissingExtraError: See `check_trackers`.
     """
 
     def __init__(

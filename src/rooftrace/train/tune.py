@@ -429,11 +429,7 @@ def write_config(
 def export_best(
     tuning: Tuning, best: FrozenTrial, out: Path, path: Path, *, notify: Callable[[str], None]
 ) -> None:
-    """Write the bundle of the best epoch of the best trial, by the figure of the study.
-
-    Raises:
-        ExportError: See `train.export_bundle`.
-    """
+    """Write the bundle of the best epoch of the best trial, by the figure of the study."""
     run = out / folder_name(best.number)
     config, settings = tuning.config(best.params, source=run.name), tuning.settings
     name, monitor = "best_iou" if settings.maximises else "best_loss", ""

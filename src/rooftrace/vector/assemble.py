@@ -295,11 +295,7 @@ class FootprintAssembler(ExitStack):
             self.feed_outlines(self._tracing.popleft().result())
 
     def feed_outlines(self, outlines: BlockOutlines) -> None:
-        """Add one block that `tracing` has traced elsewhere; the footprints are those of `feed`.
-
-        Raises:
-            ExportError, PredictError: See `feed`.
-        """
+        """Add one block that `tracing` has traced elsewhere; the footprints are those of `feed`."""
         window = outlines.window
         for index, regions in self._open.items():
             regions.add(window, outlines.crossing.get(index))
@@ -489,9 +485,6 @@ class FootprintSet(ExitStack):
         Args:
             make: Function of a chunk; picklable.
             size: See `chunks`.
-
-        Raises:
-            ExportError: See `chunks`.
         """
         parts = (self._records[at : at + size] for at in range(0, max(len(self), 1), size))
         given = (
@@ -502,11 +495,7 @@ class FootprintSet(ExitStack):
         return in_order(self._made_of, given, self._workers)
 
     def whole(self) -> Footprints:
-        """Return all footprints at once.
-
-        Raises:
-            ExportError: See `chunks`.
-        """
+        """Return all footprints at once."""
         return next(self.chunks(max(len(self), 1)))
 
 

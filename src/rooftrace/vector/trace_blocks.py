@@ -331,11 +331,7 @@ class BlockPolygonizer:
         self._done: list[TracedPolygons] = []
 
     def feed(self, window: Window, mask: Mask8, prob: Prob | None) -> None:
-        """Trace and add one block; see `trace_block`.
-
-        Raises:
-            ValueError: See `trace_block`.
-        """
+        """Trace and add one block; see `trace_block`."""
         self.add(window, trace_block(self._scene, window, mask, prob, self._smallest_px))
 
     def add(self, window: Window, trace: BlockTrace | None) -> None:
