@@ -27,12 +27,12 @@ PLACE_IMAGE = "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAG
 """Command that gives an image a coordinate system and a position, for remedies."""
 
 
-def list_first(names: Sequence[object], most: int) -> str:
+def list_first(names: Sequence[object], most: int = 5) -> str:
     """Return the first names as text, with an ellipsis if there are more: `a, b, …`."""
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
-def list_and_count(names: Sequence[object], most: int) -> str:
+def list_and_count(names: Sequence[object], most: int = 5) -> str:
     """Return the first names as text, with the number of the others: `a, b and 3 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more

@@ -35,9 +35,6 @@ from rooftrace.labels.split import match_reference
 _KINDS = {".csv": "rle", ".json": "coco"}
 """Kinds of labelled data by the suffix of the output; others are footprints or folders."""
 
-_LISTED = 5
-"""Maximum number of names that a note lists."""
-
 
 @dataclass(frozen=True)
 class ConvertReport:
@@ -161,12 +158,12 @@ def run_convert(
         )
     if left_out:
         count = _count(left_out, "image")
-        notes.append(f"{count} without a label left out: {list_first(left_out, _LISTED)}.")
+        notes.append(f"{count} without a label left out: {list_first(left_out)}.")
     stale = sorted(path for path, stamp in before.items() if _stamp(path) == stamp)
     if stale:
         notes.append(
             f"{out} still contains {_count(stale, 'file')} from before: "
-            f"{list_first([path.relative_to(out).as_posix() for path in stale], _LISTED)}."
+            f"{list_first([path.relative_to(out).as_posix() for path in stale])}."
         )
     if (needed := _class_settings(source)) and not (written.path / CARD).is_file():
         notes.append(f"{written.path} does not define the classes; read it with {needed}.")

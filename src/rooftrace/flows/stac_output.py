@@ -46,8 +46,6 @@ _KINDS = ("mask", "polygons", "density", "preview")
 _LICENSE = re.compile(r"[\w.+-]+")
 """Pattern of STAC for the identifier of a licence."""
 
-_MAX_LISTED = 5
-
 
 @dataclass(frozen=True)
 class PredictedScene:
@@ -168,7 +166,7 @@ def write_stac(
         return []
     note = (
         f"No STAC item was written for {plural(len(undated), 'scene')} whose imagery has no date: "
-        f"{list_and_count(undated, _MAX_LISTED)}. {dating}"
+        f"{list_and_count(undated)}. {dating}"
     )
     return [note]
 

@@ -23,7 +23,6 @@ from rooftrace.core.errors import BundleError, ConfigError, DataError, ExportErr
 from rooftrace.core.system import call_in_forks, is_file_at, take_lock
 from rooftrace.core.text import list_and_count, plural, reason_of
 
-_MAX_LAYERS_LISTED = 5
 _QGIS_STYLES = "layer_styles"
 """Table in which QGIS keeps the styles of the layers of a GeoPackage."""
 
@@ -105,7 +104,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
             layers = plural(len(others), "layer")
             raise ConfigError(
                 f"The result {path} would replace a GeoPackage with {layers} of other data: "
-                f"{list_and_count(others, _MAX_LAYERS_LISTED)}.",
+                f"{list_and_count(others)}.",
                 remedy="Give another name with -o. Its layer can be added to this file afterwards: "
                 f"ogr2ogr -update {shlex.quote(str(path))} OTHER.gpkg",
             )

@@ -167,14 +167,14 @@ class _Unusual:
         if self.thin:
             yield (
                 f"Left out: {plural(len(self.thin), 'polygon')} with fewer than three corners: "
-                f"{list_first(self.thin, _LISTED)}."
+                f"{list_first(self.thin)}."
             )
         if nested := self.nested:
             yield (
                 f"{plural(len(nested), 'annotation has', 'annotations have')} a polygon inside of "
                 "another, and both are building, as COCO defines it. If they are courtyards, "
                 "export masks (run lengths) in place of polygons: "
-                f"{list_first(nested, _LISTED)}."
+                f"{list_first(nested)}."
             )
 
 
@@ -189,7 +189,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     rule, left_out = _fitted_rule(documents, path, labels)
     others = [file.name for file in label_files(path, _is_coco) if file not in documents]
     if others:
-        listed = list_first(others, _LISTED)
+        listed = list_first(others)
         left_out += (f"Only files called instances… are read, not {listed}: name one as DATA.",)
     unusual = _Unusual(several=len(documents) > 1)
 

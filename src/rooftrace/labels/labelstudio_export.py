@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import json_kind, plural, reason_of, size_text
+from rooftrace.core.text import json_kind, list_first, plural, reason_of, size_text
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
 from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
@@ -318,7 +318,6 @@ UNKNOWN_LABEL = "rooftrace:unknown"
 """Label of unknown pixels, which is understood with any classes."""
 
 UNION, MAJORITY = "union", "majority"
-_LISTED = 5
 
 
 def _label_of(entry: SceneEntry, image: RasterSource) -> LabelReader | None:
@@ -435,7 +434,7 @@ def _check_single(tasks: Sequence[LabelTask], path: Path) -> None:
     raise LabelError(
         f"{len(several)} tasks of {path} have several annotations, first "
         f"{first.where.rpartition(', ')[2]} ({len(first.annotations)}); the annotators are "
-        f"{', '.join(who[:_LISTED])}{'…' if len(who) > _LISTED else ''}.",
+        f"{list_first(who)}.",
         remedy=f"Choose whose labels to use: --annotator NAME, --annotator {UNION} or --annotator "
         f"{MAJORITY}.",
     )

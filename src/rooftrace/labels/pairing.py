@@ -36,7 +36,6 @@ LABEL_SUFFIXES = SHAPE_SUFFIXES | {*VECTOR_SUFFIXES, ".npy"}
 _MOST_DEPTH = 4
 """Maximum number of folders between the data and the base of a layout."""
 
-_LISTED = 5
 _MOST_FOLDERS = 2000
 REMEDY_PATTERN = 'Give it with --layout, for example --layout "a/{id}.jpg=b/{id}_gt.png".'
 
@@ -405,7 +404,7 @@ def _with_left_out(folders: Folders, found: PairedFolder, depth: int) -> PairedF
     ]
     if not others:
         return found
-    count, names = plural(len(others), "folder"), list_first(others, _LISTED)
+    count, names = plural(len(others), "folder"), list_first(others)
     note = f"Left out: {count} with other labelled images: {names}. Read each by itself."
     return replace(found, notes=(*found.notes, note))
 
@@ -463,7 +462,7 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
     lone = [path.name for search in fitting for path in search.lone]
     if lone:
         count = plural(len(lone), "label file")
-        notes.append(f"{count} without an image left out: {list_first(lone, _LISTED)}.")
+        notes.append(f"{count} without an image left out: {list_first(lone)}.")
     return PairedFolder(layout, by_id(pairs), by_id(unlabelled), fitting[0].base, tuple(notes))
 
 

@@ -27,9 +27,6 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.io.files import export_error, replacing, write_atomically
 
-_LISTED_WEIGHTS = 5
-"""Maximum number of weights of each kind that an error names."""
-
 
 def last_checkpoint(run: Path) -> Path:
     """Return the path of the checkpoint that a resumed run starts from."""
@@ -87,9 +84,7 @@ def check_state_dict(
         ],
     }
     problems = [
-        f"{kind} {list_first(names, _LISTED_WEIGHTS)} ({len(names)})"
-        for kind, names in wrong.items()
-        if names
+        f"{kind} {list_first(names)} ({len(names)})" for kind, names in wrong.items() if names
     ]
     if problems:
         raise ConfigError(

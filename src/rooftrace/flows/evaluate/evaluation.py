@@ -135,7 +135,7 @@ def leak_notes(leaks: Sequence[LeakageReport], names: Sequence[str]) -> tuple[st
     """
     return tuple(
         f"{len(found.scenes)} of {found.checked} scenes show ground that {name} was {use} on: "
-        f"{list_first(found.scenes, _LISTED)}"
+        f"{list_first(found.scenes)}"
         for leak, name in zip(leaks, names)
         for use, found in leak.uses
         if found.scenes
@@ -268,9 +268,6 @@ _MAIN = (
     "pixel.iou", "pixel.precision", "pixel.recall", "per_image.dice", "boundary.boundary_iou",
     "objects.f1",
 )  # fmt: skip
-
-_LISTED = 5
-"""Maximum number of scenes listed in a note; the report has all."""
 
 
 @dataclass(frozen=True)

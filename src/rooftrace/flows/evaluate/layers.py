@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
 from rooftrace.core.text import list_first, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, RasterSource, Window
-from rooftrace.flows.evaluate.prediction_names import listed
 from rooftrace.io.legend import NODATA
 from rooftrace.io.reproject import (
     CRS84,
@@ -255,7 +254,7 @@ def match_rasters_by_location(
         bounds = None if grid.crs is None else outline_bounds(grid, CRS84)
         if bounds is None:
             raise GeoreferenceError(
-                f"{path} has the name of no labelled scene ({listed(list(grids))}), and no "
+                f"{path} has the name of no labelled scene ({list_first(list(grids))}), and no "
                 "georeference.",
                 remedy="Name predictions as their scenes.",
             )
@@ -269,7 +268,7 @@ def match_rasters_by_location(
     if empty:
         raise GeoreferenceError(
             f"{what} does not cover {len(empty):,} of {len(grids):,} labelled scenes: "
-            f"{listed(empty)}; nor does it have their names.",
+            f"{list_first(empty)}; nor does it have their names.",
             remedy="Give predictions of these scenes, or choose scenes with --part or --split.",
         )
     used = {path for paths in files.values() for path in paths}

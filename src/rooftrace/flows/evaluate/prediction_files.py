@@ -28,7 +28,7 @@ from pydantic import (
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.system import installed_versions
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.core.types import (
     GeoGrid,
     InstanceReader,
@@ -46,7 +46,6 @@ from rooftrace.flows.evaluate.layers import (
 from rooftrace.flows.evaluate.prediction_names import (
     NameMatches,
     PredictionFiles,
-    listed,
     match_scene_names,
     names_of_images,
 )
@@ -266,7 +265,7 @@ class _FilePredictions:
             notes.append(
                 f"{self.name}: {plural(len(self.resampled), 'scene')} predicted on another grid, "
                 "where each pixel takes the nearest value (probabilities: the mean): "
-                f"{listed(list(self.resampled))}."
+                f"{list_first(list(self.resampled))}."
             )
         if self.uncovered:
             worst = max(self.uncovered, key=self.uncovered.__getitem__)
@@ -302,7 +301,7 @@ class _FilePredictions:
                 self._assume(f"{what}: {matched} matched to scenes by the ground they show.")
                 if unused:
                     outside = plural(len(unused), "raster touches", "rasters touch")
-                    few = listed([path.name for path in unused])
+                    few = list_first([path.name for path in unused])
                     self._assume(f"{what}: {outside} no labelled scene: {few}.")
                 return pairs
         matches.check(what, is_selection=self.reading.is_selection)
@@ -371,14 +370,14 @@ class _FilePredictions:
         matches = match_scene_names(ids, names, what)
         if not matches.number:
             raise LabelError(
-                f"{what}: none of its images ({listed(names)}) is a labelled scene "
-                f"({listed(ids)}).",
+                f"{what}: none of its images ({list_first(names)}) is a labelled scene "
+                f"({list_first(ids)}).",
                 remedy="Name images as the scenes.",
             )
         self._check_surplus(matches)
         if matches.missing:
             scenes = plural(len(matches.missing), "scene")
-            self._assume(f"{what}: {scenes} without outlines: {listed(matches.missing)}.")
+            self._assume(f"{what}: {scenes} without outlines: {list_first(matches.missing)}.")
         rule, notes = self.labels.name_rule().fitted(iter_names(images), what)
         for note in notes:
             self._assume(note)

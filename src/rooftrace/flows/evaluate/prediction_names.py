@@ -25,7 +25,7 @@ _WORDS = (
 )
 _AFFIXES = re.compile(rf"[_\-. ](?:{_WORDS})$|^(?:{_WORDS})[_\-. ]", re.IGNORECASE)
 _ENDINGS = frozenset(("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "jp2"))
-_LISTED, _LISTED_TO_SPLIT = 5, 20
+_LISTED_TO_SPLIT = 20
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class NameMatches:
             scenes = len(self.missing) + len(self.number)
             problems.append(
                 f"{len(self.missing):,} of {scenes:,} labelled scenes have no prediction: "
-                f"{listed(self.missing)}"
+                f"{list_first(self.missing)}"
             )
         if surplus:
             count = len(self.surplus) + len(self.number)
             problems.append(
                 f"{len(surplus):,} of {count:,} predictions belong to no labelled scene: "
-                f"{listed(surplus)}"
+                f"{list_first(surplus)}"
             )
         remedy = "Give each labelled scene a prediction of the same name"
         if self.missing and self.number:
@@ -122,7 +122,7 @@ def match_scene_names(
         scenes = [*next((by_form[key] for key in keys if key in by_form), ())]
         if len(scenes) > 1:
             raise LayoutError(
-                f"{what}: {name!r} may belong to {len(scenes)} scenes: {listed(scenes)}.",
+                f"{what}: {name!r} may belong to {len(scenes)} scenes: {list_first(scenes)}.",
                 remedy="Put predictions into the same folders as their scenes.",
             )
         if not scenes:
@@ -142,11 +142,6 @@ def plain_name(name: str) -> str:
     """Return a name without the ending of an image file."""
     stem, point, ending = name.rpartition(".")
     return stem if stem and point and ending.lower() in _ENDINGS else name
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first names as text, with an ellipsis if there are more."""
-    return list_first(names, _LISTED)
 
 
 def _forms(name: str) -> list[str]:

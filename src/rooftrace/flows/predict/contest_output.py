@@ -31,8 +31,6 @@ COCO_RESULTS = "results.json"
 """Name of the file in the folder of the results."""
 
 _COLUMNS = ("img_id", "mask_rle")
-_MAX_LISTED = 5
-"""Maximum number of names that an error message lists."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +140,11 @@ def _listed(table: RleTable, scenes: Sequence[SceneInput]) -> list[SceneInput]:
     differences = []
     if missing:
         count = plural(len(table.rows), "image")
-        listed = list_first(missing, _MAX_LISTED)
+        listed = list_first(missing)
         differences.append(f"{len(missing)} of its {count} cannot be found: {listed}")
     if surplus:
         count = plural(len(surplus), "image is", "images are")
-        differences.append(f"{count} not in it: {list_first(surplus, _MAX_LISTED)}")
+        differences.append(f"{count} not in it: {list_first(surplus)}")
     raise LayoutError(
         f"{table.name} does not fit the images: {'; '.join(differences)}.",
         remedy="Give the folder that holds exactly the images of the sample.",
@@ -195,7 +193,7 @@ class CocoOutput:
         if missing:
             raise LayoutError(
                 f"{sample} lacks {plural(len(missing), 'image')} of {len(scenes)}: "
-                f"{list_first(missing, _MAX_LISTED)}.",
+                f"{list_first(missing)}.",
                 remedy="Give the folder that holds the images of the sample.",
             )
         named = [one for name, one in categories.items() if name.casefold() in BUILDING_NAMES]
