@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rooftrace.core.text import plural
 from rooftrace.labels.source import SceneSet
 
 MOST_IDS = 100
@@ -311,7 +312,7 @@ def compute_statistics(
 
 def _kind_of(facts: SceneFacts) -> str:
     stored = f", {facts.file_format}" if facts.file_format else ""
-    return f"{facts.bands} band{'s' * (facts.bands != 1)} of {facts.dtype}{stored}"
+    return f"{plural(facts.bands, 'band')} of {facts.dtype}{stored}"
 
 
 def _in_m2(labelled: Sequence[SceneFacts]) -> NDArray[np.float64]:

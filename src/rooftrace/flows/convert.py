@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,12 +157,12 @@ def run_convert(
             f"{'their images' if lost > 1 else 'its image'}."
         )
     if left_out:
-        count = _count(left_out, "image")
+        count = plural(len(left_out), "image")
         notes.append(f"{count} without a label left out: {list_first(left_out)}.")
     stale = sorted(path for path, stamp in before.items() if _stamp(path) == stamp)
     if stale:
         notes.append(
-            f"{out} still contains {_count(stale, 'file')} from before: "
+            f"{out} still contains {plural(len(stale), 'file')} from before: "
             f"{list_first([path.relative_to(out).as_posix() for path in stale])}."
         )
     if (needed := _class_settings(source)) and not (written.path / CARD).is_file():
@@ -269,7 +269,3 @@ def _class_settings(source: SceneSet) -> str:
         return ""
     names = ", ".join(f'"{name}"' for name in source.classes)
     return f'labels.classes = [{names}] and labels.building = "{building}"'
-
-
-def _count(items: Sized, what: str) -> str:
-    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"

@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 
 from rooftrace.core.errors import GeoreferenceError, PredictError
 from rooftrace.core.system import peak_rss_mb
+from rooftrace.core.text import plural
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, replacing
 from rooftrace.io.georeferenced import ArraySource
@@ -426,8 +427,7 @@ def _draw_buildings(
 
 def draw_caption(rgb: NDArray[np.uint8], buildings: int, share: float) -> None:
     """Write the figures on a dark plate in the upper left corner, if the frame has room for it."""
-    plural = "" if buildings == 1 else "s"
-    text = f"{buildings:,} building{plural} · {share:.1%} built up"
+    text = f"{plural(buildings, 'building')} · {share:.1%} built up"
     size_px = round(rgb.shape[0] * _TEXT_SHARE)
     size_px = min(max(size_px, _SMALLEST_TEXT_PX), _LARGEST_TEXT_PX)
     while True:

@@ -184,7 +184,7 @@ def check_vrt(path: Path) -> None:
     for vrt, parts in _vrts(path):
         missing = [part for part in parts if not part.is_file()]
         if missing:
-            counted = "1 file that does" if len(missing) == 1 else f"{len(missing)} files that do"
+            counted = plural(len(missing), "file that does", "files that do")
             raise DataError(
                 f"The VRT {vrt} names {counted} not exist: {list_and_count(missing, _MAX_LISTED)}.",
                 remedy="Restore these files, or build the VRT again: gdalbuildvrt OUT.vrt *.tif",
