@@ -17,7 +17,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import cv2
 import gradio as gr
 import numpy as np
 import shapely
@@ -25,6 +24,7 @@ from affine import Affine
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from numpy.typing import NDArray
+from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
@@ -36,7 +36,7 @@ from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.files import written_bytes
 from rooftrace.io.legend import CONFIDENCE, LOW_SCORE, NODATA
-from rooftrace.io.picture import write_png
+from rooftrace.io.picture import encoded, write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.outputs import OutputPaths, Prediction
 from rooftrace.predict.plan import NOT_CALIBRATED
@@ -223,7 +223,7 @@ _JPEG_QUALITY = 92
 
 def picture_jpeg(scores: KeptScores) -> bytes:
     """Return the image as JPEG, at the size of `KeptScores.picture`."""
-    return _encoded(".jpg", scores.picture[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
+    return encoded(Image.fromarray(scores.picture), "JPEG", quality=_JPEG_QUALITY)
 
 
 def fill_png(scores: KeptScores, prediction: Prediction) -> bytes:
@@ -235,10 +235,11 @@ def fill_png(scores: KeptScores, prediction: Prediction) -> bytes:
     mask = prediction.mask.data[:: scores.step, :: scores.step]
     if prediction.summary.threshold is not None:
         valid = prediction.mask.valid[:: scores.step, :: scores.step]
-        return _encoded(".png", np.where(valid, scores.score, 0), cv2.IMWRITE_PNG_COMPRESSION, 1)
+        grey = Image.fromarray(np.where(valid, scores.score, 0))
+        return encoded(grey, "PNG", compress_level=1)
     table = prediction.legend.table.copy()
     table[0, 3] = table[NODATA, 3] = 0
-    return _encoded(".png", table[mask][..., [2, 1, 0, 3]], cv2.IMWRITE_PNG_COMPRESSION, 1)
+    return encoded(Image.fromarray(table[mask]), "PNG", compress_level=1)
 
 
 def outlines(scores: KeptScores, prediction: Prediction) -> bytes:
@@ -283,12 +284,6 @@ def _colours_of(prediction: Prediction) -> NDArray[np.int64]:
         return footprints.class_id.astype(np.int64)
     along = (np.nan_to_num(footprints.score).astype(np.float64) - LOW_SCORE) / (1 - LOW_SCORE)
     return np.asarray(np.rint(along.clip(0, 1) * (_BINS - 1)), dtype=np.int64)
-
-
-def _encoded(suffix: str, picture: NDArray[Any], option: int, value: int) -> bytes:
-    done, data = cv2.imencode(suffix, picture, [option, value])
-    assert done
-    return bytes(data)
 
 
 _MODES = ("Overlay", "Outlines", "Mask", "Image")

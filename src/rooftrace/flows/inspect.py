@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 
 from rooftrace.audit.facts import SceneFacts
 from rooftrace.audit.report import Audit, SetAudit, run_audit
@@ -25,7 +26,7 @@ from rooftrace.io.bands import in_colours, parse_bands
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import check_page_path, draw_histogram, render_page
 from rooftrace.io.legend import class_colours
-from rooftrace.io.picture import as_rgb, data_url
+from rooftrace.io.picture import as_rgb, data_url, encoded
 from rooftrace.io.pixels import prepare
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -218,11 +219,8 @@ def draw_scene(scene: Scene, building_class: int) -> str:
         drawn = cv2.resize(mask.data, size, interpolation=cv2.INTER_NEAREST)
         classes = np.asarray(drawn, dtype=np.uint8)
         _draw_label(small, classes, building_class)
-    # Keep colour at full resolution, because outlines are one pixel wide.
-    full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, *full]
-    encoded = cv2.imencode(".jpg", small[..., ::-1], options)[1]
-    return data_url(encoded.tobytes())
+    # Colour keeps its full resolution, because outlines are one pixel wide.
+    return data_url(encoded(Image.fromarray(small), "JPEG", quality=_QUALITY, subsampling=0))
 
 
 def _part(image: RasterSource) -> Window:

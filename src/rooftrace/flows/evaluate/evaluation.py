@@ -14,10 +14,10 @@ from functools import cached_property, partial
 from importlib import metadata
 from typing import Any, Literal, NamedTuple
 
-import cv2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 
 from rooftrace.audit.duplicates import NO_HASH
 from rooftrace.audit.keypoints import Keypoints, detect_keypoints, match_scenes, shows_overlaps
@@ -27,7 +27,7 @@ from rooftrace.flows.evaluate.predictions import Predictions
 from rooftrace.flows.labelled_predictions import LabelledSets
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
-from rooftrace.io.picture import data_url, side_by_side
+from rooftrace.io.picture import data_url, encoded, side_by_side
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.metrics.boundary import WIDTH_PX
 from rooftrace.metrics.objects import F1_IOUS
@@ -456,12 +456,8 @@ def draw_gallery(
     figures, shown = dict(ranked(report)), {}
     for scene in source.subset([one for ids in chosen.values() for one in ids]):
         picture = _draw_panels(predictions, scene, report.building_class)
-        good, encoded = cv2.imencode(
-            ".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-        )
-        assert good
-        title, url = _title(report, figures[scene.id]), data_url(encoded.tobytes())
-        shown[scene.id] = GalleryPicture(scene.id, title, url)
+        url = data_url(encoded(Image.fromarray(picture), "JPEG", quality=_QUALITY))
+        shown[scene.id] = GalleryPicture(scene.id, _title(report, figures[scene.id]), url)
     return {name: [shown[one] for one in ids if one in shown] for name, ids in chosen.items()}
 
 
