@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,7 +25,7 @@ from rooftrace.io.bands import in_colours, parse_bands
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import check_page_path, draw_histogram, render_page
 from rooftrace.io.legend import class_colours
-from rooftrace.io.picture import as_rgb, data_url, encoded
+from rooftrace.io.picture import PagePicture, as_rgb, data_url, encoded
 from rooftrace.io.pixels import prepare
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -243,12 +242,6 @@ def _draw_label(
     cv2.drawContours(picture, found, -1, _OUTLINE, 1)
 
 
-class _Picture(NamedTuple):
-    id: str
-    caption: str
-    address: str
-
-
 def audit_page(audit: Audit) -> str:
     """Return the page; its pictures are read from the scenes again."""
     data = audit.data
@@ -276,12 +269,14 @@ class _PictureCache:
         self._entries = [(s.source, {e.id: e for e in s.source.entries}) for s in sets]
         self._drawn: dict[tuple[int, str], str] = {}
 
-    def of(self, ids: Sequence[str]) -> list[_Picture]:
+    def of(self, ids: Sequence[str]) -> list[PagePicture]:
         """Return the pictures of scenes, each from the first set that has it."""
         pictures = [self.one(scene_id, scene_id) for scene_id in ids]
         return [picture for picture in pictures if picture is not None]
 
-    def one(self, scene_id: str, caption: str, source: SceneSet | None = None) -> _Picture | None:
+    def one(
+        self, scene_id: str, caption: str, source: SceneSet | None = None
+    ) -> PagePicture | None:
         """Return a picture; None if the scene cannot be opened, which is a finding of its own."""
         for number, (scenes, entries) in enumerate(self._entries):
             if scene_id in entries and (source is None or source is scenes):
@@ -290,12 +285,12 @@ class _PictureCache:
                     if key not in self._drawn:
                         scene = scenes.open_scene(entries[scene_id])
                         self._drawn[key] = draw_scene(scene, scenes.building_class)
-                    return _Picture(scene_id, caption, self._drawn[key])
+                    return PagePicture(scene_id, caption, self._drawn[key])
                 return None
         return None
 
 
-def _sheets(data: SetAudit, pictures: _PictureCache) -> list[tuple[str, list[_Picture]]]:
+def _sheets(data: SetAudit, pictures: _PictureCache) -> list[tuple[str, list[PagePicture]]]:
     chosen = choose_scenes(data.facts, data.source.building_class, _PER_SHEET)
     return [
         (_SHEETS[name], [s for c in reasons.items() if (s := pictures.one(*c, data.source))])

@@ -10,7 +10,7 @@ from functools import cache
 from io import BytesIO
 from math import floor, log10
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -77,6 +77,14 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 def data_url(file: bytes, kind: str = "jpeg") -> str:
     """Return the bytes of a picture file as the URL of an image in a page."""
     return f"data:image/{kind};base64,{b64encode(file).decode()}"
+
+
+class PagePicture(NamedTuple):
+    """One picture on a page: id of its scene, a caption, and a data URL."""
+
+    id: str
+    caption: str
+    address: str
 
 
 def round_length(metres: float) -> float:

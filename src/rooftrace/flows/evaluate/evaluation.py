@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from importlib import metadata
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -27,7 +27,7 @@ from rooftrace.flows.evaluate.predictions import Predictions
 from rooftrace.flows.labelled_predictions import LabelledSets
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
-from rooftrace.io.picture import data_url, encoded, side_by_side
+from rooftrace.io.picture import PagePicture, data_url, encoded, side_by_side
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.metrics.boundary import WIDTH_PX
 from rooftrace.metrics.objects import F1_IOUS
@@ -403,15 +403,7 @@ _READ_PX = 1 << 22
 """Maximum number of pixels of an image that are read at once."""
 
 
-class GalleryPicture(NamedTuple):
-    """One picture on a page: id of the scene, its figures, and a data URL with the picture."""
-
-    id: str
-    caption: str
-    address: str
-
-
-Gallery = dict[str, list[GalleryPicture]]
+Gallery = dict[str, list[PagePicture]]
 """Pictures of scenes by the title of their group; a scene is in one group only."""
 
 
@@ -457,7 +449,7 @@ def draw_gallery(
     for scene in source.subset([one for ids in chosen.values() for one in ids]):
         picture = _draw_panels(predictions, scene, report.building_class)
         url = data_url(encoded(Image.fromarray(picture), "JPEG", quality=_QUALITY))
-        shown[scene.id] = GalleryPicture(scene.id, _title(report, figures[scene.id]), url)
+        shown[scene.id] = PagePicture(scene.id, _title(report, figures[scene.id]), url)
     return {name: [shown[one] for one in ids if one in shown] for name, ids in chosen.items()}
 
 
