@@ -168,18 +168,18 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
     write(old, [*halves, affinity.translate(whole, 50)], egid=["7", "8", "9"])
     # Outlines that a later comparison keeps have the date of theirs.
     for given, keep in ((new, "new"), (later, "both"), (undated, "new")):
-        _, answer = call(
-            "compare", given, old, "-o", tmp_path / keep, "--keep", keep, "--id", "egid"
-        )
-        old = tmp_path / keep / "conflated.gpkg"
+        out = tmp_path / keep
+        _, answer = call("compare", given, old, "-o", out, "--keep", keep, "--id", "egid")
+        old = out / "conflated.gpkg"
         made = gpd.read_file(old)
         assert [*made.compare_date.dropna()] == ([] if given == undated else ["2023-06-15"] * 3)
         assert made.egid.tolist() == ["7", "9", "9"]
         if given == new:
-            text = (tmp_path / keep / "report.html").read_text("utf-8")
-            assert "new.geojson: © Survey, 2023-06-15 ·" in text
+            assert "new.geojson: © Survey, 2023-06-15 ·" in (out / "report.html").read_text("utf-8")
             assert made.compare_old_id.tolist() == ["7;8", "9", "9"]
             assert sum("1 building of OLD is" in note for note in answer["notes"]) == 2
+    call("compare", new, tmp_path / "old.gpkg", "-o", tmp_path, "--keep", "old", "--id", "fid")
+    assert gpd.read_file(tmp_path / "conflated.gpkg").compare_old_id.tolist() == ["1", "2", "3"]
 
 
 def repeats(left: float) -> dict[str, shapely.Polygon]:

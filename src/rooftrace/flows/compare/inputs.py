@@ -232,7 +232,8 @@ def _of_file(
     *, needs_id: bool, attributes: Sequence[str],
 ) -> BuildingLayer:  # fmt: skip
     """Read the layer of a file chunk by chunk."""
-    if needs_id and id_field not in file.fields:
+    by_fid = id_field == "fid" and file.has_fids
+    if needs_id and not by_fid and id_field not in file.fields:
         raise DataError(
             f"{path} has no column {id_field!r}; it has {list_first(sorted(file.fields), 12)}.",
             remedy="Give the one with its ids, or remove --id.",
@@ -261,8 +262,8 @@ def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]
         for name in file.fields
         if (attributes == ALL_FIELDS or name.lower() in wanted) and name not in ("geometry", "bbox")
     ]
-    # Beside other ids, a fid would look like one of them.
-    has_ids = any(name.lower() in id_names for name in file.fields)
+    # Beside other ids, a fid would look like one of them, unless it was asked for.
+    has_ids = id_names[0] != "fid" and any(name.lower() in id_names for name in file.fields)
     return [*fields, "fid"] if file.has_fids and not has_ids else fields
 
 
