@@ -39,7 +39,8 @@ class DisplayStretch:
         """Return the stretch from the 1st to the 99th percentile; None for 8-bit values."""
         if values.dtype == np.uint8:
             return None
-        known = values[np.isfinite(values)].astype(np.float32)
+        known = values.astype(np.float32)
+        known = known[np.isfinite(known)]
         low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
         return cls(float(low), float(max(high, low + 1e-6)))
 

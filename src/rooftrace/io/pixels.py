@@ -395,7 +395,8 @@ class PreparedSource(WrappedSource):
         made = self._from_values(values) if needs_values else self._without_sample()
         is_infrared = False
         if values.size and len(values) == self.bands == 3 and self._dtype == np.uint8:
-            shown = values if made.stretch is None else made.stretch.apply(values[:, None])[:, 0]
+            cast = self._cast if made.stretch is None else made.stretch.apply
+            shown = cast(values[:, None])[:, 0]
             is_infrared = may_be_infrared((shown.mean(axis=1) / 255).tolist())
         text = " ".join(filter(None, (note, made.note)))
         found = _Found(made.stretch, alpha, text, collar, is_infrared)

@@ -98,9 +98,11 @@ def test_a_speck_of_a_coarse_image_is_no_building(model: Predictor) -> None:
 
 def test_a_fine_tuned_model_may_know_infrared(model: Predictor) -> None:
     image = ArraySource(village() // 4 + np.array([150, 80, 90], np.uint8)[:, None, None])
-    tuned = model.bundle.spec.model_copy(update={"training": {"start": {}}})
-    notes = [len(plan_scene(image, spec).notes) for spec in (model.bundle.spec, tuned)]
-    assert notes[0] == notes[1] + 1
+    deep = ArraySource(image.read().data * np.uint16(99))  # white, as it is not stretched
+    spec, as_it_is = model.bundle.spec, SceneOptions(stretch="none")
+    tuned = spec.model_copy(update={"training": {"start": {}}})
+    plans = plan_scene(image, spec), plan_scene(image, tuned), plan_scene(deep, spec, as_it_is)
+    assert ["infrared" in " ".join(plan.notes) for plan in plans] == [True, False, False]
 
 
 def test_a_placed_image_gives_placed_footprints(model: Predictor) -> None:
