@@ -503,6 +503,11 @@ class Sample:
         return self.valid if self.image_valid is None else self.image_valid
 
 
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".jp2", ".vrt",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ResultProvenance:
     """Origin of the polygons of an image; None for what is not known.
@@ -523,12 +528,10 @@ class ResultProvenance:
         known = {name: value for name, value in vars(self).items() if value is not None}
         return replace(other, **known) if known else other
 
-    def credit(self, image: str = "") -> str:
-        """Return attribution and date of the imagery for a picture; the name of the image is no
-        attribution.
-        """
-        source = None if self.source == image.replace("\\", "/").rpartition("/")[2] else self.source
-        return ", ".join(filter(None, (source, self.imagery_date)))
+    def credit(self) -> str:
+        """Return attribution and date of the imagery for a picture; no name of an image."""
+        is_image = self.source is not None and self.source.lower().endswith(IMAGE_SUFFIXES)
+        return ", ".join(filter(None, (None if is_image else self.source, self.imagery_date)))
 
 
 UNKNOWN_PROVENANCE = ResultProvenance()

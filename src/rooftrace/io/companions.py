@@ -34,6 +34,7 @@ from rasterio.io import MemoryFile
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import list_and_count, plural, reason_of
+from rooftrace.core.types import IMAGE_SUFFIXES
 from rooftrace.io.files import is_file, read_head, visible_files
 from rooftrace.io.gdal import is_raster, open_quietly
 from rooftrace.io.image_header import Header, checked_grid, from_epsg, grid_of
@@ -533,10 +534,6 @@ _ORTHOPHOTOS = {
 """Folder of the orthophotos in a project of OpenDroneMap, Pix4D and DJI Terra, their names, and a
 file that the folder then has."""
 
-_IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".jp2", ".vrt")
-)
-
 
 def images_under(root: Path, glob: Sequence[str] = ()) -> list[Path]:
     """Return all images in a folder and its subfolders, sorted, without hidden ones."""
@@ -611,7 +608,7 @@ def is_image_file(path: Path) -> bool:
 
 def is_named_as_image(path: Path) -> bool:
     """Return whether the name of a file is that of an image, without opening the file."""
-    return path.suffix.lower() in _IMAGE_SUFFIXES and not is_sidecar(path)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_sidecar(path)
 
 
 def is_lost_image(path: Path) -> bool:

@@ -256,7 +256,7 @@ class SceneOutputs(ExitStack):
             for index, name in enumerate(plan.spec.classes)
         )
         building = classes[plan.spec.building_class]
-        picture, credit = None, plan.provenance.credit(plan.source.name)
+        picture, credit = None, plan.provenance.credit()
         if self._preview is not None:
             caption = f"{plural(building.polygons, 'building')} · {building.share:.1%} built up"
             picture = self._preview.draw([one.share for one in classes], caption, gsd_m, credit)

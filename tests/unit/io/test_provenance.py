@@ -24,10 +24,7 @@ from rooftrace.io.raster import open_raster
         ({"TIFFTAG_DATETIME": "2024-05-17"}, "2024-05-17"),
         ({"EXIF_DateTimeOriginal": "2023:01:02 03:04:05"}, "2023-01-02T03:04:05"),
         ({"ACQUISITIONDATETIME": "2013-06-14T10:31:00.25Z"}, "2013-06-14T10:31:00Z"),
-        (
-            {"TIFFTAG_DATETIME": "2024:05:17 10:31:00", "ACQUISITIONDATETIME": "2013-06-14"},
-            "2013-06-14",
-        ),
+        ({"TIFFTAG_DATETIME": "2024", "ACQUISITIONDATETIME": "2013-06-14"}, "2013-06-14"),
         ({"TIFFTAG_DATETIME": "0000:00:00 00:00:00"}, None),
         ({"TIFFTAG_DATETIME": "last summer"}, None),
         ({"AREA_OR_POINT": "Area"}, None),
@@ -52,6 +49,8 @@ def test_file_states_its_name_and_date(tmp_path: Path) -> None:
         out.update_tags(TIFFTAG_DATETIME="2024:05:17 10:31:00")
     found = provenance_of(open_raster(path))
     assert found == ResultProvenance("2024-05-17T10:31:00", "town.tif")
+    assert found.credit() == "2024-05-17T10:31:00", "the name of an image is no attribution"
+    assert ResultProvenance("2024", "© A").credit() == "© A, 2024"
     area = Area("area", np.array([box(0, 0, 8, 8)], object), None)
     assert provenance_of(AreaSource(open_raster(path), area)) == found
     assert provenance_of(ArraySource(np.ones((3, 8, 8), np.uint8))) == ResultProvenance()

@@ -312,9 +312,7 @@ class MapScene:
             "old": _describe_picture(self.old),
             "comparison": None,
             "notes": self.notes,
-            "credit": ResultProvenance(**self.files.record.get("provenance") or {}).credit(
-                str(self.files.record.get("input") or "")
-            ),
+            "credit": ResultProvenance(**self.files.record.get("provenance") or {}).credit(),
         }  # fmt: skip
 
     def _colour(self, index: int) -> str:
