@@ -48,8 +48,6 @@ _METADATA_ENDING = ".aux.xml"
 _MASK_ENDINGS = ".msk", ".MSK"
 _PRJ_ENDINGS = ".prj", ".PRJ"
 
-_MAX_LISTED = 3
-
 RESULT_FILES: Mapping[str, Mapping[str, str]] = {
     "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
     "polygons": {
@@ -187,7 +185,7 @@ def check_vrt(path: Path) -> None:
         if missing:
             counted = plural(len(missing), "file that does", "files that do")
             raise DataError(
-                f"The VRT {vrt} names {counted} not exist: {list_and_count(missing, _MAX_LISTED)}.",
+                f"The VRT {vrt} names {counted} not exist: {list_and_count(missing)}.",
                 remedy="Restore these files, or build the VRT again: gdalbuildvrt OUT.vrt *.tif",
             )
 

@@ -232,24 +232,25 @@ def plain_url(text: str) -> str:
 
 
 _ARCGIS = re.compile(
-    r"^(.*?)(/rest)?(/services/.*/(?:Map|Image)Server)(/export(Image)?)?/?(\?|$)", re.I
+    r"^(https?://.*?)(/rest)?(/services/.*/(?:Map|Image)Server)(/export(Image)?)?/?(\?|$)", re.I
 )
 
 
 def is_service(text: str) -> bool:
-    """Return True if an input is the URL of a map service and not of one image.
+    """Return True if an input is the URL of a map service and not of one image."""
+    return is_template(text) or is_capabilities(text) or _ARCGIS.match(text) is not None
 
-    Raises:
-        ConfigError: It is that of a service of ArcGIS itself, or of its pictures of any box; the
-            remedy has the URLs of its tiles, its WMTS and its WMS.
+
+def check_not_arcgis(url: str) -> None:
+    """Raise ConfigError for a service of ArcGIS itself, or for its pictures of any box.
+
+    The remedy has the URLs of its tiles, its WMTS and its WMS.
     """
-    if not text.lower().startswith(("http://", "https://")):
-        return False
-    if (arcgis := _ARCGIS.match(text)) is None:
-        return is_template(text) or is_capabilities(text)
+    if (arcgis := _ARCGIS.match(url)) is None:
+        return
     rest, wms = (f"{arcgis[1]}{middle}{arcgis[3]}" for middle in ("/rest", ""))
     raise ConfigError(
-        f"{without_secrets(text)} is a service of ArcGIS; expected its tiles, its WMTS or its WMS.",
+        f"{without_secrets(url)} is a service of ArcGIS; expected its tiles, its WMTS or its WMS.",
         remedy=f"Give {quote_word(rest + '/tile/{z}/{y}/{x}')} if its page lists tiles in 102100 "
         f"(3857). Else try {rest}/WMTS/1.0.0/WMTSCapabilities.xml, or "
         f"{quote_word(wms + '/WMSServer?SERVICE=WMS&REQUEST=GetCapabilities')} --layer LAYER.",

@@ -35,10 +35,8 @@ class DisplayStretch:
     high: float
 
     @classmethod
-    def of(cls, values: NDArray[Any]) -> DisplayStretch | None:
-        """Return the stretch from the 1st to the 99th percentile; None for 8-bit values."""
-        if values.dtype == np.uint8:
-            return None
+    def of(cls, values: NDArray[Any]) -> DisplayStretch:
+        """Return the stretch from the 1st to the 99th percentile of values that are not 8-bit."""
         known = values.astype(np.float32)
         known = known[np.isfinite(known)]
         low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
@@ -63,7 +61,8 @@ def as_rgb(
         stretch: Stretch of values that are not 8-bit; default that of these pixels.
     """
     bands = data[:3] if len(data) >= 3 else np.repeat(data[:1], 3, axis=0)
-    stretch = stretch or DisplayStretch.of(bands if valid is None else bands[:, valid])
+    if stretch is None and bands.dtype != np.uint8:
+        stretch = DisplayStretch.of(bands if valid is None else bands[:, valid])
     shown = bands if stretch is None else stretch.apply(bands)
     return np.ascontiguousarray(np.moveaxis(shown, 0, -1).astype(np.uint8))
 

@@ -301,8 +301,8 @@ def _unstated_encoding(path: Path) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _encoding_of(table: Path, *_: int) -> str | None:
-    """Return the encoding of a table that names none; with its stamp, as commands open it again."""
+def _encoding_of(table: Path, modified_ns: int, size: int) -> str | None:
+    """Return the encoding of a table that names none; of the same time and size, it is known."""
     with table.open("rb") as file:
         head = file.read(32)
         fields = file.read(max(int.from_bytes(head[8:10], "little") - 32, 0))

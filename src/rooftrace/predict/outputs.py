@@ -525,11 +525,11 @@ class OutputPaths:
         if result.preview is not None:
             write_png(self.preview, result.preview, photograph=True)
         if result.density is not None:
-            from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
+            from rooftrace.density.files import DEFAULT_THRESHOLD, source_line, write_density
 
             stem = self.density.with_suffix("")
             title = stem.name.removesuffix("_density")
-            source = f"{result.credit and f'Imagery: {result.credit}. '}Drawn with rooftrace."
+            source = source_line(result.credit)
             write_density(stem, result.density, DEFAULT_THRESHOLD, title, source)
 
 

@@ -277,9 +277,6 @@ class Preview:
         if swatch:
             draw.rectangle((10, middle - 6, 22, middle + 6), fill=_FILL, outline=_OUTLINE)
         draw.text((30 if swatch else 10, middle), caption, fill=_INK, font=font, anchor="lm")
-        small = font_for(12, credit)
-        text = shortened(credit, small, width - 20)
-        draw.text((10, picture.height + _STRIP_PX), text, fill=_INK, font=small)
         if gsd_m is not None:
             length_m = round_length(picture.width * self.thumbnail.step * gsd_m / 6)
             length_px = length_m / gsd_m / self.thumbnail.step
@@ -287,4 +284,8 @@ class Preview:
             right, left = width - 12, width - 12 - length_px
             draw.line((left, middle + 6, right, middle + 6), fill=_INK, width=3)
             draw.text(((left + right) / 2, middle + 3), label, fill=_INK, font=font, anchor="mb")
+        if credit:
+            small = font_for(12, credit)
+            text = shortened(credit, small, width - 20)
+            draw.text((10, picture.height + _STRIP_PX), text, fill=_INK, font=small)
         return page

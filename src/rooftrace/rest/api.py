@@ -6,7 +6,6 @@ A prediction is encoded in the format that the client asks for: GeoJSON, or a ma
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import logging
 import re
@@ -51,7 +50,7 @@ from rooftrace.rest.description import (
     pages_router,
     problem_responses,
 )
-from rooftrace.rest.pages import GZIP_LEVEL, accepts_gzip
+from rooftrace.rest.pages import accepts_gzip, compressed
 from rooftrace.rest.problems import ProblemError, check_query, install_problems
 from rooftrace.rest.schemas import (
     Figures,
@@ -250,7 +249,7 @@ def predict_router(service: Service) -> APIRouter:
                     name, body = await run_in_threadpool(_encode, prediction, form, figures)
                     packs = form == "geojson" and accepts_gzip(request)
                     if packs:
-                        body = await run_in_threadpool(gzip.compress, body, GZIP_LEVEL, mtime=0)
+                        body = await run_in_threadpool(compressed, body)
             except TimeoutError:
                 raise DeadlineError(
                     f"The request took longer than {seconds:g} s.",

@@ -7,6 +7,7 @@ and `face.js`, except those of problems, which hold the style.
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -84,13 +85,18 @@ def _packed(data: bytes) -> bytes:
     return gzip.compress(data, 9, mtime=0)
 
 
-GZIP_LEVEL = 3
-"""Level of compression of what is made for one request."""
+def compressed(data: bytes) -> bytes:
+    """Return data that is made for one request, compressed with gzip at a fast level."""
+    return gzip.compress(data, 3, mtime=0)
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Return whether a browser reads what is compressed with gzip."""
-    return "gzip" in request.headers.get("accept-encoding", "").lower()
+    """Return whether a client reads gzip; a weight of 0 refuses it (RFC 9110, 12.5.3)."""
+    for coding in ",".join(request.headers.getlist("accept-encoding")).lower().split(","):
+        name, _, weight = coding.partition(";")
+        if name.strip() == "gzip":
+            return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None
+    return False
 
 
 def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:

@@ -94,6 +94,7 @@ class Pyramid:
         self._levels = levels
         self._copies = LazyValue(self._copied)
         self._stretch = LazyValue(lambda: DisplayStretch.of(self._sample()))
+        self._is_8_bit = levels[-1].dtype == np.uint8
 
     @property
     def stretch(self) -> DisplayStretch | None:
@@ -102,7 +103,7 @@ class Pyramid:
         Raises:
             DataError: The image cannot be read.
         """
-        return self._stretch.get()
+        return None if self._is_8_bit else self._stretch.get()
 
     @property
     def bare(self) -> bool:

@@ -41,7 +41,7 @@ from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
 from rooftrace.rest.jobs import server_url
-from rooftrace.rest.pages import GZIP_LEVEL, accepts_gzip, not_modified, static_router
+from rooftrace.rest.pages import accepts_gzip, compressed, not_modified, static_router
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.transfer import VECTOR_TYPES, VectorFormat, content_disposition, media_type_of
 from rooftrace.service.job_runner import zipped
@@ -326,7 +326,7 @@ def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
     if layer != "buildings":
         return scene.picture(layer, tile) or clear_picture()
     data = b"" if scene.vectors is None else scene.vectors.buildings(tile)
-    return gzip.compress(data, GZIP_LEVEL, mtime=0) if data else b""
+    return compressed(data) if data else b""
 
 
 class _Store:

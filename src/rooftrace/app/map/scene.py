@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,14 +179,15 @@ class MapScene:
         self._table[0, 3] = 0
         mask = None if files.mask is None else open_raster(files.mask, palette="indices")
         self._input, self._bands = self._find_input(None if mask is None else mask.grid)
-        table = cache(self._read_table)
-        self.place = Place(self._grid(None if mask is None else mask.grid, table))
+        self.place = Place(self._grid() if mask is None else mask.grid)
         self.image = self._open_image()
         self.mask = None if mask is None else Pyramid(
             [mask, *overviews(mask, "indices")], self.place, nearest=True
         )  # fmt: skip
         self.density = self._open_density()
-        self.vectors = self._open_vectors(table)
+        self.vectors = self._open_vectors()
+        # Tiles are made from the outlines alone.
+        self.__dict__.pop("_rows", None)
         return_freed_memory()
 
     def _find_input(self, mask: GeoGrid | None) -> tuple[RasterSource | None, str | None]:
@@ -196,9 +197,8 @@ class MapScene:
         self._note(note)
         return source, recorded_bands(files)
 
-    def _grid(self, mask: GeoGrid | None, table: Callable[[], Table]) -> GeoGrid:
-        if mask is not None:
-            return mask
+    def _grid(self) -> GeoGrid:
+        """Return the grid of results without a mask."""
         if self._input is not None:
             return self._input.grid
         if self.files.polygons is None:
@@ -207,16 +207,17 @@ class MapScene:
                 "lies.",
                 remedy="Predict it again with the mask among the --outputs.",
             )
-        return self._grid_of_layer(table())
+        return self._grid_of_layer()
 
-    def _read_table(self) -> Table:
-        """Return the rows of the polygons."""
+    @cached_property
+    def _rows(self) -> Table:
+        """Rows of the polygons."""
         assert self.files.polygons is not None
         return LayerTable(self.files.polygons).table()
 
-    def _grid_of_layer(self, table: Table) -> GeoGrid:
+    def _grid_of_layer(self) -> GeoGrid:
         """Return a grid over the polygons of a layer, without those outside of a comparison."""
-        geometry, crs, columns = table
+        geometry, crs, columns = self._rows
         path = self.files.polygons or self._folder
         if crs is None:
             raise DataError(f"{path.name} has no CRS.")
@@ -244,12 +245,12 @@ class MapScene:
             )
         return image
 
-    def _open_vectors(self, table: Callable[[], Table]) -> VectorTiles | None:
+    def _open_vectors(self) -> VectorTiles | None:
         if self.files.polygons is None:
             return None
         try:
             statuses = STATUSES if self.files.is_comparison else ()
-            return VectorTiles(read_outlines(table(), self.place, statuses))
+            return VectorTiles(read_outlines(self._rows, self.place, statuses))
         except VectorLockedError:
             # The next request opens the scene again.
             raise
@@ -528,9 +529,9 @@ class ComparisonScene(MapScene):
                 return image, recorded_bands(one)
         return find_image(str(layer), {}, self._folder, None)[0], None
 
-    def _grid(self, mask: GeoGrid | None, table: Callable[[], Table]) -> GeoGrid:
+    def _grid(self) -> GeoGrid:
         """Return a grid over the buildings that were compared, without those outside."""
-        return self._grid_of_layer(table())
+        return self._grid_of_layer()
 
 
 def _pyramid(source: RasterSource | None, bands: str | None) -> Pyramid | None:

@@ -40,6 +40,7 @@ from rooftrace.density.files import (
     density_columns,
     density_files,
     draw_zones,
+    source_line,
     write_density,
     write_table,
 )
@@ -201,18 +202,16 @@ def run_density(
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
     notes += _outside_notes(density.outside)
-    source = _source_line(mask_path, polygons_path)
+    source = source_line(_credit_of(mask_path), mask_path, polygons_path)
     files = write_density(stem, density, threshold, stem.name, source)
     places = f"cells of {cell_m:g} m"
     return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
 
 
-def _source_line(mask: Path | None, *others: Path | None) -> str:
-    """Return the line below a picture: attribution and date of the imagery, then the files."""
-    names = ", ".join(path.name for path in (mask, *others) if path is not None)
+def _credit_of(mask: Path | None) -> str:
+    """Return attribution and date of the imagery of a mask, as far as it states them."""
     record = None if mask is None else MaskRecord.read(mask)
-    credit = "" if record is None else record.origin.credit()
-    return f"{credit and f'Imagery: {credit}. '}Source: {names}. Drawn with rooftrace."
+    return "" if record is None else record.origin.credit()
 
 
 def _of_mask(
@@ -382,7 +381,7 @@ def run_zone_density(
     names = zone_names(ground_zones.values, len(outlines))
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
     write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
-    source = _source_line(mask_path, polygons_path, zones)
+    source = source_line(_credit_of(mask_path), mask_path, polygons_path, zones)
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, names, source))
     report = DensityReport.of(files, "zones", plane, figures, threshold, notes)
     rows = zip(

@@ -40,6 +40,7 @@ from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url
 from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
 from rooftrace.io.map_service import (
+    check_not_arcgis,
     is_service,
     plain_url,
     without_secrets,
@@ -55,9 +56,6 @@ from rooftrace.io.web_mercator import TileName, latitude_of
 
 _MIN_LISTED = 10
 """Minimum number of images in a folder to list its files, rather than to ask for each one."""
-
-_MAX_LISTED = 3
-"""Maximum number of images outside of the area that a note lists."""
 
 _HEADER_REQUESTS = 16
 """Number of headers of images on servers that are requested at the same time."""
@@ -306,7 +304,7 @@ def find_inputs(
         missed = [scene.shown for scene, source in zip(scenes, limited) if source is None]
         scenes = [replace(scene, source=one) for scene, one in zip(scenes, limited) if one]
         if missed:
-            listed = list_and_count(missed, _MAX_LISTED)
+            listed = list_and_count(missed)
             note = f"outside of {area.name} and left out: {listed}"
             scenes[0] = replace(scenes[0], notes=(*scenes[0].notes, note))
     if provenance != UNKNOWN_PROVENANCE:
@@ -492,6 +490,7 @@ def _service(
     options: ServiceOptions | None,
 ) -> SceneInput:
     """Return the tiles of a map service in an area as one scene."""
+    check_not_arcgis(url)
     name = without_secrets(url.partition("#")[0])
     if options is None:
         raise ConfigError(
