@@ -272,15 +272,21 @@ class DensityAccumulator:
 
 
 def density_of_polygons(
-    buildings: Polygons, cells: CellGrid, observed: Polygons | None = None
+    buildings: Polygons,
+    cells: CellGrid,
+    observed: Polygons | None = None,
+    built: Polygons | None = None,
+    counted: BoolArray | None = None,
 ) -> DensityGrid:
-    """Return the built-up density of polygons alone, with exact areas.
+    """Return the built-up density of polygons, with exact areas.
 
     Args:
         buildings: (n,) valid polygons on the plane of the cells; ground under several of them is
             built up once.
         cells: Grid of cells that covers all polygons.
         observed: (k,) valid polygons of the observed area; None: every cell is observed.
+        built: (m,) valid polygons of the built-up area; None: that of the buildings.
+        counted: See `measure_buildings`.
     """
 
     def area_m2(polygons: Polygons) -> Floats:
@@ -292,7 +298,8 @@ def density_of_polygons(
         return np.asarray(steps / _AREA_STEPS)
 
     seen_m2 = np.full(cells.count, cells.cell_m**2) if observed is None else area_m2(observed)
-    return _on_grid(cells, seen_m2, area_m2(buildings), [measure_buildings(buildings)])
+    built_m2 = area_m2(buildings if built is None else built)
+    return _on_grid(cells, seen_m2, built_m2, [measure_buildings(buildings, counted)])
 
 
 def without_overlaps(polygons: Polygons) -> Polygons:

@@ -227,6 +227,14 @@ def parse_imagery_date(text: str) -> str:
     return text
 
 
+def date_span(dates: Sequence[str | None]) -> str | None:
+    """Return the day or the interval of days that dates cover; None if one is not known."""
+    days = sorted({part[:10] for date in dates if date for part in date.split("/")})
+    if None in dates or not days:
+        return None
+    return days[0] if len(days) == 1 else f"{days[0]}/{days[-1]}"
+
+
 class ArraySource:
     """A `RasterSource` over an array in memory.
 

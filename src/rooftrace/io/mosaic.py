@@ -30,7 +30,7 @@ from rooftrace.core.types import (
     Window,
 )
 from rooftrace.io.bands import band_infos, name_bands
-from rooftrace.io.georeferenced import close_source, provenance_of
+from rooftrace.io.georeferenced import close_source, date_span, provenance_of
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.raster import is_small
 from rooftrace.io.reproject import crs_text
@@ -351,7 +351,7 @@ class AdjacentImages(Mosaic):
     @property
     def provenance(self) -> ResultProvenance:
         """Name of the folder, and the day of all images, or their first and last day."""
-        return replace(super().provenance, imagery_date=_span(self._dates))
+        return replace(super().provenance, imagery_date=date_span(self._dates))
 
     @property
     def images(self) -> Iterable[RasterSource]:
@@ -461,14 +461,6 @@ class AdjacentImages(Mosaic):
                 remedy="Write their bands in one order, for example with gdal_translate -b 3 -b 2 "
                 "-b 1, or predict the images one by one, without --mosaic.",
             )
-
-
-def _span(dates: Sequence[str | None]) -> str | None:
-    """Return the day or the interval of days that dates cover; None if one is not known."""
-    days = sorted({part[:10] for date in dates if date for part in date.split("/")})
-    if None in dates or not days:
-        return None
-    return days[0] if len(days) == 1 else f"{days[0]}/{days[-1]}"
 
 
 def _within(part: Window, outer: Window) -> Window:

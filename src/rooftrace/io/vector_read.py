@@ -280,6 +280,14 @@ class VectorFile:
         said += [note for part in self._parts for note in part.notes]
         return (*dict.fromkeys(said), *counts.notes(self.path))
 
+    def distinct(self, field: str) -> list[str]:
+        """Return the values of an attribute as texts, in order; none where there is no such one."""
+        if field not in self.fields:
+            return []
+        with _explained(self.path):
+            found = {value for part in self._parts for value in part.distinct(field)}
+        return sorted(str(value) for value in found if value is not None)
+
     def copy_notes(self) -> tuple[str, ...]:
         """Return notes on what is lost where the outlines are written again: their heights."""
         if any((part.kind or "").endswith(" Z") for part in self._parts):
@@ -358,9 +366,7 @@ class VectorFile:
         if "building" in self.fields and not _OSM_FIELDS.isdisjoint(self.fields):
             return "building"
         for field in (one for one in self.fields if one.casefold() in _CLASS_FIELDS):
-            with _explained(self.path):
-                found = {value for part in self._parts for value in part.distinct(field)}
-            names = sorted(str(name) for name in found if name is not None)
+            names = self.distinct(field)
             folded = {name.casefold() for name in names}
             # `type` may be the kind of a building, of which one is called building.
             is_class = field.casefold() == "class" or not folded.isdisjoint(_PLAINLY_OTHER)

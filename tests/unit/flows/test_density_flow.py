@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import geopandas as gpd
@@ -12,16 +13,19 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from pyproj import CRS
+from rasterio.warp import Resampling, reproject
 from shapely import Polygon, box
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, ExportError, GeoreferenceError, LabelError
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.density.files import BREAKS, DensityThreshold, read_threshold
+from rooftrace.density.files import BREAKS, DensityThreshold, draw_zones, read_threshold
 from rooftrace.flows.density.images import fit_images, run_by_image
 from rooftrace.flows.density.run import run_density, run_zone_density, zone_names
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
+from rooftrace.io.reproject import transform_points
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.vector.prepare import MaskRecord, VectorOptions
 from town import SyntheticScene, generate_scene
@@ -171,6 +175,43 @@ def test_zones(files: Path, tmp_path: Path) -> None:
         assert picture.width > 400
 
 
+def test_images_of_a_folder_are_measured_as_one(files: Path, tmp_path: Path) -> None:
+    """Two images with common ground, in two systems, give the figures of the whole."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "run.json").touch()
+    with rasterio.open(files / "mask.tif") as raster:
+        mask, crs, place, bounds = raster.read(1), raster.crs, raster.transform, raster.bounds
+    write_mask(out / "a_mask.tif", mask[:, :150], crs.to_wkt(), place)
+    corner = transform_points(np.array([[bounds.left, bounds.top]]), CRS(crs), CRS(3857))[0]
+    there = Affine(0.1, 0, corner[0], 0, -0.1, corner[1])
+    moved = np.full((780, 780), 255, np.uint8)
+    reproject(
+        mask, moved, src_crs=crs, src_transform=place, dst_crs="EPSG:3857", dst_transform=there,
+        src_nodata=254, dst_nodata=255, resampling=Resampling.nearest,
+    )  # fmt: skip
+    write_mask(out / "b_mask.tif", moved[:, 300:], "EPSG:3857", there @ Affine.translation(300, 0))
+    for name in "ab":
+        shutil.copy(files / "truth.gpkg", out / f"{name}_buildings.gpkg")
+    pair = [files / "mask.tif", files / "truth.gpkg"]
+    whole = run_zone_density(pair, files / "wards.gpkg", tmp_path / "whole")
+    both = run_zone_density([out], files / "wards.gpkg", tmp_path / "both")
+    for one, other in zip(whole.zones, both.zones):
+        assert (one.name, one.buildings, one.kind) == (other.name, other.buildings, other.kind)
+        assert one.built_up_share == pytest.approx(other.built_up_share, abs=0.004)
+        assert one.observed_share == pytest.approx(other.observed_share, abs=0.004)
+    assert "ha that several images show" in "".join(both.notes)
+    cells = [run_density(given, tmp_path / "c", cell_m=20).total for given in (pair, [out])]
+    assert int(cells[0].buildings) == int(cells[1].buildings)
+    assert float(cells[0].built_m2) == pytest.approx(float(cells[1].built_m2), rel=0.01)
+    # A village without a building does not stop the others.
+    (out / "a_buildings.gpkg").unlink()
+    write_polygons(out / "a_buildings.gpkg", np.array([], object), {}, CRS(crs))
+    fewer = run_zone_density([out], files / "wards.gpkg", tmp_path / "fewer")
+    assert fewer.zones[1].buildings
+    assert sum(zone.buildings for zone in fewer.zones) < sum(zone.buildings for zone in both.zones)
+
+
 @pytest.fixture
 def half_seen(tmp_path: Path) -> Path:
     """Write m.tif with nodata in its south, b.gpkg with a building on observed ground and one on
@@ -213,8 +254,22 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
     assert int(cells.buildings) == buildings
 
 
-def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> None:
-    report = run_zone_density([files / "truth.gpkg"], files / "wards.gpkg", tmp_path / "z")
+def test_zones_of_polygons_and_of_another_place(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As of a catalogue, whose rows name the origin of each outline.
+    layer = gpd.read_file(files / "truth.gpkg").assign(source="© A", imagery_date="2024-05-17")
+    layer.loc[:3, ["source", "imagery_date"]] = ["scene.tif", "2023-01-02"]
+    layer.to_file(tmp_path / "layer.gpkg")
+    drawn: list[str] = []
+
+    def draw(*said: Any) -> Image.Image:
+        drawn.append(said[-1])
+        return draw_zones(*said)
+
+    monkeypatch.setattr("rooftrace.flows.density.run.draw_zones", draw)
+    report = run_zone_density([tmp_path / "layer.gpkg"], files / "wards.gpkg", tmp_path / "z")
+    assert drawn[0].startswith("Imagery: © A, 2023-01-02/2024-05-17. Source: layer.gpkg, wards.")
     assert report.classes[None] == 0
     # A zone between the buildings has none.
     truth = gpd.read_file(files / "truth.gpkg").to_crs(32633)
@@ -441,8 +496,8 @@ def test_a_mask_whose_background_is_nodata(tmp_path: Path) -> None:
 
 def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:
     mask, truth = files / "mask.tif", files / "truth.gpkg"
-    with pytest.raises(ConfigError, match="2 masks"):
-        run_density([mask, mask], tmp_path / "x")
+    with pytest.raises(DataError, match="no mask beside it"):
+        run_density([mask, truth, files / "wards.gpkg"], tmp_path / "x")
     with pytest.raises(ConfigError, match="is a folder"):
         run_density([files], tmp_path / "x")
     with pytest.raises(DataError, match="does not exist"):

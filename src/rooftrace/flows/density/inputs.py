@@ -17,6 +17,7 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.cells import GroundPlane
 from rooftrace.flows.predict.run_folder import mask_beside
+from rooftrace.io.companions import holds_results, predicted_labels
 from rooftrace.io.files import check_exists, prepare_folder
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
@@ -262,7 +263,7 @@ def read_buildings(
         repeated = int((~first).sum())
         notes.append(f"{plural(repeated, 'polygon')} exactly on another one left out")
         rows, geometry = rows[first], geometry[first]
-    if not len(geometry):
+    if not len(geometry) and mask is None:
         raise DataError(
             f"{path} holds no building, so the area to measure is unknown.",
             remedy="Give the mask as well: rooftrace density MASK BUILDINGS -o OUT",
@@ -272,7 +273,7 @@ def read_buildings(
     found = BuildingPolygons(path, geometry, crs, numbers, tuple(notes), reviewed)
     if mask is not None:
         _check_place(found, mask)
-        if crs is not None and mask.grid.crs is not None:
+        if crs is not None and mask.grid.crs is not None and len(geometry):
             moved = missing_grid(crs, mask.grid.crs, found.bounds_xy)
             found = replace(found, notes=(*found.notes, *moved))
     return found
@@ -358,7 +359,7 @@ def _class_name(
 
 def _check_place(buildings: BuildingPolygons, mask: MaskFile) -> None:
     """Raise an error for buildings of another place than their mask."""
-    if buildings.crs is None or mask.grid.crs is None:
+    if buildings.crs is None or mask.grid.crs is None or not len(buildings.geometry):
         return
     bounds = outline_bounds(mask.grid, buildings.crs)
     if bounds is None or not bounds_meet(bounds, buildings.bounds_xy, buildings.crs):
@@ -403,6 +404,32 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
     if mask is None and polygons is not None:
         mask = mask_beside(polygons)
     return mask, polygons
+
+
+SceneFiles = tuple[Path | None, Path | None]
+"""Mask and file of polygons of an image; one of them may be missing."""
+
+
+def scenes_of(inputs: Sequence[Path]) -> list[SceneFiles]:
+    """Return the files of each image of the inputs: those given, or all of a prediction's folder.
+
+    Raises:
+        DataError, ConfigError: See `sort_inputs`.
+    """
+    files: list[Path] = []
+    for path in inputs:
+        predicted = predicted_labels(path) if path.is_dir() and holds_results(path) else {}
+        files += [predicted[name] for name in sorted(predicted)] or [path]
+    if len(files) < 2 or (len(files) == 2 and len({*map(is_vector_file, files)}) == 2):
+        return [sort_inputs(inputs)]
+    scenes = [sort_inputs([file]) for file in dict.fromkeys(files)]
+    beside = {mask for mask, polygons in scenes if polygons is not None}
+    return [one for one in scenes if one[1] is not None or one[0] not in beside]
+
+
+def files_of(scenes: Iterable[SceneFiles]) -> list[Path]:
+    """Return the files of images."""
+    return [path for scene in scenes for path in scene if path is not None]
 
 
 def mask_notes(inputs: Sequence[Path], mask: Path | None, polygons: Path | None) -> list[str]:

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.core.text import ASSIGN_CRS, plain_number, plural
-from rooftrace.core.types import Bounds, Floats, Polygons, Progress, Window
+from rooftrace.core.text import list_first, plain_number, plural
+from rooftrace.core.types import Floats, Polygons, Progress, ResultProvenance, Window
 from rooftrace.density.accumulate import (
     DensityAccumulator,
     density_of_polygons,
     density_of_zones,
-    without_overlaps,
     zones_of_points,
 )
 from rooftrace.density.cells import (
@@ -30,7 +29,6 @@ from rooftrace.density.cells import (
     CellGrid,
     DensityFigures,
     DensityGrid,
-    GroundPlane,
     metric_crs,
 )
 from rooftrace.density.files import (
@@ -44,21 +42,30 @@ from rooftrace.density.files import (
     write_density,
     write_table,
 )
+from rooftrace.flows.density.ground import (
+    SeenGround,
+    bounds_on,
+    observed_note,
+    outside_notes,
+    seen_ground,
+)
 from rooftrace.flows.density.inputs import (
     FLOORS,
     BuildingPolygons,
     MaskFile,
     ObservedBuildings,
+    SceneFiles,
+    files_of,
     mask_notes,
     observed_ground,
     read_buildings,
-    sort_inputs,
+    scenes_of,
     stem_of,
     trace_regions,
 )
 from rooftrace.io.files import check_outputs
+from rooftrace.io.georeferenced import date_span
 from rooftrace.io.legend import NODATA
-from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.picture import write_png
 from rooftrace.io.reproject import BEND_M, crs_text, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
@@ -165,9 +172,44 @@ def run_density(
         DataError, GeoreferenceError, LabelError: An input cannot be used.
         ExportError: A result cannot be written.
     """
-    mask_path, polygons_path = sort_inputs(inputs)
+    scenes = scenes_of(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
-    check_outputs(density_files(stem), inputs)
+    check_outputs(density_files(stem), [*inputs, *files_of(scenes)])
+    if len(scenes) > 1:
+        if gsd_m is not None:
+            raise _no_pixels(gsd_m, "several images are georeferenced")
+        ground = seen_ground(
+            inputs, scenes, building=building, min_area_m2=min_area_m2, layer=layer,
+            progress=progress,
+        )  # fmt: skip
+        assert ground.observed is not None
+        notes = list(ground.notes)
+        cells = CellGrid.over(bounds_on(ground.observed), cell_m, ground.plane)
+        density = density_of_polygons(
+            ground.buildings, cells, ground.observed, ground.built, ground.counted
+        )
+    else:
+        density, notes = _of_image(
+            inputs, *scenes[0], cell_m, gsd_m, building, min_area_m2, layer, progress
+        )
+    source = _source_line(inputs, scenes)
+    files = write_density(stem, density, threshold, stem.name, source)
+    places = f"cells of {cell_m:g} m"
+    return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
+
+
+def _of_image(
+    inputs: Sequence[Path],
+    mask_path: Path | None,
+    polygons_path: Path | None,
+    cell_m: float,
+    gsd_m: float | None,
+    building: str | None,
+    min_area_m2: float,
+    layer: str | None,
+    progress: Progress | None,
+) -> tuple[DensityGrid, list[str]]:
+    """Return the density of one image by cells, and notes; its pixels count as they are."""
     buildings, own = None, None
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
     if gsd_m is None and mask is not None and mask.grid.crs is None:
@@ -201,17 +243,32 @@ def run_density(
     plane = density.grid.crs
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
-    notes += _outside_notes(density.outside)
-    source = source_line(_credit_of(mask_path), mask_path, polygons_path)
-    files = write_density(stem, density, threshold, stem.name, source)
-    places = f"cells of {cell_m:g} m"
-    return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
+    return density, notes + outside_notes(density.outside)
 
 
-def _credit_of(mask: Path | None) -> str:
-    """Return attribution and date of the imagery of a mask, as far as it states them."""
-    record = None if mask is None else MaskRecord.read(mask)
-    return "" if record is None else record.origin.credit()
+def _source_line(inputs: Sequence[Path], scenes: Sequence[SceneFiles], *others: Path) -> str:
+    """Return the line below a picture: attribution and date of the imagery, then the files."""
+    files = files_of(scenes)
+    if len(scenes) > 1:
+        files = [*dict.fromkeys(path if path.is_dir() else path.parent for path in inputs)]
+    return source_line(_credit(scenes), *files, *others)
+
+
+def _credit(scenes: Sequence[SceneFiles]) -> str:
+    """Return the attributions and dates of the imagery, from the masks or else the polygons."""
+    origins = []
+    for mask, polygons in scenes:
+        record = None if mask is None else MaskRecord.read(mask)
+        if record is not None:
+            origins.append(record.origin)
+        elif polygons is not None:
+            file = VectorFile(polygons)
+            origins += [ResultProvenance(source=name) for name in file.distinct("source")]
+            origins += [ResultProvenance(date) for date in file.distinct("imagery_date")]
+    sources = sorted({replace(origin, imagery_date=None).credit() for origin in origins} - {""})
+    dates = [*{origin.imagery_date for origin in origins if origin.imagery_date}]
+    date = dates[0] if len(dates) == 1 else date_span(dates)
+    return ", ".join(filter(None, (list_first(sources), date)))
 
 
 def _of_mask(
@@ -243,10 +300,7 @@ def _of_polygons(
 ) -> tuple[DensityGrid, str]:
     """Return the density of polygons without a mask, and the note on what counts as observed."""
     if gsd_m is not None:
-        raise ConfigError(
-            f"--gsd {plain_number(gsd_m, 6)} was given, but {buildings.path} holds no pixels.",
-            remedy="Leave --gsd out.",
-        )
+        raise _no_pixels(gsd_m, f"{buildings.path} holds no pixels")
     assert buildings.crs is not None
     plane = metric_crs(buildings.crs, buildings.bounds_xy)
     moved = reprojected(buildings.geometry, buildings.crs, plane, BEND_M)
@@ -255,21 +309,13 @@ def _of_polygons(
     left, bottom, right, top = shapely.total_bounds(both).tolist()
     cells = CellGrid.over((left, bottom, right, top), cell_m, plane)
     density = density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells, observed)
-    return density, _observed_note(buildings.path, observed, "every cell counts")
+    return density, observed_note(buildings.path, observed, "every cell counts")
 
 
-def _observed_note(buildings: Path, observed: Polygons | None, places: str) -> str:
-    """Return the note on the ground that counts as observed, without a mask."""
-    if observed is not None:
-        return f"{OBSERVED} of the catalogue says which ground was seen"
-    return (
-        f"{buildings.name} does not contain the observed area: {places} as observed; give the mask "
-        "as well where it has nodata"
+def _no_pixels(gsd_m: float, reason: str) -> ConfigError:
+    return ConfigError(
+        f"--gsd {plain_number(gsd_m, 6)} was given, but {reason}.", remedy="Leave --gsd out."
     )
-
-
-def _outside_notes(count: int) -> list[str]:
-    return [f"{plural(count, 'building')} outside the observed area not counted"] if count else []
 
 
 def run_zone_density(
@@ -298,10 +344,10 @@ def run_zone_density(
         DataError: No zone touches the observed area.
         ConfigError, LabelError, ExportError: See `run_density`.
     """
-    mask_path, polygons_path = sort_inputs(inputs)
+    scenes = scenes_of(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
     files = tuple(Path(f"{stem}{suffix}") for suffix in (".gpkg", ".csv", ".png"))
-    check_outputs(files, [*inputs, zones])
+    check_outputs(files, [*inputs, *files_of(scenes), zones])
     file = VectorFile(zones, layer, areas=True)
     ground_zones = file.read(file.fields, typed=True)
     if not len(ground_zones):
@@ -310,78 +356,40 @@ def run_zone_density(
             remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
         )
     notes = [note.removesuffix(".") for note in file.notes(ground_zones.counts)]
-    notes += mask_notes(inputs, mask_path, polygons_path)
-    mask = None if mask_path is None else MaskFile.of(mask_path, building)
-    if mask is not None and mask.grid.crs is None:
-        raise GeoreferenceError(
-            f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
-            remedy=f"Remove --zones to measure by cells, or assign one: {ASSIGN_CRS}",
-        )
-    buildings = (
-        None
-        if polygons_path is None
-        else read_buildings(polygons_path, building, mask, layer, value)
-    )
-    if value is not None and buildings is None:
-        raise ConfigError(
-            f"Received the value {value!r} without polygons; a mask has no attributes.",
-            remedy="Give the layer of buildings, too.",
-        )
-    ground = None
-    built, observed, counted = None, None, None
-    if mask is not None:
-        ground = GroundPlane.of(mask.grid, name=str(mask.path))
-        plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
-    if buildings is not None:
-        assert buildings.crs is not None
-        notes += buildings.notes
-        if mask is None:
-            plane = metric_crs(buildings.crs, buildings.bounds_xy)
-            place = buildings.bounds_xy, buildings.crs
-            observed = observed_ground(buildings.path, plane)
-            notes.append(_observed_note(buildings.path, observed, "all of the zones count"))
-            observed = None if observed is None else without_overlaps(observed)
-        else:
-            mask, said = buildings.shares_of(mask)
-            notes += said
-        assert plane is not None
-        outlined = reprojected(buildings.geometry, buildings.crs, plane, BEND_M)
-        around = shapely.box(*shapely.total_bounds(outlined))
-        large = shapely.area(outlined) >= min_area_m2
-        outlined = outlined[large]
-    assert plane is not None
-    if mask is not None and ground is not None:
-        near = None if buildings is None else ObservedBuildings(ground, outlined)
-        built, observed = _regions(mask, ground, near, progress)
-        if near is None:
-            outlined = built[shapely.area(built) >= min_area_m2]
-        else:
-            counted = near.is_observed
-            notes += _outside_notes(int(np.count_nonzero(~counted)))
+    ground = seen_ground(
+        inputs, scenes, building=building, min_area_m2=min_area_m2, layer=layer, value=value,
+        progress=progress,
+    )  # fmt: skip
+    notes += ground.notes
+    plane = ground.plane
     outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, BEND_M)
     notes += missing_grid(ground_zones.crs, plane, ground_zones.bounds_xy)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
-        raise _no_overlap(zones, ground_zones, *place)
-    figures = density_of_zones(outlines, outlined, observed, built, counted)
-    met = shapely.intersects(outlines, around) if observed is None else figures.observed_m2 > 0
+        raise _no_overlap(zones, ground_zones, ground)
+    figures = density_of_zones(
+        outlines, ground.buildings, ground.observed, ground.built, ground.counted
+    )
+    met = figures.observed_m2 > 0
+    if ground.observed is None:
+        met = shapely.intersects(outlines, ground.around)
     if not met.any():
-        raise _no_overlap(zones, ground_zones, *place)
+        raise _no_overlap(zones, ground_zones, ground)
     columns = density_columns(figures, threshold, ground_zones.values)
     # The attributes of the zones come first.
     renamed = [f"{old} is {new}" for old, new in zip(ground_zones.values, columns) if old != new]
     if renamed:
         notes.append(f"Attributes of the zones are renamed: {', '.join(renamed)}")
-    if value is not None and buildings is not None:
-        counts = np.ones(len(outlined), np.bool_) if counted is None else counted
-        numbers = {name: values[large][counts] for name, values in buildings.numbers.items()}
-        of_zones = _values_of_zones(outlines, outlined[counts], numbers, value)
+    if value is not None:
+        counts = ground.counted if ground.counted is not None else slice(None)
+        numbers = {name: values[counts] for name, values in ground.numbers.items()}
+        of_zones = _values_of_zones(outlines, ground.buildings[counts], numbers, value)
         columns |= {name: figures.known(values) for name, values in of_zones.items()}
     if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
         notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
     names = zone_names(ground_zones.values, len(outlines))
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
     write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
-    source = source_line(_credit_of(mask_path), mask_path, polygons_path, zones)
+    source = _source_line(inputs, scenes, zones)
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, names, source))
     report = DensityReport.of(files, "zones", plane, figures, threshold, notes)
     rows = zip(
@@ -460,34 +468,9 @@ def _values_of_zones(
     return columns
 
 
-def _regions(
-    mask: MaskFile, ground: GroundPlane, near: ObservedBuildings | None, progress: Progress | None
-) -> tuple[Polygons, Polygons]:
-    """Return the built-up area and the valid area of a mask, on the plane of the figures."""
-    shape = mask.grid.shape
-    built = ((window, values * (values != NODATA)) for window, values in mask.blocks())
-
-    def known_blocks() -> Iterator[tuple[Window, NDArray[np.uint8]]]:
-        for window, values in mask.blocks(progress):
-            if near is not None:
-                near.feed(window, values)
-            yield window, (values != NODATA).view(np.uint8)
-
-    known = known_blocks()
-    found, observed = (
-        np.concatenate(
-            [np.empty(0, np.object_)]
-            + [ground.reproject(regions, None) for regions in trace_regions(shape, blocks)]
-        )
-        for blocks in (built, known)
-    )
-    return found, observed
-
-
-def _no_overlap(zones: Path, layer: VectorLayer, bounds: Bounds, crs: CRS | None) -> DataError:
-    assert crs is not None
+def _no_overlap(zones: Path, layer: VectorLayer, ground: SeenGround) -> DataError:
     return DataError(
         f"No zone of {zones} ({degrees_text(layer.bounds_xy, layer.crs)}) touches the observed "
-        f"area ({degrees_text(bounds, crs)}).",
+        f"area ({degrees_text(*ground.place)}).",
         remedy="Give zones of the same place, or check both coordinate systems.",
     )

@@ -1,0 +1,286 @@
+"""Buildings and observed ground of the images that `rooftrace density` measures, on one plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.text import ASSIGN_CRS, plural
+from rooftrace.core.types import BoolArray, Bounds, Floats, Polygons, Progress, Window
+from rooftrace.density.accumulate import without_overlaps
+from rooftrace.density.cells import GroundPlane, metric_crs
+from rooftrace.flows.density.inputs import (
+    MaskFile,
+    ObservedBuildings,
+    SceneFiles,
+    mask_notes,
+    observed_ground,
+    read_buildings,
+    trace_regions,
+)
+from rooftrace.io.legend import NODATA
+from rooftrace.io.partitions import OBSERVED
+from rooftrace.io.reproject import BEND_M, reprojected
+
+
+@dataclass(frozen=True)
+class SeenGround:
+    """Buildings and observed ground of one or more images, on a plane in metres.
+
+    Args:
+        plane: CRS of the plane.
+        place: Bounds of the images, and the CRS of these.
+        buildings: (n,) buildings.
+        counted: (n,) False for those on ground that was not observed; None: all count.
+        built: (k,) built-up ground of the masks, without overlaps; None without a mask.
+        observed: (m,) observed ground, without overlaps; None where it is not known.
+        numbers: (n,) values of attributes of the buildings.
+        outside: Number of buildings that are not counted.
+        notes: Notes for the user.
+    """
+
+    plane: CRS
+    place: tuple[Bounds, CRS]
+    buildings: Polygons
+    counted: BoolArray | None = None
+    built: Polygons | None = None
+    observed: Polygons | None = None
+    numbers: Mapping[str, Floats] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def around(self) -> shapely.Geometry:
+        """Rectangle around all buildings."""
+        return shapely.box(*shapely.total_bounds(self.buildings))
+
+    def on(self, plane: CRS) -> SeenGround:
+        """Return the same ground on another plane."""
+
+        def moved(polygons: Polygons | None) -> Polygons | None:
+            return None if polygons is None else reprojected(polygons, self.plane, plane, BEND_M)
+
+        return replace(
+            self, plane=plane, buildings=reprojected(self.buildings, self.plane, plane, BEND_M),
+            built=moved(self.built), observed=moved(self.observed),
+        )  # fmt: skip
+
+    def without(self, earlier: shapely.Geometry) -> SeenGround:
+        """Return what lies outside of ground that an earlier image shows."""
+        shapely.prepare(earlier)
+        centres = shapely.get_coordinates(shapely.centroid(self.buildings))
+        counted = ~shapely.intersects_xy(earlier, centres)
+        if self.counted is not None:
+            counted &= self.counted
+
+        def cut(polygons: Polygons | None) -> Polygons:
+            rest = np.array([] if polygons is None else polygons, np.object_)
+            meets = shapely.intersects(rest, earlier)
+            rest[meets] = shapely.difference(rest[meets], earlier)
+            return rest[~shapely.is_empty(rest)]
+
+        return replace(self, counted=counted, built=cut(self.built), observed=cut(self.observed))
+
+
+def seen_ground(
+    inputs: Sequence[Path],
+    scenes: Sequence[SceneFiles],
+    *,
+    building: str | None = None,
+    min_area_m2: float = 0.0,
+    layer: str | None = None,
+    value: str | None = None,
+    progress: Progress | None = None,
+) -> SeenGround:
+    """Return the buildings and the observed ground of images.
+
+    Ground that several images show is that of the first of them.
+
+    Args:
+        inputs: Files and folders that the user gave.
+        scenes: Files of each image.
+        building, min_area_m2, layer, value, progress: See `run_zone_density`.
+
+    Raises:
+        GeoreferenceError: A mask has no coordinate system.
+        DataError: One of several images has no mask; or a file cannot be used.
+        ConfigError: See `run_zone_density`.
+    """
+    masks = [None if mask is None else MaskFile.of(mask, building) for mask, _ in scenes]
+    pixels = [0 if mask is None else mask.grid.height * mask.grid.width for mask in masks]
+    grounds: list[SeenGround] = []
+    for (mask_path, polygons), mask in zip(scenes, masks):
+        if mask is None and len(scenes) > 1:
+            raise DataError(
+                f"{polygons} has no mask beside it, so the ground that this image shows is not "
+                "known; expected a mask of each of several images.",
+                remedy="Predict them with their masks, or as one layer: rooftrace catalogue",
+            )
+        before = sum(pixels[: len(grounds)])
+
+        def told(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, sum(pixels))
+
+        ground = _of_image(mask, polygons, building, min_area_m2, layer, value, told)
+        if len(scenes) == 1:
+            said = mask_notes(inputs, mask_path, polygons)
+            ground = replace(ground, notes=(*said, *ground.notes))
+        grounds.append(ground)
+    return grounds[0] if len(grounds) == 1 else _joined(grounds)
+
+
+def _of_image(
+    mask: MaskFile | None,
+    polygons: Path | None,
+    building: str | None,
+    min_area_m2: float,
+    layer: str | None,
+    value: str | None,
+    progress: Progress,
+) -> SeenGround:
+    """Return the ground of one image, on the plane that suits it."""
+    if mask is not None and mask.grid.crs is None:
+        raise GeoreferenceError(
+            f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
+            remedy=f"Measure it alone by cells, without --zones, or assign one: {ASSIGN_CRS}",
+        )
+    if polygons is None:
+        assert mask is not None
+        if value is not None:
+            raise ConfigError(
+                f"Received the value {value!r} without polygons; a mask has no attributes.",
+                remedy="Give the layer of buildings, too.",
+            )
+        plane = GroundPlane.of(mask.grid, name=str(mask.path))
+        assert plane.crs is not None
+        assert mask.grid.crs is not None
+        built, observed = _regions(mask, plane, None, progress)
+        large = built[shapely.area(built) >= min_area_m2]
+        place = mask.grid.bounds_xy, mask.grid.crs
+        return SeenGround(plane.crs, place, large, built=built, observed=observed)
+    buildings = read_buildings(polygons, building, mask, layer, value)
+    assert buildings.crs is not None
+    notes = list(buildings.notes)
+    if mask is None:
+        crs = metric_crs(buildings.crs, buildings.bounds_xy)
+        seen = observed_ground(polygons, crs)
+        notes.append(observed_note(polygons, seen, "all of the zones count"))
+        place = buildings.bounds_xy, buildings.crs
+    else:
+        mask, said = buildings.shares_of(mask)
+        notes += said
+        plane = GroundPlane.of(mask.grid, name=str(mask.path))
+        assert plane.crs is not None
+        assert mask.grid.crs is not None
+        crs, place = plane.crs, (mask.grid.bounds_xy, mask.grid.crs)
+    outlined = reprojected(buildings.geometry, buildings.crs, crs, BEND_M)
+    is_large = shapely.area(outlined) >= min_area_m2
+    outlined = outlined[is_large]
+    numbers = {name: values[is_large] for name, values in buildings.numbers.items()}
+    if mask is None:
+        seen = None if seen is None else without_overlaps(seen)
+        return SeenGround(crs, place, outlined, observed=seen, numbers=numbers, notes=tuple(notes))
+    near = ObservedBuildings(plane, outlined)
+    built, observed = _regions(mask, plane, near, progress)
+    notes += outside_notes(int(np.count_nonzero(~near.is_observed)))
+    return SeenGround(
+        crs, place, outlined, near.is_observed, built, observed, numbers, tuple(notes)
+    )  # fmt: skip
+
+
+def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
+    """Return the ground of several images, on a plane that suits all of them."""
+    first = grounds[0].plane
+    boxes = [
+        reprojected(np.array([shapely.box(*bounds)], np.object_), crs, first, BEND_M)
+        for bounds, crs in (one.place for one in grounds)
+    ]
+    bounds = bounds_on(np.concatenate(boxes))
+    plane = metric_crs(first, bounds)
+    moved = [one.on(plane) for one in grounds]
+    shown_twice = 0.0
+    areas: list[shapely.Geometry] = []
+    own: list[SeenGround] = []
+    for one in moved:
+        assert one.observed is not None
+        area = shapely.union_all(one.observed)
+        earlier = shapely.union_all([other for other in areas if shapely.intersects(other, area)])
+        areas.append(area)
+        if twice := float(shapely.intersection(area, earlier).area):
+            shown_twice += twice
+            one = one.without(earlier)
+        own.append(one)
+    notes = list(dict.fromkeys(note for one in own for note in one.notes))
+    notes.append(f"{len(own)} images, whose masks say which ground was seen, measured as one")
+    if shown_twice:
+        notes.append(
+            f"{shown_twice / 10_000:,.2f} ha that several images show counted once, as the first "
+            "of them shows it; rooftrace catalogue counts buildings at such edges exactly once"
+        )
+    names = set.intersection(*({*one.numbers} for one in own))
+
+    def of_all(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(one, name) for one in own])
+
+    counts = [
+        np.ones(len(one.buildings), np.bool_) if one.counted is None else one.counted for one in own
+    ]
+    return SeenGround(
+        plane, (bounds, first), of_all("buildings"), np.concatenate(counts), of_all("built"),
+        of_all("observed"),
+        {name: np.concatenate([one.numbers[name] for one in own]) for name in sorted(names)},
+        tuple(notes),
+    )  # fmt: skip
+
+
+def bounds_on(polygons: Polygons) -> Bounds:
+    """Return left, bottom, right and top of polygons on a plane."""
+    left, bottom, right, top = shapely.total_bounds(polygons).tolist()
+    return left, bottom, right, top
+
+
+def observed_note(buildings: Path, observed: Polygons | None, places: str) -> str:
+    """Return the note on the ground that counts as observed, without a mask."""
+    if observed is not None:
+        return f"{OBSERVED} of the catalogue says which ground was seen"
+    return (
+        f"{buildings.name} does not contain the observed area: {places} as observed; give the mask "
+        "as well where it has nodata"
+    )
+
+
+def outside_notes(count: int) -> list[str]:
+    """Return the note on buildings that are not counted."""
+    return [f"{plural(count, 'building')} outside the observed area not counted"] if count else []
+
+
+def _regions(
+    mask: MaskFile, ground: GroundPlane, near: ObservedBuildings | None, progress: Progress | None
+) -> tuple[Polygons, Polygons]:
+    """Return the built-up area and the valid area of a mask, on the plane of the figures."""
+    shape = mask.grid.shape
+    built = ((window, values * (values != NODATA)) for window, values in mask.blocks())
+
+    def known_blocks() -> Iterator[tuple[Window, NDArray[np.uint8]]]:
+        for window, values in mask.blocks(progress):
+            if near is not None:
+                near.feed(window, values)
+            yield window, (values != NODATA).view(np.uint8)
+
+    known = known_blocks()
+    found, observed = (
+        np.concatenate(
+            [np.empty(0, np.object_)]
+            + [ground.reproject(regions, None) for regions in trace_regions(shape, blocks)]
+        )
+        for blocks in (built, known)
+    )
+    return found, observed
