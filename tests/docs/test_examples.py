@@ -323,6 +323,13 @@ def annotate() -> None:
     Path("labels", "rooftrace.toml").write_text(card, encoding="utf-8")
 
 
+def test_every_tutorial_is_here() -> None:
+    assert len(TUTORIALS) == 6
+    assert LOOP in TUTORIALS
+    for page in TUTORIALS:
+        assert steps(page), page
+
+
 def test_a_search_space(tmp_path: Path) -> None:
     from rooftrace.train.tune_space import read_tuning
 

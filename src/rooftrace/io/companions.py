@@ -32,7 +32,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.io import MemoryFile
 
-from rooftrace.core.errors import DataError
+from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_and_count, plural, reason_of
 from rooftrace.core.types import IMAGE_SUFFIXES
 from rooftrace.io.files import is_file, read_head, visible_files
@@ -561,7 +561,8 @@ def no_image(path: Path | str, glob: Sequence[str] = (), labels: Path | None = N
         remedy = "Give the folder of the images with --images."
     elif glob:
         remedy = "Correct the pattern, or the path."
-    return DataError(f"There is no image{matches}{whose} in {path}.", remedy=remedy)
+    kind = LayoutError if labels else DataError
+    return kind(f"There is no image{matches}{whose} in {path}.", remedy=remedy)
 
 
 def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from shapely import box
 
 from rooftrace.density.cells import CellGrid, DensityFigures, DensityGrid
 from rooftrace.density.files import DensityThreshold, draw_cells, draw_zones
+from rooftrace.io.picture import font_for
 
 NO_BUILDING, DARKEST, BRIGHTEST, PAPER, EDGE = (
     (226, 226, 230), (68, 1, 84), (253, 231, 37), (255, 255, 255), (25, 25, 28),
@@ -55,6 +56,9 @@ def test_a_title_has_letters_beyond_ascii() -> None:
     # A font without a letter draws the same box for each.
     umlauts = [draw_cells(grid(np.ones((2, 2))), dense, name) for name in "äö"]
     assert umlauts[0] != umlauts[1]
+    # A font is loaded once for all texts of a size.
+    assert len({id(font_for(15, f"frame {number}")) for number in range(9)}) == 1
+    assert len({id(font_for(15, f"größe {number}")) for number in range(9)}) == 1
 
 
 def test_zones_that_were_not_observed_do_not_make_the_others_small() -> None:

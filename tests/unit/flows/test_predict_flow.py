@@ -32,6 +32,7 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.predictor import load
 
 
 def draw(path: Path, shape: tuple[int, int], mode: str = "RGB") -> Path:
@@ -263,6 +264,9 @@ def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path
         "b_mask.png", "b_buildings.geojson", "b_preview.png",
         "c_mask.tif", "c_mask.qml", "c_buildings.gpkg", "c_preview.png", "run.json",
     }  # fmt: skip
+    for name, suffix in (("b.png", "png"), ("c.tif", "tif")):
+        saved = load(bundle).predict(folder / name).save(tmp_path / "saved")
+        assert saved.mask.read_bytes() == (out / f"{name[0]}_mask.{suffix}").read_bytes()
     assert any("notes.txt" in note for note in report.notes)
     pixels = 224 * 224 + 64 * 80 + 9000
     assert reported[-1] == (pixels, pixels, 3, 2)

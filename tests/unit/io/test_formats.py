@@ -236,6 +236,10 @@ def test_code_in_a_vrt_is_not_run(parts: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         'LOCAL_CS["site grid",UNIT["metre",1]]',
         (
+            'ENGCRS["site grid",EDATUM["peg"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],'
+            'LENGTHUNIT["metre",1]]'
+        ),
+        (
             'GEOGCS["site grid",DATUM["Mars",SPHEROID["Mars",3396190,169]],PRIMEM["x",0],'
             'UNIT["degree",0.0174532925]]'
         ),
@@ -248,6 +252,7 @@ def test_a_system_that_is_not_of_the_earth_is_left_aside_and_said(parts: Path, s
     assert (source.grid.crs, source.grid.gsd_yx_m) == (None, None)
     assert source.grid.transform == open_raster(parts / "a.tif").grid.transform
     notes = plan_scene(source, with_weight(1).spec, SceneOptions(gsd_m=0.3)).notes
+    assert "'site grid'" in notes[0]
     assert "+proj=tmerc" in notes[0]
     assert not any("coordinate system" in note for note in notes[1:])
     assert not in_crs(source, parse_crs("+proj=tmerc +lat_0=1 +lon_0=32")).notes

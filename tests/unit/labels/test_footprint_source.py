@@ -180,7 +180,7 @@ def test_where_images_are_looked_for(town: Path, tmp_path: Path) -> None:
     assert open_source(only).ids == ("beside",)
     write_layer(town / "alone" / "houses.gpkg", house(5, 5))
     for images in (None, "nowhere"):
-        with pytest.raises(DataError, match="no image"):
+        with pytest.raises(LayoutError, match="no image"):
             FOOTPRINTS.read(
                 town / "alone" / "houses.gpkg",
                 SourceConfig(path="x", images=images and str(tmp_path / images)),

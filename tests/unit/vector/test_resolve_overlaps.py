@@ -151,6 +151,11 @@ def test_a_shared_wall_that_moves_over_a_third_building_is_cut() -> None:
     assert shapely.area(one & other) <= OVERLAP_PX
 
 
+def test_rows_overlap_before() -> None:
+    raw = regions(labelled(houses(27)))
+    assert overlaps(regularize(raw, 1.25).polygons).sum() > 1
+
+
 def test_outlines_without_overlap_stay_as_proposed() -> None:
     raw = np.array([box(0, 0, 10, 10), box(10, 0, 20, 10), box(40, 0, 50, 10)])
     proposed = np.array([box(0, 0, 9.9, 10), box(10.1, 0, 20, 10), box(40.2, 0, 50, 10)])
