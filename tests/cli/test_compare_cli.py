@@ -160,12 +160,15 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
     whole = box(EAST, NORTH, EAST + 20, NORTH + 9)
     outlines = [whole, *(affinity.translate(half, 50) for half in halves)]
     # GDAL reads the date in a GeoJSON as such.
-    origin = {"imagery_date": "2023-06-15", "source": "© Survey", "model": "m"}
-    new = write(tmp_path / "new.geojson", outlines, **{key: [v] * 3 for key, v in origin.items()})
+    origin = {"imagery_date": ["2023-06-15"] * 3, "source": ["© Survey"] * 3, "model": ["m"] * 3}
+    result = {"score": [0.9] * 3, "area_m2": [9] * 3}
+    new = write(tmp_path / "new.geojson", outlines, **origin, **result)
     undated = write(tmp_path / "undated.gpkg", outlines)
     later = write(tmp_path / "later.gpkg", outlines, imagery_date=["2025"] * 3)
     old = tmp_path / "old.gpkg"
-    write(old, [*halves, affinity.translate(whole, 50)], egid=["7", "8", "9"])
+    # A map of another kind may have such columns, too.
+    surveyed = {"source": ["field book"] * 3, "model": ["GNSS"] * 3, "egid": ["7", "8", "9"]}
+    write(old, [*halves, affinity.translate(whole, 50)], **surveyed)
     # Outlines that a later comparison keeps have the date of theirs.
     for given, keep in ((new, "new"), (later, "both"), (undated, "new")):
         out = tmp_path / keep
@@ -175,7 +178,9 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
         assert [*made.compare_date.dropna()] == ([] if given == undated else ["2023-06-15"] * 3)
         assert made.egid.tolist() == ["7", "9", "9"]
         if given == new:
-            assert "new.geojson: © Survey, 2023-06-15 ·" in (out / "report.html").read_text("utf-8")
+            text = (out / "report.html").read_text("utf-8")
+            assert "new.geojson: © Survey, 2023-06-15 ·" in text
+            assert "field book" not in text
             assert made.compare_old_id.tolist() == ["7;8", "9", "9"]
             assert sum("1 building of OLD is" in note for note in answer["notes"]) == 2
     call("compare", new, tmp_path / "old.gpkg", "-o", tmp_path, "--keep", "old", "--id", "fid")

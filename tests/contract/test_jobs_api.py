@@ -99,7 +99,7 @@ def test_a_job_from_upload_to_files(
     assert (done["state"], done["progress"]["share"]) == ("done", 1)
     assert done["figures"]["buildings"] == done["progress"]["buildings"] > 100
     # The results of a job name its image as the client does.
-    inputs = find_inputs([town], provenance=ResultProvenance(source="Häuser.tif"))
+    inputs = find_inputs([town], provenance=ResultProvenance(image="Häuser.tif"))
     run_predict(inputs, read_models(model), tmp_path, SceneOptions(min_area_m2=5, cell_m=50))
     expected = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "run.json"}
     listed = server.get(job["links"]["results"]).json()

@@ -6,7 +6,7 @@ Rows come before columns. Names carry units: `_px`, `_m`, `_m2`. Arrays are band
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
@@ -503,11 +503,6 @@ class Sample:
         return self.valid if self.image_valid is None else self.image_valid
 
 
-IMAGE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".jp2", ".vrt",
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
 class ResultProvenance:
     """Origin of the polygons of an image; None for what is not known.
@@ -515,13 +510,20 @@ class ResultProvenance:
     Args:
         imagery_date: Date on which the image was taken, in the form of ISO 8601: `2024`,
             `2024-05`, `2024-05-17`, `2024-05-17T10:31:00Z` or `2024-05-01/2024-05-31`.
-        source: Attribution of the imagery, else the name or URL of the image.
+        source: Attribution of the imagery; in records of earlier versions, it may be the image.
         model: Name of the model.
+        image: Name or URL of the image.
     """
 
     imagery_date: str | None = None
     source: str | None = None
     model: str | None = None
+    image: str | None = None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> ResultProvenance:
+        """Return the origin in a `run.json`; names that only later versions know are left out."""
+        return cls(**{one.name: record.get(one.name) for one in fields(cls)})
 
     def filled(self, other: ResultProvenance) -> ResultProvenance:
         """Return the same origin, with what is not known taken from another one."""
@@ -529,9 +531,13 @@ class ResultProvenance:
         return replace(other, **known) if known else other
 
     def credit(self) -> str:
-        """Return attribution and date of the imagery for a picture; no name of an image."""
-        is_image = self.source is not None and self.source.lower().endswith(IMAGE_SUFFIXES)
-        return ", ".join(filter(None, (None if is_image else self.source, self.imagery_date)))
+        """Return attribution and date of the imagery for a picture."""
+        return ", ".join(filter(None, (self.source, self.imagery_date)))
+
+    def columns(self) -> dict[str, str | None]:
+        """Return the attributes of polygons; of one without an attribution, the image is given."""
+        source = self.source or self.image
+        return {"imagery_date": self.imagery_date, "source": source, "model": self.model}
 
 
 UNKNOWN_PROVENANCE = ResultProvenance()
@@ -630,14 +636,14 @@ class Footprints:
             "refined": self.refined,
             "cut": self.cut,
         }
-        origin = {name: text for name, text in vars(self.provenance).items() if text is not None}
+        origin = self.provenance.columns()
         return {
             "id": np.arange(1, len(self) + 1, dtype=np.int64),
             **classes,
             "score": self.score.astype(np.float32),
             "area_m2": self.area_m2.astype(np.float64),
             **{name: values for name, values in shape.items() if values is not None},
-            **{name: np.full(len(self), text, np.object_) for name, text in origin.items()},
+            **{name: np.full(len(self), text, np.object_) for name, text in origin.items() if text},
         }
 
     def to_geodataframe(self) -> geopandas.GeoDataFrame:

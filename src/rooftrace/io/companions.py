@@ -34,7 +34,6 @@ from rasterio.io import MemoryFile
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_and_count, plural, reason_of
-from rooftrace.core.types import IMAGE_SUFFIXES
 from rooftrace.io.files import is_file, read_head, visible_files
 from rooftrace.io.gdal import is_raster, open_quietly
 from rooftrace.io.image_header import Header, checked_grid, from_epsg, grid_of
@@ -597,6 +596,11 @@ def matches_glob(path: Path, glob: Sequence[str]) -> bool:
     return not glob or any(fnmatch(path.name, pattern) for pattern in glob)
 
 
+_IMAGE_SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".jp2", ".vrt",
+}  # fmt: skip
+
+
 def is_image_file(path: Path) -> bool:
     """Return whether a file is an image: by its suffix, or by its content if that is unknown.
 
@@ -607,7 +611,7 @@ def is_image_file(path: Path) -> bool:
 
 def is_named_as_image(path: Path) -> bool:
     """Return whether the name of a file is that of an image, without opening the file."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_sidecar(path)
+    return path.suffix.lower() in _IMAGE_SUFFIXES and not is_sidecar(path)
 
 
 def is_lost_image(path: Path) -> bool:

@@ -120,7 +120,7 @@ class Mosaic:
     @property
     def provenance(self) -> ResultProvenance:
         """Name of the folder; its images may have several dates."""
-        return ResultProvenance(source=Path(self._name).resolve().name)
+        return ResultProvenance(image=Path(self._name).resolve().name)
 
     @property
     def images(self) -> Iterable[RasterSource]:

@@ -196,7 +196,7 @@ class RasterFile:
     @property
     def provenance(self) -> ResultProvenance:
         """Name of the file or URL of the image, and the date in its tags."""
-        return ResultProvenance(self._header.imagery_date, Path(self.name).name)
+        return ResultProvenance(self._header.imagery_date, image=Path(self.name).name)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class RemoteRaster(RasterFile):
     @cached_property
     def provenance(self) -> ResultProvenance:
         """URL of the image, and the date in its tags."""
-        return replace(super().provenance, source=self.name)
+        return replace(super().provenance, image=self.name)
 
     @property
     def is_self_describing(self) -> bool:

@@ -121,10 +121,10 @@ class ServiceRaster(TileGridMosaic):
 
     @property
     def provenance(self) -> ResultProvenance:
-        """Attribution and date that the service states, else its URL."""
+        """Attribution and date that the service states, and its URL."""
         service = self.service
-        source = service.attribution or service.name
-        return ResultProvenance(service.imagery_date or None, source)
+        date, source = service.imagery_date or None, service.attribution or None
+        return ResultProvenance(date, source, image=service.name)
 
     def share_limits(self, workers: int) -> ServiceOptions:
         """Divide the limits of requests by the number of workers that read this image.

@@ -111,8 +111,8 @@ def decoded_image(
     image = DecodedImage(data, grid, valid, name, infos)
     image.notes = tuple(header.get("notes", ()))
     image.keeps_fill = header.get("keeps_fill", False)
-    source = None if name == UNNAMED else name
-    image.provenance = ResultProvenance(header.get("imagery_date"), source)
+    known_name = None if name == UNNAMED else name
+    image.provenance = ResultProvenance(header.get("imagery_date"), image=known_name)
     tile = TileName.parse(Path(name), folders=False) if crs is None else None
     return image if tile is None else GeoreferencedSource(image, tile.placed)
 

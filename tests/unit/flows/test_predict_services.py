@@ -126,9 +126,9 @@ def test_a_service_equals_its_tiles_on_disk_to_the_byte(
         assert len(server.paths) == 20
     served, disk = (results(tmp_path / name) for name in ("served", "disk"))
     assert served.keys() == disk.keys() >= {"mask.tif", "preview.png", "density.tif"}
-    # A column of polygons, a tag of the mask, and a line of pictures name the source.
+    # A column of polygons and a tag of the mask name the source, which has no attribution.
     differ = {name for name in disk if served[name] != disk[name]}
-    assert differ == {"buildings.gpkg", "mask.tif", "preview.png", "density.png"}
+    assert differ == {"buildings.gpkg", "mask.tif"}
     masks = []
     for name in ("served", "disk"):
         with rasterio.open(tmp_path / name / "127.0.0.1_mask.tif") as mask:

@@ -125,7 +125,7 @@ def test_the_days_of_the_images_are_those_of_the_scene(
                 file.update_tags(TIFFTAG_DATETIME=date)
         images.append(open_raster(path))
     provenance = AdjacentImages(images, str(tmp_path / "flight")).provenance
-    assert (provenance.imagery_date, provenance.source) == (expected, "flight")
+    assert (provenance.imagery_date, provenance.image) == (expected, "flight")
 
 
 def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """The origin of an image: dates in files, the name of the file, and what the user states."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,12 @@ def test_file_states_its_name_and_date(tmp_path: Path) -> None:
     with rasterio.open(path, "r+") as out:
         out.update_tags(TIFFTAG_DATETIME="2024:05:17 10:31:00")
     found = provenance_of(open_raster(path))
-    assert found == ResultProvenance("2024-05-17T10:31:00", "town.tif")
+    assert found == ResultProvenance("2024-05-17T10:31:00", image="town.tif")
     assert found.credit() == "2024-05-17T10:31:00", "the name of an image is no attribution"
-    assert ResultProvenance("2024", "© A").credit() == "© A, 2024"
+    assert replace(found, source="© A").credit() == "© A, 2024-05-17T10:31:00"
+    assert replace(found, source="© A").columns()["source"] == "© A"
+    assert found.columns()["source"] == "town.tif"
+    assert ResultProvenance.of({"image": "a.tif", "licence": "CC BY"}).image == "a.tif"
     area = Area("area", np.array([box(0, 0, 8, 8)], object), None)
     assert provenance_of(AreaSource(open_raster(path), area)) == found
     assert provenance_of(ArraySource(np.ones((3, 8, 8), np.uint8))) == ResultProvenance()

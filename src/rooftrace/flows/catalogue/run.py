@@ -295,7 +295,7 @@ def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
         raise _not_georeferenced(output["input"])
     outline = shapely.from_wkb(record["outline"])
     count = sum(int(one["polygons"]) for one in figures["classes"])
-    provenance = ResultProvenance(**figures.get("provenance", {}))
+    provenance = ResultProvenance.of(figures.get("provenance", {}))
     return SceneLayer(name, outline, float(figures["gsd_m"]), files, count, provenance)
 
 
@@ -399,8 +399,8 @@ def merge_layers(
     names = np.array([layer.scene for layer in layers], dtype=object)
     # The origin of the scenes; None where it is not known.
     origins = {
-        name: np.array([getattr(layer.provenance, name) for layer in layers], dtype=np.object_)
-        for name in ("imagery_date", "source", "model")
+        name: np.array([layer.provenance.columns()[name] for layer in layers], dtype=np.object_)
+        for name in UNKNOWN_PROVENANCE.columns()
     }
     gsd_m = np.array([layer.gsd_m for layer in layers])
     with PartitionedLayer(out, level) as target:

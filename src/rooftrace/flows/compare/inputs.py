@@ -39,8 +39,11 @@ _IDS = ("id", "osm_id", "osm_way_id", "full_plus_code", "fid", "gml_id", KML_ID)
 _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}
 """Kinds of the ids in the two columns that GDAL gives an extract of OpenStreetMap."""
 
-_ORIGIN = ("imagery_date", "source", "model")
-"""Columns of the origin of a layer that rooftrace predicted."""
+ORIGINS = {"compare_date": "imagery_date", "compare_source": "source"}
+"""Columns with the origin of new outlines, and the attributes of the new layer that tell it."""
+
+_OF_RESULTS = {"score", "area_m2", "model"}
+"""Columns that layers of rooftrace have beside `source`; OpenStreetMap has a tag of that name."""
 
 _UTF8 = ("utf-8", "surrogatepass")
 
@@ -249,14 +252,13 @@ def _of_file(
     notes += file.copy_notes() if attributes == ALL_FIELDS else ()
     notes += file.notes(counts)
     layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
-    # OpenStreetMap has a tag source, too.
-    source = parts.first.get("source") if "model" in parts.first else None
+    source = parts.first.get("source") if {*file.fields} >= _OF_RESULTS else None
     return replace(layer, date=date_of(path, parts.first.get("imagery_date")), source=source)
 
 
 def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]) -> list[str]:
     """Return the names of the attributes that are read."""
-    wanted = {*id_names, *SCORE_FIELDS, *_ORIGIN, *attributes}
+    wanted = {*id_names, *SCORE_FIELDS, *ORIGINS.values(), *attributes}
     fields = [
         name
         for name in file.fields
@@ -291,7 +293,7 @@ class _LayerParts:
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
         self._has_scores = True
         self.first: dict[str, str] = {}
-        """First date and attribution of the imagery, and first model, among the attributes."""
+        """First date and source of the imagery among the attributes."""
 
     def add(self, chunk: VectorLayer) -> None:
         """Add the next polygons."""
@@ -310,7 +312,7 @@ class _LayerParts:
         rows["has_area"] = shapely.area(chunk.geometry) > 0
         rows["is_multi"] = shapely.get_type_id(chunk.geometry) == shapely.GeometryType.MULTIPOLYGON
         self._rows.append(rows)
-        for name in ({*_ORIGIN} & {*values}) - {*self.first}:
+        for name in ({*ORIGINS.values()} & {*values}) - {*self.first}:
             if one := next((str(one) for one in values[name] if one), None):
                 self.first[name] = one
         for name, column in self._kept.items():

@@ -19,7 +19,7 @@ from pyproj import CRS
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource
-from rooftrace.flows.compare.inputs import BuildingLayer
+from rooftrace.flows.compare.inputs import ORIGINS, BuildingLayer
 from rooftrace.flows.compare.options import Keep
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
@@ -59,9 +59,6 @@ MAP_WORDS = {"new": "only found", "gone": "only in the map"}
 
 _CHUNK = 50_000
 _RESERVED = ("fid", "geom", "geometry")
-ORIGINS = {"compare_date": "imagery_date", "compare_source": "source"}
-"""Columns with the origin of new outlines, and the attributes of the new layer that tell it."""
-
 _OWN_COLUMNS = ("compare_layer", "compare_status", "compare_old_id", "compare_score", *ORIGINS)
 _PAIRED = (SAME, CHANGED, MOVED)
 

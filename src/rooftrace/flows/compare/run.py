@@ -28,13 +28,13 @@ from rooftrace.flows.compare.imagery import (
 )
 from rooftrace.flows.compare.inputs import (
     ALL_FIELDS,
+    ORIGINS,
     BuildingLayer,
     on_plane,
     read_buildings_layer,
 )
 from rooftrace.flows.compare.options import CompareOptions, Keep
 from rooftrace.flows.compare.outputs import (
-    ORIGINS,
     REVIEWED,
     Compared,
     ComparedSide,

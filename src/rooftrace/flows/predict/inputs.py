@@ -38,7 +38,13 @@ from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.companions import GIVE_IMAGES, FolderNames, companions, no_image
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url
-from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
+from rooftrace.io.georeferenced import (
+    GeoreferencedSource,
+    check_crs,
+    in_crs,
+    innermost,
+    provenance_of,
+)
 from rooftrace.io.map_service import (
     check_not_arcgis,
     is_service,
@@ -117,9 +123,7 @@ class SceneInput:
     @property
     def attribution(self) -> str | None:
         """Attribution of the image, as the user or its map service states it; None if unknown."""
-        image = innermost(self.source)
-        stated = image.service.attribution if isinstance(image, ServiceRaster) else None
-        return self.provenance.source or stated or None
+        return self.provenance.filled(provenance_of(self.source)).source
 
     @property
     def stamp(self) -> str:
