@@ -26,8 +26,8 @@ def vectorize(
     out: Annotated[
         Path,
         out_option(
-            "File to write: .gpkg, .geojson, .fgb, .parquet, .shp, .shp.zip, .kml, .kmz, .csv, "
-            ".xlsx, .dxf, .osm or .pmtiles.",
+            "File to write: .gpkg, .geojson, .fgb, .parquet, .shp, .shp.zip, .gdb, .gdb.zip, "
+            ".kml, .kmz, .csv, .xlsx, .dxf, .osm or .pmtiles.",
             parser=result_file,
         ),
     ],

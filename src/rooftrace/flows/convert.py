@@ -175,7 +175,7 @@ def _kind_by_suffix(out: Path) -> str:
     """Return the kind of data by the suffix of the output."""
     suffix = vector_suffix(out)
     # A number at the end of a name is part of it: town_0.3.
-    if not suffix.strip(".0123456789") or out.is_dir():
+    if not suffix.strip(".0123456789") or (out.is_dir() and suffix not in WRITERS):
         return FOLDER.name
     if suffix not in _KINDS and suffix not in WRITERS:
         raise ExportError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import re
 import secrets
 import shlex
 import socket
@@ -77,7 +78,7 @@ def visible_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
-    """Raise an error for a result that would replace an input, or other layers of a GeoPackage.
+    """Raise an error for a result that would replace an input, or other layers of a database.
 
     Call it before the work.
 
@@ -86,8 +87,8 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
         inputs: Files that are read; None and what does not exist are left out.
 
     Raises:
-        ConfigError: Two of them are one file, also by different paths; or a GeoPackage exists with
-            layers that have not its name, as those of rooftrace have.
+        ConfigError: Two of them are one file, also by different paths; or a GeoPackage or
+            geodatabase exists with layers that have not its name, as those of rooftrace have.
     """
     given = {(one.st_dev, one.st_ino): path for path in inputs if path and (one := _stat(path))}
     for path in outputs:
@@ -98,12 +99,12 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
                 f"The result {path} would replace the input {replaced}.",
                 remedy="Give another name or folder with -o.",
             )
-        is_package = found is not None and path.suffix.lower() == ".gpkg"
+        is_package = found is not None and path.suffix.lower() in (".gpkg", ".gdb")
         others = _other_layers(path) if is_package else []
         if others:
             layers = plural(len(others), "layer")
             raise ConfigError(
-                f"The result {path} would replace a GeoPackage with {layers} of other data: "
+                f"The result {path} would replace a file with {layers} of other data: "
                 f"{list_and_count(others)}.",
                 remedy="Give another name with -o. Its layer can be added to this file afterwards: "
                 f"ogr2ogr -update {shlex.quote(str(path))} OTHER.gpkg",
@@ -125,7 +126,16 @@ def prepare_folder(folder: Path, outputs: Iterable[Path], inputs: Iterable[Path 
 
 
 def _other_layers(path: Path) -> list[str]:
-    """Return the names of those layers of a GeoPackage that have not the name of the file."""
+    """Return the layers of a GeoPackage or geodatabase that have not the name of the file."""
+    if path.is_dir():
+        import pyogrio
+
+        with suppress(pyogrio.errors.DataSourceError):
+            names = pyogrio.list_layers(path)[:, 0].tolist()
+            # GDAL keeps letters and digits of a name.
+            own = re.sub(r"\W", "_", path.stem).strip("_")
+            return [name for name in names if name.strip("_") != own]
+        return []
     import sqlite3  # takes a while, and most results are no GeoPackage of another run
 
     uri = f"{path.absolute().as_uri()}?mode=ro"

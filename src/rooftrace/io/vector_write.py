@@ -51,8 +51,8 @@ def write_footprints(
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
 
-    Memory holds some chunks, or the whole layer of a FlatGeobuf or PMTiles. See `write_polygons`
-    for the formats.
+    Memory holds some chunks, or the whole layer of a FlatGeobuf, geodatabase or PMTiles. See
+    `write_polygons` for the formats.
 
     Args:
         path: File in an existing folder.
@@ -158,7 +158,9 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
                         path.with_suffix(suffix).unlink(missing_ok=True)
             # The main file last.
             for file in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
-                file.replace(path.parent / file.name)
+                if (target := path.parent / file.name).is_dir():
+                    target.replace(folder / ".earlier")
+                file.replace(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -279,8 +281,11 @@ def _overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> d
 
 
 def vector_suffix(path: Path) -> str:
-    """Return the suffix that selects the format: that of the name, or .shp.zip."""
-    return ".shp.zip" if path.name.lower().endswith(".shp.zip") else path.suffix.lower()
+    """Return the suffix that selects the format: that of the name, .shp.zip or .gdb.zip."""
+    name = path.name.lower()
+    return next(
+        (one for one in (".shp.zip", ".gdb.zip") if name.endswith(one)), path.suffix.lower()
+    )
 
 
 def format_notes(
@@ -294,8 +299,13 @@ def format_notes(
     if suffix == ".osm":
         which = "buildings" if status_column(columns) is None else "new buildings alone"
         return (f"{path.name}: {which}, with the tag building=yes and no other attribute.",)
-    renamed = short_names(columns) if suffix in (".shp", ".shp.zip") else {}
+    renamed, what = {}, "a Shapefile has short"
+    if suffix in (".shp", ".shp.zip"):
+        renamed = short_names(columns)
+    elif suffix in (".gdb", ".gdb.zip"):
+        names = zip(columns, VectorFile(path).fields, strict=True)
+        renamed, what = {old: new for old, new in names if old != new}, "a geodatabase has other"
     if not renamed:
         return ()
-    listed = ", ".join(f"{name} is {short}" for name, short in renamed.items())
-    return (f"{path.name}: a Shapefile has short column names: {listed}.",)
+    listed = ", ".join(f"{name} is {new}" for name, new in renamed.items())
+    return (f"{path.name}: {what} column names: {listed}.",)

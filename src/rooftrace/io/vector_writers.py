@@ -1,13 +1,14 @@
 """Vector formats that hold a layer as it is: what each needs beside its GDAL driver.
 
 A writer receives the chunks of a layer as a stream. Files do not depend on when or where they were
-written: the same polygons give the same bytes.
+written: the same polygons give the same bytes, except of a File Geodatabase, which has random ids.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import sqlite3
 import warnings
 import zipfile
@@ -157,6 +158,8 @@ def gdal_writing() -> Iterator[None]:
         # Footprints without a CRS are intended.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
+        # `format_notes` names the columns of a geodatabase that have other names there.
+        warnings.filterwarnings("ignore", message="Normalized/laundered")
         try:
             yield
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
@@ -200,6 +203,7 @@ def _arrow(values: NDArray[Any]) -> Array:
 IN_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
 """Member `description` of a GeoJSON in pixels, by which it is also read."""
 
+_INT32 = 2**31
 _PIXEL_DIGITS = 10
 """Decimal places of pixels; regularized outlines have corners on multiples of 1/1024."""
 
@@ -375,6 +379,41 @@ def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChu
         file.unlink()
 
 
+def _geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write a File Geodatabase, whose whole numbers have 32 bits before ArcGIS Pro 3.2."""
+    chunks = list(parts)
+    kinds: dict[str, Any] = {}
+    for name, first in chunks[0].columns.items():
+        if first.dtype.kind == "M":
+            kinds[name] = "M8[ms]"
+        elif first.dtype.kind in "iu":
+            columns = [one.columns[name] for one in chunks if len(one.geometry)]
+            fits = all(one.min() >= -_INT32 and one.max() < _INT32 for one in columns)
+            kinds[name] = np.int32 if fits else np.float64
+    fitting = (
+        replace(one, columns={n: v.astype(kinds.get(n, v.dtype)) for n, v in one.columns.items()})
+        for one in chunks
+    )
+    taken = {name.casefold() for name in chunks[0].columns}
+    row, shape = (name + "_" * (name.casefold() in taken) for name in ("OBJECTID", "SHAPE"))
+    rows = write_gdal(
+        path, layer, fitting, "OpenFileGDB", at_once=True, FID=row, GEOMETRY_NAME=shape
+    )
+    import pyogrio
+
+    written = pyogrio.read_info(path, force_feature_count=True)["features"]
+    if written != rows:
+        raise OSError(f"the geodatabase has {written} of {rows} rows: the disk may be full")
+
+
+def _zipped_geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    folder = path.with_name(path.stem)
+    _geodatabase(folder, layer, parts)
+    files = sorted(folder.iterdir())
+    write_zip(path, ((f"{folder.name}/{file.name}", file.read_bytes()) for file in files))
+    shutil.rmtree(folder)
+
+
 def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write an archive whose bytes do not depend on the time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -393,6 +432,8 @@ LAYER_WRITERS: dict[str, Writer] = {
     ".json": _geojson,
     ".geoparquet": _parquet,
     ".shp.zip": _zipped_shapefile,
+    ".gdb": _geodatabase,
+    ".gdb.zip": _zipped_geodatabase,
     ".kml": _kml,
     ".kmz": _kmz,
     ".csv": _csv,

@@ -16,9 +16,10 @@ from affine import Affine
 from pyproj import CRS
 from shapely.geometry import box
 
-from rooftrace.core.errors import ExportError
+from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io import vector_exports
+from rooftrace.io.files import check_outputs
 from rooftrace.io.legend import Grades, Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
@@ -77,7 +78,7 @@ def test_each_format_has_the_polygons_where_they_were(
             assert other["Name"].tolist() == [str(number) for number in range(12)]
 
 
-@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("suffix", [one for one in WRITERS if not one.startswith(".gdb")])
 def test_the_same_polygons_give_the_same_bytes(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"town{suffix}"
     written = set()
@@ -85,6 +86,33 @@ def test_the_same_polygons_give_the_same_bytes(suffix: str, tmp_path: Path) -> N
         write_footprints(path, [FOOTPRINTS])
         written.add(path.read_bytes())
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("suffix", [".gdb", ".gdb.zip"])
+def test_a_geodatabase_has_the_attributes_and_replaces_only_its_own(
+    suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"my-town.2{suffix}"
+    columns = {
+        "OBJECTID": np.arange(12), "osm_id": np.arange(12) + 2**40, "shape": np.ones(12),
+        "day": np.array(["2024-05-17"] * 12, "M8[D]"), "cut": np.ones(12, bool),
+        "addr:street": np.array(["Öffnungsgasse", None] * 6, object),
+    }  # fmt: skip
+    for count in (3, 12):
+        first = {name: values[:count] for name, values in columns.items()}
+        (note,) = write_polygons(path, SHAPES[:count], first, TOWN.crs)
+    assert note.endswith("a geodatabase has other column names: addr:street is addr_street.")
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    found = pyogrio.read_dataframe(path)
+    assert found["addr_street"].isna().tolist() == [False, True] * 6
+    assert found["OBJECTID"].dtype == np.int32
+    assert found["day"].dt.strftime("%F").unique().tolist() == ["2024-05-17"]
+    assert found["osm_id"].tolist() == columns["osm_id"].tolist()
+    check_outputs([path], [])
+    if suffix == ".gdb":
+        TOWN.to_file(path, driver="OpenFileGDB", layer="roads")
+        with pytest.raises(ConfigError, match="1 layer of other data: roads"):
+            check_outputs([path], [])
 
 
 def test_a_table_of_excel_has_the_attributes_and_a_place(
