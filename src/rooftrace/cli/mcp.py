@@ -47,11 +47,9 @@ def mcp() -> None:
 
     They start this command themselves, and speak the Model Context Protocol with it over stdio.
     """
-    try:
+    with MissingExtraError.on_import("mcp", "rooftrace mcp", "mcp"):
         import anyio
         import mcp as package  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("mcp", "rooftrace mcp", "mcp") from error
     anyio.run(_serve)
 
 

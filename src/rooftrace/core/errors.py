@@ -34,6 +34,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -237,6 +238,19 @@ class MissingExtraError(RooftraceError):
             f"{needed_for} needs the package {package!r}, which is not installed.",
             remedy=f"Install it with: pip install 'rooftrace[{extra}]'",
         )
+
+    @classmethod
+    @contextmanager
+    def on_import(cls, extra: str, needed_for: str, package: str) -> Iterator[None]:
+        """Raise the error of `of` if an import in the block fails.
+
+        It names the package that Python did not find, or else `package`.
+        """
+        try:
+            yield
+        except ImportError as error:
+            name = (error.name or package).partition(".")[0]
+            raise cls.of(extra, needed_for, name) from error
 
 
 DEBUG = "ROOFTRACE_DEBUG"

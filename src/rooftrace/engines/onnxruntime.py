@@ -147,10 +147,8 @@ def _providers(wanted: str, precision: str, graph: bytes) -> list[str | tuple[st
 
 def _runtime(name: str) -> Any:
     """The package, which must have what the engine of that name runs on."""
-    try:
+    with MissingExtraError.on_import("onnx", f"The engine {name}", "onnxruntime"):
         import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError.of("onnx", f"The engine {name}", "onnxruntime") from error
     if _PROVIDERS[name] not in onnxruntime.get_available_providers():
         raise _no_gpu(name, "the installed one has none")
     if name != "onnxruntime" and hasattr(onnxruntime, "preload_dlls"):

@@ -159,10 +159,8 @@ def _check_installed() -> None:
     # The order matters: the module that makes torchvision importable comes before its users.
     for name in ("torch", "rooftrace.models._torch", "safetensors", "segmentation_models_pytorch",
                  "onnx"):  # fmt: skip
-        try:
+        with MissingExtraError.on_import("train", "The engine torch", name):
             import_module(name)
-        except ImportError as error:
-            raise MissingExtraError.of("train", "The engine torch", name) from error
 
 
 KIND = EngineKind(

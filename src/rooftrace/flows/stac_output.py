@@ -86,10 +86,8 @@ def check_stac() -> None:
     Raises:
         MissingExtraError: The extra `stac` is not installed.
     """
-    try:
+    with MissingExtraError.on_import("stac", "STAC items", "pystac"):
         import pystac  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("stac", "STAC items", "pystac") from error
 
 
 def predicted_scene(

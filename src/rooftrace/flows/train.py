@@ -96,7 +96,7 @@ def run_train(
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     sleep_while_waiting()
-    try:
+    with MissingExtraError.on_import("train", "rooftrace train", "torch"):
         from rooftrace.train.config import TrainConfig, read_train_config
 
         # Before the loop is imported, which takes seconds.
@@ -105,8 +105,6 @@ def run_train(
 
         from rooftrace.train.loop import fit
         from rooftrace.train.tracking import Tracking
-    except ImportError as error:
-        raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
 
     with locked_run(run), Tracking(config, run, partial(print_plain, console)) as tracking:
         result = fit(

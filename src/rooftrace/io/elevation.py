@@ -477,13 +477,9 @@ class PointFile:
 
     def _read(self, call: Callable[[], Any]) -> Any:
         """Return what a call of laspy returns."""
-        try:
+        with MissingExtraError.on_import("points", "Reading laser scans (LAS, LAZ)", "laspy"):
             from laspy.errors import LaspyException
             from lazrs import LazrsError
-        except ImportError:
-            raise MissingExtraError.of(
-                "points", "Reading laser scans (LAS, LAZ)", "laspy"
-            ) from None
         try:
             return call()
         except (LaspyException, LazrsError, ValueError, OSError) as error:

@@ -346,10 +346,8 @@ def search_imagery(search: ImagerySearch) -> FoundImagery:
         DataError: The server does not answer, refuses the search, or finds nothing.
         MissingExtraError: The extra `stac` is not installed.
     """
-    try:
+    with MissingExtraError.on_import("stac", "A search for imagery", "pystac_client"):
         import pystac_client  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("stac", "A search for imagery", "pystac_client") from error
     _ = search.period  # raises the error before a request
     reader = _JsonReader()
     with warnings.catch_warnings():

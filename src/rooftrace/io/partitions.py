@@ -132,10 +132,8 @@ class PartitionedLayer:
         self._spilled: defaultdict[str, int] = defaultdict(int)
 
     def __enter__(self) -> PartitionedLayer:
-        try:
+        with MissingExtraError.on_import("parquet", "A catalogue", "pyarrow"):
             import pyarrow.parquet  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError.of("parquet", "A catalogue", "pyarrow") from error
         try:
             self._out.mkdir(parents=True, exist_ok=True)
             # What a killed run left; the caller excludes other writers.

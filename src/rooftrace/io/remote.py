@@ -247,10 +247,8 @@ def _classified(message: str) -> RemoteError:
 
 def _store_of(bucket: str) -> Any:
     """Return the store of a bucket; raise MissingExtraError if the extra is not installed."""
-    try:
+    with MissingExtraError.on_import("s3", "An s3:// URL", "obstore"):
         from obstore.store import S3Store
-    except ImportError as error:
-        raise MissingExtraError.of("s3", "An s3:// URL", error.name or "obstore") from error
 
     given = dict(_from_shared_files())
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")

@@ -275,11 +275,9 @@ def check_client() -> None:
     Raises:
         MissingExtraError: It is not.
     """
-    try:
+    with MissingExtraError.on_import("services", "A map service", "httpx"):
         import httpx  # noqa: F401
         import owslib  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("services", "A map service", error.name or "httpx") from error
 
 
 def _line(error: Exception) -> str:

@@ -356,10 +356,8 @@ def _check_database(path: Path) -> None:
 
 
 def _parquet_schema(path: Path) -> Any:
-    try:
+    with MissingExtraError.on_import("parquet", "Reading GeoParquet", "pyarrow"):
         from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtraError.of("parquet", "Reading GeoParquet", "pyarrow") from error
     return parquet.read_schema(path)
 
 

@@ -306,10 +306,8 @@ def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) ->
 def _parquet(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     kinds = ["MultiPolygon", "Polygon"] if layer.multi else ["Polygon"]
     chunks = ((part.geometry, part.columns) for part in parts)
-    try:
+    with MissingExtraError.on_import("parquet", "Writing GeoParquet", "pyarrow"):
         write_parquet(path, layer.crs, chunks, kinds=kinds)
-    except ImportError as error:
-        raise MissingExtraError.of("parquet", "Writing GeoParquet", "pyarrow") from error
 
 
 def in_degrees(

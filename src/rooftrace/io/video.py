@@ -56,10 +56,8 @@ _LIMITED_RANGE = 1
 
 def require_av(needed_for: str) -> None:
     """Raise MissingExtraError if PyAV is not installed."""
-    try:
+    with MissingExtraError.on_import("video", needed_for, "av"):
         import av  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("video", needed_for, "av") from error
 
 
 def is_camera(source: str | Path) -> bool:

@@ -39,10 +39,8 @@ _MERGED = 32
 
 def mask_tools() -> Any:
     """Return the module `pycocotools.mask`; raise MissingExtraError if it is not installed."""
-    try:
+    with MissingExtraError.on_import("labels", "COCO data", "pycocotools"):
         from pycocotools import mask
-    except ImportError as error:
-        raise MissingExtraError.of("labels", "COCO data", "pycocotools") from error
     return mask
 
 

@@ -21,10 +21,8 @@ from rooftrace.core.text import json_kind, reason_of
 from rooftrace.io.files import replacing
 from rooftrace.labels.labelstudio import Control
 
-try:
+with MissingExtraError.on_import("labels", "A Label Studio server", "httpx"):
     import httpx
-except ImportError as error:
-    raise MissingExtraError.of("labels", "A Label Studio server", "httpx") from error
 
 T = TypeVar("T")
 

@@ -14,10 +14,8 @@ from typing import Any
 
 from rooftrace.core.errors import MissingExtraError
 
-try:
+with MissingExtraError.on_import("train", "Training", "torch"):
     import torch
-except ImportError as error:
-    raise MissingExtraError.of("train", "Training", "torch") from error
 
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",

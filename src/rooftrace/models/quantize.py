@@ -142,16 +142,11 @@ def _target(cast: Any) -> int:
 
 
 def _packages(needed_for: str) -> tuple[Any, Any]:
-    try:
+    with MissingExtraError.on_import("export", needed_for, "onnx"):
         import onnx
         import onnx.checker
         import onnx.shape_inference
-    except ImportError as error:
-        raise MissingExtraError.of("export", needed_for, "onnx") from error
-    try:
         import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError.of("export", needed_for, "onnxruntime") from error
     return onnx, onnxruntime
 
 
@@ -176,10 +171,8 @@ def quantize_openvino(graph: bytes, samples: Sequence[NDArray[np.float32]]) -> t
     Raises:
         MissingExtraError: NNCF is not installed.
     """
-    try:
+    with MissingExtraError.on_import("export", "An int8 variant", "nncf"):
         import nncf
-    except ImportError as error:
-        raise MissingExtraError.of("export", "An int8 variant", "nncf") from error
     import openvino
     from openvino._offline_transformations import apply_moc_transformations
 
@@ -211,15 +204,13 @@ def quantize_onnx(graph: bytes, samples: Sequence[NDArray[np.float32]]) -> bytes
     Raises:
         MissingExtraError: ONNX Runtime or `onnx` is not installed.
     """
-    try:
+    with MissingExtraError.on_import("export", "An int8 graph", "onnxruntime"):
         from onnxruntime.quantization import (
             CalibrationDataReader,
             QuantFormat,
             QuantType,
             quantize_static,
         )
-    except ImportError as error:
-        raise MissingExtraError.of("export", "An int8 graph", "onnxruntime") from error
 
     class Samples(CalibrationDataReader):  # type: ignore[misc]  # the package has no types
         def __init__(self) -> None:

@@ -11,10 +11,8 @@ import json
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
 
-try:
+with MissingExtraError.on_import("sam", "SAM", "transformers"):
     import transformers
-except ImportError as error:
-    raise MissingExtraError.of("sam", "SAM", "transformers") from error
 
 import rooftrace.models._torch  # noqa: F401  (before all that imports torchvision)
 

@@ -424,10 +424,8 @@ def run_fair(model: Path | None, out: Path, url: str) -> FairReport:
     licence = spec.licence.partition(";")[0].strip()
     for message, remedy in _problems(bundle, package, url, licence):
         raise ConfigError(message, remedy=remedy)
-    try:
+    with MissingExtraError.on_import("train", "rooftrace export --to fair", "torch"):
         import torch
-    except ImportError as error:
-        raise MissingExtraError.of("train", "rooftrace export --to fair", "torch") from error
     card = stac_item(bundle)["properties"]
     # fAIr's cache knows the path of a URL without its host: a usual name would meet another model.
     stem = f"{package}-{bundle.sha256[:8]}"

@@ -273,13 +273,11 @@ def run_finetune(
     # The minutes include the import of PyTorch.
     began_s, base = time.monotonic(), Path.cwd()
     sleep_while_waiting()
-    try:
+    with MissingExtraError.on_import("train", "rooftrace finetune", "torch"):
         from rooftrace.models.start import read_start
         from rooftrace.train.callbacks import Minutes
         from rooftrace.train.finetune import finetune_config
         from rooftrace.train.tracking import Tracking, check_trackers
-    except ImportError as error:
-        raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
     clock = Minutes(minutes, began_s)
     model, data = _placed(model), data.absolute()

@@ -90,13 +90,10 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
             images.
         ConfigError: There is no such output, or the graph has several and none is named.
     """
-    try:
+    with MissingExtraError.on_import("export", "rooftrace import of ONNX files", "onnx"):
         import onnx
         import onnxruntime  # noqa: F401  (for the child process)
         from onnx import TensorProto
-    except ImportError as error:
-        name = error.name or "onnx"
-        raise MissingExtraError.of("export", "rooftrace import of ONNX files", name) from error
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)

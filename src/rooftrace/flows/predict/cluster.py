@@ -280,10 +280,8 @@ def cluster_executor(models: ModelSet, options: ClusterOptions) -> Iterator[Clus
             could give different results.
         PredictError: Ray does not start on this machine, or no machine can load the model.
     """
-    try:
+    with MissingExtraError.on_import("ray", "--cluster ray", "ray"):
         import ray
-    except ImportError as error:
-        raise MissingExtraError.of("ray", "--cluster ray", error.name or "ray") from error
     # Ray reports lost nodes on standard output, which is reserved for results.
     with redirect_stdout(sys.stderr), _connected(ray, options.address):
         size, cpus = _fitting(ray, options)
