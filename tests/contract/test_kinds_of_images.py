@@ -163,6 +163,13 @@ KINDS = {
         lambda path, data: tiff(path, data // 4 + np.array([[[150]], [[80]], [[90]]], np.uint8)),
         0.0, ("read as red may be near infrared",),
     ),
+    "near infrared in place of red, with names": Kind(
+        lambda path, data: tiff(
+            path, data // 4 + np.array([[[150]], [[80]], [[90]]], np.uint8),
+            names=("nir", "red", "green"),
+        ),
+        0.0, ("is wrong on near infrared",),
+    ),
     "many bands without names": Kind(
         lambda path, data: tiff(path, np.concatenate([data, data])),
         refused=(BandMismatch, "--bands"),

@@ -197,6 +197,11 @@ def find_bands(
     )
 
 
+def names_infrared(source: RasterSource) -> bool:
+    """Return whether an image says which of its bands is near infrared."""
+    return "nir" in _named(band_infos(source), source.name)
+
+
 def name_bands(infos: Sequence[BandInfo], name: str) -> tuple[str, ...]:
     """Return the names under which a model that is trained on an image records its bands.
 
@@ -290,7 +295,7 @@ def _doubt(infos: Sequence[BandInfo], found: list[int], wanted: Sequence[str], n
     example = ",".join(str(infos[index].number) for index in reversed(found))
     note = f"{name}: bands {shown} are read as {', '.join(wanted)}, which the file does not say. "
     if tuple(wanted) == _RGB and "nir" in _named(infos, name):
-        return note + "The accuracy on such an image is not known."
+        return note + "The model is wrong on near infrared: take an image of natural colours."
     return note + f"Give another order with --bands, such as --bands {example}."
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, ServiceError
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window, is_known_empty
-from rooftrace.io.bands import BandMap, band_infos, find_bands
+from rooftrace.io.bands import BandMap, band_infos, find_bands, names_infrared
 from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
 from rooftrace.io.nodata import (
     EDGE_SHARE,
@@ -285,7 +285,8 @@ class PreparedSource(WrappedSource):
     def choices(self) -> tuple[str, ...]:
         """Choices of bands and values that the user should know."""
         notes = [self.band_map.note, self._found.note]
-        if self._is_natural and self._found.may_be_infrared:
+        is_guess = self._is_natural and not names_infrared(self.source)
+        if is_guess and self._found.may_be_infrared:
             choose = "" if self.source.bands == self.bands else ", or choose them with --bands"
             notes.append(
                 f"{self.name}: the band that is read as red may be near infrared. If so, the model "

@@ -257,10 +257,14 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
 def test_zones_of_polygons_and_of_another_place(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As of a catalogue, whose rows name the origin of each outline.
-    layer = gpd.read_file(files / "truth.gpkg").assign(source="© A", imagery_date="2024-05-17")
-    layer.loc[:3, ["source", "imagery_date"]] = ["scene.tif", "2023-01-02"]
-    layer.to_file(tmp_path / "layer.gpkg")
+    scenes = gpd.GeoDataFrame(
+        {"source": ["© A", "© A", None], "imagery_date": ["2024-05-17", "2023-01-02", None]},
+        geometry=[gpd.read_file(files / "wards.gpkg").union_all()] * 3, crs=4326,
+    )  # fmt: skip
+    tile = tmp_path / "region/buildings/quadkey=1"
+    tile.mkdir(parents=True)
+    scenes.to_file(tmp_path / "region/observed.gpkg")
+    gpd.read_file(files / "truth.gpkg").to_parquet(tile / "buildings.parquet")
     drawn: list[str] = []
 
     def draw(*said: Any) -> Image.Image:
@@ -268,8 +272,8 @@ def test_zones_of_polygons_and_of_another_place(
         return draw_zones(*said)
 
     monkeypatch.setattr("rooftrace.flows.density.run.draw_zones", draw)
-    report = run_zone_density([tmp_path / "layer.gpkg"], files / "wards.gpkg", tmp_path / "z")
-    assert drawn[0].startswith("Imagery: © A, 2023-01-02/2024-05-17. Source: layer.gpkg, wards.")
+    report = run_zone_density([tmp_path / "region"], files / "wards.gpkg", tmp_path / "z")
+    assert drawn[0].startswith("Imagery: © A, 2023-01-02/2024-05-17. Source: region, wards.")
     assert report.classes[None] == 0
     # A zone between the buildings has none.
     truth = gpd.read_file(files / "truth.gpkg").to_crs(32633)

@@ -406,7 +406,12 @@ def merge_layers(
     with PartitionedLayer(out, level) as target:
         # A scene may be all nodata.
         shows = ~shapely.is_empty(outlines)
-        seen = {"scene": names, "gsd_m": gsd_m, **origins}
+        # Apart from the image, the attribution is that of pictures of density.
+        of_scenes = {
+            name: np.array([getattr(layer.provenance, name) for layer in layers], np.object_)
+            for name in vars(UNKNOWN_PROVENANCE)
+        }
+        seen = {"scene": names, "gsd_m": gsd_m, **of_scenes}
         observed = {name: values[shows] for name, values in seen.items()}
         write_polygons(out / OBSERVED, split_at_180(outlines[shows]), observed, CRS84)
 

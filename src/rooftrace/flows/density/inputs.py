@@ -443,10 +443,16 @@ def mask_notes(inputs: Sequence[Path], mask: Path | None, polygons: Path | None)
     return [note]
 
 
+def observed_file(polygons: Path) -> VectorFile | None:
+    """Return the scenes of a catalogue with the ground that they show, for its buildings."""
+    files = (polygons / OBSERVED, polygons.parent / OBSERVED) if polygons.is_dir() else ()
+    return next((VectorFile(file) for file in files if file.is_file()), None)
+
+
 def observed_ground(polygons: Path, plane: CRS) -> Polygons | None:
     """Return the ground that the scenes of a catalogue show, for the layer of its buildings."""
-    files = (polygons / OBSERVED, polygons.parent / OBSERVED) if polygons.is_dir() else ()
-    seen = next((VectorFile(file).read([]) for file in files if file.is_file()), None)
+    file = observed_file(polygons)
+    seen = None if file is None else file.read([])
     return None if seen is None else reprojected(seen.geometry, seen.crs, plane, BEND_M)
 
 

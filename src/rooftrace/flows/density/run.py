@@ -57,6 +57,7 @@ from rooftrace.flows.density.inputs import (
     SceneFiles,
     files_of,
     mask_notes,
+    observed_file,
     observed_ground,
     read_buildings,
     scenes_of,
@@ -255,20 +256,20 @@ def _source_line(inputs: Sequence[Path], scenes: Sequence[SceneFiles], *others: 
 
 
 def _credit(scenes: Sequence[SceneFiles]) -> str:
-    """Return the attributions and dates of the imagery, from the masks or else the polygons."""
-    origins = []
+    """Return the attributions and dates of the imagery, as masks or a catalogue record them."""
+    sources, dates = set(), set()
     for mask, polygons in scenes:
         record = None if mask is None else MaskRecord.read(mask)
+        scenes_seen = None if polygons is None else observed_file(polygons)
         if record is not None:
-            origins.append(record.origin)
-        elif polygons is not None:
-            file = VectorFile(polygons)
-            origins += [ResultProvenance(source=name) for name in file.distinct("source")]
-            origins += [ResultProvenance(date) for date in file.distinct("imagery_date")]
-    sources = sorted({replace(origin, imagery_date=None).credit() for origin in origins} - {""})
-    dates = [*{origin.imagery_date for origin in origins if origin.imagery_date}]
-    date = dates[0] if len(dates) == 1 else date_span(dates)
-    return ", ".join(filter(None, (list_first(sources), date)))
+            sources.add(record.origin.source)
+            dates.add(record.origin.imagery_date)
+        elif scenes_seen is not None:
+            sources |= {*scenes_seen.distinct("source")}
+            dates |= {*scenes_seen.distinct("imagery_date")}
+    known = [*filter(None, dates)]
+    date = known[0] if len(known) == 1 else date_span(known)
+    return ResultProvenance(date, list_first(sorted(filter(None, sources)))).credit()
 
 
 def _of_mask(
