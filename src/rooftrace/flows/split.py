@@ -272,9 +272,6 @@ def _apart(
 
     Where no gap was given, it is half the side of an image, or 0 if that would drop many images or
     all those of a part.
-
-    Raises:
-        DataError: No image of a part is left.
     """
     most, note = _MUCH_DROPPED * len(source), ""
     if gap_m is None:

@@ -341,11 +341,7 @@ class _Cache:
         return data
 
     def put(self, url: str, data: bytes) -> None:
-        """Add a tile, and remove old ones if the limit is exceeded.
-
-        Raises:
-            ExportError: The folder cannot be written to.
-        """
+        """Add a tile, and remove old ones if the limit is exceeded."""
         write_atomically(self._path(url), data)
         with self._lock:
             if self._size is None:

@@ -179,12 +179,7 @@ class _Unusual:
 
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read a file, or the files of a folder, whose categories mean the same in all.
-
-    Raises:
-        LabelError: A record lacks a field or refers to a missing record. The message names it.
-        LayoutError: Two images have the same name, or no image is found.
-    """
+    """Read a file, or the files of a folder, whose categories mean the same in all."""
     documents = {file: _document(file) for file in coco_files(path) or [path]}
     rule, left_out = _fitted_rule(documents, path, labels)
     others = [file.name for file in label_files(path, _is_coco) if file not in documents]

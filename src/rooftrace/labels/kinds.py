@@ -241,11 +241,7 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
 
 
 def _unread(path: Path) -> tuple[str, ...]:
-    """Return a note on files in a folder that may hold the labels of its images.
-
-    Raises:
-        LayoutError: Some of its images seem to be the labels of others.
-    """
+    """Return a note on files in a folder that may hold the labels of its images."""
     paths = images_under(path)
     images, places = {image.name for image in paths}, {image.parent for image in paths}
     if any(map(_BRUSH.match, images)):

@@ -92,11 +92,7 @@ class _PaintedLabel:
         return state
 
     def read(self, window: Window | None = None) -> Mask:
-        """Return the classes inside `window` (default all).
-
-        Raises:
-            LabelError: A brush cannot be decoded. The message names its task and result.
-        """
+        """Return the classes inside `window` (default all)."""
         window = window or Window.whole(self._grid.shape)
         return mask_of(self._painted[window.slices()], self._grid.crop(window))
 

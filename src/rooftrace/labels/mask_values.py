@@ -217,13 +217,7 @@ class LabelRule:
         return classes, valid
 
     def _invalid_values(self, invalid: list[Any], name: str, usual: list[bool]) -> LabelError:
-        """Return the error for values of a mask.
-
-        Args:
-            invalid: The values that are of no class.
-            name: The mask.
-            usual: Whether there are 0 and 1 beside them.
-        """
+        """Return the error for values of a mask."""
         if self.values is not None:
             allowed = ", ".join(str(value) for value, _ in self.values)
         elif len(self.classes) == 2:

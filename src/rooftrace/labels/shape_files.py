@@ -141,11 +141,7 @@ def xy_of(points: Iterable[Mapping[str, float]]) -> list[tuple[float, float]]:
 
 
 def _records(raw: Any, key: str, path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
-    """Yield each record of a list in a label file, which must have these keys, after its location.
-
-    Raises:
-        LabelError: A record lacks a key.
-    """
+    """Yield each record of a list in a label file, which must have these keys, and its place."""
     for number, one in enumerate(raw[key], start=1):
         where = f"{path}, {key.removesuffix('s')} {number}"
         if absent := [name for name in keys if name not in one]:

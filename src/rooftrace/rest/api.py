@@ -329,10 +329,6 @@ def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str
     """Return the file name and the bytes of a prediction; equal predictions give equal bytes.
 
     GeoJSON is that of `rooftrace predict`, with additional members.
-
-    Raises:
-        GeoreferenceError: GeoJSON was asked for, and the CRS of the image cannot be
-            transformed to longitude and latitude.
     """
     stem = prediction.name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "image"
     crs = prediction.mask.grid.crs

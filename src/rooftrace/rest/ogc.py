@@ -346,14 +346,7 @@ def _output_descriptions() -> dict[str, Any]:
 
 
 def _receive(body: bytes, path: Path, max_bytes: int) -> tuple[str, SceneOptions]:
-    """Write the image of an execution request to a file, and return its name and options.
-
-    Raises:
-        ProblemError: The request does not match the description of the process.
-        TooLargeError: The image has more than `max_bytes` bytes.
-        DataError: The image is empty.
-        OSError: The file cannot be written.
-    """
+    """Write the image of an execution request to a file, and return its name and options."""
     try:
         execution = OgcExecution.model_validate(json.loads(body))
     except ValidationError as error:

@@ -170,11 +170,7 @@ async def save_upload(request: Request, path: Path, max_bytes: int) -> str:
 
 
 def _form_of(request: Request) -> _FormParser | None:
-    """Return the parser of a body that is a form, or None for an image.
-
-    Raises:
-        ProblemError: The body is neither, or the form has no boundary.
-    """
+    """Return the parser of a body that is a form, or None for an image."""
     kind, parameters = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
         return _FormParser(parameters.get(b"boundary", b""))

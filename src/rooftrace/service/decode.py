@@ -236,12 +236,7 @@ class _DecoderProcess:
         self._has_started = False
 
     def ask(self, request: dict[str, Any], data: bytes = b"") -> dict[str, Any]:
-        """Return the header of an image, which `image` completes.
-
-        Raises:
-            RooftraceError: The image is refused.
-            _ProcessFailedError: The process crashed or took too long, and is stopped.
-        """
+        """Return the header of an image, which `image` completes."""
         with self._failing():
             if not self._has_started:
                 self._wait(_START_SECONDS, "its decoder needed more than {:g} s to start")

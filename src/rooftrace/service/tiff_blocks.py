@@ -181,11 +181,7 @@ def _check(data: bytes, expected: int) -> None:
 
 
 def _inflate(data: bytes, most: int) -> tuple[int, bool]:
-    """Return the number of bytes, counted up to `most`, and whether the stream ends there.
-
-    Raises:
-        zlib.error: The stream is damaged.
-    """
+    """Return the number of bytes, counted up to `most`, and whether the stream ends there."""
     stream, nbytes = zlib.decompressobj(), 0
     while nbytes < most and not stream.eof:
         # In parts, because a small block may inflate to more than the memory holds.

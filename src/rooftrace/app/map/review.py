@@ -388,12 +388,7 @@ class _ClickedScene:
     def outlined(
         self, clicks: ReviewClicks, sessions: ClickSessions, model: ClickModel
     ) -> ClickedOutline:
-        """Return the outline at some clicks.
-
-        Raises:
-            ProblemError: A click lies outside of the image.
-            DataError, BandMismatch, PredictError, BusyError: See `ClickSessions.answer`.
-        """
+        """Return the outline at some clicks."""
         lonlat = np.array([one.position for one in clicks.clicks], np.float64)
         positions = [
             Click(row, col, one.inside)

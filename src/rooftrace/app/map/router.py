@@ -346,15 +346,7 @@ class _Store:
         return _find_model(str(recorded.get("sha256", "")), str(recorded.get("file", "")))
 
     def scene(self, results_id: str, name: str, *, refresh: bool = False) -> MapScene:
-        """Return one image of a folder.
-
-        Args:
-            refresh: Check whether its files have changed since it was opened.
-
-        Raises:
-            ProblemError: There is no such folder, or no such image in it.
-            DataError: Neither the mask nor the image says where the pixels are.
-        """
+        """Return one image of a folder."""
         key = self.catalogue.open(results_id).path, name
         with self._lock:
             opened = self._scenes.get(key)

@@ -137,13 +137,6 @@ class _FilePredictions:
 
     Pixels that the image does not know are left out. Pixels without a prediction count as
     background, so that no tool gains by leaving out difficult places.
-
-    Args:
-        files: Files of the tool.
-        name: Name of the tool.
-        source: The labelled scenes.
-        labels: Meaning of labels, with the classes of the scenes.
-        reading: Options for reading the files.
     """
 
     files: PredictionFiles
@@ -215,11 +208,7 @@ class _FilePredictions:
         )  # fmt: skip
 
     def predict(self, scene: Scene) -> ScenePrediction:
-        """Return the predictions for a scene.
-
-        Raises:
-            DataError and its kinds: A file cannot be read, or does not fit the scene.
-        """
+        """Return the predictions for a scene."""
         grid = scene.image.grid
         valid = _valid(scene.image)
         classes = probability = score = numbers = None
@@ -277,12 +266,7 @@ class _FilePredictions:
         return tuple(notes)
 
     def _match(self, files: tuple[Path, ...], *, shared: bool) -> Mapping[str, tuple[Path, ...]]:
-        """Return the files of each scene, by name or by place.
-
-        Args:
-            files: The files to match.
-            shared: True if every file may hold predictions of every scene.
-        """
+        """Return the files of each scene, by name or by place."""
         what, names, ids = str(self.files.path), self.files.names(files), self.source.ids
         matches = match_scene_names(ids, names, what, names_of_images(self.source.entries))
         if not matches.number and len(ids):
@@ -326,12 +310,7 @@ class _FilePredictions:
             self.polygons.check_places(self.grids, str(self.files.path))
 
     def _read_table(self, path: Path) -> None:
-        """Read a table of run lengths.
-
-        Raises:
-            LabelError: The file is not such a table, or the order cannot be deduced.
-            LayoutError: Rows and scenes do not fit.
-        """
+        """Read a table of run lengths."""
         source = self.source
         table = RleTable.read(path)
         rows = table.cells()
@@ -353,13 +332,6 @@ class _FilePredictions:
         """Read outlines in pixels of images, in a format of a label tool.
 
         A scene without outlines has no building: YOLO writes no file then.
-
-        Args:
-            files: The files.
-            least: Minimum score of an outline that has one.
-
-        Raises:
-            LabelError: A file is damaged, a label is not known, or nothing fits a labelled scene.
         """
         ids, what = self.source.ids, str(self.files.path)
         images = [image for file in files for image in read_drawn(file)]
@@ -408,14 +380,6 @@ class _FilePredictions:
         The detection with the highest score is on top where two overlap. A scene without a
         detection has no building, because the format has no other way to express that. Labels in
         a COCO file give the names of numbered images, and the category of buildings.
-
-        Args:
-            path: The file.
-            least: Minimum score of a detection.
-
-        Raises:
-            LabelError: The file is not a list of results (names the record), or none belongs to a
-                labelled image.
         """
         source = self.source
         try:

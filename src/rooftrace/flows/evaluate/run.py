@@ -396,12 +396,7 @@ class _Counter:
             self._curve.add(pair.truth == building_class, prediction.probability, pair.valid)
 
     def report(self, notes: tuple[str, ...], context: Mapping[str, Any]) -> EvalReport:
-        """Return the report over all scenes.
-
-        Args:
-            notes: Notes on the scenes.
-            context: Entries for the report's context.
-        """
+        """Return the report over all scenes."""
         predictions, coco = self._predictions, self._coco
         own_notes: list[str] = []
         model_gsd_m = predictions.context.get("gsd_m")

@@ -387,17 +387,7 @@ class _ExportComparison:
     def on_engines(
         self, engines: Sequence[str], contract: Contract, tolerance: float, out: Path
     ) -> tuple[list[Parity], dict[str, dict[str, float]], list[str]]:
-        """Return all comparisons, the figures of engines within the tolerance, and notes.
-
-        Args:
-            engines: Names of the engines, the main one first.
-            contract: Contract of the file.
-            tolerance: Maximum allowed `Parity.mask_change`.
-            out: Path of the file in messages.
-
-        Raises:
-            ExportError: The difference exceeds the tolerance on the main engine, or in fp32.
-        """
+        """Return all comparisons, the figures of engines within the tolerance, and notes."""
         parities, held, notes = [], {}, []
         for name in engines:
             try:

@@ -459,11 +459,7 @@ def _open_images(scenes: SceneSet, *, needs_metres: bool) -> bool:
 
 
 def _check_labels(scenes: SceneSet) -> tuple[str, ...]:
-    """Return a note on images that may be infrared.
-
-    Raises:
-        LabelError: Labels show no building, or are building nearly everywhere.
-    """
+    """Return a note on images that may be infrared."""
     finding, infrared = first_findings(scenes)
     if finding is not None:
         raise LabelError(

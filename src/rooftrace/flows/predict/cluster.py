@@ -143,12 +143,7 @@ class _Cluster:
         """Number of machines, this one included."""
 
     def meet(self) -> list[Facts]:
-        """Return the facts of the machines, which load the model, and use those of the first.
-
-        Raises:
-            ConfigError: The results of two machines could differ.
-            PredictError: No machine answers, or none can load the model.
-        """
+        """Return the facts of the machines, which load the model, and use those of the first."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as Affinity
 
         refs = [
@@ -200,11 +195,7 @@ class _Cluster:
         return result
 
     def wait(self, refs: Sequence[Any]) -> list[Any]:
-        """Wait until at least one result is there; return the references of those that are.
-
-        Raises:
-            PredictError: The cluster has had no machine for a while.
-        """
+        """Wait until at least one result is there; return the references of those that are."""
         alone_since = monotonic()
         while True:
             done, _ = self._ray.wait(list(refs), timeout=_POLL_S, fetch_local=False)
@@ -220,15 +211,7 @@ class _Cluster:
                 )
 
     def get(self, ref: Any, name: str) -> Any:
-        """Return a result.
-
-        Args:
-            ref: Its reference.
-            name: What is made, for errors.
-
-        Raises:
-            RooftraceError: The task has raised it, or its workers were lost.
-        """
+        """Return a result."""
         self.wait([ref])
         try:
             return self._ray.get(ref)

@@ -340,12 +340,7 @@ def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[
 
 
 def _replaced_results(out: Path, inputs: Mapping[str, str]) -> list[str]:
-    """Return a note on other images of the same names, such as those of another year.
-
-    Args:
-        out: Folder with the record of the runs before.
-        inputs: Image of each result of this run, by its name.
-    """
+    """Return a note on other images of the same names, such as those of another year."""
     replaced = {
         str(image)
         for name, image in predicted_images(out).items()
