@@ -24,7 +24,7 @@ from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, Scene, Window
-from rooftrace.io.files import export_error
+from rooftrace.io.files import exporting
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import NODATA
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -298,10 +298,8 @@ def predict_set(
         BandMismatch, GsdMismatch, PredictError: The model cannot predict a scene.
         ExportError: The folder cannot be written to.
     """
-    try:
+    with exporting(folder):
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise export_error(folder, error) from error
     images = AS_FOUND if data is None else data.images
 
     def scenes() -> Iterator[tuple[NDArray[np.uint8], ScenePlan]]:
@@ -318,10 +316,8 @@ def predict_set(
             probabilities[0, rows, cols] = block.score
             probabilities[1, rows, cols] |= (block.mask != NODATA) * np.uint8(_KNOWN)
         path = _path(folder, number)
-        try:
+        with exporting(path):
             np.save(path, probabilities)
-        except OSError as error:
-            raise export_error(path, error) from error
         if data is not None:
             data.advance()
     return SetProbabilities(source, folder, images)

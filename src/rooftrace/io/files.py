@@ -119,10 +119,8 @@ def prepare_folder(folder: Path, outputs: Iterable[Path], inputs: Iterable[Path 
         ExportError: It is a file, or cannot be created.
     """
     check_outputs(outputs, inputs)
-    try:
+    with exporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise export_error(folder, error) from error
 
 
 def _other_layers(path: Path) -> list[str]:
@@ -289,6 +287,15 @@ def export_error(path: Path, error: Exception) -> ExportError:
 
 
 @contextmanager
+def exporting(path: Path) -> Iterator[None]:
+    """Raise errors of the system in the block as the error for a file or folder to write."""
+    try:
+        yield
+    except OSError as error:
+        raise export_error(path, error) from error
+
+
+@contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold a lock while the block runs; the system releases it when the process ends.
 
@@ -300,11 +307,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
         ExportError: another process holds the lock, or the file cannot be created.
     """
     while True:
-        try:
+        with exporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise export_error(path, error) from error
         try:
             take_lock(file)
         except OSError as error:

@@ -28,7 +28,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.types import nulls
-from rooftrace.io.files import export_error, replacing, write_atomically
+from rooftrace.io.files import exporting, replacing, write_atomically
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.web_mercator import morton_codes, quadkeys
 
@@ -134,7 +134,7 @@ class PartitionedLayer:
     def __enter__(self) -> PartitionedLayer:
         with MissingExtraError.on_import("parquet", "A catalogue", "pyarrow"):
             import pyarrow.parquet  # noqa: F401
-        try:
+        with exporting(self._out):
             self._out.mkdir(parents=True, exist_ok=True)
             # What a killed run left; the caller excludes other writers.
             for folder in self._out.glob(f"{_TEMPORARY}*"):
@@ -146,8 +146,6 @@ class PartitionedLayer:
             ):
                 file.unlink(missing_ok=True)
             self._temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._out))
-        except OSError as error:
-            raise export_error(self._out, error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,7 +178,7 @@ class PartitionedLayer:
         Raises:
             ExportError: the folder cannot be written to.
         """
-        try:
+        with exporting(self._out):
             self._spill()
             made = [self._write(quadkey) for quadkey in sorted(self._spilled)]
             kept = {partition["path"] for partition in made}
@@ -200,8 +198,6 @@ class PartitionedLayer:
                 if path.relative_to(self._out).as_posix() not in kept:
                     path.unlink()
                     path.parent.rmdir()
-        except OSError as error:
-            raise export_error(self._out, error) from error
         return manifest
 
     def _spill(self) -> None:

@@ -37,7 +37,7 @@ from rooftrace.io.companions import (
     predicted_images,
 )
 from rooftrace.io.elevation import holds_heights, is_elevation
-from rooftrace.io.files import check_outputs, export_error
+from rooftrace.io.files import check_outputs, exporting
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import polygon_parts
 from rooftrace.io.raster import open_image, open_raster
@@ -465,10 +465,8 @@ def _write(
         if copies is not None:
             write_image(scene.image, entry.image, copies, entry.id)
     geometry, columns = outlines.layer()
-    try:
+    with exporting(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise export_error(out, error) from error
     write_polygons(out, geometry, columns, crs, digits=DIGITS)
     if not is_data:
         notes.append(f"{out} is for maps: no command reads it as labels, so no image was copied.")

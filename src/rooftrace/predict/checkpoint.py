@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
-from rooftrace.io.files import export_error, write_atomically
+from rooftrace.io.files import exporting, write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
 
@@ -63,13 +63,11 @@ class CheckpointStore:
         self.folder = folder
         self._made_with = wanted = (json.dumps(made_with, sort_keys=True, indent=1) + "\n").encode()
         key = folder / _KEY
-        try:
+        with exporting(folder):
             stored = key.read_bytes() if key.exists() else None
             if stored != wanted:
                 shutil.rmtree(folder, ignore_errors=True)
                 write_atomically(key, wanted)
-        except OSError as error:
-            raise export_error(folder, error) from error
         self.replaced = stored is not None and stored != wanted
         """True if checkpoints of another run were removed."""
 

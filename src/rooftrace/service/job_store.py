@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter
 
 from rooftrace.core.errors import BusyError, PredictError, RooftraceError
-from rooftrace.io.files import export_error, write_atomically
+from rooftrace.io.files import export_error, exporting, write_atomically
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.review_store import REVIEW_SUFFIX
 
@@ -155,11 +155,9 @@ class JobStore:
         self._reserved: set[str] = set()
         self._jobs: dict[str, Job] = {}
         self._number = 0
-        try:
+        with exporting(self.folder):
             # Only this user may read the uploaded images.
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise export_error(self.folder, error) from error
         self._load()
 
     def _load(self) -> list[Path]:
@@ -357,10 +355,8 @@ class JobStore:
                     "discard_review=true.",
                 )
             path = self.folder_of(job_id) / STATE
-            try:
+            with exporting(path):
                 path.unlink(missing_ok=True)
-            except OSError as error:
-                raise export_error(path, error) from error
             del self._jobs[job_id]
         return True
 

@@ -30,7 +30,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.text import reason_of
-from rooftrace.io.files import export_error
+from rooftrace.io.files import export_error, exporting
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
@@ -452,10 +452,8 @@ class ReviewStore:
             "time": np.zeros(0, np.object_),
             "revision": np.zeros(0, np.int64),
         }
-        try:
+        with exporting(Path(self.path.name)):
             folder = Path(tempfile.mkdtemp(prefix=f".{self.path.stem}.", dir=self.path.parent))
-        except OSError as error:
-            raise export_error(Path(self.path.name), error) from error
         new_file = folder / self.path.name
         try:
             chunk = LayerChunk(np.zeros(0, np.object_), columns)

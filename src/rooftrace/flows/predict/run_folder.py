@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.companions import WORK_FOLDER
-from rooftrace.io.files import export_error, is_file, locked
+from rooftrace.io.files import export_error, exporting, is_file, locked
 from rooftrace.io.gdal import is_raster
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
@@ -76,15 +76,13 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         with self._open:
             self._open.enter_context(locked(self._out / f"{WORK_FOLDER}.lock", str(self._out)))
-            try:
+            with exporting(self._out):
                 # Half-written files of a killed run; the lock excludes other runs.
                 for path in self._out.iterdir():
                     if _LEFT_OVER.fullmatch(path.name):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
                 self._work.mkdir(exist_ok=True)
                 self._open_manifest()
-            except OSError as error:
-                raise export_error(self._out, error) from error
             self._open = self._open.pop_all()
         return self
 
