@@ -58,12 +58,7 @@ _BYTES_PER_OUTLINE = 1000
 
 
 class Result:
-    """Prediction of one image.
-
-    Args:
-        name: Name of the image.
-        kept: Prediction with its scores.
-    """
+    """Prediction of one image."""
 
     def __init__(self, name: str, kept: KeptPrediction) -> None:
         self.name = name

@@ -69,10 +69,6 @@ def findings_of(facts: Sequence[SceneFacts], source: SceneSet) -> list[Finding]:
 
     Keys of findings about images begin with `image.`, those about labels with `label.`. The other
     two are `gsd.unknown` and `leakage.zooms`. Each key appears at most once.
-
-    Args:
-        facts: Facts of every scene.
-        source: The set.
     """
     context = FindingContext(tuple(facts), source)
     groups = _files, _images, _labels, _pixels

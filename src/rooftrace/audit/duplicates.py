@@ -350,11 +350,7 @@ def luma_of(raster: Raster) -> NDArray[np.uint8] | NDArray[np.float32]:
 
 
 class ThumbnailBuilder:
-    """Thumbnail of a large scene that comes in parts, of which only means of small areas are kept.
-
-    Args:
-        shape_yx: Size of the scene.
-    """
+    """Thumbnail of a large scene that comes in parts; only means of small areas are kept."""
 
     _SIDE = 4 * THUMBNAIL_PX
     """Cells are four times as fine as the thumbnail, so that areas cut by its edges are small."""

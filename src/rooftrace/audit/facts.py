@@ -333,12 +333,7 @@ def _by_magnitude(areas: NDArray[np.generic]) -> Histogram | None:
 
 @dataclass(frozen=True)
 class FindingContext:
-    """Facts of a set, grouped as the checks need them.
-
-    Args:
-        facts: Facts of every scene.
-        source: The set.
-    """
+    """Facts of a set, grouped as the checks need them."""
 
     facts: tuple[SceneFacts, ...]
     source: SceneSet

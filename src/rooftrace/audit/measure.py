@@ -28,11 +28,7 @@ _LARGEST = np.float32(1e15)
 
 
 class PixelSums:
-    """Figures of the pixels of an image that comes in parts: `feed` each, then `finish`.
-
-    Args:
-        whole: Window of the whole image.
-    """
+    """Figures of the pixels of an image that comes in parts: `feed` each, then `finish`."""
 
     def __init__(self, whole: Window) -> None:
         self._whole = whole

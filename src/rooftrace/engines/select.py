@@ -105,12 +105,6 @@ def check_first_use(
 ) -> None:
     """Check that an engine survives the graph of a bundle, unless it is known to.
 
-    Args:
-        bundle: The bundle.
-        engine: Name of the engine that will load it.
-        files: Parts of the bundle that the engine will load.
-        precision: Precision in which the engine will run.
-
     Raises:
         BundleError: The graph cannot be used, or exceeded a limit of time or memory.
     """

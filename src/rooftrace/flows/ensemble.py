@@ -209,10 +209,6 @@ def method_histograms(one: MemberSets, weights: Sequence[float]) -> NDArray[np.i
     """Return (models + 2, 2, 256) histograms of the evaluated pixels of a set by level.
 
     They are those of each member alone, of the average, and of the weighted average.
-
-    Args:
-        one: Probabilities of the set.
-        weights: Weight of each member; they sum to one.
     """
     models = len(one)
     mixes = np.array([[1 / models] * models, weights])
@@ -273,13 +269,7 @@ class MethodFigures:
 
 @dataclass(frozen=True)
 class EnsembleFit:
-    """Figures of all models and methods.
-
-    Args:
-        weights: Weight of each model.
-        models: Figures of each model alone.
-        average, weighted: Figures of the methods of combination.
-    """
+    """Figures of all models and methods."""
 
     weights: tuple[float, ...]
     models: tuple[MethodFigures, ...]

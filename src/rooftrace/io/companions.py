@@ -96,10 +96,6 @@ def is_result(file: Path) -> bool:
 def predicted_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
     """Return the file of an output in the folder of a prediction; any other path as it is.
 
-    Args:
-        path: File, or folder of any kind.
-        output: Name of the output.
-
     Raises:
         DataError: The folder has the files of several images.
     """
@@ -172,9 +168,6 @@ def check_vrt(path: Path) -> None:
     A source must be a local image file. Servers and archives are refused, because a received
     mosaic could otherwise choose which addresses this machine calls. Raw bands are refused,
     because they could show the bytes of any other file. Code in a VRT is never run.
-
-    Args:
-        path: File that GDAL opens as a VRT.
 
     Raises:
         DataError: a source is missing or is not a local image file.
@@ -546,13 +539,7 @@ GIVE_IMAGES = "Give the folder that holds the images themselves."
 
 
 def no_image(path: Path | str, glob: Sequence[str] = (), labels: Path | None = None) -> DataError:
-    """Return the error for data without an image, or without one that matches a pattern.
-
-    Args:
-        path: Where it was looked for.
-        glob: Patterns that file names should match.
-        labels: Labels whose images are missing.
-    """
+    """Return the error for data without an image, or without one that matches a pattern."""
     matches = f" that matches {' or '.join(glob)}" if glob else ""
     whose = f" for {labels}" if labels else ""
     remedy = GIVE_IMAGES

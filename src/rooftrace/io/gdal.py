@@ -126,9 +126,6 @@ def environment(**more: Any) -> Iterator[None]:
 
     Inside of another such block only what differs is set: entering all of them for each of
     thousands of small images takes as long as their headers.
-
-    Args:
-        more: Other values of the settings.
     """
     settings = {
         # In bytes: rasterio passes a number to GDAL unchanged.
@@ -252,10 +249,6 @@ def reading_errors(name: object, where: object) -> Iterator[None]:
 
     GDAL's errors share no public base class, and rasterio raises ValueError for messages that are
     not UTF-8. Therefore all exceptions are caught; errors of rooftrace pass unchanged.
-
-    Args:
-        name: Name of the image.
-        where: Part of the image that is being read.
     """
     try:
         yield

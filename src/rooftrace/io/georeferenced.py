@@ -133,13 +133,7 @@ def parse_crs(text: str) -> CRS:
 
 
 def check_crs(grid: GeoGrid, crs: CRS, name: str) -> None:
-    """Raise ConfigError if a coordinate system that was given cannot be that of an image.
-
-    Args:
-        grid: Grid of the image in its file.
-        crs: The coordinate system that was given.
-        name: Name of the image in messages.
-    """
+    """Raise ConfigError if a coordinate system that was given cannot be that of an image."""
     if grid.transform.is_identity:
         raise ConfigError(
             f"--crs was given, but {name} has no position: neither in the file nor in a world file "
@@ -163,12 +157,7 @@ def _with_crs(crs: CRS, grid: GeoGrid) -> GeoGrid:
 
 
 class WindowSource(WrappedSource):
-    """A `RasterSource` that shows one window of another: a chip of a scene.
-
-    Args:
-        source: The scene.
-        window: Window inside the scene.
-    """
+    """A `RasterSource` that shows one window of another: a chip of a scene."""
 
     def __init__(self, source: RasterSource, window: Window) -> None:
         super().__init__(source)

@@ -66,10 +66,6 @@ _PAGE_SUFFIXES = (".html", ".htm")
 def check_page_path(out: Path, name: str) -> None:
     """Check that a path is that of a page, so that no page replaces a file of another kind.
 
-    Args:
-        out: File to write.
-        name: Usual name of the page, for the remedy.
-
     Raises:
         ConfigError: It is a folder, or it has another suffix.
     """

@@ -452,11 +452,7 @@ _WRITTEN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\
 
 
 def imagery_date(tags: Mapping[str, str]) -> str | None:
-    """Return the date in a file's tags in the form of ISO 8601; None if there is none.
-
-    Args:
-        tags: Values by GDAL's names of the tags.
-    """
+    """Return the date in a file's tags in the form of ISO 8601; None if there is none."""
     for name in _DATE_TAGS:
         match = _WRITTEN.fullmatch(tags.get(name, "").strip().strip('"'))
         if match is None:

@@ -169,9 +169,6 @@ class PartitionedLayer:
     def finish(self, properties: Mapping[str, Any]) -> dict[str, Any]:
         """Write all files, then the manifest, and delete other files of an earlier layer.
 
-        Args:
-            properties: Further entries of the manifest; plain data.
-
         Returns:
             The manifest.
 

@@ -498,11 +498,7 @@ class RasterFile:
 
 
 class OpenDataset(RasterFile):
-    """A `RasterFile` over a dataset of rasterio: of a file, in memory, an overview, or warped.
-
-    Args:
-        dataset: Open dataset; the caller closes it.
-    """
+    """A `RasterFile` over a dataset of rasterio: of a file, in memory, an overview, or warped."""
 
     _is_alone = True
 

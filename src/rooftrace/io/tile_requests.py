@@ -56,10 +56,6 @@ class TileRequests:
     """Client for the tiles of one service; several threads and processes may use the same cache.
 
     A tile that does not exist is remembered, too. It can be pickled; the copy has its own counters.
-
-    Args:
-        name: Name of the service in messages.
-        options: Limits and identity.
     """
 
     def __init__(self, name: str, options: ServiceOptions) -> None:

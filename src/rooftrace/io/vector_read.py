@@ -93,11 +93,7 @@ class ReadCounts:
         return ReadCounts(*(a + b for a, b in zip(astuple(self), astuple(other))))
 
     def notes(self, name: object) -> tuple[str, ...]:
-        """Return a note for the user on each number that is not 0.
-
-        Args:
-            name: Name of the file.
-        """
+        """Return a note for the user on each number that is not 0."""
         said = (
             (plural(self.repaired, "polygon"), "with invalid outlines repaired"),
             (plural(self.without_outline, "feature"), "without an outline left out"),
@@ -271,11 +267,7 @@ class VectorFile:
         return IN_PIXELS.encode() in head and b'"crs"' not in head
 
     def notes(self, counts: ReadCounts) -> tuple[str, ...]:
-        """Return notes for the user: what was assumed, repaired and left out.
-
-        Args:
-            counts: Numbers of what was left out.
-        """
+        """Return notes for the user: what was assumed, repaired and left out."""
         said = [note for one in self._inputs for note in one.notes]
         said += [note for part in self._parts for note in part.notes]
         return (*dict.fromkeys(said), *counts.notes(self.path))

@@ -120,12 +120,7 @@ Outlines = tuple[NDArray[np.object_], NDArray[np.int16]]
 
 
 class WindowLabel:
-    """The `LabelReader` of a `WindowSource`.
-
-    Args:
-        label: Label of the scene.
-        window: Window inside the scene.
-    """
+    """The `LabelReader` of a `WindowSource`."""
 
     def __init__(self, label: LabelReader, window: Window) -> None:
         self.label = label

@@ -95,12 +95,7 @@ def _scene_crs(scene: Scene) -> CRS:
 
 
 class LayerBuilder:
-    """Collects the labels of scenes as one layer with the attributes `OWN_FIELDS`.
-
-    Args:
-        classes: Class names by class index.
-        crs: Coordinate system of the layer.
-    """
+    """Collects the labels of scenes as one layer with the attributes `OWN_FIELDS`."""
 
     def __init__(self, classes: tuple[str, ...], crs: CRS) -> None:
         self.crs = crs

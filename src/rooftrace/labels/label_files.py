@@ -327,13 +327,7 @@ def load_json(path: Path) -> Any:
 
 
 def validated(model: type[M], raw: object, where: str) -> M:
-    """Return a part of a label file as its model; LabelError names the first thing that is wrong.
-
-    Args:
-        model: Model of the part.
-        raw: The part, as JSON has it.
-        where: Location of the part for error messages.
-    """
+    """Return a part of a label file as its model; LabelError names the first mistake."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:

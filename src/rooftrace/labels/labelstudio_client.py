@@ -351,13 +351,7 @@ def _checked_url(url: str) -> str:
 
 @dataclass(frozen=True)
 class PolygonTool:
-    """Place in a project where polygons of a class belong.
-
-    Args:
-        control: Control that draws the polygons.
-        label: Class name as the project writes it.
-        key: Key of a task's data that names its image.
-    """
+    """Place in a project where polygons of a class belong."""
 
     control: Control
     label: str

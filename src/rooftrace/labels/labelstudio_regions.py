@@ -311,10 +311,6 @@ def decode_alpha(rle: bytes, shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
 
     The size that the bytes state is checked before memory is allocated.
 
-    Args:
-        rle: Bytes that Label Studio lists as numbers.
-        shape_yx: Shape of the image.
-
     Raises:
         BrushError: The bytes are for another size, are too few, or extend beyond the image.
     """

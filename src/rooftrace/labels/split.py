@@ -571,9 +571,6 @@ def own_split(scenes: Iterable[str]) -> Split | None:
 
     Scenes in other folders, such as xBD's `tier3`, are training, as in split files.
 
-    Args:
-        scenes: Ids of the scenes.
-
     Returns:
         None unless there are folders of `train` and of another part.
     """

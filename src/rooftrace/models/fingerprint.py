@@ -84,9 +84,6 @@ class Fingerprint(Config):
     def unpack(self, source: str) -> tuple[list[Keypoints], list[int]]:
         """Return the scenes, and their numbers from 0 among all training scenes.
 
-        Args:
-            source: Name of the bundle, for messages.
-
         Raises:
             BundleError: `data` contradicts the other fields.
         """

@@ -146,10 +146,6 @@ class StartModel:
     def load_into(self, net: nn.Module, config: ModelConfig) -> LoadedWeights:
         """Put the weights that fit into a network.
 
-        Args:
-            net: Network to load into.
-            config: Choice of the network.
-
         Raises:
             ConfigError: It is a network of another kind: less than half of its values are in the
                 start model.

@@ -48,11 +48,6 @@ class PlainUnet(nn.Module):
     Filters, depth, normalisation, dropout and upsampling are parameters. Weights are initialised as
     in He et al. 2015.
 
-    Args:
-        settings: Parameters.
-        bands: Bands of the image.
-        channels: Channels of the answer.
-
     Attributes:
         multiple_px: Number that height and width of the input must be multiples of.
     """

@@ -333,12 +333,7 @@ def combine(
 
 
 def member_in_ensemble(member: Predictor, combined: BundleSpec) -> Predictor:
-    """Return a member with the ensemble's tiles and contract, but its own threshold.
-
-    Args:
-        member: Member of the ensemble.
-        combined: Contract of the ensemble.
-    """
+    """Return a member with the ensemble's tiles and contract, but its own threshold."""
     update = {"threshold": member.bundle.spec.threshold, "calibration": None}
     bundle = ModelBundle(combined.model_copy(update=update), {}, member.bundle.source)
     return Predictor(bundle, member.engine)

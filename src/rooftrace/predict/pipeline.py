@@ -110,13 +110,7 @@ def run_scenes(scenes: Iterable[SceneBlocks], engine: Engine) -> Iterator[SceneB
 
 
 def run_block(plan: ScenePlan, number: int, engine: Engine) -> BlockTiles:
-    """Read and run the tiles of one block, without the halo outputs of other blocks.
-
-    Args:
-        plan: Plan of the scene.
-        number: Number of the block.
-        engine: Engine of the network.
-    """
+    """Read and run the tiles of one block, without the halo outputs of other blocks."""
     scene = SceneBlocks(plan)
     tiles: BlockTiles | None = None
     for end in _read_and_run(iter([_SceneReader(scene, [number])]), engine):

@@ -51,9 +51,6 @@ class UploadLimiter:
     that one client alone has half of them.
 
     It is used only in the event loop.
-
-    Args:
-        limit: Maximum number of uploads in progress.
     """
 
     def __init__(self, limit: int) -> None:

@@ -327,11 +327,6 @@ class UploadFile(RasterFile):
     """An uploaded file in one of the formats that cannot refer to other files.
 
     Call `check` before reading it.
-
-    Args:
-        path: Path of the file.
-        shown: Name of the file in messages.
-        nodata: Nodata rule in addition to that of the file.
     """
 
     def __init__(self, path: Path, shown: str, *, nodata: NodataRule | None = None) -> None:

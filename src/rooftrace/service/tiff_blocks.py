@@ -59,10 +59,6 @@ def check_deflate_blocks_of(file: BinaryIO, name: str) -> None:
     All images in the file are checked: overviews and masks, too. Other files and compressions pass.
     It takes as long as decoding the pixels.
 
-    Args:
-        file: File that GDAL can open, at its beginning.
-        name: Name of the file in messages.
-
     Raises:
         DataError: A block holds more bytes, ends in the middle of its stream, or is not described
             completely.

@@ -67,13 +67,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
 def check_state_dict(
     found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str
 ) -> None:
-    """Compare weights by name and shape, before anything is loaded.
-
-    Args:
-        found: Weights in a file.
-        expected: Weights of the network.
-        source: Name of the file, for the message.
-    """
+    """Compare weights by name and shape, before anything is loaded."""
     wrong = {
         "missing": [name for name in expected if name not in found],
         "surplus": sorted(name for name in found if name not in expected),
@@ -142,14 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_epochs(checkpoint: Mapping[str, Any], run: Path, epochs: int, key: str) -> None:
-    """Raise ConfigError if a run already has more epochs than its configuration now asks for.
-
-    Args:
-        checkpoint: Content of the checkpoint to resume from.
-        run: Folder of the run.
-        epochs: Number of epochs that is asked for.
-        key: Name of that setting.
-    """
+    """Raise ConfigError if a run already has more epochs than its configuration now asks for."""
     last = checkpoint.get("epoch")
     if isinstance(last, int) and last + 1 > epochs:
         raise ConfigError(
@@ -175,13 +162,7 @@ def record_scenes(parts: Mapping[str, Sequence[str]]) -> DataRecord:
 
 
 def check_same_scenes(before: DataRecord, now: DataRecord, run: Path) -> None:
-    """Raise DataError if a run had other scenes.
-
-    Args:
-        before: Record in the checkpoint.
-        now: Record of the present data.
-        run: Folder of the run, for the message.
-    """
+    """Raise DataError if a run had other scenes."""
     for part, record in now.items():
         if before.get(part) != record:
             count = before.get(part, "0 scenes").rpartition(" ")[0]
@@ -202,10 +183,6 @@ what the network learns from."""
 
 def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> DataRecord | None:
     """Check what the folder of a run holds, and return the record of the data in its checkpoint.
-
-    Args:
-        resolved: Resolved configuration of the run.
-        resume: Continue the run that is in the folder.
 
     Returns:
         The record; None if the run is new.

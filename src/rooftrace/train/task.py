@@ -128,13 +128,7 @@ class Schedule:
 
 
 def check_monitor(key: str, monitor: str, known: Collection[str]) -> None:
-    """Raise ConfigError if a run has no figure with this name; the message lists those it has.
-
-    Args:
-        key: Key of the configuration, for the message.
-        monitor: Name of the figure.
-        known: Names of the figures of the run.
-    """
+    """Raise ConfigError if a run has no figure with this name; the message lists those it has."""
     if monitor not in known:
         near = did_you_mean(monitor, known)
         raise ConfigError(

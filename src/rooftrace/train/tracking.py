@@ -132,11 +132,7 @@ class Tracking:
         self._each(end)
 
     def callback(self, prefix: str = "") -> Callback:
-        """Return the callback of one of the trainings of the run.
-
-        Args:
-            prefix: Beginning of the names of its figures.
-        """
+        """Return the callback of one of the trainings of the run."""
         return _Rows(self, prefix)
 
     def begin(self) -> None:

@@ -77,13 +77,7 @@ class BlockOutlines:
 
 @dataclass(frozen=True)
 class Tracing:
-    """Traces blocks of a scene; picklable.
-
-    Args:
-        classes: Class indices to trace.
-        building_class: Class that is separated and regularized.
-        maker: Maker of outlines.
-    """
+    """Traces blocks of a scene; picklable."""
 
     classes: tuple[int, ...]
     building_class: int

@@ -184,11 +184,7 @@ _TOLERANCE_PX = 0.5
 
 
 class ValidOutline:
-    """The outline of the valid data, from blocks of a class mask that partition a scene.
-
-    Args:
-        grid: Grid of the scene.
-    """
+    """The outline of the valid data, from blocks of a class mask that partition a scene."""
 
     def __init__(self, grid: GeoGrid) -> None:
         self._grid = grid

@@ -163,9 +163,6 @@ class RegionPieces:
 
         One trace of their summed corners gives the polygons. The sums come from the pieces, and the
         first pixel relates polygons to pieces.
-
-        Args:
-            width: Width of the scene.
         """
         regions = Regions.of(self.corners.merged())
         order = np.argsort(self.first)

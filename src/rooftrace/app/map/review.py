@@ -236,9 +236,6 @@ class ClickSessions:
 
     The segmenter of a building is kept, and continues if the clicks of a request begin with its
     own. So a further click costs only its own views, and a client needs no session.
-
-    Args:
-        limit: Number of buildings whose segmenters are kept.
     """
 
     def __init__(self, limit: int) -> None:

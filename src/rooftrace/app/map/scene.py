@@ -112,11 +112,6 @@ def _existing(recorded: str, folder: Path) -> Path | None:
 def image_of(files: ImageFiles, folder: Path, use: str) -> RasterSource:
     """Return the image that was predicted, placed on the grid of its mask.
 
-    Args:
-        files: Result files of the image.
-        folder: Results folder.
-        use: What needs the image, for the error.
-
     Raises:
         DataError: The image is not where it was, or cannot be read.
     """

@@ -112,10 +112,6 @@ def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[Catalo
     The second scene with the same id becomes `ID-2`, and so on, in their order. A location that is
     listed twice is one scene.
 
-    Args:
-        scenes: Scenes with the ids of the catalogue.
-        name: Name of the catalogue, for the error message.
-
     Raises:
         DataError: There is no scene.
     """

@@ -435,13 +435,7 @@ _MARGIN = 0.02
 def comparison_page(
     figures: Mapping[str, Any], compared: Compared, images: Sequence[RasterSource] = ()
 ) -> str:
-    """Return the whole page as a string for UTF-8.
-
-    Args:
-        figures: Figures of the report.
-        compared: Both layers.
-        images: Images to show under the examples.
-    """
+    """Return the whole page as a string for UTF-8."""
     titles = [Path(figures[side]).name for side in ("new", "old")]
     layers = (compared.new.layer, compared.old.layer)
     origins = (", ".join(filter(None, (one.source, one.date))) for one in layers)

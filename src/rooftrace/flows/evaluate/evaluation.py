@@ -127,12 +127,7 @@ def check_leakage(bundles: Sequence[ModelBundle], source: SceneSet) -> tuple[Lea
 
 
 def leak_notes(leaks: Sequence[LeakageReport], names: Sequence[str]) -> tuple[str, ...]:
-    """Return notes on scenes that show ground on which a model was trained or fitted.
-
-    Args:
-        leaks: Result of the check of each model.
-        names: Names of the models; further ones are left out.
-    """
+    """Return notes on scenes that show ground on which a model was trained or fitted."""
     return tuple(
         f"{len(found.scenes)} of {found.checked} scenes show ground that {name} was {use} on: "
         f"{list_first(found.scenes)}"

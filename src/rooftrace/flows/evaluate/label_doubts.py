@@ -35,11 +35,7 @@ _LAYERS = ("footprints", "tiles")
 
 
 class LabelDoubts:
-    """Counts of the labels of a set and of predictions for it.
-
-    Args:
-        source: The set.
-    """
+    """Counts of the labels of a set and of predictions for it."""
 
     def __init__(self, source: SceneSet) -> None:
         self._is_layer = source.kind in _LAYERS

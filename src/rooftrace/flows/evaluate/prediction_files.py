@@ -102,12 +102,6 @@ def open_predictions(
 ) -> list[Predictions]:
     """Open files of predictions and match each to all scenes.
 
-    Args:
-        tools: Files of each tool.
-        source: The labelled scenes.
-        labels: Meaning of labels, and of masks in colours.
-        reading: Options for reading the files.
-
     Raises:
         ConfigError: An order was given, but nothing has run lengths.
         DataError and its kinds: Files cannot be read, or do not fit the scenes.

@@ -392,12 +392,7 @@ _ANY_TIME = "2026-01-01T00:00:00Z"
 
 @dataclass(frozen=True)
 class FairReport:
-    """Folder of a base model.
-
-    Args:
-        folder: The folder.
-        notes: What remains to be done.
-    """
+    """Folder of a base model."""
 
     folder: Path
     notes: tuple[str, ...]

@@ -127,11 +127,6 @@ class Choice:
 
     Those of the start model come first: they tell what the tuned model must not fall below, and
     how fast this machine is now.
-
-    Args:
-        plan: The fine-tuning.
-        minutes: Its minutes.
-        scratch: Folder for the predictions.
     """
 
     def __init__(self, plan: TuningPlan, minutes: Minutes, scratch: Path) -> None:
@@ -167,12 +162,6 @@ class Choice:
         Where the ground is little, all of the training may be too much (Wortsman et al. 2022,
         "Robust fine-tuning of zero-shot models"). What is maximised is the mean of IoU and F1 of
         buildings among models whose F1 is not below that of the start model.
-
-        Args:
-            trained: The plan as it was trained.
-            results: Result of each of its trainings.
-            config: Configuration, as the bundle records it.
-            log: Console for what was tried.
 
         Returns:
             What is kept, the network with its weights in the folder of the run, and its contract;
@@ -470,12 +459,7 @@ def _check_labels(scenes: SceneSet) -> tuple[str, ...]:
 
 
 def check_inverse(scored: SetProbabilities, start: BundleSpec) -> None:
-    """Raise LabelError if the start model agrees with the inverse of labels of a dense place.
-
-    Args:
-        scored: Its probabilities.
-        start: Its contract.
-    """
+    """Raise LabelError if the start model agrees with the inverse of labels of a dense place."""
     count: NDArray[np.int64] = np.zeros(4, np.int64)
     for scene in scored:
         found = (scene.score >= level_of(start.threshold))[scene.evaluated]

@@ -253,10 +253,6 @@ class _Cluster:
 def cluster_executor(models: ModelSet, options: ClusterOptions) -> Iterator[ClusterExecutor]:
     """Connect to a cluster, and keep it while the context is open; see `executing`.
 
-    Args:
-        models: Models to run.
-        options: Options of the cluster.
-
     Raises:
         MissingExtraError: Ray is not installed.
         ConfigError: No cluster answers, it lacks the requested cores or GPUs, or its machines

@@ -50,11 +50,7 @@ _BESIDE = re.compile(r"\.(prj|tab|wld|[a-z]{2,4}wx?|aux\.xml)$", re.IGNORECASE)
 
 
 def skipped_notes(skipped: Mapping[Path, str]) -> list[str]:
-    """Return a note for each reason for which files and folders were skipped.
-
-    Args:
-        skipped: Files and folders, each with the reason.
-    """
+    """Return a note for each reason for which files and folders were skipped."""
     notes = []
     for reason in _REASONS:
         if paths := sorted(path for path, why in skipped.items() if why == reason):
