@@ -297,12 +297,7 @@ load("demo").then(({ createDemo }) => createDemo(element));
 
 
 def build_page(service: Service, *, live: bool = False) -> gr.Blocks:
-    """Return the page of a service; `mount_page` adds it to an application.
-
-    Args:
-        service: Model service.
-        live: Whether the server has cameras.
-    """
+    """Return the page of a service; `mount_page` adds it to an application."""
     spec = service.bundle.spec
     blocks: gr.Blocks = gr.Blocks(title="rooftrace", analytics_enabled=False, fill_width=True)
     with blocks:

@@ -264,13 +264,7 @@ class SetStatistics:
 def compute_statistics(
     facts: Sequence[SceneFacts], classes: int, building_class: int
 ) -> SetStatistics:
-    """Return the figures of a set.
-
-    Args:
-        facts: Facts of its scenes, including those that could not be read.
-        classes: Number of classes.
-        building_class: Class index of buildings.
-    """
+    """Return the figures of a set."""
     read = [f for f in facts if not f.image_error]
     labelled = [f for f in read if f.label is not None]
     pixels = np.array([f.shape_yx[0] * f.shape_yx[1] for f in read], dtype=float)

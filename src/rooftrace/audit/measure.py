@@ -175,11 +175,6 @@ def measure_scene(scene: Scene, classes: tuple[str, ...], building_class: int) -
     pixels. The figures are then those of the windows (`measured_share` gives their share),
     buildings that reach out of a window are left out, and `valid_share` refers to all windows read.
 
-    Args:
-        scene: Scene with or without a label.
-        classes: Class names of its set.
-        building_class: Class index of buildings.
-
     Returns:
         Facts. A read error is not raised but stored in `image_error` or `label_error`.
     """
@@ -330,10 +325,6 @@ def measure_set(
     source: SceneSet, *, workers: int | None = None, progress: Progress | None = None
 ) -> tuple[SceneFacts, ...]:
     """Measure every scene of a set.
-
-    Args:
-        source: Set with or without labels.
-        workers, progress: See `labels.source.map_entries`.
 
     Returns:
         Facts in the order of `source.entries`; for read errors see `measure_scene`.

@@ -106,11 +106,6 @@ def compare_sets(
     """Compare the figures of two sets.
 
     Scenes whose image could not be read or has no valid pixel are left out.
-
-    Args:
-        a: Facts of the training data.
-        b: Facts of the images that the model is for.
-        scale: Result of `estimate_scale`.
     """
     a = [facts for facts in a if not facts.image_error and facts.valid_share > 0]
     b = [facts for facts in b if not facts.image_error and facts.valid_share > 0]
@@ -332,14 +327,7 @@ class AuditSummary:
 def summarize_audit(
     name: str, statistics: SetStatistics, findings: Sequence[Finding], *, has_test: bool = False
 ) -> AuditSummary:
-    """Return the summary of a set.
-
-    Args:
-        name: Name of the set.
-        statistics: Figures of the set.
-        findings: Findings about the set, the worst first.
-        has_test: Whether the data has a test part of its own.
-    """
+    """Return the summary of a set."""
     errors = [f for f in findings if f.severity == "error"]
     warnings = [f for f in findings if f.severity == "warning"]
     is_small = statistics.buildings < _LEAST_BUILDINGS

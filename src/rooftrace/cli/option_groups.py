@@ -195,11 +195,7 @@ class Fields:
     shown: Mapping[str, Shown]
 
     def parameters(self, own: Container[str]) -> list[inspect.Parameter]:
-        """Return the options, with the limits and descriptions of the fields.
-
-        Args:
-            own: Names of the command's own parameters, without groups.
-        """
+        """Return the options, with the limits and descriptions of the fields."""
         parameters = []
         for field, shown in self.shown.items():
             info = self.model.model_fields[field]

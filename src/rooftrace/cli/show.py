@@ -156,10 +156,6 @@ def print_line(text: str) -> None:
 def answered(report: Report, *, as_json: bool) -> bool:
     """Print a report as JSON for programs, or its notes for people.
 
-    Args:
-        report: Report of a flow.
-        as_json: Whether to print JSON.
-
     Returns:
         True if the JSON was printed and nothing else is to be printed.
     """

@@ -20,9 +20,6 @@ class LazyValue(Generic[T]):
     """A value that the first caller computes while other threads wait for it.
 
     If the computation raises an error, the next caller tries again.
-
-    Args:
-        make: Function that returns the value.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:

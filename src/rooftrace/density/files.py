@@ -168,12 +168,6 @@ def draw_cells(
     """Return the picture of a density grid.
 
     A grid with more cells than the picture has pixels is drawn in larger cells, as its title says.
-
-    Args:
-        density: Figures of the cells.
-        threshold: Threshold from which a cell is dense; dense cells get a border.
-        title: Name of the scene.
-        source: Line below the picture, see `source_line`.
     """
     cells = density.cells
     together = ceil(max(cells.shape) / _LARGEST_PX)

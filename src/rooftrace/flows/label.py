@@ -55,17 +55,7 @@ The server keeps names of up to a hundred characters, including its own folder a
 
 @dataclass(frozen=True)
 class PushReport:
-    """Result of a push.
-
-    Args:
-        project: Number of the project.
-        url: URL of the project's page.
-        created: Whether the project is new.
-        pushed: Ids of the scenes that were pushed.
-        skipped: Ids of the scenes that the project already had.
-        buildings: Number of polygons that were predicted for the pushed scenes.
-        notes: Assumptions that the user should see.
-    """
+    """Result of a push."""
 
     project: int
     url: str
@@ -82,15 +72,7 @@ class PushReport:
 
 @dataclass(frozen=True)
 class PullReport:
-    """Result of a pull.
-
-    Args:
-        path: File or folder that `rooftrace` accepts as DATA.
-        tasks: Number of tasks of the project.
-        annotated: Number of tasks with an annotation that was not skipped.
-        downloaded: Number of images that were downloaded.
-        notes: Images that were not found, and other facts that the user should see.
-    """
+    """Result of a pull."""
 
     path: str
     tasks: int

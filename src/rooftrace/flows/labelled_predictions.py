@@ -74,12 +74,7 @@ class ScaleCounts:
         return "unknown" in self._found
 
     def notes(self, model_gsd_m: float, images: SceneOptions) -> tuple[str, ...]:
-        """Return one note on the metres per pixel with which a model read the images.
-
-        Args:
-            model_gsd_m: Metres per pixel of the model.
-            images: Options with which the images were read.
-        """
+        """Return one note on the metres per pixel with which a model read the images."""
         if not self._found:
             return ()
         if images.scale is not None:
@@ -209,13 +204,7 @@ class SceneProbabilities:
 
 @dataclass(frozen=True)
 class SetProbabilities:
-    """Probabilities and labels of the scenes of one set.
-
-    Args:
-        source: The scenes.
-        folder: Folder with one array for each scene.
-        images: Bands, stretch and scale with which the images were read.
-    """
+    """Probabilities and labels of the scenes of one set."""
 
     source: SceneSet
     folder: Path
@@ -389,11 +378,6 @@ def footprints_at(
 
 def open_labelled(predictor: Predictor, folder: SourceConfig, split: str | None) -> SceneSet:
     """Open labelled scenes, with labels read as in the training of a model.
-
-    Args:
-        predictor: Model whose bundle records the labels, for example a palette.
-        folder: Configuration of the data.
-        split: See `select_part`.
 
     Raises:
         DataError: The split contains no image of the folder.

@@ -74,12 +74,7 @@ all ground building, and F1 of buildings where these were drawn; NaN where one i
 
 
 class ThresholdSearchSet:
-    """One set of data, with its counts so far.
-
-    Args:
-        spec: Contract of the model, without a calibration.
-        scored: Probabilities of the set.
-    """
+    """One set of data, with its counts so far."""
 
     def __init__(self, spec: BundleSpec, scored: SetProbabilities) -> None:
         self.scored = scored

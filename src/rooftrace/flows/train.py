@@ -199,14 +199,7 @@ _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 
 @dataclass(frozen=True)
 class TuneReport:
-    """The result of a study.
-
-    Args:
-        summary: Trials, the best of them, and the importance of each parameter.
-        storage: URL of the storage.
-        config, bundle: Files that were written.
-        notes: Assumptions and omissions, as sentences.
-    """
+    """The result of a study."""
 
     summary: StudySummary
     storage: str

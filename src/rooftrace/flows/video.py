@@ -245,12 +245,6 @@ class _Waiting(NamedTuple):
 class FrameTracer:
     """Run the network on the frames of one video, and draw the buildings on them.
 
-    Args:
-        name: Name of the video, for messages.
-        shape_yx: Rows and columns of all frames.
-        predictor: Model.
-        options: Options of the video.
-
     Raises:
         ConfigError: A threshold was given for a model of more than two classes.
         GeoreferenceError: A minimum area was given without metres.

@@ -117,12 +117,6 @@ def find_bands(
     They are found by the names that the user gave, by the descriptions or the colours in the file,
     and at last by their number.
 
-    Args:
-        infos: Colour bands of the image.
-        wanted: Names of the model's bands.
-        given: Bands that the user chose, see `parse_bands`.
-        name: Name of the image in messages.
-
     Raises:
         ConfigError: The chosen bands do not exist, or are too few or too many.
         BandMismatch: The bands of the model cannot be found.
@@ -207,10 +201,6 @@ def name_bands(infos: Sequence[BandInfo], name: str) -> tuple[str, ...]:
 
     A band has the name of its colour, otherwise its own description, otherwise its position:
     `band1`, `band2` and so on. Three bands of which nothing is known are red, green and blue.
-
-    Args:
-        infos: Colour bands of the image.
-        name: Name of the image, which may show its sensor.
     """
     named = _named(infos, name)
     if len(infos) == len(_RGB) and not named:

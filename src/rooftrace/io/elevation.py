@@ -278,10 +278,6 @@ def open_elevation(
 ) -> tuple[RasterSource, Vertical]:
     """Open a raster of heights, or the tiles of one, which are read in metres.
 
-    Args:
-        given: See `elevation_files`.
-        unit, crs: See `ElevationRaster`.
-
     Raises:
         ConfigError: See `ElevationRaster`.
         DataError: One cannot be read, or has several bands, or two show the same ground.
@@ -365,10 +361,6 @@ class WithHeights(WrappedSource):
 
     They are counted in steps of 0.2 m from 0 to 255, which is 51 m, in the type of the image. A
     pixel is valid if it is so in the image and in both models.
-
-    Args:
-        source: The image.
-        surface, terrain: Surface and terrain model, see `elevation_files`.
 
     Raises:
         DataError, GeoreferenceError: On reading: a model cannot be used, the two state different

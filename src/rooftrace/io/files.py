@@ -147,11 +147,6 @@ def _other_layers(path: Path) -> list[str]:
 def check_replaced(outputs: Sequence[Path], read: Callable[[], object], kind: str) -> list[str]:
     """Check before the work that results replace at most files of an earlier run of their kind.
 
-    Args:
-        outputs: Files that will be written, the main one first.
-        read: Function that reads the main file as such a result.
-        kind: Kind of the result with its article, for the error.
-
     Returns:
         A note on the file that is replaced, if there is one.
 
@@ -251,12 +246,7 @@ def write_atomically(path: Path, data: bytes | memoryview, *, sync: bool = False
 
 
 def written_bytes(name: str, write: Callable[[Path], object]) -> bytes:
-    """Return the content of a file that a function writes; nothing stays on disk.
-
-    Args:
-        name: Name of the file, whose suffix may select the format.
-        write: Function that writes the file at a path.
-    """
+    """Return the content of a file that a function writes; nothing stays on disk."""
     with TemporaryDirectory(prefix="rooftrace-") as folder:
         path = Path(folder) / name
         write(path)
@@ -298,10 +288,6 @@ def exporting(path: Path) -> Iterator[None]:
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold a lock while the block runs; the system releases it when the process ends.
-
-    Args:
-        path: File of the lock, which exists only while the lock is held.
-        what: Name of the locked folder in messages.
 
     Raises:
         ExportError: another process holds the lock, or the file cannot be created.

@@ -51,12 +51,7 @@ class Orientation:
         return (width, height) if self.transpose else shape_yx
 
     def stored(self, window: Window, shape_yx: tuple[int, int]) -> Window:
-        """Return the stored pixels of a window of the picture.
-
-        Args:
-            window: Window of the picture.
-            shape_yx: Rows and columns of the picture.
-        """
+        """Return the stored pixels of a window of the picture."""
         row, col, height, width = window.row, window.col, window.height, window.width
         if self.flip_rows:
             row = shape_yx[0] - row - height
@@ -244,11 +239,6 @@ def _mask_of(
 
 def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"]) -> Header:
     """Return the header of an open rasterio dataset.
-
-    Args:
-        dataset: Dataset open for reading.
-        name: Name of the image in messages.
-        palette: "colours" to look up a palette, "indices" to read it as numbers.
 
     Raises:
         DataError: the image has no colour band, or its coordinate system cannot be read.

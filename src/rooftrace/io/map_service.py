@@ -316,12 +316,7 @@ def xyz_service(template: str) -> MapService:
 
 
 def result_name(url: str, layer: str = "") -> str:
-    """Return a name for the results of a service, which differs from others of its server.
-
-    Args:
-        url: URL of its tiles or of its capabilities.
-        layer: Layer of the capabilities; some are named by a URL.
-    """
+    """Return a name for the results of a service, which differs from others of its server."""
     parts = urlsplit(url)
     layers = [value for name, value in parse_qsl(parts.query) if _LAYER.search(name)]
     words = [parts.hostname or "tiles", *parts.path.partition("{")[0].split("/"), *layers]

@@ -138,13 +138,7 @@ def write_polygons(
 
 
 def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write the chunks of a layer, see `write_polygons`.
-
-    Args:
-        path: File in an existing folder.
-        layer: Settings of the layer.
-        parts: One or more chunks with the same columns.
-    """
+    """Write the chunks of a layer, see `write_polygons`."""
     check_vector_path(path)
     try:
         # In the folder of the target, so that the last step is a rename within one file system.
@@ -173,11 +167,6 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
 
 def write_copies(path: Path, formats: Iterable[str], *, multi: bool = False) -> tuple[str, ...]:
     """Write a layer that rooftrace has written in other formats, too, beside its file.
-
-    Args:
-        path: The layer's file.
-        formats: Suffixes of `WRITERS`; that of the file itself is left out.
-        multi: See `LayerSettings`.
 
     Returns:
         Notes about the files for the user.

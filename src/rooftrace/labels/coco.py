@@ -215,10 +215,6 @@ def result_ids(source: SceneSet, ids: Iterable[Id]) -> tuple[str, dict[Id, str],
     """Return the file of a set, its scenes by the ids of images, and the categories of buildings.
 
     All are empty unless the set is that of one file: several number images independently.
-
-    Args:
-        source: Labelled scenes.
-        ids: Ids of images; those that are not in the set, but in its file, have their names there.
     """
     scenes = [(one.id, one.uncut.key) for one in source.entries]
     records = [(name, key) for name, key in scenes if isinstance(key, _ImageRecord)]

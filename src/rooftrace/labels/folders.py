@@ -136,11 +136,6 @@ def pair_images_and_masks(
 def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFolder:
     """Pair images with the label files of another folder that have their names.
 
-    Args:
-        images: Folder of images, or one image.
-        labels: Folder of label files, or the label file of the one image.
-        glob: Patterns for image file names.
-
     Raises:
         DataError: There is no image, several images are given with one label file, an image has
             no label file, or images and masks are swapped.

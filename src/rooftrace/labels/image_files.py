@@ -56,12 +56,7 @@ def images_folder(label_file: Path) -> Path:
 
 
 class LabelFileImages:
-    """Images of a label file: used where they lie, or copied to `NAME_images/` beside it.
-
-    Args:
-        label_file: Label file to write.
-        options: Options, of which `images` is used.
-    """
+    """Images of a label file: used where they lie, or copied to `NAME_images/` beside it."""
 
     def __init__(self, label_file: Path, options: WriteOptions) -> None:
         self._folder = images_folder(label_file)

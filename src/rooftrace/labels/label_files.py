@@ -340,11 +340,6 @@ def read_each(
 ) -> SceneSet:
     """Read the label files at a path as one set; the ids of several begin with their part.
 
-    Args:
-        path: Path that was given as the data.
-        files: Its label files, at least one.
-        read: Function (file, root) whose sets have equal openers.
-
     Raises:
         LayoutError: Two files have the same images.
     """

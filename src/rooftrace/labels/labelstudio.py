@@ -38,12 +38,7 @@ _TOOLS = ("Polygon", "Brush", "Rectangle", "Ellipse")
 
 @dataclass(frozen=True)
 class Control:
-    """Control of a project to which results belong.
-
-    Args:
-        name: Name of the control, `from_name`.
-        to_name: Name of the image that it labels.
-    """
+    """Control of a project to which results belong."""
 
     name: str
     to_name: str = _IMAGE
@@ -271,13 +266,7 @@ _UPRIGHT = 1
 
 @dataclass(frozen=True)
 class BrowserImage:
-    """An image file for a browser, pixel by pixel on the image's grid.
-
-    Args:
-        name: File name with suffix.
-        content: Bytes of the file.
-        media_type: Media type such as `image/png`.
-    """
+    """An image file for a browser, pixel by pixel on the image's grid."""
 
     name: str
     content: bytes

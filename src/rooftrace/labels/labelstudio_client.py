@@ -387,10 +387,6 @@ def project_number(project: Mapping[str, Any]) -> int:
 def polygon_tool(project: Mapping[str, Any], building: str) -> PolygonTool:
     """Find where the labelling interface of a project takes polygons of buildings.
 
-    Args:
-        project: Project as the server describes it.
-        building: Name of the building class; upper and lower case are the same.
-
     Raises:
         ConfigError: The project has no `<PolygonLabels>` on an image, or none with such a label.
     """

@@ -174,13 +174,7 @@ class LabelAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class LabelTask:
-    """One image to label.
-
-    Args:
-        where: File and number for error messages.
-        data: Data of the task, including the image's name.
-        annotations: Annotations that were not skipped.
-    """
+    """One image to label."""
 
     where: str
     data: Mapping[str, Any]

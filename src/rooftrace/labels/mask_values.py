@@ -311,14 +311,7 @@ def _is_plain(name: str) -> bool:
 
 @dataclass(frozen=True)
 class NameRule:
-    """Rule that reads names of labels as classes.
-
-    Args:
-        classes: Class names by class index.
-        known: Pairs of name and class index.
-        dropped: Names whose shapes are not drawn.
-        ignored: Names whose shapes are left out of loss and metrics.
-    """
+    """Rule that reads names of labels as classes."""
 
     classes: tuple[str, ...]
     known: tuple[tuple[str, int], ...]
@@ -534,12 +527,7 @@ class _SharpMask(WrappedSource):
 
 
 def without_blur(source: RasterSource, head: bytes) -> RasterSource:
-    """Return a JPEG mask of 0 and 255 without the values between; another mask as it is.
-
-    Args:
-        source: The mask.
-        head: First bytes of its file.
-    """
+    """Return a JPEG mask of 0 and 255 without the values between; another mask as it is."""
     return _SharpMask(source) if head.startswith(_JPEG) and _is_blurred(source) else source
 
 

@@ -290,13 +290,6 @@ def deduce_order(
 ) -> tuple[Order, str]:
     """Deduce the order of a table's runs from its columns and some of its scenes.
 
-    Args:
-        table: Table of run lengths.
-        cells: Run lengths of each scene, by its id.
-        entries: The scenes.
-        open_scene: Function that opens an entry.
-        remedy: Instruction to the user for stating the order.
-
     Returns:
         The order, and a note that explains it; empty if no mask has a pixel.
 

@@ -246,11 +246,6 @@ class LayerFile:
     def label(self, grid: GeoGrid, name: str, scene_id: str | None = None) -> ShapesLabel:
         """Return `ShapeLayer.label` of an image; that of a scene is cached for all its chips.
 
-        Args:
-            grid: Grid of the image.
-            name: Name of the image in messages.
-            scene_id: See `ShapeLayer.on`.
-
         Raises:
             GeoreferenceError: The image has no CRS.
         """

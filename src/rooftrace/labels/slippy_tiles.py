@@ -34,14 +34,7 @@ _TMS_RESOURCE = "tilemapresource.xml"
 
 @dataclass(frozen=True)
 class TileFolder:
-    """Contents of a folder of tiles.
-
-    Args:
-        top: Folder of its images: the given one, or `images` in it.
-        paths: Image files by tile.
-        others: Images whose names are not tiles.
-        notes: Choices that the user should know.
-    """
+    """Contents of a folder of tiles."""
 
     top: Path
     paths: dict[TileName, Path]

@@ -70,10 +70,6 @@ def read_installed_encoder(path: Path, names: Collection[str]) -> dict[str, Tens
 
     The n-th block of the file is the n-th block of the encoder. No code of the file is run.
 
-    Args:
-        path: File of `installed_encoder`.
-        names: Names of the weights of the encoder, in the order of its layers.
-
     Raises:
         ConfigError: The file cannot be read, or has another number of blocks.
     """

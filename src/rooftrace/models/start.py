@@ -131,13 +131,7 @@ def load_matching(net: nn.Module, found: Mapping[str, Tensor]) -> LoadedWeights:
 
 @dataclass(frozen=True)
 class StartModel:
-    """The model that training starts from.
-
-    Args:
-        bundle: Its contract and parts.
-        config: The network that the contract records.
-        weights: Weights of the network by name.
-    """
+    """The model that training starts from."""
 
     bundle: ModelBundle
     config: ModelConfig

@@ -93,11 +93,6 @@ def load_encoder(model: nn.Module, path: Path, *, installed: bool = False) -> No
 
     A first layer for three bands is adapted to the bands of the model.
 
-    Args:
-        model: Network of segmentation-models-pytorch.
-        path: File of the weights.
-        installed: Whether it is the file of `installed_encoder`, not a .safetensors file.
-
     Raises:
         ConfigError: The file is not safetensors; or weights are missing, surplus or of another
             shape.
@@ -249,10 +244,6 @@ _LOADING_OPTIONS = frozenset(
 def recorded_network(recorded: object, source: str) -> ModelConfig:
     """Return the network that a bundle records, without weights: none are downloaded or opened.
 
-    Args:
-        recorded: `training.model` of the bundle.
-        source: Name of the bundle in messages.
-
     Raises:
         ConfigError: The record is damaged, or its options open files.
     """
@@ -301,9 +292,6 @@ def multiple_px(net: nn.Module) -> int:
 
 def check_side(net: nn.Module, bands: int, side_px: int, key: str) -> None:
     """Check that a network accepts squares of this size, by running an empty one.
-
-    Args:
-        key: Key of the configuration that gives the size, for the message.
 
     Raises:
         ConfigError: The network does not accept it, or its answer has another size.

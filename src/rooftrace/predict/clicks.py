@@ -82,12 +82,7 @@ class ClickAnswer:
 
 @dataclass(frozen=True)
 class ClickModel:
-    """A loaded click network.
-
-    Args:
-        bundle: Model of the bands of an image and `CLICK_BANDS`.
-        engine: Engine that runs it.
-    """
+    """A loaded click network."""
 
     bundle: ModelBundle
     engine: Engine

@@ -152,13 +152,7 @@ class Predictor:
     def predict_plan(
         self, plan: ScenePlan, paths: OutputPaths, on_block: Callable[[Block], None]
     ) -> SceneResult:
-        """Predict a planned scene, and write its outputs to files.
-
-        Args:
-            plan: Plan of the scene for this model.
-            paths: Paths of the files.
-            on_block: Function called with each finished block.
-        """
+        """Predict a planned scene, and write its outputs to files."""
         from rooftrace.predict.outputs import SceneOutputs
 
         with SceneOutputs(plan, paths) as outputs:
@@ -217,10 +211,6 @@ def as_source(image: Input, bands: int = 3) -> RasterSource:
 
     The band axis of an array is its first or last one: the one that is short enough, or that has as
     many bands as the model, or 1, 3 or 4.
-
-    Args:
-        image: Image of any kind, see `Input`.
-        bands: Number of bands of the model.
 
     Raises:
         DataError: An array has another number of axes, its band axis is ambiguous, or the object
@@ -333,11 +323,7 @@ def _band_names(image: Any, plane: set[str]) -> list[str]:
 
 @contextmanager
 def opened(image: Input, bands: int) -> Iterator[RasterSource]:
-    """Yield an image as a source while the block runs, and close a file that was opened here.
-
-    Args:
-        image, bands: See `as_source`.
-    """
+    """Yield an image as a source while the block runs, and close a file that was opened here."""
     source = as_source(image, bands)
     try:
         yield source
@@ -442,11 +428,7 @@ def _sum(
 
 
 class MirroredEngine(Engine):
-    """Engine that runs another one on tiles mirrored left to right, and mirrors its outputs back.
-
-    Args:
-        inner: Engine of the network.
-    """
+    """Engine that runs another one on tiles mirrored left to right, and mirrors them back."""
 
     def __init__(self, inner: Engine) -> None:
         self._inner = inner

@@ -181,11 +181,7 @@ class Preview:
         """Calls that draw the last outlines, one for each of the three pictures."""
 
     def paint(self, rings: Sequence[Rings]) -> None:
-        """Draw a chunk of the footprints; the thumbnail must be complete.
-
-        Args:
-            rings: Result of `rings` for the chunk.
-        """
+        """Draw a chunk of the footprints; the thumbnail must be complete."""
         self._begin()
         is_binary = len(self._legend.names) == 2
         kind = cv2.LINE_AA if is_binary else cv2.LINE_8

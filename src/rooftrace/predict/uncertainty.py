@@ -68,11 +68,6 @@ def measure_uncertainty(
     against all others. The disagreement is that of a committee (section 2.2) of two members: the
     network on the tiles, and on their mirror images. A few bytes per pixel are held in memory.
 
-    Args:
-        predictor: Model.
-        image: Image.
-        options: Bands, stretch and scale with which the image is read.
-
     Raises:
         ConfigError: The engine of the model offers no features.
         DataError, BandMismatch, GsdMismatch, PredictError: The model cannot predict the image.
@@ -102,11 +97,7 @@ def measure_uncertainty(
 def image_features(
     predictor: Predictor, image: RasterSource, options: SceneOptions
 ) -> Features | None:
-    """Return the features of an image without a prediction; None if no pixel is valid.
-
-    Args:
-        predictor, image, options: See `measure_uncertainty`.
-    """
+    """Return the features of an image without a prediction; None if no pixel is valid."""
     pooling = _FeatureMeans(predictor, ConstantEngine(0.0, predictor.bundle.spec.outputs))
     for _ in pipeline.run(_plan(predictor, image, options), pooling):
         pass

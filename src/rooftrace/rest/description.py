@@ -183,12 +183,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def describe(app: FastAPI, *, secured: bool) -> None:
-    """Let the OpenAPI description of an app list all responses, including problems.
-
-    Args:
-        app: App with all its routers.
-        secured: Whether the app requires an API key.
-    """
+    """Let the OpenAPI description of an app list all responses, including problems."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

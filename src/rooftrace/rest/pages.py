@@ -155,12 +155,7 @@ def face_router() -> APIRouter:
 
 
 def static_router(name: str, policy: str) -> APIRouter:
-    """Return a router for a page at `/NAME` and its files at `/NAME/static/FILE`.
-
-    Args:
-        name: Name of the page and of its folder below `app`.
-        policy: Content security policy of the page.
-    """
+    """Return a router for a page at `/NAME` and its files at `/NAME/static/FILE`."""
     router = APIRouter(prefix=f"/{name}")
 
     @router.get("", include_in_schema=False)

@@ -270,16 +270,7 @@ def problem_page(
     scope: Scope, title: str, texts: Sequence[str], footer: str, *,
     status: int = 200, headers: Mapping[str, str] | None = None,
 ) -> Response:  # fmt: skip
-    """Return a page about a problem, with the way home.
-
-    Args:
-        scope: Scope of the request.
-        title: Title of the page.
-        texts: Its paragraphs.
-        footer: A last line in small type.
-        status: Status of the response.
-        headers: Further headers.
-    """
+    """Return a page about a problem, with the way home."""
     root = "../" * (scope["path"].removeprefix(scope.get("root_path", "")).count("/") - 1)
     page = render_page(
         "problem.html", {}, title=title, texts=texts, footer=footer, root=root,
@@ -363,12 +354,7 @@ async def check_query(request: Request) -> None:
 
 
 def wrong_value(one: Mapping[str, Any], known: Sequence[str] = ()) -> dict[str, str]:
-    """Return an error of pydantic as an entry of `errors`, with a full sentence.
-
-    Args:
-        one: Error of pydantic.
-        known: Names of the parameters, for a suggestion in place of one that is not known.
-    """
+    """Return an error of pydantic as an entry of `errors`, with a full sentence."""
     place, *steps = one["loc"]
     # Pydantic adds the place in a list, which a query does not have, and a mark of keys.
     path = [

@@ -116,13 +116,7 @@ class Security:
 
 
 def install_security(app: FastAPI, security: Security, note: Note | None = None) -> None:
-    """Add all middleware to an app that does not serve yet.
-
-    Args:
-        app: App with all its routes.
-        security: Protection.
-        note: Function called after each request, refused ones too.
-    """
+    """Add all middleware to an app that does not serve yet."""
     # The middleware that is added last is outermost.
     app.add_middleware(AccessMiddleware, security=security)
     # Outside of those that refuse requests, so that it also limits the bodies of refused requests.
@@ -150,12 +144,7 @@ class _AllowOrigins(CORSMiddleware):
 
 
 class RequestMiddleware:
-    """Give each request an id, set security headers, and hide unexpected errors from clients.
-
-    Args:
-        app: Protected app.
-        note: Function called after each request.
-    """
+    """Give each request an id, set security headers, and hide unexpected errors from clients."""
 
     def __init__(self, app: ASGIApp, note: Note | None = None) -> None:
         self._app = app
@@ -234,10 +223,6 @@ class AccessMiddleware:
     without a problem instead of 421, and checks no Origin. The key is a bearer token, X-API-Key, or
     a Basic password; /healthz and /readyz stay open. HEAD is answered as GET, without the body:
     routes of FastAPI answer only the methods they name.
-
-    Args:
-        app: Protected app.
-        security: Host names and key.
     """
 
     def __init__(self, app: ASGIApp, security: Security) -> None:
@@ -318,12 +303,7 @@ class _HeadAnswered(Exception):
 
 
 class BodyLimitMiddleware:
-    """End requests whose body is too large or stops arriving, as soon as that is known.
-
-    Args:
-        app: Protected app.
-        security: Limits `body_bytes`, `body_bytes_of` and `idle_seconds`.
-    """
+    """End requests whose body is too large or stops arriving, as soon as that is known."""
 
     def __init__(self, app: ASGIApp, security: Security) -> None:
         self._app = app

@@ -122,11 +122,6 @@ async def read_upload(request: Request, filename: str | None, max_bytes: int) ->
 async def save_upload(request: Request, path: Path, max_bytes: int) -> str:
     """Write the image of a request to disk while it arrives; it may be larger than the memory.
 
-    Args:
-        request: Request with the image as its body, or in the field `file` of a form.
-        path: File to create.
-        max_bytes: Maximum size of the image.
-
     Returns:
         File name in the form, or "" without one.
 
@@ -279,12 +274,7 @@ def _empty() -> DataError:
 
 
 def cannot_store(error: OSError | ExportError, what: str = "image") -> HTTPException:
-    """Return the error of a file that the server cannot write, and log the reason.
-
-    Args:
-        error: Error of the system, or the error that it caused.
-        what: Name of the file for clients.
-    """
+    """Return the error of a file that the server cannot write, and log the reason."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and cause.errno in DISK_FULL:
         return disk_full(what)

@@ -40,11 +40,6 @@ class SceneCache:
     """Thread-safe cache of decoded scenes, which are kept while they fit in `limit_bytes`.
 
     A scene that is larger than an eighth of the limit is read by window each time, and never whole.
-
-    Args:
-        scenes: Scenes to read.
-        limit_bytes: Memory limit in bytes.
-        instances: Whether samples include the label's object numbers.
     """
 
     def __init__(

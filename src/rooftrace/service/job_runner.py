@@ -52,11 +52,7 @@ _COMPRESSED = (".tif", ".png")
 
 
 def list_results(folder: Path) -> tuple[JobFile, ...]:
-    """Return the files that clients may download: no links, and no hidden or incomplete files.
-
-    Args:
-        folder: Folder of the job, with the published copy of its record.
-    """
+    """Return the files that clients may download: no links, and no hidden or incomplete files."""
     names = sorted(
         path.name
         for path in (folder / "results").iterdir()
@@ -316,10 +312,6 @@ class JobRunner:
 
     def remove(self, job_id: str, *, discard_review: bool = False) -> bool:
         """Delete a job in any state, with its files; return whether it existed.
-
-        Args:
-            job_id: Id of the job.
-            discard_review: See `JobStore.remove`.
 
         Raises:
             JobReviewedError: The job has a review.

@@ -377,13 +377,7 @@ def _touched(shown: BoolArray, drawn: shapely.Geometry) -> BoolArray:
 
 
 class Labeller:
-    """ML backend that predicts regions for tasks.
-
-    Args:
-        service: Service that predicts.
-        url: URL of the Label Studio server, see `TaskImages`.
-        token: Token of that server, see `TaskImages`.
-    """
+    """ML backend that predicts regions for tasks."""
 
     def __init__(self, service: Service, url: str | None = None, token: str | None = None) -> None:
         self._service = service

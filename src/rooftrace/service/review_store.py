@@ -171,12 +171,7 @@ class Edit:
 
 
 class ReviewStore:
-    """The review of one predicted layer. The file appears with the first change.
-
-    Args:
-        path: GeoPackage of the review.
-        layer: Predicted polygons.
-    """
+    """The review of one predicted layer. The file appears with the first change."""
 
     def __init__(self, path: Path, layer: PredictedLayer) -> None:
         self.path = path

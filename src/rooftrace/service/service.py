@@ -51,9 +51,6 @@ class SharedEngine(Engine):
     """An engine that many threads may call; its own thread runs them in the order of the calls.
 
     The network uses all cores, so two calls at once would not be faster.
-
-    Args:
-        engine: Engine of the network; only one thread calls it.
     """
 
     def __init__(self, engine: Engine) -> None:

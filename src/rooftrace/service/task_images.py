@@ -36,12 +36,7 @@ _UPRIGHT = (None, 1)
 
 @dataclass(frozen=True)
 class TaskImage:
-    """An image file of a task.
-
-    Args:
-        data: Bytes of the file.
-        name: File name, for messages and for a slippy map tile in the name.
-    """
+    """An image file of a task."""
 
     data: bytes
     name: str

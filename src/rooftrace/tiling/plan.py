@@ -210,10 +210,6 @@ def check_probabilities(probability: NDArray[np.floating[Any]], model: str = "th
     """Raise PredictError if an answer of a model holds anything but probabilities.
 
     NaN compares as False and would silently become background.
-
-    Args:
-        probability: Answer of the model, of any shape.
-        model: Name of the model in the message.
     """
     # NumPy's minimum and maximum of an array with NaN are NaN.
     check_range(probability.min(), probability.max(), model)

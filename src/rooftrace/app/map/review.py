@@ -315,12 +315,7 @@ class ClickedOutline(ApiModel):
 def clicks_router(
     catalogue: ResultsCatalogue, load: Callable[[], ClickModel] = load_clicks
 ) -> APIRouter:
-    """Return the route of clicks, under `/v1/results`.
-
-    Args:
-        catalogue: Results folders; names in requests are looked up in it.
-        load: Function that loads the click network when the first click comes.
-    """
+    """Return the route of clicks, under `/v1/results`."""
     model = LazyValue(load)
     sessions = ClickSessions(_BUILDINGS)
     scenes: LruCache[tuple[Path, str], _ClickedScene] = LruCache(_SCENES)

@@ -205,9 +205,6 @@ class ReviewUndo(BaseModel):
 def review_problems(scene: "ReviewScene") -> Iterator[None]:
     """Raise the errors of a review as problems of the API.
 
-    Args:
-        scene: Scene in review; a conflict lists its buildings as they are now.
-
     Raises:
         ProblemError: The buildings have changed since they were read.
         HTTPException: The server cannot save the review.
@@ -412,11 +409,7 @@ class ReviewScene:
         return moved
 
     def kept(self, of_open: OpenBuildings) -> tuple[NDArray[np.object_], dict[str, NDArray[Any]]]:
-        """Return (n,) outlines of the kept buildings, and (n,) values of each attribute.
-
-        Args:
-            of_open: Treatment of the buildings without a decision.
-        """
+        """Return (n,) outlines of the kept buildings, and (n,) values of each attribute."""
         touched = {one.id: one for one in self.store.touched()[0]}
         buildings = [
             touched.get(number) or ReviewBuilding(number, "open", self.layer.geometry[at])

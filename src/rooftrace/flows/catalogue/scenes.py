@@ -75,9 +75,6 @@ class CatalogueScene:
     def open(self, nodata: NodataRule | None) -> SceneInput:
         """Return the opened image of the scene.
 
-        Args:
-            nodata: Pixel values that mean nodata, besides those that the files declare.
-
         Raises:
             RooftraceError: `problem`, and the errors of `open_image`.
         """

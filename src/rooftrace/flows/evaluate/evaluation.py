@@ -406,10 +406,6 @@ def ranked(report: EvalReport, *, evaluated: bool = False) -> list[tuple[str, fl
     """Return images with their headline figure, from the worst to the best.
 
     Images with nothing to compare (NaN) count as right.
-
-    Args:
-        report: The report.
-        evaluated: True leaves out images with nothing to compare.
     """
     figures = {image.id: report.headline(image.counts) for image in report.images}
     if evaluated:

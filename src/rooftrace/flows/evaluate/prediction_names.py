@@ -99,12 +99,6 @@ def match_scene_names(
     and `pred_`, and with `_` in place of characters that no result can have; then those of the name
     of the image. The first form that fits counts.
 
-    Args:
-        ids: Ids of the scenes.
-        names: Names of the predictions.
-        what: Name of the predictions, for errors.
-        images: Names of the images by the ids of their scenes, see `names_of_images`.
-
     Raises:
         LayoutError: A name fits several scenes, or a scene has two predictions.
     """

@@ -278,13 +278,6 @@ def compare_with_labels(
 
     Every scene is read once. While one scene is counted, the next is predicted.
 
-    Args:
-        predictions: Models and tools with equal classes.
-        scenes: Labelled scenes.
-        options: Options of the evaluation.
-        context: Entries for the context of each report.
-        progress: Function called with the number of images done and their total number.
-
     Returns:
         One report for each of `predictions`.
 
@@ -436,12 +429,7 @@ def write_evaluation(
 
 
 def note_on_masks(masks: int, scenes: int) -> tuple[str, ...]:
-    """Return the note that buildings in masks are not divided.
-
-    Args:
-        masks: Number of scenes with a building whose labels are masks of classes.
-        scenes: Number of all scenes.
-    """
+    """Return the note that buildings in masks are not divided."""
     if not masks:
         return ()
     which = "The labels" if masks == scenes else f"The labels of {plural(masks, 'image')}"

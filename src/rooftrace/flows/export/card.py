@@ -58,13 +58,7 @@ _SETTINGS = ("epochs", "samples_per_epoch", "batch_size", "crop_px", "loss", "se
 
 @dataclass(frozen=True)
 class CardReport:
-    """Files of a model card.
-
-    Args:
-        card: Path of the model card.
-        item: Path of the STAC item.
-        notes: Facts that the bundle does not have.
-    """
+    """Files of a model card."""
 
     card: Path
     item: Path

@@ -168,12 +168,7 @@ class TuningPlan:
     def train(
         self, minutes: Minutes, tracking: Tracking, *, resume: bool, console: Console | None
     ) -> list[FitResult]:
-        """Train within the minutes; the result of each training.
-
-        Args:
-            tracking: Trackers that receive the figures.
-            resume: Continue after the last finished epoch.
-        """
+        """Train within the minutes; the result of each training."""
         from rooftrace.train.callbacks import Deadline, LastEpoch
         from rooftrace.train.checkpoint import last_checkpoint
         from rooftrace.train.loop import fit

@@ -173,15 +173,7 @@ def check_finite(output: NDArray[np.float32], source: str) -> None:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """Result of an import.
-
-    Args:
-        path: The bundle.
-        size_bytes: Its size.
-        name: Name of the model.
-        record: Facts about the import: the file, its weights, the agreement with the original.
-        notes: Assumptions and omissions to report to the user.
-    """
+    """Result of an import."""
 
     path: Path
     size_bytes: int

@@ -62,11 +62,6 @@ def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> Impor
     The network of the file, with all its channels, is built and run by PyTorch beside the graph of
     the bundle.
 
-    Args:
-        path: File with the weights.
-        options: Network that they belong to, and contract of the model.
-        draw: Function that returns the tiles of the check.
-
     Raises:
         BundleError: The file cannot be read, or holds the weights of another network.
         ConfigError: The options do not fit the file.

@@ -88,11 +88,6 @@ class RleOutput:
     def write(self, out: Path, runs: Iterable[str], spec: BundleSpec) -> tuple[list[str], str]:
         """Write the table, and return notes on it, and its path.
 
-        Args:
-            out: Folder of the results.
-            runs: Runs of each image in `scenes`.
-            spec: Contract of the model.
-
         Raises:
             ExportError: The file cannot be written.
         """

@@ -471,16 +471,7 @@ def predict_task(
     *,
     small_only: bool,
 ) -> SceneTaskResult:
-    """Predict the images of a task in this process.
-
-    Args:
-        predictor: Model to predict with.
-        task: The task.
-        store: Store of its images and blocks.
-        scenes: Its images, as far as they are wanted.
-        out: Folder for the results.
-        small_only: Whether images of several blocks are left out.
-    """
+    """Predict the images of a task in this process."""
     run = PredictRun(predictor, out, task.options, store, task.run_options, small_only=small_only)
     run.predict(scenes, lambda planned: run_scenes(planned, predictor.engine))
     return SceneTaskResult(

@@ -424,10 +424,6 @@ class LocalExecutor:
 
         The results have the same bytes as those of this process. If a process ends unexpectedly,
         the images that are not finished are returned, too.
-
-        Args:
-            run: Run that receives the results; its `total_px` is known.
-            scenes: All scenes of the run.
         """
         cores = core_count()
         mean_px = run.total_px / max(len(scenes), 1)
