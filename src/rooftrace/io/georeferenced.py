@@ -27,7 +27,7 @@ from rooftrace.core.types import (
     Window,
     is_known_empty,
 )
-from rooftrace.io.image_header import PLACE_SITE_GRID, BandInfo, is_date
+from rooftrace.io.image_header import BandInfo, is_date
 from rooftrace.io.reproject import crs_text
 
 
@@ -103,14 +103,6 @@ class GeoreferencedSource(WrappedSource):
     @cached_property
     def grid(self) -> GeoGrid:
         return self._place(self.source.grid)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes of the other source, without the remedy for a grid that now has a CRS."""
-        notes = super().notes
-        if self.grid.crs is None:
-            return notes
-        return tuple(note for note in notes if not note.endswith(PLACE_SITE_GRID))
 
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)

@@ -361,13 +361,6 @@ def grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     return checked_grid(GeoGrid(shape, transform, crs), name)
 
 
-PLACE_SITE_GRID = (
-    "A known point places a site grid: --crs '+proj=tmerc +lat_0=LATITUDE +lon_0=LONGITUDE "
-    "+x_0=EASTING +y_0=NORTHING'."
-)
-"""Remedy for images in a coordinate system that is not of the Earth."""
-
-
 def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
     """Return a grid, without its CRS if that is not of the Earth, and a note for the user.
 
@@ -377,8 +370,9 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
     crs = grid.crs
     if crs is not None and not _is_of_earth(crs):
         note = (
-            f"{name} is in {crs.name!r}, which is not a coordinate system of the Earth. "
-            f"{PLACE_SITE_GRID}"
+            f"{name} is in {crs.name!r}, which is not a coordinate system of the Earth. A known "
+            "point places a site grid: --crs '+proj=tmerc +lat_0=LATITUDE +lon_0=LONGITUDE "
+            "+x_0=EASTING +y_0=NORTHING'."
         )
         return GeoGrid(grid.shape, grid.transform), note
     if crs is not None and crs.is_geographic:

@@ -199,10 +199,16 @@ class RasterFile:
         return ResultProvenance(self._header.imagery_date, image=Path(self.name).name)
 
     @property
+    def site_grid_note(self) -> str:
+        """Note on a CRS that is not of the Earth, which the grid leaves out; "" without one."""
+        # An image whose position is not used for another reason has the identity as transform.
+        return "" if self.grid.transform.is_identity else self._header.note
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Information for the user about the image and how it is stored."""
         header = self._header
-        notes = (header.note,) if header.note else ()
+        notes = (header.note,) if header.note and not self.site_grid_note else ()
         if header.is_alpha_infrared:
             infrared = (
                 f"{self.name}: band 4 is marked as alpha, but holds a picture: it is taken as "

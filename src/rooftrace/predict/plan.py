@@ -18,7 +18,6 @@ from rooftrace.core.text import plain_number
 from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
 from rooftrace.io.companions import RESULT_FILES
 from rooftrace.io.georeferenced import innermost, provenance_of
-from rooftrace.io.image_header import PLACE_SITE_GRID
 from rooftrace.io.legend import NODATA
 from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.pixels import prepare
@@ -185,10 +184,10 @@ class ScenePlan:
                 f"{name}: its georeference says {grid.gsd_m:.3g} m per pixel, but {given:g} m were "
                 f"given, which count for {uses}. Coordinates stay those of the georeference."
             )
-        is_site_grid = any(note.endswith(PLACE_SITE_GRID) for note in notes)
-        if grid.crs is None and not (grid.transform.is_identity or is_site_grid):
+        if grid.crs is None and not grid.transform.is_identity:
             notes.append(
-                f"{name}: it has a position, but no coordinate system. The mask keeps the "
+                getattr(innermost(self.source), "site_grid_note", "")
+                or f"{name}: it has a position, but no coordinate system. The mask keeps the "
                 "position; polygons are in pixels, and metres are unknown. Name the system with "
                 "rooftrace predict --crs EPSG:…, or write it into a .prj file beside the image."
             )

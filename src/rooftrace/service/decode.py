@@ -94,6 +94,7 @@ class DecodedImage(ArraySource):
     """An image in memory, with notes about assumptions made when it was read, and its origin."""
 
     notes: tuple[str, ...] = ()
+    site_grid_note = ""
     keeps_fill = False
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
 
@@ -110,6 +111,7 @@ def decoded_image(
     infos = [BandInfo(**info) for info in header["band_info"]]
     image = DecodedImage(data, grid, valid, name, infos)
     image.notes = tuple(header.get("notes", ()))
+    image.site_grid_note = header.get("site_grid_note", "")
     image.keeps_fill = header.get("keeps_fill", False)
     known_name = None if name == UNNAMED else name
     image.provenance = ResultProvenance(header.get("imagery_date"), image=known_name)
@@ -444,7 +446,7 @@ def _answer(connection: Connection, path: Path, request: dict[str, Any]) -> None
         return
     whole = bool(raster.valid.all())
     header |= {"whole": whole, "notes": source.notes, "imagery_date": origin.imagery_date}
-    header["keeps_fill"] = source.keeps_fill
+    header |= {"keeps_fill": source.keeps_fill, "site_grid_note": source.site_grid_note}
     connection.send_bytes(json.dumps(header).encode())
     connection.send_bytes(memoryview(np.ascontiguousarray(raster.data)).cast("B"))  # type: ignore[arg-type]
     if not whole:
