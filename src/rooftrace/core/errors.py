@@ -6,6 +6,7 @@ RooftraceError
 │   ├── LayoutError                   files that cannot be paired
 │   ├── LabelError                    content of a label
 │   ├── GeoreferenceError             missing or wrong georeference
+│   ├── SplitError                    images that cannot be divided into parts
 │   ├── TooLargeError                 upload larger than the server's limits
 │   └── ServiceError                  map service that refuses requests or does not answer
 ├── BundleError              exit 4   unusable model file
@@ -58,6 +59,7 @@ __all__ = [
     "PredictError",
     "RooftraceError",
     "ServiceError",
+    "SplitError",
     "StoppingError",
     "TooLargeError",
     "TrainError",
@@ -144,6 +146,10 @@ class LabelError(DataError):
 
 class GeoreferenceError(DataError):
     """A position or a length on the ground is needed and not known."""
+
+
+class SplitError(DataError):
+    """Images, or their groups or blocks, are too few or too close to be divided into parts."""
 
 
 class TooLargeError(DataError):

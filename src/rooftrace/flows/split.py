@@ -18,7 +18,7 @@ from rooftrace.audit.duplicates import (
     strips_of,
     thumbnail_of,
 )
-from rooftrace.core.errors import DataError, GeoreferenceError
+from rooftrace.core.errors import GeoreferenceError, SplitError
 from rooftrace.core.text import plural
 from rooftrace.core.types import LabelReader, Progress, components
 from rooftrace.io.files import check_outputs
@@ -219,7 +219,7 @@ def _groups(source: SceneSet, by: SplitBy, group_pattern: str | None) -> Sequenc
         return group_by_pattern(source.ids, group_pattern)
     found = [entry.group for entry in source.entries]
     if len(set(found)) == 1:
-        raise DataError(
+        raise SplitError(
             f"All images of {source.name} are in one group: they lie in one folder.",
             remedy=f"Define the groups with --group-pattern, such as {GROUP_EXAMPLE}.",
         )
@@ -286,7 +286,7 @@ def _apart(
         )
     kept = _with_gap(split, source, extents, gap_m)
     if (part := _emptied(split, kept)) is not None:
-        raise DataError(
+        raise SplitError(
             f"No image is left in the part {part!r}: all its images lie closer than {gap_m:g} m to "
             "another part.",
             remedy="Choose larger blocks with --block-m, or a smaller gap with --gap-m.",

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config, Options, did_you_mean, parse_config
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError, DataError, SplitError
 from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.core.types import components
 from rooftrace.io.files import write_atomically
@@ -336,7 +336,8 @@ def make_split(
 
     Raises:
         ConfigError: The shares are out of range.
-        DataError: There are too few scenes or groups for each part to get one.
+        SplitError: There are too few scenes or groups for each part to get one.
+        DataError: An id occurs twice.
     """
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise ConfigError(
@@ -424,14 +425,14 @@ def _mean(ids: Sequence[str], built_up: Mapping[str, float]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def _too_few(count: int, before: int, parts: int, by: SplitBy) -> DataError:
+def _too_few(count: int, before: int, parts: int, by: SplitBy) -> SplitError:
     remedies = {
         "image": "Add images, or leave a part out with a share of 0.",
         "group": "Divide by image, or define groups with --group-pattern.",
         "block": "Choose smaller blocks with --block-m, or leave a part out with a share of 0.",
     }
     merged = f" ({before} before near-duplicates were merged)" if before > count else ""
-    return DataError(
+    return SplitError(
         f"The data has {plural(count, by)}{merged}, too few for {parts} parts.", remedy=remedies[by]
     )
 

@@ -24,6 +24,7 @@ EXIT_CODES = {
     "GeoreferenceError": 3,
     "TooLargeError": 3,
     "ServiceError": 3,
+    "SplitError": 3,
     "BundleError": 4,
     "BandMismatch": 4,
     "GsdMismatch": 4,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
-from rooftrace.core.errors import DataError
+from rooftrace.core.errors import DataError, GeoreferenceError, SplitError
 from rooftrace.core.text import plural, print_plain
 from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT
 from rooftrace.flows.split import built_up_of, divide_scenes
@@ -245,12 +245,13 @@ def divide(
             # With few tiles, blocks leave no gap between them; they still do not overlap.
             gap_m = 0.0 if unit == "block" else None
             split = divide_scenes(rest, SplitOptions(val=1 / left, by=unit, gap_m=gap_m, seed=seed))
-        except DataError as error:
+        except (SplitError, GeoreferenceError) as error:
             # Of few groups or blocks, there are fewer folds.
             if held_out:
                 break
-            if not any(option in error.remedy for option in ("--block-m", "--group-pattern")):
+            if unit == "image":
                 raise
+            # The remedies are those of rooftrace split.
             raise DataError(
                 error.message,
                 remedy="Divide by image with --by image; or make a split file with rooftrace split "
