@@ -320,6 +320,9 @@ class VectorFile:
             fields: Attributes to read, among `self.fields`, with their types; also `fid`, if
                 `self.has_fids`.
             buildings: True to leave out what is not a building, see the class.
+
+        Raises:
+            DataError, GeoreferenceError: As `read`.
         """
         with _explained(self.path):
             files = self._parts
@@ -343,6 +346,9 @@ class VectorFile:
     ) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[np.object_]], ReadCounts]:
         """Read the polygons without a check of the coordinates, the CRS if there is one, and
         attributes as strings, "" for null.
+
+        Raises:
+            DataError: As `read`.
         """
         crs, geometry, values, _ = self._read_all(self._with_rule(fields, buildings))
         geometry, values, counts = self._polygons(geometry, values, buildings=buildings)

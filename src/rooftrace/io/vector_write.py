@@ -64,6 +64,10 @@ def write_footprints(
 
     Returns:
         Notes about the file for the user.
+
+    Raises:
+        ExportError: There is no chunk; or as `write_polygons`.
+        MissingExtraError: GeoParquet without pyarrow.
     """
     rest = iter([chunks] if isinstance(chunks, Footprints) else chunks)
     first = next(rest, None)

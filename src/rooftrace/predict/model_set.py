@@ -81,6 +81,9 @@ class ModelSet:
         Args:
             build: Function that returns the engine of a bundle; default: the engine of the
                 settings.
+
+        Raises:
+            BundleError, ConfigError, MissingExtraError: As `rooftrace.load`.
         """
         members = []
         for bundle in self.bundles:

@@ -62,6 +62,9 @@ class SceneOutputs(ExitStack):
         answers: Folder that keeps its answers; None to keep none.
         workers: Workers of a cluster that make outlines, footprints and overviews; default:
             threads.
+
+    Raises:
+        ConfigError, GeoreferenceError: As `VectorOptions.check`; or outlines cannot be refined.
     """
 
     def __init__(

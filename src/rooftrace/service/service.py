@@ -183,7 +183,11 @@ class Service:
         limits: Limits | None = None,
         defaults: RequestDefaults | None = None,
     ) -> Service:
-        """Return a service of a bundle, by default of the model that comes with rooftrace."""
+        """Return a service of a bundle, by default of the model that comes with rooftrace.
+
+        Raises:
+            BundleError, ConfigError, MissingExtraError: As `rooftrace.load`.
+        """
         predictor = load(bundle, engine=engine, precision=precision)
         return cls(predictor, limits, defaults=defaults)
 

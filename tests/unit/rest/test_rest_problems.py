@@ -26,7 +26,7 @@ STATUSES = {
     "DataError": 422, "DeadlineError": 503, "DefectError": 500, "ExportError": 500,
     "GeoreferenceError": 422, "GsdMismatch": 422, "JobStateError": 409, "LabelError": 422,
     "LayoutError": 422, "MissingExtraError": 501, "OutOfMemoryError": 503, "PredictError": 500,
-    "RooftraceError": 500, "ServiceError": 422, "StoppingError": 503,
+    "RooftraceError": 500, "ServiceError": 422, "SplitError": 422, "StoppingError": 503,
     "TooLargeError": 413, "TrainError": 500,
 }  # fmt: skip
 
