@@ -46,7 +46,6 @@ from rooftrace.models.exported import (
     read_model,
 )
 from rooftrace.models.spec import BundleSpec, Output, Precision, Variant
-from rooftrace.predict.predictor import Predictor
 
 TOLERANCES = {"fp32": 0.002, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
 """Maximum of `Parity.mask_change` by precision: 3 to 15 times the value of the default model."""
@@ -355,11 +354,11 @@ def _tiles(
 ) -> tuple[TileSet | None, TileSet]:
     """Return the tiles for calibration, and those for the check."""
     spec = source.spec
-    opened = {}
-    for key, config in (("calibration", calibration), ("check", check)):
-        if config is not None:
-            predictor = Predictor(source, load_engine(source, engine="openvino", precision="fp32"))
-            opened[key] = open_source(config, training_labels(predictor.bundle))
+    opened = {
+        key: open_source(config, training_labels(source))
+        for key, config in (("calibration", calibration), ("check", check))
+        if config is not None
+    }
     drawn = None
     if "calibration" in opened:
         more = 0 if "check" in opened else _CHECK_TILES
