@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rooftrace.core.types import WorkingScales
+from rooftrace.core.scales import WorkingScales
 from rooftrace.labels.source import SceneSet
 from rooftrace.samples.dataset import EvalTiles
 

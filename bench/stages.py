@@ -168,7 +168,8 @@ def _pixels(
     """Reading, scaling, and the network: its answers, and it once more."""
     import numpy as np
 
-    from rooftrace.core.types import Window, WorkingScales
+    from rooftrace.core.scales import WorkingScales
+    from rooftrace.core.types import Window
     from rooftrace.io.georeferenced import ArraySource
     from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, enlarge, scaling_for

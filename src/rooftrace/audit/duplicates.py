@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
+from rooftrace.core.arrays import components
 from rooftrace.core.text import plural
-from rooftrace.core.types import Raster, RasterSource, Window, components
+from rooftrace.core.types import Raster, RasterSource, Window
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import PARTS
 

@@ -16,7 +16,7 @@ from rooftrace.cli.option_groups import parse_nodata
 from rooftrace.cli.options import GSD_HELP, NODATA_HELP, option
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
+from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.labels.config import SourceConfig
 
 DATA = "How DATA is read"

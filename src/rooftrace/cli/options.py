@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
+from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 
 MODEL, IMAGES, POLYGONS = "Model", "Images, scale and area", "Polygons"
 OUTPUTS, CATALOGUE, CLUSTER = "Outputs", "Catalogue", "Cluster"

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pyproj import CRS, Proj, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
+from rooftrace.core.arrays import numbered
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS, plain_number
-from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons, numbered
+from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons
 from rooftrace.io.reproject import BEND_M, crs_text, reprojected, transformer, utm_zone
 
 DENSITY_COLUMNS = (

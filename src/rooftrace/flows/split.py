@@ -18,9 +18,10 @@ from rooftrace.audit.duplicates import (
     strips_of,
     thumbnail_of,
 )
+from rooftrace.core.arrays import components
 from rooftrace.core.errors import GeoreferenceError, SplitError
 from rooftrace.core.text import plural
-from rooftrace.core.types import LabelReader, Progress, components
+from rooftrace.core.types import LabelReader, Progress
 from rooftrace.io.files import check_outputs
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source

@@ -29,10 +29,11 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
+from rooftrace.core.arrays import numbered
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import Ints, Polygons, Window, numbered
+from rooftrace.core.types import Ints, Polygons, Window
 from rooftrace.io.files import export_error, is_file, read_head
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 

@@ -26,8 +26,8 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.arrays import nulls
 from rooftrace.core.errors import MissingExtraError
-from rooftrace.core.types import nulls
 from rooftrace.io.files import exporting, replacing, write_atomically
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.web_mercator import morton_codes, quadkeys

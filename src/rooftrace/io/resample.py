@@ -24,16 +24,9 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 from rooftrace.core.errors import ConfigError, GsdMismatch
+from rooftrace.core.scales import SAME_WITHIN, WorkingScales
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import (
-    SAME_WITHIN,
-    GeoGrid,
-    Raster,
-    RasterSource,
-    Window,
-    WorkingScales,
-    full_turn,
-)
+from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window, full_turn
 from rooftrace.io.reproject import outline_bounds, outline_pixels
 
 COARSEST_RATIO = 4.0

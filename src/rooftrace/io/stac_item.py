@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import shapely
 
-from rooftrace.core.types import ResultProvenance, finite_array
+from rooftrace.core.arrays import finite_array
+from rooftrace.core.types import ResultProvenance
 from rooftrace.io.make_valid import made_valid
 from rooftrace.io.reproject import degrees_box, split_at_180
 

@@ -25,9 +25,10 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.arrays import nulls
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.text import PLACE_IMAGE
-from rooftrace.core.types import Floats, nulls
+from rooftrace.core.types import Floats
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.legend import Grades, add_style
 from rooftrace.io.make_valid import rounded, valid_by_structure

@@ -17,8 +17,9 @@ import shapely
 from pydantic import BaseModel, Field
 
 from rooftrace.core.errors import LabelError, LayoutError
+from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import list_first, plural
-from rooftrace.core.types import BoolArray, Progress, RasterSource, Scene, is_gsd_m
+from rooftrace.core.types import BoolArray, Progress, RasterSource, Scene
 from rooftrace.io.files import read_head, relative_name, write_atomically
 from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.labels.coco_label import (

@@ -16,9 +16,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError, MissingExtraError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import BoolArray, GeoGrid, Mask, Window, finite_array
+from rooftrace.core.types import BoolArray, GeoGrid, Mask, Window
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.mask_values import mask_of
 from rooftrace.labels.rle import Bounds, bounds_of, draw_runs

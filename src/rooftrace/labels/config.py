@@ -19,7 +19,7 @@ from rooftrace.core.config import (
     find_paths,
     replace_paths,
 )
-from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
+from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.io.legend import NODATA, Colour, filled_colours
 from rooftrace.io.nodata import NodataRule
 from rooftrace.labels.mask_values import LabelRule, NameRule

@@ -21,8 +21,9 @@ from pydantic import BaseModel
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import json_kind, list_first, plural, reason_of, size_text
-from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window
 from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig

@@ -18,7 +18,8 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
-from rooftrace.core.types import GeoGrid, components
+from rooftrace.core.arrays import components
+from rooftrace.core.types import GeoGrid
 
 Lonlat = NDArray[np.float64]
 

@@ -28,9 +28,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import plural, reason_of, size_text
-from rooftrace.core.types import BoolArray, GeoGrid, Progress, finite_array
+from rooftrace.core.types import BoolArray, GeoGrid, Progress
 from rooftrace.io.files import write_atomically
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid

@@ -18,10 +18,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from rooftrace.core.arrays import components
 from rooftrace.core.config import Config, Options, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError, DataError, SplitError
 from rooftrace.core.text import list_first, plural, reason_of
-from rooftrace.core.types import components
 from rooftrace.io.files import write_atomically
 
 PARTS = ("train", "val", "test")

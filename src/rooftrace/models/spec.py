@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config
+from rooftrace.core.scales import WorkingScales
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, Floats, WorkingScales
+from rooftrace.core.types import BoolArray, Floats
 from rooftrace.io.legend import Legend
 from rooftrace.models.fingerprint import Fingerprint
 from rooftrace.tiling.plan import OVERLAP_PX, TRIM_SHARE

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from rooftrace.core.config import Config, Options
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
+from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 
 OutlineStyle = Literal["pixel", "simplified", "regular"]
 """Outlines of buildings, see `vector.prepare.OutlineStyle`."""

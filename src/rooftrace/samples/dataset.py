@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from rooftrace.core.cache import LruCache
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
+from rooftrace.core.scales import WorkingScales
 from rooftrace.core.text import plural
-from rooftrace.core.types import Raster, Sample, Scene, Window, WorkingScales
+from rooftrace.core.types import Raster, Sample, Scene, Window
 from rooftrace.io.resample import working_metres
 from rooftrace.labels.derived import building_instances, label_instances
 from rooftrace.labels.source import SceneSet

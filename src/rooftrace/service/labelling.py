@@ -30,7 +30,8 @@ from rooftrace.core.errors import (
     LabelError,
     RooftraceError,
 )
-from rooftrace.core.types import BoolArray, Footprints, Mask, is_gsd_m
+from rooftrace.core.scales import is_gsd_m
+from rooftrace.core.types import BoolArray, Footprints, Mask
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.label_files import GSD_KEY

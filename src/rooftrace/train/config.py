@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config, KindConfig, read_config, replace_paths
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.scales import WorkingScales
 from rooftrace.core.text import plural
-from rooftrace.core.types import WorkingScales
 from rooftrace.labels.config import DataConfig, relative_text
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.pix2pix import PatchDiscriminator

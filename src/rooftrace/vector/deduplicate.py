@@ -32,7 +32,8 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, components
+from rooftrace.core.arrays import components
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons
 from rooftrace.io.reproject import CRS84
 from rooftrace.vector.footprints import CUT_PX, make_footprints, metres_per_px
 from rooftrace.vector.trace import Columns

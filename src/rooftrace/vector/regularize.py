@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 
-from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, numbered
+from rooftrace.core.arrays import numbered
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.vector.simplify import (
     GRID_PX,
     Contours,

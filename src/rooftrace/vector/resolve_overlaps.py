@@ -25,8 +25,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.arrays import components
 from rooftrace.core.parallel import Workers, in_order
-from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, components
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.prepare import FootprintRecords, decode_staircases, encode_pairs
 from rooftrace.vector.simplify import GRID_PX, MIN_IOU, resembles

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, numbered
+from rooftrace.core.arrays import numbered
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.vector.trace import Columns
 
 GRID_PX = 1 / 1024

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rooftrace.core.types import BoolArray, Ints, Window, components
+from rooftrace.core.arrays import components
+from rooftrace.core.types import BoolArray, Ints, Window
 from rooftrace.vector.trace import (
     Columns,
     Corners,

@@ -20,7 +20,7 @@ from rooftrace.audit.duplicates import (
     phash,
     symmetries,
 )
-from rooftrace.core.types import components
+from rooftrace.core.arrays import components
 from town import generate_scene
 
 Luma = NDArray[np.uint8]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GsdMismatch
-from rooftrace.core.types import GeoGrid, Window, WorkingScales
+from rooftrace.core.scales import WorkingScales
+from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
 

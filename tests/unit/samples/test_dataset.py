@@ -16,7 +16,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from memory_sets import set_of
 from raster_files import write_geotiff
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
-from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window, WorkingScales
+from rooftrace.core.scales import WorkingScales
+from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window
 from rooftrace.io.resample import Resampler, scaling_for
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import cut_into_chips

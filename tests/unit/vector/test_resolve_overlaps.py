@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shapely import affinity, box
 
 from overlap import polygon_iou
-from rooftrace.core.types import components
+from rooftrace.core.arrays import components
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.metrics.boundary import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module

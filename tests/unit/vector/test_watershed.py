@@ -7,7 +7,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rooftrace.core.types import Window, components
+from rooftrace.core.arrays import components
+from rooftrace.core.types import Window
 from rooftrace.vector import watershed as module
 from rooftrace.vector import watershed as sheets
 from rooftrace.vector.prepare import owners

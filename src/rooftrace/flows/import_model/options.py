@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 
 from rooftrace.core.config import Options
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import plural
-from rooftrace.core.types import is_gsd_m
 
 Activation = Literal["none", "sigmoid", "softmax"]
 """Function that turns the output of a network into probabilities."""
