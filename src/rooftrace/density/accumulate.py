@@ -403,6 +403,15 @@ def zones_of_points(zones: Polygons, tree: shapely.STRtree, xy: Floats) -> tuple
     Of a point on a border, these are the zones just to the right and above, as with cells. If
     there are none, the border is that of the first zone.
     """
+    pairs = [np.empty((2, 0), np.int64)]
+    for start in range(0, len(xy), _POLYGONS_AT_ONCE):
+        point, zone = _zones_of_some(zones, tree, xy[start : start + _POLYGONS_AT_ONCE])
+        pairs.append(np.stack([point + start, zone]))
+    point, zone = np.concatenate(pairs, axis=1)
+    return point, zone
+
+
+def _zones_of_some(zones: Polygons, tree: shapely.STRtree, xy: Floats) -> tuple[Ints, Ints]:
     point, zone = tree.query(shapely.points(xy), predicate="intersects")
     order = np.lexsort((zone, point))
     point, zone = point[order], zone[order]
@@ -449,8 +458,14 @@ def measure_buildings(
     area_m2 = shapely.area(polygons)
     large = area_m2 >= min_area_m2
     counted = np.ones(len(polygons), np.bool_) if counted is None else counted
-    centroids = shapely.centroid(polygons[large])
-    return shapely.get_coordinates(centroids), area_m2[large], counted[large]
+    return centres_of(polygons[large]), area_m2[large], counted[large]
+
+
+def centres_of(polygons: Polygons) -> Floats:
+    """Return (n, 2) centroids. Points take ten times the memory, so few are made at once."""
+    starts = range(0, len(polygons), _POLYGONS_AT_ONCE)
+    some = (shapely.centroid(polygons[start : start + _POLYGONS_AT_ONCE]) for start in starts)
+    return np.concatenate([np.empty((0, 2)), *map(shapely.get_coordinates, some)])
 
 
 def in_one_order(parts: Sequence[Measured]) -> Measured:
@@ -492,10 +507,22 @@ def nearest_neighbour(xy: Floats) -> Floats:
     """
     places, number, count = np.unique(xy, axis=0, return_inverse=True, return_counts=True)
     apart = np.where(count > 1, 0.0, np.inf)
-    if len(places) > 1:
-        points = np.asarray(shapely.points(places))
-        tree = shapely.STRtree(points)
-        own, other = tree.query_nearest(points, exclusive=True, all_matches=False)
-        distance = np.hypot(*(places[own] - places[other]).T)
-        apart[own] = np.where(count[own] > 1, 0.0, distance)
+    # Places are in the order of x: the nearest one is mostly among those before and behind.
+    for start in range(0, len(places), _POLYGONS_AT_ONCE):
+        rest = np.arange(start, min(start + _POLYGONS_AT_ONCE, len(places)))
+        rest = rest[count[rest] == 1]
+        margin = _POLYGONS_AT_ONCE
+        while len(rest) and len(places) > 1:
+            first, stop = max(start - margin, 0), start + _POLYGONS_AT_ONCE + margin
+            near = places[first:stop]
+            points = np.asarray(shapely.points(near))
+            tree = shapely.STRtree(points)
+            _, other = tree.query_nearest(points[rest - first], exclusive=True, all_matches=False)
+            distance = np.hypot(*(places[rest] - near[other]).T)
+            x = places[rest, 0]
+            left = x - near[0, 0] if first else np.inf
+            right = near[-1, 0] - x if stop < len(places) else np.inf
+            is_sure = distance <= np.minimum(left, right)
+            apart[rest[is_sure]] = distance[is_sure]
+            rest, margin = rest[~is_sure], 2 * margin
     return np.asarray(apart[number])

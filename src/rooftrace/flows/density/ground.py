@@ -15,7 +15,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS, plural
 from rooftrace.core.types import BoolArray, Bounds, Floats, Polygons, Progress, Window
-from rooftrace.density.accumulate import without_overlaps
+from rooftrace.density.accumulate import centres_of, without_overlaps
 from rooftrace.density.cells import GroundPlane, metric_crs
 from rooftrace.flows.density.inputs import (
     MaskFile,
@@ -75,7 +75,7 @@ class SeenGround:
     def without(self, earlier: shapely.Geometry) -> SeenGround:
         """Return what lies outside of ground that an earlier image shows."""
         shapely.prepare(earlier)
-        centres = shapely.get_coordinates(shapely.centroid(self.buildings))
+        centres = centres_of(self.buildings)
         counted = ~shapely.intersects_xy(earlier, centres)
         if self.counted is not None:
             counted &= self.counted

@@ -15,6 +15,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
+from rooftrace.density.accumulate import centres_of
 from rooftrace.density.cells import GroundPlane
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.io.companions import holds_results, predicted_labels
@@ -312,7 +313,7 @@ class ObservedBuildings:
     """
 
     def __init__(self, ground: GroundPlane, polygons: Polygons) -> None:
-        xy = shapely.get_coordinates(shapely.centroid(polygons))
+        xy = centres_of(polygons)
         self._cols, self._rows = ground.pixels(xy[:, 0], xy[:, 1])
         self.is_observed: BoolArray = np.zeros(len(polygons), np.bool_)
         """(n,) True for the buildings on observed ground of the blocks so far."""

@@ -20,6 +20,7 @@ from rooftrace.core.text import list_first, plain_number, plural
 from rooftrace.core.types import Floats, Polygons, Progress, ResultProvenance, Window
 from rooftrace.density.accumulate import (
     DensityAccumulator,
+    centres_of,
     density_of_polygons,
     density_of_zones,
     zones_of_points,
@@ -443,7 +444,7 @@ def _values_of_zones(
         `height_median` where the layer has it, which is right for slanted roofs. `floor_m2` is the
         sum of area times floors where the layer has these.
     """
-    centre = shapely.get_coordinates(shapely.centroid(buildings))
+    centre = centres_of(buildings)
     shapely.prepare(zones)
     building, zone = zones_of_points(zones, shapely.STRtree(zones), centre)
     known = np.isfinite(numbers[value])[building]
