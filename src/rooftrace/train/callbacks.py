@@ -48,7 +48,7 @@ class MetricsRecorder(Callback):
         self._console = console
         self._deadline = deadline
         self.rows: list[dict[str, float]] = []
-        self._start: dict[str, float] = {}
+        self.start: dict[str, float] = {}
         self._epoch_start = 0.0
         self._batches = self._samples = 0
         self._seconds = 0.0
@@ -75,15 +75,15 @@ class MetricsRecorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         rows = [{k: float(v) for k, v in row.items()} for row in self.rows]
-        return {"rows": rows, "start": self._start}
+        return {"rows": rows, "start": self.start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self._start = state_dict["rows"], state_dict.get("start", {})
+        self.rows, self.start = state_dict["rows"], state_dict.get("start", {})
 
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TrainingTask)
         figures = pl_module.epoch_metrics
-        self._start = {key: float(figures[key]) for key in ("val_loss", "val_iou")}
+        self.start = {key: float(figures[key]) for key in ("val_loss", "val_iou")}
         header, self._header = self._header, ""
         line = f"start   {'':5}  {figures['val_loss']:8.3f}   {'':5}  {figures['val_iou']:8.3f}"
         print_plain(self._console, header + line)
@@ -115,7 +115,7 @@ class MetricsRecorder(Callback):
         }
         self.rows.append(row)
         self._write_table()
-        plot_curves(self.rows, self._plot, self._start)
+        plot_curves(self.rows, self._plot, self.start)
         left_s = ((trainer.max_epochs or 0) - row["epoch"]) * row["seconds"]
         if self._deadline is not None:
             left_s = max(min(left_s, self._deadline.left_s), 0)

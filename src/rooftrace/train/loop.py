@@ -111,12 +111,14 @@ class TrainerResult:
         epochs: Number of all epochs of the run, including those before it was resumed.
         stopped_because: Reason for the end, as a clause.
         images_per_s: Training samples per second, without the time of validation.
+        start_iou: `val_iou` of the start model; None without one.
     """
 
     best: dict[str, tuple[int, float, Path]]
     epochs: int
     stopped_because: str
     images_per_s: float
+    start_iou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,7 @@ def run_trainer(
         every.append(deadline)
     if console is not None and console.is_terminal:
         every.append(EpochProgressBar(progress))
+    checkpoint = last_checkpoint(run) if resume else None
     with _quiet():
         trainer = L.Trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
@@ -348,7 +351,7 @@ def run_trainer(
             enable_progress_bar=False,
             enable_model_summary=False,
             # What Lightning calls a sanity check measures the start model, see MetricsRecorder.
-            num_sanity_val_steps=-1 if measures_start else 0,
+            num_sanity_val_steps=-1 if measures_start and checkpoint is None else 0,
             use_distributed_sampler=False,
             default_root_dir=run,
         )
@@ -362,7 +365,6 @@ def run_trainer(
         validation = [make_loader(tiles, config, workers=workers) for tiles in data.tiles]
         try:
             with progress, _interruptible():
-                checkpoint = last_checkpoint(run) if resume else None
                 trainer.fit(task, training, validation, ckpt_path=checkpoint)
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -377,6 +379,7 @@ def run_trainer(
         epochs=len(recorder.rows),
         stopped_because=describe_end(recorder.rows, config.epochs, config.stop),
         images_per_s=recorder.images_per_s,
+        start_iou=recorder.start.get("val_iou"),
     )
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
+from rooftrace.flows.train import run_train
 from rooftrace.models.bundle import read_bundle
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import TrainerResult, fit
@@ -146,6 +147,17 @@ def refused(
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
     assert caught.value.remedy
     return caught.value.message
+
+
+@pytest.mark.campaign
+def test_a_run_worse_than_its_start_model_says_so_also_when_resumed(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    sets = ("model={start='default'}", "epochs=1", "samples_per_epoch=4", "optimizer.lr=0.1")
+    config, run = tiny_folder / "tiny.toml", tmp_path / "run"
+    first, again = (run_train(config, run, overrides=sets, resume=one) for one in (False, True))
+    assert "made it worse" in first.notes[-1]
+    assert again.notes == first.notes
 
 
 def test_another_configuration_is_not_resumed(tiny_run: TinyRun) -> None:

@@ -163,16 +163,18 @@ def _joined(members: Sequence[ModelBundle], reports: Sequence[LeakageReport]) ->
     if len(reports) == 1:
         return reports[0]
     names = [bundle.spec.name for bundle in members]
+    # The training scenes of one model and of those that it started from.
+    before = [f"{name}: " if len(set(names)) > 1 else "" for name in names]
     every: list[Status] = [report.status for report in reports]
     return LeakageReport(
         "found" if "found" in every else "unknown" if "unknown" in every else "none",
         max(report.checked for report in reports),
         _ordered([
-            replace(pair, train_id=f"{name}: {pair.train_id}")
-            for name, report in zip(names, reports)
+            replace(pair, train_id=name + pair.train_id)
+            for name, report in zip(before, reports)
             for pair in report.pairs
         ]),
-        tuple(f"{name}: {note}" for name, report in zip(names, reports) for note in report.notes),
+        tuple(name + note for name, report in zip(before, reports) for note in report.notes),
         max(report.too_small for report in reports),
     )  # fmt: skip
 
