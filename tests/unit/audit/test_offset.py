@@ -131,6 +131,26 @@ def test_a_set_that_is_off_is_one_finding() -> None:
     assert finding.count == len(finding.ids) >= 4
 
 
+def _open_swapped(entry: SceneEntry) -> Scene:
+    scene, other = (shifted_scene(int(entry.id) + more, (0, 0), 128) for more in (0, 1))
+    return replace(scene, label=other.label)
+
+
+@pytest.mark.campaign
+def test_masks_under_the_names_of_other_images_are_one_finding() -> None:
+    (finding,) = offset_findings(offsets_of(set_of(12, _open_swapped)))
+    assert (finding.key, finding.count) == ("label.pairs", 12)
+
+
+@pytest.mark.parametrize(("reach_px", "keys"), [(24, ["label.pairs"]), (2, [])])
+def test_estimates_that_scatter_over_the_reach_are_of_labels_that_fit_nothing(
+    reach_px: int, keys: list[str]
+) -> None:
+    shifts = np.random.default_rng(0).uniform(-reach_px, reach_px, (16, 2)).tolist()
+    offsets = [Offset(f"{y}", y, x, 0.1, "scene", 1, 0.3) for y, x in shifts]
+    assert [finding.key for finding in offset_findings(offsets)] == keys
+
+
 def test_a_shift_at_one_resolution_is_not_advised_for_the_whole_set() -> None:
     off = Offset("town", -8, 0, 0.9, "set", 8, 0.3)
     right = Offset("town", 0, 0, 0.9, "set", 20, 0.6)
