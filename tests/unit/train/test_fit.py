@@ -150,9 +150,7 @@ def refused(
 
 
 @pytest.mark.campaign
-def test_a_run_worse_than_its_start_model_says_so_also_when_resumed(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_a_run_worse_than_its_start_says_so_also_resumed(tiny_folder: Path, tmp_path: Path) -> None:
     sets = ("model={start='default'}", "epochs=1", "samples_per_epoch=4", "optimizer.lr=0.1")
     config, run = tiny_folder / "tiny.toml", tmp_path / "run"
     first, again = (run_train(config, run, overrides=sets, resume=one) for one in (False, True))
