@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from rooftrace.io.picture import PagePicture, as_rgb, data_url, encoded
 from rooftrace.io.pixels import prepare
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.labels.source import SceneSet
 
 _RGB = ("red", "green", "blue")
 
@@ -61,40 +62,25 @@ def run_inspect(
     """
     if out is not None:
         check_page_path(out, "audit.html")
-    source, other = (
-        None if one is None else _prepared(open_source(one), bands, stretch)
-        for one in (data, against)
-    )
-    assert source is not None
+    source, other = open_source(data), None if against is None else open_source(against)
+    if bands is not None or stretch != "auto":
+        prepared = partial(_prepared, bands, stretch)
+        source = source.mapped(prepared)
+        other = None if other is None else other.mapped(prepared)
     audit = run_audit(source, other, progress=progress)
     if out is not None:
         write_atomically(out, audit_page(audit).encode())
     return audit
 
 
-@dataclass(frozen=True)
-class _PreparedScenes:
-    """Opens the scenes of a set with chosen bands, and with values of 8 bits."""
-
-    open_scene: Callable[[SceneEntry], Scene]
-    bands: str | None
-    stretch: str
-
-    def __call__(self, entry: SceneEntry) -> Scene:
-        scene = self.open_scene(entry)
-        count = len(parse_bands(self.bands) or _RGB)
-        wanted = _RGB if count == len(_RGB) else [f"band {number + 1}" for number in range(count)]
-        image = prepare(
-            scene.image, wanted, np.dtype(np.uint8), [(0.0, 1.0)] * count,
-            bands=self.bands, stretch=self.stretch,
-        )  # fmt: skip
-        return replace(scene, image=image)
-
-
-def _prepared(source: SceneSet, bands: str | None, stretch: str) -> SceneSet:
-    if bands is None and stretch == "auto":
-        return source
-    return replace(source, open_scene=_PreparedScenes(source.open_scene, bands, stretch))
+def _prepared(bands: str | None, stretch: str, scene: Scene) -> Scene:
+    """Return a scene with chosen bands, and with values of 8 bits."""
+    count = len(parse_bands(bands) or _RGB)
+    wanted = _RGB if count == len(_RGB) else [f"band {number + 1}" for number in range(count)]
+    image = prepare(
+        scene.image, wanted, np.dtype(np.uint8), [(0.0, 1.0)] * count, bands=bands, stretch=stretch
+    )
+    return replace(scene, image=image)
 
 
 _SIDE_PX = 232

@@ -278,17 +278,11 @@ class ShiftedLabel:
 def shift_labels(source: SceneSet, shift_yx: tuple[int, int]) -> SceneSet:
     """Return the set with all labels shifted by (rows down, columns to the right)."""
     rows, cols = source.label_shift_px
-    return replace(
-        source,
-        open_scene=partial(_open_shifted, source.open_scene, shift_yx),
-        label_shift_px=(rows + shift_yx[0], cols + shift_yx[1]),
-    )
+    shifted = source.mapped(partial(_shifted, shift_yx))
+    return replace(shifted, label_shift_px=(rows + shift_yx[0], cols + shift_yx[1]))
 
 
-def _open_shifted(
-    open_scene: Callable[[SceneEntry], Scene], shift_yx: tuple[int, int], entry: SceneEntry
-) -> Scene:
-    scene = open_scene(entry)
+def _shifted(shift_yx: tuple[int, int], scene: Scene) -> Scene:
     if scene.label is None:
         return scene
     return replace(scene, label=ShiftedLabel(scene.label, scene.image.grid, *shift_yx))
@@ -340,16 +334,11 @@ def within_area(source: SceneSet, area: Area) -> SceneSet:
     left_out = len(every) - len(kept)
     note = f"Left out: {plural(left_out, 'image')} outside the area {area.name}."
     return replace(
-        source,
+        source.mapped(partial(limit_label, area=area)),
         entries=entries,
         unlabelled=unlabelled,
-        open_scene=partial(_open_within, source.open_scene, area),
         notes=(*source.notes, note) if left_out else source.notes,
     )
-
-
-def _open_within(open_scene: Callable[[SceneEntry], Scene], area: Area, entry: SceneEntry) -> Scene:
-    return limit_label(open_scene(entry), area)
 
 
 def limit_label(scene: Scene, area: Area) -> Scene:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import filterfalse, islice
@@ -127,8 +126,7 @@ def open_source(
     if config.surface is not None and config.terrain is not None:
         surface = str(expand_path(config.surface, base, key="surface"))
         terrain = str(expand_path(config.terrain, base, key="terrain"))
-        with_heights = partial(_with_heights, source.open_scene, surface, terrain)
-        source = replace(source, open_scene=with_heights)
+        source = source.mapped(partial(_with_heights, surface, terrain))
     for entry in (*source.entries, *source.unlabelled):
         # Writers name files after ids, so an id must not lead out of their folder.
         as_path = Path(entry.id)
@@ -172,10 +170,7 @@ def open_labelled(config: SourceConfig, labels: LabelConfig, base: Path = Path()
     return source
 
 
-def _with_heights(
-    open_scene: Callable[[SceneEntry], Scene], surface: str, terrain: str, entry: SceneEntry
-) -> Scene:
-    scene = open_scene(entry)
+def _with_heights(surface: str, terrain: str, scene: Scene) -> Scene:
     return replace(scene, image=WithHeights(scene.image, [surface], [terrain]))
 
 

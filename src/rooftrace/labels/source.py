@@ -167,6 +167,10 @@ class SceneSet:
         """Return the set with only those scenes whose id `keep` accepts."""
         return replace(self, entries=tuple(entry for entry in self.entries if keep(entry.id)))
 
+    def mapped(self, change: Callable[[Scene], Scene]) -> SceneSet:
+        """Return the set with scenes that a picklable function changes when they are opened."""
+        return replace(self, open_scene=partial(_changed, self.open_scene, change))
+
     def only_unlabelled(self) -> SceneSet:
         """Return the images without a label as a set; its scenes have the label None."""
         return replace(self, entries=self.unlabelled, unlabelled=())
@@ -175,6 +179,12 @@ class SceneSet:
         """Return labelled and unlabelled images as one set, sorted by id."""
         both = sorted((*self.entries, *self.unlabelled), key=lambda entry: entry.id)
         return replace(self, entries=tuple(both), unlabelled=())
+
+
+def _changed(
+    open_scene: Callable[[SceneEntry], Scene], change: Callable[[Scene], Scene], entry: SceneEntry
+) -> Scene:
+    return change(open_scene(entry))
 
 
 @dataclass(frozen=True)
