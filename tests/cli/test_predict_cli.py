@@ -62,7 +62,7 @@ def test_everything_is_written(folder: Path) -> None:
 
 
 def test_polygons_are_written_in_the_formats_that_are_asked_for(folder: Path) -> None:
-    formats = ("kml", ".shp.zip", "csv", "fgb", "parquet")
+    formats = ("kml", ".shp.zip", "csv", "fgb", "parquet", "gdb", "gdb.zip")
     given = [part for name in formats for part in ("--format", name)]
     _, done = predict(folder, "--outputs", "polygons", *given)
     named = Path(done["outputs"][0]["polygons"])

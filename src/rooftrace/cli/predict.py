@@ -353,8 +353,9 @@ def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
         for kind in OUTPUTS:
             if (path := getattr(output, kind)) is not None:
                 # A density has a raster, polygons and a picture; polygons may have further formats.
-                beside = Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")
-                more = sorted(one.suffix for one in beside if one.suffix != Path(path).suffix)
+                file = Path(path)
+                beside = {one.name for one in file.parent.glob(f"{glob.escape(file.stem)}.*")}
+                more = sorted(one.removeprefix(file.stem) for one in beside - {file.name})
                 say(f"  {kind:9}{path}{f' ({list_first(more, 9)})' * bool(more)}")
     for one in report.heights:
         print_heights(one)
