@@ -30,6 +30,9 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.reproject import BEND_M, reprojected
 
+_LEAST_TWICE_M2 = 50.0
+"""Minimum area that several images show for a note, which has hectares to two digits."""
+
 
 @dataclass(frozen=True)
 class SeenGround:
@@ -72,13 +75,16 @@ class SeenGround:
             built=moved(self.built), observed=moved(self.observed),
         )  # fmt: skip
 
+    def only(self, chosen: BoolArray) -> SeenGround:
+        """Return the same ground with the buildings that are chosen, (n,) bool, alone."""
+        numbers = {name: values[chosen] for name, values in self.numbers.items()}
+        counted = None if self.counted is None else self.counted[chosen]
+        return replace(self, buildings=self.buildings[chosen], counted=counted, numbers=numbers)
+
     def without(self, earlier: shapely.Geometry) -> SeenGround:
         """Return what lies outside of ground that an earlier image shows."""
         shapely.prepare(earlier)
-        centres = centres_of(self.buildings)
-        counted = ~shapely.intersects_xy(earlier, centres)
-        if self.counted is not None:
-            counted &= self.counted
+        own = self.only(~shapely.intersects_xy(earlier, centres_of(self.buildings)))
 
         def cut(polygons: Polygons | None) -> Polygons:
             rest = np.array([] if polygons is None else polygons, np.object_)
@@ -86,7 +92,7 @@ class SeenGround:
             rest[meets] = shapely.difference(rest[meets], earlier)
             return rest[~shapely.is_empty(rest)]
 
-        return replace(self, counted=counted, built=cut(self.built), observed=cut(self.observed))
+        return replace(own, built=cut(self.built), observed=cut(self.observed))
 
 
 def seen_ground(
@@ -205,7 +211,8 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
     ]
     bounds = bounds_on(np.concatenate(boxes))
     plane = metric_crs(first, bounds)
-    moved = [one.on(plane) for one in grounds]
+    # A building that no image shows is no neighbour, either: another image may show it, too.
+    moved = [(one if one.counted is None else one.only(one.counted)).on(plane) for one in grounds]
     shown_twice = 0.0
     areas: list[shapely.Geometry] = []
     own: list[SeenGround] = []
@@ -220,7 +227,7 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
         own.append(one)
     notes = list(dict.fromkeys(note for one in own for note in one.notes))
     notes.append(f"{len(own)} images, whose masks say which ground was seen, measured as one")
-    if shown_twice:
+    if shown_twice >= _LEAST_TWICE_M2:
         notes.append(
             f"{shown_twice / 10_000:,.2f} ha that several images show counted once, as the first "
             "of them shows it; rooftrace catalogue counts buildings at such edges exactly once"
@@ -230,14 +237,10 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
     def of_all(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(one, name) for one in own])
 
-    counts = [
-        np.ones(len(one.buildings), np.bool_) if one.counted is None else one.counted for one in own
-    ]
+    numbers = {name: np.concatenate([one.numbers[name] for one in own]) for name in sorted(names)}
     return SeenGround(
-        plane, (bounds, first), of_all("buildings"), np.concatenate(counts), of_all("built"),
-        of_all("observed"),
-        {name: np.concatenate([one.numbers[name] for one in own]) for name in sorted(names)},
-        tuple(notes),
+        plane, (bounds, first), of_all("buildings"), None, of_all("built"), of_all("observed"),
+        numbers, tuple(notes),
     )  # fmt: skip
 
 
