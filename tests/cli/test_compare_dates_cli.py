@@ -135,15 +135,18 @@ def test_a_change_needs_two_sure_dates(tmp_path: Path) -> None:
 def test_a_systematic_offset_is_no_change(tmp_path: Path) -> None:
     new, old = np.full(COLUMNS * ROWS, 0.9), np.full(COLUMNS * ROWS, 0.9)
     new[7] = old[30] = FREE
-    # The roofs of the new image lie 6 m to the east, almost the width of a house.
-    answer = compared(ground(new.tolist(), shift_px=12), ground(old.tolist()), tmp_path)
-    assert answer["offset"]["east_m"] == pytest.approx(6, abs=0.1)
-    assert counts(answer)["new"] == (1, 0)
-    assert counts(answer)["gone"] == (0, 1)
-    removed = compared(
-        ground(new.tolist(), shift_px=12), ground(old.tolist()), tmp_path, "--remove-offset"
-    )
-    assert counts(removed) == {"same": (38, 38), "new": (1, 0), "gone": (0, 1)}
+    first, second = ground(new.tolist(), shift_px=12), ground(old.tolist())
+    # A small house beside a large one is gone: with the offset, the large one lies upon it.
+    second[10:30, 28:38] = 0.9
+    for option in ((), ("--remove-offset",)):
+        # The roofs of the new image lie 6 m to the east, almost the width of a house.
+        answer = compared(first, second, tmp_path, *option)
+        assert answer["offset"]["east_m"] == pytest.approx(6, abs=0.1)
+        assert counts(answer) == {"same": (38, 38), "new": (1, 0), "gone": (0, 2)}
+        assert answer["matched"] == 38
+        sides = gpd.read_file(tmp_path / "out" / "compare.gpkg").query("status == 'same'")
+        assert sides.iou.min() > 0.9
+        assert sides.offset_m.median() == pytest.approx(0 if option else 6, abs=0.1)
 
 
 def test_ground_that_one_date_does_not_show_is_outside(tmp_path: Path) -> None:

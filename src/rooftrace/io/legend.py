@@ -184,11 +184,32 @@ _FILL_OPACITY, _GRADE_OPACITY = 70, 180
 _FIELDS = ("compare_status", "status", "class")
 """Attributes whose values get a colour each."""
 
+STATUS_COLOURS = {
+    "same": "#8d939c", "changed": "#e69f00", "moved": "#cc79a7", "split": "#0072b2",
+    "merged": "#56b4e9", "new": "#009e73", "gone": "#d55e00", "outside": "#c9cdd2",
+    "only found": "#009e73", "only in the map": "#d55e00",
+}  # fmt: skip
+"""Colour of each status of a comparison (Okabe and Ito 2008), which colour-blind readers can
+distinguish."""
+
 _TABLE = """
 CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
   f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
   styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT,
   owner TEXT(30), ui TEXT(30), update_time DATETIME DEFAULT CURRENT_TIMESTAMP)"""
+
+
+def coloured_field(columns: Iterable[str]) -> str | None:
+    """Return the attribute whose values get a colour each; None in layers without one."""
+    names = {*columns}
+    return next((name for name in _FIELDS if name in names), None)
+
+
+def value_colours(values: Sequence[str], colours: Mapping[str, str]) -> dict[str, str]:
+    """Return `#RRGGBB` of each value: of `colours`, of a status, or of the fixed table."""
+    known = STATUS_COLOURS | dict(colours)
+    further = Legend(("", *values)).by_name
+    return {value: known.get(value, further[value]) for value in values}
 
 
 def _polygon_style(field: str | None, colours: Mapping[str, str], grades: Grades | None) -> str:
@@ -284,7 +305,7 @@ def add_style(
     names = {*columns}
     if grades is None and names.isdisjoint(("score", *_FIELDS)):
         return
-    field = None if grades else next((name for name in _FIELDS if name in names), None)
+    field = None if grades else coloured_field(names)
     table = path.stem.replace('"', '""')
     with closing(sqlite3.connect(path)) as file, file:
         # As for GDAL: the file gets its name when it is complete.
@@ -294,8 +315,7 @@ def add_style(
             values = [str(value) for (value,) in file.execute(query) if value is not None]
             # A layer that is filled later, such as a review.
             values = values or [*colours]
-            further = Legend(("", *values)).by_name
-            colours = {value: colours.get(value, further[value]) for value in values}
+            colours = value_colours(values, colours)
             field = field if values else None
         if grades is None and field is None and "score" in names:
             query = f'SELECT count("score") FROM "{table}"'  # noqa: S608  # nosec B608

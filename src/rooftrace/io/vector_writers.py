@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from html import unescape
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -30,7 +31,7 @@ from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import Floats
 from rooftrace.io.gdal import QUIET, pyogrio_options
-from rooftrace.io.legend import Grades, add_style
+from rooftrace.io.legend import Grades, add_style, coloured_field, value_colours
 from rooftrace.io.make_valid import rounded, valid_by_structure
 from rooftrace.io.partitions import write_parquet
 from rooftrace.io.reproject import CRS84, split_at_180, transform_points
@@ -335,10 +336,13 @@ def _csv(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
 
 
 _KML_STYLE = (
-    b'<Style id="building"><LineStyle><color>ff4b19e6</color><width>2</width></LineStyle>'
-    b"<PolyStyle><color>404b19e6</color></PolyStyle></Style>"
+    '<Style id="{0}"><LineStyle><color>ff{1}</color><width>2</width></LineStyle>'
+    "<PolyStyle><color>40{1}</color></PolyStyle></Style>"
 )
-"""Red outlines, with a transparent fill: Google Earth would cover the roofs with white."""
+"""Outlines with a transparent fill: Google Earth would cover the roofs with white."""
+
+_KML_RED = "#e6194b"
+"""Colour of buildings without a status or a class."""
 
 
 def _named(part: LayerChunk) -> LayerChunk:
@@ -350,16 +354,35 @@ def _named(part: LayerChunk) -> LayerChunk:
 
 
 def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    named = map(_named, in_degrees(path, layer, parts))
+    parts = iter(parts)
+    first = next(parts)
+    named = map(_named, in_degrees(path, layer, chain([first], parts)))
     write_gdal(path, replace(layer, crs=CRS84), named, "LIBKML", at_once=True)
-    text = path.read_bytes().replace(
-        b"<ExtendedData>", b"<styleUrl>#building</styleUrl><ExtendedData>"
+    written = path.read_bytes()
+    attribute = coloured_field(first.columns) or ""
+    given = re.compile(rb'<SimpleData name="%s">([^<]*)<' % re.escape(attribute).encode())
+    values = sorted({*given.findall(written)})
+    styles = {value: b"value-%d" % number for number, value in enumerate(values)}
+
+    def styled(mark: re.Match[bytes]) -> bytes:
+        value = given.search(mark[0])
+        style = b"building" if value is None else styles[value[1]]
+        content = rb"<(?:ExtendedData|Polygon|MultiGeometry)>"
+        return re.sub(content, rb"<styleUrl>#%s</styleUrl>\g<0>" % style, mark[0], count=1)
+
+    text = re.sub(rb"<Placemark.*?</Placemark>", styled, written, flags=re.DOTALL)
+    colours = value_colours([unescape(one.decode()) for one in values], layer.colours)
+    drawn = {"building": _KML_RED}
+    drawn |= {style.decode(): one for style, one in zip(styles.values(), colours.values())}
+    # KML orders colours from blue to red.
+    head = "".join(
+        _KML_STYLE.format(name, one[5:] + one[3:5] + one[1:3]) for name, one in drawn.items()
     )
     # GDAL finds the types of attributes in a KMZ only beside their polygons.
     pattern = rb"(<Schema.*?</Schema>)\s*(<Document.*?</name>)"
     text = re.sub(pattern, rb"\2\1", text, count=1, flags=re.DOTALL)
     root = b'<Document id="root_doc">'
-    path.write_bytes(text.replace(root, root + _KML_STYLE, 1))
+    path.write_bytes(text.replace(root, root + head.encode(), 1))
 
 
 def _kmz(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:

@@ -78,6 +78,23 @@ def test_each_format_has_the_polygons_where_they_were(
             assert other["Name"].tolist() == [str(number) for number in range(12)]
 
 
+def test_a_kml_has_the_colour_of_each_status(tmp_path: Path) -> None:
+    path = tmp_path / "town.kml"
+    values = ["gone", "new", "only found", "A & B", None, "same"] * 2
+    write_polygons(path, SHAPES, {"status": np.array(values, object)}, TOWN.crs)
+    root = ElementTree.parse(path).getroot()
+    name = root.tag.removesuffix("kml")
+    lines = {
+        f"#{style.get('id')}": style.findtext(f"{name}LineStyle/{name}color")
+        for style in root.iter(f"{name}Style")
+    }
+    drawn = [lines[one.text or ""] for one in root.iter(f"{name}styleUrl")]
+    green, red = "ff739e00", "ff005ed5"
+    assert drawn[:3] == [red, green, green]
+    # That of two is null.
+    assert [*map(len, (drawn, {*drawn}))] == [12, 5]
+
+
 @pytest.mark.parametrize("suffix", [one for one in WRITERS if not one.startswith(".gdb")])
 def test_the_same_polygons_give_the_same_bytes(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"town{suffix}"

@@ -23,6 +23,7 @@ from rooftrace.flows.compare.inputs import ORIGINS, BuildingLayer
 from rooftrace.flows.compare.options import Keep
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
+from rooftrace.io.legend import STATUS_COLOURS
 from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
 from rooftrace.io.picture import as_rgb, data_url, encoded
 from rooftrace.io.reproject import BEND_M, crs_units, reprojected
@@ -48,11 +49,7 @@ from rooftrace.vector.match import PackedPolygons, find_overlaps
 REVIEWED = (CHANGED, MOVED, SPLIT, MERGED, NEW, GONE)
 """Statuses of buildings that need a look; a changed one has both outlines."""
 
-COLOURS = {
-    "same": "#8d939c", "changed": "#e69f00", "moved": "#cc79a7", "split": "#0072b2",
-    "merged": "#56b4e9", "new": "#009e73", "gone": "#d55e00", "outside": "#c9cdd2",
-}  # fmt: skip
-"""Colour of each status (Okabe and Ito 2008), which colour-blind readers can distinguish."""
+COLOURS = {name: STATUS_COLOURS[name] for name in STATUSES}
 
 MAP_WORDS = {"new": "only found", "gone": "only in the map"}
 """Statuses in the results of a comparison with a map, where nothing was built or torn down."""
@@ -186,11 +183,7 @@ def write_sides(path: Path, compared: Compared, statuses: Sequence[int]) -> None
     Raises:
         ExportError: The file cannot be written.
     """
-    settings = LayerSettings(
-        compared.crs,
-        multi=compared.is_multi,
-        colours={compared.word(one): colour for one, colour in COLOURS.items()},
-    )
+    settings = LayerSettings(compared.crs, multi=compared.is_multi, colours=COLOURS)
     write_layer(path, settings, compared.chunks(statuses))
 
 

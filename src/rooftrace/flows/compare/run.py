@@ -228,11 +228,14 @@ def run_compare(
     workers = core_count()
     offset = estimate_offset(new_plane, old_plane, workers)
     is_shifted = options.remove_offset and offset is not None
-    in_place = new_plane
-    if offset is not None and is_shifted:
-        new_plane = new_plane.shifted(-offset.at(new_plane.centre))
-    notes += _offset_notes(offset, options.remove_offset)
-    result = compare_layers(new_plane, old_plane, rules, workers)
+    in_place = aligned = new_plane
+    # With the offset between two dates of imagery, neighbours would be partners.
+    if offset is not None and (is_shifted or dates is not None):
+        aligned = new_plane.shifted(-offset.at(new_plane.centre))
+    if is_shifted:
+        new_plane = aligned
+    notes += _offset_notes(offset, options.remove_offset, has_dates=dates is not None)
+    result = compare_layers(aligned, old_plane, rules, workers)
     step()
     imagery = [_opened(path) for path in options.imagery]
     coverage, images = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
@@ -412,7 +415,7 @@ def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
     return metric_crs(layers[0].crs, bounds)
 
 
-def _offset_notes(offset: LayerOffset | None, is_wanted: bool) -> list[str]:
+def _offset_notes(offset: LayerOffset | None, is_wanted: bool, *, has_dates: bool) -> list[str]:
     if offset is None:
         unknown = (
             f"The offset is not known: fewer than {LEAST_PAIRS} pairs of buildings have one shape"
@@ -421,10 +424,12 @@ def _offset_notes(offset: LayerOffset | None, is_wanted: bool) -> list[str]:
     if is_wanted or offset.length_m < _NOTED_OFFSET_M:
         return []
     east, north = offset.xy.tolist()
+    remedy = "Statuses leave it out; --remove-offset moves the buildings of NEW, too."
     note = (
         f"NEW lies {abs(east):.1f} m to the {'east' if east >= 0 else 'west'} and {abs(north):.1f} "
         f"m to the {'north' if north >= 0 else 'south'} of OLD (median of "
-        f"{plural(offset.pairs, 'pair')}). Remove this offset with --remove-offset."
+        f"{plural(offset.pairs, 'pair')}). "
+        f"{remedy if has_dates else 'Remove this offset with --remove-offset.'}"
     )
     return [note]
 
