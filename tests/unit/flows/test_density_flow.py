@@ -246,6 +246,7 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
     assert np.isnan(unseen[["buildings", "built_m2", "built_up_share"]].astype(float)).all()
     assert zones.files[1].read_text().splitlines()[2].startswith(",,,")
     assert "1 zone without observed area: figures are empty" in zones.notes
+    assert any("zone 1 and zone 2 (4,500 m²)" in note for note in zones.notes)
     assert zone["built_up_share"] == pytest.approx((400 + 9) / 15000)
     assert zone["observed_share"] == pytest.approx(0.75)
     assert zone["buildings"] == buildings

@@ -334,7 +334,8 @@ def run_zone_density(
 ) -> DensityReport:
     """Measure density by zones; write OUT.gpkg, OUT.csv and OUT.png.
 
-    Areas are exact; those of a mask follow the edges of its pixels. Zones may overlap.
+    Areas are exact; those of a mask follow the edges of its pixels. Zones may overlap, which a
+    note says.
 
     Args:
         inputs, out, building, min_area_m2, threshold, layer, progress: See `run_density`.
@@ -389,6 +390,7 @@ def run_zone_density(
     if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
         notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
     names = zone_names(ground_zones.values, len(outlines))
+    notes += _shared_notes(outlines, names)
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
     write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
     source = _source_line(inputs, scenes, zones)
@@ -399,6 +401,28 @@ def run_zone_density(
         figures.observed_share.tolist(), threshold.classes(figures.judged_share).tolist(),
     )  # fmt: skip
     return replace(report, zones=tuple(ZoneRow(*row) for row in rows))
+
+
+_SHARED = 0.01
+"""Minimum share of the smaller of two zones that is no inaccuracy of their borders."""
+
+
+def _shared_notes(zones: Polygons, names: Sequence[str]) -> list[str]:
+    """Return a note on zones that overlap, whose figures must not be added up."""
+    one, other = shapely.STRtree(zones).query(zones, predicate="intersects")
+    one, other = one[one < other], other[one < other]
+    area = shapely.area(zones)
+    common = shapely.area(shapely.intersection(zones[one], zones[other]))
+    pairs = np.flatnonzero(common > _SHARED * np.minimum(area[one], area[other]))
+    if not len(pairs):
+        return []
+    most = pairs[common[pairs].argmax()]
+    count = plural(len(pairs), "pair of zones overlaps", "pairs of zones overlap")
+    note = (
+        f"{count}, most of all {names[one[most]]} and {names[other[most]]} "
+        f"({common[most]:,.0f} m²): buildings there count in each, so do not add up the zones"
+    )
+    return [note]
 
 
 def _readable(column: tuple[str, NDArray[Any]]) -> list[Any]:
