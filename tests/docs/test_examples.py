@@ -111,6 +111,7 @@ def write_wards(folder: Path) -> None:
         halves = [box(left, bottom, middle, top), box(middle, bottom, right, top)]
         wards = gpd.GeoDataFrame({"name": ["west", "east"]}, geometry=halves, crs=scene.crs)
     wards.to_file(folder / "wards.gpkg")
+    wards.assign(counted=[20, 25]).to_file(folder / "squares.gpkg")
     wards[:1].to_file(folder / "area.geojson")
     wards.boundary.to_frame("geometry").to_file(folder / "lines.gpkg")
     masks = sorted((folder / "data" / "masks").iterdir())

@@ -188,7 +188,8 @@ PolygonFormats = Annotated[
     list[str] | None,
     option(
         OUTPUTS, "--format", metavar="FORMAT",
-        help="Also osm, kml, kmz, csv, shp, dxf, geojson, fgb, parquet or pmtiles; repeatable.",
+        help="Also xlsx, csv, kml, kmz, geojson, osm, shp, gdb, dxf, fgb, parquet or pmtiles; "
+        "repeatable.",
     ),
 ]  # fmt: skip
 Stac = Annotated[

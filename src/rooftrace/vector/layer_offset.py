@@ -32,8 +32,14 @@ _LIKE_AREA = 0.8
 _LIKE_SHAPE = 0.8
 """Minimum IoU of two outlines on each other that may be one."""
 
-LEAST_PAIRS = 20
+_LEAST_PAIRS = 20
 """Minimum number of pairs for an estimate, and for that of a cell."""
+
+_LEAST_AGREED = 5
+"""Minimum number of pairs for an estimate where they agree, as in a block of a camp."""
+
+_AGREED_M = 0.6
+"""Maximum spread in metres of pairs that agree."""
 
 _MIN_IOU = 0.3
 _CELL_M = 500.0
@@ -108,7 +114,7 @@ class LayerOffset:
 def estimate_offset(
     new: PackedPolygons, old: PackedPolygons, workers: int = 1
 ) -> LayerOffset | None:
-    """Return the offset of the new layer from the old one; None with fewer than `LEAST_PAIRS`.
+    """Return the offset of the new layer from the old one; None with too few pairs.
 
     A first estimate is the shift for which most neighbours vote. The new layer is moved back by it
     and matched; the offset is the median shift of the pairs with one shape.
@@ -129,11 +135,13 @@ def estimate_offset(
         candidates.append(voted)
     found = [_pairs_at(new, old, shift, workers) for shift in candidates]
     one, other = max(found, key=lambda pairs: len(pairs[0]))
-    if len(one) < LEAST_PAIRS:
+    if len(one) < _LEAST_AGREED:
         return None
     shift = new.centre[one] - old.centre[other]
     median = np.median(shift, axis=0)
     spread = float(np.median(np.abs(shift - median), axis=0).max())
+    if len(one) < _LEAST_PAIRS and spread > _AGREED_M:
+        return None
     corner = new.centre.min(axis=0)
     cells = _by_cell(shift, new.centre[one], corner, spread)
     return LayerOffset(median, spread, len(one), corner, cells)
@@ -156,7 +164,7 @@ def _voted_shift(new: PackedPolygons, old: PackedPolygons, workers: int) -> Floa
 
     boxes = np.tile(new.centre[chosen], 2) + reach
     one, other, _ = join_by_block(boxes, np.tile(old.centre, 2), work, workers)
-    if len(one) < LEAST_PAIRS:
+    if len(one) < _LEAST_AGREED:
         return None
     shift = new.centre[chosen[one]] - old.centre[other]
     edges = np.arange(-_MAX_SHIFT_M, _MAX_SHIFT_M + _BIN_M, _BIN_M)
@@ -199,7 +207,7 @@ def _by_cell(shift: Floats, places: Floats, corner: Floats, spread: float) -> Fl
     code = index[:, 1] * cols + index[:, 0]
     order = np.argsort(code, kind="stable")
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
-    own = [part for part in np.split(order, starts[1:]) if len(part) >= LEAST_PAIRS]
+    own = [part for part in np.split(order, starts[1:]) if len(part) >= _LEAST_PAIRS]
     if len(own) < 2:
         return None
     medians = np.array([np.median(shift[part], axis=0) for part in own])

@@ -50,8 +50,15 @@ def test_an_offset_that_varies_is_found_cell_by_cell_and_removed() -> None:
     assert before["same"] < 0.7 * len(old) < 0.99 * len(old) < after["same"]
 
 
-def test_few_houses_and_other_houses_give_no_offset() -> None:
-    assert estimate_offset(PackedPolygons.of(town(4)), PackedPolygons.of(town(4))) is None
+def test_few_houses_need_to_agree_and_other_houses_give_no_offset() -> None:
+    few = PackedPolygons.of(town(4))
+    found = estimate_offset(packed(town(4), np.array([-4.0, 3.0])), few)
+    assert found is not None
+    np.testing.assert_allclose(found.xy, [-4, 3], atol=0.3)
+    assert estimate_offset(packed(town(4), np.zeros(2), noise=2), few) is None
+    assert estimate_offset(PackedPolygons.of(town(2)), PackedPolygons.of(town(2))) is None
+    for seed in range(1, 20):
+        assert estimate_offset(PackedPolygons.of(town(4, seed=seed)), few) is None
     none = PackedPolygons.of(np.zeros(0, np.object_))
     assert estimate_offset(none, PackedPolygons.of(town())) is None
     assert estimate_offset(PackedPolygons.of(town()), none) is None

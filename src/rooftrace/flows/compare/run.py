@@ -62,7 +62,7 @@ from rooftrace.vector.compare import (
     LayerComparison,
     compare_layers,
 )
-from rooftrace.vector.layer_offset import LEAST_PAIRS, LayerOffset, estimate_offset
+from rooftrace.vector.layer_offset import LayerOffset, estimate_offset
 
 _STEPS = 5
 _NOTED_OFFSET_M = 0.5
@@ -417,9 +417,9 @@ def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
 
 def _offset_notes(offset: LayerOffset | None, is_wanted: bool, *, has_dates: bool) -> list[str]:
     if offset is None:
-        unknown = (
-            f"The offset is not known: fewer than {LEAST_PAIRS} pairs of buildings have one shape"
-        )
+        unknown = "The offset is not known: too few pairs of buildings of one shape"
+        if has_dates:
+            return [f"{unknown}; if the images lie apart, buildings may seem to move or change."]
         return [f"{unknown}; none was removed." if is_wanted else f"{unknown}."]
     if is_wanted or offset.length_m < _NOTED_OFFSET_M:
         return []
