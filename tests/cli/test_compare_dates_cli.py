@@ -94,8 +94,6 @@ def test_true_changes_are_found_each_as_such(tmp_path: Path) -> None:
     assert (share[["new", "gone"]] > 0.9).all()
     assert 0.25 <= share["changed"].max() < 0.6
     assert share["same"].isna().all()
-    review = gpd.read_file(tmp_path / "out" / "review.geojson")
-    assert sorted(review.status) == ["changed"] * 2 + ["gone"] * 2 + ["new"] * 3
 
 
 CHANGES: dict[Change, str] = {
@@ -112,12 +110,11 @@ def test_a_change_needs_two_sure_dates(tmp_path: Path) -> None:
     expected = [*CHANGES.values()]
     assert counts(answer)["new"] == (expected.count("new"), 0)
     assert counts(answer)["gone"] == (0, expected.count("gone"))
-    sides = gpd.read_file(tmp_path / "out" / "compare.gpkg")
-    seen = []
+    sides, seen = gpd.read_file(tmp_path / "out" / "compare.gpkg"), []
     for number in range(len(CHANGES)):
         x = EAST + (number * PITCH_PX + 18) * PIXEL_M
-        here = sides[sides.contains(gpd.points_from_xy([x], [NORTH - 20 * PIXEL_M])[0])]
-        seen.append(here.status.to_list())
+        here = sides.contains(gpd.points_from_xy([x], [NORTH - 20 * PIXEL_M])[0])
+        seen.append(sides[here].status.to_list())
     assert seen == [[status] for status in expected]
     assert sides[(sides.status == "same") & sides.change_share.notna()].partner_id.isna().all()
     # A house of the old date that is not surely gone is kept, those of the new date all are.

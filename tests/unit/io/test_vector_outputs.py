@@ -81,8 +81,8 @@ def test_each_format_has_the_polygons_where_they_were(
 
 def test_a_kml_has_the_colour_of_each_status(tmp_path: Path) -> None:
     path = tmp_path / "town.kml"
-    values = ["gone", "new", "only found", "A & B", None, "same"] * 2
-    write_polygons(path, SHAPES, {"status": np.array(values, object)}, TOWN.crs)
+    values = np.array(["gone", "new", "only found", "A & B", None, "same"] * 2, object)
+    write_polygons(path, SHAPES, {"status": values}, TOWN.crs)
     text = path.read_text()
     lines = dict(re.findall(r'<Style id="([^"]+)"><LineStyle><color>(\w+)<', text))
     drawn = [lines[name] for name in re.findall("<styleUrl>#([^<]+)<", text)]
