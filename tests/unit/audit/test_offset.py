@@ -142,10 +142,7 @@ def test_a_shift_at_one_resolution_is_not_advised_for_the_whole_set() -> None:
     off = Offset("town", -8, 0, 0.9, "set", 8, 0.3)
     right = Offset("town", 0, 0, 0.9, "set", 20, 0.6)
     (finding,) = offset_findings([off, right])
-    start = (
-        "Shift them: --set 'label_shift_px=[-8, 0]' for the scenes at 0.3 m per pixel, in a set of"
-    )
-    assert finding.remedy.startswith(start)
+    assert "px=[-8, 0]' for the scenes at 0.3 m per pixel, in a set of" in finding.remedy
     # Other resolutions that agree, or whose estimate is not sure, are no reason for two sets.
     for alike in (replace(right, rows=-7.0), replace(right, confidence=0.1)):
         assert "in a set of" not in offset_findings([off, alike])[0].remedy

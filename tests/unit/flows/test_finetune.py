@@ -190,9 +190,14 @@ def test_parts_of_the_data_are_kept_and_its_test_is_left_alone(
 
 def test_units_that_cannot_be_divided_name_what_finetune_has(tmp_path: Path) -> None:
     scenes, options = open_source(write_tiles(tmp_path / "data", 4)), {"val": 0.2, "minutes": 1}
-    with pytest.raises(DataError) as caught:
-        divide(scenes, tmp_path / "s.json", unit="group", seed=0, building="building", **options)
-    assert "--by image; or make a split file with rooftrace split --by group" in caught.value.remedy
+    first, *others = sorted((tmp_path / "data/images").iterdir())
+    for other in others:
+        other.write_bytes(first.read_bytes())
+    for unit, remedy in (("group", "make a split file with rooftrace split --by group"),
+                         ("image", "images of other ground")):  # fmt: skip
+        with pytest.raises(DataError) as caught:
+            divide(scenes, tmp_path / "s.json", unit=unit, seed=0, building="building", **options)
+        assert remedy in caught.value.remedy
 
 
 def test_the_end_gets_the_seconds_that_it_needs_on_this_machine() -> None:

@@ -249,14 +249,14 @@ def divide(
             # Of few groups or blocks, there are fewer folds.
             if held_out:
                 break
-            if unit == "image":
-                raise
             # The remedies are those of rooftrace split.
-            raise DataError(
-                error.message,
-                remedy="Divide by image with --by image; or make a split file with rooftrace split "
-                f"--by {unit}, which has more options, and give it with --split FILE.",
-            ) from error
+            remedy = (
+                "Label images of other ground: those that show the same count as one."
+                if unit == "image"
+                else "Divide by image with --by image; or make a split file with rooftrace split "
+                f"--by {unit}, which has more options, and give it with --split FILE."
+            )
+            raise DataError(error.message, remedy=remedy) from error
         notes += split.notes
         dropped += split.dropped
         held_out.append(split.parts["val"])
