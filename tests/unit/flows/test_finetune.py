@@ -446,8 +446,9 @@ def test_both_figures_together_are_less_uncertain_than_either(tmp_path: Path) ->
     assert report.gain.low > 0
     assert report.verdict == "probably better"
     # The finished model of folds is better than they are, unless it is the start model.
-    levels = [replace(report, folds=2, share=share).gain for share in (1.0, 0.0)]
-    assert [level and level.level for level in levels] == [0.6, 0.8]
+    finished = [replace(report, folds=2, share=share) for share in (1.0, 0.0)]
+    assert [one.gain and one.gain.level for one in finished] == [0.6, 0.8]
+    assert ["keeps the weights" in " ".join(one.advice) for one in finished] == [False, True]
 
 
 def test_nobody_can_tell_on_ground_that_a_model_knows(tmp_path: Path) -> None:

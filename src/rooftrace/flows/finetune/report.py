@@ -143,7 +143,7 @@ class FinetuneReport:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """Sentences on what would help, where the tuned model is not clearly better."""
+        """Sentences on what would help, and on what a verdict rests on."""
         test = self.tests[self.evaluation.headline]
         gap, advice = test.difference, []
         if self.evaluation.first.trivial:
@@ -152,6 +152,11 @@ class FinetuneReport:
             advice.append(
                 f"This verdict is from {plural(test.scenes, 'image')} only: do not rely on it with "
                 f"fewer than {LEAST_FOR_VERDICT}. Label more, or raise --val."
+            )
+        if self.share == 0 and self.verdict != "cannot tell":
+            advice.append(
+                "No share of the training was better on images that were held out: the model keeps "
+                "the weights of the start model, with a threshold that was chosen on these images."
             )
         if self.verdict in ("better", "probably better"):
             return tuple(advice)
@@ -166,11 +171,6 @@ class FinetuneReport:
                 "names them as test."
             )
             return (reason,)
-        if self.share == 0:
-            advice.append(
-                "No share of the training was better on images that were held out: the model keeps "
-                "the weights of the start model, with a threshold for this place."
-            )
         buildings = self.buildings
         if buildings is not None and _sign(buildings.difference) < 0:
             advice.append(
