@@ -123,9 +123,8 @@ def test_a_set_that_is_off_is_one_finding() -> None:
     assert (common.id, common.scenes, common.gsd_m) == ("towns", 6, 0.6)
     (finding,) = offset_findings(offsets)
     assert (finding.key, finding.severity) == ("label.offset", "warning")
-    match = re.search(r"are (\d\.\d) px \((\d\.\d) m\) off", finding.title)
-    assert match is not None
-    assert [float(number) for number in match.groups()] == pytest.approx([6, 3.6], abs=0.5)
+    (lengths,) = re.findall(r"are (\d\.\d) px \((\d\.\d) m\) off", finding.title)
+    assert [float(number) for number in lengths] == pytest.approx([6, 3.6], abs=0.5)
     assert re.match(r"They fit best when shifted \d\.\d px up", finding.detail)
     assert re.match(r"Shift them: --set 'label_shift_px=\[-\d, -?\d\]'", finding.remedy)
     assert finding.count == len(finding.ids) >= 4

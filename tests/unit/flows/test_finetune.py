@@ -193,8 +193,7 @@ def test_units_that_cannot_be_divided_name_what_finetune_has(tmp_path: Path) -> 
     first, *others = sorted((tmp_path / "data/images").iterdir())
     for other in others:
         other.write_bytes(first.read_bytes())
-    for unit, remedy in (("group", "make a split file with rooftrace split --by group"),
-                         ("image", "images of other ground")):  # fmt: skip
+    for unit, remedy in (("group", "rooftrace split --by group"), ("image", "of other ground")):
         with pytest.raises(DataError) as caught:
             divide(scenes, tmp_path / "s.json", unit=unit, seed=0, building="building", **options)
         assert remedy in caught.value.remedy
