@@ -154,7 +154,7 @@ def test_a_run_worse_than_its_start_says_so_also_resumed(tiny_folder: Path, tmp_
     sets = ("model={start='default'}", "epochs=1", "samples_per_epoch=4", "optimizer.lr=0.1")
     config, run = tiny_folder / "tiny.toml", tmp_path / "run"
     first, again = (run_train(config, run, overrides=sets, resume=one) for one in (False, True))
-    assert again.notes == first.notes and "made it worse" in first.notes[-1]
+    assert (again.notes, "made it worse" in first.notes[-1]) == (first.notes, True)
 
 
 def test_another_configuration_is_not_resumed(tiny_run: TinyRun) -> None:
