@@ -2,14 +2,14 @@
 # dsm2dtm makes halls wider than 24 m part of the ground, if the raster is in feet.
 #
 # Guess before the run: kernel_radius_meters, 40 by default, is a radius in metres in every
-# projection: halls up to 80 m wide leave the terrain. Rasters in degrees are warped to metres for it.
-# Seen: in UTM halls of 20, 40 and 60 m keep their 10 m above the terrain. In EPSG:2263, feet of New
-# York, the same town with the same pixels of a metre keeps them for the hall of 20 m; those of 40
-# and 60 m are terrain, and their height is 0: 40 feet are 12 m. kernel_radius_meters=131.2, which is
-# 40 m in feet, is right again. There is no message.
-# Versions: dsm2dtm 0.4.0, rasterio 1.4.4. Source: dsm2dtm/core.py, _create_context_from_src (src.res
-# as it is, unless the CRS is in degrees); algorithm.py, _process_standard_dsm (kernel_radius_meters
-# divided by it). The README says "kernel radius in meters" and names no unit of the raster.
+# projection: halls up to 80 m wide leave the terrain. Rasters in degrees are warped to metres.
+# Seen: in UTM halls of 20, 40 and 60 m keep their 10 m above the terrain. In EPSG:2263, feet of
+# New York, the same town with the same pixels of a metre keeps them for the hall of 20 m; those
+# of 40 and 60 m are terrain, and their height is 0: 40 feet are 12 m. With kernel_radius_meters at
+# 131.2, which is 40 m in feet, it is right again. There is no message.
+# Versions: dsm2dtm 0.4.0, rasterio 1.4.4. Source: dsm2dtm/core.py, _create_context_from_src
+# (src.res as it is, unless the CRS is in degrees); algorithm.py, _process_standard_dsm (divides
+# kernel_radius_meters by it). The README says "kernel radius in meters" and names no other unit.
 # Hurt: who takes heights of buildings as surface less terrain from American data in feet: blocks,
 # schools and halls are flat, houses are right.
 set -euo pipefail

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # wkx moves houses in UTM by hundreds of kilometres, if they go through TWKB.
 #
-# Guess before the run: toTwkb and parseTwkb give back what toWkb and parse do, up to the rounding to
-# five decimals that the header of the bytes names; numbers of any size, as TWKB's are 64 bits wide.
+# Guess before the run: toTwkb and parseTwkb give back what toWkb and parse do, up to the rounding
+# to five decimals that the header of the bytes names; numbers of any size, as TWKB's have 64 bits.
 # Seen: a house at (500000.25, 5500000.25) comes back at (6079.01, 2442.11), of the right size: the
-# coordinates are left over modulo 21474.83648 m, as 100,000 times their metres is cut to 32 bits. A
-# right TWKB of the same house, as a database would write it, is read likewise, at (6079.01, 2442.11).
-# Degrees come back as they were. Heights lose their decimals: 12.75 m is 12. There is no message.
+# coordinates are left over modulo 21474.83648 m, as 100,000 times their metres is cut to 32 bits.
+# A right TWKB of the same house, as a database would write it, is read likewise, at (6079.01,
+# 2442.11). Degrees come back as they were. Heights lose their decimals: 12.75 m is 12. There is no
+# message.
 # Versions: wkx 0.5.0 (npm). Source: lib/binarywriter.js, writeVarInt, and lib/binaryreader.js,
-# readVarInt (bitwise operators of JavaScript are 32 bits wide); lib/polygon.js, toTwkb (five decimals,
-# none for heights, fixed). The README lists TWKB beside WKB and names no limit.
-# Hurt: who sends footprints in a projection of metres to the browser as TWKB to save bytes: every town
-# lies in the first 21 km of its zone.
+# readVarInt (bitwise operators of JavaScript are 32 bits wide); lib/polygon.js, toTwkb (five
+# decimals, none for heights, fixed). The README lists TWKB beside WKB and names no limit.
+# Hurt: who sends footprints in a projection of metres to the browser as TWKB to save bytes: every
+# town lies in the first 21 km of its zone.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -24,7 +25,7 @@ import wkx from "wkx";
 const house = (x, y, ...height) => ({
   type: "Polygon",
   coordinates: [
-    [[x, y], [x + 10, y], [x + 10, y + 8], [x, y + 8], [x, y]].map((place) => [...place, ...height]),
+    [[x, y], [x + 10, y], [x + 10, y + 8], [x, y + 8], [x, y]].map((at) => [...at, ...height]),
   ],
 });
 const corner = (geometry, index) =>
