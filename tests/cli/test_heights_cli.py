@@ -16,7 +16,7 @@ from affine import Affine
 
 from command_line import call, command
 from raster_files import PLACE, write_geotiff
-from rooftrace.flows.heights import COLUMNS
+from rooftrace.flows.heights import COLUMNS, PLANE_COLUMNS
 from town.roofs import RoofTown, levels_town, make_roof_town
 
 EAST, NORTH = 500_000.0, 5_000_000.0
@@ -65,9 +65,11 @@ def test_a_layer_gets_heights_in_any_crs(
 ) -> None:
     extra = ("--terrain", folder / "terrain.tif") if terrain else ()
     code, answer = call(
-        "heights", folder / layer, "--surface", folder / "surface.tif", *extra, "-o", tmp_path
-    )
+        "heights", folder / layer, "--surface", folder / "surface.tif", *extra, "--planes",
+        "-o", tmp_path,
+    )  # fmt: skip
     assert code == 0
+    planes = gpd.read_file(tmp_path / "houses_roof_planes.gpkg", layer="houses_roof_planes")
     found = gpd.read_file(tmp_path / "houses_heights.gpkg")
     assert {*COLUMNS} <= {*found.columns}
     assert found.crs == gpd.read_file(folder / layer).crs
@@ -77,6 +79,10 @@ def test_a_layer_gets_heights_in_any_crs(
     assert answer["measured"] == measured.sum() >= 0.9 * len(found)
     error = (found.height - (town.top - town.ground))[measured]
     assert np.median(np.abs(error)) < 0.15
+    assert {*PLANE_COLUMNS} <= {*planes.columns}
+    within = shapely.intersection(planes.geometry, found.geometry[planes.building - 1].values)
+    np.testing.assert_allclose(shapely.area(within), shapely.area(planes.geometry), rtol=1e-3)
+    assert planes.ground_area_m2.sum() > 0.8 * shapely.area(town.outlines[measured]).sum()
     assert (found.num_floors_estimated[measured] >= 1).all()
     assert (found.height_reason[~measured].str.len() > 5).all()
     assert (tmp_path / "houses_heights.png").stat().st_size > 1000

@@ -103,6 +103,9 @@ def heights(
     move: Annotated[
         bool, option(_LIMITS, "--move", help="Move the outlines onto the roofs of the surface.")
     ] = False,
+    planes: Annotated[
+        bool, option(_LIMITS, "--planes", help="Write each roof plane: slope, azimuth and area.")
+    ] = False,
     unit: Annotated[
         Literal["metre", "centimetre", "foot", "us-foot"] | None,
         option(
@@ -136,6 +139,7 @@ def heights(
         area=area,
         layer=layer,
         move=move,
+        planes=planes,
         unit=unit,
         crs=None if crs is None else parse_crs(crs),
     )

@@ -19,7 +19,7 @@ import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from pydantic import Field
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -31,14 +31,7 @@ from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures, DensityGrid
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.legend import Colour, Grades, graded_style
-from rooftrace.io.picture import (
-    draw_key,
-    draw_polygon,
-    font_for,
-    round_length,
-    shortened,
-    write_png,
-)
+from rooftrace.io.picture import INK, LARGEST_PX, PAPER, draw_polygon, map_page, write_png
 from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]
@@ -135,9 +128,6 @@ SCALE = np.frombuffer(
 dichromats and in grey."""
 
 
-_PAPER, _INK, _FAINT = (255, 255, 255), (25, 25, 28), (100, 100, 106)
-"""Colours of the background, of text, and of frames and small text."""
-
 _EMPTY = (226, 226, 230)
 """Colour of observed places without a building."""
 
@@ -147,19 +137,14 @@ def _share_grades() -> Grades:
     labels = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
     colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
     shares = zip([*labels, f"{percent[-1]} and more"], [*BREAKS, 1.0], colours)
-    steps = (("not observed", -1.0, _PAPER), ("no building", 0.0, _EMPTY), *shares)
+    steps = (("not observed", -1.0, PAPER), ("no building", 0.0, _EMPTY), *shares)
     return Grades("built_up_share", steps)
 
 
 SHARE_GRADES = _share_grades()
 """Grades of the built-up share in pictures and in QGIS."""
 
-_LARGEST_PX, _NARROWEST_PX = 1800, 1200
-"""Longest side of a map, six inches in print, and least width of a page."""
-
 _LARGEST_CELL_PX = 128
-_MARGIN_PX, _HEAD_PX, _ROW_PX, _SCALE = 28, 118, 44, 2
-_TITLE_PX, _TEXT_PX = 42, 28
 
 
 def draw_cells(
@@ -170,10 +155,10 @@ def draw_cells(
     A grid with more cells than the picture has pixels is drawn in larger cells, as its title says.
     """
     cells = density.cells
-    together = ceil(max(cells.shape) / _LARGEST_PX)
+    together = ceil(max(cells.shape) / LARGEST_PX)
     figures = density.figures
     share = figures.built_up_share if together == 1 else _coarser(figures, together)
-    px = max(1, min(_LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
+    px = max(1, min(LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
     picture = np.repeat(np.repeat(_coloured(share), px, axis=0), px, axis=1)
     if px >= 4:
         # Lines between dense cells and others, where cells are wide enough to show them.
@@ -181,14 +166,15 @@ def draw_cells(
         width = max(1, min(px // 8, 5))
         for row, col in np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1]):
             at = max(row * px - width // 2, 0)
-            picture[at : at + width, col * px : (col + 1) * px] = _INK
+            picture[at : at + width, col * px : (col + 1) * px] = INK
         for row, col in np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:]):
             at = max(col * px - width // 2, 0)
-            picture[row * px : (row + 1) * px, at : at + width] = _INK
+            picture[row * px : (row + 1) * px, at : at + width] = INK
     subtitle = f"Built-up share in cells of {cells.cell_m * together:g} m"
     metres = cells.cell_m * together / px
     has_north = cells.crs is not None
-    return _page(picture, title, subtitle, threshold, metres, source, north=has_north)
+    entries = _key(threshold)
+    return map_page(picture, title, subtitle, entries, metres, source, north=has_north)
 
 
 def draw_zones(
@@ -213,9 +199,9 @@ def draw_zones(
     seen = figures.observed_m2 > 0
     left, bottom, right, top = shapely.total_bounds(geometry[seen] if seen.any() else geometry)
     frame = shapely.box(left, bottom, right, top)
-    metres = max(right - left, top - bottom) / _LARGEST_PX
+    metres = max(right - left, top - bottom) / LARGEST_PX
     shape = ceil((top - bottom) / metres) + 2, ceil((right - left) / metres) + 2
-    picture: Picture = np.full((*shape, 3), _PAPER, np.uint8)
+    picture: Picture = np.full((*shape, 3), PAPER, np.uint8)
     share = figures.judged_share
     colours = _coloured(share)
     # Half a pixel from the upper left corner.
@@ -225,7 +211,7 @@ def draw_zones(
     for zone in order:
         dense = bool(share[zone] >= threshold.threshold)
         fill = tuple(colours[zone].tolist())
-        draw_polygon(picture, geometry[zone], corner, metres, fill, _INK, 5 if dense else 2)
+        draw_polygon(picture, geometry[zone], corner, metres, fill, INK, 5 if dense else 2)
     labels = []
     for zone in order if len(names) else ():
         value = "" if np.isnan(share[zone]) else threshold.percent(float(share[zone]), 0)
@@ -239,7 +225,14 @@ def draw_zones(
         place = (point.x - corner[0]) / metres, (corner[1] - point.y) / metres
         labels.append((place, width_px, (names[zone], value)))
     subtitle = "Built-up share by zone"
-    return _page(picture, title, subtitle, threshold, metres, source, north=True, labels=labels)
+    return map_page(picture, title, subtitle, _key(threshold), metres, source, labels=labels)
+
+
+def _key(threshold: DensityThreshold) -> list[tuple[str, Colour | None]]:
+    """Return the entries of the legend."""
+    dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
+    unseen, *shares = [(label, colour) for label, _, colour in SHARE_GRADES.steps]
+    return [*shares, unseen, (dense, None)]
 
 
 def _coarser(figures: DensityFigures, together: int) -> Floats:
@@ -257,67 +250,8 @@ def _coloured(share: Floats) -> Picture:
     step = np.searchsorted(BREAKS, share, side="right")
     picture = SCALE[np.where(np.isnan(share), 0, step)]
     picture[share == 0] = _EMPTY
-    picture[np.isnan(share)] = _PAPER
+    picture[np.isnan(share)] = PAPER
     return picture
-
-
-Label = tuple[tuple[float, float], float, tuple[str, ...]]
-"""Pixel to the right and below, width that is free there, and lines, the last of which is kept
-where there is little room."""
-
-
-def _page(
-    picture: Picture,
-    title: str,
-    subtitle: str,
-    threshold: DensityThreshold,
-    metres: float,
-    source: str,
-    *,
-    north: bool,
-    labels: Sequence[Label] = (),
-) -> Image.Image:
-    """Return the picture, of so many metres per pixel, with its title above, its texts on it, and
-    its legend, scale bar and source below.
-    """
-    height, width = picture.shape[:2]
-    page_width = max(width, _NARROWEST_PX) + 2 * _MARGIN_PX
-    dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
-    unseen, *shares = [(label, colour) for label, _, colour in SHARE_GRADES.steps]
-    entries: list[tuple[str, Colour | None]] = [*shares, unseen, (dense, None)]
-    key = draw_key(entries, page_width, paper=_PAPER, ink=_INK, scale=_SCALE)
-    below = _HEAD_PX + height + 2 * _ROW_PX
-    page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), _PAPER)
-    draw, small = ImageDraw.Draw(page), font_for(_TEXT_PX - 6, source)
-    text, large = font_for(_TEXT_PX, subtitle), font_for(_TITLE_PX, title)
-    room = page_width - 2 * _MARGIN_PX - (80 if north else 0)
-    draw.text((_MARGIN_PX, 14), shortened(title, large, room), fill=_INK, font=large)
-    draw.text((_MARGIN_PX, 70), shortened(subtitle, text, room), fill=_FAINT, font=text)
-    if north:
-        x = page_width - _MARGIN_PX - 24
-        draw.polygon([(x, 14), (x - 14, 52), (x, 43), (x + 14, 52)], fill=_INK)
-        draw.text((x, 56), "N", fill=_INK, font=text, anchor="mt")
-    left = (page_width - width) // 2
-    page.paste(Image.fromarray(picture), (left, _HEAD_PX))
-    draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=_FAINT)
-    for (x, y), free_px, lines in labels:
-        font = font_for(_TEXT_PX, "".join(lines))
-        fits = len(lines) * _TEXT_PX < free_px and max(map(font.getlength, lines)) < free_px
-        shown = "\n".join(filter(None, lines if fits else lines[-1:]))
-        if font.getlength(lines[-1]) < free_px:
-            draw.multiline_text(
-                (left + x, _HEAD_PX + y), shown, fill=_INK, font=font, anchor="mm",
-                align="center", stroke_width=4, stroke_fill=_PAPER,
-            )  # fmt: skip
-    length_m = round_length(width * metres / 3)
-    right, line = page_width - _MARGIN_PX, _HEAD_PX + height + _ROW_PX + 12
-    label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
-    draw.line((right - length_m / metres, line, right, line), fill=_INK, width=5)
-    draw.text((right - length_m / metres / 2, line - 8), label, fill=_INK, font=text, anchor="mb")
-    page.paste(key, (0, below))
-    source = shortened(source, small, page_width - 2 * _MARGIN_PX)
-    draw.text((_MARGIN_PX, below + key.height), source, fill=_FAINT, font=small)
-    return page
 
 
 def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> None:

@@ -36,6 +36,7 @@ from rooftrace.heights.estimate import (
     Heights,
     level_parts,
 )
+from rooftrace.heights.faces import slope_and_azimuth_deg, slope_factor
 from rooftrace.heights.roof import SHAPES
 from rooftrace.heights.surface import RoofOffset, Surface
 from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
@@ -48,7 +49,15 @@ from rooftrace.io.elevation import (
     vertical_of,
 )
 from rooftrace.io.files import prepare_folder, write_json
-from rooftrace.io.reproject import CRS84, crs_text, degrees_text, joint_bounds, transform_points
+from rooftrace.io.legend import Grades
+from rooftrace.io.reproject import (
+    CRS84,
+    crs_text,
+    degrees_text,
+    joint_bounds,
+    reprojected,
+    transform_points,
+)
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
@@ -58,9 +67,27 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "height", "height_low", "height_high", "height_median", "roof_height", "roof_shape",
-    "roof_direction", "num_floors_estimated", "ground_m", "samples", "method", "height_reason",
+    "roof_direction", "roof_slope_deg", "roof_azimuth_deg", "roof_plane_m2",
+    "num_floors_estimated", "ground_m", "samples", "method", "height_reason",
 )  # fmt: skip
 """Columns of the layer that is written, besides those of the buildings."""
+
+PLANE_COLUMNS = ("building", "slope_deg", "azimuth_deg", "facing", "area_m2", "ground_area_m2")
+"""Columns of the layer of roof planes."""
+
+_FACING = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+
+_PLANE_GRADES = Grades(
+    "azimuth_deg",
+    (
+        ("level", -1.0, (205, 205, 205)),
+        ("north to east", 90.0, (123, 50, 148)),
+        ("east to south", 180.0, (230, 97, 1)),
+        ("south to west", 270.0, (253, 184, 99)),
+        ("west to north", 360.0, (94, 160, 200)),
+    ),
+)
+"""Colours of roof planes in QGIS."""
 
 _CHUNK, _SOLIDS_AT_ONCE = 20_000, 2_000
 """Numbers of buildings that are written at a time to the layer, and to the city model."""
@@ -92,6 +119,7 @@ class HeightOptions:
         area: File of polygons; buildings whose centre lies outside are left out.
         layer: Layer of a file of buildings with several.
         move: Whether the outlines are moved onto the roofs of the surface.
+        planes: Whether a layer of roof planes is written, too.
         unit: Unit of all heights, see `elevation.UNITS_M`; default: as the files state, or metres.
         crs: CRS of surface, terrain and points that state none.
     """
@@ -102,6 +130,7 @@ class HeightOptions:
     area: Path | None = None
     layer: str | None = None
     move: bool = False
+    planes: bool = False
     unit: str | None = None
     crs: CRS | None = None
 
@@ -228,6 +257,8 @@ def run_heights(
     plain = buildings.name.split(".")[0].removesuffix("_buildings").removesuffix("_heights")
     files = [out / f"{plain}_heights{end}" for end in (".gpkg", ".json", ".city.json", ".png")]
     table, record, model, picture = files
+    planes = out / f"{plain}_roof_planes.gpkg"
+    files += [planes] if options.planes else []
     options.check()
     rasters = elevation_files((*options.surface, *options.terrain))
     local = [*map(Path, rasters), *options.points]
@@ -258,6 +289,7 @@ def run_heights(
                 f"The roofs of the surface lie {where} of the outlines: rooftrace heights --move "
                 "moves these."
             )
+    survey.with_planes = options.planes
     heights = survey.heights()
     notes += _warnings(layer, heights, source)
     if options.terrain and isinstance(survey, RasterSurvey):
@@ -272,13 +304,18 @@ def run_heights(
     settings = LayerSettings(layer.crs, multi=multi, grades=GRADES)
     names = _own_names(layer)
     write_layer(table, settings, _chunks(layer, names, heights, source.method))
+    if options.planes:
+        settings = LayerSettings(layer.crs, grades=_PLANE_GRADES)
+        write_layer(planes, settings, _plane_chunks(survey.places, heights, layer.crs))
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)
     if heights.is_known.any():
         _write_model(model, layer, names, packed, plane, heights)
-        heights_picture(picture, layer.outlines, heights, layer.bounds_xy)
+        names_shown = [buildings.name, *(Path(str(one).split("?")[0]).name for one in local)]
+        shown = f"Source: {list_and_count(names_shown, _MOST_NAMED)}. Drawn with rooftrace."
+        heights_picture(picture, packed, heights, plain, shown)
     else:
-        files = [table, record]
+        files = [table, record, *files[4:]]
     known = heights.is_known
     tall, wide = heights.height[known], (heights.high - heights.low)[known]
     shapes, reasons = (*SHAPES, "null"), REASONS[1:]
@@ -462,6 +499,30 @@ def _chunks(
         yield LayerChunk(layer.outlines.unpack(rows), own | _columns(heights.of(rows), method))
 
 
+def _plane_chunks(places: Places, heights: Heights, crs: CRS) -> Iterator[LayerChunk]:
+    """Yield the roof planes, one polygon for each connected part of one."""
+    slopes, azimuths = slope_and_azimuth_deg(heights.planes)
+    factor = slope_factor(heights.planes)
+    for start in range(0, len(heights), _CHUNK):
+        rows, plane = np.nonzero(heights.faces[start : start + _CHUNK])
+        rows = rows + start
+        parts, of = shapely.get_parts(heights.faces[rows, plane], return_index=True)
+        rows, plane = rows[of], plane[of]
+        ground_m2, azimuth = shapely.area(parts), azimuths[rows, plane]
+        eighth = np.rint(np.nan_to_num(azimuth) / 45).astype(np.int64) % len(_FACING)
+        facing = np.array([*_FACING, None], np.object_)[np.where(np.isnan(azimuth), -1, eighth)]
+        placed = places.placed(parts, places.packed.centre[rows])
+        columns = {
+            "building": rows + 1,
+            "slope_deg": slopes[rows, plane].round(1),
+            "azimuth_deg": azimuth.round(1) % 360,
+            "facing": facing,
+            "area_m2": (ground_m2 * factor[rows, plane]).round(2),
+            "ground_area_m2": ground_m2.round(2),
+        }
+        yield LayerChunk(reprojected(placed, places.crs, crs, np.inf), columns)
+
+
 def _own_names(layer: BuildingLayer) -> dict[str, str]:
     """Return free names for the attributes of the input, without those of earlier heights."""
     is_ours = "height_reason" in layer.attributes
@@ -484,6 +545,9 @@ def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
         "roof_height": metres(heights.roof_height),
         "roof_shape": heights.shape_names(),
         "roof_direction": np.round(heights.direction, 1),
+        "roof_slope_deg": np.round(heights.slope_deg, 1),
+        "roof_azimuth_deg": np.round(heights.azimuth_deg, 1) % 360,
+        "roof_plane_m2": np.round(heights.plane_m2, 1),
         "num_floors_estimated": np.ma.MaskedArray(floors, ~known),
         "ground_m": metres(heights.ground),
         "samples": heights.samples.astype(np.int64),
@@ -516,7 +580,7 @@ def _write_model(
             some = rows[start : start + _SOLIDS_AT_ONCE]
             columns = _columns(heights.of(some), "")
             kept = {own: layer.attributes[name][some].tolist() for name, own in names.items()}
-            kept |= {name: columns[name].tolist() for name in COLUMNS[:9]}
+            kept |= {name: columns[name].tolist() for name in COLUMNS[:-3]}
             outlines = packed.unpack(some)
             model.add(
                 [f"{scene}-{number + 1}" for number in some.tolist()],

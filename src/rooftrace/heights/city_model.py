@@ -15,15 +15,14 @@ from typing import IO, Any
 
 import numpy as np
 import shapely
-from PIL import Image
 from pyproj import CRS
 
-from rooftrace.core.types import Bounds, Floats, Polygons
+from rooftrace.core.types import Floats, Polygons
 from rooftrace.heights.estimate import Heights
 from rooftrace.io.files import replacing
 from rooftrace.io.legend import Grades
-from rooftrace.io.picture import draw_key, draw_polygon, write_png
-from rooftrace.vector.match import SpilledPolygons
+from rooftrace.io.picture import LARGEST_PX, PAPER, draw_polygon, map_page, write_png
+from rooftrace.vector.match import PackedPolygons
 
 _SCALE = 0.001
 """Coordinates are whole numbers of millimetres."""
@@ -196,8 +195,7 @@ def _geometry(
     }
 
 
-_SIDE_PX, _MARGIN_PX = 1400, 20
-_PAPER, _INK, _UNKNOWN = (255, 255, 255), (30, 34, 40), (205, 205, 205)
+_UNKNOWN, _DRAWN_AT_ONCE = (205, 205, 205), 10_000
 
 _RAMP = (
     (253, 231, 76), (249, 173, 60), (224, 108, 82), (171, 62, 112), (106, 40, 120), (43, 24, 91)
@@ -222,33 +220,32 @@ GRADES = Grades(
 
 
 def heights_picture(
-    path: Path, outlines: SpilledPolygons, heights: Heights, bounds: Bounds
+    path: Path, outlines: PackedPolygons, heights: Heights, title: str, source: str
 ) -> None:
-    """Write a PNG of buildings coloured by height; those without a height are grey.
+    """Write a map as PNG: buildings coloured by height; those without a height are grey.
 
     Args:
         path: File to write.
-        outlines: The n outlines in the CRS of `bounds`.
+        outlines: The n outlines on a plane in metres, y northwards.
         heights: Their heights.
-        bounds: Extent of the picture.
+        title: Name of the layer.
+        source: Line below the picture.
 
     Raises:
         ExportError: The file cannot be written.
     """
-    left, bottom, right, top = bounds
-    unit = max(right - left, top - bottom, 1e-9) / _SIDE_PX
-    size = max(round((top - bottom) / unit), 1), max(round((right - left) / unit), 1)
-    picture = np.full((*size, 3), _PAPER, np.uint8)
-    for rows, some in outlines.chunks():
+    left, bottom = outlines.bounds[:, :2].min(axis=0)
+    right, top = outlines.bounds[:, 2:].max(axis=0)
+    metres = max(right - left, top - bottom, 1e-9) / LARGEST_PX
+    size = max(round((top - bottom) / metres), 1), max(round((right - left) / metres), 1)
+    picture = np.full((*size, 3), PAPER, np.uint8)
+    for start in range(0, len(outlines), _DRAWN_AT_ONCE):
+        rows = np.arange(start, min(start + _DRAWN_AT_ONCE, len(outlines)))
         tall = heights.height[rows]
         colour = np.stack([np.interp(tall, _BREAKS_M, band) for band in zip(*_RAMP)], axis=1)
         colour[np.isnan(tall)] = _UNKNOWN
-        for polygon, fill in zip(some, np.rint(colour).astype(int).tolist()):
-            draw_polygon(picture, polygon, (left, top), unit, fill, _PAPER)
-    entries = [(f"{metres:g} m", fill) for metres, fill in zip(_BREAKS_M, _RAMP)]
-    width = max(size[1], 620) + 2 * _MARGIN_PX
-    key = draw_key([*entries, ("no height", _UNKNOWN)], width, paper=_PAPER, ink=_INK)
-    page = Image.new("RGB", (width, size[0] + 2 * _MARGIN_PX + key.height), _PAPER)
-    page.paste(Image.fromarray(picture), (_MARGIN_PX, _MARGIN_PX))
-    page.paste(key, (0, size[0] + 2 * _MARGIN_PX))
-    write_png(path, page)
+        for polygon, fill in zip(outlines.unpack(rows), np.rint(colour).astype(int).tolist()):
+            draw_polygon(picture, polygon, (left, top), metres, fill, PAPER)
+    entries = [(f"{high:g} m", fill) for high, fill in zip(_BREAKS_M, _RAMP)]
+    key = [*entries, ("no height", _UNKNOWN)]
+    write_png(path, map_page(picture, title, "Height of buildings", key, metres, source))

@@ -8,7 +8,9 @@ import numpy as np
 import shapely
 
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
+from rooftrace.heights.faces import plane_polygons, slope_and_azimuth_deg, slope_factor
 from rooftrace.heights.roof import (
+    LEAST_FOR_SHAPE,
     LEAST_SAMPLES,
     SHAPES,
     Roofs,
@@ -50,7 +52,7 @@ of the surface at the building."""
 _TREE_ROUGHNESS_M = 0.7
 """Roughness in metres, see `samples.roughness`, from which a surface is a crown."""
 
-_TREE_FIT = 0.45
+_TREE_FIT = 0.3
 """Share of samples on planes below which a rough building is mostly trees."""
 
 _LEAST_COVERED = 0.75
@@ -86,6 +88,12 @@ class Heights(Columns):
         ground: (n,) height of the ground at the centre in the surface's vertical datum.
         lower: (n,) height above ground in metres of the lower of two clear roof levels.
         line: (n, 3) the line between them, see `roof.level_line`.
+        slope_deg, azimuth_deg: (n,) see `faces.slope_and_azimuth_deg`; those of the plane with the
+            largest area; NaN below `LEAST_FOR_SHAPE` samples.
+        plane_m2: (n,) area of this plane on its slope, in square metres.
+        planes: (n, k, 3) a, b and c of z = a x + b y + c in metres to the east and north of the
+            centre; k is 0 where planes were not asked for.
+        faces: (n, k) multipolygons of the ground below them in these metres; None where none.
         samples: (n,) samples of the surface inside the outline.
         reason: (n,) index in `REASONS`.
     """
@@ -100,6 +108,11 @@ class Heights(Columns):
     ground: Floats
     lower: Floats
     line: Floats
+    slope_deg: Floats
+    azimuth_deg: Floats
+    plane_m2: Floats
+    planes: Floats
+    faces: Polygons
     samples: Ints
     reason: Ints
 
@@ -126,6 +139,7 @@ def estimate_heights(
     terrain: Samples | None = None,
     gridded: bool = True,
     covered: Floats | None = None,
+    with_planes: bool = False,
 ) -> Heights:
     """Return the heights of buildings.
 
@@ -136,6 +150,7 @@ def estimate_heights(
         terrain: Samples of a terrain model inside the outlines; None to find the ground around.
         gridded: Whether the samples are pixels.
         covered: (n,) share of each outline that the surface covers; None where it is not known.
+        with_planes: Whether the result has the roof planes, too.
     """
     count = len(outlines_m)
     inside = surface.distance == 0
@@ -164,6 +179,15 @@ def estimate_heights(
         reason[size < LEAST_SAMPLES] = UNCOVERED
     low, high = _interval(height, roofs, sigma, uppermost - level, step_m)
     known = reason == MEASURED
+    sloped = known & (size >= LEAST_FOR_SHAPE)
+    area = roofs.share * shapely.area(outlines_m)[:, None] * slope_factor(roofs.planes)
+    largest = np.argmax(np.nan_to_num(area), axis=1)
+    main = np.arange(count), largest
+    slope_deg, azimuth_deg = slope_and_azimuth_deg(roofs.planes[main])
+    faces = np.zeros((count, 0), np.object_)
+    if with_planes:
+        faces = plane_polygons(roof, roofs.number, outlines_m)
+        faces[~sloped] = None
 
     def only(values: Floats) -> Floats:
         return np.where(known, values, np.nan)
@@ -179,6 +203,11 @@ def estimate_heights(
         ground=level,
         lower=only(roofs.lower - level),
         line=np.where(known[:, None], line, np.nan),
+        slope_deg=np.where(sloped, slope_deg, np.nan),
+        azimuth_deg=np.where(sloped, azimuth_deg, np.nan),
+        plane_m2=np.where(sloped, area[main], np.nan),
+        planes=roofs.planes[:, : faces.shape[1]],
+        faces=faces,
         samples=size,
         reason=reason,
     )

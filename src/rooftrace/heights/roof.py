@@ -6,29 +6,34 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.heights.surface import Samples, quantiles
 from rooftrace.vector.footprints import minimum_rectangles
-from rooftrace.vector.trace import Columns
 
-MAX_PLANES = 5
-"""Maximum number of roof planes of a building that are looked for."""
+MAX_PLANES = 8
+"""Maximum number of roof planes of a building that are looked for: two hipped wings have eight."""
 
 NO_PLANE = -1
 """Number of the plane of a sample that lies on none."""
 
-_CHOSEN = 64
-"""Maximum number of samples of a building on which planes are tried."""
+_CHOSEN, _TRIES = 64, 16
+"""Maximum number of samples of a building on which planes are tried, and of planes tried for each
+plane found."""
 
-_TRIES = 40
-"""Number of planes that are tried for each plane found. With four equal planes, one triple of
-samples in 16 lies on one plane, so 40 tries miss all with a probability of 8 %, and the next
-search finds what was missed."""
+_EXPLAINED, _STRIP = 0.8, 0.25
+"""Minimum share of a plane's samples that lie on others, too, and maximum share of the roof's, for
+which it is left out."""
 
 _STEEPEST = 2.0
 """Maximum slope of a roof plane, as a ratio; what is steeper is a wall or noise."""
+
+_SLOPE_TOLERANCE = 0.35
+"""Maximum difference, as a ratio, between the slope of a plane and that of the surface at a sample
+on it: samples beside a ridge show the mean of two planes."""
+
+_CELL_M, _CELLS = 0.5, 600
+"""Minimum side in metres, and about the maximum number, of the cells by which slopes are found."""
 
 _LEAST_SHARE = 0.08
 """Minimum share of a roof's samples on a plane."""
@@ -77,17 +82,55 @@ def heights_on(planes: Floats, samples: Samples) -> Floats:
     return np.asarray(a * samples.x + b * samples.y + c)
 
 
-def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> tuple[Floats, Floats, Ints]:
-    """Find the planes on which the samples of each roof lie, the largest first.
+def local_slopes(samples: Samples, side_m: Floats) -> Floats:
+    """Return (n, 2) slopes of the surface to the east and north at samples, as ratios.
 
-    Random triples of samples define planes, of which the one with most samples near it is kept and
-    fitted again; then the next is looked for among the rest (RANSAC, Fischler & Bolles 1981,
-    doi:10.1145/358669.358692, with the score of Torr & Zisserman 2000). The triples follow from a
-    fixed sequence and from the number of samples, so a building gets the same planes wherever it
-    is computed.
+    They are those of the plane through the samples of the building in the square of three by three
+    cells around (least squares); NaN where these are few or in line.
 
     Args:
         samples: Samples inside the outlines.
+        side_m: (count,) side in metres of the cells of each building.
+    """
+    if not len(samples):
+        return np.zeros((0, 2))
+    side, x, y, z = side_m[samples.owner], samples.x, samples.y, samples.z
+    col, row = (np.floor(values / side).astype(np.int64) for values in (x, y))
+    col, row = col - col.min() + 1, row - row.min() + 1
+    # Cells have a free column and row beside them, so that neighbours are of one building.
+    width, height = col.max() + 2, row.max() + 2
+    cell, of = np.unique((samples.owner * height + row) * width + col, return_inverse=True)
+    sums = np.stack(
+        [np.bincount(of, v) for v in (np.ones(len(x)), x, y, z, x * x, x * y, y * y, x * z, y * z)]
+    )
+    around = np.zeros_like(sums)
+    for step in np.add.outer((-width, 0, width), (-1, 0, 1)).ravel():
+        place = np.minimum(np.searchsorted(cell, cell + step), len(cell) - 1)
+        around += sums[:, place] * (cell[place] == cell + step)
+    n, sx, sy, sz, xx, xy, yy, xz, yz = around
+    xx, xy, yy = xx - sx * sx / n, xy - sx * sy / n, yy - sy * sy / n
+    xz, yz = xz - sx * sz / n, yz - sy * sz / n
+    across = xx * yy - xy**2
+    across[across < (0.1 * n * side_m[cell // (height * width)] ** 2) ** 2] = np.nan
+    slopes = np.stack([yy * xz - xy * yz, xx * yz - xy * xz], axis=1) / across[:, None]
+    return np.asarray(slopes[of])
+
+
+def roof_planes(
+    samples: Samples, slopes: Floats, count: int, tolerance_m: Floats
+) -> tuple[Floats, Floats, Ints]:
+    """Find the planes on which the samples of each roof lie, the largest first.
+
+    The plane through a sample by the slope of the surface there is tried for several samples; that
+    with most samples near it is kept and fitted again; then the next is looked for among the rest
+    (RANSAC by normals, Schnabel et al. 2007, doi:10.1111/j.1467-8659.2007.01016.x, with the score
+    of Torr & Zisserman 2000). Without slopes, level slices through a hipped roof hold as many
+    samples as its sides. Samples at fixed places are tried, so a building gets the same planes
+    wherever it is computed.
+
+    Args:
+        samples: Samples inside the outlines.
+        slopes: (n, 2) slopes of the surface at them, see `local_slopes`.
         count: Number of buildings.
         tolerance_m: (count,) maximum distance in metres of a sample from its plane.
 
@@ -97,6 +140,13 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> tuple[Floa
         plane of each sample, or `NO_PLANE`.
     """
     within = tolerance_m[samples.owner]
+
+    def misfits(plane: Floats) -> tuple[Floats, Floats]:
+        """Return (n,) squared misfit of samples by distance alone, and by slope, too."""
+        apart = ((samples.z - heights_on(plane, samples)) / within) ** 2
+        turn = ((slopes - plane[samples.owner, :2]) ** 2).sum(axis=1) / _SLOPE_TOLERANCE**2
+        return apart, apart + np.nan_to_num(turn)
+
     number = np.full(len(samples.owner), NO_PLANE, np.int64)
     planes = np.full((count, MAX_PLANES, 3), np.nan)
     size = np.bincount(samples.owner, minlength=count)
@@ -105,37 +155,42 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> tuple[Floa
     present = step < taken
     position = step * np.maximum(size, 1)[:, None] // np.maximum(taken, 1)
     index = np.where(present, (np.cumsum(size) - size)[:, None] + position, 0)
-    sequence = np.random.default_rng(20).random((MAX_PLANES, _TRIES, 3))
-    for k in range(MAX_PLANES if len(samples) else 0):
+    used = 0
+    while used < MAX_PLANES and len(samples):
         left = present & (number[index] == NO_PLANE)
         active = np.flatnonzero(left.sum(axis=1) >= np.maximum(3, taken[:, 0] * _LEAST_SHARE))
         if not len(active):
             break
         fitted = np.full((count, 3), np.nan)
-        fitted[active] = _best(
-            samples, index[active], left[active], sequence[k], tolerance_m[active]
-        )
+        fitted[active] = _best(samples, slopes, index[active], left[active], tolerance_m[active])
         free = number == NO_PLANE
         for _ in range(2):
-            near = free & (np.abs(samples.z - heights_on(fitted, samples)) <= within)
+            near = free & (misfits(fitted)[1] <= 1)
             fitted, _ = fit_planes(samples, near.astype(np.float64), count)
-        near = free & (np.abs(samples.z - heights_on(fitted, samples)) <= within)
+        near = free & (misfits(fitted)[1] <= 1)
         enough = samples.sums(near, count) >= np.maximum(3, size * _LEAST_SHARE)
         fitted[~enough] = np.nan
-        planes[:, k] = fitted
-        number[near & enough[samples.owner]] = k
+        planes[:, used] = fitted
+        number[near & enough[samples.owner]] = used
         # A building whose samples lie on no further plane is finished.
         present &= enough[:, None]
-    # Each sample belongs to its nearest plane, and the planes are fitted once more.
-    for _ in range(2):
-        apart = np.stack(
-            [np.abs(samples.z - heights_on(planes[:, k], samples)) for k in range(MAX_PLANES)]
-        )
-        apart[np.isnan(apart)] = np.inf
-        number = np.argmin(apart, axis=0).astype(np.int64)
-        number[apart.min(axis=0) > within] = NO_PLANE
-        again = [fit_planes(samples, (number == k) * 1.0, count)[0] for k in range(MAX_PLANES)]
-        planes = np.stack(again, axis=1)
+        used += 1
+    # Beside a ridge, coarse pixels show a strip by its mean slope, which other planes explain.
+    for k in range(used if used > 1 else 0):
+        own = number == k
+        others = [misfits(planes[:, j])[0] for j in range(used) if j != k]
+        explained = own & (np.fmin.reduce(others) <= 1)
+        held = samples.sums(own, count)
+        vain = (samples.sums(explained, count) >= _EXPLAINED * held) & (held < _STRIP * size)
+        planes[vain, k], number[own & vain[samples.owner]] = np.nan, NO_PLANE
+    # Each sample belongs to the plane that fits best, and the planes are fitted once more.
+    for _ in range(2 if used else 0):
+        apart, misfit = (np.stack(v) for v in zip(*(misfits(planes[:, k]) for k in range(used))))
+        misfit[~(apart <= 1)] = np.inf
+        number = np.argmin(misfit, axis=0).astype(np.int64)
+        number[np.isinf(misfit.min(axis=0))] = NO_PLANE
+        for k in range(used):
+            planes[:, k], _ = fit_planes(samples, (number == k) * 1.0, count)
     on = [samples.sums(number == k, count) for k in range(MAX_PLANES)]
     share = np.stack(on, axis=1) / np.maximum(size, 1)[:, None]
     order = np.argsort(-share, axis=1, kind="stable")
@@ -148,48 +203,37 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> tuple[Floa
 
 
 def _best(
-    samples: Samples, index: Ints, left: BoolArray, sequence: Floats, tolerance_m: Floats
+    samples: Samples, slopes: Floats, index: Ints, left: BoolArray, tolerance_m: Floats
 ) -> Floats:
-    """Return the plane (row, 3) near which most samples are, of those that triples define.
+    """Return the plane (row, 3) near which most samples are, of those through one by its slope.
 
     Args:
-        samples: All samples.
+        samples, slopes: See `roof_planes`.
         index, left: (row, sample) some samples of each building, and those that may count.
-        sequence: (tries, 3) places of the triples among the samples that are left, 0 to 1.
         tolerance_m: (row,) see `roof_planes`.
     """
-    x, y = samples.x[index], samples.y[index]
+    x, y, slope = samples.x[index], samples.y[index], slopes[index]
     # Heights relative to the building keep their digits.
     base = samples.z[index[:, 0]]
     z = samples.z[index] - base[:, None]
-    order = np.argsort(~left, axis=1, kind="stable")
-    amount = left.sum(axis=1)
-    best = np.full(len(index), -1.0)
+    can = left & np.isfinite(slope[:, :, 0])
+    order, amount = np.argsort(~can, axis=1, kind="stable"), can.sum(axis=1)
+    best = np.zeros(len(index))
     found = np.full((len(index), 3), np.nan)
     row = np.arange(len(index))
-    for triple in sequence:
-        pick = order[row[:, None], (triple[None] * amount[:, None]).astype(np.int64)]
-        plane = _through(*(values[row[:, None], pick] for values in (x, y, z)))
-        apart = z - (plane[:, :1] * x + plane[:, 1:2] * y + plane[:, 2:])
-        near = np.maximum(0.0, 1 - (apart / tolerance_m[:, None]) ** 2)
+    for number in range(_TRIES):
+        pick = order[row, number * amount // _TRIES]
+        a, b = slope[row, pick].T
+        c = z[row, pick] - a * x[row, pick] - b * y[row, pick]
+        apart = (z - (a[:, None] * x + b[:, None] * y + c[:, None])) / tolerance_m[:, None]
+        turn = ((slope - slope[row, pick][:, None]) ** 2).sum(axis=2) / _SLOPE_TOLERANCE**2
+        near = np.maximum(0.0, 1 - apart**2 - np.nan_to_num(turn))
         score = np.where(left, near, 0.0).sum(axis=1)
-        score[np.hypot(plane[:, 0], plane[:, 1]) > _STEEPEST] = -1.0
+        score[np.hypot(a, b) > _STEEPEST] = 0.0
         better = score > best
-        best[better], found[better] = score[better], plane[better]
+        best[better], found[better] = score[better], np.stack([a, b, c], axis=1)[better]
     found[:, 2] += base
     return found
-
-
-def _through(x: Floats, y: Floats, z: Floats) -> NDArray[np.float64]:
-    """Return the plane (row, 3) through three points (row, 3); level where they are in line."""
-    ux, uy, uz = (values[:, 1] - values[:, 0] for values in (x, y, z))
-    vx, vy, vz = (values[:, 2] - values[:, 0] for values in (x, y, z))
-    across = ux * vy - uy * vx
-    sound = np.abs(across) > 1e-3
-    across = np.where(sound, across, 1.0)
-    a = np.where(sound, (uz * vy - uy * vz) / across, 0.0)
-    b = np.where(sound, (ux * vz - uz * vx) / across, 0.0)
-    return np.stack([a, b, z[:, 0] - a * x[:, 0] - b * y[:, 0]], axis=1)
 
 
 SHAPES = ("flat", "skillion", "gabled", "hipped", "complex")
@@ -201,7 +245,9 @@ _FLAT, _SKILLION, _GABLED, _HIPPED, _COMPLEX = range(len(SHAPES))
 LEAST_SAMPLES = 4
 """Minimum number of samples of a roof."""
 
-_LEAST_FOR_SHAPE = 16
+LEAST_FOR_SHAPE = 16
+"""Minimum number of samples of a roof whose shape and slopes are told."""
+
 _LEAST_FIT = 0.5
 """Minimum share of samples on planes of a roof whose shape is told."""
 
@@ -232,7 +278,7 @@ _LEVEL_M = 2.0
 
 
 @dataclass(frozen=True)
-class Roofs(Columns):
+class Roofs:
     """Roofs of `count` buildings; NaN where a figure is not known.
 
     Args:
@@ -246,6 +292,9 @@ class Roofs(Columns):
         fit: (count,) float64 share of the samples that lie on planes.
         spread: (count,) float64 root mean square distance of these from their planes in metres.
         lower: (count,) float64 height of the lower of two clear levels; NaN without.
+        planes: (count, MAX_PLANES, 3) see `roof_planes`.
+        share: (count, MAX_PLANES) shares of the samples on them, descending.
+        number: Number of the plane of each sample, see `roof_planes`.
     """
 
     top: Floats
@@ -256,6 +305,9 @@ class Roofs(Columns):
     fit: Floats
     spread: Floats
     lower: Floats
+    planes: Floats
+    share: Floats
+    number: Ints
 
 
 def measure_roofs(
@@ -275,7 +327,11 @@ def measure_roofs(
     """
     count = len(outlines_m)
     size = np.bincount(roof.owner, minlength=count)
-    planes, share, number = roof_planes(roof, count, tolerance_m)
+    area = shapely.area(outlines_m)
+    slopes = local_slopes(roof, np.maximum(max(resolution_m, _CELL_M), np.sqrt(area / _CELLS)))
+    # Among few samples, a wall beside the roof decides the slopes.
+    slopes[(size < LEAST_FOR_SHAPE)[roof.owner]] = 0.0
+    planes, share, number = roof_planes(roof, slopes, count, tolerance_m)
     shape, pair, direction = _shapes(planes, share, size)
     on = number != NO_PLANE
     own = planes[roof.owner, number]
@@ -300,7 +356,7 @@ def measure_roofs(
         pitched = is_skillion | (shape == _GABLED) | (shape == _HIPPED)
         top = np.where(pitched, np.clip(ridge, high, most + reach), np.where(flat, level, high))
         eaves = np.where(pitched, np.clip(edge, least - reach, low), np.where(flat, level, low))
-    doubtful = (shape != _HIPPED) & ~is_skillion & (size >= _LEAST_FOR_SHAPE)
+    doubtful = (shape != _HIPPED) & ~is_skillion & (size >= LEAST_FOR_SHAPE)
     hipped, *figures = _hips(roof, outlines_m, np.flatnonzero(doubtful & (high - low >= _RISE_M)))
     shape[hipped] = _HIPPED
     top[hipped], eaves[hipped], direction[hipped] = figures
@@ -316,6 +372,9 @@ def measure_roofs(
         share.sum(axis=1),
         np.sqrt(roof.sums(apart**2, count) / np.maximum(held, 1)),
         np.where((shape == _FLAT) | (shape == _COMPLEX), lower, np.nan),
+        planes,
+        share,
+        number,
     )
 
 
@@ -350,7 +409,7 @@ def _shapes(planes: Floats, share: Floats, size: Ints) -> tuple[Ints, Ints, Floa
     )
     shape[(same >= _MAIN) & (second < 0.12)] = _SKILLION
     shape[flat >= _MAIN] = _FLAT
-    shape[(size < _LEAST_FOR_SHAPE) | (fit < _LEAST_FIT)] = _UNDECIDED
+    shape[(size < LEAST_FOR_SHAPE) | (fit < _LEAST_FIT)] = _UNDECIDED
     ridged = np.isin(shape, [_SKILLION, _GABLED, _HIPPED])
     # The longer ridge of a hipped roof lies between its two largest planes.
     direction = np.where(ridged, (fall[row, first] + 90) % 180, np.nan)

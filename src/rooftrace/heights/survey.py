@@ -106,6 +106,13 @@ class Places:
         metres = np.einsum("nij,nj->ni", metres_of(self.crs, centre)[owner], xy - centre[owner])
         return np.asarray(shapely.set_coordinates(outlines.copy(), metres), np.object_)
 
+    def placed(self, local: Polygons, centre: Floats) -> Polygons:
+        """Return polygons in metres from places (n, 2) as polygons of the plane, see `local`."""
+        metres, owner = shapely.get_coordinates(local, return_index=True)
+        steps = np.linalg.solve(metres_of(self.crs, centre)[owner], metres[:, :, None])[:, :, 0]
+        xy = centre[owner] + steps
+        return np.asarray(shapely.set_coordinates(local.copy(), xy), np.object_)
+
 
 class Survey(ABC):
     """Buildings that are measured by groups.
@@ -115,6 +122,9 @@ class Survey(ABC):
         side_m: Side of the groups in metres.
         progress: See `Progress`; groups are counted.
     """
+
+    with_planes = False
+    """Whether roof planes are measured, too."""
 
     def __init__(self, places: Places, side_m: float, progress: Progress | None = None) -> None:
         self.places, self.groups = places, places.groups(side_m)
@@ -216,6 +226,7 @@ class RasterSurvey(Survey):
             self._surface.resolution_m,
             terrain=samples(self._terrain, 0.0, is_terrain=True)[0] if self._terrain else None,
             covered=covered,
+            with_planes=self.with_planes,
         )
 
 
@@ -312,7 +323,9 @@ class PointSurvey(Survey):
         local = self.places.local(outlines, centre)
         count = max(int((samples.distance == 0).sum()), 1)
         step_m = float(np.sqrt(shapely.area(local).sum() / count))
-        return estimate_heights(samples, local, min(step_m, 2.0), gridded=False)
+        return estimate_heights(
+            samples, local, min(step_m, 2.0), gridded=False, with_planes=self.with_planes
+        )
 
 
 def _near_points(points: Points, tree: shapely.STRtree, rows: Ints, most: float) -> np.ndarray:

@@ -250,6 +250,79 @@ def draw_key(
     return page
 
 
+PAPER, INK, _FAINT = (255, 255, 255), (25, 25, 28), (100, 100, 106)
+"""Colours of the background, of text, and of frames and small text."""
+
+LARGEST_PX, _NARROWEST_PX = 1800, 1200
+"""Longest side of a map, six inches in print, and least width of a page."""
+
+_SIDE_PX, _HEAD_PX, _LINE_PX, _SCALE = 28, 118, 44, 2
+_TITLE_PX, _MAP_TEXT_PX = 42, 28
+
+MapLabel = tuple[tuple[float, float], float, tuple[str, ...]]
+"""Pixel to the right and below, width that is free there, and lines, the last of which is kept
+where there is little room."""
+
+
+def map_page(
+    picture: NDArray[np.uint8],
+    title: str,
+    subtitle: str,
+    entries: Sequence[tuple[str, Colour | None]],
+    metres: float,
+    source: str,
+    *,
+    north: bool = True,
+    labels: Sequence[MapLabel] = (),
+) -> Image.Image:
+    """Return the page of a map: its title above, its texts on it; legend, scale bar, source below.
+
+    Args:
+        picture: (y, x, 3) uint8 map.
+        title, subtitle: Two lines above.
+        entries: Legend, see `draw_key`.
+        metres: Metres per pixel.
+        source: Line below, such as the names of the inputs.
+        north: Whether north is up.
+        labels: Texts on the map.
+    """
+    height, width = picture.shape[:2]
+    page_width = max(width, _NARROWEST_PX) + 2 * _SIDE_PX
+    key = draw_key(entries, page_width, paper=PAPER, ink=INK, scale=_SCALE)
+    below = _HEAD_PX + height + 2 * _LINE_PX
+    page = Image.new("RGB", (page_width, below + key.height + _LINE_PX), PAPER)
+    draw, small = ImageDraw.Draw(page), font_for(_MAP_TEXT_PX - 6, source)
+    text, large = font_for(_MAP_TEXT_PX, subtitle), font_for(_TITLE_PX, title)
+    room = page_width - 2 * _SIDE_PX - (80 if north else 0)
+    draw.text((_SIDE_PX, 14), shortened(title, large, room), fill=INK, font=large)
+    draw.text((_SIDE_PX, 70), shortened(subtitle, text, room), fill=_FAINT, font=text)
+    if north:
+        x = page_width - _SIDE_PX - 24
+        draw.polygon([(x, 14), (x - 14, 52), (x, 43), (x + 14, 52)], fill=INK)
+        draw.text((x, 56), "N", fill=INK, font=text, anchor="mt")
+    left = (page_width - width) // 2
+    page.paste(Image.fromarray(picture), (left, _HEAD_PX))
+    draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=_FAINT)
+    for (x, y), free_px, lines in labels:
+        font = font_for(_MAP_TEXT_PX, "".join(lines))
+        fits = len(lines) * _MAP_TEXT_PX < free_px and max(map(font.getlength, lines)) < free_px
+        shown = "\n".join(filter(None, lines if fits else lines[-1:]))
+        if font.getlength(lines[-1]) < free_px:
+            draw.multiline_text(
+                (left + x, _HEAD_PX + y), shown, fill=INK, font=font, anchor="mm",
+                align="center", stroke_width=4, stroke_fill=PAPER,
+            )  # fmt: skip
+    length_m = round_length(width * metres / 3)
+    right, line = page_width - _SIDE_PX, _HEAD_PX + height + _LINE_PX + 12
+    label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
+    draw.line((right - length_m / metres, line, right, line), fill=INK, width=5)
+    draw.text((right - length_m / metres / 2, line - 8), label, fill=INK, font=text, anchor="mb")
+    page.paste(key, (0, below))
+    source = shortened(source, small, page_width - 2 * _SIDE_PX)
+    draw.text((_SIDE_PX, below + key.height), source, fill=_FAINT, font=small)
+    return page
+
+
 PANEL_PX = 640
 """Longest side of a panel in pixels."""
 
@@ -278,8 +351,6 @@ _UNKNOWN: Colour = (70, 70, 70)
 
 _BACKGROUND = 205
 """Grey level behind masks if there is no image."""
-
-_PAPER, _INK = (255, 255, 255), (30, 30, 30)
 
 _TEXT_PX = 15
 _ERRORS: tuple[tuple[str, Colour], ...] = (
@@ -321,19 +392,19 @@ def side_by_side(
     blank = np.full((*truth.data.shape, 3), _BACKGROUND, np.uint8)
     image = blank if pixels is None else as_rgb(pixels)
     named: list[tuple[NDArray[np.uint8], tuple[tuple[str, Colour], ...]]] = [
-        (_overlay(image, truth.data, truth.valid, legend), (("truth", _INK),)),
+        (_overlay(image, truth.data, truth.valid, legend), (("truth", INK),)),
         (
             _overlay(image, predicted.data, truth.valid & predicted.valid, legend),
-            ((f"prediction {title}", _INK),),
+            ((f"prediction {title}", INK),),
         ),
         (_errors(image, truth, predicted, building_class), _ERRORS),
         *(
-            (_errors(image, truth, mask, building_class), ((f"errors of {name}", _INK),))
+            (_errors(image, truth, mask, building_class), ((f"errors of {name}", INK),))
             for name, mask in others
         ),
     ]
     if pixels is not None:
-        named.insert(0, (image, (("image", _INK),)))
+        named.insert(0, (image, (("image", INK),)))
     longest = max(image.shape[:2])
     scale = min(max(longest, _MIN_PANEL_PX), panel_px) / longest
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
@@ -342,7 +413,7 @@ def side_by_side(
     height, width = shown[0].shape[:2]
     picture = np.full(
         (height + _HEADER_PX, len(shown) * (width + _BETWEEN_PX) - _BETWEEN_PX, 3),
-        _PAPER,
+        PAPER,
         dtype=np.uint8,
     )
     header = Image.fromarray(picture[:_HEADER_PX])
@@ -390,7 +461,7 @@ def _key(truth: Mask, predicted: Mask, legend: Legend, width_px: int) -> NDArray
     ]
     if not truth.valid.all():
         entries.append(("not judged", _UNKNOWN))
-    key: Image.Image = draw_key(entries, width_px, paper=_PAPER, ink=_INK)
+    key: Image.Image = draw_key(entries, width_px, paper=PAPER, ink=INK)
     return np.asarray(key)
 
 
