@@ -39,7 +39,7 @@ from rooftrace.heights.estimate import (
 from rooftrace.heights.faces import slope_and_azimuth_deg, slope_factor
 from rooftrace.heights.roof import SHAPES
 from rooftrace.heights.surface import RoofOffset, Surface
-from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
+from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, metres_of, moved
 from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.elevation import (
@@ -587,7 +587,7 @@ def _write_model(
                 outlines,
                 low[some],
                 top[some],
-                level_parts(outlines, heights.of(some)),
+                level_parts(outlines, heights.of(some), metres_of(plane, packed.centre[some])),
                 [
                     {name: v for name, v in zip(kept, values) if v is not None and v == v}
                     for values in zip(*kept.values())

@@ -232,12 +232,15 @@ def _interval(
     return low, height + _Z90 * sigma + above
 
 
-def level_parts(outlines: Polygons, heights: Heights) -> list[list[tuple[shapely.Geometry, float]]]:
+def level_parts(
+    outlines: Polygons, heights: Heights, metres: Floats
+) -> list[list[tuple[shapely.Geometry, float]]]:
     """Return the parts of each outline with two clear levels, and the heights of their tops.
 
     Args:
-        outlines: (n,) outlines in a plane in metres, its axes to the east and north.
+        outlines: (n,) outlines on a plane.
         heights: Their heights.
+        metres: (n, 2, 2) metres to the east and north for a step of one unit of the plane at each.
 
     Returns:
         Two parts of each such building, and heights in the datum of `Heights.ground`.
@@ -246,9 +249,11 @@ def level_parts(outlines: Polygons, heights: Heights) -> list[list[tuple[shapely
     for index in np.flatnonzero(np.isfinite(heights.line[:, 0])).tolist():
         east, north, begin = heights.line[index]
         centre = shapely.get_coordinates(shapely.centroid(outlines[index]))[0]
-        far = 10 * float(np.sqrt(shapely.area(shapely.envelope(outlines[index])))) + 10
+        steps = np.linalg.inv(metres[index])
+        area = shapely.area(shapely.envelope(outlines[index])) / np.linalg.det(steps)
+        far = 10 * float(np.sqrt(area)) + 10
         corner = np.array([[begin, -far], [begin + far, -far], [begin + far, far], [begin, far]])
-        turned = corner @ np.array([[east, north], [-north, east]]) + centre
+        turned = corner @ np.array([[east, north], [-north, east]]) @ steps.T + centre
         high_side = shapely.Polygon(turned)
         upper = shapely.intersection(outlines[index], high_side)
         lower = shapely.difference(outlines[index], high_side)

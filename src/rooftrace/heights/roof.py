@@ -141,10 +141,11 @@ def roof_planes(
     """
     within = tolerance_m[samples.owner]
 
-    def misfits(plane: Floats) -> tuple[Floats, Floats]:
-        """Return (n,) squared misfit of samples by distance alone, and by slope, too."""
-        apart = ((samples.z - heights_on(plane, samples)) / within) ** 2
-        turn = ((slopes - plane[samples.owner, :2]) ** 2).sum(axis=1) / _SLOPE_TOLERANCE**2
+    def misfits(plane: Floats, at: Ints | slice = slice(None)) -> tuple[Floats, Floats]:
+        """Return squared misfits of samples by distance alone, and by slope, too."""
+        some = samples.of(at)
+        apart = ((some.z - heights_on(plane, some)) / within[at]) ** 2
+        turn = ((slopes[at] - plane[some.owner, :2]) ** 2).sum(axis=1) / _SLOPE_TOLERANCE**2
         return apart, apart + np.nan_to_num(turn)
 
     number = np.full(len(samples.owner), NO_PLANE, np.int64)
@@ -163,15 +164,15 @@ def roof_planes(
             break
         fitted = np.full((count, 3), np.nan)
         fitted[active] = _best(samples, slopes, index[active], left[active], tolerance_m[active])
-        free = number == NO_PLANE
+        free = np.flatnonzero((number == NO_PLANE) & np.isfinite(fitted[samples.owner, 0]))
+        rest = samples.of(free)
         for _ in range(2):
-            near = free & (misfits(fitted)[1] <= 1)
-            fitted, _ = fit_planes(samples, near.astype(np.float64), count)
-        near = free & (misfits(fitted)[1] <= 1)
-        enough = samples.sums(near, count) >= np.maximum(3, size * _LEAST_SHARE)
+            fitted, _ = fit_planes(rest, (misfits(fitted, free)[1] <= 1) * 1.0, count)
+        near = misfits(fitted, free)[1] <= 1
+        enough = rest.sums(near, count) >= np.maximum(3, size * _LEAST_SHARE)
         fitted[~enough] = np.nan
         planes[:, used] = fitted
-        number[near & enough[samples.owner]] = used
+        number[free[near & enough[rest.owner]]] = used
         # A building whose samples lie on no further plane is finished.
         present &= enough[:, None]
         used += 1

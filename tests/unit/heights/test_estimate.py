@@ -190,7 +190,12 @@ def test_two_levels_of_a_roof_are_parted_where_they_meet() -> None:
     heights = measure(town)
     assert heights.height[0] == pytest.approx(9, abs=0.05)
     assert heights.lower[0] == pytest.approx(4, abs=0.1)
-    low, high = level_parts(town.outlines, heights)[0]
+    # On the second plane, north lies 30 degrees to the left of up.
+    turn = np.array([[np.sqrt(3), -1], [1, np.sqrt(3)]]) / 2
+    low, high = level_parts(town.outlines, heights, np.eye(2)[None])[0]
+    on_plane = shapely.transform(town.outlines, lambda xy: xy @ turn)
+    turned = level_parts(on_plane, heights, turn[None])[0][1][0]
+    assert turned.symmetric_difference(shapely.transform(high[0], lambda xy: xy @ turn)).area < 0.01
     assert low[1] == pytest.approx(54, abs=0.1)
     assert high[1] == pytest.approx(59, abs=0.1)
     assert high[0].symmetric_difference(shapely.box(10, 10, 18, 20)).area < 5
