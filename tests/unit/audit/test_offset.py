@@ -130,6 +130,17 @@ def test_a_set_that_is_off_is_one_finding() -> None:
     assert finding.count == len(finding.ids) >= 4
 
 
+def _open_swapped(entry: SceneEntry) -> Scene:
+    scene, other = (shifted_scene(int(entry.id) + more, (0, 0), 128) for more in (0, 1))
+    return replace(scene, label=other.label)
+
+
+@pytest.mark.campaign
+def test_masks_under_the_names_of_other_images_are_one_finding() -> None:
+    (finding,) = offset_findings(offsets_of(set_of(12, _open_swapped)))
+    assert (finding.key, finding.count) == ("label.pairs", 12)
+
+
 @pytest.mark.parametrize(("reach_px", "keys"), [(24, ["label.pairs"]), (2, [])])
 def test_estimates_all_over_are_of_labels_that_fit_nothing(reach_px: int, keys: list[str]) -> None:
     shifts = np.random.default_rng(0).uniform(-reach_px, reach_px, (16, 2)).tolist()
@@ -168,8 +179,14 @@ def test_the_advice_for_labels_that_are_shifted_already_is_the_sum() -> None:
 
 @pytest.mark.campaign
 @pytest.mark.realdata
-def test_rotterdam_labels_lie_low(realdata: Path) -> None:
+def test_rotterdam_labels_lie_low_and_a_shift_adds_up(realdata: Path) -> None:
     source = open_source(SourceConfig(path=str(realdata / "rotterdam"), part="[:60]"))
     facts = measure_set(source, workers=1)
     (whole,) = (o for o in estimate_offsets(source, facts, workers=1) if o.level == "set")
     assert (whole.rows, whole.cols) == pytest.approx((-4, 0.5), abs=1.5)
+    scene = source.open_scene(source.entries[33])
+    before = surface_of(scene).peak()
+    assert scene.label is not None
+    moved = replace(scene, label=shifted_label(scene.label.read().data, (-4, 4)))
+    after = surface_of(moved).peak()
+    assert np.subtract(after, before)[:2] == pytest.approx([4, -4], abs=1)
