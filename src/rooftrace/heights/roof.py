@@ -167,7 +167,8 @@ def roof_planes(
         free = np.flatnonzero((number == NO_PLANE) & np.isfinite(fitted[samples.owner, 0]))
         rest = samples.of(free)
         for _ in range(2):
-            fitted, _ = fit_planes(rest, (misfits(fitted, free)[1] <= 1) * 1.0, count)
+            near = misfits(fitted, free)[1] <= 1
+            fitted, _ = fit_planes(rest, near.astype(np.float64), count)
         near = misfits(fitted, free)[1] <= 1
         enough = rest.sums(near, count) >= np.maximum(3, size * _LEAST_SHARE)
         fitted[~enough] = np.nan
