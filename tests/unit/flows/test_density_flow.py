@@ -285,6 +285,7 @@ def test_zones_of_polygons_and_of_another_place(
     report = run_zone_density([files / "truth.gpkg"], tmp_path / "free.gpkg", tmp_path / "free_out")
     zone = gpd.read_file(report.files[0]).loc[0]
     assert (zone["buildings"], zone["built_up_share"], zone["observed_share"]) == (0, 0, 1)
+    assert report.notes[1:] == (f"Buildings in no zone: {len(truth)} of {len(truth)}",)
     far = gpd.read_file(files / "wards.gpkg").translate(5, 5)
     gpd.GeoDataFrame(geometry=far, crs=4326).to_file(tmp_path / "far.gpkg")
     for given in ("truth.gpkg", "mask.tif"):

@@ -377,13 +377,17 @@ def run_zone_density(
         met = shapely.intersects(outlines, ground.around)
     if not met.any():
         raise _no_overlap(zones, ground_zones, ground)
+    counts = ground.counted if ground.counted is not None else slice(None)
+    centres = centres_of(ground.buildings[counts])
+    placed, _ = zones_of_points(outlines, shapely.STRtree(outlines), centres)
+    if outside := len(centres) - len(np.unique(placed)):
+        notes.append(f"Buildings in no zone: {outside:,} of {len(centres):,}")
     columns = density_columns(figures, threshold, ground_zones.values)
     # The attributes of the zones come first.
     renamed = [f"{old} is {new}" for old, new in zip(ground_zones.values, columns) if old != new]
     if renamed:
         notes.append(f"Attributes of the zones are renamed: {', '.join(renamed)}")
     if value is not None:
-        counts = ground.counted if ground.counted is not None else slice(None)
         numbers = {name: values[counts] for name, values in ground.numbers.items()}
         of_zones = _values_of_zones(outlines, ground.buildings[counts], numbers, value)
         columns |= {name: figures.known(values) for name, values in of_zones.items()}
