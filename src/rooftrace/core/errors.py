@@ -248,16 +248,27 @@ class MissingExtraError(RooftraceError):
     @classmethod
     @contextmanager
     def on_import(cls, extra: str, needed_for: str, package: str) -> Iterator[None]:
-        """Raise the error of `of` if an import in the block fails.
+        """Raise the error for a missing package, or for one that cannot be loaded.
 
-        It names the package that Python did not find, or else `package`.
+        It names the package that Python did not find, or else `package`. A lack of memory and
+        mistakes in rooftrace stay what they are, see `explained`.
         """
         try:
             yield
         except ImportError as error:
             name = (error.name or package).partition(".")[0]
-            raise cls.of(extra, needed_for, name) from error
+            if name == "rooftrace" or is_out_of_memory(error):
+                raise
+            if isinstance(error, ModuleNotFoundError):
+                raise cls.of(extra, needed_for, name) from error
+            raise cls(
+                f"{needed_for} needs the package {name!r}, which cannot be loaded: "
+                f"{reason_of(error, most=300)}.",
+                remedy=_REINSTALL,
+            ) from error
 
+
+_REINSTALL = "Install rooftrace again in a new environment, then run: rooftrace doctor"
 
 DEBUG = "ROOFTRACE_DEBUG"
 """Environment variable that, if it is not empty, shows the traceback of a defect."""
@@ -350,7 +361,7 @@ def explained(error: Exception, doing: str) -> RooftraceError:
     if isinstance(error, ImportError) and not (error.name or "").startswith("rooftrace"):
         return MissingExtraError(
             f"A library that {doing} needs cannot be loaded: {reason}.",
-            remedy="Install rooftrace again in a new environment, then run: rooftrace doctor",
+            remedy=_REINSTALL,
         )
     return DefectError(
         f"This is a defect: {doing} failed {_place(error)} with {type(error).__name__}: {reason}.",

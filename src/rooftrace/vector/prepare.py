@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -467,6 +468,13 @@ _SAME_SIZE = 0.02
 in degrees or in Web Mercator depend on its latitude."""
 
 
+def _known(record: Any, names: Iterable[str]) -> Any:
+    """Return a JSON object without the names that only later versions know."""
+    if not isinstance(record, dict):
+        return record
+    return {name: record[name] for name in names if name in record}
+
+
 class MaskRecord(Config):
     """Options from which the polygons of a mask were made.
 
@@ -503,7 +511,10 @@ class MaskRecord(Config):
         try:
             if len(text) > _MAX_CHARACTERS:
                 raise ValueError(f"it has {len(text)} characters")
-            return cls.model_validate(json.loads(text))
+            record = _known(json.loads(text), cls.model_fields)
+            if isinstance(record, dict) and "origin" in record:
+                record["origin"] = _known(record["origin"], vars(UNKNOWN_PROVENANCE))
+            return cls.model_validate(record)
         except (ValidationError, ValueError) as error:
             raise DataError(
                 f"{path} has a damaged tag {TAG}, from which rooftrace makes its polygons: "

@@ -89,7 +89,6 @@ def test_copies_in_two_parts_of_the_data_are_a_finding_of_their_own() -> None:
     a, b, c = np.random.default_rng(0).integers(2**62, size=3).tolist()
     hashes = dict(zip(names, (a, b, a, c, b)))
     own = own_split(hashes)
-    assert own is not None
     parts, inside = duplicate_findings(
         [facts(name, value) for name, value in hashes.items()], part_of=own.part_of
     )

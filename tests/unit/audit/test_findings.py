@@ -142,7 +142,6 @@ def test_the_proposed_nodata_option_removes_the_finding(folder: Folder) -> None:
     finding = folder.found()["image.flat"]
     assert finding.title.startswith("38 % of the pixels of 1 image are white")
     line = re.search(r"--nodata ([\d,]+)", finding.remedy)
-    assert line is not None
     assert folder.found(nodata=[int(value) for value in line[1].split(",")]) == {}
 
 
@@ -192,7 +191,6 @@ def test_the_same_ground_at_several_zooms(tmp_path: Path) -> None:
     assert set(finding.ids) == {"OAM-4-8-5", "OAM-8-16-6", "OAM-9-17-6"}
     assert "1 at zoom 5, 3 at zoom 6" in finding.detail
     line = re.search(r"--glob '([^']*)'", finding.remedy)
-    assert line is not None
     assert "leakage.zooms" not in folder.found(glob=line[1])
 
 

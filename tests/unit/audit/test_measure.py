@@ -76,7 +76,6 @@ def test_pixels_and_label(image: np.ndarray) -> None:
     mask[10:20, 10:20] = mask[50:, 70:] = 1
     facts = facts_of(image, mask)
     label = facts.label
-    assert label is not None
     assert label.class_px == (4600, 200)
     assert (label.buildings_px.tolist(), label.cut) == ([100, 100], 1)
     assert facts.built_up(1) == 200 / 4800
@@ -101,7 +100,6 @@ def test_unknown_pixels_and_nodata_do_not_count(image: np.ndarray) -> None:
     hidden[:, :, 40:] = 77  # values under nodata
     facts = facts_of(hidden, mask, valid=valid, known=known)
     alone = facts_of(image[:, :, :40].copy(), mask[:, :40], known=known[:, :40])
-    assert facts.label is not None
     assert facts.label.class_px == (0, 45 * 40)
     assert facts.label.unknown_share == 0.25
     assert facts.valid_share == 0.5
@@ -114,7 +112,6 @@ def test_unknown_pixels_and_nodata_do_not_count(image: np.ndarray) -> None:
     area = Area(np.array([shapely.box(0, 0, 40, 60)]), None, "surveyed.geojson")
     surveyed = limit_label(scene_of(image, mask, known=known), area)
     limited = measure.measure_scene(surveyed, CLASSES, 1).label
-    assert limited is not None
     assert (limited.class_px, limited.unknown_share) == ((0, 45 * 40), 0.25)
 
 
@@ -132,8 +129,6 @@ def test_strips_give_the_same_figures_as_the_whole(
     whole = facts_of(image, mask, valid=valid)
     monkeypatch.setattr(measure, "_STRIP_PX", 300 * 64)
     strips = facts_of(image, mask, valid=valid)
-    assert strips.label is not None
-    assert whole.label is not None
     assert sorted(strips.label.buildings_px) == sorted(whole.label.buildings_px)
     assert strips.label.class_px == whole.label.class_px
     for name in ("mean", "std", "brightness", "contrast", "saturation", "valid_share"):
@@ -154,7 +149,6 @@ def test_a_large_scene_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     valid = np.ones((320, 320), dtype=bool)
     valid[:160] = False
     facts = facts_of(image, mask, valid=valid)
-    assert facts.label is not None
     assert facts.measured_share == pytest.approx(12 * 32**2 / 320**2)
     assert facts.valid_share == pytest.approx(0.5, abs=0.15)
     assert set(facts.label.buildings_px) == {6}

@@ -61,10 +61,20 @@ def test_exit_code_and_worker_process(name: str) -> None:
         assert (back.message, back.remedy) == (error.message, error.remedy)
 
 
-def test_missing_extra_says_what_to_install() -> None:
-    error = MissingExtraError.of("train", "rooftrace train", "torch")
-    assert "'torch'" in error.message
-    assert "rooftrace[train]" in error.remedy
+@pytest.mark.parametrize(
+    ("failure", "kind", "said"),
+    [(ModuleNotFoundError("No torch", name="torch._C"), MissingExtraError,
+      "'torch', which is not installed.rooftrace[train]"),
+     (ImportError("libcudart.so: not found", name="torch"), MissingExtraError,
+      "'torch', which cannot be loaded: libcudart.so: not found.doctor"),
+     (ImportError("cannot import name 'fit'", name="rooftrace.train"), ImportError, "'fit'"),
+     (ImportError("libc10.so: cannot allocate memory"), ImportError, "memory")],
+)  # fmt: skip
+def test_what_an_import_failed_on(failure: ImportError, kind: type, said: str) -> None:
+    with pytest.raises(kind) as raised, MissingExtraError.on_import("train", "Training", "torch"):
+        raise failure
+    whole = str(raised.value) + getattr(raised.value, "remedy", "")
+    assert all(one in whole for one in said.split("."))
 
 
 @pytest.mark.parametrize("name", ["KeyError", "_rebuild", "annotations", ""])

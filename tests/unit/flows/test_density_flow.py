@@ -1,6 +1,7 @@
 """`run_density` and related flows: figures agree between masks, polygons and output files."""
 
 import csv
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -49,7 +50,6 @@ def files(town: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Pat
     mask = town.mask()
     mask[:, :40] = 255
     crs = town.grid.crs
-    assert crs is not None
     write_mask(folder / "mask.tif", mask, crs.to_wkt(), town.grid.transform)
     gpd.GeoDataFrame(geometry=list(town.buildings), crs=crs).to_file(folder / "truth.gpkg")
     left, bottom, right, top = town.grid.bounds_xy
@@ -80,7 +80,6 @@ def test_a_mask(files: Path, town: SyntheticScene, tmp_path: Path) -> None:
         f"v1.2.{ending}" for ending in ("tif", "gpkg", "png")
     ]
     known = town.mask()[:, 40:]
-    assert report.total is not None
     assert float(report.total.built_up_share) == pytest.approx(known.mean())
     with rasterio.open(report.files[0]) as raster:
         assert raster.descriptions == BANDS
@@ -111,9 +110,6 @@ def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) ->
     run_zone_density([files / "mask.tif"], files / "wards.gpkg", tmp_path / "z")
     mask_built = gpd.read_file(tmp_path / "z.gpkg")["built_m2"].sum()
     both = run_density([files / "truth.gpkg", files / "mask.tif"], tmp_path / "b", cell_m=20).total
-    assert mask is not None
-    assert both is not None
-    assert outlines.total is not None
     assert both.built_up_share == mask.built_up_share
     truth = gpd.read_file(files / "truth.gpkg").geometry
     assert int(outlines.total.buildings) == len(truth)
@@ -131,7 +127,6 @@ def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) ->
     for name, expected in (("reviewed", 1), ("half", half.area.sum() / layer[seen].area.sum())):
         inputs = [files / "mask.tif", tmp_path / f"{name}.gpkg"]
         kept = run_density(inputs, tmp_path / "r", cell_m=20).total
-        assert kept is not None
         share = float(kept.built_up_share) / float(mask.built_up_share)
         assert share == pytest.approx(expected, abs=0.03)
         run_zone_density(inputs, files / "wards.gpkg", tmp_path / "w")
@@ -213,6 +208,23 @@ def test_images_of_a_folder_are_measured_as_one(files: Path, tmp_path: Path) -> 
     assert 0 < sum(one.buildings for one in fewer.zones) < sum(one.buildings for one in both.zones)
 
 
+def test_buildings_on_the_edges_of_images_count_once(
+    town: SyntheticScene, files: Path, tmp_path: Path
+) -> None:
+    """Four images that meet or overlap have the figures of the whole, small parts included."""
+    found = []
+    for number, (edges, last) in enumerate((([0], 0), ([0, 118], 118), ([0, 118], 130))):
+        tiles = []
+        for top, left in itertools.product(edges, edges):
+            rows, cols = (slice(at, None if at == edges[-1] else last) for at in (top, left))
+            tiles.append(tmp_path / f"{number}_{top}_{left}.tif")
+            corner = town.grid.transform @ Affine.translation(left, top)
+            write_mask(tiles[-1], town.mask()[rows, cols], str(town.grid.crs), corner)
+        zones = run_zone_density(tiles, files / "wards.gpkg", tmp_path / "z", min_area_m2=9)
+        found.append(zones.files[1].read_text())
+    assert found[0] == found[1] == found[2]
+
+
 @pytest.fixture
 def half_seen(tmp_path: Path) -> Path:
     """Write m.tif with nodata in its south, b.gpkg with a building on observed ground and one on
@@ -251,7 +263,6 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
     assert zone["observed_share"] == pytest.approx(0.75)
     assert zone["buildings"] == buildings
     cells = run_density(given, half_seen / "c", cell_m=100, min_area_m2=min_area_m2).total
-    assert cells is not None
     assert float(cells.built_up_share) == pytest.approx(zone["built_up_share"])
     assert int(cells.buildings) == buildings
 
@@ -308,7 +319,6 @@ def test_repeated_polygons_count_once(half_seen: Path) -> None:
         zones = run_zone_density([half_seen / name], half_seen / "z.gpkg", half_seen / "z_out")
         zone = gpd.read_file(zones.files[0]).loc[0]
         cells = run_density([half_seen / name], half_seen / "c", cell_m=200)
-        assert cells.total is not None
         assert zone["built_up_share"] == pytest.approx((24 * 24 + 40 * 30) / 20000)
         assert cells.total.built_m2.sum() == pytest.approx(24 * 24 + 40 * 30)
         assert (zone["buildings"], int(cells.total.buildings)) == (buildings, buildings)
@@ -327,7 +337,6 @@ def test_a_mask_without_georeference(tmp_path: Path) -> None:
     assert [renderer.attrib["band"] for renderer in style.iter("rasterrenderer")] == ["1"]
     assert [float(item.attrib["value"]) for item in style.iter("item")] == [0, *BREAKS, 1]
     assert report.shape == (3, 4)
-    assert report.total is not None
     assert int(report.total.buildings) == 2
     assert float(report.total.mean_area_m2) == 25
     assert float(report.total.built_up_share) == pytest.approx(200 / 4800)
@@ -348,7 +357,6 @@ def test_buildings_in_pixels_beside_their_mask(tmp_path: Path, suffix: str) -> N
     write_polygons(buildings, np.array(parts), {"id": np.arange(3)}, None)
     for inputs, gsd_m in (([tmp_path / "m_mask.png", buildings], 0.5), ([buildings], None)):
         report = run_density(inputs, tmp_path, cell_m=10, gsd_m=gsd_m)
-        assert report.total is not None
         assert int(report.total.buildings) == 3
         assert float(report.total.mean_area_m2) == pytest.approx(50 / 3)
         assert float(report.total.built_up_share) == pytest.approx(200 / 4800)
@@ -368,7 +376,6 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
         run_density([path], tmp_path / "x")
     assert "--building" in several.value.remedy
     total = run_density([path], tmp_path / "x", building="2").total
-    assert total is not None
     assert float(total.built_up_share) == 0.5
     with pytest.raises(ConfigError, match="index of a class"):
         run_density([path], tmp_path / "x", building="roof")
@@ -378,7 +385,6 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
     frame.to_file(tmp_path / "c.gpkg")
     # Kinds of buildings are all buildings, but classes of a mask need not be.
     total = run_density([tmp_path / "c.gpkg"], tmp_path / "x").total
-    assert total is not None
     assert int(total.buildings) == len(frame)
     frame["class_id"] = 1
     frame.to_file(tmp_path / "m.gpkg")
@@ -386,7 +392,6 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
         run_density([tmp_path / "m.gpkg"], tmp_path / "x")
     assert "--building hall" in unnamed.value.remedy
     total = run_density([tmp_path / "c.gpkg"], tmp_path / "x", building="hall").total
-    assert total is not None
     assert int(total.buildings) == 1
 
 
@@ -428,7 +433,6 @@ def test_buildings_of_a_mask_of_several_classes_and_of_its_polygons(
     cells = run_density(inputs, land_cover / "c", cell_m=100, building=building)
     zones = run_zone_density(inputs, land_cover / "z.gpkg", land_cover / "o", building=building)
     zone = gpd.read_file(zones.files[0]).loc[0]
-    assert cells.total is not None
     assert int(cells.total.buildings) == zone["buildings"] == 1
     assert float(cells.total.built_up_share) == pytest.approx(400 / 10000)
     assert zone["built_up_share"] == pytest.approx(400 / 10000)

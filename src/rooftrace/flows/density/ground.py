@@ -12,9 +12,10 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.arrays import components
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS, plural
-from rooftrace.core.types import BoolArray, Bounds, Floats, Polygons, Progress, Window
+from rooftrace.core.types import BoolArray, Bounds, Floats, Ints, Polygons, Progress, Window
 from rooftrace.density.accumulate import centres_of, without_overlaps
 from rooftrace.density.cells import GroundPlane, metric_crs
 from rooftrace.flows.density.inputs import (
@@ -33,6 +34,19 @@ from rooftrace.io.reproject import BEND_M, reprojected
 _LEAST_TWICE_M2 = 50.0
 """Minimum area that several images show for a note, which has hectares to two digits."""
 
+_SEAM_M = 0.25
+"""Maximum distance in metres from the edge of an image for a building that the edge cuts."""
+
+_CONTACT_M = 0.5
+"""Minimum length in metres along which two parts of one building meet at such an edge."""
+
+_SAME_BUILDING = 0.5
+"""Minimum share of two parts of one building that is common, on the ground that both images show.
+"""
+
+_LEAST_BOTH = 0.1
+"""Maximum share of two parts that meet at an edge on the ground that both images show."""
+
 
 @dataclass(frozen=True)
 class SeenGround:
@@ -46,7 +60,6 @@ class SeenGround:
         built: (k,) built-up ground of the masks, without overlaps; None without a mask.
         observed: (m,) observed ground, without overlaps; None where it is not known.
         numbers: (n,) values of attributes of the buildings.
-        outside: Number of buildings that are not counted.
         notes: Notes for the user.
     """
 
@@ -58,6 +71,11 @@ class SeenGround:
     observed: Polygons | None = None
     numbers: Mapping[str, Floats] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> int:
+        """Number of buildings that are not counted."""
+        return 0 if self.counted is None else int(np.count_nonzero(~self.counted))
 
     @property
     def around(self) -> shapely.Geometry:
@@ -82,9 +100,7 @@ class SeenGround:
         return replace(self, buildings=self.buildings[chosen], counted=counted, numbers=numbers)
 
     def without(self, earlier: shapely.Geometry) -> SeenGround:
-        """Return what lies outside of ground that an earlier image shows."""
-        shapely.prepare(earlier)
-        own = self.only(~shapely.intersects_xy(earlier, centres_of(self.buildings)))
+        """Return the ground that no earlier image shows, with the same buildings."""
 
         def cut(polygons: Polygons | None) -> Polygons:
             rest = np.array([] if polygons is None else polygons, np.object_)
@@ -92,7 +108,7 @@ class SeenGround:
             rest[meets] = shapely.difference(rest[meets], earlier)
             return rest[~shapely.is_empty(rest)]
 
-        return replace(own, built=cut(self.built), observed=cut(self.observed))
+        return replace(self, built=cut(self.built), observed=cut(self.observed))
 
 
 def seen_ground(
@@ -135,12 +151,17 @@ def seen_ground(
             if progress is not None:
                 progress(before + done, sum(pixels))
 
-        ground = _of_image(mask, polygons, building, min_area_m2, layer, value, told)
+        # The parts of a building that edges of images cut may be small.
+        least_m2 = min_area_m2 if len(scenes) == 1 else 0.0
+        ground = _of_image(mask, polygons, building, least_m2, layer, value, told)
         if len(scenes) == 1:
             said = mask_notes(inputs, mask_path, polygons)
             ground = replace(ground, notes=(*said, *ground.notes))
         grounds.append(ground)
-    return grounds[0] if len(grounds) == 1 else _joined(grounds)
+    if len(grounds) > 1:
+        ground = _joined(grounds)
+        return ground.only(shapely.area(ground.buildings) >= min_area_m2)
+    return replace(ground, notes=(*ground.notes, *outside_notes(ground.outside)))
 
 
 def _of_image(
@@ -196,7 +217,6 @@ def _of_image(
         return SeenGround(crs, place, outlined, observed=seen, numbers=numbers, notes=tuple(notes))
     near = ObservedBuildings(plane, outlined)
     built, observed = _regions(mask, plane, near, progress)
-    notes += outside_notes(int(np.count_nonzero(~near.is_observed)))
     return SeenGround(
         crs, place, outlined, near.is_observed, built, observed, numbers, tuple(notes)
     )  # fmt: skip
@@ -216,21 +236,25 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
     shown_twice = 0.0
     areas: list[shapely.Geometry] = []
     own: list[SeenGround] = []
+    again: list[BoolArray] = []
     for one in moved:
         assert one.observed is not None
         area = shapely.union_all(one.observed)
         earlier = shapely.union_all([other for other in areas if shapely.intersects(other, area)])
         areas.append(area)
+        shapely.prepare(earlier)
+        again.append(shapely.intersects_xy(earlier, centres_of(one.buildings)))
         if twice := float(shapely.intersection(area, earlier).area):
             shown_twice += twice
             one = one.without(earlier)
         own.append(one)
     notes = list(dict.fromkeys(note for one in own for note in one.notes))
+    notes += outside_notes(sum(one.outside for one in grounds))
     notes.append(f"{len(own)} images, whose masks say which ground was seen, measured as one")
     if shown_twice >= _LEAST_TWICE_M2:
         notes.append(
             f"{shown_twice / 10_000:,.2f} ha that several images show counted once, as the first "
-            "of them shows it; rooftrace catalogue counts buildings at such edges exactly once"
+            "of them shows it"
         )
     names = set.intersection(*({*one.numbers} for one in own))
 
@@ -238,10 +262,64 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
         return np.concatenate([getattr(one, name) for one in own])
 
     numbers = {name: np.concatenate([one.numbers[name] for one in own]) for name in sorted(names)}
+    images = np.repeat(np.arange(len(own)), [len(one.buildings) for one in own])
+    buildings, chosen = _across_seams(of_all("buildings"), images, areas, np.concatenate(again))
     return SeenGround(
-        plane, (bounds, first), of_all("buildings"), None, of_all("built"), of_all("observed"),
-        numbers, tuple(notes),
+        plane, (bounds, first), buildings, None, of_all("built"), of_all("observed"),
+        {name: values[chosen] for name, values in numbers.items()}, tuple(notes),
     )  # fmt: skip
+
+
+def _across_seams(
+    buildings: Polygons, images: Ints, areas: Sequence[shapely.Geometry], again: BoolArray
+) -> tuple[Polygons, Ints]:
+    """Return each building once, with the parts that several images show of it joined.
+
+    Args:
+        buildings: (n,) buildings.
+        images: (n,) index of the image of each.
+        areas: Observed ground of the images.
+        again: (n,) True for those whose centre an earlier image shows.
+
+    Returns:
+        (k,) buildings, and for each the index of its largest part.
+    """
+    is_cut = np.zeros(len(buildings), np.bool_)
+    for index, area in enumerate(areas):
+        edge = shapely.boundary(area)
+        shapely.prepare(edge)
+        rows = np.flatnonzero(images == index)
+        is_cut[rows] = shapely.dwithin(edge, buildings[rows], _SEAM_M)
+    rows = np.flatnonzero(is_cut)
+    tree = shapely.STRtree(buildings)
+    one, other = tree.query(buildings[rows], predicate="dwithin", distance=_SEAM_M)
+    one = rows[one]
+    across = (images[one] != images[other]) & ~(is_cut[other] & (other < one))
+    one, other = one[across], other[across]
+    area_m2 = shapely.area(buildings)
+    ground = np.array(areas, np.object_)[images]
+    # On ground that both images show, parts of one building show the same.
+    both = [
+        shapely.area(shapely.intersection(buildings[rows], ground[others]))
+        for rows, others in ((one, other), (other, one))
+    ]
+    common = shapely.area(shapely.intersection(buildings[one], buildings[other]))
+    is_same = common >= np.maximum(_SAME_BUILDING * np.minimum(*both), _SEAM_M * _CONTACT_M)
+    strip = shapely.intersection(shapely.buffer(buildings[one], _SEAM_M), buildings[other])
+    meets = is_cut[other] & (shapely.area(strip) >= _SEAM_M * _CONTACT_M)
+    meets &= np.maximum(*both) <= _LEAST_BOTH * np.minimum(area_m2[one], area_m2[other])
+    one, other = one[is_same | meets], other[is_same | meets]
+    group = components(len(buildings), one, other)
+    rows = np.flatnonzero(np.isin(group, group[~again]))
+    order = rows[np.lexsort((-area_m2[rows], group[rows]))]
+    first = np.diff(group[order], prepend=-1) != 0
+    chosen = order[first]
+    joined = buildings[chosen]
+    starts = np.flatnonzero(first)
+    sizes = np.diff(starts, append=len(order))
+    for row in np.flatnonzero(sizes > 1):
+        joined[row] = shapely.union_all(buildings[order[starts[row] : starts[row] + sizes[row]]])
+    return joined, chosen
 
 
 def bounds_on(polygons: Polygons) -> Bounds:
