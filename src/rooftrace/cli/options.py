@@ -152,9 +152,12 @@ def results_folder(text: str) -> Path:
 
 
 def result_file(text: str) -> Path:
-    """Return the file for a result; raise ConfigError for a URL, or for an existing folder."""
+    """Return the file for a result; raise ConfigError for a URL, or for an existing folder.
+
+    An existing geodatabase is a folder that a result may replace, see `check_outputs`.
+    """
     file = _local_path(text, "file")
-    if file.is_dir():
+    if file.is_dir() and file.suffix.lower() != ".gdb":
         raise ConfigError(
             f"-o received {text}, which is a folder; expected a file.",
             remedy=f"Name a file in it: -o {file / 'NAME'}",

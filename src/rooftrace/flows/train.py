@@ -187,16 +187,21 @@ def export_run(
     if tracking is not None:
         tracking.finish_bundles(specs, trained.epochs)
     notes = dict.fromkeys(spec.doubt for key, spec in specs.items() if key != "best_loss")
-    iou, before = trained.best["best_iou"][1], trained.start_iou
-    if before is not None and before > iou:
-        notes[
-            f"The start model has a validation IoU of {before:.3f}, the best epoch {iou:.3f}: the "
-            "training made it worse. Lower optimizer.lr, train longer, or use rooftrace finetune."
-        ] = None
+    notes[worse_than_start(trained.start_iou, trained.best["best_iou"][1])] = None
     return TrainReport(
         run, best, trained.epochs, trained.stopped_because, trained.images_per_s,
         tuple(filter(None, notes)),
     )  # fmt: skip
+
+
+def worse_than_start(before: float | None, iou: float) -> str:
+    """Return the note on a best epoch that is worse than the start model in the third digit."""
+    if before is None or round(before, 3) <= round(iou, 3):
+        return ""
+    return (
+        f"The start model has a validation IoU of {before:.3f}, the best epoch {iou:.3f}: the "
+        "training made it worse. Lower optimizer.lr, train longer, or use rooftrace finetune."
+    )
 
 
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")

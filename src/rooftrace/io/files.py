@@ -128,12 +128,13 @@ def _other_layers(path: Path) -> list[str]:
     if path.is_dir():
         import pyogrio
 
+        # A folder of other files, or a geodatabase of images alone, has no layer.
+        names = sorted(file.name for file in path.iterdir())
         with suppress(pyogrio.errors.DataSourceError):
-            names = pyogrio.list_layers(path)[:, 0].tolist()
-            # GDAL keeps letters and digits of a name.
-            own = re.sub(r"\W", "_", path.stem).strip("_")
-            return [name for name in names if name.strip("_") != own]
-        return []
+            names = pyogrio.list_layers(path)[:, 0].tolist() or names
+        # GDAL keeps letters and digits of a name.
+        own = re.sub(r"\W", "_", path.stem).strip("_")
+        return [name for name in names if name.strip("_") != own]
     import sqlite3  # takes a while, and most results are no GeoPackage of another run
 
     uri = f"{path.absolute().as_uri()}?mode=ro"

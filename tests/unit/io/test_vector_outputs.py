@@ -125,6 +125,10 @@ def test_a_geodatabase_has_the_attributes_and_replaces_only_its_own(
         TOWN.to_file(path, driver="OpenFileGDB", layer="roads")
         with pytest.raises(ConfigError, match="1 layer of other data: roads"):
             check_outputs([path], [])
+        (tmp_path / "photos.gdb").mkdir()
+        (tmp_path / "photos.gdb/keep.txt").touch()
+        with pytest.raises(ConfigError, match=r"other data: keep\.txt"):
+            check_outputs([tmp_path / "photos.gdb"], [])
 
 
 def test_a_table_of_excel_has_the_attributes_and_a_place(

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
-from rooftrace.flows.train import run_train
+from rooftrace.flows.train import run_train, worse_than_start
 from rooftrace.models.bundle import read_bundle
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import TrainerResult, fit
@@ -155,6 +155,11 @@ def test_a_run_worse_than_its_start_says_so_also_resumed(tiny_folder: Path, tmp_
     config, run = tiny_folder / "tiny.toml", tmp_path / "run"
     first, again = (run_train(config, run, overrides=sets, resume=one) for one in (False, True))
     assert (again.notes, "made it worse" in first.notes[-1]) == (first.notes, True)
+
+
+def test_a_best_epoch_as_good_as_the_start_is_not_worse() -> None:
+    assert "0.842, the best epoch 0.841:" in worse_than_start(0.842, 0.8414)
+    assert not worse_than_start(0.8422, 0.8418) + worse_than_start(None, 0.1)
 
 
 def test_another_configuration_is_not_resumed(tiny_run: TinyRun) -> None:
