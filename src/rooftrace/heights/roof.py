@@ -100,14 +100,16 @@ def local_slopes(samples: Samples, side_m: Floats) -> Floats:
     # Cells have a free column and row beside them, so that neighbours are of one building.
     width, height = col.max() + 2, row.max() + 2
     cell, of = np.unique((samples.owner * height + row) * width + col, return_inverse=True)
-    sums = np.stack(
-        [np.bincount(of, v) for v in (np.ones(len(x)), x, y, z, x * x, x * y, y * y, x * z, y * z)]
-    )
-    around = np.zeros_like(sums)
+    # The last row stands for cells without samples.
+    sums = np.zeros((len(cell) + 1, 9))
+    for k, v in enumerate((np.ones(len(x)), x, y, z, x * x, x * y, y * y, x * z, y * z)):
+        sums[:-1, k] = np.bincount(of, v)
+    around = np.zeros_like(sums[:-1])
     for step in np.add.outer((-width, 0, width), (-1, 0, 1)).ravel():
         place = np.minimum(np.searchsorted(cell, cell + step), len(cell) - 1)
-        around += sums[:, place] * (cell[place] == cell + step)
-    n, sx, sy, sz, xx, xy, yy, xz, yz = around
+        place[cell[place] != cell + step] = -1
+        around += sums[place]
+    n, sx, sy, sz, xx, xy, yy, xz, yz = around.T
     xx, xy, yy = xx - sx * sx / n, xy - sx * sy / n, yy - sy * sy / n
     xz, yz = xz - sx * sz / n, yz - sy * sz / n
     across = xx * yy - xy**2
@@ -180,19 +182,23 @@ def roof_planes(
     # Beside a ridge, coarse pixels show a strip by its mean slope, which other planes explain.
     for k in range(used if used > 1 else 0):
         own = number == k
-        others = [misfits(planes[:, j])[0] for j in range(used) if j != k]
-        explained = own & (np.fmin.reduce(others) <= 1)
         held = samples.sums(own, count)
-        vain = (samples.sums(explained, count) >= _EXPLAINED * held) & (held < _STRIP * size)
+        at = np.flatnonzero(own & (held < _STRIP * size)[samples.owner])
+        others = [misfits(planes[:, j], at)[0] for j in range(used) if j != k]
+        explained = samples.of(at).sums(np.fmin.reduce(others) <= 1, count)
+        vain = (explained >= _EXPLAINED * held) & (held < _STRIP * size)
         planes[vain, k], number[own & vain[samples.owner]] = np.nan, NO_PLANE
     # Each sample belongs to the plane that fits best, and the planes are fitted once more.
-    for _ in range(2 if used else 0):
-        apart, misfit = (np.stack(v) for v in zip(*(misfits(planes[:, k]) for k in range(used))))
-        misfit[~(apart <= 1)] = np.inf
-        number = np.argmin(misfit, axis=0).astype(np.int64)
-        number[np.isinf(misfit.min(axis=0))] = NO_PLANE
+    for _ in range(2):
+        number[:], best = NO_PLANE, np.full(len(number), np.inf)
         for k in range(used):
-            planes[:, k], _ = fit_planes(samples, (number == k) * 1.0, count)
+            at = np.flatnonzero(np.isfinite(planes[samples.owner, k, 0]))
+            apart, misfit = misfits(planes[:, k], at)
+            better = (apart <= 1) & (misfit < best[at])
+            best[at[better]], number[at[better]] = misfit[better], k
+        for k in range(used):
+            at = np.flatnonzero(number == k)
+            planes[:, k], _ = fit_planes(samples.of(at), np.ones(len(at)), count)
     on = [samples.sums(number == k, count) for k in range(MAX_PLANES)]
     share = np.stack(on, axis=1) / np.maximum(size, 1)[:, None]
     order = np.argsort(-share, axis=1, kind="stable")
