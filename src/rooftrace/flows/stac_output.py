@@ -86,7 +86,7 @@ def check_stac() -> None:
     Raises:
         MissingExtraError: The extra `stac` is not installed.
     """
-    with MissingExtraError.on_import("stac", "STAC items", "pystac"):
+    with MissingExtraError.on_import("stac", "Writing STAC items", "pystac"):
         import pystac  # noqa: F401
 
 

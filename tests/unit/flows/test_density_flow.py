@@ -307,6 +307,14 @@ def test_zones_of_polygons_and_of_another_place(
         run_zone_density([lost], files / "wards.gpkg", tmp_path / "no")
 
 
+def test_images_of_nodata_alone_are_unknown(tmp_path: Path) -> None:
+    unseen = np.full((40, 40), 255, np.uint8)
+    places = [Affine(1, 0, 5e5 + left, 0, -1, 5e6) for left in (0, 40)]
+    tiles = [write_mask(tmp_path / f"{p.c}.tif", unseen, "EPSG:32633", p) for p in places]
+    report = run_density(tiles, tmp_path / "c", cell_m=40, building="1")
+    assert report.classes == {"dense": 0, "sparse": 0, None: 2}
+
+
 def test_repeated_polygons_count_once(half_seen: Path) -> None:
     house, other = gpd.read_file(half_seen / "b.gpkg").geometry
     # The same outline from another vertex, in the other direction; and a part of the house.

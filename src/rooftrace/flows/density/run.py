@@ -186,7 +186,12 @@ def run_density(
         )  # fmt: skip
         assert ground.observed is not None
         notes = list(ground.notes)
-        cells = CellGrid.over(bounds_on(ground.observed), cell_m, ground.plane)
+        area = ground.observed
+        if not len(area):  # images of nodata alone
+            bounds, crs = ground.place
+            box = np.array([shapely.box(*bounds)], np.object_)
+            area = reprojected(box, crs, ground.plane, BEND_M)
+        cells = CellGrid.over(bounds_on(area), cell_m, ground.plane)
         density = density_of_polygons(
             ground.buildings, cells, ground.observed, ground.built, ground.counted
         )
