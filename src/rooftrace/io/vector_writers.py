@@ -341,6 +341,9 @@ _KML_STYLE = (
 )
 """Outlines with a transparent fill: Google Earth would cover the roofs with white."""
 
+_CDATA = re.compile(r"<!\[CDATA\[(.*)\]\]>", re.DOTALL)
+"""Texts with & or < in KML."""
+
 _KML_RED = "#e6194b"
 """Colour of buildings without a status or a class."""
 
@@ -360,7 +363,8 @@ def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     write_gdal(path, replace(layer, crs=CRS84), named, "LIBKML", at_once=True)
     written = path.read_bytes()
     attribute = coloured_field(first.columns) or ""
-    given = re.compile(rb'<SimpleData name="%s">([^<]*)<' % re.escape(attribute).encode())
+    data = rb'<SimpleData name="%s">(.*?)</SimpleData>' % re.escape(attribute).encode()
+    given = re.compile(data, re.DOTALL)
     values = sorted({*given.findall(written)})
     styles = {value: b"value-%d" % number for number, value in enumerate(values)}
 
@@ -371,7 +375,8 @@ def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         return re.sub(content, rb"<styleUrl>#%s</styleUrl>\g<0>" % style, mark[0], count=1)
 
     text = re.sub(rb"<Placemark.*?</Placemark>", styled, written, flags=re.DOTALL)
-    colours = value_colours([unescape(one.decode()) for one in values], layer.colours)
+    texts = [_CDATA.sub(r"\1", unescape(one.decode())) for one in values]
+    colours = value_colours(texts, layer.colours)
     drawn = {"building": _KML_RED}
     drawn |= {style.decode(): one for style, one in zip(styles.values(), colours.values())}
     # KML orders colours from blue to red.

@@ -81,13 +81,13 @@ def test_each_format_has_the_polygons_where_they_were(
 
 def test_a_kml_has_the_colour_of_each_status(tmp_path: Path) -> None:
     path = tmp_path / "town.kml"
-    values = np.array(["gone", "new", "only found", "A & B", None, "same"] * 2, object)
+    values = np.array(["gone", "new", "only found", "A & B", None, "same"] + ["A < B"] * 6, object)
     write_polygons(path, SHAPES, {"status": values}, TOWN.crs)
     text = path.read_text()
     lines = dict(re.findall(r'<Style id="([^"]+)"><LineStyle><color>(\w+)<', text))
     drawn = [lines[name] for name in re.findall("<styleUrl>#([^<]+)<", text)]
     assert drawn[:3] == ["ff005ed5", "ff739e00", "ff739e00"]
-    assert [*map(len, (drawn, {*drawn}))] == [12, 5]
+    assert [*map(len, (drawn, {*drawn}))] == [12, 6]
 
 
 @pytest.mark.parametrize("suffix", [one for one in WRITERS if not one.startswith(".gdb")])
