@@ -62,15 +62,19 @@ def test_polygons_alone_have_the_mask_beside_them(tmp_path: Path) -> None:
     code, _, text = command(*given, "--zones", wards)
     assert code == 0, text
     assert "town_mask.tif, beside town_buildings.gpkg, says which ground was seen" in text
+    assert "70.0%" in text
+    assert "no class" in text
     rows = list(csv.DictReader((tmp_path / "d.csv").read_text().splitlines()))
     assert [(row["ward"], row["built_up_share"], row["class"]) for row in rows] == [
         ("Old town", "0.7", "dense"), ("Harbour", "0", ""),
     ]  # fmt: skip
+    for zones, said in (("no.gpkg", "does not exist"), ("town_mask.tif", "is an image; expected")):
+        code, _, text = command(*given, "--zones", tmp_path / zones)
+        assert code == 3
+        assert said in text
     # The folder of a prediction is its polygons.
     (tmp_path / "run.json").write_text("{}")
     total = call("density", tmp_path, "-o", tmp_path / "f")[1]["total"]
     assert total == call(*given)[1]["total"]
-    assert "70.0%" in text
-    assert "no class" in text
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)

@@ -23,7 +23,8 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, RooftraceError
 from rooftrace.core.text import PLACE_IMAGE, plural, reason_of
-from rooftrace.io.companions import check_links, predicted_file
+from rooftrace.io.companions import check_links, is_image_file, predicted_file
+from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import ARCHIVES, conversion_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
@@ -484,6 +485,12 @@ def _explained(path: Path) -> Iterator[None]:
     except RooftraceError:
         raise
     except Exception as error:
+        check_exists(path)
+        if is_image_file(path):
+            raise DataError(
+                f"{path} is an image; expected vector data.",
+                remedy="Give polygons, such as a GeoPackage or GeoJSON.",
+            ) from error
         # Readers raise what they do not document, such as UnboundLocalError for a damaged .prj.
         reason = reason_of(error)
         if isinstance(error, (AttributeError, TypeError, KeyError, IndexError, NameError)):
