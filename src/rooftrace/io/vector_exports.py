@@ -35,6 +35,7 @@ from rooftrace.io.vector_writers import (
     Writer,
     gdal_writing,
     in_degrees,
+    long_as_text,
     write_gdal,
     write_zip,
 )
@@ -155,6 +156,9 @@ def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
 _XLSX_ROWS = 2**20 - 1
 """Maximum number of rows of a sheet of Excel below its header; it leaves out further ones."""
 
+_XLSX_WHOLE = 10**15
+"""Whole numbers from here on become text: Excel keeps 15 digits, and fills up ids with zeros."""
+
 
 def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write the attributes as a table of Excel, with a point in each polygon: a cell has no
@@ -174,7 +178,8 @@ def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None
             lon, lat = inside.round(layer.digits).T
             yield replace(part, columns={**part.columns, "longitude": lon, "latitude": lat})
 
-    write_gdal(path, replace(layer, crs=CRS84), rows(), "XLSX", at_once=True, kind=None)
+    chunks = long_as_text(rows(), _XLSX_WHOLE)
+    write_gdal(path, replace(layer, crs=CRS84), chunks, "XLSX", at_once=True, kind=None)
     with zipfile.ZipFile(path) as table:
         contents = [(one.filename, table.read(one)) for one in table.infolist()]
     write_zip(path, contents)

@@ -397,6 +397,25 @@ def _kmz(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     made.unlink()
 
 
+def long_as_text(parts: Iterable[LayerChunk], limit: int) -> list[LayerChunk]:
+    """Return chunks whose whole numbers are text in columns that reach a limit.
+
+    Such numbers are ids, of which a format with decimal numbers alone would lose the last digits.
+    """
+    chunks = list(parts)
+    long = {
+        name for one in chunks for name, values in one.columns.items()
+        if values.dtype.kind in "iu" and len(values) and np.abs(values).max() >= limit
+    }  # fmt: skip
+    return [
+        replace(one, columns={
+            name: np.array([v if v is None else str(v) for v in values.tolist()], object)
+            if name in long else values for name, values in one.columns.items()
+        })
+        for one in chunks
+    ]  # fmt: skip
+
+
 def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     # A folder of its own has only the files of the Shapefile.
     _shapefile(path.with_name(path.stem), layer, parts)
@@ -408,7 +427,7 @@ def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChu
 
 def _geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write a File Geodatabase, whose whole numbers have 32 bits before ArcGIS Pro 3.2."""
-    chunks = list(parts)
+    chunks = long_as_text(parts, 2**53)
     kinds: dict[str, Any] = {}
     for name, first in chunks[0].columns.items():
         if first.dtype.kind == "M":

@@ -107,6 +107,7 @@ def test_a_geodatabase_has_the_attributes_and_replaces_only_its_own(
     path = tmp_path / f"my-town.2{suffix}"
     columns = {
         "OBJECTID": np.arange(12), "osm_id": np.arange(12) + 2**40, "shape": np.ones(12),
+        "geocode": np.arange(12) + 10**17,
         "day": np.array(["2024-05-17"] * 12, "M8[D]"), "cut": np.ones(12, bool),
         "addr:street": np.array(["Öffnungsgasse", None] * 6, object),
     }  # fmt: skip
@@ -120,6 +121,7 @@ def test_a_geodatabase_has_the_attributes_and_replaces_only_its_own(
     assert found["OBJECTID"].dtype == np.int32
     assert found["day"].dt.strftime("%F").unique().tolist() == ["2024-05-17"]
     assert found["osm_id"].tolist() == columns["osm_id"].tolist()
+    assert found["geocode"].tolist() == [*map(str, columns["geocode"])]
     check_outputs([path], [])
     if suffix == ".gdb":
         TOWN.to_file(path, driver="OpenFileGDB", layer="roads")
@@ -138,12 +140,15 @@ def test_a_table_of_excel_has_the_attributes_and_a_place(
     columns = {
         "Straße": np.array(["Öffnungsgasse", None] * 6, object),
         "code": np.array(["00180"] * 12, object),
+        "geocode": np.ma.masked_equal(np.arange(12) + 10**15 - 1, 10**15),
         "area_m2": TOWN.area.to_numpy(),
     }
     write_polygons(path, SHAPES, columns, TOWN.crs)
     table = pyogrio.read_dataframe(path)
     assert list(table.columns) == [*columns, "longitude", "latitude"]
     assert set(table["code"]) == {"00180"}
+    assert table["geocode"][[0, 11]].tolist() == ["999999999999999", "1000000000000010"]
+    assert table["geocode"].isna().tolist() == [False, True] + [False] * 10
     assert table["Straße"].isna().tolist() == [False, True] * 6
     np.testing.assert_allclose(table["area_m2"], columns["area_m2"])
     places = gpd.points_from_xy(table.longitude, table.latitude, crs=4326).to_crs(TOWN.crs)
