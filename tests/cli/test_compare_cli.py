@@ -179,6 +179,18 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
     assert gpd.read_file(tmp_path / "conflated.gpkg").compare_old_id.tolist() == ["1", "2", "3"]
 
 
+def test_a_hall_over_sheds_is_new_and_their_ids_are_kept(tmp_path: Path) -> None:
+    hall = box(EAST, NORTH, EAST + 40, NORTH + 40)
+    sheds = [box(x, NORTH + 5, x + 6, NORTH + 11) for x in (EAST + 5, EAST + 20)]
+    new = write(tmp_path / "new.gpkg", [hall])
+    old = write(tmp_path / "old.gpkg", sheds, egid=[7, 8])
+    for keep, ids in (("old", ["7", "8"]), ("new", ["7;8"]), ("both", ["7;8"])):
+        out = tmp_path / keep
+        _, answer = call("compare", new, old, "-o", out, "--keep", keep, "--id", "egid")
+        assert (counts(answer, "new"), counts(answer, "old")) == ({"new": 1}, {"changed": 2})
+        assert gpd.read_file(out / "conflated.gpkg").compare_old_id.tolist() == ids
+
+
 def repeats(left: float) -> dict[str, shapely.Polygon]:
     """Return two outlines of one house that share 90 of 100 m², and a shed in it."""
     lower = box(EAST + left, NORTH, EAST + left + 10, NORTH + 10)

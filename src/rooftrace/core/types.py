@@ -6,6 +6,7 @@ Rows come before columns. Names carry units: `_px`, `_m`, `_m2`. Arrays are band
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
@@ -462,7 +463,7 @@ class ResultProvenance:
     Args:
         imagery_date: Date on which the image was taken, in the form of ISO 8601: `2024`,
             `2024-05`, `2024-05-17`, `2024-05-17T10:31:00Z` or `2024-05-01/2024-05-31`.
-        source: Attribution of the imagery; in records of earlier versions, it may be the image.
+        source: Attribution of the imagery.
         model: Name of the model.
         image: Name or URL of the image.
     """
@@ -473,9 +474,17 @@ class ResultProvenance:
     image: str | None = None
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> ResultProvenance:
-        """Return the origin in a `run.json`; names that only later versions know are left out."""
-        return cls(**{one.name: record.get(one.name) for one in fields(cls)})
+    def of(cls, figures: Mapping[str, Any]) -> ResultProvenance:
+        """Return the origin in the figures of a `run.json`; names of later versions are left out.
+
+        Earlier versions gave the image as the source of one without an attribution.
+        """
+        record = figures.get("provenance") or {}
+        made = cls(**{one.name: record.get(one.name) for one in fields(cls)})
+        image = str(figures.get("input")).rstrip("/\\")
+        if made.source in (image, re.split(r"[/\\]", image)[-1]):
+            return replace(made, source=None, image=made.source)
+        return made
 
     def filled(self, other: ResultProvenance) -> ResultProvenance:
         """Return the same origin, with what is not known taken from another one."""

@@ -391,9 +391,10 @@ def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
 
 
 def _kmz(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    made = path.with_name("doc.kml")
+    # GDAL calls the layer by its file.
+    made = path.with_suffix(".kml")
     _kml(made, layer, parts)
-    write_zip(path, [(made.name, made.read_bytes())])
+    write_zip(path, [("doc.kml", made.read_bytes())])
     made.unlink()
 
 

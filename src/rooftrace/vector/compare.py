@@ -54,6 +54,8 @@ class CompareRules:
             was split or merged.
         move_m: Minimum distance of the centroids of a building that has moved.
         max_move_m: Maximum distance of the centroids of a building that has moved.
+        left_share: Minimum share of a building that the other layer covers, if it has changed; of
+            others, a remnant is left, or they were built over a shed.
     """
 
     same_iou: float = 0.6
@@ -62,6 +64,7 @@ class CompareRules:
     piece_share: float = 0.1
     move_m: float = 3.0
     max_move_m: float = 10.0
+    left_share: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def compare_layers(
     _put_pairs(matches, status, sides, free)
     moves = _moves(new, old, free, rules, workers)
     _put_pairs(_with_common(moves, left), np.full(len(moves[0]), MOVED, np.uint8), sides, free)
-    _put_linked(pairs, sides, free)
+    _put_linked(pairs, rules, sides, free)
     every = pairs.matches(rules.match_iou)
     return LayerComparison(*sides, (every.one, every.other))
 
@@ -372,11 +375,11 @@ def _put_pairs(pairs: PolygonOverlaps, status: Codes, sides: Sides, free: Free) 
     free[1][pairs.other] = False
 
 
-def _put_linked(pairs: PolygonOverlaps, sides: Sides, free: Free) -> None:
+def _put_linked(pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free: Free) -> None:
     """Set the partner of all others: the building of the other layer with the largest IoU.
 
     They have changed if more than half of one of the two lies in the other, or more than half of
-    the building in several buildings together.
+    the building in several buildings together, and if the other layer covers enough of them.
     """
     iou, share, share_other = pairs.iou, pairs.share, pairs.share_other
     linked = np.maximum(share, share_other) > 0.5
@@ -389,5 +392,7 @@ def _put_linked(pairs: PolygonOverlaps, sides: Sides, free: Free) -> None:
         best = order[is_free[own[order]]]
         index, covered = own[best], np.bincount(own, overlap, len(is_free))
         part = np.where(linked[best], overlap[best], covered[index])
-        status = np.where(linked[best] | (part > 0.5), CHANGED, side.status[index])
+        has_changed = linked[best] | (part > 0.5)
+        has_changed &= np.round(covered[index], _DIGITS) >= rules.left_share
+        status = np.where(has_changed, CHANGED, side.status[index])
         side.put(index, status, others[best], (iou[best], part, overlap_other[best]))

@@ -76,6 +76,7 @@ def test_each_format_has_the_polygons_where_they_were(
         other = gpd.read_file(path)
         assert differing_m2(other.geometry, other.crs) < 1.5
         if suffix in (".kml", ".kmz"):
+            assert pyogrio.list_layers(path)[:, 0].tolist() == ["town"]
             assert other["Name"].tolist() == [str(number) for number in range(12)]
 
 

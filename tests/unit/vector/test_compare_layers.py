@@ -72,8 +72,10 @@ SLIVER = box(9.5, 0, 10, 10)
             [box(-9, 0, 4, 40), box(4, 0, 7, 40), box(7, 0, 20, 40)],
             (["changed"], ["gone"] * 3),
         ),
-        # Two sheds in place of a hall are no pieces of it.
-        ([HOUSE, box(30, 30, 40, 40)], [box(0, 0, 40, 40)], (["changed"] * 2, ["changed"])),
+        # Two sheds in place of a hall are no pieces of it, and it is gone; a third of it is not.
+        ([HOUSE, box(30, 30, 40, 40)], [box(0, 0, 40, 40)], (["changed"] * 2, ["gone"])),
+        ([box(0, 0, 40, 40)], [HOUSE], (["new"], ["changed"])),
+        ([box(0, 0, 14, 40)], [box(0, 0, 40, 40)], (["changed"], ["changed"])),
     ],
 )
 def test_statuses_by_hand(
@@ -232,7 +234,8 @@ def reference(new: np.ndarray, old: np.ndarray) -> tuple[list[str], list[str]]:
         for n in range(len(layer)):
             mine = [pair for pair in common if pair[side == "old"] == n]
             linked = any(common[i, j] > min(new[i].area, old[j].area) / 2 for i, j in mine)
-            linked |= sum(common[pair] for pair in mine) > layer[n].area / 2
+            covered = sum(common[pair] for pair in mine) / layer[n].area
+            linked = (linked or covered > 0.5) and round(covered, 9) >= RULES.left_share
             missing = "new" if side == "new" else "gone"
             status.setdefault((side, n), "changed" if linked else missing)
     return (

@@ -308,7 +308,7 @@ class MapScene:
             "old": _describe_picture(self.old),
             "comparison": None,
             "notes": self.notes,
-            "credit": ResultProvenance.of(self.files.record.get("provenance") or {}).credit(),
+            "credit": ResultProvenance.of(self.files.record).credit(),
         }  # fmt: skip
 
     def _colour(self, index: int) -> str:

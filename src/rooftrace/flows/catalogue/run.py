@@ -295,7 +295,7 @@ def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
         raise _not_georeferenced(output["input"])
     outline = shapely.from_wkb(record["outline"])
     count = sum(int(one["polygons"]) for one in figures["classes"])
-    provenance = ResultProvenance.of(figures.get("provenance", {}))
+    provenance = ResultProvenance.of({"input": output["input"], **figures})
     return SceneLayer(name, outline, float(figures["gsd_m"]), files, count, provenance)
 
 

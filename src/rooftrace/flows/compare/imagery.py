@@ -266,6 +266,10 @@ def keep_certain_changes(
     spread = _with_partners((new[1], old[1]), shares)
     for number, (status, share, value) in enumerate(zip((new[1], old[1]), shares, spread)):
         single = np.isin(status.status, (NEW, GONE))
+        # A remnant may be left of a building that is not surely gone.
+        remains = single & status.is_linked & (share < _SURE_SHARE)
+        status.status[remains] = CHANGED
+        single &= ~remains
         is_certain = np.where(single, share >= _SURE_SHARE, value >= _CHANGED_SHARE)
         kept = is_certain | np.isin(status.status, (SAME, OUTSIDE))
         alone = np.flatnonzero(single & ~kept)

@@ -13,7 +13,7 @@ import shapely
 from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 from pyproj import CRS
 
 from rooftrace.core.parallel import core_count
@@ -25,7 +25,7 @@ from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.io.legend import STATUS_COLOURS
 from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
-from rooftrace.io.picture import as_rgb, data_url, encoded
+from rooftrace.io.picture import PAPER, as_rgb, data_url, encoded, map_page
 from rooftrace.io.reproject import BEND_M, crs_units, reprojected
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_layers import text_column
@@ -239,7 +239,7 @@ def _joined(compared: Compared, from_new: BoolArray, from_old: BoolArray) -> dic
     gone = np.flatnonzero(~from_old & (status.status != GONE) & (partner >= 0))
     gone = gone[from_new[partner[gone]]]
     joined: dict[int, list[int]] = {}
-    for old in gone[compared.new.statuses.partner[partner[gone]] != gone].tolist():
+    for old in gone[_old_of(compared.new, partner[gone]) != gone].tolist():
         joined.setdefault(int(partner[old]), []).append(old)
     return joined
 
@@ -284,7 +284,8 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     cut = (new.status == OUTSIDE) & new.is_linked
     added = (new.status == NEW) | ((new.status == OUTSIDE) & ~cut)
     if keep == "old":
-        return added, np.ones(len(old.status), np.bool_)
+        # A new hall over an old shed would lie upon it.
+        return added & ~new.is_linked, np.ones(len(old.status), np.bool_)
     if keep == "new":
         # Of two dates, a building of the old one alone may still be there.
         return ~cut, (old.status == OUTSIDE) | ((old.status == SAME) & (old.partner < 0))
@@ -392,8 +393,8 @@ MEANINGS = {
     "moved": "in both layers, with one shape at another place",
     "split": "one old building, several new ones",
     "merged": "several old buildings, one new one",
-    "new": "in the new layer only",
-    "gone": "in the old layer only, on ground that was seen",
+    "new": "in the new layer only, or for more than 80 % of its area",
+    "gone": "in the old layer only, or for more than 80 % of its area, on ground that was seen",
     "outside": "on ground that was not seen, or that was seen in part",
 }
 
@@ -403,8 +404,8 @@ MAP_MEANINGS = {
     "moved": "in both, with one shape at another place",
     "split": "one building of the map, several found",
     "merged": "several buildings of the map, one found",
-    "new": "found, and not in the map",
-    "gone": "in the map, and not found on ground that was seen",
+    "new": "found, and not in the map, or less than 20 % of it",
+    "gone": "in the map, and not found on ground that was seen, or less than 20 % of it",
 }
 
 _LONGEST_PX = 1600
@@ -432,18 +433,18 @@ def comparison_page(
     titles = [Path(figures[side]).name for side in ("new", "old")]
     layers = (compared.new.layer, compared.old.layer)
     origins = (", ".join(filter(None, (one.source, one.date))) for one in layers)
+    shown = [f"{title}: {origin}" for title, origin in zip(titles, origins) if origin]
     return render_page(
         "compare.html",
         {},
         figures=figures,
         titles=titles,
-        origins=[f"{title}: {origin}" for title, origin in zip(titles, origins) if origin],
+        origins=shown,
         colours=COLOURS,
         meanings=MEANINGS | (MAP_MEANINGS if compared.is_map else {}),
         word=compared.word,
         sides=["found", "map"] if compared.is_map else ["new layer", "old layer"],
-        map=_map(_picture(compared)),
-        is_dotted=_is_dotted(compared),
+        map=_map(compared, " compared with ".join(titles), "; ".join(shown)),
         examples=_examples(compared, images),
         version=metadata.version("rooftrace"),
     )
@@ -528,8 +529,8 @@ def _extent(compared: Compared) -> tuple[float, float, float, float]:
     return left - margin, bottom - margin, right + margin, top + margin
 
 
-def _picture(compared: Compared) -> NDArray[np.uint8]:
-    """Return the map as (y, x) codes of statuses from 1."""
+def _map(compared: Compared, title: str, source: str) -> str:
+    """Return the map as a data URL."""
     left, bottom, right, top = _extent(compared)
     metres = max(right - left, top - bottom) / _LONGEST_PX
     shape = max(1, round((top - bottom) / metres)), max(1, round((right - left) / metres))
@@ -550,7 +551,11 @@ def _picture(compared: Compared) -> NDArray[np.uint8]:
                 zip(packed.unpack(chosen), (status[chosen] + 1).tolist()), out=codes,
                 transform=Affine(metres, 0, left, 0, -metres, top), all_touched=True,
             )  # fmt: skip
-    return codes
+    palette = np.array([PAPER, *map(ImageColor.getrgb, COLOURS.values())], np.uint8)
+    key = [(compared.word(name), ImageColor.getrgb(colour)[:3]) for name, colour in COLOURS.items()]
+    subtitle = f"Buildings by status{', as dots' if _is_dotted(compared) else ''}"
+    page = map_page(palette[codes], title, subtitle, key, metres, source)
+    return data_url(encoded(page, "png", optimize=True), "png")
 
 
 def _draw_dots(
@@ -568,16 +573,3 @@ def _draw_dots(
             row, col = rows + down, cols + right
             inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
             codes[row[inside], col[inside]] = code[inside]
-
-
-def _map(codes: NDArray[np.uint8]) -> Markup:
-    """Return the picture as SVG."""
-    picture = Image.fromarray(codes)
-    picture.putpalette(bytes(3) + bytes.fromhex("".join(COLOURS.values()).replace("#", "")))
-    height, width = codes.shape
-    # Made from numbers alone.
-    return Markup(  # noqa: S704  # nosec B704
-        f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="Map of the '
-        f'statuses"><image width="{width}" height="{height}" '
-        f'href="{data_url(encoded(picture, "png", transparency=0), "png")}"/></svg>'
-    )
