@@ -445,8 +445,8 @@ def main() -> None:
         net = network_of(load_file(given.start))
     teacher = Teacher(given.teacher, given.teacher_scales, device) if given.teacher else None
     if device.type == "cpu":
-        # Depthwise convolutions stay in fp32 there: their gradient is four times as fast.
-        from rooftrace.train.task import DepthwiseConv2d
+        # Their gradients are fast there.
+        from rooftrace.train.depthwise import DepthwiseConv2d
 
         DepthwiseConv2d.take_over(net)
     on_device(net, device).train()

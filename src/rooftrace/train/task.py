@@ -20,6 +20,7 @@ from rooftrace.models.losses import parse_loss
 from rooftrace.train.checkpoint import check_state_dict
 from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
+from rooftrace.train.depthwise import DepthwiseConv2d
 from rooftrace.train.early_stopping import sign_of
 
 _MAKERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -45,27 +46,6 @@ def make_optimizer(config: OptimizerConfig, net: nn.Module) -> torch.optim.Optim
     # One fused loop over all weights takes a tenth of the time; on a GPU torch itself chooses.
     fused = True if all(p.device.type == "cpu" for p in net.parameters()) else None
     return _MAKERS[config.kind](groups, lr=config.lr, fused=fused, **config.own)
-
-
-class DepthwiseConv2d(nn.Conv2d):
-    """Depthwise convolution that a CPU computes in fp32, also under autocast to bf16.
-
-    Its gradient takes four times as long in bf16 there (PyTorch 2.13, oneDNN with AMX).
-    """
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (its name in torch)
-        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(input)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float()).to(input.dtype)
-
-    @classmethod
-    def take_over(cls, net: nn.Module) -> nn.Module:
-        """Make all plain depthwise convolutions of a network, in place, such ones."""
-        for module in net.modules():
-            if type(module) is nn.Conv2d and module.groups == module.in_channels > 1:
-                module.__class__ = cls
-        return net
 
 
 class Schedule:

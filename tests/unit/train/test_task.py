@@ -12,7 +12,7 @@ from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.train.callbacks import BestEpoch
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import collate
-from rooftrace.train.task import DepthwiseConv2d, MetricAccumulator, SegmentationTask, with_pixels
+from rooftrace.train.task import MetricAccumulator, SegmentationTask, with_pixels
 
 
 def task_of(
@@ -48,21 +48,6 @@ def test_collate() -> None:
         np.testing.assert_array_equal(images[number].numpy(), sample.image)
         np.testing.assert_array_equal(target[number].numpy(), sample.target)
         np.testing.assert_array_equal(valid[number].numpy(), sample.valid)
-
-
-def test_depthwise_convolutions_are_computed_in_fp32() -> None:
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(4, 4, 3, groups=4), torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 1)
-    )
-    DepthwiseConv2d.take_over(net)
-    assert [type(one) is DepthwiseConv2d for one in net] == [True, False, False]
-    images = torch.randn(2, 4, 8, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        depthwise, plain = net[0](images), net[1](images)
-        of_bf16 = net[0](images.bfloat16())
-    assert torch.equal(depthwise, net[0](images))
-    assert not torch.equal(plain.float(), net[1](images))
-    assert of_bf16.dtype == torch.bfloat16
 
 
 def test_the_average_of_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
