@@ -27,7 +27,7 @@ class DepthwiseConv2d(nn.Conv2d):
             and torch.is_autocast_enabled("cpu")
             and torch.get_autocast_dtype("cpu") == torch.bfloat16
         ):
-            maps: Tensor = _Depthwise.apply(
+            maps: Tensor = _Depthwise.apply(  # type: ignore[no-untyped-call]
                 input.bfloat16(), self.weight, self.bias, self.stride, self.padding
             )
             return maps
@@ -82,7 +82,7 @@ def _gradient_of_maps(
 ) -> Tensor:  # fmt: skip
     """Return the gradient of the maps; at a stride, where bf16 is slow, by way of fp32."""
     dtype = torch.bfloat16 if stride == (1, 1) else torch.float32
-    found = torch.ops.aten.convolution_backward(
+    found: Tensor = torch.ops.aten.convolution_backward(
         gradient.to(dtype), maps.to(dtype), weight.to(dtype), None, stride, padding, (1, 1),
         False, (0, 0), len(weight), (True, False, False),
     )[0]  # fmt: skip
