@@ -60,9 +60,16 @@ class HeightsAlgorithm(RooftraceAlgorithm):
             "Moves all outlines by their systematic offset from the roofs of the surface.",
             "--move",
         )
+        self.add(
+            QgsProcessingParameterBoolean("PLANES", "Write the roof planes", False),
+            "Adds a layer with slope, azimuth from true north and area of each roof plane, for "
+            "instance for solar panels.",
+            "--planes",
+        )
         self.add_last("heights")
         vector = QgsProcessing.SourceType.TypeVectorPolygon
         self.addOutput(QgsProcessingOutputVectorLayer("HEIGHTS", "Heights", vector))
+        self.addOutput(QgsProcessingOutputVectorLayer("ROOF_PLANES", "Roof planes", vector))
         self.addOutput(QgsProcessingOutputFile("MODEL_3D", "3D city model"))
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
@@ -75,21 +82,25 @@ class HeightsAlgorithm(RooftraceAlgorithm):
             raise RooftraceProblem("Give either “Surface model (DSM)” or “Laser scan”.")
         found += ["--points", points] if points else ["--surface", image_of(surface)]
         found += [] if terrain is None else ["--terrain", image_of(terrain)]
-        return [
-            *found,
-            *(["--move"] if self.parameterAsBoolean(parameters, "MOVE", context) else []),
+        switches = {"MOVE": "--move", "PLANES": "--planes"}
+        return found + [
+            option
+            for name, option in switches.items()
+            if self.parameterAsBoolean(parameters, name, context)
         ]
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
         feedback.pushInfo(f"{answer['measured']:,} of {answer['buildings']:,} buildings measured")
         for reason, count in answer["reasons"].items():
             feedback.pushInfo(f"not measured, {reason}: {count:,}")
-        files = {"".join(Path(one).suffixes[-2:]): Path(one) for one in answer["files"]}
         found = {"OUTPUT": str(self.out)}
-        for end, path in files.items():
-            if end.endswith(".gpkg"):
-                style = LoadStyle.of_file()
-                found["HEIGHTS"] = self.load(path, "heights", "HEIGHTS", style, context)
-            elif end == ".city.json":
+        layers = {"_heights.gpkg": "HEIGHTS", "_roof_planes.gpkg": "ROOF_PLANES"}
+        for path in map(Path, answer["files"]):
+            for end, output in layers.items():
+                if path.name.endswith(end):
+                    title = output.lower().replace("_", " ")
+                    style = LoadStyle.of_file()
+                    found[output] = self.load(path, title, output, style, context)
+            if path.name.endswith(".city.json"):
                 found["MODEL_3D"] = str(path)
         return found

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from rasterio.features import geometry_mask
 
 from command_line import call, command
 from raster_files import PLACE, write_geotiff
@@ -257,6 +258,11 @@ def test_points_are_measured_without_a_grid(
     _, same = call("heights", folder / "houses.gpkg", "--points", *more, "-o", tmp_path)
     assert same["height_m"] == answer["height_m"]
     assert "1 file holds no points." in same["notes"]
+    feet = gpd.read_file(folder / "houses.gpkg")
+    feet = feet.set_crs("+proj=utm +zone=31 +units=us-ft", allow_override=True)
+    feet.to_file(tmp_path / "feet.gpkg")
+    _, noted = call("heights", tmp_path / "feet.gpkg", "--points", scans, "-o", tmp_path)
+    assert any("heights without a unit: they are read as metres" in one for one in noted["notes"])
 
 
 def test_a_crs_is_given_to_points_and_models_without_one(
@@ -374,20 +380,25 @@ def test_models_of_one_datum_may_have_two_units(
     assert any("The ground of the surface lies +1.4 m" in note for note in answer["notes"])
 
 
-def test_a_coarse_terrain_model_measures_buildings_below_a_pixel(
+def test_a_terrain_model_may_be_coarse_or_have_holes_below_buildings(
     town: RoofTown, folder: Path, tmp_path: Path
 ) -> None:
     size = 64
     top = NORTH + len(town.terrain) * town.pixel_m
-    place = Affine(size * town.pixel_m, 0, EAST, 0, -size * town.pixel_m, top)
+    fine = Affine(town.pixel_m, 0, EAST, 0, -town.pixel_m, top)
+    houses = gpd.read_file(folder / "houses.gpkg").buffer(1)
+    seen = geometry_mask(houses, town.terrain.shape, fine)
+    holes = np.where(seen, town.terrain, np.nan)
+    bare = write_raster(tmp_path / "bare.tif", town, holes, nodata=np.nan)
+    place = fine @ Affine.scale(size)
     middle = town.terrain[size // 2 :: size, size // 2 :: size]
     coarse = write_raster(tmp_path / "coarse.tif", town, middle, transform=place)
     measured = []
-    for terrain in (folder / "terrain.tif", coarse):
+    for terrain in (folder / "terrain.tif", coarse, bare):
         given = ("--surface", folder / "surface.tif", "--terrain", terrain)
         _, answer = call("heights", folder / "houses.gpkg", *given, "-o", tmp_path / "out")
         measured.append((answer["measured"], answer["height_m"]))
-    assert measured[1] == pytest.approx(measured[0], abs=0.3)
+    assert all(one == pytest.approx(measured[0], abs=0.3) for one in measured[1:])
 
 
 def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from rasterio.features import geometry_mask
 from shapely import box
 
 from local_server import LocalServer, QuietHandler, running
@@ -180,6 +181,23 @@ def test_compare(qgis: Qgis, predicted: Path) -> None:
     assert {*compared.id[compared["side"] == "old"].astype(int)} == {*(old["id"] + 5000)}
     assert {"same", "only in the map"} <= set(compared["status"])
     assert "of the map found one to one" in log
+
+
+def test_heights_with_roof_planes(qgis: Qgis) -> None:
+    folder = qgis.folder
+    with rasterio.open(folder / "scene.tif") as scene:
+        place = {"crs": scene.crs, "transform": scene.transform}
+    houses = gpd.read_file(folder / "scene_truth.gpkg").geometry
+    ground = geometry_mask(houses, (SIDE_PX, SIDE_PX), place["transform"])
+    write_geotiff(folder / "dsm.tif", np.where(ground, 50, 57).astype(np.float32), **place)
+    results, log = qgis.process(
+        "heights", BUILDINGS=folder / "scene_truth.gpkg", SURFACE=folder / "dsm.tif", PLANES=1,
+        OUTPUT=folder / "heights",
+    )  # fmt: skip
+    assert set(results) == {"HEIGHTS", "MODEL_3D", "OUTPUT", "ROOF_PLANES"}, log
+    assert gpd.read_file(results["HEIGHTS"], layer="scene_truth_heights").height.median() == 7
+    planes = gpd.read_file(results["ROOF_PLANES"], layer="scene_truth_roof_planes")
+    assert planes.slope_deg.max() < 1
 
 
 def test_review_with_the_real_server(qgis: Qgis, predicted: Path) -> None:

@@ -16,7 +16,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import list_and_count, plural
-from rooftrace.core.types import Floats, Progress
+from rooftrace.core.types import Floats, Ints, Progress
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.inputs import (
     ALL_FIELDS,
@@ -36,7 +36,7 @@ from rooftrace.heights.estimate import (
     Heights,
     level_parts,
 )
-from rooftrace.heights.faces import slope_and_azimuth_deg, slope_factor
+from rooftrace.heights.faces import slope_and_azimuth_deg
 from rooftrace.heights.roof import SHAPES
 from rooftrace.heights.surface import RoofOffset, Surface
 from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, metres_of, moved
@@ -44,6 +44,7 @@ from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.companions import predicted_file
 from rooftrace.io.elevation import (
     PointFile,
+    Vertical,
     elevation_files,
     open_models,
     vertical_of,
@@ -58,6 +59,7 @@ from rooftrace.io.reproject import (
     reprojected,
     transform_points,
 )
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
@@ -81,13 +83,18 @@ _PLANE_GRADES = Grades(
     "azimuth_deg",
     (
         ("level", -1.0, (205, 205, 205)),
-        ("north to east", 90.0, (123, 50, 148)),
-        ("east to south", 180.0, (230, 97, 1)),
-        ("south to west", 270.0, (253, 184, 99)),
-        ("west to north", 360.0, (94, 160, 200)),
+        ("N, 0° to 22.5°", 22.5, (49, 84, 161)),
+        ("NE, to 67.5°", 67.5, (110, 85, 165)),
+        ("E, to 112.5°", 112.5, (178, 98, 156)),
+        ("SE, to 157.5°", 157.5, (226, 108, 86)),
+        ("S, to 202.5°", 202.5, (246, 190, 60)),
+        ("SW, to 247.5°", 247.5, (168, 182, 66)),
+        ("W, to 292.5°", 292.5, (84, 163, 110)),
+        ("NW, to 337.5°", 337.5, (64, 130, 156)),
+        ("N, to 360°", 360.0, (49, 84, 161)),
     ),
 )
-"""Colours of roof planes in QGIS."""
+"""Colours of roof planes in QGIS, by the parts of `_FACING`."""
 
 _CHUNK, _SOLIDS_AT_ONCE = 20_000, 2_000
 """Numbers of buildings that are written at a time to the layer, and to the city model."""
@@ -257,8 +264,8 @@ def run_heights(
     plain = buildings.name.split(".")[0].removesuffix("_buildings").removesuffix("_heights")
     files = [out / f"{plain}_heights{end}" for end in (".gpkg", ".json", ".city.json", ".png")]
     table, record, model, picture = files
-    planes = out / f"{plain}_roof_planes.gpkg"
-    files += [planes] if options.planes else []
+    planes_file = out / f"{plain}_roof_planes.gpkg"
+    files += [planes_file] if options.planes else []
     options.check()
     rasters = elevation_files((*options.surface, *options.terrain))
     local = [*map(Path, rasters), *options.points]
@@ -289,7 +296,8 @@ def run_heights(
                 f"The roofs of the surface lie {where} of the outlines: rooftrace heights --move "
                 "moves these."
             )
-    survey.with_planes = options.planes
+    planes = _Planes(out)
+    survey.on_planes = planes.add if options.planes else None
     heights = survey.heights()
     notes += _warnings(layer, heights, source)
     if options.terrain and isinstance(survey, RasterSurvey):
@@ -306,7 +314,7 @@ def run_heights(
     write_layer(table, settings, _chunks(layer, names, heights, source.method))
     if options.planes:
         settings = LayerSettings(layer.crs, grades=_PLANE_GRADES)
-        write_layer(planes, settings, _plane_chunks(survey.places, heights, layer.crs))
+        write_layer(planes_file, settings, planes.chunks(survey.places, layer.crs))
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)
     if heights.is_known.any():
@@ -383,12 +391,7 @@ class _Rasters:
                 "which is not known. Heights are differences, and do not depend on it."
             )
         for (source, vertical), model in zip(opened, self._models):
-            unit = model.crs.axis_info[0].unit_name if model.crs.axis_info else "metre"
-            if not vertical.stated and unit not in ("metre", "degree"):
-                self.notes.append(
-                    f"{source.name} has coordinates in {unit} and heights without a unit: they "
-                    "are read as metres. If they are feet: rooftrace heights --unit us-foot."
-                )
+            self.notes += _unit_notes(source.name, model.crs, vertical)
 
     def survey(self, layer: BuildingLayer, plane: CRS, progress: Progress | None) -> RasterSurvey:
         surface, *terrain = self._models
@@ -438,6 +441,7 @@ class _Scans:
                 )
         self.vertical = vertical_of(crs, unit=options.unit)
         self._plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
+        self.notes += _unit_notes("The laser scan", self._plane, self.vertical)
         names = list_and_count(options.points, _MOST_NAMED)
         bounds = joint_bounds(np.array([file.bounds_xy for file in self._files]), self._plane)
         self.extents = [(names, degrees_text(bounds, self._plane))]
@@ -445,6 +449,15 @@ class _Scans:
     def survey(self, layer: BuildingLayer, plane: CRS, progress: Progress | None) -> PointSurvey:
         places = Places(on_plane(layer, self._plane), self._plane)
         return PointSurvey(places, self._files, self.vertical.unit_m, self._out, progress)
+
+
+def _unit_notes(name: str, crs: CRS, vertical: Vertical) -> list[str]:
+    """Return a note on heights that may be in feet, as the coordinates are."""
+    unit = crs.axis_info[0].unit_name if crs.axis_info else "metre"
+    if vertical.stated or unit in ("metre", "degree"):
+        return []
+    note = f"{name} has coordinates in {unit} and heights without a unit: they are read as metres. "
+    return [note + "If they are feet: rooftrace heights --unit us-foot."]
 
 
 def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans) -> list[str]:
@@ -499,28 +512,53 @@ def _chunks(
         yield LayerChunk(layer.outlines.unpack(rows), own | _columns(heights.of(rows), method))
 
 
-def _plane_chunks(places: Places, heights: Heights, crs: CRS) -> Iterator[LayerChunk]:
-    """Yield the roof planes, one polygon for each connected part of one."""
-    slopes, azimuths = slope_and_azimuth_deg(heights.planes)
-    factor = slope_factor(heights.planes)
-    for start in range(0, len(heights), _CHUNK):
-        rows, plane = np.nonzero(heights.faces[start : start + _CHUNK])
-        rows = rows + start
-        parts, of = shapely.get_parts(heights.faces[rows, plane], return_index=True)
-        rows, plane = rows[of], plane[of]
-        ground_m2, azimuth = shapely.area(parts), azimuths[rows, plane]
-        eighth = np.rint(np.nan_to_num(azimuth) / 45).astype(np.int64) % len(_FACING)
-        facing = np.array([*_FACING, None], np.object_)[np.where(np.isnan(azimuth), -1, eighth)]
-        placed = places.placed(parts, places.packed.centre[rows])
-        columns = {
-            "building": rows + 1,
-            "slope_deg": slopes[rows, plane].round(1),
-            "azimuth_deg": azimuth.round(1) % 360,
-            "facing": facing,
-            "area_m2": (ground_m2 * factor[rows, plane]).round(2),
-            "ground_area_m2": ground_m2.round(2),
-        }
-        yield LayerChunk(reprojected(placed, places.crs, crs, np.inf), columns)
+class _Planes:
+    """Roof planes of the buildings measured so far, one row for each connected part of one.
+
+    Memory holds 20 bytes of each; the polygons are in a temporary file.
+
+    Args:
+        folder: Folder of the temporary file.
+    """
+
+    _ROW = np.dtype([("building", "i4"), ("slope", "f4"), ("azimuth", "f4"), ("start", "i8")])
+
+    def __init__(self, folder: Path) -> None:
+        self._spill, self._tables = SpillFile(folder), [np.zeros(0, self._ROW)]
+
+    def add(self, rows: Ints, heights: Heights) -> None:
+        """Add the planes of some buildings, which are rows of the layer."""
+        at, plane = np.nonzero(heights.faces)
+        parts, of = shapely.get_parts(heights.faces[at, plane], return_index=True)
+        table = np.zeros(len(parts), self._ROW)
+        table["building"] = rows[at[of]]
+        found = slope_and_azimuth_deg(heights.planes[at[of], plane[of]])
+        table["slope"], table["azimuth"] = found
+        table["start"] = self._spill.append(parts)[:-1]
+        self._tables.append(table)
+
+    def chunks(self, places: Places, crs: CRS) -> Iterator[LayerChunk]:
+        """Yield the planes in the order of their buildings, as polygons of a CRS."""
+        table = np.concatenate(self._tables)
+        stop = np.append(table["start"][1:], self._spill.size)
+        order = np.argsort(table["building"], kind="stable")
+        for start in range(0, len(order), _CHUNK):
+            some = order[start : start + _CHUNK]
+            row, slope, azimuth, begin = (table[some][name] for name in self._ROW.names or ())
+            parts = self._spill.read(begin, stop[some])
+            ground_m2 = shapely.area(parts)
+            eighth = np.rint(np.nan_to_num(azimuth) / 45).astype(np.int64) % len(_FACING)
+            facing = np.array([*_FACING, None], np.object_)[np.where(np.isnan(azimuth), -1, eighth)]
+            columns = {
+                "building": row.astype(np.int64) + 1,
+                "slope_deg": slope.astype(np.float64).round(1),
+                "azimuth_deg": azimuth.astype(np.float64).round(1) % 360,
+                "facing": facing,
+                "area_m2": (ground_m2 / np.cos(np.radians(slope.astype(np.float64)))).round(2),
+                "ground_area_m2": ground_m2.round(2),
+            }
+            placed = places.placed(parts, places.packed.centre[row])
+            yield LayerChunk(reprojected(placed, places.crs, crs, np.inf), columns)
 
 
 def _own_names(layer: BuildingLayer) -> dict[str, str]:

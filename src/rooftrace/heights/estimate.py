@@ -147,7 +147,8 @@ def estimate_heights(
         surface: Samples of the surface inside the outlines and around them.
         outlines_m: (n,) outlines in metres from their centres, see `Samples`.
         step_m: Distance in metres between samples.
-        terrain: Samples of a terrain model inside the outlines; None to find the ground around.
+        terrain: Samples of a terrain model inside the outlines, and around those inside of which it
+            has none; None to find the ground around in the surface.
         gridded: Whether the samples are pixels.
         covered: (n,) share of each outline that the surface covers; None where it is not known.
         with_planes: Whether the result has the roof planes, too.
@@ -165,7 +166,7 @@ def estimate_heights(
     if terrain is None:
         level, sigma = ground_around(ring.thinned(count, _MOST_RING), count, step_m)
     else:
-        level, sigma = ground_of_terrain(terrain, count)
+        level, sigma = ground_of_terrain(terrain, count, step_m)
     height = roofs.top - level
     with np.errstate(invalid="ignore"):
         reason = np.full(count, MEASURED)
@@ -287,14 +288,22 @@ _TERRAIN_SIGMA_M = 0.2
 """Standard deviation in metres of a terrain model below a building, where nothing was measured."""
 
 
-def ground_of_terrain(terrain: Samples, count: int) -> tuple[Floats, Floats]:
-    """Return the median of a terrain model inside each outline, see `ground_around`."""
-    (level,) = quantiles(terrain.z, terrain.owner, count, 0.5)
-    apart = np.abs(terrain.z - level[terrain.owner])
+def ground_of_terrain(terrain: Samples, count: int, resolution_m: float) -> tuple[Floats, Floats]:
+    """Return the median of a terrain model inside each outline, see `ground_around`.
+
+    Where the model has a hole below the building, as AHN has, the ground around it counts.
+    """
+    below, around = (terrain.of((terrain.distance == 0) == inside) for inside in (True, False))
+    (level,) = quantiles(below.z, below.owner, count, 0.5)
+    apart = np.abs(below.z - level[below.owner])
     # 1.4826 times the median absolute deviation is a robust standard deviation.
-    spread = 1.4826 * np.nan_to_num(quantiles(apart, terrain.owner, count, 0.5)[0])
-    number = np.bincount(terrain.owner, minlength=count)
-    return level, np.hypot(_TERRAIN_SIGMA_M, spread / np.sqrt(np.maximum(number, 1)))
+    spread = 1.4826 * np.nan_to_num(quantiles(apart, below.owner, count, 0.5)[0])
+    number = np.bincount(below.owner, minlength=count)
+    sigma = spread / np.sqrt(np.maximum(number, 1))
+    if len(around):
+        beside, doubt = ground_around(around.thinned(count, _MOST_RING), count, resolution_m)
+        level, sigma = (np.where(number > 0, *pair) for pair in ((level, beside), (sigma, doubt)))
+    return level, np.hypot(_TERRAIN_SIGMA_M, sigma)
 
 
 def ground_around(ring: Samples, count: int, resolution_m: float) -> tuple[Floats, Floats]:

@@ -302,19 +302,19 @@ class Surface:
             keep[rows, cols] = (place & (_HASHES - 1)) < enough[owner[rows, cols]]
         rows, cols = np.nonzero(keep & (owner <= count))
         of = owner[rows, cols].astype(np.int64) - 1
+        distance = apart[rows, cols].astype(np.float64) * scale
         if is_terrain:
-            bare = np.flatnonzero(np.bincount(of, minlength=count) == 0)
+            bare = np.flatnonzero(np.bincount(of[distance == 0], minlength=count) == 0)
             col, row = (np.floor(centre_px[bare]).astype(int) - (window.col, window.row)).T
             there = (row >= 0) & (row < window.height) & (col >= 0) & (col < window.width)
             there[there] = raster.valid[row[there], col[there]]
             rows, cols = np.append(rows, row[there]), np.append(cols, col[there])
-            of = np.append(of, bare[there])
+            of, distance = np.append(of, bare[there]), np.append(distance, np.zeros(there.sum()))
         east = cols + (window.col + 0.5) - centre_px[of, 0]
         south = rows + (window.row + 0.5) - centre_px[of, 1]
         metres = metres_per_px(grid, centre_px)
         x, y = (east * metres[of, axis, 0] + south * metres[of, axis, 1] for axis in range(2))
         z = raster.data[0][rows, cols].astype(np.float64)
-        distance = apart[rows, cols].astype(np.float64) * scale
         return Samples.grouped(of, np.column_stack([x, y, z]), distance), covered
 
     def offset_m(self, polygons_px: Polygons) -> Floats | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -123,8 +123,9 @@ class Survey(ABC):
         progress: See `Progress`; groups are counted.
     """
 
-    with_planes = False
-    """Whether roof planes are measured, too."""
+    on_planes: Callable[[Ints, Heights], None] | None = None
+    """What takes the rows of a group and its heights with their roof planes, which the result of
+    `heights` has not: the polygons of a country would fill the memory."""
 
     def __init__(self, places: Places, side_m: float, progress: Progress | None = None) -> None:
         self.places, self.groups = places, places.groups(side_m)
@@ -158,6 +159,9 @@ class Survey(ABC):
         columns: dict[str, np.ndarray] = {}
         found = in_order(self.measured, ((number,) for number in range(len(self.groups))))
         for done, (rows, some) in enumerate(zip(self.groups, found), 1):
+            if self.on_planes is not None:
+                self.on_planes(rows, some)
+                some = replace(some, planes=some.planes[:, :0], faces=some.faces[:, :0])
             for name, values in vars(some).items():
                 if name not in columns:
                     columns[name] = np.zeros((len(self.places), *values.shape[1:]), values.dtype)
@@ -220,13 +224,20 @@ class RasterSurvey(Survey):
             return model.samples(placed, len(rows), pixels, ring_m, is_terrain=is_terrain)
 
         surface, covered = samples(self._surface, 0.0 if self._terrain else RING_M)
+        terrain = None
+        if self._terrain is not None:
+            terrain = samples(self._terrain, 0.0, is_terrain=True)[0]
+            bare = np.bincount(terrain.owner, minlength=len(rows)) == 0
+            # Terrain models such as AHN have holes below buildings.
+            if bare.any():
+                terrain = samples(self._terrain, RING_M, is_terrain=True)[0]
         return estimate_heights(
             surface,
             self.places.local(outlines[: len(rows)], centre),
             self._surface.resolution_m,
-            terrain=samples(self._terrain, 0.0, is_terrain=True)[0] if self._terrain else None,
+            terrain=terrain,
             covered=covered,
-            with_planes=self.with_planes,
+            with_planes=self.on_planes is not None,
         )
 
 
@@ -324,7 +335,7 @@ class PointSurvey(Survey):
         count = max(int((samples.distance == 0).sum()), 1)
         step_m = float(np.sqrt(shapely.area(local).sum() / count))
         return estimate_heights(
-            samples, local, min(step_m, 2.0), gridded=False, with_planes=self.with_planes
+            samples, local, min(step_m, 2.0), gridded=False, with_planes=self.on_planes is not None
         )
 
 

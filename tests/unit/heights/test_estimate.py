@@ -162,8 +162,10 @@ def test_roof_planes_face_true_north_in_any_crs(crs: int, pixels: Affine) -> Non
     house = np.array([shapely.Polygon(np.transpose(utm.transform(corners.real, corners.imag)))])
     places = Places(PackedPolygons.of(house), UTM)
     survey = RasterSurvey(places, Surface(ArraySource(surface, grid)))
-    survey.with_planes = True
-    heights = survey.heights()
+    of_groups: list[Heights] = []
+    survey.on_planes = lambda _, some: of_groups.append(some)
+    assert survey.heights().faces.size == 0
+    heights = of_groups[0]
     found = slope_and_azimuth_deg(heights.planes[0, :2])
     np.testing.assert_allclose(found, [[15, 30], [320, 140]], atol=0.5)
     np.testing.assert_allclose(shapely.area(heights.faces[0, :2]), [60, 36], atol=5)
