@@ -59,6 +59,11 @@ def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path, ending: st
     (tmp_path / "run.json").write_text("{}")
     _, folder = call("compare", tmp_path, old, "-o", tmp_path / "folder")
     assert (folder["coverage"], folder["statuses"]) == ("mask", again["statuses"])
+    # A building on ground that the earlier image does not show is not growth.
+    for earlier in (tmp_path / "town_mask.tif", polygons):
+        _, answer = call("compare", old, earlier, "-o", tmp_path / "grown", "--keep", "both")
+        assert counts(answer, "new") == {"same": 2, "new": 1, "outside": 1}
+        assert answer["conflated"] == {"old": 2, "new": 2}
 
 
 @pytest.mark.parametrize("names", ["", "empty water field building", "empty water field house"])

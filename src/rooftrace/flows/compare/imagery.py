@@ -466,6 +466,21 @@ def mark_outside_bounds(new: PackedPolygons, old: tuple[PackedPolygons, SideStat
     old[1].status[gone[~inside]] = OUTSIDE
 
 
+def mark_not_seen_before(new: Side, plane: CRS, image: RasterSource) -> None:
+    """Set the status of new buildings without a match on ground that OLD's imagery does not show.
+
+    Args:
+        new: Buildings and statuses of the new layer; the statuses are changed.
+        plane: Coordinate system of the buildings.
+        image: Image whose valid pixels were seen at the earlier date; it is closed.
+    """
+    with ExitStack() as opened:
+        opened.callback(close_source, image)
+        for index in _chunks(new[1], NEW):
+            share = _seen_share(image, plane, new[0].unpack(index))
+            new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
+
+
 def _chunks(status: SideStatus, code: int) -> list[NDArray[np.int64]]:
     chosen = np.flatnonzero(status.status == code)
     return [chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK)]

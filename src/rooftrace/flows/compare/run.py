@@ -21,6 +21,7 @@ from rooftrace.flows.compare.imagery import (
     PROBABILITY_FILES,
     Dates,
     keep_certain_changes,
+    mark_not_seen_before,
     mark_outside,
     mark_outside_bounds,
     predict_dates,
@@ -245,7 +246,15 @@ def run_compare(
     elif images or options.area is not None:
         area = None if options.area is None else read_area(options.area, options.layer)
         mark_outside(new_side, old_side, plane, images, area, offset if is_shifted else None)
+    if dates is None and old_layer.seen is not None:
+        mark_not_seen_before(new_side, plane, old_layer.seen)
     notes += _coverage_notes(coverage, new, old, new_layer.mask, is_map=options.reference)
+    if dates is None and old_layer.mask not in (None, old):
+        status = "only found" if options.reference else "new"
+        notes.append(
+            f"Buildings of {new} on ground that {old_layer.mask}, beside {old}, does not show "
+            f"count as outside, not as {status}."
+        )
     shares: tuple[Floats | None, Floats | None] = None, None
     if dates is not None:
         shares, unsure = keep_certain_changes(
