@@ -58,6 +58,8 @@ from torch import Tensor, nn
 
 from rooftrace.models.subpixel import SubpixelUnet
 
+Array = np.ndarray[Any, Any]
+
 NODATA, UNLABELLED, FIRST = 1, 2, 3
 """Numbers of a pixel, see `gpu_pack.py`; from `FIRST` on, buildings."""
 
@@ -179,21 +181,47 @@ class Atlas:
         mirrored = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
 
+        sampled = self._warped if device.type == "cpu" else self._gathered
+        return sampled(which, side_px, row, col, cos, sin, mirrored)
+
+    def _gathered(self, which: Tensor, side_px: int, *geometry: Tensor) -> Batch:
+        """Return crops about `row` and `col` of the images, all at once."""
+        row, col, cos, sin, mirrored = (one[:, None, None] for one in geometry)
+
         def grid(samples: int) -> tuple[Tensor, Tensor]:
             """Return the source rows and columns (n, y, x) of points on the crops."""
-            steps = torch.arange(samples, device=device, dtype=torch.float32)
+            steps = torch.arange(samples, device=which.device, dtype=torch.float32)
             at = (steps + 0.5) * (side_px / samples) - side_px / 2
-            down, along = at[None, :, None], at[None, None, :] * mirrored[:, None, None]
-            rows = row[:, None, None] + sin[:, None, None] * along + cos[:, None, None] * down
-            cols = col[:, None, None] + cos[:, None, None] * along - sin[:, None, None] * down
-            return rows - 0.5, cols - 0.5
+            down, along = at[None, :, None], at[None, None, :] * mirrored
+            return row + sin * along + cos * down - 0.5, col + cos * along - sin * down - 0.5
 
         rows, cols = grid(side_px)
         numbers = self._nearest(which, rows, cols)
         # Two by two samples per pixel keep fine images from aliasing at half their scale.
         image = F.avg_pool2d(self._supersampled(which, *grid(2 * side_px)), 2) / 255
-        image = image * (numbers != NODATA)[:, None]
-        return Batch(image, numbers)
+        return Batch(image * (numbers != NODATA)[:, None], numbers)
+
+    def _warped(self, which: Tensor, side_px: int, *geometry: Tensor) -> Batch:
+        """Return the crops of `_gathered`, each by OpenCV, nine times as fast on a CPU."""
+        images, planes = [], []
+        inverse = cv2.WARP_INVERSE_MAP
+        for index, *one in zip(which.tolist(), *(values.tolist() for values in geometry)):
+            pixels, plane = self.image(index)
+            fine, side = (2 * side_px, 2 * side_px), (side_px, side_px)
+            warped = cv2.warpAffine(
+                pixels, matrix(0.5, 2 * side_px, *one), fine, flags=cv2.INTER_LINEAR | inverse,
+                borderMode=cv2.BORDER_REPLICATE,
+            )  # fmt: skip
+            images.append(cv2.resize(warped, side, interpolation=cv2.INTER_AREA))
+            planes.append(
+                cv2.warpAffine(
+                    plane, matrix(1, side_px, *one), side, flags=cv2.INTER_NEAREST | inverse,
+                    borderMode=cv2.BORDER_CONSTANT, borderValue=NODATA,
+                )
+            )  # fmt: skip
+        numbers = torch.from_numpy(np.stack(planes))
+        image = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+        return Batch(image * (numbers != NODATA)[:, None], numbers)
 
     def _supersampled(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         parts = zip(*(torch.split(one, 16) for one in (which, rows, cols)))
@@ -221,6 +249,18 @@ class Atlas:
         upper = torch.lerp(corner(0, 0), corner(0, 1), along)
         lower = torch.lerp(corner(1, 0), corner(1, 1), along)
         return torch.lerp(upper, lower, down).permute(0, 3, 1, 2)
+
+
+def matrix(
+    step: float, samples: int, row: float, col: float, cos: float, sin: float, mirrored: float
+) -> Array:
+    """Return the affine map (2, 3) from columns and rows of a crop to those of its image.
+
+    `step` is the distance of the crop's samples in its pixels; `row` and `col` are its centre.
+    """
+    turned = step * np.array([[cos * mirrored, -sin], [sin * mirrored, cos]])
+    first = turned @ np.full(2, 0.5 - samples / 2) + [col - 0.5, row - 0.5]
+    return np.column_stack([turned, first])
 
 
 def decode(image: bytes, numbers: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -263,6 +303,16 @@ def chances(entries: Sequence[dict[str, Any]], sizes: Sequence[Sequence[int]]) -
     ]
 
 
+def closed(target: Tensor, side: int) -> Tensor:
+    """Return (n, y, x) with what lies between buildings nearer than `side` pixels filled."""
+    if target.device.type == "cpu":
+        kernel = np.ones((side, side), np.uint8)
+        planes = target.numpy()
+        found = [cv2.morphologyEx(one, cv2.MORPH_CLOSE, kernel) for one in planes]
+        return torch.from_numpy(np.stack(found))
+    return smallest(largest(target, side), side)
+
+
 def largest(plane: Tensor, side: int) -> Tensor:
     """Return the largest value in the square around each pixel of (n, y, x)."""
     return F.max_pool2d(plane[:, None], side, stride=1, padding=side // 2)[:, 0]
@@ -278,8 +328,8 @@ def loss_of(logits: Tensor, numbers: Tensor) -> Tensor:
     plane = logits[:, 0].float()
     target = (numbers >= FIRST).float()
     valid = ((numbers != NODATA) & (numbers != UNLABELLED)).float()
-    closed = smallest(largest(target, GAP_PX), GAP_PX)
-    weight = valid * (1 + GAP_WEIGHT * (closed - target).clamp(min=0))
+    gaps = (closed(target, GAP_PX) - target).clamp(min=0)
+    weight = valid * (1 + GAP_WEIGHT * gaps)
     return 0.6 * entropy(plane, target, weight) + 0.4 * dice(plane, target, valid)
 
 

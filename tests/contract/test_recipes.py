@@ -129,13 +129,22 @@ def test_the_training_on_a_gpu_has_a_teacher_and_resumes_after_a_kill(
     assert not (out / "checkpoint.pt").exists()
 
 
+def _drawn(atlas: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    batch = atlas.draw(2, 128, torch.Generator().manual_seed(0))
+    return batch.image, batch.numbers
+
+
 def test_a_teacher_counts_where_there_is_no_label(packs: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(FOLDER)
         gpu_train = importlib.import_module("gpu_train")
     cpu, start = torch.device("cpu"), FOLDER / "weights/start.safetensors"
     atlas = gpu_train.Atlas([packs / "part-0.zip"], "val", cpu)
-    image = atlas.draw(2, 128, torch.Generator().manual_seed(0)).image
+    image, numbers = _drawn(atlas)
+    atlas._warped = atlas._gathered
+    gathered, their_numbers = _drawn(atlas)
+    assert (numbers != their_numbers).float().mean() < 0.001
+    assert (image - gathered).abs().mean() < 1 / 255
     teacher = gpu_train.Teacher([start], [1.0, 1.5], cpu)
     taught = teacher(image)
     assert taught.std() > 0.1
