@@ -17,7 +17,7 @@ from rasterio.features import geometry_mask
 
 from command_line import call, command
 from raster_files import PLACE, write_geotiff
-from rooftrace.flows.heights import COLUMNS, PLANE_COLUMNS
+from rooftrace.flows.heights import COLUMNS
 from town.roofs import RoofTown, levels_town, make_roof_town
 
 EAST, NORTH = 500_000.0, 5_000_000.0
@@ -80,7 +80,8 @@ def test_a_layer_gets_heights_in_any_crs(
     assert answer["measured"] == measured.sum() >= 0.9 * len(found)
     error = (found.height - (town.top - town.ground))[measured]
     assert np.median(np.abs(error)) < 0.15
-    assert {*PLANE_COLUMNS} <= {*planes.columns}
+    names = {"building", "slope_deg", "azimuth_deg", "facing", "area_m2", "ground_area_m2"}
+    assert names <= {*planes.columns}
     within = shapely.intersection(planes.geometry, found.geometry[planes.building - 1].values)
     np.testing.assert_allclose(shapely.area(within), shapely.area(planes.geometry), rtol=1e-3)
     assert planes.ground_area_m2.sum() > 0.8 * shapely.area(town.outlines[measured]).sum()

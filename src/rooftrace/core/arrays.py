@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ def finite_array(values: object) -> Floats | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return array if np.isfinite(array).all() else None
+
+
+def in_steps(values: NDArray[Any], count: int) -> Iterator[NDArray[Any]]:
+    """Yield the values of an array, `count` at a time."""
+    return (values[start : start + count] for start in range(0, len(values), count))
 
 
 def numbered(count: Ints) -> tuple[Ints, Ints]:

@@ -420,15 +420,6 @@ class Scene:
         return None if self.gsd_m == self.image.grid.gsd_m else self.gsd_m
 
 
-class LabelSource(Protocol):
-    """A labelled set of scenes, independent of the tool that made the labels."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Scene]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A training sample.

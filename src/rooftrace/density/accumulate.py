@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, Window
@@ -108,8 +109,9 @@ def _bilinear(values: Floats, down: tuple[Ints, Floats], along: tuple[Ints, Floa
 _AREA_STEPS = 2**20
 """Steps per square metre in which areas are added. Sums of integers do not depend on the order."""
 
-_POLYGONS_AT_ONCE = 2**16
-"""Maximum number of polygons that are divided by cells at once."""
+_POLYGONS_AT_ONCE, _MARGIN = 2**16, 2**12
+"""Maximum number of polygons that are divided by cells at once; number of centroids before and
+behind some among which the nearest ones are looked for first."""
 
 
 class DensityAccumulator:
@@ -292,8 +294,8 @@ def density_of_polygons(
     def area_m2(polygons: Polygons) -> Floats:
         alone = without_overlaps(polygons)
         steps = np.zeros(cells.count, np.int64)
-        for start in range(0, len(alone), _POLYGONS_AT_ONCE):
-            cell, area = cells.areas_of(alone[start : start + _POLYGONS_AT_ONCE])
+        for some in in_steps(alone, _POLYGONS_AT_ONCE):
+            cell, area = cells.areas_of(some)
             np.add.at(steps, cell, np.rint(area * _AREA_STEPS).astype(np.int64))
         return np.asarray(steps / _AREA_STEPS)
 
@@ -364,8 +366,8 @@ def density_of_zones(
     observed: Polygons | None = None,
     built: Polygons | None = None,
     counted: BoolArray | None = None,
-) -> DensityFigures:
-    """Return the figures of each zone.
+) -> tuple[DensityFigures, Ints, Ints]:
+    """Return the figures of each zone, and which buildings count in it.
 
     Areas are those of the intersections. A building counts in every zone that contains its
     centroid; a border belongs to the zone to the right of it or above it. The nearest other
@@ -381,23 +383,26 @@ def density_of_zones(
             counted.
 
     Returns:
-        Figures (n,).
+        Figures (n,), and (p,) pairs of a building and a zone, in the order of the buildings.
     """
     tree = shapely.STRtree(zones)
     shapely.prepare(zones)
-    xy, building_m2, is_counted = in_one_order([measure_buildings(buildings, counted)])
-    building, zone = zones_of_points(zones, tree, xy)
+    xy, building_m2, is_counted = measure_buildings(buildings, counted)
+    order = _order(xy, building_m2, is_counted)
+    xy, building_m2, is_counted = xy[order], building_m2[order], is_counted[order]
+    building, zone = _zones_of_points(zones, tree, xy)
     building, zone = building[is_counted[building]], zone[is_counted[building]]
     area = shapely.area(zones)
     seen = area if observed is None else _common_area(zones, tree, observed)
     built = without_overlaps(buildings) if built is None else built
     built_m2 = _common_area(zones, tree, built)
-    return DensityFigures(
-        area, seen, built_m2, *figures_by_place(xy, building_m2, zone, building, len(zones))
-    )
+    by_place = figures_by_place(xy, building_m2, zone, building, len(zones))
+    building = order[building]
+    pairs = np.lexsort((zone, building))
+    return DensityFigures(area, seen, built_m2, *by_place), building[pairs], zone[pairs]
 
 
-def zones_of_points(zones: Polygons, tree: shapely.STRtree, xy: Floats) -> tuple[Ints, Ints]:
+def _zones_of_points(zones: Polygons, tree: shapely.STRtree, xy: Floats) -> tuple[Ints, Ints]:
     """Return (k,) pairs of a point and a zone that contains it.
 
     Of a point on a border, these are the zones just to the right and above, as with cells. If
@@ -463,8 +468,7 @@ def measure_buildings(
 
 def centres_of(polygons: Polygons) -> Floats:
     """Return (n, 2) centroids. Points take ten times the memory, so few are made at once."""
-    starts = range(0, len(polygons), _POLYGONS_AT_ONCE)
-    some = (shapely.centroid(polygons[start : start + _POLYGONS_AT_ONCE]) for start in starts)
+    some = map(shapely.centroid, in_steps(polygons, _POLYGONS_AT_ONCE))
     return np.concatenate([np.empty((0, 2)), *map(shapely.get_coordinates, some)])
 
 
@@ -472,8 +476,12 @@ def in_one_order(parts: Sequence[Measured]) -> Measured:
     """Return all buildings in an order that does not depend on the order of the parts."""
     none = np.empty((0, 2)), np.empty(0), np.empty(0, np.bool_)
     xy, area_m2, counted = map(np.concatenate, zip(none, *parts))
-    order = np.lexsort((counted, area_m2, xy[:, 1], xy[:, 0]))
+    order = _order(xy, area_m2, counted)
     return xy[order], area_m2[order], counted[order]
+
+
+def _order(xy: Floats, area_m2: Floats, counted: BoolArray) -> Ints:
+    return np.lexsort((counted, area_m2, xy[:, 1], xy[:, 0]))
 
 
 def figures_by_place(
@@ -507,13 +515,11 @@ def nearest_neighbour(xy: Floats) -> Floats:
     """
     places, number, count = np.unique(xy, axis=0, return_inverse=True, return_counts=True)
     apart = np.where(count > 1, 0.0, np.inf)
-    # Places are in the order of x: the nearest one is mostly among those before and behind.
-    for start in range(0, len(places), _POLYGONS_AT_ONCE):
-        rest = np.arange(start, min(start + _POLYGONS_AT_ONCE, len(places)))
-        rest = rest[count[rest] == 1]
-        margin = _POLYGONS_AT_ONCE
+    # Places are in the order of x: the nearest one is mostly among those just before and behind.
+    for rest in in_steps(np.arange(len(places)), _POLYGONS_AT_ONCE):
+        rest, margin = rest[count[rest] == 1], _MARGIN
         while len(rest) and len(places) > 1:
-            first, stop = max(start - margin, 0), start + _POLYGONS_AT_ONCE + margin
+            first, stop = max(rest[0] - margin, 0), rest[-1] + 1 + margin
             near = places[first:stop]
             points = np.asarray(shapely.points(near))
             tree = shapely.STRtree(points)
@@ -524,5 +530,5 @@ def nearest_neighbour(xy: Floats) -> Floats:
             right = near[-1, 0] - x if stop < len(places) else np.inf
             is_sure = distance <= np.minimum(left, right)
             apart[rest[is_sure]] = distance[is_sure]
-            rest, margin = rest[~is_sure], 2 * margin
+            rest, margin = rest[~is_sure], 4 * margin
     return np.asarray(apart[number])

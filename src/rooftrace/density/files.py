@@ -194,7 +194,7 @@ def draw_zones(
         threshold: Threshold from which a zone is dense; dense zones get a wide border.
         title: Name of the scene.
         names: (n,) names, which are written with the shares where there is room for both.
-        source: Line below the picture, see `source_line`.
+        source: Line below the picture, see `picture.source_line`.
     """
     seen = figures.observed_m2 > 0
     left, bottom, right, top = shapely.total_bounds(geometry[seen] if seen.any() else geometry)
@@ -302,13 +302,6 @@ def density_files(stem: Path) -> tuple[Path, Path, Path]:
     return Path(f"{stem}.tif"), Path(f"{stem}.gpkg"), Path(f"{stem}.png")
 
 
-def source_line(credit: str, *files: Path | None) -> str:
-    """Return the line below a picture: attribution and date of the imagery, then the files."""
-    names = ", ".join(path.name for path in files if path is not None)
-    imagery = f"Imagery: {credit}." if credit else ""
-    return " ".join(filter(None, [imagery, names and f"Source: {names}.", "Drawn with rooftrace."]))
-
-
 def write_density(
     stem: Path, density: DensityGrid, threshold: DensityThreshold, title: str, source: str = ""
 ) -> tuple[Path, ...]:
@@ -322,7 +315,7 @@ def write_density(
         density: Figures of the cells.
         threshold: Threshold for the column `class` and for the border in the picture.
         title: Title of the picture.
-        source: Line below the picture, see `source_line`.
+        source: Line below the picture, see `picture.source_line`.
 
     Returns:
         The paths of the files.

@@ -13,6 +13,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import list_and_count, plural
@@ -25,7 +26,7 @@ from rooftrace.flows.compare.inputs import (
     on_plane,
     read_buildings_layer,
 )
-from rooftrace.heights.city_model import GRADES, city_model, heights_picture
+from rooftrace.heights.city_model import GRADES, UNKNOWN, city_model, heights_picture
 from rooftrace.heights.estimate import (
     BELOW_TERRAIN,
     MEASURED,
@@ -42,15 +43,10 @@ from rooftrace.heights.surface import RoofOffset, Surface
 from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, metres_of, moved
 from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.companions import predicted_file
-from rooftrace.io.elevation import (
-    PointFile,
-    Vertical,
-    elevation_files,
-    open_models,
-    vertical_of,
-)
+from rooftrace.io.elevation import PointFile, Vertical, elevation_files, open_models, vertical_of
 from rooftrace.io.files import prepare_folder, write_json
 from rooftrace.io.legend import Grades
+from rooftrace.io.picture import source_line
 from rooftrace.io.reproject import (
     CRS84,
     crs_text,
@@ -74,15 +70,12 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of the layer that is written, besides those of the buildings."""
 
-PLANE_COLUMNS = ("building", "slope_deg", "azimuth_deg", "facing", "area_m2", "ground_area_m2")
-"""Columns of the layer of roof planes."""
-
 _FACING = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 
 _PLANE_GRADES = Grades(
     "azimuth_deg",
     (
-        ("level", -1.0, (205, 205, 205)),
+        ("level", -1.0, UNKNOWN),
         ("N, 0° to 22.5°", 22.5, (49, 84, 161)),
         ("NE, to 67.5°", 67.5, (110, 85, 165)),
         ("E, to 112.5°", 112.5, (178, 98, 156)),
@@ -297,8 +290,7 @@ def run_heights(
                 "moves these."
             )
     planes = _Planes(out)
-    survey.on_planes = planes.add if options.planes else None
-    heights = survey.heights()
+    heights = survey.heights(planes.add if options.planes else None)
     notes += _warnings(layer, heights, source)
     if options.terrain and isinstance(survey, RasterSurvey):
         above_m = survey.above_terrain_m(heights)
@@ -320,7 +312,7 @@ def run_heights(
     if heights.is_known.any():
         _write_model(model, layer, names, packed, plane, heights)
         names_shown = [buildings.name, *(Path(str(one).split("?")[0]).name for one in local)]
-        shown = f"Source: {list_and_count(names_shown, _MOST_NAMED)}. Drawn with rooftrace."
+        shown = source_line(list_and_count(names_shown, _MOST_NAMED))
         heights_picture(picture, packed, heights, plain, shown)
     else:
         files = [table, record, *files[4:]]
@@ -506,8 +498,7 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
 def _chunks(
     layer: BuildingLayer, names: Mapping[str, str], heights: Heights, method: str
 ) -> Iterator[LayerChunk]:
-    for start in range(0, len(layer), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(layer)))
+    for rows in in_steps(np.arange(len(layer)), _CHUNK):
         own = {new: layer.attributes[name][rows] for name, new in names.items()}
         yield LayerChunk(layer.outlines.unpack(rows), own | _columns(heights.of(rows), method))
 
@@ -542,8 +533,7 @@ class _Planes:
         table = np.concatenate(self._tables)
         stop = np.append(table["start"][1:], self._spill.size)
         order = np.argsort(table["building"], kind="stable")
-        for start in range(0, len(order), _CHUNK):
-            some = order[start : start + _CHUNK]
+        for some in in_steps(order, _CHUNK):
             row, slope, azimuth, begin = (table[some][name] for name in self._ROW.names or ())
             parts = self._spill.read(begin, stop[some])
             ground_m2 = shapely.area(parts)
@@ -614,8 +604,7 @@ def _write_model(
     # Programs that merge city models (cjio 0.10.1) take equal ids for one building.
     scene = path.name.removesuffix("_heights.city.json")
     with city_model(path, plane, least, greatest) as model:
-        for start in range(0, len(rows), _SOLIDS_AT_ONCE):
-            some = rows[start : start + _SOLIDS_AT_ONCE]
+        for some in in_steps(rows, _SOLIDS_AT_ONCE):
             columns = _columns(heights.of(some), "")
             kept = {own: layer.attributes[name][some].tolist() for name, own in names.items()}
             kept |= {name: columns[name].tolist() for name in COLUMNS[:-3]}

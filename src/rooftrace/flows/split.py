@@ -11,15 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.audit.duplicates import (
-    confirm,
-    hash_of,
-    near_duplicates,
-    strips_of,
-    thumbnail_of,
-)
+from rooftrace.audit.duplicates import confirm, hash_of, near_duplicates, strips_of, thumbnail_of
 from rooftrace.core.arrays import components
-from rooftrace.core.errors import GeoreferenceError, SplitError
+from rooftrace.core.errors import SplitError
 from rooftrace.core.text import plural
 from rooftrace.core.types import LabelReader, Progress
 from rooftrace.io.files import check_outputs
@@ -74,7 +68,7 @@ def run_split(
 
     Raises:
         LayoutError, DataError, ConfigError, ExportError: See `open_source` and `make_split`.
-        GeoreferenceError: The split is by block, and an image has no georeference.
+        SplitError: Parts cannot be made, such as blocks of images without a georeference.
     """
     options = options or SplitOptions()
     opened = open_source(data)
@@ -258,7 +252,7 @@ def _extents(summaries: Sequence[SceneSummary], source: SceneSet) -> SceneExtent
     outlines = [one.outline for one in summaries if one.outline is not None]
     nowhere = [one.id for one in summaries if one.outline is None]
     if nowhere:
-        raise GeoreferenceError(
+        raise SplitError(
             f"{len(nowhere)} of the {len(source)} images of {source.name} have no georeference, "
             f"including {nowhere[0]}; a split by block needs one.",
             remedy="Georeference them, or define groups with --by group --group-pattern.",

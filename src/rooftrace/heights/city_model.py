@@ -17,6 +17,7 @@ import numpy as np
 import shapely
 from pyproj import CRS
 
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.types import Floats, Polygons
 from rooftrace.heights.estimate import Heights
 from rooftrace.io.files import replacing
@@ -195,7 +196,7 @@ def _geometry(
     }
 
 
-_UNKNOWN, _DRAWN_AT_ONCE = (205, 205, 205), 10_000
+UNKNOWN, _DRAWN_AT_ONCE = (205, 205, 205), 10_000
 
 _RAMP = (
     (253, 231, 76), (249, 173, 60), (224, 108, 82), (171, 62, 112), (106, 40, 120), (43, 24, 91)
@@ -208,7 +209,7 @@ _BREAKS_M = (0.0, 4.0, 8.0, 14.0, 25.0, 50.0)
 GRADES = Grades(
     "height",
     (
-        ("no height", -1.0, _UNKNOWN),
+        ("no height", -1.0, UNKNOWN),
         *(
             (f"{low:g} to {high:g} m", high, rgb)
             for low, high, rgb in zip(_BREAKS_M, _BREAKS_M[1:], _RAMP)
@@ -239,13 +240,12 @@ def heights_picture(
     metres = max(right - left, top - bottom, 1e-9) / LARGEST_PX
     size = max(round((top - bottom) / metres), 1), max(round((right - left) / metres), 1)
     picture = np.full((*size, 3), PAPER, np.uint8)
-    for start in range(0, len(outlines), _DRAWN_AT_ONCE):
-        rows = np.arange(start, min(start + _DRAWN_AT_ONCE, len(outlines)))
+    for rows in in_steps(np.arange(len(outlines)), _DRAWN_AT_ONCE):
         tall = heights.height[rows]
         colour = np.stack([np.interp(tall, _BREAKS_M, band) for band in zip(*_RAMP)], axis=1)
-        colour[np.isnan(tall)] = _UNKNOWN
+        colour[np.isnan(tall)] = UNKNOWN
         for polygon, fill in zip(outlines.unpack(rows), np.rint(colour).astype(int).tolist()):
             draw_polygon(picture, polygon, (left, top), metres, fill, PAPER)
     entries = [(f"{high:g} m", fill) for high, fill in zip(_BREAKS_M, _RAMP)]
-    key = [*entries, ("no height", _UNKNOWN)]
+    key = [*entries, ("no height", UNKNOWN)]
     write_png(path, map_page(picture, title, "Height of buildings", key, metres, source))

@@ -250,11 +250,11 @@ def level_parts(
     for index in np.flatnonzero(np.isfinite(heights.line[:, 0])).tolist():
         east, north, begin = heights.line[index]
         centre = shapely.get_coordinates(shapely.centroid(outlines[index]))[0]
-        steps = np.linalg.inv(metres[index])
-        area = shapely.area(shapely.envelope(outlines[index])) / np.linalg.det(steps)
+        area = shapely.area(shapely.envelope(outlines[index])) * np.linalg.det(metres[index])
         far = 10 * float(np.sqrt(area)) + 10
         corner = np.array([[begin, -far], [begin + far, -far], [begin + far, far], [begin, far]])
-        turned = corner @ np.array([[east, north], [-north, east]]) @ steps.T + centre
+        local = corner @ np.array([[east, north], [-north, east]])
+        turned = np.linalg.solve(metres[index], local.T).T + centre
         high_side = shapely.Polygon(turned)
         upper = shapely.intersection(outlines[index], high_side)
         lower = shapely.difference(outlines[index], high_side)

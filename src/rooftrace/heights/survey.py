@@ -123,10 +123,6 @@ class Survey(ABC):
         progress: See `Progress`; groups are counted.
     """
 
-    on_planes: Callable[[Ints, Heights], None] | None = None
-    """What takes the rows of a group and its heights with their roof planes, which the result of
-    `heights` has not: the polygons of a country would fill the memory."""
-
     def __init__(self, places: Places, side_m: float, progress: Progress | None = None) -> None:
         self.places, self.groups = places, places.groups(side_m)
         self._progress = progress
@@ -138,8 +134,8 @@ class Survey(ABC):
         """Return the surface at the buildings of a group; None where there is none."""
 
     @abstractmethod
-    def measured(self, number: int) -> Heights:
-        """Return the heights of the buildings of a group."""
+    def measured(self, number: int, with_planes: bool = False) -> Heights:
+        """Return the heights of the buildings of a group, and their roof planes if wanted."""
 
     def offset(self) -> RoofOffset | None:
         """Return how outlines must be moved onto the roofs; None where the surface shows none."""
@@ -154,13 +150,18 @@ class Survey(ABC):
                 offsets.append(offset)
         return RoofOffset.of(offsets)
 
-    def heights(self) -> Heights:
-        """Return the heights of all buildings, in their order."""
+    def heights(self, on_planes: Callable[[Ints, Heights], None] | None = None) -> Heights:
+        """Return the heights of all buildings, in their order.
+
+        `on_planes` takes the rows of a group and its heights with their roof planes, which the
+        result does not have: the polygons of a country would fill the memory.
+        """
         columns: dict[str, np.ndarray] = {}
-        found = in_order(self.measured, ((number,) for number in range(len(self.groups))))
+        calls = ((number, on_planes is not None) for number in range(len(self.groups)))
+        found = in_order(self.measured, calls)
         for done, (rows, some) in enumerate(zip(self.groups, found), 1):
-            if self.on_planes is not None:
-                self.on_planes(rows, some)
+            if on_planes is not None:
+                on_planes(rows, some)
                 some = replace(some, planes=some.planes[:, :0], faces=some.faces[:, :0])
             for name, values in vars(some).items():
                 if name not in columns:
@@ -208,7 +209,7 @@ class RasterSurvey(Survey):
         known = known[np.isfinite(known)]
         return float(np.median(known)) if len(known) else 0.0
 
-    def measured(self, number: int) -> Heights:
+    def measured(self, number: int, with_planes: bool = False) -> Heights:
         rows, packed = self.groups[number], self.places.packed
         bounds = packed.bounds[rows]
         around = np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
@@ -237,7 +238,7 @@ class RasterSurvey(Survey):
             self._surface.resolution_m,
             terrain=terrain,
             covered=covered,
-            with_planes=self.on_planes is not None,
+            with_planes=with_planes,
         )
 
 
@@ -311,7 +312,7 @@ class PointSurvey(Survey):
         grid = GeoGrid(height.shape, Affine(side, 0, left, 0, -side, top), self.places.crs)
         return Surface(ArraySource(height[None], grid, np.isfinite(height)))
 
-    def measured(self, number: int) -> Heights:
+    def measured(self, number: int, with_planes: bool = False) -> Heights:
         rows, near = self.groups[number], self._points(number)
         outlines, centre = self.places.packed.unpack(rows), self.places.packed.centre[rows]
         # The buildings of a group ascend.
@@ -335,7 +336,7 @@ class PointSurvey(Survey):
         count = max(int((samples.distance == 0).sum()), 1)
         step_m = float(np.sqrt(shapely.area(local).sum() / count))
         return estimate_heights(
-            samples, local, min(step_m, 2.0), gridded=False, with_planes=self.on_planes is not None
+            samples, local, min(step_m, 2.0), gridded=False, with_planes=with_planes
         )
 
 

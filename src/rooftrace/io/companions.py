@@ -547,8 +547,8 @@ def no_image(path: Path | str, glob: Sequence[str] = (), labels: Path | None = N
         remedy = "Give the folder of the images with --images."
     elif glob:
         remedy = "Correct the pattern, or the path."
-    kind = LayoutError if labels else DataError
-    return kind(f"There is no image{matches}{whose} in {path}.", remedy=remedy)
+    error = LayoutError if labels else DataError
+    return error(f"There is no image{matches}{whose} in {path}.", remedy=remedy)
 
 
 def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:

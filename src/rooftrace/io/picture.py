@@ -259,6 +259,14 @@ LARGEST_PX, _NARROWEST_PX = 1800, 1200
 _SIDE_PX, _HEAD_PX, _LINE_PX, _SCALE = 28, 118, 44, 2
 _TITLE_PX, _MAP_TEXT_PX = 42, 28
 
+
+def source_line(names: str, credit: str = "") -> str:
+    """Return the line below a map: attribution and date of the imagery, then names of files."""
+    known = {"Imagery": credit, "Source": names}
+    lines = [f"{what}: {text}." for what, text in known.items() if text]
+    return " ".join([*lines, "Drawn with rooftrace."])
+
+
 MapLabel = tuple[tuple[float, float], float, tuple[str, ...]]
 """Pixel to the right and below, width that is free there, and lines, the last of which is kept
 where there is little room."""
@@ -282,7 +290,7 @@ def map_page(
         title, subtitle: Two lines above.
         entries: Legend, see `draw_key`.
         metres: Metres per pixel.
-        source: Line below, such as the names of the inputs.
+        source: Line below, see `source_line`.
         north: Whether north is up.
         labels: Texts on the map.
     """

@@ -24,6 +24,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ExportError
 from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, full_turn
@@ -357,7 +358,7 @@ def _joined(places: Floats, rings: _Rings) -> _Rings:
     before, after = ~moved[rings.ring], ~moved[joined.ring]
     moved[rings.ring[before][rings.node[before] != joined.node[after]]] = True
     good = ~moved
-    for some in _in_parts(np.flatnonzero(moved)):
+    for some in in_steps(np.flatnonzero(moved), _AT_ONCE):
         is_here = np.isin(joined.ring, some)
         numbers = np.searchsorted(some, joined.ring[is_here])
         outlines = shapely.linearrings(places[joined.node[is_here]], indices=numbers)
@@ -368,7 +369,7 @@ def _joined(places: Floats, rings: _Rings) -> _Rings:
 def _with_near_nodes(places: Floats, rings: _Rings, tree: shapely.STRtree) -> _Rings:
     """Return rings in which one node stands for all that are near it."""
     first = np.arange(len(places))
-    for some in _in_parts(np.arange(len(places))):
+    for some in in_steps(np.arange(len(places)), _AT_ONCE):
         one, other = tree.query(tree.geometries[some], "dwithin", distance=_NEAR_DEG)
         np.minimum.at(first, some[one], other)
     node = first[first][rings.node]
@@ -385,7 +386,7 @@ def _with_nodes_on_walls(places: Floats, rings: _Rings, tree: shapely.STRtree) -
     is_used = np.zeros(len(places), np.bool_)
     is_used[rings.node] = True
     walls, nodes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for some in _in_parts(np.arange(len(rings.node))):
+    for some in in_steps(np.arange(len(rings.node)), _AT_ONCE):
         ends = np.stack([rings.node[some], rings.end[some]], axis=1)
         lines = np.asarray(shapely.linestrings(places[ends]), np.object_)
         wall, node = tree.query(lines, "dwithin", distance=_NEAR_DEG)
@@ -405,20 +406,14 @@ def _with_nodes_on_walls(places: Floats, rings: _Rings, tree: shapely.STRtree) -
     )
 
 
-def _in_parts(numbers: Ints) -> Iterator[Ints]:
-    """Yield numbers (n,), some at a time."""
-    for start in range(0, len(numbers), _AT_ONCE):
-        yield numbers[start : start + _AT_ONCE]
-
-
 def _nodes(places: Floats, rings: _Rings) -> Iterator[str]:
-    for some in _in_parts(np.unique(rings.node)):
+    for some in in_steps(np.unique(rings.node), _AT_ONCE):
         for number, (lon, lat) in zip(some.tolist(), places[some].tolist()):
             yield f'<node id="{-1 - number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n'
 
 
 def _ways(rings: _Rings, tags: Sequence[str]) -> Iterator[str]:
-    for some in _in_parts(np.arange(len(tags))):
+    for some in in_steps(np.arange(len(tags)), _AT_ONCE):
         starts = rings.starts[some[0] : some[-1] + 2]
         nodes = rings.node[starts[0] : starts[-1]].tolist()
         refs = [f'<nd ref="{-1 - node}"/>' for node in nodes]

@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from html import unescape
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -341,9 +340,6 @@ _KML_STYLE = (
 )
 """Outlines with a transparent fill: Google Earth would cover the roofs with white."""
 
-_CDATA = re.compile(r"<!\[CDATA\[(.*)\]\]>", re.DOTALL)
-"""Texts with & or < in KML."""
-
 _KML_RED = "#e6194b"
 """Colour of buildings without a status or a class."""
 
@@ -357,32 +353,28 @@ def _named(part: LayerChunk) -> LayerChunk:
 
 
 def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    parts = iter(parts)
-    first = next(parts)
-    named = map(_named, in_degrees(path, layer, chain([first], parts)))
+    values: list[str | None] = []
+
+    def noted(part: LayerChunk) -> LayerChunk:
+        field = coloured_field(part.columns)
+        column = [None] * len(part.geometry) if field is None else part.columns[field].tolist()
+        values.extend(None if one is None or one != one else str(one) for one in column)
+        return _named(part)
+
+    named = map(noted, in_degrees(path, layer, parts))
     write_gdal(path, replace(layer, crs=CRS84), named, "LIBKML", at_once=True)
-    written = path.read_bytes()
-    attribute = coloured_field(first.columns) or ""
-    data = rb'<SimpleData name="%s">(.*?)</SimpleData>' % re.escape(attribute).encode()
-    given = re.compile(data, re.DOTALL)
-    values = sorted({*given.findall(written)})
-    styles = {value: b"value-%d" % number for number, value in enumerate(values)}
-
-    def styled(mark: re.Match[bytes]) -> bytes:
-        value = given.search(mark[0])
-        style = b"building" if value is None else styles[value[1]]
-        content = rb"<(?:ExtendedData|Polygon|MultiGeometry)>"
-        return re.sub(content, rb"<styleUrl>#%s</styleUrl>\g<0>" % style, mark[0], count=1)
-
-    text = re.sub(rb"<Placemark.*?</Placemark>", styled, written, flags=re.DOTALL)
-    texts = [_CDATA.sub(r"\1", unescape(one.decode())) for one in values]
-    colours = value_colours(texts, layer.colours)
-    drawn = {"building": _KML_RED}
-    drawn |= {style.decode(): one for style, one in zip(styles.values(), colours.values())}
+    colours = value_colours(sorted({one for one in values if one is not None}), layer.colours)
+    styles: dict[str | None, tuple[str, str]] = {None: ("building", _KML_RED)}
+    styles |= {one: (f"value-{n}", colours[one]) for n, one in enumerate(colours)}
     # KML orders colours from blue to red.
     head = "".join(
-        _KML_STYLE.format(name, one[5:] + one[3:5] + one[1:3]) for name, one in drawn.items()
+        _KML_STYLE.format(name, one[5:] + one[3:5] + one[1:3]) for name, one in styles.values()
     )
+    # Placemarks have the order of the rows.
+    urls = (f"<styleUrl>#{styles[value][0]}</styleUrl>".encode() for value in values)
+    pattern = rb"(<Placemark.*?)(<(?:ExtendedData|Polygon|MultiGeometry)>)"
+    text = path.read_bytes()
+    text = re.sub(pattern, lambda mark: mark[1] + next(urls) + mark[2], text, flags=re.DOTALL)
     # GDAL finds the types of attributes in a KMZ only beside their polygons.
     pattern = rb"(<Schema.*?</Schema>)\s*(<Document.*?</name>)"
     text = re.sub(pattern, rb"\2\1", text, count=1, flags=re.DOTALL)

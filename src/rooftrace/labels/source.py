@@ -74,7 +74,7 @@ class SceneEntry:
 
 @dataclass(frozen=True)
 class SceneSet:
-    """A `LabelSource`: scenes of one kind of data, opened one at a time.
+    """Scenes of one kind of data, independent of the tool that made it, opened one at a time.
 
     Creating a set reads label files, but no image. Iteration opens the header of each image in
     turn; pixels are read when a scene is read. A set can be pickled.

@@ -26,7 +26,7 @@ from rooftrace.density.cells import DensityGrid, GroundPlane
 from rooftrace.io.area import is_limited
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
-from rooftrace.io.picture import write_png
+from rooftrace.io.picture import source_line, write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.options import NEED_POLYGONS
@@ -528,11 +528,11 @@ class OutputPaths:
         if result.preview is not None:
             write_png(self.preview, result.preview, photograph=True)
         if result.density is not None:
-            from rooftrace.density.files import DEFAULT_THRESHOLD, source_line, write_density
+            from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 
             stem = self.density.with_suffix("")
             title = stem.name.removesuffix("_density")
-            source = source_line(result.credit)
+            source = source_line("", result.credit)
             write_density(stem, result.density, DEFAULT_THRESHOLD, title, source)
 
 

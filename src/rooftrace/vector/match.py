@@ -16,6 +16,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.io.spill_file import SpillFile
@@ -408,8 +409,7 @@ def first_of_equal(
     chosen = np.union1d(alike, alike - 1)
     seen: set[bytes] = set()
     before = 0
-    for start in range(0, len(chosen), _READ_AT_ONCE):
-        places = chosen[start : start + _READ_AT_ONCE]
+    for places in in_steps(chosen, _READ_AT_ONCE):
         polygons = read(order[places]).copy()
         is_multi = shapely.get_type_id(polygons) == shapely.GeometryType.MULTIPOLYGON
         single = is_multi & (shapely.get_num_geometries(polygons) == 1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -468,13 +467,6 @@ _SAME_SIZE = 0.02
 in degrees or in Web Mercator depend on its latitude."""
 
 
-def _known(record: Any, names: Iterable[str]) -> Any:
-    """Return a JSON object without the names that only later versions know."""
-    if not isinstance(record, dict):
-        return record
-    return {name: record[name] for name in names if name in record}
-
-
 class MaskRecord(Config):
     """Options from which the polygons of a mask were made.
 
@@ -482,17 +474,18 @@ class MaskRecord(Config):
         polygons: See `VectorOptions`.
         gsd_m: Metres per pixel that the user gave; None for those of the georeference.
         building: Class index of the buildings.
-        has_markers: Ignored; part of masks of earlier versions.
         origin: Origin of the mask.
         shape: Rows and columns of the mask as it was written; None in masks of earlier editions.
         pixel_m: Metres of its pixels down a column and along a row; None where the georeference
             did not have them.
     """
 
+    # Names of earlier and later versions are left out, also those of the origin.
+    model_config = ConfigDict(extra="ignore")
+
     polygons: VectorOptions
     gsd_m: Annotated[float, Field(gt=0)] | None = None
     building: Annotated[int, Field(ge=0, le=254)]
-    has_markers: Annotated[bool, Field(exclude=True)] = False
     origin: ResultProvenance = UNKNOWN_PROVENANCE
     shape: tuple[int, int] | None = None
     pixel_m: tuple[float, float] | None = None
@@ -511,10 +504,7 @@ class MaskRecord(Config):
         try:
             if len(text) > _MAX_CHARACTERS:
                 raise ValueError(f"it has {len(text)} characters")
-            record = _known(json.loads(text), cls.model_fields)
-            if isinstance(record, dict) and "origin" in record:
-                record["origin"] = _known(record["origin"], vars(UNKNOWN_PROVENANCE))
-            return cls.model_validate(record)
+            return cls.model_validate(json.loads(text))
         except (ValidationError, ValueError) as error:
             raise DataError(
                 f"{path} has a damaged tag {TAG}, from which rooftrace makes its polygons: "

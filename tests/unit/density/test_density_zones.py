@@ -21,7 +21,7 @@ def test_cells_as_zones_have_the_figures_of_cells(seed: int) -> None:
     houses = shapely.box(*corner.T, *(corner + 1 + rng.random((9, 2)) * 9).T)
     cells = CellGrid.over((0, 0, 40, 40), 10.0, None)
     by_cell = density_of_polygons(houses, cells).figures
-    by_zone = density_of_zones(cells.polygons(np.arange(cells.count)), houses)
+    by_zone, *_ = density_of_zones(cells.polygons(np.arange(cells.count)), houses)
     for name in ("built_m2", "observed_m2", "buildings_m2", "nearest_m"):
         np.testing.assert_allclose(
             getattr(by_zone, name), getattr(by_cell, name).ravel(), atol=1e-5
@@ -32,7 +32,7 @@ def test_cells_as_zones_have_the_figures_of_cells(seed: int) -> None:
 def test_zones_that_overlap_and_exceed_the_observed_area() -> None:
     zones = boxes((0, 0, 10, 10), (5, 0, 15, 10), (20, 0, 30, 10))
     houses = boxes((6, 2, 8, 4), (9, 5, 12, 6))
-    figures = density_of_zones(zones, houses, boxes((0, 0, 6, 10), (6, 0, 10, 10)))
+    figures, *_ = density_of_zones(zones, houses, boxes((0, 0, 6, 10), (6, 0, 10, 10)))
     np.testing.assert_allclose(figures.built_m2, [5, 7, 0])
     np.testing.assert_allclose(figures.observed_share, [1, 0.5, 0])
     np.testing.assert_array_equal(figures.buildings, [1, 2, 0])
@@ -42,7 +42,7 @@ def test_zones_that_overlap_and_exceed_the_observed_area() -> None:
 
 def test_a_built_up_area_other_than_the_counted_buildings() -> None:
     zones, houses = boxes((0, 0, 10, 10)), boxes((1, 1, 3, 3), (6, 6, 9, 9))
-    figures = density_of_zones(zones, houses, boxes((0, 0, 5, 10)), boxes((1, 1, 2, 2)))
+    figures, *_ = density_of_zones(zones, houses, boxes((0, 0, 5, 10)), boxes((1, 1, 2, 2)))
     assert figures.built_m2.tolist() == [1]
     assert figures.built_up_share.tolist() == [pytest.approx(1 / 50)]
     assert figures.buildings.tolist() == [2]
@@ -52,16 +52,18 @@ def test_a_built_up_area_other_than_the_counted_buildings() -> None:
 def test_a_centroid_on_a_border_counts_in_one_of_the_adjacent_zones() -> None:
     zones = boxes((0, 0, 10, 10), (10, 0, 20, 10), (0, 10, 10, 20), (10, 10, 20, 20))
     houses = boxes((8, 4, 12, 6), (4, 8, 6, 12), (8, 8, 12, 12), (18, 4, 22, 6), (-2, 8, 2, 12))
-    figures = density_of_zones(zones, houses)
+    figures, *_ = density_of_zones(zones, houses)
     assert figures.buildings.tolist() == [0, 2, 2, 1]
     # Zones that overlap count it each.
     twice = boxes((0, 0, 10, 10), (10, 0, 20, 10), (5, 0, 15, 10))
-    assert density_of_zones(twice, houses[:1]).buildings.tolist() == [0, 1, 1]
+    figures, building, zone = density_of_zones(twice, houses[:1])
+    assert figures.buildings.tolist() == [0, 1, 1]
+    assert (building.tolist(), zone.tolist()) == ([0, 0], [1, 2])
 
 
 def test_a_hole_does_not_belong_to_its_zone() -> None:
     ring = shapely.box(0, 0, 10, 10).difference(shapely.box(4, 4, 6, 6))
-    figures = density_of_zones(np.array([ring], object), boxes((4, 4, 6, 6), (1, 1, 2, 2)))
+    figures, *_ = density_of_zones(np.array([ring], object), boxes((4, 4, 6, 6), (1, 1, 2, 2)))
     assert figures.built_m2.tolist() == [1]
     assert figures.area_m2.tolist() == [96]
     assert figures.buildings.tolist() == [1]

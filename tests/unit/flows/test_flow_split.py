@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.errors import ConfigError, DataError, SplitError
 from rooftrace.flows.inspect import run_inspect
 from rooftrace.flows.labelled_predictions import select_part
 from rooftrace.flows.split import run_split
@@ -126,9 +126,7 @@ def test_ground_in_two_parts_is_noted(tiles: SourceConfig, tmp_path: Path) -> No
 
 
 def test_without_a_place_there_are_no_blocks(grouped: SourceConfig, tmp_path: Path) -> None:
-    with pytest.raises(
-        GeoreferenceError, match="12 of the 12 images of data have no georeference"
-    ) as err:
+    with pytest.raises(SplitError, match="12 of the 12 images of data have no georeference") as err:
         run_split(grouped, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2, by="block"))
     assert "--group-pattern" in err.value.remedy
 

@@ -163,8 +163,7 @@ def test_roof_planes_face_true_north_in_any_crs(crs: int, pixels: Affine) -> Non
     places = Places(PackedPolygons.of(house), UTM)
     survey = RasterSurvey(places, Surface(ArraySource(surface, grid)))
     of_groups: list[Heights] = []
-    survey.on_planes = lambda _, some: of_groups.append(some)
-    assert survey.heights().faces.size == 0
+    assert survey.heights(lambda _, some: of_groups.append(some)).faces.size == 0
     heights = of_groups[0]
     found = slope_and_azimuth_deg(heights.planes[0, :2])
     np.testing.assert_allclose(found, [[15, 30], [320, 140]], atol=0.5)

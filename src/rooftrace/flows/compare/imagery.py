@@ -25,15 +25,11 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
 from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource, Window
-from rooftrace.flows.compare.inputs import (
-    BuildingLayer,
-    date_of,
-    no_crs,
-    read_buildings_layer,
-)
+from rooftrace.flows.compare.inputs import BuildingLayer, date_of, no_crs, read_buildings_layer
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.gdal import is_raster, rasterize
@@ -293,8 +289,7 @@ def _set_outside(side: Side, view: _DateProbabilities) -> Floats:
     packed, status = side
     share = np.full(len(packed), np.nan)
     changed = np.flatnonzero(~np.isin(status.status, (SAME, OUTSIDE)))
-    for start in range(0, len(changed), _CHUNK):
-        index = changed[start : start + _CHUNK]
+    for index in in_steps(changed, _CHUNK):
         share[index], seen = view.shares(packed.unpack(index))
         single = np.isin(status.status[index], (NEW, GONE))
         status.status[index[single & (seen < _SEEN_SHARE)]] = OUTSIDE
@@ -425,12 +420,11 @@ def mark_outside(
     area = None if area_drawn is None else area_in_degrees(area_drawn)
     if area is not None:
         shapely.prepare(area)
-        for index in _chunks(new[1], NEW):
+        for index in in_steps(np.flatnonzero(new[1].status == NEW), _CHUNK):
             share = _share_inside(area, plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
         # Matches beyond the area count as little as misses there.
-        for start in range(0, len(old[0]), _CHUNK):
-            index = np.arange(start, min(start + _CHUNK, len(old[0])))
+        for index in in_steps(np.arange(len(old[0])), _CHUNK):
             share = _share_inside(area, plane, old[0].unpack(index))
             old[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
         linked = np.flatnonzero((new[1].partner >= 0) & (new[1].status != NEW))
@@ -440,7 +434,7 @@ def mark_outside(
         for image in images:
             opened.callback(close_source, image)
         for code, least in ((GONE, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
-            for index in _chunks(old[1], code):
+            for index in in_steps(np.flatnonzero(old[1].status == code), _CHUNK):
                 outlines = old[0].unpack(index)
                 seen = np.ones(len(index))
                 if area is not None:
@@ -476,14 +470,9 @@ def mark_not_seen_before(new: Side, plane: CRS, image: RasterSource) -> None:
     """
     with ExitStack() as opened:
         opened.callback(close_source, image)
-        for index in _chunks(new[1], NEW):
+        for index in in_steps(np.flatnonzero(new[1].status == NEW), _CHUNK):
             share = _seen_share(image, plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
-
-
-def _chunks(status: SideStatus, code: int) -> list[NDArray[np.int64]]:
-    chosen = np.flatnonzero(status.status == code)
-    return [chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK)]
 
 
 def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Floats:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 from pyproj import CRS
 
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource
@@ -79,12 +80,6 @@ class ComparedSide:
     statuses: SideStatus
     is_shifted: bool = False
     change_share: Floats | None = None
-
-    def chunks(self, chosen: Ints | BoolArray) -> Iterator[Ints]:
-        """Yield the indices of the chosen buildings, part by part."""
-        index = np.flatnonzero(chosen)
-        for start in range(0, len(index), _CHUNK):
-            yield index[start : start + _CHUNK]
 
 
 @dataclass(frozen=True)
@@ -173,7 +168,8 @@ class Compared:
         # So that a layer without buildings has its columns.
         yield LayerChunk(np.zeros(0, np.object_), self.columns(self.new, np.zeros(0, np.int64)))
         for side in (self.new, self.old):
-            for index in side.chunks(np.isin(side.statuses.status, statuses)):
+            chosen = np.flatnonzero(np.isin(side.statuses.status, statuses))
+            for index in in_steps(chosen, _CHUNK):
                 yield LayerChunk(self.outlines(side, index), self.columns(side, index))
 
 
@@ -210,7 +206,7 @@ def write_conflated(
         nothing = np.zeros(0, np.int64)
         yield LayerChunk(np.zeros(0, np.object_), _attributes(compared, old, nothing, joined))
         for side, chosen in ((old, from_old), (new, from_new)):
-            for index in side.chunks(chosen):
+            for index in in_steps(np.flatnonzero(chosen), _CHUNK):
                 columns = _attributes(compared, side, index, joined)
                 yield LayerChunk(compared.outlines(side, index), columns)
 

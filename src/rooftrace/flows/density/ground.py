@@ -77,6 +77,11 @@ class SeenGround:
         """Number of buildings that are not counted."""
         return 0 if self.counted is None else int(np.count_nonzero(~self.counted))
 
+    def extent(self, plane: CRS) -> Polygons:
+        """Return the (1,) rectangle around the images, on a plane."""
+        bounds, crs = self.place
+        return reprojected(np.array([shapely.box(*bounds)], np.object_), crs, plane, BEND_M)
+
     @property
     def around(self) -> shapely.Geometry:
         """Rectangle around all buildings."""
@@ -225,11 +230,7 @@ def _of_image(
 def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
     """Return the ground of several images, on a plane that suits all of them."""
     first = grounds[0].plane
-    boxes = [
-        reprojected(np.array([shapely.box(*bounds)], np.object_), crs, first, BEND_M)
-        for bounds, crs in (one.place for one in grounds)
-    ]
-    bounds = bounds_on(np.concatenate(boxes))
+    bounds = bounds_on(np.concatenate([one.extent(first) for one in grounds]))
     plane = metric_crs(first, bounds)
     # A building that no image shows is no neighbour, either: another image may show it, too.
     moved = [(one if one.counted is None else one.only(one.counted)).on(plane) for one in grounds]

@@ -17,14 +17,8 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.text import list_first, plain_number, plural
-from rooftrace.core.types import Floats, Polygons, Progress, ResultProvenance, Window
-from rooftrace.density.accumulate import (
-    DensityAccumulator,
-    centres_of,
-    density_of_polygons,
-    density_of_zones,
-    zones_of_points,
-)
+from rooftrace.core.types import Floats, Ints, Polygons, Progress, ResultProvenance, Window
+from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
 from rooftrace.density.cells import (
     DENSITY_COLUMNS,
     CellGrid,
@@ -39,7 +33,6 @@ from rooftrace.density.files import (
     density_columns,
     density_files,
     draw_zones,
-    source_line,
     write_density,
     write_table,
 )
@@ -68,7 +61,7 @@ from rooftrace.flows.density.inputs import (
 from rooftrace.io.files import check_outputs
 from rooftrace.io.georeferenced import date_span
 from rooftrace.io.legend import NODATA
-from rooftrace.io.picture import write_png
+from rooftrace.io.picture import source_line, write_png
 from rooftrace.io.reproject import BEND_M, crs_text, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
@@ -157,6 +150,8 @@ def run_density(
 ) -> DensityReport:
     """Measure density by the cells of a grid; write OUT.tif, OUT.gpkg and OUT.png.
 
+    Pixels of one image count as they are; ground of several is measured as polygons.
+
     Args:
         inputs: A mask, polygons of buildings, or both. With both, shares come from the mask.
         out: Path of the results without their endings, or an existing folder.
@@ -186,71 +181,51 @@ def run_density(
         )  # fmt: skip
         assert ground.observed is not None
         notes = list(ground.notes)
-        area = ground.observed
-        if not len(area):  # images of nodata alone
-            bounds, crs = ground.place
-            box = np.array([shapely.box(*bounds)], np.object_)
-            area = reprojected(box, crs, ground.plane, BEND_M)
+        # Of images of nodata alone, nothing is observed.
+        area = ground.observed if len(ground.observed) else ground.extent(ground.plane)
         cells = CellGrid.over(bounds_on(area), cell_m, ground.plane)
         density = density_of_polygons(
             ground.buildings, cells, ground.observed, ground.built, ground.counted
         )
     else:
-        density, notes = _of_image(
-            inputs, *scenes[0], cell_m, gsd_m, building, min_area_m2, layer, progress
-        )
+        (mask_path, polygons_path), buildings = scenes[0], None
+        mask = None if mask_path is None else MaskFile.of(mask_path, building)
+        if gsd_m is None and mask is not None and mask.grid.crs is None:
+            record = MaskRecord.read(mask.path)
+            gsd_m = record.gsd_m if record is not None and record.is_of(mask.grid) else None
+        if polygons_path is not None:
+            if mask is None and VectorFile(polygons_path).in_pixels:
+                raise GeoreferenceError(
+                    f"{polygons_path} is in pixels of an image, and their size is not known "
+                    "without its mask.",
+                    remedy="Give the mask as well: rooftrace density MASK "
+                    f"{polygons_path.name} --gsd METRES -o OUT",
+                )
+            buildings = read_buildings(polygons_path, building, mask, layer)
+        notes = [] if buildings is None else list(buildings.notes)
+        notes += mask_notes(inputs, mask_path, polygons_path)
+        if mask is None:
+            assert buildings is not None
+            density, note = _of_polygons(buildings, cell_m, gsd_m, min_area_m2)
+            own = buildings.crs
+            notes.append(note)
+        else:
+            if buildings is not None:
+                mask, said = buildings.shares_of(mask)
+                notes += said
+            accumulator = DensityAccumulator(
+                mask.grid, cell_m, gsd_m=gsd_m, min_area_m2=min_area_m2, name=str(mask.path)
+            )
+            density = _of_mask(mask, buildings, accumulator, progress)
+            own = mask.grid.crs
+        plane = density.grid.crs
+        if own is not None and plane is not None and own != plane:
+            notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
+        notes += outside_notes(density.outside)
     source = _source_line(inputs, scenes)
     files = write_density(stem, density, threshold, stem.name, source)
     places = f"cells of {cell_m:g} m"
     return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
-
-
-def _of_image(
-    inputs: Sequence[Path],
-    mask_path: Path | None,
-    polygons_path: Path | None,
-    cell_m: float,
-    gsd_m: float | None,
-    building: str | None,
-    min_area_m2: float,
-    layer: str | None,
-    progress: Progress | None,
-) -> tuple[DensityGrid, list[str]]:
-    """Return the density of one image by cells, and notes; its pixels count as they are."""
-    buildings, own = None, None
-    mask = None if mask_path is None else MaskFile.of(mask_path, building)
-    if gsd_m is None and mask is not None and mask.grid.crs is None:
-        record = MaskRecord.read(mask.path)
-        gsd_m = record.gsd_m if record is not None and record.is_of(mask.grid) else None
-    if polygons_path is not None:
-        if mask is None and VectorFile(polygons_path).in_pixels:
-            raise GeoreferenceError(
-                f"{polygons_path} is in pixels of an image, and their size is not known without "
-                "its mask.",
-                remedy="Give the mask as well: rooftrace density MASK "
-                f"{polygons_path.name} --gsd METRES -o OUT",
-            )
-        buildings = read_buildings(polygons_path, building, mask, layer)
-    notes = [] if buildings is None else list(buildings.notes)
-    notes += mask_notes(inputs, mask_path, polygons_path)
-    if mask is None:
-        assert buildings is not None
-        density, note = _of_polygons(buildings, cell_m, gsd_m, min_area_m2)
-        own = buildings.crs
-        notes.append(note)
-    else:
-        if buildings is not None:
-            mask, said = buildings.shares_of(mask)
-            notes += said
-        accumulator = DensityAccumulator(
-            mask.grid, cell_m, gsd_m=gsd_m, min_area_m2=min_area_m2, name=str(mask.path)
-        )
-        density = _of_mask(mask, buildings, accumulator, progress)
-        own = mask.grid.crs
-    plane = density.grid.crs
-    if own is not None and plane is not None and own != plane:
-        notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
-    return density, notes + outside_notes(density.outside)
 
 
 def _source_line(inputs: Sequence[Path], scenes: Sequence[SceneFiles], *others: Path) -> str:
@@ -258,7 +233,7 @@ def _source_line(inputs: Sequence[Path], scenes: Sequence[SceneFiles], *others: 
     files = files_of(scenes)
     if len(scenes) > 1:
         files = [*dict.fromkeys(path if path.is_dir() else path.parent for path in inputs)]
-    return source_line(_credit(scenes), *files, *others)
+    return source_line(", ".join(path.name for path in (*files, *others)), _credit(scenes))
 
 
 def _credit(scenes: Sequence[SceneFiles]) -> str:
@@ -374,7 +349,7 @@ def run_zone_density(
     notes += missing_grid(ground_zones.crs, plane, ground_zones.bounds_xy)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
         raise _no_overlap(zones, ground_zones, ground)
-    figures = density_of_zones(
+    figures, inside, zone = density_of_zones(
         outlines, ground.buildings, ground.observed, ground.built, ground.counted
     )
     met = figures.observed_m2 > 0
@@ -382,19 +357,16 @@ def run_zone_density(
         met = shapely.intersects(outlines, ground.around)
     if not met.any():
         raise _no_overlap(zones, ground_zones, ground)
-    counts = ground.counted if ground.counted is not None else slice(None)
-    centres = centres_of(ground.buildings[counts])
-    placed, _ = zones_of_points(outlines, shapely.STRtree(outlines), centres)
-    if outside := len(centres) - len(np.unique(placed)):
-        notes.append(f"Buildings in no zone: {outside:,} of {len(centres):,}")
+    counted = len(ground.buildings) - ground.outside
+    if outside := counted - len(np.unique(inside)):
+        notes.append(f"Buildings in no zone: {outside:,} of {counted:,}")
     columns = density_columns(figures, threshold, ground_zones.values)
     # The attributes of the zones come first.
     renamed = [f"{old} is {new}" for old, new in zip(ground_zones.values, columns) if old != new]
     if renamed:
         notes.append(f"Attributes of the zones are renamed: {', '.join(renamed)}")
     if value is not None:
-        numbers = {name: values[counts] for name, values in ground.numbers.items()}
-        of_zones = _values_of_zones(outlines, ground.buildings[counts], numbers, value)
+        of_zones = _values_of_zones(inside, zone, len(outlines), ground, value)
         columns |= {name: figures.known(values) for name, values in of_zones.items()}
     if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
         notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
@@ -464,12 +436,11 @@ def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
 
 
 def _values_of_zones(
-    zones: Polygons, buildings: Polygons, numbers: Mapping[str, Floats], value: str
+    building: Ints, zone: Ints, zones: int, ground: SeenGround, value: str
 ) -> dict[str, NDArray[Any]]:
     """Return the mean of a value of the buildings in each zone, and what follows from heights.
 
-    A building belongs to the zones that its centroid lies in, as in `density_of_zones`; those
-    without a value are left out.
+    Those without a value are left out. The pairs are those of `density_of_zones`.
 
     Returns:
         (n,) `VALUE_count`, `VALUE_mean` (NaN without any) and `VALUE_area_m2`, the sum of value
@@ -477,18 +448,15 @@ def _values_of_zones(
         `height_median` where the layer has it, which is right for slanted roofs. `floor_m2` is the
         sum of area times floors where the layer has these.
     """
-    centre = centres_of(buildings)
-    shapely.prepare(zones)
-    building, zone = zones_of_points(zones, shapely.STRtree(zones), centre)
+    numbers, area = ground.numbers, shapely.area(ground.buildings)
     known = np.isfinite(numbers[value])[building]
     zone, building = zone[known], building[known]
-    area = shapely.area(buildings)
 
     def total(values: Floats) -> Floats:
-        summed = np.bincount(zone, np.nan_to_num(values)[building], minlength=len(zones))
+        summed = np.bincount(zone, np.nan_to_num(values)[building], minlength=zones)
         return np.asarray(summed, np.float64)
 
-    count = np.bincount(zone, minlength=len(zones))
+    count = np.bincount(zone, minlength=zones)
     mean = total(numbers[value]) / np.where(count > 0, count, np.nan)
     is_height = value == "height"
     tall = numbers.get("height_median", numbers[value]) if is_height else numbers[value]

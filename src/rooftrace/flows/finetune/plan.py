@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
-from rooftrace.core.errors import DataError, GeoreferenceError, SplitError
+from rooftrace.core.errors import DataError, SplitError
 from rooftrace.core.text import plural, print_plain
 from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT
 from rooftrace.flows.split import built_up_of, divide_scenes
@@ -245,7 +245,7 @@ def divide(
             # With few tiles, blocks leave no gap between them; they still do not overlap.
             gap_m = 0.0 if unit == "block" else None
             split = divide_scenes(rest, SplitOptions(val=1 / left, by=unit, gap_m=gap_m, seed=seed))
-        except (SplitError, GeoreferenceError) as error:
+        except SplitError as error:
             # Of few groups or blocks, there are fewer folds.
             if held_out:
                 break
