@@ -16,12 +16,7 @@ from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, P
 from rooftrace.core.parallel import thread_limit
 from rooftrace.core.system import user_folder
 from rooftrace.core.text import first_line
-from rooftrace.engines.base import (
-    Engine,
-    EngineKind,
-    this_processor,
-    variants_by_precision,
-)
+from rooftrace.engines.base import Engine, EngineKind, this_processor, variants_by_precision
 from rooftrace.models.spec import BundleSpec, Output
 
 _PROVIDERS = {

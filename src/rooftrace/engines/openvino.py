@@ -23,12 +23,7 @@ from rooftrace.core.errors import BundleError, ExportError, PredictError
 from rooftrace.core.parallel import core_count, thread_limit
 from rooftrace.core.system import call_in_forks, user_folder, without_telemetry
 from rooftrace.core.text import first_line
-from rooftrace.engines.base import (
-    Engine,
-    EngineKind,
-    this_processor,
-    variants_by_precision,
-)
+from rooftrace.engines.base import Engine, EngineKind, this_processor, variants_by_precision
 from rooftrace.io.files import write_atomically
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import Output

@@ -20,13 +20,7 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.image_files import image_name, images_folder
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.label_files import (
-    FILE_KEY,
-    ID_KEY,
-    ImageFinder,
-    image_key,
-    upload_path,
-)
+from rooftrace.labels.label_files import FILE_KEY, ID_KEY, ImageFinder, image_key, upload_path
 from rooftrace.labels.labelstudio import (
     browser_image,
     is_shown_by_browsers,

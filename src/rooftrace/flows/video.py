@@ -33,12 +33,7 @@ from rooftrace.predict.block import Block
 from rooftrace.predict.model_set import ModelSet, read_models
 from rooftrace.predict.options import VideoOptions
 from rooftrace.predict.pipeline import run_many
-from rooftrace.predict.plan import (
-    ScenePlan,
-    plan_scene,
-    prepared,
-    threshold_for,
-)
+from rooftrace.predict.plan import ScenePlan, plan_scene, prepared, threshold_for
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.smoothing import CutFinder, Smoother
 

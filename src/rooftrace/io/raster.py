@@ -42,13 +42,7 @@ from rooftrace.io.gdal import (
 )
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
-from rooftrace.io.nodata import (
-    NodataRule,
-    differs,
-    mended,
-    speck_side_px,
-    without_specks,
-)
+from rooftrace.io.nodata import NodataRule, differs, mended, speck_side_px, without_specks
 from rooftrace.io.web_mercator import TileName
 
 _SMALL_PX = 2**20

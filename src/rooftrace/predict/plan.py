@@ -23,13 +23,7 @@ from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.pixels import prepare
 from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.options import (
-    AS_FOUND,
-    NEED_POLYGONS,
-    OUTPUTS,
-    SceneOptions,
-    SceneOutput,
-)
+from rooftrace.predict.options import AS_FOUND, NEED_POLYGONS, OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.tiling.plan import TILE_PX, TileAxis, TilePlan, plan_tiles
 
 if TYPE_CHECKING:

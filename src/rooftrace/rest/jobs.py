@@ -28,14 +28,7 @@ from rooftrace.rest.description import (
 )
 from rooftrace.rest.pages import not_modified
 from rooftrace.rest.problems import ProblemError
-from rooftrace.rest.schemas import (
-    JobChanges,
-    JobListQuery,
-    JobOut,
-    JobPage,
-    JobQuery,
-    JobResults,
-)
+from rooftrace.rest.schemas import JobChanges, JobListQuery, JobOut, JobPage, JobQuery, JobResults
 from rooftrace.rest.transfer import (
     MEDIA_TYPES,
     UploadLimiter,

@@ -31,10 +31,7 @@ from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.rest.pages import page_header
 from rooftrace.service.job_store import JobReviewedError, JobStateError
 from rooftrace.service.outline_edits import OutlineError
-from rooftrace.service.review_store import (
-    ReviewConflictError,
-    ReviewFileError,
-)
+from rooftrace.service.review_store import ReviewConflictError, ReviewFileError
 
 
 class ProblemKind(NamedTuple):

@@ -23,31 +23,15 @@ import shapely
 from pydantic import Field
 
 from rooftrace.core.config import Config, did_you_mean, parse_config
-from rooftrace.core.errors import (
-    BusyError,
-    ConfigError,
-    DataError,
-    LabelError,
-    RooftraceError,
-)
+from rooftrace.core.errors import BusyError, ConfigError, DataError, LabelError, RooftraceError
 from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.types import BoolArray, Footprints, Mask
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.label_files import GSD_KEY
-from rooftrace.labels.labelstudio import (
-    Control,
-    brush_results,
-    polygon_results,
-    rectangle_results,
-)
+from rooftrace.labels.labelstudio import Control, brush_results, polygon_results, rectangle_results
 from rooftrace.labels.labelstudio_export import UNKNOWN_LABEL
-from rooftrace.labels.labelstudio_regions import (
-    BrushError,
-    BrushShape,
-    decode_brush,
-    find_regions,
-)
+from rooftrace.labels.labelstudio_regions import BrushError, BrushShape, decode_brush, find_regions
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import SceneOptions

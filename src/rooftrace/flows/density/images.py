@@ -13,21 +13,9 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.text import plural, reason_of
-from rooftrace.core.types import (
-    BoolArray,
-    Floats,
-    Progress,
-)
-from rooftrace.density.files import (
-    DEFAULT_THRESHOLD,
-    DensityThreshold,
-    ThresholdFit,
-    write_table,
-)
-from rooftrace.flows.density.inputs import (
-    MaskFile,
-    stem_of,
-)
+from rooftrace.core.types import BoolArray, Floats, Progress
+from rooftrace.density.files import DEFAULT_THRESHOLD, DensityThreshold, ThresholdFit, write_table
+from rooftrace.flows.density.inputs import MaskFile, stem_of
 from rooftrace.io.companions import images_under
 from rooftrace.io.files import check_exists, check_outputs
 from rooftrace.io.legend import NODATA

@@ -34,12 +34,7 @@ from rooftrace.flows.export.run import run_export
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import render_page
 from rooftrace.io.stac_item import moment_of
-from rooftrace.models.bundle import (
-    BUNDLE_SUFFIX,
-    BUNDLED_MODELS,
-    ModelBundle,
-    write_bundle,
-)
+from rooftrace.models.bundle import BUNDLE_SUFFIX, BUNDLED_MODELS, ModelBundle, write_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 

@@ -24,12 +24,7 @@ from rich.console import Console
 
 from rooftrace.audit.checks import first_findings
 from rooftrace.core.config import apply_override, differences, parse_config
-from rooftrace.core.errors import (
-    ConfigError,
-    GeoreferenceError,
-    LabelError,
-    MissingExtraError,
-)
+from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, MissingExtraError
 from rooftrace.core.system import sleep_while_waiting
 from rooftrace.core.text import print_plain, reason_of
 from rooftrace.core.types import Mask, Scene

@@ -29,12 +29,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import (
-    ConfigError,
-    MissingExtraError,
-    PredictError,
-    RooftraceError,
-)
+from rooftrace.core.errors import ConfigError, MissingExtraError, PredictError, RooftraceError
 from rooftrace.core.parallel import prefetched
 from rooftrace.core.text import first_line, plural, reason_of
 from rooftrace.engines.base import Engine

@@ -45,12 +45,7 @@ from rooftrace.io.georeferenced import (
     innermost,
     provenance_of,
 )
-from rooftrace.io.map_service import (
-    check_not_arcgis,
-    is_service,
-    plain_url,
-    without_secrets,
-)
+from rooftrace.io.map_service import check_not_arcgis, is_service, plain_url, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_image, open_raster

@@ -30,12 +30,7 @@ from rooftrace.flows.predict.image_run import (
     SceneTaskResult,
     predict_task,
 )
-from rooftrace.flows.predict.inputs import (
-    PredictInputs,
-    SceneInput,
-    about_total_px,
-    adjacent_note,
-)
+from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, about_total_px, adjacent_note
 from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.io.companions import (
     WORK_FOLDER,
