@@ -403,12 +403,15 @@ def test_a_building_and_the_relation_around_it_are_one_building(kind: str, tmp_p
         assert shapely.area(VectorFile(path).read().geometry).tolist() == areas
 
 
-def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    town = tmp_path / "town.gpkg"
+    town.touch()
+
     def locked(*_: Any, **__: Any) -> None:
         # The words of GDAL, which waits five seconds before it says them.
         raise RuntimeError("sqlite3_prepare_v2(SELECT 1) failed: database is locked")
 
     monkeypatch.setattr(pyogrio, "list_layers", locked)
     with pytest.raises(VectorLockedError, match=r"town\.gpkg is held by another program") as caught:
-        VectorFile(Path("town.gpkg")).read()
+        VectorFile(town).read()
     assert "Close the file" in caught.value.remedy
