@@ -114,6 +114,11 @@ def write_wards(folder: Path) -> None:
     wards.assign(counted=[20, 25]).to_file(folder / "squares.gpkg")
     wards[:1].to_file(folder / "area.geojson")
     wards.boundary.to_frame("geometry").to_file(folder / "lines.gpkg")
+    wards[:1].buffer(-20).to_frame("geometry").to_file(folder / "clouds.gpkg")
+    (folder / "people.csv").write_text("name,people\nwest,120\neast,90\n")
+    lon, lat = wards.to_crs(4326).geometry[0].centroid.coords[0]
+    rows = [f"000,{lat},{lon}", f"001,{lon},{lat}", "002,0,0", "003,,"]
+    (folder / "addresses.csv").write_text("\n".join(["policy,lat,lon", *rows]))
     masks = sorted((folder / "data" / "masks").iterdir())
     rows = [f"{path.name},{('sparse', 'dense')[number % 2]}" for number, path in enumerate(masks)]
     (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")
