@@ -95,11 +95,15 @@ class HeightsAlgorithm(RooftraceAlgorithm):
             feedback.pushInfo(f"not measured, {reason}: {count:,}")
         found = {"OUTPUT": str(self.out)}
         layers = {"_heights.gpkg": "HEIGHTS", "_roof_planes.gpkg": "ROOF_PLANES"}
-        for path in map(Path, answer["files"]):
+        files = [Path(one) for one in answer["files"]]
+        has_planes = any(path.name.endswith("_roof_planes.gpkg") for path in files)
+        for path in files:
             for end, output in layers.items():
                 if path.name.endswith(end):
                     title = output.lower().replace("_", " ")
-                    style = LoadStyle.of_file()
+                    # Below gaps between planes, heights would look like planes.
+                    is_shown = output == "ROOF_PLANES" or not has_planes
+                    style = LoadStyle.of_file(is_shown=is_shown)
                     found[output] = self.load(path, title, output, style, context)
             if path.name.endswith(".city.json"):
                 found["MODEL_3D"] = str(path)

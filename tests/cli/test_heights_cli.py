@@ -13,15 +13,17 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from pyproj import CRS
 from rasterio.features import geometry_mask
 
 from command_line import call, command
 from raster_files import PLACE, write_geotiff
 from rooftrace.flows.heights import COLUMNS
+from rooftrace.heights.city_model import city_model
 from town.roofs import RoofTown, levels_town, make_roof_town
 
 EAST, NORTH = 500_000.0, 5_000_000.0
-CRS = "EPSG:32631"
+UTM = "EPSG:32631"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def write_town(folder: Path, town: RoofTown) -> Path:
     layer = gpd.GeoDataFrame(
         {"name": [f"house {n}" for n in range(len(town.outlines))], "height": 3.0},
         geometry=[*town.outlines],
-        crs=CRS,
+        crs=UTM,
     )
     layer.geometry = layer.translate(EAST, NORTH)
     layer.to_file(folder / "houses.gpkg")
@@ -53,7 +55,7 @@ def write_raster(path: Path, town: RoofTown, heights: np.ndarray, **options: Any
     top = NORTH + rows * town.pixel_m
     profile = {
         "driver": "GTiff", "height": rows, "width": cols, "count": 1, "dtype": "float32",
-        "crs": CRS, "transform": Affine(town.pixel_m, 0, EAST, 0, -town.pixel_m, top),
+        "crs": UTM, "transform": Affine(town.pixel_m, 0, EAST, 0, -town.pixel_m, top),
     }  # fmt: skip
     write_geotiff(path, heights.astype(np.float32), **profile | options)
     return path
@@ -205,6 +207,17 @@ def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path, levels: 
         assert attributes["name"] == f"house {int(id_.removeprefix('houses-')) - 1}"
 
 
+@pytest.mark.parametrize(("vertical", "code"), [(None, 28992), (5709, 7415), (6360, 28992)])
+def test_the_city_model_names_the_datum_of_its_heights(
+    tmp_path: Path, vertical: int | None, code: int
+) -> None:
+    of_heights = vertical and CRS.from_epsg(vertical)
+    with city_model(tmp_path / "a.json", CRS.from_epsg(28992), of_heights, [0.0] * 3, [1.0] * 3):
+        pass
+    system = json.loads((tmp_path / "a.json").read_text())["metadata"]["referenceSystem"]
+    assert system.endswith(f"/{code}")
+
+
 def _volume(vertices: np.ndarray, surface: list[list[int]]) -> float:
     """Return the signed volume below a surface, by the divergence theorem."""
     total = 0.0
@@ -276,7 +289,7 @@ def test_a_crs_is_given_to_points_and_models_without_one(
         (("--surface", surface), "surface.asc has no coordinate system"),
     ):
         assert error in command("heights", houses, *source, "-o", tmp_path).err
-        _, answer = call("heights", houses, *source, "--crs", CRS, "-o", tmp_path)
+        _, answer = call("heights", houses, *source, "--crs", UTM, "-o", tmp_path)
         assert answer["measured"] >= 0.9 * answer["buildings"]
     stated = ("--surface", folder / "surface.tif", "--crs", "EPSG:32632")
     assert "surface.tif is in" in command("heights", houses, *stated, "-o", tmp_path).err
@@ -289,7 +302,7 @@ def test_outlines_are_moved_onto_their_roofs(
 ) -> None:
     houses = gpd.read_file(folder / "houses.gpkg")
     beside = houses.set_geometry(houses.translate(2.5, -1.5)).to_crs(4326)
-    beside = beside if source == "surface" else beside.to_crs(CRS)
+    beside = beside if source == "surface" else beside.to_crs(UTM)
     beside.to_file(tmp_path / "beside.gpkg")
     surface = folder / "surface.tif" if source == "surface" else scans
     given = ("heights", tmp_path / "beside.gpkg", f"--{source}", surface, "-o", tmp_path)
@@ -298,7 +311,7 @@ def test_outlines_are_moved_onto_their_roofs(
     _, answer = call(*given, "--move")
     offset = answer["offset"]
     np.testing.assert_allclose([offset["east_m"], offset["north_m"]], [-2.5, 1.5], atol=0.3)
-    found = gpd.read_file(tmp_path / "beside_heights.gpkg").to_crs(CRS)
+    found = gpd.read_file(tmp_path / "beside_heights.gpkg").to_crs(UTM)
     assert found.centroid.distance(houses.centroid).max() < 0.4
     error = (found.height - (town.top - town.ground)).dropna()
     assert len(error) >= 0.9 * len(found)

@@ -310,7 +310,7 @@ def run_heights(
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)
     if heights.is_known.any():
-        _write_model(model, layer, names, packed, plane, heights)
+        _write_model(model, layer, names, packed, plane, source.vertical.crs, heights)
         names_shown = [buildings.name, *(Path(str(one).split("?")[0]).name for one in local)]
         shown = source_line(list_and_count(names_shown, _MOST_NAMED))
         heights_picture(picture, packed, heights, plain, shown)
@@ -590,6 +590,7 @@ def _write_model(
     names: Mapping[str, str],
     packed: PackedPolygons,
     plane: CRS,
+    vertical: CRS | None,
     heights: Heights,
 ) -> None:
     """Write the buildings with a height as CityJSON, in metres."""
@@ -603,7 +604,7 @@ def _write_model(
     greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(highest[rows].max())]
     # Programs that merge city models (cjio 0.10.1) take equal ids for one building.
     scene = path.name.removesuffix("_heights.city.json")
-    with city_model(path, plane, least, greatest) as model:
+    with city_model(path, plane, vertical, least, greatest) as model:
         for some in in_steps(rows, _SOLIDS_AT_ONCE):
             columns = _columns(heights.of(some), "")
             kept = {own: layer.attributes[name][some].tolist() for name, own in names.items()}

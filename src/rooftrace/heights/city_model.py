@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 import shapely
 from pyproj import CRS
+from pyproj.crs import CompoundCRS
 
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.types import Floats, Polygons
@@ -33,20 +34,30 @@ _KINDS = ("GroundSurface", "RoofSurface", "WallSurface")
 
 @contextmanager
 def city_model(
-    path: Path, crs: CRS, least: Sequence[float], greatest: Sequence[float]
+    path: Path,
+    crs: CRS,
+    vertical: CRS | None,
+    least: Sequence[float],
+    greatest: Sequence[float],
 ) -> Iterator[CityModelWriter]:
     """Open a city model for writing, which appears under its name when it is complete.
 
     Args:
         path: File to write, `.city.json`.
-        crs: CRS of the outlines, in metres; its EPSG code is stated where it has one.
+        crs: CRS of the outlines, in metres; its EPSG code is stated where it has one, that of both
+            where EPSG knows it with the vertical one, as the standard wants it.
+        vertical: Vertical CRS of the heights; None if it is not known.
         least, greatest: x, y and z of all vertices.
 
     Raises:
         ExportError: The file cannot be written.
     """
     origin = [float(np.floor(value)) for value in least]
-    code = crs.to_epsg()
+    flat = next((part for part in crs.sub_crs_list if part.is_projected), crs)
+    code = flat.to_epsg()
+    # The heights are written in metres.
+    if vertical is not None and vertical.axis_info[0].unit_name == "metre":
+        code = CompoundCRS(flat.name, [flat, vertical]).to_epsg() or code
     system = f"https://www.opengis.net/def/crs/EPSG/0/{code}"
     head = {
         "type": "CityJSON",

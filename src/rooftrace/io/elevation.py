@@ -80,11 +80,13 @@ class Vertical:
         unit_m: Metres per unit.
         stated: Whether the file states the unit; otherwise metres are assumed.
         datum: Name of the vertical datum or of the ellipsoid; None if the file states none.
+        crs: Vertical CRS; None if the file states none.
     """
 
     unit_m: float
     stated: bool
     datum: str | None
+    crs: CRS | None = None
 
 
 def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Vertical:
@@ -100,7 +102,8 @@ def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Verti
         for axis in part.axis_info:
             if axis.direction == "up":
                 unit_m = UNITS_M[unit] if unit else float(axis.unit_conversion_factor)
-                return Vertical(unit_m, True, part.datum.name if part.datum else part.name)
+                datum = part.datum.name if part.datum else part.name
+                return Vertical(unit_m, True, datum, part if part.is_vertical else None)
     return Vertical(UNITS_M[name or "metre"], name is not None, None)
 
 

@@ -179,9 +179,11 @@ def test_the_page_offers_all_formats_of_the_api(shared: TestClient) -> None:
 
 def test_a_folder_is_one_download(folder: Path, client: TestClient) -> None:
     write_results(folder, "harbour")
-    for name in ("harbour_density.png", "harbour_density.tif", "harbour_density.qml"):
-        (folder / name).write_bytes(b"drawn")
-    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+    drawn = "density.png", "density.tif", "density.qml", "heights.city.json", "roof_planes.gpkg"
+    for name in drawn:
+        (folder / f"harbour_{name}").write_bytes(b"drawn")
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
+    assert client.get("/map/folders/out").json()["images"][0]["city_model"]
     answer = client.get("/map/folders/out/results.zip")
     assert answer.headers["content-disposition"].endswith('"out.zip"')
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:

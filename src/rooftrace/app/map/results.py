@@ -36,6 +36,9 @@ _RESULT = re.compile(
     r"|(?P<polygons>(?:buildings|heights|polygons)\.(?:gpkg|geojson|fgb|parquet))"
     r"|(?P<preview>preview\.png)|(?P<density>density\.tif))"
 )
+_OF_HEIGHTS = "_heights.city.json", "_heights.png", "_roof_planes.gpkg"
+"""Endings of the files of `rooftrace heights` besides its layer."""
+
 _LAYER = "buildings"
 """Name of the folder of the layer of a catalogue, and of its entry on the map."""
 
@@ -91,15 +94,22 @@ class ImageFiles:
 
     @property
     def downloads(self) -> list[Path]:
-        """Return the files with the other forms of the density, the review, and for each raster its
-        style in QGIS and the names of its classes.
+        """Return the files with the other forms of the density, the review, the city model and the
+        roof planes, and for each raster its style in QGIS and the names of its classes.
         """
         folder = self.paths[0].parent
-        others = [folder / f"{self.name}{end}" for end in (*RESULT_FILES["density"], REVIEW_SUFFIX)]
+        ends = (*RESULT_FILES["density"], REVIEW_SUFFIX, *_OF_HEIGHTS)
+        others = [folder / f"{self.name}{end}" for end in ends]
         files = [*self.paths, *others]
         files += [path.with_suffix(".qml") for path in files]
         files += [path.with_name(f"{path.name}.aux.xml") for path in files]
         return [path for path in dict.fromkeys(files) if path.is_file()]
+
+    @property
+    def city_model(self) -> Path | None:
+        """The city model of `rooftrace heights`; None if there is none."""
+        path = self.paths[0].with_name(f"{self.name}{_OF_HEIGHTS[0]}")
+        return path if path.is_file() else None
 
     @property
     def stamp(self) -> str:

@@ -127,6 +127,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                     "built_up_share": one.record.get("built_up_share"),
                     "notes": [in_api_terms(note) for note in one.record.get("notes") or ()],
                     "comparison": one.is_comparison,
+                    "city_model": one.city_model is not None,
                     "changes": [
                         f"{max(counts['new'], counts['old']):,} "
                         f"{MAP_WORDS[status] if one.record.get('against_map') else status}"

@@ -178,7 +178,7 @@ function folderCard({ id, title }, of) {
   return doneCard(id, title, {
     image: first.name, count, share: only ? first.built_up_share : null, reviewable: !first.comparison, texts: only ? first.notes : [],
     more: [of.created && day(of.created), !only && plural(of.images.length, "image"), ...first.changes, of.state === "running" && "still running"],
-    download: only ? `${address}/download` : `${FOLDERS}/${encodeURIComponent(id)}/results.zip`,
+    download: only && !first.city_model ? `${address}/download` : `${FOLDERS}/${encodeURIComponent(id)}/results.zip`,
   });
 }
 

@@ -135,6 +135,8 @@ export function describe(scene, view, name, images) {
       return bar;
     }));
   }
+  $("all-files").hidden = !images.find((one) => one.name === name)?.city_model;
+  $("all-files").href = `${scene.address.slice(0, scene.address.lastIndexOf("/images/"))}/results.zip`;
   $("tall-row").hidden = $("by-height").hidden = !buildings.heights;
   $("by-kind").hidden = !Object.keys(buildings.classes).length;
   $("by-kind").lastElementChild.textContent = scene.comparison ? "status" : "class";
