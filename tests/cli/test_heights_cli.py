@@ -19,7 +19,7 @@ from rasterio.features import geometry_mask
 from command_line import call, command
 from raster_files import PLACE, write_geotiff
 from rooftrace.flows.heights import COLUMNS
-from rooftrace.heights.city_model import city_model
+from rooftrace.heights.city_model import epsg_code
 from town.roofs import RoofTown, levels_town, make_roof_town
 
 EAST, NORTH = 500_000.0, 5_000_000.0
@@ -207,15 +207,14 @@ def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path, levels: 
         assert attributes["name"] == f"house {int(id_.removeprefix('houses-')) - 1}"
 
 
-@pytest.mark.parametrize(("vertical", "code"), [(None, 28992), (5709, 7415), (6360, 28992)])
+@pytest.mark.parametrize(
+    ("plane", "vertical", "code"),
+    [(28992, None, 28992), (28992, 5709, 7415), (28992, 6360, 28992), ("+proj=laea", 5709, None)],
+)
 def test_the_city_model_names_the_datum_of_its_heights(
-    tmp_path: Path, vertical: int | None, code: int
+    plane: int | str, vertical: int | None, code: int | None
 ) -> None:
-    of_heights = vertical and CRS.from_epsg(vertical)
-    with city_model(tmp_path / "a.json", CRS.from_epsg(28992), of_heights, [0.0] * 3, [1.0] * 3):
-        pass
-    system = json.loads((tmp_path / "a.json").read_text())["metadata"]["referenceSystem"]
-    assert system.endswith(f"/{code}")
+    assert epsg_code(CRS(plane), None if vertical is None else CRS(vertical)) == code
 
 
 def _volume(vertices: np.ndarray, surface: list[list[int]]) -> float:

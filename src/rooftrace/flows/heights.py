@@ -26,7 +26,13 @@ from rooftrace.flows.compare.inputs import (
     on_plane,
     read_buildings_layer,
 )
-from rooftrace.heights.city_model import GRADES, UNKNOWN, city_model, heights_picture
+from rooftrace.heights.city_model import (
+    GRADES,
+    UNKNOWN,
+    city_model,
+    epsg_code,
+    heights_picture,
+)
 from rooftrace.heights.estimate import (
     BELOW_TERRAIN,
     MEASURED,
@@ -310,7 +316,13 @@ def run_heights(
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)
     if heights.is_known.any():
-        _write_model(model, layer, names, packed, plane, source.vertical.crs, heights)
+        code = epsg_code(plane, source.vertical.crs)
+        if code is None:
+            notes.append(
+                f"{model.name} states no coordinate system: its own, {crs_text(plane)}, has no "
+                "EPSG code. Measure smaller areas for one of UTM."
+            )
+        _write_model(model, layer, names, packed, plane, code, heights)
         names_shown = [buildings.name, *(Path(str(one).split("?")[0]).name for one in local)]
         shown = source_line(list_and_count(names_shown, _MOST_NAMED))
         heights_picture(picture, packed, heights, plain, shown)
@@ -590,7 +602,7 @@ def _write_model(
     names: Mapping[str, str],
     packed: PackedPolygons,
     plane: CRS,
-    vertical: CRS | None,
+    code: int | None,
     heights: Heights,
 ) -> None:
     """Write the buildings with a height as CityJSON, in metres."""
@@ -604,7 +616,7 @@ def _write_model(
     greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(highest[rows].max())]
     # Programs that merge city models (cjio 0.10.1) take equal ids for one building.
     scene = path.name.removesuffix("_heights.city.json")
-    with city_model(path, plane, vertical, least, greatest) as model:
+    with city_model(path, code, least, greatest) as model:
         for some in in_steps(rows, _SOLIDS_AT_ONCE):
             columns = _columns(heights.of(some), "")
             kept = {own: layer.attributes[name][some].tolist() for name, own in names.items()}

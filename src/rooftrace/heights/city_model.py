@@ -32,32 +32,34 @@ _SCALE = 0.001
 _KINDS = ("GroundSurface", "RoofSurface", "WallSurface")
 
 
+def epsg_code(plane: CRS, vertical: CRS | None) -> int | None:
+    """Return the EPSG code of a plane with heights in metres, as the standard wants it.
+
+    It is that of the plane alone where EPSG has none for both, or the vertical CRS is not known or
+    not in metres; None where the plane has none, either.
+    """
+    flat = next((part for part in plane.sub_crs_list if part.is_projected), plane)
+    code = flat.to_epsg()
+    if code and vertical is not None and vertical.axis_info[0].unit_name == "metre":
+        return CompoundCRS(flat.name, [flat, vertical]).to_epsg() or code
+    return code
+
+
 @contextmanager
 def city_model(
-    path: Path,
-    crs: CRS,
-    vertical: CRS | None,
-    least: Sequence[float],
-    greatest: Sequence[float],
+    path: Path, code: int | None, least: Sequence[float], greatest: Sequence[float]
 ) -> Iterator[CityModelWriter]:
     """Open a city model for writing, which appears under its name when it is complete.
 
     Args:
         path: File to write, `.city.json`.
-        crs: CRS of the outlines, in metres; its EPSG code is stated where it has one, that of both
-            where EPSG knows it with the vertical one, as the standard wants it.
-        vertical: Vertical CRS of the heights; None if it is not known.
+        code: EPSG code of the CRS, see `epsg_code`; None to state no CRS.
         least, greatest: x, y and z of all vertices.
 
     Raises:
         ExportError: The file cannot be written.
     """
     origin = [float(np.floor(value)) for value in least]
-    flat = next((part for part in crs.sub_crs_list if part.is_projected), crs)
-    code = flat.to_epsg()
-    # The heights are written in metres.
-    if vertical is not None and vertical.axis_info[0].unit_name == "metre":
-        code = CompoundCRS(flat.name, [flat, vertical]).to_epsg() or code
     system = f"https://www.opengis.net/def/crs/EPSG/0/{code}"
     head = {
         "type": "CityJSON",
