@@ -273,6 +273,50 @@ def fill_at_edges(
     return (colour, pieces[labels]) if pieces.any() else ((), None)
 
 
+_FRAME_EDGE = 0.9
+"""Least share of the pixels along the edge that are of one tone in the frame of a scan."""
+
+_FRAME_TONE = 0.04
+"""Largest difference of such pixels from their median, as a share of the range of the values."""
+
+_FRAME_EXTREME = 0.1
+"""Largest distance of that median from the darkest or lightest value, as a share of the range."""
+
+_FRAME_MOST = 0.5
+"""Largest share of an image that has this tone; of more, the sea or snow around is likelier."""
+
+
+def is_framed(edge: NDArray[Any], values: NDArray[Any]) -> bool:
+    """Return True if a dark or light frame surrounds an image, such as that of a scanned photo.
+
+    Unlike fill, a frame has the noise of the scanner, and is neither 0 nor the greatest value.
+
+    Args:
+        edge: (band, n) valid pixels along the edge of an image.
+        values: (band, m) valid pixels all over it.
+    """
+    if not edge.size or not values.size:
+        return False
+    tones, everywhere = (one.mean(axis=0, dtype=np.float64) for one in (edge, values))
+    low, high = np.percentile(everywhere, (0.1, 99.9))
+    middle, most = np.median(tones), _FRAME_TONE * (high - low)
+    return bool(
+        high > low
+        and min(middle - low, high - middle) <= _FRAME_EXTREME * (high - low)
+        and np.mean(np.abs(tones - middle) <= most) >= _FRAME_EDGE
+        and np.mean(np.abs(everywhere - middle) <= most) <= _FRAME_MOST
+    )
+
+
+def along_edge(valid: BoolArray) -> BoolArray:
+    """Return (y, x), True for valid pixels beside nodata or at the edge of the array."""
+    inside = cv2.erode(
+        valid.view(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )  # fmt: skip
+    return np.asarray(valid & (np.asarray(inside) == 0))
+
+
 def is_fill(pixels: NDArray[Any]) -> BoolArray:
     """Return for (band, …) pixels whether all bands have values with which fill is written.
 

@@ -27,6 +27,7 @@ from rooftrace.io.nodata import (
     EDGE_SHARE,
     LEAST_FILL,
     SPECK_M,
+    along_edge,
     at_corners,
     colour_name,
     commonest_colour,
@@ -34,6 +35,7 @@ from rooftrace.io.nodata import (
     fill_at_edges,
     is_certain_fill,
     is_fill,
+    is_framed,
     mended,
     widened,
 )
@@ -384,7 +386,7 @@ class PreparedSource(WrappedSource):
         collar = None
         if sample.collar is not None and is_entire and not getattr(scene, "keeps_fill", False):
             collar = _Collar(sample.fill, widened(sample.collar))
-        note = sample.note(self.name, is_left_out=collar is not None)
+        note = sample.note(self.name, is_left_out=collar is not None, is_entire=is_entire)
         if alpha is not None:
             is_alpha = _is_two_valued(values[alpha])
             kind = "alpha: 0 is no data" if is_alpha else "near infrared and not read"
@@ -534,6 +536,7 @@ class _Sample:
         speck_share: Share of the pixels in specks of nodata, see `without_specks`.
         collar: (y, x) of any size over the scene, True for white fill that reaches a corner; None
             if there is none. Roofs are rarely so, and a model may take such fill for roofs.
+        is_framed: Whether a frame without fill surrounds the scene, see `is_framed`.
     """
 
     values: NDArray[Any]
@@ -542,8 +545,9 @@ class _Sample:
     fill_share: float = 0.0
     speck_share: float = 0.0
     collar: BoolArray | None = None
+    is_framed: bool = False
 
-    def note(self, name: str, *, is_left_out: bool) -> str:
+    def note(self, name: str, *, is_left_out: bool, is_entire: bool) -> str:
         """Return what the user should know of nodata in an image; "" if nothing."""
         notes = []
         if self.fill:
@@ -559,6 +563,13 @@ class _Sample:
             notes.append(
                 f"{name}: {max(self.fill_share, 0.01):.0%} of the pixels are "
                 f"{colour_name(self.fill)}{where} and not marked as nodata: {choice}"
+            )
+        if self.is_framed and is_entire:
+            notes.append(
+                f"{name} has a frame of one tone, such as the border of a scanned photograph: it "
+                "is predicted as if it were ground, and counts in shares and densities. Cut it "
+                "off, for example with gdal_translate -srcwin COLUMN ROW WIDTH HEIGHT IN OUT.tif, "
+                "or give the outline of the picture with --area."
             )
         if self.speck_share >= _LEAST_SPECKS:
             notes.append(
@@ -580,6 +591,7 @@ def _sample_of(scene: RasterSource) -> _Sample:
     specks: int = -getattr(scene, "speck_px", 0)
     overview = getattr(scene, "read_overview", None)
     whole: Raster | None = None
+    edge = np.zeros((scene.bands, 0), scene.dtype)
     if shape[0] * shape[1] <= _HELD_PX:
         small = whole = _read_if_possible(scene)
     else:
@@ -592,11 +604,17 @@ def _sample_of(scene: RasterSource) -> _Sample:
         values, valid = small.data[:, ::step, ::step], small.valid[::step, ::step]
         # A copy is several times as fast as choosing all pixels.
         values = values.reshape(len(values), -1) if valid.all() else values[:, valid]
+        edge = small.data[:, along_edge(small.valid)]
     else:
         read_px, values = _read_lattice(scene)
         # A map service would be asked for tiles in another order than that of the blocks.
         is_service = hasattr(scene, "service")
-        small = None if is_service or not values.size else _read_rows_with_fill(scene)
+        if not is_service and values.size:
+            probes = _read_edge(scene)
+            edge = np.concatenate(
+                [edge, *(one.data[:, one.valid] for one in probes if one)], axis=1
+            )
+            small = _read_rows_with_fill(scene, probes)
     fill: tuple[float, ...] = ()
     fill_share = 0.0
     where: BoolArray | None = None
@@ -616,11 +634,12 @@ def _sample_of(scene: RasterSource) -> _Sample:
     if not kept.any():
         # Without another colour, nothing tells fill from ground.
         return _Sample(values, whole, speck_share=specks / max(read_px, 1))
+    has_frame = not fill and is_framed(edge, values)
     collar = None
     if where is not None and values.dtype.kind == "u" and {*fill} == {np.iinfo(values.dtype).max}:
         collar = at_corners(where) if at_corners(where).any() else None
     values = values if kept.all() else values[:, kept]
-    return _Sample(values, whole, fill, fill_share, specks / max(read_px, 1), collar)
+    return _Sample(values, whole, fill, fill_share, specks / max(read_px, 1), collar, has_frame)
 
 
 def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
@@ -647,17 +666,22 @@ def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
     return read_px, np.concatenate(parts, axis=1)
 
 
-def _read_rows_with_fill(scene: RasterSource) -> Raster | None:
-    """Return evenly spaced rows of a scene, also first and last; None if no fill is at its edge."""
+def _read_edge(scene: RasterSource) -> list[Raster | None]:
+    """Return single pixels along the edges of a scene; None for each that cannot be read."""
     rows, cols = scene.grid.shape
     pixels = []
     for place in range(_PROBES):
         row, col = ((2 * place + 1) * length // (2 * _PROBES) for length in (rows, cols))
         pixels += [(row, 0), (row, cols - 1), (0, col), (rows - 1, col)]
     # Pixels decode few blocks of a tiled file; rows may decode all of them.
-    edge = [_read_if_possible(scene, Window(row, col, 1, 1)) for row, col in sorted(pixels)]
+    return [_read_if_possible(scene, Window(row, col, 1, 1)) for row, col in sorted(pixels)]
+
+
+def _read_rows_with_fill(scene: RasterSource, edge: list[Raster | None]) -> Raster | None:
+    """Return evenly spaced rows of a scene, also first and last; None if no fill is at its edge."""
+    rows, cols = scene.grid.shape
     fill = sum(bool((is_fill(one.data) & one.valid).all()) for one in edge if one is not None)
-    if fill < EDGE_SHARE * len(pixels):
+    if fill < EDGE_SHARE * len(edge):
         return None
     count = min(rows, _ROWS, max(_ROWS_PX // cols, 1))
     read = [

@@ -172,15 +172,35 @@ def test_collars_do_not_make_an_image_dark() -> None:
     assert prepared(ArraySource(image)).stretch is None
 
 
+@pytest.mark.parametrize("level", [4, 251])
+@pytest.mark.parametrize(("side", "dtype"), [(400, "uint8"), (1500, "uint16"), (1500, "uint8")])
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_the_frame_of_a_scanned_photograph_is_noted(
+    side: int, dtype: str, level: int, is_turned: bool
+) -> None:
+    image, empty = scene(side, is_warped=True)
+    frame = side // 16
+    picture = np.zeros((side, side), bool)
+    picture[frame:-frame, frame:-frame] = True
+    noise = np.random.default_rng(1).integers(-3, 4, image.shape)
+    image = np.where(picture, image, level + noise).astype(dtype)
+    image[:, : frame // 2, frame:-frame:50] = 128  # marks and text at the edge
+    valid = ~(empty & ~picture) if is_turned and side == 400 else np.ones_like(empty)
+    source = ArraySource(image * (170 if dtype == "uint16" else 1), valid=valid)
+    assert "has a frame of one tone" in " ".join(prepared(source).choices)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda image: image,
+        lambda image: np.where(np.hypot(*np.mgrid[-200:200, -200:200]) < 120, image, 30),
+        lambda image: np.where(np.arange(400) < 30, 30, image),
         lambda image: image * 0,
         lambda image: np.where(np.arange(400) < 8, 0, image),
         lambda image: np.where((np.arange(400) // 40 % 2 == 1)[:, None], image, 128),
     ],
-    ids=["ground", "black alone", "too little", "no extreme"],
+    ids=["ground", "an island", "a dark edge", "black alone", "too little", "no extreme"],
 )
 def test_ordinary_images_have_no_fill(make) -> None:
     assert prepared(ArraySource(make(scene()[0]).astype(np.uint8))).choices == ()
