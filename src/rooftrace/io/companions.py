@@ -412,7 +412,15 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
         grid = replace(grid, transform=_read_world_file(world, path))
     # A note explains why the georeference in the file itself is not used.
     if header.note or grid.crs is not None or grid.transform.is_identity:
-        return header
+        points = _first(path, [f"{one}.points" for one in (path.name, path.stem)], names)
+        if header.note or grid.crs is not None or points is None:
+            return header
+        note = (
+            f"{path} has no georeference, and its results are in pixels. {points.name} beside it "
+            "holds ground control points of QGIS, which are not used: rectify the image with the "
+            "Georeferencer of QGIS, and give the GeoTIFF that it makes."
+        )
+        return replace(header, note=note)
     if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS], names):
         grid = replace(grid, crs=_read_prj(prj, path))
     grid, note = checked_grid(grid, str(path))

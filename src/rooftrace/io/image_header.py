@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import product
 from math import isfinite
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -304,7 +305,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         black=black,
         has_one_type=len({dtypes[i - 1] for i in (*indexes, alpha) if i is not None}) == 1,
         # A satellite's metadata files have tags of their own.
-        imagery_date=imagery_date({**tags, **dataset.tags(ns="IMAGERY")}),
+        imagery_date=imagery_date({**tags, **dataset.tags(ns="IMAGERY")}, name),
         is_lossy=is_lossy and dtype == np.uint8,
     )
 
@@ -393,8 +394,11 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
 
 def _unused_position(dataset: Any, name: str) -> str:
     """Return a note if the position of an image is known only by points or a camera model."""
+    code = "CODE"
     if dataset.gcps[0]:
         position, option = "ground control points", "-tps"
+        crs = dataset.gcps[1]
+        code = str(crs.to_epsg() or code) if crs and crs.is_projected else code
     elif dataset.rpcs:
         position, option = "a camera model (RPC)", "-rpc -to RPC_DEM=TERRAIN.tif"
     elif "EXIF_GPSLatitude" in dataset.tags():
@@ -406,8 +410,9 @@ def _unused_position(dataset: Any, name: str) -> str:
     else:
         return ""
     return (
-        f"{name} has {position} instead of a georeference, and its results are in pixels. Rectify "
-        f"it first: gdalwarp {option} -t_srs EPSG:CODE IN OUT.tif"
+        f"{name} has {position} instead of a georeference, and its results are in pixels. Cut off "
+        "a border if there is one, and rectify it, with what lies beyond as nodata: gdalwarp "
+        f"{option} -dstalpha -t_srs EPSG:{code} IN OUT.tif"
     )
 
 
@@ -429,19 +434,31 @@ def _is_of_earth(crs: CRS) -> bool:
     return True
 
 
-_DATE_TAGS = ("ACQUISITIONDATETIME", "EXIF_DateTimeOriginal", "EXIF_DateTime", "TIFFTAG_DATETIME")
+_FILE_TAGS = ("EXIF_DateTime", "TIFFTAG_DATETIME")
+"""Tags with the date of the file, which of a scan is the day of scanning."""
+
+_DATE_TAGS = ("ACQUISITIONDATETIME", "EXIF_DateTimeOriginal", *_FILE_TAGS)
 """Tags with a date, the most specific first: a satellite's metadata, EXIF, TIFF."""
+
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?=[-_.]|(?:0[1-9]|1[0-2])(?:[0-3]\d)?(?!\d)|$)")
+"""A year in the name of an image, alone or before a month or date."""
 
 _WRITTEN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d+)?(Z?))?")
 
 
-def imagery_date(tags: Mapping[str, str]) -> str | None:
-    """Return the date in a file's tags in the form of ISO 8601; None if there is none."""
-    for name in _DATE_TAGS:
-        match = _WRITTEN.fullmatch(tags.get(name, "").strip().strip('"'))
+def imagery_date(tags: Mapping[str, str], name: str = "") -> str | None:
+    """Return the date in a file's tags in the form of ISO 8601; None if there is none.
+
+    The date of the file itself does not count if the name of the image states an earlier year.
+    """
+    named = _YEAR.findall(Path(name).stem)
+    for tag in _DATE_TAGS:
+        match = _WRITTEN.fullmatch(tags.get(tag, "").strip().strip('"'))
         if match is None:
             continue
         year, month, day, clock, zone = match.groups()
+        if tag in _FILE_TAGS and named and max(named) < year:
+            continue
         text = f"{year}-{month}-{day}" + (f"T{clock}{zone}" if clock else "")
         # Cameras and programs without a clock write zeros.
         if is_date(text):

@@ -97,8 +97,13 @@ def with_points(folder: Path, data: Pixels) -> Path:
     path = write_geotiff(folder / "a.tif", data, crs=None, transform=None)
     with rasterio.open(path, "r+") as file:
         points = [(0, 0), (0, 64), (48, 0), (48, 64)]
-        file.gcps = [GroundControlPoint(r, c, 85 + c / 1e5, 27 - r / 1e5) for r, c in points], 4326
+        file.gcps = [GroundControlPoint(r, c, 5e5 + c, 3e6 - r) for r, c in points], 32645
     return path
+
+
+def with_qgis_points(folder: Path, data: Pixels) -> Path:
+    (folder / "a.tif.points").write_text("mapX,mapY,sourceX,sourceY,enable\n85,27,0,0,1\n")
+    return write_geotiff(folder / "a.tif", data, crs=None, transform=None)
 
 
 def with_camera(folder: Path, data: Pixels) -> Path:
@@ -117,7 +122,8 @@ def with_infrared(folder: Path, data: Pixels) -> Path:
 
 
 NOTED: dict[str, tuple[Write, str]] = {
-    "GeoTIFF: ground control points": (with_points, "gdalwarp -tps"),
+    "GeoTIFF: ground control points": (with_points, "-tps -dstalpha -t_srs EPSG:32645 IN"),
+    "ground control points of QGIS": (with_qgis_points, "a.tif.points beside it"),
     "drone photograph with GPS": (with_camera, "not an orthophoto"),
     "GeoTIFF: infrared marked as alpha": (with_infrared, "is taken as near infrared"),
 }

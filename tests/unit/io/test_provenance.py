@@ -33,6 +33,10 @@ from rooftrace.io.raster import open_raster
 )
 def test_imagery_date_of_tags(tags: dict[str, str], date: str | None) -> None:
     assert imagery_date(tags) == date
+    # The file of a scan is younger than its picture.
+    is_of_file = not {"ACQUISITIONDATETIME", "EXIF_DateTimeOriginal"} & {*tags}
+    assert imagery_date(tags, "scans/sheet 12_1944-07.tif") == (None if is_of_file else date)
+    assert imagery_date(tags, "12345_19441.tif") == date
 
 
 def test_stated_dates() -> None:
