@@ -107,7 +107,7 @@ def detect_keypoints(
     pixels = Resampler(scene.image, _scaling(scene, gsd_m, assumed_gsd_m))
     whole = Window.whole(pixels.shape_yx)
     parts, hashed = [_none()], NO_HASH
-    for number, core in enumerate(_blocks(whole), start):
+    for number, core in enumerate(whole.blocks(_BLOCK_PX, _BLOCK_PX), start):
         window = core.padded(_MARGIN_PX).intersection(whole)
         assert window is not None
         if number * _GOLDEN % 1 >= share or is_known_empty(scene.image, pixels.reach(window)):
@@ -207,14 +207,6 @@ def _strongest(
     fresh = np.ones(len(order), dtype=bool)
     fresh[1:] = (ranked[1:] != ranked[:-1]).any(axis=1)
     return np.sort(order[fresh])
-
-
-def _blocks(whole: Window) -> Iterator[Window]:
-    for row in range(0, whole.height, _BLOCK_PX):
-        for col in range(0, whole.width, _BLOCK_PX):
-            block = Window(row, col, _BLOCK_PX, _BLOCK_PX).intersection(whole)
-            assert block is not None
-            yield block
 
 
 def _scaling(scene: Scene, gsd_m: float | None, assumed_gsd_m: float | None) -> Scaling:

@@ -84,6 +84,12 @@ class Window:
         for row in range(self.row, self.row_stop, rows):
             yield Window(row, self.col, min(rows, self.row_stop - row), self.width)
 
+    def blocks(self, rows: int, cols: int) -> Iterator[Window]:
+        """Yield windows of `rows` by `cols`, row by row; the last ones may be smaller."""
+        for strip in self.strips(rows):
+            for col in range(self.col, self.col_stop, cols):
+                yield Window(strip.row, col, strip.height, min(cols, self.col_stop - col))
+
     def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
         """Return slices (rows, columns) into an array that covers `origin` (default: from 0, 0)."""
         row0, col0 = (origin.row, origin.col) if origin else (0, 0)

@@ -201,19 +201,12 @@ def cut_into_chips(source: SceneSet, chip_px: int) -> SceneSet:
     """
 
     def cut(entry: SceneEntry) -> list[SceneEntry]:
-        height, width = source.open_scene(entry).image.grid.shape
-        if max(height, width) <= chip_px:
+        shape = source.open_scene(entry).image.grid.shape
+        if max(shape) <= chip_px:
             return [replace(entry, group=entry.group or entry.id, key=(entry, None))]
-        whole = Window.whole((height, width))
-        windows = [
-            Window(row, col, chip_px, chip_px).intersection(whole)
-            for row in range(0, height, chip_px)
-            for col in range(0, width, chip_px)
-        ]
         return [
             SceneEntry(f"{entry.id}@{w.row}_{w.col}", None, entry.group or entry.id, (entry, w))
-            for w in windows
-            if w is not None
+            for w in Window.whole(shape).blocks(chip_px, chip_px)
         ]
 
     return replace(

@@ -34,6 +34,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.arrays import numbered
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, Window
 from rooftrace.metrics.resampling import share_of
 from rooftrace.vector.match import PolygonOverlaps, pair_iou
@@ -224,8 +225,7 @@ def _laid(corner: Floats, ring: NDArray[np.int64]) -> tuple[Floats, NDArray[np.i
     is_last = np.diff(ring, append=-1) != 0
     step[is_last] = 0
     parts = np.maximum(1, np.round(np.hypot(*step.T) / _SPACING)).astype(np.int64)
-    edge = np.repeat(np.arange(len(corner)), parts)
-    place = np.arange(len(edge)) - np.repeat(np.cumsum(parts) - parts, parts)
+    edge, place = numbered(parts)
     return corner[edge] + step[edge] * (place / parts[edge])[:, None], ring[edge]
 
 

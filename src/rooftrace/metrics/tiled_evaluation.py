@@ -99,13 +99,9 @@ def _windows(source: SceneSet, spec: BundleSpec) -> Iterator[tuple[Scene, Window
     for number, scene in enumerate(source):
         scale_yx = model_scale(scene, spec.scales)
         down, along = (max(1, int(_WINDOW_PX * scale)) for scale in scale_yx)
-        height, width = scene.image.grid.shape
-        windows += [
-            (number, Window(row, col, min(down, height - row), min(along, width - col)))
-            for row in range(0, height, down)
-            for col in range(0, width, along)
-        ]
-        area_px += height * width / (scale_yx[0] * scale_yx[1])
+        whole = Window.whole(scene.image.grid.shape)
+        windows += [(number, window) for window in whole.blocks(down, along)]
+        area_px += whole.area_px / (scale_yx[0] * scale_yx[1])
     count = max(1, min(len(windows), int(len(windows) * _MAX_PX / area_px)))
     places = np.linspace(0, len(windows) - 1, count).round().astype(int)
     chosen = (windows[place] for place in places.tolist())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from rooftrace.core.text import only_errors
 from rooftrace.models.losses import probabilities
 from rooftrace.models.spec import Output
 
@@ -92,28 +92,20 @@ def export_onnx(
     example = torch.zeros(2, bands, side, side)
     auto = torch.export.Dim.AUTO
     dynamic = {0: auto} if fixed_px else {0: auto, 2: auto, 3: auto}
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                model,
-                (example,),
-                input_names=["image"],
-                output_names=list(model.outputs),
-                dynamic_shapes={"image": dynamic},
-                dynamo=True,
-                # BatchNorm is not folded into the weights, because fp16 could not hold the result
-                # exactly. Engines fold it when they load the graph.
-                optimize=False,
-                verbose=False,
-            )
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
+    with only_errors("torch.onnx", "onnxscript", "onnx_ir"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=["image"],
+            output_names=list(model.outputs),
+            dynamic_shapes={"image": dynamic},
+            dynamo=True,
+            # BatchNorm is not folded into the weights, because fp16 could not hold the result
+            # exactly. Engines fold it when they load the graph.
+            optimize=False,
+            verbose=False,
+        )
     assert program is not None
     return _without_sources(program.model_proto)
 

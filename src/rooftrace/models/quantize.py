@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.system import without_telemetry
-from rooftrace.core.text import first_line
+from rooftrace.core.text import first_line, only_errors
 
 without_telemetry()
 
@@ -221,27 +221,21 @@ def quantize_onnx(graph: bytes, samples: Sequence[NDArray[np.float32]]) -> bytes
             return None if sample is None else {"image": sample[None].astype(np.float32)}
 
     # Its warning recommends simplifying the graph first, which is done.
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            given, made = Path(folder) / "given.onnx", Path(folder) / "made.onnx"
-            given.write_bytes(graph)
-            quantize_static(
-                given,
-                made,
-                Samples(),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                # Rounding 16-bit pixel values to 8 bits would lose information.
-                nodes_to_exclude=normalisation_nodes(graph),
-            )
-            return made.read_bytes()
-    finally:
-        root.setLevel(level)
+    with only_errors(None), tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder) / "given.onnx", Path(folder) / "made.onnx"
+        given.write_bytes(graph)
+        quantize_static(
+            given,
+            made,
+            Samples(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            # Rounding 16-bit pixel values to 8 bits would lose information.
+            nodes_to_exclude=normalisation_nodes(graph),
+        )
+        return made.read_bytes()
 
 
 def openvino_files(model: Any, *, half: bool) -> tuple[bytes, bytes]:

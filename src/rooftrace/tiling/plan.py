@@ -181,14 +181,9 @@ def plan_blocks(shape_yx: tuple[int, int], *, block_px: int = 2048) -> list[Wind
 
     They are as wide as the scene if it is not very wide: then few tiles lie across an edge.
     """
-    height, width = shape_yx
-    across = min(width, _round_up(8 * block_px, _ALIGN_PX))
+    across = min(shape_yx[1], _round_up(8 * block_px, _ALIGN_PX))
     down = max(block_px * block_px // across // _ALIGN_PX, 1) * _ALIGN_PX
-    return [
-        Window(row, col, min(down, height - row), min(across, width - col))
-        for row in range(0, height, down)
-        for col in range(0, width, across)
-    ]
+    return list(Window.whole(shape_yx).blocks(down, across))
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -7,7 +7,6 @@ interrupted in the same way.
 
 from __future__ import annotations
 
-import logging
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from torch import nn
 from rooftrace.core.errors import ConfigError, TrainError, is_out_of_memory
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import keep_freed_memory
-from rooftrace.core.text import print_plain
+from rooftrace.core.text import only_errors, print_plain
 from rooftrace.engines.base import this_processor
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 from rooftrace.models.spec import CLICK_BANDS, BundleSpec
@@ -414,18 +413,10 @@ def _interruptible() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the advice of Lightning, which is for authors of training loops."""
-    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning.*")
-            warnings.filterwarnings("ignore", module="torch.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
+    with only_errors("lightning.pytorch", "lightning.fabric"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", module="torch.*")
+        yield
 
 
 def _out_of_memory(task: TrainingTask, failed: L.Trainer) -> TrainError:

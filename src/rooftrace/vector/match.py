@@ -16,7 +16,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.arrays import in_steps
+from rooftrace.core.arrays import in_steps, numbered
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.io.spill_file import SpillFile
@@ -365,8 +365,7 @@ def _grouped(bounds: Floats, side: float) -> tuple[Ints, Ints]:
     low = np.floor(bounds[:, :2] / side).astype(np.int64)
     span = np.floor(bounds[:, 2:] / side).astype(np.int64) - low + 1
     times = span[:, 0] * span[:, 1]
-    owner = np.repeat(np.arange(len(bounds)), times)
-    place = np.arange(len(owner)) - np.repeat(np.cumsum(times) - times, times)
+    owner, place = numbered(times)
     row, col = np.divmod(place, span[owner, 0])
     code = _code(low[owner, 0] + col, low[owner, 1] + row)
     order = np.argsort(code, kind="stable")

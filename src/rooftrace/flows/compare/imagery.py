@@ -547,13 +547,11 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
     seen, drawn = np.zeros(len(geometry)), np.zeros(len(geometry))
     tree = shapely.STRtree(pixels[near])
     whole = Window.whole(grid.shape)
-    for strip in whole.strips(_READ_PX):
-        for col in range(0, grid.width, _READ_PX):
-            window = Window(strip.row, col, strip.height, min(_READ_PX, grid.width - col))
-            frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-            here = near[np.sort(tree.query(frame))]
-            if len(here):
-                _count(source, window, pixels, here, seen, drawn)
+    for window in whole.blocks(_READ_PX, _READ_PX):
+        frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+        here = near[np.sort(tree.query(frame))]
+        if len(here):
+            _count(source, window, pixels, here, seen, drawn)
     # Parts beyond the edge of the image are not seen; of a small building every pixel counts.
     least = np.maximum(np.floor(shapely.area(pixels) * 0.95), 1)
     for one in near[drawn[near] < least[near]]:
