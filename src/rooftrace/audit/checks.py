@@ -14,6 +14,7 @@ import numpy as np
 
 from rooftrace.audit.facts import Finding, FindingContext, SceneFacts, make_finding, share
 from rooftrace.audit.measure import measure_set
+from rooftrace.audit.offset import estimate_offsets, offset_findings
 from rooftrace.core.text import plain_number, plural, set_option
 from rooftrace.io.nodata import LEAST_FILL, colour_name
 from rooftrace.io.pixels import may_be_infrared
@@ -76,8 +77,9 @@ def findings_of(facts: Sequence[SceneFacts], source: SceneSet) -> list[Finding]:
     return worst_first(finding for finding in found if finding is not None)
 
 
-def first_findings(source: SceneSet) -> tuple[Finding | None, Finding | None]:
-    """Return the finding that labels show no building, or mostly buildings, and that on infrared.
+def first_findings(source: SceneSet) -> tuple[Finding | None, tuple[Finding, ...]]:
+    """Return the finding that labels show no building, or mostly buildings; and those on infrared,
+    and on labels that are shifted or fit no image.
 
     At most 50 scenes are read, spread evenly; a set of more is not searched for a first building.
     """
@@ -85,7 +87,13 @@ def first_findings(source: SceneSet) -> tuple[Finding | None, Finding | None]:
     sample = source.subset(ids)
     context = FindingContext(measure_set(sample), sample)
     found = (_no_building(context) if len(ids) == len(source) else None), _inverted(context)
-    return next((finding for finding in found if finding is not None), None), _infrared(context)
+    worst = next((finding for finding in found if finding is not None), None)
+    infrared = _infrared(context)
+    offsets = estimate_offsets(sample, context.facts) if worst is None else ()
+    shifted = [
+        one for one in offset_findings(offsets, source.label_shift_px) if one.severity == "warning"
+    ]
+    return worst, (*([] if infrared is None else [infrared]), *shifted)
 
 
 def _files(c: FindingContext) -> _Findings:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from memory_sets import ArrayLabel
+from rooftrace.audit.checks import first_findings
 from rooftrace.audit.facts import Offset
 from rooftrace.audit.measure import measure_set
 from rooftrace.audit.offset import SURE, Surface, edge_surface, estimate_offsets, offset_findings
@@ -114,7 +115,9 @@ def test_borders_of_valid_and_known_areas_are_not_edges() -> None:
 
 @pytest.mark.campaign
 def test_a_set_that_is_off_is_one_finding() -> None:
-    offsets = offsets_of(set_of(6, open_shifted((6, 0))))
+    shifted = set_of(6, open_shifted((6, 0)))
+    assert [one.key for one in first_findings(shifted)[1]] == ["label.offset"]
+    offsets = offsets_of(shifted)
     assert [o.level for o in offsets] == ["scene"] * 6 + ["set"]
     common = offsets[-1]
     assert (common.rows, common.cols) == pytest.approx((-6, 0), abs=0.7)

@@ -447,6 +447,7 @@ def test_both_figures_together_are_less_uncertain_than_either(tmp_path: Path) ->
     # The finished model of folds is better than they are, unless it is the start model.
     finished = [replace(report, folds=2, share=share) for share in (1.0, 0.0)]
     assert [one.gain and one.gain.level for one in finished] == [0.6, 0.8]
+    assert [one.verdict for one in finished] == ["probably better", "no different"]
     assert ["keeps the weights" in " ".join(one.advice) for one in finished] == [False, True]
 
 

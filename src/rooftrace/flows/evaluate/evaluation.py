@@ -150,12 +150,15 @@ def training_ground_notes(bundles: Sequence[ModelBundle], data: LabelledSets) ->
 
 def _of_model(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
     members = bundle.members or (bundle,)
-    prints = [(m, p) for m in members for p in (m.spec.fingerprint, *m.spec.start_fingerprints)]
-    trained = _joined([m for m, _ in prints], [_check(m, p, scenes) for m, p in prints])
+    prints = [(m, m.spec.fingerprint, "the model was trained on") for m in members]
+    begun = "its start model was trained on"
+    prints += [(m, one, begun) for m in members for one in m.spec.start_fingerprints]
+    trained = _joined([m for m, *_ in prints], [_check(*one, scenes) for one in prints])
     used = [one for one in (bundle, *bundle.members) if one.spec.fitted_fingerprint is not None]
     if not used:
         return trained
-    fitted = _joined(used, [_check(one, one.spec.fitted_fingerprint, scenes) for one in used])
+    use = "the model was fitted to"
+    fitted = _joined(used, [_check(one, one.spec.fitted_fingerprint, use, scenes) for one in used])
     return replace(trained, fitted=fitted if fitted.scenes else None)
 
 
@@ -174,7 +177,7 @@ def _joined(members: Sequence[ModelBundle], reports: Sequence[LeakageReport]) ->
             for name, report in zip(before, reports)
             for pair in report.pairs
         ]),
-        tuple(name + note for name, report in zip(before, reports) for note in report.notes),
+        tuple(dict.fromkeys(n + note for n, one in zip(before, reports) for note in one.notes)),
         max(report.too_small for report in reports),
     )  # fmt: skip
 
@@ -201,7 +204,7 @@ def _detect(
 
 
 def _check(
-    bundle: ModelBundle, fingerprint: Fingerprint | None, scenes: _SceneKeypoints
+    bundle: ModelBundle, fingerprint: Fingerprint | None, use: str, scenes: _SceneKeypoints
 ) -> LeakageReport:
     source = scenes.source
     if fingerprint is None:
@@ -227,7 +230,7 @@ def _check(
     shows = [shows_overlaps(one, fingerprint.finds_px) for one in keypoints]
     leaked = {pair.scene_id for pair in pairs}
     too_small = sum(not one and i not in leaked for i, one in zip(source.ids, shows))
-    notes += _limits(fingerprint, too_small, len(keypoints))
+    notes += _limits(fingerprint, use, too_small, len(keypoints))
     checked = sum(one or each.whole != NO_HASH for one, each in zip(shows, keypoints))
     is_partial = too_small > 0 or fingerprint.share < 1
     status: Status = "found" if pairs else "unknown" if is_partial else "none"
@@ -240,12 +243,11 @@ def _name_of(fingerprint: Fingerprint, number: int) -> str:
     return f"{trained.name}, scene {place + 1} of {trained.scenes}"
 
 
-def _limits(fingerprint: Fingerprint, too_small: int, scenes: int) -> list[str]:
+def _limits(fingerprint: Fingerprint, use: str, too_small: int, scenes: int) -> list[str]:
     """Return notes on what the check cannot find."""
     side = fingerprint.finds_px
     size = f"{side * fingerprint.gsd_m:.0f} m" if fingerprint.gsd_m else f"{2 * side} px"
-    found = "Ground that the model was trained on is found where a shared part has about"
-    notes = [f"{found} {size} by {size}."]
+    notes = [f"Ground that {use} is found where a shared part has about {size} by {size}."]
     if too_small:
         notes.append(
             f"Cannot tell for {too_small} of the {scenes} scenes, which are smaller or show too "

@@ -91,10 +91,13 @@ class FinetuneReport:
         one of the two is clearly better and none clearly worse, and worse in the opposite case. If
         none is clear, the mean of the two decides by its 80 % interval, or that of 60 % for folds:
         it is what was maximised, and less uncertain than either. On ground that either model was
-        trained on, nobody can tell.
+        trained on, nobody can tell. A start model whose threshold alone was chosen, on these very
+        images, is no different.
         """
         if any(leak.spoils_comparison for leak in self.evaluation.leaks):
             return "cannot tell"
+        if self.share == 0:
+            return "no different"
         judged = self.tests[self.evaluation.headline], self.buildings
         signs = {_sign(test.difference) for test in judged if test is not None}
         if signs == {0} and self.gain is not None:

@@ -443,14 +443,14 @@ def _open_images(scenes: SceneSet, *, needs_metres: bool) -> bool:
 
 
 def _check_labels(scenes: SceneSet) -> tuple[str, ...]:
-    """Return a note on images that may be infrared."""
-    finding, infrared = first_findings(scenes)
+    """Return notes on images that may be infrared, and on labels that are shifted."""
+    finding, others = first_findings(scenes)
     if finding is not None:
         raise LabelError(
             f"{scenes.name}: {finding.title}. {finding.detail}".rstrip(),
             remedy=f"{finding.remedy} If the labels are right, use rooftrace train.",
         )
-    return () if infrared is None else (f"{scenes.name}: {infrared.title}. {infrared.remedy}",)
+    return tuple(f"{scenes.name}: {other.title}. {other.remedy}" for other in others)
 
 
 def check_inverse(scored: SetProbabilities, start: BundleSpec) -> None:
