@@ -49,7 +49,7 @@ from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
 from rooftrace.labels.layouts import Layout
 from rooftrace.labels.mask_files import is_swapped
-from rooftrace.labels.mask_values import JPEG_SUFFIXES, LabelFile, NameRule
+from rooftrace.labels.mask_values import JPEG_SUFFIXES, LabelFile, NameRule, count_smoothed
 from rooftrace.labels.pairing import (
     NO_SHAPES,
     REMEDY_PATTERN,
@@ -348,8 +348,13 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     some = found.pairs[:: max(1, len(found.pairs) // _LOOKED_AT)][:_LOOKED_AT]
     looked_at = tuple(one.key for one in some if isinstance(one.key, Path))
     blurred: tuple[str, ...] = ()
-    if jpegs and masks.rule().is_255_ambiguous:
-        blurred = (f"{plural(len(jpegs), 'JPEG mask')} read as building above 127, as JPEG blurs.",)
+    if masks.rule().is_255_ambiguous:
+        if jpegs:
+            what = plural(len(jpegs), "JPEG mask")
+            blurred = (f"{what} read as building above 127, as JPEG blurs.",)
+        elif count := count_smoothed(path for path in looked_at if path.is_file()):
+            what = f"{count} of {plural(len(looked_at), 'mask')} looked at"
+            blurred = (f"{what} with smoothed edges: building above 127, ground below.",)
     return SceneSet.of(
         FOLDER.name,
         root.resolve().name,

@@ -40,10 +40,15 @@ _FULL = 255
 """Value of the building in a mask of two classes, unless the file contains a 1."""
 
 _HALF = 127
-"""Value above which a pixel of a JPEG mask of 0 and 255 is a building."""
+"""Value above which a pixel of a smoothed mask of 0 and 255 is a building."""
 
 _MOST_BLUR = 0.1
-"""Maximum share of pixels far from both 0 and 255 in a JPEG mask of these two values."""
+"""Maximum share of pixels far from both 0 and 255 in a smoothed mask of these two values."""
+
+_LEAST_SHADES, _MOST_FLAT = 4, 0.05
+"""Minimum number of values between 0 and 255 in a smoothed mask that is no JPEG, and maximum share
+of their pixels whose neighbours have the same value: in masks of Rotterdam, Geneva and Nacala, at
+most 0.004 after JPEG, antialiasing or resampling, and 0.33 or more if values are buildings."""
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 _JPEG = b"\xff\xd8\xff"
@@ -197,14 +202,6 @@ class LabelRule:
             invalid = _unknown_values(seen, known)
             if len(invalid):
                 usual = np.isin((0, 1), seen).tolist()
-                between = np.count_nonzero((seen > 0) & (seen < _FULL))
-                if _FULL in invalid and len(invalid) > 4 and between < _MOST_BLUR * seen.size:
-                    raise LabelError(
-                        f"The mask {name} has {len(invalid) - 1} shades between 0 and 255, as of "
-                        "smoothed edges.",
-                        remedy="Save the masks without antialiasing; or make each sharp: "
-                        "gdal_translate -scale 127 128 0 255 -ot Byte MASK OUT",
-                    )
                 raise self._invalid_values(invalid.tolist(), name, usual)
         table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)
         for value, index in known.items():
@@ -437,7 +434,7 @@ class LabelFile:
             DataError: The file cannot be read.
         """
         source = self._source
-        raster = source.read(window)
+        raster = self._sharp(source.read(window))
         by_index = self._is_indexed(source, raster)
         self.rule.check_nodata(_nodata(source), str(self.path), by_index=by_index)
         known = None if raster.valid.all() else raster.valid
@@ -455,6 +452,17 @@ class LabelFile:
             return None
         numbers = instance_numbers(self._source.read(window).data)
         return np.where(self.read(window).data, numbers, 0).astype(np.int32)
+
+    def _sharp(self, raster: Raster) -> Raster:
+        """Return pixels of this mask without shades between 0 and 255, if it is a smoothed one."""
+        if not self.rule.is_255_ambiguous or raster.data.dtype != np.uint8:
+            return raster
+        shades = _unknown_values(raster.data[0], (0, _FULL)).tolist()
+        # A part may have the first of many shades alone.
+        is_part = raster.grid.shape != self.grid.shape
+        if not shades or (shades == [1] and not is_part) or not is_smoothed(self.path):
+            return raster
+        return _sharpened(raster)
 
     def _check_all(self, raster: Raster, by_index: bool) -> None:
         """Raise the LabelError of this mask for the values of all that are looked at."""
@@ -510,7 +518,7 @@ class LabelFile:
     def _whole_holds(self) -> tuple[bool, bool]:
         source, full = self._source, False
         for strip in Window.whole(self.grid.shape).strips(_ROWS):
-            one, here = _holds(source.read(strip))
+            one, here = _holds(self._sharp(source.read(strip)))
             full |= here
             if one:
                 return True, full
@@ -518,34 +526,73 @@ class LabelFile:
 
 
 class _SharpMask(WrappedSource):
-    """A JPEG mask of 0 and 255 without the values between."""
+    """A smoothed mask of 0 and 255 without the values between."""
 
     def read(self, window: Window | None = None) -> Raster:
-        raster = self.source.read(window)
-        return replace(raster, data=np.where(raster.data > _HALF, np.uint8(_FULL), np.uint8(0)))
+        return _sharpened(self.source.read(window))
+
+
+def _sharpened(raster: Raster) -> Raster:
+    return replace(raster, data=np.where(raster.data > _HALF, np.uint8(_FULL), np.uint8(0)))
 
 
 def without_blur(source: RasterSource, head: bytes) -> RasterSource:
-    """Return a JPEG mask of 0 and 255 without the values between; another mask as it is."""
-    return _SharpMask(source) if head.startswith(_JPEG) and _is_blurred(source) else source
+    """Return a smoothed mask of 0 and 255 without the values between; another mask as it is."""
+    return _SharpMask(source) if _is_blurred(source, head) else source
 
 
-def _is_blurred(source: RasterSource) -> bool:
-    """Return whether a JPEG mask is one of 0 and 255."""
-    between = highest = 0
+def _is_blurred(source: RasterSource, head: bytes) -> bool:
+    """Return whether a mask is one of 0 and 255 with smoothed edges.
+
+    A JPEG needs no other evidence than values near both; any other file has shades along edges.
+    """
+    if source.dtype != np.uint8:
+        return False
+    counts, flat = np.zeros(256, np.int64), 0
+    around = np.ones((3, 3), np.uint8)
     for strip in Window.whole(source.grid.shape).strips(_ROWS):
         data = source.read(strip).data
-        # Classes by index are near 0, and grey pictures lie between.
-        between += int(((data > _HALF // 2) & (data < _FULL - _HALF // 2)).sum())
-        highest = max(highest, int(data.max()))
-    height, width = source.grid.shape
-    return between <= _MOST_BLUR * source.bands * height * width and not 0 < highest <= _HALF
+        counts += np.bincount(data.ravel(), minlength=256)
+        if not head.startswith(_JPEG):
+            band = data[0]
+            alike = cv2.erode(band, around) == cv2.dilate(band, around)
+            flat += len(data) * int((alike & (band > 0) & (band < _FULL)).sum())
+    # Classes by index are near 0, and grey pictures lie between.
+    middle, bright = counts[_HALF // 2 + 1 : _FULL - _HALF // 2], counts[_FULL - _HALF // 2 :]
+    if middle.sum() > _MOST_BLUR * counts.sum():
+        return False
+    if head.startswith(_JPEG):
+        return bool(counts[_HALF + 1 :].any() or not counts[1:].any())
+    shades = counts[1:_FULL]
+    is_edge = flat <= _MOST_FLAT * shades.sum() and 2 * middle.sum() <= bright.sum()
+    return bool(is_edge and np.count_nonzero(shades) >= _LEAST_SHADES)
+
+
+def count_smoothed(paths: Iterable[Path]) -> int:
+    """Return how many mask files have smoothed edges in their upper left corner."""
+    count = 0
+    for path in paths:
+        with suppress(DataError, OSError):
+            source = open_mask(path, sharp=False)
+            height, width = source.grid.shape
+            corner = source.read(Window(0, 0, min(height, _ROWS), min(width, _ROWS)))
+            count += _is_blurred(ArraySource(corner.data), b"")
+    return count
+
+
+def is_smoothed(path: Path) -> bool:
+    """Return whether a file is a mask of 0 and 255 with smoothed edges, see `LabelFile`."""
+    status = path.stat()
+    return path.suffix.lower() != ".npy" and _is_blurred_file(
+        path, status.st_mtime_ns, status.st_size
+    )
 
 
 @lru_cache(maxsize=1 << 17)
 def _is_blurred_file(path: Path, mtime_ns: int, size: int) -> bool:
     """Return `_is_blurred` of a file, which takes as long as decoding it."""
-    return _is_blurred(open_raster(path, palette="indices", trusted=True))
+    source = open_raster(path, palette="indices", trusted=True)
+    return _is_blurred(source, read_head(path, 3))
 
 
 def open_mask(path: Path, *, colours: bool = False, sharp: bool = True) -> RasterSource:
@@ -560,9 +607,7 @@ def open_mask(path: Path, *, colours: bool = False, sharp: bool = True) -> Raste
         source = open_raster(path, palette="colours" if colours else "indices", trusted=True)
         if not (sharp and read_head(path, 3).startswith(_JPEG)):
             return source
-        status = path.stat()
-        is_blurred = _is_blurred_file(path, status.st_mtime_ns, status.st_size)
-        return _SharpMask(source) if is_blurred else source
+        return _SharpMask(source) if is_smoothed(path) else source
     try:
         # Mapped, so that a window of a large mask reads its own pixels alone.
         array = np.asarray(np.load(path, allow_pickle=False, mmap_mode="r"))

@@ -152,6 +152,21 @@ def test_a_mask_blurred_by_jpeg_is_read_without_the_blur(
     assert windows == [place]  # the whole file is decoded once
 
 
+@pytest.mark.parametrize("window", [None, Window(10, 5, 8, 9), Window(0, 0, 50, 3)])
+def test_a_mask_with_smoothed_edges_is_read_by_half(tmp_path: Path, window: Window | None) -> None:
+    drawn = np.zeros((50, 40), np.uint8)
+    drawn[8:30, 6:25] = 255
+    smooth = np.array(Image.fromarray(drawn).rotate(20, Image.Resampling.BICUBIC))
+    path = save(tmp_path / "m.png", smooth)
+    read = label(path, LabelConfig().rule(), smooth.shape).read(window)
+    place = np.s_[:] if window is None else window.slices()
+    np.testing.assert_array_equal(read.data, (smooth > 127)[place])
+    # Numbers of buildings are no shades, whose neighbours differ.
+    numbers = np.kron(np.arange(50).reshape(5, 10) * 5, np.ones((10, 4))).astype(np.uint8)
+    with pytest.raises(LabelError, match="values not of a class"):
+        label(save(tmp_path / "n.png", numbers), LabelConfig().rule(), numbers.shape).read()
+
+
 def test_a_window_of_an_array_reads_its_own_pixels(tmp_path: Path, truth: np.ndarray) -> None:
     path = tmp_path / "m.npy"
     np.save(path, np.tile(truth > 0, (64, 64)))
