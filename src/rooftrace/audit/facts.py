@@ -118,6 +118,7 @@ class Offset:
         level: Level of the estimate.
         scenes: Number of scenes in the estimate; all have about the same metres per pixel.
         gsd_m: Metres per pixel, None if unknown.
+        buildings: Number of buildings whose outlines were compared.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Offset:
     level: Literal["scene", "set"] = "scene"
     scenes: int = 1
     gsd_m: float | None = None
+    buildings: int = 0
 
     @property
     def px(self) -> float:

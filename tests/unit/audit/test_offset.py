@@ -138,8 +138,12 @@ def _open_swapped(entry: SceneEntry) -> Scene:
 
 @pytest.mark.campaign
 def test_masks_under_the_names_of_other_images_are_one_finding() -> None:
-    (finding,) = offset_findings(offsets_of(set_of(12, _open_swapped)))
-    assert (finding.key, finding.count) == ("label.pairs", 12)
+    offsets = offsets_of(set_of(12, _open_swapped))
+    # Those of a few buildings may not agree by chance.
+    for buildings, severity in ((5, "warning"), (1, "note")):
+        counted = [replace(one, buildings=buildings) for one in offsets]
+        (finding,) = offset_findings(counted)
+        assert (finding.key, finding.severity, finding.count) == ("label.pairs", severity, 12)
 
 
 @pytest.mark.parametrize(("reach_px", "keys"), [(24, ["label.pairs"]), (2, [])])
