@@ -100,13 +100,14 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
                 remedy="Give another name or folder with -o.",
             )
         is_package = found is not None and path.suffix.lower() in (".gpkg", ".gdb")
-        others = _other_layers(path) if is_package else []
+        others, kind = _other_layers(path) if is_package else ([], "")
         if others:
-            layers = plural(len(others), "layer")
             raise ConfigError(
-                f"The result {path} would replace a file with {layers} of other data: "
+                f"The result {path} would replace {plural(len(others), kind)} of other data: "
                 f"{list_and_count(others)}.",
-                remedy="Give another name with -o. Its layer can be added to this file afterwards: "
+                remedy="Give another name with -o."
+                if kind == "file"
+                else "Give another name with -o. Its layer can be added to this file afterwards: "
                 f"ogr2ogr -update {shlex.quote(str(path))} OTHER.gpkg",
             )
 
@@ -123,26 +124,28 @@ def prepare_folder(folder: Path, outputs: Iterable[Path], inputs: Iterable[Path 
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _other_layers(path: Path) -> list[str]:
-    """Return the layers of a GeoPackage or geodatabase that have not the name of the file."""
+def _other_layers(path: Path) -> tuple[list[str], str]:
+    """Return the layers of a GeoPackage or geodatabase that have not the name of the file, or the
+    files of a folder that is none; and what they are.
+    """
     if path.is_dir():
         import pyogrio
 
         # A folder of other files, or a geodatabase of images alone, has no layer.
-        names = sorted(file.name for file in path.iterdir())
         with suppress(pyogrio.errors.DataSourceError):
-            names = pyogrio.list_layers(path)[:, 0].tolist() or names
-        # GDAL keeps letters and digits of a name.
-        own = re.sub(r"\W", "_", path.stem).strip("_")
-        return [name for name in names if name.strip("_") != own]
+            if names := pyogrio.list_layers(path)[:, 0].tolist():
+                # GDAL keeps letters and digits of a name.
+                own = re.sub(r"\W", "_", path.stem).strip("_")
+                return [name for name in names if name.strip("_") != own], "layer"
+        return sorted(file.name for file in path.iterdir()), "file"
     import sqlite3  # takes a while, and most results are no GeoPackage of another run
 
     uri = f"{path.absolute().as_uri()}?mode=ro"
     # Another file, or a damaged one, has no layers that could be kept.
     with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as database:
-        names = [str(name) for (name,) in database.execute("SELECT table_name FROM gpkg_contents")]
-        return sorted({*names} - {path.stem, _QGIS_STYLES})
-    return []
+        rows = [str(name) for (name,) in database.execute("SELECT table_name FROM gpkg_contents")]
+        return sorted({*rows} - {path.stem, _QGIS_STYLES}), "layer"
+    return [], "layer"
 
 
 def check_replaced(outputs: Sequence[Path], read: Callable[[], object], kind: str) -> list[str]:

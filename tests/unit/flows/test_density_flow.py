@@ -198,7 +198,10 @@ def test_images_of_a_folder_are_measured_as_one(files: Path, tmp_path: Path) -> 
     nearest = [gpd.read_file(one.files[0])["nearest_m"].tolist() for one in (whole, both)]
     assert nearest[0] == pytest.approx(nearest[1], rel=0.02)
     assert "ha that several images show" in "".join(both.notes)
-    one, other = (run_density(given, tmp_path / "c", cell_m=20).total for given in (pair, [out]))
+    reports = [run_density(given, tmp_path / "c", cell_m=20) for given in (pair, [out])]
+    said = ["Pseudo-Mercator has no true metres" in "".join(report.notes) for report in reports]
+    assert said == [False, True]
+    one, other = (report.total for report in reports)
     assert one.buildings == other.buildings
     assert float(one.built_m2) == pytest.approx(float(other.built_m2), rel=0.01)
     # A village without a building does not stop the others.

@@ -37,6 +37,10 @@ def test_a_geopackage_with_other_layers_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="2 layers of other data: parcels, roads") as refused:
         check_outputs([own, project], [])
     assert f"ogr2ogr -update {project} " in refused.value.remedy
+    (tmp_path / "town.gdb").mkdir()
+    (tmp_path / "town.gdb/notes.txt").touch()
+    with pytest.raises(ConfigError, match=r"replace 1 file of other data: notes\.txt"):
+        check_outputs([tmp_path / "town.gdb"], [])
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ from rooftrace.io.files import check_outputs
 from rooftrace.io.georeferenced import date_span
 from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import source_line, write_png
+from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import BEND_M, crs_text, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
@@ -187,6 +188,7 @@ def run_density(
         density = density_of_polygons(
             ground.buildings, cells, ground.observed, ground.built, ground.counted
         )
+        systems = [open_raster(path).grid.crs for path, _ in scenes if path is not None]
     else:
         (mask_path, polygons_path), buildings = scenes[0], None
         mask = None if mask_path is None else MaskFile.of(mask_path, building)
@@ -218,10 +220,12 @@ def run_density(
             )
             density = _of_mask(mask, buildings, accumulator, progress)
             own = mask.grid.crs
-        plane = density.grid.crs
+        systems = [own]
+        notes += outside_notes(density.outside)
+    plane = density.grid.crs
+    for own in dict.fromkeys(systems):
         if own is not None and plane is not None and own != plane:
             notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
-        notes += outside_notes(density.outside)
     source = _source_line(inputs, scenes)
     files = write_density(stem, density, threshold, stem.name, source)
     places = f"cells of {cell_m:g} m"
@@ -250,6 +254,8 @@ def _credit(scenes: Sequence[SceneFiles]) -> str:
             dates |= {*scenes_seen.distinct("imagery_date")}
     known = [*filter(None, dates)]
     date = known[0] if len(known) == 1 else date_span(known)
+    if date is not None and None in dates:
+        date += " and undated"
     return ResultProvenance(date, list_first(sorted(filter(None, sources)))).credit()
 
 
