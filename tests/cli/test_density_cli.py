@@ -78,3 +78,25 @@ def test_polygons_alone_have_the_mask_beside_them(tmp_path: Path) -> None:
     assert total == call(*given)[1]["total"]
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_one_status_of_a_comparison_is_counted(tmp_path: Path) -> None:
+    def town(name: str, *west: int) -> Path:
+        boxes = [shapely.box(5e5 + x, 9e6, 5e5 + x + 10, 9e6 + 10) for x in west]
+        gpd.GeoDataFrame(geometry=boxes, crs=32737).to_file(tmp_path / name)
+        return tmp_path / name
+
+    new, old = town("new.gpkg", 0, 60), town("old.gpkg", 0, 20, 40)
+    ward = tmp_path / "ward.gpkg"
+    gpd.GeoDataFrame(geometry=[shapely.box(5e5, 9e6, 5e5 + 99, 9e6 + 9)], crs=32737).to_file(ward)
+    assert command("compare", new, old, "-o", tmp_path / "c")[0] == 0
+    given = ("density", tmp_path / "c" / "compare.gpkg", "--zones", ward, "-o")
+    code, _, text = command(*given, tmp_path / "d")
+    assert code == 2
+    assert "both layers of a comparison" in text
+    counts = {}
+    for status in ("gone", "new", "same", "same (old)"):
+        code, _, text = command(*given, tmp_path / status, "--building", status)
+        assert code == 0, text
+        counts[status] = next(csv.DictReader((tmp_path / f"{status}.csv").open()))["buildings"]
+    assert counts == {"gone": "2", "new": "1", "same": "1", "same (old)": "1"}

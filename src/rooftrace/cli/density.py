@@ -74,7 +74,8 @@ def density(
     building: Annotated[
         str | None,
         option(
-            _INPUTS, metavar="CLASS", help="Class of buildings: its name, or its index in a mask."
+            _INPUTS, metavar="CLASS",
+            help="Class of buildings: its name, or its index in a mask; a status of a comparison.",
         ),
     ] = None,
     min_area: Annotated[

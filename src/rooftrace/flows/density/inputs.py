@@ -224,7 +224,8 @@ def read_buildings(
 
     Args:
         path: Path of the file.
-        building: Value of the attribute `class` of buildings; default: see `VectorFile`.
+        building: Value of the attribute `class` of buildings, or of `status` in a comparison;
+            default: see `VectorFile`.
         mask: Mask of the same place, which gives the name of the class instead. Polygons may be in
             its pixels if it has no CRS.
         layer_name: Layer of a file with several; see `VectorFile`.
@@ -235,11 +236,20 @@ def read_buildings(
         DataError: The file cannot be read, holds no building, or shows another place than the mask;
             or it has no such attribute, or texts in it.
         GeoreferenceError: It has no CRS, or coordinates outside the range of its CRS.
-        ConfigError: The file has several classes and `building` is missing, or the file has no
-            classes and `building` is given.
+        ConfigError: The file has several classes, or is a comparison, and `building` is missing; or
+            it has no classes and `building` is given.
     """
     file = VectorFile(path, layer_name)
     fields = ["class"] if "class" in file.fields else []
+    is_compared = {"side", "status"} <= {*file.fields}
+    if is_compared:
+        if building is None:
+            raise ConfigError(
+                f"{path} holds the buildings of both layers of a comparison; expected those of "
+                "one status.",
+                remedy="Name it, such as new, gone or changed: --building gone",
+            )
+        fields = ["side", "status"]
     wanted = [] if value is None else _number_fields(file, value)
     by_name = building is None and mask is None
     values: Mapping[str, NDArray[Any]]
@@ -249,7 +259,13 @@ def read_buildings(
         layer = file.read([*dict.fromkeys([*fields, *wanted])], typed=True, buildings=by_name)
         geometry, crs, values, counts = layer.geometry, layer.crs, layer.values, layer.counts
     notes = [note.removesuffix(".") for note in file.notes(counts)]
-    classes = text_column(values.get("class", np.zeros(0)))
+    if is_compared:
+        side, status = (text_column(values[name]) for name in fields)
+        # A building that both layers have is there twice.
+        twice = (side == "old") & (status != "gone")
+        classes = np.where(twice, np.strings.add(status.astype(np.str_), " (old)"), status)
+    else:
+        classes = text_column(values.get("class", np.zeros(0)))
     rows = np.arange(len(geometry))
     if not by_name:
         name = _class_name(path, sorted(set(classes.tolist())), building, mask)
