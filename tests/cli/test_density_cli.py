@@ -98,5 +98,7 @@ def test_one_status_of_a_comparison_is_counted(tmp_path: Path) -> None:
     for status in ("gone", "new", "same", "same (old)"):
         code, _, text = command(*given, tmp_path / status, "--building", status)
         assert code == 0, text
-        counts[status] = next(csv.DictReader((tmp_path / f"{status}.csv").open()))["buildings"]
+        row = next(csv.DictReader((tmp_path / f"{status}.csv").read_text().splitlines()))
+        assert row["zone"] == "zone 1"  # the ward has no name
+        counts[status] = row["buildings"]
     assert counts == {"gone": "2", "new": "1", "same": "1", "same (old)": "1"}

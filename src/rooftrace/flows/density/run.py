@@ -366,9 +366,11 @@ def run_zone_density(
     counted = len(ground.buildings) - ground.outside
     if outside := counted - len(np.unique(inside)):
         notes.append(f"Buildings in no zone: {outside:,} of {counted:,}")
-    columns = density_columns(figures, threshold, ground_zones.values)
-    # The attributes of the zones come first.
-    renamed = [f"{old} is {new}" for old, new in zip(ground_zones.values, columns) if old != new]
+    names = zone_names(ground_zones.values, len(outlines))
+    # The attributes of the zones come first; without one, a row of the table would have no name.
+    attributes = ground_zones.values or {"zone": np.array(names, np.object_)}
+    columns = density_columns(figures, threshold, attributes)
+    renamed = [f"{old} is {new}" for old, new in zip(attributes, columns) if old != new]
     if renamed:
         notes.append(f"Attributes of the zones are renamed: {', '.join(renamed)}")
     if value is not None:
@@ -376,7 +378,6 @@ def run_zone_density(
         columns |= {name: figures.known(values) for name, values in of_zones.items()}
     if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
         notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
-    names = zone_names(ground_zones.values, len(outlines))
     notes += _shared_notes(outlines, names)
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
     write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
