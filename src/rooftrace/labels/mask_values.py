@@ -552,7 +552,9 @@ def _is_blurred(source: RasterSource, head: bytes) -> bool:
     around = np.ones((3, 3), np.uint8)
     for strip in Window.whole(source.grid.shape).strips(_ROWS):
         data = source.read(strip).data
-        counts += np.bincount(data.ravel(), minlength=256)
+        # NumPy's bincount takes eight bytes for each pixel.
+        shades = cv2.calcHist([data.reshape(-1, data.shape[2])], [0], None, [256], [0, 256])
+        counts += shades.ravel().astype(np.int64)
         if not head.startswith(_JPEG):
             band = data[0]
             alike = cv2.erode(band, around) == cv2.dilate(band, around)

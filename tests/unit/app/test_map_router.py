@@ -234,6 +234,7 @@ def test_folders_and_images(shared: TestClient) -> None:
             "built_up_share": None,
             "notes": [],
             "comparison": False,
+            "city_model": False,
             "changes": [],
         }
     ]
