@@ -64,6 +64,19 @@ def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path, ending: st
         _, answer = call("compare", old, earlier, "-o", tmp_path / "grown", "--keep", "both")
         assert counts(answer, "new") == {"same": 2, "new": 1, "outside": 1}
         assert answer["conflated"] == {"old": 2, "new": 2}
+    # A hall that the edge of one image cuts keeps its whole outline, whichever date has it.
+    corner, hall, beside = ((30, -40, 45, -25), (30, -40, 130, -25), (5, -15, 20, -5))
+    parts, whole = (
+        write(
+            tmp_path / f"{name}.parquet",
+            [box(EAST + a, NORTH + b, EAST + c, NORTH + d) for a, b, c, d in blocks],
+        )
+        for name, blocks in (("parts", (corner, beside)), ("whole", (hall, beside)))
+    )
+    for pair in ((whole, tmp_path / "town_mask.tif"), (parts, whole)):
+        call("compare", *pair, "-o", tmp_path / "cut", "--keep", "new")
+        kept = gpd.read_file(tmp_path / "cut" / "conflated.gpkg", layer="conflated")
+        assert sorted(kept.area.round()) == [150, 1500]
 
 
 @pytest.mark.parametrize("names", ["", "empty water field building", "empty water field house"])

@@ -424,8 +424,9 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
         return result.err
 
     assert "expected one of them" in error()
-    _, answer = call("heights", houses, "--surface", terrain, "-o", out)
+    _, answer = call("heights", houses, "--surface", terrain, "--planes", "-o", out)
     assert any("do not stand out" in note for note in answer["notes"])
+    assert gpd.read_file(out / "houses_roof_planes.gpkg", layer=0).empty
     assert "as the surface model and" in error("--surface", terrain, "--terrain", terrain)
     assert "swapped" in error("--surface", terrain, "--terrain", write_raster(
         tmp_path / "high.tif", town, town.surface + 20

@@ -545,7 +545,8 @@ class _Planes:
         table = np.concatenate(self._tables)
         stop = np.append(table["start"][1:], self._spill.size)
         order = np.argsort(table["building"], kind="stable")
-        for some in in_steps(order, _CHUNK):
+        # A layer without planes has its columns.
+        for some in in_steps(order, _CHUNK) if len(order) else [order]:
             row, slope, azimuth, begin = (table[some][name] for name in self._ROW.names or ())
             parts = self._spill.read(begin, stop[some])
             ground_m2 = shapely.area(parts)

@@ -445,23 +445,28 @@ def mark_outside(
                 if images:
                     seen = np.minimum(seen, _seen_by_any(images, plane, outlines))
                 old[1].status[index[seen < least]] = OUTSIDE
-    changed = np.flatnonzero(new[1].status == CHANGED)
-    cut = old[1].status[new[1].partner[changed]] == OUTSIDE
-    new[1].status[changed[cut]] = OUTSIDE
+    _set_cut(new[1], old[1])
 
 
-def mark_outside_bounds(new: PackedPolygons, old: tuple[PackedPolygons, SideStatus]) -> None:
+def _set_cut(new: SideStatus, old: SideStatus) -> None:
+    """Set the status of new buildings that the edge of the imagery cuts, as it does the old ones."""
+    changed = np.flatnonzero(new.status == CHANGED)
+    new.status[changed[old.status[new.partner[changed]] == OUTSIDE]] = OUTSIDE
+
+
+def mark_outside_bounds(new: Side, old: Side) -> None:
     """Set the status of old buildings without a match outside the bounds of the new layer."""
-    if not len(new):
+    if not len(new[0]):
         return
-    low, high = new.bounds[:, :2].min(axis=0), new.bounds[:, 2:].max(axis=0)
+    low, high = new[0].bounds[:, :2].min(axis=0), new[0].bounds[:, 2:].max(axis=0)
     gone = np.flatnonzero(old[1].status == GONE)
     inside = ((old[0].centre[gone] >= low) & (old[0].centre[gone] <= high)).all(axis=1)
     old[1].status[gone[~inside]] = OUTSIDE
+    _set_cut(new[1], old[1])
 
 
 def mark_not_seen_before(new: Side, plane: CRS, image: RasterSource) -> None:
-    """Set the status of new buildings without a match on ground that OLD's imagery does not show.
+    """Set the status of new buildings on ground that OLD's imagery does not show.
 
     Args:
         new: Buildings and statuses of the new layer; the statuses are changed.
@@ -472,7 +477,9 @@ def mark_not_seen_before(new: Side, plane: CRS, image: RasterSource) -> None:
         opened.callback(close_source, image)
         for index in in_steps(np.flatnonzero(new[1].status == NEW), _CHUNK):
             share = _seen_share(image, plane, new[0].unpack(index))
-            new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
+            unseen = index[share < _SEEN_SHARE]
+            # The edge of OLD's image has cut the outline of a building of which OLD has a part.
+            new[1].status[unseen] = np.where(new[1].is_linked[unseen], CHANGED, OUTSIDE)
 
 
 def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Floats:

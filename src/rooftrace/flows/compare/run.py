@@ -242,7 +242,7 @@ def run_compare(
     coverage, images = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
     new_side, old_side = (new_plane, result.new), (old_plane, result.old)
     if coverage == "bounds":
-        mark_outside_bounds(new_plane, old_side)
+        mark_outside_bounds(new_side, old_side)
     elif images or options.area is not None:
         area = None if options.area is None else read_area(options.area, options.layer)
         mark_outside(new_side, old_side, plane, images, area, offset if is_shifted else None)
