@@ -286,6 +286,10 @@ _FRAME_MOST = 0.5
 """Largest share of an image that has this tone; of more, the sea or snow around is likelier."""
 
 
+_FRINGE_PX = 9
+"""Side of the square that is left out around nodata along the edge of an image."""
+
+
 def is_framed(edge: NDArray[Any], values: NDArray[Any]) -> bool:
     """Return True if a dark or light frame surrounds an image, such as that of a scanned photo.
 
@@ -309,12 +313,18 @@ def is_framed(edge: NDArray[Any], values: NDArray[Any]) -> bool:
 
 
 def along_edge(valid: BoolArray) -> BoolArray:
-    """Return (y, x), True for valid pixels beside nodata or at the edge of the array."""
-    inside = cv2.erode(
-        valid.view(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )  # fmt: skip
-    return np.asarray(valid & (np.asarray(inside) == 0))
+    """Return (y, x), True for valid pixels near nodata or the edge of the array.
+
+    Compression blurs those right beside nodata: in JPEG they are as dark as a frame.
+    """
+    inside = [
+        cv2.erode(
+            valid.view(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT,
+            borderValue=0,
+        )
+        for side in (_FRINGE_PX, _FRINGE_PX + 2)
+    ]  # fmt: skip
+    return np.not_equal(*inside)
 
 
 def is_fill(pixels: NDArray[Any]) -> BoolArray:

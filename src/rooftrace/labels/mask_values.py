@@ -567,7 +567,8 @@ def _is_blurred(source: RasterSource, head: bytes) -> bool:
         return bool(counts[_HALF + 1 :].any() or not counts[1:].any())
     shades = counts[1:_FULL]
     is_edge = flat <= _MOST_FLAT * shades.sum() and 2 * middle.sum() <= bright.sum()
-    return bool(is_edge and np.count_nonzero(shades) >= _LEAST_SHADES)
+    # Without a bright pixel, heights of roofs in metres would all become ground.
+    return bool(is_edge and bright.any() and np.count_nonzero(shades) >= _LEAST_SHADES)
 
 
 def count_smoothed(paths: Iterable[Path]) -> int:

@@ -163,8 +163,10 @@ def test_a_mask_with_smoothed_edges_is_read_by_half(tmp_path: Path, window: Wind
     np.testing.assert_array_equal(read.data, (smooth > 127)[place])
     # Numbers of buildings are no shades, whose neighbours differ.
     numbers = np.kron(np.arange(50).reshape(5, 10) * 5, np.ones((10, 4))).astype(np.uint8)
-    with pytest.raises(LabelError, match="values not of a class"):
-        label(save(tmp_path / "n.png", numbers), LabelConfig().rule(), numbers.shape).read()
+    heights = np.where(drawn, np.arange(40) % 17 + 3, 0).astype(np.uint8)
+    for other in (numbers, heights):
+        with pytest.raises(LabelError, match="values not of a class"):
+            label(save(tmp_path / "n.png", other), LabelConfig().rule(), other.shape).read()
 
 
 def test_a_window_of_an_array_reads_its_own_pixels(tmp_path: Path, truth: np.ndarray) -> None:

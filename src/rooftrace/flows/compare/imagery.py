@@ -449,7 +449,7 @@ def mark_outside(
 
 
 def _set_cut(new: SideStatus, old: SideStatus) -> None:
-    """Set the status of new buildings that the edge of the imagery cuts, as it does the old ones."""
+    """Set the status of new buildings that are parts of old ones beyond the edge of the imagery."""
     changed = np.flatnonzero(new.status == CHANGED)
     new.status[changed[old.status[new.partner[changed]] == OUTSIDE]] = OUTSIDE
 
