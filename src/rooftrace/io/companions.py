@@ -412,8 +412,10 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
         grid = replace(grid, transform=_read_world_file(world, path))
     # A note explains why the georeference in the file itself is not used.
     if header.note or grid.crs is not None or grid.transform.is_identity:
+        if header.note or grid.crs is not None:
+            return header
         points = _first(path, [f"{one}.points" for one in (path.name, path.stem)], names)
-        if header.note or grid.crs is not None or points is None:
+        if points is None:
             return header
         note = (
             f"{path} has no georeference, and its results are in pixels. {points.name} beside it "
