@@ -417,7 +417,7 @@ class LabelFile:
         rule: Rule that reads its values.
         grid: Grid of the image; the mask must have its shape.
         image_name: Name of the image, for the message about a different shape.
-        looked_at: Masks of the same set, whose values an error lists, too.
+        looked_at: Masks of the same set, which say if it is smoothed; an error lists their values.
     """
 
     path: Path
@@ -460,9 +460,11 @@ class LabelFile:
         shades = _unknown_values(raster.data[0], (0, _FULL)).tolist()
         # A part may have the first of many shades alone.
         is_part = raster.grid.shape != self.grid.shape
-        if not shades or (shades == [1] and not is_part) or not is_smoothed(self.path):
+        if not shades or (shades == [1] and not is_part):
             return raster
-        return _sharpened(raster)
+        # A tile may have the edge of a building alone: others show what its shades are.
+        others = [one for one in self.looked_at if one.is_file()] if shades != [1] else ()
+        return _sharpened(raster) if any(map(is_smoothed, (self.path, *others))) else raster
 
     def _check_all(self, raster: Raster, by_index: bool) -> None:
         """Raise the LabelError of this mask for the values of all that are looked at."""

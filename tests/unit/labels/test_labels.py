@@ -161,6 +161,10 @@ def test_a_mask_with_smoothed_edges_is_read_by_half(tmp_path: Path, window: Wind
     read = label(path, LabelConfig().rule(), smooth.shape).read(window)
     place = np.s_[:] if window is None else window.slices()
     np.testing.assert_array_equal(read.data, (smooth > 127)[place])
+    # In a tile with the edge of a building alone, its shade is one as in the others.
+    edge = save(tmp_path / "e.png", np.pad(np.full((50, 1), 64, np.uint8), ((0, 0), (0, 39))))
+    tile = LabelFile(edge, LabelConfig().rule(), GeoGrid(smooth.shape), "e.tif", (edge, path))
+    assert not tile.read(window).data.any()
     # Numbers of buildings are no shades, whose neighbours differ.
     numbers = np.kron(np.arange(50).reshape(5, 10) * 5, np.ones((10, 4))).astype(np.uint8)
     heights = np.where(drawn, np.arange(40) % 17 + 3, 0).astype(np.uint8)
