@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Sides = tuple[int, int]
+
 _FAST = 3
 """Side of the kernel for which oneDNN has a fast gradient in bf16."""
 
@@ -55,7 +57,7 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None,
-        stride: tuple[int, int], padding: tuple[int, int],
+        stride: Sides, padding: Sides,
     ) -> Tensor:  # fmt: skip
         ctx.save_for_backward(maps, weight)
         ctx.stride, ctx.padding = stride, padding
@@ -77,45 +79,49 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _gradient_of_maps(
-    gradient: Tensor, maps: Tensor, weight: Tensor, stride: tuple[int, int],
-    padding: tuple[int, int],
-) -> Tensor:  # fmt: skip
+    gradient: Tensor, maps: Tensor, weight: Tensor, stride: Sides, padding: Sides
+) -> Tensor:
     """Return the gradient of the maps; at a stride, where bf16 is slow, by way of fp32."""
     dtype = torch.bfloat16 if stride == (1, 1) else torch.float32
-    found: Tensor = torch.ops.aten.convolution_backward(
-        gradient.to(dtype), maps.to(dtype), weight.to(dtype), None, stride, padding, (1, 1),
-        False, (0, 0), len(weight), (True, False, False),
-    )[0]  # fmt: skip
-    return found.to(maps.dtype)
+    given = gradient.to(dtype), maps.to(dtype), weight.to(dtype)
+    return _backward(*given, stride, padding, (True, False, False))[0].to(maps.dtype)
 
 
 def _gradient_of_weight(
-    gradient: Tensor, maps: Tensor, weight: Tensor, stride: tuple[int, int],
-    padding: tuple[int, int],
-) -> Tensor:  # fmt: skip
+    gradient: Tensor, maps: Tensor, weight: Tensor, stride: Sides, padding: Sides
+) -> Tensor:
     """Return the gradient of the kernels, put together from that of kernels of 3 x 3.
 
     The gradient of a kernel's element is the sum of the gradient's maps times the maps shifted to
     that element, so any 3 x 3 of its elements are a convolution of that size on shifted maps.
     """
-    (height, width), (down, along) = weight.shape[2:], stride
-    rows, cols = ((n - 1) * by + _FAST for n, by in zip(gradient.shape[2:], stride))
-    top, left = padding
-    found = torch.empty_like(weight, dtype=torch.float32)
+    height, width = weight.shape[2:]
     kernel = torch.empty(len(weight), 1, _FAST, _FAST, dtype=maps.dtype)
+    wanted = (False, True, False)
+    if height == width == _FAST:
+        return _backward(gradient, maps, kernel, stride, padding, wanted)[1].float()
+    rows, cols = ((n - 1) * by + _FAST for n, by in zip(gradient.shape[2:], stride))
+    found = torch.empty_like(weight, dtype=torch.float32)
     for row in _starts(height):
         for col in _starts(width):
             # Cut out or filled up with zeros, whichever the shift needs.
-            above, before = top - row, left - col
+            above, before = padding[0] - row, padding[1] - col
             shifted = F.pad(
-                maps,
-                (before, cols - before - maps.shape[3], above, rows - above - maps.shape[2]),
+                maps, (before, cols - before - maps.shape[3], above, rows - above - maps.shape[2])
             ).contiguous(memory_format=torch.channels_last)
-            part = torch.ops.aten.convolution_backward(
-                gradient, shifted, kernel, None, (down, along), (0, 0), (1, 1), False, (0, 0),
-                len(weight), (False, True, False),
-            )[1]  # fmt: skip
+            part = _backward(gradient, shifted, kernel, stride, (0, 0), wanted)[1]
             found[:, :, row : row + _FAST, col : col + _FAST] = part
+    return found
+
+
+def _backward(
+    gradient: Tensor, maps: Tensor, weight: Tensor, stride: Sides, padding: Sides,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of maps, weight and bias, as far as they are wanted."""
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+        gradient, maps, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), wanted
+    )
     return found
 
 
