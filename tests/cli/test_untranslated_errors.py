@@ -54,7 +54,15 @@ _CTRL_C = "import signal; signal.raise_signal(signal.SIGINT)\n"
 _FINALISER = "class Loader:\n    def __del__(self):\n        raise KeyboardInterrupt\nLoader()\n"
 
 
-@pytest.mark.parametrize(("library", "code"), [(_FINALISER, 0), (_CTRL_C, 0), (2 * _CTRL_C, 130)])
+_STOPPED = (
+    f"{_FINALISER}import signal, sys, time\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    "time.sleep(0.2)\nsys.exit('stopped')\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("library", "code"), [(_FINALISER, 0), (_CTRL_C, 0), (2 * _CTRL_C, 130), (_STOPPED, 1)]
+)
 def test_ctrl_c_waits_for_imports_and_finalisers(library: str, code: int, tmp_path: Path) -> None:
     (tmp_path / "library.py").write_text(library, encoding="utf-8")
     program = (

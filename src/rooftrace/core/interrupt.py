@@ -69,6 +69,8 @@ def _interrupt_later() -> None:
     # has returned by then.
     time.sleep(0.1)
     _WAITING.clear()
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        return  # the command has stopped meanwhile, and its exit code must not be that of a signal
     main = threading.main_thread().ident
     if main is not None and hasattr(signal, "pthread_kill"):
         # A signal wakes the main thread where it waits for a lock, a child or a server.
