@@ -29,7 +29,7 @@ class DepthwiseConv2d(nn.Conv2d):
             and torch.is_autocast_enabled("cpu")
             and torch.get_autocast_dtype("cpu") == torch.bfloat16
         ):
-            maps: Tensor = _Depthwise.apply(  # type: ignore[no-untyped-call]
+            maps: Tensor = _Depthwise.apply(  # type: ignore[no-untyped-call]  # untyped in torch
                 input.bfloat16(), self.weight, self.bias, self.stride, self.padding
             )
             return maps
