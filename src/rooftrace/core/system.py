@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import math
 import os
 import platform
@@ -311,6 +312,19 @@ def without_telemetry() -> None:
     without asking (OpenVINO 2026.4.1, NNCF 3.4.0). Both work without it.
     """
     _hide("openvino_telemetry")
+
+
+@contextmanager
+def only_errors(*names: str | None) -> Iterator[None]:
+    """Silence what loggers of libraries say that is no error; None is the root of all loggers."""
+    levels = [(logger, logger.level) for logger in map(logging.getLogger, names)]
+    for logger, _ in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 def _hide(*modules: str) -> list[str]:

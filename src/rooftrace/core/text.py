@@ -8,13 +8,11 @@ where a face's words are put in: the API and `str(error)` call it; the page repl
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,19 +164,6 @@ def print_plain(console: Console | None, text: str) -> None:
     """Print a line without interpreting brackets in paths; without a console print nothing."""
     if console is not None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def only_errors(*names: str | None) -> Iterator[None]:
-    """Silence what loggers of libraries say that is no error; None is the root of all loggers."""
-    levels = [(logger, logger.level) for logger in map(logging.getLogger, names)]
-    for logger, _ in levels:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in levels:
-            logger.setLevel(level)
 
 
 Terms = Mapping[str, tuple[str, str]]

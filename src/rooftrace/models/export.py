@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from rooftrace.core.text import only_errors
+from rooftrace.core.system import only_errors
 from rooftrace.models.losses import probabilities
 from rooftrace.models.spec import Output
 

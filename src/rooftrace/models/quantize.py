@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError, MissingExtraError
-from rooftrace.core.system import without_telemetry
-from rooftrace.core.text import first_line, only_errors
+from rooftrace.core.system import only_errors, without_telemetry
+from rooftrace.core.text import first_line
 
 without_telemetry()
 

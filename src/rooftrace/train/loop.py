@@ -26,8 +26,8 @@ from torch import nn
 
 from rooftrace.core.errors import ConfigError, TrainError, is_out_of_memory
 from rooftrace.core.parallel import core_count
-from rooftrace.core.system import keep_freed_memory
-from rooftrace.core.text import only_errors, print_plain
+from rooftrace.core.system import keep_freed_memory, only_errors
+from rooftrace.core.text import print_plain
 from rooftrace.engines.base import this_processor
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 from rooftrace.models.spec import CLICK_BANDS, BundleSpec
