@@ -6,8 +6,7 @@ Rows come before columns. Names carry units: `_px`, `_m`, `_m2`. Arrays are band
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -469,19 +468,6 @@ class ResultProvenance:
     source: str | None = None
     model: str | None = None
     image: str | None = None
-
-    @classmethod
-    def of(cls, figures: Mapping[str, Any]) -> ResultProvenance:
-        """Return the origin in the figures of a `run.json`; names of later versions are left out.
-
-        Earlier versions gave the image as the source of one without an attribution.
-        """
-        record = figures.get("provenance") or {}
-        made = cls(**{one.name: record.get(one.name) for one in fields(cls)})
-        image = str(figures.get("input")).rstrip("/\\")
-        if made.source in (image, re.split(r"[/\\]", image)[-1]):
-            return replace(made, source=None, image=made.source)
-        return made
 
     def filled(self, other: ResultProvenance) -> ResultProvenance:
         """Return the same origin, with what is not known taken from another one."""

@@ -5,9 +5,10 @@ The origin of an image is its name and the date on which it was taken, where its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import cached_property, partial
+from pathlib import PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,21 @@ def in_scene(window: Window | None, outer: Window) -> Window:
 def provenance_of(source: RasterSource) -> ResultProvenance:
     """Return the attribute `provenance` of an image, or an unknown origin if it has none."""
     origin: ResultProvenance = getattr(innermost(source), "provenance", UNKNOWN_PROVENANCE)
+    return origin
+
+
+def recorded_provenance(figures: Mapping[str, Any]) -> ResultProvenance:
+    """Return the origin in the figures of a `run.json`; names of later versions are left out.
+
+    Earlier versions gave the image as the source of one without an attribution.
+    """
+    record = figures.get("provenance") or {}
+    names = [field.name for field in fields(ResultProvenance)]
+    origin = ResultProvenance(**{name: record.get(name) for name in names})
+    image = str(figures.get("input")).rstrip("/\\")
+    # A path of Windows may have either slash.
+    if origin.source in (image, PureWindowsPath(image).name):
+        return replace(origin, source=None, image=origin.source)
     return origin
 
 

@@ -13,7 +13,12 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import ResultProvenance
 from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.bands import find_bands
-from rooftrace.io.georeferenced import ArraySource, parse_imagery_date, provenance_of
+from rooftrace.io.georeferenced import (
+    ArraySource,
+    parse_imagery_date,
+    provenance_of,
+    recorded_provenance,
+)
 from rooftrace.io.image_header import imagery_date
 from rooftrace.io.raster import open_raster
 
@@ -61,9 +66,9 @@ def test_file_states_its_name_and_date(tmp_path: Path) -> None:
     record = {"image": "a.tif", "licence": "CC BY", "source": "© A"}
     for name, image in (("a.tif", "a.tif"), (r"C:\in\a.tif", "a.tif"), ("/in/a", "a")):
         # Up to 2026, the name of an image without an attribution was its source.
-        read = ResultProvenance.of({"input": name, "provenance": {"source": image}})
+        read = recorded_provenance({"input": name, "provenance": {"source": image}})
         assert (read.source, read.image) == (None, image)
-        read = ResultProvenance.of({"input": name, "provenance": record})
+        read = recorded_provenance({"input": name, "provenance": record})
         assert (read.source, read.image) == ("© A", "a.tif")
     area = Area("area", np.array([box(0, 0, 8, 8)], object), None)
     assert provenance_of(AreaSource(open_raster(path), area)) == found

@@ -36,12 +36,12 @@ from rooftrace.app.map.results import ImageFiles, hidden_folders, read_results, 
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
 from rooftrace.core.system import return_freed_memory
 from rooftrace.core.text import without_folders
-from rooftrace.core.types import GeoGrid, RasterSource, ResultProvenance
+from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.bands import in_colours
 from rooftrace.io.files import is_url, written_bytes
-from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.georeferenced import GeoreferencedSource, recorded_provenance
 from rooftrace.io.legend import Legend
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.picture import encoded
@@ -308,7 +308,7 @@ class MapScene:
             "old": _describe_picture(self.old),
             "comparison": None,
             "notes": self.notes,
-            "credit": ResultProvenance.of(self.files.record).credit(),
+            "credit": recorded_provenance(self.files.record).credit(),
         }  # fmt: skip
 
     def _colour(self, index: int) -> str:

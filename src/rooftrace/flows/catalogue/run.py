@@ -31,6 +31,7 @@ from rooftrace.flows.predict.run import Executor, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
 from rooftrace.io.area import Area, AreaSource, area_in_degrees
 from rooftrace.io.files import is_url, locked
+from rooftrace.io.georeferenced import recorded_provenance
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.partitions import MANIFEST, OBSERVED, PartitionedLayer
@@ -295,7 +296,7 @@ def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
         raise _not_georeferenced(output["input"])
     outline = shapely.from_wkb(record["outline"])
     count = sum(int(one["polygons"]) for one in figures["classes"])
-    provenance = ResultProvenance.of({"input": output["input"], **figures})
+    provenance = recorded_provenance({"input": output["input"], **figures})
     return SceneLayer(name, outline, float(figures["gsd_m"]), files, count, provenance)
 
 
