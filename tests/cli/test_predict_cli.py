@@ -88,9 +88,11 @@ def test_the_demo_predicts_its_scene_with_the_default_model(
 ) -> None:
     image, _ = generate_scene(3, (256, 256), gsd_m=0.3).write(tmp_path, "demo")
     monkeypatch.setattr("rooftrace.io.files.demo_scene_path", lambda: image)
-    code, done = call("demo", "-o", tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    code, done = call("demo")
     assert code == 0, done
     assert done["outputs"][0]["buildings"] > 5
+    assert Path("rooftrace-demo/run.json").is_file()
 
 
 if TYPE_CHECKING:

@@ -135,8 +135,11 @@ _FILE_SUFFIXES = frozenset(
 """Endings of a single result, which users give to `-o` in the place of a folder."""
 
 
-def results_folder(text: str) -> Path:
-    """Return the folder for results; raise ConfigError for a URL, a file, or the name of one."""
+def results_folder(text: str | Path) -> Path:
+    """Return the folder for results; raise ConfigError for a URL, a file, or the name of one.
+
+    typer also passes the default of the option, which is a path.
+    """
     folder = _local_path(text, "folder")
     if folder.suffix.lower() in _FILE_SUFFIXES and not folder.is_dir():
         raise ConfigError(
@@ -151,7 +154,7 @@ def results_folder(text: str) -> Path:
     return folder
 
 
-def result_file(text: str) -> Path:
+def result_file(text: str | Path) -> Path:
     """Return the file for a result; raise ConfigError for a URL, or for an existing folder.
 
     An existing geodatabase is a folder that a result may replace, see `check_outputs`.
@@ -165,8 +168,8 @@ def result_file(text: str) -> Path:
     return file
 
 
-def _local_path(text: str, kind: str) -> Path:
-    if "://" in text:
+def _local_path(text: str | Path, kind: str) -> Path:
+    if "://" in str(text):
         raise ConfigError(
             f"-o received {text}; expected a {kind} on this machine.",
             remedy=f"Upload the results afterwards, such as: aws s3 sync FOLDER {text}",
