@@ -452,7 +452,7 @@ def run_vectorize(
         own_notes.append(_resampled_note(mask, record, source.grid))
         record = None
     if crs is not None:
-        check_crs(source.grid, crs, str(mask))
+        check_crs(source.source, crs, str(mask))
         source = replace(source, source=in_crs(source.source, crs))
     options = options or (source.default_options if record is None else record.polygons)
     if record is not None and options.watershed is None and not instances:

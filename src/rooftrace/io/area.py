@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError
-from rooftrace.core.text import plain_number
+from rooftrace.core.text import PLACE_IMAGE, plain_number
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import number_polygons
-from rooftrace.io.georeferenced import WrappedSource
+from rooftrace.io.georeferenced import WrappedSource, placed_by
 from rooftrace.io.make_valid import made_valid, valid_by_structure
 from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import (
@@ -41,6 +41,8 @@ _BEND_DEG = 1e-6
 
 _MAX_LONGITUDE = 540
 """Maximum longitude of an area, which may be drawn a full turn away."""
+
+_DRAW_PIXELS = f"Draw it in pixels of the image, as a GeoJSON; or place the image: {PLACE_IMAGE}"
 
 _JSON = (".geojson", ".json", ".geojsonl", ".geojsons")
 
@@ -194,15 +196,19 @@ class AreaSource(WrappedSource):
         """Check that the area overlaps the scene.
 
         Raises:
-            DataError: they do not overlap.
+            DataError: they do not overlap, or the area in pixels is smaller than one.
             GeoreferenceError: see `read`.
         """
-        if self.is_missed:
+        is_pixels = self.grid.crs is None
+        # Longitudes and latitudes that are read as pixels.
+        is_tiny = is_pixels and shapely.area(self.polygons).sum() < 1
+        if is_tiny or self.is_missed:
+            remedy = "Check both in a GIS, especially the coordinate system of the area."
             raise DataError(
-                f"The area {self.area.name} lies outside {self.name}: it covers "
-                f"{self._extent_text(self.polygons)}, the image covers "
+                f"The area {self.area.name} {'is too small for' if is_tiny else 'lies outside'} "
+                f"{self.name}: it covers {self._extent_text(self.polygons)}, the image covers "
                 f"{self._extent_text(np.array([_box(Window.whole(self.grid.shape))]))}.",
-                remedy="Check both in a GIS, especially the coordinate system of the area.",
+                remedy=placed_by(self, _DRAW_PIXELS) if is_pixels else remedy,
             )
 
     def _extent_text(self, geometry: NDArray[np.object_]) -> str:
@@ -223,7 +229,7 @@ class AreaSource(WrappedSource):
                 raise GeoreferenceError(
                     f"{self.name} has no georeference, and the area {area.name} is in "
                     f"{crs_text(area.crs)}: its position in the image is not known.",
-                    remedy="Draw the area in pixels of the image, as a GeoJSON.",
+                    remedy=placed_by(self, _DRAW_PIXELS),
                 )
             return area.geometry
         if area.crs is None:

@@ -24,7 +24,14 @@ from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar
 from rooftrace.io.files import check_exists, is_url
 from rooftrace.io.gdal import is_raster
-from rooftrace.io.georeferenced import WrappedSource, check_crs, close_source, in_crs, innermost
+from rooftrace.io.georeferenced import (
+    WrappedSource,
+    check_crs,
+    close_source,
+    in_crs,
+    innermost,
+    placed_by,
+)
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.mosaic import AdjacentImages
 from rooftrace.io.raster import open_image
@@ -129,7 +136,7 @@ class ElevationRaster(WrappedSource):
         self, source: RasterSource, unit: str | None = None, crs: CRS | None = None
     ) -> None:
         if crs is not None:
-            check_crs(source.grid, crs, source.name)
+            check_crs(source, crs, source.name)
             source = in_crs(source, crs)
         super().__init__(source)
         if source.bands != 1:
@@ -389,7 +396,7 @@ class WithHeights(WrappedSource):
         if self.grid.crs is None:
             raise GeoreferenceError(
                 f"{self.name} has no coordinate system, so the surface model has no place on it.",
-                remedy=f"Assign one: {ASSIGN_CRS}",
+                remedy=placed_by(self.source),
             )
         return [model for model, _ in open_models(self._surface, self._terrain)]
 

@@ -125,13 +125,22 @@ def parse_crs(text: str) -> CRS:
         ) from None
 
 
-def check_crs(grid: GeoGrid, crs: CRS, name: str) -> None:
+def placed_by(source: RasterSource, otherwise: str = "") -> str:
+    """Return the remedy for an image without a coordinate system: its own note, if it has one."""
+    note: str = getattr(innermost(source), "position_note", "")
+    command = PLACE_IMAGE if source.grid.transform.is_identity else ASSIGN_CRS
+    assign = otherwise or f"Assign one: {command}"
+    return note.replace(", and its results are in pixels", "") or assign
+
+
+def check_crs(source: RasterSource, crs: CRS, name: str) -> None:
     """Raise ConfigError if a coordinate system that was given cannot be that of an image."""
+    grid = source.grid
     if grid.transform.is_identity:
         raise ConfigError(
             f"--crs was given, but {name} has no position: neither in the file nor in a world file "
             "beside it.",
-            remedy=f"Leave out --crs, or write the position: {PLACE_IMAGE}",
+            remedy=placed_by(source, f"Leave out --crs, or write the position: {PLACE_IMAGE}"),
         )
     if grid.crs is not None and not grid.crs.equals(crs, ignore_axis_order=True):
         raise ConfigError(

@@ -193,6 +193,11 @@ class RasterFile:
         return ResultProvenance(self._header.imagery_date, image=Path(self.name).name)
 
     @property
+    def position_note(self) -> str:
+        """Note on why the grid has no CRS although the file states a position; "" without one."""
+        return self._header.note
+
+    @property
     def site_grid_note(self) -> str:
         """Note on a CRS that is not of the Earth, which the grid leaves out; "" without one."""
         # An image whose position is not used for another reason has the identity as transform.

@@ -146,6 +146,11 @@ def test_an_area_that_misses_names_both_extents() -> None:
     pixels = AreaSource(ArraySource(PIXELS), Area(far, None, "ward.gpkg"))
     with pytest.raises(DataError, match="columns 0 to 1100 and rows 0 to 700"):
         pixels.check()
+    # Of a GeoJSON in degrees nobody knows that it is one: 0 buildings were found in it.
+    town = Area(np.array([shapely.box(32.5, 0.3, 32.6, 0.4)], np.object_), None, "town.geojson")
+    with pytest.raises(DataError, match="too small for array: it covers columns 32") as caught:
+        AreaSource(ArraySource(PIXELS), town).read()
+    assert "gdal_translate -a_srs" in caught.value.remedy
 
 
 def test_what_does_not_say_where_it_lies_is_refused(tmp_path: Path) -> None:

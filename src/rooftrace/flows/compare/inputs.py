@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
-from rooftrace.core.text import ASSIGN_CRS, list_first, plural
+from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import is_raster
-from rooftrace.io.georeferenced import BlankSource, provenance_of
+from rooftrace.io.georeferenced import BlankSource, placed_by, provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import open_image, open_raster
@@ -120,11 +120,11 @@ class BuildingLayer:
         return len(self.outlines)
 
 
-def no_crs(name: str) -> GeoreferenceError:
+def no_crs(source: RasterSource) -> GeoreferenceError:
     """Return the error for an image or mask without a coordinate system."""
     return GeoreferenceError(
-        f"{name} has no coordinate system, so it has no place on the ground.",
-        remedy=f"Assign one: {ASSIGN_CRS}",
+        f"{source.name} has no coordinate system, so it has no place on the ground.",
+        remedy=placed_by(source),
     )
 
 
@@ -180,7 +180,7 @@ def read_buildings_layer(
         notes = tuple(note for note in report.notes if str(traced) not in note)
         file = VectorFile(traced)
         if file.columns()[1] is None:
-            raise no_crs(str(path))
+            raise no_crs(open_image(path))
         layer = _of_file(
             path, file, notes, folder, id_field, needs_id=needs_id, attributes=attributes
         )

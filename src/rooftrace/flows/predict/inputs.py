@@ -293,7 +293,7 @@ def find_inputs(
         scenes, skipped = _images(images, nodata, trusted)
     if crs is not None and not mosaic:
         if len(scenes) == 1:
-            check_crs(innermost(scenes[0].source).grid, crs, scenes[0].shown)
+            check_crs(innermost(scenes[0].source), crs, scenes[0].shown)
         scenes = [replace(scene, source=in_crs(scene.source, crs)) for scene in scenes]
     scenes += [_service(url, zoom, nodata, area, services) for url in service_urls]
     if heights is not None:
