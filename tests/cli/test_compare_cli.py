@@ -179,16 +179,26 @@ def test_no_id_is_lost_where_an_outline_replaces_several_or_divides_one(tmp_path
     assert gpd.read_file(tmp_path / "conflated.gpkg").compare_old_id.tolist() == ["1", "2", "3"]
 
 
-def test_a_hall_over_sheds_is_new_and_their_ids_are_kept(tmp_path: Path) -> None:
-    hall = box(EAST, NORTH, EAST + 40, NORTH + 40)
-    sheds = [box(x, NORTH + 5, x + 6, NORTH + 11) for x in (EAST + 5, EAST + 20)]
-    new = write(tmp_path / "new.gpkg", [hall])
-    old = write(tmp_path / "old.gpkg", sheds, egid=[7, 8])
-    for keep, ids in (("old", ["7", "8"]), ("new", ["7;8"]), ("both", ["7;8"])):
-        out = tmp_path / keep
-        _, answer = call("compare", new, old, "-o", out, "--keep", keep, "--id", "egid")
-        assert (counts(answer, "new"), counts(answer, "old")) == ({"new": 1}, {"changed": 2})
-        assert gpd.read_file(out / "conflated.gpkg").compare_old_id.tolist() == ids
+def test_a_hall_and_the_houses_in_its_place_replace_each_other(tmp_path: Path) -> None:
+    hall = write(tmp_path / "hall.gpkg", [box(EAST, NORTH, EAST + 40, NORTH + 40)], egid=[9])
+    small = [box(x, NORTH + 5, x + 6, NORTH + 11) for x in (EAST + 5, EAST + 20)]
+    houses = write(tmp_path / "houses.gpkg", small, egid=[7, 8])
+    area = write(tmp_path / "area.gpkg", [box(EAST - 9, NORTH - 9, EAST + 49, NORTH + 49)])
+    # The hall has the ids of the houses below it; they do not have that of the hall.
+    for new, old, kept in (
+        (hall, houses, {"old": ["7", "8"], "new": ["7;8"], "both": ["7;8"]}),
+        (houses, hall, {"old": ["9"], "new": [None, None], "both": [None, None]}),
+    ):
+        for keep, ids in kept.items():
+            out = tmp_path / keep
+            options = ("--keep", keep, "--id", "egid", "--area", area)
+            _, answer = call("compare", new, old, "-o", out, *options)
+            sides = [counts(answer, side) for side in ("new", "old")]
+            assert sides == [{"new": 1 + (new == houses)}, {"gone": 1 + (old == houses)}]
+            assert gpd.read_file(out / "conflated.gpkg").compare_old_id.tolist() == ids
+    # A part of the hall of a map of the same time was found.
+    _, answer = call("compare", houses, "--reference", hall, "-o", tmp_path, "--area", area)
+    assert counts(answer, "new") == {"changed": 2}
 
 
 def repeats(left: float) -> dict[str, shapely.Polygon]:

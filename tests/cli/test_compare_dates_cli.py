@@ -6,8 +6,10 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 
 from command_line import call
 from raster_files import write_geotiff
@@ -83,15 +85,19 @@ def test_true_changes_are_found_each_as_such(tmp_path: Path) -> None:
     new, old = np.full(COLUMNS * ROWS, 0.9), np.full(COLUMNS * ROWS, 0.9)
     new[[3, 11]] = old[[20, 21, 22]] = FREE
     first, second = ground(new.tolist()), ground(old.tolist())
-    # The last house is twice as wide as before.
+    # The last house is twice as wide as before, and a hall in the first row is now a shed.
     first[170:190, 300:318] = 0.9
+    second[4:36, 42:74] = 0.9
+    first[10:30, 50:66] = FREE
+    first[15:25, 53:63] = 0.9
     answer = compared(first, second, tmp_path)
-    assert counts(answer) == {"same": (34, 34), "changed": (1, 1), "new": (3, 0), "gone": (0, 2)}
-    assert answer["dates"] == {"threshold": 0.5, "low": 0.25, "high": 0.75}
-    assert answer["coverage"] == "imagery"
+    assert counts(answer) == {"same": (33, 33), "changed": (1, 1), "new": (4, 0), "gone": (0, 3)}
+    assert (answer["dates"]["low"], answer["coverage"]) == (0.25, "imagery")
     sides = gpd.read_file(tmp_path / "out" / "compare.gpkg")
     share = sides.set_index("status").change_share
-    assert (share[["new", "gone"]] > 0.9).all()
+    # That of the shed is 0: it is as sure as the hall in whose place it stands.
+    assert sorted(share["new"].round(1)) == [0, 1, 1, 1]
+    assert sorted(share["gone"].round(1)) == [0.8, 1, 1]
     assert 0.25 <= share["changed"].max() < 0.6
     assert share["same"].isna().all()
 
@@ -174,7 +180,10 @@ def test_bad_dates_are_explained(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=PIXEL_M)
     image = np.full((3, ROWS * PITCH_PX, COLUMNS * PITCH_PX), 90, np.uint8)
     first, second = write(tmp_path / "a.tif", image), write(tmp_path / "b.tif", image)
-    nowhere = write(tmp_path / "c.tif", image, crs=None)
+    nowhere = write(tmp_path / "c.tif", image, crs=None, transform=None)
+    with rasterio.open(nowhere, "r+") as file:
+        corners = [(0, 0), (0, 320), (200, 0), (200, 320)]
+        file.gcps = [GroundControlPoint(r, c, EAST + c, NORTH - r) for r, c in corners], UTM
     coarse = write(tmp_path / "d.tif", image[:, :40, :64])  # 2.5 m per pixel
     classes = ("background", "building", "road")
     several = write_tiny_bundle(tmp_path / "several.rooftrace", classes=classes)
@@ -195,6 +204,7 @@ def test_bad_dates_are_explained(tmp_path: Path) -> None:
         found, answer = call("compare", *arguments, "-o", tmp_path / "out")
         assert (found, words in answer["error"]["message"]) == (code, True), answer
         assert "--gsd" not in answer["error"]["remedy"]
+        assert ("gdalwarp -tps" in answer["error"]["remedy"]) == (nowhere in arguments)
         assert not list((tmp_path / "out").glob("*")), arguments
     made = write(tmp_path / "new_probability.tif", image)
     found, answer = call("compare", made, second, "-m", bundle, "-o", tmp_path)

@@ -12,6 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.types import BoolArray, Floats, Ints
 from rooftrace.vector.match import (
     PackedPolygons,
@@ -56,6 +57,8 @@ class CompareRules:
         max_move_m: Maximum distance of the centroids of a building that has moved.
         left_share: Minimum share of a building that the other layer covers, if it has changed; of
             others, a remnant is left, or they were built over a shed.
+        wall_m, wall_share: Minimum share of the walls of such a remnant or shed that lie within
+            `wall_m` metres of those of the other building; with less, one has replaced the other.
     """
 
     same_iou: float = 0.6
@@ -65,6 +68,8 @@ class CompareRules:
     move_m: float = 3.0
     max_move_m: float = 10.0
     left_share: float = 0.2
+    wall_m: float = 1.5
+    wall_share: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class SideStatus:
         overlap: Share of the building's own area that lies in the partner, in all pieces, or, where
             neither it nor the partner lies in the other by more than half, in the other layer.
         overlap_other: Share of the partner's, or of all pieces' area that lies in the building.
+        is_whole: True if the edge of the other date's image has cut the outline of the partner.
     """
 
     status: Codes
@@ -87,13 +93,14 @@ class SideStatus:
     iou: Floats
     overlap: Floats
     overlap_other: Floats
+    is_whole: BoolArray
 
     @classmethod
     def empty(cls, count: int, status: int) -> SideStatus:
         """Return `count` buildings without a partner."""
         return cls(
-            np.full(count, status, np.uint8), np.full(count, -1, np.int64),
-            *(np.zeros(count) for _ in range(3)),
+            np.full(count, status, np.uint8), np.full(count, -1, np.int64), np.zeros(count),
+            np.zeros(count), np.zeros(count), np.zeros(count, np.bool_),
         )  # fmt: skip
 
     @property
@@ -165,7 +172,8 @@ def compare_layers(
     _put_pairs(matches, status, sides, free)
     moves = _moves(new, old, free, rules, workers)
     _put_pairs(_with_common(moves, left), np.full(len(moves[0]), MOVED, np.uint8), sides, free)
-    _put_linked(pairs, rules, sides, free)
+    linked = _put_linked(pairs, rules, sides, free)
+    _put_replaced(linked, (new, old), rules, sides)
     every = pairs.matches(rules.match_iou)
     return LayerComparison(*sides, (every.one, every.other))
 
@@ -375,12 +383,18 @@ def _put_pairs(pairs: PolygonOverlaps, status: Codes, sides: Sides, free: Free) 
     free[1][pairs.other] = False
 
 
-def _put_linked(pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free: Free) -> None:
+def _put_linked(
+    pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free: Free
+) -> list[Ints]:
     """Set the partner of all others: the building of the other layer with the largest IoU.
 
     They have changed if more than half of one of the two lies in the other, or more than half of
     the building in several buildings together, and if the other layer covers enough of them.
+
+    Returns:
+        Buildings of each side that have changed and lie in their partner, or it in them.
     """
+    changed = []
     iou, share, share_other = pairs.iou, pairs.share, pairs.share_other
     linked = np.maximum(share, share_other) > 0.5
     layers = (pairs.one, pairs.other, share, share_other), (
@@ -396,3 +410,29 @@ def _put_linked(pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free:
         has_changed &= np.round(covered[index], _DIGITS) >= rules.left_share
         status = np.where(has_changed, CHANGED, side.status[index])
         side.put(index, status, others[best], (iou[best], part, overlap_other[best]))
+        changed.append(index[has_changed & linked[best]])
+    return changed
+
+
+def _put_replaced(
+    linked: list[Ints], layers: tuple[PackedPolygons, PackedPolygons], rules: CompareRules,
+    sides: Sides,
+) -> None:  # fmt: skip
+    """Set the status of buildings with other walls than a partner that is gone, or new.
+
+    Houses in the place of a hall are not what is left of it, and sheds below a hall have not grown
+    into it.
+    """
+    replaced = []
+    for number, index in enumerate(linked):
+        partner = sides[number].partner[index]
+        alone = np.flatnonzero(sides[1 - number].status[partner] == (GONE, NEW)[number])
+        share = [np.zeros(0)]
+        for some in in_steps(alone, _PAIRS_AT_ONCE):
+            walls = shapely.boundary(layers[number].unpack(index[some]))
+            others = shapely.boundary(layers[1 - number].unpack(partner[some]))
+            near = shapely.intersection(walls, shapely.buffer(others, rules.wall_m))
+            share.append(shapely.length(near) / shapely.length(walls))
+        replaced.append(index[alone[np.concatenate(share) < rules.wall_share]])
+    for side, index, status in zip(sides, replaced, (NEW, GONE)):
+        side.status[index] = status

@@ -27,13 +27,13 @@ from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
-from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE, plural
+from rooftrace.core.text import PLACE_IMAGE, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BuildingLayer, date_of, no_crs, read_buildings_layer
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.gdal import is_raster, rasterize
-from rooftrace.io.georeferenced import close_source, provenance_of
+from rooftrace.io.georeferenced import close_source, placed_by, provenance_of
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import open_image, open_raster
@@ -166,7 +166,7 @@ def predict_dates(
             source = open_image(path)
             opened.callback(close_source, source)
             if source.grid.crs is None:
-                raise no_crs(str(path))
+                raise no_crs(source)
             try:
                 plans.append(plan_scene(source, spec, options))
             except GsdMismatch as error:
@@ -247,7 +247,7 @@ def keep_certain_changes(
         pixel_m = _MIN_PIXEL_M
         for source in sources:
             if source.grid.gsd_m is None:
-                raise no_crs(source.name)
+                raise no_crs(source)
             pixel_m = max(pixel_m, source.grid.gsd_m)
         before, after = sources[1], sources[0]
         shares = [
@@ -259,8 +259,16 @@ def keep_certain_changes(
             ),
         ]
     unsure = [0, 0]
-    spread = _with_partners((new[1], old[1]), shares)
-    for number, (status, share, value) in enumerate(zip((new[1], old[1]), shares, spread)):
+    # One that replaces another one is as sure as that.
+    replaced = [share.copy() for share in shares]
+    sides = new[1], old[1]
+    for number, side in enumerate(sides):
+        index = np.flatnonzero(np.isin(side.status, (NEW, GONE)) & side.is_linked)
+        index = index[np.isin(sides[1 - number].status[side.partner[index]], (NEW, GONE))]
+        of_partner = shares[1 - number][side.partner[index]]
+        replaced[number][index] = np.maximum(shares[number][index], of_partner)
+    spread = _with_partners(sides, shares)
+    for number, (status, share, value) in enumerate(zip(sides, replaced, spread)):
         single = np.isin(status.status, (NEW, GONE))
         # A remnant may be left of a building that is not surely gone.
         remains = single & status.is_linked & (share < _SURE_SHARE)
@@ -448,10 +456,13 @@ def mark_outside(
     _set_cut(new[1], old[1])
 
 
-def _set_cut(new: SideStatus, old: SideStatus) -> None:
-    """Set the status of new buildings that are parts of old ones beyond the edge of the imagery."""
-    changed = np.flatnonzero(new.status == CHANGED)
-    new.status[changed[old.status[new.partner[changed]] == OUTSIDE]] = OUTSIDE
+def _set_cut(side: SideStatus, other: SideStatus) -> Ints:
+    """Set the status of buildings that are parts of others which are `outside`; return them."""
+    part = np.isin(side.status, (NEW, GONE)) & (side.partner >= 0) & (side.overlap > 0.5)
+    index: Ints = np.flatnonzero(part | (side.status == CHANGED))
+    index = index[other.status[side.partner[index]] == OUTSIDE]
+    side.status[index] = OUTSIDE
+    return index
 
 
 def mark_outside_bounds(new: Side, old: Side) -> None:
@@ -465,21 +476,28 @@ def mark_outside_bounds(new: Side, old: Side) -> None:
     _set_cut(new[1], old[1])
 
 
-def mark_not_seen_before(new: Side, plane: CRS, image: RasterSource) -> None:
-    """Set the status of new buildings on ground that OLD's imagery does not show.
+def mark_not_seen_before(new: Side, old: SideStatus, plane: CRS, image: RasterSource) -> bool:
+    """Set the status of buildings on ground that OLD's imagery does not show, or shows in part.
 
     Args:
-        new: Buildings and statuses of the new layer; the statuses are changed.
+        new, old: Buildings of the new layer, and statuses of both; the statuses are changed.
         plane: Coordinate system of the buildings.
         image: Image whose valid pixels were seen at the earlier date; it is closed.
+
+    Returns:
+        True if there are any.
     """
+    count = 0
     with ExitStack() as opened:
         opened.callback(close_source, image)
-        for index in in_steps(np.flatnonzero(new[1].status == NEW), _CHUNK):
-            share = _seen_share(image, plane, new[0].unpack(index))
-            unseen = index[share < _SEEN_SHARE]
-            # The edge of OLD's image has cut the outline of a building of which OLD has a part.
-            new[1].status[unseen] = np.where(new[1].is_linked[unseen], CHANGED, OUTSIDE)
+        for code, least in ((NEW, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
+            for index in in_steps(np.flatnonzero(new[1].status == code), _CHUNK):
+                unseen = index[_seen_share(image, plane, new[0].unpack(index)) < least]
+                new[1].status[unseen] = OUTSIDE
+                count += len(unseen)
+    part = _set_cut(old, new[1])
+    new[1].is_whole[old.partner[part[old.overlap[part] > 0.5]]] = True
+    return count > 0
 
 
 def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Floats:
@@ -540,7 +558,7 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
     if grid.crs is None:
         raise GeoreferenceError(
             f"{source.name} has no coordinate system, so it does not say what was seen.",
-            remedy=f"Draw the area that was seen, --area FILE; or assign one: {ASSIGN_CRS}",
+            remedy=f"Draw the area that was seen, --area FILE. {placed_by(source)}",
         )
     if outline_bounds(grid, plane) is None:
         return np.zeros(len(geometry))

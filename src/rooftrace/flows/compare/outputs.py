@@ -232,7 +232,8 @@ def _joined(compared: Compared, from_new: BoolArray, from_old: BoolArray) -> dic
     """Return further old buildings that a written new outline replaces, beside its partner."""
     status = compared.old.statuses
     partner = status.partner
-    gone = np.flatnonzero(~from_old & (status.status != GONE) & (partner >= 0))
+    lies_in = (status.status != GONE) | (status.overlap > 0.5)
+    gone = np.flatnonzero(~from_old & lies_in & (partner >= 0))
     gone = gone[from_new[partner[gone]]]
     joined: dict[int, list[int]] = {}
     for old in gone[_old_of(compared.new, partner[gone]) != gone].tolist():
@@ -244,6 +245,7 @@ def _old_of(new: ComparedSide, index: Ints) -> Ints:
     """Return the old building whose attributes each of some new ones has; -1 without one."""
     status = new.statuses
     has_old = np.isin(status.status[index], (SAME, CHANGED, MOVED, SPLIT, MERGED))
+    has_old |= status.is_whole[index]
     return np.where(has_old, status.partner[index], -1)
 
 
@@ -276,15 +278,18 @@ def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
 def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     """Return the buildings whose outlines are written, of the new and of the old layer."""
     new, old = compared.new.statuses, compared.old.statuses
-    # The edge of the imagery cuts the new outline of a building that the old layer has as a whole.
-    cut = (new.status == OUTSIDE) & new.is_linked
+    # The edge of one date's image cuts an outline that the other layer has as a whole.
+    cut = (new.status == OUTSIDE) & new.is_linked & ~new.is_whole
+    part = (old.status == OUTSIDE) & (old.partner >= 0) & (old.overlap > 0.5)
+    part[part] = new.is_whole[old.partner[part]]
     added = (new.status == NEW) | ((new.status == OUTSIDE) & ~cut)
     if keep == "old":
-        # A new hall over an old shed would lie upon it.
+        # A new hall over an old shed, or a house in the place of a hall, would lie upon it.
         return added & ~new.is_linked, np.ones(len(old.status), np.bool_)
     if keep == "new":
         # Of two dates, a building of the old one alone may still be there.
-        return ~cut, (old.status == OUTSIDE) | ((old.status == SAME) & (old.partner < 0))
+        kept = (old.status == OUTSIDE) | ((old.status == SAME) & (old.partner < 0))
+        return ~cut, kept & ~part
     # A building may have changed into one that is the same as yet another one: it is not replaced.
     # Nor is one of several that a new one covers in part.
     has = np.flatnonzero(new.partner >= 0)
@@ -293,8 +298,12 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     written = added | np.isin(new.status, (MOVED, SPLIT, MERGED))
     written |= (new.status == CHANGED) & mutual
     replaced = np.isin(old.status, (CHANGED, MOVED, SPLIT, MERGED))
+    # One that is gone is replaced by those that stand in its place, and by one above it.
+    replaced |= (old.status == GONE) & (old.partner >= 0) & (old.overlap > 0.5)
     replaced[replaced] = written[old.partner[replaced]]
-    return written, ~replaced
+    above = np.flatnonzero((new.status == NEW) & (new.overlap > 0.5))
+    replaced[new.partner[above]] = True
+    return written, ~(replaced | part)
 
 
 _NULLS = {"f": np.nan, "M": np.datetime64("NaT"), "O": None}
@@ -389,8 +398,8 @@ MEANINGS = {
     "moved": "in both layers, with one shape at another place",
     "split": "one old building, several new ones",
     "merged": "several old buildings, one new one",
-    "new": "in the new layer only, or for more than 80 % of its area",
-    "gone": "in the old layer only, or for more than 80 % of its area, on ground that was seen",
+    "new": "in the new layer only, for more than 80 % of its area, or in place of one that is gone",
+    "gone": "the same of the old layer, on ground that was seen",
     "outside": "on ground that was not seen, or that was seen in part",
 }
 

@@ -215,8 +215,10 @@ def run_compare(
     options = options or CompareOptions()
     started = time.perf_counter()
     rules = CompareRules(
-        same_iou=options.same_iou, move_m=options.move_m, max_move_m=options.max_move_m
-    )
+        same_iou=options.same_iou, move_m=options.move_m, max_move_m=options.max_move_m,
+        # A part of a building of the map that was found does not replace it.
+        **({"wall_share": 0.0} if options.reference else {}),
+    )  # fmt: skip
     _check_paths(new, old, out, options, models, formats)
     step = _steps(progress, _STEPS + (0 if models is None else 2))
     new_layer, old_layer, dates = _read(new, old, out, options, models, step)
@@ -246,15 +248,14 @@ def run_compare(
     elif images or options.area is not None:
         area = None if options.area is None else read_area(options.area, options.layer)
         mark_outside(new_side, old_side, plane, images, area, offset if is_shifted else None)
-    if dates is None and old_layer.seen is not None:
-        mark_not_seen_before(new_side, plane, old_layer.seen)
     notes += _coverage_notes(coverage, new, old, new_layer.mask, is_map=options.reference)
-    if dates is None and old_layer.mask not in (None, old):
-        status = "only found" if options.reference else "new"
-        notes.append(
-            f"Buildings of {new} on ground that {old_layer.mask}, beside {old}, does not show "
-            f"count as outside, not as {status}."
-        )
+    if dates is None and old_layer.seen is not None:
+        is_unseen = mark_not_seen_before(new_side, result.old, plane, old_layer.seen)
+        if is_unseen and old_layer.mask != old:
+            notes.append(
+                f"Buildings of {new} on ground that {old_layer.mask}, beside {old}, does not show, "
+                "or shows in part, count as outside."
+            )
     shares: tuple[Floats | None, Floats | None] = None, None
     if dates is not None:
         shares, unsure = keep_certain_changes(
