@@ -273,66 +273,6 @@ def fill_at_edges(
     return (colour, pieces[labels]) if pieces.any() else ((), None)
 
 
-_FRAME_EDGE = 0.9
-"""Least share of the pixels along the edge that are of one tone in the frame of a scan."""
-
-_FRAME_TONE = 0.04
-"""Largest difference of such pixels from their median, as a share of the range of the values."""
-
-_FRAME_EXTREME = 0.1
-"""Largest distance of that median from the darkest or lightest value, as a share of the range."""
-
-_FRAME_MOST = 0.5
-"""Largest share of an image that has this tone; of more, the sea or snow around is likelier."""
-
-
-_FRINGE_PX = 9
-"""Side of the square that is left out around nodata along the edge of an image."""
-
-
-def is_framed(edge: NDArray[Any], values: NDArray[Any]) -> bool:
-    """Return True if a dark or light frame surrounds an image, such as that of a scanned photo.
-
-    Unlike fill, a frame has the noise of the scanner, and is neither 0 nor the greatest value.
-
-    Args:
-        edge: (band, n) valid pixels along the edge of an image.
-        values: (band, m) valid pixels all over it.
-    """
-    if not edge.size or not values.size:
-        return False
-    tones = edge.mean(axis=0, dtype=np.float64)
-    middle = np.median(tones)
-    apart = np.quantile(np.abs(tones - middle), _FRAME_EDGE)
-    # Few edges are so even that the range of all values matters, which takes longer.
-    if apart > _FRAME_TONE * (float(values.max()) - float(values.min())):
-        return False
-    everywhere = values.mean(axis=0, dtype=np.float64)
-    low, high = np.percentile(everywhere, (0.1, 99.9))
-    most = _FRAME_TONE * (high - low)
-    return bool(
-        high > low
-        and min(middle - low, high - middle) <= _FRAME_EXTREME * (high - low)
-        and apart <= most
-        and np.mean(np.abs(everywhere - middle) <= most) <= _FRAME_MOST
-    )
-
-
-def along_edge(valid: BoolArray) -> BoolArray:
-    """Return (y, x), True for valid pixels near nodata or the edge of the array.
-
-    Compression blurs those right beside nodata: in JPEG they are as dark as a frame.
-    """
-    inside = [
-        cv2.erode(
-            valid.view(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT,
-            borderValue=0,
-        )
-        for side in (_FRINGE_PX, _FRINGE_PX + 2)
-    ]  # fmt: skip
-    return np.not_equal(*inside)
-
-
 def is_fill(pixels: NDArray[Any]) -> BoolArray:
     """Return for (band, …) pixels whether all bands have values with which fill is written.
 

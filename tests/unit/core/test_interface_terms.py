@@ -15,7 +15,7 @@ REACHING = (
     "core/**/*.py", "tiling/**/*.py", "vector/**/*.py", "density/**/*.py", "predict/**/*.py",
     "service/**/*.py", "io/resample.py", "io/bands.py", "io/pixels.py", "io/raster.py",
     "io/gdal.py", "io/image_header.py", "io/companions.py", "io/area.py", "io/masks.py",
-    "io/georeferenced.py", "io/nodata.py",
+    "io/georeferenced.py", "io/nodata.py", "io/scene_sample.py",
 )  # fmt: skip
 """Files whose messages a server shows. It accepts uploads, not addresses or catalogues."""
 

@@ -157,8 +157,8 @@ def test_403_in_the_midst_resumes_to_the_same_bytes(
 ) -> None:
     monkeypatch.setattr("rooftrace.io.service_raster._SAMPLES", 5)
     # The stretch of a large scene is found in a few windows, which lie in 8 tiles here.
-    monkeypatch.setattr("rooftrace.io.pixels._HELD_PX", 0)
-    monkeypatch.setattr("rooftrace.io.pixels._LATTICES", (2,))
+    monkeypatch.setattr("rooftrace.io.scene_sample._HELD_PX", 0)
+    monkeypatch.setattr("rooftrace.io.scene_sample._LATTICES", (2,))
     if stretch == "auto":
         tiles = {path: darkened(data) for path, data in tiles.items()}
     allowed: list[float] = [15]
