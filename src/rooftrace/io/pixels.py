@@ -170,7 +170,7 @@ class _Found:
 
     stretch: Stretch | None
     alpha: int | None
-    note: str
+    notes: tuple[str, ...] = ()
     collar: _Collar | None = None
     may_be_infrared: bool = False
 
@@ -243,7 +243,7 @@ class PreparedSource(WrappedSource):
     @property
     def choices(self) -> tuple[str, ...]:
         """Choices of bands and values that the user should know."""
-        notes = [self.band_map.note, self._found.note]
+        notes = [self.band_map.note, *self._found.notes]
         is_guess = self._is_natural and not names_infrared(self.source)
         if is_guess and self._found.may_be_infrared:
             choose = "" if self.source.bands == self.bands else ", or choose them with --bands"
@@ -343,12 +343,12 @@ class PreparedSource(WrappedSource):
         collar = None
         if sample.collar is not None and is_entire and not getattr(scene, "keeps_fill", False):
             collar = _Collar(sample.fill, widened(sample.collar))
-        note = sample.note(self.name, is_left_out=collar is not None, is_entire=is_entire)
+        notes = sample.notes(self.name, is_left_out=collar is not None, is_entire=is_entire)
         if alpha is not None:
             is_alpha = _is_two_valued(values[alpha])
             kind = "alpha: 0 is no data" if is_alpha else "near infrared and not read"
             taken = f"Band {alpha + 1} of {self.name} is taken as {kind}."
-            note = taken if is_alpha or not note else f"{note} {taken}"
+            notes = [taken] if is_alpha else [*notes, taken]
             values = values[:, values[alpha] > 0] if is_alpha else values
             alpha = alpha if is_alpha else None
         values = values[list(self.band_map.indexes[: self._in_file])]
@@ -358,8 +358,7 @@ class PreparedSource(WrappedSource):
             cast = self._cast if made.stretch is None else made.stretch.apply
             shown = cast(values[:, None])[:, 0]
             is_infrared = may_be_infrared((shown.mean(axis=1) / 255).tolist())
-        text = " ".join(filter(None, (note, made.note)))
-        found = _Found(made.stretch, alpha, text, collar, is_infrared)
+        found = _Found(made.stretch, alpha, (*notes, *made.notes), collar, is_infrared)
         with _FOUND_LOCK:
             _FOUND[scene][key] = found
         return found
@@ -368,11 +367,11 @@ class PreparedSource(WrappedSource):
         if isinstance(self._how, tuple):
             low, high = self._how
             made = self._stretch([low] * self._in_file, [high] * self._in_file, "given")
-            return _Found(made, None, "")
+            return _Found(made, None)
         if self._dtype != self.source.dtype:
             note = f"{self.name} has values of type {self.source.dtype}, which are not stretched."
-            return _Found(None, None, note)
-        return _Found(None, None, "")
+            return _Found(None, None, (note,))
+        return _Found(None, None)
 
     def _from_values(self, values: NDArray[Any]) -> _Found:
         """Return the stretch for the sampled (band, n) values of the model's bands."""
@@ -382,27 +381,27 @@ class PreparedSource(WrappedSource):
         if self._how == "per-band":
             low, high = np.percentile(values, PERCENTILES, axis=1)
             made = self._stretch(low.tolist(), high.tolist(), "per-band")
-            return _Found(made, None, made.note(self.name, own))
+            return _Found(made, None, (made.note(self.name, own),))
         stated = min((info.bits for info in band_infos(self.source)), default=0)
         bits = stated or own.itemsize * 8
         if is_byte and own == np.uint8 and bits < 8:
             most = [2.0**bits - 1] * self._in_file
             made = self._stretch([0.0] * self._in_file, most, "bits")
-            return _Found(made, None, made.note(self.name, own))
+            return _Found(made, None, (made.note(self.name, own),))
         as_bytes = own == np.uint8 or _holds_bytes(values)
         if is_byte and as_bytes:
             is_dark = np.count_nonzero(values >= DARK_LEVEL) < _BRIGHT_SHARE * values.size
             if not is_dark:
-                note = "" if own == np.uint8 else f"{self.name} has 8-bit values of type {own}."
-                return _Found(None, None, note)
+                note = f"{self.name} has 8-bit values of type {own}."
+                return _Found(None, None, () if own == np.uint8 else (note,))
         elif own == self._dtype or self._dtype.kind == "f":
-            return _Found(None, None, "")
+            return _Found(None, None)
         low, high = np.percentile(values, PERCENTILES)
         if low == high:
             return self._without_sample()
         ends = [float(low)] * self._in_file, [float(high)] * self._in_file
         made = self._stretch(*ends, "dark" if as_bytes else "percentiles")
-        return _Found(made, None, made.note(self.name, own))
+        return _Found(made, None, (made.note(self.name, own),))
 
     @cached_property
     def _in_file(self) -> int:

@@ -84,7 +84,7 @@ class SceneSample:
         speck_share: Share of the pixels in specks of nodata, see `without_specks`.
         collar: (y, x) of any size over the scene, True for white fill that reaches a corner; None
             if there is none. Roofs are rarely so, and a model may take such fill for roofs.
-        is_framed: Whether a frame without fill surrounds the scene, see `is_framed`.
+        is_framed: Whether a frame without fill surrounds the scene, see `_is_framed`.
     """
 
     values: NDArray[Any]
@@ -95,8 +95,8 @@ class SceneSample:
     collar: BoolArray | None = None
     is_framed: bool = False
 
-    def note(self, name: str, *, is_left_out: bool, is_entire: bool) -> str:
-        """Return what the user should know of nodata in an image; "" if nothing."""
+    def notes(self, name: str, *, is_left_out: bool, is_entire: bool) -> list[str]:
+        """Return what the user should know of nodata in an image."""
         notes = []
         if self.fill:
             one = len(set(self.fill)) == 1
@@ -125,7 +125,7 @@ class SceneSample:
                 f"them up to {SPECK_M:g} m wide count as ground, larger areas are nodata. If the "
                 "value occurs on the ground, such as on white roofs, give --nodata none."
             )
-        return " ".join(notes)
+        return notes
 
 
 def sample_of(scene: RasterSource) -> SceneSample:
@@ -152,7 +152,7 @@ def sample_of(scene: RasterSource) -> SceneSample:
         values, valid = small.data[:, ::step, ::step], small.valid[::step, ::step]
         # A copy is several times as fast as choosing all pixels.
         values = values.reshape(len(values), -1) if valid.all() else values[:, valid]
-        edge = small.data[:, along_edge(small.valid)]
+        edge = small.data[:, _along_edge(small.valid)]
     else:
         read_px, values = _read_lattice(scene)
         # A map service would be asked for tiles in another order than that of the blocks.
@@ -182,7 +182,7 @@ def sample_of(scene: RasterSource) -> SceneSample:
     if not kept.any():
         # Without another colour, nothing tells fill from ground.
         return SceneSample(values, whole, speck_share=specks / max(read_px, 1))
-    has_frame = not fill and is_framed(edge, values)
+    has_frame = not fill and _is_framed(edge, values)
     collar = None
     if where is not None and values.dtype.kind == "u" and {*fill} == {np.iinfo(values.dtype).max}:
         collar = at_corners(where) if at_corners(where).any() else None
@@ -261,7 +261,7 @@ def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Rast
         return None
 
 
-def is_framed(edge: NDArray[Any], values: NDArray[Any]) -> bool:
+def _is_framed(edge: NDArray[Any], values: NDArray[Any]) -> bool:
     """Return True if a dark or light frame surrounds an image, such as that of a scanned photo.
 
     Unlike fill, a frame has the noise of the scanner, and is neither 0 nor the greatest value.
@@ -289,7 +289,7 @@ def is_framed(edge: NDArray[Any], values: NDArray[Any]) -> bool:
     )
 
 
-def along_edge(valid: BoolArray) -> BoolArray:
+def _along_edge(valid: BoolArray) -> BoolArray:
     """Return (y, x), True for valid pixels near nodata or the edge of the array.
 
     Compression blurs those right beside nodata: in JPEG they are as dark as a frame.
