@@ -53,6 +53,9 @@ _LATTICES = (8, 16, 32)
 _PROBES = 16
 """Pixels of each edge that are read to find fill."""
 
+_INWARDS = 3, 5, 1, 7
+"""Eighths of the rows and columns at which a frame with nodata around it is looked for."""
+
 _ROWS, _ROW_PX, _ROWS_PX = 64, 1024, 2**22
 """Maximum number of rows read to measure fill, of pixels kept of each, and of pixels read."""
 
@@ -159,9 +162,10 @@ def sample_of(scene: RasterSource) -> SceneSample:
         is_service = hasattr(scene, "service")
         if not is_service and values.size:
             probes = _read_edge(scene)
-            edge = np.concatenate(
-                [edge, *(one.data[:, one.valid] for one in probes if one)], axis=1
-            )
+            seen = [one.data[:, one.valid] for one in probes if one]
+            if 2 * sum(pixels.shape[1] for pixels in seen) < len(probes):
+                seen = _read_inwards(scene, values)
+            edge = np.concatenate([edge, *seen], axis=1)
             small = _read_rows_with_fill(scene, probes)
     fill: tuple[float, ...] = ()
     fill_share = 0.0
@@ -223,6 +227,37 @@ def _read_edge(scene: RasterSource) -> list[Raster | None]:
         pixels += [(row, 0), (row, cols - 1), (0, col), (rows - 1, col)]
     # Pixels decode few blocks of a tiled file; rows may decode all of them.
     return [_read_if_possible(scene, Window(row, col, 1, 1)) for row, col in sorted(pixels)]
+
+
+def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return (band, 1 or 0) pixels at the edge of a picture in a scene with nodata around it.
+
+    They are looked for by halves, since rows of a large scene may be all of its blocks; those of
+    several tones are no frame, and few. `values` are those of pixels all over the scene.
+    """
+
+    def pixel(axis: int, along: int, across: int) -> NDArray[Any]:
+        row, col = (across, along) if axis else (along, across)
+        one = _read_if_possible(scene, Window(row, col, 1, 1))
+        return np.zeros((scene.bands, 0), scene.dtype) if one is None else one.data[:, one.valid]
+
+    found: list[NDArray[Any]] = []
+    most = 2 * _FRAME_TONE * (float(values.max()) - float(values.min()))
+    for place, axis, is_end in product(_INWARDS, (0, 1), (False, True)):
+        if len(found) == 4:
+            tones = np.sort(np.concatenate(found, axis=1).mean(axis=0))
+            # One of them may be a mark on the frame.
+            if (tones[2:] - tones[:-2]).min(initial=most) >= most:
+                break
+        length = scene.grid.shape[axis]
+        across = place * scene.grid.shape[1 - axis] // 8
+        empty, full = (length if is_end else -1), length // 2
+        while abs(full - empty) > 1:
+            middle = (empty + full) // 2
+            empty, full = (empty, middle) if pixel(axis, middle, across).size else (middle, full)
+        inside = full - _FRINGE_PX if is_end else full + _FRINGE_PX
+        found.append(pixel(axis, min(max(inside, 0), length - 1), across))
+    return found
 
 
 def _read_rows_with_fill(scene: RasterSource, edge: list[Raster | None]) -> Raster | None:

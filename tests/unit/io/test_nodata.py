@@ -185,7 +185,7 @@ def test_the_frame_of_a_scanned_photograph_is_noted(
     noise = np.random.default_rng(1).integers(-3, 4, image.shape)
     image = np.where(picture, image, level + noise).astype(dtype)
     image[:, : frame // 2, frame:-frame:50] = 128  # marks and text at the edge
-    valid = ~(empty & ~picture) if is_turned and side == 400 else np.ones_like(empty)
+    valid = ~(empty & ~picture) if is_turned else np.ones_like(empty)
     source = ArraySource(image * (170 if dtype == "uint16" else 1), valid=valid)
     (note,) = [one for one in prepared(source).choices if "has a frame of one tone" in one]
     assert note.endswith("with --area."), "the note on 16 bits is another one"
