@@ -83,7 +83,8 @@ def test_polygons_alone_have_the_mask_beside_them(tmp_path: Path) -> None:
 def test_one_status_of_a_comparison_is_counted(tmp_path: Path) -> None:
     def town(name: str, *west: int) -> Path:
         boxes = [shapely.box(5e5 + x, 9e6, 5e5 + x + 10, 9e6 + 10) for x in west]
-        gpd.GeoDataFrame(geometry=boxes, crs=32737).to_file(tmp_path / name)
+        table = {"side": ["left"] * len(west), "status": "built"}
+        gpd.GeoDataFrame(table, geometry=boxes, crs=32737).to_file(tmp_path / name)
         return tmp_path / name
 
     new, old = town("new.gpkg", 0, 60), town("old.gpkg", 0, 20, 40)
@@ -96,9 +97,12 @@ def test_one_status_of_a_comparison_is_counted(tmp_path: Path) -> None:
     assert "both layers of a comparison" in text
     counts = {}
     for status in ("gone", "new", "same", "same (old)"):
-        code, _, text = command(*given, tmp_path / status, "--building", status)
+        code, _, text = command(*given, tmp_path / "d", "--building", status)
         assert code == 0, text
-        row = next(csv.DictReader((tmp_path / f"{status}.csv").read_text().splitlines()))
+        row = next(csv.DictReader((tmp_path / "d.csv").read_text().splitlines()))
         assert row["zone"] == "zone 1"  # the ward has no name
         counts[status] = row["buildings"]
     assert counts == {"gone": "2", "new": "1", "same": "1", "same (old)": "1"}
+    assert command("compare", new, "--reference", old, "-o", tmp_path / "c")[0] == 0
+    assert command(*given, tmp_path / "d", "--building", "only in the map")[0] == 0
+    assert command("density", new, "-o", tmp_path / "d")[0] == 0, "its sides are others"

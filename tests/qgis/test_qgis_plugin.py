@@ -111,9 +111,10 @@ def test_styles_and_icon_are_xml() -> None:
 
 def test_plugin_and_map_page_have_the_values_and_colours_of_the_files() -> None:
     from rooftrace.density.files import SHARE_GRADES
-    from rooftrace.flows.compare.outputs import COLOURS, MAP_WORDS
+    from rooftrace.flows.compare.outputs import COLOURS
     from rooftrace.io.legend import CONFIDENCE, SCORE_GRADES, Legend, mask_style
     from rooftrace.service.review_store import REVIEW_COLOURS
+    from rooftrace.vector.compare import MAP_WORDS
 
     def colours(root: ElementTree.Element) -> dict[str, str]:
         return {

@@ -30,6 +30,7 @@ from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, full_turn
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points, utm_zone
+from rooftrace.io.vector_layers import is_comparison
 from rooftrace.io.vector_writers import (
     LayerChunk,
     LayerSettings,
@@ -426,7 +427,7 @@ def status_column(columns: Mapping[str, object]) -> str | None:
     """Return the column of the statuses of a comparison; None in other layers."""
     if "compare_status" in columns:
         return "compare_status"
-    return "status" if {"side", "partner_id"} <= {*columns} else None
+    return "status" if is_comparison(columns) else None
 
 
 def _osm_tags(tags: Mapping[str, object]) -> str:

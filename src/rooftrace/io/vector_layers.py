@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -51,6 +51,11 @@ Values = dict[str, NDArray[Any]]
 Rows = tuple[CRS | None, NDArray[np.object_], Values, int]
 """Coordinate system, (n,) geometries, (n,) values of each attribute, and the number of geometries
 whose rings had to be closed."""
+
+
+def is_comparison(fields: Collection[str]) -> bool:
+    """Return whether a layer holds both sides of a comparison: attributes of `compare.gpkg`."""
+    return {"side", "status", "partner_id", "iou"} <= {*fields}
 
 
 def layers_of(one: VectorInput) -> list[GdalLayer]:

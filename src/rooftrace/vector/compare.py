@@ -31,6 +31,9 @@ STATUSES = ("same", "changed", "moved", "split", "merged", "new", "gone", "outsi
 
 SAME, CHANGED, MOVED, SPLIT, MERGED, NEW, GONE, OUTSIDE = range(8)
 
+MAP_WORDS = {"new": "only found", "gone": "only in the map"}
+"""Statuses in the results of a comparison with a map, where nothing was built or torn down."""
+
 _MOST_PILED = 1.05
 """Maximum total area of the pieces of a building, as a share of its area; pieces that cover each
 other are no pieces."""

@@ -21,10 +21,10 @@ from pyproj import CRS
 from rooftrace.app.map.place import Place
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Floats, Ints
-from rooftrace.flows.compare.outputs import MAP_WORDS
+from rooftrace.io.vector_layers import is_comparison
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import WORLD_M, TileName, interleave_bits
-from rooftrace.vector.compare import GONE, OUTSIDE
+from rooftrace.vector.compare import GONE, MAP_WORDS, OUTSIDE
 
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 _MORTON_BITS = 20
@@ -325,12 +325,13 @@ def _statuses(
     index = {name: at for at, name in enumerate(statuses)}
     # Compared with a map of the same time, two statuses have other names.
     index |= {word: index[name] for name, word in MAP_WORDS.items()}
+    if not is_comparison(columns):
+        raise DataError("The layer has no statuses of rooftrace compare.")
+    names = [str(name) for name in columns["status"].tolist()]
     try:
-        names = [str(name) for name in columns["status"].tolist()]
         indexes = [index[name] for name in names]
-        columns["side"]
     except KeyError as error:
-        raise DataError(f"The comparison has no {error} among its attributes.") from error
+        raise DataError(f"The comparison has the unknown status {error}.") from error
     return np.array(indexes, np.int64), dict(sorted(zip(indexes, names)))
 
 

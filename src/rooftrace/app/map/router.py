@@ -34,7 +34,6 @@ from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import in_api_terms, without_folders
-from rooftrace.flows.compare.outputs import MAP_WORDS
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
@@ -45,6 +44,7 @@ from rooftrace.rest.pages import accepts_gzip, compressed, not_modified, static_
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.transfer import VECTOR_TYPES, VectorFormat, content_disposition, media_type_of
 from rooftrace.service.job_runner import zipped
+from rooftrace.vector.compare import MAP_WORDS
 
 _VECTOR = "application/vnd.mapbox-vector-tile"
 # The page sends requests only to its own server, and to that of the basemap if there is one.

@@ -35,6 +35,7 @@ from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.compare import (
     CHANGED,
     GONE,
+    MAP_WORDS,
     MERGED,
     MOVED,
     NEW,
@@ -51,9 +52,6 @@ REVIEWED = (CHANGED, MOVED, SPLIT, MERGED, NEW, GONE)
 """Statuses of buildings that need a look; a changed one has both outlines."""
 
 COLOURS = {name: STATUS_COLOURS[name] for name in STATUSES}
-
-MAP_WORDS = {"new": "only found", "gone": "only in the map"}
-"""Statuses in the results of a comparison with a map, where nothing was built or torn down."""
 
 _CHUNK = 50_000
 _RESERVED = ("fid", "geom", "geometry")

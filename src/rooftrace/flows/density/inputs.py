@@ -36,10 +36,11 @@ from rooftrace.io.reproject import (
     reprojected,
 )
 from rooftrace.io.vector_formats import check_city_model, is_vector_file, ogr2ogr_input
-from rooftrace.io.vector_layers import text_column
+from rooftrace.io.vector_layers import is_comparison, text_column
 from rooftrace.io.vector_read import ReadCounts, VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
+from rooftrace.vector.compare import MAP_WORDS
 from rooftrace.vector.match import first_of_equal
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
@@ -241,7 +242,7 @@ def read_buildings(
     """
     file = VectorFile(path, layer_name)
     fields = ["class"] if "class" in file.fields else []
-    is_compared = {"side", "status"} <= {*file.fields}
+    is_compared = is_comparison(file.fields)
     if is_compared:
         if building is None:
             raise ConfigError(
@@ -262,7 +263,7 @@ def read_buildings(
     if is_compared:
         side, status = (text_column(values[name]) for name in fields)
         # A building that both layers have is there twice.
-        twice = (side == "old") & (status != "gone")
+        twice = (side == "old") & ~np.isin(status, ("gone", MAP_WORDS["gone"]))
         classes = np.where(twice, np.strings.add(status.astype(np.str_), " (old)"), status)
     else:
         classes = text_column(values.get("class", np.zeros(0)))
