@@ -287,6 +287,7 @@ class _PairLabels:
     names: NameRule
     field: str | None = None
     looked_at: tuple[Path, ...] = ()
+    is_smoothed: bool = False
 
     def __call__(self, entry: SceneEntry, image: RasterSource) -> LabelReader | None:
         path, grid = entry.key, image.grid
@@ -306,7 +307,8 @@ class _PairLabels:
                 return ShapesLabel(np.empty(0, np.object_), [], grid)
         if suffix in SHAPE_SUFFIXES:
             return drawn_label(read_shapes(path), self.names, grid, image.name)
-        return LabelFile(path, self.labels.rule(), grid, image.name, self.looked_at)
+        rule = self.labels.rule()
+        return LabelFile(path, rule, grid, image.name, self.looked_at, self.is_smoothed)
 
     def _buildings(self, masks: Sequence[Path], grid: GeoGrid, name: str) -> ShapesLabel:
         """Return the label of an image from masks of one building each."""
@@ -363,7 +365,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         found.pairs,
         SceneOpener.of(
             config,
-            _PairLabels(masks, names, config.field, looked_at),
+            _PairLabels(masks, names, config.field, looked_at, bool(blurred)),
             tile_of=_tile_of if "{zoom}" in found.layout.image else None,
         ),
         reading=found.layout.reading,

@@ -112,6 +112,7 @@ class LabelRule:
         valid: NDArray[np.bool_] | None = None,
         *,
         by_index: bool = False,
+        is_plain: bool = False,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         """Convert pixels (band, y, x) to classes (y, x) and validity (y, x).
 
@@ -123,6 +124,7 @@ class LabelRule:
             valid: (y, x) False where the file itself has nodata, where any value may occur;
                 default all True.
             by_index: Whether 255 is not a class, as the rest of the file shows.
+            is_plain: Whether the pixels are known to be 0 and 255 alone.
 
         Raises:
             LabelError: A value or colour is not a class. The message names the file, the values and
@@ -149,7 +151,7 @@ class LabelRule:
                 f"{set_option('labels.palette.building', building)} "
                 f"{set_option('labels.palette.background', others)}.",
             )
-        return self._by_value(data[0], name, valid, by_index)
+        return self._by_value(data[0], name, valid, by_index, is_plain)
 
     def check_nodata(
         self, nodata: tuple[float | None, ...], name: str, *, by_index: bool = False
@@ -189,13 +191,19 @@ class LabelRule:
         return known | {_FULL: 1} if len(self.classes) == 2 and not by_index else known
 
     def _by_value(
-        self, values: NDArray[Any], name: str, valid: NDArray[np.bool_] | None, by_index: bool
+        self,
+        values: NDArray[Any],
+        name: str,
+        valid: NDArray[np.bool_] | None,
+        by_index: bool,
+        is_plain: bool,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         if self.ignore:
             valid = ~np.isin(values, self.ignore) & _known(valid)
         seen = values if valid is None else values[valid]
         # A file uses only one of the two ways to write a binary mask.
-        by_index |= self.values is None and len(_unknown_values(seen, (0, _FULL))) > 0
+        if self.values is None and not is_plain:
+            by_index |= len(_unknown_values(seen, (0, _FULL))) > 0
         known = self._known_values(by_index)
         # A mask of only 0 and 255 need not be examined again.
         if by_index or self.values is not None or _FULL not in known:
@@ -417,7 +425,8 @@ class LabelFile:
         rule: Rule that reads its values.
         grid: Grid of the image; the mask must have its shape.
         image_name: Name of the image, for the message about a different shape.
-        looked_at: Masks of the same set, which say if it is smoothed; an error lists their values.
+        looked_at: Masks of the same set, whose values an error lists.
+        is_of_smoothed: Whether masks of the same set are smoothed, see `count_smoothed`.
     """
 
     path: Path
@@ -425,6 +434,7 @@ class LabelFile:
     grid: GeoGrid
     image_name: str
     looked_at: tuple[Path, ...] = ()
+    is_of_smoothed: bool = False
 
     def read(self, window: Window | None = None) -> Mask:
         """Return the classes inside `window` of the image.
@@ -434,12 +444,14 @@ class LabelFile:
             DataError: The file cannot be read.
         """
         source = self._source
-        raster = self._sharp(source.read(window))
+        raster, is_plain = self._sharp(source.read(window))
         by_index = self._is_indexed(source, raster)
         self.rule.check_nodata(_nodata(source), str(self.path), by_index=by_index)
         known = None if raster.valid.all() else raster.valid
         try:
-            classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
+            classes, valid = self.rule.decode(
+                raster.data, str(self.path), known, by_index=by_index, is_plain=is_plain
+            )
         except LabelError:
             self._check_all(raster, by_index)
             raise
@@ -453,18 +465,21 @@ class LabelFile:
         numbers = instance_numbers(self._source.read(window).data)
         return np.where(self.read(window).data, numbers, 0).astype(np.int32)
 
-    def _sharp(self, raster: Raster) -> Raster:
-        """Return pixels of this mask without shades between 0 and 255, if it is a smoothed one."""
+    def _sharp(self, raster: Raster) -> tuple[Raster, bool]:
+        """Return pixels of this mask without shades between 0 and 255, if it is a smoothed one.
+
+        Also return whether they are known to be 0 and 255 alone.
+        """
         if not self.rule.is_255_ambiguous or raster.data.dtype != np.uint8:
-            return raster
+            return raster, False
         shades = _unknown_values(raster.data[0], (0, _FULL)).tolist()
         # A part may have the first of many shades alone.
         is_part = raster.grid.shape != self.grid.shape
         if not shades or (shades == [1] and not is_part):
-            return raster
+            return raster, not shades
         # A tile may have the edge of a building alone: others show what its shades are.
-        others = [one for one in self.looked_at if one.is_file()] if shades != [1] else ()
-        return _sharpened(raster) if any(map(is_smoothed, (self.path, *others))) else raster
+        is_blurred = (self.is_of_smoothed and shades != [1]) or is_smoothed(self.path)
+        return (_sharpened(raster), True) if is_blurred else (raster, False)
 
     def _check_all(self, raster: Raster, by_index: bool) -> None:
         """Raise the LabelError of this mask for the values of all that are looked at."""
@@ -472,8 +487,7 @@ class LabelFile:
         for path in sorted({*self.looked_at} - {self.path}):
             with suppress(DataError):
                 source = open_mask(path, colours=self.rule.palette is not None)
-                height, width = source.grid.shape
-                other = source.read(Window(0, 0, min(height, _ROWS), min(width, _ROWS)))
+                other = _middle_of(source)
                 if len(other.data) == len(raster.data):
                     pixels.append(other.data[:, other.valid])
         try:
@@ -520,7 +534,7 @@ class LabelFile:
     def _whole_holds(self) -> tuple[bool, bool]:
         source, full = self._source, False
         for strip in Window.whole(self.grid.shape).strips(_ROWS):
-            one, here = _holds(self._sharp(source.read(strip)))
+            one, here = _holds(self._sharp(source.read(strip))[0])
             full |= here
             if one:
                 return True, full
@@ -574,15 +588,20 @@ def _is_blurred(source: RasterSource, head: bytes) -> bool:
 
 
 def count_smoothed(paths: Iterable[Path]) -> int:
-    """Return how many mask files have smoothed edges in their upper left corner."""
+    """Return how many mask files have smoothed edges in their middle."""
     count = 0
     for path in paths:
         with suppress(DataError, OSError):
-            source = open_mask(path, sharp=False)
-            height, width = source.grid.shape
-            corner = source.read(Window(0, 0, min(height, _ROWS), min(width, _ROWS)))
-            count += _is_blurred(ArraySource(corner.data), b"")
+            middle = _middle_of(open_mask(path, sharp=False))
+            count += _is_blurred(ArraySource(middle.data), b"")
     return count
+
+
+def _middle_of(source: RasterSource) -> Raster:
+    """Return the middle of a mask, where buildings are likelier than at its edge."""
+    height, width = source.grid.shape
+    rows, cols = min(height, _ROWS), min(width, _ROWS)
+    return source.read(Window((height - rows) // 2, (width - cols) // 2, rows, cols))
 
 
 def is_smoothed(path: Path) -> bool:

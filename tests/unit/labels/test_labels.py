@@ -17,7 +17,7 @@ from rooftrace.core.types import GeoGrid, LabelReader, Window
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import RasterFile
 from rooftrace.labels.config import LabelConfig
-from rooftrace.labels.mask_values import LabelFile, LabelRule
+from rooftrace.labels.mask_values import LabelFile, LabelRule, count_smoothed
 
 BINARY = LabelRule(("background", "building"))
 LAND = LabelRule(("other", "building", "road"))
@@ -163,7 +163,8 @@ def test_a_mask_with_smoothed_edges_is_read_by_half(tmp_path: Path, window: Wind
     np.testing.assert_array_equal(read.data, (smooth > 127)[place])
     # In a tile with the edge of a building alone, its shade is one as in the others.
     edge = save(tmp_path / "e.png", np.pad(np.full((50, 1), 64, np.uint8), ((0, 0), (0, 39))))
-    tile = LabelFile(edge, LabelConfig().rule(), GeoGrid(smooth.shape), "e.tif", (edge, path))
+    is_smoothed = count_smoothed([edge, path]) == 1
+    tile = LabelFile(edge, BINARY, GeoGrid(smooth.shape), "e.tif", is_of_smoothed=is_smoothed)
     assert not tile.read(window).data.any()
     # Numbers of buildings are no shades, whose neighbours differ.
     numbers = np.kron(np.arange(50).reshape(5, 10) * 5, np.ones((10, 4))).astype(np.uint8)
