@@ -48,7 +48,6 @@ class SceneFacts:
     """Figures of one scene, a few hundred bytes for a scene of any size.
 
     Args:
-        id: Id of the scene.
         image: Name of the image, or its path if it is a file.
         group: Group of the scene, see `core.types.Scene`.
         shape_yx: Size in pixels.
@@ -142,7 +141,6 @@ class Finding:
 
     Args:
         key: Stable name for programs, such as `label.offset`.
-        severity: Severity.
         title: One line that says what was found, with its figure.
         detail: Reason why it matters, and the way it was found.
         remedy: Advice; empty if there is nothing to do.

@@ -93,7 +93,6 @@ def detect_keypoints(
     """Detect the keypoints of a scene of any size in bounded memory; labels are not read.
 
     Args:
-        scene: The scene.
         gsd_m: Metres per pixel of the scale in which keypoints are detected; None for a pixel of
             twice the scene's own.
         assumed_gsd_m: Metres per pixel of a scene that does not know its own; None for half of

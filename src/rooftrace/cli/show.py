@@ -77,7 +77,6 @@ def bar(title: str, words: Words, *, hidden: bool) -> Iterator[Callable[..., Non
     """Show progress on stderr: as a bar, as lines for a log, or as JSON records for programs.
 
     Args:
-        title: Title of the bar.
         words: What is done, in words, such as `counted("images")` or `pixels`.
         hidden: Whether no bar is shown; programs that set `ROOFTRACE_PROGRESS` get records anyway.
 

@@ -120,7 +120,6 @@ class EngineState:
     """Result of the test of one engine.
 
     Args:
-        name: Name of the engine.
         takes: Description of the models that it runs.
         available: Whether its package and hardware are present.
         runs: Whether it passed the self test and ran the model.
@@ -157,7 +156,6 @@ class DoctorReport:
         cpu_flags: Instruction sets of the processor that affect speed.
         fast_int8: Whether the processor multiplies bytes faster than floats.
         default_model: Name and hash of the default model, or why there is none.
-        has_default_model: Whether there is a default model.
         engines: Result of each engine.
     """
 

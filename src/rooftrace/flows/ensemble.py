@@ -136,7 +136,6 @@ def fit_weights(
 
     Args:
         samples: Sample of each set; every set has the same weight.
-        models: Number of models.
         metric: Figure of pixels, pooled over a set.
 
     Returns:

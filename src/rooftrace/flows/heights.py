@@ -250,7 +250,6 @@ def run_heights(
         buildings: File or folder of polygons, or a mask.
         out: Folder of the results; it is created where it is missing.
         options: Sources of heights.
-        progress: See `Progress`.
 
     Raises:
         ConfigError: The options do not fit together, or a result would replace an input.

@@ -144,7 +144,6 @@ class SceneSummary:
     """A few figures of one scene.
 
     Args:
-        id: Id of the scene.
         outline: Outline on the ground, see `labels.scene_extents.outline_of`; None without a
             georeference.
         built_up: Share of the building class among the known pixels of the label; None if there is

@@ -55,7 +55,6 @@ class PredictedScene:
         id: First part of the names of its results.
         outline: Outline of the valid data, in degrees; its longitudes may jump at 180.
         gsd_m: Ground sample distance in metres per pixel.
-        buildings: Number of buildings in the scene.
         files: Path of each result by its kind: mask, polygons, density, preview.
         provenance: Origin of the image, if a STAC item states one.
         imagery_date: Date of the image, see `ResultProvenance`; it counts if there is no origin

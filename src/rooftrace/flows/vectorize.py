@@ -340,9 +340,7 @@ class ClassCount:
     """Number and area of the polygons of one class.
 
     Args:
-        name: Name of the class.
         class_id: Value of the class in the mask; 1 where all polygons are buildings.
-        polygons: Number of polygons.
         area_m2: Their total area; None where metres are unknown.
     """
 

@@ -50,7 +50,6 @@ class VideoReport:
 
     Args:
         path: Path of the written video.
-        table: Path of the table, or None.
         frames: Number of written frames.
         asked: Number of frames on which the network ran.
         cuts: Number of scene changes.
@@ -113,8 +112,6 @@ def run_video(
         out: Video to write, .mp4, .m4v, .mov or .mkv; it appears when it is complete.
         model: Models that were read, one bundle, or None for the bundled model.
         predictor: Loaded model, in place of `model`.
-        options: Options of the video.
-        progress: See `Progress`.
         stop: Function called for every frame; when it returns True, the result ends there and is
             complete. A camera has no other end but `options.end_s`.
 
@@ -215,7 +212,6 @@ class TracedFrame(NamedTuple):
     """A frame with its buildings drawn, and its figures.
 
     Args:
-        picture: The frame.
         buildings: Number of connected parts of the mask.
         built_up_share: Built-up share of its pixels, 0 to 1.
         smoothed: Whether earlier frames count, too.

@@ -33,7 +33,6 @@ class TileOutput:
     """Part of a tile's output that contributes to one block.
 
     Args:
-        index: Index of the tile.
         extent: Window of the part, in pixels of the model.
         answer: (channel, y, x) probabilities of the extent in 255ths; None if the tile failed and
             its pixels become nodata.

@@ -53,7 +53,6 @@ class SceneOutputs(ExitStack):
     After an error in the `with` block, no half-written files remain.
 
     Args:
-        plan: Plan of the scene.
         paths: Paths of the files; None to keep the footprints in `chunks`, and to write no file.
         spill: Folder for polygons that do not fit into memory; default: the system's folder for
             temporary files.
@@ -396,7 +395,6 @@ class ClassFigures:
     """Amount of one class in an image.
 
     Args:
-        name: Name of the class.
         class_id: Index of the class in the mask.
         polygons: Number of polygons above the minimum area; 0 for the background.
         pixels: Number of pixels in the mask.

@@ -127,7 +127,6 @@ class SceneBlocks:
     """Blocks of one scene, produced by the pipeline or by a cluster.
 
     Args:
-        plan: Plan of the scene.
         checkpoints: Store of finished blocks.
         item: The caller's item that the scene belongs to.
         on_tile: See `OnTile`.
@@ -207,7 +206,6 @@ class _Tile:
 
     Args:
         reader: Reader of its scene.
-        index: Index of the tile.
         pixels: (band, y, x) pixel values in the type of the model, mirrored beyond the edges of the
             scene; empty if there is nothing to run.
         error: Reason why it could not be read, if failed tiles become nodata.

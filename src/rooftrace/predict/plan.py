@@ -128,7 +128,6 @@ class ScenePlan:
     Args:
         source: Image, with the bands and values that the model expects.
         spec: Contract of the model.
-        options: Options of the scene.
         threshold: Building probability from which a pixel is a building; None if each pixel takes
             the most probable class.
         scaling: Scaling between the source and the model.
@@ -288,7 +287,6 @@ def plan_scene(
     Args:
         source: Image.
         spec: Contract of the model.
-        options: Options of the scene.
         tile_px: Side of the largest tile, for a model that takes any size; default: TILE_PX, or
             half of it for many classes.
         block_px: Approximate side of a block in pixels of the model, at least one tile; default:

@@ -222,7 +222,6 @@ class JobRunner:
     """Threads that each run one job at a time in a process.
 
     Args:
-        store: Store of the jobs.
         model: Path of a bundle, or one of `BUNDLED_MODELS`; None for the default model.
         workers: Number of predictions that run at the same time.
         engine: Engine of `run_predict`.

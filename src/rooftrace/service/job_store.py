@@ -338,7 +338,6 @@ class JobStore:
         """Remove a job from the list; return whether it existed. The runner removes its files.
 
         Args:
-            job_id: Id of the job.
             discard_review: Whether the job may have a review, which is then deleted, too.
 
         Raises:

@@ -380,7 +380,6 @@ class Labeller:
         """Check the interface of a project, and remember where its images are.
 
         Args:
-            project: Name of the project.
             interface: Labelling interface as XML.
             hostname: URL of the server, or "" if it did not send one.
             token: Token of the server, or "" if it did not send one.
@@ -407,7 +406,6 @@ class Labeller:
         Args:
             tasks: Tasks with `id` and `data`.
             interface: Labelling interface as XML.
-            project: Name of the project.
             context: Regions that were drawn with a smart tool, see `drawn_area`.
 
         Raises:

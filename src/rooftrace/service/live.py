@@ -93,7 +93,6 @@ class CameraFigures:
     """State of a camera.
 
     Args:
-        name: Name of the camera.
         state: `idle` without viewers, `opening`, `playing`, or `broken` until it plays again.
         message: Reason and remedy while the camera is broken, otherwise "".
         buildings: Number of buildings in the newest frame.
@@ -111,7 +110,6 @@ class LiveCamera:
     """A camera that plays while it has viewers.
 
     Args:
-        source: Name and source.
         predictor: Model; its engine is shared with the requests of the server.
         options: Options of the video.
     """

@@ -135,7 +135,6 @@ class ReviewBuilding:
     """A building in its current state.
 
     Args:
-        id: Number of the building.
         status: Decision of the last reviewer.
         outline: Polygon in the CRS of the layer.
         origin: Building of which it was a part, or into which it was merged; None otherwise.

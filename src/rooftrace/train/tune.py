@@ -324,7 +324,6 @@ class StudySummary:
     """The results of a study.
 
     Args:
-        study: Name of the study.
         monitor: The monitored figure.
         parameters: The open values of the configuration.
         counts: Number of trials by outcome.

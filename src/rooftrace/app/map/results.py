@@ -130,7 +130,6 @@ class ResultsFolder:
     """A results folder as it is now.
 
     Args:
-        path: Path of the folder.
         state: Whether there is something to show.
         message: One or two sentences about a problem, or "".
         images: Result files by image name, in the order of the names.

@@ -74,8 +74,6 @@ class CatalogueReport:
     """Result of predicting a catalogue.
 
     Args:
-        manifest: Path of the manifest.
-        scenes: Number of scenes in the catalogue.
         failures: Ids of the scenes that failed, and their errors.
         found: Number of buildings over all scenes, with duplicates.
         buildings: Number of buildings in the layer, without duplicates.

@@ -153,7 +153,6 @@ def read_stac(name: str, content: bytes, asset: str | None) -> Catalogue:
 
     Args:
         name: Path or URL of the JSON file, as the user gave it.
-        content: Its content.
         asset: Key of the asset that is the image; None to find it.
 
     Raises:

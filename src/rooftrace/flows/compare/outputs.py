@@ -65,9 +65,7 @@ class ComparedSide:
 
     Args:
         name: `new` or `old`.
-        layer: The layer.
         packed: Its buildings on the plane of the comparison, without the offset if it was removed.
-        statuses: Their statuses.
         is_shifted: True if an offset was removed.
         change_share: (n,) share of each building that has surely changed, of two dates of imagery.
     """
@@ -365,7 +363,6 @@ class StatusRow:
     """Buildings with one status.
 
     Args:
-        status: Name of the status.
         new, old: Number of buildings of each layer.
         new_m2, old_m2: Their area in square metres.
     """

@@ -204,7 +204,6 @@ def run_compare(
         options: Options; default: those of `CompareOptions`.
         models: Model that predicts NEW and OLD, which are two images; None for layers.
         formats: Suffixes of further files of the layers of results, see `write_copies`.
-        progress: See `Progress`.
 
     Raises:
         ConfigError: An input would be replaced, or the options do not fit together.

@@ -67,7 +67,6 @@ class MaskFile:
     """A mask that is read in blocks of whole rows: 1 is building, 0 is not, NODATA is unknown.
 
     Args:
-        path: Path of the mask.
         label: Reader of its class indices.
         building_class: Class index of buildings.
         class_name: Name of this class; its index where the mask names no classes.

@@ -85,7 +85,6 @@ def of_model(
     """Return the predictions of a model at one threshold.
 
     Args:
-        predictor: The model.
         chosen: Threshold that the user gave; None for the model's own.
         tta: Test-time augmentation that the predictor was loaded with, see `applied_tta`.
         pixels_only: True makes no polygons.

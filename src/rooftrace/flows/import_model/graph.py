@@ -60,7 +60,6 @@ class ForeignGraph:
     Args:
         model: The parsed file.
         source: Name of the file, for messages.
-        input: Name of its input.
         output: Name of the output that is used.
         dtype: ONNX type of the input, such as `FLOAT`.
         shape: Sizes (n, band, y, x) of the input; None where any is accepted.
@@ -151,7 +150,6 @@ def wrap_graph(
     """Return the graph with normalisation before it and activation behind it.
 
     Args:
-        foreign: The graph.
         mean, std: One value per band, in pixel values.
         channels: Meaning of the channels of its output.
 

@@ -44,7 +44,6 @@ class Channels:
     """Meaning of the channels of a network's output.
 
     Args:
-        count: Number of the channels.
         activation: Function that turns them into probabilities.
         keep: The only channel that the bundle's graph returns; None for all.
         classes: Names of the bundle's classes; index 0 is the background.

@@ -44,7 +44,6 @@ class Facts:
     The machines of a run may differ in `node`, `notes` and `processor` only.
 
     Args:
-        engine: Name of the engine.
         precision: Numeric precision of the engine.
         settings: Settings of the engine, for run.json.
         notes: Assumptions that the engine made.

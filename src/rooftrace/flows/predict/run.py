@@ -87,7 +87,6 @@ def run_predict(
 
     Args:
         inputs: Images to predict.
-        models: Models to predict with.
         out: Folder for the results, created if missing.
         options: Options of every scene.
         cluster: Cluster to run on; default: this process. The results are identical.
