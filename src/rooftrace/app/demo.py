@@ -32,7 +32,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.errors import RooftraceError
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.files import written_bytes
 from rooftrace.io.legend import CONFIDENCE, LOW_SCORE, NODATA
@@ -126,6 +126,8 @@ def download(prediction: Prediction, kind: str) -> tuple[str, bytes]:
 
 ROOT = "/page"
 
+Threshold = Annotated[float | None, Query(ge=0, le=1)]
+
 _CACHED = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
 _BINARY = "application/octet-stream"
 
@@ -174,8 +176,8 @@ def page_router(results: Results, service: Service) -> APIRouter:
             raise HTTPException(409, error.in_full) from error
 
     @router.get("/{key}")
-    def decide(key: str, threshold: float | None = None) -> dict[str, Any]:
-        return made(key, lambda it: view(key, it, it.at(_checked(threshold))))
+    def decide(key: str, threshold: Threshold = None) -> dict[str, Any]:
+        return made(key, lambda it: view(key, it, it.at(threshold)))
 
     @router.get("/{key}/picture.jpg")
     def picture(key: str) -> Response:
@@ -188,27 +190,21 @@ def page_router(results: Results, service: Service) -> APIRouter:
         return Response(data, media_type="image/png", headers=_CACHED)
 
     @router.get("/{key}/outlines.bin")
-    def rings(key: str, threshold: float | None = None) -> Response:
-        data = made(key, lambda result: outlines(result.scores, result.at(_checked(threshold))))
+    def rings(key: str, threshold: Threshold = None) -> Response:
+        data = made(key, lambda result: outlines(result.scores, result.at(threshold)))
         return Response(data, media_type=_BINARY, headers=_CACHED)
 
     @router.get("/{key}/{kind}")
-    def file(key: str, kind: str, threshold: float | None = None) -> Response:
+    def file(key: str, kind: str, threshold: Threshold = None) -> Response:
         if kind not in DOWNLOADS:
             raise HTTPException(404, f"The file {kind!r} does not exist; expected {[*DOWNLOADS]}.")
-        name, data = made(key, lambda result: download(result.at(_checked(threshold)), kind))
+        name, data = made(key, lambda result: download(result.at(threshold), kind))
         headers = _CACHED | {
             "Cache-Control": "no-store", "Content-Disposition": content_disposition(name)
         }  # fmt: skip
         return Response(data, media_type=_BINARY, headers=headers)
 
     return router
-
-
-def _checked(threshold: float | None) -> float | None:
-    if threshold is None or 0 <= threshold <= 1:
-        return threshold
-    raise ConfigError(f"The threshold is {threshold}; a number from 0 to 1 was expected.")
 
 
 _BINS = 32

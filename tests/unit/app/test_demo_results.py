@@ -127,7 +127,7 @@ def test_a_name_cannot_leave_its_header(client: TestClient) -> None:
         ("unknown/mask", 404, "expired"),
         ("0/passwd", 404, "does not exist"),
         ("0/..%2f..%2fetc%2fpasswd", 404, ""),
-        ("0/mask?threshold=nan", 409, "from 0 to 1"),
+        ("0/mask?threshold=nan", 422, "less than or equal to 1"),
         ("1/mask?threshold=0.5", 409, "3 classes"),
     ],
 )
