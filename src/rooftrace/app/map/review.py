@@ -9,7 +9,7 @@ of the review, so undo and the rules for several reviewers hold as for an outlin
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import shapely
@@ -62,6 +62,8 @@ REVIEW_PREFIX = "/v1/results/{folder}/images/{image}/review"
 Folder = Annotated[str, PathParameter(description="Id of the results folder, see the map")]
 Image = Annotated[str, PathParameter(description="Name of the image in that folder")]
 
+Scene = TypeVar("Scene", "ReviewScene", "_ClickedScene")
+
 
 def reviewed_image(
     catalogue: ResultsCatalogue, folder: str, image: str
@@ -77,6 +79,24 @@ def reviewed_image(
     return results, files
 
 
+def _scenes(
+    catalogue: ResultsCatalogue, load: Callable[[ImageFiles, Path], Scene]
+) -> Callable[[str, str], Scene]:
+    """Return a function that returns the scene of an image, which is kept while its files last."""
+    kept: LruCache[tuple[Path, str], Scene] = LruCache(_SCENES)
+
+    def opened(folder: str, image: str) -> Scene:
+        results, files = reviewed_image(catalogue, folder, image)
+        scene = kept.get((results.path, image))
+        if scene is None or scene.stamp != files.stamp:
+            with hidden_folders(results.path):
+                scene = load(files, results.path)
+            kept.put((results.path, image), scene)
+        return scene
+
+    return opened
+
+
 def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     """Return the routes of reviews, under `/v1/results`.
 
@@ -84,17 +104,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         catalogue: Results folders. Names in requests are looked up in it and in the listing of a
             folder; no part of a request becomes part of a path.
     """
-    scenes: LruCache[tuple[Path, str], ReviewScene] = LruCache(_SCENES)
-
-    def opened(folder: str, image: str) -> ReviewScene:
-        results, files = reviewed_image(catalogue, folder, image)
-        scene = scenes.get((results.path, image))
-        if scene is None or scene.stamp != files.stamp:
-            with hidden_folders(results.path):
-                scene = ReviewScene(files)
-            scenes.put((results.path, image), scene)
-        return scene
-
+    opened = _scenes(catalogue, lambda files, _: ReviewScene(files))
     router = APIRouter(route_class=DescribedRoute, tags=["review"])
     names = ("not-found", "review-error", "data-error", "file-locked")
     problems = problem_responses(*names)
@@ -318,17 +328,8 @@ def clicks_router(
     """Return the route of clicks, under `/v1/results`."""
     model = LazyValue(load)
     sessions = ClickSessions(_BUILDINGS)
-    scenes: LruCache[tuple[Path, str], _ClickedScene] = LruCache(_SCENES)
+    opened = _scenes(catalogue, _ClickedScene)
     router = APIRouter(route_class=DescribedRoute, tags=["review"])
-
-    def opened(folder: str, image: str) -> _ClickedScene:
-        results, files = reviewed_image(catalogue, folder, image)
-        scene = scenes.get((results.path, image))
-        if scene is None or scene.stamp != files.stamp or not scene.is_there:
-            with hidden_folders(results.path):
-                scene = _ClickedScene(files, results.path)
-            scenes.put((results.path, image), scene)
-        return scene
 
     @router.post(
         f"{REVIEW_PREFIX}/clicks",
@@ -358,7 +359,7 @@ class _ClickedScene:
     def __init__(self, files: ImageFiles, folder: Path) -> None:
         self.stamp = files.stamp
         self._folder = folder
-        self._source = image_of(files, folder, "A click")
+        self._source = image_of(files, folder)
         self._path = Path(self._source.name)
         grid = self._source.grid
         self._place = Place(grid)
@@ -371,11 +372,6 @@ class _ClickedScene:
         self._stretch = str((files.run.get("options") or {}).get("stretch") or "auto")
         gsd_m = files.record.get("gsd_m")
         self._gsd_m = float(gsd_m) if isinstance(gsd_m, (int, float)) and gsd_m > 0 else None
-
-    @property
-    def is_there(self) -> bool:
-        """Return whether the file of the image still exists, if it is one file."""
-        return not self._path.is_absolute() or self._path.exists()
 
     def outlined(
         self, clicks: ReviewClicks, sessions: ClickSessions, model: ClickModel

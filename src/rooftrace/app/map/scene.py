@@ -109,7 +109,7 @@ def _existing(recorded: str, folder: Path) -> Path | None:
     return next((place for place in places if recorded and place.exists()), None)
 
 
-def image_of(files: ImageFiles, folder: Path, use: str) -> RasterSource:
+def image_of(files: ImageFiles, folder: Path) -> RasterSource:
     """Return the image that was predicted, placed on the grid of its mask.
 
     Raises:
@@ -119,7 +119,7 @@ def image_of(files: ImageFiles, folder: Path, use: str) -> RasterSource:
     source, reason = find_image(files.record.get("input"), files.run, folder, mask)
     if source is None:
         raise DataError(
-            f"{use} needs the image of {files.name}, and it cannot be read. {reason}",
+            f"A click needs the image of {files.name}, and it cannot be read. {reason}",
             remedy="Put the image back where it was.",
         )
     return _levels(source, mask or source.grid)[0]
