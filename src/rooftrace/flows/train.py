@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,29 +105,15 @@ def run_train(
         from rooftrace.train.loop import fit
         from rooftrace.train.tracking import Tracking
 
-    with locked_run(run), Tracking(config, run, partial(print_plain, console)) as tracking:
+    with (
+        locked(run / ".rooftrace.lock", str(run)),
+        Tracking(config, run, partial(print_plain, console)) as tracking,
+    ):
         result = fit(
             config, run, base=config_path.parent, resume=resume, console=console,
             callbacks=[tracking.callback()],
         )  # fmt: skip
         return export_run(config, result, run, resume=resume, console=console, tracking=tracking)
-
-
-@contextmanager
-def locked_run(run: Path) -> Iterator[None]:
-    """Lock the folder of a run. A run that wrote nothing leaves no folder.
-
-    Raises:
-        ExportError: Another process trains in the folder, or it cannot be written.
-    """
-    is_new = not run.exists()
-    try:
-        with locked(run / ".rooftrace.lock", str(run)):
-            yield
-    finally:
-        if is_new:
-            with suppress(OSError):
-                run.rmdir()
 
 
 def export_run(
@@ -299,7 +284,7 @@ def run_tune(
     minutes = tuning.settings.timeout_minutes
     until = math.inf if minutes is None else time.time() + 60 * minutes
     job = TuningJob(tuning, out, trials, until, keep, notify)
-    with locked_run(out), open_study(tuning, out) as study:
+    with locked(out / ".rooftrace.lock", str(out)), open_study(tuning, out) as study:
         if not study.trials and any(out.glob(TRIAL_FOLDERS)):
             raise ConfigError(
                 f"{out} holds runs of trials, but the study {tuning.name!r} in its study.db has "

@@ -185,19 +185,6 @@ def test_there_must_be_something_to_resume(tiny_run: TinyRun, tmp_path: Path) ->
         assert "last.ckpt cannot be used" in refused(tiny_run.folder, run, error=DataError)
 
 
-@pytest.mark.parametrize(
-    "override",
-    ["model.encoder=absent", "data.train=[{path='absent'}]", "stop.monitor=val_x",
-     "precision=fp16"],
-)  # fmt: skip
-def test_a_run_that_fails_before_it_begins_leaves_no_folder(
-    tiny_folder: Path, tmp_path: Path, override: str
-) -> None:
-    with pytest.raises(RooftraceError):
-        train(tiny_folder, tmp_path / "run", override)
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.campaign
 def test_a_loss_that_is_not_a_number_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="val_loss was not a finite number in any epoch") as error:

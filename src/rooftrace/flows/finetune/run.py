@@ -53,8 +53,8 @@ from rooftrace.flows.labelled_predictions import (
     select_part,
 )
 from rooftrace.flows.threshold import ThresholdReport, choose_threshold
-from rooftrace.flows.train import TrainReport, export_run, locked_run
-from rooftrace.io.files import write_json
+from rooftrace.flows.train import TrainReport, export_run
+from rooftrace.io.files import locked, write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
@@ -270,7 +270,10 @@ def run_finetune(
     labels = labels_for(data, start.bundle)
     data, scenes, notes = _open(data, labels, start.bundle)
     _tell(notes, console)  # before the minutes are spent
-    with locked_run(run), TemporaryDirectory(prefix="rooftrace-") as folder:
+    with (
+        locked(run / ".rooftrace.lock", str(run)),
+        TemporaryDirectory(prefix="rooftrace-") as folder,
+    ):
         scratch = Path(folder)
         if resume:
             config = _recorded(run, data, model, overrides)
