@@ -137,8 +137,6 @@ class TaskImages:
         head, comma, body = reference[5:].partition(",")
         if not comma:
             raise DataError("The task's data URI has no comma, so it has no content.")
-        if len(body) > 3 * self._max_bytes:  # each byte may be encoded as %41
-            raise _too_large(self._max_bytes)
         try:
             data = unquote_to_bytes(body)
             if head.casefold().endswith(";base64"):

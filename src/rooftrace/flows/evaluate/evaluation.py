@@ -351,8 +351,12 @@ class Evaluation:
     def comparisons(self) -> tuple[PairedComparison, ...]:
         """Comparison of each other model with the baseline."""
         names = _COMPARED if self.first.is_binary else _COMPARED_CLASSES
-        others = [number for number in range(len(self.reports)) if number != self.baseline]
-        return tuple(self._compare(number, self.baseline, names) for number in others)
+        counts = [report.scene_counts for report in self.reports]
+        return tuple(
+            PairedComparison(number, self.baseline, one.against(counts[self.baseline], names))
+            for number, one in enumerate(counts)
+            if number != self.baseline
+        )
 
     @property
     def headline(self) -> str:
@@ -363,10 +367,6 @@ class Evaluation:
     def main_figures(self) -> set[str]:
         """Names of the figures that are shown at once; the page folds the others."""
         return {FIGURES[key] for key in (*_MAIN, self.headline)}
-
-    def _compare(self, first: int, second: int, figures: Sequence[str]) -> PairedComparison:
-        counts = [self.reports[number].scene_counts for number in (first, second)]
-        return PairedComparison(first, second, counts[0].against(counts[1], figures))
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints.
@@ -605,7 +605,7 @@ def evaluation_page(
         rows=[row for row in rows if row[0] in main],
         more_rows=[row for row in rows if row[0] not in main],
         comparisons=_compared(evaluation),
-        headline="pixel.iou" if first.is_binary else "pixel.mean_iou",
+        headline=evaluation.headline,
         figure_names=FIGURES,
         context=first.context,
         units=next(iter(first.intervals.values()), None),

@@ -157,8 +157,11 @@ class TileSet:
         head, tail = self.images[:cut], self.images[cut:]
         return TileSet(self.name, head, self.notes), TileSet(self.name, tail)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"data": self.name, "tiles": len(self.images), "tile_px": self.images[0].shape[-1]}
 
-def tile_side(spec: BundleSpec) -> int:
+
+def _tile_side(spec: BundleSpec) -> int:
     """Return the side in pixels of the tiles on which a model is checked."""
     return spec.side_near(_SIDE_PX)
 
@@ -179,7 +182,7 @@ def draw_tiles(source: SceneSet, spec: BundleSpec, count: int) -> TileSet:
     entries = source.with_unlabelled().entries
     chosen = np.linspace(0, len(entries) - 1, min(len(entries), _MAX_SCENES)).round().astype(int)
     opened = _Scenes(source, [entries[number] for number in chosen], spec)
-    side = tile_side(spec)
+    side = _tile_side(spec)
     laid = [
         (number, Window(row, col, side, side))
         for number in range(len(chosen))
@@ -214,7 +217,7 @@ def demo_tiles(spec: BundleSpec, count: int) -> TileSet:
             "demo scene has three bands of uint8.",
             remedy="Give images for the check with --check.",
         )
-    side = tile_side(spec)
+    side = _tile_side(spec)
     image = np.moveaxis(RasterFile(demo_scene_path()).read().data, 0, -1)
     scale = _DEMO_GSD_M / min(max(spec.gsd_m or _DEMO_GSD_M, 0.05), 2.0)
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -28,7 +28,6 @@ from rooftrace.flows.export.convert import (
     convert_bundle,
     demo_tiles,
     draw_tiles,
-    tile_side,
     variant_files,
 )
 from rooftrace.flows.labelled_predictions import training_labels
@@ -158,9 +157,8 @@ class ExportReport:
         bundle: Name and hash of the bundle.
         size_bytes: Size of all exported files.
         tolerance: Maximum allowed `Parity.mask_change`.
-        checked: Name of the data and number of tiles of the check.
-        calibrated: Name of the data and number of tiles of the calibration, or None.
-        tile_px: Side of the tiles in pixels.
+        checked: Tiles of the check.
+        calibrated: Tiles of the calibration, or None.
         parities: Comparison for each engine and output; the main engine comes first.
         notes: Assumptions and omissions to report to the user.
     """
@@ -172,9 +170,8 @@ class ExportReport:
     bundle: tuple[str, str]
     size_bytes: int
     tolerance: float
-    checked: tuple[str, int]
-    calibrated: tuple[str, int] | None
-    tile_px: int
+    checked: TileSet
+    calibrated: TileSet | None
     parities: tuple[Parity, ...]
     notes: tuple[str, ...] = ()
 
@@ -189,15 +186,11 @@ class ExportReport:
             "bundle": {"name": name, "sha256": sha256},
             "size_bytes": self.size_bytes,
             "tolerance": {"mask_change": self.tolerance},
-            "check": _data_json(self.checked, self.tile_px),
-            "calibration": _data_json(self.calibrated, self.tile_px),
+            "check": self.checked.to_json(),
+            "calibration": self.calibrated and self.calibrated.to_json(),
             "parity": [parity.to_json() for parity in self.parities],
             "notes": list(self.notes),
         }
-
-
-def _data_json(data: tuple[str, int] | None, tile_px: int) -> dict[str, Any] | None:
-    return None if data is None else {"data": data[0], "tiles": data[1], "tile_px": tile_px}
 
 
 def parity_rows(parities: Sequence[Parity]) -> Iterator[tuple[str, ...]]:
@@ -297,9 +290,8 @@ def run_export(
             bundle=(source.spec.name, source.sha256),
             size_bytes=size,
             tolerance=tolerance,
-            checked=(checked.name, len(checked.images)),
-            calibrated=None if drawn is None else (drawn.name, len(drawn.images)),
-            tile_px=tile_side(source.spec),
+            checked=checked,
+            calibrated=drawn,
             parities=tuple(parities),
             notes=tuple(notes),
         )
