@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import hmac
 import logging
 import re
@@ -230,7 +229,7 @@ class AccessMiddleware:
         named = {host.lower() for host in security.hosts or ()}
         self._hosts = None if security.hosts is None or security.api_key else named
         self._origins = security.origins
-        self._digest = None if security.api_key is None else _digest(security.api_key.encode())
+        self._key = None if security.api_key is None else security.api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and not self._has_key(Headers(scope=scope)):
@@ -291,11 +290,7 @@ class AccessMiddleware:
         )  # fmt: skip
 
     def _has_key(self, headers: Headers) -> bool:
-        if self._digest is None:
-            return True
-        # Every key is compared, each in constant time.
-        matches = [hmac.compare_digest(_digest(key), self._digest) for key in _keys(headers)]
-        return any(matches)
+        return self._key is None or any(hmac.compare_digest(k, self._key) for k in _keys(headers))
 
 
 class _HeadAnswered(Exception):
@@ -445,8 +440,3 @@ def _keys(headers: Headers) -> Iterator[bytes]:
             except (binascii.Error, ValueError):
                 continue
             yield pair.partition(b":")[2]
-
-
-def _digest(key: bytes) -> bytes:
-    # Digests have one length, so the time of a comparison does not even reveal the key's length.
-    return hashlib.sha256(key).digest()

@@ -261,12 +261,10 @@ def recorded_bands(files: ImageFiles) -> str | None:
     Returns:
         The numbers of the bands in the file; if they are not recorded, what the user gave.
     """
-    values = files.record.get("values")
-    numbers = values.get("bands") if isinstance(values, dict) else None
-    if isinstance(numbers, list) and numbers and all(type(one) is int for one in numbers):
+    if numbers := (files.record.get("values") or {}).get("bands"):
         return ",".join(map(str, numbers))
-    option = (files.run.get("options") or {}).get("bands")
-    return option if isinstance(option, str) else None
+    option: str | None = (files.run.get("options") or {}).get("bands")
+    return option
 
 
 def _failures(run: Mapping[str, Any]) -> str:

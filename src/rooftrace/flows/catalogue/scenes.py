@@ -211,7 +211,7 @@ def scene_of_item(
     where = f"{where} ({name[:80]})"
     assets = {key: one for key, one in item["assets"].items() if isinstance(one, dict)}
     href = _chosen(assets, asset, where).get("href")
-    if not isinstance(href, str) or not href or "\0" in href:
+    if not isinstance(href, str) or not href:
         raise DataError(
             f"{where}: its asset has no href; expected a path or a URL.",
             remedy="Correct the item.",
@@ -409,15 +409,9 @@ def _list(name: str, content: bytes) -> Catalogue:
             f"{name} cannot be read as text: {reason_of(error)}.", remedy="Save it as UTF-8."
         ) from error
     scenes = []
-    for number, line in enumerate(text.splitlines(), 1):
-        entry = line.strip()
+    for entry in map(str.strip, text.splitlines()):
         if not entry or entry.startswith("#"):
             continue
-        if "\0" in entry:
-            raise DataError(
-                f"{name}, line {number}: {entry[:60]!r}… is not a path or a URL.",
-                remedy="Write one path or URL on each line.",
-            )
         location = _located(name, {}, entry)
         stem = url_stem(location) if "://" in location else Path(location).stem
         scenes.append(CatalogueScene(stem, location))
