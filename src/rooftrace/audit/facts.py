@@ -275,7 +275,8 @@ def compute_statistics(
     per_class = class_px.sum(axis=0) if len(class_px) else np.zeros(classes)
     areas = [f.label.buildings_px for f in labelled if f.label]
     sizes_px = np.concatenate(areas) if areas else np.zeros(0)
-    sizes_m2 = _in_m2(labelled)
+    in_m2 = [f.label.buildings_px * f.gsd_m**2 for f in labelled if f.label and f.gsd_m is not None]
+    sizes_m2 = np.concatenate([np.zeros(0), *in_m2])
     return SetStatistics(
         images=len(facts),
         unreadable=len(facts) - len(read),
@@ -307,11 +308,6 @@ def compute_statistics(
 def _kind_of(facts: SceneFacts) -> str:
     stored = f", {facts.file_format}" if facts.file_format else ""
     return f"{plural(facts.bands, 'band')} of {facts.dtype}{stored}"
-
-
-def _in_m2(labelled: Sequence[SceneFacts]) -> NDArray[np.float64]:
-    parts = [f.label.buildings_px * f.gsd_m**2 for f in labelled if f.label and f.gsd_m is not None]
-    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _by_magnitude(areas: NDArray[np.generic]) -> Histogram | None:

@@ -265,7 +265,12 @@ def _show(evaluation: Evaluation) -> None:
     if len(evaluation.reports) > 1:
         people().print(_comparisons(evaluation))
     if not first.is_binary:
-        people().print(_class_table(first.class_rows()))
+        table = Table("class", "IoU", "Dice", "precision", "recall", "of all pixels")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for cells in first.class_rows():
+            table.add_row(*map(escape, cells))
+        people().print(table)
 
 
 def _text(value: float) -> str:
@@ -291,15 +296,6 @@ def _comparisons(evaluation: Evaluation) -> Table:
                 f"{test.better} : {test.worse}",
             )  # fmt: skip
             name = ""
-    return table
-
-
-def _class_table(rows: list[tuple[str, ...]]) -> Table:
-    table = Table("class", "IoU", "Dice", "precision", "recall", "of all pixels")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*map(escape, row))
     return table
 
 

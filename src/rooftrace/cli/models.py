@@ -78,7 +78,11 @@ def export(
             remedy="Use --to onnx for a file, or --card for a description of the model.",
         )
     if to is None:
-        _write_card(model, out, as_json=as_json)
+        from rooftrace.flows.export.card import run_card
+
+        described = run_card(model_of(model), out)
+        if not answered(described, as_json=as_json):
+            say(f"{described.card}, {described.item}")
         return
     from rooftrace.flows.export.run import parity_rows, run_export
 
@@ -121,14 +125,6 @@ def export(
     worst = max(parity.mask_change for parity in report.parities)
     say(f"maximum change of the mask: {worst:.4f} (tolerance {report.tolerance:g})")
     say(f"{report.path}: {report.size_bytes / 1e6:.1f} MB, report {report.report}")
-
-
-def _write_card(model: Path, out: Path, *, as_json: bool) -> None:
-    from rooftrace.flows.export.card import run_card
-
-    report = run_card(model_of(model), out)
-    if not answered(report, as_json=as_json):
-        say(f"{report.card}, {report.item}")
 
 
 NETWORK, CONTRACT, INPUT = "Network", "Contract", "Input of the network"

@@ -34,20 +34,11 @@ NODATA_HELP = "Nodata value or colour (255,0,255), besides the file's; none igno
 GSD_HELP = "Metres per pixel, where the files do not state it."
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-ModelFile = Annotated[
-    Path | None,
-    option(
-        MODEL, "-m", "--model", metavar="MODEL",
-        help="A .rooftrace file, a run's folder, or accurate.",
-    ),
-]  # fmt: skip
-ModelFiles = Annotated[
-    list[Path] | None,
-    option(
-        MODEL, "-m", "--model", metavar="MODEL",
-        help="A .rooftrace file, a run's folder, or accurate.",
-    ),
-]  # fmt: skip
+_MODEL_OPTION = option(
+    MODEL, "-m", "--model", metavar="MODEL", help="A .rooftrace file, a run's folder, or accurate."
+)
+ModelFile = Annotated[Path | None, _MODEL_OPTION]
+ModelFiles = Annotated[list[Path] | None, _MODEL_OPTION]
 Nodata = Annotated[str | None, option(IMAGES, metavar="VALUE", help=NODATA_HELP)]
 Gsd = Annotated[
     float | None,

@@ -81,18 +81,16 @@ def create_api(
     security: Security | None = None,
     routers: Sequence[APIRouter] = (),
     jobs_by_state: JobsByState | None = None,
-    lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """Return the app of a service.
 
     Routes that are added later, such as a page at `/`, get the remaining URLs.
 
     Args:
-        service: Service that predicts; `lifespan` closes it.
+        service: Service that predicts; the lifespan of the app closes it.
         security: Protection; by default no key, any host, and the service's upload limit.
         routers: Routers of further operations, with the same protection and description.
         jobs_by_state: Counter of jobs, for /metrics.
-        lifespan: Lifespan of the app; by default `serving`.
     """
     security = security or Security(body_bytes=service.limits.upload_bytes + FORM_BYTES)
     app = FastAPI(
@@ -100,7 +98,7 @@ def create_api(
         version=version_of("rooftrace") or "0",
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan or serving(service),
+        lifespan=serving(service),
         dependencies=[Depends(check_query)],
     )
     metrics = Metrics(service, jobs_by_state)

@@ -244,11 +244,12 @@ def jobs_router(intake: JobIntake) -> APIRouter:
                 "not-found", f"The files of the job {job.id} have expired.",
                 remedy=_UPLOAD_AGAIN,
             )  # fmt: skip
+        # Named after the scene.
+        name = f"{PurePosixPath(job.name).stem}_results.zip"
         return StreamingResponse(
-            zipped(paths),
-            media_type="application/zip",
-            headers={"Content-Disposition": _attachment(job, "results.zip")},
-        )
+            zipped(paths), media_type="application/zip",
+            headers={"Content-Disposition": content_disposition(name, plain=f"{job.id}.zip")},
+        )  # fmt: skip
 
     @router.get(
         "/jobs/{job_id}/results/{name}",
@@ -325,12 +326,6 @@ def _link(source: Path, path: Path) -> None:
         os.link(source, path)
     except OSError:
         shutil.copyfile(source, path)
-
-
-def _attachment(job: Job, ending: str) -> str:
-    """Return the header Content-Disposition of a download, named after the scene."""
-    name = f"{PurePosixPath(job.name).stem}_{ending}"
-    return content_disposition(name, plain=f"{job.id}{PurePosixPath(ending).suffix}")
 
 
 def missing_job(job_id: str) -> ProblemError:

@@ -243,8 +243,9 @@ class JobRunner:
     ) -> None:
         self.store = store
         self.defaults = defaults or RequestDefaults()
+        is_file = model is not None and str(model) not in BUNDLED_MODELS
         self._order = {
-            "model": None if model is None else _name_of(model),
+            "model": model and str(model.absolute() if is_file else model),
             "engine": engine,
             "precision": precision,
             "nodata": nodata_to_json(self.defaults.nodata),
@@ -471,11 +472,6 @@ class JobRunner:
             if line := last_line(folder / _LOG_NAME, job):
                 reason += f". Its last message was: {line}"
             self.store.fail(job.id, crash_error(job, reason))
-
-
-def _name_of(model: Path) -> str:
-    """Return the model of an order: the name of a bundled model, or the full path of a file."""
-    return str(model) if str(model) in BUNDLED_MODELS else str(model.absolute())
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:

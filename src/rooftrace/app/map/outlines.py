@@ -230,7 +230,7 @@ def read_outlines(table: Table, place: Place, statuses: Sequence[str] = ()) -> O
     size, in_metres = _steps(areas[order].clip(0, 3e9), 10), measured is not None or not place.flat
     is_old: NDArray[np.bool_] | None = None
     kind, classes = _statuses(columns, statuses) if statuses else _kinds(columns)
-    score = None if statuses else _scores(columns)
+    score = None if statuses else _numbers(columns, "score")
     if statuses:
         is_old = np.asarray(columns["side"] == "old", np.bool_)
     metres = None if statuses else _numbers(columns, "height")
@@ -238,8 +238,8 @@ def read_outlines(table: Table, place: Place, statuses: Sequence[str] = ()) -> O
     if metres is not None and (metres >= 0.1).any():
         height = _steps(metres.clip(0, 1e4), 10)
     return Outlines(
-        shapes, bounds, rows, score, size, in_metres, kind, classes, columns, is_old,
-        height,
+        shapes, bounds, rows, None if score is None else _steps(score.clip(0, 1), 1000),
+        size, in_metres, kind, classes, columns, is_old, height,
     )  # fmt: skip
 
 
@@ -284,13 +284,6 @@ def _numbers(columns: dict[str, NDArray[Any]], name: str) -> Floats | None:
         return np.array([np.nan if one is None else one for one in values.tolist()], np.float64)
     except (TypeError, ValueError):
         return None
-
-
-def _scores(columns: dict[str, NDArray[Any]]) -> Ints | None:
-    score = _numbers(columns, "score")
-    if score is None:
-        return None
-    return _steps(score.clip(0, 1), 1000)
 
 
 def _steps(values: Floats, per_unit: int) -> Ints:

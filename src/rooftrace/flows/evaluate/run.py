@@ -234,7 +234,7 @@ def _open_scenes(
             or "Put the masks beside the images, or name their layout with --layout; or give "
             "a label file, such as footprints, with --truth FILE.",
         )
-    if models and not has_imagery(scenes):
+    if models and isinstance(scenes.open_scene, _OpenWithoutImage):
         raise ConfigError(
             f"{folder.path} is labels without imagery, but {models[0].name} needs images.",
             remedy="Evaluate --predictions alone, or give the images with --images.",
@@ -498,11 +498,6 @@ def open_truth(
     if source.kind == IMAGES.name and not source.entries and accept_labels_alone:
         return _masks(source, config, meaning)
     return source
-
-
-def has_imagery(source: SceneSet) -> bool:
-    """Return True if there are images that a model can predict."""
-    return not isinstance(source.open_scene, _OpenWithoutImage)
 
 
 @dataclass(frozen=True)
