@@ -200,12 +200,6 @@ class ClickSegmenter:
         self._probability = np.zeros((VIEW_PX, VIEW_PX), np.float32)
 
     @property
-    def area_px(self) -> int:
-        """Number of pixels of the image."""
-        height, width = self._image.grid.shape
-        return height * width
-
-    @property
     def clicks(self) -> tuple[Click, ...]:
         """The clicks so far."""
         return tuple(self._clicks)
