@@ -16,6 +16,7 @@ from rooftrace.core.text import plural
 
 if TYPE_CHECKING:
     from rooftrace.density.files import DensityThreshold
+    from rooftrace.flows.density.dates import DatesReport
     from rooftrace.flows.density.images import ImagesReport
     from rooftrace.flows.density.run import DensityReport
 
@@ -55,6 +56,13 @@ def density(
         option(
             _PLACES, "--by-image",
             help="Write a table with the share and the class of each mask of a folder.",
+        ),
+    ] = False,
+    by_date: Annotated[
+        bool,
+        option(
+            _PLACES, "--by-date",
+            help="With --zones: each input is a date; one table, also of the ground that all show.",
         ),
     ] = False,
     fit: Annotated[
@@ -121,9 +129,26 @@ def density(
         )
         return
     _refuse({"--glob": glob}, (), "a single scene")
+    from rooftrace.flows.density.dates import run_date_density
     from rooftrace.flows.density.run import run_density, run_zone_density
 
     limit, smallest = _threshold(threshold), min_area or 0.0
+    if by_date:
+        _refuse({"--cell": cell, "--gsd": gsd, "--value": value}, (), "--by-date")
+        if zones is None:
+            raise ConfigError(
+                "Received --by-date without --zones.",
+                remedy="Add --zones wards.gpkg, or the cells of one date: --zones "
+                "OUT/NAME_density.gpkg.",
+            )
+        with bar("density", counted("dates"), hidden=as_json) as progress:
+            dates = run_date_density(
+                inputs, zones, out, building=building, min_area_m2=smallest, threshold=limit,
+                layer=layer, progress=progress,
+            )  # fmt: skip
+        if not answered(dates, as_json=as_json):
+            _print_dates(dates)
+        return
     with bar("density", counted("px"), hidden=as_json) as progress:
         if zones is None:
             if value is not None:
@@ -229,6 +254,23 @@ def _print_report(report: DensityReport) -> None:
         if len(report.zones) > _MAX_ZONES:
             say(f"… and {len(report.zones) - _MAX_ZONES} more, in {report.files[1]}")
     _print_classes(report.classes, report.threshold)
+    say(", ".join(map(str, report.files)))
+
+
+def _print_dates(report: DatesReport) -> None:
+    say(
+        f"{plural(report.zones, 'zone')}, measured on {report.crs}; all dates show "
+        f"{report.common_share:.0%} of their ground"
+    )
+    table = Table("date", "buildings", "seen", "common buildings", "common built-up m²")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in report.dates:
+        table.add_row(
+            escape(row.date), f"{row.buildings:,}", f"{row.observed_share:.0%}",
+            f"{row.common_buildings:,}", f"{row.common_built_m2:,.0f}",
+        )  # fmt: skip
+    people().print(table)
     say(", ".join(map(str, report.files)))
 
 

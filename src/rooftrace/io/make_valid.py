@@ -165,6 +165,15 @@ def polygon_parts(geometry: Polygons) -> tuple[Polygons, NDArray[np.intp]]:
     return np.asarray(parts[areal], np.object_), owner[areal]
 
 
+def areal(geometry: Polygons) -> Polygons:
+    """Return valid polygons and multipolygons: rounding may cross rings that touch."""
+    valid = valid_geometry(geometry)
+    mixed = np.flatnonzero(shapely.get_type_id(valid) > shapely.GeometryType.MULTIPOLYGON)
+    for index in mixed.tolist():
+        valid[index] = shapely.union_all(polygon_parts(valid[[index]])[0])
+    return valid
+
+
 def largest_parts(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
     """Return the largest polygon of each geometry that has one, and the geometry's index."""
     parts, owner = polygon_parts(geometry)

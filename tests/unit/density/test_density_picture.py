@@ -6,7 +6,6 @@ from shapely import box
 
 from rooftrace.density.cells import CellGrid, DensityFigures, DensityGrid
 from rooftrace.density.files import DensityThreshold, draw_cells, draw_zones
-from rooftrace.io.picture import font_for
 
 NO_BUILDING, DARKEST, BRIGHTEST, PAPER, EDGE = (
     (226, 226, 230), (68, 1, 84), (253, 231, 37), (255, 255, 255), (25, 25, 28),
@@ -56,8 +55,6 @@ def test_a_title_has_letters_beyond_ascii() -> None:
     # A font without a letter draws the same box for each.
     umlauts = [draw_cells(grid(np.ones((2, 2))), dense, name) for name in "äö"]
     assert umlauts[0] != umlauts[1]
-    # A font is loaded once for all texts of a size.
-    assert font_for(15, "größe 1") is font_for(15, "größe 2")
 
 
 def test_zones_that_were_not_observed_do_not_make_the_others_small() -> None:

@@ -59,11 +59,3 @@ def test_a_centroid_on_a_border_counts_in_one_of_the_adjacent_zones() -> None:
     figures, building, zone = density_of_zones(twice, houses[:1])
     assert figures.buildings.tolist() == [0, 1, 1]
     assert (building.tolist(), zone.tolist()) == ([0, 0], [1, 2])
-
-
-def test_a_hole_does_not_belong_to_its_zone() -> None:
-    ring = shapely.box(0, 0, 10, 10).difference(shapely.box(4, 4, 6, 6))
-    figures, *_ = density_of_zones(np.array([ring], object), boxes((4, 4, 6, 6), (1, 1, 2, 2)))
-    assert figures.built_m2.tolist() == [1]
-    assert figures.area_m2.tolist() == [96]
-    assert figures.buildings.tolist() == [1]

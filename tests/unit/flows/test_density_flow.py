@@ -21,7 +21,8 @@ from shapely import Polygon, box
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, ExportError, GeoreferenceError, LabelError
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.density.files import BREAKS, DensityThreshold, draw_zones, read_threshold
+from rooftrace.density.files import BREAKS, draw_zones, read_threshold
+from rooftrace.flows.density.dates import run_date_density
 from rooftrace.flows.density.images import fit_images, run_by_image
 from rooftrace.flows.density.run import run_density, run_zone_density, zone_names
 from rooftrace.io.legend import NODATA
@@ -84,7 +85,7 @@ def test_a_mask(files: Path, town: SyntheticScene, tmp_path: Path) -> None:
     with rasterio.open(report.files[0]) as raster:
         assert raster.descriptions == BANDS
         bands = dict(zip(BANDS, raster.read()))
-        shape = raster.shape
+        shape, system = raster.shape, raster.crs.to_wkt()
     cells = gpd.read_file(report.files[1])
     seen = bands["observed_share"] > 0
     assert len(cells) == seen.sum() == report.classes["dense"] + report.classes["sparse"]
@@ -93,14 +94,9 @@ def test_a_mask(files: Path, town: SyntheticScene, tmp_path: Path) -> None:
         np.testing.assert_allclose(cells[name], bands[name][seen], rtol=1e-6)
     assert set(cells.columns) == {"id", "class", "buildings", "geometry", *BANDS}
     assert ((cells["class"] == "dense") == (cells["built_up_share"] >= 0.2)).all()
-    assert cells.crs == report_crs(report.files[0])
+    assert cells.crs == system
     assert cells.geometry.area.to_numpy() == pytest.approx(400)
     json.dumps(report.to_json(), allow_nan=False)
-
-
-def report_crs(path: Path) -> object:
-    with rasterio.open(path) as raster:
-        return raster.crs.to_wkt()
 
 
 def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) -> None:
@@ -594,8 +590,29 @@ def test_labels_that_cannot_be_used(table: str, message: str, labelled: Path) ->
         fit_images(labelled / "masks", labelled / "bad.csv", labelled / "fit")
 
 
-def test_folders_without_masks(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no mask"):
-        run_by_image(tmp_path, tmp_path / "x")
-    with pytest.raises(DataError, match="does not exist"):
-        run_by_image(tmp_path / "absent", tmp_path / "x", threshold=DensityThreshold(threshold=0.5))
+@pytest.mark.campaign
+def test_dates_share_one_table_and_the_ground_that_all_show(tmp_path: Path) -> None:
+    """A later image lies 4 m to the east, shows half of a ward, and has one more building."""
+    rng = np.random.default_rng(0)
+    old = np.zeros((400, 600), np.uint8)
+    for row, col in np.ndindex(6, 10):
+        height, width = rng.integers(8, 24, 2)
+        old[row * 60 + 20 :, col * 60 + 10 :][:height, :width] = 1
+    new = old.copy()
+    new[382:398, 20:40] = 1
+    new[:, 300:] = 255
+    for year, mask, left in ((1978, old, 450_000), (2024, new, 450_004)):
+        place = Affine(0.5, 0, left, 0, -0.5, 6_400_000)
+        write_mask(tmp_path / f"{year}_mask.tif", mask, "EPSG:3006", place)
+    ward = box(450_000, 6_399_800, 450_300, 6_400_000)
+    gpd.GeoDataFrame({"date": ["x"]}, geometry=[ward], crs=3006).to_file(tmp_path / "w.gpkg")
+    dates = tmp_path / "1978_mask.tif", tmp_path / "2024_mask.tif"
+    report = run_date_density(dates, tmp_path / "w.gpkg", tmp_path / "d")
+    assert "2024: moved by -4.0 m east and +0.0 m north, onto 1978" in report.notes
+    json.dumps(report.to_json(), allow_nan=False)
+    table = gpd.read_file(report.files[0], layer=0)
+    assert table[["zone", "zone_date"]].to_numpy().tolist() == [[1, "x"], [1, "x"]]
+    # Of its own ground each date has other figures, with no change but one building of 80 m².
+    assert table["buildings"].tolist() == [60, 31]
+    assert table["common_buildings"].tolist() == [30, 31]
+    assert np.diff(table["common_built_m2"]) == pytest.approx(80, abs=0.5)

@@ -25,7 +25,7 @@ from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import BlankSource, placed_by, provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
-from rooftrace.io.make_valid import polygon_parts, valid_geometry
+from rooftrace.io.make_valid import areal
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import BEND_M, bounds_of, crs_text, joint_bounds, reprojected
 from rooftrace.io.spill_file import SpillFile
@@ -446,12 +446,3 @@ def on_plane(layer: BuildingLayer, plane: CRS) -> PackedPolygons:
 
     folder = layer.outlines.spill.folder
     return PackedPolygons.of_stored(SpilledPolygons.of(projected(), folder))
-
-
-def areal(geometry: Polygons) -> Polygons:
-    """Return valid polygons and multipolygons: rounding may cross rings that touch."""
-    valid = valid_geometry(geometry)
-    mixed = np.flatnonzero(shapely.get_type_id(valid) > shapely.GeometryType.MULTIPOLYGON)
-    for index in mixed.tolist():
-        valid[index] = shapely.union_all(polygon_parts(valid[[index]])[0])
-    return valid

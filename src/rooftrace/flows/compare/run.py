@@ -438,7 +438,7 @@ def _offset_notes(offset: LayerOffset | None, is_wanted: bool, *, has_dates: boo
         f"NEW lies {abs(east):.1f} m to the {'east' if east >= 0 else 'west'} and {abs(north):.1f} "
         f"m to the {'north' if north >= 0 else 'south'} of OLD (median of "
         f"{plural(offset.pairs, 'pair')}). "
-        f"{remedy if has_dates else 'Remove this offset with --remove-offset.'}"
+        f"{remedy if has_dates else 'Statuses count it as change; --remove-offset leaves it out.'}"
     )
     return [note]
 

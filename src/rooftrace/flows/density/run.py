@@ -337,14 +337,7 @@ def run_zone_density(
     stem = stem_of(out, inputs[0].resolve().stem)
     files = tuple(Path(f"{stem}{suffix}") for suffix in (".gpkg", ".csv", ".png"))
     check_outputs(files, [*inputs, *files_of(scenes), zones])
-    file = VectorFile(zones, layer, areas=True)
-    ground_zones = file.read(file.fields, typed=True)
-    if not len(ground_zones):
-        raise DataError(
-            f"{zones} holds no zone with an outline; expected polygons.",
-            remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
-        )
-    notes = [note.removesuffix(".") for note in file.notes(ground_zones.counts)]
+    ground_zones, notes = read_zones(zones, layer)
     ground = seen_ground(
         inputs, scenes, building=building, min_area_m2=min_area_m2, layer=layer, value=value,
         progress=progress,
@@ -354,7 +347,7 @@ def run_zone_density(
     outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, BEND_M)
     notes += missing_grid(ground_zones.crs, plane, ground_zones.bounds_xy)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
-        raise _no_overlap(zones, ground_zones, ground)
+        raise no_overlap(zones, ground_zones, ground)
     figures, inside, zone = density_of_zones(
         outlines, ground.buildings, ground.observed, ground.built, ground.counted
     )
@@ -362,7 +355,7 @@ def run_zone_density(
     if ground.observed is None:
         met = shapely.intersects(outlines, ground.around)
     if not met.any():
-        raise _no_overlap(zones, ground_zones, ground)
+        raise no_overlap(zones, ground_zones, ground)
     counted = len(ground.buildings) - ground.outside
     if outside := counted - len(np.unique(inside)):
         notes.append(f"Buildings in no zone: {outside:,} of {counted:,}")
@@ -378,9 +371,9 @@ def run_zone_density(
         columns |= {name: figures.known(values) for name, values in of_zones.items()}
     if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
         notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
-    notes += _shared_notes(outlines, names)
+    notes += shared_notes(outlines, names)
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
-    write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
+    write_table(files[1], list(columns), zip(*map(readable, columns.items())))
     source = _source_line(inputs, scenes, zones)
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, names, source))
     report = DensityReport.of(files, "zones", plane, figures, threshold, notes)
@@ -391,11 +384,27 @@ def run_zone_density(
     return replace(report, zones=tuple(ZoneRow(*row) for row in rows))
 
 
+def read_zones(zones: Path, layer: str | None) -> tuple[VectorLayer, list[str]]:
+    """Return the zones of a file with their attributes, and notes.
+
+    Raises:
+        DataError: The file cannot be read, or holds no polygon.
+    """
+    file = VectorFile(zones, layer, areas=True)
+    ground_zones = file.read(file.fields, typed=True)
+    if not len(ground_zones):
+        raise DataError(
+            f"{zones} holds no zone with an outline; expected polygons.",
+            remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
+        )
+    return ground_zones, [note.removesuffix(".") for note in file.notes(ground_zones.counts)]
+
+
 _SHARED = 0.01
 """Minimum share of the smaller of two zones that is no inaccuracy of their borders."""
 
 
-def _shared_notes(zones: Polygons, names: Sequence[str]) -> list[str]:
+def shared_notes(zones: Polygons, names: Sequence[str]) -> list[str]:
     """Return a note on zones that overlap, whose figures must not be added up."""
     one, other = shapely.STRtree(zones).query(zones, predicate="intersects")
     one, other = one[one < other], other[one < other]
@@ -413,10 +422,10 @@ def _shared_notes(zones: Polygons, names: Sequence[str]) -> list[str]:
     return [note]
 
 
-def _readable(column: tuple[str, NDArray[Any]]) -> list[Any]:
+def readable(column: tuple[str, NDArray[Any]]) -> list[Any]:
     """Return the values of a column for a table: figures of ours have 4 significant digits."""
     name, values = column
-    if name not in DENSITY_COLUMNS:
+    if name.removeprefix("common_") not in DENSITY_COLUMNS:
         return list(values.tolist())
     return [value if np.isnan(value) else plain_number(value, 4) for value in values.tolist()]
 
@@ -478,7 +487,8 @@ def _values_of_zones(
     return columns
 
 
-def _no_overlap(zones: Path, layer: VectorLayer, ground: SeenGround) -> DataError:
+def no_overlap(zones: Path, layer: VectorLayer, ground: SeenGround) -> DataError:
+    """Return the error for zones none of which touches the observed area."""
     return DataError(
         f"No zone of {zones} ({degrees_text(layer.bounds_xy, layer.crs)}) touches the observed "
         f"area ({degrees_text(*ground.place)}).",

@@ -1,0 +1,234 @@
+"""`rooftrace density --by-date`: one table of zones at several dates.
+
+Every date has its own figures, and those of the ground that all dates show: without these, a change
+of the part of a zone that an image shows looks like growth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.parallel import core_count
+from rooftrace.core.text import list_first
+from rooftrace.core.types import Polygons, Progress
+from rooftrace.density.accumulate import centres_of, density_of_zones
+from rooftrace.density.cells import DensityFigures
+from rooftrace.density.files import (
+    DEFAULT_THRESHOLD,
+    SHARE_GRADES,
+    DensityThreshold,
+    density_columns,
+    write_table,
+)
+from rooftrace.flows.density.ground import SeenGround, seen_ground
+from rooftrace.flows.density.inputs import SceneFiles, files_of, scenes_of, stem_of
+from rooftrace.flows.density.run import no_overlap, read_zones, readable, shared_notes, zone_names
+from rooftrace.io.files import check_outputs
+from rooftrace.io.georeferenced import date_span
+from rooftrace.io.make_valid import areal
+from rooftrace.io.reproject import BEND_M, crs_text, missing_grid, reprojected
+from rooftrace.io.vector_write import free_names, write_polygons
+from rooftrace.vector.layer_offset import LayerOffset, estimate_offset
+from rooftrace.vector.match import PackedPolygons, shifted
+from rooftrace.vector.prepare import MaskRecord
+
+_LEAST_MOVE_M = 0.5
+"""Length of an offset from which a date is moved onto the first."""
+
+
+@dataclass(frozen=True)
+class DateRow:
+    """Figures of one date in all zones together, and the offset that was removed from it."""
+
+    date: str
+    buildings: int
+    observed_share: float
+    common_buildings: int
+    common_built_m2: float
+    offset: LayerOffset | None
+
+
+@dataclass(frozen=True)
+class DatesReport:
+    """Result of `run_date_density`.
+
+    Args:
+        files: Files that were written.
+        zones: Number of zones.
+        crs: Description of the coordinate system of the measurements.
+        common_share: Share of the zones that all dates show.
+        dates: Figures by date, in the order of the inputs.
+        notes: Assumptions that the user should know.
+    """
+
+    files: tuple[Path, ...]
+    zones: int
+    crs: str
+    common_share: float
+    dates: tuple[DateRow, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that `--json` prints."""
+        rows = [
+            vars(row) | {"offset": None if row.offset is None else row.offset.to_json()}
+            for row in self.dates
+        ]
+        return vars(self) | {"files": [str(file) for file in self.files], "dates": rows}
+
+
+def run_date_density(
+    inputs: Sequence[Path],
+    zones: Path,
+    out: Path,
+    *,
+    building: str | None = None,
+    min_area_m2: float = 0.0,
+    threshold: DensityThreshold = DEFAULT_THRESHOLD,
+    layer: str | None = None,
+    progress: Progress | None = None,
+) -> DatesReport:
+    """Measure zones at several dates; write OUT.gpkg and OUT.csv with a row for each pair.
+
+    Dates that lie apart from the first are moved onto it, where buildings of one shape tell the
+    offset, see `estimate_offset`.
+
+    Args:
+        inputs: One input for each date: a folder of predictions, a mask, or polygons.
+        zones: File of polygons; their attributes are kept.
+        out, building, min_area_m2, threshold, layer: See `run_zone_density`.
+        progress: Function that is called with the numbers of finished and of all dates.
+
+    Raises:
+        ConfigError: There are fewer than two dates, or two inputs are of one image.
+        DataError, GeoreferenceError, LabelError, ExportError: See `run_zone_density`.
+    """
+    scenes = [scenes_of([path]) for path in inputs]
+    every = [path for one in scenes for path in files_of(one)]
+    if len(inputs) < 2 or len({*every}) < len(every):
+        raise ConfigError(
+            f"--by-date received {list_first(inputs)}; expected two or more dates, and each image "
+            "once.",
+            remedy="Give one input for each date: the folder of its prediction.",
+        )
+    stem = stem_of(out, "dates")
+    files = Path(f"{stem}.gpkg"), Path(f"{stem}.csv")
+    check_outputs(files, [*inputs, *every, zones])
+    ground_zones, notes = read_zones(zones, layer)
+    names, said = _names(inputs, scenes)
+    notes += said
+    grounds: list[SeenGround] = []
+    offsets: list[LayerOffset | None] = []
+    for name, of_date in zip(names, scenes):
+        ground, offset = seen_ground(
+            files_of(of_date), of_date, building=building, min_area_m2=min_area_m2, layer=layer
+        ), None  # fmt: skip
+        said = [*ground.notes]
+        if grounds:
+            ground, offset, note = _onto(grounds[0], ground)
+            said.append(note.format(names[0]))
+        notes += [f"{name}: {note}" for note in said if note]
+        grounds.append(ground)
+        offsets.append(offset)
+        if progress is not None:
+            progress(len(grounds), len(inputs))
+    plane = grounds[0].plane
+    outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, BEND_M)
+    notes += missing_grid(ground_zones.crs, plane, ground_zones.bounds_xy)
+    areas: list[shapely.Geometry] = [
+        shapely.union_all(one.observed) for one in grounds if one.observed is not None
+    ]
+    near = areas or [grounds[0].around]
+    if not any(bool(shapely.intersects(outlines, area).any()) for area in near):
+        raise no_overlap(zones, ground_zones, grounds[0])
+    notes += shared_notes(outlines, zone_names(ground_zones.values, len(outlines)))
+    common = outlines
+    for area in areas:
+        common = areal(shapely.intersection(common, area))
+    # Outlines of several layers have no key of their own.
+    key = {"zone": np.tile(np.arange(1, len(outlines) + 1), len(names))}
+    key["date"] = np.repeat(np.array(names, np.object_), len(outlines))
+    renamed = free_names([*ground_zones.values], key, "zone_")
+    for column, values in ground_zones.values.items():
+        key[renamed[column]] = np.tile(values, len(names))
+
+    def measured(ground: SeenGround, places: Polygons, seen: Polygons | None) -> DensityFigures:
+        return density_of_zones(places, ground.buildings, seen, ground.built, ground.counted)[0]
+
+    own = [measured(ground, outlines, ground.observed) for ground in grounds]
+    both = [measured(ground, common, None) for ground in grounds]
+    every_own, every_both = _stacked(own), _stacked(both)
+    columns = density_columns(every_own, threshold, key) | {
+        "common_m2": every_both.area_m2.round(1),
+        "common_buildings": every_both.known(every_both.buildings),
+        "common_built_m2": every_both.known(every_both.built_m2.round(1)),
+        "common_built_up_share": every_both.built_up_share,
+    }
+    geometry = np.tile(ground_zones.geometry, len(names))
+    write_polygons(files[0], geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
+    write_table(files[1], list(columns), zip(*map(readable, columns.items())))
+    rows = [
+        DateRow(
+            name, int(all_m.buildings.sum()), float(all_m.total().observed_share),
+            int(common_m.buildings.sum()), float(common_m.built_m2.sum()), offset,
+        )
+        for name, all_m, common_m, offset in zip(names, own, both, offsets)
+    ]  # fmt: skip
+    share = float(shapely.area(common).sum() / shapely.area(outlines).sum())
+    if not share:
+        notes.append("No ground of the zones is shown by all dates: columns common_ are empty")
+    return DatesReport(files, len(outlines), crs_text(plane), share, tuple(rows), tuple(notes))
+
+
+def _stacked(figures: Sequence[DensityFigures]) -> DensityFigures:
+    """Return figures of zones one after the other."""
+    names = [field.name for field in fields(DensityFigures)]
+    return DensityFigures(*(np.concatenate([getattr(one, n) for one in figures]) for n in names))
+
+
+def _names(
+    inputs: Sequence[Path], scenes: Sequence[Sequence[SceneFiles]]
+) -> tuple[list[str], list[str]]:
+    """Return the date of each input, else its name; and notes on what differs between them."""
+    records = [
+        [record for mask, _ in of_date if mask and (record := MaskRecord.read(mask)) is not None]
+        for of_date in scenes
+    ]
+    dates = [date_span([record.origin.imagery_date for record in of_date]) for of_date in records]
+    plain = [path.stem.removesuffix("_buildings").removesuffix("_mask") for path in inputs]
+    names = [date or name for date, name in zip(dates, plain)]
+    if len({*names}) < len(names):
+        names = plain if len({*plain}) == len(plain) else list(map(str, inputs))
+    models = {record.origin.model for of_date in records for record in of_date} - {None}
+    if len(models) < 2:
+        return names, []
+    note = f"The dates are of the models {list_first(sorted(map(str, models)))}"
+    return names, [f"{note}: what these find differently looks like a change"]
+
+
+def _onto(first: SeenGround, ground: SeenGround) -> tuple[SeenGround, LayerOffset | None, str]:
+    """Return the ground on the plane of the first date without the offset from it, and a note."""
+    ground = ground.on(first.plane)
+    packed = [PackedPolygons.of(one.buildings) for one in (ground, first)]
+    offset = estimate_offset(packed[0], packed[1], core_count())
+    if offset is None:
+        return ground, None, "too few buildings of one shape tell its offset from {}; not moved"
+    if offset.length_m < _LEAST_MOVE_M:
+        return ground, None, ""
+
+    def moved(polygons: Polygons | None) -> Polygons | None:
+        return None if polygons is None else shifted(polygons, -offset.at(centres_of(polygons)))
+
+    east, north = (np.round(-offset.xy, 1) + 0.0).tolist()
+    ground = replace(
+        ground, buildings=shifted(ground.buildings, -offset.at(packed[0].centre)),
+        built=moved(ground.built), observed=moved(ground.observed),
+    )  # fmt: skip
+    return ground, offset, f"moved by {east:+.1f} m east and {north:+.1f} m north, onto {{}}"
