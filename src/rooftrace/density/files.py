@@ -80,8 +80,9 @@ class DensityThreshold(Config):
         return known
 
     def percent(self, share: float, digits: int) -> str:
-        """Return a share as text, with more digits where it would round onto the threshold."""
-        while digits < 6 and (round(share, digits + 2) >= self.threshold > share):
+        """Return a share as text, with more digits where it would round onto a limit of classes."""
+        limits = (self.threshold, *BREAKS)
+        while digits < 6 and any(round(share, digits + 2) >= limit > share for limit in limits):
             digits += 1
         return f"{share:.{digits}%}"
 

@@ -153,8 +153,8 @@ def test_zones(files: Path, tmp_path: Path) -> None:
     assert [row["ward"] for row in rows] == ["west", "east"]
     assert [int(row["buildings"]) for row in rows] == zones["buildings"].tolist()
     assert report.total is None
-    texts = [report.threshold.percent(share, 1) for share in (0.1996, 0.19999, 0.2, 0.1994)]
-    assert texts == ["19.96%", "19.999%", "20.0%", "19.9%"]
+    texts = [report.threshold.percent(share, 1) for share in (0.1996, 0.19999, 0.2, 0.0498)]
+    assert texts == ["19.96%", "19.999%", "20.0%", "4.98%"]
     # Of a grid of the Tasking Manager, and of boundaries: what tells the zones apart.
     ready = np.array(["READY"] * 2, object)
     assert zone_names({"status": ready, "taskId": np.array([7, 8])}, 2) == ["7", "8"]
