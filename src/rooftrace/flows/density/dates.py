@@ -6,6 +6,7 @@ of the part of a zone that an image shows looks like growth.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -202,7 +203,10 @@ def _names(
         for of_date in scenes
     ]
     dates = [date_span([record.origin.imagery_date for record in of_date]) for of_date in records]
-    plain = [path.stem.removesuffix("_buildings").removesuffix("_mask") for path in inputs]
+    plain = [
+        path.resolve().name if path.is_dir() else re.sub("_(mask|buildings)$", "", path.stem)
+        for path in inputs
+    ]
     names = [date or name for date, name in zip(dates, plain)]
     if len({*names}) < len(names):
         names = plain if len({*plain}) == len(plain) else list(map(str, inputs))

@@ -253,9 +253,10 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
     notes += outside_notes(sum(one.outside for one in grounds))
     notes.append(f"{len(own)} images, whose masks say which ground was seen, measured as one")
     if shown_twice >= _LEAST_TWICE_M2:
+        is_same_place = shown_twice > 0.4 * sum(area.area for area in areas)
         notes.append(
             f"{shown_twice / 10_000:,.2f} ha that several images show counted once, as the first "
-            "of them shows it"
+            f"of them shows it{'; --by-date measures each date' if is_same_place else ''}"
         )
     names = set.intersection(*({*one.numbers} for one in own))
 
