@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import ConfigError, LabelError
-from rooftrace.density.files import DEFAULT_THRESHOLD, DensityThreshold, read_threshold
+from rooftrace.density.files import DEFAULT_THRESHOLD, read_threshold
 from rooftrace.flows.density.images import balanced_accuracy, fit_threshold
 
 
@@ -63,4 +63,3 @@ def test_invalid_threshold_files(text: str, tmp_path: Path) -> None:
         read_threshold(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_threshold(tmp_path / "absent.json")
-    assert DensityThreshold(threshold=1).threshold == 1
