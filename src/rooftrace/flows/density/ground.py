@@ -253,7 +253,7 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
     notes += outside_notes(sum(one.outside for one in grounds))
     notes.append(f"{len(own)} images, whose masks say which ground was seen, measured as one")
     if shown_twice >= _LEAST_TWICE_M2:
-        is_same_place = shown_twice > 0.4 * sum(area.area for area in areas)
+        is_same_place = shown_twice > 0.4 * float(shapely.area(areas).sum())
         notes.append(
             f"{shown_twice / 10_000:,.2f} ha that several images show counted once, as the first "
             f"of them shows it{'; --by-date measures each date' if is_same_place else ''}"
