@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import product
-from math import isfinite
+from math import gcd, isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -440,30 +440,69 @@ _FILE_TAGS = ("EXIF_DateTime", "TIFFTAG_DATETIME")
 _DATE_TAGS = ("ACQUISITIONDATETIME", "EXIF_DateTimeOriginal", *_FILE_TAGS)
 """Tags with a date, the most specific first: a satellite's metadata, EXIF, TIFF."""
 
-_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?=[-_.]|(?:0[1-9]|1[0-2])(?:[0-3]\d)?(?!\d)|$)")
-"""A year in the name of an image, alone or before a month or date."""
+_NAMED = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:([-_.]?)(0[1-9]|1[0-2])(?:\2([0-3]\d))?)?(?!\d)")
+"""A year in the name of a file, alone or with a month or date."""
+
+_BESIDE = re.compile(r"(\d+)[-_.x ]$"), re.compile(r"^[-_.x ](\d+)")
 
 _WRITTEN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d+)?(Z?))?")
+
+_SCAN_DPI = 200
+"""Points per inch from which a file is that of a scanner, or of a program that edits pictures."""
+
+
+def named_dates(name: str) -> list[str]:
+    """Return the dates in a name, such as `2019` or `2019-06-12`.
+
+    A number after this year is none, nor one that shares the side of a tile with a number beside
+    it, as corners of tiles do: `2000_1000`.
+    """
+    dates = []
+    for found in _NAMED.finditer(name):
+        year, _, month, day = found.groups()
+        parts = name[: found.start()], name[found.end() :]
+        beside = (one for pattern, part in zip(_BESIDE, parts) for one in pattern.findall(part))
+        sides = [gcd(int(year), int(one)) for one in beside]
+        is_corner = any(side >= 64 and (side % 32 == 0 or side % 50 == 0) for side in sides)
+        if int(year) <= datetime.now().year and (month or not is_corner):
+            text = "-".join(filter(None, (year, month, day)))
+            dates.append(text if is_date(text) else year)
+    return dates
 
 
 def imagery_date(tags: Mapping[str, str], name: str = "") -> str | None:
     """Return the date in a file's tags in the form of ISO 8601; None if there is none.
 
-    The date of the file itself does not count if the name of the image states an earlier year.
+    The date of the file itself does not count if the name of the image states an earlier year, or
+    if the file is that of a scanner.
     """
-    named = _YEAR.findall(Path(name).stem)
+    named = [date[:4] for date in named_dates(Path(name).stem)]
     for tag in _DATE_TAGS:
         match = _WRITTEN.fullmatch(tags.get(tag, "").strip().strip('"'))
         if match is None:
             continue
         year, month, day, clock, zone = match.groups()
-        if tag in _FILE_TAGS and named and max(named) < year:
+        last = max((one for one in named if one <= year), default=year)
+        if tag in _FILE_TAGS and (last < year or _is_scan(tags)):
             continue
         text = f"{year}-{month}-{day}" + (f"T{clock}{zone}" if clock else "")
         # Cameras and programs without a clock write zeros.
         if is_date(text):
             return text
     return None
+
+
+def _is_scan(tags: Mapping[str, str]) -> bool:
+    """Return True if a file states as many points per inch as a scanner reads."""
+    for points, unit in (
+        ("TIFFTAG_XRESOLUTION", "TIFFTAG_RESOLUTIONUNIT"),
+        ("EXIF_XResolution", "EXIF_ResolutionUnit"),
+    ):
+        per_unit = re.search(r"\d+(?:\.\d+)?", tags.get(points, ""))
+        inches = {"2": 1.0, "3": 2.54}.get(tags.get(unit, "")[:1])
+        if per_unit and inches and float(per_unit[0]) * inches >= _SCAN_DPI:
+            return True
+    return False
 
 
 YEAR_OR_MONTH = re.compile(r"\d{4}(?:-(?:0[1-9]|1[0-2]))?")

@@ -19,7 +19,7 @@ from rooftrace.io.georeferenced import (
     provenance_of,
     recorded_provenance,
 )
-from rooftrace.io.image_header import imagery_date
+from rooftrace.io.image_header import imagery_date, named_dates
 from rooftrace.io.raster import open_raster
 
 
@@ -42,6 +42,30 @@ def test_imagery_date_of_tags(tags: dict[str, str], date: str | None) -> None:
     is_of_file = not {"ACQUISITIONDATETIME", "EXIF_DateTimeOriginal"} & {*tags}
     assert imagery_date(tags, "scans/sheet 12_1944-07.tif") == (None if is_of_file else date)
     assert imagery_date(tags, "12345_19441.tif") == date
+    # Of a scan without a year in its name, points per inch of a TIFF, or per cm of a JPEG, tell it.
+    for points, unit, is_scan in (("600", "2 (pixels/inch)", True), ("96.0", "2", False)):
+        tiff = tags | {"TIFFTAG_XRESOLUTION": points, "TIFFTAG_RESOLUTIONUNIT": unit}
+        assert imagery_date(tiff, "sheet 12.tif") == (None if is_of_file and is_scan else date)
+    jpeg = tags | {"EXIF_XResolution": "(300)", "EXIF_ResolutionUnit": "3"}
+    assert imagery_date(jpeg, "sheet 12.jpg") == (None if is_of_file else date)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "ortho_2019=2019", "20190612_101112_0e20=2019-06-12", "DOP20_32_380_5820_2019=2019",
+        "dop_32_2000=2000", "07-2020-0830-6400-LA93=2020", "1944_083=1944", "a_2019-06-31=2019",
+        "swissimage-dop10_2019_2600-1199_0.1_2056=2019", "m_3811949_sw_11_060_20200615=2020-06-15",
+        "town_2018-2023_02a=2018=2023-02", "tile_2000_1000", "2000_0", "scene_1920x640",
+        "tile_1024_2048",
+    ],
+)  # fmt: skip
+def test_dates_in_names(row: str) -> None:
+    name, *dates = row.split("=")
+    assert named_dates(name) == dates
+    # The date of the file counts unless an earlier year is known.
+    found = imagery_date({"TIFFTAG_DATETIME": "2024:05:17 10:31:00"}, f"{name}.tif")
+    assert (found is None) == bool(dates)
 
 
 def test_stated_dates() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import BlankSource, placed_by, provenance_of
+from rooftrace.io.image_header import named_dates
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import areal
 from rooftrace.io.raster import open_image, open_raster
@@ -211,9 +211,6 @@ def _seen_by(mask: Path, layer: BuildingLayer) -> BuildingLayer:
     return replace(layer, mask=mask, seen=seen, notes=(*layer.notes, note))
 
 
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:[-_.]?(0[1-9]|1[0-2])(?:[-_.]?([0-3]\d))?)?(?!\d)")
-
-
 def date_of(path: Path, stated: str | None) -> str | None:
     """Return the date of a layer: stated by its data, of its STAC item, or in its name.
 
@@ -226,8 +223,8 @@ def date_of(path: Path, stated: str | None) -> str | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         properties = json.loads(item.read_bytes())["properties"]
         return str(properties["datetime"] or properties["start_datetime"])[:10]
-    named = _DATE.findall(path.stem) or _DATE.findall(path.parent.name)
-    return "-".join(filter(None, named[-1])) if named else None
+    named = named_dates(path.stem) or named_dates(path.parent.name)
+    return named[-1] if named else None
 
 
 def _of_file(
