@@ -17,7 +17,7 @@ with more care than the student will, and do all the rest without the GPU.
        python recipes/gpu_bundle.py work/packs/default.safetensors default
 
 2. On the GPU, which needs `work/packs` (77 MB without `encoder.safetensors`; 60 MB with three
-   parts), `gpu_train.py`, `gpu_colours.py`, `default.toml` and
+   parts), `gpu_train.py`, `gpu_atlas.py`, `gpu_colours.py`, `default.toml` and
    `src/rooftrace/models/subpixel.py`: a trial of 20 s that shows samples per second, then the
    training. 420 s leave 3 minutes of 10 for loading and validation:
 
@@ -32,6 +32,10 @@ with more care than the student will, and do all the rest without the GPU.
    run this script: it goes on with the bundle, int8, thresholds, calibrations and fingerprint,
    about half an hour on two cores.
    Compare with `default_results.py`, and replace the assets only if the model is better.
+
+On CPUs alone the teacher's probabilities are computed once, by `gpu_teach.py`. Trainings of an hour
+from good weights then take `--device cpu --side 256 --lr 5e-4 --fix-stages 3`; the mean of several
+and of what they started from (`gpu_bundle.py` with several files) is better than each of them.
 """
 
 from __future__ import annotations

@@ -19,9 +19,10 @@ the end of `--seconds`, whatever the machine. It writes
 - `figures.json` at the end, when the checkpoint is removed.
 
 A teacher is the mean of the probabilities of several networks on a crop, on its mirror image and at
-several scales. Its loss is mixed with that of the labels, and is all that counts where there is no
-label. The licence of the teacher's data holds for the student too, so none is taken by default:
-`with-jonkoping.safetensors` would pass on that of Jönköping.
+several scales; packs of `gpu_teach.py` have them already, at no cost in the training. Its loss is
+mixed with that of the labels, and is all that counts where there is no label. The licence of the
+teacher's data holds for the student too, so none is taken by default: `with-jonkoping.safetensors`
+would pass on that of Jönköping.
 
 `gpu_bundle.py` makes a bundle of the weights, and weights of a bundle.
 """
@@ -34,12 +35,8 @@ import json
 import math
 import sys
 import time
-import tomllib
-import zipfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,32 +49,14 @@ with contextlib.suppress(ImportError):
     import rooftrace.models._torch  # noqa: F401
 import torch
 import torch.nn.functional as F
+from gpu_atlas import FIRST, NODATA, UNLABELLED, Array, Atlas
 from gpu_colours import change_colours
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rooftrace.models.subpixel import SubpixelUnet
 
-Array = np.ndarray[Any, Any]
-
-NODATA, UNLABELLED, FIRST = 1, 2, 3
-"""Numbers of a pixel, see `gpu_pack.py`; from `FIRST` on, buildings."""
-
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-RECIPE = Path(__file__).parent / "default.toml"
-SHARES = {
-    given.get("name", Path(given["path"]).name): given["share"]
-    for given in tomllib.loads(RECIPE.read_text(encoding="utf-8"))["data"]["train"]
-} | {"dubai": 0.015}
-"""Weight of each place when samples are drawn. The labels of Dubai say only what is ground."""
-
-GSD_M = (0.2, 0.5)
-PREFER_BUILDINGS = 0.3
-POINTS = 1024
-"""Centres of crops that are prepared for each image."""
-
-KEEP_INSIDE = 0.8
 
 GAP_PX, GAP_WEIGHT = 9, 2.0
 """Ground between buildings that are nearer than this counts so much more, besides once."""
@@ -92,215 +71,6 @@ GPU_BATCH, CPU_BATCH = 64, 8
 VALIDATED_PX = 1536
 FINEST_M, COARSEST_M = 0.25, 0.4
 """Working scale of the default model, for validation."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images (n, 3, y, x) in 0..1, and numbers (n, y, x)."""
-
-    image: Tensor
-    numbers: Tensor
-
-
-class Atlas:
-    """All images of a part, end to end in the memory of a device.
-
-    Args:
-        packs: Files of `gpu_pack.py`.
-        part: "train" or "val".
-        without: Places that are left out.
-    """
-
-    def __init__(
-        self, packs: Sequence[Path], part: str, device: torch.device, without: Sequence[str] = ()
-    ) -> None:
-        chosen = []
-        for path in packs:
-            with zipfile.ZipFile(path) as archive:
-                for entry in json.loads(archive.read("index.json")):
-                    if entry["part"] == part and entry["place"] not in without:
-                        key = entry["key"]
-                        files = archive.read(f"{key}.jpg"), archive.read(f"{key}.png")
-                        chosen.append((entry, *files))
-        with ThreadPoolExecutor() as threads:
-            decoded = list(threads.map(lambda one: decode(*one[1:]), chosen))
-        self.entries = [entry for entry, *_ in chosen]
-        sizes = [numbers.shape for _, numbers in decoded]
-        starts = np.cumsum([0] + [height * width for height, width in sizes])[:-1]
-        self.start = torch.tensor(starts, device=device)
-        self.height, self.width = (
-            torch.tensor([size[axis] for size in sizes], device=device) for axis in (0, 1)
-        )
-        self.gsd_m = torch.tensor([entry["gsd_m"] for entry in self.entries], device=device)
-        pixels = np.concatenate([image.reshape(-1, 3) for image, _ in decoded])
-        self.pixels = torch.from_numpy(pixels).to(device)
-        numbers = np.concatenate([numbers.reshape(-1) for _, numbers in decoded])
-        self.numbers = torch.from_numpy(numbers.astype(np.int32)).to(device)
-        rng = np.random.default_rng(0)
-        self.on_building, self.on_image = (
-            torch.from_numpy(np.stack([points(wanted(one), rng) for _, one in decoded])).to(device)
-            for wanted in (is_building, is_shown)
-        )
-        self.chance = torch.tensor(chances(self.entries, sizes), device=device)
-
-    def image(self, index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return the pixels (y, x, 3) and the numbers (y, x) of an image."""
-        height, width = int(self.height[index]), int(self.width[index])
-        area = slice(int(self.start[index]), int(self.start[index]) + height * width)
-        shape = (height, width)
-        return (
-            self.pixels[area].cpu().numpy().reshape(*shape, 3),
-            self.numbers[area].cpu().numpy().reshape(shape),
-        )
-
-    def draw(self, count: int, side_px: int, generator: torch.Generator) -> Batch:
-        """Draw crops: turned by any angle, mirrored, at a scale drawn log-uniformly."""
-        device = self.pixels.device
-
-        def uniform(low: float, high: float) -> Tensor:
-            made = torch.rand(count, generator=generator, device=device)
-            return low + (high - low) * made
-
-        which = torch.multinomial(self.chance, count, replacement=True, generator=generator)
-        height, width = self.height[which], self.width[which]
-        gsd_m = torch.exp(uniform(math.log(GSD_M[0]), math.log(GSD_M[1])))
-        scale = gsd_m / self.gsd_m[which]
-        picked = torch.randint(POINTS, (count,), generator=generator, device=device)
-        built, seen = (one[which, picked] for one in (self.on_building, self.on_image))
-        moved = (uniform(0, 1) < PREFER_BUILDINGS) & (built[:, 0] >= 0)
-        row, col = torch.where(moved[:, None], built, seen).unbind(1)
-        # Most crops stay inside their image, so that few pixels are nodata.
-        inner = torch.where(uniform(0, 1) < KEEP_INSIDE, scale * side_px / 2, 0.0)
-        row, col = (
-            torch.minimum(
-                torch.maximum(at, inner.minimum(side / 2)), side - inner.minimum(side / 2)
-            )
-            for at, side in ((row, height), (col, width))
-        )
-        angle = uniform(0, 2 * math.pi)
-        mirrored = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-
-        sampled = self._warped if device.type == "cpu" else self._gathered
-        return sampled(which, side_px, row, col, cos, sin, mirrored)
-
-    def _gathered(self, which: Tensor, side_px: int, *geometry: Tensor) -> Batch:
-        """Return crops about `row` and `col` of the images, all at once."""
-        row, col, cos, sin, mirrored = (one[:, None, None] for one in geometry)
-
-        def grid(samples: int) -> tuple[Tensor, Tensor]:
-            """Return the source rows and columns (n, y, x) of points on the crops."""
-            steps = torch.arange(samples, device=which.device, dtype=torch.float32)
-            at = (steps + 0.5) * (side_px / samples) - side_px / 2
-            down, along = at[None, :, None], at[None, None, :] * mirrored
-            return row + sin * along + cos * down - 0.5, col + cos * along - sin * down - 0.5
-
-        rows, cols = grid(side_px)
-        numbers = self._nearest(which, rows, cols)
-        # Two by two samples per pixel keep fine images from aliasing at half their scale.
-        image = F.avg_pool2d(self._supersampled(which, *grid(2 * side_px)), 2) / 255
-        return Batch(image * (numbers != NODATA)[:, None], numbers)
-
-    def _warped(self, which: Tensor, side_px: int, *geometry: Tensor) -> Batch:
-        """Return the crops of `_gathered`, each by OpenCV, nine times as fast on a CPU."""
-        images, planes = [], []
-        inverse = cv2.WARP_INVERSE_MAP
-        for index, *one in zip(which.tolist(), *(values.tolist() for values in geometry)):
-            pixels, plane = self.image(index)
-            fine, side = (2 * side_px, 2 * side_px), (side_px, side_px)
-            warped = cv2.warpAffine(
-                pixels, matrix(0.5, 2 * side_px, *one), fine, flags=cv2.INTER_LINEAR | inverse,
-                borderMode=cv2.BORDER_REPLICATE,
-            )  # fmt: skip
-            images.append(cv2.resize(warped, side, interpolation=cv2.INTER_AREA))
-            planes.append(
-                cv2.warpAffine(
-                    plane, matrix(1, side_px, *one), side, flags=cv2.INTER_NEAREST | inverse,
-                    borderMode=cv2.BORDER_CONSTANT, borderValue=NODATA,
-                )
-            )  # fmt: skip
-        numbers = torch.from_numpy(np.stack(planes))
-        image = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-        return Batch(image * (numbers != NODATA)[:, None], numbers)
-
-    def _supersampled(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        parts = zip(*(torch.split(one, 16) for one in (which, rows, cols)))
-        return torch.cat([self._bilinear(*part) for part in parts])
-
-    def _nearest(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        height, width = (side[which][:, None, None] for side in (self.height, self.width))
-        row, col = rows.round().long(), cols.round().long()
-        inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-        at = self.start[which][:, None, None] + row.clamp(min=0) * width + col
-        at = torch.where(inside, at, 0)
-        return torch.where(inside, self.numbers[at], NODATA)
-
-    def _bilinear(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        height, width = (side[which][:, None, None] for side in (self.height, self.width))
-        top, left = rows.floor(), cols.floor()
-        down, along = (rows - top)[..., None], (cols - left)[..., None]
-        start = self.start[which][:, None, None]
-
-        def corner(below: int, beside: int) -> Tensor:
-            row = (top.long() + below).clamp(min=0).minimum(height - 1)
-            col = (left.long() + beside).clamp(min=0).minimum(width - 1)
-            return self.pixels[start + row * width + col].float()
-
-        upper = torch.lerp(corner(0, 0), corner(0, 1), along)
-        lower = torch.lerp(corner(1, 0), corner(1, 1), along)
-        return torch.lerp(upper, lower, down).permute(0, 3, 1, 2)
-
-
-def matrix(
-    step: float, samples: int, row: float, col: float, cos: float, sin: float, mirrored: float
-) -> Array:
-    """Return the affine map (2, 3) from columns and rows of a crop to those of its image.
-
-    `step` is the distance of the crop's samples in its pixels; `row` and `col` are its centre.
-    """
-    turned = step * np.array([[cos * mirrored, -sin], [sin * mirrored, cos]])
-    first = turned @ np.full(2, 0.5 - samples / 2) + [col - 0.5, row - 0.5]
-    return np.column_stack([turned, first])
-
-
-def decode(image: bytes, numbers: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Decode an image to RGB (y, x, 3), and its numbers (y, x)."""
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-    plane = cv2.imdecode(np.frombuffer(numbers, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert pixels is not None
-    assert plane is not None
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), plane
-
-
-def is_building(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return where pixels are buildings."""
-    return np.asarray(numbers >= FIRST, dtype=bool)
-
-
-def is_shown(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return where the image has pixels."""
-    return np.asarray(numbers != NODATA, dtype=bool)
-
-
-def points(mask: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return (`POINTS`, 2) random rows and columns where a mask is true; -1 where it never is."""
-    places = np.flatnonzero(mask)
-    if not len(places):
-        return np.full((POINTS, 2), -1, dtype=np.float32)
-    picked = places[rng.integers(len(places), size=POINTS)]
-    return np.stack(np.divmod(picked, mask.shape[1]), axis=1).astype(np.float32)
-
-
-def chances(entries: Sequence[dict[str, Any]], sizes: Sequence[Sequence[int]]) -> list[float]:
-    """Return the probability of each image: its place's share, by area within the place."""
-    areas = [size[0] * size[1] for size in sizes]
-    totals: dict[str, int] = {}
-    for entry, area in zip(entries, areas):
-        totals[entry["place"]] = totals.get(entry["place"], 0) + area
-    return [
-        SHARES.get(entry["place"], 0.0) * area / totals[entry["place"]]
-        for entry, area in zip(entries, areas)
-    ]
 
 
 def closed(target: Tensor, side: int) -> Tensor:
@@ -404,18 +174,11 @@ def validate(net: nn.Module, atlas: Atlas) -> dict[str, dict[str, float]]:
     """Return the IoU of each place at the thresholds 0.4 and 0.5, or the share called building."""
     net.eval()
     device = atlas.pixels.device
-    counts: dict[str, np.ndarray[Any, Any]] = {}
+    counts: dict[str, Array] = {}
     for index, entry in enumerate(atlas.entries):
         pixels, numbers = atlas.image(index)
-        scale = entry["gsd_m"] / min(max(entry["gsd_m"], FINEST_M), COARSEST_M)
-        if entry["gsd_m"] > COARSEST_M:
-            scale = entry["gsd_m"] / FINEST_M
-        size = tuple(round(side * scale) for side in numbers.shape[::-1])
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        image = cv2.resize(np.where((numbers == NODATA)[..., None], 0, pixels), size,
-                           interpolation=way)  # fmt: skip
-        probability = predicted(net, image, device)
-        probability = cv2.resize(probability, numbers.shape[::-1], interpolation=cv2.INTER_AREA)
+        image = np.where((numbers == NODATA)[..., None], 0, pixels[..., :3])
+        probability = predicted(net, image, scale_of(entry["gsd_m"]), device)
         valid, target = numbers != NODATA, numbers >= FIRST
         found = counts.setdefault(entry["place"], np.zeros((2, 4)))
         for row, threshold in enumerate((0.4, 0.5)):
@@ -424,7 +187,6 @@ def validate(net: nn.Module, atlas: Atlas) -> dict[str, dict[str, float]]:
                 (built & target & valid).sum(), (built & ~target & valid).sum(),
                 (~built & target & valid).sum(), valid.sum(),
             ]  # fmt: skip
-    net.train()
     figures = {}
     for place, rows in counts.items():
         figures[place] = {
@@ -439,20 +201,33 @@ def validate(net: nn.Module, atlas: Atlas) -> dict[str, dict[str, float]]:
     return figures
 
 
-def predicted(net: nn.Module, image: np.ndarray[Any, Any], device: torch.device) -> Any:
-    """Return the probability of building (y, x) of an image, in tiles that do not overlap."""
-    whole = np.zeros(image.shape[:2], dtype=np.float32)
-    for top in range(0, len(image), VALIDATED_PX):
-        for left in range(0, image.shape[1], VALIDATED_PX):
+def scale_of(gsd_m: float) -> float:
+    """Return the factor from the pixels of an image to those of the default model."""
+    if gsd_m > COARSEST_M:
+        return gsd_m / FINEST_M
+    return gsd_m / max(gsd_m, FINEST_M)
+
+
+def predicted(net: nn.Module, image: Array, scale: float, device: torch.device) -> Array:
+    """Return the probability of building (y, x) of an image, enlarged by a factor before.
+
+    The network sees tiles that do not overlap.
+    """
+    size = tuple(round(side * scale) for side in image.shape[1::-1])
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    scaled = cv2.resize(image, size, interpolation=way)
+    whole = np.zeros(scaled.shape[:2], dtype=np.float32)
+    for top in range(0, len(scaled), VALIDATED_PX):
+        for left in range(0, scaled.shape[1], VALIDATED_PX):
             part = np.s_[top : top + VALIDATED_PX, left : left + VALIDATED_PX]
-            height, width = image[part].shape[:2]
-            padding = ((0, -height % 32), (0, -width % 32), (0, 0))
-            tile = np.pad(image[part], padding, mode="symmetric")
+            height, width = scaled[part].shape[:2]
+            padding = ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
+            tile = np.pad(scaled[part], padding, mode="symmetric")
             tensor = torch.from_numpy(tile).to(device).permute(2, 0, 1)[None].float() / 255
             with torch.autocast(device.type, torch.bfloat16):
                 logits = net(normalised(tensor))[0, 0, :height, :width]
             whole[part] = logits.float().sigmoid().cpu().numpy()
-    return whole
+    return cv2.resize(whole, image.shape[1::-1], interpolation=cv2.INTER_AREA)
 
 
 def network() -> SubpixelUnet:
@@ -546,6 +321,9 @@ def arguments() -> argparse.Namespace:
                         help="Weights of networks to learn from; their licences count")  # fmt: skip
     parser.add_argument("--teacher-weight", type=float, default=0.5,
                         help="Share of the teacher in the loss, 0 to 1")  # fmt: skip
+    parser.add_argument("--fix-stages", type=int, default=0, metavar="N", help=
+                        "Train neither the first N stages of the encoder nor the statistics of "
+                        "normalisations: for small batches from good weights")  # fmt: skip
     parser.add_argument("--teacher-scales", type=float, nargs="+", default=[1.0], metavar="SCALE")
     given = parser.parse_args()
     if given.side < STRIDE or given.side % STRIDE:
@@ -571,6 +349,9 @@ class Training:
         self._device = next(net.parameters()).device
         encoder = list(net.encoder.parameters())
         inside = {id(one) for one in encoder}
+        if given.fix_stages:
+            fix(net, given.fix_stages)
+            encoder = [one for one in encoder if one.requires_grad]
         others = [one for one in net.parameters() if id(one) not in inside]
         self._optimizer = torch.optim.AdamW(
             [{"params": encoder, "lr": given.lr / 3}, {"params": others, "lr": given.lr}],
@@ -605,8 +386,9 @@ class Training:
                 logits = net(image)
             loss = labelled = loss_of(logits, batch.numbers)
             learned = torch.zeros_like(labelled)
-            if teacher is not None:
-                learned = loss_of_student(logits, teacher(batch.image), batch.numbers)
+            taught = batch.taught if teacher is None else teacher(batch.image)
+            if taught is not None:
+                learned = loss_of_student(logits, taught, batch.numbers)
                 loss = torch.lerp(labelled, learned, given.teacher_weight)
             self._optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
@@ -644,6 +426,16 @@ class Training:
             unfinished,
         )  # fmt: skip
         unfinished.replace(self._checkpoint)
+
+
+def fix(net: SubpixelUnet, stages: int) -> None:
+    """Fix the stem, the first stages of the encoder and all statistics of normalisations."""
+    fixed = ("conv_stem", "bn1", *(f"blocks.{stage}" for stage in range(stages)))
+    for name, one in net.encoder.model.named_parameters():
+        one.requires_grad_(not name.startswith(fixed))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 @torch.no_grad()

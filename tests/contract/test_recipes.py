@@ -110,7 +110,7 @@ def test_the_training_on_a_gpu_has_a_teacher_and_resumes_after_a_kill(
     command = [
         sys.executable, FOLDER / "gpu_train.py", packs, out, "--device", "cpu", "--batch", "2",
         "--side", "64", "--start", start, "--teacher", start, "--teacher-scales", "0.5", "1",
-        "--seconds",
+        "--fix-stages", "3", "--seconds",
     ]  # fmt: skip
     with subprocess.Popen([*map(str, command), "60"]) as first:
         deadline = time.monotonic() + 240
@@ -155,6 +155,27 @@ def test_a_teacher_counts_where_there_is_no_label(packs: Path) -> None:
     assert gpu_train.loss_of(other, unlabelled) == 0
     learned, not_yet = (gpu_train.loss_of_student(one, taught, unlabelled) for one in (same, other))
     assert learned < not_yet
+
+
+def test_packs_keep_what_a_teacher_says_of_their_training_images(
+    packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    gpu_teach, gpu_train = map(importlib.import_module, ("gpu_teach", "gpu_train"))
+    start, cpu = FOLDER / "weights/start.safetensors", torch.device("cpu")
+    command = ["", packs, tmp_path, "--device", "cpu", "--scales", "1", "1.5", "--teacher", start]
+    monkeypatch.setattr("sys.argv", [str(word) for word in command])
+    monkeypatch.setattr(gpu_teach, "CERTAIN", ())
+    gpu_teach.main()
+    atlas = gpu_train.Atlas([tmp_path / "part-0.zip"], "train", cpu)
+    batch = atlas.draw(2, 128, torch.Generator().manual_seed(0))
+    said = gpu_train.Teacher([start], [1.0, 1.5], cpu)(batch.image)
+    assert (batch.taught - said).abs().mean() < 0.06 < said.std()
+    monkeypatch.setattr(gpu_teach, "CERTAIN", ("generated",))
+    gpu_teach.main()
+    certain = gpu_train.Atlas([tmp_path / "part-0.zip"], "train", cpu)
+    pixels, numbers = certain.image(0)
+    assert np.array_equal(pixels[..., 3] == 255, numbers >= gpu_train.FIRST)
 
 
 @pytest.mark.skipif("ROOFTRACE_DATA" not in os.environ, reason="needs the real imagery")
