@@ -19,14 +19,13 @@ from pydantic import BaseModel, Field
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import list_first, plural
-from rooftrace.core.types import BoolArray, Progress, RasterSource, Scene
+from rooftrace.core.types import Progress, RasterSource, Scene
 from rooftrace.io.files import read_head, relative_name, write_atomically
-from rooftrace.io.gdal import rasterize, trace_values
+from rooftrace.io.gdal import trace_values
 from rooftrace.labels.coco_label import (
     CocoAnnotation,
     CocoLabel,
     encode_mask,
-    encode_regions,
     mask_tools,
     polygon_corners,
 )
@@ -420,8 +419,8 @@ def write_coco(
     """Write a set as COCO JSON.
 
     Each object is an annotation, a polygon; a seam without width leads to each of its holes. Of a
-    mask of classes each connected building is one, as run lengths if it has holes, and every other
-    class of an image is one annotation of run lengths. Unknown pixels are a crowd region.
+    mask of classes each connected building is one, and every other class of an image is one
+    annotation of run lengths. Unknown pixels are a crowd region.
     Besides COCO's own fields an image has `scene_id`, and `group` and `gsd_m` if these were given,
     so that it is the same scene when it is read again.
 
@@ -481,9 +480,10 @@ def _annotations_of(scene: Scene, source: SceneSet) -> Iterator[dict[str, Any]]:
         for index in np.unique(mask.data[mask.valid & (mask.data > 0)]).tolist():
             here = (mask.data == index) & mask.valid
             if index == source.building_class:
-                rings, holed = _outlines_of(here)
-                found += [(index, 0, ring) for ring in rings]
-                found += [(index, 0, rle) for rle in encode_regions(holed)]
+                # Along the edges of pixels; there pycocotools draws exactly the pixels inside.
+                traced, _ = trace_values(here.view(np.uint8), here)
+                rings = map(bridged, shapely.orient_polygons(traced))
+                found += [(index, 0, ring.ravel().tolist()) for ring in rings]
             else:
                 found.append((index, 0, encode_mask(here)))
     height, width = mask.data.shape
@@ -503,18 +503,6 @@ def _annotations_of(scene: Scene, source: SceneSet) -> Iterator[dict[str, Any]]:
             "segmentation": [shape] if is_polygon else
             {"size": [height, width], "counts": shape["counts"].decode()},
         }  # fmt: skip
-
-
-def _outlines_of(mask: BoolArray) -> tuple[list[list[float]], BoolArray]:
-    """Return the outlines of the regions of a mask without holes, and a mask of the others.
-
-    Outlines go along the edges of pixels; there pycocotools draws exactly the pixels inside.
-    """
-    traced, _ = trace_values(mask.view(np.uint8), mask)
-    has_hole = shapely.get_num_interior_rings(traced) > 0
-    others = traced[has_hole]
-    holed = rasterize(others, mask.shape) > 0 if len(others) else np.zeros(mask.shape, np.bool_)
-    return [shapely.get_coordinates(one)[:-1].ravel().tolist() for one in traced[~has_hole]], holed
 
 
 def read_ids(path: Path) -> tuple[dict[str, Id], dict[str, Id]]:

@@ -11,7 +11,6 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -88,30 +87,6 @@ def encode_mask(mask: BoolArray) -> Rle:
     """Encode a mask (y, x) as one compressed RLE."""
     encoded: Rle = mask_tools().encode(np.asfortranarray(mask.view(np.uint8)))
     return encoded
-
-
-def encode_regions(mask: BoolArray) -> list[Rle]:
-    """Encode each connected region of a mask (y, x) as its own RLE.
-
-    Pixels that share an edge are connected. All regions are encoded in one pass over the pixels.
-    """
-    tools = mask_tools()
-    height, width = mask.shape
-    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    flat = cv2.transpose(labels).ravel()  # COCO counts down columns
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
-    stops = np.concatenate((starts[1:], [flat.size]))
-    region = flat[starts]
-    drawn = np.flatnonzero(region)
-    drawn = drawn[np.argsort(region[drawn], kind="stable")]
-    cuts = np.flatnonzero(np.diff(region[drawn])) + 1
-    found = []
-    for runs in np.split(drawn, cuts) if len(drawn) else []:
-        edges = np.empty(2 * len(runs) + 2, dtype=np.int64)
-        edges[0], edges[1:-1:2], edges[2:-1:2], edges[-1] = 0, starts[runs], stops[runs], flat.size
-        counts = np.diff(edges).tolist()
-        found.append(tools.frPyObjects({"size": [height, width], "counts": counts}, height, width))
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,14 +134,19 @@ def bridged(polygon: shapely.Polygon) -> Floats:
 
     A pixel is inside such a ring if and only if it is inside the polygon.
     """
-    ring = shapely.get_coordinates(polygon.exterior)
+    ring = shapely.get_coordinates(polygon.exterior)[:-1]
+    if not polygon.interiors:
+        return ring
+    tree = shapely.STRtree(shapely.points(ring))
+    places, detours = [], []
     for hole in polygon.interiors:
         inner = shapely.get_coordinates(hole)[:-1]
-        apart = np.hypot(*(ring[:, None] - inner[None]).transpose(2, 0, 1))
-        near, start = np.unravel_index(apart.argmin(), apart.shape)
-        round_trip = np.roll(inner, -start, axis=0)
-        ring = np.concatenate([ring[: near + 1], round_trip, round_trip[:1], ring[near:]])
-    return ring[:-1]
+        near = tree.nearest(shapely.points(inner))
+        start = int(np.hypot(*(ring[near] - inner).T).argmin())
+        corner = near[start : start + 1]
+        detours.append(np.concatenate([inner[start:], inner[: start + 1], ring[corner]]))
+        places.append(np.repeat(corner + 1, len(detours[-1])))
+    return np.insert(ring, np.concatenate(places), np.concatenate(detours), axis=0)
 
 
 _DRAWN_PX = 1 << 22
