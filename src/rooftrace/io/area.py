@@ -158,9 +158,6 @@ class AreaSource(WrappedSource):
         super().__init__(source)
         self.area = area
 
-    def __repr__(self) -> str:
-        return f"AreaSource({self.source!r}, {self.area.name!r})"
-
     @property
     def notes(self) -> tuple[str, ...]:
         crs, area = self.grid.crs, self.area

@@ -226,9 +226,6 @@ class _SelectedBands(WrappedSource):
         super().__init__(source)
         self._indexes = list(indexes)
 
-    def __repr__(self) -> str:
-        return f"SelectedBands({self.source!r}, {self._indexes})"
-
     @property
     def bands(self) -> int:
         return len(self._indexes)

@@ -15,6 +15,8 @@ from math import log2
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
+import numpy as np
+
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.text import list_and_count, plural, reason_of
 from rooftrace.core.types import Bounds
@@ -27,7 +29,7 @@ from rooftrace.io.map_service import (
     slippy_level,
     without_secrets,
 )
-from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, unit_position
+from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, to_metres
 
 _WMS_TILE_PX = 512
 """Side in pixels of the images that a WMS is asked for."""
@@ -356,15 +358,9 @@ def _bounds_xy(lonlat: Sequence[float] | None) -> Bounds | None:
     west, south, east, north = (float(edge) for edge in lonlat)
     if not (-180.5 <= west < east <= 180.5 and south < north):
         return None
-    left, top = unit_position(west, min(north, _MAX_LAT))
-    right, bottom = unit_position(east, max(south, -_MAX_LAT))
-    half = WORLD_M / 2
-    return (
-        left * WORLD_M - half,
-        half - bottom * WORLD_M,
-        right * WORLD_M - half,
-        (half - top * WORLD_M),
-    )
+    corners = np.array([(west, max(south, -_MAX_LAT)), (east, min(north, _MAX_LAT))])
+    (left, bottom), (right, top) = to_metres(corners).tolist()
+    return left, bottom, right, top
 
 
 def _date(dimensions: Mapping[str, str]) -> str:

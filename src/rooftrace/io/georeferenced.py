@@ -38,6 +38,9 @@ class WrappedSource:
     def __init__(self, source: RasterSource) -> None:
         self.source = source
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source!r})"
+
     @property
     def name(self) -> str:
         return self.source.name
@@ -97,9 +100,6 @@ class GeoreferencedSource(WrappedSource):
     def __init__(self, source: RasterSource, place: Callable[[GeoGrid], GeoGrid]) -> None:
         super().__init__(source)
         self._place = place
-
-    def __repr__(self) -> str:
-        return f"GeoreferencedSource({self.source!r})"
 
     @cached_property
     def grid(self) -> GeoGrid:
@@ -164,9 +164,6 @@ class WindowSource(WrappedSource):
     def __init__(self, source: RasterSource, window: Window) -> None:
         super().__init__(source)
         self._window = window
-
-    def __repr__(self) -> str:
-        return f"WindowSource({self.source!r}, {self._window})"
 
     @property
     def name(self) -> str:
@@ -336,9 +333,6 @@ class BlankSource:
     def __init__(self, grid: GeoGrid, name: str) -> None:
         self.grid = grid
         self.name = name
-
-    def __repr__(self) -> str:
-        return f"BlankSource({self.name!r})"
 
     def read(self, window: Window | None = None) -> Raster:
         grid = self.grid if window is None else self.grid.crop(window)

@@ -88,8 +88,8 @@ class Mosaic:
     """True if images may overlap: a pixel that is not valid then leaves what lies below it."""
 
     def __init__(self, grid: GeoGrid, name: str, count: int) -> None:
-        self._grid = grid
-        self._name = name
+        self.grid = grid
+        self.name = name
         self._count = count
         self._decoded: LruCache[Hashable, Raster] = LruCache(_CACHE_BYTES, _nbytes)
         self._lock = threading.Lock()
@@ -107,20 +107,12 @@ class Mosaic:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r}, {self._count} images)"
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def grid(self) -> GeoGrid:
-        return self._grid
+        return f"{type(self).__name__}({self.name!r}, {self._count} images)"
 
     @property
     def provenance(self) -> ResultProvenance:
         """Name of the folder; its images may have several dates."""
-        return ResultProvenance(image=Path(self._name).resolve().name)
+        return ResultProvenance(image=Path(self.name).resolve().name)
 
     @property
     def images(self) -> Iterable[RasterSource]:
@@ -150,10 +142,10 @@ class Mosaic:
         Raises:
             DataError: an image cannot be read, or its size, type or number of bands is wrong.
         """
-        whole = Window.whole(self._grid.shape)
+        whole = Window.whole(self.grid.shape)
         window = window or whole
         if window.intersection(whole) != window:
-            raise ValueError(f"{window} is not inside {self._name} with {self._grid.shape}")
+            raise ValueError(f"{window} is not inside {self.name} with {self.grid.shape}")
         data = np.zeros((self.bands, *window.shape_yx), self.dtype)
         valid = np.zeros(window.shape_yx, np.bool_)
         with self._lock:
@@ -168,14 +160,14 @@ class Mosaic:
                     # A service that refuses one tile refuses all.
                     if not self.is_forgiving or isinstance(error, ServiceError):
                         raise
-                    gsd_m = self._grid.gsd_m
+                    gsd_m = self.grid.gsd_m
                     area = "" if gsd_m is None else f" ({image_window.area_px * gsd_m**2:,.0f} m²)"
                     self._lost[key] = f"{error.message} Its ground{area} is nodata."
                     continue
                 place = part.slices(window)
                 np.copyto(data[:, *place], pixels, where=part_valid if self._overlap else True)
                 valid[place] |= part_valid
-        return Raster(data, valid, self._grid.crop(window))
+        return Raster(data, valid, self.grid.crop(window))
 
     def _under(self, window: Window) -> Iterator[tuple[Any, Window]]:
         """Yield the key and the window of each image under `window`, the uppermost one last."""
@@ -284,7 +276,7 @@ class TileMosaic(TileGridMosaic):
         if not fits or bands not in (1, self.bands):
             raise DataError(
                 f"The tile {tile.name} has {height} × {width} pixels and {plural(bands, 'band')} "
-                f"of {tile.dtype}; the other tiles of {self._name} have {self._tile_shape[0]} × "
+                f"of {tile.dtype}; the other tiles of {self.name} have {self._tile_shape[0]} × "
                 f"{self._tile_shape[1]} pixels and {plural(self.bands, 'band')} of {self.dtype}.",
                 remedy="Remove the tile from the folder, or download it again like the others.",
             )
@@ -315,7 +307,7 @@ class AdjacentImages(Mosaic):
         if not images:
             raise DataError(f"{name} holds no images.", remedy="Name the folder that holds them.")
         self._images = list(images)
-        self._name = name
+        self.name = name
         first = images[0]
         self.bands, self.dtype = first.bands, first.dtype
         offsets = [self._offset_of(image) for image in images]
@@ -332,7 +324,7 @@ class AdjacentImages(Mosaic):
         covered = sum(window.area_px for window in self._windows)
         if is_scattered(shape, covered):
             raise DataError(
-                f"The {len(self._images)} images of {self._name} lie scattered over {shape[0]} × "
+                f"The {len(self._images)} images of {self.name} lie scattered over {shape[0]} × "
                 f"{shape[1]} pixels, of which they cover {covered / shape[0] / shape[1]:.2g}.",
                 remedy="Put the images of each place into a folder of their own.",
             )
@@ -406,7 +398,7 @@ class AdjacentImages(Mosaic):
         if grid.crs is None or common.crs is None:
             name = (image if grid.crs is None else first).name
             raise GeoreferenceError(
-                f"{name} has no georeference; all images of {self._name} need one.",
+                f"{name} has no georeference; all images of {self.name} need one.",
                 remedy="If it has a position, name its coordinate system: --crs EPSG:…. Otherwise "
                 "remove it from the folder, or predict the images without --mosaic.",
             )
@@ -440,7 +432,7 @@ class AdjacentImages(Mosaic):
             raise GeoreferenceError(
                 f"{image.name} {difference}; all images of a scene must lie on one grid of pixels.",
                 remedy="Resample them to one grid, for example with gdalwarp -tap -tr, or make one "
-                f"layer of their buildings: rooftrace catalogue {shlex.quote(self._name)} -o OUT",
+                f"layer of their buildings: rooftrace catalogue {shlex.quote(self.name)} -o OUT",
             )
         return row, col
 

@@ -219,9 +219,6 @@ class PreparedSource(WrappedSource):
         _ = self._found
         return self.__dict__ | {"_held": None}
 
-    def __repr__(self) -> str:
-        return f"PreparedSource({self.source!r})"
-
     @property
     def bands(self) -> int:
         return len(self.band_map.indexes)

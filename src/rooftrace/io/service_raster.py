@@ -194,7 +194,7 @@ class ServiceRaster(TileGridMosaic):
             DataError: a tile is damaged, or its size, type or number of bands is wrong.
             ExportError: the cache folder cannot be written to.
         """
-        window = window or Window.whole(self._grid.shape)
+        window = window or Window.whole(self.grid.shape)
         needed = [key for key, _ in self._under(window) if self._decoded.get(key) is None]
         self.load(needed)
         try:

@@ -256,7 +256,7 @@ def _read_document(
         config,
         labels,
         entries if labelled else (),
-        SceneOpener.of(config, _label_of),
+        SceneOpener(config, _label_of),
         reading=f"{plural(len(entries), 'image')}, "
         f"{plural(sum(map(len, drawn.values())), 'annotation')}",
         unlabelled=() if labelled else entries,
@@ -369,10 +369,10 @@ def _entries(
     images: ImageFinder,
     drawn: dict[Id, list[CocoAnnotation]],
     buildings: frozenset[Id],
-) -> tuple[SceneEntry, ...]:
-    """Return entries sorted by id.
+) -> list[SceneEntry]:
+    """Return the entries of the images.
 
-    The id is the one that rooftrace wrote, or the name; without its suffix if that is unique.
+    An id is the one that rooftrace wrote, or the name; without its suffix if that is unique.
     Images lie in the folder that the user gave, or else beside the file or in `images` there.
     """
     names = [Path(record.file_name.replace("\\", "/")) for record in records.values()]
@@ -410,7 +410,7 @@ def _entries(
             f"None of the {len(missing)} images of {path} can be found: there is no {missing[0]}.",
             remedy="Give their folder with --images.",
         )
-    return tuple(entries[scene_id] for scene_id in sorted(entries))
+    return [*entries.values()]
 
 
 def write_coco(

@@ -56,7 +56,6 @@ from rooftrace.labels.pairing import (
     SHAPE_SUFFIXES,
     Folders,
     PairedFolder,
-    by_id,
     find_readings,
     has_reading,
     no_mask,
@@ -169,7 +168,7 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
         pairs.append(replace(entry, key=label))
     _refuse_swapped(pairs[0].image, pairs[0].key)
     layout = Layout(f"{images.name}/{{id}}.*", f"{labels.name}/{{id}}.*")
-    return PairedFolder(layout, by_id(pairs), base=labels, notes=_of_two_dates(images, pairs))
+    return PairedFolder(layout, tuple(pairs), base=labels, notes=_of_two_dates(images, pairs))
 
 
 _DATES = {"a": "b", "image1": "image2", "im1": "im2", "t1": "t2", "time1": "time2"}
@@ -231,7 +230,7 @@ def pairs_of_results(root: Path, images: str | None, glob: Sequence[str]) -> Pai
     ignore = {"ignore": (NODATA,)} if any(map(is_image_file, of.values())) else {}
     return PairedFolder(
         Layout("NAME.ext", "NAME_buildings.gpkg or NAME_mask.ext", "prediction", ignore),
-        by_id([replace(one, key=of[one.image]) for one in entries if one.image in of]),
+        tuple(replace(one, key=of[one.image]) for one in entries if one.image in of),
         tuple(one for one in entries if one.image not in of),
         base=root,
     )
@@ -363,7 +362,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         config,
         labels,
         found.pairs,
-        SceneOpener.of(
+        SceneOpener(
             config,
             _PairLabels(masks, names, config.field, looked_at, bool(blurred)),
             tile_of=_tile_of if "{zoom}" in found.layout.image else None,
@@ -392,7 +391,7 @@ def _read_images(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         config,
         labels,
         (),
-        SceneOpener.of(config, _no_label),
+        SceneOpener(config, _no_label),
         reading="images without labels",
         unlabelled=entries_below(root.parent if root.is_file() else root, files),
     )

@@ -94,64 +94,34 @@ def _scene_crs(scene: Scene) -> CRS:
     return crs
 
 
-class LayerBuilder:
-    """Collects the labels of scenes as one layer with the attributes `OWN_FIELDS`."""
+def _on_ground(
+    scene: Scene, classes: Sequence[str], crs: CRS
+) -> tuple[Polygons, NDArray[np.object_]]:
+    """Return the (n,) polygons of the label of a scene in a CRS, and the names of their classes.
 
-    def __init__(self, classes: tuple[str, ...], crs: CRS) -> None:
-        self.crs = crs
-        self._names = dict(enumerate(classes))
-        self._geometry: list[Polygons] = [np.empty(0, np.object_)]
-        self._classes: list[str] = []
-        self._scenes: list[str] = []
+    A label of shapes keeps its shapes, clipped at the edge of the image. For any other label,
+    outlines follow the edges of its pixels, so that drawing them gives the same mask again.
 
-    def add(self, scene: Scene, scene_id: str) -> None:
-        """Add the label of a scene.
-
-        A label of shapes keeps its shapes, clipped at the edge of the image. For any other label,
-        outlines follow the edges of its pixels, so that drawing them gives the same mask again.
-
-        Args:
-            scene: Labelled scene.
-            scene_id: Scene to which the outlines belong.
-
-        Raises:
-            GeoreferenceError: The scene has no CRS, or it cannot be transformed to the layer's.
-            LabelError: Some areas are unknown, and the name for them is also a class.
-        """
-        assert scene.label is not None
-        crs, grid = _scene_crs(scene), scene.image.grid
-        pixels, classes = scene_outlines(scene)
-        if IGNORED in classes and IGNORE_NAME in self._names.values():
-            raise LabelError(
-                f"{scene.id} has unknown areas, which are written as {IGNORE_NAME!r}, but that is "
-                "also a class.",
-                remedy="Rename the class.",
-            )
-        placed = shapely.transform(pixels, lambda xy: np.stack(grid.to_world(*xy.T), axis=1))
-        geometry = reprojected(placed, crs, self.crs, self._tolerance(scene))
-        if self.crs == LONLAT:
-            geometry = split_at_180(geometry)
-        geometry, owner = polygon_parts(geometry)
-        self._geometry.append(geometry)
-        self._classes += [self._names.get(index, IGNORE_NAME) for index in classes[owner].tolist()]
-        self._scenes += [scene_id] * len(geometry)
-
-    def layer(self) -> tuple[Polygons, dict[str, NDArray[np.object_] | NDArray[np.int64]]]:
-        """Return (n,) polygons, and (n,) values of each attribute."""
-        geometry = np.concatenate(self._geometry)
-        values = (
-            np.arange(1, len(geometry) + 1, dtype=np.int64),
-            np.array(self._classes, np.object_),
-            np.array(self._scenes, np.object_),
+    Raises:
+        GeoreferenceError: The scene has no CRS, or it cannot be transformed.
+        LabelError: Some areas are unknown, and the name for them is also a class.
+    """
+    own, grid = _scene_crs(scene), scene.image.grid
+    pixels, indices = scene_outlines(scene)
+    if IGNORED in indices and IGNORE_NAME in classes:
+        raise LabelError(
+            f"{scene.id} has unknown areas, which are written as {IGNORE_NAME!r}, but that is "
+            "also a class.",
+            remedy="Rename the class.",
         )
-        return geometry, dict(zip(OWN_FIELDS, values))
-
-    def _tolerance(self, scene: Scene) -> float:
-        grid = scene.image.grid
-        if not self.crs.is_geographic or (grid.crs is not None and grid.crs.is_geographic):
-            return BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
-        # The scene is in metres, the layer in degrees.
-        return crs_units(BEND_PX * (grid.gsd_m or 1.0), self.crs)
+    tolerance = BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
+    if crs.is_geographic and not own.is_geographic:
+        tolerance = crs_units(BEND_PX * (grid.gsd_m or 1.0), crs)
+    placed = shapely.transform(pixels, lambda xy: np.stack(grid.to_world(*xy.T), axis=1))
+    geometry = reprojected(placed, own, crs, tolerance)
+    parts, owner = polygon_parts(split_at_180(geometry) if crs == LONLAT else geometry)
+    names = [IGNORE_NAME if index == IGNORED else classes[index] for index in indices.tolist()]
+    return parts, np.array(names, np.object_)[owner]
 
 
 def scene_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]]:
@@ -248,8 +218,8 @@ def georeferenced_set(
         name,
         config,
         labels,
-        sorted(entries, key=lambda entry: entry.id),
-        SceneOpener.of(
+        entries,
+        SceneOpener(
             config, partial(_label_of, file=file, by_scene=by_scene), tile_of=attrgetter("key")
         ),
         reading=f"{plural(len(layer), 'footprint')} of {file.path.name} in {crs_text(layer.crs)}",
@@ -454,15 +424,19 @@ def _write(
     if copies is not None:
         _check_copies(copies, source)
         notes += why_copy
-    outlines = LayerBuilder(source.classes, crs)
+    geometry, names, scenes = ([np.empty(0, np.object_)] for _ in OWN_FIELDS)
     for entry, scene in source.opened(progress):
-        outlines.add(scene, entry.id)
+        polygons, kinds = _on_ground(scene, source.classes, crs)
+        geometry.append(polygons)
+        names.append(kinds)
+        scenes.append(np.full(len(polygons), entry.id, np.object_))
         if copies is not None:
             write_image(scene.image, entry.image, copies, entry.id)
-    geometry, columns = outlines.layer()
+    layer, *columns = map(np.concatenate, (geometry, names, scenes))
+    numbers = np.arange(1, len(layer) + 1, dtype=np.int64)
     with exporting(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    write_polygons(out, geometry, columns, crs, digits=DIGITS)
+    write_polygons(out, layer, dict(zip(OWN_FIELDS, (numbers, *columns))), crs, digits=DIGITS)
     if not is_data:
         notes.append(f"{out} is for maps: no command reads it as labels, so no image was copied.")
     elif copies is not None:

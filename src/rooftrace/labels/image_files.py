@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pyproj import CRS
@@ -14,7 +15,6 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import LabelReader, RasterSource, Scene
 from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import in_crs, parse_crs
-from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_image, write_raster
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import SourceConfig, nodata_rule
@@ -88,46 +88,39 @@ def check_single_file(out: Path, what: str, example: str) -> None:
         )
 
 
-TileOf = Callable[[SceneEntry], TileName | None]
-
-
 @dataclass(frozen=True)
 class SceneOpener:
     """Opens the scene of an entry whose image is a file.
 
     Args:
+        config: Nodata rule, metres per pixel and coordinate system of the images.
         read_label: Picklable function (entry, image) that returns the label, or None.
-        nodata: Nodata rule of the images.
-        gsd_m: Metres per pixel that the user gave, or None.
-        crs: Coordinate system of images that have a position and state none, or None.
         tile_of: Picklable function that returns the tile that the image of an entry shows, or None.
+
+    Raises:
+        ConfigError: The coordinate system is not one.
     """
 
+    config: SourceConfig
     read_label: Callable[[SceneEntry, RasterSource], LabelReader | None]
-    nodata: NodataRule
-    gsd_m: float | None
-    crs: CRS | None = None
-    tile_of: TileOf | None = None
+    tile_of: Callable[[SceneEntry], TileName | None] | None = None
 
-    @classmethod
-    def of(
-        cls,
-        config: SourceConfig,
-        read_label: Callable[[SceneEntry, RasterSource], LabelReader | None],
-        *,
-        tile_of: TileOf | None = None,
-    ) -> SceneOpener:
-        """Return an opener with the nodata rule and metres per pixel of a configuration."""
-        crs = None if config.crs is None else parse_crs(config.crs)
-        return cls(read_label, nodata_rule(config.nodata), config.gsd_m, crs, tile_of)
+    def __post_init__(self) -> None:
+        _ = self.crs  # raises the error before an image is opened
+
+    @cached_property
+    def crs(self) -> CRS | None:
+        """Coordinate system of images that have a position and state none."""
+        return None if self.config.crs is None else parse_crs(self.config.crs)
 
     def __call__(self, entry: SceneEntry) -> Scene:
         assert entry.image is not None
         tile = None if self.tile_of is None else self.tile_of(entry)
-        image = open_image(entry.image, nodata=self.nodata, tile=tile, trusted=True)
+        nodata = nodata_rule(self.config.nodata)
+        image = open_image(entry.image, nodata=nodata, tile=tile, trusted=True)
         if self.crs is not None:
             image = in_crs(image, self.crs)
-        gsd_m = self.gsd_m or entry.gsd_m or image.grid.gsd_m
+        gsd_m = self.config.gsd_m or entry.gsd_m or image.grid.gsd_m
         return Scene(entry.id, image, self.read_label(entry, image), entry.group, gsd_m)
 
 

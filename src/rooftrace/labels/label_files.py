@@ -26,7 +26,7 @@ from rooftrace.core.text import reason_of
 from rooftrace.io.companions import images_under
 from rooftrace.io.files import is_file
 from rooftrace.labels.image_files import images_folder
-from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.labels.source import SceneEntry, SceneSet, by_id
 from rooftrace.labels.split import part_of_folder
 
 _ANNOTATIONS = "annotations"
@@ -378,9 +378,8 @@ def _part_names(files: Sequence[Path], root: Path) -> list[str]:
 
 
 def _together(sets: Iterator[tuple[str, Sequence[SceneEntry]]]) -> tuple[SceneEntry, ...]:
-    entries = [
+    return by_id(
         replace(entry, id=f"{part}/{entry.id}", group=entry.group or part)
         for part, some in sets
         for entry in some
-    ]
-    return tuple(sorted(entries, key=lambda entry: entry.id))
+    )

@@ -372,10 +372,10 @@ def _read_export(
         path.stem,
         config,
         labels,
-        sorted(entries, key=lambda entry: entry.id),
-        SceneOpener.of(config, _label_of),
+        entries,
+        SceneOpener(config, _label_of),
         reading="Label Studio's export" + ("" if asked is None else f", annotator {asked}"),
-        unlabelled=sorted(unlabelled, key=lambda entry: entry.id),
+        unlabelled=unlabelled,
         label_file=path,
     )
 

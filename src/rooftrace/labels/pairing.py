@@ -42,7 +42,7 @@ REMEDY_PATTERN = 'Give it with --layout, for example --layout "a/{id}.jpg=b/{id}
 
 @dataclass(frozen=True)
 class PairedFolder:
-    """Contents of a folder: pairs, sorted by id, and images without a label.
+    """Contents of a folder: pairs, and images without a label.
 
     The key of each entry is its label file, `NO_SHAPES`, or None. Its id is the part of the file
     name that stands for NAME, after the folder of its base or part. Its group is that folder.
@@ -463,7 +463,7 @@ def _read_layout(folders: Folders, layout: Layout, depth: int) -> PairedFolder |
     if lone:
         count = plural(len(lone), "label file")
         notes.append(f"{count} without an image left out: {list_first(lone)}.")
-    return PairedFolder(layout, by_id(pairs), by_id(unlabelled), fitting[0].base, tuple(notes))
+    return PairedFolder(layout, tuple(pairs), tuple(unlabelled), fitting[0].base, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -615,9 +615,4 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
         raise LayoutError(
             f"No file under {root} matches {image_text!r}.", remedy="Correct --layout."
         )
-    return PairedFolder(Layout(image_text, label_text), by_id(pairs), base=root)
-
-
-def by_id(entries: Sequence[SceneEntry]) -> tuple[SceneEntry, ...]:
-    """Return entries sorted by id."""
-    return tuple(sorted(entries, key=lambda entry: entry.id))
+    return PairedFolder(Layout(image_text, label_text), tuple(pairs), base=root)

@@ -180,7 +180,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     order: Order = config.order or "row"
     read_label = partial(_label_of, class_index=labels.building_class)
     if config.order is None:
-        opener = SceneOpener.of(config, partial(read_label, order=order))
+        opener = SceneOpener(config, partial(read_label, order=order))
         order, note = deduce_order(table, {one.id: one.key for one in entries}, entries, opener)
         notes += [note] if note else []
     return SceneSet.of(
@@ -189,7 +189,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         config,
         labels,
         entries,
-        SceneOpener.of(config, partial(read_label, order=order)),
+        SceneOpener(config, partial(read_label, order=order)),
         reading=f"{len(table.rows)} rows, runs {DIRECTION[order]}",
         notes=notes,
         label_file=path,

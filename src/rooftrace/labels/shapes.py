@@ -137,11 +137,11 @@ def bridged(polygon: shapely.Polygon) -> Floats:
     ring = shapely.get_coordinates(polygon.exterior)[:-1]
     if not polygon.interiors:
         return ring
-    tree = shapely.STRtree(shapely.points(ring))
+    tree = shapely.STRtree(np.asarray(shapely.points(ring)))
     places, detours = [], []
     for hole in polygon.interiors:
         inner = shapely.get_coordinates(hole)[:-1]
-        near = tree.nearest(shapely.points(inner))
+        near = np.asarray(tree.nearest(shapely.points(inner)))
         start = int(np.hypot(*(ring[near] - inner).T).argmin())
         corner = near[start : start + 1]
         detours.append(np.concatenate([inner[start:], inner[: start + 1], ring[corner]]))

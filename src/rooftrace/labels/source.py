@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
@@ -72,6 +73,11 @@ class SceneEntry:
         return tuple(part for part in (scene.image, *keys) if isinstance(part, Path))
 
 
+def by_id(entries: Iterable[SceneEntry]) -> tuple[SceneEntry, ...]:
+    """Return entries sorted by id."""
+    return tuple(sorted(entries, key=attrgetter("id")))
+
+
 @dataclass(frozen=True)
 class SceneSet:
     """Scenes of one kind of data, independent of the tool that made it, opened one at a time.
@@ -125,7 +131,7 @@ class SceneSet:
         """Return a set whose name, classes and share are those of its configuration."""
         return cls(
             config.name or default_name, kind, labels.classes, labels.building_class,
-            tuple(entries), open_scene, config.share, reading, tuple(unlabelled), tuple(notes),
+            by_id(entries), open_scene, config.share, reading, by_id(unlabelled), tuple(notes),
             label_file=label_file,
         )  # fmt: skip
 
@@ -177,8 +183,7 @@ class SceneSet:
 
     def with_unlabelled(self) -> SceneSet:
         """Return labelled and unlabelled images as one set, sorted by id."""
-        both = sorted((*self.entries, *self.unlabelled), key=lambda entry: entry.id)
-        return replace(self, entries=tuple(both), unlabelled=())
+        return replace(self, entries=by_id((*self.entries, *self.unlabelled)), unlabelled=())
 
 
 def _changed(

@@ -41,7 +41,7 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.rle import Order, RleTable, is_table, parse_runs, side_of_runs
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
-from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.labels.source import SceneEntry, SceneSet, by_id
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.objects import CocoCollector
 from rooftrace.metrics.pixel import ThresholdCurve
@@ -558,7 +558,7 @@ def _table(
         SceneEntry(ids[name], None, ids[name].rpartition("/")[0], cells)
         for name, cells in table.cells().items()
     ]
-    kept = select(sorted(entries, key=lambda entry: entry.id), config.part)
+    kept = select(by_id(entries), config.part)
 
     def opener(order: Order) -> _OpenWithoutImage:
         return _OpenWithoutImage(
