@@ -43,7 +43,7 @@ _MAX_OFFSET_PX = 0.05
 """Maximum distance of an image from the common grid; coordinates are rounded when they are
 written."""
 
-MAX_TILED_PX = 2**33
+_MAX_TILED_PX = 2**33
 """Maximum number of pixels of a scene whose tiles of a map may lie scattered."""
 
 _MAX_PX = 2**37
@@ -53,15 +53,24 @@ _MIN_COVERED = 1000
 """A larger scene is refused if fewer than one in 1000 of its pixels is covered by an image."""
 
 
-def is_scattered(shape: tuple[int, int], covered_px: int, max_px: int = _MAX_PX) -> bool:
-    """Return True if a scene is too large for the number of its pixels that images cover.
+def check_dense(
+    shape: tuple[int, int], covered_px: int, what: str, files: str, max_px: int = _MAX_TILED_PX
+) -> None:
+    """Raise DataError for a scene that is too large for the number of its pixels that images cover.
 
     Args:
         shape: Rows and columns of the scene.
         covered_px: Number of pixels that images cover.
+        what: What the scene is made of, and what the user should put apart, for the message.
+        files: See `what`.
         max_px: Number of pixels up to which a scene is never too large.
     """
-    return shape[0] * shape[1] > max(max_px, _MIN_COVERED * covered_px)
+    if shape[0] * shape[1] > max(max_px, _MIN_COVERED * covered_px):
+        raise DataError(
+            f"{what} lie scattered over {shape[0]:,} × {shape[1]:,} pixels, of which they cover "
+            f"{covered_px / shape[0] / shape[1]:.2g}.",
+            remedy=f"Put the {files} of each place into a folder or file of their own.",
+        )
 
 
 def is_readable(image: RasterSource) -> bool:
@@ -322,12 +331,8 @@ class AdjacentImages(Mosaic):
             max(window.col_stop for window in self._windows),
         )
         covered = sum(window.area_px for window in self._windows)
-        if is_scattered(shape, covered):
-            raise DataError(
-                f"The {len(self._images)} images of {self.name} lie scattered over {shape[0]} × "
-                f"{shape[1]} pixels, of which they cover {covered / shape[0] / shape[1]:.2g}.",
-                remedy="Put the images of each place into a folder of their own.",
-            )
+        what = f"The {len(self._images)} images of {self.name}"
+        check_dense(shape, covered, what, "images", _MAX_PX)
         transform = first.grid.transform @ Affine.translation(left, top)
         super().__init__(GeoGrid(shape, transform, first.grid.crs), name, len(images))
         # Cells as large as the largest image: each image lies in four of them at most.

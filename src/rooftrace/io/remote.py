@@ -30,7 +30,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, MissingExtraError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import plural, reason_of
 from rooftrace.io.files import is_url
 
 T = TypeVar("T")
@@ -306,7 +306,34 @@ def url_stem(url: str) -> str:
     return PurePosixPath(unquote(urlsplit(url).path)).stem or "scene"
 
 
-class RangeReader:
+class Traffic:
+    """Counts of the requests to a server; several threads may count."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests = 0
+        """Number of requests so far, the repeated ones included."""
+
+        self.repeated = 0
+        """Number of requests that repeat a failed one."""
+
+        self.nbytes = 0
+        """Received bytes, without headers."""
+
+    def count(self, **more: int) -> None:
+        """Add to the counts."""
+        with self._lock:
+            for name, count in more.items():
+                setattr(self, name, getattr(self, name) + count)
+
+    @property
+    def summary(self) -> str:
+        """The counts as text."""
+        repeated = f", {self.repeated} of them repeated" if self.repeated else ""
+        return f"{plural(self.requests, 'request')}{repeated}, {self.nbytes / 1e6:.1f} MB fetched"
+
+
+class RangeReader(Traffic):
     """Reader of byte ranges of one file on a server; several threads may use it.
 
     It can be pickled; the copy has its own counters.
@@ -320,6 +347,7 @@ class RangeReader:
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self.url = url
         self._object: ObjectAddress | None = None
         self._store: Any = None
@@ -335,18 +363,9 @@ class RangeReader:
                 "http:// or s3://, followed by a server without a user name.",
                 remedy="Download the file and use the copy.",
             )
-        self._lock = threading.Lock()
         self._chunks: LruCache[int, bytes] = LruCache(_CHUNKS_HELD)
         self._size: int | None = None
         self._version: str | None = None
-        self.requests = 0
-        """Number of requests so far, the repeated ones included."""
-
-        self.repeated = 0
-        """Number of requests that repeat a failed one."""
-
-        self.nbytes = 0
-        """Received bytes, without headers."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (RangeReader, (self.url,))
@@ -411,7 +430,7 @@ class RangeReader:
 
     def _fetch(self, start: int, stop: int) -> bytes:
         def ask(attempt: int) -> bytes:
-            self._count(requests=1, repeated=int(attempt > 0))
+            self.count(requests=1, repeated=int(attempt > 0))
             with self._request_errors():
                 return self._ask(start, stop)
 
@@ -457,7 +476,7 @@ class RangeReader:
                 got = obstore.get(self._store, self._object.key, options={"range": (start, stop)})
                 body = bytes(got.bytes())
             self._check_same(int(got.meta["size"]), str(got.meta.get("e_tag") or ""))
-            self._count(nbytes=len(body))
+            self.count(nbytes=len(body))
             return body
         request = urllib.request.Request(  # noqa: S310
             quote(self.url, safe="/:?#[]@!$&'()*+,;=%"),
@@ -480,7 +499,7 @@ class RangeReader:
             size = int(received[3])
             self._check_same(size, answer.headers.get("ETag", ""))
             body = bytes(answer.read())
-        self._count(nbytes=len(body))
+        self.count(nbytes=len(body))
         expected = min(stop, size) - start
         if int(received[1]) != start or len(body) != expected:
             raise ConnectionError(f"received {len(body)} bytes, expected {expected}")
@@ -497,11 +516,6 @@ class RangeReader:
                 f"{size} now)",
                 "Start again with another output folder.",
             )
-
-    def _count(self, **more: int) -> None:
-        with self._lock:
-            for name, count in more.items():
-                setattr(self, name, getattr(self, name) + count)
 
 
 def retry_after_s(text: str) -> float:

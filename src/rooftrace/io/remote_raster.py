@@ -75,13 +75,7 @@ class RemoteRaster(RasterFile):
     @property
     def notes(self) -> tuple[str, ...]:
         """The notes of a file, and how much has been fetched."""
-        ranges = self.ranges
-        repeated = f", {ranges.repeated} of them repeated" if ranges.repeated else ""
-        fetched = (
-            f"{self.name}: {ranges.requests} requests{repeated}, "
-            f"{ranges.nbytes / 1e6:.1f} MB fetched."
-        )
-        return (*super().notes, fetched)
+        return (*super().notes, f"{self.name}: {self.ranges.summary}.")
 
     def overview_for(self, gsd_m: float) -> Self:
         """Return the coarsest overview whose pixels are at most `gsd_m`, or the image itself.

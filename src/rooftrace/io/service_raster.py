@@ -29,7 +29,7 @@ from rooftrace.io.map_service import (
     without_secrets,
     xyz_service,
 )
-from rooftrace.io.mosaic import MAX_TILED_PX, TileGridMosaic, is_scattered
+from rooftrace.io.mosaic import TileGridMosaic, check_dense
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.service_options import ServiceOptions
@@ -159,13 +159,8 @@ class ServiceRaster(TileGridMosaic):
     @property
     def notes(self) -> tuple[str, ...]:
         """Traffic so far, and how many of the tiles are grey or do not exist."""
-        client = self.requests
-        repeated = f", {client.repeated} of them repeated" if client.repeated else ""
-        fetched = (
-            f"{self.name}: {len(self._read):,} of {plural(len(self._tiles), 'tile')} read, "
-            f"{plural(client.requests, 'request')}{repeated}, {client.nbytes / 1e6:.1f} MB fetched."
-        )
-        notes = [fetched]
+        read = f"{len(self._read):,} of {plural(len(self._tiles), 'tile')} read"
+        notes = [f"{self.name}: {read}, {self.requests.summary}."]
         if self._grey:
             notes.append(
                 f"{self.name}: {plural(len(self._grey), 'grey tile')} among {len(self._read):,}: "
@@ -320,7 +315,8 @@ def open_service(
         raster = ServiceRaster(service, level, tiles, options, nodata)
         # One counter of all requests.
         client = raster.requests = client or raster.requests
-        _check_dense(raster, len(tiles), area)
+        covered_px = len(tiles) * level.tile_px[0] * level.tile_px[1]
+        check_dense(raster.grid.shape, covered_px, f"The polygons of {area.name}", "polygons")
         # Only XYZ tiles have a size that nothing states.
         shape = None if service.levels else raster.tile_shape()
         if shape is None or shape == level.tile_px or tile_px is not None:
@@ -348,17 +344,6 @@ def _service(url: str, options: ServiceOptions) -> MapService:
         return read_capabilities(address, client.document(address), options.layer)
     finally:
         client.close()
-
-
-def _check_dense(raster: ServiceRaster, count: int, area: Area) -> None:
-    height, width = raster.grid.shape
-    tile_height, tile_width = raster.level.tile_px
-    if is_scattered((height, width), count * tile_height * tile_width, MAX_TILED_PX):
-        raise DataError(
-            f"The polygons of {area.name} lie scattered over {width:,} × {height:,} pixels, of "
-            f"which {plural(count, 'tile')} of {raster.name} are needed.",
-            remedy="Put the polygons of each place into a file of their own.",
-        )
 
 
 def _check_sample(raster: ServiceRaster, area: Area) -> None:

@@ -25,7 +25,7 @@ from rooftrace.core.errors import ExportError, MissingExtraError, ServiceError
 from rooftrace.core.text import reason_of
 from rooftrace.io.files import write_atomically
 from rooftrace.io.map_service import without_secrets
-from rooftrace.io.remote import TRANSIENT_STATUSES, retry_after_s
+from rooftrace.io.remote import TRANSIENT_STATUSES, Traffic, retry_after_s
 from rooftrace.io.service_options import ServiceOptions
 
 if TYPE_CHECKING:
@@ -52,27 +52,18 @@ _IMAGE = re.compile(
 """First bytes of PNG, JPEG, TIFF, BigTIFF, GIF, BMP and WebP."""
 
 
-class TileRequests:
+class TileRequests(Traffic):
     """Client for the tiles of one service; several threads and processes may use the same cache.
 
     A tile that does not exist is remembered, too. It can be pickled; the copy has its own counters.
     """
 
     def __init__(self, name: str, options: ServiceOptions) -> None:
+        super().__init__()
         self.name = name
         self.options = options
-        self.requests = 0
-        """Number of requests so far, the repeated ones included."""
-
-        self.repeated = 0
-        """Number of requests that repeat a failed one."""
-
-        self.nbytes = 0
-        """Received bytes, without headers."""
-
         self._cache = _Cache(options.folder, options.cache_bytes)
         self._pace = _Pace()
-        self._lock = threading.Lock()
         self._client: httpx.Client | None = None
         self._pid = 0
         self._answered = False
@@ -167,9 +158,7 @@ class TileRequests:
             self._pace.wait(1 / options.per_second, stopped)
             if stopped.is_set():
                 raise _Stopped
-            with self._lock:
-                self.requests += 1
-                self.repeated += attempt > 0
+            self.count(requests=1, repeated=int(attempt > 0))
             try:
                 answer = self._ask(client, url)
             except httpx.TimeoutException:
@@ -203,8 +192,7 @@ class TileRequests:
         answer = client.get(url)
         # No state is kept between requests, and none is sent.
         client.cookies.clear()
-        with self._lock:
-            self.nbytes += len(answer.content)
+        self.count(nbytes=len(answer.content))
         return answer.status_code, answer.headers, answer.content
 
     def _accepted(self, status: int, headers: Any, data: bytes, *, image: bool) -> bytes:

@@ -26,10 +26,9 @@ from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ExportError
-from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, full_turn
 from rooftrace.io.legend import BUILDING_NAMES
-from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points, utm_zone
+from rooftrace.io.reproject import CRS84, reprojected, transform_points, utm_zone
 from rooftrace.io.vector_layers import is_comparison
 from rooftrace.io.vector_writers import (
     LayerChunk,
@@ -41,7 +40,7 @@ from rooftrace.io.vector_writers import (
     write_gdal,
     write_zip,
 )
-from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
+from rooftrace.io.web_mercator import WORLD_M, latitude_of, to_metres, web_mercator
 
 _EXTENT = 4096
 """Units along the side of a tile."""
@@ -56,36 +55,17 @@ _MOST_IN_TILE = 40_000
 """About a megabyte of polygons."""
 
 
-def _on_web_mercator(
-    path: Path, geometry: NDArray[np.object_], crs: CRS | None
-) -> NDArray[np.object_]:
-    """Return (n,) polygons in EPSG:3857; those across longitude 180 have pieces on both sides."""
+def _on_web_mercator(path: Path, degrees: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) polygons in EPSG:3857 of those in degrees."""
     others = "Write a GeoPackage (.gpkg) or GeoJSON (.geojson)"
-    if crs is None:
-        raise ExportError(
-            f"{path.name}: PMTiles are tiles of the world's map, but the image has no "
-            "georeference.",
-            remedy=f"{others}, or give the image a georeference: {PLACE_IMAGE}",
-        )
-    if not len(geometry):
+    if not len(degrees):
         raise ExportError(
             f"{path.name}: there are no polygons, and PMTiles contain at least one tile.",
             remedy=f"{others}, which may be empty.",
         )
-
-    def moved(polygons: NDArray[np.object_], source: CRS, target: CRS) -> NDArray[np.object_]:
-        made = shapely.transform(polygons, lambda xy: transform_points(xy, source, target))
-        return np.asarray(made, np.object_)
-
-    placed = moved(geometry, crs, web_mercator())
-    left, _, right, _ = shapely.bounds(placed).T
-    with np.errstate(invalid="ignore"):
-        across = np.maximum.reduce([right - left, right, -left]) > WORLD_M / 2
-    if across.any():
-        degrees = split_at_180(moved(geometry[across], crs, CRS84))
-        placed[across] = moved(degrees, CRS84, web_mercator())
+    placed = np.asarray(shapely.transform(degrees, to_metres), np.object_)
     # Written so that NaN counts as outside, too.
-    if not (np.abs(shapely.bounds(placed)) <= WORLD_M / 2).all():
+    if not (np.abs(shapely.bounds(placed)) <= WORLD_M / 2 + 1).all():
         raise ExportError(
             f"{path.name}: polygons lie outside of Web Mercator, which ends at 85.05° north and "
             "south.",
@@ -123,15 +103,17 @@ def tile_zooms(geometry: NDArray[np.object_], gsd_m: float | None) -> tuple[int,
 _TILE_DIGITS = 3
 """Decimal places of attributes in tiles, of which each zoom has a copy."""
 
+_EXACT_DIGITS = 9
+"""Decimal places of degrees, a tenth of a millimetre, before they become units of a tile."""
+
 _UNLIMITED = "1000000000"
 """Without it GDAL drops polygons, without a word, from tiles of more than 500,000 bytes."""
 
 
 def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write all chunks at once, because a tile holds polygons of any of them."""
-    chunks = list(parts)
-    geometry = np.concatenate([part.geometry for part in chunks])
-    geometry = _on_web_mercator(path, geometry, layer.crs)
+    chunks = list(in_degrees(path, replace(layer, digits=_EXACT_DIGITS), parts))
+    geometry = _on_web_mercator(path, np.concatenate([part.geometry for part in chunks]))
     lowest, highest = tile_zooms(geometry, layer.gsd_m)
     # Polygons narrower than about two units would lose their area when vertices are rounded.
     unit = WORLD_M / (1 << highest) / _EXTENT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
@@ -21,6 +20,7 @@ from pyproj.exceptions import CRSError
 from rooftrace.core.errors import DataError, MissingExtraError
 from rooftrace.core.text import list_first
 from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.reproject import CRS84
 from rooftrace.io.vector_formats import VectorInput
 
 GEOJSON = (".geojson", ".json")
@@ -286,15 +286,9 @@ class ParquetFile:
 
     @cached_property
     def crs(self) -> CRS | None:
-        """CRS that the file states, as geopandas reads it from a table without rows."""
-        schema, column = _parquet_schema(self._path), self._geometry_column["name"]
-        import geopandas as gpd
-        from pyarrow import parquet
-
-        nothing = io.BytesIO()
-        parquet.write_table(schema.empty_table(), nothing)
-        found: CRS | None = gpd.read_parquet(nothing, columns=[column]).crs
-        return found
+        """CRS that the file states: degrees on WGS 84 by default."""
+        stated = self._geometry_column.get("crs", CRS84)
+        return None if stated is None else CRS.from_user_input(stated)
 
     def chunks(self, fields: Sequence[str]) -> Iterator[Rows]:
         """Yield all rows in chunks."""
@@ -315,11 +309,10 @@ class ParquetFile:
                 yield self.crs, _two_dimensional(shapely.from_wkb(wkb)), values, 0
 
     @cached_property
-    def _geometry_column(self) -> dict[str, str]:
-        """Name and encoding of the column with the polygons of a GeoParquet."""
-        known = self._geo_metadata
-        name = known["primary_column"]
-        return {"name": name, "encoding": known["columns"][name]["encoding"]}
+    def _geometry_column(self) -> dict[str, Any]:
+        """Description of the column with the polygons of a GeoParquet, with its name."""
+        name = self._geo_metadata["primary_column"]
+        return {**self._geo_metadata["columns"][name], "name": name}
 
     @cached_property
     def _geometry_names(self) -> set[str]:

@@ -13,7 +13,7 @@ import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.io.companions import is_image_file, matches_glob
-from rooftrace.io.mosaic import MAX_TILED_PX, TileMosaic, is_readable, is_scattered
+from rooftrace.io.mosaic import TileMosaic, check_dense, is_readable
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import outline_bounds, outline_boxes
@@ -181,12 +181,7 @@ def open_mosaic(
     readable = next(filter(is_readable, sources.values()), next(iter(sources.values())))
     height, width = readable.grid.shape
     shape = (count[0] * height, count[1] * width)
-    if is_scattered(shape, len(tiles) * height * width, MAX_TILED_PX):
-        raise DataError(
-            f"The {len(tiles)} tiles of {folder} are scattered over {count[0]} × {count[1]} places "
-            f"({shape[0]} × {shape[1]} pixels).",
-            remedy="Put the tiles of each place into a separate folder.",
-        )
+    check_dense(shape, len(tiles) * height * width, f"The {len(tiles)} tiles of {folder}", "tiles")
     grid = first.grid((height, width)).resampled(shape, (1.0, 1.0))
     return TileMosaic(sources, (height, width), grid, str(folder), notes=found.notes)
 

@@ -14,7 +14,7 @@ from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io import mosaic as adjacent
 from rooftrace.io import raster as raster_module
-from rooftrace.io.mosaic import MAX_TILED_PX, AdjacentImages, is_scattered
+from rooftrace.io.mosaic import AdjacentImages, check_dense
 from rooftrace.io.raster import open_raster
 
 ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
@@ -149,8 +149,9 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndar
     refused(DataError, "3 bands of uint16", part.astype(np.uint16))
     far = ORIGIN @ Affine.translation(10**7, 10**7)
     # Tiles of a map are smaller, so that fewer pixels may lie between them.
-    assert is_scattered((2**17, 2**17), 2**16, MAX_TILED_PX)
-    assert not is_scattered((2**17, 2**17), 2**16)
+    check_dense((2**17, 2**17), 2**16, "images", "images", 2**37)
+    with pytest.raises(DataError, match=r"tiles lie scattered .* 3\.8e-06.*folder or file"):
+        check_dense((2**17, 2**17), 2**16, "tiles", "tiles")
     with pytest.raises(DataError, match="scattered"):
         AdjacentImages([first, open_raster(write(tmp_path / "y.tif", part, window, transform=far))],
                       "town")  # fmt: skip
