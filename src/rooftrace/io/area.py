@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError
@@ -60,7 +59,7 @@ class Area:
         in_pixels: True if the file states that it is in pixels, as rooftrace writes it.
     """
 
-    geometry: NDArray[np.object_]
+    geometry: Polygons
     crs: CRS | None
     name: str
     may_be_pixels: bool = False
@@ -127,9 +126,7 @@ def area_in_degrees(area: Area) -> shapely.Geometry:
     return shapely.union_all(valid_by_structure(degrees))
 
 
-def _split(
-    degrees: NDArray[np.object_], geometry: NDArray[np.object_], crs: CRS
-) -> NDArray[np.object_]:
+def _split(degrees: Polygons, geometry: Polygons, crs: CRS) -> Polygons:
     """Return (n,) polygons in degrees, divided at longitude 180 where they lie across it.
 
     An area may also be wider than half the Earth. A point of the polygons in `crs` decides.
@@ -208,7 +205,7 @@ class AreaSource(WrappedSource):
                 remedy=placed_by(self, _DRAW_PIXELS) if is_pixels else remedy,
             )
 
-    def _extent_text(self, geometry: NDArray[np.object_]) -> str:
+    def _extent_text(self, geometry: Polygons) -> str:
         left, top, right, bottom = (float(edge) for edge in shapely.total_bounds(geometry))
         crs = self.grid.crs
         if crs is None:
@@ -218,7 +215,7 @@ class AreaSource(WrappedSource):
         return degrees_text((xs.min(), ys.min(), xs.max(), ys.max()), crs)
 
     @cached_property
-    def polygons(self) -> NDArray[np.object_]:
+    def polygons(self) -> Polygons:
         """The polygons (n,) of the area in pixels of the scene."""
         crs, area = self.grid.crs, self.area
         if crs is None:

@@ -19,7 +19,7 @@ from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
 from rooftrace.core.text import ASSIGN_CRS
-from rooftrace.core.types import BoolArray, Bounds, Raster, RasterSource, Window
+from rooftrace.core.types import BoolArray, Bounds, Floats, Raster, RasterSource, Window
 from rooftrace.io.bands import HEIGHT_BAND, band_infos
 from rooftrace.io.companions import is_sidecar
 from rooftrace.io.files import check_exists, is_url
@@ -328,10 +328,7 @@ def _check_side_by_side(tiles: Sequence[RasterSource]) -> None:
 
 
 def open_models(
-    surface: Sequence[str],
-    terrain: Sequence[str],
-    unit: str | None = None,
-    crs: CRS | None = None,
+    surface: Sequence[str], terrain: Sequence[str], unit: str | None = None, crs: CRS | None = None
 ) -> list[tuple[RasterSource, Vertical]]:
     """Open a surface model, and a terrain model where one is given.
 
@@ -425,9 +422,9 @@ class Points:
         last: (n,) bool, True for the last return of a pulse.
     """
 
-    xyz: NDArray[np.float64]
+    xyz: Floats
     kind: NDArray[np.uint8]
-    last: NDArray[np.bool_]
+    last: BoolArray
 
 
 class PointFile:

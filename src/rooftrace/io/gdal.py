@@ -33,7 +33,7 @@ from rooftrace.core.arrays import numbered
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import Ints, Polygons, Window
+from rooftrace.core.types import BoolArray, Ints, Polygons, Window
 from rooftrace.io.files import export_error, is_file, read_head
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 
@@ -211,7 +211,7 @@ def number_polygons(polygons: Polygons, window: Window) -> NDArray[np.int32]:
     return number
 
 
-def trace_values(image: NDArray[Any], mask: NDArray[np.bool_]) -> tuple[Polygons, Ints]:
+def trace_values(image: NDArray[Any], mask: BoolArray) -> tuple[Polygons, Ints]:
     """Return (n,) outlines of the 4-connected regions inside a mask (y, x), and their values.
 
     `rasterio.features.shapes` silences warnings, so it is called under `QUIET`.

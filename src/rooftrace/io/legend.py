@@ -281,11 +281,7 @@ def _raster_style(kind: str, colours: str) -> str:
 
 
 def add_style(
-    path: Path,
-    columns: Iterable[str],
-    colours: Mapping[str, str],
-    grades: Grades | None,
-    date: str,
+    path: Path, columns: Iterable[str], colours: Mapping[str, str], grades: Grades | None, date: str
 ) -> None:
     """Add the default style of the only layer of a GeoPackage, if it has grades or buildings.
 

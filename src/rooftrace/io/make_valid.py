@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.types import Polygons
+from rooftrace.core.types import Floats, Polygons
 from rooftrace.io.reproject import CRS84, transform_points
 
 _ROUNDS = 4
@@ -40,7 +40,7 @@ def made_valid(geometry: Any, **method: Any) -> Any:
     low, high = np.split(np.atleast_2d(shapely.bounds(geometry)), 2, axis=1)
     offset = np.trunc(np.clip(0, low, high))
 
-    def moved(given: Any, by: NDArray[np.float64]) -> Any:
+    def moved(given: Any, by: Floats) -> Any:
         _, owner = shapely.get_coordinates(given, return_index=True)
         return shapely.transform(given, lambda xy: xy + by[owner])
 

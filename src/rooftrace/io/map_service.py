@@ -18,10 +18,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import numpy as np
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import GeoGrid, Ints
+from rooftrace.core.types import Bounds, GeoGrid, Ints, Polygons
 from rooftrace.io.area import Area, no_area_crs
 from rooftrace.io.reproject import reprojected
 from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, TileName, web_mercator
@@ -87,13 +86,13 @@ class TileLevel:
         shape = (count[0] * self.tile_px[0], count[1] * self.tile_px[1])
         return GeoGrid(shape, transform, web_mercator())
 
-    def bounds_xy(self, row: int, col: int) -> tuple[float, float, float, float]:
+    def bounds_xy(self, row: int, col: int) -> Bounds:
         """Return the bounds (left, bottom, right, top) of a tile in EPSG:3857."""
         height_m, width_m = self.tile_m
         left, top = self.left + col * width_m, self.top - row * height_m
         return left, top - height_m, left + width_m, top
 
-    def limited(self, bounds_xy: tuple[float, float, float, float]) -> TileLevel:
+    def limited(self, bounds_xy: Bounds) -> TileLevel:
         """Return the level without the tiles outside (left, bottom, right, top) in EPSG:3857."""
         height_m, width_m = self.tile_m
         left, bottom, right, top = bounds_xy
@@ -395,7 +394,7 @@ def tiles_in_area(level: TileLevel, area: Area, most: int) -> Ints:
     return found[np.lexsort((found[:, 1], found[:, 0]))]
 
 
-def projected_area(area: Area) -> NDArray[np.object_]:
+def projected_area(area: Area) -> Polygons:
     """Return the (n,) polygons of an area in EPSG:3857.
 
     Raises:
@@ -424,7 +423,7 @@ def _overlap(known: tuple[int, int], start: float, stop: float) -> tuple[int, in
 
 def _descend(
     level: TileLevel,
-    polygons: NDArray[np.object_],
+    polygons: Polygons,
     rows: tuple[int, int],
     cols: tuple[int, int],
     most: int,

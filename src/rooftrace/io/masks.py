@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from rooftrace.core.parallel import Threads, Workers, in_order
-from rooftrace.core.types import GeoGrid, Window
+from rooftrace.core.types import GeoGrid, Ints, Window
 from rooftrace.io.files import replacing, replacing_file, write_atomically
 from rooftrace.io.gdal import environment, open_quietly, writing_errors
 from rooftrace.io.legend import NODATA, Legend, class_colours, mask_style
@@ -70,12 +70,7 @@ class MaskTiles:
     rest: tuple[tuple[Window, NDArray[np.uint8]], ...]
 
     @classmethod
-    def of(
-        cls,
-        window: Window,
-        mask: NDArray[np.uint8],
-        shape_yx: tuple[int, int],
-    ) -> MaskTiles:
+    def of(cls, window: Window, mask: NDArray[np.uint8], shape_yx: tuple[int, int]) -> MaskTiles:
         """Return a window (y, x) of a mask with the given shape."""
         whole, rest = _divided(window, mask, shape_yx)
         return cls(
@@ -302,7 +297,7 @@ class _GeoTiffMask:
             for (row, own), made in zip(parts, made_of, strict=True):
                 self._add((((row, col), one) for col, one in zip(own, made, strict=True)), level)
 
-    def _read(self, span: NDArray[np.int64]) -> bytes:
+    def _read(self, span: Ints) -> bytes:
         self._scratch.seek(int(span[0]))
         return self._scratch.read(int(span[1]))
 
@@ -326,7 +321,7 @@ class _GeoTiffMask:
                     tile = self._read(span)
                     file.write(struct.pack("<I", len(tile)) + tile + tile[-_TRAILER_BYTES:])
 
-    def _head(self, starts: Sequence[NDArray[np.int64]], *, is_big: bool) -> bytes:
+    def _head(self, starts: Sequence[Ints], *, is_big: bool) -> bytes:
         """Return everything before the tiles, whose offsets are given by level."""
         first = -(-((16 if is_big else 8) + len(_LAYOUT)) // 16) * 16
         begin = (b"II", 43, 8, 0, first) if is_big else (b"II", 42, first)
@@ -400,11 +395,7 @@ class _PngMask:
     """
 
     def __init__(
-        self,
-        file: IO[bytes],
-        grid: GeoGrid,
-        table: NDArray[np.uint8],
-        tags: Mapping[str, str],
+        self, file: IO[bytes], grid: GeoGrid, table: NDArray[np.uint8], tags: Mapping[str, str]
     ) -> None:
         self._file = file
         self._grid = grid

@@ -86,9 +86,7 @@ def nodata_from_json(record: object) -> NodataRule | None:
     )
 
 
-def differs(
-    data: NDArray[Any], colour: tuple[float | None, ...], within: int = 0
-) -> NDArray[np.bool_]:
+def differs(data: NDArray[Any], colour: tuple[float | None, ...], within: int = 0) -> BoolArray:
     """Return (y, x), True where any band of (band, y, x) differs from its value in `colour`.
 
     Args:
@@ -96,7 +94,7 @@ def differs(
         colour: Value of each band; None for a value that no pixel has.
         within: Largest difference that does not count.
     """
-    compare: Callable[[NDArray[Any], float], NDArray[np.bool_]] = np.not_equal
+    compare: Callable[[NDArray[Any], float], BoolArray] = np.not_equal
     found = np.zeros(data.shape[1:], dtype=bool)
     for band, value in zip(data, colour):
         if value is None:

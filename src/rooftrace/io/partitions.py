@@ -28,6 +28,7 @@ from pyproj import CRS
 
 from rooftrace.core.arrays import nulls
 from rooftrace.core.errors import MissingExtraError
+from rooftrace.core.types import Ints, Polygons
 from rooftrace.io.files import exporting, replacing, write_atomically
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.web_mercator import morton_codes, quadkeys
@@ -38,11 +39,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 def write_parquet(
-    path: Path,
-    crs: CRS | None,
-    parts: Iterable[tuple[NDArray[np.object_], Columns]],
-    *,
-    kinds: Sequence[str],
+    path: Path, crs: CRS | None, parts: Iterable[tuple[Polygons, Columns]], *, kinds: Sequence[str]
 ) -> None:
     """Write the chunks of a layer, each as a row group, with the bounds of every geometry.
 
@@ -81,7 +78,7 @@ def write_parquet(
                 writer.write_table(table, row_group_size=len(table))
 
 
-def _table(pa: Any, geometry: NDArray[np.object_], columns: Columns) -> Any:
+def _table(pa: Any, geometry: Polygons, columns: Columns) -> Any:
     bounds = shapely.bounds(geometry).reshape(-1, 4).astype(np.float64)
     made = {name: _column(pa, values) for name, values in columns.items()}
     made["geometry"] = pa.array(shapely.to_wkb(geometry), pa.binary())
@@ -127,7 +124,7 @@ class PartitionedLayer:
     def __init__(self, out: Path, level: int) -> None:
         self._out = out
         self._level = level
-        self._parts: list[tuple[NDArray[np.object_], Columns]] = []
+        self._parts: list[tuple[Polygons, Columns]] = []
         self._waiting = 0
         self._spilled: defaultdict[str, int] = defaultdict(int)
 
@@ -151,7 +148,7 @@ class PartitionedLayer:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def add(self, geometry: NDArray[np.object_], columns: Columns) -> None:
+    def add(self, geometry: Polygons, columns: Columns) -> None:
         """Add polygons.
 
         Args:
@@ -249,23 +246,19 @@ class PartitionedLayer:
         }
 
 
-def _tile_codes(geometry: NDArray[np.object_], level: int) -> NDArray[np.int64]:
+def _tile_codes(geometry: Polygons, level: int) -> Ints:
     """Return (n,) the Morton code of the tile of each polygon."""
     places = shapely.get_coordinates(shapely.point_on_surface(geometry))
     return morton_codes(places[:, 0], places[:, 1], level)
 
 
-def _groups(
-    geometry: NDArray[np.object_], columns: Columns
-) -> Iterator[tuple[NDArray[np.object_], Columns]]:
+def _groups(geometry: Polygons, columns: Columns) -> Iterator[tuple[Polygons, Columns]]:
     for start in range(0, len(geometry), _GROUP_ROWS):
         rows = slice(start, start + _GROUP_ROWS)
         yield geometry[rows], {name: values[rows] for name, values in columns.items()}
 
 
-def _joined(
-    parts: Sequence[tuple[NDArray[np.object_], Columns]],
-) -> tuple[NDArray[np.object_], Columns]:
+def _joined(parts: Sequence[tuple[Polygons, Columns]]) -> tuple[Polygons, Columns]:
     geometry = np.concatenate([geometry for geometry, _ in parts])
     names = list(parts[0][1])
     return geometry, {
@@ -273,7 +266,7 @@ def _joined(
     }
 
 
-def _read(path: Path) -> tuple[NDArray[np.object_], Columns]:
+def _read(path: Path) -> tuple[Polygons, Columns]:
     """Read polygons from a temporary file, as they were added."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -18,7 +18,7 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rooftrace.core.types import Mask
+from rooftrace.core.types import BoolArray, Mask
 from rooftrace.io.files import replacing
 from rooftrace.io.legend import Colour, Legend
 
@@ -49,9 +49,7 @@ class DisplayStretch:
 
 
 def as_rgb(
-    data: NDArray[Any],
-    valid: NDArray[np.bool_] | None = None,
-    stretch: DisplayStretch | None = None,
+    data: NDArray[Any], valid: BoolArray | None = None, stretch: DisplayStretch | None = None
 ) -> NDArray[np.uint8]:
     """Return (y, x, 3) uint8: the first three bands, or the first band as grey.
 
@@ -474,7 +472,7 @@ def _key(truth: Mask, predicted: Mask, legend: Legend, width_px: int) -> NDArray
 
 
 def _overlay(
-    image: NDArray[np.uint8], classes: NDArray[np.uint8], valid: NDArray[np.bool_], legend: Legend
+    image: NDArray[np.uint8], classes: NDArray[np.uint8], valid: BoolArray, legend: Legend
 ) -> NDArray[np.uint8]:
     colours = legend.table[classes, :3]
     mixed = np.where(

@@ -19,7 +19,7 @@ from rasterio.enums import Interleaving
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, ResultProvenance, Window
+from rooftrace.core.types import BoolArray, GeoGrid, Raster, RasterSource, ResultProvenance, Window
 from rooftrace.io.companions import (
     FolderNames,
     check_links,
@@ -269,11 +269,11 @@ class RasterFile:
         by_rule = self._rule.colours(data, self.name)
         return [*by_rule, self._header.nodata] if self._header.mask == "nodata" else [*by_rule]
 
-    def _count_specks(self, valid: NDArray[np.bool_], by_value: NDArray[np.bool_]) -> None:
+    def _count_specks(self, valid: BoolArray, by_value: BoolArray) -> None:
         if self._rule == NodataRule():
             self.speck_px += int(np.count_nonzero(valid & ~by_value))
 
-    def _read_turned(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _read_turned(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
         """Return the colour bands and the validity of a window of the picture."""
         header = self._header
         area = rasterio_window(header.orientation.stored(window, header.grid.shape))
@@ -372,7 +372,7 @@ class RasterFile:
 
     def _interpreted(
         self, data: NDArray[Any], mask: NDArray[np.uint8] | None
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[Any], BoolArray]:
         """Return colour bands and valid pixels from bands as they are stored, alpha last."""
         header = self._header
         valid = np.ones(data.shape[1:], dtype=bool) if mask is None else mask > 0

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 from pyproj.transformer import AreaOfInterest, TransformerGroup
 
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS
-from rooftrace.core.types import Bounds, Floats, GeoGrid, full_turn
+from rooftrace.core.types import Bounds, Floats, GeoGrid, Polygons, full_turn
 
 CRS84 = CRS.from_user_input("OGC:CRS84")
 """Degrees of longitude and latitude on WGS 84, in this order."""
@@ -69,9 +68,7 @@ def crs_text(crs: CRS | None) -> str:
         return str(crs.to_proj4())
 
 
-def reprojected(
-    geometry: NDArray[np.object_], source: CRS, target: CRS, tolerance: float
-) -> NDArray[np.object_]:
+def reprojected(geometry: Polygons, source: CRS, target: CRS, tolerance: float) -> Polygons:
     """Transform geometry to another coordinate system.
 
     A straight edge is bent in another projection. If the middle of an edge, or of a half of a long
@@ -102,7 +99,7 @@ def reprojected(
     return np.asarray(projected, np.object_)
 
 
-def split_at_180(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+def split_at_180(geometry: Polygons) -> Polygons:
     """Divide polygons that lie across longitude 180, as RFC 7946 (section 3.1.9) asks.
 
     Args:
@@ -126,7 +123,7 @@ def degrees_box(bounds: Bounds) -> shapely.Geometry:
     return divided
 
 
-def _divided(geometry: NDArray[np.object_], whole: NDArray[np.object_]) -> NDArray[np.object_]:
+def _divided(geometry: Polygons, whole: Polygons) -> Polygons:
     """Return (n,) `geometry`, with the pieces of `whole`, where that goes on beyond ±180."""
     west, south, east, north = shapely.bounds(whole).T
     with np.errstate(invalid="ignore"):
@@ -148,7 +145,7 @@ def _divided(geometry: NDArray[np.object_], whole: NDArray[np.object_]) -> NDArr
     return divided
 
 
-def unwrapped(geometry: NDArray[np.object_], turn: float = 360) -> NDArray[np.object_]:
+def unwrapped(geometry: Polygons, turn: float = 360) -> Polygons:
     """Return (n,) geometry in degrees whose longitudes go on beyond 180 instead of jumping.
 
     This is how each geometry is drawn that becomes narrower by it; the others are unchanged.
@@ -169,7 +166,7 @@ def unwrapped(geometry: NDArray[np.object_], turn: float = 360) -> NDArray[np.ob
     return whole
 
 
-def bounds_of(geometry: NDArray[np.object_], crs: CRS) -> Floats:
+def bounds_of(geometry: Polygons, crs: CRS) -> Floats:
     """Return (n, 4) left, bottom, right and top; beyond 180 degrees for what lies across it."""
     turn = full_turn(crs)
     whole = geometry if turn is None else unwrapped(geometry, turn)
@@ -212,7 +209,7 @@ def bounds_meet(one: Bounds, other: Bounds, crs: CRS) -> bool:
     return bool(shapely.box(*one).intersects(shapely.box(left, bottom, right, top)))
 
 
-def first_longitude(geometry: NDArray[np.object_]) -> float:
+def first_longitude(geometry: Polygons) -> float:
     """Return a longitude from which `counted_from` counts, so that none of (n,) geometry jumps.
 
     It is -180 if no geometry is near longitude 180, and else the middle of the widest gap.
@@ -231,7 +228,7 @@ def first_longitude(geometry: NDArray[np.object_]) -> float:
     return float(start[widest] + reached[widest]) / 2 - 180
 
 
-def counted_from(first: float, geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+def counted_from(first: float, geometry: Polygons) -> Polygons:
     """Return (n,) geometry in degrees whose longitudes go on from `first` without a jump."""
     whole = unwrapped(geometry)
     turns = np.floor((shapely.bounds(whole)[:, 0] - first) / 360)
@@ -257,7 +254,7 @@ def outline_bounds(grid: GeoGrid, target: CRS) -> Bounds | None:
     return float(left), float(bottom), float(right), float(top)
 
 
-def outline_boxes(grid: GeoGrid, target: CRS) -> NDArray[np.object_]:
+def outline_boxes(grid: GeoGrid, target: CRS) -> Polygons:
     """Return boxes (n,) of another system in which a grid lies; none if it lies outside of it.
 
     Where x repeats after a full turn, there is one for each turn that maps use.
@@ -332,8 +329,8 @@ def degrees_text(bounds: Bounds, crs: CRS) -> str:
 
 
 def in_pixels(
-    geometry: NDArray[np.object_], source: CRS, grid: GeoGrid, tolerance_px: float = BEND_PX
-) -> NDArray[np.object_]:
+    geometry: Polygons, source: CRS, grid: GeoGrid, tolerance_px: float = BEND_PX
+) -> Polygons:
     """Return polygons in the pixels of an image that has a CRS; see `reprojected`.
 
     Args:
@@ -345,9 +342,7 @@ def in_pixels(
     return np.asarray(shapely.transform(placed, grid.to_pixels), np.object_)
 
 
-def _edge_lengths(
-    geometry: NDArray[np.object_], source: CRS, target: CRS, tolerance: float
-) -> Floats:
+def _edge_lengths(geometry: Polygons, source: CRS, target: CRS, tolerance: float) -> Floats:
     """Return (n,) the maximum edge length of each geometry; infinite if no edge is too long."""
     parts, owner = shapely.get_parts(geometry, return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)

@@ -26,7 +26,16 @@ from rasterio.warp import reproject
 from rooftrace.core.errors import ConfigError, GsdMismatch
 from rooftrace.core.scales import SAME_WITHIN, WorkingScales
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window, full_turn
+from rooftrace.core.types import (
+    BoolArray,
+    Bounds,
+    GeoGrid,
+    Ints,
+    Raster,
+    RasterSource,
+    Window,
+    full_turn,
+)
 from rooftrace.io.reproject import outline_bounds, outline_pixels
 
 COARSEST_RATIO = 4.0
@@ -247,7 +256,7 @@ class Resampler:
 
     def read(
         self, window: Window, watch: Callable[[Window, Raster], None] | None = None
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[Any], BoolArray]:
         """Return a window of model pixels: (band, y, x) in the source's dtype, and (y, x) seen.
 
         A model pixel is seen if at least half of the source pixels below it are, see `Raster.seen`.
@@ -289,7 +298,7 @@ class Resampler:
         return Window(row, col, row_stop - row, col_stop - col)
 
     def _resample(
-        self, window: Window, data: NDArray[Any], valid: NDArray[np.bool_],
+        self, window: Window, data: NDArray[Any], valid: BoolArray,
         watch: Callable[[Window, Raster], None] | None,
     ) -> None:  # fmt: skip
         # The last pixels of the source are repeated beyond its edges.
@@ -327,7 +336,7 @@ class Resampler:
 
     def _read_source(
         self, window: Window, watch: Callable[[Window, Raster], None] | None
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[Any], BoolArray]:
         raster = self._source.read(window)
         if watch is not None:
             watch(window, raster)
@@ -337,9 +346,7 @@ class Resampler:
         return data, seen
 
 
-def _resize(
-    band: NDArray[Any], shape_yx: tuple[int, int], box: tuple[float, float, float, float]
-) -> NDArray[Any]:
+def _resize(band: NDArray[Any], shape_yx: tuple[int, int], box: Bounds) -> NDArray[Any]:
     """Resize the part in `box` (left, top, right, bottom) to (y, x), with antialiasing."""
     from PIL import Image
 
@@ -400,9 +407,7 @@ def enlarge(
     return out
 
 
-def _places(
-    start: int, stop: int, step: int, origin: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _places(start: int, stop: int, step: int, origin: int) -> tuple[Ints, Ints]:
     """Return the model pixel before each source pixel, and the distance from it in 32nds."""
     pixels = np.arange(start, stop, dtype=np.int64)
     # The centre of source pixel p is at (p + 1/2) * 256 / step - 1/2 model pixels.
@@ -443,7 +448,7 @@ def _fill(
     grid: GeoGrid,
     window: Window,
     data: NDArray[Any],
-    valid: NDArray[np.bool_],
+    valid: BoolArray,
     nearest: bool,
 ) -> None:
     target = grid.crop(window)

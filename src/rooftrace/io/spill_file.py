@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import Ints
+from rooftrace.core.types import Ints, Polygons
 
 _IN_MEMORY_BYTES = 16 * 2**20
 
@@ -53,7 +53,7 @@ class SpillFile:
 
         self._reading = Lock()
 
-    def append(self, polygons: NDArray[np.object_]) -> Ints:
+    def append(self, polygons: Polygons) -> Ints:
         """Add polygons (n,); return offsets as `append_bytes`.
 
         Raises:
@@ -81,7 +81,7 @@ class SpillFile:
         self.size = int(offsets[-1])
         return offsets
 
-    def read(self, start: Ints, stop: Ints) -> NDArray[np.object_]:
+    def read(self, start: Ints, stop: Ints) -> Polygons:
         """Return (n,) the polygons from offset `start` (n,) to offset `stop` (n,)."""
         return np.asarray(shapely.from_wkb(self.read_bytes(start, stop)), np.object_)
 

@@ -16,7 +16,7 @@ import numpy as np
 import shapely
 
 from rooftrace.core.arrays import finite_array
-from rooftrace.core.types import ResultProvenance
+from rooftrace.core.types import Bounds, ResultProvenance
 from rooftrace.io.make_valid import made_valid
 from rooftrace.io.reproject import degrees_box, split_at_180
 
@@ -117,7 +117,7 @@ def _footprint(item: Json) -> shapely.Geometry | None:
     return None if bounds is None else degrees_box(bounds)
 
 
-def bounds_of(bbox: object) -> tuple[float, float, float, float] | None:
+def bounds_of(bbox: object) -> Bounds | None:
     """Return west, south, east and north of a GeoJSON bbox of 4 or 6 numbers; None for others.
 
     A bbox across longitude 180 has a west that is more than its east (RFC 7946, section 5.2); the

@@ -55,7 +55,7 @@ _MOST_IN_TILE = 40_000
 """About a megabyte of polygons."""
 
 
-def _on_web_mercator(path: Path, degrees: NDArray[np.object_]) -> NDArray[np.object_]:
+def _on_web_mercator(path: Path, degrees: Polygons) -> Polygons:
     """Return (n,) polygons in EPSG:3857 of those in degrees."""
     others = "Write a GeoPackage (.gpkg) or GeoJSON (.geojson)"
     if not len(degrees):
@@ -74,7 +74,7 @@ def _on_web_mercator(path: Path, degrees: NDArray[np.object_]) -> NDArray[np.obj
     return placed
 
 
-def tile_zooms(geometry: NDArray[np.object_], gsd_m: float | None) -> tuple[int, int]:
+def tile_zooms(geometry: Polygons, gsd_m: float | None) -> tuple[int, int]:
     """Return the lowest and the highest zoom of the tiles.
 
     At the highest zoom a unit is at most a pixel. At the lowest all polygons together are at most a

@@ -19,6 +19,7 @@ from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError, MissingExtraError
 from rooftrace.core.text import list_first
+from rooftrace.core.types import Polygons
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.vector_formats import VectorInput
@@ -48,7 +49,7 @@ POLYGONAL = (
 )
 
 Values = dict[str, NDArray[Any]]
-Rows = tuple[CRS | None, NDArray[np.object_], Values, int]
+Rows = tuple[CRS | None, Polygons, Values, int]
 """Coordinate system, (n,) geometries, (n,) values of each attribute, and the number of geometries
 whose rings had to be closed."""
 
@@ -118,7 +119,7 @@ class GdalLayer:
         return None if stated is None else CRS.from_user_input(stated)
 
     @cached_property
-    def _of_ewkb(self) -> tuple[NDArray[np.object_], CRS | None]:
+    def _of_ewkb(self) -> tuple[Polygons, CRS | None]:
         """Geometries of a table with EWKT or hexadecimal (E)WKB, and their CRS."""
         import pyogrio
 
@@ -216,7 +217,7 @@ class GdalLayer:
         return crs, geometry, values, closed
 
 
-def geometry_of_ewkb(column: NDArray[np.object_]) -> tuple[NDArray[np.object_], CRS | None]:
+def geometry_of_ewkb(column: NDArray[np.object_]) -> tuple[Polygons, CRS | None]:
     r"""Return geometries of PostGIS's texts in two dimensions, and the CRS of their SRID.
 
     GDAL's driver for CSV (3.12) reads EWKT as no geometry, and leaves the SRID of EWKB out.
@@ -359,19 +360,19 @@ def _parquet_schema(path: Path) -> Any:
     return parquet.read_schema(path)
 
 
-def can_be_degrees(geometry: NDArray[np.object_]) -> bool:
+def can_be_degrees(geometry: Polygons) -> bool:
     """Return whether the coordinates of (n,) geometries are in the range of degrees."""
     xy = shapely.get_coordinates(geometry)
     return bool(len(xy)) and bool((np.abs(xy) <= (180, 90)).all())
 
 
-def _two_dimensional(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+def _two_dimensional(geometry: Polygons) -> Polygons:
     """Return (n,) geometries without heights and measures."""
     is_flat = (shapely.get_coordinate_dimension(geometry) <= 2).all()
     return _object_array(geometry if is_flat else shapely.force_2d(geometry))
 
 
-def _closed(wkb: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
+def _closed(wkb: NDArray[np.object_]) -> tuple[Polygons, int]:
     """Return geometries with closed rings, and the number of those that had to be closed.
 
     GDAL passes on a ring of a GeoJSON that is not closed, which GEOS does not take.

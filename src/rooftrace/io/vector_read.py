@@ -23,6 +23,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, RooftraceError
 from rooftrace.core.text import PLACE_IMAGE, plural, reason_of
+from rooftrace.core.types import BoolArray, Bounds, Polygons
 from rooftrace.io.companions import check_links, is_image_file, predicted_file
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import ARCHIVES, conversion_of
@@ -114,14 +115,14 @@ class PolygonLayer:
         crs: Coordinate system of the geometry.
     """
 
-    geometry: NDArray[np.object_]
+    geometry: Polygons
     crs: CRS
 
     def __len__(self) -> int:
         return len(self.geometry)
 
     @property
-    def bounds_xy(self) -> tuple[float, float, float, float]:
+    def bounds_xy(self) -> Bounds:
         """Bounds (left, bottom, right, top) of all polygons in the CRS; NaN if there are none."""
         left, bottom, right, top = shapely.total_bounds(self.geometry)
         return float(left), float(bottom), float(right), float(top)
@@ -344,7 +345,7 @@ class VectorFile:
 
     def columns(
         self, fields: Sequence[str] = (), *, buildings: bool = False
-    ) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[np.object_]], ReadCounts]:
+    ) -> tuple[Polygons, CRS | None, dict[str, NDArray[np.object_]], ReadCounts]:
         """Read the polygons without a check of the coordinates, the CRS if there is one, and
         attributes as strings, "" for null.
 
@@ -412,8 +413,8 @@ class VectorFile:
         return layer
 
     def _polygons(
-        self, geometry: NDArray[np.object_], values: Values, *, buildings: bool
-    ) -> tuple[NDArray[np.object_], Values, ReadCounts]:
+        self, geometry: Polygons, values: Values, *, buildings: bool
+    ) -> tuple[Polygons, Values, ReadCounts]:
         """Return the valid polygons and their attributes, without what is left out."""
         geometry, kept, counts = _polygons(geometry, self.path)
         values = {name: column[kept] for name, column in values.items()}
@@ -463,7 +464,7 @@ def _check_same(path: Path, crs: CRS | None, first: CRS | None) -> None:
         )
 
 
-def assign_crs(geometry: NDArray[np.object_], path: Path | str) -> str:
+def assign_crs(geometry: Polygons, path: Path | str) -> str:
     """Return the remedy for polygons without a coordinate system.
 
     Args:
@@ -509,9 +510,7 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _polygons(
-    geometry: NDArray[np.object_], path: Path
-) -> tuple[NDArray[np.object_], NDArray[np.bool_], ReadCounts]:
+def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, ReadCounts]:
     """Return the valid polygons, (n,) bool of the kept geometries, and counts of the others."""
     kinds = shapely.get_type_id(geometry)
     present = ~shapely.is_missing(geometry) & ~shapely.is_empty(geometry)
@@ -541,7 +540,7 @@ def _polygonal(geometry: Any) -> Any:
     return shapely.union_all(parts)
 
 
-def _no_polygons(geometry: NDArray[np.object_], path: Path) -> NoPolygonsError:
+def _no_polygons(geometry: Polygons, path: Path) -> NoPolygonsError:
     kinds = Counter(shapely.get_type_id(geometry).tolist())
     names = sorted((shapely.GeometryType(kind).name.title(), n) for kind, n in kinds.items())
     return NoPolygonsError(

@@ -95,7 +95,7 @@ def write_footprints(
 
 def write_polygons(
     path: Path,
-    geometry: NDArray[np.object_],
+    geometry: Polygons,
     columns: Mapping[str, NDArray[Any]],
     crs: CRS | None,
     *,

@@ -28,7 +28,7 @@ from pyproj import CRS
 from rooftrace.core.arrays import nulls
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.text import PLACE_IMAGE
-from rooftrace.core.types import Floats
+from rooftrace.core.types import Floats, Polygons
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.legend import Grades, add_style, coloured_field, value_colours
 from rooftrace.io.make_valid import rounded, valid_by_structure
@@ -63,7 +63,7 @@ class LayerChunk:
         columns: (n,) values of each column; all chunks have the same columns.
     """
 
-    geometry: NDArray[np.object_]
+    geometry: Polygons
     columns: Mapping[str, NDArray[Any]]
 
 
@@ -240,9 +240,7 @@ def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     write_gdal(path, layer, parts, "FlatGeobuf", at_once=True)
 
 
-def _within_180(
-    geometry: NDArray[np.object_], crs: CRS | None, digits: int
-) -> tuple[NDArray[np.object_], CRS | None]:
+def _within_180(geometry: Polygons, crs: CRS | None, digits: int) -> tuple[Polygons, CRS | None]:
     """Return polygons that GDAL writes as RFC 7946 asks, and their coordinate system.
 
     GDAL divides polygons at longitude 180 only if it transforms them, and some become invalid:

@@ -19,7 +19,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.types import Floats, GeoGrid, Ints
+from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints
 
 WORLD_M = 2 * 20037508.342789244
 """Side of the Web Mercator square, in its metres."""
@@ -181,7 +181,7 @@ class TileName:
         return 0 <= self.row < side and 0 <= self.col < side
 
     @property
-    def bounds_xy(self) -> tuple[float, float, float, float]:
+    def bounds_xy(self) -> Bounds:
         """Bounds (left, bottom, right, top) in EPSG:3857."""
         side = WORLD_M / (1 << self.zoom)
         left, top = self.col * side - WORLD_M / 2, WORLD_M / 2 - self.row * side

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError, MissingExtraError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import BoolArray, GeoGrid, Mask, Window
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.mask_values import mask_of
 from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
@@ -44,7 +44,7 @@ def mask_tools() -> Any:
     return mask
 
 
-def decompress(text: str | bytes) -> NDArray[np.int64] | None:
+def decompress(text: str | bytes) -> Ints | None:
     """Decompress COCO's run lengths; return None if the text is not compressed run lengths.
 
     Each character holds five bits of a number, lowest bits first. Each number from the fourth on is
@@ -153,7 +153,7 @@ class CocoLabel:
         drawn = columns.reshape(-1, height)[:, window.row : window.row_stop]
         return np.ascontiguousarray(drawn.T)
 
-    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+    def read_outlines(self) -> tuple[Polygons, NDArray[np.int16]] | None:
         """Return the outlines as drawn, and their classes; None if one annotation is run lengths.
 
         Raises:
@@ -229,7 +229,7 @@ def _outline(one: CocoAnnotation, shape: tuple[int, int]) -> shapely.Geometry:
     return shapely.union_all([made_valid(shapely.Polygon(corners)) for corners in polygons])
 
 
-def polygon_corners(polygon: object) -> NDArray[np.float64] | None:
+def polygon_corners(polygon: object) -> Floats | None:
     """Return the (n, 2) corners x, y of a polygon of the file; None if it is not one."""
     values = finite_array(polygon)
     if values is None or values.ndim != 1 or len(values) < 6 or len(values) % 2:
@@ -237,7 +237,7 @@ def polygon_corners(polygon: object) -> NDArray[np.float64] | None:
     return values.reshape(-1, 2)
 
 
-def _checked_corners(polygon: object, where: str, shape: tuple[int, int]) -> NDArray[np.float64]:
+def _checked_corners(polygon: object, where: str, shape: tuple[int, int]) -> Floats:
     corners = polygon_corners(polygon)
     if corners is None:
         raise LabelError(
@@ -258,7 +258,7 @@ def _checked_corners(polygon: object, where: str, shape: tuple[int, int]) -> NDA
     return corners
 
 
-def _listed(counts: object) -> NDArray[np.int64] | None:
+def _listed(counts: object) -> Ints | None:
     if not isinstance(counts, list) or not all(type(one) is int for one in counts):
         return None
     return np.array([min(max(one, -1), 2**40) for one in counts], dtype=np.int64)

@@ -24,6 +24,7 @@ from rooftrace.core.types import (
     LabelReader,
     Mask,
     OutlineReader,
+    Polygons,
     Scene,
     Window,
 )
@@ -48,9 +49,7 @@ def label_instances(label: LabelReader | None, window: Window | None = None) -> 
     return label.read_instances(window) if isinstance(label, InstanceReader) else None
 
 
-def label_outlines(
-    label: LabelReader | None,
-) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+def label_outlines(label: LabelReader | None) -> tuple[Polygons, NDArray[np.int16]] | None:
     """Return the polygons of a label, see `OutlineReader`; None if it is not made of polygons."""
     return label.read_outlines() if isinstance(label, OutlineReader) else None
 
@@ -87,7 +86,7 @@ class GroundTruth:
 
     mask: Mask
     instances: Instances
-    outlines: NDArray[np.object_]
+    outlines: Polygons
     is_mask: bool = False
 
     @classmethod
@@ -108,14 +107,14 @@ class GroundTruth:
         return cls(mask, instances, outlines[0][outlines[1] == building_class])
 
 
-def traced_outlines(instances: Instances) -> NDArray[np.object_]:
+def traced_outlines(instances: Instances) -> Polygons:
     """Return (n,) polygons of numbered regions (y, x), within a pixel of their pixel edges."""
     traced, _ = trace_values(instances, instances > 0)
     smooth = shapely.simplify(traced, _SIMPLIFY_PX)
     return polygon_parts(valid_geometry(np.asarray(smooth, np.object_)))[0]
 
 
-Outlines = tuple[NDArray[np.object_], NDArray[np.int16]]
+Outlines = tuple[Polygons, NDArray[np.int16]]
 """(n,) polygons in pixels of an image, and their class indices."""
 
 
@@ -157,7 +156,7 @@ def count_vanished(label: LabelReader | None) -> int:
     return int((inside & (rows >= window.row) & (rows < window.row_stop)).sum())
 
 
-def _moved(geometry: NDArray[np.object_], rows: int, cols: int) -> NDArray[np.object_]:
+def _moved(geometry: Polygons, rows: int, cols: int) -> Polygons:
     moved = shapely.transform(geometry, lambda xy: xy + np.array([cols, rows]))
     return np.asarray(moved, np.object_)
 

@@ -19,6 +19,7 @@ from pyproj import CRS
 from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LabelError, LayoutError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import (
+    Bounds,
     GeoGrid,
     LabelReader,
     Polygons,
@@ -377,11 +378,7 @@ def _check_reach(source: SceneSet, file: LayerFile) -> tuple[str, ...]:
 
 
 def out_of_reach(
-    path: Path,
-    layer: ShapeLayer,
-    bounds: Sequence[tuple[float, float, float, float]],
-    what: str,
-    remedy: str = "",
+    path: Path, layer: ShapeLayer, bounds: Sequence[Bounds], what: str, remedy: str = ""
 ) -> GeoreferenceError:
     """Return the error for footprints that touch none of the images.
 

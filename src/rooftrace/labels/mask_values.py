@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.text import list_first, plural, reason_of, set_option, size_text
-from rooftrace.core.types import GeoGrid, Mask, Raster, RasterSource, Window
+from rooftrace.core.types import BoolArray, GeoGrid, Ints, Mask, Raster, RasterSource, Window
 from rooftrace.io.files import read_head
 from rooftrace.io.georeferenced import ArraySource, WrappedSource
 from rooftrace.io.legend import Colour
@@ -109,11 +109,11 @@ class LabelRule:
         self,
         data: NDArray[Any],
         name: str,
-        valid: NDArray[np.bool_] | None = None,
+        valid: BoolArray | None = None,
         *,
         by_index: bool = False,
         is_plain: bool = False,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    ) -> tuple[NDArray[np.uint8], BoolArray | None]:
         """Convert pixels (band, y, x) to classes (y, x) and validity (y, x).
 
         The validity is None if all pixels are valid. The class of an invalid pixel is 0.
@@ -194,10 +194,10 @@ class LabelRule:
         self,
         values: NDArray[Any],
         name: str,
-        valid: NDArray[np.bool_] | None,
+        valid: BoolArray | None,
         by_index: bool,
         is_plain: bool,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    ) -> tuple[NDArray[np.uint8], BoolArray | None]:
         if self.ignore:
             valid = ~np.isin(values, self.ignore) & _known(valid)
         seen = values if valid is None else values[valid]
@@ -271,8 +271,8 @@ class LabelRule:
         )
 
     def _by_colour(
-        self, data: NDArray[Any], name: str, valid: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        self, data: NDArray[Any], name: str, valid: BoolArray | None
+    ) -> tuple[NDArray[np.uint8], BoolArray | None]:
         if len(data) != 3 or data.dtype != np.uint8:
             raise LabelError(
                 f"The mask {name} has {plural(len(data), 'band')} of {data.dtype}; a palette is "
@@ -298,7 +298,7 @@ class LabelRule:
             raise self._invalid_colours(packed[~found], name)
         return classes, valid
 
-    def _invalid_colours(self, invalid: NDArray[np.int64], name: str) -> LabelError:
+    def _invalid_colours(self, invalid: Ints, name: str) -> LabelError:
         assert self.palette is not None
         return LabelError(
             f"The mask {name} contains colours that are not in the palette: "
@@ -650,7 +650,7 @@ def _nodata(source: RasterSource) -> tuple[float | None, ...]:
     return source.nodata if isinstance(source, RasterFile) else (None,)
 
 
-def instance_numbers(data: NDArray[Any]) -> NDArray[np.int64]:
+def instance_numbers(data: NDArray[Any]) -> Ints:
     """Return (y, x) one number for each value of a mask (band, y, x)."""
     if len(data) in (3, 4) and (data[1:3] != data[0]).any():
         return _pack(data[:3])
@@ -683,20 +683,20 @@ def _looked_up(values: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uin
     return table[values.astype(np.intp, copy=False)]
 
 
-def _known(valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+def _known(valid: BoolArray | None) -> BoolArray:
     return np.ones((), dtype=bool) if valid is None else valid
 
 
-def _commonest(packed: NDArray[np.int64]) -> list[str]:
+def _commonest(packed: Ints) -> list[str]:
     """Return packed colours, each with its number of pixels, the commonest first."""
     colours, counts = np.unique(packed, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return [f"#{colours[i]:06X} ({counts[i]:,} px)" for i in order]
 
 
-def _pack(data: NDArray[Any]) -> NDArray[np.int64]:
+def _pack(data: NDArray[Any]) -> Ints:
     red, green, blue = data.astype(np.int64)
-    packed: NDArray[np.int64] = (red << 16) | (green << 8) | blue
+    packed: Ints = (red << 16) | (green << 8) | blue
     return packed
 
 

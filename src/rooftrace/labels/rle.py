@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import BoolArray, Window
+from rooftrace.core.types import BoolArray, Ints, Window
 from rooftrace.io.files import read_head, replacing
 
 Order = Literal["row", "column"]
@@ -132,7 +132,7 @@ def parse_runs(text: str, shape_yx: tuple[int, int], *, where: str) -> Bounds:
     return bounds
 
 
-def bounds_of(counts: NDArray[np.int64]) -> Bounds:
+def bounds_of(counts: Ints) -> Bounds:
     """Return the runs of alternating lengths, the first of which is outside the mask."""
     edges = np.cumsum(counts)
     return edges[: len(edges) // 2 * 2].reshape(-1, 2)
@@ -189,11 +189,11 @@ def draw_runs(
     return np.ascontiguousarray(part).view(np.bool_)
 
 
-def _numbers(text: str) -> NDArray[np.int64] | None:
+def _numbers(text: str) -> Ints | None:
     """Parse whole numbers between spaces; return None for any other text."""
     if text.encode("ascii", "replace").translate(None, _ALLOWED):
         return None
-    values: NDArray[np.int64] = np.fromstring(text, dtype=np.int64, sep=" ")
+    values: Ints = np.fromstring(text, dtype=np.int64, sep=" ")
     return None if values.max() >= 10**_MOST_DIGITS else values
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from rooftrace.core.arrays import components
-from rooftrace.core.types import GeoGrid
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons
 
 Lonlat = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class SceneExtents:
     """
 
     plane: NDArray[np.intp]
-    shapes: NDArray[np.object_]
+    shapes: Polygons
 
     @classmethod
     def of(cls, outlines: Sequence[Lonlat]) -> SceneExtents:
@@ -102,7 +102,7 @@ class SceneExtents:
         return host
 
     @property
-    def side_m(self) -> NDArray[np.float64]:
+    def side_m(self) -> Floats:
         """(n,) side in metres of a square with the area of each scene."""
         return np.sqrt(shapely.area(self.shapes))
 
@@ -131,9 +131,7 @@ class SceneExtents:
         cells = np.floor(middle / block_m).astype(int)
         return [f"{p}:{row}:{col}" for p, (col, row) in zip(self.plane.tolist(), cells.tolist())]
 
-    def near(
-        self, some: NDArray[np.bool_], others: NDArray[np.bool_], gap_m: float
-    ) -> NDArray[np.bool_]:
+    def near(self, some: BoolArray, others: BoolArray, gap_m: float) -> BoolArray:
         """Return (n,) which of `some` (n,) lie closer than `gap_m` to one of `others` (n,).
 
         With a gap of 0, these are scenes that share ground; a common edge does not count.
@@ -161,14 +159,14 @@ def _to_lonlat(crs: CRS) -> Transformer:
     return Transformer.from_crs(crs, 4326, always_xy=True)
 
 
-def _on_sphere(lonlat: Lonlat) -> NDArray[np.float64]:
+def _on_sphere(lonlat: Lonlat) -> Floats:
     """Convert (n, 2) degrees to (n, 3) metres from the centre of the Earth."""
     lon, lat = np.radians(lonlat).T
     flat = np.cos(lat)
     return _EARTH_M * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], axis=1)
 
 
-def _planes(places: NDArray[np.float64]) -> NDArray[np.intp]:
+def _planes(places: Floats) -> NDArray[np.intp]:
     """Return (n,) plane numbers from 0; scenes in cubes that touch share a plane."""
     cubes, member = np.unique(np.floor(places / _PLANE_M).astype(int), axis=0, return_inverse=True)
     index = {tuple(cube): number for number, cube in enumerate(cubes.tolist())}
@@ -181,7 +179,7 @@ def _planes(places: NDArray[np.float64]) -> NDArray[np.intp]:
     return plane[member.reshape(-1)]
 
 
-def _flattened(rings: NDArray[np.float64]) -> NDArray[np.float64]:
+def _flattened(rings: Floats) -> Floats:
     """Project (n, 16, 2) longitudes and latitudes to metres on one plane."""
     x, y, z = _on_sphere(rings.reshape(-1, 2)).mean(axis=0)
     lon, lat = np.degrees([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))])
@@ -191,9 +189,9 @@ def _flattened(rings: NDArray[np.float64]) -> NDArray[np.float64]:
     return flat.reshape(rings.shape)
 
 
-def _shrunk(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+def _shrunk(shapes: Polygons) -> Polygons:
     """Return scenes shrunk by a thousandth of their side at each edge."""
-    small: NDArray[np.object_] = shapely.buffer(
+    small: Polygons = shapely.buffer(
         shapes, -np.sqrt(shapely.area(shapes)) / 1000, join_style="mitre"
     )
     return small

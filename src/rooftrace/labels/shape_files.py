@@ -26,12 +26,11 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import plural, reason_of, size_text
-from rooftrace.core.types import BoolArray, GeoGrid, Progress
+from rooftrace.core.types import BoolArray, GeoGrid, Ints, Progress
 from rooftrace.io.files import write_atomically
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
@@ -496,7 +495,7 @@ def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> 
     Raises:
         LabelError: The runs do not fill the bitmap.
     """
-    runs: NDArray[np.int64] = np.asarray(counts, np.int64)
+    runs: Ints = np.asarray(counts, np.int64)
     if (runs < 0).any() or runs.sum() != shape_yx[0] * shape_yx[1]:
         raise LabelError(
             f"Run lengths for {runs.sum()} pixels were found; expected {size_text(shape_yx)}.",

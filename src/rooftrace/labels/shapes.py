@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import PLACE_IMAGE
-from rooftrace.core.types import Floats, GeoGrid, Ints, Mask, Polygons, Window
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.gdal import number_polygons, rasterize
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import crs_text, in_pixels, outline_boxes
@@ -42,9 +42,7 @@ class ShapesLabel:
         grid: Grid of the image.
     """
 
-    def __init__(
-        self, geometry: NDArray[np.object_], classes: Sequence[int], grid: GeoGrid
-    ) -> None:
+    def __init__(self, geometry: Polygons, classes: Sequence[int], grid: GeoGrid) -> None:
         self.geometry = np.asarray(geometry, dtype=object)
         self.classes: NDArray[np.int16] = np.asarray(classes, dtype=np.int16)
         self.grid = grid
@@ -68,7 +66,7 @@ class ShapesLabel:
         numbers = np.where(self.classes > 0, np.arange(1, len(self) + 1), 0)
         return self._draw(numbers.astype(np.int32), window or Window.whole(self.grid.shape))
 
-    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]]:
+    def read_outlines(self) -> tuple[Polygons, NDArray[np.int16]]:
         """Return the shapes as drawn, clipped at the edges of the image, and their classes."""
         frame = shapely.box(0, 0, self.grid.width, self.grid.height)
         return clip_outlines(self.geometry, self.classes, frame)
@@ -105,7 +103,7 @@ class ShapesLabel:
         return np.asarray(doubtful[~_colour_any(self.geometry[doubtful])], np.intp)
 
     @cached_property
-    def vanished_xy(self) -> NDArray[np.float64]:
+    def vanished_xy(self) -> Floats:
         """(n, 2) centres of the shapes that colour no pixel."""
         return shapely.get_coordinates(shapely.centroid(self.geometry[self.vanished()]))
 
@@ -115,8 +113,8 @@ class ShapesLabel:
 
 
 def clip_outlines(
-    geometry: NDArray[np.object_], values: NDArray[N], frame: shapely.Geometry
-) -> tuple[NDArray[np.object_], NDArray[N]]:
+    geometry: Polygons, values: NDArray[N], frame: shapely.Geometry
+) -> tuple[Polygons, NDArray[N]]:
     """Return the parts of (n,) shapes inside a frame, as (m,) valid polygons with (m,) values.
 
     A shape that has several parts, or is cut into several, becomes one polygon for each part.
@@ -153,7 +151,7 @@ _DRAWN_PX = 1 << 22
 """Number of pixels in which shapes are drawn side by side at once, if none of them is larger."""
 
 
-def _colour_any(shapes: Polygons) -> NDArray[np.bool_]:
+def _colour_any(shapes: Polygons) -> BoolArray:
     """Return (n,) True for shapes that colour a pixel of a large enough image."""
     colours = np.zeros(len(shapes), np.bool_)
     left, top, right, bottom = shapely.bounds(shapes).T
