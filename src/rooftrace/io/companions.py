@@ -34,7 +34,7 @@ from rasterio.io import MemoryFile
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_and_count, plural, reason_of
-from rooftrace.io.files import is_file, read_head, visible_files
+from rooftrace.io.files import is_file, read_head, visible_files, xml_root
 from rooftrace.io.gdal import is_raster, open_quietly
 from rooftrace.io.image_header import Header, checked_grid, from_epsg, grid_of
 
@@ -333,8 +333,7 @@ def _unreadable_vrt(path: Path, error: Exception) -> DataError:
 def _parsed_parts(path: Path, mtime_ns: int, size: int) -> tuple[Path, ...]:
     """Return the files that a VRT names; a run asks to open it and to see whether it changes."""
     try:
-        # Python's parser expands no external entities and stops at entity expansion attacks.
-        root = ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
+        root = xml_root(path)
     except (ElementTree.ParseError, OSError, ValueError) as error:
         raise _unreadable_vrt(path, error) from error
     if any(band.get("subClass") == "VRTRawRasterBand" for band in root.iter("VRTRasterBand")):

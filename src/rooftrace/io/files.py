@@ -66,6 +66,18 @@ def read_head(path: str | Path, count: int) -> bytes:
         return (file.read(count) or b"").removeprefix(codecs.BOM_UTF8)
 
 
+def xml_root(path: Path) -> Any:
+    """Return the root of an XML file.
+
+    Raises:
+        OSError, ValueError, xml.etree.ElementTree.ParseError: It cannot be read, or is not XML.
+    """
+    from xml.etree import ElementTree  # few commands read XML
+
+    # Expat stops at entity expansion attacks and loads no external entity.
+    return ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
+
+
 def visible_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield a folder and all its subfolders, each with the sorted names of its files.
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import reason_of
+from rooftrace.io.files import xml_root
 
 NODATA = 255
 """Class index of a pixel whose class is not known."""
@@ -167,8 +168,7 @@ def read_categories(path: Path) -> tuple[str, ...]:
     if not beside.is_file():
         return ()
     try:
-        # Expat from 2.4.1 on stops at entity expansion attacks and loads no external entity.
-        root = ElementTree.parse(beside).getroot()  # noqa: S314  # nosec B314
+        root = xml_root(beside)
     except (ElementTree.ParseError, OSError) as error:
         raise DataError(
             f"{beside} cannot be read: {reason_of(error)}.",

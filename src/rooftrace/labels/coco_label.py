@@ -20,7 +20,7 @@ from rooftrace.core.errors import LabelError, MissingExtraError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.make_valid import made_valid
-from rooftrace.labels.mask_values import mask_of
+from rooftrace.labels.mask_values import check_size, mask_of
 from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
 from rooftrace.labels.shapes import bridged, clip_outlines
 
@@ -129,7 +129,7 @@ class CocoLabel:
             LabelError: The size differs from the image's, or a segmentation is damaged.
             MissingExtraError: pycocotools is not installed.
         """
-        self._check_size()
+        check_size(self.where, self.shape, self.grid, self.image_name)
         window = window or Window.whole(self.shape)
         found = np.zeros(window.shape_yx, dtype=np.int16)
         for index, bounds in self._layers:
@@ -141,7 +141,7 @@ class CocoLabel:
 
         Numbers start at 1; 0 means background. The errors are those of `read`.
         """
-        self._check_size()
+        check_size(self.where, self.shape, self.grid, self.image_name)
         window = window or Window.whole(self.shape)
         height = self.shape[0]
         first_px, stop_px = window.col * height, window.col_stop * height
@@ -188,14 +188,6 @@ class CocoLabel:
             ]
         counts = decompress(rles[0]["counts"]) if rles else None
         return bounds_of(np.zeros(0, dtype=np.int64) if counts is None else counts)
-
-    def _check_size(self) -> None:
-        if self.shape != self.grid.shape:
-            raise LabelError(
-                f"{self.where} states that {self.image_name} has {size_text(self.shape)}, but it "
-                f"has {size_text(self.grid.shape)}.",
-                remedy="Export the labels again for the images as they are.",
-            )
 
 
 def _rles(one: CocoAnnotation, shape: tuple[int, int], tools: Any) -> list[Rle]:

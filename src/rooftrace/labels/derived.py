@@ -319,18 +319,11 @@ def within_area(source: SceneSet, area: Area) -> SceneSet:
     every = (*source.entries, *source.unlabelled)
     limited = limit_to_area([source.open_scene(entry).image for entry in every], area)
     kept = {entry.id for entry, image in zip(every, limited) if image is not None}
-    entries, unlabelled = (
-        tuple(entry for entry in some if entry.id in kept)
-        for some in (source.entries, source.unlabelled)
-    )
     left_out = len(every) - len(kept)
     note = f"Left out: {plural(left_out, 'image')} outside the area {area.name}."
-    return replace(
-        source.mapped(partial(limit_label, area=area)),
-        entries=entries,
-        unlabelled=unlabelled,
-        notes=(*source.notes, note) if left_out else source.notes,
-    )
+    inside = source.filtered(lambda entry: entry.id in kept)
+    notes = (*source.notes, note) if left_out else source.notes
+    return replace(inside.mapped(partial(limit_label, area=area)), notes=notes)
 
 
 def limit_label(scene: Scene, area: Area) -> Scene:

@@ -46,7 +46,7 @@ from rooftrace.labels.mask_files import suggest_layouts
 from rooftrace.labels.rle_source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
 from rooftrace.labels.slippy_tiles import TILES
-from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions
+from rooftrace.labels.source import SceneSet, SourceKind, WriteOptions
 
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """Kinds in the order in which they are tried: the most distinctive first."""
@@ -314,12 +314,8 @@ def _remedy_for(option: str) -> str:
 def _apply_options(source: SceneSet, config: SourceConfig, path: Path) -> SceneSet:
     """Apply glob, part, label shift and chips to a set."""
     if config.globs and source.kind != FOLDER.name:
-
-        def matching(entries: tuple[SceneEntry, ...]) -> tuple[SceneEntry, ...]:
-            return tuple(e for e in entries if e.image and matches_glob(e.image, config.globs))
-
-        source = replace(
-            source, entries=matching(source.entries), unlabelled=matching(source.unlabelled)
+        source = source.filtered(
+            lambda entry: entry.image is not None and matches_glob(entry.image, config.globs)
         )
     if not (source.entries or source.unlabelled):
         raise no_image(path, config.globs)

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 
 from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, RasterSource, Scene
+from rooftrace.core.types import Footprints, GeoGrid, Mask, Polygons, Progress, RasterSource, Scene
 from rooftrace.io.bands import in_colours
 from rooftrace.io.files import relative_name, replacing, write_atomically
 from rooftrace.io.legend import class_colours
@@ -112,14 +112,17 @@ def polygon_results(
     width, so that the area stays the same.
     """
     results = []
-    for number, (polygon, score) in enumerate(zip(footprints.geometry, footprints.score)):
-        parts = shapely.get_parts(polygon)
-        if footprints.crs is not None:
-            parts = shapely.transform(parts, grid.to_pixels)
-        for part, outline in enumerate(parts):
+    for number, (polygon, score) in enumerate(zip(_in_pixels(footprints, grid), footprints.score)):
+        for part, outline in enumerate(shapely.get_parts(polygon)):
             result = _polygon_result(f"p{number}.{part}", outline, grid, label, control)
             results.append(result | {"score": float(score)})
     return results
+
+
+def _in_pixels(footprints: Footprints, grid: GeoGrid) -> Polygons:
+    if footprints.crs is None:
+        return footprints.geometry
+    return np.asarray(shapely.transform(footprints.geometry, grid.to_pixels), np.object_)
 
 
 def _polygon_result(
@@ -150,12 +153,10 @@ def rectangle_results(
 ) -> list[dict[str, Any]]:
     """Return footprints as `rectanglelabels`: bounding boxes in percent of the image."""
     results = []
-    for number, (polygon, score) in enumerate(zip(footprints.geometry, footprints.score)):
-        xy = shapely.get_coordinates(polygon)
-        if footprints.crs is not None:
-            xy = grid.to_pixels(xy)
-        percent = np.clip(xy / (grid.width, grid.height) * 100, 0, 100)
-        (left, top), (right, bottom) = percent.min(axis=0).tolist(), percent.max(axis=0).tolist()
+    sides = (grid.width, grid.height) * 2
+    boxes = np.clip(shapely.bounds(_in_pixels(footprints, grid)) / sides * 100, 0, 100)
+    for number, (box, score) in enumerate(zip(boxes.tolist(), footprints.score)):
+        left, top, right, bottom = box
         value = {"x": left, "y": top, "width": right - left, "height": bottom - top,
                  "rotation": 0, "rectanglelabels": [label]}  # fmt: skip
         result = _result(f"r{number}", "rectanglelabels", value, grid.shape, control)

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.scales import is_gsd_m
-from rooftrace.core.text import json_kind, list_first, plural, reason_of, size_text
+from rooftrace.core.text import json_kind, list_first, plural, reason_of
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window
 from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
@@ -48,7 +48,7 @@ from rooftrace.labels.labelstudio_regions import (
     decode_brush,
     find_regions,
 )
-from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
+from rooftrace.labels.mask_values import IGNORED, NameRule, check_size, mask_of
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneEntry, SceneSet
 
@@ -70,7 +70,7 @@ def label_of(votes: Sequence[Vote], grid: GeoGrid, image_name: str) -> LabelRead
         LabelError: A region was drawn on an image of another size.
     """
     for region, _ in (one for vote in votes for one in vote):
-        _check_size(region, grid, image_name)
+        check_size(region.where, region.size_yx, grid, image_name)
     if len(votes) == 1:
         shapes = [region.shape for region, _ in votes[0]]
         outlines = [one.outline(grid.shape) for one in shapes if isinstance(one, OutlineShape)]
@@ -124,15 +124,6 @@ def _paint(vote: Vote, shape_yx: tuple[int, int]) -> Canvas:
                 remedy="Export it from Label Studio again, or remove that result.",
             ) from error
     return canvas
-
-
-def _check_size(region: Region, grid: GeoGrid, image_name: str) -> None:
-    if region.size_yx is not None and region.size_yx != grid.shape:
-        raise LabelError(
-            f"{region.where} was drawn on an image of {size_text(region.size_yx)}, but "
-            f"{image_name} has {size_text(grid.shape)}.",
-            remedy="Give the images that were used in Label Studio.",
-        )
 
 
 _PEEK_BYTES = 1 << 16

@@ -66,6 +66,16 @@ _ROWS = 1024
 """Number of rows of a mask that are examined at a time."""
 
 
+def check_size(where: str, stated: tuple[int, int] | None, grid: GeoGrid, image: str) -> None:
+    """Raise LabelError for a label that was drawn on an image of another size."""
+    if stated is not None and stated != grid.shape:
+        raise LabelError(
+            f"{where} is for an image of {size_text(stated)}, but {image} has "
+            f"{size_text(grid.shape)}.",
+            remedy="Give the image on which it was drawn, or export the label again.",
+        )
+
+
 def mask_of(indices: NDArray[np.int16], grid: GeoGrid) -> Mask:
     """Return class indices (y, x) as a mask in which pixels that are IGNORED are not valid."""
     valid = indices != IGNORED
@@ -501,12 +511,7 @@ class LabelFile:
         """The opened mask, checked to lie on the grid of the image."""
         colours = self.rule.palette is not None
         source = open_mask(self.path, colours=colours, sharp=self.rule.is_255_ambiguous)
-        if source.grid.shape != self.grid.shape:
-            raise LabelError(
-                f"The mask {self.path} has {size_text(source.grid.shape)}, "
-                f"but its image {self.image_name} has {size_text(self.grid.shape)}.",
-                remedy="Export the mask again at the size of its image.",
-            )
+        check_size(f"The mask {self.path}", source.grid.shape, self.grid, self.image_name)
         placed = source.grid.crs is not None and self.grid.crs is not None
         shift_px = pixels_apart(source.grid, self.grid) if placed else 0.0
         if shift_px > _MOST_SHIFT_PX:

@@ -27,7 +27,7 @@ from shapely import affinity
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource
-from rooftrace.io.files import read_head
+from rooftrace.io.files import read_head, xml_root
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import REMEDY, ImageFinder, label_files, load_json
@@ -49,7 +49,6 @@ from rooftrace.labels.shape_files import (
     size_of,
     traced,
     traced_runs,
-    xml_root,
     xy_of,
 )
 from rooftrace.labels.shapes import ShapesLabel

@@ -31,14 +31,14 @@ from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import plural, reason_of, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, Ints, Progress
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import write_atomically, xml_root
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.coco_label import decompress
 from rooftrace.labels.footprints import scene_outlines
 from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.label_files import REMEDY, load_json
-from rooftrace.labels.mask_values import IGNORED, NameRule
+from rooftrace.labels.mask_values import IGNORED, NameRule, check_size
 from rooftrace.labels.rle import Order, bounds_of, draw_runs
 from rooftrace.labels.shapes import ShapesLabel, bridged
 from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult
@@ -105,12 +105,7 @@ def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> 
     Raises:
         LabelError: The size differs from the image's, or a name is not a class.
     """
-    if drawn.size_yx not in (None, grid.shape):
-        raise LabelError(
-            f"{drawn.where} states that {name} has {size_text(drawn.size_yx)}, but it has "
-            f"{size_text(grid.shape)}.",
-            remedy="Give the images on which the shapes were drawn.",
-        )
+    check_size(drawn.where, drawn.size_yx, grid, name)
     scale = np.array([grid.width, grid.height]) if drawn.is_relative else np.ones(2)
     indices = [rule.index_of(shape.name, drawn.where) for shape in drawn.shapes]
     kept = [(shape, index) for shape, index in zip(drawn.shapes, indices) if index is not None]
@@ -216,11 +211,6 @@ def read_as(
         raise LabelError(
             f"{path} cannot be read as {kind}: {reason_of(error)}.", remedy=REMEDY
         ) from error
-
-
-def xml_root(path: Path) -> ElementTree.Element:
-    """Return the root of an XML file; Expat limits the expansion of entities."""
-    return ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
 
 
 def check_boxes(images: Iterable[DrawnImage], where: str) -> None:

@@ -173,6 +173,13 @@ class SceneSet:
         """Return the set with only those scenes whose id `keep` accepts."""
         return replace(self, entries=tuple(entry for entry in self.entries if keep(entry.id)))
 
+    def filtered(self, keep: Callable[[SceneEntry], bool]) -> SceneSet:
+        """Return the set with only those images, labelled or not, whose entry `keep` accepts."""
+        entries, unlabelled = (
+            tuple(filter(keep, some)) for some in (self.entries, self.unlabelled)
+        )
+        return replace(self, entries=entries, unlabelled=unlabelled)
+
     def mapped(self, change: Callable[[Scene], Scene]) -> SceneSet:
         """Return the set with scenes that a picklable function changes when they are opened."""
         return replace(self, open_scene=partial(_changed, self.open_scene, change))
