@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
 
 from rooftrace.core.types import Floats, Polygons
-from rooftrace.io.reproject import CRS84, transform_points
 
 _ROUNDS = 4
 """Maximum number of repairs: new vertices are rounded, too, and may make a polygon invalid."""
@@ -116,43 +114,25 @@ def make_polygons_valid(polygons: Polygons) -> Polygons:
     return result
 
 
-def rounded(geometry: Polygons, crs: CRS | None, digits: int) -> Polygons:
-    """Return polygons that are valid when their coordinates are written with few digits.
+def rounded(geometry: Polygons, digits: int) -> Polygons:
+    """Return polygons with few decimal places that are valid.
 
     Args:
-        geometry: (n,) shapely polygons and multipolygons in `crs`.
-        crs: Coordinate system of the geometry, which is written as longitude and latitude; None
-            for pixels, which are written as they are.
-        digits: Decimal places of the degrees or pixels.
+        geometry: (n,) shapely polygons and multipolygons, in degrees or pixels.
+        digits: Decimal places of their coordinates.
 
     Returns:
-        (n,) polygons in `crs`. Those that rounding would make invalid are repaired and have
-        rounded vertices; of a polygon that falls into parts, the largest part. All others are
-        unchanged, pixels apart from the rounding, also polygons across the antimeridian, and
-        polygons that rounding would remove.
+        (n,) polygons. Those that rounding would make invalid are repaired; of a polygon that falls
+        into parts, the largest part. Polygons that the repair would remove, and infinite ones, are
+        rounded alone.
     """
-    if not len(geometry):
-        return geometry
-    written = geometry
-    if crs is not None:
-        written = shapely.transform(geometry, lambda xy: transform_points(xy, crs, CRS84))
-    coarse = shapely.transform(written, lambda xy: np.round(xy, digits))
+    coarse = np.asarray(shapely.transform(geometry, lambda xy: np.round(xy, digits)), np.object_)
     index = np.flatnonzero(~shapely.is_valid(coarse))
-    bounds = shapely.bounds(coarse[index])
-    known = np.isfinite(bounds).all(axis=1)
-    index, bounds = index[known], bounds[known]
-    if crs is not None:
-        index = index[bounds[:, 2] - bounds[:, 0] < 180]
-    # Degrees are rounded by GDAL, which also transforms the coordinates and divides polygons.
-    result = coarse if crs is None else geometry
-    if not len(index):
-        return result
-    repaired, owner = _snapped(written[index], digits)
-    if crs is not None:
-        repaired = shapely.transform(repaired, lambda xy: transform_points(xy, CRS84, crs))
-    result = result.copy()
-    result[index[owner]] = shapely.orient_polygons(repaired)
-    return result
+    index = index[np.isfinite(shapely.bounds(coarse[index])).all(axis=1)]
+    if len(index):
+        repaired, owner = _snapped(geometry[index], digits)
+        coarse[index[owner]] = shapely.orient_polygons(repaired)
+    return coarse
 
 
 def polygon_parts(geometry: Polygons) -> tuple[Polygons, NDArray[np.intp]]:

@@ -27,13 +27,13 @@ from pyproj import CRS
 
 from rooftrace.core.arrays import nulls
 from rooftrace.core.errors import ExportError, MissingExtraError
-from rooftrace.core.text import PLACE_IMAGE
+from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE
 from rooftrace.core.types import Floats, Polygons
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.legend import Grades, add_style, coloured_field, value_colours
 from rooftrace.io.make_valid import rounded, valid_by_structure
 from rooftrace.io.partitions import write_parquet
-from rooftrace.io.reproject import CRS84, split_at_180, transform_points
+from rooftrace.io.reproject import CRS84, crs_text, split_at_180, transform_points
 from rooftrace.io.vector_formats import KML_FIELDS
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ def _arrow(values: NDArray[Any]) -> Array:
 IN_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
 """Member `description` of a GeoJSON in pixels, by which it is also read."""
 
+_NEAR_180_DEG = 1.5e-6
 _INT32 = 2**31
 _PIXEL_DIGITS = 10
 """Decimal places of pixels; regularized outlines have corners on multiples of 1/1024."""
@@ -240,52 +241,43 @@ def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     write_gdal(path, layer, parts, "FlatGeobuf", at_once=True)
 
 
-def _within_180(geometry: Polygons, crs: CRS | None, digits: int) -> tuple[Polygons, CRS | None]:
-    """Return polygons that GDAL writes as RFC 7946 asks, and their coordinate system.
+def _snapped_to_180(degrees: Polygons) -> Polygons:
+    """Return polygons in degrees with what lies within 1e-6° of longitude 180 on it, valid.
 
-    GDAL divides polygons at longitude 180 only if it transforms them, and some become invalid:
-    where any lies across, all are in degrees and divided.
+    GDAL (3.12) would move it there, and collapse it.
     """
-    if crs is None:
-        return geometry, None
-    corners = shapely.bounds(geometry)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
-    longitude = transform_points(corners, crs, CRS84)[:, 0].reshape(-1, 4)
-    # Of what has no place on Earth, the writer says so.
-    longitude = longitude[np.isfinite(longitude).all(axis=1)]
-    if not ((np.ptp(longitude, axis=1) > 180) | (np.abs(longitude) > 180).any(axis=1)).any():
-        return geometry, crs
-    degrees = shapely.transform(geometry, lambda xy: transform_points(xy, crs, CRS84))
-    divided = split_at_180(np.asarray(degrees, np.object_))
-    if divided is degrees:
-        return geometry, crs
+    edges = shapely.bounds(degrees)[:, [0, 2]]
+    near = np.flatnonzero((np.abs(np.abs(edges) - 180) < _NEAR_180_DEG).any(axis=1))
+    if not len(near):
+        return degrees
 
     def snapped(xy: Floats) -> Floats:
-        # GDAL (3.12) would move what lies within about 1e-6° of 180 onto it, and collapse it.
-        near = np.abs(np.abs(xy) - 180) < (1.5e-6, 0)
-        return np.where(near, np.copysign(180, xy), np.round(xy, digits))
+        return np.where(np.abs(np.abs(xy) - 180) < (_NEAR_180_DEG, 0), np.copysign(180, xy), xy)
 
-    written = np.asarray(shapely.transform(divided, snapped), np.object_)
-    invalid = ~shapely.is_valid(written)
-    written[invalid] = valid_by_structure(written[invalid])
-    return written, CRS84
+    made = degrees.copy()
+    made[near] = valid_by_structure(shapely.transform(degrees[near], snapped))
+    return made
 
 
 def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write a FeatureCollection from the lines that GDAL writes by the rules of RFC 7946."""
-    digits = layer.digits if layer.crs is not None else _PIXEL_DIGITS
+    digits = layer.digits
     head = {"type": "FeatureCollection", "name": path.stem}
     if layer.crs is None:
+        digits = _PIXEL_DIGITS
         head["description"] = IN_PIXELS
+        placed = (replace(one, geometry=rounded(one.geometry, digits)) for one in parts)
+    else:
+        degrees = in_degrees(path, layer, parts)
+        placed = (replace(one, geometry=_snapped_to_180(one.geometry)) for one in degrees)
     lines = path.with_suffix(".geojsonl")
     with path.open("wb") as file:
         members = (f"{json.dumps(key)}: {json.dumps(text)},\n" for key, text in head.items())
         file.write(f'{{\n{"".join(members)}"features": ['.encode())
         separator = b"\n"
-        for part in parts:
+        of_lines = replace(layer, crs=CRS84)
+        for part in placed:
             if len(part.geometry):
-                geometry, crs = _within_180(part.geometry, layer.crs, digits)
-                part = replace(part, geometry=rounded(geometry, crs, digits))
-                of_lines = replace(layer, crs=crs or CRS84)
                 write_gdal(lines, of_lines, [part], "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
                 features = lines.read_bytes().rstrip(b"\n")
                 file.write(separator + features.replace(b"\n", b",\n"))
@@ -323,8 +315,13 @@ def in_degrees(
         )
     for part in parts:
         degrees = shapely.transform(part.geometry, lambda xy: transform_points(xy, crs, CRS84))
+        if np.isinf(shapely.bounds(degrees)).any():
+            raise ExportError(
+                f"{path.name}: polygons lie outside the range of {crs_text(crs)}.",
+                remedy="Assign the right coordinate system to the image: " + ASSIGN_CRS,
+            )
         divided = split_at_180(np.asarray(degrees, np.object_))
-        yield LayerChunk(rounded(divided, None, layer.digits), part.columns)
+        yield LayerChunk(rounded(divided, layer.digits), part.columns)
 
 
 def _csv(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
