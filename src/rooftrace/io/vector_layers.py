@@ -121,13 +121,17 @@ class GdalLayer:
     @cached_property
     def _of_ewkb(self) -> tuple[Polygons, CRS | None]:
         """Geometries of a table with EWKT or hexadecimal (E)WKB, and their CRS."""
+        return geometry_of_ewkb(self._column(str(self.source.ewkb)))
+
+    def _column(self, field: str, **rows: Any) -> NDArray[Any]:
+        """Return the values of an attribute."""
         import pyogrio
 
         with self._opened() as (path, layer):
             _, _, _, (column,) = pyogrio.raw.read(
-                path, **layer, columns=[self.source.ewkb], read_geometry=False
+                path, **layer, columns=[field], read_geometry=False, **rows
             )
-        return geometry_of_ewkb(column)
+        return np.asarray(column)
 
     @property
     def has_fids(self) -> bool:
@@ -146,13 +150,7 @@ class GdalLayer:
 
     def distinct(self, field: str) -> set[object]:
         """Return the values of an attribute."""
-        import pyogrio
-
-        with self._opened() as (path, layer):
-            _, _, _, (column,) = pyogrio.raw.read(
-                path, **layer, columns=[field], read_geometry=False
-            )
-        return set(column.tolist())
+        return set(self._column(field).tolist())
 
     def chunks(self, fields: Sequence[str]) -> Iterator[Rows]:
         """Yield all rows, in chunks where a record is found by its number."""
@@ -191,9 +189,7 @@ class GdalLayer:
             for name, column in values.items():
                 if isinstance(column, np.ma.MaskedArray) and (abs(column) >= _EXACT_FLOATS).any():
                     known = ~np.ma.getmaskarray(column)
-                    _, _, _, (column[known],) = pyogrio.raw.read(
-                        path, **layer, columns=[name], fids=fids[known], read_geometry=False
-                    )
+                    column[known] = self._column(name, fids=fids[known])
         if with_fids:
             # GDAL numbers the features of a GeoJSON without ids by their rows.
             values["fid"] = np.ma.MaskedArray(fids, self._is_geojson and not _has_ids(self._path))
