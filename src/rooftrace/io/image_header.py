@@ -182,15 +182,10 @@ def _alpha_of(colours: Sequence[Any], descriptions: Sequence[str | None]) -> int
 
     GDAL calls the fourth band of 8-bit images alpha by default, also if it is near infrared.
     """
-    bands = enumerate(zip(colours, descriptions), 1)
-    return next(
-        (
-            number
-            for number, (colour, description) in bands
-            if colour is ColorInterp.alpha and not _SPECTRAL.search((description or "").lower())
-        ),
-        None,
-    )
+    for number, (colour, text) in enumerate(zip(colours, descriptions), 1):
+        if colour is ColorInterp.alpha and not _SPECTRAL.search((text or "").lower()):
+            return number
+    return None
 
 
 def _holds_picture(dataset: Any, alpha: int) -> bool:

@@ -257,9 +257,6 @@ _PAGE_ITEMS = 100
 _MAX_DOCUMENTS = 100_000
 """Maximum number of documents that are read of a static catalog."""
 
-_MAX_LISTED = 20
-"""Maximum number of collections that a message lists."""
-
 _PARALLEL_REQUESTS = 8
 
 
@@ -489,7 +486,7 @@ def _check_collections(search: ImagerySearch, ids: Sequence[str]) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return list_and_count(names, _MAX_LISTED) or "none"
+    return list_and_count(names, 20) or "none"
 
 
 def _collection_url(listing: str, name: str) -> str:

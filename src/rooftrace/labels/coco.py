@@ -51,9 +51,6 @@ _HEAD_BYTES = 1 << 16
 _KEYS = "info|licenses|images|annotations|categories"
 _BEGINS = re.compile(rf'\s*\{{\s*"({_KEYS})"\s*:'.encode())
 _LISTS = re.compile(rb'"(licenses|images|annotations|categories)"\s*:\s*\[')
-_LISTED = 5
-"""Maximum number of items that a message lists."""
-
 Id = int | str
 Side = Annotated[int, Field(ge=-1, lt=2**20)]
 
@@ -300,7 +297,7 @@ def _annotations(
         if one.category_id not in names:
             raise LabelError(
                 f"{where} has the category {one.category_id!r}, which the file does not have; it "
-                f"has {', '.join(map(repr, list(names)[:_LISTED])) or 'none'}.",
+                f"has {list_first([*map(repr, names)]) or 'none'}.",
                 remedy="Add the category, or correct the annotation.",
             )
         if one.category_id not in indices:

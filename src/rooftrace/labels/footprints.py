@@ -79,9 +79,6 @@ from rooftrace.vector.trace_blocks import BlockPolygonizer
 _BLOCK_PX = 2048
 """Side in pixels of the blocks in which masks are traced."""
 
-_LISTED = 5
-"""Maximum number of images that a note lists."""
-
 
 def _scene_crs(scene: Scene) -> CRS:
     """Return the coordinate system of a scene."""
@@ -284,7 +281,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     )
     notes = (*source.notes, *_check_reach(source, file))
     if len(source) > 1:
-        listed = list_first(source.ids, _LISTED)
+        listed = list_first(source.ids)
         note = f"{vector.name} labels {len(source):,} images, as empty where it has no footprint: "
         notes += (f"{note}{listed}.",)
     return replace(source, notes=notes)
@@ -297,7 +294,7 @@ def _without_others(files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
     for kind in (_PICTURE, _MAYBE_HEIGHTS):
         others = [path for path in files if kinds[path] == kind]
         if 0 < len(others) < len(files):
-            names = list_first(sorted(one.name for one in others), _LISTED)
+            names = list_first(sorted(one.name for one in others))
             notes += (f"Left out: {plural(len(others), 'image')} {kind}: {names}.",)
             files = [path for path in files if kinds[path] != kind]
     return files, notes

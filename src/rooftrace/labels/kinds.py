@@ -72,8 +72,8 @@ _TEXT = re.compile(r"(?<!\.aux)\.(json|jsonl|ndjson|xml|csv|txt)$", re.IGNORECAS
 _IMAGE_NAME = re.compile(r"[^\s\"'<>,;/\\]+\.(?:png|jpe?g|tiff?|bmp|webp|jp2)", re.IGNORECASE)
 """Files that may hold labels, and the names of images in them."""
 
-_MOST_TEXTS, _HEAD_BYTES, _LISTED = 200, 1 << 14, 3
-"""Maximum number of such files that are looked at, and of their bytes; number that a note names."""
+_MOST_TEXTS, _HEAD_BYTES, _MOST_LAYOUTS = 200, 1 << 14, 6
+"""Maximum number of such files, and of their bytes, that are looked at; of layouts in an error."""
 
 _SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "layer", "zoom", "tms", "images")
 """Fields of `SourceConfig` that only some kinds accept."""
@@ -244,7 +244,7 @@ def _unread(path: Path) -> tuple[str, ...]:
             f"{path} holds brush masks of Label Studio, which do not name their image.",
             remedy="Export JSON from Label Studio, which holds the same masks.",
         )
-    found = suggest_layouts(path)[: 2 * _LISTED]
+    found = suggest_layouts(path)[:_MOST_LAYOUTS]
     layouts = [f'--layout "{one}"' for one in found]
     choice = " Choose the images and labels that belong together." * (len(layouts) > 1)
     if len({one.partition("=")[2] for one in found}) < len(found):
@@ -283,7 +283,7 @@ def _unread(path: Path) -> tuple[str, ...]:
     if not named:
         return ()
     readable = [one for one in named if any(kind.recognises(one) for kind in KINDS.values())]
-    listed = list_first([one.relative_to(path).as_posix() for one in readable or named], _LISTED)
+    listed = list_first([one.relative_to(path).as_posix() for one in readable or named])
     if readable:
         return (f"No label is read from {listed}: give that file as the data.",)
     note = f"No label is read from {listed}: the images are named there, but not in the format of "

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import list_first, reason_of
 from rooftrace.io.companions import images_under
 from rooftrace.io.files import is_file
 from rooftrace.labels.image_files import images_folder
@@ -72,7 +72,6 @@ _LOCAL = "/data/local-files/"
 _LOOKS_LIKE_IMAGE = re.compile(
     r"/data/(upload|local-files)/|\.(png|jpe?g|tiff?|bmp|webp|jp2|gif)([?#].*)?$", re.IGNORECASE
 )
-_LISTED = 6
 
 
 def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> str:
@@ -99,10 +98,10 @@ def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> 
             and _LOOKS_LIKE_IMAGE.search(value)
         ]
     if len(found) != 1:
-        named = " or ".join(map(repr, found[:_LISTED])) or "none"
+        named = list_first([*map(repr, found)]) or "none"
         expected = "exactly one that names an image" if asked is None else repr(asked)
         raise LayoutError(
-            f"{where}: of the keys {', '.join(map(repr, list(data)[:_LISTED]))} of its data, "
+            f"{where}: of the keys {list_first([*map(repr, data)])} of its data, "
             f"{named} names the image; expected {expected}.",
             remedy="Give the key, for example with --set field=picture.",
         )
@@ -212,7 +211,7 @@ class ImageFinder:
             names = list(dict.fromkeys([*filter(None, [pushed_from]), *_names(reference)]))
             raise LayoutError(
                 f"{where} names the image {reference!r}, which is not found; looked for "
-                f"{', '.join(map(repr, names[:_LISTED])) or 'nothing'} in "
+                f"{list_first([*map(repr, names)]) or 'nothing'} in "
                 f"{' and '.join(str(folder) for folder in self._folders)}.",
                 remedy="Give the folder of the images with --images FOLDER.",
             )
@@ -270,7 +269,7 @@ def _only(found: Sequence[Path], reference: str, where: str) -> Path:
     if len(found) > 1:
         raise LayoutError(
             f"{where} names the image {reference!r}, which matches {len(found)} files: "
-            f"{', '.join(str(path) for path in found[:_LISTED])}.",
+            f"{list_first(found)}.",
             remedy="Keep one of them, or give a folder that holds only one with --images.",
         )
     return found[0]

@@ -30,9 +30,6 @@ from rooftrace.io.reproject import pixels_apart
 IGNORED = -1
 """Value in place of a class index for pixels that are left out of loss and metrics."""
 
-_LISTED = 6
-"""Maximum number of invalid values that an error lists."""
-
 _MOST_CLASSES = 20
 """Maximum number of values of a mask that may be classes; more are numbers of buildings."""
 
@@ -149,9 +146,9 @@ class LabelRule:
             return self._by_colour(data, name, valid)
         if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
             colours = _commonest(_pack(data[:3])[_known(valid)].ravel()) if len(data) > 2 else []
-            held = f"; it contains {list_first(colours, _LISTED)}" if colours else ""
+            held = f"; it contains {list_first(colours)}" if colours else ""
             # Mostly ground is commoner, or transparent.
-            shown = [one.split()[0] for one in colours[:_LISTED]]
+            shown = [one.split()[0] for one in colours[:5]]
             ground, building, *rest = shown if len(shown) > 1 else ["#000000", *shown, "#FF0000"]
             others = [ground, *rest] if len(shown) > 2 else ground
             raise LabelError(
@@ -238,7 +235,7 @@ class LabelRule:
             allowed = "0 and 1, or 0 and 255"
         else:
             allowed = f"0 to {len(self.classes) - 1}"
-        shown = ", ".join(str(value) for value in invalid[:_LISTED])
+        shown = list_first(invalid)
         # Beside ground alone, one other value is the building.
         ground = 1 if usual == [False, True] and len(invalid) == 1 else 0
         building = 1 if usual[1] > ground else invalid[0]
@@ -275,8 +272,7 @@ class LabelRule:
             )
         return LabelError(
             f"The mask {name} contains {plural(len(invalid), 'value')} not of a class "
-            f"({shown}{'…' if len(invalid) > _LISTED else ''}); "
-            f"expected {allowed} for the classes {', '.join(self.classes)}.",
+            f"({shown}); expected {allowed} for the classes {', '.join(self.classes)}.",
             remedy=remedy,
         )
 
@@ -312,7 +308,7 @@ class LabelRule:
         assert self.palette is not None
         return LabelError(
             f"The mask {name} contains colours that are not in the palette: "
-            f"{list_first(_commonest(invalid), _LISTED)}; known: "
+            f"{list_first(_commonest(invalid))}; known: "
             + ", ".join(f"#{_pack_one(c):06X} {self.classes[i]}" for c, i in self.palette)
             + ".",
             remedy="Add the colour to [data.labels] palette, or to ignore.",
@@ -375,7 +371,7 @@ class NameRule:
             # Several kinds of roofs or buildings are all meant.
             built = [name for name in others if _PLAIN.search(name.casefold())] or others[:1]
             raise LabelError(
-                f"{where} has the labels {list_first([*map(repr, others)], _LISTED)}, none of "
+                f"{where} has the labels {list_first([*map(repr, others)])}, none of "
                 "which plainly means building.",
                 remedy="Say which are buildings; others are left out: "
                 f"{set_option('labels.names.building', built if len(built) > 1 else built[0])}",
@@ -395,7 +391,7 @@ class NameRule:
         if not left_out or unsure:
             return rule, ()
         count = sum(counts[name] for name in left_out)
-        listed = list_first([repr(name) for name in left_out], _LISTED)
+        listed = list_first([*map(repr, left_out)])
         return rule, (f"Left out: {plural(count, 'shape')} with other labels: {listed}.",)
 
     def index_of(self, name: str, where: str) -> int | None:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from rooftrace.core.arrays import components
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons
+from rooftrace.io.reproject import CRS84, transformer
 
 Lonlat = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def outline_of(grid: GeoGrid) -> Lonlat | None:
     cols = np.concatenate([along, np.ones(_EDGE_POINTS), 1 - along, np.zeros(_EDGE_POINTS)])
     rows = np.roll(cols, _EDGE_POINTS)
     xs, ys = grid.to_world(cols * grid.width, rows * grid.height)
-    lonlat = np.stack(_to_lonlat(grid.crs).transform(xs, ys), axis=1)
+    lonlat = np.stack(transformer(grid.crs, CRS84).transform(xs, ys), axis=1)
     return lonlat if np.isfinite(lonlat).all() else None
 
 
@@ -154,11 +155,6 @@ class SceneExtents:
         return found
 
 
-@lru_cache(maxsize=64)
-def _to_lonlat(crs: CRS) -> Transformer:
-    return Transformer.from_crs(crs, 4326, always_xy=True)
-
-
 def _on_sphere(lonlat: Lonlat) -> Floats:
     """Convert (n, 2) degrees to (n, 3) metres from the centre of the Earth."""
     lon, lat = np.radians(lonlat).T
@@ -184,8 +180,7 @@ def _flattened(rings: Floats) -> Floats:
     x, y, z = _on_sphere(rings.reshape(-1, 2)).mean(axis=0)
     lon, lat = np.degrees([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))])
     plane = CRS.from_proj4(f"+proj=aeqd +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
-    to_plane = Transformer.from_crs(4326, plane, always_xy=True)
-    flat = np.stack(to_plane.transform(*rings.reshape(-1, 2).T), axis=1)
+    flat = np.stack(transformer(CRS84, plane).transform(*rings.reshape(-1, 2).T), axis=1)
     return flat.reshape(rings.shape)
 
 

@@ -42,9 +42,6 @@ Face its number: `train2017`, `instances_train2017`, `train-00000-of-00002`."""
 _DROPPED = "dropped"
 """Key of the scenes that are in no part."""
 
-_LISTED = 3
-"""Maximum number of names that a message lists."""
-
 _EXTENSION = re.compile(r"\.(png|jpe?g|tiff?|jp2|webp|bmp|gif|vrt|npy|json)$", re.IGNORECASE)
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -201,7 +198,7 @@ class Split(Config):
             shown = [f"{name!r} ({_some(found)})" for name, found in ambiguous.items()]
             raise DataError(
                 f"{path}: {plural(len(ambiguous), 'name')} may stand for several scenes of {data}: "
-                f"{'; '.join(shown[:_LISTED])}{'; …' * (len(shown) > _LISTED)}.",
+                f"{list_first(shown)}.",
                 remedy="Write the ids of the scenes, with their folders.",
             )
         parts, dropped = dict(zip(self.parts, chosen)), chosen[-1]
@@ -264,16 +261,16 @@ class SceneParts:
 
     def _shown(self, names: Sequence[str]) -> str:
         """Return the first names, each with the ids of similar scenes."""
-        near = [did_you_mean(name, self.scenes, 2) for name in names[:_LISTED]]
+        near = [did_you_mean(name, self.scenes, 2) for name in names[:3]]
         shown = [
             f"{name!r:.80} ({text[0].lower()}{text[1:]})" if text else f"{name!r:.80}"
             for name, text in zip(names, near)
         ]
-        return list_first([*shown, *names[_LISTED:]], _LISTED)
+        return list_first([*shown, *names[3:]], 3)
 
 
 def _some(names: Sequence[str]) -> str:
-    return list_first([repr(name) for name in names], _LISTED)
+    return list_first([repr(name) for name in names])
 
 
 class _NameIndex:
@@ -537,7 +534,7 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
         }
         if not any(_part_name(key) in PARTS for key in lists):
             raise ConfigError(
-                f"{source}: it has the keys {', '.join(map(repr, list(raw)[:_LISTED])) or 'none'}; "
+                f"{source}: it has the keys {list_first([*map(repr, raw)]) or 'none'}; "
                 f"expected 'parts', or one of {', '.join(map(repr, PARTS))}.",
                 remedy=remedy,
             )
