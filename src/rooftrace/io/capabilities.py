@@ -61,8 +61,6 @@ def read_capabilities(url: str, document: bytes, layer: str | None) -> MapServic
     """Return the service of a layer of a WMTS or WMS.
 
     Args:
-        url: URL of the capabilities.
-        document: Its content.
         layer: Name of the layer; may be omitted if there is only one.
 
     Raises:

@@ -300,7 +300,6 @@ def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     These are its mask, its world file, `.tab` and `.prj`, GDAL's `.aux.xml`, and images of a VRT.
 
     Args:
-        path: Image.
         names: Names in its folder; None to ask the file system for each.
     """
     name = path.name

@@ -100,7 +100,6 @@ def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Verti
     """Return unit and datum by a vertical axis of the CRS, else the unit of the band.
 
     Args:
-        crs: CRS of the heights.
         band_unit: Unit of the band in the file.
         unit: Unit in place of what the file states, a key of `UNITS_M`.
     """

@@ -250,8 +250,6 @@ def write_atomically(path: Path, data: bytes | memoryview, *, sync: bool = False
     """Write a whole file, which appears under its name when it is complete.
 
     Args:
-        path: File to write.
-        data: Content of the file.
         sync: Wait until the disk has the data, so that the file survives a power failure.
     """
     with replacing_file(path) as file:

@@ -361,7 +361,6 @@ def conversion_of(path: Path, shown: str = "") -> str | None:
     """Return how to convert a file of a format that is not read; None for others.
 
     Args:
-        path: Path of the file.
         shown: Its name for a person who has it elsewhere; by default the path.
     """
     name = shown or str(path)

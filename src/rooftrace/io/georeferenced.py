@@ -92,7 +92,6 @@ class GeoreferencedSource(WrappedSource):
     """A `RasterSource` whose grid comes from elsewhere: the name of a tile, a table.
 
     Args:
-        source: Source of the pixels.
         place: Function from the source's own grid to the grid to use, of the same shape. It is
             called when the grid is first needed. It must be picklable if the source is pickled.
     """

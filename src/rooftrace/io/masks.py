@@ -95,7 +95,6 @@ def mask_sink(
     GeoTIFF with tags gets a style (.qml) with which QGIS shows what lies below the background.
 
     Args:
-        path: File to write.
         grid: Position of the pixels; a PNG stores only its shape.
         legend: Names and colours of the classes; default the fixed colours without names.
         tags: Further metadata by name; such as those of `MaskRecord`.

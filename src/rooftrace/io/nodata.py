@@ -205,11 +205,9 @@ def mended(
     """Return the validity of a window in which specks are valid and blurred nodata is not.
 
     Args:
-        window: Window of the image.
         data, valid: Its (band, y, x) pixels, and (y, x), False where they have a colour of nodata.
         read: Returns the same of a larger window.
         colours: Colours of nodata, one value for each band.
-        grid: Grid of the image.
         is_lossy: Whether nodata may be blurred, see `without_blurred`.
     """
     edges = (data[:, :1], data[:, -1:], data[:, :, :1], data[:, :, -1:]) if is_lossy else ()

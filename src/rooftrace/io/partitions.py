@@ -44,7 +44,6 @@ def write_parquet(
     """Write the chunks of a layer, each as a row group, with the bounds of every geometry.
 
     Args:
-        path: File to write.
         crs: Coordinate system of the geometry, or None.
         parts: One or more chunks: geometry (n,) and (n,) values of each column. NaN, NaT and
             masked values are null.

@@ -99,7 +99,6 @@ def write_png(path: Path, picture: Image.Image, *, photograph: bool = False) -> 
     """Write a PNG.
 
     Args:
-        path: File to write.
         picture: Picture of any mode; a photograph is RGB.
         photograph: True for a picture without areas of one colour, which is written faster.
 

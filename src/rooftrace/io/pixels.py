@@ -188,7 +188,6 @@ class PreparedSource(WrappedSource):
     read from it.
 
     Args:
-        source: Image.
         bands: Bands to read.
         dtype: Type of the values that the model expects.
         to: Ends of the model's range, one pair for each of its bands.

@@ -96,7 +96,6 @@ class RasterFile:
     read from it. Bands are colours: alpha becomes validity, and a palette is looked up.
 
     Args:
-        path: Path of the file.
         nodata: Rule for pixels that count as nodata; default: those that the file declares.
         palette: Whether a palette is looked up, or its indices are read.
         trusted: No stranger made the file, see `open_raster`.
@@ -611,7 +610,6 @@ def write_raster(folder: Path, name: str, source: RasterSource) -> Path:
     Args:
         folder: Output folder; it is created if necessary.
         name: File name without a suffix; it may hold folders.
-        source: Image to write.
 
     Returns:
         Path of the file.

@@ -135,7 +135,6 @@ def working_metres(
     pixel by the larger side.
 
     Args:
-        grid: Grid of the image.
         scales: Metres per pixel at which the model works.
         gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
 
@@ -162,7 +161,6 @@ def scaling_for(
     """Return the scaling from an image to the model's metres per pixel.
 
     Args:
-        grid: Grid of the image.
         scales: Metres per pixel at which the model works; None leaves the image as it is.
         gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
         scale: Factor for the rows and columns of the image, given by the user; overrides all

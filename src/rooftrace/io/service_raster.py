@@ -282,7 +282,6 @@ def open_service(
     Args:
         url: URL with the placeholders of tiles, or of the capabilities of a WMTS or WMS.
         area: Area whose tiles are read.
-        options: Options of the service.
         zoom: Zoom of the tiles; default: the coarsest that is fine enough for the model.
         nodata: Rule for pixels that count as nodata besides those that the tiles mark.
 

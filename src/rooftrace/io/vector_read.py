@@ -112,7 +112,6 @@ class PolygonLayer:
 
     Args:
         geometry: (n,) valid shapely polygons and multipolygons in two dimensions.
-        crs: Coordinate system of the geometry.
     """
 
     geometry: Polygons
@@ -469,7 +468,6 @@ def assign_crs(geometry: Polygons, path: Path | str) -> str:
 
     Args:
         geometry: (n,) shapely geometries, whose coordinates say whether they can be degrees.
-        path: Path of their file.
     """
     code = "EPSG:4326" if can_be_degrees(geometry) else "EPSG:…"
     read = ogr2ogr_input(Path(path))

@@ -221,8 +221,6 @@ class ShiftedLabel:
     """A `LabelReader` that shows another label shifted by whole pixels.
 
     Args:
-        label: Label of a scene.
-        grid: Grid of the scene's image.
         rows, cols: Number of pixels to shift down and to the right; negative values shift up and
             to the left. Pixels that come in from beyond the image are unknown.
     """

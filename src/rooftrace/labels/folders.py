@@ -85,7 +85,6 @@ def pair_images_and_masks(
     """Pair the images and label files under `root`.
 
     Args:
-        root: Data folder.
         layout: `IMAGE_PATTERN=LABEL_PATTERN` with `{id}` in both, relative to `root`; by default
             the layout of `labels.layouts.LAYOUTS` that fits.
         glob: Patterns for image file names; only images that match one are used.

@@ -203,7 +203,6 @@ def georeferenced_set(
         name: Name of the set, unless `config` gives one.
         entries: Entries whose key is the tile that the image shows, or None if the image file is
             georeferenced.
-        file: Layer of polygons.
         config, labels: Options of the data and meaning of its labels.
         notes: Notes for the user.
     """
@@ -380,7 +379,6 @@ def out_of_reach(
     """Return the error for footprints that touch none of the images.
 
     Args:
-        path: Vector file.
         layer: Its footprints.
         bounds: Bounds of the images in degrees: west, south, east, north.
         what: Name for the images in the message.

@@ -30,9 +30,7 @@ def write_image(image: RasterSource, file: Path | None, folder: Path, name: str)
     """Write an image of a set to a folder; copy its file if the file describes it fully.
 
     Args:
-        image: Image to write.
         file: File from which the image was opened; None if it is a part of a scene.
-        folder: Folder to write to.
         name: File name without suffix.
     """
     whole = isinstance(image, RasterFile) and image.is_self_describing

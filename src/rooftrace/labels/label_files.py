@@ -78,7 +78,6 @@ def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> 
     """Return the key of a task's data that names its image.
 
     Args:
-        data: Data of the task.
         where: Location of the task for error messages.
         asked: Key that the user gave, or None.
 

@@ -200,7 +200,6 @@ def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, i
     """Read the tasks of an export, in its order.
 
     Args:
-        path: JSON file.
         name: Name of the export in messages; default the path.
 
     Returns:

@@ -126,7 +126,6 @@ class LabelRule:
         The validity is None if all pixels are valid. The class of an invalid pixel is 0.
 
         Args:
-            data: Pixels of the mask.
             name: Name of the file, for error messages.
             valid: (y, x) False where the file itself has nodata, where any value may occur;
                 default all True.
@@ -427,7 +426,6 @@ class LabelFile:
     """The mask file of one scene (a `LabelReader`).
 
     Args:
-        path: File of the mask.
         rule: Rule that reads its values.
         grid: Grid of the image; the mask must have its shape.
         image_name: Name of the image, for the message about a different shape.
@@ -624,7 +622,6 @@ def open_mask(path: Path, *, colours: bool = False, sharp: bool = True) -> Raste
     """Open a mask file of any kind: an image, or an array of NumPy.
 
     Args:
-        path: The file.
         colours: Whether a palette is looked up.
         sharp: Whether a JPEG is read `without_blur`, which decodes it once.
     """

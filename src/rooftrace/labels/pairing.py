@@ -59,7 +59,6 @@ class Folders:
     """The files in the folders of a search; each folder is listed once.
 
     Args:
-        root: Top folder.
         glob: Patterns for image file names.
         detect: Whether a layout is looked for: masks that a prediction has written are no labels.
         images: Images of some folders, to which the search is limited there.
@@ -486,8 +485,6 @@ class PartLists:
         """Return the lists for a base: those in it, or else in the next folder above that has some.
 
         Args:
-            base: Folder of the base.
-            folders: The folders of the data.
             read: Lists of the folders that were read before; the others are added.
         """
         above = [base, *base.parents]

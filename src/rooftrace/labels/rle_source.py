@@ -139,7 +139,6 @@ class RunsLabel:
         cells: Cells of the image.
         order: Pixel order of the runs.
         class_index: Class index of the pixels inside runs.
-        grid: Grid of the image.
     """
 
     cells: Cells

@@ -175,7 +175,6 @@ def read_shapes(path: Path, *, scored: bool = False) -> DrawnImage:
     """Read the label file of one image, in any of the formats of this module.
 
     Args:
-        path: The file.
         scored: Whether lines of YOLO may end with a score, as those of predictions do.
 
     Raises:

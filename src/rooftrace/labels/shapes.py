@@ -39,7 +39,6 @@ class ShapesLabel:
         geometry: (n,) shapely polygons or multipolygons in pixels of the image, x right and y
             down; 0 is the outer edge of the first pixel. If two overlap, the later one wins.
         classes: (n,) class index of each shape, or IGNORED.
-        grid: Grid of the image.
     """
 
     def __init__(self, geometry: Polygons, classes: Sequence[int], grid: GeoGrid) -> None:
@@ -188,7 +187,6 @@ class LayerFile:
     It is small to pickle, and each process reads the file once.
 
     Args:
-        path: Vector file.
         building: Class index of every polygon, if no attribute names the class.
         field: Attribute that names the class, or None.
         rule: Meaning of the names.

@@ -71,7 +71,6 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
     Only subfolders whose name is a number are searched.
 
     Args:
-        root: Folder to search.
         tms: Whether rows are counted from the south, as TMS does; default: if a
             `tilemapresource.xml` lies beside the tiles or their zoom, as gdal2tiles writes it.
 
