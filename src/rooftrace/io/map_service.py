@@ -449,21 +449,17 @@ def _descend(
         square, polygon = tree.query(boxes)
         touched = shapely.intersects(polygons[polygon], boxes[square])
         squares = np.asarray(squares[np.unique(square[touched])], np.int64)
-        if side == 1:
-            if len(squares) > most:
-                raise _too_many(f"{len(squares):,}", most, name, level.zoom)
-            return squares
         if len(squares) > most:
             about = int(shapely.area(polygons).sum() / (height_m * width_m))
-            raise _too_many(f"about {max(about, len(squares)):,}", most, name, level.zoom)
+            count = f"{len(squares):,}" if side == 1 else f"about {max(about, len(squares)):,}"
+            raise ConfigError(
+                f"The area {name} needs {count} tiles of zoom {level.zoom}; at most {most:,} are "
+                "requested.",
+                remedy="Choose a smaller area or a lower --zoom, or raise the limit with "
+                "--max-tiles if the terms of the service permit it.",
+            )
+        if side == 1:
+            return squares
         side //= 2
         steps = np.array([[0, 0], [0, side], [side, 0], [side, side]], np.int64)
         squares = (squares[:, None] + steps).reshape(-1, 2)
-
-
-def _too_many(count: str, most: int, name: str, zoom: int) -> ConfigError:
-    return ConfigError(
-        f"The area {name} needs {count} tiles of zoom {zoom}; at most {most:,} are requested.",
-        remedy="Choose a smaller area or a lower --zoom, or raise the limit with --max-tiles if "
-        "the terms of the service permit it.",
-    )

@@ -372,10 +372,6 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     )
 
 
-def _no_label(entry: SceneEntry, image: RasterSource) -> None:
-    """Return no label, for images alone."""
-
-
 def _read_images(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read all images under a folder, but no results of predictions, or one image."""
     files = [root] if root.is_file() else images_under(root, config.globs)
@@ -390,7 +386,7 @@ def _read_images(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         config,
         labels,
         (),
-        SceneOpener(config, _no_label),
+        SceneOpener(config),
         reading="images without labels",
         unlabelled=entries_below(root.parent if root.is_file() else root, files),
     )

@@ -92,7 +92,8 @@ class SceneOpener:
 
     Args:
         config: Nodata rule, metres per pixel and coordinate system of the images.
-        read_label: Picklable function (entry, image) that returns the label, or None.
+        read_label: Picklable function (entry, image) that returns the label, or None; None for
+            images alone.
         tile_of: Picklable function that returns the tile that the image of an entry shows, or None.
 
     Raises:
@@ -100,7 +101,7 @@ class SceneOpener:
     """
 
     config: SourceConfig
-    read_label: Callable[[SceneEntry, RasterSource], LabelReader | None]
+    read_label: Callable[[SceneEntry, RasterSource], LabelReader | None] | None = None
     tile_of: Callable[[SceneEntry], TileName | None] | None = None
 
     def __post_init__(self) -> None:
@@ -119,7 +120,8 @@ class SceneOpener:
         if self.crs is not None:
             image = in_crs(image, self.crs)
         gsd_m = self.config.gsd_m or entry.gsd_m or image.grid.gsd_m
-        return Scene(entry.id, image, self.read_label(entry, image), entry.group, gsd_m)
+        label = None if self.read_label is None else self.read_label(entry, image)
+        return Scene(entry.id, image, label, entry.group, gsd_m)
 
 
 def unique_names(images: Sequence[Path]) -> list[str]:

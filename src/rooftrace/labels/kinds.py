@@ -183,10 +183,7 @@ def check_write_options(kind: SourceKind, options: WriteOptions) -> None:
         )
     for name in ("order", "columns"):
         if getattr(options, name) is not None and name not in kind.options:
-            raise ConfigError(
-                f"The option {name} was given, but data written as {kind.name} does not have it.",
-                remedy=_remedy_for(name),
-            )
+            raise _no_option(name, f"data written as {kind.name}")
 
 
 def _with_card(config: SourceConfig, base: Path) -> tuple[SourceConfig, Path]:
@@ -299,16 +296,15 @@ def _check_options(kind: SourceKind, config: SourceConfig) -> None:
     allowed = {*kind.options, *(("layer",) if config.area is not None else ())}
     for name in _SPECIFIC_FIELDS:
         if getattr(config, name) is not None and name not in allowed:
-            raise ConfigError(
-                f"The option {name} was given, but {config.path} is read as {kind.name}, which "
-                "does not have it.",
-                remedy=_remedy_for(name),
-            )
+            raise _no_option(name, f"{config.path} is read as {kind.name}, which")
 
 
-def _remedy_for(option: str) -> str:
+def _no_option(option: str, where: str) -> ConfigError:
     kinds = ", ".join(name for name, kind in KINDS.items() if option in kind.options)
-    return f"Leave it out; it belongs to: {kinds}."
+    return ConfigError(
+        f"The option {option} was given, but {where} does not have it.",
+        remedy=f"Leave it out; it belongs to: {kinds}.",
+    )
 
 
 def _apply_options(source: SceneSet, config: SourceConfig, path: Path) -> SceneSet:
