@@ -110,11 +110,6 @@ class _JsonReader:
             page = None if not after or after in seen else self.read(after)
             seen.add(after)
 
-    def searched(self, address: str, query: Any) -> Iterator[Json]:
-        """Yield the pages of a search of pystac_client."""
-        with _request_errors(address):
-            yield from query.pages_as_dicts()
-
 
 def _web_io() -> Any:
     from pystac_client.stac_api_io import StacApiIO
@@ -165,8 +160,11 @@ def _json_object(text: str | bytes, address: str) -> Json:
 @contextmanager
 def _request_errors(address: str) -> Iterator[None]:
     """Raise the errors of requests as `DataError`."""
-    from pystac_client.exceptions import APIError
+    from pystac import STACError
+    from pystac_client.errors import ClientTypeError
+    from pystac_client.exceptions import APIError, ParametersError
 
+    not_stac = STACError, ClientTypeError, ParametersError, shapely.errors.ShapelyError
     try:
         yield
     except APIError as error:
@@ -182,7 +180,7 @@ def _request_errors(address: str) -> Iterator[None]:
             f"{without_query(address)} answers a search with a document that is not JSON.",
             remedy="Run the command again later; if that does not help, check the URL.",
         ) from error
-    except (*_MALFORMED, shapely.errors.ShapelyError) as error:
+    except (*_MALFORMED, *not_stac) as error:
         raise _not_stac(address, error) from error
 
 
@@ -399,25 +397,18 @@ def _search(search: ImagerySearch, reader: _JsonReader) -> FoundImagery:
 
 
 def _api(search: ImagerySearch, address: str, landing: Json, reader: _JsonReader) -> FoundImagery:
-    from pystac import STACError
     from pystac_client import Client
-    from pystac_client.errors import ClientTypeError
-    from pystac_client.exceptions import ParametersError
 
-    with _request_errors(address):
-        try:
-            client = Client.from_dict(landing, href=address)
-        except (STACError, ClientTypeError) as error:
-            raise _not_stac(address, error) from error
-        client._stac_io = reader.web
-        if not client.has_conforms_to():
-            client.add_conforms_to("ITEM_SEARCH")
-        if not client.conforms_to("ITEM_SEARCH"):
-            raise DataError(
-                f"{without_query(address)} is a STAC API without item search.",
-                remedy="Give the URL of a static catalog or collection of the same data, or "
-                "save its items as a .json file and give that.",
-            )
+    client = Client.from_dict(landing, href=address)
+    client._stac_io = reader.web
+    if not client.has_conforms_to():
+        client.add_conforms_to("ITEM_SEARCH")
+    if not client.conforms_to("ITEM_SEARCH"):
+        raise DataError(
+            f"{without_query(address)} is a STAC API without item search.",
+            remedy="Give the URL of a static catalog or collection of the same data, or "
+            "save its items as a .json file and give that.",
+        )
     link = link_of(landing, "data")
     listing = (
         urljoin(address, link) if link else f"{address.partition('?')[0].rstrip('/')}/collections"
@@ -428,17 +419,14 @@ def _api(search: ImagerySearch, address: str, landing: Json, reader: _JsonReader
         for one in links_of(landing)
         if one.get("rel") == "search"
     }
-    try:
-        query = client.search(
-            method="POST" if "POST" in methods or not methods else "GET",
-            collections=list(search.collections) or None,
-            bbox=None if search.area is None else list(shapely.bounds(search.area).tolist()),
-            datetime=search.datetime,
-            limit=min(_PAGE_ITEMS, search.max_items or _PAGE_ITEMS),
-        )
-    except (ParametersError, ValueError, TypeError) as error:
-        raise _not_stac(address, error) from error
-    items = _paged(reader.searched(address, query))
+    query = client.search(
+        method="POST" if "POST" in methods or not methods else "GET",
+        collections=list(search.collections) or None,
+        bbox=None if search.area is None else list(shapely.bounds(search.area).tolist()),
+        datetime=search.datetime,
+        limit=min(_PAGE_ITEMS, search.max_items or _PAGE_ITEMS),
+    )
+    items = _paged(query.pages_as_dicts())
     # The server has compared the dates.
     found = _gathered("STAC API", items, replace(search, datetime=None), collections)
     # The licence and the providers of an item are often those of its collection.
