@@ -259,8 +259,6 @@ def one_vector_file(found: Sequence[Path], missing: str) -> Path:
 
 
 LONLAT = CRS.from_epsg(4326)
-DIGITS = 7
-"""Decimal places of degrees in a GeoJSON of labels: a centimetre, as in all other GeoJSON."""
 
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
@@ -428,7 +426,7 @@ def _write(
     numbers = np.arange(1, len(layer) + 1, dtype=np.int64)
     with exporting(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    write_polygons(out, layer, dict(zip(OWN_FIELDS, (numbers, *columns))), crs, digits=DIGITS)
+    write_polygons(out, layer, dict(zip(OWN_FIELDS, (numbers, *columns))), crs)
     if not is_data:
         notes.append(f"{out} is for maps: no command reads it as labels, so no image was copied.")
     elif copies is not None:
