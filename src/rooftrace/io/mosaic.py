@@ -11,11 +11,11 @@ import threading
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from affine import Affine
 
 from rooftrace.core.cache import LruCache
@@ -335,15 +335,7 @@ class AdjacentImages(Mosaic):
         check_dense(shape, covered, what, "images", _MAX_PX)
         transform = first.grid.transform @ Affine.translation(left, top)
         super().__init__(GeoGrid(shape, transform, first.grid.crs), name, len(images))
-        # Cells as large as the largest image: each image lies in four of them at most.
-        self._cell = (
-            max(window.height for window in self._windows),
-            max(window.width for window in self._windows),
-        )
-        self._cells: dict[tuple[int, int], list[int]] = {}
-        for number, window in enumerate(self._windows):
-            for cell in self._cells_under(window):
-                self._cells.setdefault(cell, []).append(number)
+        self._tree = shapely.STRtree([*map(_box, self._windows)])
 
     @property
     def provenance(self) -> ResultProvenance:
@@ -384,17 +376,10 @@ class AdjacentImages(Mosaic):
         return self._images[key]
 
     def _under(self, window: Window) -> Iterator[tuple[int, Window]]:
-        numbers = {n for cell in self._cells_under(window) for n in self._cells.get(cell, ())}
-        for number in sorted(numbers):
+        for number in sorted(self._tree.query(_box(window)).tolist()):
             image_window = self._windows[number]
             if image_window.intersection(window) is not None:
                 yield number, image_window
-
-    def _cells_under(self, window: Window) -> Iterable[tuple[int, int]]:
-        height, width = self._cell
-        rows = range(window.row // height, (window.row_stop - 1) // height + 1)
-        cols = range(window.col // width, (window.col_stop - 1) // width + 1)
-        return product(rows, cols)
 
     def _offset_of(self, image: SparseSource) -> tuple[int, int]:
         """Return the row and column of an image on the grid of the first one."""
@@ -458,6 +443,10 @@ class AdjacentImages(Mosaic):
                 remedy="Write their bands in one order, for example with gdal_translate -b 3 -b 2 "
                 "-b 1, or predict the images one by one, without --mosaic.",
             )
+
+
+def _box(window: Window) -> shapely.Polygon:
+    return shapely.box(window.col, window.row, window.col_stop, window.row_stop)
 
 
 def _within(part: Window, outer: Window) -> Window:

@@ -97,7 +97,7 @@ def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> 
             and _LOOKS_LIKE_IMAGE.search(value)
         ]
     if len(found) != 1:
-        named = list_first([*map(repr, found)]) or "none"
+        named = " or ".join(map(repr, found[:5])) or "none"
         expected = "exactly one that names an image" if asked is None else repr(asked)
         raise LayoutError(
             f"{where}: of the keys {list_first([*map(repr, data)])} of its data, "

@@ -30,9 +30,7 @@ from rooftrace.core.errors import LabelError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import BoolArray
 from rooftrace.labels.label_files import validated
-
-_CHORD_PX = 0.02
-"""Maximum distance in pixels between an ellipse and the polygon that replaces it."""
+from rooftrace.labels.shapes import ellipse
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,8 @@ class OutlineShape:
         if self.points is not None:
             ring = np.array(self.points) * scale
         else:
-            radii = np.array(self.radii) * scale
-            # The sagitta of one of n chords of a circle is r (1 - cos(pi / n)).
-            longest = max(float(np.abs(radii).max()), 1.0)
-            chords = min(max(math.ceil(math.pi / math.acos(1 - _CHORD_PX / longest)), 16), 720)
-            turn = np.linspace(0, 2 * math.pi, chords, endpoint=False)
-            ring = np.stack((np.cos(turn), np.sin(turn)), axis=1) * radii
+            radii = (np.array(self.radii) * scale).tolist()
+            ring = shapely.get_coordinates(ellipse(0, 0, *radii))[:-1]
         # y points down, so positive angles are clockwise.
         angle = math.radians(self.rotation_deg)
         cos, sin = math.cos(angle), math.sin(angle)

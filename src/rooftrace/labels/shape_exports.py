@@ -39,7 +39,6 @@ from rooftrace.labels.shape_files import (
     DrawnShape,
     check_boxes,
     drawn_label,
-    ellipse,
     iter_names,
     lines_note,
     polygon,
@@ -51,7 +50,7 @@ from rooftrace.labels.shape_files import (
     traced_runs,
     xy_of,
 )
-from rooftrace.labels.shapes import ShapesLabel
+from rooftrace.labels.shapes import ShapesLabel, ellipse
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
 from rooftrace.labels.split import part_of_folder
 

@@ -40,11 +40,10 @@ from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.label_files import REMEDY, load_json
 from rooftrace.labels.mask_values import IGNORED, NameRule, check_size
 from rooftrace.labels.rle import Order, bounds_of, draw_runs
-from rooftrace.labels.shapes import ShapesLabel, bridged
+from rooftrace.labels.shapes import ShapesLabel, bridged, ellipse
 from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult
 from rooftrace.labels.split import PARTS, written_places
 
-_CIRCLE_CORNERS = 64
 _MOST_SHARE = 1.5
 """Maximum coordinate in shares of the image; some tools draw a little beyond the edge."""
 
@@ -151,12 +150,6 @@ def _records(raw: Any, key: str, path: Path, *keys: str) -> Iterator[tuple[str, 
 def _box_of(points: Any) -> shapely.Geometry:
     """Return the upright rectangle around points."""
     return shapely.envelope(shapely.MultiPoint(points))
-
-
-def ellipse(x: float, y: float, rx: float, ry: float) -> shapely.Polygon:
-    """Return an ellipse as a polygon."""
-    angles = np.linspace(0, 2 * math.pi, _CIRCLE_CORNERS, endpoint=False)
-    return shapely.Polygon(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1))
 
 
 def traced(bitmap: BoolArray, left: float = 0, top: float = 0) -> shapely.MultiPolygon:

@@ -6,6 +6,7 @@ every scene that it covers in part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -144,6 +145,19 @@ def bridged(polygon: shapely.Polygon) -> Floats:
         detours.append(np.concatenate([inner[start:], inner[: start + 1], ring[corner]]))
         places.append(np.repeat(corner + 1, len(detours[-1])))
     return np.insert(ring, np.concatenate(places), np.concatenate(detours), axis=0)
+
+
+_CHORD_PX = 0.02
+"""Maximum distance in pixels between an ellipse and the polygon that replaces it."""
+
+
+def ellipse(x: float, y: float, rx: float, ry: float) -> shapely.Polygon:
+    """Return an ellipse in pixels, by its centre and radii, as a polygon."""
+    # The sagitta of one of n chords of a circle is r (1 - cos(pi / n)).
+    longest = max(abs(rx), abs(ry), 1.0)
+    chords = min(max(math.ceil(math.pi / math.acos(1 - _CHORD_PX / longest)), 16), 720)
+    turn = np.linspace(0, 2 * math.pi, chords, endpoint=False)
+    return shapely.Polygon(np.stack([x + rx * np.cos(turn), y + ry * np.sin(turn)], axis=1))
 
 
 _DRAWN_PX = 1 << 22
