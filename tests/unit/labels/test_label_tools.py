@@ -175,7 +175,7 @@ MASKS: dict[str, tuple[Callable[[Path], object], str | None]] = {
     "int32 with nodata": (_stored(DRAWN.astype(np.int32), nodata=-1), None),
     "255 as nodata": (_stored(DRAWN, nodata=255), None),
     "1 bit": (_stored(DRAWN, nbits=1), None),
-    "half size": (_stored(DRAWN[::2, ::2]), "is for an image of"),
+    "half size": (_stored(DRAWN[::2, ::2]), "the image on which it was drawn"),
     "values 1 and 2": (_stored(DRAWN + 1), "labels.values.building="),
     "0 is nodata": (_stored(DRAWN, nodata=0), "gdal_edit"),
     "JPEG": (lambda path: Image.fromarray(DRAWN * 255).save(path, "JPEG", quality=30), None),

@@ -60,7 +60,7 @@ def test_an_ignored_value_is_not_valid(drawn: np.ndarray) -> None:
         (BINARY, [0, 1, 255], ["1 value not", "(255)"]),
         (BINARY, [0, 7, 9, 255], ["3 values", "(7, 9, 255)"]),
         (LAND, [0, 1, 2, 3], ["1 value not", "(3)", "0 to 2", "other, building, road"]),
-        (BINARY, list(range(30)), ["28 values", "(2, 3, 4, 5, 6, 7…)"]),
+        (BINARY, list(range(30)), ["28 values", "(2, 3, 4, 5, 6, …)"]),
         (BINARY, [0.0, 0.5, np.nan], ["2 values", "0.5", "nan"]),
     ],
 )
