@@ -15,7 +15,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import PLACE_IMAGE, plain_number
-from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
+from rooftrace.core.types import BoolArray, Polygons, Raster, RasterSource, Window
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.georeferenced import WrappedSource, placed_by

@@ -132,19 +132,16 @@ def bridged(polygon: shapely.Polygon) -> Floats:
 
     A pixel is inside such a ring if and only if it is inside the polygon.
     """
-    ring = shapely.get_coordinates(polygon.exterior)[:-1]
-    if not polygon.interiors:
-        return ring
-    tree = shapely.STRtree(np.asarray(shapely.points(ring)))
-    places, detours = [], []
+    ring = shapely.get_coordinates(polygon.exterior)
     for hole in polygon.interiors:
         inner = shapely.get_coordinates(hole)[:-1]
-        near = np.asarray(tree.nearest(shapely.points(inner)))
+        corners = shapely.STRtree(np.asarray(shapely.points(ring)))
+        near = np.asarray(corners.nearest(shapely.points(inner)))
         start = int(np.hypot(*(ring[near] - inner).T).argmin())
-        corner = near[start : start + 1]
-        detours.append(np.concatenate([inner[start:], inner[: start + 1], ring[corner]]))
-        places.append(np.repeat(corner + 1, len(detours[-1])))
-    return np.insert(ring, np.concatenate(places), np.concatenate(detours), axis=0)
+        round_trip = np.roll(inner, -start, axis=0)
+        at = int(near[start])
+        ring = np.concatenate([ring[: at + 1], round_trip, round_trip[:1], ring[at:]])
+    return ring[:-1]
 
 
 _CHORD_PX = 0.02
