@@ -217,21 +217,24 @@ class RasterSurvey(Survey):
         outlines, centre = packed.unpack(np.concatenate([rows, others])), packed.centre[rows]
 
         def samples(
-            model: Surface, ring_m: float, *, is_terrain: bool = False
+            model: Surface, some: Ints, ring_m: float, *, is_terrain: bool = False
         ) -> tuple[Samples, Floats]:
-            placed = model.place(outlines, self.places.crs)
-            there = transform_points(centre, self.places.crs, model.crs)
+            first = np.append(some, np.delete(np.arange(len(outlines)), some))
+            placed = model.place(outlines[first], self.places.crs)
+            there = transform_points(centre[some], self.places.crs, model.crs)
             pixels = model.source.grid.to_pixels(there)
-            return model.samples(placed, len(rows), pixels, ring_m, is_terrain=is_terrain)
+            return model.samples(placed, len(some), pixels, ring_m, is_terrain=is_terrain)
 
-        surface, covered = samples(self._surface, 0.0 if self._terrain else RING_M)
+        each = np.arange(len(rows))
+        surface, covered = samples(self._surface, each, 0.0 if self._terrain else RING_M)
         terrain = None
         if self._terrain is not None:
-            terrain = samples(self._terrain, 0.0, is_terrain=True)[0]
-            bare = np.bincount(terrain.owner, minlength=len(rows)) == 0
+            terrain = samples(self._terrain, each, 0.0, is_terrain=True)[0]
+            bare = np.setdiff1d(each, terrain.owner)
             # Terrain models such as AHN have holes below buildings.
-            if bare.any():
-                terrain = samples(self._terrain, RING_M, is_terrain=True)[0]
+            if len(bare):
+                ring = samples(self._terrain, bare, RING_M, is_terrain=True)[0]
+                terrain = Samples.joined([terrain, replace(ring, owner=bare[ring.owner])])
         return estimate_heights(
             surface,
             self.places.local(outlines[: len(rows)], centre),
