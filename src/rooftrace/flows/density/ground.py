@@ -61,6 +61,7 @@ class SeenGround:
         observed: (m,) observed ground, without overlaps; None where it is not known.
         numbers: (n,) values of attributes of the buildings.
         notes: Notes for the user.
+        systems: CRS of several images, each once.
     """
 
     plane: CRS
@@ -71,6 +72,7 @@ class SeenGround:
     observed: Polygons | None = None
     numbers: Mapping[str, Floats] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    systems: tuple[CRS, ...] = ()
 
     @property
     def outside(self) -> int:
@@ -204,7 +206,7 @@ def _of_image(
     if mask is None:
         crs = metric_crs(buildings.crs, buildings.bounds_xy)
         seen = observed_ground(polygons, crs)
-        notes.append(observed_note(polygons, seen, "all of the zones count"))
+        notes.append(observed_note(polygons, seen))
         place = buildings.bounds_xy, buildings.crs
     else:
         mask, said = buildings.shares_of(mask)
@@ -269,6 +271,7 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
     return SeenGround(
         plane, (bounds, first), buildings, None, of_all("built"), of_all("observed"),
         {name: values[chosen] for name, values in numbers.items()}, tuple(notes),
+        tuple(dict.fromkeys(one.place[1] for one in grounds)),
     )  # fmt: skip
 
 
@@ -330,13 +333,13 @@ def bounds_on(polygons: Polygons) -> Bounds:
     return left, bottom, right, top
 
 
-def observed_note(buildings: Path, observed: Polygons | None, places: str) -> str:
+def observed_note(buildings: Path, observed: Polygons | None) -> str:
     """Return the note on the ground that counts as observed, without a mask."""
     if observed is not None:
         return f"{OBSERVED} of the catalogue says which ground was seen"
     return (
-        f"{buildings.name} does not contain the observed area: {places} as observed; give the mask "
-        "as well where it has nodata"
+        f"{buildings.name} does not contain the observed area: all ground counts as observed; give "
+        "the mask as well where it has nodata"
     )
 
 

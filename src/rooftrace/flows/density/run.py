@@ -24,7 +24,6 @@ from rooftrace.density.cells import (
     CellGrid,
     DensityFigures,
     DensityGrid,
-    metric_crs,
 )
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
@@ -39,7 +38,6 @@ from rooftrace.density.files import (
 from rooftrace.flows.density.ground import (
     SeenGround,
     bounds_on,
-    observed_note,
     outside_notes,
     seen_ground,
 )
@@ -52,7 +50,6 @@ from rooftrace.flows.density.inputs import (
     files_of,
     mask_notes,
     observed_file,
-    observed_ground,
     read_buildings,
     scenes_of,
     stem_of,
@@ -62,7 +59,6 @@ from rooftrace.io.files import check_outputs
 from rooftrace.io.georeferenced import date_span
 from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import source_line, write_png
-from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import BEND_M, crs_text, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
@@ -173,57 +169,31 @@ def run_density(
     scenes = scenes_of(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
     check_outputs(density_files(stem), [*inputs, *files_of(scenes)])
-    if len(scenes) > 1:
-        if gsd_m is not None:
-            raise _no_pixels(gsd_m, "several images are georeferenced")
-        ground = seen_ground(
-            inputs, scenes, building=building, min_area_m2=min_area_m2, layer=layer,
-            progress=progress,
-        )  # fmt: skip
-        assert ground.observed is not None
-        notes = list(ground.notes)
-        # Of images of nodata alone, nothing is observed.
-        area = ground.observed if len(ground.observed) else ground.extent(ground.plane)
-        cells = CellGrid.over(bounds_on(area), cell_m, ground.plane)
-        density = density_of_polygons(
-            ground.buildings, cells, ground.observed, ground.built, ground.counted
+    mask, polygons = scenes[0]
+    systems: Sequence[CRS | None]
+    if len(scenes) == 1 and mask is not None:
+        file = MaskFile.of(mask, building)
+        if gsd_m is None and file.grid.crs is None:
+            record = MaskRecord.read(mask)
+            gsd_m = record.gsd_m if record is not None and record.is_of(file.grid) else None
+        buildings, notes = None, mask_notes(inputs, mask, polygons)
+        if polygons is not None:
+            buildings = read_buildings(polygons, building, file, layer)
+            file, said = buildings.shares_of(file)
+            notes = [*buildings.notes, *notes, *said]
+        accumulator = DensityAccumulator(
+            file.grid, cell_m, gsd_m=gsd_m, min_area_m2=min_area_m2, name=str(mask)
         )
-        systems = [open_raster(path).grid.crs for path, _ in scenes if path is not None]
-    else:
-        (mask_path, polygons_path), buildings = scenes[0], None
-        mask = None if mask_path is None else MaskFile.of(mask_path, building)
-        if gsd_m is None and mask is not None and mask.grid.crs is None:
-            record = MaskRecord.read(mask.path)
-            gsd_m = record.gsd_m if record is not None and record.is_of(mask.grid) else None
-        if polygons_path is not None:
-            if mask is None and VectorFile(polygons_path).in_pixels:
-                raise GeoreferenceError(
-                    f"{polygons_path} is in pixels of an image, and their size is not known "
-                    "without its mask.",
-                    remedy="Give the mask as well: rooftrace density MASK "
-                    f"{polygons_path.name} --gsd METRES -o OUT",
-                )
-            buildings = read_buildings(polygons_path, building, mask, layer)
-        notes = [] if buildings is None else list(buildings.notes)
-        notes += mask_notes(inputs, mask_path, polygons_path)
-        if mask is None:
-            assert buildings is not None
-            density, note = _of_polygons(buildings, cell_m, gsd_m, min_area_m2)
-            own = buildings.crs
-            notes.append(note)
-        else:
-            if buildings is not None:
-                mask, said = buildings.shares_of(mask)
-                notes += said
-            accumulator = DensityAccumulator(
-                mask.grid, cell_m, gsd_m=gsd_m, min_area_m2=min_area_m2, name=str(mask.path)
-            )
-            density = _of_mask(mask, buildings, accumulator, progress)
-            own = mask.grid.crs
-        systems = [own]
+        density = _of_mask(file, buildings, accumulator, progress)
         notes += outside_notes(density.outside)
+        systems = (file.grid.crs,)
+    else:
+        _check_on_ground(scenes, gsd_m)
+        ground = seen_ground(inputs, scenes, building=building, layer=layer, progress=progress)
+        notes, systems = list(ground.notes), ground.systems or (ground.place[1],)
+        density = _of_ground(ground, cell_m, min_area_m2)
     plane = density.grid.crs
-    for own in dict.fromkeys(systems):
+    for own in systems:
         if own is not None and plane is not None and own != plane:
             notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
     source = _source_line(inputs, scenes)
@@ -283,27 +253,40 @@ def _of_mask(
     return accumulator.finish()
 
 
-def _of_polygons(
-    buildings: BuildingPolygons, cell_m: float, gsd_m: float | None, min_area_m2: float
-) -> tuple[DensityGrid, str]:
-    """Return the density of polygons without a mask, and the note on what counts as observed."""
-    if gsd_m is not None:
-        raise _no_pixels(gsd_m, f"{buildings.path} holds no pixels")
-    assert buildings.crs is not None
-    plane = metric_crs(buildings.crs, buildings.bounds_xy)
-    moved = reprojected(buildings.geometry, buildings.crs, plane, BEND_M)
-    observed = observed_ground(buildings.path, plane)
-    both = moved if observed is None else np.concatenate([moved, observed])
-    left, bottom, right, top = shapely.total_bounds(both).tolist()
-    cells = CellGrid.over((left, bottom, right, top), cell_m, plane)
-    density = density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells, observed)
-    return density, observed_note(buildings.path, observed, "every cell counts")
+def _check_on_ground(scenes: Sequence[SceneFiles], gsd_m: float | None) -> None:
+    """Refuse polygons in pixels without their mask, and a size of pixels where none are measured.
+
+    Raises:
+        GeoreferenceError, ConfigError: See above.
+    """
+    _, polygons = scenes[0]
+    is_placed, reason = True, "several images are georeferenced"
+    if len(scenes) == 1 and polygons is not None:
+        file = VectorFile(polygons)
+        if file.in_pixels:
+            raise GeoreferenceError(
+                f"{polygons} is in pixels of an image, and their size is not known without its "
+                "mask.",
+                remedy="Give the mask as well: rooftrace density MASK "
+                f"{polygons.name} --gsd METRES -o OUT",
+            )
+        is_placed, reason = file.crs is not None, f"{polygons} holds no pixels"
+    if gsd_m is not None and is_placed:
+        raise ConfigError(
+            f"--gsd {plain_number(gsd_m, 6)} was given, but {reason}.", remedy="Leave --gsd out."
+        )
 
 
-def _no_pixels(gsd_m: float, reason: str) -> ConfigError:
-    return ConfigError(
-        f"--gsd {plain_number(gsd_m, 6)} was given, but {reason}.", remedy="Leave --gsd out."
-    )
+def _of_ground(ground: SeenGround, cell_m: float, min_area_m2: float) -> DensityGrid:
+    """Return the density of ground that is measured as polygons."""
+    places = [] if ground.observed is None else [ground.observed]
+    if ground.built is None:
+        places.append(ground.buildings)
+    # Of images of nodata alone, nothing is observed.
+    area = np.concatenate(places) if sum(map(len, places)) else ground.extent(ground.plane)
+    cells = CellGrid.over(bounds_on(area), cell_m, ground.plane)
+    large = ground.only(shapely.area(ground.buildings) >= min_area_m2)
+    return density_of_polygons(large.buildings, cells, large.observed, large.built, large.counted)
 
 
 def run_zone_density(
