@@ -9,12 +9,14 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import shapely
 from shapely.geometry import LineString, Point, box, mapping
 
@@ -247,6 +249,43 @@ def _fgdb(folder: Path) -> Path:
     return folder / "town.gdb"
 
 
+def _gml(srs: str, member: str, town: gpd.GeoDataFrame = TOWN, last: str = " 7.5") -> Sample:
+    """Return a function that writes GML; a building is `outline` in `member`, beside a `wall`."""
+    kind = "CityModel" if last else "FeatureCollection"
+    gml = f'{kind} xmlns:gml="http://www.opengis.net/gml/3.2"'
+
+    def polygon(shape: Any) -> str:
+        xy = [point[:: -1 if town is DEGREES else 1] for point in shape.exterior.coords]
+        posts = " ".join(f"{a!r} {b!r}{last}" for a, b in xy)
+        ring = f"<gml:LinearRing><gml:posList>{posts}</gml:posList></gml:LinearRing>"
+        return f"<gml:Polygon srsName='{srs}'><gml:exterior>{ring}</gml:exterior></gml:Polygon>"
+
+    def text() -> str:
+        filled = "".join(member.replace("outline", polygon(one)) for one in town.geometry)
+        return f"<?xml version='1.0'?><{gml}>{filled}</{kind}>".replace("wall", polygon(FIELD))
+
+    return _text("town.gml" if last else "nas.xml", text)
+
+
+_LOD2 = (
+    "<cityObjectMember><Building gml:id='b'><BuildingPart><RoofSurface>wall</RoofSurface>"
+    "<GroundSurface>outline</GroundSurface></BuildingPart></Building></cityObjectMember>"
+)
+_LOD0 = _LOD2.replace("Ground", "x").replace("'b'>", "'b'><lod0RoofEdge>outline</lod0RoofEdge>")
+
+
+def _multipatch(folder: Path) -> Path:
+    """Write a shapefile of roofs that are triangles, of which GDAL makes TINs."""
+    flat = [shapely.get_parts(shapely.constrained_delaunay_triangles(x)) for x in TOWN.geometry]
+    roofs = [
+        shapely.to_wkb(shapely.force_3d(shapely.multipolygons(x), 9), flavor="iso") for x in flat
+    ]
+    wkb = [x.replace(b"\xeb\3", b"\xf9\3").replace(b"\xee\3", b"\xf8\3") for x in roofs]
+    kind = {"driver": "ESRI Shapefile", "geometry_type": "Unknown", "SHPT": "MULTIPATCH"}
+    pyogrio.raw.write(folder / "town.shp", np.array(wkb, object), [], [], crs="EPSG:32633", **kind)
+    return folder / "town.shp"
+
+
 _SHAPE = _file("town.shp")
 _STREET = other(LineString([(WEST, NORTH), (WEST + 60, NORTH - 60)]), highway="path")
 _TREE = other(Point(WEST + 1, NORTH - 1), natural="tree")
@@ -265,6 +304,13 @@ SAMPLES: dict[str, Sample] = {
     "KML": _file("town.kml", "LIBKML", DEGREES),
     "KMZ": _file("town.kmz", "LIBKML", DEGREES),
     "GML": _file("town.gml", "GML", XSISCHEMA="OFF"),
+    "GML of a cadastre, .xml": _gml(
+        "urn:adv:crs:ETRS89_UTM33",
+        "<gml:featureMember><AX_Gebaeude><x>outline</x></AX_Gebaeude></gml:featureMember>", last="",
+    ),
+    "CityGML": _gml("urn:adv:crs:ETRS89_UTM33*DE_DHHN2016_NH", _LOD2),
+    "CityGML in degrees": _gml("http://www.opengis.net/def/crs/EPSG/0/6697", _LOD0, DEGREES),
+    "Shapefile of multipatches": _multipatch,
     "MapInfo TAB": _file("town.tab", "MapInfo File"),
     "MapInfo MIF": _file("town.mif", "MapInfo File"),
     "SpatiaLite": _file("town.sqlite", "SQLite", spatialite=True),
@@ -291,16 +337,15 @@ SAMPLES: dict[str, Sample] = {
             other(FIELD, **{"building:part": "yes"}), tags={"@id": "way/1", "building": "house"},
         ),
     ),
-    "GeoJSON with class": _text(
-        "classes.geojson",
-        lambda: collection(other(FIELD, **{"class": "shed"}), tags={"class": "Building"}),
-    ),
-    "GeoJSON with type": _text(
-        "types.geojson", lambda: collection(other(FIELD, Type="Road"), tags={"Type": "building"})
-    ),
-    "GeoJSON with theme": _text(
-        "os.geojson", lambda: collection(other(FIELD, theme="Land"), tags={"theme": "Buildings"})
-    ),
+    **{
+        f"GeoJSON with {field.lower()}": _text("classes.geojson", partial(
+            collection, other(FIELD, **{field: ground}), tags={field: building}
+        ))
+        for field, building, ground in (
+            ("class", "Building", "shed"), ("Type", "building", "Road"),
+            ("theme", "Buildings", "Land"), ("Art", "Gebaeude", "befestigt.Strasse_Weg"),
+        )
+    },
     "CSV with WKT": _text(
         "town.csv",
         lambda: "id;wkt\n"

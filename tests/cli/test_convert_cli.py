@@ -73,9 +73,6 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     for arguments in (("convert", city), ("compare", layer, city), ("density", city)):
         _, _, text = command(*arguments, "-o", tmp_path / "city")
         assert f"is CityJSON, which is not read.\nGive the GeoPackage beside it: {layer}" in text
-    city = tmp_path / "lod2.gml"
-    city.write_text('<?xml version="1.0"?><core:CityModel/>')
-    assert "is CityGML, which is not read" in command("convert", city, "-o", tmp_path / "x")[2]
     (tmp_path / "plan.dwg").write_bytes(b"AC1032")
     _, _, text = command("compare", layer, tmp_path / "plan.dwg", "-o", tmp_path / "x")
     assert "plan.dwg is DWG, which is not read" in text

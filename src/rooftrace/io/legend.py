@@ -28,8 +28,10 @@ from rooftrace.io.files import xml_root
 NODATA = 255
 """Class index of a pixel whose class is not known."""
 
-BUILDING_NAMES = ("building", "buildings")
-"""Names of the class of buildings, in lower case."""
+BUILDING_NAMES = (
+    "building", "buildings", "gebaeude", "gebäude", "batiment", "bâtiment", "edificio",
+)  # fmt: skip
+"""Names of the class of buildings, in lower case; also those of land cover of a cadastre."""
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255 each."""

@@ -386,11 +386,14 @@ class AdjacentImages(Mosaic):
         first = self._images[0]
         grid, common = image.grid, first.grid
         if grid.crs is None or common.crs is None:
-            name = (image if grid.crs is None else first).name
+            lacking = image if grid.crs is None else first
+            is_placed = not lacking.grid.transform.is_identity
+            what = "a position, but no coordinate system" if is_placed else "no georeference"
             raise GeoreferenceError(
-                f"{name} has no georeference; all images of {self.name} need one.",
-                remedy="If it has a position, name its coordinate system: --crs EPSG:…. Otherwise "
-                "remove it from the folder, or predict the images without --mosaic.",
+                f"{lacking.name} has {what}; all images of {self.name} need one.",
+                remedy="Name it: --crs EPSG:…"
+                if is_placed
+                else "Remove it from the folder, or predict the images without --mosaic.",
             )
         if (image.bands, image.dtype) != (self.bands, self.dtype):
             raise DataError(

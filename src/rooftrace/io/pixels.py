@@ -343,7 +343,7 @@ class PreparedSource(WrappedSource):
         if alpha is not None:
             is_alpha = _is_two_valued(values[alpha])
             kind = "alpha: 0 is no data" if is_alpha else "near infrared and not read"
-            taken = f"Band {alpha + 1} of {self.name} is taken as {kind}."
+            taken = f"{self.name}: band {alpha + 1} is taken as {kind}."
             notes = [taken] if is_alpha else [*notes, taken]
             values = values[:, values[alpha] > 0] if is_alpha else values
             alpha = alpha if is_alpha else None

@@ -8,6 +8,7 @@ form that it reads:
   (https://wiki.openstreetmap.org/wiki/Overpass_API), or with deletions of JOSM: GeoJSON;
 - lines of FeatureCollections, as in some files of Microsoft: lines of Features;
 - a Shapefile without its index (.shx): with a new index;
+- CityGML, as of national surveys: the outlines of its buildings as GeoJSON;
 - an area of Osmosis and Geofabrik (.poly): GeoJSON.
 """
 
@@ -31,10 +32,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+import numpy as np
 import shapely
 import shapely.geometry
+from pyproj import CRS
 
 from rooftrace.core.errors import DataError
+from rooftrace.io.make_valid import made_valid
 
 KML_PREFIX = "placemark_"
 """Beginning of the names of columns that hold parts of placemarks, not attributes."""
@@ -74,6 +78,9 @@ _HEAD_BYTES = 1 << 16
 _OVERPASS = re.compile(rb'"elements"\s*:|"osm3s"')
 _VECTOR_JSON = re.compile(rb'"FeatureCollection"|"esriGeometry\w+"|"Topology"|"Feature"')
 _CITY_JSON = re.compile(rb'"type"\s*:\s*"CityJSON(Feature)?"')
+_GML = re.compile(rb"FeatureCollection|CityModel|FGD_GMLSchema")
+"""Elements of GML, also where it ends in .xml: cadastres of Germany (NAS), Poland and Japan."""
+
 _CHANGED_OSM = re.compile(rb"""<nd\s[^>]*lat=|<[^>]*action=['"]delete""")
 _WKT = re.compile(r"\s*(?P<extended>SRID=\d+;)?\s*(MULTI)?POLYGON", re.IGNORECASE)
 _HEX_WKB = re.compile(r"\s*(\\x)?(01(0[36]0000|E[BE]0300)|00[0-9A-F]{2}00(000[36]|03E[BE]))", re.I)
@@ -110,18 +117,16 @@ def _has_polygons(path: Path) -> bool:
     if name.endswith(_DATABASES):
         return head.startswith(b"SQLite format 3") and b"geometry_columns" in head
     if name.endswith(".xml"):
-        return b"<osm" in head
+        return b"<osm" in head or bool(_GML.search(head))
     if name.endswith((".csv", ".csv.gz")):
         return b'"Feature' in head if head.startswith(b"{") else _wkt_column(head) is not None
     return bool(_VECTOR_JSON.search(head) or _is_overpass(head))
 
 
 def check_city_model(path: Path) -> None:
-    """Raise DataError if a file is CityJSON, CityGML, IFC or DWG, whose buildings are not read."""
+    """Raise DataError if a file is CityJSON, IFC or DWG, whose buildings are not read."""
     name = path.name.lower()
-    if name.endswith(".gml") and b"CityModel" in _head(path):
-        form = "CityGML"
-    elif name.endswith(("json", "jsonl")) and _CITY_JSON.search(_head(path)):
+    if name.endswith(("json", "jsonl")) and _CITY_JSON.search(_head(path)):
         form = "CityJSON"
     elif name.endswith((".dwg", ".ifc")):
         form = name[-3:].upper()
@@ -228,6 +233,7 @@ class VectorInput(NamedTuple):
         where: Condition of the rows that are read; None for all.
         notes: Assumptions and repairs for the user.
         ewkb: Column of a table with EWKT or hexadecimal (E)WKB, see `geometry_of_ewkb`.
+        epsg: Code of the CRS where the file states it in a way that GDAL does not know.
     """
 
     path: Path | str
@@ -236,6 +242,7 @@ class VectorInput(NamedTuple):
     where: str | None = None
     notes: tuple[str, ...] = ()
     ewkb: str | None = None
+    epsg: int | None = None
 
 
 _NO_PROPERTIES = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
@@ -321,6 +328,58 @@ def _encoding_of(table: Path, modified_ns: int, size: int) -> str | None:
     return None
 
 
+_EPSG = re.compile(rb"EPSG[^0-9]*(?:[\d.]+[:/])?(\d{4,6})", re.I)
+_SRS_NAME = re.compile(rb"""srsName=["']([^"']*)""")
+_ADV = re.compile(rb"crs:(?:ETRS89_UTM(3[1-3])|DE_DHDN_3GK([2-5]))")
+
+
+def epsg_of(head: bytes) -> int | None:
+    """Return the code of the horizontal CRS that the first `srsName` of a GML states, if it does.
+
+    Names of the German surveys are those of the GeoInfoDok, such as urn:adv:crs:ETRS89_UTM32.
+    """
+    for name in _SRS_NAME.findall(head):
+        if found := _ADV.search(name):
+            return 25800 + int(found[1]) if found[1] else 31464 + int(found[2])
+        if found := _EPSG.search(name):
+            return int(found[1])
+    return None
+
+
+def _local(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+_OUTLINES = ("lod0FootPrint", "GroundSurface", "lod0RoofEdge", "Building")
+"""Elements of CityGML whose polygons are the outline of a building, the best first."""
+
+
+def _outline_of(building: ElementTree.Element, order: slice) -> Any:
+    """Return the ground below the best of `_OUTLINES` of a building; courtyards are holes."""
+    for wanted in _OUTLINES:
+        found = [one for one in building.iter() if _local(one) == wanted]
+        shapes = [
+            shapely.Polygon(rings[0], rings[1:])
+            for polygon in (each for one in found for each in one.iter())
+            if _local(polygon) == "Polygon" and (rings := _rings_of(polygon, order))
+        ]
+        # Walls have no area from above.
+        outline = shapely.union_all(made_valid(shapes, method="structure", keep_collapsed=False))
+        if not shapely.is_empty(outline):
+            return outline
+    return shapely.Polygon()
+
+
+def _rings_of(polygon: ElementTree.Element, order: slice) -> list[Any]:
+    """Return the rings of a polygon of GML in three dimensions, (n, 2) each."""
+    rings = []
+    for ring in (one for one in polygon.iter() if _local(one) == "LinearRing"):
+        texts = [one.text or "" for one in ring.iter() if _local(one) in ("posList", "pos")]
+        numbers = np.array(" ".join(texts).split(), np.float64)
+        rings.append(numbers.reshape(-1, 3)[:, :2][:, order])
+    return rings
+
+
 @dataclass(frozen=True)
 class InputFinder:
     """Finds what is opened for the paths of vector data.
@@ -355,7 +414,7 @@ class InputFinder:
             return [VectorInput(file) for file in files]
         if name.endswith(".zip"):
             return self._unpacked(path)
-        if name.endswith((".osm", ".xml", ".pbf")):
+        if name.endswith((".osm", ".pbf")) or (name.endswith(".xml") and b"<osm" in _head(path)):
             return [self._osm(path)]
         if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb")):
             return [VectorInput(path)]
@@ -363,10 +422,12 @@ class InputFinder:
             return [VectorInput(path, config=KML_FIELDS)]
         if name.endswith(".shp"):
             return [self._shapefile(path)]
-        if name.endswith(".gml"):
-            check_city_model(path)
+        if name.endswith((".gml", ".xml")):
+            head = _head(path)
+            if b"CityModel" in head:
+                return [self._city_gml(path, epsg_of(head))]
             # GDAL writes a description (.gfs) beside what it opens.
-            return [VectorInput(self._linked(path, (".gml", ".xsd")))]
+            return [VectorInput(self._linked(path, (".gml", ".xml", ".xsd")), epsg=epsg_of(head))]
         if name.endswith(".dxf"):
             return [VectorInput(path, config={"DXF_CLOSED_LINE_AS_POLYGON": "TRUE"})]
         if name.endswith(".poly"):
@@ -410,6 +471,34 @@ class InputFinder:
             if file.stem == path.stem and file.suffix.lower() in suffixes:
                 (folder / file.name).symlink_to(file.absolute())
         return folder / path.name
+
+    def _city_gml(self, path: Path, epsg: int | None) -> VectorInput:
+        """Write the outlines of the buildings of CityGML as GeoJSON, those of their parts joined.
+
+        GDAL (3.12) reads their walls, or nothing where a solid refers to its surfaces.
+        """
+        order = slice(2)
+        if epsg is not None:
+            # With heights it is a compound of two. Latitude or northing may come first.
+            crs = CRS.from_epsg(epsg)
+            crs = next(iter(crs.sub_crs_list), crs).to_2d()
+            epsg = crs.to_epsg() or epsg
+            order = slice(None, None, -1 if crs.axis_info[0].direction == "north" else 1)
+        features = []
+        for _, one in ElementTree.iterparse(path):  # noqa: S314  # nosec B314
+            kind = _local(one)
+            if kind == "Building" and not shapely.is_empty(outline := _outline_of(one, order)):
+                plain = {_local(value): value.text for value in one if not len(value)}
+                plain["gml_id"] = next(iter(one.attrib.values()), None)
+                shape = shapely.geometry.mapping(outline)
+                features.append({"type": "Feature", "properties": plain, "geometry": shape})
+            if kind in ("cityObjectMember", "appearanceMember"):
+                one.clear()
+        made = self.scratch() / f"{path.stem}.geojson"
+        place = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{epsg}"}}
+        whole = {"type": "FeatureCollection", **({"crs": place} if epsg else {})}
+        made.write_text(json.dumps({**whole, "features": features}))
+        return VectorInput(made)
 
     def _polygon_filter(self, path: Path) -> VectorInput:
         rings: dict[str, list[shapely.Polygon]] = {"": [], "!": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -41,6 +42,15 @@ _FIELD_INTEGERS = (np.int16, np.int32, np.int64)
 """Integers that vector formats have a type for."""
 
 _HEAD_BYTES = 1 << 20
+
+_AS_POLYGONS = {
+    b"\x01\x0f\0\0\0": b"\x01\x06\0\0\0",
+    b"\x01\x10\0\0\0": b"\x01\x06\0\0\0",
+    b"\x01\x11\0\0\0": b"\x01\x03\0\0\0",
+}
+"""Heads of polyhedral surfaces, TINs and triangles in WKB, and those of polygons laid out alike."""
+
+_FACES = re.compile(rb"\x01[\x0f-\x11]\0\0\0")
 
 POLYGONAL = (
     shapely.GeometryType.POLYGON,
@@ -115,7 +125,7 @@ class GdalLayer:
         """CRS that the layer states."""
         if self.source.ewkb is not None:
             return self._of_ewkb[1]
-        stated = self._info["crs"]
+        stated = self._info["crs"] or self.source.epsg
         return None if stated is None else CRS.from_user_input(stated)
 
     @cached_property
@@ -144,8 +154,8 @@ class GdalLayer:
         if self.source.ewkb is not None:
             return True
         with self._opened() as (path, layer):
-            _, _, wkb, _ = pyogrio.raw.read(path, **layer, columns=[])
-        kinds = shapely.get_type_id(shapely.from_wkb(wkb, on_invalid="ignore"))
+            _, _, wkb, _ = pyogrio.raw.read(path, **layer, columns=[], force_2d=True)
+        kinds = shapely.get_type_id(_closed(wkb)[0])
         return bool(np.isin(kinds, POLYGONAL).any())
 
     def distinct(self, field: str) -> set[object]:
@@ -371,9 +381,13 @@ def _two_dimensional(geometry: Polygons) -> Polygons:
 def _closed(wkb: NDArray[np.object_]) -> tuple[Polygons, int]:
     """Return geometries with closed rings, and the number of those that had to be closed.
 
-    GDAL passes on a ring of a GeoJSON that is not closed, which GEOS does not take.
+    GDAL passes on a ring of a GeoJSON that is not closed, and triangles of multipatches, which GEOS
+    does not take.
     """
     geometry = _object_array(shapely.from_wkb(wkb, on_invalid="ignore"))
+    missing = np.flatnonzero(shapely.is_missing(geometry))
+    faces = [one and _FACES.sub(lambda face: _AS_POLYGONS[face[0]], one) for one in wkb[missing]]
+    geometry[missing] = _object_array(shapely.from_wkb(faces, on_invalid="ignore"))
     missing = np.flatnonzero(shapely.is_missing(geometry))
     geometry[missing] = _object_array(shapely.from_wkb(wkb[missing], on_invalid="fix"))
     return geometry, int((~shapely.is_missing(geometry[missing])).sum())

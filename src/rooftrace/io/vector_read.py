@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import tempfile
@@ -50,12 +51,14 @@ _HEAD_BYTES = 2048
 SCORE_FIELDS = ("score", "confidence", "probability", "prob", "conf")
 """Names of attributes that hold the score of a polygon, in upper or lower case."""
 
-_CLASS_FIELDS = ("class", "type", "category", "label", "theme")
-_PLAINLY_OTHER = (
+_CLASS_FIELDS = ("class", "type", "category", "label", "theme", "art", "genre", "genere")
+_PLAINLY_OTHER = {
     "road", "roads", "street", "tree", "trees", "forest", "vegetation", "grass", "field", "water",
-    "river", "lake", "pool", "car", "land",
-)  # fmt: skip
-"""Attributes that may name classes, and classes that are no kind of building."""
+    "river", "lake", "pool", "car", "land", "strasse", "befestigte", "wald", "acker", "gewaesser",
+    "gartenanlage", "route", "revetement", "foret", "jardin", "eau", "strada", "bosco", "giardino",
+}  # fmt: skip
+"""Attributes that may name classes, and words of classes that are no kind of building, also of the
+land cover of the Swiss cadastre (MOpublic), which covers all ground."""
 
 _OSM_FIELDS = frozenset(
     (
@@ -368,7 +371,8 @@ class VectorFile:
             names = self.distinct(field)
             folded = {name.casefold() for name in names}
             # `type` may be the kind of a building, of which one is called building.
-            is_class = field.casefold() == "class" or not folded.isdisjoint(_PLAINLY_OTHER)
+            words = {word for name in folded for word in re.split(r"[\W_]+", name)}
+            is_class = field.casefold() == "class" or not words.isdisjoint(_PLAINLY_OTHER)
             if is_class and not folded.isdisjoint(BUILDING_NAMES):
                 return field
             if len(names) > 1 and field == "class" and "class_id" in self.fields:

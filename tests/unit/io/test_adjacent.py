@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndar
     refused(GeoreferenceError, r"0\.40 pixels off", part, transform=beside)
     refused(GeoreferenceError, "pixel size", part, transform=ORIGIN @ Affine.scale(1.01))
     refused(GeoreferenceError, "is in EPSG:32634", part, crs="EPSG:32634")
-    refused(GeoreferenceError, "no georeference", part, crs=None)
+    refused(GeoreferenceError, "a position, but no coordinate system", part, crs=None)
     refused(DataError, "1 band of uint8", part[:1])
     refused(DataError, "3 bands of uint16", part.astype(np.uint16))
     far = ORIGIN @ Affine.translation(10**7, 10**7)

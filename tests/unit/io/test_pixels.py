@@ -224,13 +224,13 @@ def test_the_fourth_band_is_alpha_or_infrared_by_its_values() -> None:
     data = noise(4, 64, 256, "uint8")
     made = prepared(ArraySource(data))
     assert made.read().valid.all()
-    assert f"Band 4 of {made.name} is taken as near infrared" in made.choices[1]
+    assert f"{made.name}: band 4 is taken as near infrared" in made.choices[1]
     data[3] = np.where(np.arange(64) < 10, 0, 255)
     made = prepared(ArraySource(data))
     assert not made.read().valid[:, :10].any()
     assert made.read().valid[:, 10:].all()
     assert made.bands == 3
-    assert f"Band 4 of {made.name} is taken as alpha" in made.choices[1]
+    assert f"{made.name}: band 4 is taken as alpha" in made.choices[1]
 
 
 def test_models_of_other_types_get_their_range() -> None:

@@ -115,9 +115,10 @@ NOTES = {
     "overpass-turbo GeoJSON": (
         "2 points and lines left out", "3 polygons of another class than building left out",
     ),
-    "GeoJSON with class": ("1 polygon of another class than building left out",),
-    "GeoJSON with theme": ("1 polygon of another class than building left out",),
-    "GeoJSON with type": ("1 polygon of another class than building left out",),
+    **dict.fromkeys(
+        [f"GeoJSON with {field}" for field in ("class", "type", "theme", "art")],
+        ("1 polygon of another class than building left out",),
+    ),
     "Shapefile without .shx": ("it is made anew",),
     "CSV with WKT": ("read as longitude and latitude",),
     "CSV with hex WKB": ("read as longitude and latitude",),
