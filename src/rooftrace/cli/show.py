@@ -96,13 +96,15 @@ def bar(title: str, words: Words, *, hidden: bool) -> Iterator[Callable[..., Non
         return
     if not form and sys.stderr.isatty():
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.percentage:>3.0f} %", table_column=Column(min_width=5)),
             TextColumn("{task.fields[done]}"),
-            TimeRemainingColumn(),
+            # 80 columns cut the bar and the words first, and not the time that is left.
+            TimeRemainingColumn(table_column=Column(min_width=7)),
         )
         with Progress(*columns, console=people(), transient=True) as shown_bar:
             task = shown_bar.add_task(title, total=None, done="reading")

@@ -36,6 +36,9 @@ _BRIGHT_SHARE = 0.02
 _CHUNK_PX = 2**14
 """Number of pixels that are stretched at a time."""
 
+_MASK_COLOURS, _MASK_PX = 8, 2**10
+"""Maximum number of colours of an image that is probably a mask, and its minimum size in pixels."""
+
 _INFRARED, _INFRARED_EVEN = 0.06, 0.005
 """Least excess of the first band's mean over the others, and how much darker the third may be than
 the second, in shares of full scale, for near infrared. At most a fifth of the images of any of 22
@@ -350,7 +353,15 @@ class PreparedSource(WrappedSource):
         values = values[list(self.band_map.indexes[: self._in_file])]
         made = self._from_values(values) if needs_values else self._without_sample()
         is_infrared = False
-        if values.size and len(values) == self.bands == 3 and self._dtype == np.uint8:
+        colours = _few_colours(values) + bool(sample.fill)
+        if 1 < colours <= _MASK_COLOURS and values.shape[1] >= _MASK_PX:
+            what = (
+                f"{self.name} has only {colours} colours: it is a mask or a drawing, not imagery, "
+                "and what the model finds in it means nothing. Give the image. For polygons of a "
+                "mask: rooftrace vectorize."
+            )
+            notes = [what]
+        elif values.size and len(values) == self.bands == 3 and self._dtype == np.uint8:
             cast = self._cast if made.stretch is None else made.stretch.apply
             shown = cast(values[:, None])[:, 0]
             is_infrared = may_be_infrared((shown.mean(axis=1) / 255).tolist())
@@ -459,6 +470,16 @@ def prepare(
         least = 0.0 if dtype.kind == "u" else -np.inf
         to = tuple((max(mean - 2 * std, least), mean + 2 * std) for mean, std in usual)
     return PreparedSource(source, found, kept, to, how, is_natural=is_natural)
+
+
+def _few_colours(values: NDArray[Any]) -> int:
+    """Return the number of colours in (band, n) values if they are few, else some larger number."""
+    colours = 0
+    for step in (max(1, values.shape[1] // 64), 1):
+        colours = len({*map(bytes, values[:, ::step].T)})
+        if colours > _MASK_COLOURS:
+            break
+    return colours
 
 
 def _is_two_valued(values: NDArray[Any]) -> bool:

@@ -102,7 +102,8 @@ class Predictor:
         """Predict the buildings of one image, with its mask in memory.
 
         Args:
-            image: Path, URL, array of pixel values, PIL image, or `RasterSource`, see `as_source`.
+            image: Path or URL; array (y, x, band), (band, y, x) or (y, x) of any number type, its
+                bands red, green, blue; PIL image; open dataset of rasterio; `RasterSource`.
             gsd_m: Metres per pixel of the image, where its georeference is missing or wrong.
             threshold: Building probability from which a pixel is a building; default: the model's
                 own.
@@ -112,6 +113,10 @@ class Predictor:
             progress: Function called with the pixels done, all pixels, and the buildings so far.
             on_block: Function called with each finished block. It receives the probabilities,
                 which the result then does not keep.
+
+        Returns:
+            `footprints` (GeoDataFrame), `mask` and `probability` (y, x), and `summary`, whose
+            `notes` state what was assumed, such as metres per pixel.
 
         Raises:
             ConfigError: One of the three options was given beside `options`; a threshold was given

@@ -353,8 +353,12 @@ class UploadFile(RasterFile):
             if self.name.lower().endswith(_PLACES):
                 remedy = PLACED
             if remedy is None:
-                first = f"begins with the bytes {begin[:8].hex(' ')}" if begin else "is empty"
-                message, remedy = f"{message}: it {first}", _FORMATS
+                what = "is empty" if not begin else "is not an image"
+                if begin.startswith(b"SQLite format"):
+                    what = "is vector data or a database"
+                elif begin and begin.isascii() and b"\0" not in begin:
+                    what = "is a text file"
+                message, remedy = f"{message}: it {what}", _FORMATS
             raise DataError(f"{message}.", remedy=remedy)
         self._ending = ending
         rows, cols = self.grid.shape

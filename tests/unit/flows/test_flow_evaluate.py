@@ -95,11 +95,13 @@ def test_footprints_of_a_part_and_empty_labels_are_told() -> None:
     town = np.kron(np.indices((8, 8)).sum(axis=0) % 2 == 0, np.ones((10, 10), bool))
     # False positives in the fields around a village that is labelled as a whole.
     fields = np.arange(6400).reshape(80, 80) < 400
-    for columns, rest, note in (
-        (80, town, ""), (20, fields, ""), (0, town, "No label has a building (1 image)"),
-        (20, town, "The footprints extend over 23% of the imagery, but 75% of the predicted"),
+    col = np.arange(80)
+    for part, rest, note in (
+        (col < 80, town, ""), (col < 20, fields, ""), (col < 0, town, "No label has a building"),
+        (col < 20, town, "The footprints extend over 23% of the imagery, but 75% of the predicted"),
+        (col % 70 < 10, town, "The predictions cover 100% of the labelled building area, but 75%"),
     ):  # fmt: skip
-        labelled = town & (np.arange(80) < columns)
+        labelled = town & part
         doubts = LabelDoubts(replace(set_of(), kind="footprints"))
         doubts.add(labelled, labelled | rest, np.ones((80, 80), np.bool_))
         assert [one[: len(note)] for one in doubts.notes()] == [note] * bool(note)

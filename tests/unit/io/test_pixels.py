@@ -325,3 +325,10 @@ def test_a_georeferenced_photograph_is_not_turned(tmp_path: Path) -> None:
     Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
     (tmp_path / "a.jgw").write_text("0.5\n0\n0\n-0.5\n500000\n9000000\n")
     assert open_raster(tmp_path / "a.jpg").grid.shape == (40, 60)
+
+
+def test_a_mask_in_place_of_an_image_has_a_note() -> None:
+    for colours in ([0, 255], [30, 60, 120]):
+        data = np.random.default_rng(0).choice(np.uint8(colours), (1, 64, 64)).repeat(3, 0)
+        (note,) = prepared(ArraySource(data, name="mask.png")).choices
+        assert f"mask.png has only {len(colours)} colours: it is a mask" in note

@@ -27,6 +27,7 @@ def village(shape: tuple[int, int] = (160, 180)) -> np.ndarray:
     image = np.full((3, *shape), 60, dtype=np.uint8)
     for house in HOUSES:
         image[:, *house.slices()] = 220
+    image[:, 0, :9] -= np.arange(0, 36, 4, dtype=np.uint8)  # more colours than a mask has
     return image
 
 

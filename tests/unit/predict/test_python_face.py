@@ -38,6 +38,7 @@ def picture() -> np.ndarray:
     """Return a dark picture (y, x, band) with a bright house."""
     image = np.full((90, 120, 3), 60, np.uint8)
     image[20:50, 30:80] = (220, 200, 180)
+    image[0, :9] -= np.arange(9, dtype=np.uint8)[:, None]  # more colours than a mask has
     return image
 
 

@@ -1,4 +1,4 @@
-"""Doubts about labels that lower figures: empty masks, and footprints of a part of the imagery."""
+"""Doubts about labels that lower figures: empty masks, and labels of some of the buildings."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ _AS_DENSE = 0.25
 """Density of predictions beyond the footprints at least, in shares of that among them. A village
 that is labelled as a whole has some false positives in the fields around it, but no second town."""
 
+_RECALL, _PRECISION = 0.8, 0.5
+"""Recall at least, and precision at most, of area where only some buildings may be labelled."""
+
 _LAYERS = ("footprints", "tiles")
 """Kinds of data whose labels are a layer, which may end within the images."""
 
@@ -40,7 +43,7 @@ class LabelDoubts:
     def __init__(self, source: SceneSet) -> None:
         self._is_layer = source.kind in _LAYERS
         self._scenes = self._empty = self._full = 0
-        self._found = self._found_in_empty = 0
+        self._labelled = self._hit = self._found = self._found_in_empty = 0
         self._pixels: np.ndarray[tuple[int], np.dtype[np.int64]] = np.zeros(4, np.int64)
 
     def add(self, labelled: BoolArray, predicted: BoolArray, valid: BoolArray) -> None:
@@ -55,6 +58,8 @@ class LabelDoubts:
         self._empty += known > 0 and not built
         self._full += 0 < known == built
         predicted_px = int((predicted & valid).sum())
+        self._labelled += built
+        self._hit += int((predicted & labelled & valid).sum())
         self._found += predicted_px
         self._found_in_empty += 0 if built else predicted_px
         if self._is_layer:
@@ -73,7 +78,9 @@ class LabelDoubts:
 
     def notes(self) -> tuple[str, ...]:
         """Return the notes of all scenes, none of which names a single file."""
-        return tuple(note for note in (self._values_note(), self._extent_note()) if note)
+        values, extent = self._values_note(), self._extent_note()
+        few = "" if values or extent else self._few_note()
+        return tuple(note for note in (values, extent, few) if note)
 
     def _values_note(self) -> str:
         scenes = plural(self._scenes, "image")
@@ -99,6 +106,18 @@ class LabelDoubts:
             f"The footprints extend over {inside / known:.0%} of the imagery, but "
             f"{beyond / found:.0%} of the predicted building area lies beyond, where it counts as "
             "wrong. If they are complete in one part only, name that part: --area FILE."
+        )
+
+    def _few_note(self) -> str:
+        if not self._found or self._hit < _RECALL * max(self._labelled, 1):
+            return ""
+        if self._hit > _PRECISION * self._found:
+            return ""
+        covered, unlabelled = self._hit / self._labelled, 1 - self._hit / self._found
+        return (
+            f"The predictions cover {covered:.0%} of the labelled building area, but "
+            f"{unlabelled:.0%} of their own area has no label and counts as wrong. If only some "
+            "buildings are labelled, label all of a part, and name that part: --area FILE."
         )
 
 
