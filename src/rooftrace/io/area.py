@@ -53,7 +53,6 @@ class Area:
     Args:
         geometry: (n,) shapely polygons and multipolygons, at least one.
         crs: Coordinate system of the polygons; None for pixels (x right, y down).
-        name: Name in messages.
         may_be_pixels: True if the format always states a CRS, as GeoJSON does, so that the
             coordinates may be pixels nevertheless.
         in_pixels: True if the file states that it is in pixels, as rooftrace writes it.
@@ -147,7 +146,6 @@ class AreaSource(WrappedSource):
     pickled; one thread at a time may read from it.
 
     Args:
-        source: The whole scene.
         area: Area in any CRS, or in pixels if the scene has no CRS.
     """
 

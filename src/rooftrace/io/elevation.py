@@ -84,7 +84,6 @@ class Vertical:
     """Unit and datum of heights.
 
     Args:
-        unit_m: Metres per unit.
         stated: Whether the file states the unit; otherwise metres are assumed.
         datum: Name of the vertical datum or of the ellipsoid; None if the file states none.
         crs: Vertical CRS; None if the file states none.
@@ -100,7 +99,6 @@ def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Verti
     """Return unit and datum by a vertical axis of the CRS, else the unit of the band.
 
     Args:
-        band_unit: Unit of the band in the file.
         unit: Unit in place of what the file states, a key of `UNITS_M`.
     """
     name = unit or _SPELLINGS.get(band_unit.strip().lower())
@@ -119,7 +117,6 @@ class ElevationRaster(WrappedSource):
     Heights of no land are nodata, and 0 beside land that is plainly elsewhere.
 
     Args:
-        source: Raster with one band of heights.
         unit: Unit in place of what the file states, a key of `UNITS_M`.
         crs: CRS if the file states none, as grids of text do.
 

@@ -95,7 +95,6 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
     Call it before the work.
 
     Args:
-        outputs: Files that will be written.
         inputs: Files that are read; None and what does not exist are left out.
 
     Raises:

@@ -33,7 +33,6 @@ def render_page(template: str, filters: Mapping[str, Callable[..., str]], **valu
         template: Name of the template among the assets; it may include other assets.
         filters: Functions that format values, by name; besides, there are `number` and `share`,
             with a number of digits.
-        values: Values that the template shows.
     """
     environment = _environment(template)
     environment.filters.update(number=_number, share=_share, **filters)
@@ -92,7 +91,6 @@ class Axis:
     """One axis of a chart.
 
     Args:
-        name: Label of the axis.
         low, high: First and last value of the axis.
         ticks: Value and text of each tick.
         logarithmic: True if distances on the axis stand for factors; `low` is then above 0.
@@ -145,10 +143,7 @@ class Series:
     Args:
         name: Name that the tooltip shows.
         x, y: Coordinates of the points, in order; a line has a gap where one is NaN.
-        dots: True to draw each point.
         mark: One more point to draw, such as the value that was chosen.
-        thin: True to draw a thin line.
-        dashed: True to draw a dashed line.
     """
 
     name: str
@@ -205,7 +200,6 @@ def draw_chart(series: Sequence[Series], x: Axis, y: Axis, *, diagonal: bool = F
     Args:
         series: Series to draw. Each is a group of the class `series` with its index, from 0, in
             `data-series`.
-        x, y: Axes.
         diagonal: True to draw the line on which x equals y.
     """
     drawn: Markup = _macros().chart(
@@ -233,8 +227,6 @@ def draw_histogram(
         edges: (n + 1,) edges of the bins, increasing.
         counts: (n,) counts of the bars.
         other: (n,) counts of the outline, or None.
-        x, y: Names of the axes.
-        logarithmic: True if the x axis is logarithmic.
         percent: True if x is a share that is written in per cent.
     """
     drawn = [np.asarray(one, dtype=float) for one in (counts, other) if one is not None]

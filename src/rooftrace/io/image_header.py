@@ -121,7 +121,6 @@ class Header:
     """Properties of an image file, enough to read it in another process without opening it twice.
 
     Args:
-        dtype: Type of the colour bands.
         bands: Number of colour bands; 3 if a palette is looked up.
         indexes: GDAL's numbers of the colour bands, from 1.
         alpha: GDAL's number of the alpha band, or None.

@@ -321,7 +321,6 @@ class FoundImagery:
     """Result of a search.
 
     Args:
-        kind: Kind of the server.
         items: STAC items, newest first, then by collection and id.
         collections: STAC collections of the items by id, as far as the server has them.
         is_cut: Whether the server has more items than were asked for.

@@ -127,7 +127,6 @@ class MapService:
         levels: Levels by zoom; empty if the service has all XYZ levels.
         attribution: Attribution that the service asks for; "" if it does not say.
         imagery_date: Date of the imagery according to the service; "" if it does not say.
-        notes: Choices that the user should know.
         finest: Finest zoom of XYZ tiles that is chosen for a model.
     """
 
@@ -154,7 +153,6 @@ class MapService:
         """Return one level.
 
         Args:
-            zoom: Zoom of the level.
             tile_px: Side of XYZ tiles in pixels; other services state it.
 
         Raises:
@@ -175,7 +173,6 @@ class MapService:
 
         Args:
             gsd_m: Metres per pixel of the model.
-            latitude: Latitude of the area in degrees.
             tile_px: Side of XYZ tiles in pixels.
         """
         levels = [self.level(zoom, tile_px) for zoom in self.zooms]
@@ -364,11 +361,6 @@ def is_secret(parameter: str) -> bool:
 
 def tiles_in_area(level: TileLevel, area: Area, most: int) -> Ints:
     """Return the (n, 2) rows and columns of the tiles that an area touches, row by row.
-
-    Args:
-        level: Level of the tiles.
-        area: Area with a CRS.
-        most: Maximum number of tiles.
 
     Raises:
         ConfigError: There are more tiles.

@@ -59,7 +59,6 @@ def check_dense(
     """Raise DataError for a scene that is too large for the number of its pixels that images cover.
 
     Args:
-        shape: Rows and columns of the scene.
         covered_px: Number of pixels that images cover.
         what: What the scene is made of, and what the user should put apart, for the message.
         files: See `what`.
@@ -226,7 +225,6 @@ class TileMosaic(TileGridMosaic):
         tile_shape: Rows and columns of pixels of every tile.
         grid: Grid of the mosaic; its shape is a whole number of tiles.
         name: Name in errors and reports.
-        notes: Choices that the user should know.
     """
 
     _tiles: Mapping[tuple[int, int], RasterSource]

@@ -113,7 +113,6 @@ class PartitionedLayer:
 
     Args:
         out: Output folder; it is created if necessary.
-        level: Zoom level of the tiles.
 
     Raises:
         MissingExtraError: pyarrow is missing.

@@ -144,11 +144,9 @@ def draw_polygon(
 
     Args:
         picture: (y, x, 3) uint8 picture, which is changed.
-        polygon: The polygon.
         corner_xy: Upper left corner of the picture in the polygon's coordinates.
         unit: Units of these coordinates per pixel.
         fill, line: Colours of the ground and of the outline.
-        width_px: Width of the outline.
     """
     for part in shapely.get_parts(polygon):
         rings = []
@@ -218,7 +216,6 @@ def draw_key(
     Args:
         entries: Text and colour of each entry, from left to right; None draws a thick border.
             Texts that are wider than the picture are cut off.
-        width_px: Width of the picture.
         paper, ink: Colours of the background and of the text.
         scale: Factor of all lengths but the width; text has 14 px at 1.
     """
@@ -286,10 +283,7 @@ def map_page(
         picture: (y, x, 3) uint8 map.
         title, subtitle: Two lines above.
         entries: Legend, see `draw_key`.
-        metres: Metres per pixel.
         source: Line below, see `source_line`.
-        north: Whether north is up.
-        labels: Texts on the map.
     """
     height, width = picture.shape[:2]
     page_width = max(width, _NARROWEST_PX) + 2 * _SIDE_PX
@@ -389,8 +383,6 @@ def side_by_side(
         truth, predicted: Masks of equal shape. Invalid pixels of the truth are grey in the panels
             of both masks; invalid pixels of the prediction are grey in its own panel.
         title: Text above the prediction.
-        legend: Colours of the classes.
-        building_class: Class index of buildings.
         panel_px: Longest side of a panel in pixels.
         others: Titles and masks of further predictions, whose errors are drawn, too.
     """

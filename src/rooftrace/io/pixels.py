@@ -85,7 +85,6 @@ class Stretch:
     Args:
         low, high: Values of the image, one for each of the model's bands, that become `to`.
         to: Ends of the model's range, one pair for each band; values beyond them are cut off.
-        dtype: Type of the result.
         how: Way in which it was found: `percentiles`, `per-band`, `given`, `dark` or `bits`.
     """
 
@@ -191,8 +190,6 @@ class PreparedSource(WrappedSource):
     read from it.
 
     Args:
-        bands: Bands to read.
-        dtype: Type of the values that the model expects.
         to: Ends of the model's range, one pair for each of its bands.
         how: Result of `parse_stretch`.
         is_natural: Whether the model reads natural colours, so that infrared gets a note.
@@ -442,8 +439,6 @@ def prepare(
 
     Args:
         source: Image; one that is prepared already is returned as it is.
-        wanted: Names of the model's bands.
-        dtype: Type of the model's values.
         usual: Mean and standard deviation of each band in the training of the model.
         bands: Bands of the image that the user chose, see `parse_bands`.
         stretch: Way in which values are stretched, see `parse_stretch`.

@@ -78,8 +78,6 @@ def reprojected(geometry: Polygons, source: CRS, target: CRS, tolerance: float) 
 
     Args:
         geometry: (n,) shapely polygons and multipolygons in `source`.
-        source: Coordinate system of the geometry.
-        target: Coordinate system of the result.
         tolerance: Maximum deviation in units of `target`.
 
     Returns:
@@ -470,7 +468,6 @@ def missing_grid(source: CRS, target: CRS, bounds: Bounds) -> tuple[str, ...]:
     """Return a note if PROJ knows a better operation, but lacks the file of its grid.
 
     Args:
-        source, target: Coordinate systems.
         bounds: Left, bottom, right and top in `source` of what is transformed.
     """
     left, bottom, right, top = bounds

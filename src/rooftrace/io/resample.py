@@ -135,7 +135,6 @@ def working_metres(
     pixel by the larger side.
 
     Args:
-        scales: Metres per pixel at which the model works.
         gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
 
     Returns:
@@ -165,7 +164,6 @@ def scaling_for(
         gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
         scale: Factor for the rows and columns of the image, given by the user; overrides all
             metres.
-        name: Name of the image in messages.
 
     Raises:
         ConfigError: the scale is not between 1/128 and 16.
@@ -260,7 +258,6 @@ class Resampler:
         A model pixel is seen if at least half of the source pixels below it are, see `Raster.seen`.
 
         Args:
-            window: Window in model pixels.
             watch: Function called with the window and the source pixels of every part that is read.
         """
         if self._scaling.is_identity:
@@ -376,7 +373,6 @@ def enlarge(
     Args:
         values: (channel, y, x) of the model window `origin`.
         origin: Window of model pixels, from `scaling.to_model(window, …)`.
-        window: Window of the source.
         scaling: Number of source pixels per model pixel.
 
     Returns:

@@ -71,8 +71,6 @@ class ServiceRaster(TileGridMosaic):
     there is nodata. It can be pickled; one thread at a time may read from it.
 
     Args:
-        service: Service of the tiles.
-        level: Level of the tiles.
         tiles: (n, 2) rows and columns of the tiles to read, at least one.
         options: Limits and identity of the requests.
         nodata: Rule for pixels that count as nodata besides those that the tiles mark.
@@ -281,7 +279,6 @@ def open_service(
 
     Args:
         url: URL with the placeholders of tiles, or of the capabilities of a WMTS or WMS.
-        area: Area whose tiles are read.
         zoom: Zoom of the tiles; default: the coarsest that is fine enough for the model.
         nodata: Rule for pixels that count as nodata besides those that the tiles mark.
 

@@ -42,7 +42,6 @@ class Provenance:
     """Origin of a scene, as the STAC item of its image states it.
 
     Args:
-        item: Id of the item.
         href: URL of the item; "" if it is not known.
         collection: Id of the item's collection; "" if it has none.
         datetime: Moment of the imagery (RFC 3339); None if it is a period or not known.

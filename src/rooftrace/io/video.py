@@ -137,7 +137,6 @@ class VideoFrame:
         number: Number of the frame, from 0.
         pts: Presentation time in ticks of the video's time base, from the requested start.
         duration: Duration in the same ticks; 0 if not known.
-        seconds: Presentation time in seconds.
     """
 
     rgb: NDArray[np.uint8]

@@ -136,7 +136,6 @@ class _Unusual:
 
     Args:
         several: Whether there are several files, which places name then.
-        drawn: Number of annotations that are drawn.
         crowds: Number of them that are crowd regions.
         masks: Number of objects that are marked as crowds.
         thin: Place of each polygon with fewer than three corners.

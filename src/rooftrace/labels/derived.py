@@ -77,7 +77,6 @@ class GroundTruth:
     """Labelled buildings of a scene.
 
     Args:
-        mask: Class indices.
         instances: (y, x) number of the labelled building at each pixel, from 1; 0 elsewhere.
         outlines: (n,) polygons of the buildings in pixels of the image, x right and y down: those
             that a person drew, or else traced along the mask and simplified.

@@ -203,7 +203,6 @@ def pairs_of_results(root: Path, images: str | None, glob: Sequence[str]) -> Pai
     Args:
         root: Folder of the prediction.
         images: Folder of images, or one image; default: the images that it was made from.
-        glob: Patterns for image file names.
 
     Raises:
         LayoutError: There is no label, or no image of one.

@@ -199,12 +199,10 @@ def georeferenced_set(
     """Return the set of georeferenced images whose labels are drawn from a layer.
 
     Args:
-        kind: Name of the kind of data.
         name: Name of the set, unless `config` gives one.
         entries: Entries whose key is the tile that the image shows, or None if the image file is
             georeferenced.
         config, labels: Options of the data and meaning of its labels.
-        notes: Notes for the user.
     """
     layer = file.load()
     by_scene = file.own and not {*layer.scenes.tolist()}.isdisjoint(entry.id for entry in entries)
@@ -377,7 +375,6 @@ def out_of_reach(
     """Return the error for footprints that touch none of the images.
 
     Args:
-        layer: Its footprints.
         bounds: Bounds of the images in degrees: west, south, east, north.
         what: Name for the images in the message.
         remedy: Remedy; default a hint about coordinate systems.

@@ -20,8 +20,6 @@ class Layout:
     building.
 
     Args:
-        image: Pattern of images.
-        label: Pattern of label files.
         name: Tool or data set; layouts of one name exclude one another, the first wins.
         labels: Fields of `LabelConfig` for masks whose values are not class indices.
         unlabelled: Pattern of images that have no label.

@@ -341,7 +341,6 @@ class NameRule:
         roof(s), rooftop(s) or house(s). Others are left out, unless one may be a misspelling.
 
         Args:
-            names: Name of each shape.
             where: Location of the labels for error messages.
             unsure: Whether the names need not occur, as in a legend.
             declared: Names of all labels, also of those that no shape of this file has.
@@ -426,7 +425,6 @@ class LabelFile:
     """The mask file of one scene (a `LabelReader`).
 
     Args:
-        rule: Rule that reads its values.
         grid: Grid of the image; the mask must have its shape.
         image_name: Name of the image, for the message about a different shape.
         looked_at: Masks of the same set, whose values an error lists.

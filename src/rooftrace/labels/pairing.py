@@ -59,7 +59,6 @@ class Folders:
     """The files in the folders of a search; each folder is listed once.
 
     Args:
-        glob: Patterns for image file names.
         detect: Whether a layout is looked for: masks that a prediction has written are no labels.
         images: Images of some folders, to which the search is limited there.
     """
@@ -473,7 +472,6 @@ class PartLists:
     lists beside the folders, and OpenEarthMap beside the folders of all its regions.
 
     Args:
-        names: Names of the lists.
         parts: Part of each image, by its name in the lists: the last of those that have it.
     """
 

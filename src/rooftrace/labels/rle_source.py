@@ -136,9 +136,7 @@ class RunsLabel:
     """The `LabelReader` of run lengths; the mask is the union of all rows of an image.
 
     Args:
-        cells: Cells of the image.
         order: Pixel order of the runs.
-        class_index: Class index of the pixels inside runs.
     """
 
     cells: Cells

@@ -58,7 +58,6 @@ class DrawnShape:
     """A shape that somebody drew.
 
     Args:
-        name: Name of its label.
         geometry: Polygon or multipolygon, x right and y down, in pixels or in shares of the image.
         is_box: Whether it is an upright rectangle that the tool calls a box.
         score: Score of a prediction; None for a label.

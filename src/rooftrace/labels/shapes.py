@@ -200,7 +200,6 @@ class LayerFile:
     Args:
         building: Class index of every polygon, if no attribute names the class.
         field: Attribute that names the class, or None.
-        rule: Meaning of the names.
         own: Whether the layer has `OWN_FIELDS` and is read by them.
         stamp: Modification time and size of the file, so that a changed file is read again.
         layer: Layer or layers that are read, see `VectorFile`.
