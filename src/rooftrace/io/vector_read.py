@@ -206,10 +206,21 @@ class VectorFile:
             named = [one for one in able if one.name == self._wanted]
             if named:
                 return named
-            patterns = [self._wanted, *self._wanted.split(",")]
-            named = [one for one in able if any(fnmatchcase(one.name, name) for name in patterns)]
-            if named:
-                return named
+            fits = [
+                [one for one in able if fnmatchcase(one.name, name)]
+                for name in (self._wanted, *self._wanted.split(","))
+            ]
+            found = {tuple(one.name for one in some): some for some in fits if some}
+            if len(found) == 1:
+                return next(iter(found.values()))
+            if found:
+                # Names are for two files, such as buildings and zones: joined, zones were counted.
+                last = shlex.quote([*found.values()][-1][0].name)
+                raise DataError(
+                    f"{self.path} has several of the layers {self._wanted}; expected one of them.",
+                    remedy="Copy one to a file of its own: ogr2ogr OUT.gpkg "
+                    f"{ogr2ogr_input(self.path)} {last}",
+                )
         listed = ", ".join(f"{one.name} ({one.kind or 'no geometry'})" for one in layers)
         wanted = "one" if self._wanted is None else f"one called {self._wanted!r}"
         remedy = "Give a file with polygons: closed outlines of areas."

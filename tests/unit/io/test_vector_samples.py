@@ -152,6 +152,8 @@ def test_several_layers_are_listed_with_the_option(name: str, tmp_path: Path) ->
     assert "--layer north" in several.value.remedy
     assert len(VectorFile(path, "south").read()) == len(read_area(path, "south").geometry) == 6
     assert len(VectorFile(path, "of another file,south").read()) == 6
+    with pytest.raises(DataError, match="several of the layers north,south"):
+        VectorFile(path, "north,south").read()
     with pytest.raises(DataError, match="expected one called 'east'"):
         VectorFile(path, "east").read()
 
