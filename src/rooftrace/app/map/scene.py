@@ -151,7 +151,6 @@ class MapScene:
 
     Args:
         files: Result files of the image.
-        run: Content of `run.json`.
         legend: Legend of the mask; None for background and building.
 
     Raises:
