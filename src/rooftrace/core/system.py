@@ -65,7 +65,7 @@ def limit_memory(nbytes: int, of: Literal["DATA", "AS"]) -> None:
         _resource.setrlimit(_resource.RLIMIT_CORE, (0, 0))
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_PERTURB, _M_ARENA_MAX = -1, -3, -4, -6, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
 """Parameters of glibc's mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html."""
 
 _ARENAS = "MALLOC_ARENA_MAX"
@@ -98,15 +98,6 @@ def limit_kept_memory() -> None:
     """
     os.environ.setdefault(*_PRIMITIVES)
     _set_allocator({_M_MMAP_THRESHOLD: 2**20, _M_TRIM_THRESHOLD: 8 * 2**20})
-
-
-def blank_new_memory() -> None:
-    """Let glibc fill what it allocates with zeros, for the rest of the process.
-
-    Libraries leave what a damaged image does not hold as it was: the pixels of an image of another
-    client.
-    """
-    _set_allocator({_M_PERTURB: 255})
 
 
 def keep_freed_memory() -> None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import BusyError, DataError, RooftraceError, TooLargeError
-from rooftrace.core.system import blank_new_memory, limit_memory
+from rooftrace.core.system import limit_memory
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import conversion_of, open_quietly
@@ -38,6 +38,7 @@ from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.web_mercator import TileName
+from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 
 UNNAMED = "image"
 """Name of an uploaded image for which the client gave none."""
@@ -409,7 +410,6 @@ def _answer_requests(connection: Connection, memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     limit_memory(memory_bytes, "AS")
-    blank_new_memory()
     with suppress(OSError, EOFError), TemporaryDirectory(prefix="rooftrace-") as folder:
         connection.send_bytes(b"started")
         while True:
@@ -431,6 +431,9 @@ def _answer(connection: Connection, path: Path, request: dict[str, Any]) -> None
         header = source.header()
         raster = None
         if "path" not in request:
+            # libtiff may return memory of this process, which has held images of other clients.
+            with path.open("rb") as file:
+                check_deflate_blocks_of(file, source.name)
             raster = source.read()
         origin = source.provenance
         source.close()

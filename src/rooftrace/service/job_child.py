@@ -28,6 +28,7 @@ from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.raster import open_image
 from rooftrace.predict.model_set import read_models
 from rooftrace.service.job_store import OPTIONS_JSON
+from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 
 ANSWER = "answer.json"
 """File with the answer of a job, for the case that the server ended before it read the answer."""
@@ -93,6 +94,9 @@ def _predict(order: dict[str, Any], send: Send) -> None:
     with _locked(folder):
         done = folder / ANSWER
         if not done.exists():
+            # The map shows parts of the image later, from the process of the server.
+            with (folder / order["upload"]).open("rb") as image:
+                check_deflate_blocks_of(image, order["name"])
             report = run_predict(
                 _inputs(order, folder / order["upload"]),
                 read_models(

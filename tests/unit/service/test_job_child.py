@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from raster_files import write_geotiff
+from raster_files import TOO_LONG, with_blocks, write_geotiff
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.io.files import locked
 from rooftrace.predict.plan import SceneOptions
@@ -132,3 +132,17 @@ def test_a_process_ends_with_its_server(tmp_path: Path, bundle: Path) -> None:
     assert child.stdout is not None
     child.stdout.close()
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.campaign
+def test_a_large_image_whose_blocks_are_too_long_is_refused(tmp_path: Path, bundle: Path) -> None:
+    # Large enough that a command on one's own image would not check it.
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 1100, 1000), np.uint8)
+    path = write_geotiff(
+        tmp_path / "scene.tif", pixels, compress="deflate", interleave="band", blockysize=50
+    )
+    path.write_bytes(with_blocks(path.read_bytes(), TOO_LONG))
+    (message,) = answers(begin(tmp_path, bundle))
+    error = message["error"]
+    assert isinstance(error, dict)
+    assert error["message"].startswith("town.tif is damaged")
