@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import hmac
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,21 +125,6 @@ def test_who_has_not_is_asked_for_it(headers: dict) -> None:
     assert client.get("/healthz", headers=headers).status_code == 200
     # Without the key, clients do not learn which addresses exist.
     assert client.get("/nowhere", headers=headers).status_code == 401
-
-
-def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bytes] = []
-    compare = hmac.compare_digest
-
-    def watched(a: bytes, b: bytes) -> bool:
-        seen.append(a)
-        return compare(a, b)
-
-    monkeypatch.setattr(hmac, "compare_digest", watched)
-    client = client_of(api_key=KEY)
-    for key in ("", "x", "x" * 1000):
-        client.get("/echo", headers={"X-API-Key": key})
-    assert seen == [b"", b"x", b"x" * 1000]
 
 
 @pytest.mark.parametrize("key", ["", "  "])
