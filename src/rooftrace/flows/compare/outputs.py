@@ -394,7 +394,7 @@ MEANINGS = {
     "split": "one old building, several new ones",
     "merged": "several old buildings, one new one",
     "new": "in the new layer only, for more than 80 % of its area, or in place of one that is gone",
-    "gone": "the same of the old layer, on ground that was seen",
+    "gone": "in the old layer only, for more than 80 % of it, or replaced, on ground that was seen",
     "outside": "on ground that was not seen, or that was seen in part",
 }
 
