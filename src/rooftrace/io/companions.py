@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -37,6 +36,7 @@ from rooftrace.core.text import list_and_count, plural, reason_of
 from rooftrace.io.files import is_file, read_head, visible_files, xml_root
 from rooftrace.io.gdal import is_raster, open_quietly
 from rooftrace.io.image_header import Header, checked_grid, from_epsg, grid_of
+from rooftrace.io.vector_formats import kml_text
 
 _SIDECAR_REMEDY = (
     "Copy the image again with all files beside it, or remove this file if the image is complete "
@@ -215,7 +215,7 @@ def is_overlay(path: Path) -> bool:
 
 def check_links(path: Path) -> None:
     """Raise DataError if a KML holds links to other files alone, which are not followed."""
-    text = _kml_of(path)
+    text = kml_text(path)
     links = re.findall(rb"<NetworkLink>[\s\S]*?<href>\s*([^<]*?)\s*</href>", text)
     # Pyramids of pictures state the region of each link.
     if links and not re.search(rb"<(GroundOverlay|Placemark|Region)\b", text):
@@ -227,15 +227,6 @@ def check_links(path: Path) -> None:
         )
 
 
-def _kml_of(path: Path) -> bytes:
-    """Return the text of a KML, or of the first one in a KMZ."""
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        root = next((name for name in archive.namelist() if name.lower().endswith(".kml")), None)
-        return b"" if root is None else archive.read(root)
-
-
 def check_overlay(path: Path) -> None:
     """Check that an overlay of Google Earth is an upright picture, or the root of one pyramid.
 
@@ -245,7 +236,7 @@ def check_overlay(path: Path) -> None:
     Raises:
         DataError: The overlay links to several tiles, or is rotated.
     """
-    text = _kml_of(path)
+    text = kml_text(path)
     angle = re.search(rb"<rotation>\s*([-+.\d]+)", text)
     if angle and float(angle[1]):
         raise DataError(

@@ -9,6 +9,8 @@ form that it reads:
 - lines of FeatureCollections, as in some files of Microsoft: lines of Features;
 - a Shapefile without its index (.shx): with a new index;
 - CityGML, as of national surveys: the outlines of its buildings as GeoJSON;
+- KML with several courtyards in one boundary, as simplekml (1.3.6) writes it: with one for each,
+  since GDAL (3.12.4) reads the last courtyard of a boundary alone;
 - an area of Osmosis and Geofabrik (.poly): GeoJSON.
 """
 
@@ -212,6 +214,15 @@ def ogr2ogr_input(path: Path) -> str:
         named = f"GEOM_POSSIBLE_NAMES={shlex.quote(column[0])} -oo KEEP_GEOM_COLUMNS=NO"
         return f"-oo {named} {shlex.quote(str(path))}"
     return shlex.quote(f"/vsizip/{path}" if suffix == ".zip" else str(path))
+
+
+def kml_text(path: Path) -> bytes:
+    """Return the text of a KML, or of the first one in a KMZ."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        root = next((name for name in archive.namelist() if name.lower().endswith(".kml")), None)
+        return b"" if root is None else archive.read(root)
 
 
 def _members(path: Path) -> list[str]:
@@ -419,7 +430,7 @@ class InputFinder:
         if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb")):
             return [VectorInput(path)]
         if name.endswith((".kml", ".kmz")):
-            return [VectorInput(path, config=KML_FIELDS)]
+            return [VectorInput(self._kml(path), config=KML_FIELDS)]
         if name.endswith(".shp"):
             return [self._shapefile(path)]
         if name.endswith((".gml", ".xml")):
@@ -452,6 +463,21 @@ class InputFinder:
             inner.mkdir()
             inputs += replace(self, scratch=inner.absolute).inputs(folder / member)
         return inputs
+
+    def _kml(self, path: Path) -> Path:
+        text = kml_text(path)
+        between = b"</LinearRing></innerBoundaryIs><innerBoundaryIs><LinearRing"
+        apart = re.sub(
+            rb"<innerBoundaryIs>.*?</innerBoundaryIs>",
+            lambda rings: re.sub(rb"</LinearRing>\s*<LinearRing\b", between, rings[0]),
+            text,
+            flags=re.DOTALL,
+        )
+        if apart == text:
+            return path
+        made = self.scratch() / f"{path.stem}.kml"
+        made.write_bytes(apart)
+        return made
 
     def _shapefile(self, path: Path) -> VectorInput:
         encoding = _unstated_encoding(path)

@@ -541,7 +541,7 @@ def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, Read
     kept = present & ~shapely.is_missing(geometry)
     count = int(others.sum())
     without = len(kept) - int(kept.sum()) - count
-    return geometry[kept], kept, ReadCounts(int(invalid.sum()), without, count)
+    return geometry[kept], kept, ReadCounts(int((invalid & kept).sum()), without, count)
 
 
 def _polygonal(geometry: Any) -> Any:

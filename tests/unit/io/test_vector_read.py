@@ -1,4 +1,5 @@
 import json
+import re
 import warnings
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -13,15 +14,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
-from shapely.geometry import (
-    GeometryCollection,
-    LineString,
-    MultiPolygon,
-    Point,
-    Polygon,
-    box,
-    mapping,
-)
+from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.io.area import read_area
@@ -41,7 +34,7 @@ def geojson(path: Path, *shapes: object, **more: object) -> Path:
         {
             "type": "Feature",
             "properties": {"n": n},
-            "geometry": None if shape is None else mapping(shape),
+            "geometry": None if shape is None else shapely.geometry.mapping(shape),
         }
         for n, shape in enumerate(shapes)
     ]
@@ -102,7 +95,7 @@ def test_what_is_invalid_is_mended_and_counted(tmp_path: Path) -> None:
     flat = Polygon([(0, 0), (1, 1), (2, 2), (0, 0)])
     path = geojson(tmp_path / "a.geojson", BOWTIE, None, box(3, 0, 4, 1), mixed, Polygon(), flat)
     layer = VectorFile(path).read(["n"])
-    assert (layer.counts.repaired, layer.counts.without_outline) == (2, 3)
+    assert (layer.counts.repaired, layer.counts.without_outline) == (1, 3)
     assert layer.values["n"].tolist() == ["0", "2", "3"]
     assert shapely.is_valid(layer.geometry).all()
     assert shapely.area(layer.geometry).tolist() == [2, 1, 1]
@@ -122,6 +115,15 @@ def test_a_ring_that_is_not_closed_is_closed_and_counted(tmp_path: Path, kind: s
     assert (layer.counts.repaired, layer.counts.without_outline) == (1, 0)
     assert layer.values["n"].tolist() == ["0", "1"]
     assert shapely.area(layer.geometry).tolist() == [4, 1]
+
+
+def test_each_courtyard_of_a_boundary_of_a_kml_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.kml"
+    yards = shapely.union_all([box(x, 1, x + 1, 2) for x in (1, 3, 5)])
+    write_polygons(path, array(box(0, 0, 7, 3) - yards), {}, LONLAT)
+    path.write_text(re.sub(r"</innerBoundaryIs>\s*<innerBoundaryIs>", "\n", path.read_text()))
+    assert path.read_text().count("<innerBoundaryIs>") == 1
+    assert VectorFile(path).read().geometry[0].area == pytest.approx(18)
 
 
 def test_what_is_no_polygon_is_reported(tmp_path: Path) -> None:
