@@ -54,9 +54,13 @@ def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path, ending: st
     _, again = call("compare", polygons, old, "-o", tmp_path / "out")
     assert (again["coverage"], again["statuses"]["gone"]["old"]) == ("mask", 1)
     assert any("town_mask.tif" in note for note in again["notes"])
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "tiles").mkdir()  # placed by --crs
+    write_geotiff(tmp_path / "tiles" / "a.tif", np.stack([mask] * 3), **(place | {"crs": None}))
+    one = {"input": str(tmp_path / "tiles"), "mask": "town_mask.tif"}
+    (tmp_path / "run.json").write_text(json.dumps({"input": "", "outputs": [one]}))
     _, folder = call("compare", tmp_path, old, "-o", tmp_path / "folder")
     assert (folder["coverage"], folder["statuses"]) == ("mask", again["statuses"])
+    assert "data:image/jpeg" in (tmp_path / "folder" / "report.html").read_text()
     # A building on ground that the earlier image does not show is not growth.
     for earlier in (tmp_path / "town_mask.tif", polygons):
         _, answer = call("compare", old, earlier, "-o", tmp_path / "grown", "--keep", "both")

@@ -165,7 +165,6 @@ def test_pixels_are_no_degrees(tmp_path: Path, side: int) -> None:
     assert "gdal_translate" in caught.value.remedy
     assert VectorFile(path).columns()[1] is None
     document = json.loads(path.read_text())
-    # Software that moves it to the ground adds its system.
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32737"}}
     path.write_text(json.dumps({"type": document["type"], "crs": crs, **document}))
     assert VectorFile(path).read().crs.to_epsg() == 32737
@@ -211,12 +210,9 @@ def test_a_long_edge_stays_where_it_was(
     assert off.max() <= tolerance * 1.01 + 1e-6
 
 
-def test_the_same_system_changes_no_bit() -> None:
+def test_a_length_in_the_units_of_a_system_and_the_same_system_changes_no_bit() -> None:
     given_ = array(box(0.1, 0.2, 0.3, 0.7))
     assert reprojected(given_, LONLAT, CRS.from_user_input("OGC:CRS84"), 1e-9) is given_
-
-
-def test_a_length_in_the_units_of_a_system() -> None:
     feet = CRS.from_epsg(2263)
     assert [crs_units(0.3048, crs) for crs in (UTM, feet)] == pytest.approx([0.3048, 1], rel=1e-5)
     assert crs_units(111_320, LONLAT) == 1

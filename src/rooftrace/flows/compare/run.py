@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from affine import Affine
 from pyproj import CRS
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, without_folders
@@ -50,6 +51,7 @@ from rooftrace.io.area import read_area
 from rooftrace.io.companions import predicted_images
 from rooftrace.io.files import check_exists, prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
+from rooftrace.io.georeferenced import in_crs
 from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, outline_bounds
 from rooftrace.io.vector_write import write_copies
@@ -283,7 +285,10 @@ def run_compare(
     elif not imagery and new_layer.mask is not None:
         of_mask = predicted_images(new_layer.mask.parent, mosaics=True)
         image = of_mask.get(new_layer.mask.name)
-        imagery = [] if image is None else [_opened(image)]
+        imagery = []
+        # The image is for the picture alone. Its place may be one that --crs gave.
+        with suppress(RooftraceError):
+            imagery = [_opened(image, new_layer.crs)] if image is not None else []
     page = comparison_page(figures, compared, imagery)
     write_atomically(out / "report.html", page.encode())
     step()
@@ -394,11 +399,11 @@ def _seen_by(
     return "imagery" if has_dates else "bounds", []
 
 
-def _opened(path: Path) -> RasterSource:
-    """Open an image, or a folder of adjacent ones as one scene."""
+def _opened(path: Path, crs: CRS | None = None) -> RasterSource:
+    """Open an image, or a folder of adjacent ones as one scene; in `crs` if they state none."""
     if path.is_dir():
-        return find_inputs([path], mosaic=True).scenes[0].source
-    return open_image(path)
+        return find_inputs([path], mosaic=True, crs=crs).scenes[0].source
+    return open_image(path) if crs is None else in_crs(open_image(path), crs)
 
 
 def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
