@@ -230,6 +230,7 @@ USAGE: list[tuple[Sequence[str], str]] = [
     (["predict", "a", "-o", "b", "--on-error", "skip"], "'skip' is not one of 'fail'"),
     (["export", "--to", "tflite", "-o", "model"], "'tflite' is not one of 'onnx'"),
     (["predict", "a", "-o", "b", "--gsd", "abc"], "it should be a number; got 'abc'"),
+    (["predict", "a", "-o", "b", "--gsd", "0,3"], "a decimal point: 0.3; got '0,3'"),
     (["predict", "a", "-o", "b", "--gsd", "-1"], "or equal to 0.0001; got '-1'"),
     (["predict", "a", "-o", "b", "--workers", "1.5"], "a whole number; got '1.5'"),
 ]

@@ -158,7 +158,10 @@ _EXPECTED = {
 def plain_reason(problem: Mapping[str, Any]) -> str:
     """Return the reason in one problem of pydantic, without pydantic's own words."""
     if expected := _EXPECTED.get(problem["type"].rpartition("_")[0]):
-        return f"it should be {expected}"
+        given = str(problem.get("input"))
+        has_comma = expected == "a number" and re.fullmatch(r"-?\d+,\d+", given)
+        point = f" with a decimal point: {given.replace(',', '.')}" if has_comma else ""
+        return f"it should be {expected}{point}"
     if problem["type"].endswith(("too_short", "too_long")):
         limits = problem["ctx"]
         bound, count = next((k, v) for k, v in limits.items() if k in ("min_length", "max_length"))

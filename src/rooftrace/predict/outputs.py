@@ -573,9 +573,10 @@ class Prediction:
     def __repr__(self) -> str:
         summary, (rows, cols) = self.summary, self.mask.shape
         scale = "" if summary.gsd_m is None else f", {plain_number(summary.gsd_m)} m per pixel"
+        notes = f"; {plural(len(summary.notes), 'note')} in summary.notes" if summary.notes else ""
         return (
             f"<Prediction of {self.name!r}: {plural(summary.buildings, 'building')}, "
-            f"{summary.built_up_share:.1%} built up, {rows} × {cols} px{scale}>"
+            f"{summary.built_up_share:.1%} built up, {rows} × {cols} px{scale}{notes}>"
         )
 
     def _repr_html_(self) -> str:

@@ -174,8 +174,8 @@ def test_a_result_is_read_like_an_array(model: Predictor, picture: np.ndarray) -
     assert (probability.shape, probability.dtype) == ((90, 120), np.float32)
     np.testing.assert_array_equal(np.isnan(probability), ~valid)
     np.testing.assert_array_equal(probability[valid] >= 0.5, mask[valid] == 1)
-    text = "<Prediction of 'town': 1 building, 15.2% built up, 90 × 120 px, 0.4 m per pixel>"
-    assert repr(result) == text
+    text = "<Prediction of 'town': 1 building, 15.2% built up, 90 × 120 px, 0.4 m per pixel"
+    assert repr(result) == f"{text}; 1 note in summary.notes>"
     assert repr(result.mask) == "<Mask: 90 × 120 px, 92% valid, in pixels>"
     assert repr(result.outlines) == "<Footprints: 1 polygon in pixels>"
     assert repr(source.read()).startswith("<Raster: 3 bands of uint8, 90 × 120 px")
