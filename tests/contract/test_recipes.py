@@ -173,8 +173,7 @@ def test_packs_keep_what_a_teacher_says_of_their_training_images(
     assert (batch.taught - said).abs().mean() < 0.06 < said.std()
     monkeypatch.setattr(gpu_teach, "CERTAIN", ("generated",))
     gpu_teach.main()
-    certain = gpu_train.Atlas([tmp_path / "part-0.zip"], "train", cpu)
-    pixels, numbers = certain.image(0)
+    pixels, numbers = gpu_train.Atlas([tmp_path / "part-0.zip"], "train", cpu).image(0)
     assert np.array_equal(pixels[..., 3] == 255, numbers >= gpu_train.FIRST)
 
 
