@@ -433,10 +433,12 @@ _FILE_TAGS = ("EXIF_DateTime", "TIFFTAG_DATETIME")
 _DATE_TAGS = ("ACQUISITIONDATETIME", "EXIF_DateTimeOriginal", *_FILE_TAGS)
 """Tags with a date, the most specific first: a satellite's metadata, EXIF, TIFF."""
 
-_NAMED = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:([-_.]?)(0[1-9]|1[0-2])(?:\2([0-3]\d))?)?(?!\d)")
+_NAMED = re.compile(
+    r"(?<!\d)(?<!\dx)((?:19|20)\d\d)(?:([-_.]?)(0[1-9]|1[0-2])(?:\2([0-3]\d))?)?(?!x?\d)"
+)
 """A year in the name of a file, alone or with a month or date."""
 
-_BESIDE = re.compile(r"(\d+)[-_.x ]$"), re.compile(r"^[-_.x ](\d+)")
+_BESIDE = re.compile(r"(\d+)[-_. ]$"), re.compile(r"^[-_. ](\d+)")
 
 _WRITTEN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d+)?(Z?))?")
 
@@ -447,8 +449,8 @@ _SCAN_DPI = 200
 def named_dates(name: str) -> list[str]:
     """Return the dates in a name, such as `2019` or `2019-06-12`.
 
-    A number after this year is none, nor one that shares the side of a tile with a number beside
-    it, as corners of tiles do: `2000_1000`.
+    A number after this year is none, nor a side of `1920x1080`, nor one that shares the side of a
+    tile with a number beside it, as corners of tiles do: `2000_1000`.
     """
     dates = []
     for found in _NAMED.finditer(name):

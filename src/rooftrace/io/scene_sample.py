@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import RooftraceError, ServiceError
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window, is_known_empty
+from rooftrace.io.georeferenced import innermost
 from rooftrace.io.nodata import (
     EDGE_SHARE,
     LEAST_FILL,
@@ -234,6 +235,7 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
 
     They are looked for by halves, since rows of a large scene may be all of its blocks; those of
     several tones are no frame, and few. `values` are those of pixels all over the scene.
+    A PNG is decoded from its first row for each row above the last one: its rows are in order.
     """
 
     def pixel(axis: int, along: int, across: int) -> NDArray[Any]:
@@ -243,7 +245,9 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
 
     found: list[NDArray[Any]] = []
     most = 2 * _FRAME_TONE * (float(values.max()) - float(values.min()))
-    for place, axis, is_end in product(_INWARDS, (0, 1), (False, True)):
+    is_png = getattr(innermost(scene), "file_format", "") == "PNG"
+    lines = product(sorted(_INWARDS), (1,)) if is_png else product(_INWARDS, (0, 1))
+    for (place, axis), is_end in product(lines, (False, True)):
         if len(found) == 4:
             tones = np.sort(np.concatenate(found, axis=1).mean(axis=0))
             # One of them may be a mark on the frame.

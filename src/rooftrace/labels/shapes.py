@@ -127,21 +127,36 @@ def clip_outlines(
     return parts, values[owner]
 
 
+_MOST_COMPARED = 1 << 18
+"""Maximum number of pairs of corners that are compared before an index of the corners is made."""
+
+
 def bridged(polygon: shapely.Polygon) -> Floats:
     """Return the corners (n, 2) of a polygon as one ring, which goes to each hole and back.
 
     A pixel is inside such a ring if and only if it is inside the polygon.
     """
-    ring = shapely.get_coordinates(polygon.exterior)
+    corners = shapely.get_coordinates(polygon.exterior)
+    order, tree, indexed = np.arange(len(corners)), None, 0
     for hole in polygon.interiors:
         inner = shapely.get_coordinates(hole)[:-1]
-        corners = shapely.STRtree(np.asarray(shapely.points(ring)))
-        near = np.asarray(corners.nearest(shapely.points(inner)))
-        start = int(np.hypot(*(ring[near] - inner).T).argmin())
-        round_trip = np.roll(inner, -start, axis=0)
-        at = int(near[start])
-        ring = np.concatenate([ring[: at + 1], round_trip, round_trip[:1], ring[at:]])
-    return ring[:-1]
+        if (len(corners) - indexed) * len(inner) > _MOST_COMPARED:
+            indexed = len(corners) - 1
+            tree = shapely.STRtree(np.asarray(shapely.points(corners[:indexed])))
+        apart = np.hypot(*(corners[indexed:, None] - inner).transpose(2, 0, 1))
+        at, start = divmod(int(apart.argmin()), len(inner))
+        at += indexed
+        if tree is not None:
+            near = np.asarray(tree.nearest(np.asarray(shapely.points(inner))))
+            far = np.hypot(*(corners[near] - inner).T)
+            if far.min() < apart.min():
+                start = int(far.argmin())
+                at = int(near[start])
+        round_trip = np.roll(np.arange(len(inner)), -start) + len(corners)
+        after = int(np.flatnonzero(order == at)[0])
+        order = np.concatenate([order[: after + 1], round_trip, round_trip[:1], order[after:]])
+        corners = np.concatenate([corners, inner])
+    return corners[order][:-1]
 
 
 _CHORD_PX = 0.02

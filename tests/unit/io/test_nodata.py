@@ -1,6 +1,6 @@
 """Nodata values that occur on the ground, and fill that no file declares."""
 
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +50,8 @@ def white_roofs(tmp_path: Path) -> tuple[RasterFile, np.ndarray]:
     return open_raster(write_geotiff(tmp_path / "white.tif", image, nodata=255, **PLACE)), empty
 
 
-def test_enclosed_specks_of_the_nodata_value_are_ground(
-    white_roofs: tuple[RasterFile, np.ndarray],
-) -> None:
-    file, empty = white_roofs
-    np.testing.assert_array_equal(file.read().valid, ~empty)
-    assert file.speck_px > 100
-
-
-@pytest.mark.parametrize("side", [37, 128])
-def test_windows_find_the_same_specks_as_the_whole(
+@pytest.mark.parametrize("side", [37, 128, 400])
+def test_enclosed_specks_of_the_nodata_value_are_ground_in_any_window(
     white_roofs: tuple[RasterFile, np.ndarray], side: int
 ) -> None:
     file, empty = white_roofs
@@ -68,6 +60,8 @@ def test_windows_find_the_same_specks_as_the_whole(
             window = Window(row, col, min(side, 400 - row), min(side, 400 - col))
             found = file.read(window).valid
             np.testing.assert_array_equal(found, ~empty[window.slices()])
+    assert file.speck_px > 100
+    assert "value lie scattered in the picture" in prepared(file).choices[0]
 
 
 @pytest.mark.parametrize("fill", [0, 255])
@@ -105,12 +99,6 @@ def test_values_that_no_picture_has_are_nodata_in_specks_too(tmp_path: Path, dty
     image[:, 100:103, 100:103] = -9999
     path = write_geotiff(tmp_path / "gap.tif", image, nodata=-9999, **PLACE)
     assert np.count_nonzero(~open_raster(path).read().valid) == 9
-
-
-def test_a_note_says_that_nodata_lies_scattered(white_roofs: tuple[RasterFile, object]) -> None:
-    (note,) = prepared(white_roofs[0]).choices
-    assert "the nodata value lie scattered in the picture" in note
-    assert "--nodata none" in note
 
 
 @pytest.mark.parametrize("way", ["value", "mask", "alpha"])
@@ -195,6 +183,17 @@ def test_the_frame_of_a_scanned_photograph_is_noted(
     valid[:frame] = valid[-frame:] = valid[:, :frame] = valid[:, -frame:] = False
     notes = " ".join(prepared(ArraySource(ground, valid=valid)).choices)
     assert "has a frame of one tone" not in notes
+
+
+def test_a_png_with_empty_edges_is_decoded_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, empty = scene(1100, is_warped=True)
+    source, asked = ArraySource(image, valid=~empty), []
+    read = source.read
+    monkeypatch.setattr(source, "read", lambda window: asked.append(window) or read(window))
+    monkeypatch.setattr(source, "file_format", "PNG", raising=False)
+    assert prepared(source).choices == ()
+    rows = [window.row for window in asked if window.height == 1]
+    assert sum(row < above for above, row in pairwise(rows)) == 1
 
 
 @pytest.mark.parametrize(

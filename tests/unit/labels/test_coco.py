@@ -204,11 +204,12 @@ def test_where_images_lie_and_what_they_are_called(folder: Path, tmp_path: Path)
     assert len(open_source(SourceConfig(path=str(away), images="images"), None, tmp_path)) == 3
 
 
-@pytest.mark.parametrize("images", ["refer", "copy"])
+@pytest.mark.parametrize(("images", "compared"), [("refer", 0), ("copy", 1 << 18)])
 def test_what_is_written_has_holes_gaps_classes_and_names(
-    folder: Path, tmp_path: Path, images: Any
+    folder: Path, tmp_path: Path, images: Any, compared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    building = square(1, 1, 9) & ~square(3, 3, 3)
+    monkeypatch.setattr("rooftrace.labels.shapes._MOST_COMPARED", compared)
+    building = square(1, 1, 9) & ~square(3, 3, 3) & ~square(7, 7, 2)
     raw = document({"segmentation": rle(building)}, {"segmentation": rle(square(12, 2))},
                    {"segmentation": rle(square(5, 20)), "iscrowd": 1},
                    {"segmentation": rle(square(14, 9)), "category_id": 8})  # fmt: skip
@@ -230,7 +231,7 @@ def test_what_is_written_has_holes_gaps_classes_and_names(
     made = json.loads(written.path.read_bytes())
     # Two buildings, each with the figures that COCO's own tools compute.
     instances = [a for a in made["annotations"] if a["category_id"] == 1 and not a["iscrowd"]]
-    assert sorted(a["area"] for a in instances) == [16, 81 - 9]
+    assert sorted(a["area"] for a in instances) == [16, 81 - 9 - 4]
     assert sorted(a["bbox"] for a in instances) == [[1, 1, 9, 9], [2, 12, 4, 4]]
     assert sum(a["iscrowd"] for a in made["annotations"]) == 1
     assert again.entries[0].image is not None
