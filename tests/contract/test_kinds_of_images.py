@@ -142,7 +142,7 @@ KINDS = {
     ),
     "one band (panchromatic)": Kind(grey, 0.5, ("used as red, green and blue",), (1, 1, 1)),
     "1 bit": Kind(
-        bits, 0.0, ("black at the edges", "used as red, green and blue", "fewer than 8 bits"),
+        bits, 0.0, ("only 2 colours", "used as red, green and blue", "fewer than 8 bits"),
         (1, 1, 1), "bits",
     ),
     "palette": Kind(palette, 0.7),
