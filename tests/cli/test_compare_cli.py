@@ -431,10 +431,10 @@ def test_a_map_of_the_same_time_is_no_earlier_date(
         assert call("compare", *given, "-o", tmp_path / "no")[0] == 2
 
 
-def test_a_swapped_order_is_noted(tmp_path: Path) -> None:
-    for folder, earlier, later in (("swapped", "town_2024", "town_2019-05"), ("right", "a", "b")):
-        (tmp_path / folder).mkdir()
-        new, old = write_layers(tmp_path / folder)
-        paths = [new.rename(new.with_stem(later)), old.rename(old.with_stem(earlier))]
-        notes = call("compare", *paths, "-o", tmp_path / folder / "out")[1]["notes"]
-        assert any("the order looks swapped" in note for note in notes) == (folder == "swapped")
+@pytest.mark.parametrize("further", [{}, {"compare_layer": "old"}], ids=["dates", "conflated"])
+def test_swapped_dates_and_other_models_are_noted(further: dict[str, str], tmp_path: Path) -> None:
+    numbers = dict.fromkeys(("score", "area_m2"), np.ones(len(houses())))
+    new = write(tmp_path / "town_2019-05.gpkg", houses(), **numbers, model="a")
+    old = write(tmp_path / "town_2024.gpkg", houses(), **numbers, model="b", **further)
+    notes = " ".join(call("compare", new, old, "-o", tmp_path / "out")[1]["notes"])
+    assert all((s in notes) != bool(further) for s in ("order looks swapped", "models a, b: "))

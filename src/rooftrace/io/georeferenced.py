@@ -5,7 +5,7 @@ The origin of an image is its name and the date on which it was taken, where its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import PureWindowsPath
@@ -17,7 +17,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE
+from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE, list_first
 from rooftrace.core.types import (
     UNKNOWN_PROVENANCE,
     BoolArray,
@@ -235,6 +235,15 @@ def date_span(dates: Sequence[str | None]) -> str | None:
     if None in dates or not days:
         return None
     return days[0] if len(days) == 1 else f"{days[0]}/{days[-1]}"
+
+
+def model_notes(models: Iterable[str | None]) -> list[str]:
+    """Return a note if results of several dates are of different models."""
+    names = sorted({*models} - {None}, key=str)
+    if len(names) < 2:
+        return []
+    note = f"The dates are of the models {list_first(names)}"
+    return [f"{note}: what these find differently looks like a change"]
 
 
 class ArraySource:

@@ -97,7 +97,7 @@ def test_a_piece_of_a_training_scene_is_found(places: Path) -> None:
     assert pair.bits <= 9
     assert pair.likeness > 0.4
     assert json.loads(json.dumps(report.to_json()))["scenes"] == 1
-    assert "has about 43 m by 43 m" in " ".join(report.notes)
+    assert "share about 43 m by 43 m" in " ".join(report.notes)
     data = LabelledSets([open_source(at(places / "b")), open_source(at(places / "cut"))])
     note, _ = training_ground_notes([bundle], data)
     assert note == "1 of 1 scenes show ground that m was trained on: piece"
@@ -119,11 +119,11 @@ def test_scenes_too_small_to_tell_are_not_all_clear(places: Path) -> None:
     assert "Cannot tell for 16 of the 16 scenes" in " ".join(report.notes)
     counts = PixelCounts.of(*np.ones((2, 9, 9), np.uint8), classes=2)
     images = tuple(ImageCounts(name, counts) for name in small.ids)
-    evaluation = Evaluation((EvalReport(images, small.classes, 1, {}, name="m"),), (report,))
-    legend = Legend(small.classes)
-    right = Predictions("m", small.classes, 1, legend, None, "", {}, lambda scene: ScenePrediction(
-        scene.label.read(), np.zeros(0, np.object_)
-    ))  # fmt: skip
+    of_m = EvalReport(images, small.classes, 1, {}, notes=("Doubtful labels.",), name="m")
+    evaluation = Evaluation((of_m,), (report,))
+    right = Predictions("m", small.classes, 1, Legend(small.classes), None, "", {},
+        lambda scene: ScenePrediction(scene.label.read(), np.zeros(0, np.object_)))  # fmt: skip
     page = evaluation_page(evaluation, [right], small)
     assert "Cannot tell for 16 of 16 scenes if they show ground that m was trained on" in page
+    assert page.index("Doubtful labels.") < page.index("<h2>Figures")
     assert "No scene here shows ground" not in page

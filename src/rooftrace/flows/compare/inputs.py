@@ -32,6 +32,7 @@ from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_formats import KML_ID
 from rooftrace.io.vector_read import SCORE_FIELDS, ReadCounts, VectorFile, VectorLayer
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
+from rooftrace.vector.prepare import MaskRecord
 
 _IDS = ("id", "osm_id", "osm_way_id", "full_plus_code", "fid", "gml_id", KML_ID)
 """Names of attributes that hold the id of a building, in upper or lower case."""
@@ -41,6 +42,12 @@ _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}
 
 ORIGINS = {"compare_date": "imagery_date", "compare_source": "source"}
 """Columns with the origin of new outlines, and the attributes of the new layer that tell it."""
+
+_COMPARED = "compare_layer"
+"""Column of the layers that `rooftrace compare` writes."""
+
+_OF_FIRST = {*ORIGINS.values(), "model"}
+"""Attributes of which the first value counts for the layer."""
 
 _OF_RESULTS = {"score", "area_m2", "model"}
 """Columns that layers of rooftrace have beside `source`; OpenStreetMap has a tag of that name."""
@@ -101,6 +108,7 @@ class BuildingLayer:
         seen: Image whose valid pixels were seen, made from the mask.
         date: See `date_of`.
         source: Attribution of the imagery of a layer that rooftrace predicted.
+        model: Name of the model of such a layer.
     """
 
     name: str
@@ -115,6 +123,7 @@ class BuildingLayer:
     seen: RasterSource | None = None
     date: str | None = None
     source: str | None = None
+    model: str | None = None
 
     def __len__(self) -> int:
         return len(self.outlines)
@@ -185,7 +194,9 @@ def read_buildings_layer(
             path, file, notes, folder, id_field, needs_id=needs_id, attributes=attributes
         )
     stated = provenance_of(open_image(path)).imagery_date
-    return _seen_by(path, replace(layer, date=date_of(path, stated)))
+    record = MaskRecord.read(path)
+    model = None if record is None else record.origin.model
+    return _seen_by(path, replace(layer, date=date_of(path, stated), model=model))
 
 
 def _check_classes(path: Path, names: Sequence[str]) -> None:
@@ -249,13 +260,19 @@ def _of_file(
     notes += file.copy_notes() if attributes == ALL_FIELDS else ()
     notes += file.notes(counts)
     layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
-    source = parts.first.get("source") if {*file.fields} >= _OF_RESULTS else None
-    return replace(layer, date=date_of(path, parts.first.get("imagery_date")), source=source)
+    # A conflated layer has buildings of several dates.
+    is_conflated = _COMPARED in file.fields
+    date = None if is_conflated else date_of(path, parts.first.get("imagery_date"))
+    if is_conflated or not {*file.fields} >= _OF_RESULTS:
+        return replace(layer, date=date)
+    return replace(
+        layer, date=date, source=parts.first.get("source"), model=parts.first.get("model")
+    )
 
 
 def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]) -> list[str]:
     """Return the names of the attributes that are read."""
-    wanted = {*id_names, *SCORE_FIELDS, *ORIGINS.values(), *attributes}
+    wanted = {*id_names, *SCORE_FIELDS, *_OF_FIRST, *attributes}
     fields = [
         name
         for name in file.fields
@@ -290,7 +307,7 @@ class _LayerParts:
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
         self._has_scores = True
         self.first: dict[str, str] = {}
-        """First date and source of the imagery among the attributes."""
+        """First value of each of `_OF_FIRST`."""
 
     def add(self, chunk: VectorLayer) -> None:
         """Add the next polygons."""
@@ -309,7 +326,7 @@ class _LayerParts:
         rows["has_area"] = shapely.area(chunk.geometry) > 0
         rows["is_multi"] = shapely.get_type_id(chunk.geometry) == shapely.GeometryType.MULTIPOLYGON
         self._rows.append(rows)
-        for name in ({*ORIGINS.values()} & {*values}) - {*self.first}:
+        for name in (_OF_FIRST & {*values}) - {*self.first}:
             if one := next((str(one) for one in values[name] if one), None):
                 self.first[name] = one
         for name, column in self._kept.items():

@@ -51,7 +51,7 @@ from rooftrace.io.area import read_area
 from rooftrace.io.companions import predicted_images
 from rooftrace.io.files import check_exists, prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
-from rooftrace.io.georeferenced import in_crs
+from rooftrace.io.georeferenced import in_crs, model_notes
 from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, outline_bounds
 from rooftrace.io.vector_write import write_copies
@@ -270,6 +270,7 @@ def run_compare(
     )  # fmt: skip
     if not options.reference:
         notes += _order_notes(new_layer, old_layer)
+        notes += model_notes((new_layer.model, old_layer.model))
     step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
     report = CompareReport(

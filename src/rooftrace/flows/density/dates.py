@@ -32,7 +32,7 @@ from rooftrace.flows.density.ground import SeenGround, seen_ground
 from rooftrace.flows.density.inputs import SceneFiles, files_of, scenes_of, stem_of
 from rooftrace.flows.density.run import no_overlap, read_zones, readable, shared_notes, zone_names
 from rooftrace.io.files import check_outputs
-from rooftrace.io.georeferenced import date_span
+from rooftrace.io.georeferenced import date_span, model_notes
 from rooftrace.io.make_valid import areal
 from rooftrace.io.reproject import BEND_M, crs_text, missing_grid, reprojected
 from rooftrace.io.vector_write import free_names, write_polygons
@@ -210,11 +210,7 @@ def _names(
     names = [date or name for date, name in zip(dates, plain)]
     if len({*names}) < len(names):
         names = plain if len({*plain}) == len(plain) else list(map(str, inputs))
-    models = {record.origin.model for of_date in records for record in of_date} - {None}
-    if len(models) < 2:
-        return names, []
-    note = f"The dates are of the models {list_first(sorted(map(str, models)))}"
-    return names, [f"{note}: what these find differently looks like a change"]
+    return names, model_notes(record.origin.model for of_date in records for record in of_date)
 
 
 def _onto(first: SeenGround, ground: SeenGround) -> tuple[SeenGround, LayerOffset | None, str]:

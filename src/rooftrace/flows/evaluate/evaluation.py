@@ -247,13 +247,17 @@ def _limits(fingerprint: Fingerprint, use: str, too_small: int, scenes: int) -> 
     """Return notes on what the check cannot find."""
     side = fingerprint.finds_px
     size = f"{side * fingerprint.gsd_m:.0f} m" if fingerprint.gsd_m else f"{2 * side} px"
-    notes = [f"Ground that {use} is found where a shared part has about {size} by {size}."]
     if too_small:
-        notes.append(
-            f"Cannot tell for {too_small} of the {scenes} scenes, which are smaller or show too "
-            "little: of these, only copies of whole scenes are found."
+        which = f"{too_small} of the {scenes} scenes"
+        note = (
+            f"Cannot tell for {which} if they show ground that {use}: they are smaller than about "
         )
-    return notes
+        note += (
+            f"{size} by {size}, or show too little. Of such scenes, only whole copies are found."
+        )
+    else:
+        note = f"Ground that {use} is found if scenes share about {size} by {size} of it."
+    return [note]
 
 
 def _ordered(pairs: Sequence[LeakedScene]) -> tuple[LeakedScene, ...]:
@@ -616,7 +620,7 @@ def evaluation_page(
         predictions=predictions,
         scenes=[[by_id[name] for by_id in images] for name, _ in ranked(first)[:_ROWS]],
         galleries=galleries,
-        notes=evaluation.notes,
+        notes=dict.fromkeys(note for report in evaluation.reports for note in report.notes),
         version=metadata.version("rooftrace"),
     )
 

@@ -21,7 +21,7 @@ const view = {
   opacity: { buildings: 0.6, mask: 0.6, density: 0.6, image: 1, basemap: 1 },
 };
 let map, popup, review, swipe, place, folder = null, entries = [], images = [], scene = null, polling = 0;
-let home = null, opened = 0;
+let home = null, fitted = null, opened = 0;
 
 function start() {
   setTheme();
@@ -41,7 +41,7 @@ function start() {
   map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
   popup = new maplibregl.Popup({ maxWidth: "320px", closeOnClick: false });
   popup.on("close", () => choose(null));
-  review = createReview({ map, view, padding, restyle, address: remember, popup });
+  review = createReview({ map, view, fitTo, restyle, address: remember, popup });
   swipe = createSwipe({ maplibregl, map, view, folders: FOLDERS, restyle, failed: say, explain });
   place = createPlace({
     maplibregl, map, popup, current: () => ({ scene, review: view.review }), home: goHome, fit: fitBuildings, notice, failed: showError,
@@ -186,7 +186,7 @@ async function openImage(name, at = null, again = false) {
   home = null;
   goHome();
   map.once("idle", () => turn === opened && wait(null));
-  home = { zoom: map.getZoom(), center: map.getCenter() };
+  home = here();
   // Over another place, the thumbnail would be wrong.
   map.once("movestart", () => { const image = $("loading").querySelector("img"); image.onload = null; image.hidden = true; });
   if (at) map.jumpTo(at);
@@ -231,12 +231,28 @@ async function fitBuildings() {
 
 function fitTo([west, south, east, north]) {
   map.fitBounds([[west, south], [east, north]], { padding: padding(), maxZoom: 21, animate: false });
+  fitted = { bounds: [west, south, east, north], ...here() };
+}
+
+const here = () => ({ zoom: map.getZoom(), center: map.getCenter() });
+
+function isAt(place) {
+  const { zoom, center } = here(), near = (one, other) => Math.abs(one - other) < 1e-9;
+  return place !== null && near(place.zoom, zoom) && near(place.center.lng, center.lng) && near(place.center.lat, center.lat);
+}
+
+// The window or the panel has another size: what was fitted, and not moved since, stays in sight.
+function refit() {
+  if (!isAt(fitted)) return;
+  const atHome = isAt(home);
+  if (atHome) home = null;
+  fitTo(fitted.bounds);
+  if (atHome) home = here();
 }
 
 // The place is part of the address once a person has moved the map; a review finds its own.
 function remember() {
-  const { lng, lat } = map.getCenter(), near = (one, other) => Math.abs(one - other) < 1e-9;
-  const moved = home && !(near(home.zoom, map.getZoom()) && near(home.center.lng, lng) && near(home.center.lat, lat));
+  const { lng, lat } = map.getCenter(), moved = home && !isAt(home);
   const hash = addressOf(scene, view.review, map.getZoom(), moved && !view.review ? { lng, lat } : null);
   if (location.hash !== hash) history.replaceState(null, "", hash);
 }
@@ -331,6 +347,7 @@ function bindMap() {
     count();
     remember();
   });
+  map.on("resize", refit);
   map.on("zoom", showMerged);
   map.on("move", showScale);
   map.on("error", (event) => explain(event.error ?? {}));
@@ -419,7 +436,7 @@ function bindPanel() {
   addEventListener("rooftrace-theme", setTheme);
   $("fold").addEventListener("click", () => {
     fold();
-    review.fit();
+    refit();
   });
   if (innerWidth <= 640) fold();
 }

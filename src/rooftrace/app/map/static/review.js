@@ -38,7 +38,7 @@ const STATUS_WORDS = { open: "not reviewed", accepted: "accepted", rejected: "re
 // Ends work on a scene that the map no longer shows.
 class SceneLeft extends Error {}
 
-export function createReview({ map, view, padding, restyle, address, popup }) {
+export function createReview({ map, view, fitTo, restyle, address, popup }) {
   let scene = null, base = "", revision = 0, polygons, current = null, mode = null, working = Promise.resolve(), beginning = 0, saving = 0;
   const outlines = new Map();
 
@@ -166,7 +166,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     if (building) await look(building);
     else await go();
     enter(draft.mode.kind, draft.mode);
-    if (!building) fitTo(mode.outline ?? { type: "Polygon", coordinates: [mode.points ?? mode.clicks.map((one) => one.position)] });
+    if (!building) fitAround(mode.outline ?? { type: "Polygon", coordinates: [mode.points ?? mode.clicks.map((one) => one.position)] });
     const other = building && building.revision !== draft.revision;
     warn(other ? `${building.reviewer} has changed this building since you drew. Your drawing was not saved: look before you save it, or cancel it.`
       : "Your drawing was not saved: continue, save it, or cancel it.");
@@ -222,20 +222,20 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   async function look(building) {
     current = building;
     draw();
-    fit();
     const score = building.score == null ? "" : `, confidence ${building.score.toFixed(2)}`;
     const who = building.reviewer && building.status !== "open" ? ` by ${building.reviewer}` : "";
     say(`Building ${building.id}${score}: ${STATUS_WORDS[building.status]}${who}.`);
+    fit();
   }
 
   // Clear of the panel, with the neighbours around it.
   function fit() {
-    if (view.review && current) fitTo(current.outline);
+    if (view.review && current) fitAround(current.outline);
   }
 
-  function fitTo(outline) {
+  function fitAround(outline) {
     const [west, south, east, north] = bounds(outline), around = Math.max(east - west, north - south);
-    map.fitBounds([[west - around, south - around], [east + around, north + around]], { padding: padding(), maxZoom: 21, animate: false });
+    fitTo([west - around, south - around, east + around, north + around]);
   }
 
   function bounds(outline) {
@@ -618,5 +618,5 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   map.on("touchstart", "hand-corner", drag);
   setInterval(() => { if (view.review && base && !document.hidden) run(refresh); }, POLL_MS);
 
-  return { open, close, click, fit, get current() { return current; }, get mode() { return mode; }, settled: () => working };
+  return { open, close, click, get current() { return current; }, get mode() { return mode; }, settled: () => working };
 }
