@@ -346,11 +346,9 @@ SAMPLES: dict[str, Sample] = {
             ("theme", "Buildings", "Land"), ("Art", "Gebaeude", "befestigt.Strasse_Weg"),
         )
     },
-    "CSV with WKT": _text(
-        "town.csv",
-        lambda: "id;wkt\n"
-        + "".join(f'1;"{w}"\n' for w in DEGREES.geometry.to_wkt(rounding_precision=9)),
-    ),
+    "CSV with WKT": _text("town.csv", lambda: "\n".join(
+        ["id;wkt", *(f'1;"{w}"' for w in DEGREES.geometry.to_wkt(rounding_precision=9))]
+    )),
     "CSV with EWKT": _text(
         "town.csv",
         lambda: "geom,id\n"
@@ -364,11 +362,12 @@ SAMPLES: dict[str, Sample] = {
             include_srid=True,
         )),
     ),
-    "CSV with hex WKB": _text(
-        "town.csv",
-        lambda: "id\tgeom\n"
-        + "".join(f"1\t\\x{one.lower()}\n" for one in DEGREES.geometry.to_wkb(hex=True)),
-    ),
+    "CSV with hex WKB": _text("town.csv", lambda: "\n".join(
+        ["id\tgeom", *(f"1\t\\x{one.lower()}" for one in DEGREES.geometry.to_wkb(hex=True))]
+    )),
+    "GeoJSON of kinds of buildings": _text("kinds.geojson", lambda: collection(
+        tags={"type": "building"}
+    ).replace('"building"', '"water_tower"', 1)),
 }  # fmt: skip
 """What is read without an option, by the name that `docs/formats.md` has."""
 

@@ -54,11 +54,16 @@ SCORE_FIELDS = ("score", "confidence", "probability", "prob", "conf")
 _CLASS_FIELDS = ("class", "type", "category", "label", "theme", "art", "genre", "genere")
 _PLAINLY_OTHER = {
     "road", "roads", "street", "tree", "trees", "forest", "vegetation", "grass", "field", "water",
-    "river", "lake", "pool", "car", "land", "strasse", "befestigte", "wald", "acker", "gewaesser",
-    "gartenanlage", "route", "revetement", "foret", "jardin", "eau", "strada", "bosco", "giardino",
+    "river", "lake", "pool", "car", "land",
 }  # fmt: skip
-"""Attributes that may name classes, and words of classes that are no kind of building, also of the
-land cover of the Swiss cadastre (MOpublic), which covers all ground."""
+"""Attributes that may name classes, and classes that are no kind of building."""
+
+_LAND_COVER = {
+    "strasse", "befestigte", "wald", "acker", "gewaesser", "gartenanlage", "route", "revetement",
+    "foret", "jardin", "strada", "bosco", "giardino",
+}  # fmt: skip
+"""Words in such classes of the Swiss cadastre (MOpublic), which covers all ground. English words
+are in kinds of buildings, too: OpenStreetMap has a water_tower."""
 
 _OSM_FIELDS = frozenset(
     (
@@ -383,7 +388,9 @@ class VectorFile:
             folded = {name.casefold() for name in names}
             # `type` may be the kind of a building, of which one is called building.
             words = {word for name in folded for word in re.split(r"[\W_]+", name)}
-            is_class = field.casefold() == "class" or not words.isdisjoint(_PLAINLY_OTHER)
+            is_class = field.casefold() == "class" or bool(
+                folded & _PLAINLY_OTHER or words & _LAND_COVER
+            )
             if is_class and not folded.isdisjoint(BUILDING_NAMES):
                 return field
             if len(names) > 1 and field == "class" and "class_id" in self.fields:
