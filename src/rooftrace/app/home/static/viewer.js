@@ -10,7 +10,7 @@ const WAIT_MS = 150; // after the last move of the threshold
 const STAGE = `
 <div class="rt-viewer">
   <p class="rt-status" hidden></p>
-  <div class="rt-busy" role="status" hidden><img alt=""><span></span></div>
+  <div class="rt-busy" role="status" hidden><img alt=""><span></span><small aria-hidden="true"></small></div>
   <div class="rt-stage" data-mode="overlay" data-state="empty" hidden>
     <div class="rt-frame">
       <div class="rt-layers">
@@ -320,13 +320,16 @@ function present(view) {
 
 function busy(text, picture) {
   find("busy").hidden = !text;
-  find("busy").lastElementChild.textContent = text;
-  const image = find("busy").firstElementChild;
+  const [image, said, waited] = find("busy").children, begun = Date.now();
+  said.textContent = text;
+  waited.textContent = "";
+  clearInterval(waiting);
+  if (text) waiting = setInterval(() => { waited.textContent = `${Math.round((Date.now() - begun) / 1000)} s so far`; }, 1000);
   image.hidden = !picture;
   if (picture) image.src = picture;
 }
 
-let turn = 0, timer = 0;
+let turn = 0, timer = 0, waiting = 0;
 return {
   // Predict a file and show it; an error is shown, and thrown if it is one of `thrown`.
   async run(file, options = {}, { picture = "", thrown = [] } = {}) {
