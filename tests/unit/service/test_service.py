@@ -13,17 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from rest_service import Gate, fake_service, png, roofs
-from rooftrace.core.errors import (
-    BusyError,
-    DeadlineError,
-    PredictError,
-    StoppingError,
-)  # fmt: skip
+from rooftrace.core.errors import BusyError, DeadlineError, PredictError, StoppingError
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.scores import predict_keeping
 from rooftrace.service.decode import Decoder
 from rooftrace.service.service import RequestDefaults
 
@@ -92,26 +86,6 @@ def test_what_takes_too_long_is_given_up() -> None:
                 request.answer.result(60)
         late = one.submit(png(roofs(3)), "a.png")
         late.answer.result(60)
-    finally:
-        gate.go.set()
-        one.close()
-
-
-@pytest.mark.campaign
-def test_a_cancelled_request_stops() -> None:
-    gate = Gate(is_open=False)
-    one = fake_service(gate, running=1)
-    try:
-        first = one.submit(png(roofs(1)), "a.png")
-        assert gate.begun.wait(60)
-        second = one.submit(png(roofs(2)), "a.png")
-        second.cancel()
-        gate.go.set()
-        first.answer.result(60)
-        with pytest.raises(CancelledError):
-            second.answer.result(60)
-        assert one.submit(png(roofs(3)), "a.png").answer.result().summary.buildings > 0
-        assert one.figures().batches.tiles == 2
     finally:
         gate.go.set()
         one.close()
@@ -188,36 +162,12 @@ def test_requests_that_wait_when_a_service_is_closed_get_an_error() -> None:
     assert (one.figures().running, one.figures().waiting) == (0, 0)
 
 
-@pytest.mark.campaign
-def test_what_is_kept_is_decided_anew_without_the_network() -> None:
-    one = fake_service(Gate())
-    try:
-        image = roofs(5)
-        image[0:20, 60:90] = 120
-        kept = one.submit(png(image), "a.png", None, predict_keeping).answer.result(60)
-        ran = one.figures().batches.tiles
-        for threshold in (0.3, 0.7):
-            anew = kept.scores.redecide(threshold)
-            direct = one.submit(
-                png(image), "a.png", SceneOptions(threshold=threshold)
-            ).answer.result()
-            assert np.array_equal(anew.mask.data, direct.mask.data)
-            assert list(anew.outlines.geometry) == list(direct.outlines.geometry)
-        assert kept.scores.redecide(0.3).summary.built_up_share > kept.prediction.mask.data.mean()
-        # Only the tiles of the two direct requests are counted.
-        assert one.figures().batches.tiles == ran + 2
-    finally:
-        one.close()
-
-
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
         (None, ("3,2,1", "0,200", 0.3, None)),
-        (SceneOptions(gsd_m=0.1), ("3,2,1", "0,200", 0.1, None)),
         (SceneOptions(scale=0.5), ("3,2,1", "0,200", None, 0.5)),
         (SceneOptions(bands="1,2,3", stretch="none"), ("1,2,3", "none", 0.3, None)),
-        (SceneOptions(stretch="auto"), ("3,2,1", "auto", 0.3, None)),
     ],
 )
 def test_a_request_goes_before_the_server(

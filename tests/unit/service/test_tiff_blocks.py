@@ -72,3 +72,19 @@ def test_damage_at_the_end_is_refused(tmp_path: Path) -> None:
     path = one_block(tmp_path / "a.tif", bytes(damaged))
     with pytest.raises(DataError, match="is damaged"):
         check_deflate_blocks(path)
+
+
+def test_any_damage_of_a_file_passes_or_is_refused(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 255, (3, 20, 20), np.uint8)
+    whole = write(tmp_path / "a.tif", data, blockysize=5).read_bytes()
+    rng, refused = np.random.default_rng(1), 0
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, 400, 3):
+            damaged[at] = rng.integers(256)
+        (tmp_path / "b.tif").write_bytes(damaged[: rng.integers(8, len(whole) + 1)])
+        try:
+            check_deflate_blocks(tmp_path / "b.tif")
+        except DataError:
+            refused += 1
+    assert refused > 20
