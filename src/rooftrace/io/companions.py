@@ -76,6 +76,9 @@ WORK_FOLDER = ".rooftrace"
 _HEAD_BYTES = 1024
 """Number of bytes in which GDAL looks for the mark of a VRT."""
 
+_METADATA_BYTES = 1 << 20
+"""Number of bytes of metadata in which a CRS is looked for."""
+
 _KML_HEAD_BYTES = 1 << 16
 """Number of bytes in which the picture of a KML is looked for; outlines may follow for long."""
 
@@ -416,6 +419,25 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
         grid = replace(grid, crs=_read_prj(prj, path))
     grid, note = checked_grid(grid, str(path))
     return replace(header, grid=grid, note=note)
+
+
+_EPSG_URL = re.compile(rb"/EPSG/[\d.]+/(\d{4,6})\b")
+
+
+def stated_crs(image: object) -> str:
+    """Return the code of the one map's CRS that the metadata (.xml, as of INSPIRE) beside an image
+    states, for the option --crs; EPSG:… if there is none.
+    """
+    path = getattr(image, "path", None)
+    if isinstance(path, Path) and (
+        metadata := _first(path, [f"{path.stem}.xml", f"{path.name}.xml"])
+    ):
+        codes = {int(code) for code in _EPSG_URL.findall(read_head(metadata, _METADATA_BYTES))}
+        with suppress(CRSError):
+            # Such metadata also name the systems of their bounds in degrees, and of heights.
+            projected = [code for code in codes if CRS.from_epsg(code).is_projected]
+            return f"EPSG:{projected[0]}" if len(projected) == 1 else "EPSG:…"
+    return "EPSG:…"
 
 
 def _world_names(name: str, suffix: str) -> list[str]:

@@ -168,6 +168,7 @@ def test_of_a_project_of_photogrammetry_the_orthophoto_is_predicted(
     for tile in {model, model.replace("_0", "_1")}:
         write_geotiff(tmp_path / tile, heights, crs="EPSG:32633", transform=ORIGIN)
     (tmp_path / orthophoto).with_suffix(".j2w").touch()
+    (tmp_path / orthophoto).with_suffix(".xml").write_text("<metadata/>")
     found = find_inputs([tmp_path])
     scenes = (*found.scenes, *find_inputs([(tmp_path / orthophoto).parent]).scenes)
     assert [scene.path for scene in scenes] == [tmp_path / orthophoto] * 2

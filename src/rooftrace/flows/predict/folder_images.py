@@ -45,8 +45,8 @@ _REASONS = NOT_IMAGE, _OVERLAY, MASK, _PROJECT, _RESULT, HEIGHTS, OTHER_HEIGHTS,
 _UNUSABLE = re.compile(r"_udm2?(_clip)?$", re.IGNORECASE)
 """Ending of the names of Planet's masks of unusable data (UDM), without suffix."""
 
-_BESIDE = re.compile(r"\.(prj|tab|wld|[a-z\d]{2,4}wx?|aux\.xml)$", re.IGNORECASE)
-"""Endings of files that place an image."""
+_BESIDE = re.compile(r"\.(prj|tab|wld|[a-z\d]{2,4}wx?|(aux\.)?xml)$", re.IGNORECASE)
+"""Endings of files that place or describe an image."""
 
 
 def skipped_notes(skipped: Mapping[Path, str]) -> list[str]:
