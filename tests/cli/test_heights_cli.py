@@ -341,6 +341,7 @@ def test_feet_are_read_by_the_band_or_the_option(
     _, answer = call("heights", folder / "houses.gpkg", "--surface", feet, "-o", tmp_path / "out")
     assert answer["height_m"] > 25
     assert any("are the heights in feet or centimetres?" in note for note in answer["notes"])
+    assert not any("fill that" in note for note in answer["notes"])
     given = ("--surface", feet, "--terrain", folder / "terrain.tif", "-o", tmp_path / "out")
     _, answer = call("heights", folder / "houses.gpkg", *given, "--unit", "foot")
     assert any("Only those of one model?" in note for note in answer["notes"])

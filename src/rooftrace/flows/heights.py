@@ -490,11 +490,6 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     if counts[NO_STEP] > _MOST_BELOW * seen:
         notes.append("Most buildings do not stand out: is --surface older, or a terrain model?")
     middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
-    if towers := int((heights.height[heights.is_known] > _TALLEST_M).sum()):
-        notes.append(
-            f"{plural(towers, 'building')} above {_TALLEST_M:.0f} m: fill that the model does not "
-            "declare? State it: gdal_edit.py -a_nodata VALUE FILE."
-        )
     has_terrain = len(source.extents) == 2
     if middle > _TALL_M and (source.vertical.unit_m == 1.0 or has_terrain):
         notes.append(
@@ -502,6 +497,11 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
             "centimetres? Then give rooftrace heights --unit foot or --unit centimetre."
             + " Only those of one model? Leave --unit out, and write the unit into its file: "
             "gdal_edit.py -units ft FILE." * has_terrain
+        )
+    elif towers := int((heights.height[heights.is_known] > _TALLEST_M).sum()):
+        notes.append(
+            f"{plural(towers, 'building')} above {_TALLEST_M:.0f} m: fill that the model does not "
+            "declare? State it: gdal_edit.py -a_nodata VALUE FILE."
         )
     return notes
 
