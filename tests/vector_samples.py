@@ -264,14 +264,42 @@ def _gml(srs: str, member: str, town: gpd.GeoDataFrame = TOWN, last: str = " 7.5
         filled = "".join(member.replace("outline", polygon(one)) for one in town.geometry)
         return f"<?xml version='1.0'?><{gml}>{filled}</{kind}>".replace("wall", polygon(FIELD))
 
-    return _text("town.gml" if last else "nas.xml", text)
+    name = "town.gml.gz" if town is TOWN else "town.gml"
+    return _text(name if last else "nas.xml", text)
 
 
+_AX = "<gml:featureMember><AX_Gebaeude><x>outline</x></AX_Gebaeude></gml:featureMember>"
+_NAS = _gml("urn:adv:crs:ETRS89_UTM33", _AX, last="")
 _LOD2 = (
     "<cityObjectMember><Building gml:id='b'><BuildingPart><RoofSurface>wall</RoofSurface>"
     "<GroundSurface>outline</GroundSurface></BuildingPart></Building></cityObjectMember>"
 )
 _LOD0 = _LOD2.replace("Ground", "x").replace("'b'>", "'b'><lod0RoofEdge>outline</lod0RoofEdge>")
+
+
+def _city_json(code: int, town: gpd.GeoDataFrame = TOWN, scale: float = 0.001) -> Sample:
+    """Return a function that writes CityJSON: solids of parts, or the ground in degrees (LoD0)."""
+    step = -1 if town is DEGREES else 1  # PLATEAU keeps latitudes first
+    model: dict[str, Any] = {
+        "type": "CityJSON",
+        "transform": {"scale": [scale] * 3},
+        "vertices": [],
+    }
+    model["metadata"] = {"referenceSystem": f"https://www.opengis.net/def/crs/EPSG/0/{code}"}
+    model["transform"]["translate"], points, things = [5, 6, 7], model["vertices"], {}
+    for name, shape in enumerate(town.geometry):
+        faces = []
+        for each in (shape, shape.buffer(3 / 10 ** (5 * (step < 0)))):
+            xy = (each.exterior.coords[:-1] - np.array([5, 6][::step])) / scale
+            faces.append([[*range(len(points), len(points) + len(xy))]])
+            points += [[*map(round, one[::step]), 9] for one in xy.tolist()]
+        kinds = {"surfaces": [{"type": "GroundSurface"}, {"type": "RoofSurface"}]}
+        solid = {"type": "Solid", "boundaries": [faces], "semantics": {**kinds, "values": [[0, 1]]}}
+        ground = {"type": "MultiSurface", "lod": "0", "boundaries": faces[:1]}
+        things[f"{name}-0"] = {"type": "BuildingPart", "geometry": [solid]}
+        own = [ground] * (step < 0)
+        things[str(name)] = {"type": "Building", "children": [f"{name}-0"], "geometry": own}
+    return _text("town.city.json", lambda: json.dumps({**model, "CityObjects": things}))
 
 
 def _multipatch(folder: Path) -> Path:
@@ -304,12 +332,12 @@ SAMPLES: dict[str, Sample] = {
     "KML": _file("town.kml", "LIBKML", DEGREES),
     "KMZ": _file("town.kmz", "LIBKML", DEGREES),
     "GML": _file("town.gml", "GML", XSISCHEMA="OFF"),
-    "GML of a cadastre, .xml": _gml(
-        "urn:adv:crs:ETRS89_UTM33",
-        "<gml:featureMember><AX_Gebaeude><x>outline</x></AX_Gebaeude></gml:featureMember>", last="",
-    ),
-    "CityGML": _gml("urn:adv:crs:ETRS89_UTM33*DE_DHHN2016_NH", _LOD2),
+    "GML of a cadastre, .xml": _NAS,
+    "CityGML, .gml.gz": _gml("urn:adv:crs:ETRS89_UTM33*DE_DHHN2016_NH", _LOD2),
     "CityGML in degrees": _gml("http://www.opengis.net/def/crs/EPSG/0/6697", _LOD0, DEGREES),
+    "CityJSON": _city_json(32633),
+    "CityJSON in degrees": _city_json(4937, DEGREES, 1e-9),
+    "GML of a cadastre, zipped": _zipped(_NAS, "town.zip"),
     "Shapefile of multipatches": _multipatch,
     "MapInfo TAB": _file("town.tab", "MapInfo File"),
     "MapInfo MIF": _file("town.mif", "MapInfo File"),

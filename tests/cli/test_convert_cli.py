@@ -68,11 +68,6 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     assert f"1 scene as {kind}" in text
     _, _, text = command("convert", layer, "-o", tmp_path / "map.gml")
     assert all(suffix in text for suffix in WRITERS)
-    city = tmp_path / "layer.city.json"
-    city.write_text('{"type": "CityJSON", "version": "2.0"}')
-    for arguments in (("convert", city), ("compare", layer, city), ("density", city)):
-        _, _, text = command(*arguments, "-o", tmp_path / "city")
-        assert f"is CityJSON, which is not read.\nGive the GeoPackage beside it: {layer}" in text
     (tmp_path / "plan.dwg").write_bytes(b"AC1032")
     _, _, text = command("compare", layer, tmp_path / "plan.dwg", "-o", tmp_path / "x")
     assert "plan.dwg is DWG, which is not read" in text

@@ -8,7 +8,8 @@ form that it reads:
   (https://wiki.openstreetmap.org/wiki/Overpass_API), or with deletions of JOSM: GeoJSON;
 - lines of FeatureCollections, as in some files of Microsoft: lines of Features;
 - a Shapefile without its index (.shx): with a new index;
-- CityGML, as of national surveys: the outlines of its buildings as GeoJSON;
+- CityGML and CityJSON, as of national surveys: the outlines of their buildings as GeoJSON;
+- compressed GML (.gml.gz): the file inside;
 - KML with several courtyards in one boundary, as simplekml (1.3.6) writes it: with one for each,
   since GDAL (3.12.4) reads the last courtyard of a boundary alone;
 - an area of Osmosis and Geofabrik (.poly): GeoJSON.
@@ -24,6 +25,7 @@ import mmap
 import os
 import re
 import shlex
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,16 +61,16 @@ KML_FIELDS = {
 
 PARQUET = (".parquet", ".geoparquet")
 VECTOR_SUFFIXES = (
-    ".gpkg", ".fgb", ".shp", ".kml", ".kmz", ".gml", ".tab", ".mif", ".dxf", ".geojson",
+    ".gpkg", ".fgb", ".shp", ".kml", ".kmz", ".gml", ".gml.gz", ".tab", ".mif", ".dxf", ".geojson",
     ".geojsonl", ".geojsons", ".esrijson", ".topojson", ".osm", ".osm.gz", ".pbf", *PARQUET,
 )  # fmt: skip
 """Suffixes of vector data alone."""
 
 _BY_CONTENT = (
     ".json", ".xml", ".csv", ".csv.gz", ".zip", ".sqlite", ".db", ".spatialite",
-    ".geojson.gz", ".geojsonl.gz",
+    ".geojson.gz", ".geojsonl.gz", ".json.gz", ".city.jsonl",
 )  # fmt: skip
-_WHOLE = (".geojson", ".json", ".esrijson", ".topojson", ".geojson.gz")
+_WHOLE = (".geojson", ".json", ".esrijson", ".topojson", ".geojson.gz", ".json.gz")
 """Suffixes of files that are one JSON object, unless each of their lines is one."""
 
 _RECORD = b"\x1e"
@@ -79,7 +81,7 @@ _DATABASES = (".sqlite", ".db", ".spatialite")
 _HEAD_BYTES = 1 << 16
 _OVERPASS = re.compile(rb'"elements"\s*:|"osm3s"')
 _VECTOR_JSON = re.compile(rb'"FeatureCollection"|"esriGeometry\w+"|"Topology"|"Feature"')
-_CITY_JSON = re.compile(rb'"type"\s*:\s*"CityJSON(Feature)?"')
+_CITY_JSON = re.compile(rb'"type"\s*:\s*"CityJSON(Feature)?"|"CityObjects"\s*:')
 _GML = re.compile(rb"FeatureCollection|CityModel|FGD_GMLSchema")
 """Elements of GML, also where it ends in .xml: cadastres of Germany (NAS), Poland and Japan."""
 
@@ -109,36 +111,35 @@ def is_vector_file(path: Path) -> bool:
 
 def _has_polygons(path: Path) -> bool:
     name = path.name.lower()
-    if name.endswith(".zip"):
-        return zipfile.is_zipfile(path) and bool(_members(path))
     try:
+        if name.endswith(".zip"):
+            return zipfile.is_zipfile(path) and bool(_members(path))
         head = _head(path)
-    except (OSError, EOFError, zlib.error):
+    except (OSError, EOFError, zlib.error, RuntimeError):
         # What needs the file reports the error.
         return False
     if name.endswith(_DATABASES):
         return head.startswith(b"SQLite format 3") and b"geometry_columns" in head
     if name.endswith(".xml"):
-        return b"<osm" in head or bool(_GML.search(head))
+        return _is_xml_of_polygons(head)
     if name.endswith((".csv", ".csv.gz")):
         return b'"Feature' in head if head.startswith(b"{") else _wkt_column(head) is not None
-    return bool(_VECTOR_JSON.search(head) or _is_overpass(head))
+    return bool(_VECTOR_JSON.search(head) or _CITY_JSON.search(head) or _is_overpass(head))
+
+
+def _is_xml_of_polygons(head: bytes) -> bool:
+    return b"<osm" in head or bool(_GML.search(head))
 
 
 def check_city_model(path: Path) -> None:
-    """Raise DataError if a file is CityJSON, IFC or DWG, whose buildings are not read."""
-    name = path.name.lower()
-    if name.endswith(("json", "jsonl")) and _CITY_JSON.search(_head(path)):
-        form = "CityJSON"
-    elif name.endswith((".dwg", ".ifc")):
-        form = name[-3:].upper()
-    else:
-        return
-    layer = path.with_name(re.sub(r"(\.city)?\.jsonl?$", ".gpkg", path.name, flags=re.I))
-    remedy = f"Give the GeoPackage beside it: {shlex.quote(str(layer))}"
-    if layer == path or not layer.is_file():
-        remedy = "Give the outlines of its buildings as another vector file, such as a GeoPackage."
-    raise DataError(f"{path} is {form}, which is not read.", remedy=remedy)
+    """Raise DataError if a file is IFC or DWG, whose buildings are not read."""
+    form = path.suffix[1:].upper()
+    if form in ("DWG", "IFC"):
+        raise DataError(
+            f"{path} is {form}, which is not read.",
+            remedy="Give the outlines of its buildings as another vector file, such as a "
+            "GeoPackage.",
+        )
 
 
 def _head(path: Path) -> bytes:
@@ -229,8 +230,14 @@ def _members(path: Path) -> list[str]:
     """Return the names of the vector files in an archive."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
+        plain = [n for n in names if n.lower().endswith((*VECTOR_SUFFIXES, ".csv", ".json"))]
+        packed: list[str] = []
+        # Beside other data, they are descriptions of it.
+        for name in (n for n in names if n.lower().endswith(".xml") and not plain):
+            with archive.open(name) as file:
+                packed += [name] * _is_xml_of_polygons(file.read(_HEAD_BYTES))
+    plain += packed
     databases = {match[0] for name in names if (match := re.match(r"(.*?\.gdb)(?=/)", name, re.I))}
-    plain = [name for name in names if name.lower().endswith((*VECTOR_SUFFIXES, ".csv", ".json"))]
     return [*sorted(databases), *(n for n in plain if not n.startswith(tuple(databases) or "\0"))]
 
 
@@ -361,6 +368,21 @@ def _local(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
+_Building = tuple[Mapping[str, Any], Any]
+"""Attributes and outline of a building of a city model."""
+
+
+def _horizontal(epsg: int) -> CRS:
+    """Return the CRS of the map of a code, which with heights is a compound of two."""
+    crs = CRS.from_epsg(epsg)
+    return next(iter(crs.sub_crs_list), crs).to_2d()
+
+
+def _joined(shapes: Sequence[shapely.Polygon]) -> Any:
+    """Return the ground below polygons; walls have no area from above."""
+    return shapely.union_all(made_valid(shapes, method="structure", keep_collapsed=False))
+
+
 _OUTLINES = ("lod0FootPrint", "GroundSurface", "lod0RoofEdge", "Building")
 """Elements of CityGML whose polygons are the outline of a building, the best first."""
 
@@ -374,9 +396,7 @@ def _outline_of(building: ElementTree.Element, order: slice) -> Any:
             for polygon in (each for one in found for each in one.iter())
             if _local(polygon) == "Polygon" and (rings := _rings_of(polygon, order))
         ]
-        # Walls have no area from above.
-        outline = shapely.union_all(made_valid(shapes, method="structure", keep_collapsed=False))
-        if not shapely.is_empty(outline):
+        if not shapely.is_empty(outline := _joined(shapes)):
             return outline
     return shapely.Polygon()
 
@@ -389,6 +409,65 @@ def _rings_of(polygon: ElementTree.Element, order: slice) -> list[Any]:
         numbers = np.array(" ".join(texts).split(), np.float64)
         rings.append(numbers.reshape(-1, 3)[:, :2][:, order])
     return rings
+
+
+_Faces = Iterator[tuple[str, str, list[list[int]]]]
+"""Level of detail, kind, and rings (numbers of vertices) of each surface of CityJSON."""
+
+
+def _faces_of(thing: Mapping[str, Any]) -> _Faces:
+    for geometry in thing.get("geometry", ()):
+        if "Surface" in geometry["type"] or "Solid" in geometry["type"]:
+            semantics = geometry.get("semantics") or {}
+            for index, rings in _leaves(geometry["boundaries"], semantics.get("values")):
+                kind = "" if index is None else semantics["surfaces"][index]["type"]
+                yield str(geometry.get("lod")), kind, rings
+
+
+def _leaves(nested: list[Any], values: Any) -> Iterator[tuple[int | None, list[list[int]]]]:
+    """Yield the surfaces below nested boundaries, with their numbers among the semantics."""
+    if nested and nested[0] and isinstance(nested[0][0], int):
+        yield values, nested
+        return
+    for number, inner in enumerate(nested):
+        yield from _leaves(inner, values[number] if isinstance(values, list) else values)
+
+
+def _buildings_of(
+    model: Mapping[str, Any], whole: Mapping[str, Any], crs: CRS | None
+) -> Iterator[_Building]:
+    """Yield the attributes and outlines of the buildings in an object of CityJSON.
+
+    Args:
+        whole: The first object of the file, which states the scale of all coordinates.
+    """
+    things, move = model["CityObjects"], whole.get("transform") or {}
+    vertices = np.array(model["vertices"], np.float64).reshape(-1, 3)
+    vertices = (vertices * move.get("scale", 1) + move.get("translate", 0))[:, :2]
+    if crs is not None and crs.is_geographic and crs.area_of_use and len(vertices):
+        # Software that keeps the order of CityGML writes the latitude first.
+        west, south, east, north = crs.area_of_use.bounds
+        y, x = vertices.mean(axis=0)
+        if south <= y <= north and west <= x <= east:
+            vertices = vertices[:, ::-1]
+    for name, thing in things.items():
+        if thing["type"] != "Building":
+            continue
+        parts = [thing, *(things.get(child, {}) for child in thing.get("children", ()))]
+        faces = [
+            face for one in parts if one.get("type") in ("Building", "BuildingPart")
+            for face in _faces_of(one)
+        ]  # fmt: skip
+        for fits in (
+            lambda lod, kind: lod.startswith("0") and kind != "RoofSurface",
+            lambda _, kind: kind == "GroundSurface",
+            lambda *_: True,
+        ):
+            rings = [[vertices[r] for r in face if len(r) > 2] for *k, face in faces if fits(*k)]
+            outline = _joined([shapely.Polygon(one[0], one[1:]) for one in rings if one])
+            if not shapely.is_empty(outline):
+                yield {"city_id": name, **thing.get("attributes", {})}, outline
+                break
 
 
 @dataclass(frozen=True)
@@ -433,6 +512,13 @@ class InputFinder:
             return [VectorInput(self._kml(path), config=KML_FIELDS)]
         if name.endswith(".shp"):
             return [self._shapefile(path)]
+        if name.endswith((".gml.gz", ".xml.gz")):
+            plain = self.scratch() / path.stem
+            with gzip.open(path) as packed, plain.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+            inner = self.scratch() / "inner"
+            inner.mkdir()
+            return replace(self, scratch=lambda: inner).inputs(plain)
         if name.endswith((".gml", ".xml")):
             head = _head(path)
             if b"CityModel" in head:
@@ -505,21 +591,42 @@ class InputFinder:
         """
         order = slice(2)
         if epsg is not None:
-            # With heights it is a compound of two. Latitude or northing may come first.
-            crs = CRS.from_epsg(epsg)
-            crs = next(iter(crs.sub_crs_list), crs).to_2d()
+            # Latitude or northing may come first.
+            crs = _horizontal(epsg)
             epsg = crs.to_epsg() or epsg
             order = slice(None, None, -1 if crs.axis_info[0].direction == "north" else 1)
-        features = []
+        buildings: list[_Building] = []
         for _, one in ElementTree.iterparse(path):  # noqa: S314  # nosec B314
             kind = _local(one)
             if kind == "Building" and not shapely.is_empty(outline := _outline_of(one, order)):
                 plain = {_local(value): value.text for value in one if not len(value)}
                 plain["gml_id"] = next(iter(one.attrib.values()), None)
-                shape = shapely.geometry.mapping(outline)
-                features.append({"type": "Feature", "properties": plain, "geometry": shape})
+                buildings.append((plain, outline))
             if kind in ("cityObjectMember", "appearanceMember"):
                 one.clear()
+        return self._outlines(path, buildings, epsg)
+
+    def _city_json(self, path: Path) -> VectorInput:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            text = file.read()
+        models = (
+            [json.loads(line) for line in text.splitlines() if line.strip()]
+            if _is_lines(path, text)
+            else [json.loads(text)]
+        )
+        stated = str(models[0].get("metadata", {}).get("referenceSystem"))
+        found = _EPSG.search(stated.encode())
+        crs = _horizontal(int(found[1])) if found else None
+        buildings = [one for model in models for one in _buildings_of(model, models[0], crs)]
+        return self._outlines(path, buildings, None if crs is None else crs.to_epsg())
+
+    def _outlines(
+        self, path: Path, buildings: Iterable[_Building], epsg: int | None
+    ) -> VectorInput:
+        features = [
+            {"type": "Feature", "properties": plain, "geometry": shapely.geometry.mapping(outline)}
+            for plain, outline in buildings
+        ]
         made = self.scratch() / f"{path.stem}.geojson"
         place = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{epsg}"}}
         whole = {"type": "FeatureCollection", **({"crs": place} if epsg else {})}
@@ -538,8 +645,9 @@ class InputFinder:
 
     def _text(self, path: Path) -> VectorInput:
         """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
-        check_city_model(path)
         head = _head(path)
+        if _CITY_JSON.search(head):
+            return self._city_json(path)
         if _is_overpass(head):
             return self._osm_areas(path, json.loads(path.read_bytes())["elements"])
         packed = path.suffix.lower() == ".gz"

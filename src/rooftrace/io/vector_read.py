@@ -524,6 +524,9 @@ def _explained(path: Path) -> Iterator[None]:
                 remedy="Close the file there, or end its editing, and try again.",
             ) from error
         unpack = conversion_of(path) if path.suffix.lower() in ARCHIVES else None
+        # ISO's codes of polyhedral surfaces (15), TINs (16) and triangles, also with Z (1000).
+        if re.search(r"type is not supported: [123]?0?1[5-7]$", reason):
+            unpack = f"Copy it: ogr2ogr -nlt MULTIPOLYGON OUT.gpkg {ogr2ogr_input(path)}"
         raise DataError(
             f"{path} cannot be read as vector data: {reason}.",
             remedy=unpack or "Open it with a GIS to check that it is complete.",

@@ -4,6 +4,7 @@ import warnings
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import geopandas
 import numpy as np
@@ -365,11 +366,14 @@ def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_p
     town = tmp_path / "town.gpkg"
     town.touch()
 
-    def locked(*_: Any, **__: Any) -> None:
-        # The words of GDAL, which waits five seconds before it says them.
-        raise RuntimeError("sqlite3_prepare_v2(SELECT 1) failed: database is locked")
-
-    monkeypatch.setattr(pyogrio, "list_layers", locked)
+    # The words of GDAL, which waits five seconds before it says them.
+    locked = RuntimeError("sqlite3_prepare_v2(SELECT 1) failed: database is locked")
+    monkeypatch.setattr(pyogrio, "list_layers", Mock(side_effect=locked))
     with pytest.raises(VectorLockedError, match=r"town\.gpkg is held by another program") as caught:
         VectorFile(town).read()
     assert "Close the file" in caught.value.remedy
+    tin = Exception("Geometry type is not supported: 1016")
+    monkeypatch.setattr(pyogrio, "list_layers", Mock(side_effect=tin))
+    with pytest.raises(DataError) as caught:
+        VectorFile(town).read()
+    assert caught.value.remedy == f"Copy it: ogr2ogr -nlt MULTIPOLYGON OUT.gpkg {town}"
