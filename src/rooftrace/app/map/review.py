@@ -357,7 +357,7 @@ class _ClickedScene:
     """The image of a review, which is read where it is clicked."""
 
     def __init__(self, files: ImageFiles, folder: Path) -> None:
-        self.stamp = files.stamp
+        self._stamp = files.stamp
         self._folder = folder
         self._source = image_of(files, folder)
         self._path = Path(self._source.name)
@@ -372,6 +372,12 @@ class _ClickedScene:
         self._stretch = str((files.run.get("options") or {}).get("stretch") or "auto")
         gsd_m = files.record.get("gsd_m")
         self._gsd_m = float(gsd_m) if isinstance(gsd_m, (int, float)) and gsd_m > 0 else None
+
+    @property
+    def stamp(self) -> str | None:
+        """Stamp of the results; None once the image is gone, which is then looked for again."""
+        is_there = not self._path.is_absolute() or self._path.exists()
+        return self._stamp if is_there else None
 
     def outlined(
         self, clicks: ReviewClicks, sessions: ClickSessions, model: ClickModel
