@@ -50,7 +50,8 @@ async def _kept(app: FastAPI) -> AsyncIterator[None]:
 # The runner is not started, so each job keeps its state.
 INTAKE = routes.JobIntake(JobRunner(STORE), PREDICTOR, SERVICE.limits)
 ROUTERS = [routes.jobs_router(INTAKE), ogc_router(INTAKE)]
-APP = create_api(SERVICE, routers=ROUTERS, lifespan=_kept)
+APP = create_api(SERVICE, routers=ROUTERS)
+APP.router.lifespan_context = _kept
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
 
