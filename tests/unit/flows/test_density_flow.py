@@ -24,7 +24,8 @@ from rooftrace.core.types import GeoGrid, Window
 from rooftrace.density.files import BREAKS, draw_zones, read_threshold
 from rooftrace.flows.density.dates import run_date_density
 from rooftrace.flows.density.images import fit_images, run_by_image
-from rooftrace.flows.density.run import run_density, run_zone_density, zone_names
+from rooftrace.flows.density.run import run_density, run_zone_density
+from rooftrace.flows.density.zones import zone_names
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.reproject import transform_points

@@ -23,19 +23,17 @@ from rooftrace.density.accumulate import centres_of, density_of_zones
 from rooftrace.density.cells import DensityFigures
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
-    SHARE_GRADES,
     DensityThreshold,
     density_columns,
-    write_table,
 )
 from rooftrace.flows.density.ground import SeenGround, seen_ground
 from rooftrace.flows.density.inputs import SceneFiles, files_of, scenes_of, stem_of
-from rooftrace.flows.density.run import no_overlap, read_zones, readable, shared_notes, zone_names
+from rooftrace.flows.density.zones import Zones
 from rooftrace.io.files import check_outputs
 from rooftrace.io.georeferenced import date_span, model_notes
 from rooftrace.io.make_valid import areal
-from rooftrace.io.reproject import BEND_M, crs_text, missing_grid, reprojected
-from rooftrace.io.vector_write import free_names, write_polygons
+from rooftrace.io.reproject import crs_text
+from rooftrace.io.vector_write import free_names
 from rooftrace.vector.layer_offset import LayerOffset, estimate_offset
 from rooftrace.vector.match import PackedPolygons, shifted
 from rooftrace.vector.prepare import MaskRecord
@@ -122,9 +120,9 @@ def run_date_density(
     stem = stem_of(out, "dates")
     files = Path(f"{stem}.gpkg"), Path(f"{stem}.csv")
     check_outputs(files, [*inputs, *every, zones])
-    ground_zones, notes = read_zones(zones, layer)
+    places = Zones.read(zones, layer)
     names, said = _names(inputs, scenes)
-    notes += said
+    notes = [*places.notes, *said]
     grounds: list[SeenGround] = []
     offsets: list[LayerOffset | None] = []
     for name, of_date in zip(names, scenes):
@@ -140,28 +138,21 @@ def run_date_density(
         offsets.append(offset)
         if progress is not None:
             progress(len(grounds), len(inputs))
-    plane = grounds[0].plane
-    outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, BEND_M)
-    notes += missing_grid(ground_zones.crs, plane, ground_zones.bounds_xy)
-    areas: list[shapely.Geometry] = [
-        shapely.union_all(one.observed) for one in grounds if one.observed is not None
-    ]
-    near = areas or [grounds[0].around]
-    if not any(bool(shapely.intersects(outlines, area).any()) for area in near):
-        raise no_overlap(zones, ground_zones, grounds[0])
-    notes += shared_notes(outlines, zone_names(ground_zones.values, len(outlines)))
+    outlines, said = places.on(grounds)
+    notes += said
     common = outlines
-    for area in areas:
-        common = areal(shapely.intersection(common, area))
+    for one in grounds:
+        if one.observed is not None:
+            common = areal(shapely.intersection(common, shapely.union_all(one.observed)))
     # Outlines of several layers have no key of their own.
     key = {"zone": np.tile(np.arange(1, len(outlines) + 1), len(names))}
     key["date"] = np.repeat(np.array(names, np.object_), len(outlines))
-    renamed = free_names([*ground_zones.values], key, "zone_")
-    for column, values in ground_zones.values.items():
+    renamed = free_names([*places.layer.values], key, "zone_")
+    for column, values in places.layer.values.items():
         key[renamed[column]] = np.tile(values, len(names))
 
-    def measured(ground: SeenGround, places: Polygons, seen: Polygons | None) -> DensityFigures:
-        return density_of_zones(places, ground.buildings, seen, ground.built, ground.counted)[0]
+    def measured(ground: SeenGround, zones: Polygons, seen: Polygons | None) -> DensityFigures:
+        return density_of_zones(zones, ground.buildings, seen, ground.built, ground.counted)[0]
 
     own = [measured(ground, outlines, ground.observed) for ground in grounds]
     both = [measured(ground, common, None) for ground in grounds]
@@ -172,9 +163,7 @@ def run_date_density(
         "common_built_m2": every_both.known(every_both.built_m2.round(1)),
         "common_built_up_share": every_both.built_up_share,
     }
-    geometry = np.tile(ground_zones.geometry, len(names))
-    write_polygons(files[0], geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
-    write_table(files[1], list(columns), zip(*map(readable, columns.items())))
+    places.write(files, columns, len(names))
     rows = [
         DateRow(
             name, int(all_m.buildings.sum()), float(all_m.total().observed_share),
@@ -185,7 +174,8 @@ def run_date_density(
     share = float(shapely.area(common).sum() / shapely.area(outlines).sum())
     if not share:
         notes.append("No ground of the zones is shown by all dates: columns common_ are empty")
-    return DatesReport(files, len(outlines), crs_text(plane), share, tuple(rows), tuple(notes))
+    plane = crs_text(grounds[0].plane)
+    return DatesReport(files, len(outlines), plane, share, tuple(rows), tuple(notes))
 
 
 def _stacked(figures: Sequence[DensityFigures]) -> DensityFigures:

@@ -5,7 +5,7 @@ Whole images are measured by `flows.density.images`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,22 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import list_first, plain_number, plural
-from rooftrace.core.types import Floats, Ints, Polygons, Progress, ResultProvenance, Window
+from rooftrace.core.types import Floats, Ints, Progress, ResultProvenance, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
 from rooftrace.density.cells import (
-    DENSITY_COLUMNS,
     CellGrid,
     DensityFigures,
     DensityGrid,
 )
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
-    SHARE_GRADES,
     DensityThreshold,
     density_columns,
     density_files,
     draw_zones,
     write_density,
-    write_table,
 )
 from rooftrace.flows.density.ground import (
     SeenGround,
@@ -55,13 +52,13 @@ from rooftrace.flows.density.inputs import (
     stem_of,
     trace_regions,
 )
+from rooftrace.flows.density.zones import Zones
 from rooftrace.io.files import check_outputs
 from rooftrace.io.georeferenced import date_span
 from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import source_line, write_png
-from rooftrace.io.reproject import BEND_M, crs_text, degrees_text, missing_grid, reprojected
-from rooftrace.io.vector_read import VectorFile, VectorLayer
-from rooftrace.io.vector_write import write_polygons
+from rooftrace.io.reproject import crs_text
+from rooftrace.io.vector_read import VectorFile
 from rooftrace.vector.prepare import MaskRecord
 
 
@@ -320,31 +317,21 @@ def run_zone_density(
     stem = stem_of(out, inputs[0].resolve().stem)
     files = tuple(Path(f"{stem}{suffix}") for suffix in (".gpkg", ".csv", ".png"))
     check_outputs(files, [*inputs, *files_of(scenes), zones])
-    ground_zones, notes = read_zones(zones, layer)
+    places = Zones.read(zones, layer)
     ground = seen_ground(
         inputs, scenes, building=building, min_area_m2=min_area_m2, layer=layer, value=value,
         progress=progress,
     )  # fmt: skip
-    notes += ground.notes
-    plane = ground.plane
-    outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, BEND_M)
-    notes += missing_grid(ground_zones.crs, plane, ground_zones.bounds_xy)
-    if not np.isfinite(shapely.total_bounds(outlines)).all():
-        raise no_overlap(zones, ground_zones, ground)
+    outlines, said = places.on([ground])
+    notes = [*places.notes, *ground.notes, *said]
     figures, inside, zone = density_of_zones(
         outlines, ground.buildings, ground.observed, ground.built, ground.counted
     )
-    met = figures.observed_m2 > 0
-    if ground.observed is None:
-        met = shapely.intersects(outlines, ground.around)
-    if not met.any():
-        raise no_overlap(zones, ground_zones, ground)
     counted = len(ground.buildings) - ground.outside
     if outside := counted - len(np.unique(inside)):
         notes.append(f"Buildings in no zone: {outside:,} of {counted:,}")
-    names = zone_names(ground_zones.values, len(outlines))
     # The attributes of the zones come first; without one, a row of the table would have no name.
-    attributes = ground_zones.values or {"zone": np.array(names, np.object_)}
+    attributes = places.layer.values or {"zone": np.array(places.names, np.object_)}
     columns = density_columns(figures, threshold, attributes)
     renamed = [f"{old} is {new}" for old, new in zip(attributes, columns) if old != new]
     if renamed:
@@ -354,84 +341,15 @@ def run_zone_density(
         columns |= {name: figures.known(values) for name, values in of_zones.items()}
     if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
         notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
-    notes += shared_notes(outlines, names)
-    write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs, grades=SHARE_GRADES)
-    write_table(files[1], list(columns), zip(*map(readable, columns.items())))
+    places.write(files, columns)
     source = _source_line(inputs, scenes, zones)
-    write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, names, source))
-    report = DensityReport.of(files, "zones", plane, figures, threshold, notes)
+    write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, places.names, source))
+    report = DensityReport.of(files, "zones", ground.plane, figures, threshold, notes)
     rows = zip(
-        names, figures.built_up_share.tolist(), figures.known(figures.buildings).tolist(),
+        places.names, figures.built_up_share.tolist(), figures.known(figures.buildings).tolist(),
         figures.observed_share.tolist(), threshold.classes(figures.judged_share).tolist(),
     )  # fmt: skip
     return replace(report, zones=tuple(ZoneRow(*row) for row in rows))
-
-
-def read_zones(zones: Path, layer: str | None) -> tuple[VectorLayer, list[str]]:
-    """Return the zones of a file with their attributes, and notes.
-
-    Raises:
-        DataError: The file cannot be read, or holds no polygon.
-    """
-    file = VectorFile(zones, layer, areas=True)
-    ground_zones = file.read(file.fields, typed=True)
-    if not len(ground_zones):
-        raise DataError(
-            f"{zones} holds no zone with an outline; expected polygons.",
-            remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
-        )
-    return ground_zones, [note.removesuffix(".") for note in file.notes(ground_zones.counts)]
-
-
-_SHARED = 0.01
-"""Minimum share of the smaller of two zones that is no inaccuracy of their borders."""
-
-
-def shared_notes(zones: Polygons, names: Sequence[str]) -> list[str]:
-    """Return a note on zones that overlap, whose figures must not be added up."""
-    one, other = shapely.STRtree(zones).query(zones, predicate="intersects")
-    one, other = one[one < other], other[one < other]
-    area = shapely.area(zones)
-    common = shapely.area(shapely.intersection(zones[one], zones[other]))
-    pairs = np.flatnonzero(common > _SHARED * np.minimum(area[one], area[other]))
-    if not len(pairs):
-        return []
-    most = pairs[common[pairs].argmax()]
-    count = plural(len(pairs), "pair of zones overlaps", "pairs of zones overlap")
-    note = (
-        f"{count}, most of all {names[one[most]]} and {names[other[most]]} "
-        f"({common[most]:,.0f} m²): buildings there count in each, so do not add up the zones"
-    )
-    return [note]
-
-
-def readable(column: tuple[str, NDArray[Any]]) -> list[Any]:
-    """Return the values of a column for a table: figures of ours have 4 significant digits."""
-    name, values = column
-    if name.removeprefix("common_") not in DENSITY_COLUMNS:
-        return list(values.tolist())
-    return [value if np.isnan(value) else plain_number(value, 4) for value in values.tolist()]
-
-
-_NAMES = ("name", "title", "label", "ward", "district", "zone")
-_NAME_PARTS = ("nam", "nom", "naam", "navn", "bezeich")
-"""Names of columns with the name of a zone, and what such names hold in other languages."""
-
-
-def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
-    """Return a name of each zone: that of a column called so, or of the one that best tells the
-    zones apart, such as `taskId` or `ADM3_EN`; a number where there is none.
-    """
-    different = {name: len({*column.tolist()} - {None}) for name, column in values.items()}
-    called = {name.casefold(): name for name, n in different.items() if n > 1 or count == n}
-    chosen = next((called[name] for name in _NAMES if name in called), None)
-    if chosen is None:
-        texts = [name for name, column in values.items() if column.dtype.kind == "O"]
-        texts.sort(key=lambda name: not any(part in name.casefold() for part in _NAME_PARTS))
-        numbers = [name for name in values if name.casefold().endswith("id")]
-        chosen = max([*texts, *numbers], key=different.__getitem__, default=None)
-    named = [None] * count if chosen is None else values[chosen].tolist()
-    return [f"zone {row}" if name is None else str(name) for row, name in enumerate(named, 1)]
 
 
 def _values_of_zones(
@@ -468,12 +386,3 @@ def _values_of_zones(
         best = np.where(np.isnan(floors[0]), floors[-1], floors[0])
         columns["floor_m2"] = np.round(total(best * area), 1)
     return columns
-
-
-def no_overlap(zones: Path, layer: VectorLayer, ground: SeenGround) -> DataError:
-    """Return the error for zones none of which touches the observed area."""
-    return DataError(
-        f"No zone of {zones} ({degrees_text(layer.bounds_xy, layer.crs)}) touches the observed "
-        f"area ({degrees_text(*ground.place)}).",
-        remedy="Give zones of the same place, or check both coordinate systems.",
-    )

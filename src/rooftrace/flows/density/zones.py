@@ -1,0 +1,139 @@
+"""Zones of `rooftrace density`: read from a file, placed on the ground, written with figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.text import plain_number, plural
+from rooftrace.core.types import Polygons
+from rooftrace.density.cells import DENSITY_COLUMNS
+from rooftrace.density.files import SHARE_GRADES, write_table
+from rooftrace.flows.density.ground import SeenGround
+from rooftrace.io.reproject import BEND_M, degrees_text, missing_grid, reprojected
+from rooftrace.io.vector_read import VectorFile, VectorLayer
+from rooftrace.io.vector_write import write_polygons
+
+_SHARED = 0.01
+"""Minimum share of the smaller of two zones that is no inaccuracy of their borders."""
+
+
+@dataclass(frozen=True)
+class Zones:
+    """Polygons whose density is measured.
+
+    Args:
+        path: Their file.
+        layer: Their outlines and attributes.
+        names: Name of each, see `zone_names`.
+        notes: Notes for the user.
+    """
+
+    path: Path
+    layer: VectorLayer
+    names: list[str]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path, layer_name: str | None) -> Zones:
+        """Read the zones of a file.
+
+        Raises:
+            DataError: The file cannot be read, or holds no polygon.
+        """
+        file = VectorFile(path, layer_name, areas=True)
+        layer = file.read(file.fields, typed=True)
+        if not len(layer):
+            raise DataError(
+                f"{path} holds no zone with an outline; expected polygons.",
+                remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
+            )
+        notes = tuple(note.removesuffix(".") for note in file.notes(layer.counts))
+        return cls(path, layer, zone_names(layer.values, len(layer)), notes)
+
+    def on(self, grounds: Sequence[SeenGround]) -> tuple[Polygons, list[str]]:
+        """Return the zones on the plane of the ground, of one or more dates, and notes.
+
+        Raises:
+            DataError: No zone lies on observed ground.
+        """
+        layer, plane = self.layer, grounds[0].plane
+        outlines = reprojected(layer.geometry, layer.crs, plane, BEND_M)
+        seen = np.concatenate(
+            [[one.around] if one.observed is None else one.observed for one in grounds]
+        )
+        zone, at = shapely.STRtree(seen).query(outlines, predicate="intersects")
+        if shapely.touches(seen[at], outlines[zone]).all():
+            raise DataError(
+                f"No zone of {self.path} ({degrees_text(layer.bounds_xy, layer.crs)}) touches the "
+                f"observed area ({degrees_text(*grounds[0].place)}).",
+                remedy="Give zones of the same place, or check both coordinate systems.",
+            )
+        moved = missing_grid(layer.crs, plane, layer.bounds_xy)
+        return outlines, [*moved, *_shared_notes(outlines, self.names)]
+
+    def write(
+        self, files: Sequence[Path], columns: Mapping[str, NDArray[Any]], dates: int = 1
+    ) -> None:
+        """Write the GeoPackage and the table: all zones of a date, then those of the next one.
+
+        Raises:
+            ExportError: A file cannot be written.
+        """
+        geometry = np.tile(self.layer.geometry, dates)
+        write_polygons(files[0], geometry, columns, self.layer.crs, grades=SHARE_GRADES)
+        write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
+
+
+def _shared_notes(zones: Polygons, names: Sequence[str]) -> list[str]:
+    """Return a note on zones that overlap, whose figures must not be added up."""
+    one, other = shapely.STRtree(zones).query(zones, predicate="intersects")
+    one, other = one[one < other], other[one < other]
+    area = shapely.area(zones)
+    common = shapely.area(shapely.intersection(zones[one], zones[other]))
+    pairs = np.flatnonzero(common > _SHARED * np.minimum(area[one], area[other]))
+    if not len(pairs):
+        return []
+    most = pairs[common[pairs].argmax()]
+    count = plural(len(pairs), "pair of zones overlaps", "pairs of zones overlap")
+    note = (
+        f"{count}, most of all {names[one[most]]} and {names[other[most]]} "
+        f"({common[most]:,.0f} m²): buildings there count in each, so do not add up the zones"
+    )
+    return [note]
+
+
+def _readable(column: tuple[str, NDArray[Any]]) -> list[Any]:
+    """Return the values of a column for a table: figures of ours have 4 significant digits."""
+    name, values = column
+    if name.removeprefix("common_") not in DENSITY_COLUMNS:
+        return list(values.tolist())
+    return [value if np.isnan(value) else plain_number(value, 4) for value in values.tolist()]
+
+
+_NAMES = ("name", "title", "label", "ward", "district", "zone")
+_NAME_PARTS = ("nam", "nom", "naam", "navn", "bezeich")
+"""Names of columns with the name of a zone, and what such names hold in other languages."""
+
+
+def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
+    """Return a name of each zone: that of a column called so, or of the one that best tells the
+    zones apart, such as `taskId` or `ADM3_EN`; a number where there is none.
+    """
+    different = {name: len({*column.tolist()} - {None}) for name, column in values.items()}
+    called = {name.casefold(): name for name, n in different.items() if n > 1 or count == n}
+    chosen = next((called[name] for name in _NAMES if name in called), None)
+    if chosen is None:
+        texts = [name for name, column in values.items() if column.dtype.kind == "O"]
+        texts.sort(key=lambda name: not any(part in name.casefold() for part in _NAME_PARTS))
+        numbers = [name for name in values if name.casefold().endswith("id")]
+        chosen = max([*texts, *numbers], key=different.__getitem__, default=None)
+    named = [None] * count if chosen is None else values[chosen].tolist()
+    return [f"zone {row}" if name is None else str(name) for row, name in enumerate(named, 1)]
