@@ -90,7 +90,7 @@ def test_a_layer_gets_heights_in_any_crs(
     assert (found.num_floors_estimated[measured] >= 1).all()
     assert (found.height_reason[~measured].str.len() > 5).all()
     assert (tmp_path / "houses_heights.png").stat().st_size > 1000
-    predicted = tmp_path / "predicted" / "houses_buildings.gpkg"
+    predicted = tmp_path / "predicted" / "dop_0.2m_buildings.gpkg"
     predicted.parent.mkdir()
     (tmp_path / "houses_heights.gpkg").rename(predicted)
     predicted.with_name("run.json").touch()
@@ -99,7 +99,7 @@ def test_a_layer_gets_heights_in_any_crs(
         "-o", tmp_path / "again",
     )  # fmt: skip
     assert again == 0
-    repeated = gpd.read_file(tmp_path / "again" / "houses_heights.gpkg")
+    repeated = gpd.read_file(tmp_path / "again" / "dop_0.2m_heights.gpkg")
     assert repeated.height.equals(found.height)
     assert list(repeated.columns) == list(found.columns)
 

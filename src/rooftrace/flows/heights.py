@@ -98,6 +98,19 @@ _PLANE_GRADES = Grades(
 _CHUNK, _SOLIDS_AT_ONCE = 20_000, 2_000
 """Numbers of buildings that are written at a time to the layer, and to the city model."""
 
+_INNER_SUFFIXES = (
+    ".shp",
+    ".gdb",
+    ".osm",
+    ".geojson",
+    ".geojsonl",
+    ".json",
+    ".csv",
+    ".gml",
+    ".city",
+)
+"""Suffixes before another one, as in houses.geojson.gz."""
+
 _NOTED_OFFSET_M = 0.75
 """Offset of outlines in metres from which a note names it."""
 
@@ -259,7 +272,10 @@ def run_heights(
     """
     started = time.perf_counter()
     buildings = predicted_file(buildings, "polygons")
-    plain = buildings.name.split(".")[0].removesuffix("_buildings").removesuffix("_heights")
+    plain = buildings.stem
+    if Path(plain).suffix.lower() in _INNER_SUFFIXES:
+        plain = Path(plain).stem
+    plain = plain.removesuffix("_buildings").removesuffix("_heights")
     files = [out / f"{plain}_heights{end}" for end in (".gpkg", ".json", ".city.json", ".png")]
     table, record, model, picture = files
     planes_file = out / f"{plain}_roof_planes.gpkg"
