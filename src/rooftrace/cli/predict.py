@@ -37,7 +37,7 @@ from rooftrace.cli.options import (
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
 from rooftrace.cli.show import answered, bar, counted, pixels, say
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.core.system import importing_further
+from rooftrace.core.system import importing_further, limit_kept_memory
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.options import OUTPUTS
 
@@ -282,6 +282,7 @@ def predict(
     given_crs = None if crs is None else parse_crs(crs)
     origin = ResultProvenance(imagery_date and parse_imagery_date(imagery_date), source)
 
+    limit_kept_memory()
     with bar("predict", pixels, hidden=as_json) as progress:
         limit = None if area is None else read_area(area, service.layer)
         models, segmenter = model.read(), refinement.load()

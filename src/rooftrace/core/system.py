@@ -93,8 +93,8 @@ def limit_kept_memory() -> None:
     """Limit the memory that libraries keep for later; call it before they are loaded.
 
     By default glibc raises its thresholds up to 64 MB as large buffers are freed. A server with
-    many threads then keeps several hundred MB that its buffers have left in fragments. oneDNN keeps
-    the kernels of networks that have been released.
+    many threads then keeps several hundred MB that its buffers have left in fragments, a prediction
+    50 MB. oneDNN keeps the kernels of networks that have been released.
     """
     os.environ.setdefault(*_PRIMITIVES)
     _set_allocator({_M_MMAP_THRESHOLD: 2**20, _M_TRIM_THRESHOLD: 8 * 2**20})

@@ -39,7 +39,7 @@ from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 
 T = TypeVar("T")
 
-_MIN_CACHE_BYTES = 48 * 2**20
+_MIN_CACHE_BYTES = 16 * 2**20
 
 MAX_CACHE_BYTES = 512 * 2**20
 """Maximum size of GDAL's block cache, even if the open files would need more."""
