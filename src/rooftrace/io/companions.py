@@ -410,34 +410,32 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
         if points is None:
             return header
         note = (
-            f"{path} has no georeference, and its results are in pixels. {points.name} beside it "
-            "holds ground control points of QGIS, which are not used: rectify the image with the "
-            "Georeferencer of QGIS, and give the GeoTIFF that it makes."
+            f"{path} has no georeference. {points.name} beside it holds ground control points of "
+            "QGIS, which are not used: rectify the image with the Georeferencer of QGIS, and give "
+            "the GeoTIFF that it makes."
         )
         return replace(header, note=note)
     if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS], names):
         grid = replace(grid, crs=_read_prj(prj, path))
     grid, note = checked_grid(grid, str(path))
-    return replace(header, grid=grid, note=note)
+    stated = "" if grid.crs is not None else _stated_crs(path, names)
+    return replace(header, grid=grid, note=note, stated_crs=stated)
 
 
 _EPSG_URL = re.compile(rb"/EPSG/[\d.]+/(\d{4,6})\b")
 
 
-def stated_crs(image: object) -> str:
+def _stated_crs(path: Path, names: FolderNames | None) -> str:
     """Return the code of the one map's CRS that the metadata (.xml, as of INSPIRE) beside an image
-    states, for the option --crs; EPSG:… if there is none.
+    states; empty if there is none.
     """
-    path = getattr(image, "path", None)
-    if isinstance(path, Path) and (
-        metadata := _first(path, [f"{path.stem}.xml", f"{path.name}.xml"])
-    ):
-        codes = {int(code) for code in _EPSG_URL.findall(read_head(metadata, _METADATA_BYTES))}
-        with suppress(CRSError):
-            # Such metadata also name the systems of their bounds in degrees, and of heights.
-            projected = [code for code in codes if CRS.from_epsg(code).is_projected]
-            return f"EPSG:{projected[0]}" if len(projected) == 1 else "EPSG:…"
-    return "EPSG:…"
+    metadata = _first(path, [f"{path.stem}.xml", f"{path.name}.xml"], names)
+    codes = set(_EPSG_URL.findall(read_head(metadata, _METADATA_BYTES))) if metadata else ()
+    projected = []
+    with suppress(CRSError):
+        # Such metadata also name the systems of their bounds in degrees, and of heights.
+        projected = [one for code in codes if (one := CRS.from_epsg(int(code))).is_projected]
+    return f"EPSG:{projected[0].to_epsg()}" if len(projected) == 1 else ""
 
 
 def _world_names(name: str, suffix: str) -> list[str]:

@@ -128,8 +128,12 @@ def placed_by(source: RasterSource, otherwise: str = "") -> str:
     """Return the remedy for an image without a coordinate system: its own note, if it has one."""
     note: str = getattr(innermost(source), "position_note", "")
     command = PLACE_IMAGE if source.grid.transform.is_identity else ASSIGN_CRS
-    assign = otherwise or f"Assign one: {command}"
-    return note.replace(", and its results are in pixels", "") or assign
+    return note or otherwise or f"Assign one: {command}"
+
+
+def stated_crs(source: RasterSource) -> str:
+    """Return the value for --crs that the metadata beside an image state, or EPSG:…."""
+    return getattr(innermost(source), "stated_crs", "") or "EPSG:…"
 
 
 def check_crs(source: RasterSource, crs: CRS, name: str) -> None:

@@ -140,6 +140,8 @@ class Header:
         has_one_type: True if all bands that are read, with alpha, are stored in one type.
         imagery_date: Date on which the image was taken, by its tags, see `imagery_date`.
         is_lossy: True if the compression of 8-bit bands changes values, such as JPEG.
+        stated_crs: Code of the CRS that metadata beside the image state, which has a position
+            alone; empty if there is none.
     """
 
     grid: GeoGrid
@@ -162,6 +164,7 @@ class Header:
     has_one_type: bool = True
     imagery_date: str | None = None
     is_lossy: bool = False
+    stated_crs: str = ""
 
     @property
     def read_indexes(self) -> list[int]:
@@ -397,15 +400,15 @@ def _unused_position(dataset: Any, name: str) -> str:
     elif "EXIF_GPSLatitude" in dataset.tags():
         return (
             f"{name} is a photograph with the place of its camera, not an orthophoto: its metres "
-            "per pixel are not known and vary, walls are in view, and its results are in pixels. "
-            "Make an orthophoto of the flight first, for example with OpenDroneMap."
+            "per pixel are not known and vary, and walls are in view. Make an orthophoto of the "
+            "flight first, for example with OpenDroneMap."
         )
     else:
         return ""
     return (
-        f"{name} has {position} instead of a georeference, and its results are in pixels. Cut off "
-        "a border if there is one, and rectify it, with what lies beyond as nodata: gdalwarp "
-        f"{option} -dstalpha -t_srs EPSG:{code} IN OUT.tif"
+        f"{name} has {position} instead of a georeference. Cut off a border if there is one, and "
+        f"rectify it, with what lies beyond as nodata: gdalwarp {option} -dstalpha "
+        f"-t_srs EPSG:{code} IN OUT.tif"
     )
 
 

@@ -30,8 +30,7 @@ from rooftrace.core.types import (
     Window,
 )
 from rooftrace.io.bands import band_infos, name_bands
-from rooftrace.io.companions import stated_crs
-from rooftrace.io.georeferenced import close_source, date_span, innermost, provenance_of
+from rooftrace.io.georeferenced import close_source, date_span, provenance_of, stated_crs
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.raster import is_small
 from rooftrace.io.reproject import crs_text
@@ -390,7 +389,7 @@ class AdjacentImages(Mosaic):
             what = "a position, but no coordinate system" if is_placed else "no georeference"
             raise GeoreferenceError(
                 f"{lacking.name} has {what}; all images of {self.name} need one.",
-                remedy=f"Name it: --crs {stated_crs(innermost(lacking))}"
+                remedy=f"Name it: --crs {stated_crs(lacking)}"
                 if is_placed
                 else "Remove it from the folder, or predict the images without --mosaic.",
             )

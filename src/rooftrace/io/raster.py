@@ -197,6 +197,11 @@ class RasterFile:
         return self._header.note
 
     @property
+    def stated_crs(self) -> str:
+        """Code of the CRS that metadata beside the image state; "" without one, or with a CRS."""
+        return self._header.stated_crs
+
+    @property
     def site_grid_note(self) -> str:
         """Note on a CRS that is not of the Earth, which the grid leaves out; "" without one."""
         # An image whose position is not used for another reason has the identity as transform.
@@ -206,7 +211,9 @@ class RasterFile:
     def notes(self) -> tuple[str, ...]:
         """Information for the user about the image and how it is stored."""
         header = self._header
-        notes = (header.note,) if header.note and not self.site_grid_note else ()
+        notes: tuple[str, ...] = ()
+        if header.note and not self.site_grid_note:
+            notes = (f"Results are in pixels: {header.note}",)
         if header.is_alpha_infrared:
             infrared = (
                 f"{self.name}: band 4 is marked as alpha, but holds a picture: it is taken as "

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
-from rooftrace.io.companions import RESULT_FILES, stated_crs
-from rooftrace.io.georeferenced import innermost, provenance_of
+from rooftrace.io.companions import RESULT_FILES
+from rooftrace.io.georeferenced import innermost, provenance_of, stated_crs
 from rooftrace.io.legend import NODATA
 from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.pixels import prepare
@@ -179,10 +179,10 @@ class ScenePlan:
             )
         if grid.crs is None and not grid.transform.is_identity:
             notes.append(
-                getattr(image := innermost(self.source), "site_grid_note", "")
+                getattr(innermost(self.source), "site_grid_note", "")
                 or f"{name}: it has a position, but no coordinate system. The mask keeps the "
                 "position; polygons are in pixels, and metres are unknown. Name the system with "
-                f"rooftrace predict --crs {stated_crs(image)}, or in a .prj file beside the image."
+                f"rooftrace predict --crs {stated_crs(self.source)}, or in a .prj file beside it."
             )
         if self.scaling.note:
             notes.append(self.scaling.note)
