@@ -250,18 +250,22 @@ def _fgdb(folder: Path) -> Path:
 
 
 def _gml(srs: str, member: str, town: gpd.GeoDataFrame = TOWN, last: str = " 7.5") -> Sample:
-    """Return a function that writes GML; a building is `outline` in `member`, beside a `wall`."""
+    """Return a function that writes GML; `outline` and its `core` in `member`, beside a `wall`."""
     kind = "CityModel" if last else "FeatureCollection"
     gml = f'{kind} xmlns:gml="http://www.opengis.net/gml/3.2"'
 
     def polygon(shape: Any) -> str:
         xy = [point[:: -1 if town is DEGREES else 1] for point in shape.exterior.coords]
-        posts = " ".join(f"{a!r} {b!r}{last}" for a, b in xy)
-        ring = f"<gml:LinearRing><gml:posList>{posts}</gml:posList></gml:LinearRing>"
+        flat = " srsDimension='2'" if town is DEGREES else ""
+        posts = " ".join(f"{a!r} {b!r}{'' if flat else last}" for a, b in xy)
+        ring = f"<gml:LinearRing><gml:posList{flat}>{posts}</gml:posList></gml:LinearRing>"
         return f"<gml:Polygon srsName='{srs}'><gml:exterior>{ring}</gml:exterior></gml:Polygon>"
 
     def text() -> str:
-        filled = "".join(member.replace("outline", polygon(one)) for one in town.geometry)
+        filled = "".join(
+            member.replace("outline", polygon(one)).replace("core", polygon(one.centroid.buffer(1)))
+            for one in town.geometry
+        )
         return f"<?xml version='1.0'?><{gml}>{filled}</{kind}>".replace("wall", polygon(FIELD))
 
     name = "town.gml.gz" if town is TOWN else "town.gml"
@@ -272,9 +276,10 @@ _AX = "<gml:featureMember><AX_Gebaeude><x>outline</x></AX_Gebaeude></gml:feature
 _NAS = _gml("urn:adv:crs:ETRS89_UTM33", _AX, last="")
 _LOD2 = (
     "<cityObjectMember><Building gml:id='b'><BuildingPart><RoofSurface>wall</RoofSurface>"
-    "<GroundSurface>outline</GroundSurface></BuildingPart></Building></cityObjectMember>"
+    "<GroundSurface>core</GroundSurface></BuildingPart><BuildingPart><lod1Solid>outline</lod1Solid>"
+    "</BuildingPart></Building></cityObjectMember>"
 )
-_LOD0 = _LOD2.replace("Ground", "x").replace("'b'>", "'b'><lod0RoofEdge>outline</lod0RoofEdge>")
+_LOD0 = _LOD2.replace("'b'>", "'b'><lod0RoofEdge>outline</lod0RoofEdge>")
 
 
 def _city_json(code: int, town: gpd.GeoDataFrame = TOWN, scale: float = 0.001) -> Sample:
@@ -299,7 +304,11 @@ def _city_json(code: int, town: gpd.GeoDataFrame = TOWN, scale: float = 0.001) -
         things[f"{name}-0"] = {"type": "BuildingPart", "geometry": [solid]}
         own = [ground] * (step < 0)
         things[str(name)] = {"type": "Building", "children": [f"{name}-0"], "geometry": own}
-    return _text("town.city.json", lambda: json.dumps({**model, "CityObjects": things}))
+    whole: dict[str, Any] = {**model, "CityObjects": things}
+    if step < 0:  # as the service of 3DBAG sends them
+        feature = {"type": "CityJSONFeature", "CityObjects": things, "vertices": points}
+        whole = {"features": [feature], "metadata": model | {"CityObjects": {}, "vertices": []}}
+    return _text("town.city.json", lambda: json.dumps(whole))
 
 
 def _multipatch(folder: Path) -> Path:
@@ -333,8 +342,8 @@ SAMPLES: dict[str, Sample] = {
     "KMZ": _file("town.kmz", "LIBKML", DEGREES),
     "GML": _file("town.gml", "GML", XSISCHEMA="OFF"),
     "GML of a cadastre, .xml": _NAS,
-    "CityGML, .gml.gz": _gml("urn:adv:crs:ETRS89_UTM33*DE_DHHN2016_NH", _LOD2),
-    "CityGML in degrees": _gml("http://www.opengis.net/def/crs/EPSG/0/6697", _LOD0, DEGREES),
+    "CityGML, .gml.gz": _gml("urn:ogc:def:crs,crs:EPSG::3045,crs:EPSG::5783", _LOD2),
+    "CityGML in degrees": _gml("http://www.opengis.net/def/crs/EPSG/0/7423", _LOD0, DEGREES),
     "CityJSON": _city_json(32633),
     "CityJSON in degrees": _city_json(4937, DEGREES, 1e-9),
     "GML of a cadastre, zipped": _zipped(_NAS, "town.zip"),

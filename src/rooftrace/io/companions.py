@@ -216,9 +216,8 @@ def is_overlay(path: Path) -> bool:
     return path.suffix.lower() == ".kml" and b"<GroundOverlay>" in read_head(path, _KML_HEAD_BYTES)
 
 
-def check_links(path: Path) -> None:
-    """Raise DataError if a KML holds links to other files alone, which are not followed."""
-    text = kml_text(path)
+def check_links(path: Path, text: bytes) -> None:
+    """Raise DataError if the text of a KML has links to other files alone, which are not read."""
     links = re.findall(rb"<NetworkLink>[\s\S]*?<href>\s*([^<]*?)\s*</href>", text)
     # Pyramids of pictures state the region of each link.
     if links and not re.search(rb"<(GroundOverlay|Placemark|Region)\b", text):
@@ -237,9 +236,10 @@ def check_overlay(path: Path) -> None:
     first alone, and it leaves out a rotation.
 
     Raises:
-        DataError: The overlay links to several tiles, or is rotated.
+        DataError: The overlay links to several tiles, or is rotated, or holds links alone.
     """
     text = kml_text(path)
+    check_links(path, text)
     angle = re.search(rb"<rotation>\s*([-+.\d]+)", text)
     if angle and float(angle[1]):
         raise DataError(

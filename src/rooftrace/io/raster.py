@@ -22,7 +22,6 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import BoolArray, GeoGrid, Raster, RasterSource, ResultProvenance, Window
 from rooftrace.io.companions import (
     FolderNames,
-    check_links,
     check_overlay,
     check_vrt,
     mask_file,
@@ -426,11 +425,9 @@ class RasterFile:
     @cached_property
     def _header(self) -> Header:
         with self._dataset("header", header=True) as dataset:
-            is_named_vrt = self._is_alone or self.path.suffix.lower() == ".vrt"
-            # GDAL calls an overlay of one picture a VRT.
-            if self.path.suffix.lower() in (".kml", ".kmz"):
-                check_overlay(self.path)
-            elif dataset.driver == "VRT" and not is_named_vrt:
+            # GDAL calls an overlay of one picture a VRT, too.
+            is_checked = self.path.suffix.lower() in (".vrt", ".kml", ".kmz")
+            if dataset.driver == "VRT" and not (self._is_alone or is_checked):
                 check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
             if not (self._is_alone or self._is_listed_alone):
@@ -455,7 +452,7 @@ class RasterFile:
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
         elif self.path.suffix.lower() in (".kml", ".kmz"):
-            check_links(self.path)
+            check_overlay(self.path)
         # Absolute, so that GDAL does not read a file name as a connection string of a driver.
         handle = open_quietly(self.path.absolute())
         return handle, handle.close

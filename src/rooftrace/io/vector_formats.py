@@ -33,16 +33,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-import numpy as np
 import shapely
 import shapely.geometry
-from pyproj import CRS
 
 from rooftrace.core.errors import DataError
-from rooftrace.io.make_valid import made_valid
+
+if TYPE_CHECKING:
+    from rooftrace.io.city_models import CityModel
 
 KML_PREFIX = "placemark_"
 """Beginning of the names of columns that hold parts of placemarks, not attributes."""
@@ -283,6 +283,7 @@ _OsmElement = Mapping[str, Any]
 
 
 def _xml_elements(path: Path) -> Iterator[_OsmElement]:
+    # Python's parser expands no external entities and stops at entity expansion attacks.
     for _, one in ElementTree.iterparse(path):  # noqa: S314  # nosec B314
         if one.tag not in ("node", "way", "relation"):
             continue
@@ -364,112 +365,6 @@ def epsg_of(head: bytes) -> int | None:
     return None
 
 
-def _local(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
-_Building = tuple[Mapping[str, Any], Any]
-"""Attributes and outline of a building of a city model."""
-
-
-def _horizontal(epsg: int) -> CRS:
-    """Return the CRS of the map of a code, which with heights is a compound of two."""
-    crs = CRS.from_epsg(epsg)
-    return next(iter(crs.sub_crs_list), crs).to_2d()
-
-
-def _joined(shapes: Sequence[shapely.Polygon]) -> Any:
-    """Return the ground below polygons; walls have no area from above."""
-    return shapely.union_all(made_valid(shapes, method="structure", keep_collapsed=False))
-
-
-_OUTLINES = ("lod0FootPrint", "GroundSurface", "lod0RoofEdge", "Building")
-"""Elements of CityGML whose polygons are the outline of a building, the best first."""
-
-
-def _outline_of(building: ElementTree.Element, order: slice) -> Any:
-    """Return the ground below the best of `_OUTLINES` of a building; courtyards are holes."""
-    for wanted in _OUTLINES:
-        found = [one for one in building.iter() if _local(one) == wanted]
-        shapes = [
-            shapely.Polygon(rings[0], rings[1:])
-            for polygon in (each for one in found for each in one.iter())
-            if _local(polygon) == "Polygon" and (rings := _rings_of(polygon, order))
-        ]
-        if not shapely.is_empty(outline := _joined(shapes)):
-            return outline
-    return shapely.Polygon()
-
-
-def _rings_of(polygon: ElementTree.Element, order: slice) -> list[Any]:
-    """Return the rings of a polygon of GML in three dimensions, (n, 2) each."""
-    rings = []
-    for ring in (one for one in polygon.iter() if _local(one) == "LinearRing"):
-        texts = [one.text or "" for one in ring.iter() if _local(one) in ("posList", "pos")]
-        numbers = np.array(" ".join(texts).split(), np.float64)
-        rings.append(numbers.reshape(-1, 3)[:, :2][:, order])
-    return rings
-
-
-_Faces = Iterator[tuple[str, str, list[list[int]]]]
-"""Level of detail, kind, and rings (numbers of vertices) of each surface of CityJSON."""
-
-
-def _faces_of(thing: Mapping[str, Any]) -> _Faces:
-    for geometry in thing.get("geometry", ()):
-        if "Surface" in geometry["type"] or "Solid" in geometry["type"]:
-            semantics = geometry.get("semantics") or {}
-            for index, rings in _leaves(geometry["boundaries"], semantics.get("values")):
-                kind = "" if index is None else semantics["surfaces"][index]["type"]
-                yield str(geometry.get("lod")), kind, rings
-
-
-def _leaves(nested: list[Any], values: Any) -> Iterator[tuple[int | None, list[list[int]]]]:
-    """Yield the surfaces below nested boundaries, with their numbers among the semantics."""
-    if nested and nested[0] and isinstance(nested[0][0], int):
-        yield values, nested
-        return
-    for number, inner in enumerate(nested):
-        yield from _leaves(inner, values[number] if isinstance(values, list) else values)
-
-
-def _buildings_of(
-    model: Mapping[str, Any], whole: Mapping[str, Any], crs: CRS | None
-) -> Iterator[_Building]:
-    """Yield the attributes and outlines of the buildings in an object of CityJSON.
-
-    Args:
-        whole: The first object of the file, which states the scale of all coordinates.
-    """
-    things, move = model["CityObjects"], whole.get("transform") or {}
-    vertices = np.array(model["vertices"], np.float64).reshape(-1, 3)
-    vertices = (vertices * move.get("scale", 1) + move.get("translate", 0))[:, :2]
-    if crs is not None and crs.is_geographic and crs.area_of_use and len(vertices):
-        # Software that keeps the order of CityGML writes the latitude first.
-        west, south, east, north = crs.area_of_use.bounds
-        y, x = vertices.mean(axis=0)
-        if south <= y <= north and west <= x <= east:
-            vertices = vertices[:, ::-1]
-    for name, thing in things.items():
-        if thing["type"] != "Building":
-            continue
-        parts = [thing, *(things.get(child, {}) for child in thing.get("children", ()))]
-        faces = [
-            face for one in parts if one.get("type") in ("Building", "BuildingPart")
-            for face in _faces_of(one)
-        ]  # fmt: skip
-        for fits in (
-            lambda lod, kind: lod.startswith("0") and kind != "RoofSurface",
-            lambda _, kind: kind == "GroundSurface",
-            lambda *_: True,
-        ):
-            rings = [[vertices[r] for r in face if len(r) > 2] for *k, face in faces if fits(*k)]
-            outline = _joined([shapely.Polygon(one[0], one[1:]) for one in rings if one])
-            if not shapely.is_empty(outline):
-                yield {"city_id": name, **thing.get("attributes", {})}, outline
-                break
-
-
 @dataclass(frozen=True)
 class InputFinder:
     """Finds what is opened for the paths of vector data.
@@ -522,7 +417,9 @@ class InputFinder:
         if name.endswith((".gml", ".xml")):
             head = _head(path)
             if b"CityModel" in head:
-                return [self._city_gml(path, epsg_of(head))]
+                from rooftrace.io.city_models import read_city_gml
+
+                return [self._city_model(path, read_city_gml(path, epsg_of(head)))]
             # GDAL writes a description (.gfs) beside what it opens.
             return [VectorInput(self._linked(path, (".gml", ".xml", ".xsd")), epsg=epsg_of(head))]
         if name.endswith(".dxf"):
@@ -584,54 +481,38 @@ class InputFinder:
                 (folder / file.name).symlink_to(file.absolute())
         return folder / path.name
 
-    def _city_gml(self, path: Path, epsg: int | None) -> VectorInput:
-        """Write the outlines of the buildings of CityGML as GeoJSON, those of their parts joined.
-
-        GDAL (3.12) reads their walls, or nothing where a solid refers to its surfaces.
-        """
-        order = slice(2)
-        if epsg is not None:
-            # Latitude or northing may come first.
-            crs = _horizontal(epsg)
-            epsg = crs.to_epsg() or epsg
-            order = slice(None, None, -1 if crs.axis_info[0].direction == "north" else 1)
-        buildings: list[_Building] = []
-        for _, one in ElementTree.iterparse(path):  # noqa: S314  # nosec B314
-            kind = _local(one)
-            if kind == "Building" and not shapely.is_empty(outline := _outline_of(one, order)):
-                plain = {_local(value): value.text for value in one if not len(value)}
-                plain["gml_id"] = next(iter(one.attrib.values()), None)
-                buildings.append((plain, outline))
-            if kind in ("cityObjectMember", "appearanceMember"):
-                one.clear()
-        return self._outlines(path, buildings, epsg)
-
     def _city_json(self, path: Path) -> VectorInput:
+        from rooftrace.io.city_models import read_city_json
+
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             text = file.read()
-        models = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
-            if _is_lines(path, text)
-            else [json.loads(text)]
-        )
-        stated = str(models[0].get("metadata", {}).get("referenceSystem"))
-        found = _EPSG.search(stated.encode())
-        crs = _horizontal(int(found[1])) if found else None
-        buildings = [one for model in models for one in _buildings_of(model, models[0], crs)]
-        return self._outlines(path, buildings, None if crs is None else crs.to_epsg())
+        whole: list[Any] = [text]
+        if _is_lines(path, text):
+            whole = [line for line in text.splitlines() if line.strip()]
+        models = [json.loads(line) for line in whole]
+        if "CityObjects" not in models[0]:
+            # The service of 3DBAG sends one feature, or several.
+            first = models[0]
+            models = [first["metadata"], *first.get("features", [first.get("feature")])]
+        stated = str(models[0].get("metadata", {}).get("referenceSystem")).encode()
+        found = _EPSG.search(stated)
+        epsg = int(found[1]) if found else None
+        return self._city_model(path, read_city_json(path, models, epsg))
 
-    def _outlines(
-        self, path: Path, buildings: Iterable[_Building], epsg: int | None
-    ) -> VectorInput:
+    def _city_model(self, path: Path, model: CityModel) -> VectorInput:
+        """Write the outlines of the buildings of a city model as GeoJSON."""
         features = [
-            {"type": "Feature", "properties": plain, "geometry": shapely.geometry.mapping(outline)}
-            for plain, outline in buildings
-        ]
+            {
+                "type": "Feature", "properties": plain,
+                "geometry": None if outline is None else shapely.geometry.mapping(outline),
+            }
+            for plain, outline in model.buildings
+        ]  # fmt: skip
         made = self.scratch() / f"{path.stem}.geojson"
-        place = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{epsg}"}}
-        whole = {"type": "FeatureCollection", **({"crs": place} if epsg else {})}
-        made.write_text(json.dumps({**whole, "features": features}))
-        return VectorInput(made)
+        crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{model.epsg}"}}
+        whole = {"type": "FeatureCollection", "crs": crs, "features": features}
+        made.write_text(json.dumps(whole))
+        return VectorInput(made, notes=model.notes)
 
     def _polygon_filter(self, path: Path) -> VectorInput:
         rings: dict[str, list[shapely.Polygon]] = {"": [], "!": []}

@@ -31,7 +31,7 @@ from rooftrace.io.gdal import ARCHIVES, conversion_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.reproject import crs_text
-from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput, ogr2ogr_input
+from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput, kml_text, ogr2ogr_input
 from rooftrace.io.vector_layers import (
     GEOJSON,
     POLYGONAL,
@@ -423,7 +423,7 @@ class VectorFile:
                 remedy=assign_crs(geometry, self.path),
             )
         if not len(geometry) and self.path.suffix.lower() in (".kml", ".kmz"):
-            check_links(self.path)
+            check_links(self.path, kml_text(self.path))
         geometry, values, counts = self._polygons(geometry, values, buildings=buildings)
         converted = typed_column if typed else text_column
         layer = VectorLayer(

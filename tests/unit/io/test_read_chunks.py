@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import shapely
 
-from rooftrace.core.errors import DataError
 from rooftrace.io import vector_layers
 from rooftrace.io.vector_read import VectorFile
 
@@ -56,10 +55,3 @@ def test_chunks_equal_the_whole(
 def test_a_layer_without_polygons_is_one_chunk(suffix: str, tmp_path: Path) -> None:
     (chunk,) = VectorFile(written(tmp_path / f"layer{suffix}", 0)).chunks(["number"])
     assert (len(chunk), list(chunk.values), chunk.crs.to_epsg()) == (0, ["number"], 32633)
-
-
-def test_a_damaged_file_is_explained(tmp_path: Path) -> None:
-    path = written(tmp_path / "layer.parquet", 9)
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match="cannot be read as vector data"):
-        list(VectorFile(path).chunks())
