@@ -24,19 +24,18 @@ from rooftrace.io.raster import open_raster
 
 
 @pytest.mark.parametrize(
-    ("tags", "date"),
+    ("tag", "text", "date"),
     [
-        ({"TIFFTAG_DATETIME": "2024:05:17 10:31:00"}, "2024-05-17T10:31:00"),
-        ({"TIFFTAG_DATETIME": "2024-05-17"}, "2024-05-17"),
-        ({"EXIF_DateTimeOriginal": "2023:01:02 03:04:05"}, "2023-01-02T03:04:05"),
-        ({"ACQUISITIONDATETIME": "2013-06-14T10:31:00.25Z"}, "2013-06-14T10:31:00Z"),
-        ({"TIFFTAG_DATETIME": "2024", "ACQUISITIONDATETIME": "2013-06-14"}, "2013-06-14"),
-        ({"TIFFTAG_DATETIME": "0000:00:00 00:00:00"}, None),
-        ({"TIFFTAG_DATETIME": "last summer"}, None),
-        ({"AREA_OR_POINT": "Area"}, None),
+        ("TIFFTAG_DATETIME", "2024:05:17 10:31:00", "2024-05-17T10:31:00"),
+        ("EXIF_DateTimeOriginal", "2023:01:02 03:04:05", "2023-01-02T03:04:05"),
+        ("ACQUISITIONDATETIME", "2013-06-14T10:31:00.25Z", "2013-06-14T10:31:00Z"),
+        ("ACQUISITIONDATETIME", "2013-06-14", "2013-06-14"),
+        ("TIFFTAG_DATETIME", "0000:00:00 00:00:00", None),
+        ("TIFFTAG_DATETIME", "last summer", None),
     ],
 )
-def test_imagery_date_of_tags(tags: dict[str, str], date: str | None) -> None:
+def test_imagery_date_of_tags(tag: str, text: str, date: str | None) -> None:
+    tags = {"TIFFTAG_DATETIME": "2024", tag: text}
     assert imagery_date(tags) == date
     # The file of a scan is younger than its picture.
     is_of_file = not {"ACQUISITIONDATETIME", "EXIF_DateTimeOriginal"} & {*tags}
@@ -57,7 +56,8 @@ def test_imagery_date_of_tags(tags: dict[str, str], date: str | None) -> None:
         "dop_32_2000=2000", "07-2020-0830-6400-LA93=2020", "1944_083=1944", "a_2019-06-31=2019",
         "swissimage-dop10_2019_2600-1199_0.1_2056=2019", "m_3811949_sw_11_060_20200615=2020-06-15",
         "town_2018-2023_02a=2018=2023-02", "tile_2000_1000", "2000_0", "scene_1920x1080",
-        "frame 1080x1920", "tile_1024_2048",
+        "frame 1080x1920", "1920_1200", "1920-1080", "2016_1024", "2016_0", "dop_32_400_5800_2000",
+        "dop_32_400_5802_2016=2016", "town_2008_2016=2008=2016",
     ],
 )  # fmt: skip
 def test_dates_in_names(row: str) -> None:
