@@ -52,18 +52,19 @@ SCORE_FIELDS = ("score", "confidence", "probability", "prob", "conf")
 """Names of attributes that hold the score of a polygon, in upper or lower case."""
 
 _CLASS_FIELDS = ("class", "type", "category", "label", "theme", "art", "genre", "genere")
-_PLAINLY_OTHER = {
+"""Names of attributes that may hold classes."""
+
+_OTHER_CLASSES = {
     "road", "roads", "street", "tree", "trees", "forest", "vegetation", "grass", "field", "water",
     "river", "lake", "pool", "car", "land",
 }  # fmt: skip
-"""Attributes that may name classes, and classes that are no kind of building."""
+"""Classes that are not buildings. They are whole values: OpenStreetMap has a water_tower."""
 
-_LAND_COVER = {
+_OTHER_WORDS = {
     "strasse", "befestigte", "wald", "acker", "gewaesser", "gartenanlage", "route", "revetement",
     "foret", "jardin", "strada", "bosco", "giardino",
 }  # fmt: skip
-"""Words in such classes of the Swiss cadastre (MOpublic), which covers all ground. English words
-are in kinds of buildings, too: OpenStreetMap has a water_tower."""
+"""Words in classes that are not buildings, of the Swiss cadastre (MOpublic)."""
 
 _OSM_FIELDS = frozenset(
     (
@@ -389,7 +390,7 @@ class VectorFile:
             # `type` may be the kind of a building, of which one is called building.
             words = {word for name in folded for word in re.split(r"[\W_]+", name)}
             is_class = field.casefold() == "class" or bool(
-                folded & _PLAINLY_OTHER or words & _LAND_COVER
+                folded & _OTHER_CLASSES or words & _OTHER_WORDS
             )
             if is_class and not folded.isdisjoint(BUILDING_NAMES):
                 return field

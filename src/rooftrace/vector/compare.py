@@ -107,9 +107,14 @@ class SideStatus:
         )  # fmt: skip
 
     @property
+    def is_covered(self) -> BoolArray:
+        """(n,) True if more than half of the building lies in its partner: see `overlap`."""
+        return self.overlap > 0.5
+
+    @property
     def is_linked(self) -> BoolArray:
         """(n,) True if more than half of the building, or of its partner, lies in the other."""
-        return (self.partner >= 0) & (np.maximum(self.overlap, self.overlap_other) > 0.5)
+        return self.is_covered | (self.overlap_other > 0.5)
 
     def counts(self) -> dict[str, int]:
         """Return the number of buildings by name of the status."""

@@ -456,13 +456,13 @@ def mark_outside(
     _set_cut(new[1], old[1])
 
 
-def _set_cut(side: SideStatus, other: SideStatus) -> Ints:
-    """Set the status of buildings that are parts of others which are `outside`; return them."""
-    part = np.isin(side.status, (NEW, GONE)) & (side.partner >= 0) & (side.overlap > 0.5)
-    index: Ints = np.flatnonzero(part | (side.status == CHANGED))
+def _set_cut(side: SideStatus, other: SideStatus) -> None:
+    """Set the status of outlines that the edge of an image cuts: their partners are `outside`."""
+    part = np.isin(side.status, (NEW, GONE)) & side.is_covered
+    index = np.flatnonzero(part | (side.status == CHANGED))
     index = index[other.status[side.partner[index]] == OUTSIDE]
     side.status[index] = OUTSIDE
-    return index
+    other.is_whole[side.partner[index[side.is_covered[index]]]] = True
 
 
 def mark_outside_bounds(new: Side, old: Side) -> None:
@@ -495,8 +495,7 @@ def mark_not_seen_before(new: Side, old: SideStatus, plane: CRS, image: RasterSo
                 unseen = index[_seen_share(image, plane, new[0].unpack(index)) < least]
                 new[1].status[unseen] = OUTSIDE
                 count += len(unseen)
-    part = _set_cut(old, new[1])
-    new[1].is_whole[old.partner[part[old.overlap[part] > 0.5]]] = True
+    _set_cut(old, new[1])
     return count > 0
 
 

@@ -228,7 +228,7 @@ def _joined(compared: Compared, from_new: BoolArray, from_old: BoolArray) -> dic
     """Return further old buildings that a written new outline replaces, beside its partner."""
     status = compared.old.statuses
     partner = status.partner
-    lies_in = (status.status != GONE) | (status.overlap > 0.5)
+    lies_in = (status.status != GONE) | status.is_covered
     gone = np.flatnonzero(~from_old & lies_in & (partner >= 0))
     gone = gone[from_new[partner[gone]]]
     joined: dict[int, list[int]] = {}
@@ -276,7 +276,7 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     new, old = compared.new.statuses, compared.old.statuses
     # The edge of one date's image cuts an outline that the other layer has as a whole.
     cut = (new.status == OUTSIDE) & new.is_linked & ~new.is_whole
-    part = (old.status == OUTSIDE) & (old.partner >= 0) & (old.overlap > 0.5)
+    part = (old.status == OUTSIDE) & old.is_covered
     part[part] = new.is_whole[old.partner[part]]
     added = (new.status == NEW) | ((new.status == OUTSIDE) & ~cut)
     if keep == "old":
@@ -295,9 +295,9 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     written |= (new.status == CHANGED) & mutual
     replaced = np.isin(old.status, (CHANGED, MOVED, SPLIT, MERGED))
     # One that is gone is replaced by those that stand in its place, and by one above it.
-    replaced |= (old.status == GONE) & (old.partner >= 0) & (old.overlap > 0.5)
+    replaced |= (old.status == GONE) & old.is_covered
     replaced[replaced] = written[old.partner[replaced]]
-    above = np.flatnonzero((new.status == NEW) & (new.overlap > 0.5))
+    above = np.flatnonzero((new.status == NEW) & new.is_covered)
     replaced[new.partner[above]] = True
     return written, ~(replaced | part)
 

@@ -218,7 +218,7 @@ def run_compare(
     rules = CompareRules(
         same_iou=options.same_iou, move_m=options.move_m, max_move_m=options.max_move_m,
         # A part of a building of the map that was found does not replace it.
-        **({"wall_share": 0.0} if options.reference else {}),
+        wall_share=0.0 if options.reference else CompareRules.wall_share,
     )  # fmt: skip
     _check_paths(new, old, out, options, models, formats)
     step = _steps(progress, _STEPS + (0 if models is None else 2))
