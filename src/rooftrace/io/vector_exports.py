@@ -405,11 +405,12 @@ def _ways(rings: _Rings, tags: Sequence[str]) -> Iterator[str]:
             yield f'<way id="{-1 - way}">{text}{refs[start]}{tags[way]}</way>\n'
 
 
-def status_column(columns: Mapping[str, object]) -> str | None:
+def status_column(columns: Mapping[str, NDArray[Any]]) -> str | None:
     """Return the column of the statuses of a comparison; None in other layers."""
     if "compare_status" in columns:
         return "compare_status"
-    return "status" if is_comparison(columns) else None
+    side, status = (columns.get(name, ()) for name in ("side", "status"))
+    return "status" if is_comparison(side, status) else None
 
 
 def _osm_tags(tags: Mapping[str, object]) -> str:

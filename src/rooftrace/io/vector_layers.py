@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,6 +22,7 @@ from rooftrace.core.errors import DataError, MissingExtraError
 from rooftrace.core.text import list_first
 from rooftrace.core.types import Polygons
 from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.legend import STATUS_COLOURS
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.vector_formats import VectorInput
 
@@ -64,9 +65,12 @@ Rows = tuple[CRS | None, Polygons, Values, int]
 whose rings had to be closed."""
 
 
-def is_comparison(fields: Collection[str]) -> bool:
-    """Return whether a layer holds both sides of a comparison: attributes of `compare.gpkg`."""
-    return {"side", "status", "partner_id", "iou"} <= {*fields}
+def is_comparison(side: Iterable[object], status: Iterable[object]) -> bool:
+    """Return whether a layer holds both sides of a comparison, by its attributes side and status.
+
+    A user may have removed all other attributes of `compare.gpkg`.
+    """
+    return not {"new", "old"}.isdisjoint(side) and not STATUS_COLOURS.keys().isdisjoint(status)
 
 
 def layers_of(one: VectorInput) -> list[GdalLayer]:

@@ -282,7 +282,7 @@ def vector_suffix(path: Path) -> str:
 
 
 def format_notes(
-    path: Path, columns: Mapping[str, object], crs: CRS | None, geometry: Polygons
+    path: Path, columns: Mapping[str, NDArray[Any]], crs: CRS | None, geometry: Polygons
 ) -> tuple[str, ...]:
     """Return notes for the user on what a format cannot hold of a layer with these polygons."""
     suffix = vector_suffix(path)

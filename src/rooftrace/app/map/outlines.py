@@ -21,7 +21,6 @@ from pyproj import CRS
 from rooftrace.app.map.place import Place
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Floats, Ints
-from rooftrace.io.vector_layers import is_comparison
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import WORLD_M, TileName, interleave_bits
 from rooftrace.vector.compare import GONE, MAP_WORDS, OUTSIDE
@@ -318,7 +317,7 @@ def _statuses(
     index = {name: at for at, name in enumerate(statuses)}
     # Compared with a map of the same time, two statuses have other names.
     index |= {word: index[name] for name, word in MAP_WORDS.items()}
-    if not is_comparison(columns):
+    if not {"side", "status"} <= {*columns}:
         raise DataError("The layer has no statuses of rooftrace compare.")
     names = [str(name) for name in columns["status"].tolist()]
     try:

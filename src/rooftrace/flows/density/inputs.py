@@ -241,7 +241,7 @@ def read_buildings(
     """
     file = VectorFile(path, layer_name)
     fields = ["class"] if "class" in file.fields else []
-    is_compared = is_comparison(file.fields)
+    is_compared = is_comparison(file.distinct("side"), file.distinct("status"))
     if is_compared:
         if building is None:
             raise ConfigError(
