@@ -180,7 +180,7 @@ def compare_layers(
     _put_pairs(matches, status, sides, free)
     moves = _moves(new, old, free, rules, workers)
     _put_pairs(_with_common(moves, left), np.full(len(moves[0]), MOVED, np.uint8), sides, free)
-    linked = _put_linked(pairs, rules, sides, free)
+    linked = _put_linked(pairs, (new, old), rules, sides, free)
     _put_replaced(linked, (new, old), rules, sides)
     every = pairs.matches(rules.match_iou)
     return LayerComparison(*sides, (every.one, every.other))
@@ -391,13 +391,17 @@ def _put_pairs(pairs: PolygonOverlaps, status: Codes, sides: Sides, free: Free) 
     free[1][pairs.other] = False
 
 
+Layers = tuple[PackedPolygons, PackedPolygons]
+
+
 def _put_linked(
-    pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free: Free
+    pairs: PolygonOverlaps, layers: Layers, rules: CompareRules, sides: Sides, free: Free
 ) -> list[Ints]:
     """Set the partner of all others: the building of the other layer with the largest IoU.
 
     They have changed if more than half of one of the two lies in the other, or more than half of
-    the building in several buildings together, and if the other layer covers enough of them.
+    the building in several buildings together, and if the other layer covers enough of them. Two or
+    more houses in the place of a hall cover nothing of it.
 
     Returns:
         Buildings of each side that have changed and lie in their partner, or it in them.
@@ -405,15 +409,22 @@ def _put_linked(
     changed = []
     iou, share, share_other = pairs.iou, pairs.share, pairs.share_other
     linked = np.maximum(share, share_other) > 0.5
-    layers = (pairs.one, pairs.other, share, share_other), (
+    columns = (pairs.one, pairs.other, share, share_other), (
         pairs.other, pairs.one, share_other, share,
     )  # fmt: skip
-    for side, is_free, (own, others, overlap, overlap_other) in zip(sides, free, layers):
+    is_left = free[0][pairs.one] & free[1][pairs.other]
+    for number, (own, others, overlap, overlap_other) in enumerate(columns):
+        side, is_free = sides[number], free[number]
         order = np.lexsort((others, -iou, ~linked, own))
         order = order[np.diff(own[order], prepend=-1) != 0]
         best = order[is_free[own[order]]]
         index, covered = own[best], np.bincount(own, overlap, len(is_free))
         part = np.where(linked[best], overlap[best], covered[index])
+        houses = np.flatnonzero(is_left & (overlap_other > 0.5) & (overlap <= 0.5))
+        houses = _several(houses, own)
+        in_place = _has_other_walls(layers, 1 - number, others[houses], own[houses], rules)
+        houses = _several(houses[in_place], own)
+        covered -= np.bincount(own[houses], overlap[houses], len(is_free))
         has_changed = linked[best] | (part > 0.5)
         has_changed &= np.round(covered[index], _DIGITS) >= rules.left_share
         status = np.where(has_changed, CHANGED, side.status[index])
@@ -422,9 +433,13 @@ def _put_linked(
     return changed
 
 
+def _several(pairs: Ints, own: Ints) -> Ints:
+    """Return the pairs of buildings that are in several of the pairs."""
+    return pairs[np.bincount(own[pairs])[own[pairs]] > 1]
+
+
 def _put_replaced(
-    linked: list[Ints], layers: tuple[PackedPolygons, PackedPolygons], rules: CompareRules,
-    sides: Sides,
+    linked: list[Ints], layers: Layers, rules: CompareRules, sides: Sides
 ) -> None:  # fmt: skip
     """Set the status of buildings with other walls than a partner that is gone, or new.
 
@@ -434,13 +449,21 @@ def _put_replaced(
     replaced = []
     for number, index in enumerate(linked):
         partner = sides[number].partner[index]
-        alone = np.flatnonzero(sides[1 - number].status[partner] == (GONE, NEW)[number])
-        share = [np.zeros(0)]
-        for some in in_steps(alone, _PAIRS_AT_ONCE):
-            walls = shapely.boundary(layers[number].unpack(index[some]))
-            others = shapely.boundary(layers[1 - number].unpack(partner[some]))
-            near = shapely.intersection(walls, shapely.buffer(others, rules.wall_m))
-            share.append(shapely.length(near) / shapely.length(walls))
-        replaced.append(index[alone[np.concatenate(share) < rules.wall_share]])
+        index = index[sides[1 - number].status[partner] == (GONE, NEW)[number]]
+        partner = sides[number].partner[index]
+        replaced.append(index[_has_other_walls(layers, number, index, partner, rules)])
     for side, index, status in zip(sides, replaced, (NEW, GONE)):
         side.status[index] = status
+
+
+def _has_other_walls(
+    layers: Layers, number: int, index: Ints, partner: Ints, rules: CompareRules
+) -> BoolArray:
+    """Return (n,) True for buildings of layer `number` whose walls are not those of a partner."""
+    share = [np.zeros(0)]
+    for some in in_steps(np.arange(len(index)), _PAIRS_AT_ONCE):
+        walls = shapely.boundary(layers[number].unpack(index[some]))
+        others = shapely.boundary(layers[1 - number].unpack(partner[some]))
+        near = shapely.intersection(walls, shapely.buffer(others, rules.wall_m))
+        share.append(shapely.length(near) / shapely.length(walls))
+    return np.asarray(np.concatenate(share) < rules.wall_share)
