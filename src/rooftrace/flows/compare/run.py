@@ -236,6 +236,9 @@ def run_compare(
     # With the offset between two dates of imagery, neighbours would be partners.
     if offset is not None and (is_shifted or dates is not None):
         aligned = new_plane.shifted(-offset.at(new_plane.centre))
+    elif offset is not None:
+        # Walls that the offset alone has moved are still the same.
+        rules = replace(rules, wall_m=rules.wall_m + offset.length_m)
     if is_shifted:
         new_plane = aligned
     notes += _offset_notes(offset, options.remove_offset, has_dates=dates is not None)
