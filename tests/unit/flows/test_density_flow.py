@@ -116,12 +116,15 @@ def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) ->
     assert 0 < int(both.buildings) == seen.sum() < len(truth)
     assert float(both.mean_area_m2) == pytest.approx(truth[seen].area.mean())
     assert any("does not contain the observed area" in note for note in outlines.notes)
-    # The review of a building takes it out of the shares of cells and zones.
+    # The review of a building takes it out of the shares of cells and zones; so do edits in a GIS.
     layer = gpd.read_file(files / "truth.gpkg").assign(review="accepted", reviewer="A")
     layer[seen].to_file(tmp_path / "reviewed.gpkg")
     half = layer[seen].iloc[::2]
     half.to_file(tmp_path / "half.gpkg")
-    for name, expected in (("reviewed", 1), ("half", half.area.sum() / layer[seen].area.sum())):
+    edited = half.drop(columns=["review", "reviewer"]).assign(id=1, score=0.9, rectangularity=1.0)
+    edited.to_file(tmp_path / "edited.gpkg")
+    share_of_half = half.area.sum() / layer[seen].area.sum()
+    for name, expected in (("reviewed", 1), ("half", share_of_half), ("edited", share_of_half)):
         inputs = [files / "mask.tif", tmp_path / f"{name}.gpkg"]
         kept = run_density(inputs, tmp_path / "r", cell_m=20).total
         share = float(kept.built_up_share) / float(mask.built_up_share)

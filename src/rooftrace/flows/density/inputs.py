@@ -183,7 +183,7 @@ class BuildingPolygons:
         crs: CRS of the geometry; None for pixels of the mask (x right, y down).
         numbers: (n,) float64 values of the attributes that were asked for; NaN where there is none.
         notes: Notes for the user.
-        is_reviewed: Whether the file is the download of a review.
+        is_edited: Whether the file is a prediction that was reviewed or edited.
     """
 
     path: Path
@@ -191,7 +191,7 @@ class BuildingPolygons:
     crs: CRS | None
     numbers: Mapping[str, Floats]
     notes: tuple[str, ...]
-    is_reviewed: bool = False
+    is_edited: bool = False
 
     @property
     def bounds_xy(self) -> tuple[float, float, float, float]:
@@ -202,14 +202,14 @@ class BuildingPolygons:
         return joint_bounds(bounds_of(self.geometry, self.crs), self.crs)
 
     def shares_of(self, mask: MaskFile) -> tuple[MaskFile, list[str]]:
-        """Return the mask that gives the shares, and a note: a review decides about them, too."""
-        if not self.is_reviewed:
+        """Return the mask that gives the shares, and a note: edits decide about them, too."""
+        if not self.is_edited:
             return mask, []
         outlines, grid = self.geometry, mask.grid
         if self.crs is not None and grid.crs is not None:
             placed = reprojected(outlines, self.crs, grid.crs, crs_units(BEND_M, grid.crs))
             outlines = np.asarray(shapely.transform(placed, grid.to_pixels), np.object_)
-        note = f"{self.path.name} was reviewed: shares come from its outlines, not from the mask"
+        note = f"{self.path.name} was edited: shares come from its outlines, not from the mask"
         return replace(mask, outlines=outlines), [note]
 
 
@@ -253,11 +253,17 @@ def read_buildings(
     wanted = [] if value is None else _number_fields(file, value)
     by_name = building is None and mask is None
     values: Mapping[str, NDArray[Any]]
+    is_edited = {"review", "reviewer"} <= {*file.fields}
     if mask is not None and mask.grid.crs is None:
         geometry, crs, values, counts = file.columns(fields, buildings=by_name)
     else:
-        layer = file.read([*dict.fromkeys([*fields, *wanted])], typed=True, buildings=by_name)
+        ids = ["id"] if {"id", "score", "rectangularity"} <= {*file.fields} else []
+        names = [*dict.fromkeys([*fields, *wanted, *ids])]
+        layer = file.read(names, typed=True, buildings=by_name)
         geometry, crs, values, counts = layer.geometry, layer.crs, layer.values, layer.counts
+        # A prediction numbers its buildings from 1; edits repeat numbers, or leave some out.
+        numbered = {*range(1, len(geometry) + 1)}
+        is_edited |= bool(ids) and {*np.ma.filled(values["id"], 0).tolist()} != numbered
     notes = [note.removesuffix(".") for note in file.notes(counts)]
     if is_compared:
         side, status = (text_column(values[name]) for name in fields)
@@ -277,8 +283,7 @@ def read_buildings(
             rows, geometry = rows[chosen], geometry[chosen]
     first = first_of_equal(shapely.bounds(geometry).reshape(-1, 4), geometry.__getitem__)
     if not first.all():
-        repeated = int((~first).sum())
-        notes.append(f"{plural(repeated, 'polygon')} exactly on another one left out")
+        notes.append(f"{plural(int((~first).sum()), 'polygon')} exactly on another one left out")
         rows, geometry = rows[first], geometry[first]
     if not len(geometry) and mask is None:
         raise DataError(
@@ -286,8 +291,7 @@ def read_buildings(
             remedy="Give the mask as well: rooftrace density MASK BUILDINGS -o OUT",
         )
     numbers = {name: _numbers(values[name], name, path)[rows] for name in wanted}
-    reviewed = {"review", "reviewer"} <= {*file.fields}
-    found = BuildingPolygons(path, geometry, crs, numbers, tuple(notes), reviewed)
+    found = BuildingPolygons(path, geometry, crs, numbers, tuple(notes), is_edited)
     if mask is not None:
         _check_place(found, mask)
         if crs is not None and mask.grid.crs is not None and len(geometry):
@@ -453,11 +457,7 @@ def mask_notes(inputs: Sequence[Path], mask: Path | None, polygons: Path | None)
     """Return the note on a mask that was found beside the polygons."""
     if mask is None or polygons is None or mask in inputs:
         return []
-    note = (
-        f"{mask.name}, beside {polygons.name}, says which ground was seen, and the shares come "
-        "from it"
-    )
-    return [note]
+    return [f"{mask.name}, beside {polygons.name}, says which ground was seen"]
 
 
 def observed_file(polygons: Path) -> VectorFile | None:
