@@ -17,7 +17,7 @@ from qgis.core import (
 )
 
 from .command import RooftraceProblem
-from .inputs import image_of, vector_file
+from .inputs import vector_file
 from .run import LoadStyle, RooftraceAlgorithm
 
 _KEEP = ["none", "outlines of the old layer", "outlines of the new layer", "both"]
@@ -117,8 +117,7 @@ class CompareAlgorithm(RooftraceAlgorithm):
             column = self.parameterAsString(parameters, "ID", context)
             found += [f"--id={column}"] if column else []
         elif given == ["NEW_IMAGE", "OLD_IMAGE"]:
-            layers = [self.parameterAsRasterLayer(parameters, name, context) for name in given]
-            found += map(image_of, layers)
+            found += [str(self.image(parameters, name, context)) for name in given]
             found += ["-m", self.parameterAsString(parameters, "MODEL", context) or "default"]
         else:
             labels = [f"“{self.parameterDefinition(name).description()}”" for name in given]
@@ -127,9 +126,8 @@ class CompareAlgorithm(RooftraceAlgorithm):
                 "buildings”, or “Image of the new date” and “Image of the old date”."
             )
         found += ["-o", str(self.out)]
-        imagery = self.parameterAsRasterLayer(parameters, "IMAGERY", context)
-        if imagery is not None:
-            found += ["--imagery", image_of(imagery)]
+        imagery = self.image(parameters, "IMAGERY", context)
+        found += ["--imagery", imagery] if imagery else []
         if self.parameterAsBoolean(parameters, "REMOVE_OFFSET", context):
             found.append("--remove-offset")
         keep = _KEEP_VALUES[self.parameterAsEnum(parameters, "KEEP", context)]

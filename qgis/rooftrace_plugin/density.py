@@ -14,7 +14,7 @@ from qgis.core import (
 )
 
 from .command import RooftraceProblem
-from .inputs import image_of, vector_file
+from .inputs import vector_file
 from .run import LoadStyle, RooftraceAlgorithm
 
 
@@ -66,8 +66,8 @@ class DensityAlgorithm(RooftraceAlgorithm):
         self.addOutput(QgsProcessingOutputVectorLayer("PLACES", "Cells or zones", vector))
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
-        mask = self.parameterAsRasterLayer(parameters, "MASK", context)
-        found = ["density"] if mask is None else ["density", image_of(mask)]
+        mask = self.image(parameters, "MASK", context)
+        found = ["density", mask] if mask else ["density"]
         buildings = vector_file(self, parameters, "BUILDINGS", context, feedback)
         found += [] if buildings is None else [buildings]
         if len(found) == 1:

@@ -260,9 +260,12 @@ class RooftraceDock(QgsDockWidget):
                 self._end(problem or "Canceled.")
                 return
             self.results.setFilePath(str(out))
-            self._end(f"{results['COUNT']:,} buildings were found. They are in {out}.")
+            notes = [line for line in run.log.lines if line.startswith("Note: ")]
+            found = f"{results['COUNT']:,} buildings were found. They are in {out}."
+            self._end("\n".join([found, *notes]))
 
-        self._begin(AlgorithmRun("predict", parameters, f"rooftrace: {layer.name()}", done))
+        run = AlgorithmRun("predict", parameters, f"rooftrace: {layer.name()}", done)
+        self._begin(run)
 
     def _begin(self, work: Any) -> None:
         for button in (self._find, self._start, self._tune):

@@ -14,7 +14,7 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
 )
 
-from .inputs import image_of, vector_file
+from .inputs import vector_file
 from .run import RooftraceAlgorithm
 
 
@@ -53,7 +53,7 @@ class FinetuneAlgorithm(RooftraceAlgorithm):
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
         labels = vector_file(self, parameters, "LABELS", context, feedback)
-        image = image_of(self.parameterAsRasterLayer(parameters, "IMAGE", context))
+        image = str(self.image(parameters, "IMAGE", context))
         found = ["finetune", str(labels), "--images", image, "--set", "chip_px=512"]
         model = self.parameterAsString(parameters, "MODEL", context)
         area = vector_file(self, parameters, "AREA", context, feedback)

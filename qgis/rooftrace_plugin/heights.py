@@ -11,12 +11,12 @@ from qgis.core import (
     QgsProcessingOutputVectorLayer,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterFile,
+    QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterLayer,
 )
 
 from .command import RooftraceProblem
-from .inputs import image_of, vector_file
+from .inputs import vector_file
 from .run import LoadStyle, RooftraceAlgorithm
 
 
@@ -48,13 +48,12 @@ class HeightsAlgorithm(RooftraceAlgorithm):
             "--terrain",
         )
         self.add(
-            QgsProcessingParameterFile(
-                "POINTS", "Laser scan", optional=True,
-                fileFilter="Point clouds (*.las *.laz);;All files (*)",
+            QgsProcessingParameterMultipleLayers(
+                "POINTS", "Laser scans", QgsProcessing.SourceType.TypeFile, None, True
             ),
-            "LAS, LAZ or COPC, in place of a surface model.",
+            "Files of LAS, LAZ or COPC, in place of a surface model.",
             "--points",
-        )  # fmt: skip
+        )
         self.add(
             QgsProcessingParameterBoolean("MOVE", "Move the outlines onto the roofs", False),
             "Moves all outlines by their systematic offset from the roofs of the surface.",
@@ -75,13 +74,13 @@ class HeightsAlgorithm(RooftraceAlgorithm):
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
         buildings = vector_file(self, parameters, "BUILDINGS", context, feedback)
         found = ["heights", str(buildings), "-o", str(self.out)]
-        surface = self.parameterAsRasterLayer(parameters, "SURFACE", context)
-        terrain = self.parameterAsRasterLayer(parameters, "TERRAIN", context)
-        points = self.parameterAsFile(parameters, "POINTS", context)
-        if (surface is None) == (not points):
-            raise RooftraceProblem("Give either “Surface model (DSM)” or “Laser scan”.")
-        found += ["--points", points] if points else ["--surface", image_of(surface)]
-        found += [] if terrain is None else ["--terrain", image_of(terrain)]
+        surface, terrain = (self.image(parameters, n, context) for n in ("SURFACE", "TERRAIN"))
+        points = [one for one in self.parameterAsFileList(parameters, "POINTS", context) if one]
+        if bool(surface) == bool(points):
+            raise RooftraceProblem("Give either “Surface model (DSM)” or “Laser scans”.")
+        found += ["--surface", surface] if surface else []
+        found += [part for one in points for part in ("--points", one)]
+        found += ["--terrain", terrain] if terrain else []
         switches = {"MOVE": "--move", "PLANES": "--planes"}
         return found + [
             option

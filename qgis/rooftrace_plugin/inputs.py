@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import processing
+from osgeo import gdal
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransformContext,
@@ -33,8 +34,13 @@ EXPORT = "Export it as a GeoTIFF (Layer > Save As…, raw data) and use the new 
 """Remedy for a layer that is not an image file."""
 
 
-def image_of(layer: QgsRasterLayer | None) -> str:
+def image_of(layer: QgsRasterLayer | None, folder: Path | None = None) -> str:
     """Return the path or the URL of the image file of a raster layer.
+
+    Args:
+        layer: Layer.
+        folder: Folder for a VRT of the file with the CRS of the layer, where its file has another
+            one, or none; without it, such a layer is refused.
 
     Raises:
         RooftraceProblem: The layer is not an image that the command can read as a whole.
@@ -42,6 +48,18 @@ def image_of(layer: QgsRasterLayer | None) -> str:
     if layer is None or not layer.isValid():
         raise RooftraceProblem("The image cannot be opened. Choose a raster layer or a file.")
     name, source, provider = layer.name(), layer.source(), layer.providerType()
+    if provider == "gdal" and has_own_crs(layer):
+        if folder is None or not Path(source).is_file():
+            raise RooftraceProblem(
+                f"The layer {name} has its coordinate system in QGIS, not in its file. {EXPORT}"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{Path(source).stem}.vrt"
+        crs = layer.crs().toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT_PREFERRED_GDAL)
+        file = str(Path(source).absolute())
+        if gdal.Translate(str(path), file, format="VRT", outputSRS=crs) is None:
+            raise RooftraceProblem(f"{path} cannot be written.")
+        return str(path)
     if provider == "gdal":
         if source.startswith(("/vsicurl/http://", "/vsicurl/https://")):
             return str(source[len("/vsicurl/") :])
@@ -55,6 +73,11 @@ def image_of(layer: QgsRasterLayer | None) -> str:
         f"The layer {name} comes from a web service or database ({provider}), not from an image "
         f"file. {EXPORT}"
     )
+
+
+def has_own_crs(layer: Any) -> bool:
+    """Return whether the user has given a layer a CRS that its file has not."""
+    return bool(layer.crs().isValid() and layer.crs() != layer.dataProvider().crs())
 
 
 def service_of(layer: QgsRasterLayer) -> list[str] | None:
@@ -166,7 +189,10 @@ def vector_file(
     """Return the file of a layer of polygons; None if the parameter is empty.
 
     Layers in memory, filters and selections are written to a temporary GeoPackage. So is a layer of
-    a file with several layers.
+    a file with several layers, or without the CRS that the layer has.
+
+    Raises:
+        RooftraceProblem: The layer has edits that are not saved, or cannot be read.
     """
     if parameters.get(name) in (None, ""):
         return None
@@ -174,10 +200,11 @@ def vector_file(
     formats = _FORMATS
     if layer is not None:
         if layer.isModified():
-            feedback.pushWarning(
-                f"The layer {layer.name()} has edits that are not saved; they do not count."
+            raise RooftraceProblem(
+                f"The layer {layer.name()} has edits that are not saved. Save or discard them "
+                "(Layer > Save Layer Edits), and start again."
             )
-        if _polygon_layers(layer) > 1:
+        if has_own_crs(layer) or _polygon_layers(layer) > 1:
             formats = []
     # Without the name of the layer, QGIS would copy each layer of a GeoPackage.
     path, _ = algorithm.parameterAsCompatibleSourceLayerPathAndLayerName(
@@ -185,6 +212,8 @@ def vector_file(
     )
     if not path:
         raise RooftraceProblem(f"The layer of “{name}” cannot be read or saved to a file.")
+    if layer is not None and str(path) not in layer.source():
+        algorithm.labels[str(path)] = layer.name()
     return str(path)
 
 

@@ -153,7 +153,10 @@ class PredictAlgorithm(_ImageAlgorithm):
                 "extent of the map, so that only its tiles are requested; check before that the "
                 "terms of the service permit it."
             )
-        image = service_of(layer) if is_service else [image_of(layer)]
+        image = service_of(layer) if is_service else [str(self.image(parameters, "INPUT", context))]
+        if not is_service:
+            _check_place(layer)
+        self._check_free("" if is_service else Path(image[0]).stem, context)
         self._title = layer.name()
         crs = layer.crs()
         outline = None
@@ -184,6 +187,17 @@ class PredictAlgorithm(_ImageAlgorithm):
         found += ["--model", model] if model else []
         return [*found, "--outputs", ",".join(self.wanted(parameters, context))]
 
+    def _check_free(self, name: str, context: Any) -> None:
+        """Raise if the buildings of an image would overwrite a layer of the project."""
+        project = context.project()
+        for layer in [] if project is None else project.mapLayers().values():
+            file = Path(layer.source().partition("|")[0])
+            if file.parent == self.out and file.name.endswith(f"{name}_buildings.gpkg"):
+                raise RooftraceProblem(
+                    f"{file} would be overwritten, with your edits: it is the layer "
+                    f"{layer.name()}. Choose another “Folder for the results”, or remove the layer."
+                )
+
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         if self._drawn is not None:
             try:
@@ -194,8 +208,7 @@ class PredictAlgorithm(_ImageAlgorithm):
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
         record = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
-        for note in record["notes"]:
-            feedback.pushInfo(f"Note: {note}")
+        self.show_notes(record["notes"], feedback)
         if answer["resumed_images"] or answer["resumed_blocks"]:
             feedback.pushInfo(
                 f"Resumed an earlier run; blocks already finished: {answer['resumed_blocks']:,}"
@@ -240,7 +253,9 @@ class PredictOnServerAlgorithm(_ImageAlgorithm):
         return True, ""
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
-        image = Path(image_of(self.parameterAsRasterLayer(parameters, "INPUT", context)))
+        layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
+        image = Path(image_of(layer))
+        _check_place(layer)
         if not image.is_file():
             raise RooftraceProblem(f"{image} is not a file on this computer that can be uploaded.")
         self._image = image
@@ -262,8 +277,7 @@ class PredictOnServerAlgorithm(_ImageAlgorithm):
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
         record = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
-        for note in record["notes"]:
-            feedback.pushInfo(f"Note: {note}")
+        self.show_notes(record["notes"], feedback)
         output = record["outputs"][0]
         files = {
             kind: str(self.out / Path(output[kind]).name) if output[kind] else None
@@ -271,6 +285,16 @@ class PredictOnServerAlgorithm(_ImageAlgorithm):
         }
         loaded = self.load_all(files, self._image.stem, len(output["classes"]), context)
         return {"OUTPUT": str(self.out), "COUNT": output["buildings"], **loaded}
+
+
+def _check_place(layer: Any) -> None:
+    """Raise if an image has a position without a CRS: its buildings would lie elsewhere."""
+    corner = layer.extent().xMinimum(), layer.extent().yMaximum()
+    if not layer.crs().isValid() and corner != (0, 0):
+        raise RooftraceProblem(
+            f"The layer {layer.name()} has a position, but no coordinate system. Set it (Layer > "
+            "Set CRS of Layer(s)), and start again."
+        )
 
 
 def _headers(address: str, login: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from qgis.core import (
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterString,
+    QgsProcessingUtils,
 )
 from qgis.PyQt.QtGui import QIcon
 from qgis.PyQt.QtXml import QDomDocument
@@ -34,6 +36,7 @@ from .command import (
     run_command,
 )
 from .environment import current_command
+from .inputs import image_of
 from .network import network_variables, plugin_folder
 
 COMMAND_SETTING = "ROOFTRACE_COMMAND"
@@ -113,7 +116,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
 
     def __init__(self) -> None:
         super().__init__()
-        self._labels: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
         self._numbers: dict[str, str] = {}
         self._text_shown = "", 0.0
 
@@ -165,7 +168,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
             parameter.setFlags(parameter.flags() | flag)
         self.addParameter(parameter)
         if option:
-            self._labels[option] = parameter.description()
+            self.labels[option] = parameter.description()
 
     def add_number(
         self, name: str, option: str, label: str, text: str, lowest: float, highest: float = 1e9
@@ -184,6 +187,20 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
             "Path of a .rooftrace file, or accurate. Empty, or default: the faster bundled model.",
             option,
         )
+
+    def image(self, parameters: Any, name: str, context: QgsProcessingContext) -> str | None:
+        """Return the image file of a raster layer; None if the parameter is empty.
+
+        Raises:
+            RooftraceProblem: See `image_of`.
+        """
+        if parameters.get(name) in (None, ""):
+            return None
+        layer = self.parameterAsRasterLayer(parameters, name, context)
+        if layer is None:
+            label = self.parameterDefinition(name).description()
+            raise RooftraceProblem(f"The layer of “{label}” cannot be opened: {parameters[name]}.")
+        return image_of(layer, self.out / name.lower())
 
     def numbers(self, parameters: Any, context: QgsProcessingContext) -> dict[str, str]:
         """Return the numbers that the user has given, by their options."""
@@ -252,9 +269,18 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
             return {}
         except RooftraceProblem as problem:
             raise QgsProcessingException(self._in_labels(str(problem))) from None
-        for note in answer.get("notes", ()):
-            feedback.pushInfo(f"Note: {self._in_labels(note)}")
+        self.show_notes(answer.get("notes", ()), feedback)
+        if Path(QgsProcessingUtils.tempFolder()) in self.out.parents:
+            feedback.pushWarning(
+                f"QGIS deletes {self.out} when it closes, and the layers in it. Choose a “Folder "
+                "for the results” to keep them."
+            )
         return self.results(answer, context, feedback)
+
+    def show_notes(self, notes: Iterable[str], feedback: QgsProcessingFeedback) -> None:
+        """Show the notes of rooftrace in the words of the dialog."""
+        for note in notes:
+            feedback.pushInfo(f"Note: {self._in_labels(note)}")
 
     def execute(self, feedback: QgsProcessingFeedback) -> dict[str, Any]:
         """Run the command and return its answer.
@@ -296,7 +322,12 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
         return str(path)
 
     def _in_labels(self, message: str) -> str:
-        """Return a message with the labels of parameters in place of options."""
-        for option, label in self._labels.items():
-            message = re.sub(rf"{option}(?![\w-])", f"“{label}”", message)
+        """Return a message with labels of parameters and layers for options and temporary files."""
+        for option, label in self.labels.items():
+            message = re.sub(
+                rf"{re.escape(option)}(?![\w-])", lambda _, to=label: f"“{to}”", message
+            )
+        left = re.search(r"(?<!\S)--[a-z-]+", message)
+        if left and self.parameterDefinition("OPTIONS"):
+            message += f" ({left[0]}: under “Further options”.)"
         return message

@@ -1,7 +1,8 @@
 <!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
 <qgis styleCategories="Symbology" version="3.22.16-Białowieża">
-  <renderer-v2 graduatedMethod="GraduatedColor" attr="score" type="graduatedSymbol">
+  <renderer-v2 graduatedMethod="GraduatedColor" attr="coalesce(&quot;score&quot;, -1)" type="graduatedSymbol">
     <ranges>
+      <range render="true" symbol="5" lower="-1.000000000000000" label="no score" upper="-1.000000000000000" />
       <range render="true" symbol="0" lower="0.000000000000000" label="0 – 0.4 (doubtful)" upper="0.400000000000000" />
       <range render="true" symbol="1" lower="0.400000000000000" label="0.4 – 0.55" upper="0.550000000000000" />
       <range render="true" symbol="2" lower="0.550000000000000" label="0.55 – 0.75" upper="0.750000000000000" />
@@ -54,6 +55,16 @@
           <Option type="Map">
             <Option name="color" type="QString" value="33,102,255,90" />
             <Option name="outline_color" type="QString" value="33,102,255,255" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="solid" />
+          </Option>
+        </layer>
+      </symbol>
+      <symbol name="5" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
+          <Option type="Map">
+            <Option name="color" type="QString" value="154,160,166,90" />
+            <Option name="outline_color" type="QString" value="154,160,166,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>
