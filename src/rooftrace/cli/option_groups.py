@@ -213,6 +213,7 @@ class Fields:
                 default = ",".join(default) if isinstance(default, tuple) else default
             elif get_origin(kind) is tuple:
                 (entry, *_), default = get_args(kind), None
+                # A type that is known when it runs alone.
                 kind = list[entry] | None  # type: ignore[valid-type]
             names = () if shown.name is None else (shown.name,)
             declared = option(
@@ -510,6 +511,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
         made = {name: make(given, own) for name, make in groups.items()}
         command(**given, **made)
 
+    # Typer reads it; functions have no such attribute by their type.
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {one.name: one.annotation for one in parameters}
     return parsed

@@ -271,9 +271,9 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def flatten(value: Any, key: str = "") -> dict[str, Any]:
     """Return each single value of plain data by its whole key, as `--set` names it."""
     if isinstance(value, dict):
-        parts = value.items()
+        parts: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, list):
-        parts = enumerate(value)  # type: ignore[assignment]
+        parts = enumerate(value)
     else:
         return {key: value}
     return {

@@ -169,6 +169,7 @@ def loader_start_method() -> str | None:
 def apart_from_terminal() -> dict[str, Any]:
     """Return arguments of `Popen` for a process that Ctrl-C in the terminal does not reach."""
     if _IS_WINDOWS:
+        # Others lack it.
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
     return {"start_new_session": True}
 

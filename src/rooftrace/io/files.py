@@ -44,8 +44,12 @@ def is_file(path: str | Path) -> bool:
 
 
 def check_exists(path: Path) -> None:
-    """Raise DataError if there is nothing at a path."""
+    """Raise DataError if there is nothing at a path, such as a URL where a file is expected."""
     if not path.exists():
+        if path.parts[:1] in (("http:",), ("https:",), ("s3:",)):
+            # A path keeps one of two slashes.
+            url = str(path).replace(":/", "://", 1)
+            raise DataError(f"{url} is a URL; expected a file.", remedy="Download it first.")
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
 
 

@@ -84,7 +84,7 @@ class _OpenFiles:
 
 _OPEN_FILES = _OpenFiles()
 if hasattr(os, "register_at_fork"):
-    # A child opens its own files, and another thread may have held the lock.
+    # A child opens its own files, and another thread may have held the lock: it is made anew.
     os.register_at_fork(after_in_child=_OPEN_FILES.__init__)  # type: ignore[misc]
 
 

@@ -33,16 +33,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import shapely
 import shapely.geometry
 
 from rooftrace.core.errors import DataError
-
-if TYPE_CHECKING:
-    from rooftrace.io.city_models import CityModel
+from rooftrace.io.city_models import CityModel, read_city_gml, read_city_json
 
 KML_PREFIX = "placemark_"
 """Beginning of the names of columns that hold parts of placemarks, not attributes."""
@@ -417,8 +415,6 @@ class InputFinder:
         if name.endswith((".gml", ".xml")):
             head = _head(path)
             if b"CityModel" in head:
-                from rooftrace.io.city_models import read_city_gml
-
                 return [self._city_model(path, read_city_gml(path, epsg_of(head)))]
             # GDAL writes a description (.gfs) beside what it opens.
             return [VectorInput(self._linked(path, (".gml", ".xml", ".xsd")), epsg=epsg_of(head))]
@@ -482,8 +478,6 @@ class InputFinder:
         return folder / path.name
 
     def _city_json(self, path: Path) -> VectorInput:
-        from rooftrace.io.city_models import read_city_json
-
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             text = file.read()
         whole: list[Any] = [text]

@@ -463,16 +463,20 @@ class VectorFile:
         return (
             first,
             np.concatenate([geometry for _, geometry, _, _ in reads]),
-            {name: _joined([values[name] for _, _, values, _ in reads]) for name in reads[0][2]},
+            {
+                name: join_columns([values[name] for _, _, values, _ in reads])
+                for name in reads[0][2]
+            },
             sum(closed for *_, closed in reads),
         )
 
 
-def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Return the values of several files as one column."""
+def join_columns(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the values of several files or chunks as one column."""
     kinds = {column.dtype.kind for column in columns}
     if len(kinds) > 1 and not kinds <= {"i", "u", "f"}:
         columns = [column.astype(object) for column in columns]
+    # The types of numpy lack it.
     joined: NDArray[Any] = np.ma.concatenate(columns)  # type: ignore[no-untyped-call]
     return joined if np.ma.is_masked(joined) else np.ma.getdata(joined)
 

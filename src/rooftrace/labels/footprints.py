@@ -224,11 +224,14 @@ def georeferenced_set(
 
 
 def vector_files(folder: Path) -> list[Path]:
-    """Return the vector files in a folder, sorted, without hidden ones."""
+    """Return the vector files in a folder, sorted, without hidden ones and city models of them."""
     if not folder.is_dir():
         return []
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [path for path in files if is_vector_file(path)]
+    found = [path for path in files if is_vector_file(path)]
+    # `rooftrace heights` writes its buildings in both forms.
+    models = {f"{path.stem}.city.json" for path in found}
+    return [path for path in found if path.name not in models]
 
 
 def one_vector_file(found: Sequence[Path], missing: str) -> Path:

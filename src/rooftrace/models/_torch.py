@@ -34,6 +34,7 @@ def _import_torchvision() -> object:
             raise
         for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
             del sys.modules[name]
+        # The types of PyTorch lack it.
         library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for schema in _SCHEMAS:
             library.define(schema)

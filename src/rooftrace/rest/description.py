@@ -190,6 +190,7 @@ def describe(app: FastAPI, *, secured: bool) -> None:
             app.openapi_schema = _openapi(app, secured=secured)
         return app.openapi_schema
 
+    # https://fastapi.tiangolo.com/how-to/extending-openapi/
     app.openapi = openapi  # type: ignore[method-assign]
 
 

@@ -258,7 +258,7 @@ class _DecoderProcess:
         data = np.empty(shape, np.dtype(header["dtype"]))
         valid = None
         with self._failing():
-            self._connection.recv_bytes_into(memoryview(data).cast("B"))  # type: ignore[arg-type]
+            self._connection.recv_bytes_into(data.data.cast("B"))
             if not header["whole"]:
                 bits = np.frombuffer(self._connection.recv_bytes(), np.uint8)
                 count = shape[1] * shape[2]
@@ -452,6 +452,6 @@ def _answer(connection: Connection, path: Path, request: dict[str, Any]) -> None
     header |= {"whole": whole, "notes": source.notes, "imagery_date": origin.imagery_date}
     header |= {"keeps_fill": source.keeps_fill, "site_grid_note": source.site_grid_note}
     connection.send_bytes(json.dumps(header).encode())
-    connection.send_bytes(memoryview(np.ascontiguousarray(raster.data)).cast("B"))  # type: ignore[arg-type]
+    connection.send_bytes(np.ascontiguousarray(raster.data).data.cast("B"))
     if not whole:
         connection.send_bytes(np.packbits(raster.valid).tobytes())

@@ -60,6 +60,7 @@ class MetricsRecorder(Callback):
     @classmethod
     def of(cls, trainer: L.Trainer) -> MetricsRecorder:
         """Return the recorder of a run, for the callbacks that come after it."""
+        # Lightning sets it elsewhere.
         return next(c for c in trainer.callbacks if isinstance(c, cls))  # type: ignore[attr-defined]
 
     @property

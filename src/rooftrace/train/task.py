@@ -229,6 +229,7 @@ class SegmentationTask(TrainingTask):
     ) -> None:
         super().__init__(config, mean=mean, std=std, val_names=val_names)
         DepthwiseConv2d.take_over(net)
+        # The types of PyTorch lack it.
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._from_start = frozenset(from_start)
         self.average = AveragedModel(net) if config.optimizer.ema_decay else None

@@ -34,7 +34,6 @@ from rooftrace.train.config import TUNE_TABLE, Key, TrainConfig, find_open_value
 from rooftrace.train.early_stopping import Mode, sign_of
 
 if TYPE_CHECKING:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
     from optuna.trial import Trial
 
 _WITHOUT_EFFECT = ("device", "export", "refine", "workers")
@@ -52,7 +51,7 @@ class Parameter:
     """
 
     key: Key
-    distribution: IntDistribution | FloatDistribution | CategoricalDistribution
+    distribution: Any
     choices: tuple[object, ...] = ()
 
     @property
@@ -64,10 +63,10 @@ class Parameter:
         """Values that represent the space where a configuration is checked."""
         if self.choices:
             return self.choices
-        return self.distribution.low, self.distribution.high  # type: ignore[union-attr]
+        return self.distribution.low, self.distribution.high
 
     def sample(self, trial: Trial) -> object:
-        one: Any = self.distribution
+        one = self.distribution
         if self.choices:
             return trial.suggest_categorical(self.name, one.choices)
         suggest = trial.suggest_int if isinstance(one.low, int) else trial.suggest_float
@@ -77,10 +76,10 @@ class Parameter:
         """Return the value in the configuration for a value that a study has recorded."""
         if not self.choices:
             return recorded
-        return self.choices[self.distribution.choices.index(str(recorded))]  # type: ignore[union-attr]
+        return self.choices[self.distribution.choices.index(str(recorded))]
 
     def __str__(self) -> str:
-        one: Any = self.distribution
+        one = self.distribution
         if self.choices:
             return " | ".join(one.choices)
         step = f" in steps of {one.step:g}" if one.step not in (None, 1) else ""

@@ -223,8 +223,9 @@ def test_errors_leave_nothing_behind(tmp_path: Path) -> None:
     Image.fromarray(HOUSES * 255).save(tmp_path / "mask.png")
     with pytest.raises(GeoreferenceError, match="5 m² was given"):
         run_vectorize(tmp_path / "mask.png", tmp_path / "o.gpkg", VectorOptions(min_area_m2=5))
-    with pytest.raises(DataError, match="does not exist"):
-        run_vectorize(tmp_path / "none.png", tmp_path / "o.gpkg", PLAIN)
+    for path, what in ((tmp_path / "none", "does not exist"), (Path("s3://a/b"), "s3://a/b is")):
+        with pytest.raises(DataError, match=what):
+            run_vectorize(path, tmp_path / "o.gpkg", PLAIN)
     (tmp_path / "mask.tif.aux.xml").write_text("<PAMDataset>")
     write(tmp_path / "mask.tif", HOUSES)
     with pytest.raises(DataError, match=r"mask\.tif\.aux\.xml is damaged"):

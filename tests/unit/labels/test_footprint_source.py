@@ -186,6 +186,7 @@ def test_where_images_are_looked_for(town: Path, tmp_path: Path) -> None:
                 SourceConfig(path="x", images=images and str(tmp_path / images)),
                 LabelConfig(),
             )
+    (town / "houses.city.json").write_text('{"type": "CityJSON"}')
     write_layer(town / "more.gpkg", house(5, 5))
     with pytest.raises(LayoutError, match=r"2 vector files \(houses\.gpkg, more\.gpkg\)"):
         open_source(SourceConfig(path=str(town), kind="footprints"))

@@ -30,7 +30,7 @@ from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import BEND_M, bounds_of, crs_text, joint_bounds, reprojected
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_formats import KML_ID
-from rooftrace.io.vector_read import SCORE_FIELDS, ReadCounts, VectorFile, VectorLayer
+from rooftrace.io.vector_read import SCORE_FIELDS, ReadCounts, VectorFile, VectorLayer, join_columns
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 from rooftrace.vector.prepare import MaskRecord
 
@@ -391,10 +391,7 @@ class _Column:
     def take(self, index: Ints) -> NDArray[Any] | SpilledTexts:
         """Return the values of some polygons."""
         if not self._texts:
-            if not any(isinstance(part, np.ma.MaskedArray) for part in self._numbers):
-                return np.concatenate(self._numbers)[index]
-            joined: NDArray[Any] = np.ma.concatenate(self._numbers)  # type: ignore[no-untyped-call]
-            return joined[index]
+            return join_columns(self._numbers)[index]
         return SpilledTexts(self._spill, *np.concatenate(self._texts, axis=1)[:, index])
 
 

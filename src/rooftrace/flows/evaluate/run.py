@@ -46,6 +46,7 @@ from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.objects import CocoCollector
 from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.metrics.report import EvalReport
+from rooftrace.models.spec import Output
 from rooftrace.predict.model_set import Combine, Models, model_paths, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import TtaChoice
@@ -164,11 +165,11 @@ def _load_models(
             remedy="Add --ensemble weighted.",
         )
 
-    def load(models: Models, **more: str) -> Predictions:
+    def load(models: Models, output: Output = "probabilities") -> Predictions:
         how, weights = options.ensemble or "average", options.weights
         predictor = read_models(
             models, how, weights=weights, tta=options.tta, engine=options.engine,
-            precision=options.precision, **more,  # type: ignore[arg-type]
+            precision=options.precision, output=output,
         ).ready()  # fmt: skip
         return of_model(
             predictor, options.threshold, options.tta,
