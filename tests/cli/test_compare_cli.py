@@ -196,11 +196,12 @@ def test_a_hall_and_the_houses_in_its_place_replace_each_other(tmp_path: Path) -
     ):
         for keep, ids in kept.items():
             out = tmp_path / keep
-            options = ("--keep", keep, "--id", "egid", "--area", area)
+            options = ("--keep", keep, "--id", "egid", "--area", area, "--format", "osm")
             _, answer = call("compare", new, old, "-o", out, *options)
             sides = [counts(answer, side) for side in ("new", "old")]
             assert sides == [{"new": 1 + (new == houses)}, {"gone": 1 + (old == houses)}]
             assert gpd.read_file(out / "conflated.gpkg").compare_old_id.tolist() == ids
+            assert "<way" not in (out / "compare.osm").read_text()
     # A part of the hall of a map of the same time was found.
     _, answer = call("compare", houses, "--reference", hall, "-o", tmp_path, "--area", area)
     assert counts(answer, "new") == {"changed": 2}
@@ -330,7 +331,8 @@ def test_a_building_that_the_edge_of_the_imagery_cuts_is_no_change(
     whole = box(EAST + 10, NORTH + 10, EAST + 50, NORTH + 30)
     cut = box(EAST + 32, NORTH + 10, EAST + 50, NORTH + 30)
     apart = box(EAST + 60, NORTH + 10, EAST + 70, NORTH + 20)
-    new, old = write(tmp_path / "new.gpkg", [cut, apart]), write(tmp_path / "old.gpkg", [whole])
+    new = write(tmp_path / "new.gpkg", [cut, apart], cut=[True, keep == "new"])
+    old = write(tmp_path / "old.gpkg", [whole])
     image = np.full((60, 100), 90, np.uint8)
     image[:, :32] = 0
     scene = write_geotiff(
@@ -338,8 +340,9 @@ def test_a_building_that_the_edge_of_the_imagery_cuts_is_no_change(
         transform=Affine(1, 0, EAST, 0, -1, NORTH + 50),
     )  # fmt: skip
     area = write(tmp_path / "area.gpkg", [box(EAST + 32, NORTH, EAST + 100, NORTH + 50)])
-    seen = ("--imagery", scene) if keep == "old" else ("--area", area)
+    seen = "--format", "osm", *(("--imagery", scene) if keep == "old" else ("--area", area))
     _, answer = call("compare", new, old, "-o", tmp_path / "out", *seen, "--keep", keep)
+    assert (tmp_path / "out" / "compare.osm").read_text().count("<way") == (keep == "old")
     assert counts(answer, "new") == {"new": 1, "outside": 1}
     assert counts(answer, "old") == {"outside": 1}
     assert answer["conflated"] == {"old": 1, "new": 1}

@@ -240,37 +240,31 @@ _NEAR_DEG = 3e-7
 def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write new buildings for JOSM: ways, and multipolygons where there are courtyards.
 
-    Of a comparison they are those that the other layer lacks. Outlines that meet share their nodes,
-    also where a corner lies on the wall of another.
+    Outlines that meet share their nodes, also where a corner lies on the wall of another.
     `upload` makes JOSM ask before it uploads them.
     https://wiki.openstreetmap.org/wiki/OSM_XML
     """
-    kinds: list[str] = []
+    texts: list[str] = []
+    tag_texts: dict[str, str] = {}
     corners, holes = [np.zeros((0, 2))], [np.zeros(0, np.bool_)]
     sizes, buildings = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for part in in_degrees(path, layer, parts):
-        is_building = np.ones(len(part.geometry), np.bool_)
-        if "class_id" in part.columns:
-            is_building = np.isin(part.columns["class"], BUILDING_NAMES)
-        if (name := status_column(part.columns)) is not None:
-            is_building &= np.isin(part.columns[name], ("new", "only found"))
-        polygons, building = shapely.get_parts(part.geometry[is_building], return_index=True)
+        is_added = _is_added(part.columns, len(part.geometry))
+        polygons, building = shapely.get_parts(part.geometry[is_added], return_index=True)
         outlines, polygon = shapely.get_rings(polygons, return_index=True)
         xy, ring = shapely.get_coordinates(outlines, return_index=True)
         # The last corner of a ring repeats the first.
         corners.append(xy[np.diff(ring, append=-1) == 0])
         sizes.append(np.bincount(ring) - 1)
         holes.append(np.diff(polygon, prepend=-1) == 0)
-        buildings.append(building[polygon] + len(kinds))
-        given = part.columns.get("building", np.full(len(is_building), None))
-        kinds += [kind or "yes" for kind in given[is_building].tolist()]
+        buildings.append(building[polygon] + len(texts))
+        texts += [tag_texts.setdefault(one, one) for one in _tags_of(part.columns, is_added)]
     size, hole, building = np.concatenate(sizes), np.concatenate(holes), np.concatenate(buildings)
     places, node = _distinct(np.concatenate(corners))
     rings = _joined(places, _Rings(node, np.repeat(np.arange(len(size)), size)))
-    text_of = {kind: _osm_tags({"building": kind}) for kind in {*kinds}}
-    is_alone = np.bincount(building, minlength=len(kinds))[building] == 1
+    is_alone = np.bincount(building, minlength=len(texts))[building] == 1
     owners = building.tolist()
-    tags = [text_of[kinds[one]] * own for one, own in zip(owners, is_alone.tolist())]
+    tags = [texts[one] * own for one, own in zip(owners, is_alone.tolist())]
     members: dict[int, str] = {}
     for way in np.flatnonzero(~is_alone).tolist():
         role = "inner" if hole[way] else "outer"
@@ -278,13 +272,57 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         members[owners[way]] = members.get(owners[way], "") + member
     kind_of = _osm_tags({"type": "multipolygon"})
     relations = (
-        f'<relation id="{-1 - number}">{ways}{kind_of}{text_of[kinds[one]]}</relation>\n'
+        f'<relation id="{-1 - number}">{ways}{kind_of}{texts[one]}</relation>\n'
         for number, (one, ways) in enumerate(members.items())
     )
     with path.open("w", encoding="utf-8") as file:
         file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
         file.write('<osm version="0.6" generator="rooftrace" upload="false">\n')
         file.writelines(chain(_nodes(places, rings), _ways(rings, tags), relations, ["</osm>\n"]))
+
+
+def _is_added(columns: Mapping[str, NDArray[Any]], count: int) -> BoolArray:
+    """Return (count,) True for the buildings that the map lacks.
+
+    Of a comparison, those that are new and do not lie upon one of the other layer. The edge of the
+    imagery has cut others, of which a review may keep some.
+    """
+    added = np.ones(count, np.bool_)
+    if "class_id" in columns:
+        added &= np.isin(columns["class"], BUILDING_NAMES)
+    if (status := status_column(columns)) is not None:
+        added &= np.isin(columns[status], ("new", "only found"))
+    for name in ("overlap", "overlap_other"):
+        if status == "status" and name in columns and columns[name].dtype.kind == "f":
+            added &= ~(columns[name] > 0.5)
+    if has_cut(columns):
+        added &= ~np.ma.filled(columns["cut"], False)
+    return added
+
+
+def has_cut(columns: Mapping[str, NDArray[Any]]) -> bool:
+    """Return whether a layer tells which buildings an edge cuts, and nobody reviewed it."""
+    return "review" not in columns and "cut" in columns and columns["cut"].dtype.kind == "b"
+
+
+OSM_TAGS = {"height": "height", "roof_shape": "roof:shape"}
+"""Tags of OpenStreetMap by the column of `rooftrace heights`; metres have no unit."""
+
+
+def _tags_of(columns: Mapping[str, NDArray[Any]], chosen: BoolArray) -> Iterator[str]:
+    """Yield the tags of the chosen buildings."""
+    names = {"building": "building", **OSM_TAGS}
+    rows = {key: columns[name][chosen].tolist() for name, key in names.items() if name in columns}
+    for number in range(int(chosen.sum())):
+        tags = {"building": "yes"}
+        for key, values in rows.items():
+            value = values[number]
+            # `complex` is no value of OpenStreetMap.
+            if isinstance(value, str) and value not in ("", "complex"):
+                tags[key] = value
+            elif key != "building" and isinstance(value, int | float) and value > 0:
+                tags[key] = f"{value:.1f}".removesuffix(".0")
+        yield _osm_tags(tags)
 
 
 @dataclass(frozen=True)

@@ -397,6 +397,11 @@ class InputFinder:
             return [VectorInput(file) for file in files]
         if name.endswith(".zip"):
             return self._unpacked(path)
+        if name.endswith((".osc", ".osc.gz")):
+            raise DataError(
+                f"{path} has the changes to a map alone, without the nodes that did not change.",
+                remedy=f"Apply them: osmium apply-changes MAP.osm.pbf {path.name} -o NEW.osm.pbf",
+            )
         if name.endswith((".osm", ".pbf")) or (name.endswith(".xml") and b"<osm" in _head(path)):
             return [self._osm(path)]
         if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb")):

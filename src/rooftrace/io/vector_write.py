@@ -19,11 +19,17 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Footprints, Polygons
 from rooftrace.io.legend import Grades, Legend
 from rooftrace.io.reproject import crs_text
-from rooftrace.io.vector_exports import EXPORT_WRITERS, drawing_crs, status_column
+from rooftrace.io.vector_exports import (
+    EXPORT_WRITERS,
+    OSM_TAGS,
+    drawing_crs,
+    has_cut,
+    status_column,
+)
 from rooftrace.io.vector_formats import PARQUET
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_writers import LAYER_WRITERS, LayerChunk, LayerSettings, short_names
@@ -290,8 +296,16 @@ def format_notes(
         system = "pixels of the image" if crs is None else crs_text(drawing_crs(crs, geometry))
         return (f"{path.name}: DXF has no attributes and no coordinate system; it is in {system}.",)
     if suffix == ".osm":
-        which = "buildings" if status_column(columns) is None else "new buildings alone"
-        return (f"{path.name}: {which}, with the tag building=yes and no other attribute.",)
+        status = status_column(columns)
+        which = "buildings" if status is None else "new buildings alone"
+        keys = ["building" if "building" in columns else "building=yes"]
+        keys += [key for name, key in OSM_TAGS.items() if name in columns]
+        left = ["that the edge of the imagery cuts"] if has_cut(columns) else []
+        if status == "status":
+            left.append("that overlap one of the map by more than half of either")
+        without = f"; without those {', and those '.join(left)}" if left else ""
+        tags = f"{plural(len(keys), 'tag')[2:]} {' and '.join(keys)}"
+        return (f"{path.name}: {which}, with the {tags} alone{without}.",)
     renamed, what = {}, "a Shapefile has short"
     if suffix in (".shp", ".shp.zip"):
         renamed = short_names(columns)

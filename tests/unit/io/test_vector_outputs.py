@@ -23,6 +23,7 @@ from rooftrace.io import vector_exports
 from rooftrace.io.files import check_outputs
 from rooftrace.io.legend import Grades, Legend
 from rooftrace.io.masks import mask_sink
+from rooftrace.io.reproject import CRS84
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import (
     READABLE_SUFFIXES,
@@ -200,27 +201,24 @@ def test_josm_gets_buildings_that_share_their_corners(tmp_path: Path) -> None:
     shapes = np.array([box(0, 0, 1, 1), box(1, 0, 2, 1), box(5, 5, 9, 9) - box(6, 6, 7, 7)], object)
     columns = {
         "class": np.array(["building", "building", "road"], object), "class_id": np.ones(3),
-        "building": np.array(["<hut>", None, None], object),
+        "building": np.array(["<hut>", None, None], object), "height": np.array([7.04, -1, 3]),
+        "roof_shape": np.array(["gabled", "complex", None], object),
     }  # fmt: skip
-    write_polygons(path, shapes, columns, CRS.from_epsg(4326))
+    assert "and height and roof:shape" in write_polygons(path, shapes, columns, CRS84)[0]
     root = ElementTree.fromstring(path.read_text())
     assert [len(root.findall(kind)) for kind in ("node", "way", "relation")] == [6, 2, 0]
     assert [one.attrib for one in root.iter("tag")] == [
-        {"k": "building", "v": "<hut>"}, {"k": "building", "v": "yes"},
+        {"k": "building", "v": "<hut>"}, {"k": "height", "v": "7"},
+        {"k": "roof:shape", "v": "gabled"}, {"k": "building", "v": "yes"},
     ]  # fmt: skip
-    # What the map has is not uploaded a second time.
     status = {"compare_status": np.array(["same", "new", "gone"], object)}
-    assert "new buildings alone" in write_polygons(path, shapes, status, CRS.from_epsg(4326))[0]
+    assert "new buildings alone" in write_polygons(path, shapes, status, CRS84)[0]
     assert shapely.bounds(VectorFile(path).read().geometry).tolist() == [[1, 0, 2, 1]]
-    # GDAL assembles the courtyard, and ways and relations have the tag.
-    notes = write_polygons(path, shapes, {"id": np.arange(3)}, CRS.from_epsg(4326))
-    layer = VectorFile(path).read(["building"])
-    assert sorted(shapely.area(layer.geometry).round(6)) == [1, 1, 15]
-    assert set(layer.values["building"]) == {"yes"}
-    assert "building=yes" in notes[0]
+    assert "building=yes" in write_polygons(path, shapes, {"id": np.arange(3)}, CRS84)[0]
+    assert sorted(shapely.area(VectorFile(path).read().geometry).round(6)) == [1, 1, 15]
     # A corner on another's wall is a node of both, although rounding moved it into the house.
     shapes = np.array([box(0, 0, 1, 1), box(0.9999999, 0.4, 2, 0.6)], object)
-    write_polygons(path, shapes, {"id": np.arange(2)}, CRS.from_epsg(4326))
+    write_polygons(path, shapes, {"id": np.arange(2)}, CRS84)
     ways = [len(way.findall("nd")) for way in ElementTree.fromstring(path.read_text()).iter("way")]
     assert ways == [7, 5]
     house, wing = VectorFile(path).read().geometry
@@ -233,7 +231,7 @@ def test_josm_gets_the_same_town_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
     town = shapely.box(*corner.T, *(corner + rng.integers(2, 12, (60, 2)) * 1e-7).T)
     whole, parts = tmp_path / "whole.osm", tmp_path / "parts.osm"
     for path in (whole, parts):
-        write_polygons(path, town, {"id": np.arange(60)}, CRS.from_epsg(4326))
+        write_polygons(path, town, {"id": np.arange(60)}, CRS84)
         monkeypatch.setattr(vector_exports, "_AT_ONCE", 3)
     assert whole.read_bytes() == parts.read_bytes()
 

@@ -209,20 +209,19 @@ def test_json_without_a_place_names_the_remedy(tmp_path: Path) -> None:
     path.write_text('{"type": "CityJSON", "CityObjects": {}, "vertices": []}')
     with pytest.raises(GeoreferenceError, match=r"no EPSG code.*crs_assign"):
         VectorFile(path).read()
+    (path := tmp_path / "a.osc").write_text("<osmChange/>")
+    with pytest.raises(DataError, match="osmium apply-changes MAP"):
+        VectorFile(path).read()
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [
-        ("table.csv", "id,name\n1,a\n"),
-        ("chips.csv", 'ImageId,PolygonWKT_Pix\na,"POLYGON ((0 0, 1 0, 1 1, 0 0))"\n'),
-        ("coco.json", '{"images": [], "annotations": [], "categories": []}'),
-        ("cvat.xml", "<?xml version='1.0'?><annotations/>"),
-        ("rows.db", "SQLite format 3\0 and no table of geometries"),
-        ("damaged.csv.gz", "not compressed"),
-        ("damaged.zip", "not an archive"),
-    ],
-)
+    [("table.csv", "id,name\n1,a\n"),
+     ("chips.csv", 'ImageId,PolygonWKT_Pix\na,"POLYGON ((0 0, 1 0, 1 1, 0 0))"\n'),
+     ("coco.json", '{"images": [], "annotations": [], "categories": []}'),
+     ("cvat.xml", "<?xml version='1.0'?><annotations/>"), ("rows.db", "SQLite format 3\0"),
+     ("damaged.csv.gz", "not compressed"), ("damaged.zip", "not an archive")],
+)  # fmt: skip
 def test_other_tables_and_documents_are_not_vector_data(
     name: str, text: str, tmp_path: Path
 ) -> None:

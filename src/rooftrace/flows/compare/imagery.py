@@ -208,7 +208,7 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
                 sink.write(block.window, np.where(block.mask == NODATA, block.mask, score))
 
             predictor.predict_plan(plan, paths, on_block=keep)
-        layer = read_buildings_layer(paths.polygons, file.parent)
+        layer = read_buildings_layer(paths.polygons, file.parent, attributes=["cut"])
     stated = provenance_of(plan.source).imagery_date
     return replace(layer, name=str(image), notes=plan.notes, date=date_of(image, stated))
 

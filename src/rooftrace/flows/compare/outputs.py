@@ -144,6 +144,12 @@ class Compared:
             for name in ("iou", "overlap", "overlap_other")
         }
         share = side.change_share
+        cut, known = {}, self.new.layer.attributes.get("cut")
+        if isinstance(known, np.ndarray) and known.dtype.kind == "b":
+            is_cut = (
+                known[index] if is_new else np.ma.MaskedArray(np.zeros(len(index), np.bool_), True)
+            )
+            cut = {"cut": is_cut}
         return {
             "side": np.full(len(index), side.name, np.object_),
             "id": side.layer.ids[index],
@@ -156,6 +162,7 @@ class Compared:
             "area_m2": packed.area[index],
             "area_ratio": ratio,
             "score": side.layer.score[index].astype(np.float64),
+            **cut,
             **({} if share is None else {"change_share": share[index]}),
         }
 

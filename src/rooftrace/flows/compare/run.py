@@ -319,7 +319,7 @@ def _read(
         threshold=limit if old.is_file() and is_raster(old) else None,
     )  # fmt: skip
     new_layer = read_buildings_layer(
-        new, out, attributes=() if options.keep is None else [*ORIGINS.values()],
+        new, out, attributes=["cut", *(() if options.keep is None else ORIGINS.values())],
         layer_name=options.layer, id_field=options.id,
         threshold=limit if new.is_file() and is_raster(new) else None,
     )  # fmt: skip
@@ -457,13 +457,13 @@ def _write(
 ) -> tuple[list[Path], dict[str, int] | None]:
     """Write the layers; return the files that were asked for, and what the last one holds."""
 
-    def copied(layer: Path) -> list[Path]:
+    def copied(layer: Path, formats: Sequence[str]) -> list[Path]:
         notes.extend(write_copies(layer, formats, multi=compared.is_multi))
         return [layer.with_suffix(suffix) for suffix in formats]
 
     write_sides(out / "compare.gpkg", compared, range(len(STATUSES)))
     write_sides(out / "review.geojson", compared, REVIEWED)
-    copies = copied(out / "compare.gpkg")
+    copies = copied(out / "compare.gpkg", formats)
     path = out / _CONFLATED
     if keep is None:
         if path.exists():
@@ -471,4 +471,6 @@ def _write(
         return copies, None
     conflated, said = write_conflated(path, compared, keep)
     notes.extend(said)
-    return [*copies, path, *copied(path)], conflated
+    # compare.osm has what is new; the other buildings are in the map already.
+    others = [one for one in formats if one != ".osm"]
+    return [*copies, path, *copied(path, others)], conflated
