@@ -133,8 +133,12 @@ class ReviewLayer:
         self._predicted: dict[int, QgsGeometry] = {}
         names = predicted.fields().names()
         features = []
-        for row, feature in enumerate(predicted.getFeatures(), start=1):
-            number = feature["id"] if "id" in names else row
+        rows = list(predicted.getFeatures())
+        # As the server: null is 0, and where edits in a GIS have repeated numbers, rows count.
+        ids = [one["id"] if isinstance(one["id"], int) else 0 for one in rows if "id" in names]
+        if len({*ids}) < len(rows):
+            ids = [*range(1, len(rows) + 1)]
+        for number, feature in zip(ids, rows):
             score = feature["score"] if "score" in names else None
             features.append(self._feature(number, score, "open", feature.geometry()))
         self._add(features)
