@@ -155,9 +155,9 @@ def test_ten_buildings_by_keyboard_alone_survive_a_reload_and_a_kill(
     page.keyboard.press("Escape")
     path = tmp_path / "labels.gpkg"
 
-    def exported(kind: str) -> list[str]:
+    def exported(link: str) -> list[str]:
         with page.expect_download() as download:
-            page.locator(f"[data-open={kind}]").focus()
+            page.locator(link).focus()
             page.keyboard.press("Enter")
         download.value.save_as(path)
         return sorted(VectorFile(path).read(("review",)).values["review"].tolist())
@@ -166,7 +166,7 @@ def test_ten_buildings_by_keyboard_alone_survive_a_reload_and_a_kill(
     shown = page.locator("#review-export").inner_text()
     assert f"Download {total - 2} buildings" in shown
     assert f"(2 rejected, {total - 10} not reviewed)" in shown
-    assert exported("include") == ["accepted"] * 7 + ["changed"] + ["open"] * (total - 10)
+    assert exported("[data-open^=inc]") == ["accepted"] * 7 + ["changed"] + ["open"] * (total - 10)
     assert page.locator("[data-open=leave-out]").get_attribute("href") is None
     # Many at once: those in a rectangle, those that the model is sure of, and the rest.
     press(page, "v", *["Shift+ArrowLeft"] * 8, *["Shift+ArrowUp"] * 8, "Space")
@@ -180,12 +180,15 @@ def test_ten_buildings_by_keyboard_alone_survive_a_reload_and_a_kill(
         page.locator(f"[data-do={button}]").click()
         page.evaluate("() => rooftrace.review.settled()")
     assert progress(page) == f"{total} of {total} reviewed"
-    assert exported("leave-out") == ["accepted"] * (total - 3) + ["changed"]
+    assert exported("[data-open=leave-out]") == ["accepted"] * (total - 3) + ["changed"]
     assert (town / "scene_buildings.gpkg").read_bytes() == before
     # The export is labels for the next training.
     (scene,) = open_source(SourceConfig(path=str(path), images=str(tmp_path / "scene.tif")))
     assert scene.label is not None
     assert scene.label.read().data.any()
+    # The map, which shows the prediction, leads to the reviewed buildings.
+    page.click("#review-on")
+    assert len(exported("#unreviewed a")) == total - 2
 
 
 def test_a_drawing_that_was_not_saved_survives_a_reload(

@@ -303,6 +303,7 @@ MEDIA_TYPES = {
     ".gpkg": "application/geopackage+sqlite3",
     ".geojson": "application/geo+json",
     ".pmtiles": "application/vnd.pmtiles",
+    ".kmz": "application/vnd.google-earth.kmz",
     ".json": "application/json",
     ".html": "text/html",
     ".csv": "text/csv",
@@ -313,7 +314,7 @@ MEDIA_TYPES = {
 """Media types of results by suffix, independent of the machine's own table."""
 
 
-VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "xlsx", "osm", "pmtiles"]
+VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "xlsx", "kmz", "osm", "pmtiles"]
 """Endings of the names of files with buildings."""
 
 VECTOR_TYPES = tuple(MEDIA_TYPES[Path(f"x.{one}").suffix] for one in get_args(VectorFormat))

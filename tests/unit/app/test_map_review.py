@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from rest_service import app_with
-from rooftrace.app.map.results import ResultsCatalogue
+from rooftrace.app.map.results import ResultsCatalogue, read_results
 from rooftrace.app.map.review import review_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.masks import mask_sink
@@ -203,9 +203,10 @@ def test_a_first_change_names_the_polygons_that_it_saw(client: TestClient, folde
     answer = decide(client, "accept", (1, 0), polygons=seen)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/review-error")
     assert "predicted again" in answer.json()["detail"]
-    assert not list(folder.glob("*_review.gpkg"))
+    assert not read_results(folder).images["town"].reviewed
     now = client.get(TOWN).json()["polygons"]
     assert decide(client, "accept", (1, 0), polygons=now).status_code == 200
+    assert read_results(folder).images["town"].reviewed
 
 
 @pytest.mark.filterwarnings("ignore:The given matrix")

@@ -38,6 +38,7 @@ _RESULT = re.compile(
 )
 _OF_HEIGHTS = "_heights.city.json", "_heights.png", "_roof_planes.gpkg"
 """Endings of the files of `rooftrace heights` besides its layer."""
+_HEIGHTS_RECORD = "_heights.json"
 
 _LAYER = "buildings"
 """Name of the folder of the layer of a catalogue, and of its entry on the map."""
@@ -104,6 +105,11 @@ class ImageFiles:
         files += [path.with_suffix(".qml") for path in files]
         files += [path.with_name(f"{path.name}.aux.xml") for path in files]
         return [path for path in dict.fromkeys(files) if path.is_file()]
+
+    @property
+    def reviewed(self) -> bool:
+        """Whether a person has reviewed the buildings."""
+        return self.paths[0].with_name(f"{self.name}{REVIEW_SUFFIX}").is_file()
 
     @property
     def city_model(self) -> Path | None:
@@ -185,6 +191,9 @@ def _read(path: Path) -> ResultsFolder:
         if match is not None:
             files.setdefault(match["name"], {})[match.lastgroup or ""] = path / name
     records = _by_name(run)
+    for name in files:
+        if name not in records and f"{name}{_HEIGHTS_RECORD}" in names:
+            records[name] = {"record": _read_record(path / f"{name}{_HEIGHTS_RECORD}")[0]}
     images = {
         name: ImageFiles(name, **kinds, **records.get(name, {}))
         for name, kinds in sorted(files.items())

@@ -388,19 +388,19 @@ class _ClickedScene:
             Click(row, col, one.inside)
             for (col, row), one in zip(self._pixels(lonlat).tolist(), clicks.clicks)
         ]
-        for number, click in enumerate(positions, start=1):
-            height, width = self._source.grid.shape
-            inside = 0 <= click.row < height and 0 <= click.col < width
-            if inside:
-                pixel = self._source.read(Window(int(click.row), int(click.col), 1, 1))
-                inside = bool(pixel.valid.all())
-            if not inside:
-                raise ProblemError(
-                    "outline-error", f"Click {number} lies outside of the image.",
-                    remedy="Click on the image.",
-                )  # fmt: skip
         key = (self._path, self.stamp, positions[0])
         with hidden_folders(self._folder, self._source.name):
+            for number, click in enumerate(positions, start=1):
+                height, width = self._source.grid.shape
+                inside = 0 <= click.row < height and 0 <= click.col < width
+                if inside:
+                    pixel = self._source.read(Window(int(click.row), int(click.col), 1, 1))
+                    inside = bool(pixel.valid.all())
+                if not inside:
+                    raise ProblemError(
+                        "outline-error", f"Click {number} lies outside of the image.",
+                        remedy="Click on the image.",
+                    )  # fmt: skip
             selection = sessions.answer(
                 key,
                 lambda: ClickSegmenter(

@@ -124,6 +124,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                 {
                     "name": one.name,
                     "buildings": one.record.get("buildings"),
+                    "measured": one.record.get("measured"),
+                    "reviewed": one.reviewed,
                     "built_up_share": one.record.get("built_up_share"),
                     "notes": [in_api_terms(note) for note in one.record.get("notes") or ()],
                     "comparison": one.is_comparison,

@@ -41,7 +41,7 @@ function start() {
   map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
   popup = new maplibregl.Popup({ maxWidth: "320px", closeOnClick: false });
   popup.on("close", () => choose(null));
-  review = createReview({ map, view, fitTo, restyle, address: remember, popup });
+  review = createReview({ map, view, fitTo, restyle, popup, address: () => { remember(); linkDownload(); } });
   swipe = createSwipe({ maplibregl, map, view, folders: FOLDERS, restyle, failed: say, explain });
   place = createPlace({
     maplibregl, map, popup, current: () => ({ scene, review: view.review }), home: goHome, fit: fitBuildings, notice, failed: showError,
@@ -142,7 +142,10 @@ function wait(picture) {
 // What passes the filters, as a file.
 function linkDownload() {
   const [link, format] = $("download").children;
-  if (scene) link.href = `${scene.address}/download?format=${format.value}&${query(view.filter)}`;
+  if (!scene) return;
+  link.href = `${scene.address}/download?format=${format.value}&${query(view.filter)}`;
+  $("unreviewed").hidden = !scene.reviewed;
+  $("unreviewed").lastElementChild.href = `${review.addressOf(scene)}/export?format=${format.value}`;
 }
 
 function closeScene() {
@@ -164,7 +167,7 @@ async function openImage(name, at = null, again = false) {
   if (!again) wait(`${address}/thumbnail`);
   let given;
   try {
-    given = { ...(await ask(address)), address, folder: of };
+    given = { ...(await ask(address)), address, folder: of, reviewed: images.find((one) => one.name === name)?.reviewed };
   } catch (error) {
     if (turn === opened) wait(null);
     throw error;
@@ -192,6 +195,7 @@ async function openImage(name, at = null, again = false) {
   if (at) map.jumpTo(at);
   $("scale").hidden = false;
   describe(scene, view, name, images);
+  linkDownload();
   showNotes(scene.notes, folder, view.basemap, scene.credit);
   await swipe.offer(scene, folder, images, entries).catch(showError);
   if (turn !== opened) return;
@@ -438,7 +442,7 @@ function bindPanel() {
     fold();
     refit();
   });
-  if (innerWidth <= 640) fold();
+  if (matchMedia("(max-width: 640px), (max-height: 480px)").matches) fold();
 }
 
 function setTheme() {

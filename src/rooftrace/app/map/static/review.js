@@ -98,6 +98,10 @@ export function createReview({ map, view, fitTo, restyle, address, popup }) {
     return show();
   }
 
+  function addressOf({ folder, name }) {
+    return new URL(`v1/results/${encodeURIComponent(folder)}/images/${encodeURIComponent(name)}/review`, document.baseURI).href;
+  }
+
   async function show() {
     const on = view.review;
     $("review-on").textContent = on ? "End the review" : "Review the buildings";
@@ -112,9 +116,8 @@ export function createReview({ map, view, fitTo, restyle, address, popup }) {
     current = null;
     if (!on) return;
     await still(styled());
-    const names = [scene.folder, scene.name].map(encodeURIComponent);
     $("review-sure").hidden = !scene.buildings.scores;
-    base = new URL(`v1/results/${names[0]}/images/${names[1]}/review`, document.baseURI).href;
+    base = addressOf(scene);
     revision = 0;
     polygons = undefined;
     await refresh();
@@ -182,6 +185,7 @@ export function createReview({ map, view, fitTo, restyle, address, popup }) {
     polygons ??= state.polygons;
     if (polygons !== state.polygons) throw new NoAnswer("The image has been predicted again. Reload the page to review its new buildings.");
     revision = state.revision;
+    scene.reviewed ||= revision > 0;
     for (const one of state.buildings) {
       if (one.row != null) {
         const id = { source: "buildings", sourceLayer: "buildings", id: one.row };
@@ -618,5 +622,5 @@ export function createReview({ map, view, fitTo, restyle, address, popup }) {
   map.on("touchstart", "hand-corner", drag);
   setInterval(() => { if (view.review && base && !document.hidden) run(refresh); }, POLL_MS);
 
-  return { open, close, click, get current() { return current; }, get mode() { return mode; }, settled: () => working };
+  return { open, close, click, addressOf, get current() { return current; }, get mode() { return mode; }, settled: () => working };
 }
