@@ -105,8 +105,7 @@ def test_an_image_from_the_drop_to_the_review(
     gate.step_until(half_done, "a part of the scene")
     page.wait_for_function(
         "() => { const bar = document.querySelector('#cards progress');"
-        " return bar && bar.value > 0 && bar.value < 1; }",
-        timeout=PATIENCE_MS,
+        " return bar && bar.value > 0 && bar.value < 1; }"
     )
     assert re.fullmatch(r"running · \d+ %( · about .+ left)?", row.locator(".state").inner_text())
     gate.open()
@@ -179,7 +178,10 @@ def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
     message.wait_for(timeout=PATIENCE_MS)
     assert "notes.tif has none of the supported image formats" in message.inner_text()
     page.set_input_files("#file", [tmp_path / "notes.tif"] * 2)
-    page.locator("#message").get_by_text("none of the supported image formats").wait_for()
+    refused = page.locator("#cards .error").get_by_text("none of the supported image formats")
+    refused.nth(1).wait_for()
+    page.get_by_role("button", name="Try again").first.click()
+    refused.nth(1).wait_for()
     # What is too large to be shown at once becomes a job.
     page.set_input_files("#file", town(tmp_path / "long.tif", 9000))
     page.wait_for_selector("li[data-state=running]", timeout=PATIENCE_MS)

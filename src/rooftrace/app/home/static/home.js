@@ -9,6 +9,7 @@ const PAGE_JOBS = 48; // jobs that "Older results" adds
 const AT_ONCE_BYTES = 4e6;
 // Of all jobs together: streams would use up the six connections to a server.
 const POLL_MS = 1000, IDLE_POLL_MS = 5000;
+const STALLED_S = 10; // without progress of an upload
 const FIELDS = { gsd: "gsd_m", threshold: "threshold", bands: "bands", stretch: "stretch" }; // as a job names them
 const ENDED = ["done", "failed", "cancelled"];
 const $ = (id) => document.getElementById(id);
@@ -16,7 +17,7 @@ const cards = new Map(); // by id: { row, first, drawn }
 const folders = new Map(); // what is known of each folder of the server, by id
 const leaving = new Set(); // jobs that are removed unless that is undone
 let pages = 1, timer = 0, refreshing = Promise.resolve(), lost = false;
-let uploading = Promise.resolve(); // the end of the last upload: one goes after the other
+let uploading = Promise.resolve(), uploads = 0; // the end of the last upload, as one goes after the other; how many are left
 let current = null; // the file that is shown at once
 let again = null; // the finished job whose options are changed
 
@@ -127,11 +128,15 @@ function picture(map, source) {
   return h("a.picture", { href: map, tabindex: "-1", "aria-hidden": "true" }, image);
 }
 
-function doneCard(id, title, { image, count, share, more, texts, download, remove, job, reviewable = true }) {
+// Where a review of the buildings is a file, with the corrections.
+const reviewedFile = (id, image) => new URL(`v1/results/${encodeURIComponent(id)}/images/${encodeURIComponent(image)}/review/export`, document.baseURI).href;
+
+function doneCard(id, title, { image, count, share, more, texts, download, files, remove, job, reviewable = true }) {
   const map = new URL(`map#${id}`, document.baseURI).href;
   const thumbnail = image && `${FOLDERS}/${encodeURIComponent(id)}/images/${encodeURIComponent(image)}/thumbnail`;
-  const menu = remove && h("details.menu", {}, h("summary", { "aria-label": `More of ${title}` }, "⋯"), h("div", {},
-    h("button", { type: "button", onclick: remove }, "Remove")));
+  const menu = (files || remove) && h("details.menu", {}, h("summary", { "aria-label": `More of ${title}` }, "⋯"), h("div", {},
+    files && h("a.button", { href: files, download: true }, "All files (zip)"),
+    remove && h("button", { type: "button", onclick: remove }, "Remove")));
   return [
     picture(map, thumbnail),
     h("h3", {}, title),
@@ -150,10 +155,11 @@ function jobCard(job, entry) {
   const url = `${ROOT}/${job.id}`, { figures: of, error } = job;
   const remove = () => removeJob(job);
   if (job.state === "done" && of) {
-    return doneCard(`job-${job.id}`, job.name, {
-      image: of.polygons?.replace(/_[^_]*$/, ""), count: of.buildings, share: of.built_up_share,
+    const id = `job-${job.id}`, image = of.polygons?.replace(/_[^_]*$/, ""), files = `${url}/results.zip`;
+    return doneCard(id, job.name, {
+      image, count: of.buildings, share: of.built_up_share,
       more: [day(job.created), `${(job.progress.pixels / 1e6).toFixed(1)} Mpx in ${duration(of.seconds)}`, job.reviewed && "reviewed: kept until you remove it"],
-      texts: of.notes, job, download: `${url}/results.zip`, remove,
+      texts: of.notes, job, remove, ...(job.reviewed && image ? { download: reviewedFile(id, image), files } : { download: files }),
     });
   }
   const ended = ENDED.includes(job.state);
@@ -174,11 +180,11 @@ function jobCard(job, entry) {
 function folderCard({ id, title }, of) {
   const [first] = of.images, count = of.images.some((one) => one.buildings !== null) ? of.images.reduce((sum, one) => sum + (one.buildings ?? 0), 0) : null;
   if (!first) return [h("div.picture", {}, h("span.state", {}, of.state)), h("h3", {}, title), h("p.note", {}, of.message)];
-  const only = of.images.length === 1, address = `${FOLDERS}/${encodeURIComponent(id)}/images/${encodeURIComponent(first.name)}`;
+  const only = of.images.length === 1, folder = `${FOLDERS}/${encodeURIComponent(id)}`, files = `${folder}/results.zip`;
   return doneCard(id, title, {
     image: first.name, count, share: only ? first.built_up_share : null, reviewable: !first.comparison, texts: only ? first.notes : [],
-    more: [of.created && day(of.created), !only && plural(of.images.length, "image"), ...first.changes, of.state === "running" && "still running"],
-    download: only && !first.city_model ? `${address}/download` : `${FOLDERS}/${encodeURIComponent(id)}/results.zip`,
+    more: [of.created && day(of.created), !only && plural(of.images.length, "image"), first.measured != null && `${number(first.measured)} with a height`, ...first.changes, only && first.reviewed && "reviewed", of.state === "running" && "still running"],
+    ...(!only ? { download: files } : { download: first.reviewed ? reviewedFile(id, first.name) : `${folder}/images/${encodeURIComponent(first.name)}/download`, files: (first.city_model || first.reviewed) && files }),
   });
 }
 
@@ -239,10 +245,10 @@ async function load() {
   const rows = [
     ...entries.map((entry) => {
       const of = folders.get(entry.id);
-      return [entry.id, show(entry.id, of.state, () => JSON.stringify(of), () => folderCard(entry, of))];
+      return [entry.id, show(entry.id, of.state, () => JSON.stringify(of), () => folderCard(entry, of)), of.created];
     }),
-    ...jobs.map((job) => [job.id, show(job.id, job.state, (entry) => JSON.stringify(job) + stateText(job, entry), (entry) => jobCard(job, entry))]),
-  ];
+    ...jobs.map((job) => [job.id, show(job.id, job.state, (entry) => JSON.stringify(job) + stateText(job, entry), (entry) => jobCard(job, entry)), job.created]),
+  ].sort(([, , one], [, , other]) => (Date.parse(other) || 0) - (Date.parse(one) || 0));
   const shown = new Set(rows.map(([id]) => id));
   for (const [id, { row }] of cards) {
     if (shown.has(id)) continue;
@@ -300,6 +306,7 @@ function optionsOf() {
 async function upload(file, options = optionsOf()) {
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Upload progress" }), state = h("span.state", { role: "status" }, "waits for the upload before it");
   const row = h("li.upload", {}, h("div.picture.busy", {}, state, bar), h("h3", {}, file.name), h("div.actions", {}, h("button", { type: "button", onclick: cancel }, "Cancel")));
+  const megabytes = (bytes) => number(bytes / 1e6, bytes < 1e7 ? 1 : 0);
   let cancelled = false, xhr = null;
   function cancel() {
     cancelled = true;
@@ -307,24 +314,47 @@ async function upload(file, options = optionsOf()) {
     row.remove();
     arrange();
   }
+  // A failed upload stays, with its reason: the file need not be looked for again.
+  function failed({ message }) {
+    const anew = () => {
+      cancel();
+      upload(file, options);
+    };
+    row.dataset.state = "failed";
+    row.replaceChildren(h("div.picture", {}, h("span.state", {}, "not uploaded")), h("h3", {}, file.name), h("p.error", { role: "alert" }, message),
+      h("div.actions", {}, h("button.main", { type: "button", onclick: anew }, "Try again"), h("button", { type: "button", onclick: cancel }, "Remove")));
+  }
   $("cards").prepend(row);
   arrange();
+  uploads += 1;
   uploading = uploading.then(async () => {
-    if (cancelled) return;
-    const begun = uploadScene(file, options, (share) => {
-      bar.value = share;
-      state.textContent = share < 1 ? `uploading · ${Math.floor(100 * share)} %` : "uploaded; the server reads it";
-    });
-    xhr = begun.xhr;
+    let watch = 0;
     try {
-      await begun.job;
+      if (cancelled) return;
+      const begun = performance.now();
+      let last = begun, sent = 0, all = file.size;
+      const since = (time) => (performance.now() - time) / 1000;
+      watch = setInterval(() => {
+        const left = since(begun) / sent * (all - sent);
+        const ending = since(last) > STALLED_S ? ` · no connection for ${duration(since(last))}` : sent && left > 5 ? ` · about ${duration(left)} left` : "";
+        bar.value = sent / all;
+        state.textContent = sent < all ? `uploading · ${megabytes(sent)} of ${megabytes(all)} MB${ending}` : "uploaded; the server reads it";
+      }, 500);
+      const sending = uploadScene(file, options, (...now) => {
+        [sent, all] = now;
+        last = performance.now();
+      });
+      xhr = sending.xhr;
+      await sending.job;
       row.remove();
       await refresh();
     } catch (error) {
-      if (error.name !== "AbortError") showMessage(error.message);
+      if (error.name !== "AbortError") failed(error);
+    } finally {
+      clearInterval(watch);
+      uploads -= 1;
+      arrange();
     }
-    row.remove();
-    arrange();
   });
   return uploading;
 }
@@ -399,6 +429,8 @@ for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
     if (name === "drop") take([...event.dataTransfer.files]);
   });
 }
+// An upload ends with its page.
+addEventListener("beforeunload", (event) => { if (uploads) event.preventDefault(); });
 // A menu closes when something else is pressed.
 addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll(".menu[open]")) if (!menu.contains(event.target)) menu.open = false;

@@ -14,17 +14,17 @@ export function inPageTerms(text) {
 
 export const sentence = (problem) => inPageTerms([problem.detail, problem.remedy].filter(Boolean).join(" "));
 
-// XMLHttpRequest reports the progress of an upload; fetch does not. `progress` gets a share from 0
-// to 1. Returns the request, which can be aborted, and a promise of the job.
+// XMLHttpRequest reports the progress of an upload; fetch does not. `progress` gets the bytes that
+// were sent, and those of all. Returns the request, which can be aborted, and a promise of the job.
 export function uploadScene(file, options, progress) {
   const xhr = new XMLHttpRequest();
   const job = new Promise((resolve, reject) => {
     const query = new URLSearchParams({ filename: file.name.slice(-255), ...options });
     xhr.open("POST", `${JOBS}?${query}`);
     xhr.setRequestHeader("Content-Type", "application/octet-stream");
-    xhr.upload.onprogress = (event) => progress(event.loaded / event.total);
+    xhr.upload.onprogress = (event) => progress(event.loaded, event.total);
     xhr.onabort = () => reject(new DOMException("The upload was cancelled.", "AbortError"));
-    xhr.onerror = () => reject(new Error(`The upload of ${file.name} failed: the file may be too large, or the connection was lost.`));
+    xhr.onerror = () => reject(new Error(`The upload of ${file.name} failed: the connection was lost, or the server refuses files of this size.`));
     xhr.onload = () => {
       let body = null;
       try { body = JSON.parse(xhr.responseText); } catch { /* handled below */ }
