@@ -132,6 +132,7 @@ def outline_of(client: TestClient, number: int) -> dict[str, Any]:
 def test_one_corner_is_moved(folder: Path) -> None:
     layer = gpd.read_file(folder / "town_buildings.gpkg", layer="town_buildings")
     measured = layer.assign(height=5.5, samples=900, height_reason=None, num_floors=2)
+    measured["units"] = measured["id"].where(measured["id"] > 1).astype("Int64")
     measured.to_file(folder / "town_buildings.gpkg", layer="town_buildings")
     client = client_of(folder)
     outline = outline_of(client, 1)
@@ -147,8 +148,8 @@ def test_one_corner_is_moved(folder: Path) -> None:
     assert feature["properties"]["review"] == "changed"
     assert feature["properties"]["perimeter_m"] is None
     # A height is that of an outline; floors that a map states are those of the building.
-    kept = [feature["properties"][name] for name in ("height", "samples", "num_floors")]
-    assert kept == [None, None, 2]
+    kept = [feature["properties"][name] for name in ("height", "samples", "num_floors", "units")]
+    assert kept == [None, None, 2, None]
     assert feature["properties"]["height_reason"] == "outline drawn in the review"
     # The house has 8 × 10 metres, and a corner was moved by 1.1 m.
     assert feature["properties"]["area_m2"] == pytest.approx(80, abs=6)

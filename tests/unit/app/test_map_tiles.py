@@ -167,11 +167,11 @@ def test_gdal_reads_what_was_meant(corners: list[tuple[int, int, int, int]], bas
 
 def test_a_layer_with_heights_is_a_scene_of_its_own(tmp_path: Path) -> None:
     layer = gpd.GeoDataFrame(
-        {"height": [4.24, np.nan, 9.0]},
+        {"height": [4.24, np.nan, 9.0], "floors": [1, None, 3]},
         geometry=[shapely.box(x, 0, x + 10, 10).buffer(0) for x in (0, 20, 40)],
         crs=3857,
     )
-    layer.to_file(tmp_path / "town_heights.gpkg")
+    layer.astype({"floors": "Int64"}).to_file(tmp_path / "town_heights.gpkg")
     (files,) = read_results(tmp_path).images.values()
     scene = MapScene(files, None)
     assert scene.vectors is not None
@@ -179,3 +179,5 @@ def test_a_layer_with_heights_is_a_scene_of_its_own(tmp_path: Path) -> None:
     tile = TileName(16, (1 << 15) - 1, 1 << 15)
     attributes, _ = read(scene.vectors.buildings(tile), tmp_path)
     assert sorted(attributes["height"].tolist()) == [0, 42, 90]
+    described = [scene.vectors.outlines.attributes(row) or {} for row in range(3)]
+    assert [one["floors"] for one in described] == [1, None, 3]

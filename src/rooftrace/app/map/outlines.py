@@ -253,7 +253,8 @@ class LayerTable(VectorFile):
         """
         names = [name for name in self.fields if name not in ("geometry", "bbox")]
         crs, geometry, values, _ = self._read_all(names)
-        return geometry, crs, {name: np.asarray(values[name]) for name in names if name in values}
+        # Whole numbers with nulls are masked arrays; without its mask, a null would be 0.
+        return geometry, crs, {name: values[name] for name in names if name in values}
 
 
 def polygon_rows(geometry: NDArray[np.object_]) -> Ints:
@@ -277,7 +278,7 @@ def _numbers(columns: dict[str, NDArray[Any]], name: str) -> Floats | None:
     if values is None or values.dtype.kind not in "iufO":
         return None
     if values.dtype.kind != "O":
-        return np.asarray(values, np.float64)
+        return np.ma.filled(values.astype(np.float64), np.nan)
     try:
         # GeoParquet columns are object arrays in which None may occur.
         return np.array([np.nan if one is None else one for one in values.tolist()], np.float64)
@@ -330,7 +331,7 @@ def _statuses(
 def plain(value: Any) -> Any:
     """Return a value as a type that JSON has."""
     value = value.item() if isinstance(value, np.generic) else value
-    if value is None or value != value:
+    if value is None or value is np.ma.masked or value != value:
         return None
     return value if isinstance(value, (bool, int, float)) else str(value)
 

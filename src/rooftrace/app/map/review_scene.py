@@ -239,7 +239,9 @@ class ReviewScene:
         self._flat = place.flat
         score = self.columns.get("score")
         is_number = score is not None and score.dtype.kind in "iuf"
-        self.score = score.astype(np.float64) if score is not None and is_number else None
+        self.score = None
+        if score is not None and is_number:
+            self.score = np.ma.filled(score.astype(np.float64), np.nan)
         threshold = (files.run.get("options") or {}).get("threshold")
         threshold = 0.5 if threshold is None else threshold
         ids = self.layer.ids
@@ -481,6 +483,7 @@ def _layer(
     ids = columns.get("id")
     if ids is None or ids.dtype.kind not in "iu" or len(np.unique(ids)) < len(ids):
         ids = rows + 1
+    ids = np.asarray(ids)
     geometry = geometry.copy()
     for at in np.flatnonzero(shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON):
         if len(geometry[at].geoms) == 1:
