@@ -135,6 +135,11 @@ export function describe(scene, view, name, images) {
       return bar;
     }));
   }
+  // The others hold longitude and latitude.
+  for (const select of document.querySelectorAll("#download select, #review-format")) {
+    for (const option of select) option.disabled = scene.flat && !["gpkg", "geojson", "shp.zip"].includes(option.value);
+    if (select.selectedOptions[0].disabled) select.value = "gpkg";
+  }
   $("all-files").hidden = !images.find((one) => one.name === name)?.city_model;
   $("all-files").href = `${scene.address.slice(0, scene.address.lastIndexOf("/images/"))}/results.zip`;
   $("tall-row").hidden = $("by-height").hidden = !buildings.heights;
