@@ -99,7 +99,6 @@ def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
 
 def test_an_offset_is_noted_and_removed(tmp_path: Path) -> None:
     old = houses()
-    # A corner is left of a hall, which the offset does not make a new house.
     hall, corner = (box(EAST - 200, NORTH, EAST - 200 + s, NORTH + s) for s in (50, 20))
     shifted = [affinity.translate(house, 4, -3) for house in (*changed(old), corner)]
     new = write(tmp_path / "shifted.gpkg", shifted)
@@ -324,29 +323,35 @@ def test_buildings_that_others_cover_are_seen_in_any_order(tmp_path: Path) -> No
         assert (found["gone"], found.get("outside", 0)) == (2, 0), name
 
 
-@pytest.mark.parametrize("keep", ["old", "new"])
+@pytest.mark.parametrize("keep", ["old", "new", "both"])
 def test_a_building_that_the_edge_of_the_imagery_cuts_is_no_change(
     tmp_path: Path, keep: str
 ) -> None:
     whole = box(EAST + 10, NORTH + 10, EAST + 50, NORTH + 30)
     cut = box(EAST + 32, NORTH + 10, EAST + 50, NORTH + 30)
     apart = box(EAST + 60, NORTH + 10, EAST + 70, NORTH + 20)
-    new = write(tmp_path / "new.gpkg", [cut, apart], cut=[True, keep == "new"])
-    old = write(tmp_path / "old.gpkg", [whole])
+    # Of two more, 70 % are seen: a house that is the same, and a hall that was divided.
+    house, hall = (box(EAST + 18, NORTH + y, EAST + 64, NORTH + y + 8) for y in (-8, 40))
+    seen = [box(EAST + 32, NORTH - 8, EAST + 64, NORTH)]
+    seen += [box(EAST + x, NORTH + 40, EAST + x + 15, NORTH + 48) for x in (32, 48)]
+    is_cut = [True, keep == "new", True, True, False]
+    new = write(tmp_path / "new.gpkg", [cut, apart, *seen], cut=is_cut)
+    old = write(tmp_path / "old.gpkg", [whole, house, hall])
     image = np.full((60, 100), 90, np.uint8)
     image[:, :32] = 0
     scene = write_geotiff(
         tmp_path / "scene.tif", image, crs=f"EPSG:{UTM}", nodata=0,
         transform=Affine(1, 0, EAST, 0, -1, NORTH + 50),
     )  # fmt: skip
-    area = write(tmp_path / "area.gpkg", [box(EAST + 32, NORTH, EAST + 100, NORTH + 50)])
-    seen = "--format", "osm", *(("--imagery", scene) if keep == "old" else ("--area", area))
-    _, answer = call("compare", new, old, "-o", tmp_path / "out", *seen, "--keep", keep)
-    assert (tmp_path / "out" / "compare.osm").read_text().count("<way") == (keep == "old")
-    assert counts(answer, "new") == {"new": 1, "outside": 1}
-    assert counts(answer, "old") == {"outside": 1}
-    assert answer["conflated"] == {"old": 1, "new": 1}
-    assert len(gpd.read_file(tmp_path / "out" / "review.geojson")) == 1
+    area = write(tmp_path / "area.gpkg", [box(EAST + 32, NORTH - 10, EAST + 100, NORTH + 50)])
+    where = "--format", "osm", *(("--area", area) if keep == "new" else ("--imagery", scene))
+    _, answer = call("compare", new, old, "-o", tmp_path / "out", *where, "--keep", keep)
+    assert (tmp_path / "out" / "compare.osm").read_text().count("<way") == (keep != "new")
+    assert counts(answer, "new") == {"same": 1, "split": 2, "new": 1, "outside": 1}
+    assert counts(answer, "old") == {"same": 1, "split": 1, "outside": 1}
+    assert answer["conflated"] == {"old": 3, "new": 1}
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg", layer="conflated")
+    assert made.area.sum() == pytest.approx(sum(one.area for one in (whole, house, hall, apart)))
 
 
 def test_a_building_on_the_seam_of_images_is_seen_by_all_together(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ class SideStatus:
         overlap: Share of the building's own area that lies in the partner, in all pieces, or, where
             neither it nor the partner lies in the other by more than half, in the other layer.
         overlap_other: Share of the partner's, or of all pieces' area that lies in the building.
-        is_whole: True if the edge of the other date's image has cut the outline of the partner.
+        is_whole: True if the edge of the other date's image cuts the building there: this outline
+            is the whole one.
     """
 
     status: Codes

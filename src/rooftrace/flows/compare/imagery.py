@@ -53,7 +53,16 @@ from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import OutputPaths
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SAME, SideStatus
+from rooftrace.vector.compare import (
+    CHANGED,
+    GONE,
+    MERGED,
+    NEW,
+    OUTSIDE,
+    SAME,
+    SPLIT,
+    SideStatus,
+)
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
 
@@ -399,6 +408,9 @@ _WHOLE_SHARE = 0.95
 """Minimum share of a building's pixels that an image shows where the building can have changed: the
 edge of the imagery cuts the new outline of any other."""
 
+_KEPT = (SAME, SPLIT, MERGED)
+"""Statuses that buildings keep which such an edge cuts, see `SideStatus.is_whole`."""
+
 _POINTS = 64
 """Points along each side of a building's bounds that are looked up in several images."""
 
@@ -412,6 +424,8 @@ def mark_outside(
     images: Sequence[RasterSource],
     area_drawn: Area | None,
     shift: LayerOffset | None,
+    *,
+    joined: bool = False,
 ) -> None:
     """Set the status of buildings on ground that was not seen.
 
@@ -421,6 +435,8 @@ def mark_outside(
         images: Images whose valid pixels were seen; they are closed.
         area_drawn: Area that was seen.
         shift: Offset that was removed from the new layer.
+        joined: Whether to find the whole outlines of buildings that are the same or divided, too,
+            for one layer of both.
 
     Raises:
         DataError, GeoreferenceError: A file cannot be used.
@@ -441,19 +457,42 @@ def mark_outside(
     with ExitStack() as opened:
         for image in images:
             opened.callback(close_source, image)
-        for code, least in ((GONE, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
-            for index in in_steps(np.flatnonzero(old[1].status == code), _CHUNK):
-                outlines = old[0].unpack(index)
-                seen = np.ones(len(index))
-                if area is not None:
-                    seen = _share_inside(area, plane, outlines)
-                if shift is not None:
-                    # The images have the offset that was removed from the new layer.
-                    outlines = shifted(outlines, shift.at(old[0].centre[index]))
-                if images:
-                    seen = np.minimum(seen, _seen_by_any(images, plane, outlines))
-                old[1].status[index[seen < least]] = OUTSIDE
+
+        def seen_share(index: Ints) -> Floats:
+            outlines = old[0].unpack(index)
+            seen = np.ones(len(index))
+            if area is not None:
+                seen = _share_inside(area, plane, outlines)
+            if shift is not None:
+                # The images have the offset that was removed from the new layer.
+                outlines = shifted(outlines, shift.at(old[0].centre[index]))
+            return np.minimum(seen, _seen_by_any(images, plane, outlines)) if images else seen
+
+        _set_seen(old[1], GONE, seen_share, joined=joined)
     _set_cut(new[1], old[1])
+
+
+def _set_seen(
+    side: SideStatus, alone: int, seen_share: Callable[[Ints], Floats], *, joined: bool
+) -> bool:
+    """Set the status of buildings of which the other date shows too little; True if there are any.
+
+    Args:
+        side: Statuses; they are changed.
+        alone: `NEW` or `GONE`.
+        seen_share: Function that returns the share of buildings that the other date shows.
+        joined: See `mark_outside`.
+    """
+    is_unseen = False
+    for code, least in ((alone, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
+        for index in in_steps(np.flatnonzero(side.status == code), _CHUNK):
+            unseen = index[seen_share(index) < least]
+            side.status[unseen] = OUTSIDE
+            is_unseen |= len(unseen) > 0
+    kept = np.isin(side.status, _KEPT) & side.is_linked & (side.overlap < _WHOLE_SHARE)
+    for index in in_steps(np.flatnonzero(kept & joined), _CHUNK):
+        side.is_whole[index] = seen_share(index) < _WHOLE_SHARE
+    return is_unseen
 
 
 def _set_cut(side: SideStatus, other: SideStatus) -> None:
@@ -476,27 +515,28 @@ def mark_outside_bounds(new: Side, old: Side) -> None:
     _set_cut(new[1], old[1])
 
 
-def mark_not_seen_before(new: Side, old: SideStatus, plane: CRS, image: RasterSource) -> bool:
+def mark_not_seen_before(
+    new: Side, old: SideStatus, plane: CRS, image: RasterSource, *, joined: bool = False
+) -> bool:
     """Set the status of buildings on ground that OLD's imagery does not show, or shows in part.
 
     Args:
         new, old: Buildings of the new layer, and statuses of both; the statuses are changed.
         plane: Coordinate system of the buildings.
         image: Image whose valid pixels were seen at the earlier date; it is closed.
+        joined: See `mark_outside`.
 
     Returns:
         True if there are any.
     """
-    count = 0
     with ExitStack() as opened:
         opened.callback(close_source, image)
-        for code, least in ((NEW, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
-            for index in in_steps(np.flatnonzero(new[1].status == code), _CHUNK):
-                unseen = index[_seen_share(image, plane, new[0].unpack(index)) < least]
-                new[1].status[unseen] = OUTSIDE
-                count += len(unseen)
+        is_unseen = _set_seen(
+            new[1], NEW, lambda index: _seen_share(image, plane, new[0].unpack(index)),
+            joined=joined,
+        )  # fmt: skip
     _set_cut(old, new[1])
-    return count > 0
+    return is_unseen
 
 
 def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Floats:
@@ -569,15 +609,22 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
         & (bounds[:, 1] < grid.height) & (bounds[:, 3] > 0)
     )  # fmt: skip
     seen, drawn = np.zeros(len(geometry)), np.zeros(len(geometry))
+    # Parts beyond the edge of the image are not seen; of a small building every pixel counts.
+    least = np.maximum(np.floor(shapely.area(pixels) * 0.95), 1)
     tree = shapely.STRtree(pixels[near])
     whole = Window.whole(grid.shape)
     for window in whole.blocks(_READ_PX, _READ_PX):
         frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
         here = near[np.sort(tree.query(frame))]
-        if len(here):
-            _count(source, window, pixels, here, seen, drawn)
-    # Parts beyond the edge of the image are not seen; of a small building every pixel counts.
-    least = np.maximum(np.floor(shapely.area(pixels) * 0.95), 1)
+        if not len(here):
+            continue
+        valid = source.read(window).valid
+        # Most images show most of their buildings as a whole; these need not be drawn.
+        low, high = np.array(frame.bounds).reshape(2, 2)
+        shown = ((bounds[here, :2] >= low) & (bounds[here, 2:] <= high)).all(axis=1) & valid.all()
+        seen[here[shown]] = drawn[here[shown]] = least[here[shown]]
+        if not shown.all():
+            _count(valid, window, pixels, here[~shown], seen, drawn)
     for one in near[drawn[near] < least[near]]:
         # Others may have been drawn over it.
         seen[one] = drawn[one] = 0
@@ -586,16 +633,14 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
         around = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
         inside = around.intersection(whole)
         if inside is not None:
-            _count(source, inside, pixels, np.array([one]), seen, drawn)
+            _count(source.read(inside).valid, inside, pixels, np.array([one]), seen, drawn)
     return np.asarray(seen / np.maximum(drawn, least))
 
 
 def _count(
-    source: RasterSource, window: Window, pixels: Polygons, here: NDArray[np.int64],
-    seen: Floats, drawn: Floats,
+    valid: BoolArray, window: Window, pixels: Polygons, here: Ints, seen: Floats, drawn: Floats,
 ) -> None:  # fmt: skip
     """Add the pixels of a window to those drawn and seen of the buildings `here`."""
-    valid = source.read(window).valid
     shapes = shapely.transform(pixels[here], lambda xy: xy - (window.col, window.row))
     numbers = rasterize(
         zip(shapes, range(1, len(here) + 1)), window.shape_yx, dtype=np.int32, all_touched=True

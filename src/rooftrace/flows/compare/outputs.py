@@ -282,16 +282,18 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     """Return the buildings whose outlines are written, of the new and of the old layer."""
     new, old = compared.new.statuses, compared.old.statuses
     # The edge of one date's image cuts an outline that the other layer has as a whole.
-    cut = (new.status == OUTSIDE) & new.is_linked & ~new.is_whole
-    part = (old.status == OUTSIDE) & old.is_covered
-    part[part] = new.is_whole[old.partner[part]]
+    cut = ((new.status == OUTSIDE) & new.is_linked) | _has_whole(new, old)
+    cut &= ~new.is_whole
+    part = _has_whole(old, new) & old.is_covered
     added = (new.status == NEW) | ((new.status == OUTSIDE) & ~cut)
     if keep == "old":
         # A new hall over an old shed, or a house in the place of a hall, would lie upon it.
         return added & ~new.is_linked, np.ones(len(old.status), np.bool_)
     if keep == "new":
         # Of two dates, a building of the old one alone may still be there.
-        kept = (old.status == OUTSIDE) | ((old.status == SAME) & (old.partner < 0))
+        kept = (old.status == OUTSIDE) | ((old.status == SAME) & (old.partner < 0)) | old.is_whole
+        has = np.flatnonzero((old.partner >= 0) & (old.status != GONE))
+        kept[has] |= cut[old.partner[has]]
         return ~cut, kept & ~part
     # A building may have changed into one that is the same as yet another one: it is not replaced.
     # Nor is one of several that a new one covers in part.
@@ -299,7 +301,8 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     mutual = np.zeros(len(new.status), np.bool_)
     mutual[has] = (old.partner[new.partner[has]] == has) & (old.status[new.partner[has]] != GONE)
     written = added | np.isin(new.status, (MOVED, SPLIT, MERGED))
-    written |= (new.status == CHANGED) & mutual
+    written |= ((new.status == CHANGED) & mutual) | new.is_whole
+    written &= ~cut
     replaced = np.isin(old.status, (CHANGED, MOVED, SPLIT, MERGED))
     # One that is gone is replaced by those that stand in its place, and by one above it.
     replaced |= (old.status == GONE) & old.is_covered
@@ -307,6 +310,15 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     above = np.flatnonzero((new.status == NEW) & new.is_covered)
     replaced[new.partner[above]] = True
     return written, ~(replaced | part)
+
+
+def _has_whole(side: SideStatus, other: SideStatus) -> BoolArray:
+    """Return (n,) True for buildings of which the other layer has the whole outline, or a piece."""
+    has = side.partner >= 0
+    has[has] = other.is_whole[side.partner[has]]
+    whole = np.flatnonzero(other.is_whole & (other.partner >= 0))
+    has[other.partner[whole]] = True
+    return has
 
 
 _NULLS = {"f": np.nan, "M": np.datetime64("NaT"), "O": None}

@@ -247,14 +247,16 @@ def run_compare(
     imagery = [_opened(path) for path in options.imagery]
     coverage, images = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
     new_side, old_side = (new_plane, result.new), (old_plane, result.old)
+    joined = options.keep in ("new", "both")
     if coverage == "bounds":
         mark_outside_bounds(new_side, old_side)
     elif images or options.area is not None:
         area = None if options.area is None else read_area(options.area, options.layer)
-        mark_outside(new_side, old_side, plane, images, area, offset if is_shifted else None)
+        shift = offset if is_shifted else None
+        mark_outside(new_side, old_side, plane, images, area, shift, joined=joined)
     notes += _coverage_notes(coverage, new, old, new_layer.mask, is_map=options.reference)
     if dates is None and old_layer.seen is not None:
-        is_unseen = mark_not_seen_before(new_side, result.old, plane, old_layer.seen)
+        is_unseen = mark_not_seen_before(new_side, result.old, plane, old_layer.seen, joined=joined)
         if is_unseen and old_layer.mask != old:
             notes.append(
                 f"Buildings of {new} on ground that {old_layer.mask}, beside {old}, does not show, "
