@@ -127,8 +127,6 @@ def test_a_conflated_layer_has_each_building_once_with_the_old_attributes(
     assert answer["conflated"] == {"old": from_old, "new": from_new}
     made = gpd.read_file(tmp_path / "conflated.gpkg", layer="conflated")
     assert len(made) == from_old + from_new
-    style = gpd.read_file(tmp_path / "conflated.gpkg", layer="layer_styles")
-    assert 'attr="compare_status"' in style.styleQML[0]
     # No building lies in another one.
     metres = made.to_crs(UTM)
     pairs = metres.sindex.query(metres.geometry, predicate="intersects").T

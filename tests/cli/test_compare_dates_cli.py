@@ -206,6 +206,3 @@ def test_bad_dates_are_explained(tmp_path: Path) -> None:
         assert "--gsd" not in answer["error"]["remedy"]
         assert ("gdalwarp -tps" in answer["error"]["remedy"]) == (nowhere in arguments)
         assert not list((tmp_path / "out").glob("*")), arguments
-    made = write(tmp_path / "new_probability.tif", image)
-    found, answer = call("compare", made, second, "-m", bundle, "-o", tmp_path)
-    assert (found, "would replace" in answer["error"]["message"]) == (2, True)

@@ -17,7 +17,7 @@ import shapely
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.parallel import core_count
-from rooftrace.core.text import list_first
+from rooftrace.core.text import list_first, plural, without_folders
 from rooftrace.core.types import Polygons, Progress
 from rooftrace.density.accumulate import centres_of, density_of_zones
 from rooftrace.density.cells import DensityFigures
@@ -29,7 +29,7 @@ from rooftrace.density.files import (
 from rooftrace.flows.density.ground import SeenGround, seen_ground
 from rooftrace.flows.density.inputs import SceneFiles, files_of, scenes_of, stem_of
 from rooftrace.flows.density.zones import Zones
-from rooftrace.io.files import check_outputs
+from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.georeferenced import date_span, model_notes
 from rooftrace.io.make_valid import areal
 from rooftrace.io.reproject import crs_text
@@ -96,6 +96,8 @@ def run_date_density(
 ) -> DatesReport:
     """Measure zones at several dates; write OUT.gpkg and OUT.csv with a row for each pair.
 
+    OUT.json has the inputs, options, offsets and notes.
+
     Dates that lie apart from the first are moved onto it, where buildings of one shape tell the
     offset, see `estimate_offset`.
 
@@ -118,7 +120,7 @@ def run_date_density(
             remedy="Give one input for each date: the folder of its prediction.",
         )
     stem = stem_of(out, "dates")
-    files = Path(f"{stem}.gpkg"), Path(f"{stem}.csv")
+    files = tuple(Path(f"{stem}{suffix}") for suffix in (".gpkg", ".csv", ".json"))
     check_outputs(files, [*inputs, *every, zones])
     places = Zones.read(zones, layer)
     names, said = _names(inputs, scenes)
@@ -174,8 +176,25 @@ def run_date_density(
     share = float(shapely.area(common).sum() / shapely.area(outlines).sum())
     if not share:
         notes.append("No ground of the zones is shown by all dates: columns common_ are empty")
+    most = np.max([figures.buildings for figures in own], axis=0)
+    for name, ground, figures in zip(names, grounds, own):
+        empty = np.flatnonzero((figures.buildings == 0) & (most > 0))
+        if ground.observed is None and len(empty):
+            notes.append(
+                f"{name}: no building in {plural(len(empty), 'zone')} where another date has some, "
+                f"such as {places.names[empty[0]]}: this is growth or loss only if its layer "
+                "covers this ground"
+            )
     plane = crs_text(grounds[0].plane)
-    return DatesReport(files, len(outlines), plane, share, tuple(rows), tuple(notes))
+    report = DatesReport(files, len(outlines), plane, share, tuple(rows), tuple(notes))
+    record = report.to_json() | {
+        "files": [file.name for file in files],
+        "notes": [without_folders(note, [*inputs, zones]) for note in notes],
+        "inputs": [*map(str, inputs)], "zones_file": str(zones), "building": building,
+        "min_area_m2": min_area_m2, "threshold": threshold.threshold,
+    }  # fmt: skip
+    write_json(files[2], record)
+    return report
 
 
 def _stacked(figures: Sequence[DensityFigures]) -> DensityFigures:
