@@ -50,16 +50,18 @@ _TOLERANCE_M = (0.08, 0.3)
 of the surface at the building."""
 
 _TREE_ROUGHNESS_M = 0.7
-"""Roughness in metres, see `samples.roughness`, from which a surface is a crown."""
+"""Roughness in metres, see `Roofs.rough`, from which a surface is a crown."""
 
 _TREE_FIT = 0.3
-"""Share of samples on planes below which a rough building is mostly trees."""
+"""Share of samples on planes below which a rough building is mostly trees, as it is where most
+samples lie above all planes."""
 
 _LEAST_COVERED = 0.75
 """Least share of an outline that a surface covers: its highest part may lie in the rest."""
 
-_STEP_M = 1.2
-"""Minimum height in metres of a building above its ground."""
+_STEP_M, _HIGHEST = 1.2, 0.97
+"""Minimum height in metres of a building above its ground; quantile of its samples that also
+reaches it, above the ground at their own places."""
 
 _BELOW_M = -1.0
 
@@ -139,6 +141,7 @@ def estimate_heights(
     terrain: Samples | None = None,
     gridded: bool = True,
     covered: Floats | None = None,
+    is_roof: BoolArray | bool = False,
     with_planes: bool = False,
 ) -> Heights:
     """Return the heights of buildings.
@@ -151,6 +154,7 @@ def estimate_heights(
             has none; None to find the ground around in the surface.
         gridded: Whether the samples are pixels.
         covered: (n,) share of each outline that the surface covers; None where it is not known.
+        is_roof: (n,) True where the source says that the samples inside are roof, not trees.
         with_planes: Whether the result has the roof planes, too.
     """
     count = len(outlines_m)
@@ -164,16 +168,21 @@ def estimate_heights(
     roofs = measure_roofs(roof, outlines_m, step_m, tolerance)
     line = level_line(roof, outlines_m, roofs)
     if terrain is None:
-        level, sigma = ground_around(ring.thinned(count, _MOST_RING), count, step_m)
+        ground, sigma = ground_around(ring.thinned(count, _MOST_RING), count, step_m)
     else:
-        level, sigma = ground_of_terrain(terrain, count, step_m)
+        ground, sigma = ground_of_terrain(terrain, count, step_m)
+    level = ground[:, 2]
     height = roofs.top - level
+    # On a slope, bare ground within an outline is higher than that at its centre.
+    above = np.nan_to_num(roof.z - heights_on(ground, roof))
+    (rise,) = quantiles(above, roof.owner, count, _HIGHEST)
     with np.errstate(invalid="ignore"):
         reason = np.full(count, MEASURED)
-        reason[height < _STEP_M] = NO_STEP
+        reason[np.fmin(height, rise) < _STEP_M] = NO_STEP
         if terrain is not None:
             reason[height < _BELOW_M] = BELOW_TERRAIN
-        reason[(noise > _TREE_ROUGHNESS_M) & (roofs.fit < _TREE_FIT)] = TREES
+        is_crown = ((roofs.fit < _TREE_FIT) | roofs.most_above) & ~np.asarray(is_roof)
+        reason[(roofs.rough > _TREE_ROUGHNESS_M) & is_crown] = TREES
         reason[np.isnan(level)] = NO_GROUND if terrain is None else NO_TERRAIN
         if covered is not None:
             reason[covered < _LEAST_COVERED] = PARTLY
@@ -289,9 +298,10 @@ _TERRAIN_SIGMA_M = 0.2
 
 
 def ground_of_terrain(terrain: Samples, count: int, resolution_m: float) -> tuple[Floats, Floats]:
-    """Return the median of a terrain model inside each outline, see `ground_around`.
+    """Return the plane of a terrain model inside each outline, see `ground_around`.
 
-    Where the model has a hole below the building, as AHN has, the ground around it counts.
+    It passes through the median at the centre. Where the model has a hole below the building, as
+    AHN has, the ground around it counts.
     """
     below, around = (terrain.of((terrain.distance == 0) == inside) for inside in (True, False))
     (level,) = quantiles(below.z, below.owner, count, 0.5)
@@ -300,10 +310,13 @@ def ground_of_terrain(terrain: Samples, count: int, resolution_m: float) -> tupl
     spread = 1.4826 * np.nan_to_num(quantiles(apart, below.owner, count, 0.5)[0])
     number = np.bincount(below.owner, minlength=count)
     sigma = spread / np.sqrt(np.maximum(number, 1))
+    plane, _ = fit_planes(below, np.ones(len(below)), count, stiffness_m=_STIFFNESS_M)
+    plane[:, 2] = level
     if len(around):
         beside, doubt = ground_around(around.thinned(count, _MOST_RING), count, resolution_m)
-        level, sigma = (np.where(number > 0, *pair) for pair in ((level, beside), (sigma, doubt)))
-    return level, np.hypot(_TERRAIN_SIGMA_M, sigma)
+        plane = np.where(number[:, None] > 0, plane, beside)
+        sigma = np.where(number > 0, sigma, doubt)
+    return plane, np.hypot(_TERRAIN_SIGMA_M, sigma)
 
 
 def ground_around(ring: Samples, count: int, resolution_m: float) -> tuple[Floats, Floats]:
@@ -320,8 +333,8 @@ def ground_around(ring: Samples, count: int, resolution_m: float) -> tuple[Float
         resolution_m: Distance in metres between samples.
 
     Returns:
-        (count,) heights in metres at the centre of the building, NaN where unknown; (count,) their
-        standard deviations in metres.
+        (count, 3) planes z = a x + b y + c, NaN where unknown; (count,) standard deviations in
+        metres of c, the ground at the centre of the building.
     """
     enough = ring.sums(ring.ground, count) >= _LEAST
     ring = ring.of(ring.ground | ~enough[ring.owner])
@@ -343,4 +356,4 @@ def ground_around(ring: Samples, count: int, resolution_m: float) -> tuple[Float
     # Neighbouring samples share their errors.
     shared = max(1.0, (_INDEPENDENT_M / resolution_m) ** 2)
     sigma = np.sqrt(variance * shared) * np.maximum(residual, 0.05)
-    return np.where(number >= _LEAST, plane[:, 2], np.nan), sigma
+    return np.where((number >= _LEAST)[:, None], plane, np.nan), sigma

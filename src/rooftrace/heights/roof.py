@@ -82,18 +82,19 @@ def heights_on(planes: Floats, samples: Samples) -> Floats:
     return np.asarray(a * samples.x + b * samples.y + c)
 
 
-def local_slopes(samples: Samples, side_m: Floats) -> Floats:
+def local_slopes(samples: Samples, side_m: Floats) -> tuple[Floats, Floats]:
     """Return (n, 2) slopes of the surface to the east and north at samples, as ratios.
 
     They are those of the plane through the samples of the building in the square of three by three
-    cells around (least squares); NaN where these are few or in line.
+    cells around (least squares); NaN where these are few or in line. And (n,) standard deviations
+    in metres of these samples from this plane.
 
     Args:
         samples: Samples inside the outlines.
         side_m: (count,) side in metres of the cells of each building.
     """
     if not len(samples):
-        return np.zeros((0, 2))
+        return np.zeros((0, 2)), np.zeros(0)
     side, x, y, z = side_m[samples.owner], samples.x, samples.y, samples.z
     col, row = (np.floor(values / side).astype(np.int64) for values in (x, y))
     col, row = col - col.min() + 1, row - row.min() + 1
@@ -101,21 +102,23 @@ def local_slopes(samples: Samples, side_m: Floats) -> Floats:
     width, height = col.max() + 2, row.max() + 2
     cell, of = np.unique((samples.owner * height + row) * width + col, return_inverse=True)
     # The last row stands for cells without samples.
-    sums = np.zeros((len(cell) + 1, 9))
-    for k, v in enumerate((np.ones(len(x)), x, y, z, x * x, x * y, y * y, x * z, y * z)):
+    sums = np.zeros((len(cell) + 1, 10))
+    for k, v in enumerate((np.ones(len(x)), x, y, z, x * x, x * y, y * y, x * z, y * z, z * z)):
         sums[:-1, k] = np.bincount(of, v)
     around = np.zeros_like(sums[:-1])
     for step in np.add.outer((-width, 0, width), (-1, 0, 1)).ravel():
         place = np.minimum(np.searchsorted(cell, cell + step), len(cell) - 1)
         place[cell[place] != cell + step] = -1
         around += sums[place]
-    n, sx, sy, sz, xx, xy, yy, xz, yz = around.T
+    n, sx, sy, sz, xx, xy, yy, xz, yz, zz = around.T
     xx, xy, yy = xx - sx * sx / n, xy - sx * sy / n, yy - sy * sy / n
-    xz, yz = xz - sx * sz / n, yz - sy * sz / n
+    xz, yz, zz = xz - sx * sz / n, yz - sy * sz / n, zz - sz * sz / n
     across = xx * yy - xy**2
     across[across < (0.1 * n * side_m[cell // (height * width)] ** 2) ** 2] = np.nan
     slopes = np.stack([yy * xz - xy * yz, xx * yz - xy * xz], axis=1) / across[:, None]
-    return np.asarray(slopes[of])
+    left = zz - slopes[:, 0] * xz - slopes[:, 1] * yz
+    deviation = np.sqrt(np.maximum(left, 0) / np.maximum(n - 3, 1))
+    return np.asarray(slopes[of]), np.asarray(deviation[of])
 
 
 def roof_planes(
@@ -303,6 +306,8 @@ class Roofs:
         planes: (count, MAX_PLANES, 3) see `roof_planes`.
         share: (count, MAX_PLANES) shares of the samples on them, descending.
         number: Number of the plane of each sample, see `roof_planes`.
+        rough: (count,) float64 median of the deviations of `local_slopes` in metres.
+        most_above: (count,) True where most samples lie above all planes.
     """
 
     top: Floats
@@ -316,6 +321,8 @@ class Roofs:
     planes: Floats
     share: Floats
     number: Ints
+    rough: Floats
+    most_above: BoolArray
 
 
 def measure_roofs(
@@ -336,7 +343,10 @@ def measure_roofs(
     count = len(outlines_m)
     size = np.bincount(roof.owner, minlength=count)
     area = shapely.area(outlines_m)
-    slopes = local_slopes(roof, np.maximum(max(resolution_m, _CELL_M), np.sqrt(area / _CELLS)))
+    side_m = np.maximum(max(resolution_m, _CELL_M), np.sqrt(area / _CELLS))
+    slopes, deviation = local_slopes(roof, side_m)
+    can = np.isfinite(deviation)
+    (rough,) = quantiles(deviation[can], roof.owner[can], count, 0.5)
     # Among few samples, a wall beside the roof decides the slopes.
     slopes[(size < LEAST_FOR_SHAPE)[roof.owner]] = 0.0
     planes, share, number = roof_planes(roof, slopes, count, tolerance_m)
@@ -370,7 +380,8 @@ def measure_roofs(
     top[hipped], eaves[hipped], direction[hipped] = figures
     median, highest = quantiles(roof.z, roof.owner, count, 0.5, _HIGH)
     # Where planes hold low parts alone, samples say how high the others are.
-    top = np.where(top < median - _RISE_M, highest, top)
+    most_above = top < median - _RISE_M
+    top = np.where(most_above, highest, top)
     return Roofs(
         top,
         np.minimum(eaves, top),
@@ -383,6 +394,8 @@ def measure_roofs(
         planes,
         share,
         number,
+        rough,
+        most_above,
     )
 
 

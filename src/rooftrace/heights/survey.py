@@ -325,22 +325,47 @@ class PointSurvey(Survey):
         xyz[:, :2] = np.einsum("nij,nj->ni", jacobian, xyz[:, :2] - centre[owner])
         apart = near["apart"].astype(np.float64) / self.places.metre
         inside, is_building = apart == 0, near["kind"] == _BUILDING
+        local = self.places.local(outlines, centre)
+        step_m = min(float(np.sqrt(shapely.area(local).sum() / max(inside.sum(), 1))), 2.0)
+        covered = _covered(local, owner[inside], xyz[inside, :2], step_m)
         classified = np.bincount(owner[inside & is_building], minlength=len(rows))
         enough = classified >= _LEAST_CLASSIFIED * np.bincount(owner[inside], minlength=len(rows))
+        enough &= classified > 0
         keep: BoolArray = np.where(
             inside,
-            is_building | ~(enough & (classified > 0))[owner],
+            is_building | ~enough[owner],
             ~is_building & (apart > 1.0),
         )
         samples = Samples.grouped(
             owner[keep], xyz[keep], apart[keep], near["kind"][keep] == _GROUND
         )
-        local = self.places.local(outlines, centre)
-        count = max(int((samples.distance == 0).sum()), 1)
-        step_m = float(np.sqrt(shapely.area(local).sum() / count))
         return estimate_heights(
-            samples, local, min(step_m, 2.0), gridded=False, with_planes=with_planes
+            samples,
+            local,
+            step_m,
+            gridded=False,
+            covered=covered,
+            is_roof=enough,
+            with_planes=with_planes,
         )
+
+
+def _covered(outlines_m: Polygons, owner: Ints, xy: Floats, step_m: float) -> Floats:
+    """Return (n,) the share of each outline in the convex hull of its points.
+
+    A scan that ends within an outline shows so; gaps, as below trees and on wet roofs, do not.
+
+    Args:
+        outlines_m: (n,) outlines in metres from their centres.
+        owner: (m,) outline of each point inside.
+        xy: (m, 2) metres of these from its centre.
+        step_m: Distance in metres between points.
+    """
+    order = np.argsort(owner, kind="stable")
+    hulls = np.full(len(outlines_m), shapely.Polygon(), np.object_)
+    shapely.multipoints(xy[order], indices=owner[order], out=hulls)
+    hulls = shapely.buffer(shapely.convex_hull(hulls), 1.5 * step_m)
+    return shapely.area(shapely.intersection(hulls, outlines_m)) / shapely.area(outlines_m)
 
 
 def _near_points(points: Points, tree: shapely.STRtree, rows: Ints, most: float) -> np.ndarray:
