@@ -107,10 +107,11 @@ def heights(
         bool, option(_LIMITS, "--planes", help="Write each roof plane: slope, azimuth and area.")
     ] = False,
     unit: Annotated[
-        Literal["metre", "centimetre", "foot", "us-foot"] | None,
+        Literal["metre", "decimetre", "centimetre", "millimetre", "foot", "us-foot"] | None,
         option(
             _LIMITS, metavar="UNIT",
-            help="metre, centimetre, foot or us-foot; default: what the files state, else metre.",
+            help="metre, decimetre, centimetre, millimetre, foot or us-foot; default: what the "
+            "files state, else metre.",
         ),
     ] = None,
     crs: Annotated[

@@ -458,7 +458,13 @@ class _Scans:
                     f"The points are in {crs_text(crs)} and in {crs_text(other)}; expected one.",
                     remedy="Give the tiles of one system at a time.",
                 )
-        self.vertical = vertical_of(crs, unit=options.unit)
+        units = {file.unit or "no stated unit" for file in self._files}
+        if len(units) > 1:
+            raise GeoreferenceError(
+                f"The points have heights in {' and in '.join(sorted(units))}; expected one.",
+                remedy="Give the tiles of one unit at a time.",
+            )
+        self.vertical = vertical_of(crs, self._files[0].unit, options.unit)
         self._plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
         self.notes += _unit_notes("The laser scan", self._plane, self.vertical)
         names = list_and_count(options.points, _MOST_NAMED)
@@ -471,7 +477,10 @@ class _Scans:
 
 
 def _unit_notes(name: str, crs: CRS, vertical: Vertical) -> list[str]:
-    """Return a note on heights that may be in feet, as the coordinates are."""
+    """Return a note on heights of an unknown unit, or that may be in feet, as coordinates are."""
+    if vertical.unknown:
+        note = f"{name} has heights in {vertical.unknown!r}, an unknown unit: they are read as "
+        return [note + "metres. rooftrace heights --unit says otherwise."]
     unit = crs.axis_info[0].unit_name if crs.axis_info else "metre"
     if vertical.stated or unit in ("metre", "degree"):
         return []

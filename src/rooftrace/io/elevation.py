@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from glob import glob
@@ -15,6 +16,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
+from pyproj.crs import CompoundCRS
 from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
@@ -37,16 +39,26 @@ from rooftrace.io.mosaic import AdjacentImages
 from rooftrace.io.raster import open_image
 from rooftrace.io.resample import warped
 
-UNITS_M = {"metre": 1.0, "centimetre": 0.01, "foot": 0.3048, "us-foot": 1200 / 3937}
+UNITS_M = {
+    "metre": 1.0, "decimetre": 0.1, "centimetre": 0.01, "millimetre": 0.001,
+    "foot": 0.3048, "us-foot": 1200 / 3937,
+}  # fmt: skip
 """Units of heights, in metres."""
 
 _SPELLINGS = {
-    "m": "metre", "metre": "metre", "meter": "metre", "metres": "metre", "meters": "metre",
-    "cm": "centimetre", "centimetre": "centimetre", "centimeter": "centimetre",
-    "ft": "foot", "foot": "foot", "feet": "foot", "international foot": "foot",
-    "us survey foot": "us-foot", "us_survey_foot": "us-foot", "us-ft": "us-foot", "ftus": "us-foot",
-    "foot_us": "us-foot", "us foot": "us-foot", "u.s. survey foot": "us-foot",
-}  # fmt: skip
+    f"{word}{ending}": f"{prefix}metre"
+    for prefix in ("", "deci", "centi", "milli")
+    for word, ending in (
+        (prefix[:1], "m"),
+        *((prefix, f"met{end}") for end in ("re", "er", "res", "ers")),
+    )
+} | {"ft": "foot", "foot": "foot", "feet": "foot", "ftus": "us-foot"}
+_SURVEY = {"us", "s", "survey"}
+"""Words by which bands state their unit, and those by which feet are those of the US survey."""
+
+_KEYED_UNITS = {9001: "metre", 9002: "foot", 9003: "us-foot"}
+_VERTICAL_CRS_KEY, _VERTICAL_UNITS_KEY = 4096, 4099
+"""GeoTIFF keys of heights, and the EPSG codes of their units."""
 
 _SCANS = (".las", ".laz")
 
@@ -87,12 +99,14 @@ class Vertical:
         stated: Whether the file states the unit; otherwise metres are assumed.
         datum: Name of the vertical datum or of the ellipsoid; None if the file states none.
         crs: Vertical CRS; None if the file states none.
+        unknown: Unit that the file states and that has no meaning here; metres are assumed.
     """
 
     unit_m: float
     stated: bool
     datum: str | None
     crs: CRS | None = None
+    unknown: str = ""
 
 
 def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Vertical:
@@ -101,14 +115,17 @@ def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Verti
     Args:
         unit: Unit in place of what the file states, a key of `UNITS_M`.
     """
-    name = unit or _SPELLINGS.get(band_unit.strip().lower())
+    words = re.findall("[a-z]+", band_unit.lower())
+    named = next((_SPELLINGS[word] for word in words if word in _SPELLINGS), None)
+    name = unit or ("us-foot" if named == "foot" and _SURVEY & {*words} else named)
     for part in crs.sub_crs_list or [crs]:
         for axis in part.axis_info:
             if axis.direction == "up":
                 unit_m = UNITS_M[unit] if unit else float(axis.unit_conversion_factor)
                 datum = part.datum.name if part.datum else part.name
                 return Vertical(unit_m, True, datum, part if part.is_vertical else None)
-    return Vertical(UNITS_M[name or "metre"], name is not None, None)
+    unknown = "" if name else band_unit.strip()
+    return Vertical(UNITS_M[name or "metre"], name is not None, None, unknown=unknown)
 
 
 class ElevationRaster(WrappedSource):
@@ -445,10 +462,22 @@ class PointFile:
             left, bottom, _ = header.mins
             right, top, _ = header.maxs
             self.bounds_xy: Bounds = (float(left), float(bottom), float(right), float(top))
-            try:
-                self.crs: CRS | None = header.parse_crs()
-            except CRSError:
-                self.crs = None
+            self.crs: CRS | None = None
+            self.unit = ""
+            with suppress(CRSError):
+                self.crs = header.parse_crs()
+            self._read_keys([key for vlr in header.vlrs for key in getattr(vlr, "geo_keys", ())])
+
+    def _read_keys(self, keys: Sequence[Any]) -> None:
+        """Take unit and datum of heights from GeoTIFF keys, which laspy (2.7.0) leaves out."""
+        codes = {key.id: int(key.value_offset) for key in keys}
+        self.unit = _KEYED_UNITS.get(codes.get(_VERTICAL_UNITS_KEY, 0), "")
+        with suppress(CRSError):
+            vertical = CRS.from_epsg(codes.get(_VERTICAL_CRS_KEY, 0))
+            factor = float(vertical.axis_info[0].unit_conversion_factor)
+            same = np.isclose(UNITS_M.get(self.unit, factor), factor)
+            if same and self.crs and len(self.crs.axis_info) == 2:
+                self.crs = CompoundCRS(f"{self.crs.name} + {vertical.name}", [self.crs, vertical])
 
     def chunks(self) -> Iterator[Points]:
         """Yield the points in their order, without noise, overlap and withheld points.
@@ -461,7 +490,8 @@ class PointFile:
             while (chunk := self._read(lambda: next(chunks, None))) is not None:
                 kind = np.asarray(chunk.classification, np.uint8)
                 keep = ~np.isin(kind, (7, 12, 18)) & ~np.asarray(chunk.withheld, np.bool_)
-                last = np.asarray(chunk.return_number) == np.asarray(chunk.number_of_returns)
+                # Some programs write that a point is the first of none.
+                last = np.asarray(chunk.return_number) >= np.asarray(chunk.number_of_returns)
                 xyz = np.stack([chunk.x, chunk.y, chunk.z], axis=1)
                 yield Points(xyz[keep], kind[keep], last[keep])
 

@@ -95,7 +95,6 @@ def test_a_constant_added_changes_nothing_but_the_ground() -> None:
     np.testing.assert_allclose(other.ground - one.ground, 1024, atol=0.02)
     np.testing.assert_allclose(other.height, one.height, atol=0.02)
     np.testing.assert_array_equal(other.shape, one.shape)
-    # Level ground shows no offset of outlines.
     assert RasterSurvey(places_of(town), surface_of(town, town.terrain)).offset() is None
 
 
