@@ -505,7 +505,8 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
             f"The terrain model lies above the surface model at {counts[BELOW_TERRAIN]:,} of "
             f"{seen:,} buildings.",
             remedy="Check that --surface and --terrain are not swapped, that both have one unit "
-            "and one vertical datum, and that the surface is not above ground (nDSM) already.",
+            "and one vertical datum (one in decimetres: gdal_edit.py -units dm FILE), and that the "
+            "surface is not above ground (nDSM) already.",
         )
     notes = [
         f"{plural(int(count), 'building')} without a height: {reason}."
