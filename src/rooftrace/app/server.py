@@ -23,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from rooftrace.app.demo import mount_page
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
+from rooftrace.app.map.review_scene import reviewed_layers
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.types import Window
 from rooftrace.io.files import demo_scene_path, written_bytes
@@ -93,7 +94,7 @@ def create_server(
     ]
     if runner is not None:
         intake = JobIntake(runner, service.predictor, limits)
-        routers.append(jobs_router(intake))
+        routers.append(jobs_router(intake, reviewed_layers))
         routers.append(ogc_router(intake))
     app = create_api(
         service,

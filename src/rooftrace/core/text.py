@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,11 @@ ASSIGN_CRS = "gdal_edit.py -a_srs EPSG:… IMAGE"
 
 PLACE_IMAGE = "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif"
 """Command that gives an image a coordinate system and a position, for remedies."""
+
+
+def utc_now() -> str:
+    """Return the time in UTC, as records hold it: `2026-01-02T03:04:05+00:00`."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def list_first(names: Sequence[object], most: int = 5) -> str:

@@ -16,7 +16,7 @@ from pyproj import CRS
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import list_and_count, plural
+from rooftrace.core.text import list_and_count, plural, utc_now
 from rooftrace.core.types import Floats, Ints, Progress
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.inputs import (
@@ -367,7 +367,7 @@ def run_heights(
         peak_rss_mb=peak_rss_mb(),
         notes=tuple(notes),
     )
-    write_json(record, report.to_json())
+    write_json(record, report.to_json() | {"created": utc_now()})
     return report
 
 

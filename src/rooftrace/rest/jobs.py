@@ -6,7 +6,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -99,8 +99,16 @@ class JobIntake:
             raise
 
 
-def jobs_router(intake: JobIntake) -> APIRouter:
-    """Return the router of jobs."""
+def jobs_router(
+    intake: JobIntake, reviewed: Callable[[Path], Mapping[str, bytes]] = lambda _: {}
+) -> APIRouter:
+    """Return the router of jobs.
+
+    Args:
+        intake: Creation of jobs.
+        reviewed: Function that returns the reviewed buildings of a results folder as files by their
+            names, for the zip of a job.
+    """
     runner, store = intake.runner, intake.runner.store
     router = APIRouter(route_class=DescribedRoute, prefix="/v1", tags=["jobs"])
 
@@ -234,10 +242,12 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         "/jobs/{job_id}/results.zip",
         response_class=StreamingResponse,
         responses=binary_response("Zip of all files", "application/zip")
-        | problem_responses("not-found", "conflict", "review-error", "file-locked"),
+        | problem_responses(
+            "not-found", "conflict", "review-error", "file-locked", "data-error", "not-stored"
+        ),
     )
     def job_archive(job: DoneJob) -> StreamingResponse:
-        """Download a zip of all files of a job, with the review if there is one."""
+        """Download a zip of all files of a job; after a review, with NAME_reviewed.gpkg."""
         paths = [path_of(store.folder_of(job.id), file.name) for file in job.files]
         if not all(path.is_file() for path in paths):
             raise ProblemError(
@@ -247,7 +257,8 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         # Named after the scene.
         name = f"{PurePosixPath(job.name).stem}_results.zip"
         return StreamingResponse(
-            zipped(paths), media_type="application/zip",
+            zipped(paths, reviewed(store.results(job.id)) if job.reviewed else {}),
+            media_type="application/zip",
             headers={"Content-Disposition": content_disposition(name, plain=f"{job.id}.zip")},
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -101,8 +101,8 @@ def path_of(folder: Path, name: str) -> Path:
     return folder / name if name == _RECORD else folder / "results" / name
 
 
-def zipped(paths: Sequence[Path]) -> Iterator[bytes]:
-    """Return the bytes of a zip of result files, which is built while it is read."""
+def zipped(paths: Sequence[Path], made: Mapping[str, bytes] | None = None) -> Iterator[bytes]:
+    """Return the bytes of a zip of result files and of `made` ones, built while it is read."""
     # Read before the response begins, so that an error is answered as one.
     reviews = {path: read_review(path) for path in paths if path.name.endswith(REVIEW_SUFFIX)}
 
@@ -118,6 +118,9 @@ def zipped(paths: Sequence[Path]) -> Iterator[bytes]:
                     while chunk := data.read(_CHUNK_BYTES):
                         target.write(chunk)
                         yield out.drain()
+            for name, file in (made or {}).items():
+                archive.writestr(name, file, zipfile.ZIP_DEFLATED)
+                yield out.drain()
         yield out.drain()
 
     return chunks()

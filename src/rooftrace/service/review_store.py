@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -29,7 +28,7 @@ from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import reason_of, utc_now
 from rooftrace.io.files import export_error, exporting
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import write_layer
@@ -82,6 +81,10 @@ INSERT INTO gpkg_contents (table_name, data_type, identifier)
 
 class ReviewFileError(DataError):
     """The file of a review is damaged, or belongs to other polygons."""
+
+
+class OtherPolygonsError(ReviewFileError):
+    """The review belongs to other polygons: these have been predicted again since."""
 
 
 class ReviewLockedError(VectorLockedError):
@@ -248,7 +251,7 @@ class ReviewStore:
                 assert outline is not None
                 status = self._decided(number, outline, edit)
                 state = ReviewBuilding(
-                    number, status, outline, edit.origin, reviewer, _now(), revision
+                    number, status, outline, edit.origin, reviewer, utc_now(), revision
                 )
                 self._write(file, action, state, current.revision if current else 0)
                 states.append(state)
@@ -301,9 +304,9 @@ class ReviewStore:
         state: ReviewBuilding | None = None
         if row is not None and row["status"] is not None:
             outline, status, origin = _geometry(row["outline"]), self._status(row), row["origin"]
-            state = ReviewBuilding(number, status, outline, origin, reviewer, _now(), revision)
+            state = ReviewBuilding(number, status, outline, origin, reviewer, utc_now(), revision)
         elif outline is not None:
-            state = ReviewBuilding(number, "open", outline, None, reviewer, _now(), revision)
+            state = ReviewBuilding(number, "open", outline, None, reviewer, utc_now(), revision)
         state_of = row["state"] if row is not None else 0
         current = _latest(file, number)["revision"]
         if state is not None:
@@ -314,7 +317,7 @@ class ReviewStore:
         file.execute(
             "INSERT INTO review_changes (revision, building, action, reviewer, time, before, "
             "state, undoes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (revision, number, _UNDO, reviewer, _now(), current, state_of, undone),
+            (revision, number, _UNDO, reviewer, utc_now(), current, state_of, undone),
         )
         return None
 
@@ -431,7 +434,7 @@ class ReviewStore:
     def _check_source(self, file: sqlite3.Connection) -> None:
         row = file.execute("SELECT name, fingerprint FROM review_source").fetchone()
         if row is None or row["fingerprint"] != self.layer.fingerprint:
-            raise ReviewFileError(
+            raise OtherPolygonsError(
                 f"{self.path.name} is the review of other polygons: those of {self.layer.name} "
                 "have been predicted again since.",
                 remedy="Restore the earlier polygons, or rename the review to begin a new one.",
@@ -552,10 +555,6 @@ def _latest(file: sqlite3.Connection, building: int) -> sqlite3.Row:
 def _next_revision(file: sqlite3.Connection) -> int:
     (last,) = file.execute("SELECT max(revision) FROM review_changes").fetchone()
     return int(last or 0) + 1
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _blob(outline: BaseGeometry, srs_id: int) -> bytes:

@@ -6,7 +6,6 @@ here on the validation folders.
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from safetensors.torch import save
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.system import installed_versions
+from rooftrace.core.text import utc_now
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Sample, Window
 from rooftrace.engines.openvino import OpenVinoEngine, capabilities
 from rooftrace.io.gdal import number_polygons
@@ -262,7 +262,7 @@ def _described(config: TrainConfig, path: Path, more: Mapping[str, Any]) -> dict
         "versions": installed_versions(_VERSIONS),
         "licence": config.export.licence,
         "attribution": config.export.attribution,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": utc_now(),
     }
 
 

@@ -94,6 +94,7 @@ def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> No
     [image] = reported["images"]
     assert (reported["state"], image["name"], image["comparison"]) == ("ready", "compare", True)
     assert image["changes"] == ["1 new", "2 gone"]
+    assert reported["created"].endswith("+00:00")  # its making, as the cards of predictions
     # Notes name files, without the folders of the server.
     assert "today_mask.tif" in " ".join(image["notes"])
     assert "/" not in " ".join(image["notes"])

@@ -1,6 +1,8 @@
 """The review of a results folder over HTTP."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from pyproj import CRS
 from rest_service import app_with
 from rooftrace.app.map.results import ResultsCatalogue, read_results
 from rooftrace.app.map.review import review_router
+from rooftrace.app.map.review_scene import reviewed_layers
+from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
@@ -54,7 +58,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def client_of(folder: Path) -> TestClient:
-    return TestClient(app_with(review_router(ResultsCatalogue([folder]))))
+    catalogue = ResultsCatalogue([folder])
+    return TestClient(app_with(review_router(catalogue), map_router(catalogue)))
 
 
 @pytest.fixture
@@ -207,7 +212,10 @@ def test_a_first_change_names_the_polygons_that_it_saw(client: TestClient, folde
     assert not read_results(folder).images["town"].reviewed
     now = client.get(TOWN).json()["polygons"]
     assert decide(client, "accept", (1, 0), polygons=now).status_code == 200
-    assert read_results(folder).images["town"].reviewed
+    # A review says nothing about polygons of a later prediction.
+    assert list(reviewed_layers(folder)) == ["town_reviewed.gpkg"]
+    write_results(folder)
+    assert reviewed_layers(folder) == {}
 
 
 @pytest.mark.filterwarnings("ignore:The given matrix")
@@ -259,9 +267,13 @@ def test_an_export_is_labels(client: TestClient, folder: Path, tmp_path: Path) -
         assert answer.headers["content-disposition"].endswith('"town_reviewed.gpkg"')
         path = tmp_path / "labels.gpkg"
         path.write_bytes(answer.content)
-        read = VectorFile(path).read(("id", "review", "score", "reviewer"), typed=True)
-        assert read.values["id"].tolist() == ids
-        assert read.crs == GRID.crs
+        assert VectorFile(path).read(("id",), typed=True).values["id"].tolist() == ids
+    # The zip of the folder has the same file.
+    packed = client.get("/map/folders/out/results.zip").content
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        path = Path(archive.extract("town_reviewed.gpkg", tmp_path))
+    read = VectorFile(path).read(("id", "review", "score", "reviewer"), typed=True)
+    assert (read.values["id"].tolist(), read.crs) == (ids, GRID.crs)
     assert read.values["review"].tolist() == ["accepted", "open", "open", "added"]
     assert read.values["reviewer"].tolist() == ["Ada", None, None, "Ada"]
     assert np.isnan(read.values["score"][-1])

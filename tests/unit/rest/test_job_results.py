@@ -15,7 +15,10 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from rest_service import fake_service
+from rooftrace.app.map.results import read_results
+from rooftrace.app.map.review_scene import ReviewScene, reviewed_layers
 from rooftrace.core.types import Footprints
+from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.jobs import JobIntake, jobs_router
@@ -23,7 +26,7 @@ from rooftrace.rest.ogc import ogc_router
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.job_runner import JobRunner
 from rooftrace.service.job_store import Job, JobFile, JobStore
-from rooftrace.service.review_store import Edit, PredictedLayer, ReviewStore
+from rooftrace.service.review_store import Edit, ReviewStore
 
 HOUSES = np.array([shapely.box(5e5 + x, 9e6, 5e5 + x + 8, 9e6 + 8) for x in (0, 20)])
 
@@ -41,7 +44,7 @@ def client(store: JobStore) -> TestClient:
     intake = JobIntake(JobRunner(store), service.predictor, service.limits)
     app = FastAPI()
     install_problems(app)
-    app.include_router(jobs_router(intake))
+    app.include_router(jobs_router(intake, reviewed_layers))
     app.include_router(ogc_router(intake))
     return TestClient(app)
 
@@ -63,8 +66,7 @@ def job(store: JobStore) -> Job:
 
 @pytest.fixture
 def review(store: JobStore, job: Job) -> ReviewStore:
-    layer = PredictedLayer("Häuser_buildings.gpkg", np.array([1, 2]), HOUSES, CRS(32736), "a")
-    made = ReviewStore(store.results(job.id) / "Häuser_review.gpkg", layer)
+    made = ReviewScene(read_results(store.results(job.id)).images["Häuser"]).store
     made.change("Ada", "accept", {1: 0}, [Edit(1, "keep")])
     return made
 
@@ -100,8 +102,11 @@ def test_a_review_is_downloaded_with_the_results(
     assert statuses_of(answer.content, tmp_path) == decided
     packed = client.get(f"/v1/jobs/{job.id}/results.zip").content
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        assert archive.namelist() == ["Häuser_buildings.gpkg", "Häuser_review.gpkg"]
-        assert statuses_of(archive.read("Häuser_review.gpkg"), tmp_path) == decided
+        names = [f"Häuser_{kind}.gpkg" for kind in ("buildings", "review", "reviewed")]
+        assert archive.namelist() == names
+        assert statuses_of(archive.read(names[1]), tmp_path) == decided
+        kept = archive.extract(names[2], tmp_path)
+    assert VectorFile(Path(kept)).read(("id",), typed=True).values["id"].tolist() == [1]
     other.close()
 
 

@@ -26,6 +26,7 @@ from rooftrace.app.map.results import (
     recorded_bands,
 )
 from rooftrace.app.map.review_scene import (
+    REVIEWED,
     BulkChange,
     BulkChanged,
     OpenBuildings,
@@ -41,7 +42,7 @@ from rooftrace.app.map.review_scene import (
     Shown,
     review_problems,
 )
-from rooftrace.app.map.scene import image_of, vector_file
+from rooftrace.app.map.scene import image_of
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import BusyError
 from rooftrace.core.types import Floats, Window
@@ -228,9 +229,9 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     ) -> Response:
         """Export all buildings that were not rejected as a file."""
         scene = opened(folder, image)
-        name = f"{scene.files.name}_reviewed.{format}"
+        name = f"{scene.files.name}{REVIEWED}{format}"
         return Response(
-            vector_file(name, *scene.kept(open), scene.layer.crs), media_type=media_type_of(name),
+            scene.exported(name, open), media_type=media_type_of(name),
             headers={"Content-Disposition": content_disposition(name)},
         )  # fmt: skip
 

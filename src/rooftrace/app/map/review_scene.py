@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
@@ -14,8 +15,8 @@ from pyproj import CRS, Geod
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
-from rooftrace.app.map.results import ImageFiles
-from rooftrace.app.map.scene import MapScene
+from rooftrace.app.map.results import ImageFiles, hidden_folders, read_results
+from rooftrace.app.map.scene import MapScene, vector_file
 from rooftrace.core.errors import ExportError
 from rooftrace.flows.heights import COLUMNS as HEIGHT_COLUMNS
 from rooftrace.labels.shapes import IGNORE_NAME
@@ -25,6 +26,7 @@ from rooftrace.service.outline_edits import OutlineRules, join_outlines, split_o
 from rooftrace.service.review_store import (
     REVIEW_SUFFIX,
     Edit,
+    OtherPolygonsError,
     PredictedLayer,
     ReviewBuilding,
     ReviewConflictError,
@@ -34,6 +36,9 @@ from rooftrace.service.review_store import (
 
 MAX_CORNERS = 2000
 """Maximum number of corners of an outline that a person draws."""
+
+REVIEWED = "_reviewed."
+"""End of the name of a file of the reviewed buildings, before its format."""
 
 _DRAWN = "outline drawn in the review"
 """Reason for which a building has no height: that of an earlier outline would be wrong."""
@@ -430,6 +435,10 @@ class ReviewScene:
             columns["scene"] = _texts(None for _ in buildings)
         return geometry, columns
 
+    def exported(self, name: str, of_open: OpenBuildings) -> bytes:
+        """Return the kept buildings as a vector file, see `vector_file`."""
+        return vector_file(name, *self.kept(of_open), self.layer.crs)
+
     def _attributes(self, kept: Sequence[ReviewBuilding]) -> dict[str, NDArray[Any]]:
         """Return the attributes of the prediction, null where an outline has made them wrong."""
         index = self.layer.index
@@ -471,6 +480,20 @@ class ReviewScene:
         # It adds the areas of the rings with their signs, and drawn rings have any direction.
         lonlat = shapely.orient_polygons(shapely.transform(outline, self._to_lonlat))
         return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(lonlat)[0]))
+
+
+def reviewed_layers(folder: Path) -> dict[str, bytes]:
+    """Return the reviewed buildings of each image of a results folder, by the names of the files.
+
+    A review of earlier polygons says nothing about those that are there now.
+    """
+    layers = {}
+    for files in read_results(folder).images.values():
+        if files.reviewed and files.polygons is not None and not files.is_comparison:
+            name = f"{files.name}{REVIEWED}gpkg"
+            with suppress(OtherPolygonsError), hidden_folders(folder):
+                layers[name] = ReviewScene(files).exported(name, "include")
+    return layers
 
 
 def _layer(

@@ -29,6 +29,7 @@ from rooftrace.app.map.results import (
     hidden_folders,
     read_results,
 )
+from rooftrace.app.map.review_scene import reviewed_layers
 from rooftrace.app.map.scene import ComparisonScene, MapScene, preview_thumbnail
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
@@ -115,11 +116,12 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         results = read_results(entry.path)
         model = store.model(results.run)
         recorded = results.run.get("bundle") or {}
+        records = [results.run, *(one.record for one in results.images.values())]
         return {
             "state": results.state,
             "title": entry.title,
             "message": without_folders(results.message, [f"{results.path}/"]),
-            "created": results.run.get("created"),
+            "created": next(filter(None, (one.get("created") for one in records)), None),
             "images": [
                 {
                     "name": one.name,
@@ -150,10 +152,10 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         "/{results_id}/results.zip",
         response_class=StreamingResponse,
         responses=binary_response("Zip of the files of all images", "application/zip")
-        | problem_responses("not-found", "review-error", "file-locked"),
+        | problem_responses("not-found", "review-error", "file-locked", "data-error", "not-stored"),
     )
     def get_archive(results_id: str) -> StreamingResponse:
-        """Download a zip of the results of all images, with their reviews."""
+        """Download a zip of the results of all images; NAME_reviewed.gpkg follows a review."""
         entry = catalogue.open(results_id)
         images = read_results(entry.path).images
         paths = [path for one in images.values() for path in one.downloads]
@@ -161,7 +163,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
             raise ProblemError("not-found", f"The folder {entry.title} has no results.")
         name = f"{entry.path.name}.zip"
         return StreamingResponse(
-            zipped(paths), media_type="application/zip",
+            zipped(paths, reviewed_layers(entry.path)), media_type="application/zip",
             headers={"Content-Disposition": content_disposition(name)},
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import plural, without_folders
+from rooftrace.core.text import plural, utc_now, without_folders
 from rooftrace.core.types import Floats, GeoGrid, Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.imagery import (
@@ -284,7 +284,8 @@ def run_compare(
         tuple(map(str, options.imagery)), MapAgreement.of(result) if options.reference else None,
     )  # fmt: skip
     inputs = (new, old, *options.imagery)
-    figures = report.figures() | {"notes": [without_folders(note, inputs) for note in notes]}
+    notes = [without_folders(note, inputs) for note in notes]
+    figures = report.figures() | {"notes": notes, "created": utc_now()}
     write_json(out / "compare.json", figures)
     if models is not None:
         imagery = [open_image(new)]

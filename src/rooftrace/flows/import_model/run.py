@@ -6,7 +6,6 @@ bundle are run on tiles, and the bundle is written only if they agree.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import shlex
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from rooftrace.core.config import did_you_mean, parse_config
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.core.system import installed_versions
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, utc_now
 from rooftrace.flows.export.convert import TileSet, demo_tiles, draw_tiles
 from rooftrace.flows.import_model.options import Activation, ImportOptions
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -130,7 +129,7 @@ def make_spec(
         "versions": installed_versions(_VERSIONS),
         "licence": options.licence,
         "attribution": options.attribution,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": utc_now(),
     }
     return parse_config(
         raw, BundleSpec, source="the options of rooftrace import", remedy="Correct that option."

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import takewhile
 from pathlib import Path
@@ -19,7 +18,7 @@ import cv2
 from rooftrace.core.errors import ConfigError, PredictError
 from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.core.system import result_versions, versions
-from rooftrace.core.text import list_and_count, merge_notes, plural
+from rooftrace.core.text import list_and_count, merge_notes, plural, utc_now
 from rooftrace.engines.base import engine_processor
 from rooftrace.flows.predict.image_run import (
     PredictRun,
@@ -267,7 +266,7 @@ def _record(
         "engine": made_with["with"]["engine"],
         "options": made_with["options"],
         "figures": figures,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": utc_now(),
         "inputs": [scene.shown for scene in inputs.scenes],
         **report.to_json(),
         "skipped": [str(path) for path in inputs.skipped],
