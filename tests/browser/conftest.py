@@ -155,9 +155,11 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     density.feed(Window.whole(scene.grid.shape), scene.mask())
     density.add(density.ground.reproject(buildings.geometry, buildings.crs))
     write_density(folder / "scene_density", density.finish(), DEFAULT_THRESHOLD, "scene")
+    output = {"input": str(image), "mask": "scene_mask.tif", "buildings": len(buildings)}
+    notes = ["The scale is a guess. Check it with gsd=0.3. It matters."]
     record = {
         "bundle": {"name": "a model <i>of mine</i>"},
-        "outputs": [{"input": str(image), "mask": "scene_mask.tif", "buildings": len(buildings)}],
+        "outputs": [output | {"notes": notes}],
     }
     (folder / "run.json").write_text(json.dumps(record))
     return folder

@@ -1,11 +1,13 @@
 """The page `/`: see the buildings of a small image at once, follow jobs, and find all results."""
 
+import asyncio
 import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -188,6 +190,31 @@ def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_selector("li[data-state=cancelled]", timeout=PATIENCE_MS)
     context.close()
+
+
+def test_an_upload_that_stalls_says_so_and_is_not_left_by_accident(
+    page: Any, model: Path, store: JobStore, serve_app: Callable[[Any], str], tmp_path: Path
+) -> None:
+    app, over = create_server(Service.load(model), JobRunner(store, model)), Event()
+
+    async def stalled(scope: Any, receive: Any, send: Any) -> None:
+        # Nothing of the body is read.
+        while scope.get("method") == "POST" and not over.is_set():
+            await asyncio.sleep(0.1)
+        await app(scope, receive, send)
+
+    page.goto(serve_app(stalled))
+    page.click("h1")  # a browser asks only who has used the page
+    (tmp_path / "large.tif").write_bytes(bytes(40_000_000))
+    page.set_input_files("#file", tmp_path / "large.tif")
+    state = page.locator("#cards .state", has_text="no connection")
+    assert re.fullmatch(r"uploading · .+ of 40 MB · no connection for 1\d s", state.inner_text())
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.close(run_before_unload=True)
+    page.get_by_role("button", name="Cancel").click()
+    assert asked == ["beforeunload"]
+    over.set()
 
 
 def test_an_example_is_shown_at_once(page: Any, url: str) -> None:

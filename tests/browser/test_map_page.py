@@ -24,7 +24,7 @@ from rooftrace.rest.pages import face_router
 from town import generate_scene
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.campaign
 
@@ -94,6 +94,30 @@ def test_buildings_are_drawn_and_filtered(page: Page, serve_app: Serve, town: Pa
     assert 0 < fewer < sure
     assert page.locator("#count").inner_text().startswith(f"{fewer} building")
     assert page.locator("#credit p").text_content().startswith("Model a model <i>of mine</i>")
+    assert page.inner_text("#caveats") == "The scale is a guess.\n\nMore"
+    page.click("#caveats summary")
+    assert "0.3 in the field “Metres per pixel” of the page Home. It" in page.inner_text("#caveats")
+
+
+def test_what_did_not_come_is_asked_for_again(
+    browser: Browser, serve_app: Serve, town: Path
+) -> None:
+    # A context of its own: requests that fail are errors in the console.
+    context = browser.new_context()
+    page = context.new_page()
+    open_map(page, serve_app, town)
+    page.wait_for_function(IDLE)
+    context.route("**/image/**", lambda route: route.abort())
+    page.evaluate("() => { rooftrace.map.setZoom(rooftrace.map.getZoom() - 2); }")
+    page.locator("#message").get_by_text("A part of the map could not be loaded").wait_for()
+    context.unroute("**/image/**")
+    page.wait_for_selector("#message", state="hidden")
+    context.set_offline(True)
+    slide(page, "#score", 0.5)
+    page.locator("#message").get_by_text("tell the person who runs the server").wait_for()
+    context.set_offline(False)
+    page.wait_for_selector("#message", state="hidden")
+    context.close()
 
 
 def test_the_thumbnail_goes_when_the_map_moves(page: Page, serve_app: Serve, town: Path) -> None:

@@ -29,7 +29,7 @@ async function send(form) {
     const all = data ? JSON.stringify(data, null, 2) : text;
     shown.textContent = `${response.status} ${response.statusText}\n${all.length > 4000 ? `${all.slice(0, 4000)}\n…` : all}`;
   } catch {
-    shown.textContent = "The server does not answer. Is it still running?";
+    shown.textContent = "The server does not answer. Try again in a few minutes.";
   }
 }
 

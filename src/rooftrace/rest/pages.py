@@ -139,7 +139,7 @@ _KINDS = {
 
 
 def face_router() -> APIRouter:
-    """Return the router of the shared stylesheet and script."""
+    """Return the router of the shared stylesheet and scripts."""
     router = APIRouter(include_in_schema=False)
 
     @router.get(f"/{STYLESHEET}")
@@ -147,7 +147,7 @@ def face_router() -> APIRouter:
         return file_response(request, read_asset(STYLESHEET).encode(), _KINDS[".css"])
 
     @router.get("/{name}.js")
-    def script(request: Request, name: Literal["face", "api"]) -> Response:
+    def script(request: Request, name: Literal["face", "words", "api"]) -> Response:
         data = read_asset(f"{name}.js").encode()
         return file_response(request, data, _KINDS[".js"])
 

@@ -127,7 +127,6 @@ def test_only_listed_cameras_are_shown_and_only_to_own_pages(
     client = TestClient(app)
     assert client.get("/live/cameras/1/stream").json()["type"] == "/problems/not-found"
     assert client.get("/live/cameras/-1/stream").status_code == 404
-    assert client.get("/live/cameras/rtsp:%2F%2Fhost/stream").status_code in (404, 422)
     for site in ("cross-site", "same-site"):
         answer = client.get(STREAM, headers={"Sec-Fetch-Site": site})
         assert answer.json()["type"] == "/problems/foreign-origin"

@@ -29,7 +29,6 @@ def client() -> TestClient:
         ("gzip, deflate, br", "gzip"),
         ("gzip;q=0.5", "gzip"),
         ("br, gzip;q=0", None),
-        ("x-gzip", None),
     ],
 )
 def test_files_are_compressed_as_the_browser_reads_them(
@@ -54,7 +53,6 @@ def test_files_are_compressed_as_the_browser_reads_them(
         ),
         # Some browsers would read `%41` as `A`.
         ("a%41.tif", "attachment; filename=\"a_41.tif\"; filename*=UTF-8''a%2541.tif"),
-        ("a\r\nb.tif", "attachment; filename=\"a__b.tif\"; filename*=UTF-8''a%0D%0Ab.tif"),
     ],
 )
 def test_a_download_keeps_a_name_in_any_script(name: str, expected: str) -> None:

@@ -1,8 +1,9 @@
 // Results and jobs as cards; images that are dropped are predicted at once, or become jobs of /v1/jobs.
 
 import { h, number, percent, plural, undoable } from "./ui.js";
-import { inPageTerms, sentence, uploadScene } from "./upload.js";
+import { uploadScene } from "./upload.js";
 import { createViewer } from "./viewer.js";
+import { inPageTerms, NO_ANSWER, sentence, sentences } from "../../words.js";
 
 const ROOT = new URL("v1/jobs", document.baseURI).href, FOLDERS = new URL("map/folders", document.baseURI).href;
 const PAGE_JOBS = 48; // jobs that "Older results" adds
@@ -62,7 +63,7 @@ class RequestError extends Error {
 
 async function request(url, options) {
   const answer = await fetch(url, options).catch(() => {
-    throw new RequestError("The server does not answer. Is it still running?");
+    throw new RequestError(NO_ANSWER);
   });
   const body = answer.status === 204 ? null : await answer.json().catch(() => null);
   if (!answer.ok) {
@@ -89,7 +90,7 @@ function figures(job) {
 
 // What was assumed, and the way to change it: the first sentence, and the others on request.
 function notes(texts, job) {
-  const [first, ...more] = texts.flatMap((text) => inPageTerms(text).split(/(?<=\.) (?=\p{Lu})/u));
+  const [first, ...more] = sentences(texts);
   if (!first) return [];
   return [
     h("p.note", {}, `${first} `, job && h("button.link", { type: "button", onclick: () => change(job) }, "change")),

@@ -1,18 +1,8 @@
 // Upload a scene to /v1/jobs, which makes it a job. The page for images uses this, too.
 
+import { sentence } from "../../words.js";
+
 const JOBS = new URL("v1/jobs", document.baseURI).href;
-
-// The fields of the pages by the API's names of parameters.
-const FIELDS = { bands: "the field “Bands”", gsd: "the field “Metres per pixel”", stretch: "the field “Values”", threshold: "“Threshold”" };
-
-// Messages of the API name its parameters: `gsd=0.3`, or “the parameter gsd”.
-export function inPageTerms(text) {
-  return text
-    .replace(/\b(bands|gsd|stretch|threshold)=([\w.,+-]*\w)/g, (_, name, value) => `${value} in ${FIELDS[name]}`)
-    .replace(/\b([Tt])he parameter (bands|gsd|stretch|threshold)\b/g, (_, first, name) => (first === "T" ? FIELDS[name].replace(/^t/, "T") : FIELDS[name]));
-}
-
-export const sentence = (problem) => inPageTerms([problem.detail, problem.remedy].filter(Boolean).join(" "));
 
 // XMLHttpRequest reports the progress of an upload; fetch does not. `progress` gets the bytes that
 // were sent, and those of all. Returns the request, which can be aborted, and a promise of the job.

@@ -2,7 +2,7 @@
 // The page `/` and the Gradio demo show it.
 
 import { number, percent } from "./ui.js";
-import { inPageTerms, sentence } from "./upload.js";
+import { inPageTerms, NO_ANSWER, sentence } from "../../words.js";
 
 const PAGE = new URL("page/", document.baseURI).href;
 const WAIT_MS = 150; // after the last move of the threshold
@@ -303,7 +303,7 @@ function notes({ figures: { notes: texts } }) {
 }
 
 async function request(url, options) {
-  const answer = await fetch(url, options).catch(() => { throw new Error("The server does not answer. Is it still running?"); });
+  const answer = await fetch(url, options).catch(() => { throw new Error(NO_ANSWER); });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok) return data;
   const wait = answer.headers.get("Retry-After");

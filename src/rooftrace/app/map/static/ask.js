@@ -1,5 +1,7 @@
 // Requests to the server of this page.
 
+import { NO_ANSWER } from "../../words.js";
+
 // An error whose message is shown to the person; `problem` is the server's own description.
 export class NoAnswer extends Error {
   constructor(message, status = 0, problem = {}) {
@@ -27,7 +29,7 @@ async function answered(address, request) {
     answer = await fetch(address, request);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new NoAnswer("The server does not answer. Is it still running?");
+    throw new NoAnswer(NO_ANSWER);
   }
   const body = await answer.json().catch(() => ({}));
   if (answer.ok) return body;

@@ -7,10 +7,11 @@ import { createReview } from "./review.js";
 import { addressOf, createPlace, readAddress } from "./place.js";
 import { choice, GROUND, paints, passing, query, shown, style, suited } from "./style.js";
 import { createSwipe } from "./swipe.js";
+import { NO_ANSWER } from "../../words.js";
 
 const $ = (id) => document.getElementById(id), { maplibregl } = window;
 const FOLDERS = new URL("map/folders", document.baseURI).href;
-const POLL_MS = 5000; // between looks at a run that is not finished
+const POLL_MS = 5000; // between looks at a run that is not finished, and at tiles that did not come
 const LAYERS = { buildings: ["fill", "tall", "outline", "far", "review-fill", "review-outline"], mask: ["mask"], density: ["density"], image: ["image"], basemap: ["basemap"] };
 
 const view = {
@@ -22,6 +23,7 @@ const view = {
 };
 let map, popup, review, swipe, place, folder = null, entries = [], images = [], scene = null, polling = 0;
 let home = null, fitted = null, opened = 0;
+let trouble = ""; // what is said until the server answers
 
 function start() {
   setTheme();
@@ -42,7 +44,7 @@ function start() {
   popup = new maplibregl.Popup({ maxWidth: "320px", closeOnClick: false });
   popup.on("close", () => choose(null));
   review = createReview({ map, view, fitTo, restyle, popup, address: () => { remember(); linkDownload(); } });
-  swipe = createSwipe({ maplibregl, map, view, folders: FOLDERS, restyle, failed: say, explain });
+  swipe = createSwipe({ maplibregl, map, view, folders: FOLDERS, restyle, failed: say, watch });
   place = createPlace({
     maplibregl, map, popup, current: () => ({ scene, review: view.review }), home: goHome, fit: fitBuildings, notice, failed: showError,
   });
@@ -58,6 +60,9 @@ function showError(error) {
   if (error.name === "AbortError") return;
   if (!(error instanceof NoAnswer)) throw error;
   say(error.message);
+  if (error.status) return;
+  trouble = error.message;
+  setTimeout(count, POLL_MS);
 }
 
 async function openFolders() {
@@ -148,6 +153,8 @@ function linkDownload() {
   $("unreviewed").lastElementChild.href = `${review.addressOf(scene)}/export?format=${format.value}`;
 }
 
+const note = (of) => showNotes(of, images.find((one) => one.name === of?.name), folder, view.basemap);
+
 function closeScene() {
   opened += 1;
   wait(null);
@@ -157,7 +164,7 @@ function closeScene() {
   popup.remove();
   map.setStyle(style({}, view), { diff: false });
   for (const id of ["buildings", "layers", "coordinates", "scale"]) $(id).hidden = true;
-  showNotes([], folder, view.basemap);
+  note(null);
 }
 
 // With `again`, a scene that has not changed keeps its view and its filters.
@@ -174,9 +181,10 @@ async function openImage(name, at = null, again = false) {
   }
   // Another scene was asked for in the meantime.
   if (turn !== opened) return;
+  over();
   if (again && given.stamp === scene?.stamp) {
     // The record of the run names the model only at its end.
-    showNotes(given.notes, folder, view.basemap);
+    note(given);
     return;
   }
   scene = given;
@@ -196,7 +204,7 @@ async function openImage(name, at = null, again = false) {
   $("scale").hidden = false;
   describe(scene, view, name, images);
   linkDownload();
-  showNotes(scene.notes, folder, view.basemap, scene.credit);
+  note(scene);
   await swipe.offer(scene, folder, images, entries).catch(showError);
   if (turn !== opened) return;
   place.show(map.getCenter());
@@ -284,6 +292,7 @@ const count = later(async (signal) => {
   const of = scene, found = await ask(`${of.address}/count?${sides}&${query(view.filter)}`, signal);
   // A page that is left gets answers without a body.
   if (of !== scene || found.shown === undefined) return;
+  if (trouble === NO_ANSWER) over();
   showCount(found, of);
   // The file of a comparison has the outlines of both layers.
   $("download").firstElementChild.textContent = of.comparison ? "Download" : `Download ${found.shown.toLocaleString("en")}`;
@@ -354,7 +363,7 @@ function bindMap() {
   map.on("resize", refit);
   map.on("zoom", showMerged);
   map.on("move", showScale);
-  map.on("error", (event) => explain(event.error ?? {}));
+  watch(map);
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !popup.isOpen()) return;
     popup.remove();
@@ -362,11 +371,43 @@ function bindMap() {
   });
 }
 
-// The server's own words, where a tile came with some.
-async function explain({ name, body }) {
-  if (name === "AbortError") return;
-  const problem = await body?.text().then(JSON.parse).catch(() => null);
-  say([problem?.detail ?? "A part of the map could not be loaded.", problem?.remedy].filter(Boolean).join(" "));
+// Ask again for the tiles of a map that did not come, and say so until they come: in the server's
+// own words, where a tile came with some.
+function watch(of) {
+  const missing = new Map(); // the source of each
+  let failed = false, timer = 0, pause = POLL_MS;
+  function again() {
+    for (const [tile, source] of missing) if (of.style?.getSource(source)) of.refreshTiles(source, [tile.tileID.canonical]);
+    timer = 0;
+    pause = Math.min(2 * pause, 60000);
+    missing.clear();
+    of.triggerRepaint();
+  }
+  of.on("error", async ({ error = {}, sourceId, tile }) => {
+    if (error.name === "AbortError") return;
+    const passing = tile && !(error.status >= 400 && error.status < 500);
+    if (passing) {
+      failed = true;
+      missing.set(tile, sourceId);
+      timer ||= setTimeout(again, pause);
+    }
+    const problem = await error.body?.text().then(JSON.parse).catch(() => null);
+    const text = [problem?.detail ?? "A part of the map could not be loaded.", problem?.remedy].filter(Boolean).join(" ");
+    if (passing) trouble = text;
+    say(text);
+  });
+  of.on("idle", () => {
+    if (!failed || missing.size) return;
+    failed = false;
+    pause = POLL_MS;
+    over();
+    count();
+  });
+}
+
+function over() {
+  if (trouble && $("message").textContent === trouble) say("");
+  trouble = "";
 }
 
 // From afar there are no single buildings.
@@ -405,7 +446,7 @@ function bindPanel() {
   $("basemap").addEventListener("change", () => {
     view.basemap = view.basemaps[$("basemap").value];
     restyle();
-    showNotes(scene?.notes ?? [], folder, view.basemap, scene?.credit);
+    note(scene);
   });
   $("tall").addEventListener("change", () => stand($("tall").checked));
   $("by").addEventListener("change", (event) => { view.by = event.target.value; repaint(); });

@@ -1,6 +1,7 @@
 // The panel beside the map: what it says, and which of its controls there are.
 
 import { DENSITY, UNKNOWN, ramp, stops } from "./style.js";
+import { sentences } from "../../words.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST_LISTED = 300;
@@ -83,9 +84,16 @@ export function showCount(counts, scene) {
   $("count").replaceChildren(number, ` ${noun(scene)}${counts.shown_in_view === 1 ? "" : "s"} in view`, more);
 }
 
-export function showNotes(notes, folder, basemap, imagery) {
-  const model = folder?.model ?? {};
-  const about = [imagery && `Imagery: ${imagery}`, ...notes, folder?.created && `Predicted ${folder.created.slice(0, 10)}`].filter(Boolean);
+// What is known of a scene, and first what its prediction assumed.
+export function showNotes(scene, image, folder, basemap) {
+  const texts = sentences(image?.notes ?? []).map((text) => text.replace(/the field “[^”]+”/g, "$& of the page Home"));
+  const model = folder?.model ?? {}, [first = "", ...more] = texts, [assumed, further] = $("caveats").children;
+  $("caveats").hidden = !first;
+  assumed.textContent = first;
+  further.hidden = !more.length;
+  further.lastElementChild.textContent = more.join(" ");
+  const day = folder?.created && `${model.name ? "Predicted" : "Made"} ${folder.created.slice(0, 10)}`;
+  const about = [scene?.credit && `Imagery: ${scene.credit}`, ...(scene?.notes ?? []), day].filter(Boolean);
   $("notes").replaceChildren(...about.map((text) => {
     const item = document.createElement("li");
     item.textContent = text;

@@ -8,7 +8,7 @@ const $ = (id) => document.getElementById(id);
 const MOST_LISTED = 300;
 const LAYER_NAMES = { image: "Image alone", mask: "Mask", density: "Built-up density" };
 
-export function createSwipe({ maplibregl, map, view, folders, restyle, failed, explain }) {
+export function createSwipe({ maplibregl, map, view, folders, restyle, failed, watch }) {
   let second = null, styled = false, scene = null, beside = null, chosen = null, cut = 50, names = ["", ""];
 
   // What can be shown beside a scene.
@@ -94,7 +94,7 @@ export function createSwipe({ maplibregl, map, view, folders, restyle, failed, e
         styled = true;
         refresh();
       });
-      second.on("error", (event) => explain(event.error ?? {}));
+      watch(second);
       // The middle of what the panel leaves free.
       const panel = $("panel").getBoundingClientRect();
       move(innerWidth > 640 ? (50 * (panel.right + innerWidth)) / innerWidth : 50);
