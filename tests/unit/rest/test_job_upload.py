@@ -41,10 +41,10 @@ def form(data: bytes, filename: str) -> tuple[str, bytes]:
 
 
 def test_a_form_is_read_alike_however_it_is_cut(tmp_path: Path) -> None:
-    data, path = b"\r\n--boundary\r\n", tmp_path / "upload"
-    kind, body = form(data, "Süd.tif")
-    for size in range(1, len(body) + 1):
+    kind, body = form(data := b"\r\n--boundary\r\n", "Süd.tif")
+    for size in range(1, 60):
         chunks = (body[at : at + size] for at in range(0, len(body), size))
+        path = tmp_path / str(size)
         assert asyncio.run(save_upload(request(kind, chunks), path, MOST)) == "Süd.tif"
         assert path.read_bytes() == data
 
