@@ -232,7 +232,7 @@ def test_a_new_layer_that_overlaps_itself_gives_each_building_once(
     path = write(tmp_path / "new.gpkg", [*new.values()], name=[*new], score=score)
     old = write(tmp_path / "old.gpkg", [known["lower"]], name=["old known"])
     _, answer = call(
-        "compare", path, old, "-o", tmp_path / "out", "--keep", keep, "--area",
+        "compare", path, old, "-o", tmp_path / "out", "--keep", keep, "--format", "osm", "--area",
         write(tmp_path / "area.gpkg", [box(EAST - 20, NORTH - 20, EAST + 90, NORTH + 40)]),
     )  # fmt: skip
     assert counts(answer, "new") == {"same": 1, "changed": 2, "new": 4}
@@ -245,6 +245,10 @@ def test_a_new_layer_that_overlaps_itself_gives_each_building_once(
         of_layer = made[made.compare_layer == layer]
         assert of_layer.geometry.geom_equals(truth[name]).sum() == 1, name
     assert any(f"{left_out} buildings of NEW are left out" in n for n in answer["notes"])
+    whole = gpd.read_file(tmp_path / "out" / "compare.gpkg").query("duplicate == True")
+    assert whole.status.tolist() == ["new"] * 2
+    note = next(note for note in answer["notes"] if note.startswith("compare.osm"))
+    assert re.search("2 new buildings.*a better outline", note)
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])

@@ -84,7 +84,8 @@ class Heights(Columns):
         height: (n,) metres from the ground at the building to the top of its roof.
         low, high: (n,) 90 % interval of the height in metres.
         median: (n,) median of the surface inside the outline above the ground, in metres.
-        roof_height: (n,) metres from the eaves to the top; 0 for a flat roof.
+        roof_height: (n,) metres from the eaves to the top; 0 for a flat roof, NaN where the eaves
+            would lie below the ground.
         shape: (n,) index in `SHAPES`, or -1.
         direction: (n,) bearing of the ridge in degrees, 0 to 180.
         ground: (n,) height of the ground at the centre in the surface's vertical datum.
@@ -207,7 +208,7 @@ def estimate_heights(
         low=only(low),
         high=only(high),
         median=only(roofs.median - level),
-        roof_height=only(roofs.top - roofs.eaves),
+        roof_height=only(np.where(roofs.eaves < level, np.nan, roofs.top - roofs.eaves)),
         shape=np.where(known, roofs.shape, -1),
         direction=only(roofs.direction),
         ground=level,

@@ -284,8 +284,8 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
 def _is_added(columns: Mapping[str, NDArray[Any]], count: int) -> BoolArray:
     """Return (count,) True for the buildings that the map lacks.
 
-    Of a comparison, those that are new and do not lie upon one of the other layer. The edge of the
-    imagery has cut others, of which a review may keep some.
+    Of a comparison, those that are new, the best of several outlines, and do not lie upon one of
+    the other layer. The edge of the imagery has cut others, of which a review may keep some.
     """
     added = np.ones(count, np.bool_)
     if "class_id" in columns:
@@ -295,6 +295,8 @@ def _is_added(columns: Mapping[str, NDArray[Any]], count: int) -> BoolArray:
     for name in ("overlap", "overlap_other"):
         if status == "status" and name in columns and columns[name].dtype.kind == "f":
             added &= ~(columns[name] > 0.5)
+    if status == "status" and "duplicate" in columns:
+        added &= ~np.ma.filled(columns["duplicate"], False)
     if has_cut(columns):
         added &= ~np.ma.filled(columns["cut"], False)
     return added
@@ -305,7 +307,7 @@ def has_cut(columns: Mapping[str, NDArray[Any]]) -> bool:
     return "review" not in columns and "cut" in columns and columns["cut"].dtype.kind == "b"
 
 
-OSM_TAGS = {"height": "height", "roof_shape": "roof:shape"}
+OSM_TAGS = {"height": "height", "roof_height": "roof:height", "roof_shape": "roof:shape"}
 """Tags of OpenStreetMap by the column of `rooftrace heights`; metres have no unit."""
 
 

@@ -9,7 +9,7 @@ form that it reads:
 - lines of FeatureCollections, as in some files of Microsoft: lines of Features;
 - a Shapefile without its index (.shx): with a new index;
 - CityGML and CityJSON, as of national surveys: the outlines of their buildings as GeoJSON;
-- compressed GML (.gml.gz): the file inside;
+- compressed GML and OSM XML (.gml.gz, .osm.gz): the file inside;
 - KML with several courtyards in one boundary, as simplekml (1.3.6) writes it: with one for each,
   since GDAL (3.12.4) reads the last courtyard of a boundary alone;
 - an area of Osmosis and Geofabrik (.poly): GeoJSON.
@@ -40,6 +40,7 @@ import shapely
 import shapely.geometry
 
 from rooftrace.core.errors import DataError
+from rooftrace.core.text import plural
 from rooftrace.io.city_models import CityModel, read_city_gml, read_city_json
 
 KML_PREFIX = "placemark_"
@@ -250,6 +251,7 @@ class VectorInput(NamedTuple):
         notes: Assumptions and repairs for the user.
         ewkb: Column of a table with EWKT or hexadecimal (E)WKB, see `geometry_of_ewkb`.
         epsg: Code of the CRS where the file states it in a way that GDAL does not know.
+        beside: GDAL's layers of OpenStreetMap, beside that of areas, that may have buildings.
     """
 
     path: Path | str
@@ -259,6 +261,7 @@ class VectorInput(NamedTuple):
     notes: tuple[str, ...] = ()
     ewkb: str | None = None
     epsg: int | None = None
+    beside: tuple[str, ...] = ()
 
 
 _NO_PROPERTIES = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
@@ -270,6 +273,19 @@ _OSM_CONFIG = {"OSM_USE_CUSTOM_INDEXING": "NO"}
 _OSM_BUILDINGS = "building IS NOT NULL AND building <> 'no'"
 """Without this filter, GDAL (3.12.4) drops a building that is the outer ring of another area, as of
 a school (findings/gdal_osm_filter_adds_buildings.sh)."""
+
+_OSM_BESIDE = {
+    "points": re.compile(rb"""<node[^>]*[^/]>\s*(?:<tag[^>]*>\s*)*?<tag k=["']building["']"""),
+    "other_relations": re.compile(rb"""k=["']type["']\s+v=["']building["']"""),
+}
+"""What OSM XML has if a layer may have buildings; reading one takes as long as reading the areas.
+PBF is compressed, and its layers are read in a third of that time."""
+
+
+def building_nodes_note(name: str, count: int) -> str:
+    """Return the note on buildings that OpenStreetMap has as nodes."""
+    nodes = plural(count, "building mapped as a node", "buildings mapped as nodes")
+    return f"{name}: {nodes} left out: no outline."
 
 
 _RING = re.compile(r"^(!?)\S.*\n((?:[ \t]+[-+.\deE]+[ \t]+[-+.\deE]+[ \t\r]*\n)+)END", re.MULTILINE)
@@ -410,7 +426,7 @@ class InputFinder:
             return [VectorInput(self._kml(path), config=KML_FIELDS)]
         if name.endswith(".shp"):
             return [self._shapefile(path)]
-        if name.endswith((".gml.gz", ".xml.gz")):
+        if name.endswith((".gml.gz", ".xml.gz", ".osm.gz")):
             plain = self.scratch() / path.stem
             with gzip.open(path) as packed, plain.open("wb") as file:
                 shutil.copyfileobj(packed, file)
@@ -555,11 +571,12 @@ class InputFinder:
     def _osm(self, path: Path) -> VectorInput:
         where = None if self.areas else _OSM_BUILDINGS
         if path.suffix.lower() == ".pbf":
-            return VectorInput(path, where=where)
+            return VectorInput(path, where=where, beside=() if self.areas else (*_OSM_BESIDE,))
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             # GDAL leaves out closed ways without tags, as JOSM draws an area.
             if not (self.areas or _CHANGED_OSM.search(data)):
-                return VectorInput(path, config=_OSM_CONFIG, where=where)
+                beside = tuple(name for name, sign in _OSM_BESIDE.items() if sign.search(data))
+                return VectorInput(path, config=_OSM_CONFIG, where=where, beside=beside)
         return self._osm_areas(path, _xml_elements(path))
 
     def _osm_areas(self, path: Path, elements: Iterable[_OsmElement]) -> VectorInput:
@@ -588,6 +605,7 @@ class InputFinder:
                 f"{path} has no coordinates.", remedy="Ask the Overpass API with: out geom;"
             )
         bounds: set[str] = set()
+        nodes = 0
         # Relations come first: a way around one of a building is the same building.
         for (kind, ref), one in sorted(kept.items(), key=lambda item: item[0][0]):
             tags = one.get("tags", {})
@@ -595,6 +613,7 @@ class InputFinder:
             if kind == "way":
                 is_area = tags.get("area") == "yes" or _OSM_LINES.isdisjoint(tags)
             is_wanted = is_area if self.areas else tags.get("building", "no") != "no"
+            nodes += is_wanted and kind == "node"
             if kind == "node" or not is_wanted or (kind == "way" and ref in bounds):
                 continue
             points = line(one) if kind == "way" else []
@@ -620,4 +639,5 @@ class InputFinder:
             features.append({"type": "Feature", "properties": properties, "geometry": geometry})
         made = self.scratch() / f"{path.stem}.geojson"
         made.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-        return VectorInput(made)
+        said = nodes and not self.areas
+        return VectorInput(made, notes=(building_nodes_note(path.name, nodes),) if said else ())

@@ -24,10 +24,14 @@ from rooftrace.core.types import Polygons
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.legend import STATUS_COLOURS
 from rooftrace.io.reproject import CRS84
-from rooftrace.io.vector_formats import VectorInput
+from rooftrace.io.vector_formats import VectorInput, building_nodes_note
 
 GEOJSON = (".geojson", ".json")
 _OSM_LAYER = "multipolygons"
+_BUILDING_TAG = re.compile(r'"building"=>"([^"]*)"')
+_HAS_BUILDING_TAG = (
+    """other_tags LIKE '%"building"=>%' AND NOT other_tags LIKE '%"building"=>"no"%'"""
+)
 _LONLAT_COLUMNS = ("latitude", "longitude")
 """Columns of a table whose geometry is in degrees on WGS 84, as that of Google Open Buildings."""
 
@@ -216,6 +220,12 @@ class GdalLayer:
             )
         else:
             (geometry, closed), crs = _closed(wkb), self.crs
+        if "other_relations" in self.source.beside:
+            geometry, values = self._with_relations(geometry, values)
+        if "points" in self.source.beside:
+            _, nodes, _, _ = self._tagged("points", [], _HAS_BUILDING_TAG, read_geometry=False)
+            if len(nodes):
+                self.notes = (building_nodes_note(self._path.name, len(nodes)),)
         # GDAL takes a .prj of the same name, which may belong to a Shapefile.
         unplaced = crs is None or (crs.is_projected and self.source.ewkb is None)
         if unplaced and str(self.source.path).startswith("CSV:") and can_be_degrees(geometry):
@@ -225,6 +235,50 @@ class GdalLayer:
                     f"{self._path.name} has no coordinate system: read as longitude and latitude.",
                 )
         return crs, geometry, values, closed
+
+    def _tagged(self, layer: str, fields: list[str], where: str, **options: Any) -> tuple[Any, ...]:
+        """Read the rows of another layer of OpenStreetMap."""
+        import pyogrio
+
+        with pyogrio_options(self.source.config):
+            rows: tuple[Any, ...] = pyogrio.raw.read(
+                self.source.path, layer=layer, columns=fields, where=where, return_fids=True,
+                **options,
+            )  # fmt: skip
+        return rows
+
+    def _with_relations(self, geometry: Polygons, values: Values) -> tuple[Polygons, Values]:
+        """Return buildings with those of relations of type building that they do not show yet.
+
+        GDAL (3.12) makes areas of multipolygons and boundaries alone. Of a relation whose outline
+        has no tag, it has the ways without their roles, of the outline and of parts inside.
+        https://wiki.openstreetmap.org/wiki/Relation:building
+        """
+        where = f"type = 'building' AND {_HAS_BUILDING_TAG}"
+        meta, _, wkb, columns = self._tagged("other_relations", ["osm_id", "other_tags"], where)
+        of = dict(zip(meta["fields"].tolist(), columns))
+        outlines = _object_array([_around(one) for one in shapely.from_wkb(wkb)])
+        tree, added = shapely.STRtree(geometry), np.zeros(len(outlines), np.bool_)
+        for number, outline in enumerate(outlines):
+            shown = shapely.make_valid(geometry[tree.query(outline, "intersects")])
+            common = shapely.area(shapely.intersection(outline, shapely.union_all(shown)))
+            added[number] = common < shapely.area(outline) / 2
+        rows = {name: np.full(int(added.sum()), None, np.object_) for name in values}
+        tags = [_BUILDING_TAG.search(text) for text in of["other_tags"][added]]
+        known = {"osm_id": of["osm_id"][added], "building": [tag and tag[1] for tag in tags]}
+        for name in known.keys() & rows:
+            rows[name][:] = known[name]
+        return np.concatenate([geometry, outlines[added]]), {
+            name: np.concatenate([column, rows[name]]) for name, column in values.items()
+        }
+
+
+def _around(members: Any) -> Any:
+    """Return the area that the ways of a relation surround."""
+    parts = shapely.get_parts(members)
+    is_line = shapely.get_dimensions(parts) == 1
+    areas = [*parts[shapely.get_dimensions(parts) == 2], shapely.polygonize(parts[is_line])]
+    return shapely.union_all(shapely.make_valid(areas))
 
 
 def geometry_of_ewkb(column: NDArray[np.object_]) -> tuple[Polygons, CRS | None]:

@@ -287,6 +287,10 @@ def vector_suffix(path: Path) -> str:
     )
 
 
+_OSM_NODES = 2000
+"""Maximum number of nodes of a way, https://wiki.openstreetmap.org/wiki/Way."""
+
+
 def format_notes(
     path: Path, columns: Mapping[str, NDArray[Any]], crs: CRS | None, geometry: Polygons
 ) -> tuple[str, ...]:
@@ -297,15 +301,29 @@ def format_notes(
         return (f"{path.name}: DXF has no attributes and no coordinate system; it is in {system}.",)
     if suffix == ".osm":
         status = status_column(columns)
-        which = "buildings" if status is None else "new buildings alone"
+        written, long = 0, 0
+        with path.open("rb") as file:
+            for line in file:
+                written += line.count(b'<tag k="building"')
+                long += line.count(b"<nd ") > _OSM_NODES
+        which = plural(written, "building" if status is None else "new building")
         keys = ["building" if "building" in columns else "building=yes"]
         keys += [key for name, key in OSM_TAGS.items() if name in columns]
         left = ["that the edge of the imagery cuts"] if has_cut(columns) else []
         if status == "status":
             left.append("that overlap one of the map by more than half of either")
+        if status == "status" and "duplicate" in columns:
+            left.append("that a better outline shows, too")
         without = f"; without those {', and those '.join(left)}" if left else ""
         tags = f"{plural(len(keys), 'tag')[2:]} {' and '.join(keys)}"
-        return (f"{path.name}: {which}, with the {tags} alone{without}.",)
+        notes = [f"{path.name}: {which}, with the {tags} alone{without}."]
+        if long:
+            ways = plural(long, "outline has", "outlines have")
+            notes.append(
+                f"{path.name}: {ways} over {_OSM_NODES:,} nodes, which OpenStreetMap refuses; "
+                "simplify in JOSM (Shift+Y) before the upload."
+            )
+        return tuple(notes)
     renamed, what = {}, "a Shapefile has short"
     if suffix in (".shp", ".shp.zip"):
         renamed = short_names(columns)

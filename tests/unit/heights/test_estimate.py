@@ -130,6 +130,9 @@ def test_what_cannot_be_measured_has_a_reason() -> None:
         replace(town, terrain=town.surface + 5), terrain=True, surface=surface_of(town, surface)
     )
     assert REASONS[above.reason[4]] == "terrain lies above the surface"
+    # A terrain model that holds the lower part of the walls.
+    high = measure(replace(town, terrain=town.terrain + 5), terrain=True)
+    assert (np.isnan(high.roof_height) == (town.eaves - town.ground < 5))[high.is_known].all()
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,12 @@ def written(path: Path, count: int) -> Path:
     houses = np.asarray(shapely.box(places, 0, places + 10, 10), np.object_)
     houses[3::7] = shapely.Polygon([(0, 0), (9, 9), (9, 0), (0, 9)])
     houses[5::9] = None
-    frame = gpd.GeoDataFrame(
-        {
-            "number": np.arange(count),
-            "share": np.where(np.arange(count) % 4, np.arange(count) / 8, np.nan),
-            "text": np.where(np.arange(count) % 3, "a", None),
-        },
-        geometry=houses,
-        crs=32633,
-    )
+    columns = {
+        "number": np.arange(count),
+        "share": np.where(np.arange(count) % 4, np.arange(count) / 8, np.nan),
+        "text": np.where(np.arange(count) % 3, "a", None),
+    }
+    frame = gpd.GeoDataFrame(columns, geometry=houses, crs=32633)
     frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_file(path)
     return path
 

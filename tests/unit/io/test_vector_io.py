@@ -68,14 +68,6 @@ def test_a_failure_leaves_what_was_there(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_a_coordinate_system_that_needs_wkt_of_2019(tmp_path: Path) -> None:
-    """GDAL writes it by an extension, which is in the table of the extensions before the index."""
-    path = tmp_path / "out.gpkg"
-    write_polygons(path, np.array([shapely.box(15, 42, 15.1, 42.1)]), {}, CRS.from_epsg(4979))
-    assert len(pyogrio.read_dataframe(path, bbox=(14, 41, 16, 43))) == 1
-    assert not len(pyogrio.read_dataframe(path, bbox=(16, 43, 17, 44)))
-
-
 @pytest.mark.parametrize("size", [0, 8192, 40_960, 73_728, 90_000, 98_304])
 def test_a_disk_that_is_full_at_any_moment(tmp_path: Path, size: int) -> None:
     resource = pytest.importorskip("resource")

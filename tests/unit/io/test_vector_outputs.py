@@ -202,17 +202,20 @@ def test_josm_gets_buildings_that_share_their_corners(tmp_path: Path) -> None:
     columns = {
         "class": np.array(["building", "building", "road"], object), "class_id": np.ones(3),
         "building": np.array(["<hut>", None, None], object), "height": np.array([7.04, -1, 3]),
+        "roof_height": np.array([2.5, 0, 1]),
         "roof_shape": np.array(["gabled", "complex", None], object),
     }  # fmt: skip
-    assert "and height and roof:shape" in write_polygons(path, shapes, columns, CRS84)[0]
+    (note,) = write_polygons(path, shapes, columns, CRS84)
+    assert "town.osm: 2 buildings, with the tags building and height and roof:height" in note
     root = ElementTree.fromstring(path.read_text())
     assert [len(root.findall(kind)) for kind in ("node", "way", "relation")] == [6, 2, 0]
     assert [one.attrib for one in root.iter("tag")] == [
         {"k": "building", "v": "<hut>"}, {"k": "height", "v": "7"},
+        {"k": "roof:height", "v": "2.5"},
         {"k": "roof:shape", "v": "gabled"}, {"k": "building", "v": "yes"},
     ]  # fmt: skip
     status = {"compare_status": np.array(["same", "new", "gone"], object)}
-    assert "new buildings alone" in write_polygons(path, shapes, status, CRS84)[0]
+    assert "1 new building, with" in write_polygons(path, shapes, status, CRS84)[0]
     assert shapely.bounds(VectorFile(path).read().geometry).tolist() == [[1, 0, 2, 1]]
     assert "building=yes" in write_polygons(path, shapes, {"id": np.arange(3)}, CRS84)[0]
     assert sorted(shapely.area(VectorFile(path).read().geometry).round(6)) == [1, 1, 15]
@@ -221,8 +224,10 @@ def test_josm_gets_buildings_that_share_their_corners(tmp_path: Path) -> None:
     write_polygons(path, shapes, {"id": np.arange(2)}, CRS84)
     ways = [len(way.findall("nd")) for way in ElementTree.fromstring(path.read_text()).iter("way")]
     assert ways == [7, 5]
-    house, wing = VectorFile(path).read().geometry
-    assert shapely.touches(house, wing)
+    assert shapely.touches(*VectorFile(path).read().geometry)
+    round_ones = [shapely.Point(0.1 * n, 0).buffer(1, n) for n in (499, 500)]
+    _, long = write_polygons(path, np.array(round_ones, object), {"id": np.arange(2)}, CRS84)
+    assert long.startswith("town.osm: 1 outline has over 2,000 nodes")
 
 
 def test_josm_gets_the_same_town_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import json
 import re
 import warnings
@@ -190,13 +191,7 @@ def test_a_parquet_of_a_table_and_one_without_pyarrow(
         VectorFile(path).read()
 
 
-@given(
-    st.floats(-70, 70),
-    st.floats(10, 20),
-    st.floats(1, 5000),
-    st.floats(0, np.pi),
-    st.floats(0.01, 1),
-)
+@given(*(st.floats(*ends) for ends in ((-70, 70), (10, 20), (1, 5000), (0, np.pi), (0.01, 1))))
 def test_a_long_edge_stays_where_it_was(
     lat: float, lon: float, length_m: float, turn: float, tolerance: float
 ) -> None:
@@ -303,34 +298,43 @@ def test_a_table_that_is_no_layer_of_buildings_is_explained(
 def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
     tmp_path: Path,
 ) -> None:
-    nodes = "".join(
-        f"<node id='{-n}' lat='{lat}' lon='{lon}'/>"
-        for n, (lon, lat) in enumerate([(0, 0), (1, 0), (1, 1), (0, 1)], 1)
-    )
-    refs = "".join(f"<nd ref='{-n}'/>" for n in (1, 2, 3, 4, 1))
-    ways = "".join(
-        f"<way id='{-n}'>{refs}<tag k='{key}' v='{value}'/></way>"
-        for n, (key, value) in enumerate(
-            [("building", "yes"), ("building", "no"), ("name", "Ward 3"), ("highway", "path")], 10
-        )
-    )
-    ways += f"<way id='-14'>{refs}</way>"
-    path = tmp_path / "map.osm"
-    school = (
-        "<relation id='-20'><member type='way' ref='-10' role='outer'/>"
-        "<tag k='type' v='multipolygon'/><tag k='amenity' v='school'/></relation>"
-    )
-    path.write_text(f"<osm version='0.6'>{nodes}{ways}{school}</osm>")
-    assert is_vector_file(path)
-    layer = VectorFile(path).read(["osm_way_id", "building"])
-    assert layer.values["osm_way_id"].tolist() == ["-10"]
-    assert layer.crs.to_epsg() == 4326
-    assert shapely.area(layer.geometry).tolist() == [1.0]
+    def tags(text: str) -> str:
+        said = (one.split("=") for one in text.split(",") if one)
+        return "".join(f"<tag k='{key}' v='{value}'/>" for key, value in said)
+
+    places = [(0, 0), (1, 0), (1, 1), (0, 1), (3, 0), (3, 1)]
+    ways = ["building=yes", "building=no", "name=Ward 3", "highway=path", "", "", "building:part=x"]
+    rings = [*[(1, 2, 3, 4, 1)] * 5, (2, 5, 6, 3, 2), (2, 5, 6, 2)]
+    church = "type=building,building=church"
+    # Of the two churches, one has a tag on its outline, too, and one a part inside.
+    relations = [("type=multipolygon,amenity=school", [10]), (church, [10]), (church, [15, 16])]
+    body = "".join(f"<node id='{-n}' lat='{y}' lon='{x}'/>" for n, (x, y) in enumerate(places, 1))
+    body += f"<node id='-9' lat='2' lon='2'>{tags('name=x,building=hut')}</node>"
+    for n, (ring, text) in enumerate(zip(rings, ways), 10):
+        refs = "".join(f"<nd ref='{-ref}'/>" for ref in ring)
+        body += f"<way id='{-n}'>{refs}{tags(text)}</way>"
+    for n, (text, held) in enumerate(relations, 20):
+        refs = "".join(f"<member type='way' ref='{-ref}' role='outer'/>" for ref in held)
+        body += f"<relation id='{-n}'>{refs}{tags(text)}</relation>"
+    path, packed = tmp_path / "map.osm", tmp_path / "map.osm.gz"
+    path.write_text(f"<osm version='0.6'>{body}</osm>")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    for each in (path, packed):
+        assert is_vector_file(each)
+        file = VectorFile(each)
+        layer = file.read(["osm_way_id", "osm_id", "building"], buildings=True)
+        assert layer.values["osm_way_id"].tolist() == ["-10", ""]
+        assert layer.values["osm_id"].tolist() == ["", "-22"]
+        assert layer.values["building"].tolist() == ["yes", "church"]
+        assert layer.crs.to_epsg() == 4326
+        assert shapely.area(layer.geometry).tolist() == [1.0, 2.0]
+        (note,) = file.notes(layer.counts)
+        assert note == "map.osm: 1 building mapped as a node left out: no outline."
     # As zones and as --area all areas count: boundaries, and what JOSM draws without a tag.
     zones = VectorFile(path, areas=True).read(["osm_way_id", "osm_id", "name"])
-    assert set(zones.values["osm_way_id"]) == {"-11", "-12", "-14", ""}
+    assert {"-11", "-12", "-14", ""} < set(zones.values["osm_way_id"])
     assert ("-20" in zones.values["osm_id"]) & ("Ward 3" in zones.values["name"])
-    assert len(read_area(path).geometry) == 4
+    assert len(read_area(path).geometry) == 6
 
 
 @pytest.mark.parametrize("kind", ["multipolygon", "building"])
@@ -357,9 +361,12 @@ def test_a_building_and_the_relation_around_it_are_one_building(kind: str, tmp_p
         ([{"type": "way", "ref": 1, "role": outline}], [100.0]),
         ([{"type": "way", "ref": 99, "role": outline}], [100.0]),
     ):
-        elements = [*members, relation | {"members": held}]
+        node = {"type": "node", "id": 5, "lat": 1, "lon": 1, "tags": {"building": "hut"}}
+        elements = [*members, relation | {"members": held}, node]
         path.write_text(json.dumps({"version": 0.6, "osm3s": {}, "elements": elements}))
-        assert shapely.area(VectorFile(path).read().geometry).tolist() == areas
+        layer = (file := VectorFile(path)).read()
+        assert shapely.area(layer.geometry).tolist() == areas
+        assert "1 building mapped as a node left out" in file.notes(layer.counts)[0]
 
 
 def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

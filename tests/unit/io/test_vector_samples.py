@@ -158,19 +158,14 @@ def test_several_layers_are_listed_with_the_option(name: str, tmp_path: Path) ->
         VectorFile(path, "east").read()
 
 
-@pytest.mark.parametrize(
-    ("srids", "message"),
-    [((32633, 3857), "the SRIDs 3857, 32633; expected one"), ((999999,), "SRID 999999, which")],
-)
-def test_srids_that_are_no_coordinate_system(
-    srids: tuple[int, ...], message: str, tmp_path: Path
-) -> None:
+def test_srids_that_are_no_coordinate_system(tmp_path: Path) -> None:
     path = tmp_path / "town.csv"
-    rows = [f'"SRID={srid};POLYGON ((0 0, 1 0, 1 1, 0 0))"' for srid in srids]
-    path.write_text("\n".join(["geom", *rows]))
-    with pytest.raises(DataError, match=message) as wrong:
-        VectorFile(path).read()
-    assert "ST_Transform" in wrong.value.remedy
+    for srids, message in (((32633, 3857), "the SRIDs 3857, 32633"), ((999999,), "SRID 999999, w")):
+        rows = [f'"SRID={srid};POLYGON ((0 0, 1 0, 1 1, 0 0))"' for srid in srids]
+        path.write_text("\n".join(["geom", *rows]))
+        with pytest.raises(DataError, match=message) as wrong:
+            VectorFile(path).read()
+        assert "ST_Transform" in wrong.value.remedy
 
 
 @pytest.mark.parametrize("name", UNPLACED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -109,6 +110,17 @@ class Compared:
         shifted = (self.new.packed,) if self.new.is_shifted else ()
         return any(layer.outlines.is_multi.any() for layer in (*layers, *shifted))
 
+    @cached_property
+    def duplicate(self) -> BoolArray:
+        """(n,) True for new buildings for OpenStreetMap that a better one of NEW shows, too."""
+        status, cut = self.new.statuses, self.new.layer.attributes.get("cut")
+        is_added = (status.status == NEW) & ~((status.overlap > 0.5) | (status.overlap_other > 0.5))
+        if isinstance(cut, np.ndarray) and cut.dtype.kind == "b":
+            is_added &= ~np.ma.filled(cut, False)
+        chosen = np.flatnonzero(is_added)
+        is_added[chosen] = _is_repeated(self, chosen)
+        return np.asarray(is_added)
+
     def outlines(self, side: ComparedSide, index: Ints) -> Polygons:
         """Return some buildings of a side in the coordinate system of the results.
 
@@ -144,12 +156,14 @@ class Compared:
             for name in ("iou", "overlap", "overlap_other")
         }
         share = side.change_share
-        cut, known = {}, self.new.layer.attributes.get("cut")
-        if isinstance(known, np.ndarray) and known.dtype.kind == "b":
-            is_cut = (
-                known[index] if is_new else np.ma.MaskedArray(np.zeros(len(index), np.bool_), True)
-            )
-            cut = {"cut": is_cut}
+        nothing = np.ma.MaskedArray(np.zeros(len(index), np.bool_), True)
+        known = {"cut": self.new.layer.attributes.get("cut")}
+        known |= {"duplicate": self.duplicate} if self.duplicate.any() else {}
+        flags = {
+            name: flag[index] if is_new else nothing
+            for name, flag in known.items()
+            if isinstance(flag, np.ndarray) and flag.dtype.kind == "b"
+        }
         return {
             "side": np.full(len(index), side.name, np.object_),
             "id": side.layer.ids[index],
@@ -162,7 +176,7 @@ class Compared:
             "area_m2": packed.area[index],
             "area_ratio": ratio,
             "score": side.layer.score[index].astype(np.float64),
-            **cut,
+            **flags,
             **({} if share is None else {"change_share": share[index]}),
         }
 
