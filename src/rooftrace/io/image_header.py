@@ -452,8 +452,8 @@ _SCAN_DPI = 200
 def named_dates(name: str) -> list[str]:
     """Return the dates in a name, such as `2019` or `2019-06-12`.
 
-    A number after this year is none, nor a side of `1920x1080`, nor one that shares a factor of 32
-    or more with a number beside it that is a multiple of 8 or 50, as sides and corners of tiles do.
+    A number after this year is none, nor a side of `1920x1080`, nor one that shares the side of a
+    tile with a number beside it, as corners of tiles do: `2000_1000`.
     """
     dates = []
     for found in _NAMED.finditer(name):
@@ -461,7 +461,7 @@ def named_dates(name: str) -> list[str]:
         parts = name[: found.start()], name[found.end() :]
         beside = (one for pattern, part in zip(_BESIDE, parts) for one in pattern.findall(part))
         sides = [gcd(int(year), int(one)) for one in beside]
-        is_corner = any(side >= 32 and (side % 8 == 0 or side % 50 == 0) for side in sides)
+        is_corner = any(side >= 64 and 0 in (side % 32, side % 40, side % 50) for side in sides)
         if int(year) <= datetime.now().year and (month or not is_corner):
             text = "-".join(filter(None, (year, month, day)))
             dates.append(text if is_date(text) else year)
