@@ -288,7 +288,7 @@ def test_a_scan_states_its_unit_by_keys_and_may_end_within_a_house(
         keys.geo_keys.append(known.GeoKeyEntryStruct(number, 0, 1, code))
     las.header.vlrs.append(keys)
     las.write(tmp_path / "keys.las")
-    given = ("--points", tmp_path / "keys.las", "-o", tmp_path)
+    given = ("--points", tmp_path / "keys.las", "--crs", UTM, "-o", tmp_path)
     _, answer = call("heights", folder / "houses.gpkg", *given)
     assert answer["unit_m"] == pytest.approx(1200 / 3937)
     assert answer["datum"] == "North American Vertical Datum 1988"

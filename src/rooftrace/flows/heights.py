@@ -434,7 +434,9 @@ class _Scans:
             remedy = "Give the tiles that cover the buildings."
             raise DataError(f"{files[0].path} holds no points.", remedy=remedy)
         stated = [crs for crs in (options.crs, *(file.crs for file in self._files)) if crs]
-        crs = stated[0] if stated else layer.crs
+        # A file, or --crs, may name the map's system alone where others have that of heights, too.
+        crs = next((one for one in stated if one.sub_crs_list), (*stated, layer.crs)[0])
+        self._plane = _plane_of(crs)
         unstated = sum(file.crs is None for file in self._files)
         if unstated and options.crs is None:
             self.notes.append(
@@ -452,20 +454,21 @@ class _Scans:
                 f"The points are in degrees, {crs_text(crs)}; expected a projected system.",
                 remedy="Reproject them, for instance with pdal translate … filters.reprojection.",
             )
-        for other in stated[1:]:
-            if not other.equals(crs, ignore_axis_order=True):
+        for other in stated:
+            same = crs if other.sub_crs_list else self._plane
+            if not other.equals(same, ignore_axis_order=True):
                 raise GeoreferenceError(
                     f"The points are in {crs_text(crs)} and in {crs_text(other)}; expected one.",
                     remedy="Give the tiles of one system at a time.",
                 )
         units = {file.unit or "no stated unit" for file in self._files}
-        if len(units) > 1:
+        verticals = [vertical_of(crs, file.unit, options.unit) for file in self._files]
+        if len({one.unit_m for one in verticals}) > 1:
             raise GeoreferenceError(
                 f"The points have heights in {' and in '.join(sorted(units))}; expected one.",
                 remedy="Give the tiles of one unit at a time.",
             )
-        self.vertical = vertical_of(crs, self._files[0].unit, options.unit)
-        self._plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
+        self.vertical = verticals[0]
         self.notes += _unit_notes("The laser scan", self._plane, self.vertical)
         names = list_and_count(options.points, _MOST_NAMED)
         bounds = joint_bounds(np.array([file.bounds_xy for file in self._files]), self._plane)
@@ -474,6 +477,11 @@ class _Scans:
     def survey(self, layer: BuildingLayer, plane: CRS, progress: Progress | None) -> PointSurvey:
         places = Places(on_plane(layer, self._plane), self._plane)
         return PointSurvey(places, self._files, self.vertical.unit_m, self._out, progress)
+
+
+def _plane_of(crs: CRS) -> CRS:
+    """Return the part of a CRS that is of a map, without heights."""
+    return crs.sub_crs_list[0] if crs.sub_crs_list else crs
 
 
 def _unit_notes(name: str, crs: CRS, vertical: Vertical) -> list[str]:
