@@ -96,10 +96,10 @@ class BlockCache:
             return _MIN_CACHE_BYTES
         with self._lock:
             needed = sum(self._needs.values())
-        return min(max(needed, _MIN_CACHE_BYTES), MAX_CACHE_BYTES)
+        return min(max(needed, 3 * _MIN_CACHE_BYTES), MAX_CACHE_BYTES)
 
     def need(self, file: Any, nbytes: int) -> None:
-        """Reserve `nbytes` for a file while it is read; 0 ends the reservation."""
+        """Reserve `nbytes`, or 48 MB, for a file while it is read; 0 ends the reservation."""
         if not nbytes and not self._needs:
             return
         with self._lock:

@@ -47,6 +47,9 @@ from rooftrace.io.web_mercator import TileName
 _SMALL_PX = 2**20
 """Maximum number of pixels of a small image, whose file is closed after its pixels were read."""
 
+_LARGE_BLOCK_BYTES = 2**21
+"""Size of a block from which those that a few windows share exceed GDAL's smallest cache."""
+
 _MAX_OPEN = 32
 """Maximum number of files that stay open after their headers were read, and of large files that
 stay open after their pixels were read."""
@@ -411,7 +414,13 @@ class RasterFile:
             # Every row of windows needs all stored rows.
             CACHE.need(self, header.grid.height * header.grid.width * header.bytes_per_px)
             return
-        if cols <= window.width or is_small(header.grid.shape):
+        if is_small(header.grid.shape):
+            return
+        if cols <= window.width:
+            # Four such tiles meet in a window; those of the files of a VRT are not known.
+            is_large = rows * cols * header.bytes_per_px > _LARGE_BLOCK_BYTES
+            if is_large or self.path.suffix.lower() == ".vrt":
+                CACHE.need(self, 1)
             return
         # Also the blocks that the next row of windows shares with this one.
         held_rows = (-(-window.height // rows) + 2) * rows

@@ -288,7 +288,7 @@ def _is_added(columns: Mapping[str, NDArray[Any]], count: int) -> BoolArray:
     the other layer. The edge of the imagery has cut others, of which a review may keep some.
     """
     added = np.ones(count, np.bool_)
-    if "class_id" in columns:
+    if {"class", "class_id"} <= columns.keys():
         added &= np.isin(columns["class"], BUILDING_NAMES)
     if (status := status_column(columns)) is not None:
         added &= np.isin(columns[status], ("new", "only found"))

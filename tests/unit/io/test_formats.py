@@ -97,9 +97,8 @@ def test_no_strip_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     source = open_raster(path)
     source.read(Window(0, 0, 600, 600))
     with path.open("r+b") as file:
-        size = file.seek(0, 2)
-        file.seek(size // 10)
-        file.write(bytes(size // 10 * 7))
+        file.seek(tenth := file.seek(0, 2) // 10)
+        file.write(bytes(tenth * 7))
     for col in range(500, 5400, 500):
         window = Window(0, col, 600, 600)
         np.testing.assert_array_equal(source.read(window).data, data[:, *window.slices()])
@@ -108,16 +107,17 @@ def test_no_strip_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_what_the_cache_cannot_hold_is_said(tmp_path: Path) -> None:
     path = tmp_path / "wider.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=2000, width=100_000, dtype="uint8",
-        sparse_ok=True, compress="deflate", **PLACE,
-    ):  # fmt: skip
-        pass
+    profile = {"height": 2000, "width": 100_000, "count": 3, "dtype": "uint8", **PLACE}
+    tiles = {"tiled": True, "blockxsize": 1024, "blockysize": 1024}
+    rasterio.open(path, "w", "GTiff", sparse_ok=True, **profile, **tiles).close()
+    source = open_raster(path)
+    source.read(Window(0, 0, 1100, 1100))
+    assert CACHE.bytes == 48 * 2**20
+    rasterio.open(path, "w", "GTiff", sparse_ok=True, **profile).close()
     source = open_raster(path)
     source.read(Window(0, 0, 2000, 10))
     (note,) = source.notes
-    assert "1 × 100000" in note
-    assert "TILED=YES" in note
+    assert "TILED=YES" in note.partition("1 × 100000")[2]
     assert CACHE.bytes == MAX_CACHE_BYTES
     source.close()
 
