@@ -5,8 +5,8 @@
 # half 150 m2, of a hall and an annex within it the hall.
 # Seen: ground that two polygons cover is left out: 100 m2 of the halls, 190 of 200 m2 where they
 # overlap by a strip of 1 m, a hole of 25 m2 in place of the annex, and of one house from two maps
-# a record with no geometry. What three cover is in again. Houses that only touch are joined rightly,
-# and the log says nothing. With "Keep Boundaries" the overlap is in twice.
+# a record with no geometry. What three cover is in again. Houses that only touch are joined
+# rightly, and the log says nothing. With "Keep Boundaries" the overlap is in twice.
 # Versions: SAGA 8.5.0 (Debian 12, saga 8.5.0+dfsg-2), geopandas 1.2.0, shapely 2.2.0. Source:
 # Polygon_Union.cpp of shapes_polygons puts the rings of all into one shape, which is then dissolved
 # by Clipper as if each ring within another were a hole. The help names adjacent polygons only.
