@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
+from pyproj import CRS, Geod
 
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
@@ -26,6 +26,7 @@ from rooftrace.flows.compare.inputs import (
     on_plane,
     read_buildings_layer,
 )
+from rooftrace.flows.density.inputs import SAME_AREA
 from rooftrace.heights.city_model import (
     GRADES,
     UNKNOWN,
@@ -321,6 +322,9 @@ def run_heights(
                 "heights are wrong by as much. If the surface holds heights above ground (nDSM), "
                 "or has another datum, leave --terrain out."
             )
+    same = survey.places.crs == plane
+    packed = survey.places.packed if same else on_plane(layer, plane)
+    layer = _with_areas(layer, packed.area)
     multi = bool(layer.outlines.is_multi.any())
     settings = LayerSettings(layer.crs, multi=multi, grades=GRADES)
     names = _own_names(layer)
@@ -328,8 +332,6 @@ def run_heights(
     if options.planes:
         settings = LayerSettings(layer.crs, grades=_PLANE_GRADES)
         write_layer(planes_file, settings, planes.chunks(survey.places, layer.crs))
-    same = survey.places.crs == plane
-    packed = survey.places.packed if same else on_plane(layer, plane)
     if heights.is_known.any():
         code = epsg_code(plane, source.vertical.crs)
         if code is None:
@@ -595,6 +597,27 @@ class _Planes:
             }
             placed = places.placed(parts, places.packed.centre[row])
             yield LayerChunk(reprojected(placed, places.crs, crs, np.inf), columns)
+
+
+def _with_areas(layer: BuildingLayer, area_m2: Floats) -> BuildingLayer:
+    """Return predicted buildings without the figures of outlines that were edited."""
+    if not {"score", "rectangularity", "area_m2"} <= {*layer.attributes}:
+        return layer
+    columns = {
+        name: np.array(np.ma.filled(layer.attributes[name], np.nan), np.float64)
+        for name in ("area_m2", "perimeter_m", "orientation_deg", "rectangularity")
+        if name in layer.attributes
+    }
+    # Far from the middle of a plane, only the area on the ellipsoid tells edits.
+    rows = np.flatnonzero(~(abs(area_m2 / columns["area_m2"] - 1) <= SAME_AREA))
+    lonlat = reprojected(layer.outlines.unpack(rows), layer.crs, CRS84, np.inf)
+    measure = Geod(ellps="WGS84").geometry_area_perimeter
+    exact = np.array([abs(measure(one)[0]) for one in shapely.orient_polygons(lonlat)], np.float64)
+    is_edited = ~(abs(exact / columns["area_m2"][rows] - 1) <= SAME_AREA)
+    for name, values in columns.items():
+        edited = exact[is_edited].round(2) if name == "area_m2" else np.nan
+        values[rows[is_edited]] = edited
+    return replace(layer, attributes={**layer.attributes, **columns})
 
 
 def _own_names(layer: BuildingLayer) -> dict[str, str]:

@@ -120,10 +120,17 @@ def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) ->
     layer[seen].to_file(tmp_path / "reviewed.gpkg")
     half = layer[seen].iloc[::2]
     half.to_file(tmp_path / "half.gpkg")
-    edited = half.drop(columns=["review", "reviewer"]).assign(id=1, score=0.9, rectangularity=1.0)
-    edited.to_file(tmp_path / "edited.gpkg")
+    edited = half.drop(columns=["review", "reviewer"]).assign(
+        id=range(1, len(half) + 1), score=0.9, rectangularity=1.0, area_m2=half.area
+    )
+    edited.assign(id=1).to_file(tmp_path / "edited.gpkg")
+    moved = edited.geometry.buffer([2, *[0] * (len(half) - 1)], join_style="mitre")
+    edited.set_geometry(moved).to_file(tmp_path / "moved.gpkg")
     share_of_half = half.area.sum() / layer[seen].area.sum()
-    for name, expected in (("reviewed", 1), ("half", share_of_half), ("edited", share_of_half)):
+    for name, expected in (
+        ("reviewed", 1), ("half", share_of_half), ("edited", share_of_half),
+        ("moved", moved.area.sum() / layer[seen].area.sum()),
+    ):  # fmt: skip
         inputs = [files / "mask.tif", tmp_path / f"{name}.gpkg"]
         kept = run_density(inputs, tmp_path / "r", cell_m=20).total
         share = float(kept.built_up_share) / float(mask.built_up_share)

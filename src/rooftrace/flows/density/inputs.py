@@ -41,6 +41,7 @@ from rooftrace.io.vector_read import ReadCounts, VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.compare import MAP_WORDS
+from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.match import first_of_equal
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
@@ -49,6 +50,9 @@ Mask8 = NDArray[np.uint8]
 _BLOCK_PX = 2**24
 _BAND_PX = 512
 """Rows of a block are a multiple of this, so that no tile of a GeoTIFF is read twice."""
+
+SAME_AREA = 0.01
+"""Largest relative difference of the area that a prediction wrote from that of its outline."""
 
 _ENDINGS = (".tif", ".gpkg", ".png", ".csv", ".json")
 _NO_MASK = (
@@ -205,12 +209,17 @@ class BuildingPolygons:
         """Return the mask that gives the shares, and a note: edits decide about them, too."""
         if not self.is_edited:
             return mask, []
-        outlines, grid = self.geometry, mask.grid
-        if self.crs is not None and grid.crs is not None:
-            placed = reprojected(outlines, self.crs, grid.crs, crs_units(BEND_M, grid.crs))
-            outlines = np.asarray(shapely.transform(placed, grid.to_pixels), np.object_)
+        outlines = self.geometry
+        if self.crs is not None and mask.grid.crs is not None:
+            outlines = _in_pixels(outlines, self.crs, mask.grid)
         note = f"{self.path.name} was edited: shares come from its outlines, not from the mask"
         return replace(mask, outlines=outlines), [note]
+
+
+def _in_pixels(geometry: Polygons, crs: CRS, grid: GeoGrid) -> Polygons:
+    assert grid.crs is not None
+    placed = reprojected(geometry, crs, grid.crs, crs_units(BEND_M, grid.crs))
+    return np.asarray(shapely.transform(placed, grid.to_pixels), np.object_)
 
 
 def read_buildings(
@@ -257,13 +266,21 @@ def read_buildings(
     if mask is not None and mask.grid.crs is None:
         geometry, crs, values, counts = file.columns(fields, buildings=by_name)
     else:
-        ids = ["id"] if {"id", "score", "rectangularity"} <= {*file.fields} else []
+        ours = {"id", "score", "rectangularity", "area_m2"} <= {*file.fields}
+        ids = ["id", "area_m2"] if ours else []
         names = [*dict.fromkeys([*fields, *wanted, *ids])]
         layer = file.read(names, typed=True, buildings=by_name)
         geometry, crs, values, counts = layer.geometry, layer.crs, layer.values, layer.counts
         # A prediction numbers its buildings from 1; edits repeat numbers, or leave some out.
         numbered = {*range(1, len(geometry) + 1)}
-        is_edited |= bool(ids) and {*np.ma.filled(values["id"], 0).tolist()} != numbered
+        is_edited |= ours and {*np.ma.filled(values["id"], 0).tolist()} != numbered
+        if ours and mask is not None and crs is not None and len(geometry):
+            # Nor do edits of corners change the areas that it wrote.
+            px = _in_pixels(geometry, crs, mask.grid)
+            size = square_metres_per_px(mask.grid, shapely.get_coordinates(shapely.centroid(px)))
+            written = np.maximum(np.ma.filled(values["area_m2"], 0).astype(np.float64), 1e-9)
+            ratio = shapely.area(px) * size / written
+            is_edited |= bool((abs(ratio / np.median(ratio) - 1) > SAME_AREA).any())
     notes = [note.removesuffix(".") for note in file.notes(counts)]
     if is_compared:
         side, status = (text_column(values[name]) for name in fields)
