@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -62,6 +63,19 @@ class Progress(NamedTuple):
     step: str
     share: float | None
     text: str
+
+
+def split_options(text: str, *, is_windows: bool = _WINDOWS) -> list[str]:
+    """Return the options in a text as a terminal divides them; Windows has paths with backslashes.
+
+    Raises:
+        ValueError: A quotation mark is not closed.
+    """
+    words = shlex.shlex(text, posix=True, punctuation_chars=False)
+    words.whitespace_split, words.commenters = True, ""
+    if is_windows:
+        words.escape = ""
+    return list(words)
 
 
 def parse_progress(line: str) -> Progress | None:

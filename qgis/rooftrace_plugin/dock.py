@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
+import processing
 from qgis.core import (
     QgsApplication,
     QgsFeature,
@@ -38,6 +38,7 @@ from qgis.PyQt.QtWidgets import (
 
 from .canvas import AreaTool, ReviewLayer, ReviewTool
 from .command import RooftraceProblem
+from .inputs import folder_name
 from .network import network_variables
 from .review import Review, start_review
 from .run import command_of_user
@@ -128,7 +129,11 @@ class RooftraceDock(QgsDockWidget):
         form.addRow("", self.polygons)
         form.addRow("Model", self.model)
         form.addRow("Results in", self.folder)
+        self.more = QPushButton("More options…")
+        self.more.setToolTip("Metres per pixel, threshold, minimum area, and what else is possible")
+        self.more.clicked.connect(self.show_options)
         form.addRow(self._find)
+        form.addRow(self.more)
         return group
 
     def _make_review(self) -> QGroupBox:
@@ -184,6 +189,7 @@ class RooftraceDock(QgsDockWidget):
         self._state.setText(text if command else "<b>rooftrace is not installed yet.</b>")
         self._state.setToolTip(text)
         self._find.setEnabled(bool(command))
+        self.more.setEnabled(bool(command))
         self._start.setEnabled(bool(command))
 
     # Find buildings.
@@ -234,26 +240,10 @@ class RooftraceDock(QgsDockWidget):
 
     def find_buildings(self) -> None:
         """Predict the image in the background."""
-        layer = self.image.currentLayer()
-        if layer is None:
-            self.work.say("Add an image to the project first: a raster, or a web layer.")
+        parameters = self._parameters()
+        if parameters is None:
             return
-        parameters: dict[str, Any] = {"INPUT": layer, "MODEL": self.model.currentData() or None}
-        kind = self.area.currentIndex()
-        if kind == _VIEW:
-            crs = self._canvas.mapSettings().destinationCrs()
-            parameters["AREA"] = QgsReferencedRectangle(self._canvas.extent(), crs)
-        elif kind in (_DRAWN, _LAYER):
-            polygons = self._area if kind == _DRAWN else self.polygons.currentLayer()
-            if polygons is None:
-                self.work.say("Draw the area first, or choose a layer of polygons.")
-                return
-            is_selected = kind == _LAYER and polygons.selectedFeatureCount() > 0
-            parameters["POLYGONS"] = QgsProcessingFeatureSourceDefinition(
-                polygons.id(), is_selected
-            )
-        out = _free_folder(Path(self.folder.filePath()) / folder_name(layer.name()))
-        parameters["OUTPUT"] = str(out)
+        layer, out = parameters["INPUT"], Path(parameters["OUTPUT"])
 
         def done(results: dict[str, Any] | None, problem: str | None) -> None:
             if results is None:
@@ -266,6 +256,41 @@ class RooftraceDock(QgsDockWidget):
 
         run = AlgorithmRun("predict", parameters, f"rooftrace: {layer.name()}", done)
         self._begin(run)
+
+    def show_options(self) -> None:
+        """Open the dialog of the toolbox with what is chosen in the panel."""
+        parameters = self._parameters()
+        if parameters is not None:
+            self.dialog = processing.createAlgorithmDialog("rooftrace:predict", parameters)
+            self.dialog.algorithmFinished.connect(self._take_results)
+            self.dialog.show()
+
+    def _take_results(self, is_done: bool, results: dict[str, Any]) -> None:
+        if is_done and "OUTPUT" in results:
+            self.results.setFilePath(results["OUTPUT"])
+
+    def _parameters(self) -> dict[str, Any] | None:
+        """Return the parameters of `predict`; None, and say why, if one is missing."""
+        layer = self.image.currentLayer()
+        if layer is None:
+            self.work.say("Add an image to the project first: a raster, or a web layer.")
+            return None
+        parameters: dict[str, Any] = {"INPUT": layer, "MODEL": self.model.currentData() or None}
+        kind = self.area.currentIndex()
+        if kind == _VIEW:
+            crs = self._canvas.mapSettings().destinationCrs()
+            parameters["AREA"] = QgsReferencedRectangle(self._canvas.extent(), crs)
+        elif kind in (_DRAWN, _LAYER):
+            polygons = self._area if kind == _DRAWN else self.polygons.currentLayer()
+            if polygons is None:
+                self.work.say("Draw the area first, or choose a layer of polygons.")
+                return None
+            is_selected = kind == _LAYER and polygons.selectedFeatureCount() > 0
+            parameters["POLYGONS"] = QgsProcessingFeatureSourceDefinition(
+                polygons.id(), is_selected
+            )
+        out = _free_folder(Path(self.folder.filePath()) / folder_name(layer.name()))
+        return {**parameters, "OUTPUT": str(out)}
 
     def _begin(self, work: Any) -> None:
         for button in (self._find, self._start, self._tune):
@@ -409,11 +434,6 @@ class RooftraceDock(QgsDockWidget):
         self.setup.work.cancel()
         self.end_review()
         self.setup.close()
-
-
-def folder_name(title: str) -> str:
-    """Return the title of a layer without what no system, or only some, take in a name."""
-    return re.sub(r"[^\w ()+,.=@-]+", "_", title).strip(" ._") or "image"
 
 
 def _free_folder(wanted: Path) -> Path:

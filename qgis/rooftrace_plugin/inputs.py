@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from qgis.core import (
     QgsFeature,
     QgsFields,
     QgsPointXY,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProviderRegistry,
     QgsRasterLayer,
@@ -24,23 +27,32 @@ from qgis.core import (
     QgsWkbTypes,
 )
 
-from .command import RooftraceProblem
+from .command import Canceled, RooftraceProblem
 
 _DRAWN_PIXELS = 4e8
 """Maximum number of pixels that QGIS draws for one prediction."""
+
+_REMOTE = (
+    "/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "http", "WCS:",
+)  # fmt: skip
+"""Beginnings of sources of GDAL whose copy would be a long download."""
 
 _FORMATS = ["gpkg", "geojson", "json", "shp", "fgb", "parquet", "kml", "gml"]
 EXPORT = "Export it as a GeoTIFF (Layer > Save As…, raw data) and use the new layer."
 """Remedy for a layer that is not an image file."""
 
 
-def image_of(layer: QgsRasterLayer | None, folder: Path | None = None) -> str:
+def image_of(
+    layer: QgsRasterLayer | None, folder: Path | None = None, copies: list[Any] | None = None
+) -> str:
     """Return the path or the URL of the image file of a raster layer.
 
     Args:
         layer: Layer.
-        folder: Folder for a VRT of the file with the CRS of the layer, where its file has another
-            one, or none; without it, such a layer is refused.
+        folder: Folder for a VRT with the CRS and the nodata value that the user gave the layer in
+            QGIS, or for a GeoTIFF of a layer that is a part of a file; without it, such layers are
+            refused.
+        copies: List that receives the GeoTIFF, the GDAL dataset, and the options of `copy_image`.
 
     Raises:
         RooftraceProblem: The layer is not an image that the command can read as a whole.
@@ -48,31 +60,87 @@ def image_of(layer: QgsRasterLayer | None, folder: Path | None = None) -> str:
     if layer is None or not layer.isValid():
         raise RooftraceProblem("The image cannot be opened. Choose a raster layer or a file.")
     name, source, provider = layer.name(), layer.source(), layer.providerType()
-    if provider == "gdal" and has_own_crs(layer):
-        if folder is None or not Path(source).is_file():
-            raise RooftraceProblem(
-                f"The layer {name} has its coordinate system in QGIS, not in its file. {EXPORT}"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{Path(source).stem}.vrt"
-        crs = layer.crs().toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT_PREFERRED_GDAL)
-        file = str(Path(source).absolute())
-        if gdal.Translate(str(path), file, format="VRT", outputSRS=crs) is None:
-            raise RooftraceProblem(f"{path} cannot be written.")
-        return str(path)
-    if provider == "gdal":
-        if source.startswith(("/vsicurl/http://", "/vsicurl/https://")):
-            return str(source[len("/vsicurl/") :])
-        if Path(source).exists():
-            return str(source)
+    if provider != "gdal":
         raise RooftraceProblem(
-            f"The layer {name} is {source}, which is not a file of its own (a part of a database, "
-            f"of an archive, or in memory). {EXPORT}"
+            f"The layer {name} comes from a web service or database ({provider}), not from an "
+            f"image file. {EXPORT}"
         )
-    raise RooftraceProblem(
-        f"The layer {name} comes from a web service or database ({provider}), not from an image "
-        f"file. {EXPORT}"
-    )
+    options = _set_in_qgis(layer)
+    is_file, is_remote = Path(source).exists(), source.startswith(_REMOTE)
+    if is_file and not options:
+        return str(source)
+    if source.startswith(("/vsicurl/http://", "/vsicurl/https://")) and not options:
+        return str(source[len("/vsicurl/") :])
+    if folder is None or is_remote:
+        why = "has a coordinate system or a nodata value of QGIS, which its file has not"
+        if not options:
+            why = f"is {source}, which is not a file of its own"
+        raise RooftraceProblem(f"The layer {name} {why}. {EXPORT}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_file and copies is not None:
+        path = folder / f"{folder_name(name)}.tif"
+        copies.append((path, source, options))
+        return str(path)
+    path = folder / f"{Path(source).stem}.vrt"
+    file = str(Path(source).absolute())
+    if gdal.Translate(str(path), file, format="VRT", **options) is None:
+        raise RooftraceProblem(f"{path} cannot be written.")
+    kept = layer.dataProvider()
+    if "noData" in options and kept.sourceHasNoDataValue(1) and kept.useSourceNoDataValue(1):
+        # Both values count: pixels with that of the file get that of QGIS.
+        text = path.read_text(encoding="utf-8").replace("SimpleSource>", "ComplexSource>")
+        own = f"<NODATA>{kept.sourceNoDataValue(1)!r}</NODATA></ComplexSource>"
+        path.write_text(text.replace("</ComplexSource>", own), encoding="utf-8")
+    return str(path)
+
+
+def _set_in_qgis(layer: QgsRasterLayer) -> dict[str, Any]:
+    """Return what the user gave a layer in QGIS and its file has not, as options of GDAL.
+
+    Raises:
+        RooftraceProblem: Its nodata values are not one value for all bands.
+    """
+    options: dict[str, Any] = {}
+    if has_own_crs(layer):
+        wkt = QgsCoordinateReferenceSystem.WktVariant.WKT_PREFERRED_GDAL
+        options["outputSRS"] = layer.crs().toWkt(wkt)
+    provider = layer.dataProvider()
+    ranges = [one for band in range(1, provider.bandCount() + 1)
+              for one in provider.userNoDataValues(band)]  # fmt: skip
+    values = {number for one in ranges for number in (one.min(), one.max())}
+    if len(values) > 1:
+        raise RooftraceProblem(
+            f"The layer {layer.name()} has several nodata values in QGIS; expected one, in all "
+            f"bands. {EXPORT}"
+        )
+    if values:
+        options["noData"] = values.pop()
+    elif provider.sourceHasNoDataValue(1) and not provider.useSourceNoDataValue(1):
+        options["noData"] = "none"
+    return options
+
+
+def copy_image(path: Path, source: str, options: dict[str, Any], feedback: Any) -> None:
+    """Write a GDAL dataset that is not a file of its own as a GeoTIFF.
+
+    Raises:
+        Canceled: The user has canceled.
+        RooftraceProblem: It cannot be read or written.
+    """
+    feedback.pushInfo(f"Copying {source} to {path}")
+    made = gdal.Translate(
+        str(path), source, format="GTiff", callback=lambda *_: int(not feedback.isCanceled()),
+        creationOptions=["TILED=YES", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER"], **options,
+    )  # fmt: skip
+    if feedback.isCanceled():
+        raise Canceled
+    if made is None:
+        raise RooftraceProblem(f"{source} cannot be copied to {path}. {EXPORT}")
+
+
+def folder_name(title: str) -> str:
+    """Return the title of a layer without what no system, or only some, take in a name."""
+    return re.sub(r"[^\w ()+,.=@-]+", "_", title).strip(" ._") or "image"
 
 
 def has_own_crs(layer: Any) -> bool:
@@ -196,7 +264,10 @@ def vector_file(
     """
     if parameters.get(name) in (None, ""):
         return None
-    layer = algorithm.parameterAsVectorLayer(parameters, name, context)
+    given = parameters[name]
+    if isinstance(given, QgsProcessingFeatureSourceDefinition):  # only the selection
+        given = given.source.staticValue()
+    layer = algorithm.parameterAsVectorLayer({name: given}, name, context)
     formats = _FORMATS
     if layer is not None:
         if layer.isModified():
@@ -204,7 +275,8 @@ def vector_file(
                 f"The layer {layer.name()} has edits that are not saved. Save or discard them "
                 "(Layer > Save Layer Edits), and start again."
             )
-        if has_own_crs(layer) or _polygon_layers(layer) > 1:
+        file = Path(layer.source().partition("|")[0])
+        if has_own_crs(layer) or _polygon_layers(layer) > 1 or not file.exists():
             formats = []
     # Without the name of the layer, QGIS would copy each layer of a GeoPackage.
     path, _ = algorithm.parameterAsCompatibleSourceLayerPathAndLayerName(
@@ -212,9 +284,31 @@ def vector_file(
     )
     if not path:
         raise RooftraceProblem(f"The layer of “{name}” cannot be read or saved to a file.")
-    if layer is not None and str(path) not in layer.source():
-        algorithm.labels[str(path)] = layer.name()
+    if layer is not None and not (file.exists() and file.samefile(path)):
+        source = algorithm.parameterAsSource(parameters, name, context)
+        is_whole = not layer.subsetString() and source.featureCount() == layer.featureCount()
+        path = _named_copy(Path(path), layer, file, feedback, is_whole=is_whole)
+        algorithm.labels[path] = layer.name()
     return str(path)
+
+
+def _named_copy(path: Path, layer: Any, file: Path, feedback: Any, *, is_whole: bool) -> str:
+    """Give a copy of a layer its name, and the mask of a whole prediction beside it.
+
+    The mask of a part would say that all other ground has no buildings.
+    """
+    name, buildings, _ = file.stem.rpartition("_buildings")
+    mask = file.with_name(f"{name}_mask.tif")
+    has_mask = bool(buildings) and mask.is_file()
+    if has_mask and not is_whole:
+        feedback.pushInfo(
+            f"Note: {layer.name()} is filtered or a selection, so that {mask.name}, which says "
+            "which ground was seen, does not count."
+        )
+    elif has_mask:
+        shutil.copy(mask, path.with_name(mask.name))
+    stem = file.stem if has_mask and is_whole else folder_name(layer.name())
+    return str(path.rename(path.with_name(f"{stem}.gpkg")))
 
 
 def _polygon_layers(layer: Any) -> int:

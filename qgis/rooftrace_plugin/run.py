@@ -34,13 +34,24 @@ from .command import (
     check_version,
     find_command,
     run_command,
+    split_options,
 )
 from .environment import current_command
-from .inputs import image_of
+from .inputs import copy_image, image_of
 from .network import network_variables, plugin_folder
 
 COMMAND_SETTING = "ROOFTRACE_COMMAND"
 _HERE = Path(__file__).parent
+
+_IN_QGIS = {
+    "-a_nodata": "Layer Properties > Transparency > Additional no data value",
+    "-unsetnodata": "untick “No data value” under Layer Properties > Transparency",
+    "-a_ullr": "Raster > Georeferencer",
+    "-a_srs": "Layer > Set CRS of Layer(s)",
+    "gdal_translate": "Raster > Conversion > Translate",
+    "ogr2ogr": "Layer > Save As…",
+}
+"""What does the same as a command of GDAL in a remedy, the most special command first."""
 
 _TEXT_S = 10.0
 """Minimum number of seconds between two texts of the progress of a step."""
@@ -118,6 +129,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
         super().__init__()
         self.labels: dict[str, str] = {}
         self._numbers: dict[str, str] = {}
+        self._copies: list[Any] = []
         self._text_shown = "", 0.0
 
     def createInstance(self) -> RooftraceAlgorithm:
@@ -200,7 +212,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
         if layer is None:
             label = self.parameterDefinition(name).description()
             raise RooftraceProblem(f"The layer of “{label}” cannot be opened: {parameters[name]}.")
-        return image_of(layer, self.out / name.lower())
+        return image_of(layer, self.out / name.lower(), self._copies)
 
     def numbers(self, parameters: Any, context: QgsProcessingContext) -> dict[str, str]:
         """Return the numbers that the user has given, by their options."""
@@ -254,13 +266,16 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
             self._arguments = self.arguments(parameters, context, feedback)
             for option, number in self.numbers(parameters, context).items():
                 self._arguments += [option, number]
-            self._arguments += shlex.split(self.parameterAsString(parameters, "OPTIONS", context))
+            options = self.parameterAsString(parameters, "OPTIONS", context)
+            self._arguments += split_options(options)
         except (RooftraceProblem, OSError, ValueError) as problem:
             raise QgsProcessingException(str(problem)) from None
         return True
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         try:
+            for copy in self._copies:
+                copy_image(*copy, feedback)
             answer = self.execute(feedback)
         except Canceled:
             feedback.pushInfo(
@@ -327,6 +342,8 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
             message = re.sub(
                 rf"{re.escape(option)}(?![\w-])", lambda _, to=label: f"“{to}”", message
             )
+        ways = [way for command, way in _IN_QGIS.items() if command in message]
+        message += f" (In QGIS: {ways[0]}.)" if ways else ""
         left = re.search(r"(?<!\S)--[a-z-]+", message)
         if left and self.parameterDefinition("OPTIONS"):
             message += f" ({left[0]}: under “Further options”.)"

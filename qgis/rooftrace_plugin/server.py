@@ -110,7 +110,8 @@ class Server:
 
     def _below(self, link: str) -> str:
         """Return a link of the server without the folder that its address may end with."""
-        return link.removeprefix(urllib.parse.urlsplit(self._address).path)
+        path = urllib.parse.urlsplit(self._address).path
+        return link[len(path) :] if link.startswith(path) else link
 
     def _wait(self, job: dict[str, Any], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
         seen = time.monotonic()

@@ -93,10 +93,8 @@ def test_a_layer_gets_heights_in_any_crs(
     predicted = tmp_path / "predicted" / "dop_0.2m_buildings.gpkg"
     predicted.parent.mkdir()
     # The first building was divided after the prediction: it has the figures of the whole.
-    area = shapely.area(town.outlines) * [2, *[1] * (len(found) - 1)]
-    found = found.assign(score=0.9, rectangularity=0.8, area_m2=area).drop(
-        columns="fid", errors="ignore"
-    )
+    found = found.drop(columns="fid", errors="ignore").assign(score=0.9, rectangularity=0.8)
+    found["area_m2"] = shapely.area(town.outlines) * [2, *[1] * (len(found) - 1)]
     found.to_file(predicted)
     predicted.with_name("run.json").touch()
     again, _ = call(

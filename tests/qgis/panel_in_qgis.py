@@ -38,17 +38,17 @@ from qgis.core import (
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import QPoint, Qt
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QMainWindow, QMenu
+from qgis.PyQt.QtWidgets import QMainWindow, QMenu, QProgressDialog
 
 application = QgsApplication([], True)
 application.initQgis()
+import processing
 from processing.core.Processing import Processing
 
 Processing.initialize()
 from rooftrace_plugin import classFactory
 from rooftrace_plugin.canvas import ReviewLayer, ReviewTool
-from rooftrace_plugin.dock import folder_name
-from rooftrace_plugin.inputs import service_of
+from rooftrace_plugin.inputs import folder_name, service_of
 from rooftrace_plugin.network import network_variables
 from rooftrace_plugin.run import LoadStyle
 
@@ -169,6 +169,10 @@ for title, name in (
 ):
     assert folder_name(title) == name, title
 
+# A remedy of GDAL has its place in QGIS.
+said = provider.algorithm("heights")._in_labels("Set it: gdal_edit.py -a_nodata 0 FILE.")
+assert said.endswith("(In QGIS: Layer Properties > Transparency > Additional no data value.)")
+
 # A parameter that cannot be used.
 web = QgsRasterLayer("type=xyz&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png", "web", "wms")
 QgsProject.instance().addMapLayer(web)
@@ -177,6 +181,18 @@ dock.find_buildings()
 while dock.work.is_busy:
     application.processEvents()
 assert dock.work._text.text().startswith("rooftrace is not installed")
+
+# The dialog of the toolbox has what is chosen in the panel.
+asked: list[dict[str, Any]] = []
+processing.createAlgorithmDialog = lambda _, parameters: (
+    asked.append(parameters) or QProgressDialog()
+)
+QProgressDialog.algorithmFinished = QProgressDialog.canceled
+dock.show_options()
+assert asked[0]["INPUT"] == web
+dock._take_results(True, {"OUTPUT": scratch})
+assert dock.results.filePath() == scratch
+dock.results.setFilePath("")
 
 # QGIS deletes the style of a result with its context; the next result has one of its own.
 for _ in range(2):

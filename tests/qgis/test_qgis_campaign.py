@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
+from zipfile import ZipFile
 
 import geopandas as gpd
 import numpy as np
@@ -350,9 +351,15 @@ def test_layers_count_as_qgis_has_them(qgis: Qgis, predicted: Path) -> None:
     (folder / "bare.prj").unlink()
     ground = geometry_mask(houses.geometry, (SIDE_PX, SIDE_PX), place)
     heights = np.where(ground, 50, 57).astype(np.float32)
-    write_geotiff(folder / "bare.tif", heights, crs=None, transform=place)
+    heights[:20, :20], heights[20:40, :20] = -9999, 0
+    write_geotiff(folder / "bare.tif", heights, crs=None, transform=place, nodata=-9999)
+    write_geotiff(folder / "flat.tif", np.full_like(heights, 50), crs=houses.crs, transform=place)
+    with ZipFile(folder / "flat.zip", "w") as archive:
+        archive.write(folder / "flat.tif", "flat.tif")
+    shutil.copytree(predicted, folder / "two")
     for name in ("wards", "parcels"):
         gpd.read_file(predicted / "scene_density.gpkg").to_file(folder / "zones.gpkg", layer=name)
+        houses.to_file(folder / "two/scene_buildings.gpkg", layer=name)
     text = """
 log = QgsProcessingFeedback()
 context = QgsProcessingContext()
@@ -360,7 +367,10 @@ context.setProject(QgsProject.instance())
 houses, dsm = QgsVectorLayer("bare.shp", "houses"), QgsRasterLayer("bare.tif", "dsm")
 for layer in (houses, dsm):
     layer.setCrs(QgsCoordinateReferenceSystem("CODE"))
-for layer in (houses, dsm, QgsVectorLayer("PREDICTED/scene_buildings.gpkg", "mine")):
+dsm.dataProvider().setUserNoDataValue(1, [QgsRasterRange(0, 0)])
+flat = QgsRasterLayer("/vsizip/flat.zip/flat.tif", "flat: ground")
+mine = QgsVectorLayer("two/scene_buildings.gpkg|layername=scene_buildings", "mine")
+for layer in (houses, dsm, mine, QgsVectorLayer("PREDICTED/scene_buildings.gpkg", "mine")):
     QgsProject.instance().addMapLayer(layer)
 
 def run(name, **parameters):
@@ -369,7 +379,13 @@ def run(name, **parameters):
     return results if done else log.textLog().splitlines()[-1]
 
 temporary = QgsProcessingUtils.tempFolder() + "/a"
-tall = run("heights", BUILDINGS=houses, SURFACE=dsm, PLANES=True, OUTPUT=temporary)
+tall = run("heights", BUILDINGS=houses, SURFACE=dsm, TERRAIN=flat, PLANES=True, OUTPUT=temporary)
+with_mask = log.textLog()
+run("compare", NEW=mine.id(), OLD="scene_truth.gpkg", OUTPUT="f")
+with_mask = log.textLog()[len(with_mask):]
+mine.selectByIds([1])
+some = run("heights", BUILDINGS=QgsProcessingFeatureSourceDefinition(mine.id(), True), SURFACE=flat,
+           OUTPUT="g")["HEIGHTS"]
 layers = [list(QgsVectorLayer(tall[name]).getFeatures()) for name in ("HEIGHTS", "ROOF_PLANES")]
 zones = run("density", BUILDINGS="scene_truth.gpkg", ZONES="zones.gpkg|layername=wards", OUTPUT="d")
 reasons = [run("predict", INPUT=image, **more) for image, more in (
@@ -380,6 +396,7 @@ houses.deleteFeature(0)
 end(
     reasons=[*reasons, run("density", BUILDINGS=houses, OUTPUT="e")], log=log.textLog(),
     crs=QgsVectorLayer(tall["HEIGHTS"]).crs().authid(), places=zones["PLACES"],
+    vrt=open(temporary + "/surface/bare.vrt").read(), some=some, with_mask=with_mask,
     heights=[one["height"] for one in layers[0]], slopes=[one["slope_deg"] for one in layers[1]],
 )
 """
@@ -393,6 +410,13 @@ end(
         assert part in reason
         assert "--gsd" not in reason
     assert "QGIS deletes" in found["log"]
+    (folder / "bare.vrt").write_text(found["vrt"])
+    with rasterio.open(folder / "bare.vrt") as file:
+        assert file.read(1, masked=True).count() == SIDE_PX**2 - 800
+    # The mask beside a whole layer counts, and that beside a selection does not.
+    assert "scene_mask.tif" in found["with_mask"]
+    assert (Path(found["some"]).name, len(gpd.read_file(found["some"]))) == ("mine_heights.gpkg", 1)
+    assert "scene_mask.tif, which says which ground was seen, does not count" in found["log"]
 
 
 def test_a_web_layer_has_the_buildings_of_its_image(qgis: Qgis) -> None:

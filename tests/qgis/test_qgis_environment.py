@@ -114,15 +114,9 @@ def test_offline_installation_asks_no_index(machine: Machine, tmp_path: Path) ->
     ("line", "sentence"),
     [
         ("OSError: [Errno 28] No space left on device", "The disk is full"),
-        (
-            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
-            "certificate of the package",
-        ),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] verify failed", "certificate of the package"),
         ("error: invalid peer certificate: UnknownIssuer", "Manage Certificates"),
-        (
-            "ProxyError('Cannot connect to proxy.', OSError('Tunnel failed: 407'))",
-            "The proxy refuses",
-        ),
+        ("ProxyError('Cannot connect.', OSError('Tunnel failed: 407'))", "The proxy refuses"),
         ("NewConnectionError: [Errno -2] Name or service not known", "cannot be reached"),
         ("error: Failed to fetch: `https://pypi.org/simple/` dns error", "folder of wheels"),
         ("ERROR: No matching distribution found for rooftrace", "has not all packages"),
@@ -172,7 +166,7 @@ def test_full_disk_and_old_rooftrace_are_refused(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.behave("", version="0.0.9")
-    with pytest.raises(plugin_command.RooftraceProblem, match=r"has version 0\.0\.9"):
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"has version 0\.0\.9.*needs 0\.2"):
         machine.install()
     assert machine.command is None
     usage = namedtuple("usage", "total used free")(10**12, 10**12, 3 * 10**9)
