@@ -601,13 +601,14 @@ class _Planes:
 
 def _with_areas(layer: BuildingLayer, area_m2: Floats) -> BuildingLayer:
     """Return predicted buildings without the figures of outlines that were edited."""
-    if not {"score", "rectangularity", "area_m2"} <= {*layer.attributes}:
-        return layer
     columns = {
-        name: np.array(np.ma.filled(layer.attributes[name], np.nan), np.float64)
-        for name in ("area_m2", "perimeter_m", "orientation_deg", "rectangularity")
-        if name in layer.attributes
+        name: np.ma.filled(values.astype(np.float64), np.nan)
+        for name, values in layer.attributes.items()
+        if name in ("area_m2", "perimeter_m", "orientation_deg", "rectangularity")
+        and isinstance(values, np.ndarray)
     }
+    if "score" not in layer.attributes or not {"area_m2", "rectangularity"} <= {*columns}:
+        return layer
     # Far from the middle of a plane, only the area on the ellipsoid tells edits.
     rows = np.flatnonzero(~(abs(area_m2 / columns["area_m2"] - 1) <= SAME_AREA))
     lonlat = reprojected(layer.outlines.unpack(rows), layer.crs, CRS84, np.inf)

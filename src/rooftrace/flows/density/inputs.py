@@ -274,7 +274,7 @@ def read_buildings(
         # A prediction numbers its buildings from 1; edits repeat numbers, or leave some out.
         numbered = {*range(1, len(geometry) + 1)}
         is_edited |= ours and {*np.ma.filled(values["id"], 0).tolist()} != numbered
-        if ours and mask is not None and crs is not None and len(geometry):
+        if ours and mask is not None and len(geometry):
             # Nor do edits of corners change the areas that it wrote.
             px = _in_pixels(geometry, crs, mask.grid)
             size = square_metres_per_px(mask.grid, shapely.get_coordinates(shapely.centroid(px)))
