@@ -61,10 +61,12 @@ def write_layers(folder: Path) -> tuple[Path, Path]:
     new = changed(old)
     score = np.random.default_rng(1).random(len(new))
     return (
-        write(folder / "new.gpkg", new, id=[f"n{i}" for i in range(len(new))], score=score),
+        write(folder / "new.gpkg", new, id=[f"n{i}" for i in range(len(new))], score=score,
+              height=9.0),
         write(
             folder / "old.geojson", old, 4326, id=np.arange(100, 100 + len(old)),
             name=[f"house {i}" for i in range(len(old))], levels=np.arange(len(old)) / 2,
+            height=np.arange(len(old)) / 10.0,
         ),
     )  # fmt: skip
 

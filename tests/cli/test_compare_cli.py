@@ -59,6 +59,10 @@ def test_true_changes_are_found_each_as_such(layers: tuple[Path, Path], tmp_path
     grown = sides[(sides.status == "changed") & (sides.side == "new")]
     assert ((grown.iou > 0.5) & (grown.iou <= 1 / 1.7 + 1e-6)).all()
     np.testing.assert_allclose(grown.area_ratio, 1.7, rtol=1e-3)
+    number = np.where(sides.side == "old", sides.id, sides.partner_id)[sides.partner_id.notna()]
+    change = sides.height_change[sides.partner_id.notna()]
+    np.testing.assert_allclose(change, 9 - (number.astype(int) - 100) / 10, atol=0.01)
+    assert len(change) == sides.height_change.notna().sum()
     review = gpd.read_file(tmp_path / "review.geojson")
     assert set(review.status) == {"changed", "moved", "split", "new", "gone"}
     saved = json.loads((tmp_path / "compare.json").read_text())

@@ -159,10 +159,10 @@ def _add_house(
     return top, eaves, ground, shape, np.nan if shape == "flat" else bearing
 
 
-def levels_town() -> RoofTown:
-    """Return one house of two flat levels, 9 and 4 m, on level ground at 50 m, without noise."""
-    surface = np.full((120, 160), 50.0)
-    terrain = surface.copy()
+def levels_town(slope: float = 0.0) -> RoofTown:
+    """Return a house of two flat levels, 59 and 54 m, on ground of 50 m that rises to the east."""
+    terrain = np.tile(50 + slope * ((np.arange(160) + 0.5) / 4 - 20), (120, 1))
+    surface = terrain.copy()
     surface[40:80, 40:72] = 59.0
     surface[40:80, 72:120] = 54.0
     outline = shapely.box(10.0, 10.0, 30.0, 20.0)

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "height", "height_low", "height_high", "height_median", "roof_height", "roof_shape",
     "roof_direction", "roof_slope_deg", "roof_azimuth_deg", "roof_plane_m2",
-    "num_floors_estimated", "ground_m", "samples", "method", "height_reason",
+    "num_floors_estimated", "ground_m", "ground_min_m", "samples", "method", "height_reason",
 )  # fmt: skip
 """Columns of the layer that is written, besides those of the buildings."""
 
@@ -464,7 +464,9 @@ class _Scans:
                     remedy="Give the tiles of one system at a time.",
                 )
         units = {file.unit or "no stated unit" for file in self._files}
-        verticals = [vertical_of(crs, file.unit, options.unit) for file in self._files]
+        verticals = [
+            vertical_of(crs, unit=options.unit or file.unit or None) for file in self._files
+        ]
         if len({one.unit_m for one in verticals}) > 1:
             raise GeoreferenceError(
                 f"The points have heights in {' and in '.join(sorted(units))}; expected one.",
@@ -648,6 +650,7 @@ def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
         "roof_plane_m2": np.round(heights.plane_m2, 1),
         "num_floors_estimated": np.ma.MaskedArray(floors, ~known),
         "ground_m": metres(heights.ground),
+        "ground_min_m": metres(heights.ground_min),
         "samples": heights.samples.astype(np.int64),
         "method": np.full(len(heights), method, np.object_),
         "height_reason": np.array([None, *REASONS[1:]], np.object_)[heights.reason],
@@ -665,12 +668,12 @@ def _write_model(
 ) -> None:
     """Write the buildings with a height as CityJSON, in metres."""
     rows = np.flatnonzero(heights.is_known)
-    low = heights.ground
-    top = low + np.maximum(heights.median, 0.5)
+    low = heights.ground_min
+    top = heights.ground + np.maximum(heights.median, 0.5)
     bounds = packed.bounds[rows]
     least = [*bounds[:, :2].min(axis=0).tolist(), float(low[rows].min())]
     # Of a roof with two levels, the upper one is higher than the median.
-    highest = np.where(np.isfinite(heights.line[:, 0]), low + heights.height, top)
+    highest = np.where(np.isfinite(heights.line[:, 0]), heights.ground + heights.height, top)
     greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(highest[rows].max())]
     # Programs that merge city models (cjio 0.10.1) take equal ids for one building.
     scene = path.name.removesuffix("_heights.city.json")

@@ -84,7 +84,7 @@ def city_model(
 
 
 class CityModelWriter:
-    """Writes buildings as closed blocks from the ground to a flat top, see `city_model`.
+    """Writes buildings as closed blocks from a level bottom to a flat top, see `city_model`.
 
     Objects and vertices go to files as they come, so memory holds none of them.
 

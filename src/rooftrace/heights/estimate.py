@@ -89,6 +89,7 @@ class Heights(Columns):
         shape: (n,) index in `SHAPES`, or -1.
         direction: (n,) bearing of the ridge in degrees, 0 to 180.
         ground: (n,) height of the ground at the centre in the surface's vertical datum.
+        ground_min: (n,) the lowest ground along the outline, likewise.
         lower: (n,) height above ground in metres of the lower of two clear roof levels.
         line: (n, 3) the line between them, see `roof.level_line`.
         slope_deg, azimuth_deg: (n,) see `faces.slope_and_azimuth_deg`; those of the plane with the
@@ -109,6 +110,7 @@ class Heights(Columns):
     shape: Ints
     direction: Floats
     ground: Floats
+    ground_min: Floats
     lower: Floats
     line: Floats
     slope_deg: Floats
@@ -173,6 +175,9 @@ def estimate_heights(
     else:
         ground, sigma = ground_of_terrain(terrain, count, step_m)
     level = ground[:, 2]
+    corners, of = shapely.get_coordinates(outlines_m, return_index=True)
+    fall = np.zeros(count)
+    np.minimum.at(fall, of, (np.nan_to_num(ground[of, :2]) * corners).sum(axis=1))
     height = roofs.top - level
     # On a slope, bare ground within an outline is higher than that at its centre.
     above = np.nan_to_num(roof.z - heights_on(ground, roof))
@@ -212,6 +217,7 @@ def estimate_heights(
         shape=np.where(known, roofs.shape, -1),
         direction=only(roofs.direction),
         ground=level,
+        ground_min=level + fall,
         lower=only(roofs.lower - level),
         line=np.where(known[:, None], line, np.nan),
         slope_deg=np.where(sloped, slope_deg, np.nan),
@@ -293,7 +299,7 @@ _LEAST = 6
 _INDEPENDENT_M = 2.0
 """Distance in metres beyond which errors of a surface model count as independent."""
 
-_STIFFNESS_M = 2.0
+_STIFFNESS_M, _TERRAIN_STIFFNESS_M = 2.0, 0.5
 _TERRAIN_SIGMA_M = 0.2
 """Standard deviation in metres of a terrain model below a building, where nothing was measured."""
 
@@ -311,7 +317,7 @@ def ground_of_terrain(terrain: Samples, count: int, resolution_m: float) -> tupl
     spread = 1.4826 * np.nan_to_num(quantiles(apart, below.owner, count, 0.5)[0])
     number = np.bincount(below.owner, minlength=count)
     sigma = spread / np.sqrt(np.maximum(number, 1))
-    plane, _ = fit_planes(below, np.ones(len(below)), count, stiffness_m=_STIFFNESS_M)
+    plane, _ = fit_planes(below, np.ones(len(below)), count, stiffness_m=_TERRAIN_STIFFNESS_M)
     plane[:, 2] = level
     if len(around):
         beside, doubt = ground_around(around.thinned(count, _MOST_RING), count, resolution_m)

@@ -469,14 +469,17 @@ class PointFile:
             self._read_keys([key for vlr in header.vlrs for key in getattr(vlr, "geo_keys", ())])
 
     def _read_keys(self, keys: Sequence[Any]) -> None:
-        """Take unit and datum of heights from GeoTIFF keys, which laspy (2.7.0) leaves out."""
+        """Take unit and datum of heights from GeoTIFF keys, which laspy (2.7.0) leaves out.
+
+        The unit may be another than that of the vertical CRS.
+        """
+        if self.crs and len(self.crs.axis_info) > 2:
+            return
         codes = {key.id: int(key.value_offset) for key in keys}
         self.unit = _KEYED_UNITS.get(codes.get(_VERTICAL_UNITS_KEY, 0), "")
         with suppress(CRSError):
             vertical = CRS.from_epsg(codes.get(_VERTICAL_CRS_KEY, 0))
-            factor = float(vertical.axis_info[0].unit_conversion_factor)
-            same = np.isclose(UNITS_M.get(self.unit, factor), factor)
-            if same and self.crs and len(self.crs.axis_info) == 2:
+            if self.crs:
                 self.crs = CompoundCRS(f"{self.crs.name} + {vertical.name}", [self.crs, vertical])
 
     def chunks(self) -> Iterator[Points]:

@@ -164,6 +164,17 @@ class Compared:
             for name, flag in known.items()
             if isinstance(flag, np.ndarray) and flag.dtype.kind == "b"
         }
+        pair_heights: dict[str, NDArray[Any]] = {}
+        columns = [one.layer.attributes.get("height") for one in (side, other)]
+        tall = [one for one in columns if isinstance(one, np.ndarray) and one.dtype.kind in "iuf"]
+        if len(tall) == len(columns):
+            own, others = (
+                np.ma.filled(one[rows].astype(np.float64), np.nan)
+                for one, rows in zip(tall, (index, partner[has]))
+            )
+            change = np.full(len(index), np.nan)
+            change[has] = (own[has] - others) * (1 if is_new else -1)
+            pair_heights = {"height": own, "height_change": change.round(2) + 0.0}
         return {
             "side": np.full(len(index), side.name, np.object_),
             "id": side.layer.ids[index],
@@ -177,6 +188,7 @@ class Compared:
             "area_ratio": ratio,
             "score": side.layer.score[index].astype(np.float64),
             **flags,
+            **pair_heights,
             **({} if share is None else {"change_share": share[index]}),
         }
 

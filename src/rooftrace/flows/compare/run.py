@@ -317,12 +317,14 @@ def _read(
     if models is not None:
         return predict_dates(new, old, models, limit, out, step)
     old_layer = read_buildings_layer(
-        old, out, attributes=() if options.keep is None else ALL_FIELDS, layer_name=options.layer,
+        old, out, attributes=["height"] if options.keep is None else ALL_FIELDS,
+        layer_name=options.layer,
         id_field=options.id, needs_id=options.id is not None,
         threshold=limit if old.is_file() and is_raster(old) else None,
     )  # fmt: skip
     new_layer = read_buildings_layer(
-        new, out, attributes=["cut", *(() if options.keep is None else ORIGINS.values())],
+        new, out,
+        attributes=["cut", "height", *(() if options.keep is None else ORIGINS.values())],
         layer_name=options.layer, id_field=options.id,
         threshold=limit if new.is_file() and is_raster(new) else None,
     )  # fmt: skip

@@ -9,16 +9,16 @@ const NAMES = {
   id: "Number", class: "Class", score: "Confidence", area_m2: "Area", perimeter_m: "Perimeter",
   orientation_deg: "Orientation", rectangularity: "Rectangularity", cut: "Cut by an edge", status: "Status", side: "Layer",
   source: "Image", model: "Model", partner_id: "Number of the partner", iou: "IoU with it", offset_m: "Offset",
-  height: "Height", height_median: "Median height",
+  height: "Height", height_change: "Change of height", height_median: "Median height",
   roof_height: "Height of the roof", roof_shape: "Roof", roof_direction: "Direction of the ridge",
   roof_slope_deg: "Slope of the largest roof plane", roof_azimuth_deg: "Faces (from north)", roof_plane_m2: "Its area",
-  num_floors_estimated: "Floors, estimated", ground_m: "Ground", samples: "Samples", method: "Measured from",
-  height_reason: "No height:",
+  num_floors_estimated: "Floors, estimated", ground_m: "Ground", ground_min_m: "Lowest ground",
+  samples: "Samples", method: "Measured from", height_reason: "No height:",
 };
 const UNITS = {
-  height: " m", height_median: " m", roof_height: " m", roof_direction: "°",
+  height: " m", height_change: " m", height_median: " m", roof_height: " m", roof_direction: "°",
   roof_slope_deg: "°", roof_azimuth_deg: "°", roof_plane_m2: " m²", ground_m: " m",
-  area_m2: " m²", offset_m: " m", perimeter_m: " m", orientation_deg: "°",
+  ground_min_m: " m", area_m2: " m²", offset_m: " m", perimeter_m: " m", orientation_deg: "°",
 };
 const whole = new Intl.NumberFormat("en");
 
