@@ -43,8 +43,12 @@ _GML_RANKS = {
 """Kinds of the surfaces within elements of CityGML."""
 
 
-def read_city_gml(path: Path, epsg: int | None) -> CityModel:
+def read_city_gml(path: Path, epsg: int | None, *, is_urn: bool) -> CityModel:
     """Return the buildings of CityGML in the CRS of a code.
+
+    Args:
+        is_urn: Whether the code was stated in full, `urn:…` or `http:…`: by the rules of GML the
+            axes then have the order of the code, not of `EPSG:2180`.
 
     Raises:
         GeoreferenceError: There is no code.
@@ -64,7 +68,7 @@ def read_city_gml(path: Path, epsg: int | None) -> CityModel:
             parts = []
         elif kind in ("cityObjectMember", "appearanceMember"):
             one.clear()
-    return _placed(path, buildings, epsg)
+    return _placed(path, buildings, epsg, as_defined=is_urn)
 
 
 def _local(element: ElementTree.Element) -> str:
@@ -151,11 +155,14 @@ def _joined(faces: Sequence[_Face], ranks: Iterable[int]) -> Any:
     return shapely.Polygon()
 
 
-def _placed(path: Path, buildings: Sequence[_Building], epsg: int | None) -> CityModel:
+def _placed(
+    path: Path, buildings: Sequence[_Building], epsg: int | None, *, as_defined: bool = False
+) -> CityModel:
     """Return buildings in the order of a map.
 
     Many writers keep easting first in a CRS that has northing first, or latitude first in CityJSON:
-    where the buildings then are says so. Where both are possible, easting or latitude is first.
+    where the buildings then are says so. Where both are possible, latitude is first, and northing
+    if `as_defined`.
     """
     if epsg is None:
         raise GeoreferenceError(
@@ -171,9 +178,10 @@ def _placed(path: Path, buildings: Sequence[_Building], epsg: int | None) -> Cit
     x, y = np.reshape(shapely.total_bounds(outlines), (2, 2)).mean(axis=0)
     as_it_is, swapped = _degrees_off(crs, x, y), _degrees_off(crs, y, x)
     is_open = swapped == as_it_is and crs.axis_info[0].direction == "north" and len(outlines) > 0
-    first = "latitude" if crs.is_geographic else "easting"
+    is_north = crs.is_geographic or as_defined
+    first = "latitude" if crs.is_geographic else "northing" if is_north else "easting"
     note = f"{path.name}: {first} is read first; its place in EPSG:{epsg} allows both orders."
-    if swapped < as_it_is or (is_open and crs.is_geographic):
+    if swapped < as_it_is or (is_open and is_north):
         outlines = shapely.transform(outlines, lambda xy: xy[:, ::-1])
     return CityModel(
         [(of, one) for (of, _), one in zip(buildings, outlines)], epsg, (note,) * is_open

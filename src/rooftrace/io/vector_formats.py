@@ -363,6 +363,7 @@ def _encoding_of(table: Path, modified_ns: int, size: int) -> str | None:
 
 _EPSG = re.compile(rb"EPSG[^0-9]*(?:[\d.]+[:/])?(\d{4,6})", re.I)
 _SRS_NAME = re.compile(rb"""srsName=["']([^"']*)""")
+_SRS_IN_FULL = re.compile(rb"""srsName=["'](urn:ogc|http)""")
 _ADV = re.compile(rb"crs:(?:ETRS89_UTM(3[1-3])|DE_DHDN_3GK([2-5]))")
 
 
@@ -436,7 +437,8 @@ class InputFinder:
         if name.endswith((".gml", ".xml")):
             head = _head(path)
             if b"CityModel" in head:
-                return [self._city_model(path, read_city_gml(path, epsg_of(head)))]
+                is_urn = _SRS_IN_FULL.search(head) is not None
+                return [self._city_model(path, read_city_gml(path, epsg_of(head), is_urn=is_urn))]
             # GDAL writes a description (.gfs) beside what it opens.
             return [VectorInput(self._linked(path, (".gml", ".xml", ".xsd")), epsg=epsg_of(head))]
         if name.endswith(".dxf"):

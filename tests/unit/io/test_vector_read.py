@@ -128,6 +128,17 @@ def test_each_courtyard_of_a_boundary_of_a_kml_is_read(tmp_path: Path) -> None:
     assert VectorFile(path).read().geometry[0].area == pytest.approx(18)
 
 
+@pytest.mark.parametrize("srs, west", [("urn:ogc:def:crs:EPSG::2180", 5e5), ("EPSG:2180", 6e5)])
+def test_a_urn_has_northing_first_where_the_place_allows_both(
+    tmp_path: Path, srs: str, west: float
+) -> None:
+    ring = "600000 500000 9 600000 500010 9 600010 500010 9 600000 500000 9"
+    polygon = f"<Polygon><LinearRing><posList>{ring}</posList></LinearRing></Polygon>"
+    building = f"<Building><lod0FootPrint>{polygon}</lod0FootPrint></Building>"
+    (tmp_path / "town.gml").write_text(f"<CityModel srsName='{srs}'>{building}</CityModel>")
+    assert VectorFile(tmp_path / "town.gml").read([]).bounds_xy[0] == west
+
+
 def test_what_is_no_polygon_is_reported(tmp_path: Path) -> None:
     others = Point(1, 2), LineString([(0, 0), (1, 1)])
     layer = VectorFile(geojson(tmp_path / "m.geojson", *others, box(0, 0, 1, 1))).read(["n"])
