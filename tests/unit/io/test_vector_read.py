@@ -128,7 +128,7 @@ def test_each_courtyard_of_a_boundary_of_a_kml_is_read(tmp_path: Path) -> None:
     assert VectorFile(path).read().geometry[0].area == pytest.approx(18)
 
 
-@pytest.mark.parametrize("srs, west", [("urn:ogc:def:crs:EPSG::2180", 5e5), ("EPSG:2180", 6e5)])
+@pytest.mark.parametrize(("srs", "west"), [("urn:ogc:def:crs:EPSG::2180", 5e5), ("EPSG:2180", 6e5)])
 def test_a_urn_has_northing_first_where_the_place_allows_both(
     tmp_path: Path, srs: str, west: float
 ) -> None:
