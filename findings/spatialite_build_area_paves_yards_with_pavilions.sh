@@ -7,9 +7,9 @@
 # yard is a building, and the pavilion is the hole in it. The multipolygon is not valid, as the two
 # share all of the yard's wall. A second way round, by LinesFromRings of the right multipolygon,
 # ends at the same 96: a town that goes through its walls comes back with other houses. No error.
-# Versions: SpatiaLite 5.0.1 (Debian 12, spatialite-bin 5.0.1-2 and libspatialite7 5.0.1-3). Source:
-# the faces of GEOS's polygonizer are all kept, but for those that fill a hole exactly: a yard
-# with a hole of its own is not one of these.
+# Versions: SpatiaLite 5.0.1 (Debian 12, spatialite-bin 5.0.1-2 and libspatialite7 5.0.1-3).
+# By its results (its source was not at hand), all faces between walls are kept but those that fill
+# a hole exactly; a yard with a hole of its own is not one of these.
 # Hurt: who builds footprints from walls (drawings, outlines of masks, line layers) in SQLite.
 set -euo pipefail
 folder=$(mktemp -d)
