@@ -98,7 +98,9 @@ def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
     _, again = call("compare", layers[0], tmp_path / "old.gpkg", "-o", tmp_path / "b", *options)
     assert again["notes"] == whole["notes"]
     for file in (tmp_path / "a").iterdir():
-        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+        one, other = (re.sub(rb'"created": "[^"]+"', b"", (tmp_path / run / file.name).read_bytes())
+                      for run in "ab")  # fmt: skip
+        assert one == other, file.name
 
 
 def test_an_offset_is_noted_and_removed(tmp_path: Path) -> None:
