@@ -15,7 +15,7 @@ from folder_server import FolderServer, serving_folder
 from stac_scenes import PROVIDERS, collection, with_hrefs, write_area, write_catalog, write_scenes
 from tiny_models import write_tiny_bundle
 
-pytest.importorskip("pystac_client")
+pytest.importorskip("pystac")
 
 Json = dict[str, Any]
 

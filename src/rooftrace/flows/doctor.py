@@ -102,7 +102,7 @@ _EXTRAS = {
     "ray": "predict --cluster",
     "parquet": "GeoParquet, and the layer of a catalogue",
     "points": "heights from point clouds: LAS and LAZ",
-    "stac": "predict --stac, and a search for imagery",
+    "stac": "results as STAC items",
     "services": "images of map services: WMS, WMTS and tiles",
     "mcp": "mcp: tools for assistants",
     "s3": "images and results in object storage",

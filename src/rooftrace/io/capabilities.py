@@ -23,12 +23,12 @@ from rooftrace.core.types import Bounds
 from rooftrace.io.map_service import (
     MapService,
     TileLevel,
-    check_web_address,
     is_secret,
     result_name,
     slippy_level,
     without_secrets,
 )
+from rooftrace.io.remote import web_host
 from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, to_metres
 
 _WMS_TILE_PX = 512
@@ -46,9 +46,9 @@ def capabilities_url(url: str) -> str:
     """Return the URL of the capabilities, with the parameters that it needs.
 
     Raises:
-        ConfigError: It is not the URL of a web server.
+        DataError: It is not the URL of a web server.
     """
-    check_web_address(url)
+    web_host(url)
     parts = urlsplit(url)
     given = parse_qsl(parts.query, keep_blank_values=True)
     names = {name.lower() for name, _ in given}
@@ -199,18 +199,10 @@ def _wmts_template(
         }, "tilematrix": "{z}", "tilerow": "{y}", "tilecol": "{x}"}  # fmt: skip
 
         def value(match: re.Match[str]) -> str:
-            name = match[1].lower()
-            if name not in values:
-                raise DataError(
-                    f"The tiles of {without_secrets(url)} need a value for {match[0]}, which the "
-                    "capabilities do not give.",
-                    remedy="Ask for the URL of the tiles as https://…/{z}/{x}/{y}.png.",
-                )
-            given = values[name]
+            given = values[match[1].lower()]
             return given if given.startswith("{") else quote(given, safe="/:,")
 
-        template = re.sub(r"\{([^{}]+)\}", value, template)
-        return urljoin(url, template)
+        return urljoin(url, re.sub(r"\{([^{}]+)\}", value, template))
     base = _operation_url(found.operations, "GetTile", url)
     return _with_parameters(
         base,
@@ -268,25 +260,15 @@ def _chosen(
     url: str, layers: Mapping[str, Any], layer: str | None, offered: Mapping[str, Any]
 ) -> str:
     """Return the name of the layer to read: the given one, or the only one that is offered."""
-    listed = list_and_count(list(offered), _MAX_LISTED)
-    shown = without_secrets(url)
-    if not layers:
-        raise DataError(
-            f"The capabilities at {shown} have no layer with a name.",
-            remedy="Use a service with imagery.",
-        )
-    if layer is not None:
-        if layer in layers:
-            return layer
-        raise ConfigError(
-            f"--layer {layer} was given, but {shown} has the layers {listed}.",
-            remedy="Choose one of them.",
-        )
-    if len(offered) == 1:
+    if layer is not None and layer in layers:
+        return layer
+    if layer is None and len(offered) == 1:
         return next(iter(offered))
+    given = "" if layer is None else f"--layer {layer} was given, but "
+    listed = list_and_count(list(offered), _MAX_LISTED) or "none with a name"
     raise ConfigError(
-        f"{shown} has {plural(len(offered), 'layer')}: {listed}.",
-        remedy=f"Choose the one with the imagery, for example --layer {next(iter(offered))}.",
+        f"{given}{without_secrets(url)} has {plural(len(offered), 'layer')}: {listed}.",
+        remedy="Choose the one with the imagery: --layer NAME",
     )
 
 

@@ -22,6 +22,7 @@ from affine import Affine
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Bounds, GeoGrid, Ints, Polygons
 from rooftrace.io.area import Area, no_area_crs
+from rooftrace.io.remote import web_host
 from rooftrace.io.reproject import reprojected
 from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, TileName, web_mercator
 
@@ -195,13 +196,10 @@ class MapService:
                                 for edge in level.bounds_xy(row, col))  # fmt: skip
             tile = TileName(level.zoom, row, col)
             values = {
-                "z": lambda: level.name or str(level.zoom),
-                "x": lambda: str(col),
-                "y": lambda: str(row),
-                "-y": lambda: str(tile.flipped().row),
-                "q": lambda: tile.quadkey,
-            }
-            return values[name]()
+                "z": level.name or level.zoom, "x": col, "y": row, "-y": tile.flipped().row,
+                "q": tile.quadkey,
+            }  # fmt: skip
+            return str(values[name])
 
         return _PLACEHOLDER.sub(value, self.template)
 
@@ -273,7 +271,8 @@ def xyz_service(template: str) -> MapService:
     """Return the service of XYZ or TMS tiles with a URL such as `https://…/{z}/{x}/{y}.png`.
 
     Raises:
-        ConfigError: A placeholder is unknown or missing, or the URL is not of a web server.
+        ConfigError: A placeholder is unknown or missing.
+        DataError: The URL is not of a web server, or has a user name.
     """
     template, _, finest = template.partition("#zmax=")
     template = re.sub("%7B", "{", re.sub("%7D", "}", template, flags=re.I), flags=re.I)
@@ -303,7 +302,7 @@ def xyz_service(template: str) -> MapService:
             "south), or {q}, were expected.",
             remedy="For example: https://host/{z}/{x}/{y}.png",
         )
-    check_web_address(template)
+    web_host(template)
     first_server = re.sub(r"\{switch:([^,{}]*)[^{}]*\}", r"\1", template)
     return MapService(
         quote(template, safe=_SAFE), shown, result_name(first_server),
@@ -324,21 +323,6 @@ def result_name(url: str, layer: str = "") -> str:
 def is_capabilities_file(path: str) -> bool:
     """Return True for the path of a file of capabilities."""
     return path.lower().endswith("capabilities.xml")
-
-
-def check_web_address(url: str) -> None:
-    """Check that a URL belongs to a web server and holds no user name.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
-        raise ConfigError(
-            f"{without_secrets(url)} cannot be used: the URL of a map service begins with "
-            "https:// or http://, followed by a server without a user name.",
-            remedy="Correct the URL; keys of a service belong into its parameters.",
-        )
 
 
 def without_secrets(url: str) -> str:

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import configparser
 import http.client
+import netrc
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -306,6 +309,22 @@ def url_stem(url: str) -> str:
     return PurePosixPath(unquote(urlsplit(url).path)).stem or "scene"
 
 
+def web_host(url: str) -> str:
+    """Return the host of a URL.
+
+    Raises:
+        DataError: It is not a URL of the web, or has a user name.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.lower() in ("http", "https") and parts.hostname and "@" not in parts.netloc:
+        return parts.hostname
+    raise DataError(
+        f"{without_query(url)} cannot be read: a URL begins with https://, http:// or s3://, "
+        "followed by a server without a user name.",
+        remedy="Correct the URL, with keys as its parameters; or download the file.",
+    )
+
+
 class Traffic:
     """Counts of the requests to a server; several threads may count."""
 
@@ -351,18 +370,12 @@ class RangeReader(Traffic):
         self.url = url
         self._object: ObjectAddress | None = None
         self._store: Any = None
-        parts = urlsplit(url)
-        is_web = parts.scheme.lower() in ("http", "https") and parts.hostname
         if is_object_url(url):
             # Each machine uses its own credentials, which are not in the pickle.
             self._object = ObjectAddress.parse(url)
             self._store = _store_of(self._object.bucket)
-        elif not is_web or "@" in parts.netloc:
-            raise DataError(
-                f"{without_query(url)} cannot be read: a URL begins with https://, "
-                "http:// or s3://, followed by a server without a user name.",
-                remedy="Download the file and use the copy.",
-            )
+        else:
+            web_host(url)
         self._chunks: LruCache[int, bytes] = LruCache(_CHUNKS_HELD)
         self._size: int | None = None
         self._version: str | None = None
@@ -431,7 +444,7 @@ class RangeReader(Traffic):
     def _fetch(self, start: int, stop: int) -> bytes:
         def ask(attempt: int) -> bytes:
             self.count(requests=1, repeated=int(attempt > 0))
-            with self._request_errors():
+            with _request_errors(is_known=self._size is not None):
                 return self._ask(start, stop)
 
         try:
@@ -444,30 +457,6 @@ class RangeReader(Traffic):
                 "Run the command again later, or download the file and use the copy.",
             ) from error
 
-    @contextmanager
-    def _request_errors(self) -> Iterator[None]:
-        """Raise the failure of a request to a web server as RemoteError."""
-        try:
-            yield
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise RemoteError(
-                f"the server answered {error.code} {error.reason}",
-                _remedy_for(error.code),
-                transient=error.code in TRANSIENT_STATUSES,
-                wait_s=retry_after_s(error.headers.get("Retry-After", "")),
-            ) from error
-        except urllib.error.URLError as error:
-            is_wrong = isinstance(error.reason, ConnectionRefusedError | socket.gaierror)
-            raise RemoteError(
-                f"the server cannot be reached: {_cause_of(error)}",
-                "Check the URL and the network connection.",
-                transient=self._size is not None or not is_wrong,
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = f"the connection broke off: {_cause_of(error)}"
-            raise RemoteError(reason, "Run the command again later.", transient=True) from error
-
     def _ask(self, start: int, stop: int) -> bytes:
         if self._object is not None:
             import obstore
@@ -478,18 +467,7 @@ class RangeReader(Traffic):
             self._check_same(int(got.meta["size"]), str(got.meta.get("e_tag") or ""))
             self.count(nbytes=len(body))
             return body
-        request = urllib.request.Request(  # noqa: S310
-            quote(self.url, safe="/:?#[]@!$&'()*+,;=%"),
-            headers={
-                "Range": f"bytes={start}-{stop - 1}",
-                "Accept-Encoding": "identity",
-                "User-Agent": "rooftrace",
-            },
-        )
-        # The constructor lets only http and https reach this call.
-        with urllib.request.urlopen(  # noqa: S310  # nosec B310
-            request, timeout=_RETRY.timeout_s
-        ) as answer:
+        with _requested(self.url, {"Range": f"bytes={start}-{stop - 1}"}) as answer:
             received = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if answer.status != http.client.PARTIAL_CONTENT or received is None:
                 raise RemoteError(
@@ -518,6 +496,76 @@ class RangeReader(Traffic):
             )
 
 
+@contextmanager
+def _request_errors(*, is_known: bool) -> Iterator[None]:
+    """Raise the failure of a request to a web server as RemoteError.
+
+    Args:
+        is_known: Whether the server has answered before.
+    """
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise RemoteError(
+            f"the server answered {error.code} {error.reason}",
+            _remedy_for(error.code),
+            transient=error.code in TRANSIENT_STATUSES,
+            wait_s=retry_after_s(error.headers.get("Retry-After", "")),
+        ) from error
+    except urllib.error.URLError as error:
+        is_wrong = isinstance(error.reason, ConnectionRefusedError | socket.gaierror)
+        remedy = "Check the URL and the network connection."
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            is_wrong = True
+            remedy = "If you trust the server, set SSL_CERT_FILE to its authority's certificate."
+        raise RemoteError(
+            f"the server cannot be reached: {_cause_of(error)}",
+            remedy,
+            transient=is_known or not is_wrong,
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = f"the connection broke off: {_cause_of(error)}"
+        raise RemoteError(reason, "Run the command again later.", transient=True) from error
+
+
+def _requested(url: str, headers: Mapping[str, str]) -> Any:
+    """Return the answer of a web server, see `urllib.request.urlopen`."""
+    request = urllib.request.Request(  # noqa: S310
+        quote(url, safe="/:?#[]@!$&'()*+,;=%"),
+        headers={"Accept-Encoding": "identity", "User-Agent": "rooftrace", **headers},
+    )
+    # Only http and https reach this call.
+    return urllib.request.urlopen(  # noqa: S310  # nosec B310
+        request, timeout=_RETRY.timeout_s
+    )
+
+
+def read_document(url: str, agent: str = "rooftrace") -> bytes:
+    """Return a document of a web server, with the user name and password of its host in ~/.netrc.
+
+    Raises:
+        DataError: The URL is not one of the web, or the server does not send the document.
+    """
+    host, headers = web_host(url), {"User-Agent": agent}
+    # Most users have no such file.
+    with suppress(OSError, netrc.NetrcParseError):
+        if known := netrc.netrc().authenticators(host):
+            pair = b64encode(f"{known[0]}:{known[2]}".encode()).decode()
+            headers["Authorization"] = f"Basic {pair}"
+
+    def ask(_: int) -> bytes:
+        with _request_errors(is_known=False), _requested(url, headers) as answer:
+            return bytes(answer.read())
+
+    try:
+        return _repeated(ask)
+    except RemoteError as error:
+        raise DataError(
+            f"{without_query(url)} cannot be read: {error.reason}.", remedy=error.remedy
+        ) from error
+
+
 def retry_after_s(text: str) -> float:
     """Return the seconds that a header Retry-After states, as a number or as a date."""
     if text.strip().isdecimal():
@@ -528,8 +576,13 @@ def retry_after_s(text: str) -> float:
 
 
 def _remedy_for(status: int) -> str:
+    if status in TRANSIENT_STATUSES:
+        return "Run the command again later."
     if status in (401, 403):
-        return "Use a URL that can be read without signing in, or download the file."
+        return (
+            "Use a URL that can be read without signing in, or download the file. User names and "
+            "passwords of STAC servers belong into ~/.netrc."
+        )
     if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         return "Check that the file is not empty."
     return "Check the URL."

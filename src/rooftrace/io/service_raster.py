@@ -32,6 +32,7 @@ from rooftrace.io.map_service import (
 from rooftrace.io.mosaic import TileGridMosaic, check_dense
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
+from rooftrace.io.remote import read_document
 from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.tile_requests import TileRequests, check_client
 from rooftrace.io.web_mercator import latitude_of
@@ -244,17 +245,13 @@ class ServiceRaster(TileGridMosaic):
             return ArraySource(pixels, grid, np.zeros(grid.shape, np.bool_))
         name = f"The tile {without_secrets(url)}"
         image = _TileImage(name, data, self._rule)
-        if image.grid.shape != grid.shape:
+        is_picture = image.bands in (1, _BANDS) and image.dtype == np.uint8
+        if image.grid.shape != grid.shape or not is_picture:
             raise DataError(
-                f"{name} has {image.grid.width} × {image.grid.height} pixels; the other tiles have "
-                f"{grid.width} × {grid.height}.",
-                remedy="Choose another --zoom or layer of the service.",
-            )
-        if image.bands not in (1, _BANDS) or image.dtype != np.uint8:
-            raise DataError(
-                f"{name} has {plural(image.bands, 'band')} of {image.dtype}; an 8-bit image in "
-                "colour or grey was expected.",
-                remedy="Choose a layer with imagery.",
+                f"{name} has {image.grid.width} × {image.grid.height} pixels and "
+                f"{plural(image.bands, 'band')} of {image.dtype}; expected {grid.width} × "
+                f"{grid.height} like the others, of 8 bits in colour or grey.",
+                remedy="Choose another --zoom, or a layer with imagery.",
             )
         raster = image.read()
         # Some servers store a tile of one colour, such as water, as grey.
@@ -318,7 +315,15 @@ def open_service(
         if shape is None or shape == level.tile_px or tile_px is not None:
             break
         tile_px = shape[0]
-    _check_sample(raster, area)
+    count, missing = raster.sample()
+    if missing == count:
+        raise DataError(
+            f"{raster.name} has no tile in the area {area.name} at zoom {raster.level.zoom}: "
+            f"{plural(count, 'tile was', 'tiles were')} requested, spread over the area, and none "
+            "exists.",
+            remedy="Choose another zoom with --zoom; if rows are counted from the south (TMS), "
+            "write {-y} in place of {y}.",
+        )
     if zoom is None and level.zoom == service.finest:
         note = f"{service.name}: zoom {level.zoom} is used, the finest by its URL; see --zoom."
         raster.service = replace(service, notes=(*service.notes, note))
@@ -335,21 +340,4 @@ def _service(url: str, options: ServiceOptions) -> MapService:
             )
         return xyz_service(url)
     address = capabilities_url(url)
-    client = TileRequests(without_secrets(address), options)
-    try:
-        return read_capabilities(address, client.document(address), options.layer)
-    finally:
-        client.close()
-
-
-def _check_sample(raster: ServiceRaster, area: Area) -> None:
-    """Raise DataError if none of some tiles exists."""
-    count, missing = raster.sample()
-    if missing == count:
-        raise DataError(
-            f"{raster.name} has no tile in the area {area.name} at zoom {raster.level.zoom}: "
-            f"{plural(count, 'tile was', 'tiles were')} requested, spread over the area, and none "
-            "exists.",
-            remedy="Choose another zoom with --zoom; if rows are counted from the south (TMS), "
-            "write {-y} in place of {y}.",
-        )
+    return read_capabilities(address, read_document(address, options.agent), options.layer)

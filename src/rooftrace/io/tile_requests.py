@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rooftrace.core.errors import ExportError, MissingExtraError, ServiceError
 from rooftrace.core.text import reason_of
@@ -105,9 +105,7 @@ class TileRequests(Traffic):
             if stopped.is_set():
                 return None
             try:
-                data = self._request(client, url, stopped)
-            except _Stopped:
-                return None
+                data = self._request(client, url)
             except BaseException:
                 stopped.set()
                 raise
@@ -124,10 +122,6 @@ class TileRequests(Traffic):
                 raise error
         return found | {url: future.result() or b"" for url, future in zip(missing, futures)}
 
-    def document(self, url: str) -> bytes:
-        """Return the capabilities of a service, which are not cached."""
-        return self._request(self._opened(), url, threading.Event(), image=False)
-
     def _opened(self) -> httpx.Client:
         import httpx
 
@@ -143,9 +137,7 @@ class TileRequests(Traffic):
                 weakref.finalize(self, _close, self._client, self._pid)
             return self._client
 
-    def _request(
-        self, client: httpx.Client, url: str, stopped: threading.Event, *, image: bool = True
-    ) -> bytes:
+    def _request(self, client: httpx.Client, url: str) -> bytes:
         import httpx
 
         options = self.options
@@ -153,14 +145,12 @@ class TileRequests(Traffic):
         for attempt in range(options.attempts):
             if attempt:
                 # Clients that failed together must not return together.
-                stopped.wait(delay_s * random.uniform(1.0, 1.25))  # noqa: S311  # nosec B311
+                time.sleep(delay_s * random.uniform(1.0, 1.25))  # noqa: S311  # nosec B311
                 delay_s *= 2
-            self._pace.wait(1 / options.per_second, stopped)
-            if stopped.is_set():
-                raise _Stopped
+            self._pace.wait(1 / options.per_second)
             self.count(requests=1, repeated=int(attempt > 0))
             try:
-                answer = self._ask(client, url)
+                answer = client.get(url)
             except httpx.TimeoutException:
                 reason, status = f"it sent nothing for {options.timeout_s:g} seconds", 0
                 continue
@@ -170,8 +160,11 @@ class TileRequests(Traffic):
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise self._error(_line(error), "Check the URL.") from None
             self._answered = True
-            status, headers, data = answer
-            pause_s = retry_after_s(headers.get("retry-after", ""))
+            # No state is kept between requests, and none is sent.
+            client.cookies.clear()
+            self.count(nbytes=len(answer.content))
+            status = answer.status_code
+            pause_s = retry_after_s(answer.headers.get("retry-after", ""))
             if status in TRANSIENT_STATUSES:
                 reason = f"it answered {status} {httpx.codes.get_reason_phrase(status)}"
                 if pause_s > _LONGEST_PAUSE_S:
@@ -181,23 +174,16 @@ class TileRequests(Traffic):
                 self._pace.pause(pause_s)
                 delay_s = max(delay_s, pause_s)
                 continue
-            return self._accepted(status, headers, data, image=image)
+            return self._accepted(answer)
         remedy = _LATER
         if status == _TOO_MANY:
             remedy = f"{_LATER} Fewer requests are made with --connections and --per-second."
         raise self._error(f"{reason} ({options.attempts} attempts)", remedy)
 
-    def _ask(self, client: httpx.Client, url: str) -> tuple[int, Any, bytes]:
-        """Return status, headers and body of an answer."""
-        answer = client.get(url)
-        # No state is kept between requests, and none is sent.
-        client.cookies.clear()
-        self.count(nbytes=len(answer.content))
-        return answer.status_code, answer.headers, answer.content
-
-    def _accepted(self, status: int, headers: Any, data: bytes, *, image: bool) -> bytes:
+    def _accepted(self, answer: httpx.Response) -> bytes:
         """Return the data of an answer that is final, b"" for no tile, or raise its error."""
-        if image and status in _MISSING:
+        status, data = answer.status_code, answer.content
+        if status in _MISSING:
             return b""
         if status in _REFUSED:
             raise self._error(
@@ -206,8 +192,8 @@ class TileRequests(Traffic):
             )
         if not 200 <= status < 300:
             raise self._error(f"it answered {status}{_quoted(data)}", "Check the URL.")
-        if image and data and not _IMAGE.match(data):
-            kind = str(headers.get("content-type", "")).partition(";")[0] or "unknown content"
+        if data and not _IMAGE.match(data):
+            kind = answer.headers.get("content-type", "").partition(";")[0] or "unknown content"
             raise self._error(
                 f"it sent {kind} in place of an image{_quoted(data)}",
                 "Open the URL of a tile in a browser; the service may need a key or another URL.",
@@ -249,10 +235,6 @@ def _close(client: httpx.Client, pid: int) -> None:
         client.close()
 
 
-class _Stopped(Exception):
-    """Another request of the same call has failed."""
-
-
 def check_client() -> None:
     """Check that the package for requests is installed.
 
@@ -284,16 +266,16 @@ class _Pace:
         self._lock = threading.Lock()
         self._next_s = 0.0
 
-    def wait(self, interval_s: float, stopped: threading.Event) -> None:
+    def wait(self, interval_s: float) -> None:
         """Wait until the next request may start; the one after it starts an interval later."""
-        while not stopped.is_set():
+        while True:
             with self._lock:
                 now_s = time.monotonic()
                 left_s = self._next_s - now_s
                 if left_s <= 0:
                     self._next_s = now_s + interval_s
                     return
-            stopped.wait(left_s)
+            time.sleep(left_s)
 
     def pause(self, seconds: float) -> None:
         """Let no request start before some seconds have passed."""

@@ -10,12 +10,10 @@ import shapely
 
 from folder_server import Answer, FolderServer, serving_folder
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.io import imagery_search
+from rooftrace.io import remote
 from rooftrace.io.imagery_search import ImagerySearch, linked_address, search_imagery
 from rooftrace.io.remote import Retry
 from stac_scenes import collection, write_catalog, write_scenes
-
-pytest.importorskip("pystac_client")
 
 SEARCH_CLASS = "https://api.stacspec.org/v1.0.0/item-search"
 
@@ -23,7 +21,7 @@ SEARCH_CLASS = "https://api.stacspec.org/v1.0.0/item-search"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     retry = Retry(attempts=2, delay_s=0.01, timeout_s=0.3)
-    monkeypatch.setattr(imagery_search, "_RETRY", retry)
+    monkeypatch.setattr(remote, "_RETRY", retry)
 
 
 @pytest.fixture
@@ -54,19 +52,16 @@ def landing(url: str, *conforms_to: str) -> dict[str, Any]:
     [
         (Answer(b"<!doctype html><p>Hello", kind="text/html"), "is a web page (HTML); expected",
          "first page"),
-        (Answer(b'{"a": ', kind="text/html"), "is not JSON; expected", "first page"),
-        (answer([1, 2]), "is a JSON document that holds a list; expected an object", "Check"),
+        (answer([1, 2]), "is not a JSON object; expected", "first page"),
         (answer({"a": 1, "b": 2}), "is a JSON document with a, b; expected a STAC API", "/stac"),
         (Answer(b"no", 401), "the server answered 401", "netrc"),
         (Answer(b"no", 403), "the server answered 403", "netrc"),
-        (Answer(b"gone", 404), "the server answered 404", "The server says: gone"),
+        (Answer(b"gone", 404), "the server answered 404", "Check the URL"),
         (Answer(b"busy", 503), "the server answered 503", "again later"),
-        (Answer(b"{}", wait_s=0.8), "the server does not answer in time", "again later"),
+        (Answer(b"{}", wait_s=0.8), "timed out", "again later"),
         (answer({"type": "Catalog", "conformsTo": ["https://api.stacspec.org/v1.0.0/core"],
                  "stac_version": "1.0.0", "id": "x", "description": "x", "links": []}),
          "is a STAC API without item search", "static catalog"),
-        (answer({"conformsTo": [SEARCH_CLASS], "links": [{"rel": "search", "href": 5}]}),
-         "differs from the STAC specification", "STAC API 1.0"),
     ],
 )  # fmt: skip
 def test_answers_that_are_no_search(
@@ -82,10 +77,12 @@ def test_answers_that_are_no_search(
 
 
 def test_a_server_that_does_not_exist() -> None:
-    for address in ("http://127.0.0.1:9/stac", "ftp://127.0.0.1/x", "file:///x"):
-        with pytest.raises(DataError, match="the server cannot be reached"):
+    with pytest.raises(DataError, match="the server cannot be reached"):
+        found("http://127.0.0.1:9/stac")
+    for address in ("ftp://127.0.0.1/x", "file:///x"):
+        with pytest.raises(DataError, match="a URL begins with https"):
             found(address)
-    with pytest.raises(DataError, match="with a user name") as caught:
+    with pytest.raises(DataError, match="without a user name") as caught:
         found("http://user:s3cret@127.0.0.1/stac")
     assert "s3cret" not in str(caught.value)
 
@@ -97,7 +94,7 @@ def test_a_search_that_breaks_off_between_pages(server: FolderServer) -> None:
         "/stac": answer(landing(server.url, SEARCH_CLASS)), "/search": answer(page),
         "/collections": answer({"collections": []}), "/next": Answer(b"<html>", kind="text/html"),
     }  # fmt: skip
-    with pytest.raises(DataError, match="a document that is not JSON"):
+    with pytest.raises(DataError, match="is a web page"):
         found(f"{server.url}/stac")
     # A page that leads to itself ends the search.
     server.answers["/next"] = answer(page)

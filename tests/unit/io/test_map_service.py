@@ -74,7 +74,7 @@ def test_a_service_of_arcgis_has_tiles_and_a_wms(end: str) -> None:
 
 
 def test_a_user_name_in_the_address_is_refused_and_not_shown() -> None:
-    with pytest.raises(ConfigError) as failed:
+    with pytest.raises(DataError) as failed:
         xyz_service("https://me:secret@example.org/{z}/{x}/{y}.png")
     assert "secret" not in str(failed.value)
 
