@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -18,7 +17,7 @@ from rooftrace.core.text import PLACE_IMAGE, plain_number
 from rooftrace.core.types import BoolArray, Polygons, Raster, RasterSource, Window
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import number_polygons
-from rooftrace.io.georeferenced import WrappedSource, placed_by
+from rooftrace.io.georeferenced import WrappedSource, placed_by, window_box
 from rooftrace.io.make_valid import made_valid, valid_by_structure
 from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import (
@@ -176,13 +175,12 @@ class AreaSource(WrappedSource):
         return replace(raster, valid=raster.valid & inside, context=raster.valid)
 
     def is_empty(self, window: Window) -> bool:
-        part = _extent(self.inside(window), window)
-        return part is None or super().is_empty(part)
+        return not self.inside(window).any() or super().is_empty(window)
 
     @property
     def is_missed(self) -> bool:
         """True if the area and the scene do not overlap."""
-        return not len(self._tree.query(_box(Window.whole(self.grid.shape)), "intersects"))
+        return not len(self._tree.query(window_box(Window.whole(self.grid.shape)), "intersects"))
 
     def check(self) -> None:
         """Check that the area overlaps the scene.
@@ -199,7 +197,7 @@ class AreaSource(WrappedSource):
             raise DataError(
                 f"The area {self.area.name} {'is too small for' if is_tiny else 'lies outside'} "
                 f"{self.name}: it covers {self._extent_text(self.polygons)}, the image covers "
-                f"{self._extent_text(np.array([_box(Window.whole(self.grid.shape))]))}.",
+                f"{self._extent_text(np.array([window_box(Window.whole(self.grid.shape))]))}.",
                 remedy=placed_by(self, _DRAW_PIXELS) if is_pixels else remedy,
             )
 
@@ -243,7 +241,7 @@ class AreaSource(WrappedSource):
         """Return (y, x) bool, True for the pixels of a window (default all) in the area."""
         window = window or Window.whole(self.grid.shape)
         self.check()
-        near = self.polygons[self._tree.query(_box(window), "intersects")]
+        near = self.polygons[self._tree.query(window_box(window), "intersects")]
         return np.asarray(number_polygons(near, window) > 0)
 
 
@@ -307,19 +305,3 @@ def select_overview(
     )
     image.close()
     return (AreaSource(coarser, source.area) if isinstance(source, AreaSource) else coarser), note
-
-
-def _box(window: Window) -> Any:
-    return shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-
-
-def _extent(inside: BoolArray, window: Window) -> Window | None:
-    """Return the smallest window around all True pixels; None if there is none."""
-    rows = np.flatnonzero(inside.any(axis=1))
-    if not len(rows):
-        return None
-    cols = np.flatnonzero(inside.any(axis=0))
-    top, left = int(rows[0]), int(cols[0])
-    return Window(
-        window.row + top, window.col + left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1
-    )

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
-from pathlib import PureWindowsPath
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
@@ -74,6 +74,11 @@ class WrappedSource:
     def close(self) -> None:
         """Close the file of the other source, if there is one."""
         close_source(self.source)
+
+
+def window_box(window: Window) -> shapely.Polygon:
+    """Return the rectangle of a window, x right and y down."""
+    return shapely.box(window.col, window.row, window.col_stop, window.row_stop)
 
 
 def close_source(source: RasterSource) -> None:
@@ -200,18 +205,11 @@ def provenance_of(source: RasterSource) -> ResultProvenance:
 
 
 def recorded_provenance(figures: Mapping[str, Any]) -> ResultProvenance:
-    """Return the origin in the figures of a `run.json`; names of later versions are left out.
-
-    Earlier versions gave the image as the source of one without an attribution.
-    """
+    """Return the origin in the figures of a `run.json`; names of later versions are left out."""
     record = figures.get("provenance") or {}
-    names = [field.name for field in fields(ResultProvenance)]
-    origin = ResultProvenance(**{name: record.get(name) for name in names})
-    image = str(figures.get("input")).rstrip("/\\")
-    # A path of Windows may have either slash.
-    if origin.source in (image, PureWindowsPath(image).name):
-        return replace(origin, source=None, image=origin.source)
-    return origin
+    return ResultProvenance(
+        **{field.name: record.get(field.name) for field in fields(ResultProvenance)}
+    )
 
 
 def parse_imagery_date(text: str) -> str:
@@ -273,15 +271,10 @@ class ArraySource:
         name: str = "array",
         band_info: Sequence[BandInfo] = (),
     ) -> None:
-        if array.ndim != 3:
+        if array.ndim != 3 or not array.size:
             raise DataError(
                 f"{name}: received an array of shape {array.shape}, expected (band, y, x).",
-                remedy="Add a band axis in front: array[None].",
-            )
-        if not array.size:
-            raise DataError(
-                f"{name}: received an array of shape {array.shape}, which has no pixel.",
-                remedy="Check the slice or the mask that it was cut with.",
+                remedy="Add a band axis in front, array[None], or check the slice if it is empty.",
             )
         shape_yx = (int(array.shape[1]), int(array.shape[2]))
         grid = GeoGrid(shape_yx) if grid is None else grid

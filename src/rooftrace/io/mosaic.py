@@ -7,7 +7,6 @@ images of any sizes, which may overlap.
 from __future__ import annotations
 
 import shlex
-import threading
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -30,7 +29,13 @@ from rooftrace.core.types import (
     Window,
 )
 from rooftrace.io.bands import band_infos, name_bands
-from rooftrace.io.georeferenced import close_source, date_span, provenance_of, stated_crs
+from rooftrace.io.georeferenced import (
+    close_source,
+    date_span,
+    provenance_of,
+    stated_crs,
+    window_box,
+)
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.raster import is_small
 from rooftrace.io.reproject import crs_text
@@ -100,19 +105,11 @@ class Mosaic:
         self.name = name
         self._count = count
         self._decoded: LruCache[Hashable, Raster] = LruCache(_CACHE_BYTES, _nbytes)
-        self._lock = threading.Lock()
         self.is_forgiving = False
         """True if an image that cannot be read becomes nodata, instead of failing the reading."""
 
         self._lost: dict[Hashable, str] = {}
         """Message about each image that could not be read; "" once it was taken."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self._count} images)"
@@ -134,15 +131,14 @@ class Mosaic:
 
     def take_lost(self) -> tuple[str, ...]:
         """Return messages about the images that could not be read since the last call."""
-        with self._lock:
-            messages = tuple(filter(None, self._lost.values()))
-            self._lost = dict.fromkeys(self._lost, "")
-        return messages
+        # Another thread may read meanwhile.
+        lost = self._lost.copy()
+        self._lost.update(dict.fromkeys(lost, ""))
+        return tuple(filter(None, lost.values()))
 
     def close(self) -> None:
         """Release the decoded images."""
-        with self._lock:
-            self._decoded.clear()
+        self._decoded.clear()
 
     def read(self, window: Window | None = None) -> Raster:
         """Return the pixels of `window` (inside the grid); 0 where there is no image.
@@ -156,25 +152,24 @@ class Mosaic:
             raise ValueError(f"{window} is not inside {self.name} with {self.grid.shape}")
         data = np.zeros((self.bands, *window.shape_yx), self.dtype)
         valid = np.zeros(window.shape_yx, np.bool_)
-        with self._lock:
-            for key, image_window in self._under(window):
-                part = image_window.intersection(window)
-                assert part is not None
-                if key in self._lost:
-                    continue
-                try:
-                    pixels, part_valid = self._read_part(key, image_window, part)
-                except RooftraceError as error:
-                    # A service that refuses one tile refuses all.
-                    if not self.is_forgiving or isinstance(error, ServiceError):
-                        raise
-                    gsd_m = self.grid.gsd_m
-                    area = "" if gsd_m is None else f" ({image_window.area_px * gsd_m**2:,.0f} m²)"
-                    self._lost[key] = f"{error.message} Its ground{area} is nodata."
-                    continue
-                place = part.slices(window)
-                np.copyto(data[:, *place], pixels, where=part_valid if self._overlap else True)
-                valid[place] |= part_valid
+        for key, image_window in self._under(window):
+            part = image_window.intersection(window)
+            assert part is not None
+            if key in self._lost:
+                continue
+            try:
+                pixels, part_valid = self._read_part(key, image_window, part)
+            except RooftraceError as error:
+                # A service that refuses one tile refuses all.
+                if not self.is_forgiving or isinstance(error, ServiceError):
+                    raise
+                gsd_m = self.grid.gsd_m
+                area = "" if gsd_m is None else f" ({image_window.area_px * gsd_m**2:,.0f} m²)"
+                self._lost[key] = f"{error.message} Its ground{area} is nodata."
+                continue
+            place = part.slices(window)
+            np.copyto(data[:, *place], pixels, where=part_valid if self._overlap else True)
+            valid[place] |= part_valid
         return Raster(data, valid, self.grid.crop(window))
 
     def _under(self, window: Window) -> Iterator[tuple[Any, Window]]:
@@ -333,7 +328,7 @@ class AdjacentImages(Mosaic):
         check_dense(shape, covered, what, "images", _MAX_PX)
         transform = first.grid.transform @ Affine.translation(left, top)
         super().__init__(GeoGrid(shape, transform, first.grid.crs), name, len(images))
-        self._tree = shapely.STRtree([*map(_box, self._windows)])
+        self._tree = shapely.STRtree([*map(window_box, self._windows)])
 
     @property
     def provenance(self) -> ResultProvenance:
@@ -374,7 +369,7 @@ class AdjacentImages(Mosaic):
         return self._images[key]
 
     def _under(self, window: Window) -> Iterator[tuple[int, Window]]:
-        for number in sorted(self._tree.query(_box(window)).tolist()):
+        for number in sorted(self._tree.query(window_box(window)).tolist()):
             image_window = self._windows[number]
             if image_window.intersection(window) is not None:
                 yield number, image_window
@@ -393,13 +388,8 @@ class AdjacentImages(Mosaic):
                 if is_placed
                 else "Remove it from the folder, or predict the images without --mosaic.",
             )
-        if (image.bands, image.dtype) != (self.bands, self.dtype):
-            raise DataError(
-                f"{image.name} has {plural(image.bands, 'band')} of {image.dtype}; {first.name} "
-                f"has {self.bands} of {self.dtype}, and is part of the same scene.",
-                remedy="Remove it from the folder, or convert it to the same bands and dtype.",
-            )
-        self._check_order(image)
+        if (image.dtype, band_infos(image)) != (self.dtype, band_infos(first)):
+            self._check_bands(image)
         if grid.crs is not common.crs and not grid.crs.equals(common.crs):
             raise GeoreferenceError(
                 f"{image.name} is in {crs_text(grid.crs)}; {first.name} is in "
@@ -427,27 +417,20 @@ class AdjacentImages(Mosaic):
             )
         return row, col
 
-    def _check_order(self, image: SparseSource) -> None:
-        """Raise an error for an image that names the bands of the first one in another order."""
+    def _check_bands(self, image: SparseSource) -> None:
+        """Raise DataError for an image of other bands than the first one, or in another order."""
         first = self._images[0]
-        infos, common = band_infos(image), band_infos(first)
-        if infos == common:
-            return
-        names, common_names = name_bands(infos, image.name), name_bands(common, first.name)
-        if any(
-            band in common_names and common_names.index(band) != index
-            for index, band in enumerate(names)
-        ):
+        names, common = (name_bands(band_infos(one), one.name) for one in (image, first))
+        is_swapped = any(
+            band in common and common.index(band) != index for index, band in enumerate(names)
+        )
+        if (image.bands, image.dtype) != (self.bands, self.dtype) or is_swapped:
             raise DataError(
-                f"{image.name} has the bands {', '.join(names)}; {first.name} has "
-                f"{', '.join(common_names)}, and is part of the same scene.",
-                remedy="Write their bands in one order, for example with gdal_translate -b 3 -b 2 "
-                "-b 1, or predict the images one by one, without --mosaic.",
+                f"{image.name} has the bands {', '.join(names)} of {image.dtype}; {first.name} has "
+                f"{', '.join(common)} of {self.dtype}, and is part of the same scene.",
+                remedy="Remove it from the folder, convert it (gdal_translate -ot Byte -b 3 -b 2 "
+                "-b 1), or predict the images one by one, without --mosaic.",
             )
-
-
-def _box(window: Window) -> shapely.Polygon:
-    return shapely.box(window.col, window.row, window.col_stop, window.row_stop)
 
 
 def _within(part: Window, outer: Window) -> Window:

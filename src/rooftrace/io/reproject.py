@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 import shapely
@@ -183,18 +182,29 @@ def joint_bounds(bounds: Floats, crs: CRS) -> Bounds:
     left, bottom, right, top = bounds.T
     turn = full_turn(crs)
     if turn is not None and turn / 2 < right.max() - left.min() < np.inf:
-        start = (left + turn / 2) % turn
-        order = np.argsort(start)
-        start, wide = start[order], (right - left)[order]
-        reached = np.maximum.accumulate(start + wide)
-        gaps = start - np.concatenate([[reached[-1] - turn], reached[:-1]])
-        first = int(gaps.argmax())
-        if gaps[first] > 0:
-            stop = max(reached[-1], reached[first - 1] + turn) if first else reached[-1]
-            left, right = start[first] - turn / 2, stop - turn / 2
+        low, high = _widest_gap(left, right, turn)
+        if low < high:
+            # The middle of the gap, since an end may be a rounding error away from its range.
+            first = (low + high) / 2
+            moved = (left - first) % turn + first
+            left, right = moved, moved + right - left
     edges = np.min(left), np.min(bottom), np.max(right), np.max(top)
     west, south, east, north = map(float, edges)
     return west, south, east, north
+
+
+def _widest_gap(left: Floats, right: Floats, turn: float) -> tuple[float, float]:
+    """Return the ends of the widest gap between ranges (n,) of a circle.
+
+    The second one is from -turn/2 to turn/2; the first one is not smaller if they leave no gap.
+    """
+    start = (left + turn / 2) % turn
+    order = np.argsort(start)
+    start, width = start[order], (right - left)[order]
+    reached = np.maximum.accumulate(start + width)
+    before = np.concatenate([[reached[-1] - turn], reached[:-1]])
+    widest = int((start - before).argmax())
+    return float(before[widest]) - turn / 2, float(start[widest]) - turn / 2
 
 
 def bounds_meet(one: Bounds, other: Bounds, crs: CRS) -> bool:
@@ -213,17 +223,11 @@ def first_longitude(geometry: Polygons) -> float:
     It is -180 if no geometry is near longitude 180, and else the middle of the widest gap.
     """
     west, _, east, _ = shapely.bounds(unwrapped(geometry)).T
-    finite = np.flatnonzero(np.isfinite(east - west))
-    # Degrees east of longitude 180.
-    start = (west[finite] + 180) % 360
-    order = np.argsort(start)
-    start = start[order]
-    stop = start + (east - west)[finite][order]
-    if not len(start) or (start[0] > _NEAR_180_DEG and stop.max() < 360 - _NEAR_180_DEG):
+    finite = np.isfinite(east - west)
+    west, east = west[finite], east[finite]
+    if not (np.abs(np.stack([west, east])) > 180 - _NEAR_180_DEG).any():
         return -180.0
-    reached = np.concatenate([[stop.max() - 360], np.maximum.accumulate(stop)[:-1]])
-    widest = (start - reached).argmax()
-    return float(start[widest] + reached[widest]) / 2 - 180
+    return float(np.mean(_widest_gap(west, east, 360)))
 
 
 def counted_from(first: float, geometry: Polygons) -> Polygons:
@@ -386,9 +390,11 @@ def _deviation(first: Floats, middle: Floats, last: Floats, target: CRS) -> Floa
 def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
     """Transform points (n, 2); results outside the range of `target` are infinite.
 
+    Where PROJ would leave out the change of datum, a way over another system is taken if there is
+    one, as from AGD66 over GDA94 to GDA2020.
+
     Raises:
-        GeoreferenceError: no transformation between the two is known, or PROJ leaves out the change
-            of datum although it knows a way over another system.
+        GeoreferenceError: no transformation between the two is known.
     """
     try:
         direct, leaves_out = _way(source, target)
@@ -402,8 +408,23 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
     if leaves_out is False:
         return moved
     finite = np.flatnonzero(np.isfinite(moved).all(axis=1))
-    if len(finite) and (leaves_out or _left_out_datum(direct)):
-        _check_datum(xy[finite[-1]], moved[finite[-1]], source, target)
+    if not len(finite) or not (leaves_out or _guessed(direct)):
+        return moved
+    last = finite[-1]
+    for legs in _ways_over_hubs(source, target):
+        point = xy[last]
+        for leg, leaves_out in legs:
+            point = np.array(leg.transform(*point))
+            if leaves_out is None and _guessed(leg):
+                break
+        else:
+            east, north = (point - moved[last]) / crs_units(1, target)
+            if target.is_geographic:
+                east *= np.cos(np.radians(moved[last, 1]))
+            if not np.hypot(east, north) > _SAME_DATUM_M:
+                return moved
+            first, second = (leg for leg, _ in legs)
+            return np.stack(second.transform(*first.transform(*xy.T)), axis=1)
     return moved
 
 
@@ -425,43 +446,17 @@ def _is_guess(operation: str) -> bool:
     return "Ballpark" in operation or operation == "noop"
 
 
-def _left_out_datum(used: Transformer) -> bool:
+def _guessed(used: Transformer) -> bool:
     """Return whether the operation that PROJ chose for the last point guesses, see `_way`."""
     return _is_guess(used.get_last_used_operation().description)
 
 
 @lru_cache(maxsize=64)
-def _ways_over_hubs(source: CRS, target: CRS) -> list[tuple[int, CRS, list[Any]]]:
-    """Return the hubs over which no part of the way always leaves out the change of datum."""
-    hubs = [(code, CRS.from_epsg(code)) for code in _HUBS]
-    ways = [(code, hub, [_way(source, hub), _way(hub, target)]) for code, hub in hubs]
-    return [way for way in ways if not any(leaves_out for _, leaves_out in way[2])]
-
-
-def _check_datum(xy: Floats, moved: Floats, source: CRS, target: CRS) -> None:
-    """Raise GeoreferenceError if a way over another system leads elsewhere than the direct one.
-
-    That leaves out the change of datum: it has moved `xy`, a point (2,) in `source`, to `moved`.
-    """
-    for code, hub, legs in _ways_over_hubs(source, target):
-        point = xy
-        for leg, leaves_out in legs:
-            point = np.array(leg.transform(*point))
-            if leaves_out is None and _left_out_datum(leg):
-                break
-        else:
-            east, north = (point - moved) / crs_units(1, target)
-            if target.is_geographic:
-                east *= np.cos(np.radians(moved[1]))
-            off = float(np.hypot(east, north))
-            if not off > _SAME_DATUM_M:
-                return
-            raise GeoreferenceError(
-                f"PROJ has no direct transformation from {source.name!r} to {target.name!r} here: "
-                f"it would leave out the change of datum, which is {off:.0f} m.",
-                remedy=f"Convert one of the files to {hub.name} first: ogr2ogr -t_srs EPSG:{code} "
-                f"OUT.gpkg IN (vectors) or gdalwarp -t_srs EPSG:{code} IN OUT.tif (images).",
-            )
+def _ways_over_hubs(source: CRS, target: CRS) -> list[list[tuple[Transformer, bool | None]]]:
+    """Return the two parts of each way over a hub, of which none always leaves out the datum."""
+    hubs = [CRS.from_epsg(code) for code in _HUBS]
+    ways = [[_way(source, hub), _way(hub, target)] for hub in hubs]
+    return [way for way in ways if not any(leaves_out for _, leaves_out in way)]
 
 
 def missing_grid(source: CRS, target: CRS, bounds: Bounds) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from math import asinh, atan, degrees, log2, pi, radians, sinh, tan
+from math import asinh, atan, degrees, pi, radians, sinh, tan
 from pathlib import Path
 
 import numpy as np
@@ -143,29 +143,6 @@ class TileName:
         tile = cls(zoom, row, col)
         return tile if tile.exists else None
 
-    @classmethod
-    def of(cls, grid: GeoGrid) -> TileName | None:
-        """Return the tile that an image covers exactly, at any size in pixels, or None.
-
-        Deviations of up to a thousandth of the tile count as rounding.
-        """
-        t = grid.transform
-        if grid.crs is None or not grid.crs.equals(web_mercator()) or t.b or t.d:
-            return None
-        width, height = t.a * grid.width, -t.e * grid.height
-        if width <= 0 or height <= 0:
-            return None
-        zoom = round(log2(WORLD_M / width))
-        side = WORLD_M / (1 << zoom) if 0 <= zoom <= MAX_ZOOM else 0.0
-        tolerance = side / 1000
-        if max(abs(width - side), abs(height - side)) > tolerance or not side:
-            return None
-        x, y = t.c + WORLD_M / 2, WORLD_M / 2 - t.f
-        tile = cls(zoom, round(y / side), round(x / side))
-        if max(abs(x - tile.col * side), abs(y - tile.row * side)) > tolerance:
-            return None
-        return tile
-
     @property
     def quadkey(self) -> str:
         """The quadkey of the tile; "" for the whole Earth."""
@@ -206,6 +183,4 @@ class TileName:
     def parent(self, zoom: int) -> TileName:
         """Return the tile of a lower zoom that contains this one."""
         steps = self.zoom - zoom
-        if steps < 0:
-            raise ValueError(f"zoom {zoom} is above {self.zoom}")
         return TileName(zoom, self.row >> steps, self.col >> steps)

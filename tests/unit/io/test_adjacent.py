@@ -145,8 +145,8 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndar
     refused(GeoreferenceError, "pixel size", part, transform=ORIGIN @ Affine.scale(1.01))
     refused(GeoreferenceError, "is in EPSG:32634", part, crs="EPSG:32634")
     refused(GeoreferenceError, "a position, but no coordinate system", part, crs=None)
-    refused(DataError, "1 band of uint8", part[:1])
-    refused(DataError, "3 bands of uint16", part.astype(np.uint16))
+    refused(DataError, "the bands band1 of uint8", part[:1])
+    refused(DataError, "red, green, blue of uint16", part.astype(np.uint16))
     far = ORIGIN @ Affine.translation(10**7, 10**7)
     # Tiles of a map are smaller, so that fewer pixels may lie between them.
     check_dense((2**17, 2**17), 2**16, "images", "images", 2**37)
@@ -166,7 +166,9 @@ def test_bands_in_another_order_are_refused(tmp_path: Path, scene: np.ndarray) -
         with rasterio.open(path, "r+") as file:
             file.descriptions = order
         images[name] = open_raster(path)
-    with pytest.raises(DataError, match=r"b\.tif has the bands blue, green, red; .*a\.tif has red"):
+    with pytest.raises(
+        DataError, match=r"b\.tif has the bands blue, green, red of uint8; .*a\.tif has red"
+    ):
         AdjacentImages([images["a"], images["b"]], "scene")
     # Without names the bands are taken to be in the usual order, as in one image.
     AdjacentImages([images["a"], images["c"]], "scene")

@@ -197,7 +197,7 @@ def test_a_mosaic_is_the_tiles_side_by_side(tmp_path: Path) -> None:
         if value != 1:
             write_tile(tmp_path / "t", tile, 50 + value)
     mosaic = open_mosaic(tmp_path / "t")
-    assert TileName.of(mosaic.grid) == HOME
+    assert mosaic.grid.bounds_xy == pytest.approx(HOME.bounds_xy)
     found = mosaic.read()
     for value, (row, col) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         part = (slice(row * SIDE, (row + 1) * SIDE), slice(col * SIDE, (col + 1) * SIDE))

@@ -294,7 +294,7 @@ def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
         raise _not_georeferenced(output["input"])
     outline = shapely.from_wkb(record["outline"])
     count = sum(int(one["polygons"]) for one in figures["classes"])
-    provenance = recorded_provenance({"input": output["input"], **figures})
+    provenance = recorded_provenance(figures)
     return SceneLayer(name, outline, float(figures["gsd_m"]), files, count, provenance)
 
 
