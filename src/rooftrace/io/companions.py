@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatch
-from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from shlex import quote
@@ -33,7 +32,7 @@ from rasterio.io import MemoryFile
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_and_count, plural, reason_of
-from rooftrace.io.files import is_file, read_head, visible_files, xml_root
+from rooftrace.io.files import is_file, metadata_root, read_head, visible_files, xml_root
 from rooftrace.io.gdal import is_raster, open_quietly
 from rooftrace.io.image_header import Header, checked_grid, from_epsg, grid_of
 from rooftrace.io.vector_formats import kml_text
@@ -81,9 +80,6 @@ _METADATA_BYTES = 1 << 20
 
 _KML_HEAD_BYTES = 1 << 16
 """Number of bytes in which the picture of a KML is looked for; outlines may follow for long."""
-
-_VRTS_HELD = 64
-"""Number of parsed VRTs that are kept."""
 
 
 def holds_results(folder: Path) -> bool:
@@ -190,11 +186,7 @@ def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
     waiting, seen = [path.absolute()], {path.absolute()}
     while waiting:
         vrt = waiting.pop()
-        try:
-            status = vrt.stat()
-        except (OSError, ValueError) as error:
-            raise _unreadable_vrt(vrt, error) from error
-        parts = _parsed_parts(vrt, status.st_mtime_ns, status.st_size)
+        parts = _parts_of(vrt)
         yield vrt, parts
         waiting += [part for part in parts if part not in seen and is_file(part) and _is_vrt(part)]
         seen.update(parts)
@@ -315,20 +307,15 @@ def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     return [*matches]
 
 
-def _unreadable_vrt(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"The VRT {path} cannot be read: {reason_of(error)}.",
-        remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
-    )
-
-
-@lru_cache(maxsize=_VRTS_HELD)
-def _parsed_parts(path: Path, mtime_ns: int, size: int) -> tuple[Path, ...]:
-    """Return the files that a VRT names; a run asks to open it and to see whether it changes."""
+def _parts_of(path: Path) -> tuple[Path, ...]:
+    """Return the files that a VRT names."""
     try:
         root = xml_root(path)
     except (ElementTree.ParseError, OSError, ValueError) as error:
-        raise _unreadable_vrt(path, error) from error
+        raise DataError(
+            f"The VRT {path} cannot be read: {reason_of(error)}.",
+            remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
+        ) from error
     if any(band.get("subClass") == "VRTRawRasterBand" for band in root.iter("VRTRasterBand")):
         raise DataError(
             f"The VRT {path} reads raw bytes of a file as pixels (VRTRawRasterBand).",
@@ -375,16 +362,7 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
         DataError: a sidecar is damaged; the message names it.
     """
     if metadata := _first(path, [path.name + _METADATA_ENDING], names):
-        try:
-            # Python's parser expands no external entities and stops at entity expansion attacks.
-            text = metadata.read_text("utf-8", "replace")
-            ElementTree.fromstring(text)  # noqa: S314  # nosec B314
-        except (ElementTree.ParseError, ValueError) as error:
-            raise DataError(
-                f"{metadata} is damaged: {error}. It holds metadata of {path.name}, such as the "
-                "georeference and the nodata value.",
-                remedy=_SIDECAR_REMEDY,
-            ) from error
+        metadata_root(metadata)
     if header.mask == "none" and header.alpha is None and (mask := mask_file(path, names)):
         raise DataError(
             f"{mask} is damaged, or is not a mask of the size of {path.name}: it cannot be used "
@@ -392,20 +370,18 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
             remedy=_SIDECAR_REMEDY,
         )
     grid = header.grid
+    # A note explains why the georeference in the file itself is not used.
+    if grid.crs is not None or header.note:
+        return header
     world = _first(path, _world_names(path.name, path.suffix), names)
-    is_placed = grid.crs is not None or header.note
-    tab = None if is_placed else _first(path, _tab_names(path.stem), names)
-    if tab:
+    if tab := _first(path, _tab_names(path.stem), names):
         placed = _placed_by_tab(tab, header)
         is_unplaced = grid.transform.is_identity and not world
         if placed.grid.crs is not None or (placed.note and is_unplaced):
             return placed
     if grid.transform.is_identity and world:
         grid = replace(grid, transform=_read_world_file(world, path))
-    # A note explains why the georeference in the file itself is not used.
-    if header.note or grid.crs is not None or grid.transform.is_identity:
-        if header.note or grid.crs is not None:
-            return header
+    if grid.transform.is_identity:
         points = _first(path, [f"{one}.points" for one in (path.name, path.stem)], names)
         if points is None:
             return header

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from glob import glob
@@ -456,7 +456,7 @@ class PointFile:
                 remedy=f"Give it as a surface model: --surface {path}",
             )
         self.path = path
-        with self._read(self._open) as file:
+        with self._opened() as file:
             header = file.header
             self.count = int(header.point_count)
             left, bottom, _ = header.mins
@@ -488,9 +488,8 @@ class PointFile:
         Raises:
             DataError: The file is truncated or damaged.
         """
-        with self._read(self._open) as file:
-            chunks = file.chunk_iterator(_POINTS_AT_ONCE)
-            while (chunk := self._read(lambda: next(chunks, None))) is not None:
+        with self._opened() as file:
+            for chunk in file.chunk_iterator(_POINTS_AT_ONCE):
                 kind = np.asarray(chunk.classification, np.uint8)
                 keep = ~np.isin(kind, (7, 12, 18)) & ~np.asarray(chunk.withheld, np.bool_)
                 # Some programs write that a point is the first of none.
@@ -498,18 +497,16 @@ class PointFile:
                 xyz = np.stack([chunk.x, chunk.y, chunk.z], axis=1)
                 yield Points(xyz[keep], kind[keep], last[keep])
 
-    def _open(self) -> Any:
-        import laspy
-
-        return laspy.open(self.path)
-
-    def _read(self, call: Callable[[], Any]) -> Any:
-        """Return what a call of laspy returns."""
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Yield the open file of laspy; its errors are explained."""
         with MissingExtraError.on_import("points", "Reading laser scans (LAS, LAZ)", "laspy"):
+            import laspy
             from laspy.errors import LaspyException
             from lazrs import LazrsError
         try:
-            return call()
+            with laspy.open(self.path) as file:
+                yield file
         except (LaspyException, LazrsError, ValueError, OSError) as error:
             raise DataError(
                 f"{self.path} cannot be read as LAS or LAZ: {error}.",

@@ -82,6 +82,25 @@ def xml_root(path: Path) -> Any:
     return ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
 
 
+def metadata_root(path: Path) -> Any:
+    """Return the root of GDAL's metadata of an image, a file that ends in `.aux.xml`.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    from xml.etree import ElementTree
+
+    try:
+        return xml_root(path)
+    except (ElementTree.ParseError, OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is damaged: {reason_of(error)}. It holds metadata of an image, such as its "
+            "georeference, nodata value and class names.",
+            remedy="Copy the image again with all files beside it, or remove this file if the "
+            "image is complete without it.",
+        ) from error
+
+
 def visible_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield a folder and all its subfolders, each with the sorted names of its files.
 

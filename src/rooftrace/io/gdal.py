@@ -253,19 +253,10 @@ def reading_errors(name: object, where: object) -> Iterator[None]:
     """
     try:
         yield
-    except RooftraceError:
+    except (RooftraceError, MemoryError):
         raise
-    except MemoryError as error:
-        raise DataError(
-            f"{name} cannot be read as an image ({where}): there is not enough memory.",
-            remedy="Close other programs, raise the limit of memory, or cut the image into parts.",
-        ) from error
     except Exception as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UnicodeDecodeError):
-            # The bytes that rasterio could not decode are GDAL's message, which quotes the file.
-            cause = ValueError(cause.object.decode("utf-8", "replace"))
-        reason = reason_of(cause)
+        reason = reason_of(error.__cause__ or error)
         remedy = next((remedy for part, remedy in _REMEDIES.items() if part in reason), _REMEDY)
         if "not recognized" in reason and str(name).lower().endswith((*VECTOR_SUFFIXES, ".poly")):
             remedy = "It is vector data. Give an image, for which it can be the area."

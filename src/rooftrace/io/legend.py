@@ -15,15 +15,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import DataError
-from rooftrace.core.text import reason_of
-from rooftrace.io.files import xml_root
+from rooftrace.io.files import metadata_root
 
 NODATA = 255
 """Class index of a pixel whose class is not known."""
@@ -169,14 +166,7 @@ def read_categories(path: Path) -> tuple[str, ...]:
     beside = path.with_name(f"{path.name}.aux.xml")
     if not beside.is_file():
         return ()
-    try:
-        root = xml_root(beside)
-    except (ElementTree.ParseError, OSError) as error:
-        raise DataError(
-            f"{beside} cannot be read: {reason_of(error)}.",
-            remedy="Delete it if the class names do not matter.",
-        ) from error
-    names = root.findall("./PAMRasterBand[@band='1']/CategoryNames/Category")
+    names = metadata_root(beside).findall("./PAMRasterBand[@band='1']/CategoryNames/Category")
     return tuple((name.text or "").strip() for name in names)
 
 

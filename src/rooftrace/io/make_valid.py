@@ -147,10 +147,16 @@ def polygon_parts(geometry: Polygons) -> tuple[Polygons, NDArray[np.intp]]:
 
 def areal(geometry: Polygons) -> Polygons:
     """Return valid polygons and multipolygons: rounding may cross rings that touch."""
-    valid = valid_geometry(geometry)
+    return without_lines(valid_geometry(geometry))
+
+
+def without_lines(valid: Polygons) -> Polygons:
+    """Return valid geometries, with the polygons of each collection in its place, joined."""
     mixed = np.flatnonzero(shapely.get_type_id(valid) > shapely.GeometryType.MULTIPOLYGON)
     for index in mixed.tolist():
-        valid[index] = shapely.union_all(polygon_parts(valid[[index]])[0])
+        parts, _ = polygon_parts(valid[[index]])
+        # Parts of a collection may overlap, those of a multipolygon may not.
+        valid[index] = parts[0] if len(parts) == 1 else shapely.union_all(parts)
     return valid
 
 

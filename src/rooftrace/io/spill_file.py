@@ -17,9 +17,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import ExportError
-from rooftrace.core.text import reason_of
 from rooftrace.core.types import Ints, Polygons
+from rooftrace.io.files import exporting
 
 _IN_MEMORY_BYTES = 16 * 2**20
 
@@ -68,16 +67,10 @@ class SpillFile:
             ExportError: The folder has no space, or is not writable.
         """
         offsets = np.cumsum([self.size, *map(len, records)])
-        try:
+        with exporting(self.folder or Path(tempfile.gettempdir())):
             self._file.seek(self.size)
             self._file.write(b"".join(records))
             self._file.flush()
-        except OSError as error:
-            where = self.folder or tempfile.gettempdir()
-            raise ExportError(
-                f"The polygons cannot be stored temporarily in {where}: {reason_of(error)}.",
-                remedy="Free some space there, or write to another disk.",
-            ) from error
         self.size = int(offsets[-1])
         return offsets
 

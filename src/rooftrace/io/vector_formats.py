@@ -31,7 +31,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -324,25 +323,21 @@ _TABLE_BYTES = 1 << 24
 """Number of bytes of a table that show how its texts are encoded."""
 
 
+def _beside(path: Path, suffix: str) -> Path | None:
+    """Return the file of a Shapefile with another suffix, in either case, if it is there."""
+    names = (path.with_suffix(one) for one in (suffix, suffix.upper()))
+    return next((one for one in names if one.exists()), None)
+
+
 def _unstated_encoding(path: Path) -> str | None:
     """Return the encoding of the texts of a Shapefile that does not state it, if there are any.
 
     GDAL (3.12) would read ISO-8859-1, which lacks the typographic apostrophe and the euro sign.
     """
-    tables = [path.with_suffix(one) for one in (".dbf", ".DBF")]
-    table = next((one for one in tables if one.exists()), None)
     # GDAL's own variable names the encoding of all.
-    if table is None or os.environ.get("SHAPE_ENCODING"):
+    is_stated = os.environ.get("SHAPE_ENCODING") or _beside(path, ".cpg")
+    if is_stated or (table := _beside(path, ".dbf")) is None:
         return None
-    if any(path.with_suffix(one).exists() for one in (".cpg", ".CPG")):
-        return None
-    status = table.stat()
-    return _encoding_of(table, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=64)
-def _encoding_of(table: Path, modified_ns: int, size: int) -> str | None:
-    """Return the encoding of a table that names none; of the same time and size, it is known."""
     with table.open("rb") as file:
         head = file.read(32)
         fields = file.read(max(int.from_bytes(head[8:10], "little") - 32, 0))
@@ -485,7 +480,7 @@ class InputFinder:
         encoding = _unstated_encoding(path)
         options = {"ENCODING": encoding} if encoding else {}
         notes = [f"{path.name} states no encoding (.cpg): read as {encoding}."] if encoding else []
-        if path.with_suffix(".shx").exists() or path.with_suffix(".SHX").exists():
+        if _beside(path, ".shx"):
             return VectorInput(path, options, notes=tuple(notes))
         notes.append(f"{path.name} has no index (.shx); it is made anew from the .shp.")
         linked = self._linked(path, _SIDECARS)
@@ -525,11 +520,15 @@ class InputFinder:
             }
             for plain, outline in model.buildings
         ]  # fmt: skip
-        made = self.scratch() / f"{path.stem}.geojson"
         crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{model.epsg}"}}
         whole = {"type": "FeatureCollection", "crs": crs, "features": features}
-        made.write_text(json.dumps(whole))
-        return VectorInput(made, notes=model.notes)
+        return VectorInput(self._as_geojson(path, whole), notes=model.notes)
+
+    def _as_geojson(self, path: Path, content: Mapping[str, Any]) -> Path:
+        """Return a GeoJSON with other content that is called like a file."""
+        made = self.scratch() / f"{path.stem}.geojson"
+        made.write_text(json.dumps(content))
+        return made
 
     def _polygon_filter(self, path: Path) -> VectorInput:
         rings: dict[str, list[shapely.Polygon]] = {"": [], "!": []}
@@ -537,9 +536,7 @@ class InputFinder:
             numbers = [float(number) for number in lines.split()]
             rings[hole].append(shapely.Polygon(list(zip(numbers[::2], numbers[1::2]))))
         area, holes = map(shapely.union_all, rings.values())
-        made = self.scratch() / f"{path.stem}.geojson"
-        made.write_text(json.dumps(shapely.geometry.mapping(area - holes)))
-        return VectorInput(made)
+        return VectorInput(self._as_geojson(path, shapely.geometry.mapping(area - holes)))
 
     def _text(self, path: Path) -> VectorInput:
         """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
@@ -639,7 +636,6 @@ class InputFinder:
             geometry = shapely.geometry.mapping(shape)
             properties = {**(tags if self.areas else {"building": tags["building"]}), **ids}
             features.append({"type": "Feature", "properties": properties, "geometry": geometry})
-        made = self.scratch() / f"{path.stem}.geojson"
-        made.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        made = self._as_geojson(path, {"type": "FeatureCollection", "features": features})
         said = nodes and not self.areas
         return VectorInput(made, notes=(building_nodes_note(path.name, nodes),) if said else ())

@@ -16,7 +16,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
-from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError, MissingExtraError
 from rooftrace.core.text import list_first
@@ -291,7 +290,8 @@ def geometry_of_ewkb(column: NDArray[np.object_]) -> tuple[Polygons, CRS | None]
         column: (n,) texts, each hexadecimal WKB or EWKB, also after `\x`, or WKT after `SRID=n;`.
 
     Raises:
-        DataError: The SRIDs differ, or EPSG does not have theirs.
+        DataError: The SRIDs differ.
+        CRSError: EPSG does not have theirs.
     """
     texts = [(text or "").strip().removeprefix("\\x") for text in column.tolist()]
     ends = [text.rpartition(";") for text in texts]
@@ -308,14 +308,7 @@ def geometry_of_ewkb(column: NDArray[np.object_]) -> tuple[Polygons, CRS | None]
             f"The polygons have the SRIDs {list_first(srids, 3)}; expected one.",
             remedy="Transform them where they come from: ST_Transform(geom, 4326)",
         )
-    try:
-        crs = CRS.from_epsg(srids[0]) if srids else None
-    except CRSError as error:
-        raise DataError(
-            f"The polygons have the SRID {srids[0]}, which is not a code of EPSG.",
-            remedy="Transform them where they come from: ST_Transform(geom, 4326)",
-        ) from error
-    return _two_dimensional(geometry), crs
+    return _two_dimensional(geometry), CRS.from_epsg(srids[0]) if srids else None
 
 
 class ParquetFile:

@@ -29,7 +29,7 @@ from rooftrace.io.companions import check_links, is_image_file, predicted_file
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import ARCHIVES, conversion_of
 from rooftrace.io.legend import BUILDING_NAMES
-from rooftrace.io.make_valid import polygon_parts, valid_by_structure
+from rooftrace.io.make_valid import valid_by_structure, without_lines
 from rooftrace.io.reproject import crs_text
 from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput, kml_text, ogr2ogr_input
 from rooftrace.io.vector_layers import (
@@ -521,8 +521,6 @@ def _explained(path: Path) -> Iterator[None]:
         reason = reason_of(error)
         if isinstance(error, (AttributeError, TypeError, KeyError, IndexError, NameError)):
             reason = "its description of the data is damaged"
-        if "Could not decode error message" in reason:
-            reason = "a part of it that should be text is not UTF-8"
         if "database is locked" in reason:
             raise VectorLockedError(
                 f"{path} is held by another program, such as QGIS.",
@@ -552,20 +550,11 @@ def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, Read
     invalid = present & ~shapely.is_valid(geometry)
     repair = invalid | mixed
     geometry = geometry.copy()
-    geometry[repair] = [_polygonal(one) for one in valid_by_structure(geometry[repair])]
-    kept = present & ~shapely.is_missing(geometry)
+    geometry[repair] = without_lines(valid_by_structure(geometry[repair]))
+    kept = present & ~shapely.is_empty(geometry)
     count = int(others.sum())
     without = len(kept) - int(kept.sum()) - count
     return geometry[kept], kept, ReadCounts(int((invalid & kept).sum()), without, count)
-
-
-def _polygonal(geometry: Any) -> Any:
-    """Return the part of a geometry that has an area, or None."""
-    parts, _ = polygon_parts(np.array([geometry], np.object_))
-    if len(parts) < 2:
-        return parts[0] if len(parts) else None
-    # Parts of a collection may overlap, those of a multipolygon may not.
-    return shapely.union_all(parts)
 
 
 def _no_polygons(geometry: Polygons, path: Path) -> NoPolygonsError:

@@ -227,14 +227,11 @@ def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     try:
         with closing(sqlite3.connect(path)) as file:
             ((indexed,),) = file.execute(f'SELECT count(*) FROM "{index}"')  # noqa: S608  # nosec B608
-    except sqlite3.Error as error:
-        raise OSError("the spatial index is missing: the disk may be full") from error
-    if indexed != rows:
-        raise OSError(f"the index has {indexed} of {rows} rows: the disk may be full")
-    try:
+        if indexed != rows:
+            raise OSError(f"the index has {indexed} of {rows} rows: the disk may be full")
         add_style(path, first.columns, layer.colours, layer.grades, CHANGE_DATE)
     except sqlite3.Error as error:
-        raise OSError(f"the style cannot be written: {error}") from error
+        raise OSError(f"index or style are missing ({error}): the disk may be full") from error
 
 
 def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:

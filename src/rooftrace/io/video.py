@@ -285,8 +285,6 @@ class VideoReader:
         )
 
     def _no_frame(self) -> DataError:
-        if self._stop():
-            return DataError(f"{self.name} was stopped before its first frame.")
         stated_s = self._stated_s()
         if self.damaged or stated_s is None or self._start_s < stated_s:
             return DataError(
@@ -397,11 +395,15 @@ def check_video_name(path: Path) -> None:
 class VideoWriter:
     """A video that is being written as H.264; `video_sink` opens one."""
 
-    def __init__(self, path: Path, info: VideoInfo, container: Any, crf: int) -> None:
+    def __init__(self, info: VideoInfo, container: Any, crf: int) -> None:
+        import av
+
+        # Some builds of PyAV leave x264 out because of its licence.
+        encoder = next((one for one in _ENCODERS if one in av.codecs_available), _ENCODERS[0])
         self._container, self._matrix = container, info.matrix
         self._tick = info.time_base
         self._stream: Any = container.add_stream(
-            _encoder(path), rate=(info.rate or Fraction(25)).limit_denominator(65535),
+            encoder, rate=(info.rate or Fraction(25)).limit_denominator(65535),
             options={"crf": str(crf), "preset": "veryfast"},
         )  # fmt: skip
         context = self._stream.codec_context
@@ -462,7 +464,7 @@ def video_sink(path: Path, info: VideoInfo, *, crf: int = 20) -> Iterator[VideoW
         with replacing(path) as partial:
             container = av.open(f"file:{partial}", "w", format=kind, container_options=options)
             try:
-                writer = VideoWriter(path, info, container, crf)
+                writer = VideoWriter(info, container, crf)
                 yield writer
                 writer.finish()
             except BaseException:
@@ -475,17 +477,3 @@ def video_sink(path: Path, info: VideoInfo, *, crf: int = 20) -> Iterator[VideoW
         raise ExportError(
             f"{path} could not be written: {reason_of(error)}.", remedy="Try another container."
         ) from error
-
-
-def _encoder(path: Path) -> str:
-    import av
-
-    for name in _ENCODERS:
-        with suppress(av.codec.codec.UnknownCodecError):
-            av.codec.Codec(name, "w")
-            return name
-    raise ExportError(
-        f"{path} cannot be written: this PyAV has no H.264 encoder, neither of "
-        f"{' and '.join(_ENCODERS)}.",
-        remedy="Install PyAV from PyPI: pip install av",
-    )

@@ -160,12 +160,11 @@ def test_several_layers_are_listed_with_the_option(name: str, tmp_path: Path) ->
 
 def test_srids_that_are_no_coordinate_system(tmp_path: Path) -> None:
     path = tmp_path / "town.csv"
-    for srids, message in (((32633, 3857), "the SRIDs 3857, 32633"), ((999999,), "SRID 999999, w")):
+    for srids, message in (((32633, 3857), "the SRIDs 3857, 32633"), ((999999,), "EPSG:999999")):
         rows = [f'"SRID={srid};POLYGON ((0 0, 1 0, 1 1, 0 0))"' for srid in srids]
         path.write_text("\n".join(["geom", *rows]))
-        with pytest.raises(DataError, match=message) as wrong:
+        with pytest.raises(DataError, match=message):
             VectorFile(path).read()
-        assert "ST_Transform" in wrong.value.remedy
 
 
 @pytest.mark.parametrize("name", UNPLACED)
