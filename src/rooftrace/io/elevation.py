@@ -262,16 +262,13 @@ def elevation_files(given: Sequence[str | Path]) -> tuple[str, ...]:
                 f"{one} holds laser scans; expected a raster of heights, or tiles of one.",
                 remedy=f"Give them as points: rooftrace heights BUILDINGS --points {one}",
             )
-        if tiles == [one] and Path(one).is_file() and not is_raster(Path(one)):
+        is_other_file = tiles == [one] and Path(one).is_file() and not is_raster(Path(one))
+        if is_other_file or not tiles:
             raise DataError(
-                f"{one} is no raster; expected a raster of heights: a surface or terrain model.",
+                f"{one} {'is' if is_other_file else 'has'} no raster; expected a raster of "
+                "heights: a surface or terrain model, or the folder of its tiles.",
                 remedy="Give a file such as dsm.tif. Buildings come before it: rooftrace heights "
                 "buildings.gpkg --surface dsm.tif -o OUT",
-            )
-        if not tiles:
-            raise DataError(
-                f"{one} has no raster; expected the tiles of a surface or terrain model.",
-                remedy="Give the folder of the tiles, or a file such as dsm.tif.",
             )
         found += tiles
     return tuple(found)

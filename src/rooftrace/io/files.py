@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from rooftrace.core.errors import BundleError, ConfigError, DataError, ExportError
 from rooftrace.core.system import call_in_forks, is_file_at, take_lock
-from rooftrace.core.text import list_and_count, plural, reason_of
+from rooftrace.core.text import list_and_count, reason_of
 
 _QGIS_STYLES = "layer_styles"
 """Table in which QGIS keeps the styles of the layers of a GeoPackage."""
@@ -134,14 +134,10 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
                 remedy="Give another name or folder with -o.",
             )
         is_package = found is not None and path.suffix.lower() in (".gpkg", ".gdb")
-        others, kind = _other_layers(path) if is_package else ([], "")
-        if others:
+        if is_package and (others := _other_layers(path)):
             raise ConfigError(
-                f"The result {path} would replace {plural(len(others), kind)} of other data: "
-                f"{list_and_count(others)}.",
-                remedy="Give another name with -o."
-                if kind == "file"
-                else "Give another name with -o. Its layer can be added to this file afterwards: "
+                f"The result {path} would replace other data: {list_and_count(others)}.",
+                remedy="Give another name with -o. Its layer can be added to this file afterwards: "
                 f"ogr2ogr -update {shlex.quote(str(path))} OTHER.gpkg",
             )
 
@@ -158,9 +154,9 @@ def prepare_folder(folder: Path, outputs: Iterable[Path], inputs: Iterable[Path 
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _other_layers(path: Path) -> tuple[list[str], str]:
+def _other_layers(path: Path) -> list[str]:
     """Return the layers of a GeoPackage or geodatabase that have not the name of the file, or the
-    files of a folder that is none; and what they are.
+    files of a folder that is none.
     """
     if path.is_dir():
         import pyogrio
@@ -170,16 +166,16 @@ def _other_layers(path: Path) -> tuple[list[str], str]:
             if names := pyogrio.list_layers(path)[:, 0].tolist():
                 # GDAL keeps letters and digits of a name.
                 own = re.sub(r"\W", "_", path.stem).strip("_")
-                return [name for name in names if name.strip("_") != own], "layer"
-        return sorted(file.name for file in path.iterdir()), "file"
+                return [name for name in names if name.strip("_") != own]
+        return sorted(file.name for file in path.iterdir())
     import sqlite3  # takes a while, and most results are no GeoPackage of another run
 
     uri = f"{path.absolute().as_uri()}?mode=ro"
     # Another file, or a damaged one, has no layers that could be kept.
     with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as database:
         rows = [str(name) for (name,) in database.execute("SELECT table_name FROM gpkg_contents")]
-        return sorted({*rows} - {path.stem, _QGIS_STYLES}), "layer"
-    return [], "layer"
+        return sorted({*rows} - {path.stem, _QGIS_STYLES})
+    return []
 
 
 def check_replaced(outputs: Sequence[Path], read: Callable[[], object], kind: str) -> list[str]:

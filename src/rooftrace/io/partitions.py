@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle  # nosec B403
 import shutil
 import tempfile
 from collections import defaultdict
@@ -207,16 +208,17 @@ class PartitionedLayer:
             quadkey = str(quadkeys(numbers[own[:1]], self._level)[0])
             number = self._spilled[quadkey]
             self._spilled[quadkey] += 1
-            path = self._temporary / f"{quadkey}.{number}.parquet"
             part = geometry[own], {name: values[own] for name, values in columns.items()}
-            write_parquet(path, CRS84, [part], kinds=("Polygon",))
+            with (self._temporary / f"{quadkey}.{number}").open("wb") as file:
+                pickle.dump(part, file, pickle.HIGHEST_PROTOCOL)
 
     def _write(self, quadkey: str) -> dict[str, Any]:
         """Write the file of a tile, and return its entry in the manifest."""
-        parts = [
-            _read(self._temporary / f"{quadkey}.{number}.parquet")
-            for number in range(self._spilled[quadkey])
-        ]
+        parts = []
+        for number in range(self._spilled[quadkey]):
+            with (self._temporary / f"{quadkey}.{number}").open("rb") as file:
+                # This object wrote it, into a folder of its own.
+                parts.append(pickle.load(file))  # noqa: S301  # nosec B301
         geometry, columns = _joined(parts)
         fine = _tile_codes(geometry, _FINE_ZOOM)
         # Polygons of one tile are ordered by their bytes.
@@ -262,21 +264,3 @@ def _joined(parts: Sequence[tuple[Polygons, Columns]]) -> tuple[Polygons, Column
     return geometry, {
         name: np.concatenate([columns[name] for _, columns in parts]) for name in names
     }
-
-
-def _read(path: Path) -> tuple[Polygons, Columns]:
-    """Read polygons from a temporary file, as they were added."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    columns = {}
-    for name in table.column_names:
-        if name in ("geometry", "bbox"):
-            continue
-        values = table.column(name).combine_chunks()
-        own = values.to_numpy(zero_copy_only=False)
-        # Nulls among floats become NaN again.
-        columns[name] = own if not pa.types.is_string(values.type) else own.astype(object)
-    geometry = shapely.from_wkb(table.column("geometry").to_numpy())
-    return np.asarray(geometry, np.object_), columns

@@ -118,18 +118,6 @@ def write_png(path: Path, picture: Image.Image, *, photograph: bool = False) -> 
 _SHIFT = 4
 """Bits of fixed-point coordinates in OpenCV."""
 
-_ROW_PX = 22
-"""Height of a row of a key, in pixels."""
-
-_SWATCH_PX = 14
-"""Side of a colour swatch, in pixels."""
-
-_MARGIN_PX = 10
-"""Space at the left and right of a key, in pixels."""
-
-_GAP_PX = 20
-"""Space between two entries of a key, in pixels."""
-
 
 def draw_polygon(
     picture: NDArray[np.uint8],
@@ -220,8 +208,7 @@ def draw_key(
         scale: Factor of all lengths but the width; text has 14 px at 1.
     """
     font = font_for(14 * scale, "".join(text for text, _ in entries))
-    margin_px, gap_px, row_px = _MARGIN_PX * scale, _GAP_PX * scale, _ROW_PX * scale
-    swatch_px = _SWATCH_PX * scale
+    margin_px, gap_px, row_px, swatch_px = 10 * scale, 20 * scale, 22 * scale, 14 * scale
     before_px = swatch_px + 6 * scale
     rows: list[list[tuple[float, str, Colour | None]]] = [[]]
     left = float(margin_px)
