@@ -529,12 +529,15 @@ def _request_errors(*, is_known: bool) -> Iterator[None]:
         raise RemoteError(reason, "Run the command again later.", transient=True) from error
 
 
-def _requested(url: str, headers: Mapping[str, str]) -> Any:
+def _requested(url: str, headers: Mapping[str, str], authorization: str = "") -> Any:
     """Return the answer of a web server, see `urllib.request.urlopen`."""
     request = urllib.request.Request(  # noqa: S310
         quote(url, safe="/:?#[]@!$&'()*+,;=%"),
         headers={"Accept-Encoding": "identity", "User-Agent": "rooftrace", **headers},
     )
+    if authorization:
+        # Another server, to which this one redirects, does not get it.
+        request.add_unredirected_header("Authorization", authorization)
     # Only http and https reach this call.
     return urllib.request.urlopen(  # noqa: S310  # nosec B310
         request, timeout=_RETRY.timeout_s
@@ -547,15 +550,18 @@ def read_document(url: str, agent: str = "rooftrace") -> bytes:
     Raises:
         DataError: The URL is not one of the web, or the server does not send the document.
     """
-    host, headers = web_host(url), {"User-Agent": agent}
+    host, authorization = web_host(url), ""
     # Most users have no such file.
     with suppress(OSError, netrc.NetrcParseError):
         if known := netrc.netrc().authenticators(host):
-            pair = b64encode(f"{known[0]}:{known[2]}".encode()).decode()
-            headers["Authorization"] = f"Basic {pair}"
+            authorization = f"Basic {b64encode(f'{known[0]}:{known[2]}'.encode()).decode()}"
 
     def ask(_: int) -> bytes:
-        with _request_errors(is_known=False), _requested(url, headers) as answer:
+        headers = {"User-Agent": agent}
+        with (
+            _request_errors(is_known=False),
+            _requested(url, headers, authorization) as answer,
+        ):
             return bytes(answer.read())
 
     try:

@@ -140,8 +140,12 @@ def check_city_model(path: Path) -> None:
         )
 
 
+def _opened(path: Path) -> Any:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
 def _head(path: Path) -> bytes:
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+    with _opened(path) as file:
         return file.read(_HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
 
 
@@ -496,7 +500,7 @@ class InputFinder:
         return folder / path.name
 
     def _city_json(self, path: Path) -> VectorInput:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        with _opened(path) as file:
             text = file.read()
         whole: list[Any] = [text]
         if _is_lines(path, text):
@@ -551,8 +555,7 @@ class InputFinder:
             if b'"FeatureCollection"' in head.partition(b"\n")[0]:
                 made = self.scratch() / "lines.geojsonl"
                 # The features of each collection, a line each.
-                opened = gzip.open if path.suffix.lower() == ".gz" else open
-                with opened(path, "rb") as lines, made.open("w", encoding="utf-8") as file:
+                with _opened(path) as lines, made.open("w", encoding="utf-8") as file:
                     for line in lines:
                         if line.strip():
                             found = json.loads(line.removeprefix(_RECORD))
