@@ -278,23 +278,14 @@ class ArraySource:
             )
         shape_yx = (int(array.shape[1]), int(array.shape[2]))
         grid = GeoGrid(shape_yx) if grid is None else grid
-        if grid.shape != shape_yx:
-            last = grid.shape == array.shape[:2]
-            raise DataError(
-                f"{name}: received a grid of shape {grid.shape}, expected {shape_yx} for an array "
-                f"(band, y, x) of shape {array.shape}.",
-                remedy="Put the bands first: np.moveaxis(array, -1, 0)."
-                if last
-                else "Crop or resample the grid with the array.",
-            )
-        if valid is None:
-            valid = np.ones(shape_yx, np.bool_)
-        elif valid.shape != shape_yx or valid.dtype != np.bool_:
-            raise DataError(
-                f"{name}: received valid of shape {valid.shape} and dtype {valid.dtype}, "
-                f"expected {shape_yx} and bool.",
-                remedy="Pass one bool per pixel, without a band axis.",
-            )
+        valid = np.ones(shape_yx, np.bool_) if valid is None else np.asarray(valid, np.bool_)
+        for what, shape in (("grid", grid.shape), ("valid", valid.shape)):
+            if shape != shape_yx:
+                raise DataError(
+                    f"{name}: received {what} of shape {shape}, expected {shape_yx} for an array "
+                    f"(band, y, x) of shape {array.shape}.",
+                    remedy="Put the bands first: np.moveaxis(array, -1, 0). Or crop it alike.",
+                )
         if isinstance(array, np.ma.MaskedArray):
             valid = valid & ~np.ma.getmaskarray(array).any(axis=0)
         if array.dtype.kind == "f":

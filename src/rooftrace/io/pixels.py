@@ -7,7 +7,6 @@ run and area. `PreparedSource` applies it, and the choice of bands, where pixels
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -180,8 +179,6 @@ class _Found:
 _FOUND: weakref.WeakKeyDictionary[Any, dict[Any, _Found]] = weakref.WeakKeyDictionary()
 """Results by the source that was sampled: many windows of one scene share its sample."""
 
-_FOUND_LOCK = threading.Lock()
-
 
 class PreparedSource(WrappedSource):
     """A `RasterSource` that shows the bands and values of another one as a model expects them.
@@ -325,10 +322,9 @@ class PreparedSource(WrappedSource):
         is_entire = scene.grid.shape == self.grid.shape
         bands = self.band_map.indexes, self.band_map.maybe_alpha
         key = (bands, self._dtype, self._to, self._how, is_entire)
-        with _FOUND_LOCK:
-            known = _FOUND.setdefault(scene, {}).get(key)
-        if known is not None:
-            return known
+        known = _FOUND.setdefault(scene, {})
+        if key in known:
+            return known[key]
         alpha = self.band_map.maybe_alpha
         needs_values = self._how in ("auto", "per-band")
         is_whole = scene is self.source or isinstance(self.source, GeoreferencedSource)
@@ -362,10 +358,8 @@ class PreparedSource(WrappedSource):
             cast = self._cast if made.stretch is None else made.stretch.apply
             shown = cast(values[:, None])[:, 0]
             is_infrared = may_be_infrared((shown.mean(axis=1) / 255).tolist())
-        found = _Found(made.stretch, alpha, (*notes, *made.notes), collar, is_infrared)
-        with _FOUND_LOCK:
-            _FOUND[scene][key] = found
-        return found
+        known[key] = _Found(made.stretch, alpha, (*notes, *made.notes), collar, is_infrared)
+        return known[key]
 
     def _without_sample(self) -> _Found:
         if isinstance(self._how, tuple):

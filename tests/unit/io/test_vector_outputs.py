@@ -127,7 +127,7 @@ def test_a_geodatabase_has_the_attributes_and_replaces_only_its_own(
     check_outputs([path], [])
     if suffix == ".gdb":
         TOWN.to_file(path, driver="OpenFileGDB", layer="roads")
-        with pytest.raises(ConfigError, match="1 layer of other data: roads"):
+        with pytest.raises(ConfigError, match="replace other data: roads"):
             check_outputs([path], [])
         (tmp_path / "photos.gdb").mkdir()
         (tmp_path / "photos.gdb/keep.txt").touch()
