@@ -264,7 +264,7 @@ def test_a_tile_of_another_size_and_a_damaged_tile_are_named(
     Image.new("RGB", (64, 64)).save(out, "PNG")
     changed[first] = out.getvalue()
     with serving(lambda path: from_tiles(changed, path)) as server:
-        with pytest.raises(DataError, match="has 64 × 64 pixels .*; expected 128 × 128"):
+        with pytest.raises(DataError, match=r"has 64 × 64 pixels .*; expected 128 × 128"):
             found(server.url + "/{z}/{x}/{y}.png", tmp_path / "a")
         changed[first] = tiles[first]
         changed[second] = tiles[second][:200]

@@ -151,7 +151,7 @@ def test_the_band_axis_is_found(
         (np.zeros((3, 500, 4), np.uint8), "first or last axis"),
         (np.zeros((64, 500, 64), np.uint8), "first or last axis"),
         (np.zeros((2, 3, 64, 64), np.uint8), "one by one"),
-        (np.zeros((0, 64, 3), np.uint8), "has no pixel"),
+        (np.zeros((0, 64, 3), np.uint8), "if it is empty"),
         (np.zeros(9, np.uint8), r"shape \(9,\)"),
         ({"a": 1}, "has the type dict; expected a path, an open dataset"),
         ("/vsimem/a.tif", "is a path within GDAL"),
