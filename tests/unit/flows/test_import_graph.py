@@ -26,18 +26,11 @@ USUAL = ImportOptions(gsd_m=0.3, normalise="imagenet", activation="sigmoid")
 SIGMOID = "--normalise imagenet --activation sigmoid"
 
 
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the graphs here; `test_a_graph_is_run_in_a_child_process` uses the child."""
-    monkeypatch.setattr(module, "run_limited", lambda function, data, **_: function(data))
-
-
 def write(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
 
 
-@pytest.mark.usefixtures("in_this_process")
 def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
     data = conv_graph(2, sizes=(1, 3, "y", "x"))
     given = write(tmp_path / "town.onnx", data)
@@ -63,7 +56,6 @@ def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("data", "options", "code", "message"),
     [
@@ -74,7 +66,7 @@ def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
         (conv_graph(1, sizes=("n", 3, 64, 96)), SIGMOID, 2, "64 rows × 96 columns"),
         (conv_graph(1, stride=2), SIGMOID, 4, r"output of \(1, 1, 128, 128\) for an image"),
         (conv_graph(1, sizes=(1, 3, 64, 64), is_fixed=True),
-         "--normalise imagenet --activation softmax", 4, "size .* is fixed to 1"),
+         "--normalise imagenet --activation softmax", 4, "cannot be run on 3 images at once"),
         (conv_graph(1, bias=np.nan), SIGMOID, 4, "values that are not finite"),
         (conv_graph(1), "--activation sigmoid", 2, "normalisation of the network's input"),
         (conv_graph(1), "--mean 120,120,120 --std 50,50,50 --activation sigmoid", 2, "do not suit"),
@@ -144,28 +136,12 @@ def test_the_meaning_of_channels() -> None:
 def test_a_difference_from_the_original_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_wrongly(trial: Any, source: str) -> Any:
-        expected = module._run_original(trial, source)
-        return expected, expected + 0.01
-
-    monkeypatch.setattr(module, "run_trial", run_wrongly)
+    run_wrapped = module._run_wrapped
+    monkeypatch.setattr(module, "_run_wrapped", lambda *given: run_wrapped(*given) + 0.01)
     file = write(tmp_path / "m.onnx", conv_graph(1))
     with pytest.raises(ExportError, match="differs from that of"):
         run_import(file, tmp_path / "m.rooftrace", USUAL)
     assert not (tmp_path / "m.rooftrace").exists()
-
-
-@pytest.mark.campaign
-def test_a_graph_is_run_in_a_child_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write(tmp_path / "m.onnx", conv_graph(1))
-    out = tmp_path / "m.rooftrace"
-    run_import(file, out, USUAL)
-    before = out.read_bytes()
-    monkeypatch.setattr(module, "_SECONDS", 0.01)
-    with pytest.raises(BundleError, match=r"was not loaded and run on one tile within 0\.01 s"):
-        run_import(file, out, USUAL)
-    assert out.read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.rooftrace"}
 
 
 # Graphs of other programs, and the wrapping into a bundle's graph.

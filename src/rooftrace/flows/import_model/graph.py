@@ -1,13 +1,11 @@
 """Import of an ONNX graph without a contract.
 
-The graph is wrapped, with the normalisation before it and the activation behind it. It is run
-beside its wrapped form in a child process with limits of time and memory.
+The graph is wrapped, with the normalisation before it and the activation behind it. Both are run on
+the same tiles.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
-from rooftrace.core.processes import run_limited
 from rooftrace.core.text import first_line, plural
-from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.engines.select import load_engine
 from rooftrace.flows.import_model.options import Activation, ImportOptions
 from rooftrace.flows.import_model.run import (
     Channels,
@@ -34,10 +31,6 @@ from rooftrace.models.spec import BundleSpec
 
 _ROUNDING = 1e-3
 """Largest deviation from one of a sum of probabilities that rounding explains."""
-
-_SECONDS, _MEMORY_BYTES, _COPIES = 120.0, 4 * 2**30, 16
-"""Limits of the child process: its duration, and its memory as a base and a multiple of the size of
-the graph."""
 
 _MULTIPLE_PX = 32
 _INPUT, _OUTPUT, _INNER, _OURS = "image", "probabilities", "rooftrace_inner_", "rooftrace_"
@@ -91,7 +84,7 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
     """
     with MissingExtraError.on_import("export", "rooftrace import of ONNX files", "onnx"):
         import onnx
-        import onnxruntime  # noqa: F401  (for the child process)
+        import onnxruntime  # noqa: F401
         from onnx import TensorProto
     try:
         model = onnx.load_from_string(data)
@@ -246,7 +239,7 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 
 def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> ImportedModel:
-    """Return an ONNX graph with the contract that the options give, run in a child process."""
+    """Return an ONNX graph with the contract that the options give, run on tiles."""
     network = {
         "--architecture": options.architecture,
         "--encoder": options.encoder,
@@ -278,8 +271,8 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
     spec = make_spec(options, channels, multiple_px=multiple_px, input_px=input_px, training={})
     tiles = draw(spec)
     graph = wrap_graph(foreign, spec.mean, spec.std, channels)
-    trial = Trial(data, foreign.output, _NUMPY[foreign.dtype], graph, spec, channels, tiles.images)
-    expected, output = run_trial(trial, source)
+    expected = _run_original(data, foreign, spec, channels, tiles.images)
+    output = _run_wrapped(graph, spec, np.stack(tiles.images), source)
     record = {"kind": "onnx", "output": foreign.output, "activation": channels.activation}
     notes = ["the model has no weights that training can start from: only its graph is known"]
     if input_px is None and options.multiple_px is None:
@@ -307,70 +300,39 @@ def _input_size(foreign: ForeignGraph, options: ImportOptions) -> tuple[int, int
     return side, side
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Graphs to run beside each other, and the tiles to run them on.
-
-    Args:
-        original: Bytes of the foreign graph.
-        output: Name of its output that is used.
-        dtype: Type of its input in numpy.
-        graph: Bytes of the graph for the bundle.
-        spec: Contract of the bundle.
-        channels: Meaning of the channels of the output.
-        tiles: Tiles (band, y, x) in pixel values, all of one size.
-    """
-
-    original: bytes
-    output: str
-    dtype: str
-    graph: bytes
-    spec: BundleSpec
-    channels: Channels
-    tiles: tuple[NDArray[Any], ...]
-
-
-def run_trial(trial: Trial, source: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the probabilities of the original and of the bundle, computed in a child process.
-
-    Raises:
-        BundleError: The process exceeds a limit or ends by itself, or a graph cannot be run.
-        ConfigError: The output is not a probability after the activation.
-    """
-    limit = _MEMORY_BYTES + _COPIES * len(trial.original)
-    order = pickle.dumps((trial, source))
-    result = run_limited(run_in_child, order, source=source, seconds=_SECONDS, memory_bytes=limit)
-    with np.load(io.BytesIO(result)) as arrays:
-        return arrays["expected"], arrays["found"]
-
-
-def run_in_child(order: bytes) -> bytes:
-    """Run a pickled trial; the result is an .npz file."""
-    trial, source = pickle.loads(order)  # noqa: S301  # nosec B301  # of our own
-    stream = io.BytesIO()
-    np.savez(stream, expected=_run_original(trial, source), found=_run_bundle(trial, source))
-    return stream.getvalue()
-
-
-def _session(graph: bytes) -> Any:
+def _run(
+    graph: bytes, batches: Sequence[NDArray[Any]], output: str | None, source: str
+) -> list[NDArray[np.float32]]:
+    """Return an output of a graph, or its only one, for each batch, by ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    names = None if output is None else [output]
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        answers = [session.run(names, {name: batch})[0] for batch in batches]
+    except Exception as error:  # ONNX Runtime raises kinds of its own
+        count = len(batches[0])
+        raise BundleError(
+            f"{source} cannot be run on {plural(count, 'image')} at once: {first_line(error)}.",
+            remedy=_DYNAMIC if count > 1 else _REMEDY,
+        ) from error
+    return [np.asarray(answer, np.float32) for answer in answers]
 
 
-def _run_original(trial: Trial, source: str) -> NDArray[np.float32]:
-    """Return the probabilities of the original by ONNX Runtime, tile by tile."""
-    session = _session(trial.original)
-    name = session.get_inputs()[0].name
-    mean, std = _per_band(trial.spec.mean), _per_band(trial.spec.std)
+def _run_original(
+    data: bytes, foreign: ForeignGraph, spec: BundleSpec, channels: Channels,
+    tiles: Sequence[NDArray[Any]],
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return the probabilities of the original, tile by tile."""
+    source, dtype = foreign.source, _NUMPY[foreign.dtype]
+    mean, std = _per_band(spec.mean), _per_band(spec.std)
+    batches = [((tile[None].astype(np.float32) - mean) / std).astype(dtype) for tile in tiles]
     outputs = []
-    for tile in trial.tiles:
-        normalised = (tile[None].astype(np.float32) - mean) / std
-        (answer,) = session.run([trial.output], {name: normalised.astype(trial.dtype)})
-        output = np.asarray(answer, np.float32)
-        expected = (1, trial.channels.count, *tile.shape[-2:])
+    for tile, output in zip(tiles, _run(data, batches, foreign.output, source)):
+        expected = (1, channels.count, *tile.shape[-2:])
         if output.shape != expected:
             raise BundleError(
                 f"{source} has an output of {output.shape} for an image of {(1, *tile.shape)}; "
@@ -380,10 +342,10 @@ def _run_original(trial: Trial, source: str) -> NDArray[np.float32]:
             )
         # Before the activation, which turns infinity into a probability.
         check_finite(output, source)
-        outputs.append(activated(output, trial.channels.activation))
+        outputs.append(activated(output, channels.activation))
     probability = np.concatenate(outputs)
-    if trial.channels.keep is not None:
-        probability = probability[:, trial.channels.keep : trial.channels.keep + 1]
+    if channels.keep is not None:
+        probability = probability[:, channels.keep : channels.keep + 1]
     low, high = float(probability.min()), float(probability.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise ConfigError(
@@ -394,11 +356,28 @@ def _run_original(trial: Trial, source: str) -> NDArray[np.float32]:
     return probability
 
 
-def _run_bundle(trial: Trial, source: str) -> NDArray[np.float32]:
-    """Return the probabilities of the bundle's graph for all tiles as one batch."""
-    spec, tiles = trial.spec, np.stack(trial.tiles)
-    engine = OpenVinoEngine(ModelBundle(spec, {GRAPH_NAME: trial.graph}, source), "fp32")
-    output = _run_batch(engine, trial.graph, tiles, source)
+def _run_wrapped(
+    graph: bytes, spec: BundleSpec, tiles: NDArray[Any], source: str
+) -> NDArray[np.float32]:
+    """Return the probabilities of the bundle's graph for all tiles as one batch.
+
+    Raises:
+        BundleError: The graph is for one image only, or its output is not a probability. That a
+            batch of one is stated does not show it: most graphs take any number all the same.
+    """
+    # By ONNX Runtime first, which raises an error where OpenVINO ends the process.
+    (answer,) = _run(graph, [tiles.astype(np.float32)], None, source)
+    bundle = ModelBundle(spec, {GRAPH_NAME: graph}, source)
+    engine = load_engine(bundle, engine="openvino", precision="fp32")
+    single, output = engine.run(tiles[:1]), engine.run(tiles)
+    # The classes of one image may be shared out among the batch.
+    is_one = len(answer) == len(tiles) and output.shape[1:] == single.shape[1:]
+    if not is_one or np.abs(output[:1] - single).max() > _ROUNDING:
+        raise BundleError(
+            f"The output of {source} for an image in a batch differs from that for the image "
+            "alone.",
+            remedy=_DYNAMIC,
+        )
     total = output.sum(axis=1)
     if spec.channels > 1 and np.abs(total - 1).max() > _ROUNDING:
         raise BundleError(
@@ -406,40 +385,6 @@ def _run_bundle(trial: Trial, source: str) -> NDArray[np.float32]:
             "classes; expected 1.",
             remedy="Give the activation that the network needs: --activation softmax, or sigmoid "
             "for classes that overlap.",
-        )
-    return output
-
-
-def _run_batch(
-    engine: OpenVinoEngine, graph: bytes, tiles: NDArray[Any], source: str
-) -> NDArray[np.float32]:
-    """Return the output for a batch; raise BundleError if the graph is for one image only.
-
-    That a batch of one is stated does not show it: most graphs take any number all the same. Others
-    hold the number in their nodes.
-    """
-    fixed = BundleError(
-        f"The batch size of {source} is fixed to 1: it takes one image, but not a batch of "
-        f"{len(tiles)}.",
-        remedy=_DYNAMIC,
-    )
-    single, session = engine.run(tiles[:1]), _session(graph)
-    try:
-        # By ONNX Runtime first, which raises an error: the child process has ended without one.
-        (answer,) = session.run(None, {_INPUT: tiles.astype(np.float32)})
-    except Exception as error:  # ONNX Runtime raises kinds of its own
-        raise fixed from error
-    if len(answer) != len(tiles):
-        raise fixed
-    output = engine.run(tiles)
-    # The classes of one image may be shared out among the batch.
-    if output.shape[1:] != single.shape[1:]:
-        raise fixed
-    if np.abs(output[:1] - single).max() > _ROUNDING:
-        raise BundleError(
-            f"The output of {source} for an image in a batch differs from that for the image "
-            "alone.",
-            remedy=_DYNAMIC,
         )
     return output
 

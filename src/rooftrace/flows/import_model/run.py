@@ -233,7 +233,7 @@ def run_import(
     if path.suffix.lower() == ".onnx":
         from rooftrace.flows.import_model.graph import import_graph
 
-        notify(f"{path}: run on tiles in a child process")
+        notify(f"{path}: run on tiles")
         model = import_graph(path, options, draw)
     else:
         # The module needs PyTorch, whose absence is an error that names the extra.
