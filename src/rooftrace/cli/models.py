@@ -44,7 +44,8 @@ def export(
         ),
     ] = False,
     precision: Annotated[
-        str, typer.Option(metavar="NAME", help="Precision: fp32, fp16, int8; bf16 for OpenVINO.")
+        Literal["fp32", "bf16", "fp16", "int8"],
+        typer.Option(metavar="NAME", help="Precision: fp32, fp16, int8; bf16 for OpenVINO."),
     ] = "fp32",
     calibration: Annotated[
         Path | None, typer.Option(metavar="IMAGES", help="Representative images, needed for int8.")

@@ -112,17 +112,6 @@ def _converted(
     return {names[0]: graph}
 
 
-def check_precision(to: Target, precision: str) -> Precision:
-    """Return the precision, or raise ConfigError if the format does not support it."""
-    for known in RUNS_IN[to]:
-        if known == precision:
-            return known
-    raise ConfigError(
-        f"--precision {precision} was given for {to}; expected one of {', '.join(RUNS_IN[to])}.",
-        remedy="Choose one of these precisions.",
-    )
-
-
 _SIDE_PX = 256
 _MAX_SCENES = 512
 _MIN_VALID = 0.5

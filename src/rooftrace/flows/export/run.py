@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError, ExportError, MissingExtraError
 from rooftrace.core.system import installed_versions
 from rooftrace.engines.base import Engine
-from rooftrace.engines.select import ENGINES, load_engine
+from rooftrace.engines.select import load_engine
 from rooftrace.flows.export.convert import (
     MADE_BY,
     RUNS_IN,
     TileSet,
-    check_precision,
     convert_bundle,
     demo_tiles,
     draw_tiles,
@@ -216,7 +215,7 @@ def run_export(
     to: Target,
     out: Path,
     *,
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     calibration: SourceConfig | None = None,
     check: SourceConfig | None = None,
     tolerance: float | None = None,
@@ -247,24 +246,21 @@ def run_export(
         BundleError: the model cannot be used.
         ExportError: the difference exceeds the tolerance, or the file cannot be written.
     """
-    wanted = check_precision(to, precision)
     source = read_model(bundle)
-    _check_request(source, to, wanted, out, calibration)
+    _check_request(source, to, precision, out, calibration)
     files = [out, *([out.with_suffix(".bin")] if to == "openvino" else [])]
     report_path = out.with_name(f"{out.name}.report.json")
     data = [path for one in (calibration, check) if one is not None for path in one.paths]
     check_outputs([*files, report_path], [bundle, *data])
     replaced = check_replaced(files, partial(read_model, out), "a model that rooftrace exported")
-    if (to, wanted) != ("onnx", "fp32"):
-        _check_engine(READ_BY[to][0])
-    tolerance = TOLERANCES[wanted] if tolerance is None else tolerance
+    tolerance = TOLERANCES[precision] if tolerance is None else tolerance
     drawn, checked = _tiles(source, calibration, check)
     samples = () if drawn is None else drawn.images
-    notify(f"{source.spec.name}: exported to {to} in {wanted}" + (_of(drawn) if drawn else ""))
-    parts = convert_bundle(source, to, wanted, samples)
+    notify(f"{source.spec.name}: exported to {to} in {precision}" + (_of(drawn) if drawn else ""))
+    parts = convert_bundle(source, to, precision, samples)
     contract = Contract(
         to=to,
-        precision=wanted,
+        precision=precision,
         bundle_sha256=source.sha256,
         made_with=installed_versions(MADE_BY),
         spec=source.spec,
@@ -274,11 +270,26 @@ def run_export(
         notes.append(f"calibrated with only {len(drawn.images)} tiles: more images are better")
     with _staging_folder(out) as folder:
         notify(f"checked{_of(checked)}")
-        engines = READ_BY[to][:1] if wanted in _MAIN_ONLY else READ_BY[to]
+        engines = READ_BY[to][:1] if precision in _MAIN_ONLY else READ_BY[to]
         _write(folder / out.name, _for_engines(contract, {name: {} for name in engines}), parts)
-        comparison = _ExportComparison(source, read_model(folder / out.name), checked)
-        parities, held, differences = comparison.on_engines(engines, contract, tolerance, out)
-        notes += differences
+        made = read_model(folder / out.name)
+        parities: list[Parity] = []
+        held: dict[str, dict[str, float]] = {}
+        for name in engines:
+            try:
+                measured = _compared(source, made, name, RUNS_IN[to][precision], checked)
+            except MissingExtraError as error:
+                notes.append(f"not checked on {name}: {error.in_full}")
+                continue
+            worst = max(measured, key=lambda parity: parity.mask_change)
+            if worst.mask_change <= tolerance:
+                held[name] = measured[0].figures()
+            elif name == engines[0] or precision == "fp32":
+                raise _refused(worst, tolerance, out, checked)
+            else:
+                changed = f"{worst.mask_change:.4f} of the mask changes, tolerance {tolerance:g}"
+                notes.append(f"not for {name}: {changed}")
+            parities += measured
         contract = _for_engines(contract, held)
         size = _write(folder / out.name, contract, parts)
         read_model(folder / out.name)
@@ -286,7 +297,7 @@ def run_export(
             path=out,
             report=report_path,
             to=to,
-            precision=wanted,
+            precision=precision,
             bundle=(source.spec.name, source.sha256),
             size_bytes=size,
             tolerance=tolerance,
@@ -300,16 +311,6 @@ def run_export(
     return report
 
 
-def _check_engine(name: str) -> None:
-    """Raise an error that names the extra with all packages of exports if an engine is missing."""
-    try:
-        ENGINES[name].check()
-    except MissingExtraError as error:
-        if name != "onnxruntime":
-            raise
-        raise MissingExtraError.of("export", "rooftrace export", name) from error
-
-
 def _check_request(
     source: ModelBundle,
     to: Target,
@@ -317,6 +318,12 @@ def _check_request(
     out: Path,
     calibration: SourceConfig | None,
 ) -> None:
+    if precision not in RUNS_IN[to]:
+        known = ", ".join(RUNS_IN[to])
+        raise ConfigError(
+            f"--precision {precision} was given for {to}; expected one of {known}.",
+            remedy="Choose one of these precisions.",
+        )
     if out.suffix.lower() != SUFFIXES[to]:
         raise ConfigError(
             f"The output {out} was given for {to}; expected a name that ends with {SUFFIXES[to]}.",
@@ -367,49 +374,18 @@ def _tiles(
     return None, demo_tiles(spec, _CHECK_TILES)
 
 
-class _ExportComparison:
-    """Comparison of an exported file with its bundle."""
-
-    def __init__(self, source: ModelBundle, made: ModelBundle, tiles: TileSet) -> None:
-        self._source, self._made, self._tiles = source, made, tiles
-        outputs: tuple[Output, ...] = ("probabilities", "coarse")
-        self._outputs = outputs if source.spec.is_refined else outputs[:1]
-
-    def on_engines(
-        self, engines: Sequence[str], contract: Contract, tolerance: float, out: Path
-    ) -> tuple[list[Parity], dict[str, dict[str, float]], list[str]]:
-        """Return all comparisons, the figures of engines within the tolerance, and notes."""
-        parities, held, notes = [], {}, []
-        for name in engines:
-            try:
-                measured = self._measure(name, RUNS_IN[contract.to][contract.precision])
-            except MissingExtraError as error:
-                notes.append(f"not checked on {name}: {error.in_full}")
-                continue
-            worst = max(measured, key=lambda parity: parity.mask_change)
-            if worst.mask_change <= tolerance:
-                held[name] = measured[0].figures()
-            elif name == engines[0] or contract.precision == "fp32":
-                raise _refused(worst, tolerance, out, self._tiles)
-            else:
-                notes.append(
-                    f"not for {name}: {worst.mask_change:.4f} of the mask changes, tolerance "
-                    f"{tolerance:g}"
-                )
-            parities += measured
-        return parities, held, notes
-
-    def _measure(self, engine: str, precision: str) -> list[Parity]:
-        """Return the comparison for each output, with the file on one engine."""
-        parities = []
-        for output in self._outputs:
-            reference = load_engine(
-                self._source, engine="openvino", precision="fp32", output=output
-            )
-            loaded = load_engine(self._made, engine=engine, precision=precision, output=output)
-            spec = self._source.for_output(output).spec
-            parities.append(measure_parity(reference, loaded, spec, self._tiles.images, output))
-        return parities
+def _compared(
+    source: ModelBundle, made: ModelBundle, engine: str, precision: str, tiles: TileSet
+) -> list[Parity]:
+    """Return the comparison of an exported file on one engine with its bundle, for each output."""
+    parities = []
+    outputs: tuple[Output, ...] = ("probabilities", "coarse")
+    for output in outputs if source.spec.is_refined else outputs[:1]:
+        reference = load_engine(source, engine="openvino", precision="fp32", output=output)
+        loaded = load_engine(made, engine=engine, precision=precision, output=output)
+        spec = source.for_output(output).spec
+        parities.append(measure_parity(reference, loaded, spec, tiles.images, output))
+    return parities
 
 
 def _for_engines(contract: Contract, engines: dict[str, dict[str, float]]) -> Contract:
