@@ -165,7 +165,7 @@ def test_predictions_in_the_place_of_a_model(data: Path, tmp_path: Path, name: s
     code, answer = call("evaluate", given, data)
     assert (code, answer["error"]["type"]) == (4, "BundleError")
     assert answer["error"]["message"] == f"{given} was given as a model, but it is not one."
-    assert f"--predictions {given} {data}" in answer["error"]["remedy"]
+    assert "--predictions" in answer["error"]["remedy"]
 
 
 @pytest.mark.parametrize("labels", ["footprints", "mask", "folders"])
@@ -206,12 +206,11 @@ def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: P
     one_mask = call("evaluate", "default", data / "images", "--truth", data / "masks" / image.name)
     assert "is one label file, but " in one_mask[1]["error"]["message"]
     for words, meant in (
-        ((labels, image), "default IMAGE --truth LABELS"),
-        ((image, "default"), f"default {image} --truth LABELS"),
+        ((labels, image), "Models come first"),
+        ((image, "default"), "Models come first"),
         ((tmp_path / "x.pt", data), f"rooftrace import {tmp_path / 'x.pt'} -o model.rooftrace"),
         ((labels, "--truth", image), f"{image} --truth {labels}"),
-        ((image, "default", "--truth", labels), f"default {image} --truth {labels}"),
-        ((image, other, "--truth", labels), f"default {image.parent} --truth {labels}"),
+        ((image, other, "--truth", labels), "then one image or folder"),
         ((image, "--truth", labels, "--truth", data), "Give one: a label file"),
         ((tmp_path / "stopped", data), "continues with --resume"),
     ):
@@ -234,13 +233,13 @@ def tools(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
-@pytest.mark.parametrize("given", ["2", "shifted", "path"])
-def test_the_baseline_is_chosen_by_number_name_or_path(
+@pytest.mark.parametrize("given", ["2", "shifted"])
+def test_the_baseline_is_chosen_by_number_or_name(
     data: Path, tools: list[Path], given: str
 ) -> None:
     masks = [part for folder in tools[:2] for part in ("--predictions", folder)]
     common = ("evaluate", "--truth", data / "masks", *masks, "--only", "pixels")
-    code, answer = call(*common, "--baseline", tools[1] if given == "path" else given)
+    code, answer = call(*common, "--baseline", given)
     assert code == 0, answer
     (one,) = answer["comparisons"]
     assert (one["first"], one["second"]) == ("right", "shifted")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -158,6 +157,7 @@ def _named(
     paths: Sequence[Path], truth: Path | None, *, predicted: bool
 ) -> tuple[Sequence[Path], Path, Path | None]:
     """Separate the arguments into bundles, data, and the labels of data that is images."""
+    from rooftrace.models.bundle import is_run_without_bundle
     from rooftrace.predict.model_set import is_model
 
     labels = None
@@ -174,16 +174,19 @@ def _named(
             "--predictions FILES --truth FILES",
         )
     if not (bundles or predicted):
-        words = _quoted(where) if labels is None else f"{_quoted(where)} --truth {_quoted(labels)}"
         raise ConfigError(
             f"{where} was given as labelled data, but no model and no predictions to evaluate.",
-            remedy=f"Name a bundle too: rooftrace evaluate default {words}; or files with "
-            "--predictions.",
+            remedy="Name a model before it, such as default; or files with --predictions.",
         )
-    # Loading says what is wrong with a path where nothing is.
-    wrong = [path for path in bundles if _is_data(path) and not is_model(path)]
-    if wrong:
-        _refuse_order(paths, wrong[0], where, truth)
+    for path in bundles:
+        # Loading says what is wrong with other paths.
+        if _is_data(path) and not is_model(path) and not is_run_without_bundle(path):
+            raise BundleError(
+                f"{path} was given as a model, but it is not one.",
+                remedy="Models come first, then one image or folder: rooftrace evaluate default "
+                "DATA. The labels of an image follow --truth, and what another tool has predicted "
+                "--predictions.",
+            )
     return bundles, where, labels
 
 
@@ -196,41 +199,6 @@ def _is_data(path: Path) -> bool:
         return True
     named = path.name.lower().endswith((*VECTOR_SUFFIXES, ".csv", ".json"))
     return path.is_file() and (named or is_named_as_image(path) or is_vector_file(path))
-
-
-def _quoted(*paths: Path) -> str:
-    return shlex.join(map(str, paths))
-
-
-def _refuse_order(paths: Sequence[Path], path: Path, where: Path, truth: Path | None) -> NoReturn:
-    """Raise the error for a path in the place of a model, with the command that was meant."""
-    from rooftrace.io.companions import is_named_as_image
-    from rooftrace.models.bundle import bundle_file, is_run_without_bundle
-    from rooftrace.predict.model_set import is_model
-
-    if is_run_without_bundle(path):
-        bundle_file(path)
-    if truth is None and not is_model(where):
-        remedy = (
-            "Give what another tool has predicted with --predictions: "
-            f"rooftrace evaluate --predictions {_quoted(path, where)}; or the labels of an "
-            "image with --truth: rooftrace evaluate default IMAGE --truth LABELS"
-        )
-    else:
-        models = _quoted(*filter(is_model, paths)) or "default"
-        others = [one for one in paths if not is_model(one)]
-        folders = {one.parent for one in others}
-        data = others if len(others) == 1 else folders
-        target = _quoted(*data) if len(data) == 1 else "FOLDER"
-        # A folder may hold labels beside its images, but one image has none.
-        labels = " --truth LABELS" if is_named_as_image(path) else ""
-        if truth is not None:
-            labels = f" --truth {_quoted(truth)}"
-        remedy = (
-            "Give the models first, then one image or one folder: "
-            f"rooftrace evaluate {models} {target}{labels}"
-        )
-    raise BundleError(f"{path} was given as a model, but it is not one.", remedy=remedy)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,6 @@ _WORDS = (
 )
 _AFFIXES = re.compile(rf"[_\-. ](?:{_WORDS})$|^(?:{_WORDS})[_\-. ]", re.IGNORECASE)
 _ENDINGS = frozenset(("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "jp2"))
-_LISTED_TO_SPLIT = 20
 
 
 @dataclass(frozen=True)
@@ -71,12 +69,7 @@ class NameMatches:
             )
         remedy = "Give each labelled scene a prediction of the same name"
         if self.missing and self.number:
-            names = json.dumps([*self.number][:_LISTED_TO_SPLIT], ensure_ascii=False)
-            more = ", …]" if len(self.number) > _LISTED_TO_SPLIT else "]"
-            remedy += (
-                "; or compare only those that have one: --split names.json:val, with their names "
-                f"in the file names.json: {names[:-1]}{more}"
-            )
+            remedy += "; or compare only those that have one, with --part, --glob or --split"
         elif self.number:
             remedy += '; or ignore other predictions: --part "[:]"'
         raise LayoutError(f"{what} does not fit the labels: {'; '.join(problems)}.", remedy=remedy)

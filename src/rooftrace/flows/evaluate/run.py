@@ -70,8 +70,8 @@ class EvalOptions:
         pixels_only: True leaves out buildings and polygons.
         order: Order of run lengths in predictions; None to deduce it.
         size_yx: Rows and columns of the images of a label table that has no images.
-        baseline: Name, path or position (from 1) of the model with which the others are compared;
-            default the first.
+        baseline: Name or number (from 1) of the model with which the others are compared; default
+            the first.
         images: Bands, stretch and scale with which models read images.
     """
 
@@ -128,9 +128,7 @@ def run_evaluate(
     scenes = _open_scenes(models, files, folder, options)
     external = _open_files(models, files, folder, scenes, options)
     evaluated = [*models, *external]
-    paths = model_paths(bundles)[: len(models)]
-    typed = [*(path or Path("default") for path in paths), *predictions]
-    baseline = _find_baseline(options.baseline, [one.name for one in evaluated], typed)
+    baseline = _find_baseline(options.baseline, [one.name for one in evaluated])
 
     context = {
         "data": folder.path,
@@ -185,20 +183,12 @@ def _load_models(
     return models, []
 
 
-def _find_baseline(wanted: str | None, names: Sequence[str], typed: Sequence[Path]) -> int:
-    """Return the position of the model with which the others are compared.
-
-    Args:
-        wanted: Name of a model, its path, or its position from 1; None for the first.
-        names: Names of the models and tools, in their order.
-        typed: Path of each, as it was given.
-    """
+def _find_baseline(wanted: str | None, names: Sequence[str]) -> int:
+    """Return the position of the model with which the others are compared, by name or number."""
     if wanted is None:
         return 0
     if names.count(wanted) == 1:
         return names.index(wanted)
-    if typed.count(Path(wanted)) == 1:
-        return typed.index(Path(wanted))
     if wanted.isascii() and wanted.isdecimal() and 1 <= int(wanted) <= len(names):
         return int(wanted) - 1
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1))
