@@ -74,8 +74,8 @@ def test_fit_reads_them(model: Path, data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ((), "Scale: 3 images at 0.5 m per pixel, by their georeference."),
-        (("--gsd", 0.4), "Scale: 3 images at 0.4 m per pixel, as given."),
+        ((), "Scale: 3 images at 0.5 m per pixel."),
+        (("--gsd", 0.4), "Scale: 3 images at 0.4 m per pixel."),
         (("--scale", 0.8), "Scale: 3 images resized by the factor 0.8, as given."),
     ],
 )

@@ -31,7 +31,6 @@ from rooftrace.flows.evaluate.label_doubts import doubts_of
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
-    check_threshold_data,
     level_of,
     predict_set,
     protocol_of,
@@ -70,28 +69,8 @@ _GAIN = 1e-4
 """Minimum gain for a change of weights: a hundredth of a point."""
 
 
-@dataclass(frozen=True)
-class PixelSample:
-    """Pixels, with equal ones counted together.
-
-    Args:
-        rows: (n, models) uint8 probability from each model in 255ths.
-        truth: (n,) True inside of buildings.
-        counts: (n,) number of such pixels.
-    """
-
-    rows: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    counts: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, rows: NDArray[np.uint8], truth: NDArray[np.bool_]) -> PixelSample:
-        """Count (n, models) probabilities of pixels; (n,) `truth` marks buildings."""
-        # Equal rows of bytes are found about ten times faster as one value each.
-        both = np.column_stack([truth.view(np.uint8), rows])
-        keys, counts = np.unique(both.view(f"V{both.shape[1]}")[:, 0], return_counts=True)
-        values = keys.view(np.uint8).reshape(-1, both.shape[1])
-        return cls(values[:, 1:], values[:, 0] > 0, counts)
+PixelSample = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""Pixels of a set: (n, models) probabilities in 255ths, and (n,) True inside of buildings."""
 
 
 def weighted_mean(rows: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -103,20 +82,12 @@ def weighted_mean(rows: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDA
     return np.asarray(mean.astype(np.uint8))
 
 
-def histogram(
-    levels: NDArray[np.uint8],
-    truth: NDArray[np.bool_],
-    counts: NDArray[np.int64] | None = None,
-) -> NDArray[np.int64]:
-    """Return the (2, 256) number of pixels outside of buildings and inside of them at each level.
-
-    Args:
-        levels: (n,) levels.
-        truth: (n,) mask of buildings.
-        counts: (n,) number of pixels of each kind; default one each.
+def histogram(levels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the (2, 256) number of pixels outside of buildings and inside of them at each of (n,)
+    levels.
     """
     place = levels + truth.astype(np.int64) * LEVELS
-    return np.bincount(place, counts, 2 * LEVELS).reshape(2, LEVELS).astype(np.int64)
+    return np.bincount(place, minlength=2 * LEVELS).reshape(2, LEVELS)
 
 
 def mean_curve(histograms: Sequence[NDArray[np.int64]], metric: CurveMetric) -> Floats:
@@ -146,10 +117,7 @@ def fit_weights(
     def value(units: tuple[int, ...]) -> float:
         if units not in known:
             weights = np.asarray(units, np.float64) / sum(units)
-            counted = [
-                histogram(weighted_mean(one.rows, weights), one.truth, one.counts)
-                for one in samples
-            ]
+            counted = [histogram(weighted_mean(rows, weights), truth) for rows, truth in samples]
             known[units] = float(mean_curve(counted, metric).max())
         return known[units]
 
@@ -200,7 +168,7 @@ def sample_pixels(sets: Sequence[MemberSets]) -> list[PixelSample]:
             taken = scenes[0].evaluated & (rng.random(scenes[0].score.shape) < share)
             rows.append(np.stack([scene.score[taken] for scene in scenes], axis=1))
             truth.append(scenes[0].truth[taken])
-        samples.append(PixelSample.of(np.concatenate(rows), np.concatenate(truth)))
+        samples.append((np.concatenate(rows), np.concatenate(truth)))
     return samples
 
 
@@ -414,8 +382,6 @@ def run_ensemble(
     specs = [member.bundle.spec for member in members]
     combined = combine(members).bundle.spec
     data = LabelledSets.open(members[0], folders, split, images, progress)
-    for source in data.sources:
-        check_threshold_data(specs[0], source)
     data.rounds = len(members)
     with TemporaryDirectory(prefix="rooftrace-") as folder:
         scratch, sets, doubts = Path(folder), [], list[str]()

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import shapely
@@ -47,51 +46,36 @@ _KNOWN, _TRUTH, _LABELLED = 1, 2, 4
 """Bits of a pixel: predicted, labelled as a building, labelled."""
 
 
-_Origin = Literal["given", "georeference", "unknown"]
-
-_ORIGINS: dict[_Origin, str] = {"given": "as given", "georeference": "by their georeference"}
-
-
 @dataclass
 class ScaleCounts:
-    """Metres per pixel of images, by their origin."""
+    """Metres per pixel of images, as given or by their georeference; None if not known."""
 
-    _found: dict[_Origin, list[float]] = field(default_factory=dict)
+    _gsds_m: list[float | None] = field(default_factory=list)
 
     def add(self, scene: Scene) -> None:
         """Count an image."""
-        stated_m, own_m = scene.stated_gsd_m, scene.image.grid.gsd_m
-        if stated_m is not None:
-            self._found.setdefault("given", []).append(stated_m)
-        elif own_m is not None:
-            self._found.setdefault("georeference", []).append(own_m)
-        else:
-            self._found.setdefault("unknown", []).append(0.0)
+        self._gsds_m.append(scene.stated_gsd_m or scene.image.grid.gsd_m)
 
     @property
     def is_assumed(self) -> bool:
         """True if there are images without metres per pixel."""
-        return "unknown" in self._found
+        return None in self._gsds_m
 
     def notes(self, model_gsd_m: float, images: SceneOptions) -> tuple[str, ...]:
         """Return one note on the metres per pixel with which a model read the images."""
-        if not self._found:
-            return ()
         if images.scale is not None:
-            count = plural(sum(map(len, self._found.values())), "image")
-            return (
-                f"Scale: {count} resized by the factor {plain_number(images.scale)}, as given.",
-            )
-        parts = []
-        for origin, text in _ORIGINS.items():
-            if values := self._found.get(origin):
-                lowest, highest = plain_number(min(values)), plain_number(max(values))
-                span = lowest if lowest == highest else f"{lowest} to {highest}"
-                parts.append(f"{plural(len(values), 'image')} at {span} m per pixel, {text}")
-        if values := self._found.get("unknown"):
+            count, factor = plural(len(self._gsds_m), "image"), plain_number(images.scale)
+            return (f"Scale: {count} resized by the factor {factor}, as given.",)
+        parts, known = [], [one for one in self._gsds_m if one is not None]
+        if known:
+            lowest, highest = plain_number(min(known)), plain_number(max(known))
+            span = lowest if lowest == highest else f"{lowest} to {highest}"
+            parts.append(f"{plural(len(known), 'image')} at {span} m per pixel")
+        if self.is_assumed:
             parts.append(
-                f"{plural(len(values), 'image')} without metres per pixel, assumed to have the "
-                f"model's {plain_number(model_gsd_m)} m; if that is wrong, give them with --gsd"
+                f"{plural(self._gsds_m.count(None), 'image')} without metres per pixel, assumed to "
+                f"have the model's {plain_number(model_gsd_m)} m; if that is wrong, give them with "
+                "--gsd"
             )
         return (f"Scale: {'; '.join(parts)}.",)
 
@@ -127,11 +111,14 @@ class LabelledSets:
         """Open the sets, with labels read as in the training of a model.
 
         Raises:
-            DataError: There is no folder, or the split contains no image of one.
+            ConfigError: The model has more than two classes.
+            DataError: There is no folder, or one has no labelled image, or none of the split.
         """
         if not folders:
             raise DataError("No data to fit the model to was given.", remedy="Name labelled data.")
         sources = [open_labelled(predictor, folder, split) for folder in folders]
+        for source in sources:
+            check_threshold_data(predictor.bundle.spec, source)
         part = "all" if split is None else parse_reference(split)[1]
         return cls(sources, part, images, progress)
 
@@ -165,12 +152,6 @@ def protocol_of(predictor: Predictor) -> str:
     """Return how buildings and pixels are predicted, for records."""
     engine = predictor.engine
     return f"whole images as by rooftrace predict, {engine.name} {engine.precision}"
-
-
-def uncalibrated(predictor: Predictor) -> Predictor:
-    """Return the same model without its calibration."""
-    spec = predictor.bundle.spec.model_copy(update={"calibration": None})
-    return Predictor(replace(predictor.bundle, spec=spec), predictor.engine)
 
 
 @dataclass(frozen=True)

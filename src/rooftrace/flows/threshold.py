@@ -22,7 +22,6 @@ from rooftrace.flows.evaluate.label_doubts import doubts_of
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
-    check_threshold_data,
     footprints_at,
     labelled_instances,
     level_of,
@@ -285,8 +284,6 @@ def run_threshold(
     loaded = read_models(model, engine=engine, precision=precision).ready()
     data = LabelledSets.open(loaded, folders, split, images, progress)
     data.rounds, spec = 2, loaded.bundle.spec
-    for source in data.sources:
-        check_threshold_data(spec, source)
     with TemporaryDirectory(prefix="rooftrace-") as scratch:
         scored = [
             predict_set(loaded, source, Path(scratch) / str(number), data)

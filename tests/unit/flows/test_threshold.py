@@ -19,7 +19,6 @@ from rooftrace.flows.labelled_predictions import (
     open_labelled,
     predict_set,
     threshold_at,
-    uncalibrated,
 )
 from rooftrace.flows.threshold import choose_threshold, run_threshold
 from rooftrace.labels.config import SourceConfig
@@ -42,7 +41,7 @@ def test_a_stored_level_is_reached_just_where_its_threshold_is(level: int, blend
 @pytest.mark.campaign
 def test_what_is_stored_gives_the_very_buildings_of_a_prediction(tmp_path: Path) -> None:
     write_pairs(tmp_path / "data", range(2), shape_yx=(200, 170), gsd_m=0.3)
-    predictor = uncalibrated(load(precision="fp32"))
+    predictor = load(precision="fp32")
     source = open_labelled(predictor, SourceConfig(path=str(tmp_path / "data")), None)
     scored = predict_set(predictor, source, tmp_path / "scored")
     assert len(scored) == 2
@@ -163,7 +162,7 @@ def test_too_little_data_keeps_threshold_and_calibration(bundle: Path, tmp_path:
 
 
 def test_nodata_is_neither_counted_nor_drawn(bundle: Path, tmp_path: Path) -> None:
-    predictor = uncalibrated(load(bundle, precision="fp32"))
+    predictor = load(bundle, precision="fp32")
     data = SourceConfig(path=str(squares(tmp_path / "data", 1, limit=100, nodata=True)))
     source = open_labelled(predictor, data, None)
     (scored,) = predict_set(predictor, source, tmp_path / "scored")
