@@ -121,8 +121,6 @@ def write_stac(
 ) -> list[str]:  # fmt: skip
     """Write a STAC collection of the results, and an item for each scene with a known date.
 
-    Items of an earlier collection in the folder that are not written again are removed.
-
     Args:
         out: Folder of the results.
         name: Name of the imagery, for the description.
@@ -140,7 +138,6 @@ def write_stac(
         ExportError: The folder is not writable.
     """
     check_stac()
-    before = _listed_items(out / COLLECTION)
     written = []
     undated = []
     for scene in scenes:
@@ -155,9 +152,7 @@ def write_stac(
         written.append((scene, path))
     if written:
         _write(out / COLLECTION, _collection(name, written, record, partitions))
-    for path in sorted(before - {one for _, one in written}):
-        (out / path).unlink(missing_ok=True)
-    if not written:
+    else:
         (out / COLLECTION).unlink(missing_ok=True)
     if not undated:
         return []
@@ -170,16 +165,6 @@ def write_stac(
 
 def _write(path: Path, document: Json) -> None:
     write_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
-
-
-def _listed_items(path: Path) -> set[str]:
-    """Return the relative paths of the items of an earlier collection."""
-    try:
-        links = json.loads(path.read_bytes())["links"]
-        found = {str(one["href"]).removeprefix("./") for one in links if one["rel"] == "item"}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    return {one for one in found if re.fullmatch(rf"([^/]+/)?[^/]+{re.escape(_ITEM)}", one)}
 
 
 def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | None:

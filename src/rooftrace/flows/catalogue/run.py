@@ -11,8 +11,7 @@ See `vector.deduplicate` for the rules by which duplicates are removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,11 +54,8 @@ from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulat
 _SCENES = "scenes"
 """Name of the folder of the results of each scene."""
 
-_PREDICT_LEVEL = 20
-"""Level of the Z-order curve along which scenes are predicted."""
-
-_MERGE_LEVEL = 16
-"""Level of the Z-order curve along which scenes are merged."""
+_CURVE_LEVEL = 16
+"""Level of the Z-order curve along which scenes are predicted and merged."""
 
 _DATING = (
     "If their date is known, write it into the files (gdal_edit.py -mo "
@@ -282,9 +278,8 @@ def _in_curve_order(scenes: Sequence[CatalogueScene]) -> list[CatalogueScene]:
     bounds = np.array([scene.bounds for scene in scenes if scene.bounds is not None], float)
     if len(bounds) != len(scenes):
         return list(scenes)
-    lon, lat = (bounds[:, 0] + bounds[:, 2]) / 2, (bounds[:, 1] + bounds[:, 3]) / 2
-    order = np.argsort(morton_codes(lon, lat, _PREDICT_LEVEL), kind="stable")
-    return [scenes[index] for index in order.tolist()]
+    centres = (bounds[:, :2] + bounds[:, 2:]) / 2
+    return [scenes[index] for index in _along_a_curve(centres)]
 
 
 def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
@@ -427,7 +422,10 @@ def merge_layers(
                 target.add(part.geometry, columns)
 
         # Merge neighbours one after the other, so that few polygons are held.
-        for index in _along_a_curve(outlines):
+        # Empty outlines have no centre; they are placed at (0, 0).
+        centres = np.zeros((len(outlines), 2))
+        centres[shows] = shapely.get_coordinates(shapely.centroid(outlines))
+        for index in _along_a_curve(centres):
             write(accumulator.add(index, _read(layers[index], index, first)))
         write(accumulator.finish())
         return target.finish({"made_with": dict(made_with), "scenes": scenes(kept)})
@@ -438,31 +436,15 @@ def _in_degrees(layer: SceneLayer) -> Any:
 
     Its longitudes may jump at 180.
     """
-    with _explained():
-        crs = VectorFile(layer.files["polygons"]).crs
+    crs = VectorFile(layer.files["polygons"]).crs
     assert crs is not None
     bend_deg = crs_units(BEND_PX * layer.gsd_m, CRS84)
     return reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)[0]
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Raise errors of reading a file with another remedy."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(
-            error.message,
-            remedy="Remove the file and run the same command again; it predicts the scene again.",
-        ) from error
-
-
-def _along_a_curve(outlines: NDArray[np.object_]) -> list[int]:
-    """Return the indices of the outlines in the order of a Z-order curve."""
-    # Empty outlines have no centre; they are placed at (0, 0).
-    centres = np.zeros((len(outlines), 2))
-    centres[~shapely.is_empty(outlines)] = shapely.get_coordinates(shapely.centroid(outlines))
-    numbers = morton_codes(centres[:, 0], centres[:, 1], _MERGE_LEVEL)
+def _along_a_curve(centres: NDArray[np.float64]) -> list[int]:
+    """Return the indices of (n, 2) longitudes and latitudes in the order of a Z-order curve."""
+    numbers = morton_codes(centres[:, 0], centres[:, 1], _CURVE_LEVEL)
     order: list[int] = np.argsort(numbers, kind="stable").tolist()
     return order
 
@@ -470,9 +452,8 @@ def _along_a_curve(outlines: NDArray[np.object_]) -> list[int]:
 def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
     """Return the polygons of a scene in degrees, whose longitudes are counted from `first`."""
     file = VectorFile(layer.files["polygons"])
-    with _explained():
-        wanted = [name for name in (*_FIGURES, "class_id", "cut") if name in file.fields]
-        read = file.read(wanted, typed=True)
+    wanted = [name for name in (*_FIGURES, "class_id", "cut") if name in file.fields]
+    read = file.read(wanted, typed=True)
     columns = read.values
     degrees = shapely.transform(read.geometry, lambda xy: transform_points(xy, read.crs, CRS84))
     polygons = make_polygons_valid(counted_from(first, np.asarray(degrees, np.object_)))

@@ -23,7 +23,6 @@ from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from time import monotonic
 from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
@@ -65,9 +64,6 @@ _THREADS_PER_WORKER = 4
 
 _RETRIES = 2
 """Number of times that a task whose worker was lost runs again."""
-
-_PATIENCE_S = 120.0
-"""Maximum number of seconds without any machine. The run then stops; finished blocks are kept."""
 
 _JOIN_S = 30.0
 """Seconds in which machines report their engine before the first task. Others report it later."""
@@ -191,19 +187,10 @@ class _Cluster:
 
     def wait(self, refs: Sequence[Any]) -> list[Any]:
         """Wait until at least one result is there; return the references of those that are."""
-        alone_since = monotonic()
-        while True:
+        done: list[Any] = []
+        while not done:
             done, _ = self._ray.wait(list(refs), timeout=_POLL_S, fetch_local=False)
-            if done:
-                return list(done)
-            if any(n["Alive"] and n["Resources"].get("CPU", 0) for n in self._ray.nodes()):
-                alone_since = monotonic()
-            elif monotonic() - alone_since > _PATIENCE_S:
-                raise PredictError(
-                    "No machine of the cluster is left.",
-                    remedy="Run the same command again when the cluster works; finished blocks "
-                    "are kept.",
-                )
+        return done
 
     def get(self, ref: Any, name: str) -> Any:
         """Return a result."""

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.companions import WORK_FOLDER
-from rooftrace.io.files import export_error, exporting, is_file, locked
+from rooftrace.io.files import exporting, is_file, locked
 from rooftrace.io.gdal import is_raster
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
@@ -87,8 +87,7 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._close()
         if not self._offsets and not any(self._work.glob("*.parts/*.part")):
             self.discard()
         self._open.close()
@@ -125,19 +124,11 @@ class RunFolder:
         """
         line = {"name": scene.name, "stamp": stamp, **vars(made)}
         assert self._file is not None
-        with self._lock:
+        # Of a line that was written in part, the rest is written before the next one.
+        with self._lock, exporting(self._work):
             offset = self._file.seek(0, 2)
-            try:
-                self._file.write(json.dumps(line).encode() + b"\n")
-                self._file.flush()
-            except OSError as error:
-                # The file holds a part of the line, and its buffer keeps the rest until it is
-                # closed.
-                with suppress(OSError):
-                    self._file.close()
-                self._file = (self._work / MANIFEST).open("r+b")
-                self._file.truncate(offset)
-                raise export_error(self._work, error) from error
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
             self._offsets[scene.name] = offset
         shutil.rmtree(self._work / f"{scene.name}.parts", ignore_errors=True)
 
@@ -158,9 +149,14 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove checkpoints and manifest; nothing is left to resume."""
-        if self._file is not None:
-            self._file.close()
+        self._close()
         shutil.rmtree(self._work, ignore_errors=True)
+
+    def _close(self) -> None:
+        # The disk may be full; an image whose line is missing is predicted again.
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
 
     def _open_manifest(self) -> None:
         """Read the manifest of the same settings, or replace that of other settings."""
