@@ -268,7 +268,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
                 result = outputs.finish()
             with step("note in the journal"):
                 record = {"figures": result.summary.to_json()}
-                run.add(job, FinishedImage([str(paths.mask)], record), job.stamp)
+                run.add(job, FinishedImage([str(paths.mask)], record))
             with step("close"):
                 job.source.close()
         run.discard()

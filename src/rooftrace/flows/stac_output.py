@@ -22,9 +22,11 @@ from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.text import list_and_count, plural
+from rooftrace.core.types import ResultProvenance
 from rooftrace.io.files import is_url, relative_name, write_atomically
+from rooftrace.io.georeferenced import recorded_provenance
 from rooftrace.io.image_header import YEAR_OR_MONTH
-from rooftrace.io.reproject import CRS84, split_at_180, transform_points, unwrapped
+from rooftrace.io.reproject import BEND_PX, CRS84, crs_units, reprojected, split_at_180, unwrapped
 from rooftrace.io.stac_item import Json, Provenance, moment_of
 
 COLLECTION = "collection.json"
@@ -55,11 +57,10 @@ class PredictedScene:
         id: First part of the names of its results.
         outline: Outline of the valid data, in degrees; its longitudes may jump at 180.
         gsd_m: Ground sample distance in metres per pixel.
+        buildings: Number of its polygons.
         files: Path of each result by its kind: mask, polygons, density, preview.
-        provenance: Origin of the image, if a STAC item states one.
-        imagery_date: Date of the image, see `ResultProvenance`; it counts if there is no origin
-            with a date.
-        attribution: Attribution of the image; it is the provider if there is no origin with any.
+        origin: Origin of the image, which counts where no STAC item states it.
+        item: Origin of the image, if a STAC item states one.
     """
 
     id: str
@@ -67,16 +68,15 @@ class PredictedScene:
     gsd_m: float
     buildings: int
     files: Mapping[str, Path]
-    provenance: Provenance | None = None
-    imagery_date: str | None = None
-    attribution: str | None = None
+    origin: ResultProvenance
+    item: Provenance | None = None
 
     @property
     def providers(self) -> list[Json]:
         """STAC providers of the image. Their roles are optional, and an attribution has none."""
-        if self.provenance is not None and self.provenance.providers:
-            return [dict(one) for one in self.provenance.providers]
-        return [{"name": self.attribution}] if self.attribution else []
+        if self.item is not None and self.item.providers:
+            return [dict(one) for one in self.item.providers]
+        return [{"name": self.origin.source}] if self.origin.source else []
 
 
 def check_stac() -> None:
@@ -89,30 +89,27 @@ def check_stac() -> None:
         import pystac  # noqa: F401
 
 
-def predicted_scene(
-    name: str, crs: CRS | None, record: Mapping[str, Any], attribution: str | None
-) -> PredictedScene | None:
-    """Return the results of an image of `rooftrace predict`; None if it is not georeferenced.
+def predicted_scene(name: str, record: Mapping[str, Any], crs: CRS) -> PredictedScene:
+    """Return the results of a georeferenced image.
 
     Args:
         name: First part of the names of its results.
-        crs: Coordinate system of the image.
-        record: Its record, with the outline of its valid data.
-        attribution: Attribution of the image; None if it is not known.
+        record: Its record in run.json, with the outline of its valid data.
+        crs: Coordinate system of its results.
     """
     output, figures = record["output"], record["figures"]
-    if crs is None or not figures["gsd_m"]:
-        return None
-    outline = shapely.transform(
-        shapely.from_wkb(record["outline"]), lambda xy: transform_points(xy, crs, CRS84)
-    )
-    buildings = sum(int(one["polygons"]) for one in figures["classes"])
-    files = {kind: Path(output[kind]) for kind in _KINDS if output[kind] is not None}
-    date = figures.get("provenance", {}).get("imagery_date")
+    gsd_m = float(figures["gsd_m"])
+    # The edges bend with those of the image.
+    bend_deg = crs_units(BEND_PX * gsd_m, CRS84)
+    outlines = np.array([shapely.from_wkb(record["outline"])], np.object_)
     return PredictedScene(
-        name, outline, float(figures["gsd_m"]), buildings, files, imagery_date=date,
-        attribution=attribution,
-    )  # fmt: skip
+        name,
+        reprojected(outlines, crs, CRS84, bend_deg)[0],
+        gsd_m,
+        sum(int(one["polygons"]) for one in figures["classes"]),
+        {kind: Path(output[kind]) for kind in _KINDS if output[kind] is not None},
+        recorded_provenance(figures),
+    )
 
 
 def write_stac(
@@ -171,7 +168,7 @@ def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | 
     """Return the item of a scene; None if its imagery has no date."""
     import pystac
 
-    origin = scene.provenance or Provenance(scene.id)
+    origin = scene.item or Provenance(scene.id)
     moment, start, end = _times(scene)
     if moment is None and (start is None or end is None):
         return None
@@ -226,11 +223,11 @@ def _bbox(outlines: Sequence[shapely.Geometry]) -> list[float]:
 
 def _times(scene: PredictedScene) -> tuple[datetime | None, datetime | None, datetime | None]:
     """Return the moment of an image, and the first and last moment of a period."""
-    origin = scene.provenance
+    origin = scene.item
     if origin is not None and (origin.datetime or origin.start):
         texts = origin.datetime, origin.start, origin.end
     else:
-        first, _, last = (scene.imagery_date or "").partition("/")
+        first, _, last = (scene.origin.imagery_date or "").partition("/")
         if last or YEAR_OR_MONTH.fullmatch(first):
             return None, _ends_of(first)[0], _ends_of(last or first)[1]
         texts = (first, None, None)
@@ -270,7 +267,7 @@ def _collection(
 ) -> Json:  # fmt: skip
     import pystac
 
-    origins = [one.provenance or Provenance(one.id) for one, _ in written]
+    origins = [one.item or Provenance(one.id) for one, _ in written]
     licenses = {_license(origin.license) if origin.license else "other" for origin in origins}
     providers = {str(one["name"]): one for scene, _ in written for one in scene.providers}
     known = [moment for one, _ in written for moment in _times(one) if moment is not None]

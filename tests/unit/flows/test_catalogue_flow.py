@@ -17,13 +17,13 @@ from rasterio.windows import Window
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.flows.catalogue.run import CatalogueReport, SceneLayer, _in_degrees, run_catalogue
+from rooftrace.flows.catalogue.run import CatalogueReport, run_catalogue
 from rooftrace.flows.catalogue.scenes import plain_id, read_catalogue
 from rooftrace.flows.density.run import run_density
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import executing, run_predict
+from rooftrace.flows.stac_output import predicted_scene
 from rooftrace.io.reproject import CRS84, transform_points
-from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 from tiny_models import write_tiny_bundle
@@ -72,12 +72,13 @@ def cut(town: Path, folder: Path, cuts: list[Cut]) -> list[Path]:
     return paths
 
 
-def test_edges_of_a_wide_scene_bend_with_its_pixels(tmp_path: Path) -> None:
-    path, crs = tmp_path / "a.gpkg", CRS.from_epsg(32636)
+def test_edges_of_a_wide_scene_bend_with_its_pixels() -> None:
+    crs = CRS.from_epsg(32636)
     left, bottom, right, top = 650_000, 6_649_910, 660_444, 6_650_000
     outline = shapely.box(left, bottom, right, top)
-    write_polygons(path, np.array([outline], np.object_), {}, crs)
-    degrees = _in_degrees(SceneLayer("a", outline, 0.3, {"polygons": path}, 1))
+    output = {"input": "a.tif", **dict.fromkeys(("mask", "polygons", "density", "preview"))}
+    record = {"output": output, "figures": {"gsd_m": 0.3, "classes": []}}
+    degrees = predicted_scene("a", record | {"outline": outline.wkb_hex}, crs).outline
     # Pixels on the upper edge lie on it, also far from its corners, where a chord is 3 m off.
     on_edge = np.stack([np.linspace(left, right, 50), np.full(50, top)], axis=1)
     points = shapely.points(transform_points(on_edge, crs, CRS84))

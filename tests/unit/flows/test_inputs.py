@@ -221,19 +221,18 @@ def test_a_scene_changes_with_the_files_beside_it_and_those_of_a_vrt(tmp_path: P
 
 def test_a_mosaic_changes_with_its_images_not_with_results_in_its_folder(town: Path) -> None:
     (scene,) = find_inputs([town], mosaic=True).scenes
-    stamp = scene.stamp
     (town / "out").mkdir()
     write(town / "out" / "town_mask.tif", 0, 0, (40, 80), 1)
     (town / "run.json").write_text("{}")
-    scene.check_unchanged(stamp)
+    scene.check_unchanged()
     (town / "b.tfw").write_text("0.5\n0\n0\n-0.5\n500015\n5000000\n")
     with pytest.raises(DataError, match="was changed while"):
-        scene.check_unchanged(stamp)
+        scene.check_unchanged()
     (town / "b.tfw").unlink()
-    scene.check_unchanged(stamp)
+    scene.check_unchanged()
     write(town / "b.tif", 0, 30, (25, 50), 3)
     with pytest.raises(DataError, match="was changed while"):
-        scene.check_unchanged(stamp)
+        scene.check_unchanged()
 
 
 def test_an_empty_or_unreadable_image_is_one_that_fails(

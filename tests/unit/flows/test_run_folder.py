@@ -41,7 +41,7 @@ def record_of(scene: SceneInput) -> dict[str, Any]:
 
 def add(folder: RunFolder, *scenes: SceneInput) -> None:
     for scene in scenes:
-        folder.add(scene, FinishedImage([], record_of(scene)), scene.stamp)
+        folder.add(scene, FinishedImage([], record_of(scene)))
 
 
 @contextmanager

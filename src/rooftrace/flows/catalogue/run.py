@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +22,29 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, RooftraceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
+from rooftrace.core.types import UNKNOWN_PROVENANCE
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
 from rooftrace.flows.predict.image_run import RunOptions, RunProgress, RunReport
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
 from rooftrace.flows.predict.run import Executor, predict_inputs
-from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
+from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.area import Area, AreaSource, area_in_degrees
 from rooftrace.io.files import is_url, locked
-from rooftrace.io.georeferenced import recorded_provenance
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.partitions import MANIFEST, OBSERVED, PartitionedLayer
 from rooftrace.io.reproject import (
-    BEND_PX,
     CRS84,
     counted_from,
-    crs_units,
     degrees_box,
     first_longitude,
-    reprojected,
     split_at_180,
     transform_points,
 )
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.io.web_mercator import morton_codes
-from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
+from rooftrace.predict.plan import SceneOptions, SceneOutput
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator, measured
 
 _SCENES = "scenes"
@@ -102,21 +98,6 @@ class CatalogueReport:
         }
 
 
-@dataclass
-class _Outcomes:
-    """Layers and errors of the scenes, by id."""
-
-    layers: dict[str, SceneLayer] = field(default_factory=dict)
-    failures: dict[str, RooftraceError] = field(default_factory=dict)
-
-    def add(self, job: SceneInput, record: Mapping[str, Any]) -> None:
-        """Add the record of a scene that was predicted."""
-        try:
-            self.layers[job.name] = _layer(job.name, record)
-        except RooftraceError as error:
-            self.failures[job.name] = error
-
-
 def run_catalogue(
     catalogue: Catalogue,
     executor: Executor,
@@ -164,9 +145,17 @@ def run_catalogue(
     options = options.model_copy(update={"outputs": outputs, "valid_outline": True})
     if stac:
         check_stac()
-    outcomes = _Outcomes()
+    layers: dict[str, PredictedScene] = {}
+    errors: dict[str, RooftraceError] = {}
+
+    def add(job: SceneInput, record: Mapping[str, Any]) -> None:
+        try:
+            layers[job.name] = _layer(job.name, record)
+        except RooftraceError as error:
+            errors[job.name] = error
+
     bundle = executor.predictor.bundle
-    jobs = _jobs(catalogue, nodata, outcomes)
+    jobs = _jobs(catalogue, nodata, errors)
     notes = [*catalogue.notes]
     if area is not None:
         left_out = _limit(jobs, catalogue, area)
@@ -176,8 +165,8 @@ def run_catalogue(
             outside = plural(len(left_out), "scene lies", "scenes lie")
             notes.append(f"{outside} outside of {area.name}; only images inside are predicted.")
 
-    if outcomes.failures and (strict or not jobs):
-        raise _failure(_in_order(catalogue, outcomes), len(catalogue.scenes))
+    if errors and (strict or not jobs):
+        raise _failure(_in_order(catalogue, errors), len(catalogue.scenes))
     inputs = PredictInputs(
         jobs, catalogue.skipped,
         {"nodata": nodata_to_json(nodata)}
@@ -185,20 +174,19 @@ def run_catalogue(
         () if area is None else [Path(area.name)],
     )  # fmt: skip
     with locked(out / ".rooftrace.lock", str(out)):
-        run_options = RunOptions(strict, keep=True, on_done=outcomes.add, progress=progress)
+        run_options = RunOptions(strict, keep=True, on_done=add, progress=progress)
         report = predict_inputs(inputs, executor, out / _SCENES, options, run_options)
-        outcomes.failures |= {scene.name: error for scene, error in report.failures}
-        failures = _in_order(catalogue, outcomes)
-        if failures and (strict or not outcomes.layers):
+        errors |= {scene.name: error for scene, error in report.failures}
+        failures = _in_order(catalogue, errors)
+        if failures and (strict or not layers):
             raise _failure(failures, len(catalogue.scenes))
-        model = {"name": bundle.spec.name, "sha256": bundle.sha256}
-        layers, scenes = outcomes.layers, catalogue.scenes
+        model, scenes = {"name": bundle.spec.name, "sha256": bundle.sha256}, catalogue.scenes
         manifest = merge_layers(
             [layers[scene.id] for scene in scenes if scene.id in layers],
             out,
             level=level,
             classes=() if bundle.spec.is_binary else bundle.spec.classes,
-            scenes=lambda kept: [_manifest_entry(scene, outcomes, kept) for scene in scenes],
+            scenes=lambda kept: [_manifest_entry(scene, layers, errors, kept) for scene in scenes],
             made_with={
                 "model": model,
                 "catalogue": {"name": catalogue.name, "kind": catalogue.kind},
@@ -206,20 +194,17 @@ def run_catalogue(
         )
         if stac:
             done = [
-                PredictedScene(
-                    scene.id, _in_degrees(layer), layer.gsd_m, layer.found,
-                    layer.files, scene.provenance, layer.provenance.imagery_date,
-                )
+                replace(layers[scene.id], item=scene.provenance)
                 for scene in scenes
-                if (layer := layers.get(scene.id)) is not None
-            ]  # fmt: skip
+                if scene.id in layers
+            ]
             parts = manifest["partitions"]
             notes += write_stac(out, catalogue.name, done, model, MANIFEST, _DATING, parts)
     return CatalogueReport(
         out / MANIFEST,
         len(catalogue.scenes),
         tuple(failures),
-        sum(layer.found for layer in outcomes.layers.values()),
+        sum(layer.buildings for layer in layers.values()),
         int(manifest["rows"]),
         len(manifest["partitions"]),
         report,
@@ -227,10 +212,12 @@ def run_catalogue(
     )
 
 
-def _jobs(catalogue: Catalogue, nodata: NodataRule | None, outcomes: _Outcomes) -> list[SceneInput]:
+def _jobs(
+    catalogue: Catalogue, nodata: NodataRule | None, errors: dict[str, RooftraceError]
+) -> list[SceneInput]:
     """Return the scenes, in the order of a space-filling curve if all bounds are known.
 
-    See `CatalogueScene.open`; scenes that cannot be opened are added to the failures.
+    See `CatalogueScene.open`; the errors of scenes that cannot be opened are added to `errors`.
     """
     jobs = []
     for scene in _in_curve_order(catalogue.scenes):
@@ -243,7 +230,7 @@ def _jobs(catalogue: Catalogue, nodata: NodataRule | None, outcomes: _Outcomes) 
                 raise _not_georeferenced(job.shown)
             jobs.append(job)
         except RooftraceError as error:
-            outcomes.failures[scene.id] = error
+            errors[scene.id] = error
     return jobs
 
 
@@ -282,15 +269,13 @@ def _in_curve_order(scenes: Sequence[CatalogueScene]) -> list[CatalogueScene]:
     return [scenes[index] for index in _along_a_curve(centres)]
 
 
-def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
-    output, figures = record["output"], record["figures"]
-    files: dict[str, Path] = {kind: Path(output[kind]) for kind in OUTPUTS if output[kind]}
-    if files["polygons"].suffix != ".gpkg" or not figures["gsd_m"]:
-        raise _not_georeferenced(output["input"])
-    outline = shapely.from_wkb(record["outline"])
-    count = sum(int(one["polygons"]) for one in figures["classes"])
-    provenance = recorded_provenance(figures)
-    return SceneLayer(name, outline, float(figures["gsd_m"]), files, count, provenance)
+def _layer(name: str, record: Mapping[str, Any]) -> PredictedScene:
+    polygons = Path(record["output"]["polygons"])
+    if polygons.suffix != ".gpkg" or not record["figures"]["gsd_m"]:
+        raise _not_georeferenced(record["output"]["input"])
+    crs = VectorFile(polygons).crs
+    assert crs is not None
+    return predicted_scene(name, record, crs)
 
 
 def _not_georeferenced(shown: str) -> GeoreferenceError:
@@ -301,7 +286,10 @@ def _not_georeferenced(shown: str) -> GeoreferenceError:
 
 
 def _manifest_entry(
-    scene: CatalogueScene, outcomes: _Outcomes, kept: Mapping[str, int]
+    scene: CatalogueScene,
+    layers: Mapping[str, PredictedScene],
+    errors: Mapping[str, RooftraceError],
+    kept: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return the entry of a scene in the manifest."""
     location = scene.location
@@ -311,24 +299,25 @@ def _manifest_entry(
     entry: dict[str, Any] = {"id": scene.id, "location": location}
     if scene.provenance is not None:
         entry["imagery"] = scene.provenance.to_json()
-    error = outcomes.failures.get(scene.id)
+    error = errors.get(scene.id)
     if error is not None:
         return entry | {"state": "failed", "error": error.to_json()}
-    layer = outcomes.layers.get(scene.id)
+    layer = layers.get(scene.id)
     if layer is None:
         return entry | {"state": "not done"}
     return entry | {
         "state": "done",
-        "found": layer.found,
+        "found": layer.buildings,
         "kept": kept.get(scene.id, 0),
         "gsd_m": layer.gsd_m,
         "polygons": layer.files["polygons"].name,
     }
 
 
-def _in_order(catalogue: Catalogue, outcomes: _Outcomes) -> list[tuple[str, RooftraceError]]:
-    failures = outcomes.failures
-    return [(scene.id, failures[scene.id]) for scene in catalogue.scenes if scene.id in failures]
+def _in_order(
+    catalogue: Catalogue, errors: Mapping[str, RooftraceError]
+) -> list[tuple[str, RooftraceError]]:
+    return [(scene.id, errors[scene.id]) for scene in catalogue.scenes if scene.id in errors]
 
 
 def _failure(failures: Sequence[tuple[str, RooftraceError]], count: int) -> RooftraceError:
@@ -336,29 +325,8 @@ def _failure(failures: Sequence[tuple[str, RooftraceError]], count: int) -> Roof
     return error.named(name, f"{len(failures):,} of {plural(count, 'scene')} failed.")
 
 
-@dataclass(frozen=True)
-class SceneLayer:
-    """Results of a predicted scene.
-
-    Args:
-        scene: Id of the scene.
-        outline: Polygon or multipolygon of its valid data, in the CRS of the polygons.
-        gsd_m: Ground sample distance in metres per pixel.
-        files: Path of each result that `rooftrace predict` wrote, by its kind; polygons is one.
-        found: Number of polygons in their file.
-        provenance: Origin of the polygons.
-    """
-
-    scene: str
-    outline: shapely.Geometry
-    gsd_m: float
-    files: Mapping[str, Path]
-    found: int
-    provenance: ResultProvenance = UNKNOWN_PROVENANCE
-
-
 def merge_layers(
-    layers: Sequence[SceneLayer],
+    layers: Sequence[PredictedScene],
     out: Path,
     *,
     level: int,
@@ -384,16 +352,16 @@ def merge_layers(
         MissingExtraError: pyarrow is missing.
         ExportError: The folder is not writable.
     """
-    outlines = np.array([_in_degrees(layer) for layer in layers], np.object_)
+    outlines = np.array([layer.outline for layer in layers], np.object_)
     # Longitudes go on beyond 180, so that scenes on both sides of it are compared.
     first = first_longitude(outlines)
     outlines = counted_from(first, outlines)
     accumulator = DetectionAccumulator(outlines.tolist(), [layer.gsd_m for layer in layers])
     kept: Counter[str] = Counter()
-    names = np.array([layer.scene for layer in layers], dtype=object)
+    names = np.array([layer.id for layer in layers], dtype=object)
     # The origin of the scenes; None where it is not known.
     origins = {
-        name: np.array([layer.provenance.columns()[name] for layer in layers], dtype=np.object_)
+        name: np.array([layer.origin.columns()[name] for layer in layers], dtype=np.object_)
         for name in UNKNOWN_PROVENANCE.columns()
     }
     gsd_m = np.array([layer.gsd_m for layer in layers])
@@ -402,7 +370,7 @@ def merge_layers(
         shows = ~shapely.is_empty(outlines)
         # Apart from the image, the attribution is that of pictures of density.
         of_scenes = {
-            name: np.array([getattr(layer.provenance, name) for layer in layers], np.object_)
+            name: np.array([getattr(layer.origin, name) for layer in layers], np.object_)
             for name in vars(UNKNOWN_PROVENANCE)
         }
         seen = {"scene": names, "gsd_m": gsd_m, **of_scenes}
@@ -431,17 +399,6 @@ def merge_layers(
         return target.finish({"made_with": dict(made_with), "scenes": scenes(kept)})
 
 
-def _in_degrees(layer: SceneLayer) -> Any:
-    """Return the outline of a scene in degrees, whose edges bend with those of its images.
-
-    Its longitudes may jump at 180.
-    """
-    crs = VectorFile(layer.files["polygons"]).crs
-    assert crs is not None
-    bend_deg = crs_units(BEND_PX * layer.gsd_m, CRS84)
-    return reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)[0]
-
-
 def _along_a_curve(centres: NDArray[np.float64]) -> list[int]:
     """Return the indices of (n, 2) longitudes and latitudes in the order of a Z-order curve."""
     numbers = morton_codes(centres[:, 0], centres[:, 1], _CURVE_LEVEL)
@@ -449,7 +406,7 @@ def _along_a_curve(centres: NDArray[np.float64]) -> list[int]:
     return order
 
 
-def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
+def _read(layer: PredictedScene, index: int, first: float) -> CandidateDetections:
     """Return the polygons of a scene in degrees, whose longitudes are counted from `first`."""
     file = VectorFile(layer.files["polygons"])
     wanted = [name for name in (*_FIGURES, "class_id", "cut") if name in file.fields]

@@ -221,10 +221,8 @@ def predict_scene(job: ClusterJob, task: SceneTask) -> SceneTaskResult:
     """Predict a scene, and return it with the bytes of its files."""
     predictor = _loaded(job)
     with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
-        folder = Path(name) / "results"
-        folder.mkdir()
-        store = WorkerStore(Path(name), task.made_with)
-        result = predict_task(predictor, task, store, task.scenes, folder, small_only=False)
+        folder = Path(name)
+        result = predict_task(predictor, task, WorkerStore(), task.scenes, folder, small_only=False)
         return replace(result, contents={p.name: p.read_bytes() for p in folder.iterdir()})
 
 

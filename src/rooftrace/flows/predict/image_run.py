@@ -208,10 +208,10 @@ class PredictRun:
                 blocks.
         """
         for blocks in run_scenes(self._planned(scenes)):
-            (scene, stamp), plan = blocks.item, blocks.plan
+            scene, plan = blocks.item, blocks.plan
             try:
-                finished = self._write_results(blocks, scene, stamp)
-                self.store.add(scene, finished, stamp)
+                finished = self._write_results(blocks, scene)
+                self.store.add(scene, finished)
                 self._take(scene, finished.record, advance=False)
             except RooftraceError as error:
                 self.failed[scene.name] = error
@@ -224,7 +224,7 @@ class PredictRun:
                 close_source(plan.source)
 
     def _planned(self, scenes: Iterable[SceneInput]) -> Iterator[SceneBlocks]:
-        """Yield the scenes to predict; their items are the images with their stamps."""
+        """Yield the scenes to predict; their items are the images."""
         spec = self.predictor.bundle.spec
         for scene in scenes:
             if self.wants_no_more:
@@ -232,7 +232,7 @@ class PredictRun:
             if self.resume(scene):
                 continue
             try:
-                notes, stamp = [*scene.notes], scene.stamp
+                notes = [*scene.notes]
                 source: RasterSource = scene.source
                 if scene.url and self.options.gsd_m is None and self.options.scale is None:
                     source, note = select_overview(source, spec.least_gsd_m)
@@ -250,10 +250,10 @@ class PredictRun:
                 continue
             with self._lock:
                 self._in_work += 1
-            yield SceneBlocks(plan, kept, (scene, stamp), self._add_tile)
+            yield SceneBlocks(plan, kept, scene, self._add_tile)
         self._is_planned = True
 
-    def _write_results(self, blocks: SceneBlocks, scene: SceneInput, stamp: str) -> FinishedImage:
+    def _write_results(self, blocks: SceneBlocks, scene: SceneInput) -> FinishedImage:
         """Write the results of a scene, block by block."""
         plan, order, wanted = blocks.plan, self.run_options.order, self.options.outputs
         paths = OutputPaths.of(self.out, scene.name, plan.source.grid, plan.spec.legend)
@@ -275,7 +275,7 @@ class PredictRun:
                 before, number = buildings, number + 1
                 # Not kept until the next block is finished.
                 del block
-            scene.check_unchanged(stamp)
+            scene.check_unchanged()
             if len(plan.blocks) > 1 and self._is_planned and self._in_work == 1:
                 # Writing the files of a large scene takes as much memory as the network.
                 self.predictor.engine.release()
@@ -339,21 +339,15 @@ class PredictRun:
 
     def task(self, scenes: Sequence[SceneInput]) -> SceneTask:
         """Return the task to predict images in another process."""
-        assert isinstance(self.store, RunFolder)
-        return SceneTask(
-            scenes, [scene.stamp for scene in scenes], self.out.absolute(), self.options,
-            replace(self.run_options, formats=(), on_done=None, progress=None),
-            self.store.made_with,
-        )  # fmt: skip
+        conduct = replace(self.run_options, formats=(), on_done=None, progress=None)
+        return SceneTask(scenes, self.out.absolute(), self.options, conduct)
 
     def receive(self, result: SceneTaskResult, task: SceneTask) -> list[SceneInput]:
         """Add images that another process has predicted, and return those that it left out."""
         self.notes += result.notes
         self.others_mb = max(self.others_mb, result.peak_mb)
-        self.resumed_blocks += result.resumed_blocks
-        self.resumed_px += result.resumed_px
         left = []
-        for scene, stamp in zip(task.scenes, task.stamps):
+        for scene in task.scenes:
             finished = result.images.get(scene.name)
             if finished is None:
                 left.append(scene)
@@ -361,7 +355,7 @@ class PredictRun:
                 self.failed[scene.name] = finished
             else:
                 try:
-                    self.store.add(scene, finished, stamp)
+                    self.store.add(scene, finished)
                     self._take(scene, finished.record, advance=True)
                 except RooftraceError as error:
                     self.failed[scene.name] = error
@@ -382,12 +376,12 @@ class PredictRun:
         if self.run_options.on_done is not None:
             self.run_options.on_done(scene, record)
 
-    def _add_tile(self, item: tuple[SceneInput, str], plan: ScenePlan, index: TileIndex) -> None:
+    def _add_tile(self, scene: SceneInput, plan: ScenePlan, index: TileIndex) -> None:
         """Add a tile that was run to the progress, as a part of its block."""
         number = plan.extents(index)[0][0]
         with self._lock:
             share_px = plan.blocks[number].area_px // len(plan.own_tiles(number))
-            self._ahead_px[item[0].name, number] += share_px
+            self._ahead_px[scene.name, number] += share_px
             self._advance(0, 0)
 
     def _advance(self, pixels: int, buildings: int) -> None:
@@ -425,19 +419,15 @@ class SceneTask:
 
     Args:
         scenes: The images.
-        stamps: Their stamps when the task was made.
         out: Results folder of the run.
         options: Options of every scene.
         run_options: Conduct of the run.
-        made_with: Everything except the images on which results depend, see `RunFolder`.
     """
 
     scenes: Sequence[SceneInput]
-    stamps: Sequence[str]
     out: Path
     options: SceneOptions
     run_options: RunOptions
-    made_with: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -448,16 +438,12 @@ class SceneTaskResult:
         images: Finished images by name, and errors of images that failed. The others need several
             blocks, or were not started.
         notes: Notes for the user.
-        resumed_blocks, resumed_px: Numbers of blocks and of their pixels that another worker or run
-            finished.
         peak_mb: Peak memory of the process so far, in MB.
         contents: Contents of the files by name, from a worker of a cluster.
     """
 
     images: Mapping[str, FinishedImage | RooftraceError]
     notes: Sequence[str]
-    resumed_blocks: int
-    resumed_px: int
     peak_mb: float
     contents: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -474,7 +460,4 @@ def predict_task(
     """Predict the images of a task in this process."""
     run = PredictRun(predictor, out, task.options, store, task.run_options, small_only=small_only)
     run.predict(scenes, lambda planned: run_scenes(planned, predictor.engine))
-    return SceneTaskResult(
-        {**store.made, **run.failed}, tuple(run.notes), run.resumed_blocks, run.resumed_px,
-        peak_rss_mb(),
-    )  # fmt: skip
+    return SceneTaskResult({**store.made, **run.failed}, tuple(run.notes), peak_rss_mb())

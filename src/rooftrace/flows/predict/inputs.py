@@ -43,7 +43,6 @@ from rooftrace.io.georeferenced import (
     check_crs,
     in_crs,
     innermost,
-    provenance_of,
 )
 from rooftrace.io.map_service import check_not_arcgis, is_service, plain_url, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
@@ -105,9 +104,10 @@ class SceneInput:
         if not (self.opened or self.url):
             object.__setattr__(self, "opened", self.read_stamp())
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a worker gets, which opens the image again."""
-        return self.__dict__ | {"opened": ""}
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A worker opens the image again.
+        self.__dict__.update(state, opened="")
+        self.__post_init__()
 
     @cached_property
     def url(self) -> str:
@@ -116,14 +116,11 @@ class SceneInput:
         return self.source.name if isinstance(image, RemoteRaster | ServiceRaster) else ""
 
     @property
-    def attribution(self) -> str | None:
-        """Attribution of the image, as the user or its map service states it; None if unknown."""
-        return self.provenance.filled(provenance_of(self.source)).source
-
-    @property
     def stamp(self) -> str:
         """Result of `read_stamp` when the image was opened."""
-        return self.opened or self.read_stamp()
+        if not self.opened:
+            object.__setattr__(self, "opened", self.read_stamp())
+        return self.opened
 
     def read_stamp(self) -> str:
         """Return a string that changes when the image changes.
@@ -147,13 +144,13 @@ class SceneInput:
             digest.update(_stamp_of(part.path, folders[folder]).encode())
         return digest.hexdigest()
 
-    def check_unchanged(self, stamp: str) -> None:
-        """Check that the image has not changed since its stamp was taken.
+    def check_unchanged(self) -> None:
+        """Check that the image has not changed since it was opened.
 
         Raises:
             DataError: It has changed.
         """
-        if self.read_stamp() != stamp:
+        if self.read_stamp() != self.stamp:
             raise DataError(
                 f"{self.shown} was changed while it was predicted, so that its results would be a "
                 "mixture of both versions.",

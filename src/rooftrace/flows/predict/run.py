@@ -119,7 +119,7 @@ def run_predict(
             "Formats of polygons were given, but the outputs have none.",
             remedy="Add polygons to --outputs, or leave out --format.",
         )
-    described: dict[str, PredictedScene | None] = {}
+    described: dict[str, PredictedScene] = {}
     if stac:
         from rooftrace.flows.stac_output import check_stac, predicted_scene, write_stac
 
@@ -127,9 +127,9 @@ def run_predict(
         options = options.model_copy(update={"valid_outline": True})
 
     def describe(scene: SceneInput, record: Mapping[str, Any]) -> None:
-        described[scene.name] = predicted_scene(
-            scene.name, scene.source.grid.crs, record, scene.attribution
-        )
+        crs = scene.source.grid.crs
+        if crs is not None and record["figures"]["gsd_m"]:
+            described[scene.name] = predicted_scene(scene.name, record, crs)
 
     run_options = RunOptions(
         formats=formats, segmenter=segmenter, on_done=describe if stac else None, progress=progress
@@ -141,9 +141,9 @@ def run_predict(
     notes = [*report.notes]
     if stac:
         bundle = executor.predictor.bundle
-        scenes = [described.get(scene.name) for scene in inputs.scenes]
         notes += write_stac(
-            out, "the given imagery", [scene for scene in scenes if scene is not None],
+            out, "the given imagery",
+            [described[scene.name] for scene in inputs.scenes if scene.name in described],
             {"name": bundle.spec.name, "sha256": bundle.sha256},
             "run.json", "If their date is known, give it with --imagery-date.",
         )  # fmt: skip
@@ -554,7 +554,6 @@ def _predict(task: SceneTask) -> SceneTaskResult:
     """Predict a group in a process."""
     from rooftrace.core.processes import is_stopping
 
-    work = task.out / WORK_FOLDER
-    store = WorkerStore(work, task.made_with, work)
+    store = WorkerStore(task.out / WORK_FOLDER)
     wanted = takewhile(lambda _: not is_stopping(), task.scenes)
     return predict_task(_LOADED[0], task, store, wanted, task.out, small_only=True)

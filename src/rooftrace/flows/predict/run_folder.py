@@ -111,18 +111,13 @@ class RunFolder:
             line: dict[str, Any] = json.loads(self._file.readline())
         return line
 
-    def add(self, scene: SceneInput, made: FinishedImage, stamp: str) -> None:
+    def add(self, scene: SceneInput, made: FinishedImage) -> None:
         """Add a finished image to the manifest, and remove its checkpoints.
-
-        Args:
-            scene: Image.
-            made: Its results.
-            stamp: Stamp of the image before it was read.
 
         Raises:
             ExportError: The manifest cannot be written.
         """
-        line = {"name": scene.name, "stamp": stamp, **vars(made)}
+        line = {"name": scene.name, "stamp": scene.stamp, **vars(made)}
         assert self._file is not None
         # Of a line that was written in part, the rest is written before the next one.
         with self._lock, exporting(self._work):
@@ -134,7 +129,18 @@ class RunFolder:
 
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         """Return the store of an image's checkpoints; those of another plan are removed."""
-        store = _checkpoints(self._work, self.made_with, scene, plan)
+        grid = plan.source.grid
+        placed = {
+            "shape": list(grid.shape),
+            "transform": [*grid.transform][:6],
+            "crs": None if grid.crs is None else grid.crs.to_wkt(),
+            "rows": list(plan.rows.edges),
+            "cols": list(plan.cols.edges),
+            "tile": list(plan.tiles.tile_shape_yx),
+        }
+        # Everything on which checkpoints depend.
+        key = {**self.made_with, "image": scene.stamp, "grid": placed}
+        store = CheckpointStore(self._work / f"{scene.name}.parts", key)
         if store.replaced:
             self._note_replaced()
         return store
@@ -208,18 +214,14 @@ class FinishedImage:
 
 
 class WorkerStore:
-    """Store of the images that a worker predicts, whose run keeps the manifest; see `RunFolder`.
+    """Finished images of a worker, whose run keeps manifest and checkpoints; see `RunFolder`.
 
     Args:
-        work: Folder for checkpoints: that of the run, or one of a worker of a cluster.
-        made_with: See `RunFolder`.
         spill: Folder for polygons that do not fit into memory; None for the system's folder for
             temporary files.
     """
 
-    def __init__(self, work: Path, made_with: Mapping[str, Any], spill: Path | None = None) -> None:
-        self._work = work
-        self._made_with = made_with
+    def __init__(self, spill: Path | None = None) -> None:
         self.spill = spill
         self.made: dict[str, FinishedImage] = {}
         """Finished images by name."""
@@ -227,11 +229,10 @@ class WorkerStore:
     def finished(self, scene: SceneInput) -> None:
         """Return None: the run has already looked up the image."""
 
-    def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
-        return _checkpoints(self._work, self._made_with, scene, plan)
+    def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> None:
+        """Return None: an image that a worker has not finished begins again."""
 
-    def add(self, scene: SceneInput, made: FinishedImage, stamp: str) -> None:
-        # The checkpoints stay until the run has added the image to the manifest.
+    def add(self, scene: SceneInput, made: FinishedImage) -> None:
         self.made[scene.name] = made
 
 
@@ -256,20 +257,3 @@ def _differ_in_processor(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> 
     return is_other and json.dumps([rest[0], others[0]], sort_keys=True) == json.dumps(
         [rest[1], others[1]], sort_keys=True
     )
-
-
-def _checkpoints(
-    work: Path, made_with: Mapping[str, Any], scene: SceneInput, plan: ScenePlan
-) -> CheckpointStore:
-    """Return the store of an image's checkpoints, which names everything on which they depend."""
-    grid = plan.source.grid
-    placed = {
-        "shape": list(grid.shape),
-        "transform": [*grid.transform][:6],
-        "crs": None if grid.crs is None else grid.crs.to_wkt(),
-        "rows": list(plan.rows.edges),
-        "cols": list(plan.cols.edges),
-        "tile": list(plan.tiles.tile_shape_yx),
-    }
-    key = {**made_with, "image": scene.stamp, "grid": placed}
-    return CheckpointStore(work / f"{scene.name}.parts", key)
