@@ -51,7 +51,7 @@ def left_half(scene: Scene) -> ScenePrediction:
 
 
 CLASSES = ("land", "building")
-HALF = Predictions("half", CLASSES, 1, Legend(CLASSES), None, "", {}, left_half)
+HALF = Predictions("half", CLASSES, 1, Legend(CLASSES), {}, left_half)
 
 
 def report_of(ious: dict[str, float | None]) -> EvalReport:

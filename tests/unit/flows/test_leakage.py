@@ -121,7 +121,8 @@ def test_scenes_too_small_to_tell_are_not_all_clear(places: Path) -> None:
     images = tuple(ImageCounts(name, counts) for name in small.ids)
     of_m = EvalReport(images, small.classes, 1, {}, notes=("Doubtful labels.",), name="m")
     evaluation = Evaluation((of_m,), (report,))
-    right = Predictions("m", small.classes, 1, Legend(small.classes), None, "", {},
+    context = {"threshold": None, "threshold_from": "none"}
+    right = Predictions("m", small.classes, 1, Legend(small.classes), context,
         lambda scene: ScenePrediction(scene.label.read(), np.zeros(0, np.object_)))  # fmt: skip
     page = evaluation_page(evaluation, [right], small)
     assert "Cannot tell for 16 of 16 scenes if they show ground that m was trained on" in page

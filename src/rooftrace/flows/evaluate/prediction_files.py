@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,16 +54,19 @@ from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
 from rooftrace.labels.coco import result_ids
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
-from rooftrace.labels.config import LabelConfig
+from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.mask_values import open_mask
-from rooftrace.labels.rle import Order, RleTable
+from rooftrace.labels.rle import RleTable
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.shape_exports import read_drawn
 from rooftrace.labels.shape_files import drawn_label, iter_names
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneSet
+
+if TYPE_CHECKING:
+    from rooftrace.flows.evaluate.run import EvalOptions
 
 _ROWS = 1024
 _LISTED = 5
@@ -73,40 +76,24 @@ LabelsOf = Callable[[str, GeoGrid], LabelReader]
 """Function that returns what is drawn in a scene, by its id, on its grid."""
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """Options for reading predictions.
-
-    Args:
-        threshold: Threshold on probabilities and on the scores of COCO results; None where not
-            given.
-        order: Order of run lengths; None to deduce it.
-        is_selection: True if the scenes are a selection, so that there may be predictions of other
-            scenes.
-        with_objects: True to read single buildings; False to read only their pixels.
-        layer: Layer of files of polygons with several; `*` joins them.
-    """
-
-    threshold: float | None = None
-    order: Order | None = None
-    is_selection: bool = False
-    with_objects: bool = True
-    layer: str | None = None
-
-
 def open_predictions(
     tools: Sequence[PredictionFiles],
     source: SceneSet,
     labels: LabelConfig,
-    reading: ReadOptions,
+    options: EvalOptions,
+    data: SourceConfig,
 ) -> list[Predictions]:
     """Open files of predictions and match each to all scenes.
+
+    Args:
+        labels: Meaning of the labels, unless the scenes have other classes.
+        data: Choice of the scenes, and layer of files of polygons with several.
 
     Raises:
         ConfigError: An order was given, but nothing has run lengths.
         DataError and its kinds: Files cannot be read, or do not fit the scenes.
     """
-    if reading.order is not None and not any(files.table for files in tools):
+    if options.order is not None and not any(files.table for files in tools):
         raise ConfigError(
             "--order was given, but no prediction is a table of run lengths.",
             remedy="Leave it out.",
@@ -121,7 +108,7 @@ def open_predictions(
     opened = []
     for number, (files, name) in enumerate(zip(tools, names), start=1):
         unique = name if names.count(name) == 1 else f"{name} ({number})"
-        opened.append(_FilePredictions(files, unique, source, labels, reading).open())
+        opened.append(_FilePredictions(files, unique, source, labels, options, data).open())
     return opened
 
 
@@ -137,7 +124,8 @@ class _FilePredictions:
     name: str
     source: SceneSet
     labels: LabelConfig
-    reading: ReadOptions
+    options: EvalOptions
+    data: SourceConfig
     masks: RasterPredictions | None = None
     polygons: PolygonPredictions | None = None
     label_of: LabelsOf | None = None
@@ -147,6 +135,11 @@ class _FilePredictions:
     of_scenes: dict[str, None] = field(default_factory=dict)
     resampled: dict[str, None] = field(default_factory=dict)
     uncovered: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_selection(self) -> bool:
+        """True if the scenes are a selection, so that there may be predictions of others."""
+        return bool(self.options.split or self.data.part or self.data.glob)
 
     @cached_property
     def grids(self) -> dict[str, GeoGrid]:
@@ -160,7 +153,7 @@ class _FilePredictions:
 
     def open(self) -> Predictions:
         """Open the files and match them to the scenes."""
-        files, source, given = self.files, self.source, self.reading.threshold
+        files, source, given = self.files, self.source, self.options.threshold
         threshold = None
         if files.table is not None:
             self._read_table(files.table)
@@ -190,7 +183,6 @@ class _FilePredictions:
         return Predictions(
             name=self.name, classes=self.labels.classes, building_class=self.labels.building_class,
             legend=Legend(self.labels.classes, self.labels.class_colours()),
-            threshold=threshold, threshold_from=origin,
             context={
                 "predictions": {"path": str(files.path), "kind": files.kind},
                 "threshold": threshold,
@@ -229,7 +221,7 @@ class _FilePredictions:
             return ScenePrediction(seen, drawn.outlines, drawn.score, probability)
         assert classes is not None
         outlines = np.zeros(0, np.object_)
-        if self.reading.with_objects:
+        if not self.options.pixels_only:
             if numbers is None:
                 numbers = building_instances(classes == self.labels.building_class, None)
             outlines = traced_outlines(numbers)
@@ -282,7 +274,7 @@ class _FilePredictions:
                     few = list_first([path.name for path in unused])
                     self._assume(f"{what}: {outside} no labelled scene: {few}.")
                 return pairs
-        matches.check(what, is_selection=self.reading.is_selection)
+        matches.check(what, is_selection=self.is_selection)
         renamed = [(one, names[at]) for one, at in matches.number.items() if names[at] != one]
         if renamed:
             scene_id, name = renamed[0]
@@ -293,12 +285,12 @@ class _FilePredictions:
     def _check_surplus(self, matches: NameMatches) -> None:
         """Refuse predictions of other images; a scene without a prediction has no building."""
         matches = replace(matches, missing=())
-        matches.check(str(self.files.path), is_selection=self.reading.is_selection)
+        matches.check(str(self.files.path), is_selection=self.is_selection)
 
     def _open_polygons(self, files: tuple[Path, ...]) -> None:
         paths = self._match(files, shared=True)
         self.polygons = PolygonPredictions(
-            paths, self.source.classes, self.source.building_class, self.reading.layer
+            paths, self.source.classes, self.source.building_class, self.data.layer
         )
         if self.are_georeferenced:
             self.polygons.check_places(self.grids, str(self.files.path))
@@ -310,10 +302,10 @@ class _FilePredictions:
         rows = table.cells()
         names = list(rows)
         matches = match_scene_names(source.ids, names, str(path), names_of_images(source.entries))
-        matches.check(str(path), is_selection=self.reading.is_selection)
+        matches.check(str(path), is_selection=self.is_selection)
         cells = {scene_id: rows[names[number]] for scene_id, number in matches.number.items()}
         remedy = "Give the order with --order row or --order column."
-        order, note = self.reading.order, ""
+        order, note = self.options.order, ""
         if order is None:
             order, note = deduce_order(table, cells, source.entries, source.open_scene, remedy)
         if note:

@@ -53,9 +53,8 @@ class Predictions:
         classes: Names by class index, the background first.
         building_class: Class index of buildings.
         legend: Colours of the classes.
-        threshold: Threshold on the building's probability; None where there is none.
-        threshold_from: Origin of the threshold, in words.
-        context: Entries for the report: what was evaluated, and how.
+        context: Entries for the report: what was evaluated, and how; `threshold` on the building's
+            probability, None where there is none, and its origin in words, `threshold_from`.
         predict: Function that returns the prediction for a scene. It raises RooftraceError if the
             scene cannot be predicted, or its files cannot be read.
         notes_so_far: Function that returns assumptions, for the user.
@@ -66,8 +65,6 @@ class Predictions:
     classes: tuple[str, ...]
     building_class: int
     legend: Legend
-    threshold: float | None
-    threshold_from: str
     context: dict[str, Any]
     predict: Callable[[Scene], ScenePrediction]
     notes_so_far: Callable[[], tuple[str, ...]] = tuple
@@ -119,7 +116,7 @@ def of_model(
 
     return Predictions(
         name=spec.name, classes=spec.classes, building_class=spec.building_class,
-        legend=spec.legend, threshold=threshold, threshold_from=origin,
+        legend=spec.legend,
         context={
             "bundle": {"name": spec.name, "sha256": bundle.sha256},
             "threshold": threshold,

@@ -24,7 +24,7 @@ from rooftrace.core.types import GeoGrid, LabelReader, Progress, Scene, Window
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation, check_leakage, evaluation_page
 from rooftrace.flows.evaluate.label_doubts import LabelDoubts
-from rooftrace.flows.evaluate.prediction_files import ReadOptions, open_predictions
+from rooftrace.flows.evaluate.prediction_files import open_predictions
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, find_predictions, plain_name
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, of_model
 from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, training_labels
@@ -126,7 +126,8 @@ def run_evaluate(
     files = [find_predictions(path) for path in predictions]
     models, coarse = _load_models(bundles, options)
     scenes = _open_scenes(models, files, folder, options)
-    external = _open_files(models, files, folder, scenes, options)
+    meaning = folder.labels or _labels_of(models) or LabelConfig()
+    external = open_predictions(files, scenes, meaning, options, folder)
     evaluated = [*models, *external]
     baseline = _find_baseline(options.baseline, [one.name for one in evaluated])
 
@@ -238,23 +239,6 @@ def _labels_of(models: Sequence[Predictions]) -> LabelConfig | None:
     """Return the meaning of labels in the training of the first model; None without a model."""
     bundle = models[0].bundle if models else None
     return None if bundle is None else training_labels(bundle)
-
-
-def _open_files(
-    models: Sequence[Predictions],
-    files: Sequence[PredictionFiles],
-    folder: SourceConfig,
-    scenes: SceneSet,
-    options: EvalOptions,
-) -> list[Predictions]:
-    """Open the predictions in files, matched to the scenes."""
-    labels = _labels_of(models)
-    reading = ReadOptions(
-        options.threshold, options.order,
-        is_selection=bool(options.split or folder.part or folder.glob),
-        with_objects=not options.pixels_only, layer=folder.layer,
-    )  # fmt: skip
-    return open_predictions(files, scenes, folder.labels or labels or LabelConfig(), reading)
 
 
 def compare_with_labels(
