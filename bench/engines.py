@@ -148,7 +148,7 @@ def export(
             # What it loses is a figure of the benchmark.
             run_export(
                 None if model is None else Path(model), to, path,  # type: ignore[arg-type]
-                precision=precision, tolerance=1.0,
+                precision=precision, tolerance=1.0,  # type: ignore[arg-type]
                 calibration=data if calibrated else None, check=None if calibrated else data,
             )  # fmt: skip
         except (ConfigError, MissingExtraError) as error:

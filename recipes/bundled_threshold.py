@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,12 +31,7 @@ import numpy as np
 from rooftrace.core.config import expand_path, load_config
 from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
-from rooftrace.flows.labelled_predictions import (
-    level_of,
-    open_labelled,
-    predict_set,
-    uncalibrated,
-)
+from rooftrace.flows.labelled_predictions import level_of, open_labelled, predict_set
 from rooftrace.flows.threshold import (
     ThresholdReport,
     ThresholdSearchSet,
@@ -47,7 +43,7 @@ from rooftrace.models.bundle import EDITION_FIELDS, ModelBundle, read_bundle, wr
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import MeasuredMetrics
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.predictor import load
+from rooftrace.predict.predictor import Predictor, load
 from rooftrace.train.config import TrainConfig
 
 RECIPES = Path(__file__).parent
@@ -116,7 +112,9 @@ def fitted(before: ModelBundle, out: Path, *, keep: bool) -> ModelBundle:
 def report_test_places(path: Path) -> None:
     """Print the figures of the test place, and what the calibration does to it."""
     made = load(path, precision=PRECISION)
-    calibration, predictor = made.bundle.spec.calibration, uncalibrated(made)
+    calibration = made.bundle.spec.calibration
+    spec = made.bundle.spec.model_copy(update={"calibration": None})
+    predictor = Predictor(replace(made.bundle, spec=spec), made.engine)
     for given in TEST_PLACES:
         place = open_labelled(predictor, placed(given), None)
         with TemporaryDirectory() as scratch:

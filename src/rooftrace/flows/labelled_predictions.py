@@ -15,19 +15,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.text import plain_number, plural
-from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, Scene, Window
+from rooftrace.core.types import Footprints, Progress, Scene, Window
 from rooftrace.io.files import exporting
-from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import NODATA
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.derived import building_instances, label_instances
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import match_reference, own_split, parse_reference
@@ -432,16 +429,3 @@ def labels_for(data: SourceConfig, start: ModelBundle) -> LabelConfig:
             "other classes with rooftrace train and model.start.",
         )
     return labels
-
-
-def labelled_instances(scene: Scene, truth: Mask, building_class: int) -> NDArray[np.int32]:
-    """Return the (y, x) number of the labelled building at each pixel, from 1; 0 for none."""
-    return building_instances(truth.data == building_class, label_instances(scene.label))
-
-
-def rasterize_footprints(grid: GeoGrid, buildings: Footprints) -> NDArray[np.int32]:
-    """Return the (y, x) number of the footprint at each pixel of a grid, from 1; 0 for none."""
-    outlines = buildings.geometry
-    if buildings.crs is not None:
-        outlines = np.asarray(shapely.transform(outlines, grid.to_pixels), np.object_)
-    return number_polygons(outlines, Window.whole(grid.shape))

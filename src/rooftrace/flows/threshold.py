@@ -14,24 +14,24 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
+import shapely
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import BoolArray, Floats, Footprints, Progress
+from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Window
 from rooftrace.flows.evaluate.evaluation import training_ground_notes
 from rooftrace.flows.evaluate.label_doubts import doubts_of
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
     footprints_at,
-    labelled_instances,
     level_of,
     predict_set,
     protocol_of,
-    rasterize_footprints,
     threshold_at,
 )
+from rooftrace.io.gdal import number_polygons
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.derived import Instances
+from rooftrace.labels.derived import Instances, building_instances, label_instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
@@ -113,10 +113,14 @@ class ThresholdSearchSet:
         for scene, scored in zip(self.scored.source, self.scored):
             assert scene.label is not None
             truth = scene.label.read()
-            labelled = labelled_instances(scene, truth, self._spec.building_class)
+            is_building = truth.data == self._spec.building_class
+            labelled = building_instances(is_building, label_instances(scene.label))
             for level in levels:
                 made = footprints_at(self._spec, scene, scored, level, self.scored.images)
-                drawn = rasterize_footprints(scene.image.grid, made)
+                outlines, grid = made.geometry, scene.image.grid
+                if made.crs is not None:
+                    outlines = np.asarray(shapely.transform(outlines, grid.to_pixels), np.object_)
+                drawn = number_polygons(outlines, Window.whole(grid.shape))
                 yield level, made, labelled, drawn, scored.evaluated
 
 

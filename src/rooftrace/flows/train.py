@@ -22,7 +22,6 @@ from rooftrace.models.bundle import read_bundle
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
 
     from rooftrace.models.bundle import ModelBundle
     from rooftrace.models.spec import BundleSpec
@@ -266,6 +265,7 @@ def run_tune(
             TrialReporter,
             TuningJob,
             export_best,
+            failure_reason,
             finished,
             open_study,
             run_trials,
@@ -305,7 +305,11 @@ def run_tune(
         )
     best = summary.best
     if best is None:
-        raise _no_value(done)
+        failed = f"; trial {done[-1].number}: {failure_reason(done[-1])}" if done else "."
+        raise ConfigError(
+            f"None of {len(done)} trials has a value{failed}",
+            remedy="Correct the cause, and start in another folder.",
+        )
     config, bundle = out / "best.toml", out / "best.rooftrace"
     write_config(config, tuning, best, done)
     # An earlier command may have written the model of the trial.
@@ -336,13 +340,3 @@ def _data_notes(tuning: Tuning, study: Study, notify: Callable[[str], None]) -> 
             "trains both."
         )
     return notes
-
-
-def _no_value(done: list[FrozenTrial]) -> ConfigError:
-    from rooftrace.train.tune import failure_reason
-
-    failed = [f"; trial {trial.number}: {failure_reason(trial)}" for trial in done[-1:]]
-    return ConfigError(
-        f"None of {len(done)} trials has a value{''.join(failed) or '.'}",
-        remedy="Correct the cause, and start in another folder.",
-    )
