@@ -167,12 +167,10 @@ def run_catalogue(
 
     if errors and (strict or not jobs):
         raise _failure(_in_order(catalogue, errors), len(catalogue.scenes))
-    inputs = PredictInputs(
-        jobs, catalogue.skipped,
-        {"nodata": nodata_to_json(nodata)}
-        | ({} if area is None else {"area": [area.name, area.digest]}),
-        () if area is None else [Path(area.name)],
-    )  # fmt: skip
+    settings: dict[str, Any] = {"nodata": nodata_to_json(nodata)}
+    if area is not None:
+        settings["area"] = [area.name, area.digest]
+    inputs = PredictInputs(jobs, catalogue.skipped, settings)
     with locked(out / ".rooftrace.lock", str(out)):
         run_options = RunOptions(strict, keep=True, on_done=add, progress=progress)
         report = predict_inputs(inputs, executor, out / _SCENES, options, run_options)

@@ -188,13 +188,11 @@ class PredictInputs:
             with the reason.
         settings: Settings for reading the images, on which the results depend; plain data for
             `run.json`.
-        files: Other files that the run reads.
     """
 
     scenes: Sequence[SceneInput]
     skipped: Mapping[Path, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    files: Sequence[Path] = ()
 
     @property
     def services(self) -> tuple[ServiceRaster, ...]:
@@ -320,7 +318,7 @@ def find_inputs(
         settings["heights"] = [
             [_stamp_of(Path(file)) for file in elevation_files(given)] for given in heights
         ]
-    return PredictInputs(scenes, skipped, settings, () if area is None else [Path(area.name)])
+    return PredictInputs(scenes, skipped, settings)
 
 
 def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:

@@ -306,7 +306,7 @@ def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> 
                 there[target] = scene
     if not there:
         return
-    check_outputs(there, [*(scene.path for scene in scenes), *inputs.files])
+    check_outputs(there, [scene.path for scene in scenes])
     # A folder of labelled images has masks of the same names.
     if not holds_results(out):
         target, scene = next(iter(there.items()))
