@@ -24,7 +24,7 @@ from rooftrace.io.vector_write import (
     write_polygons,
 )
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.derived import check_background, count_vanished
+from rooftrace.labels.derived import check_background
 from rooftrace.labels.folders import CARD, FOLDER
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import image_name
@@ -151,11 +151,6 @@ def run_convert(
         each = ", for the images of each value by themselves" if gsds_m[1:] else ""
         listed = ", ".join(f"{gsd_m:g}" for gsd_m in gsds_m)
         notes.append(f"Metres per pixel ({listed}) must be given again: --gsd{each}.")
-    if lost := sum(tracked.vanished.values()):
-        notes.append(
-            f"{lost} shape{'s are' if lost > 1 else ' is'} too small to colour a pixel of "
-            f"{'their images' if lost > 1 else 'its image'}."
-        )
     if left_out:
         count = plural(len(left_out), "image")
         notes.append(f"{count} without a label left out: {list_first(left_out)}.")
@@ -186,20 +181,16 @@ def _kind_by_suffix(out: Path) -> str:
 
 
 class _TrackedOpener:
-    """Opens scenes, and records the current one, its shapes that are too small to be drawn, and the
-    metres per pixel that were given.
-    """
+    """Opens scenes, and records the current one and the metres per pixel that were given."""
 
     def __init__(self, open_scene: Callable[[SceneEntry], Scene]) -> None:
         self._open_scene = open_scene
         self.current = ""
-        self.vanished: dict[str, int] = {}
         self.gsds_m: set[float] = set()
 
     def __call__(self, entry: SceneEntry) -> Scene:
         self.current = entry.id
         scene = self._open_scene(entry)
-        self.vanished[entry.id] = count_vanished(scene.label)
         if scene.stated_gsd_m is not None:
             self.gsds_m.add(scene.stated_gsd_m)
         return scene

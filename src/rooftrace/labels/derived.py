@@ -32,7 +32,7 @@ from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.georeferenced import WindowSource, in_scene
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
-from rooftrace.labels.shapes import ShapesLabel, clip_outlines
+from rooftrace.labels.shapes import clip_outlines
 from rooftrace.labels.source import SceneEntry, SceneSet
 
 Instances = NDArray[np.int32]
@@ -139,20 +139,6 @@ class WindowLabel:
         frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
         inside = shapely.intersects(frame, geometry)
         return _moved(geometry[inside], -window.row, -window.col), classes[inside]
-
-
-def count_vanished(label: LabelReader | None) -> int:
-    """Return how many shapes of a scene or window colour no pixel; 0 for labels without shapes."""
-    whole = label.label if isinstance(label, WindowLabel) else label
-    if not isinstance(whole, ShapesLabel):
-        return 0
-    x, y = whole.vanished_xy.T
-    if not isinstance(label, WindowLabel):
-        return len(x)
-    window = label.window
-    cols, rows = np.floor(x), np.floor(y)
-    inside = (cols >= window.col) & (cols < window.col_stop)
-    return int((inside & (rows >= window.row) & (rows < window.row_stop)).sum())
 
 
 def _moved(geometry: Polygons, rows: int, cols: int) -> Polygons:

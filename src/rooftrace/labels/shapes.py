@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import PLACE_IMAGE
-from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Mask, Polygons, Window
-from rooftrace.io.gdal import number_polygons, rasterize
+from rooftrace.core.types import Floats, GeoGrid, Ints, Mask, Polygons, Window
+from rooftrace.io.gdal import rasterize
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import crs_text, in_pixels, outline_boxes
 from rooftrace.io.vector_read import PolygonLayer, VectorFile
@@ -83,29 +83,6 @@ class ShapesLabel:
                 transform=Affine.translation(window.col, window.row),
             )
         return drawn
-
-    def vanished(self) -> NDArray[np.intp]:
-        """Return the indices of the shapes that colour no pixel because they are too small.
-
-        Shapes outside the image are not included, nor are shapes of which the image's edge leaves
-        too little: on a larger image they would be visible.
-        """
-        left, top, right, bottom = shapely.bounds(self.geometry).T
-        height, width = self.grid.shape
-        inside = (right > 0) & (bottom > 0) & (left < width) & (top < height)
-        doubtful = np.flatnonzero(inside)
-        # Most shapes cover the centre of the pixel in which their own centre lies.
-        for middle_of in (shapely.centroid, shapely.point_on_surface):
-            middle = middle_of(self.geometry[doubtful])
-            x, y = np.floor(shapely.get_x(middle)) + 0.5, np.floor(shapely.get_y(middle)) + 0.5
-            doubtful = doubtful[~shapely.contains_xy(self.geometry[doubtful], x, y)]
-        # Only GDAL decides to which side a pixel centre on an outline belongs.
-        return np.asarray(doubtful[~_colour_any(self.geometry[doubtful])], np.intp)
-
-    @cached_property
-    def vanished_xy(self) -> Floats:
-        """(n, 2) centres of the shapes that colour no pixel."""
-        return shapely.get_coordinates(shapely.centroid(self.geometry[self.vanished()]))
 
     @cached_property
     def _tree(self) -> shapely.STRtree:
@@ -170,33 +147,6 @@ def ellipse(x: float, y: float, rx: float, ry: float) -> shapely.Polygon:
     chords = min(max(math.ceil(math.pi / math.acos(1 - _CHORD_PX / longest)), 16), 720)
     turn = np.linspace(0, 2 * math.pi, chords, endpoint=False)
     return shapely.Polygon(np.stack([x + rx * np.cos(turn), y + ry * np.sin(turn)], axis=1))
-
-
-_DRAWN_PX = 1 << 22
-"""Number of pixels in which shapes are drawn side by side at once, if none of them is larger."""
-
-
-def _colour_any(shapes: Polygons) -> BoolArray:
-    """Return (n,) True for shapes that colour a pixel of a large enough image."""
-    colours = np.zeros(len(shapes), np.bool_)
-    left, top, right, bottom = shapely.bounds(shapes).T
-    place = np.floor(np.stack([left, top], axis=1))
-    cols, rows = (np.ceil(np.stack([right, bottom])) - place.T + 1).astype(np.int64)
-    # Without a pixel centre in its box, a shape colours nothing.
-    todo = np.flatnonzero(
-        (np.ceil(left - 0.5) <= right - 0.5) & (np.ceil(top - 0.5) <= bottom - 0.5)
-    )
-    todo = todo[np.argsort(-rows[todo], kind="stable")]
-    while len(todo):
-        stop, height = np.cumsum(cols[todo]), int(rows[todo[0]])
-        count = max(int(np.searchsorted(stop * height, _DRAWN_PX, side="right")), 1)
-        chosen, todo = todo[:count], todo[count:]
-        xy, of = shapely.get_coordinates(shapes[chosen], return_index=True)
-        shift = np.stack([stop[:count] - cols[chosen], np.zeros(count)], axis=1) - place[chosen]
-        beside = np.asarray(shapely.set_coordinates(shapes[chosen], xy + shift[of]), np.object_)
-        drawn = number_polygons(beside, Window(0, 0, height, int(stop[count - 1])))
-        colours[chosen] = np.bincount(drawn.reshape(-1), minlength=count + 1)[1:] > 0
-    return colours
 
 
 OWN_FIELDS = ("id", "class", "scene")
