@@ -5,7 +5,7 @@ Tiles with footprints (`labels.slippy_tiles`) share the set and the layer of thi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -16,10 +16,9 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LabelError, LayoutError
+from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LayoutError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import (
-    Bounds,
     GeoGrid,
     LabelReader,
     Polygons,
@@ -68,7 +67,6 @@ from rooftrace.labels.shapes import (
     IGNORE_NAME,
     OWN_FIELDS,
     LayerFile,
-    ShapeLayer,
     ShapesLabel,
     clip_outlines,
 )
@@ -102,16 +100,9 @@ def _on_ground(
 
     Raises:
         GeoreferenceError: The scene has no CRS, or it cannot be transformed.
-        LabelError: Some areas are unknown, and the name for them is also a class.
     """
     own, grid = _scene_crs(scene), scene.image.grid
     pixels, indices = scene_outlines(scene)
-    if IGNORED in indices and IGNORE_NAME in classes:
-        raise LabelError(
-            f"{scene.id} has unknown areas, which are written as {IGNORE_NAME!r}, but that is "
-            "also a class.",
-            remedy="Rename the class.",
-        )
     tolerance = BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
     if crs.is_geographic and not own.is_geographic:
         tolerance = crs_units(BEND_PX * (grid.gsd_m or 1.0), crs)
@@ -277,7 +268,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     source = georeferenced_set(
         FOOTPRINTS.name, name, entries_below(top, files), file, config, labels, notes=notes
     )
-    notes = (*source.notes, *_check_reach(source, file))
+    notes = (*source.notes, *check_reach(file, (scene.image.grid for scene in source)))
     if len(source) > 1:
         listed = list_first(source.ids)
         note = f"{vector.name} labels {len(source):,} images, as empty where it has no footprint: "
@@ -353,44 +344,27 @@ def _without_results(folder: Path, files: Sequence[Path]) -> Sequence[Path]:
     return [one for one in files if not is_result(one)] if holds_results(folder) else files
 
 
-def _check_reach(source: SceneSet, file: LayerFile) -> tuple[str, ...]:
-    """Raise the error of `out_of_reach` if no image has footprints; read headers until one has.
+def check_reach(file: LayerFile, grids: Iterable[GeoGrid]) -> tuple[str, ...]:
+    """Raise GeoreferenceError if no image has footprints; `grids` are read until one has.
 
     A note says if the footprints are moved less accurately than they could be.
     """
     layer = file.load()
     if not len(layer):
         return ()
-    bounds = []
-    for entry in source.entries:
-        scene = source.open_scene(entry)
-        assert scene.image.grid.crs is not None
-        if len(layer.label(scene.image.grid)):
-            return missing_grid(layer.crs, scene.image.grid.crs, layer.bounds_xy)
-        found = outline_bounds(scene.image.grid, LONLAT)
-        bounds += [] if found is None else [found]
-    raise out_of_reach(file.path, layer, bounds, "images")
-
-
-def out_of_reach(
-    path: Path, layer: ShapeLayer, bounds: Sequence[Bounds], what: str, remedy: str = ""
-) -> GeoreferenceError:
-    """Return the error for footprints that touch none of the images.
-
-    Args:
-        bounds: Bounds of the images in degrees: west, south, east, north.
-        what: Name for the images in the message.
-        remedy: Remedy; default a hint about coordinate systems.
-    """
-    corners = np.array(bounds).reshape(-1, 4)
-    west, south = corners[:, :2].min(axis=0, initial=180)
-    east, north = corners[:, 2:].max(axis=0, initial=-180)
-    return GeoreferenceError(
-        f"The footprints of {path} touch none of the {what}. They lie at "
-        f"{degrees_text(layer.bounds_xy, layer.crs)}; the {what} at "
-        f"{degrees_text((west, south, east, north), LONLAT)}.",
-        remedy=remedy
-        or f"Correct the coordinate system of one of them ({path.name} says "
+    found = []
+    for grid in grids:
+        assert grid.crs is not None
+        if len(layer.label(grid)):
+            return missing_grid(layer.crs, grid.crs, layer.bounds_xy)
+        found.append(outline_bounds(grid, LONLAT) or (180, 90, -180, -90))
+    corners = np.array(found)
+    ground = (*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
+    raise GeoreferenceError(
+        f"The footprints of {file.path} touch none of the images. They lie at "
+        f"{degrees_text(layer.bounds_xy, layer.crs)}; the images at "
+        f"{degrees_text(ground, LONLAT)}.",
+        remedy=f"Correct the coordinate system of one of them ({file.path.name} says "
         f"{crs_text(layer.crs)}), or choose the images that belong to it.",
     )
 

@@ -8,22 +8,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import shapely
-
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.io.companions import is_image_file, matches_glob
 from rooftrace.io.mosaic import TileMosaic, check_dense, is_readable
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
-from rooftrace.io.reproject import outline_bounds, outline_boxes
-from rooftrace.io.web_mercator import TileName, to_metres
+from rooftrace.io.reproject import outline_boxes
+from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import (
-    LONLAT,
+    check_reach,
     georeferenced_set,
     one_vector_file,
-    out_of_reach,
     vector_files,
 )
 from rooftrace.labels.shapes import LayerFile, ShapeLayer
@@ -107,40 +103,10 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
                 remedy="Predict the image that they were made from, or tile it in the profile "
                 "mercator of gdal2tiles, which is the default.",
             )
-        if tms is not None or not _is_tms(text, folder):
-            return folder.flipped() if tms else folder
-        note = f"{top}: rows are counted from the south (TMS), as {resource.name} says."
-        return replace(folder.flipped(), notes=(note,))
+        if tms is None:
+            note = f"{top}: rows are counted from the south (TMS), as {resource.name} says."
+            return replace(folder.flipped(), notes=(note,))
     return folder.flipped() if tms else folder
-
-
-def _is_tms(text: str, folder: TileFolder) -> bool:
-    """Return True if the rows of tiles are counted from the south, by their `tilemapresource.xml`.
-
-    The Tile Map Service Specification counts them so. Where the bounding box of the file fits only
-    one of both ways, it decides.
-    """
-    values = dict(re.findall(r'\b(minx|miny|maxx|maxy)="([-+\d.eE]+)"', text))
-    try:
-        edges = [float(values[name]) for name in ("minx", "miny", "maxx", "maxy")]
-    except (KeyError, ValueError):
-        return True
-    boxes = [edges]
-    if max(map(abs, edges)) <= 180:
-        # Degrees, which old versions of gdal2tiles write as latitude and longitude.
-        west, south, east, north = edges
-        pairs = [np.array([[west, south], [east, north]]), np.array([[south, west], [north, east]])]
-        boxes = [
-            to_metres(pair).ravel().tolist() for pair in pairs if np.abs(pair[:, 1]).max() < 90
-        ]
-    ground = [shapely.box(west, south, east, north) for west, south, east, north in boxes]
-    zoom = folder.zooms[-1]
-    tiles = [tile for tile in folder.paths if tile.zoom == zoom]
-    as_named, as_flipped = (
-        any(shapely.box(*tile.bounds_xy).intersects(each) for tile in some for each in ground)
-        for some in (tiles, [tile.flipped() for tile in tiles])
-    )
-    return as_flipped or not as_named
 
 
 def open_mosaic(
@@ -242,7 +208,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
             " no matching image is named OAM-x-y-z.png, z/x/y.png or QUADKEY.png.",
             remedy="Give the folder of the tiles or of their zooms.",
         )
-    _check_reach(tiles, file)
+    reach_notes = check_reach(file, (tile.grid((1, 1)) for tile in tiles))
     # The group of a tile does not depend on the chosen zoom.
     lowest = found.zooms[0]
     entries = [
@@ -261,7 +227,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         file,
         config,
         labels,
-        notes=_notes(found, tiles),
+        notes=(*_notes(found, tiles), *reach_notes),
     )
 
 
@@ -290,15 +256,6 @@ def _fitting_rows(found: TileFolder, file: LayerFile) -> TileFolder:
         "lie in no tile otherwise."
     )
     return replace(flipped, notes=(note,))
-
-
-def _check_reach(tiles: dict[TileName, Path], file: LayerFile) -> None:
-    layer = file.load()
-    if not len(layer) or _reaches(tiles, layer):
-        return
-    bounds = [outline_bounds(tile.grid((1, 1)), LONLAT) for tile in tiles]
-    reached = [found for found in bounds if found is not None]
-    raise out_of_reach(file.path, layer, reached, "tiles", "")
 
 
 def _reaches(tiles: Iterable[TileName], layer: ShapeLayer) -> bool:

@@ -32,7 +32,6 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import READABLE_SUFFIXES
 from rooftrace.labels import shapes as layer
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.shapes import ShapesLabel
@@ -270,18 +269,6 @@ def test_a_layer_is_read_once_and_is_small_to_pickle(
     assert masks(open_source(SourceConfig(path=str(town / "houses.gpkg"))))["a"].sum() == 24
 
 
-def test_what_is_smaller_than_a_pixel_is_counted(town: Path) -> None:
-    write_layer(town / "houses.gpkg", house(5, 5), house(8.1, 20.1, 0.2, 0.2))
-    config = SourceConfig(path=str(town / "houses.gpkg"))
-    scene = next(iter(open_source(config)))
-    assert scene.label.vanished().tolist() == [1]
-    assert count_vanished(scene.label) == 1
-    chips = open_source(config.model_copy(update={"chip_px": 25}))
-    assert sum(count_vanished(chip.label) for chip in chips if chip.id.startswith("a@")) == 1
-    done = run_convert(config, "folder", town / "pairs")
-    assert "1 shape is too small to colour a pixel of its image." in done.notes
-
-
 def painted_set(paintings: dict[str, tuple[np.ndarray, GeoGrid]], classes=THREE) -> SceneSet:
     scenes = []
     for name, (mask, grid) in sorted(paintings.items()):
@@ -383,9 +370,6 @@ def test_labels_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
         FOOTPRINTS.write(nowhere, tmp_path / "out.gpkg", WriteOptions(), None)
     with pytest.raises(ExportError, match=r"suffix '\.txt'"):
         FOOTPRINTS.write(nowhere, tmp_path / "out.txt", WriteOptions(), None)
-    clash = painted_set({"a": (mask, grid_at(side=4))}, ("background", "ignore"))
-    with pytest.raises(LabelError, match="'ignore', but that is also a class"):
-        FOOTPRINTS.write(clash, tmp_path / "out.gpkg", WriteOptions(), None)
     assert not list(tmp_path.glob("out.*"))
 
 
