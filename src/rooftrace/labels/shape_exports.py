@@ -125,22 +125,21 @@ def _cvat(path: Path) -> Iterator[DrawnImage]:
             remedy="Export the task from CVAT as 'CVAT for images 1.1'.",
         )
     for image in root.iter("image"):
-        where = f"{path}, image {image.get('name')}"
         drawn = sorted(image, key=lambda one: int(one.get("z_order") or 0))
-        shapes = [_cvat_shape(one, where) for one in drawn if one.tag != "tag"]
+        shapes = [_cvat_shape(one) for one in drawn if one.tag != "tag"]
         size = int(image.attrib["height"]), int(image.attrib["width"])
         part = image.get("subset") or ""
-        yield DrawnImage(image.attrib["name"], tuple(shapes), size, where, part=part)
+        yield DrawnImage(image.attrib["name"], tuple(shapes), size, path, part=part)
 
 
-def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape:
+def _cvat_shape(one: ElementTree.Element) -> DrawnShape:
     def numbers(*names: str) -> list[float]:
         return [float(one.attrib[name]) for name in names]
 
     geometry: shapely.Geometry = NOTHING
     if one.tag == "polygon":
         points = [pair.split(",") for pair in one.attrib["points"].split(";")]
-        geometry = polygon(points, where)
+        geometry = polygon(points)
     elif one.tag == "box":
         left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")
         geometry = shapely.box(left, top, right, bottom)
@@ -217,12 +216,12 @@ def _via_table(path: Path) -> Iterator[DrawnImage]:
 
 def _via_image(path: Path, name: str, regions: Sequence[tuple[Any, Any]]) -> DrawnImage:
     shapes = []
-    for number, (shape, attributes) in enumerate(regions, start=1):
-        where, kind = f"{path}, {name}, region {number}", shape["name"]
+    for shape, attributes in regions:
+        kind = shape["name"]
         geometry: shapely.Geometry = NOTHING
         if kind == "polygon":
             points = list(zip(shape["all_points_x"], shape["all_points_y"]))
-            geometry = polygon(points, where)
+            geometry = polygon(points)
         elif kind == "rect":
             x, y = shape["x"], shape["y"]
             geometry = shapely.box(x, y, x + shape["width"], y + shape["height"])
@@ -230,7 +229,7 @@ def _via_image(path: Path, name: str, regions: Sequence[tuple[Any, Any]]) -> Dra
             radii = (shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r")))
             geometry = ellipse(shape["cx"], shape["cy"], *radii)
         shapes.append(DrawnShape(_via_name(attributes), geometry, kind == "rect"))
-    return DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
+    return DrawnImage(name, tuple(shapes), None, path)
 
 
 def _via_name(attributes: Mapping[str, Any]) -> str:
@@ -250,25 +249,20 @@ def _labelbox(path: Path) -> Iterator[DrawnImage]:
         facts = row["data_row"]
         name = facts.get("external_id") or facts.get("global_key") or facts["id"]
         labels = [label for one in row.get("projects", {}).values() for label in one["labels"]]
-        where = f"{path}, {name}"
         if not labels:
             continue
         if len(labels) > 1:
             raise ValueError(f"{name} has {len(labels)} labels; export one for each data row")
-        shapes = [
-            _labelbox_shape(one, where)
-            for label in labels
-            for one in label["annotations"]["objects"]
-        ]
+        shapes = [_labelbox_shape(one) for one in labels[0]["annotations"]["objects"]]
         facts = row.get("media_attributes", {})
         size = size_of(facts.get("height"), facts.get("width"))
-        yield DrawnImage(name, tuple(shapes), size, where)
+        yield DrawnImage(name, tuple(shapes), size, path)
 
 
-def _labelbox_shape(one: Mapping[str, Any], where: str) -> DrawnShape:
+def _labelbox_shape(one: Mapping[str, Any]) -> DrawnShape:
     geometry: shapely.Geometry = NOTHING
     if points := one.get("polygon"):
-        geometry = polygon(xy_of(points), where)
+        geometry = polygon(xy_of(points))
     elif box := one.get("bounding_box"):
         left, top = box["left"], box["top"]
         geometry = shapely.box(left, top, left + box["width"], top + box["height"])
@@ -280,17 +274,15 @@ def _labelbox_shape(one: Mapping[str, Any], where: str) -> DrawnShape:
 def _encord(path: Path) -> Iterator[DrawnImage]:
     for row in load_json(path):
         for unit in row["data_units"].values() if row["label_status"] != "NOT_LABELLED" else ():
-            where, size = f"{path}, {unit['data_title']}", (int(unit["height"]), int(unit["width"]))
+            name, size = unit["data_title"], (int(unit["height"]), int(unit["width"]))
             shapes = [
-                DrawnShape(
-                    one["name"], _encord_shape(one, size, where), one["shape"] == "bounding_box"
-                )
+                DrawnShape(one["name"], _encord_shape(one, size), one["shape"] == "bounding_box")
                 for one in unit["labels"].get("objects", ())
             ]
-            yield DrawnImage(unit["data_title"], tuple(shapes), size, where)
+            yield DrawnImage(name, tuple(shapes), size, path)
 
 
-def _encord_shape(one: Mapping[str, Any], size_yx: tuple[int, int], where: str) -> shapely.Geometry:
+def _encord_shape(one: Mapping[str, Any], size_yx: tuple[int, int]) -> shapely.Geometry:
     height, width = size_yx
     if bitmap := one.get("bitmask"):
         # Its runs go along the rows, those of COCO along the columns.
@@ -305,7 +297,7 @@ def _encord_shape(one: Mapping[str, Any], size_yx: tuple[int, int], where: str) 
         corners = (one["polygon"][key] for key in sorted(one["polygon"], key=int))
         parts = one.get("polygons") or [[[p[axis] for p in corners for axis in ("x", "y")]]]
         rings = [[np.reshape(ring, (-1, 2)) for ring in part] for part in parts]
-        shares = shapely.MultiPolygon([polygon(outer, where, holes) for outer, *holes in rings])
+        shares = shapely.MultiPolygon([polygon(outer, holes) for outer, *holes in rings])
     else:
         return NOTHING
     return affinity.scale(shares, width, height, origin=(0, 0))
@@ -313,7 +305,6 @@ def _encord_shape(one: Mapping[str, Any], size_yx: tuple[int, int], where: str) 
 
 def _kili(path: Path) -> Iterator[DrawnImage]:
     for asset in load_json(path):
-        where = f"{path}, {asset['externalId']}"
         labels = asset.get("labels") or [asset.get("latestLabel") or {}]
         made = [one for one in labels if one.get("labelType") in ("DEFAULT", "REVIEW")]
         if not made:
@@ -326,10 +317,10 @@ def _kili(path: Path) -> Iterator[DrawnImage]:
             parts = one.get("boundingPoly") or []
             for part in [parts] if parts and isinstance(parts[0], dict) else parts:
                 outer, *holes = (xy_of(ring["normalizedVertices"]) for ring in part)
-                geometry = polygon(outer, where, holes)
+                geometry = polygon(outer, holes)
                 name = one["categories"][0]["name"]
                 shapes.append(DrawnShape(name, geometry, one["type"] == "rectangle"))
-        yield DrawnImage(asset["externalId"], tuple(shapes), None, where, is_relative=True)
+        yield DrawnImage(asset["externalId"], tuple(shapes), None, path, is_relative=True)
 
 
 def _datumaro(path: Path) -> Iterator[DrawnImage]:
@@ -337,12 +328,11 @@ def _datumaro(path: Path) -> Iterator[DrawnImage]:
     names = [one["name"] for one in raw["categories"]["label"]["labels"]]
     for item in raw["items"]:
         image = item.get("image") or item.get("media") or {}
-        where = f"{path}, item {item['id']}"
         drawn = sorted(item["annotations"], key=lambda one: one.get("z_order", 0))
         shapes = []
         for one in drawn:
             if one["type"] == "polygon":
-                geometry: shapely.Geometry = polygon(np.reshape(one["points"], (-1, 2)), where)
+                geometry: shapely.Geometry = polygon(np.reshape(one["points"], (-1, 2)))
             elif one["type"] == "mask":
                 geometry = traced_runs(one["rle"])
             elif one["type"] == "bbox":
@@ -352,13 +342,12 @@ def _datumaro(path: Path) -> Iterator[DrawnImage]:
                 continue
             shapes.append(DrawnShape(names[one["label_id"]], geometry, one["type"] == "bbox"))
         size = tuple(image["size"]) if image.get("size") else None
-        yield DrawnImage(image.get("path") or item["id"], tuple(shapes), size, where)
+        yield DrawnImage(image.get("path") or item["id"], tuple(shapes), size, path)
 
 
 def _superannotate(path: Path) -> Iterator[DrawnImage]:
     raw = load_json(path)
     facts, shapes = raw["metadata"], []
-    where = f"{path}, {facts['name']}"
     for one in raw["instances"]:
         kind, points = one["type"], one.get("points")
         geometry: shapely.Geometry = NOTHING
@@ -366,7 +355,7 @@ def _superannotate(path: Path) -> Iterator[DrawnImage]:
             outer, *holes = (
                 np.reshape(ring, (-1, 2)) for ring in (points, *one.get("exclude", ()))
             )
-            geometry = polygon(outer, where, holes)
+            geometry = polygon(outer, holes)
         elif kind == "ellipse":
             upright = ellipse(*(points[key] for key in ("cx", "cy", "rx", "ry")))
             geometry = affinity.rotate(upright, points["angle"])
@@ -374,7 +363,7 @@ def _superannotate(path: Path) -> Iterator[DrawnImage]:
             geometry = shapely.box(*(points[key] for key in ("x1", "y1", "x2", "y2")))
         shapes.append(DrawnShape(one.get("className", ""), geometry, kind == "bbox"))
     size = size_of(facts.get("height"), facts.get("width"))
-    yield DrawnImage(facts["name"], tuple(shapes), size, where)
+    yield DrawnImage(facts["name"], tuple(shapes), size, path)
 
 
 def _scale(path: Path) -> Iterator[DrawnImage]:
@@ -382,30 +371,30 @@ def _scale(path: Path) -> Iterator[DrawnImage]:
     for task in raw if isinstance(raw, list) else raw.get("docs", [raw]):
         # A task that nobody has labelled has no response.
         if response := task.get("response"):
-            shapes, where = [], f"{path}, task {task['task_id']}"
+            shapes = []
             for one in response["annotations"]:
                 geometry: shapely.Geometry = NOTHING
                 if one["type"] == "polygon":
-                    geometry = polygon(xy_of(one["vertices"]), where)
+                    geometry = polygon(xy_of(one["vertices"]))
                 elif one["type"] == "box":
                     left, top = one["left"], one["top"]
                     geometry = shapely.box(left, top, left + one["width"], top + one["height"])
                 elif one["type"] not in ("line", "point"):
                     raise ValueError(f"it has a shape of the type {one['type']!r}, not a polygon")
                 shapes.append(DrawnShape(one["label"], geometry, one["type"] == "box"))
-            yield DrawnImage(task["params"]["attachment"], tuple(shapes), None, where)
+            yield DrawnImage(task["params"]["attachment"], tuple(shapes), None, path)
 
 
 def _hasty(path: Path) -> Iterator[DrawnImage]:
     for image in load_json(path)["images"]:
-        where, shapes = f"{path}, {image['image_name']}", []
+        shapes = []
         if not image["labels"] and image.get("image_status") not in ("DONE", "TO REVIEW"):
             continue
         for one in sorted(image["labels"], key=lambda one: one.get("z_index") or 0):
             left, top, right, bottom = one.get("bbox") or (0, 0, 0, 0)
             geometry: shapely.Geometry = shapely.box(left, top, right, bottom)
             if one.get("polygon"):
-                geometry = polygon(one["polygon"], where)
+                geometry = polygon(one["polygon"])
             elif one.get("mask"):
                 # Starts, from 1 along the rows of the box, and lengths.
                 starts, lengths = np.reshape(one["mask"], (-1, 2)).T
@@ -414,14 +403,14 @@ def _hasty(path: Path) -> Iterator[DrawnImage]:
             is_box = not (one.get("polygon") or one.get("mask"))
             shapes.append(DrawnShape(one["class_name"], geometry, is_box))
         size = size_of(image.get("height"), image.get("width"))
-        yield DrawnImage(image["image_name"], tuple(shapes), size, where)
+        yield DrawnImage(image["image_name"], tuple(shapes), size, path)
 
 
 def _segments(path: Path) -> Iterator[DrawnImage]:
     data = load_json(path)["dataset"]
     names = {one["id"]: one["name"] for one in data["task_attributes"]["categories"]}
     for sample in data["samples"]:
-        of_sets, where, shapes = sample["labels"], f"{path}, {sample['name']}", []
+        of_sets, shapes = sample["labels"], []
         label = of_sets.get("ground-truth") or next(filter(None, of_sets.values()), None)
         if label is None:
             continue
@@ -433,11 +422,11 @@ def _segments(path: Path) -> Iterator[DrawnImage]:
         for one in label["attributes"]["annotations"]:
             geometry: shapely.Geometry = NOTHING
             if one["type"] == "polygon":
-                geometry = polygon(one["points"], where)
+                geometry = polygon(one["points"])
             elif one["type"] == "bbox":
                 geometry = shapely.box(*np.ravel(one["points"]))
             shapes.append(DrawnShape(names[one["category_id"]], geometry, one["type"] == "bbox"))
-        yield DrawnImage(sample["name"], tuple(shapes), None, where)
+        yield DrawnImage(sample["name"], tuple(shapes), None, path)
 
 
 def _spacenet(path: Path) -> Iterator[DrawnImage]:
@@ -451,7 +440,7 @@ def _spacenet(path: Path) -> Iterator[DrawnImage]:
                 score = float(row["Confidence"]) if row.get("Confidence") else None
                 shapes.append(DrawnShape("building", geometry, score=score))
     for name, shapes in images.items():
-        yield DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
+        yield DrawnImage(name, tuple(shapes), None, path)
 
 
 _EXPORTS = (

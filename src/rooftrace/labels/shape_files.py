@@ -77,7 +77,7 @@ class DrawnImage:
         name: Name of the image file, as the label file has it.
         shapes: Shapes; empty if there is nothing to label. Those without an area are left out.
         size_yx: Size of the image in the label file, or None.
-        where: Location for error messages.
+        path: Label file.
         is_relative: Whether coordinates are shares of the image's sides, 0..1.
         part: Part of the data to which the image belongs, such as train; "" if not stated.
         lines: Number of shapes that were left out, such as lines and points.
@@ -86,7 +86,7 @@ class DrawnImage:
     name: str
     shapes: tuple[DrawnShape, ...]
     size_yx: tuple[int, int] | None
-    where: str
+    path: Path
     is_relative: bool = False
     part: str = ""
     lines: int = field(init=False, default=0)
@@ -95,6 +95,11 @@ class DrawnImage:
         shapes = tuple(one for one in self.shapes if not shapely.is_empty(one.geometry))
         object.__setattr__(self, "lines", len(self.shapes) - len(shapes))
         object.__setattr__(self, "shapes", shapes)
+
+    @property
+    def where(self) -> str:
+        """Location for error messages."""
+        return f"{self.path}, {self.name}"
 
 
 def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> ShapesLabel:
@@ -112,18 +117,15 @@ def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> 
     return ShapesLabel(pixels, [index for _, index in kept], grid)
 
 
-def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely.Polygon:
+def polygon(points: object, holes: Iterable[object] = ()) -> shapely.Polygon:
     """Return the polygon of [x, y] points; `NOTHING` for fewer than three.
 
     Raises:
-        LabelError: The points are not finite numbers.
+        ValueError: The points are not finite numbers.
     """
     ring = finite_array(points)
     if ring is None or (ring.size and (ring.ndim != 2 or ring.shape[1] != 2)):
-        raise LabelError(
-            f"{where} has the points {str(points)[:60]!r}; expected [x, y] of each corner.",
-            remedy=REMEDY,
-        )
+        raise ValueError(f"{str(points)[:60]!r} is not a list of corners [x, y]")
     inner = [hole for hole in map(finite_array, holes) if hole is not None and len(hole) > 2]
     return shapely.Polygon(ring, inner) if len(ring) > 2 else NOTHING
 
@@ -131,19 +133,6 @@ def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely
 def xy_of(points: Iterable[Mapping[str, float]]) -> list[tuple[float, float]]:
     """Return points that have their coordinates by name."""
     return [(point["x"], point["y"]) for point in points]
-
-
-def _records(raw: Any, key: str, path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
-    """Yield each record of a list in a label file, which must have these keys, and its place."""
-    for number, one in enumerate(raw[key], start=1):
-        where = f"{path}, {key.removesuffix('s')} {number}"
-        if absent := [name for name in keys if name not in one]:
-            raise LabelError(
-                f"{where} has the keys {', '.join(map(repr, one)) or 'none'}; expected also "
-                f"{' and '.join(map(repr, absent))}.",
-                remedy=REMEDY,
-            )
-        yield where, one
 
 
 def _box_of(points: Any) -> shapely.Geometry:
@@ -214,22 +203,6 @@ def check_boxes(images: Iterable[DrawnImage], where: str) -> None:
         )
 
 
-def class_names(folder: Path, stop: Path) -> tuple[str, ...]:
-    """Return the class names of YOLO labels from `data.yaml`, `classes.txt` or `obj.names`.
-
-    They are looked for in a folder and in those around it, up to `stop`.
-    """
-    for place in (folder, *folder.parents):
-        for name in ("data.yaml", "dataset.yaml", "classes.txt", "obj.names"):
-            file = place / name
-            if file.is_file():
-                text = file.read_text("utf-8", "replace")
-                return _yaml_names(text) if name.endswith(".yaml") else tuple(text.split("\n"))
-        if place == stop:
-            break
-    return ()
-
-
 def _yaml_names(text: str) -> tuple[str, ...]:
     """Return the list or mapping `names` of a YAML file, in the forms that label tools write."""
     found = re.search(r"^names\s*:(.*(?:\n(?:[ \t\-].*)?$)*)", text, re.MULTILINE)
@@ -247,7 +220,13 @@ def _yaml_names(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _names_of(folder: Path) -> tuple[str, ...]:
-    return class_names(folder, folder.parents[min(2, len(folder.parents) - 1)])
+    """Return the class names of YOLO labels, from a file in their folder or the three around it."""
+    for place in (folder, *folder.parents[:3]):
+        for name in ("data.yaml", "dataset.yaml", "classes.txt", "obj.names"):
+            if (place / name).is_file():
+                text = (place / name).read_text("utf-8", "replace")
+                return _yaml_names(text) if name.endswith(".yaml") else tuple(text.split("\n"))
+    return ()
 
 
 def _yolo(path: Path, scored: bool) -> DrawnImage:
@@ -261,39 +240,35 @@ def _yolo(path: Path, scored: bool) -> DrawnImage:
         words, where = line.split(), f"{path}, line {number}"
         if not words:
             continue
-        if len(words) in (5, 6):
+        shown = "a box" if len(words) in (5, 6) else repr(line[:60])
+        values, score = finite_array(words[1:]), None
+        if scored and values is not None and len(values) % 2:
+            score, values = float(values[-1]), values[:-1]
+        if (
+            values is None
+            or len(values) < 6
+            or len(values) % 2
+            or values.max() > _MOST_SHARE
+            or not words[0].isdecimal()
+        ):
             raise LabelError(
-                f"{where} is a box ({len(words)} numbers); expected a class and the corners of a "
-                "polygon.",
-                remedy=BOX_REMEDY,
-            )
-        score = float(words.pop()) if scored and not len(words) % 2 else None
-        values = finite_array(words[1:])
-        if values is None or len(values) % 2 or len(values) < 6 or not words[0].isdecimal():
-            raise LabelError(
-                f"{where} is {line[:60]!r}; expected a class and the corners x y x y …, in shares "
-                "of the image.",
-                remedy=REMEDY,
-            )
-        if values.max() > _MOST_SHARE:
-            raise LabelError(
-                f"{where} has the coordinate {values.max():g}; expected shares of the image, 0 to "
-                "1. KITTI's labels are boxes in pixels.",
+                f"{where} is {shown}; expected a class and the corners x y x y … of a polygon, in "
+                "shares of the image.",
                 remedy=BOX_REMEDY,
             )
         index = int(words[0])
         name = (names[index].strip() if index < len(names) else "") or words[0]
         shapes.append(DrawnShape(name, shapely.Polygon(values.reshape(-1, 2)), score=score))
-    return DrawnImage(path.stem, tuple(shapes), None, str(path), is_relative=True)
+    return DrawnImage(path.stem, tuple(shapes), None, path, is_relative=True)
 
 
 def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = []
-    for where, one in _records(raw, "shapes", path, "label", "points"):
+    for one in raw["shapes"]:
         kind, points = one.get("shape_type"), one["points"]
         geometry: shapely.Geometry = NOTHING
         if kind == "mask":
-            bitmap = _decoded(base64.b64decode(one["mask"]), where)
+            bitmap = _decoded(base64.b64decode(one["mask"]))
             geometry = traced(bitmap, *points[0])
         elif kind == "circle":
             (x, y), edge = points
@@ -302,50 +277,50 @@ def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         elif kind == "rectangle":
             geometry = _box_of(points)
         elif kind in ("polygon", "rotation", None):
-            geometry = polygon(points, where)
+            geometry = polygon(points)
         shapes.append(DrawnShape(str(one["label"]), geometry, kind == "rectangle"))
     size = size_of(raw.get("imageHeight"), raw.get("imageWidth"))
     name = str(raw.get("imagePath") or path.stem)
-    return DrawnImage(name, tuple(shapes), size, str(path))
+    return DrawnImage(name, tuple(shapes), size, path)
 
 
-def _decoded(data: bytes, where: str) -> BoolArray:
+def _decoded(data: bytes) -> BoolArray:
     """Decode a PNG; a pixel is set where its last channel is not 0."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise LabelError(f"{where} has a bitmap that cannot be read.", remedy=REMEDY)
+        raise ValueError("it has a bitmap that cannot be read")
     bitmap: BoolArray = (image if image.ndim == 2 else image[..., -1]) > 0
     return bitmap
 
 
 def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = []
-    for where, one in _records(raw, "objects", path, "geometryType", "classTitle"):
+    for one in raw["objects"]:
         kind = one["geometryType"]
         geometry: shapely.Geometry = NOTHING
         if kind == "bitmap":
             data = zlib.decompress(base64.b64decode(one["bitmap"]["data"]))
-            geometry = traced(_decoded(data, where), *one["bitmap"]["origin"])
+            geometry = traced(_decoded(data), *one["bitmap"]["origin"])
         elif kind == "rectangle":
             geometry = _box_of(one["points"]["exterior"])
         elif kind == "polygon":
             points = one["points"]
-            geometry = polygon(points["exterior"], where, points.get("interior") or ())
+            geometry = polygon(points["exterior"], points.get("interior") or ())
             if not (shapely.get_coordinates(geometry) % 1).any():
                 # Its SDK writes indices of the outermost pixels, and fills these, too.
                 centred = shapely.transform(made_valid(geometry), lambda xy: xy + 0.5)
                 geometry = centred.buffer(0.5, join_style="mitre")
         shapes.append(DrawnShape(one["classTitle"], geometry, kind == "rectangle"))
     size = raw["size"]["height"], raw["size"]["width"]
-    return DrawnImage(path.stem, tuple(shapes), size, str(path))
+    return DrawnImage(path.stem, tuple(shapes), size, path)
 
 
 def _isat(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     """Read ISAT, in which shapes of the category `__background__` cut holes into those below."""
     shapes: list[DrawnShape] = []
     ordered = sorted(raw["objects"], key=lambda one: one["layer"])
-    for number, one in enumerate(ordered, start=1):
-        drawn = polygon(one["segmentation"], f"{path}, object {number}")
+    for one in ordered:
+        drawn = polygon(one["segmentation"])
         if one["category"] != "__background__":
             shapes.append(DrawnShape(one["category"], drawn))
             continue
@@ -353,7 +328,7 @@ def _isat(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         below = [(shape, made_valid(shape.geometry).difference(hole)) for shape in shapes]
         shapes = [replace(shape, geometry=rest) for shape, rest in below]
     size = size_of(raw["info"]["height"], raw["info"]["width"])
-    return DrawnImage(raw["info"]["name"], tuple(shapes), size, str(path))
+    return DrawnImage(raw["info"]["name"], tuple(shapes), size, path)
 
 
 def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
@@ -361,19 +336,19 @@ def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     slots = (raw["item"].get("slots") or [{}])[0]
     size = size_of(slots.get("height"), slots.get("width"))
     masks = _darwin_masks(raw["annotations"], size)
-    for where, one in _records(raw, "annotations", path, "name"):
+    for one in raw["annotations"]:
         if "raster_layer" in one or "tag" in one:
             continue
         outline, box = one.get("polygon") or {}, one.get("bounding_box")
         paths = outline.get("paths") or [outline.get("path") or []]
-        parts = (made_valid(polygon(xy_of(ring), where)) for ring in paths)
+        parts = (made_valid(polygon(xy_of(ring))) for ring in paths)
         geometry = masks.get(one.get("id")) or reduce(shapely.symmetric_difference, parts)
         is_box = not outline and one.get("id") not in masks
         if is_box and box:
             x, y, width, height = (box[key] for key in ("x", "y", "w", "h"))
             geometry = shapely.box(x, y, x + width, y + height)
         shapes.append(DrawnShape(str(one["name"]), geometry, is_box))
-    return DrawnImage(str(raw["item"].get("name") or path.stem), tuple(shapes), size, str(path))
+    return DrawnImage(str(raw["item"].get("name") or path.stem), tuple(shapes), size, path)
 
 
 def _darwin_masks(
@@ -397,13 +372,13 @@ def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     ]
     facts = raw.get("metadata", {})
     size = size_of(facts.get("height"), facts.get("width"))
-    return DrawnImage(str(facts.get("img_name") or path.stem), tuple(shapes), size, str(path))
+    return DrawnImage(str(facts.get("img_name") or path.stem), tuple(shapes), size, path)
 
 
 def _pascal_voc(path: Path, _: object) -> DrawnImage:
     root, shapes = xml_root(path), []
-    for number, one in enumerate(root.iter("object"), start=1):
-        where, outline, box = f"{path}, object {number}", one.find("polygon"), one.find("bndbox")
+    for one in root.iter("object"):
+        outline, box = one.find("polygon"), one.find("bndbox")
         geometry: shapely.Geometry = NOTHING
         if one.findtext("deleted") == "1":
             continue
@@ -411,12 +386,12 @@ def _pascal_voc(path: Path, _: object) -> DrawnImage:
             raise ValueError("its masks are files of their own; export CVAT for images, or COCO")
         if outline is not None and outline.find("pt") is not None:
             points = ((pt.findtext("x", ""), pt.findtext("y", "")) for pt in outline.iter("pt"))
-            geometry = polygon([(float(x), float(y)) for x, y in points], where)
+            geometry = polygon([(float(x), float(y)) for x, y in points])
         elif outline is not None:
             # Roboflow writes the corners as x1, y1, x2, y2, ….
             at = {corner.tag: float(corner.text or "") for corner in outline}
             corners = [(at[f"x{n}"], at[f"y{n}"]) for n in range(1, len(at) // 2 + 1)]
-            geometry = polygon(corners, where)
+            geometry = polygon(corners)
         elif box is not None:
             sides = (float(box.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax"))
             left, top, right, bottom = sides
@@ -426,7 +401,7 @@ def _pascal_voc(path: Path, _: object) -> DrawnImage:
         root.findtext("size/height", root.findtext("imagesize/nrows")),
         root.findtext("size/width", root.findtext("imagesize/ncols")),
     )
-    return DrawnImage(root.findtext("filename", path.stem), tuple(shapes), size, str(path))
+    return DrawnImage(root.findtext("filename", path.stem), tuple(shapes), size, path)
 
 
 def _segment_anything(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
@@ -437,7 +412,7 @@ def _segment_anything(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         for one in masks
     ]
     name = raw.get("image", {}).get("file_name", path.stem)
-    return DrawnImage(name, tuple(shapes), None, str(path))
+    return DrawnImage(name, tuple(shapes), None, path)
 
 
 def _segment_anything_folder(path: Path, _: object) -> DrawnImage:
@@ -445,11 +420,11 @@ def _segment_anything_folder(path: Path, _: object) -> DrawnImage:
     with path.open(encoding="utf-8", newline="") as file:
         rows = [(path.with_name(f"{row['id']}.png"), row) for row in csv.DictReader(file)]
     shapes = [
-        DrawnShape("building", traced(_decoded(mask.read_bytes(), str(mask))),
+        DrawnShape("building", traced(_decoded(mask.read_bytes())),
                    score=float(row["predicted_iou"]))
         for mask, row in rows
     ]  # fmt: skip
-    return DrawnImage(path.absolute().parent.name, tuple(shapes), None, str(path))
+    return DrawnImage(path.absolute().parent.name, tuple(shapes), None, path)
 
 
 _READERS = {
@@ -474,14 +449,11 @@ def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> 
     """Return the bitmap (y, x) of run lengths that begin with a run of zeros.
 
     Raises:
-        LabelError: The runs do not fill the bitmap.
+        ValueError: The runs do not fill the bitmap.
     """
     runs: Ints = np.asarray(counts, np.int64)
     if (runs < 0).any() or runs.sum() != shape_yx[0] * shape_yx[1]:
-        raise LabelError(
-            f"Run lengths for {runs.sum()} pixels were found; expected {size_text(shape_yx)}.",
-            remedy=REMEDY,
-        )
+        raise ValueError(f"run lengths are for {runs.sum()} pixels, not {size_text(shape_yx)}")
     return draw_runs(bounds_of(runs), shape_yx, order)
 
 

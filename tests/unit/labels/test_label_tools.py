@@ -136,8 +136,8 @@ SEGMENTS_BITMAP = (
 @pytest.mark.parametrize(
     ("file", "text", "error"),
     [
-        ("labels/chip_a.txt", "0 0.5 0.5 0.1 0.2\n", r"line 1 is a box \(5 numbers\)"),
-        ("labels/chip_a.txt", "1 0 0 0 9 9 40 40 0 0 0 0 0 0 0", "KITTI's labels are boxes"),
+        ("labels/chip_a.txt", "0 0.5 0.5 0.1 0.2\n", "line 1 is a box; expected a class"),
+        ("labels/chip_a.txt", "1 0 0 0 9 9 40 40 0 0 0 0 0 0 0", "polygon, in shares of the image"),
         ("annotations.xml", CVAT_BOX, "all 1 shape are boxes, not outlines"),
         ("images/chip_a.xml", VOC, "all 1 shape are boxes, not outlines"),
         ("labels/chip_a.xml", VOC, "all 1 shape are boxes, not outlines"),
@@ -146,7 +146,7 @@ SEGMENTS_BITMAP = (
         (
             "images/chip_a.json",
             '{"shapes": [{"points": []}]}',
-            "shape 1 has the keys 'points'; expected also 'label'",
+            "cannot be read as labelme: 'label' is missing",
         ),
         ("task-1-annotation-2-by-1-tag-building-0.txt", "", None),
     ],
