@@ -14,8 +14,9 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import shapely
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
+from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import list_first, plural
@@ -38,7 +39,6 @@ from rooftrace.labels.label_files import (
     label_files,
     load_json,
     read_each,
-    validated,
 )
 from rooftrace.labels.mask_values import IGNORED, NameRule
 from rooftrace.labels.shapes import bridged
@@ -132,21 +132,17 @@ def _is_coco(path: Path) -> bool:
 
 @dataclass
 class _Unusual:
-    """What notes name of the annotations of all files, by their places.
+    """What notes name of the annotations of all files.
 
     Args:
-        several: Whether there are several files, which places name then.
         crowds: Number of them that are crowd regions.
         masks: Number of objects that are marked as crowds.
-        thin: Place of each polygon with fewer than three corners.
         nested: Place of each annotation with a polygon inside of another.
     """
 
-    several: bool
     drawn: int = 0
     crowds: int = 0
     masks: int = 0
-    thin: list[str] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
 
     def notes(self) -> Iterator[str]:
@@ -159,11 +155,6 @@ class _Unusual:
             yield (
                 f"{plural(self.masks, 'mask is', 'masks are')} marked as crowd (iscrowd = 1) by "
                 "the tool that exported them, and read as objects."
-            )
-        if self.thin:
-            yield (
-                f"Left out: {plural(len(self.thin), 'polygon')} with fewer than three corners: "
-                f"{list_first(self.thin)}."
             )
         if nested := self.nested:
             yield (
@@ -182,7 +173,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     if others:
         listed = list_first(others)
         left_out += (f"Only files called instances… are read, not {listed}: name one as DATA.",)
-    unusual = _Unusual(several=len(documents) > 1)
+    unusual = _Unusual()
 
     def read(file: Path, root: Path | None) -> SceneSet:
         return _read_document(documents[file], file, root, config, labels, rule, unusual)
@@ -230,7 +221,11 @@ def _document(path: Path) -> _Document:
         raise LayoutError(
             f"{path} is a folder; a COCO file was expected.", remedy="Name the .json file."
         )
-    return validated(_Document, load_json(path), f"{path}, read as COCO")
+    try:
+        return _Document.model_validate(load_json(path))
+    except ValidationError as error:
+        problem = invalid_values(error, _Document, most=1)
+        raise LabelError(f"{path}, read as COCO: {problem}", remedy=REMEDY) from None
 
 
 def _read_document(
@@ -286,8 +281,8 @@ def _annotations(
     crowds: dict[Id, list[CocoAnnotation]] = {}
     rest: dict[Id, list[CocoAnnotation]] = {}
     for number, one in enumerate(listed):
-        place = f"annotations[{number}]" + ("" if one.id is None else f" (id {one.id!r:.40})")
-        where = f"{path}: {place}"
+        identity = "" if one.id is None else f" (id {one.id!r:.40})"
+        where = f"{path}: annotations[{number}]{identity}"
         if one.image_id not in images:
             raise LabelError(
                 f"{where} belongs to the image {one.image_id!r}, which the file does not have.",
@@ -306,10 +301,8 @@ def _annotations(
         if index is None:
             continue
         segmentation = _segmentation(one, where, images[one.image_id])
-        if isinstance(segmentation, list):
-            place = where if unusual.several else place
-            unusual.thin += [place] * (len(one.segmentation) - len(segmentation))
-            unusual.nested += [place] if _is_nested(segmentation) else []
+        if isinstance(segmentation, list) and _is_nested(segmentation):
+            unusual.nested.append(where)
         crowd = one.iscrowd in (1, True)
         if crowd and (masks_are_crowds or "occluded" in (one.attributes or ())):
             crowd = False

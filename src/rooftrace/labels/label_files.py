@@ -15,12 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import BaseModel, ValidationError
-
-from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import list_first, reason_of
 from rooftrace.io.companions import images_under
@@ -312,7 +309,6 @@ def _grouped(files: Sequence[Path], key: Callable[[Path], str]) -> dict[str, lis
     return groups
 
 
-M = TypeVar("M", bound=BaseModel)
 REMEDY = "Correct the file, or export it again."
 
 
@@ -322,15 +318,6 @@ def load_json(path: Path) -> Any:
         return json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except (OSError, ValueError) as error:
         raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=REMEDY) from error
-
-
-def validated(model: type[M], raw: object, where: str) -> M:
-    """Return a part of a label file as its model; LabelError names the first mistake."""
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        problem = invalid_values(error, model, most=1)
-        raise LabelError(f"{where}: {problem}", remedy=REMEDY) from None
 
 
 def read_each(

@@ -32,9 +32,6 @@ _EXPORT_TIMEOUT_S = 1800
 _PAGE = 500
 """Number of projects or tasks requested at a time."""
 
-_MOST_ANSWER_BYTES = 64 << 20
-_MOST_FILE_BYTES = 8 << 30
-
 _SHOWN_CHARACTERS = 300
 """Maximum number of characters of the server's own message that an error repeats."""
 
@@ -66,7 +63,7 @@ class LabelStudio:
         self._personal = token.count(".") == 2
         self._access: str | None = None
         self._http = httpx.Client(
-            # The sizes below are limits of bytes on the wire.
+            # The size of a file is limited in bytes on the wire.
             headers={"Accept-Encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             limits=httpx.Limits(max_keepalive_connections=0),
@@ -164,10 +161,17 @@ class LabelStudio:
             DataError: The server cannot be reached, or closes the connection early.
             TooLargeError: The file has more bytes than `most_bytes`.
         """
+        content = bytearray()
         with self._request("GET", path, query) as response:
-            return b"".join(
-                self._blocks(response, path, most_bytes, remedy="Cut the image into chips.")
-            )
+            for block in response.iter_raw():
+                content += block
+                if len(content) > most_bytes:
+                    raise TooLargeError(
+                        f"{self.url} answers {path} with more than the {most_bytes:,} bytes that "
+                        "are accepted.",
+                        remedy="Cut the image into chips.",
+                    )
+        return bytes(content)
 
     def _object(
         self, method: str, path: str, query: Mapping[str, str] | None = None, **request: Any
@@ -181,7 +185,7 @@ class LabelStudio:
         self, method: str, path: str, query: Mapping[str, str] | None = None, **request: Any
     ) -> Any:
         with self._request(method, path, query, **request) as response:
-            content = b"".join(self._blocks(response, path, _MOST_ANSWER_BYTES))
+            content = response.read()
         try:
             return json.loads(content)
         except ValueError:
@@ -196,8 +200,7 @@ class LabelStudio:
             replacing(target) as partial,
         ):
             with partial.open("wb") as file:
-                for block in self._blocks(response, path, _MOST_FILE_BYTES):
-                    file.write(block)
+                file.writelines(response.iter_raw())
             return read(partial)
 
     @contextmanager
@@ -237,31 +240,8 @@ class LabelStudio:
                     return
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise DataError(
-                f"{self.url} cannot be reached: {self._without_token(reason_of(error))}.",
-                remedy="Check the URL, and that Label Studio runs there.",
-            ) from None
-
-    def _blocks(
-        self, response: httpx.Response, path: str, most_bytes: int, *, remedy: str = ""
-    ) -> Iterator[bytes]:
-        """Yield the body of a response in blocks."""
-        length = 0
-        try:
-            for block in response.iter_raw():
-                length += len(block)
-                if length > most_bytes:
-                    raise TooLargeError(
-                        f"{self.url} answers {path} with more than the {most_bytes:,} bytes that "
-                        "are accepted.",
-                        remedy=remedy,
-                    )
-                yield block
-        except httpx.TransportError as error:
-            expected = response.headers.get("Content-Length", "an unknown number of")
-            raise DataError(
-                f"{self.url} answers {path} with {length:,} of {expected} bytes: "
-                f"{reason_of(error)}.",
-                remedy="Try again; files that are complete are kept.",
+                f"{self.url}{path} cannot be read: {self._without_token(reason_of(error))}.",
+                remedy="Check the URL, and that Label Studio runs there; then try again.",
             ) from None
 
     def _authorization(self) -> str:
@@ -287,7 +267,7 @@ class LabelStudio:
 
     def _refused(self, response: httpx.Response, path: str) -> ConfigError | DataError:
         """Return the error for a status that is not a success."""
-        status, detail = response.status_code, self._detail(response, path)
+        status, detail = response.status_code, self._detail(response)
         if status == 401:
             return ConfigError(
                 f"{self.url} does not accept the token{detail}.",
@@ -319,12 +299,12 @@ class LabelStudio:
             remedy="See the log of the server.",
         )
 
-    def _detail(self, response: httpx.Response, path: str) -> str:
+    def _detail(self, response: httpx.Response) -> str:
         """Return the server's own reason for an error, shortened; empty if it gives none."""
         try:
-            answer = json.loads(b"".join(self._blocks(response, path, _MOST_ANSWER_BYTES)))
+            answer = json.loads(response.read())
             said = answer.get("validation_errors") or answer.get("detail")
-        except (httpx.HTTPError, DataError, ValueError, AttributeError):
+        except (httpx.HTTPError, ValueError, AttributeError):
             return ""
         text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
         text = self._without_token(" ".join(text.split()).rstrip("."))

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
@@ -33,13 +32,13 @@ from rooftrace.labels.label_files import (
     GROUP_KEY,
     GSD_KEY,
     ID_KEY,
+    REMEDY,
     ImageFinder,
     image_key,
     label_files,
     original_name,
     read_each,
     uploaded_name,
-    validated,
 )
 from rooftrace.labels.labelstudio_regions import (
     BrushError,
@@ -183,19 +182,6 @@ def is_export(path: Path) -> bool:
     return bool(not is_other and _BEGINNING.match(beginning) and _KEYS.search(beginning))
 
 
-class _Annotation(BaseModel):
-    id: Any = None
-    was_cancelled: bool | None = False
-    completed_by: Any = None
-    result: Any = None
-
-
-class _Task(BaseModel):
-    id: Any = None
-    data: dict[str, Any]
-    annotations: list[_Annotation] | None = None
-
-
 def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, int]]:
     """Read the tasks of an export, in its order.
 
@@ -227,14 +213,15 @@ def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, i
     for number, item in enumerate(loaded, start=1):
         task_id = item.get("id") if isinstance(item, dict) else None
         where = f"{name}, task {number if task_id is None else task_id}"
-        if (
-            not isinstance(item, dict)
-            or "annotations" in item
-            or isinstance(item.get("data"), dict)
-        ):
-            tasks[number, "task"] = _task(validated(_Task, item, where), where, left_out)
-            continue
-        task, key = _row(item, where, left_out), (task_id or number, "row")
+        try:
+            if "annotations" in item or isinstance(item.get("data"), dict):
+                tasks[number, "task"] = _task(item, where, left_out)
+                continue
+            task, key = _row(item, where, left_out), (task_id or number, "row")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LabelError(
+                f"{where} cannot be read: {reason_of(error)}.", remedy=REMEDY
+            ) from error
         # JSON-MIN has a row for each annotation of a task.
         if key in tasks:
             merged = tasks[key].annotations + task.annotations
@@ -252,18 +239,18 @@ def _compact(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-def _task(task: _Task, where: str, left_out: Counter[str]) -> LabelTask:
+def _task(item: Mapping[str, Any], where: str, left_out: Counter[str]) -> LabelTask:
     found = [
         _annotation(
-            one.result or [],
-            one.completed_by,
-            f"{where}, annotation {number if one.id is None else one.id}",
+            one.get("result") or [],
+            one.get("completed_by"),
+            f"{where}, annotation {one.get('id', number)}",
             left_out,
         )
-        for number, one in enumerate(task.annotations or (), start=1)
-        if not one.was_cancelled
+        for number, one in enumerate(item.get("annotations") or (), start=1)
+        if not one.get("was_cancelled")
     ]
-    return LabelTask(where, task.data, tuple(found))
+    return LabelTask(where, dict(item["data"]), tuple(found))
 
 
 def _row(item: Mapping[str, Any], where: str, left_out: Counter[str]) -> LabelTask:

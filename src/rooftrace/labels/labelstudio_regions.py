@@ -18,18 +18,19 @@ The mask is the alpha channel; the editor writes the same value into all four ch
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
 
+from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError
-from rooftrace.core.text import size_text
-from rooftrace.core.types import BoolArray
-from rooftrace.labels.label_files import validated
+from rooftrace.core.text import reason_of, size_text
+from rooftrace.core.types import BoolArray, Floats
+from rooftrace.labels.label_files import REMEDY
 from rooftrace.labels.shapes import ellipse
 
 
@@ -110,133 +111,80 @@ def find_regions(results: object, where: str) -> tuple[list[Region], list[str]]:
     """
     merged: dict[tuple[str, Shape], Region] = {}
     others: list[str] = []
-    for number, result in enumerate(validated(_Annotation, {"result": results}, where).result):
-        name = result.get("id")
-        name = name if isinstance(name, str) else ""
-        here = f"{where}, result {name or number + 1}"
-        # In JSON-MIN, a result is its value.
-        facts = validated(_Result, {"value": result, **result}, here)
-        kind = _kind_of(facts)
-        if kind not in _SHAPES:
-            if kind.startswith("bitmask"):
-                raise LabelError(
-                    f"{here} is a {kind}, which cannot be read; expected one of "
-                    f"{', '.join(_SHAPES)}.",
-                    remedy="Paint it with <BrushLabels> instead.",
-                )
-            others.append(kind)
-            continue
-        drawn = validated(_SHAPES[kind], facts.value, here)
-        shape = drawn.shape
-        before = merged[name, shape].labels if (name, shape) in merged else ()
-        names = tuple(dict.fromkeys((*before, *drawn.names)))
-        merged[name, shape] = Region(shape, names, facts.size_yx, here)
+    here = where
+    try:
+        for number, result in enumerate(_objects(results), start=1):
+            name = str(result.get("id") or "")
+            here = f"{where}, result {name or number}"
+            # In JSON-MIN, a result is its value.
+            value = result.get("value", result)
+            kind = _kind_of(result.get("type"), value)
+            if kind not in _SHAPES:
+                if kind.startswith("bitmask"):
+                    raise ValueError(f"a {kind} is not read; paint it with <BrushLabels>")
+                others.append(kind)
+                continue
+            shape = _shape_of(kind, value)
+            before = merged[name, shape].labels if (name, shape) in merged else ()
+            names = [one for key in _NAMES for one in value.get(key) or ()]
+            labels = tuple(dict.fromkeys((*before, *map(str, names))))
+            height, width = result.get("original_height"), result.get("original_width")
+            size = None if height is None or width is None else (int(height), int(width))
+            merged[name, shape] = Region(shape, labels, size, here)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LabelError(f"{here} cannot be read: {reason_of(error)}.", remedy=REMEDY) from error
     return list(merged.values()), others
 
 
-Number = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
-"""A coordinate in percent, or an angle."""
+_SHAPES = ("polygon", "rectangle", "ellipse", "brush")
+_NAMES = ("labels", *(f"{kind}labels" for kind in _SHAPES))
+"""Keys of the names of a shape; they depend on the tag of the project."""
 
-Side = Annotated[int, Field(gt=0, lt=2**31)]
-
-
-class _Annotation(BaseModel):
-    result: list[dict[str, Any]]
+_MOST_PERCENT = 1e5
+"""Maximum coordinate in percent, or angle."""
 
 
-class _Result(BaseModel):
-    """A result: its kind, its value, and the size of the image on which it was drawn."""
-
-    type: Any = None
-    value: dict[str, Any]
-    original_height: Side | None = None
-    original_width: Side | None = None
-
-    @property
-    def size_yx(self) -> tuple[int, int] | None:
-        if self.original_height is None or self.original_width is None:
-            return None
-        return self.original_height, self.original_width
+def _objects(results: object) -> list[dict[str, Any]]:
+    if not isinstance(results, list):
+        raise ValueError(f"{str(results)[:40]!r} is not a list of results")
+    return results
 
 
-Names = list[str] | None
-
-
-class _Labelled(BaseModel):
-    """The names of a shape; their key depends on the tag of the project."""
-
-    labels: Names = None
-    polygonlabels: Names = None
-    rectanglelabels: Names = None
-    ellipselabels: Names = None
-    brushlabels: Names = None
-
-    @property
-    def names(self) -> list[str]:
-        return [name for key in _Labelled.model_fields for name in getattr(self, key) or ()]
-
-
-class _Polygon(_Labelled):
-    points: Annotated[list[tuple[Number, Number]], Field(min_length=3)]
-
-    @property
-    def shape(self) -> OutlineShape:
-        return OutlineShape((0.0, 0.0), tuple(self.points))
-
-
-class _Turned(_Labelled):
-    x: Number
-    y: Number
-    rotation: Number | None = None
-
-
-class _Rectangle(_Turned):
-    width: Number
-    height: Number
-
-    @property
-    def shape(self) -> OutlineShape:
-        across, down = self.width, self.height
-        corners = ((0.0, 0.0), (across, 0.0), (across, down), (0.0, down))
-        return OutlineShape((self.x, self.y), corners, rotation_deg=self.rotation or 0.0)
-
-
-class _Ellipse(_Turned):
-    radiusX: Number  # noqa: N815
-    radiusY: Number  # noqa: N815
-
-    @property
-    def shape(self) -> OutlineShape:
-        radii = self.radiusX, self.radiusY
-        return OutlineShape((self.x, self.y), None, radii, self.rotation or 0.0)
-
-
-class _Brush(_Labelled):
-    format: Literal["rle"] = "rle"
-    rle: list[Annotated[int, Field(ge=0, le=255)]] | bytes
-
-    @property
-    def shape(self) -> BrushShape:
-        return BrushShape(bytes(self.rle))
-
-
-_SHAPES: dict[str, type[_Polygon | _Rectangle | _Ellipse | _Brush]] = {
-    "polygon": _Polygon, "rectangle": _Rectangle, "ellipse": _Ellipse, "brush": _Brush,
-}  # fmt: skip
-
-
-def _kind_of(result: _Result) -> str:
+def _kind_of(given: object, value: Mapping[str, Any]) -> str:
     """Return the kind of a result: its type, or without one (JSON-MIN) inferred from its keys."""
-    value = result.value
-    kind = result.type.casefold() if isinstance(result.type, str) else ""
-    named = [key.casefold() for key in value if key.endswith("labels") and key != "labels"]
-    kind = (kind or (named or [""])[0]).removesuffix("labels")
+    named = [key for key in value if key.endswith("labels") and key != "labels"]
+    kind = str(given or (named or [""])[0]).casefold().removesuffix("labels")
     if kind:
         return kind
     for key, shape in (("rle", "brush"), ("points", "polygon"), ("radiusX", "ellipse")):
         if key in value:
             return shape
     return "rectangle" if {"x", "y", "width", "height"} <= set(value) else "other"
+
+
+def _shape_of(kind: str, value: Mapping[str, Any]) -> Shape:
+    """Return the shape of a result; raise KeyError, TypeError or ValueError if it has none."""
+    if kind == "brush":
+        return BrushShape(bytes(value["rle"]))
+    if kind == "polygon":
+        corners = _numbers(value["points"]).tolist()
+        if len(corners) < 3:
+            raise ValueError("its polygon has fewer than three points")
+        return OutlineShape((0.0, 0.0), tuple((x, y) for x, y in corners))
+    keys = ("radiusX", "radiusY") if kind == "ellipse" else ("width", "height")
+    given = [value["x"], value["y"], *(value[key] for key in keys), value.get("rotation") or 0]
+    x, y, across, down, turn = _numbers(given).tolist()
+    if kind == "ellipse":
+        return OutlineShape((x, y), None, (across, down), turn)
+    corners = ((0.0, 0.0), (across, 0.0), (across, down), (0.0, down))
+    return OutlineShape((x, y), corners, rotation_deg=turn)
+
+
+def _numbers(given: object) -> Floats:
+    numbers = finite_array(given)
+    if numbers is None or np.abs(numbers).max(initial=0) > _MOST_PERCENT:
+        raise ValueError(f"{str(given)[:60]} are not numbers in percent of the image")
+    return numbers
 
 
 _HEADER_BITS = 32 + 5 + 4 * 4

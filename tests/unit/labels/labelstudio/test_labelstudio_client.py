@@ -83,7 +83,7 @@ def test_a_personal_token_is_exchanged_and_renewed(fake: FakeServer) -> None:
 
 def test_a_download_that_breaks_off_leaves_nothing(fake: FakeServer, tmp_path: Path) -> None:
     fake.answers["/data/upload/1/x.png"] = (200, b"half", {"Content-Length": "8"})
-    with pytest.raises(DataError, match="with 4 of 8 bytes"):
+    with pytest.raises(DataError, match="received 4 bytes, expected 8"):
         LabelStudio(fake.url, TOKEN).download("/data/upload/1/x.png", tmp_path / "x.png")
     assert not [*tmp_path.iterdir()]
 
@@ -98,7 +98,7 @@ def test_a_file_in_memory(fake: FakeServer) -> None:
     with pytest.raises(TooLargeError, match="more than the 7 bytes"):
         server.fetch("/data/local-files/", asked, most_bytes=7)
     fake.answers["/data/local-files/"] = (200, b"half", {"Content-Length": "8"})
-    with pytest.raises(DataError, match="with 4 of 8 bytes"):
+    with pytest.raises(DataError, match="received 4 bytes, expected 8"):
         server.fetch("/data/local-files/", asked, most_bytes=8)
     # A storage with pre-signed addresses: no image is worth following strangers.
     elsewhere = {"Location": "https://bucket.example/x?signature=y"}

@@ -237,7 +237,7 @@ def test_a_brush_that_cannot_be_read_is_named(folder: Path) -> None:
     [
         ('{"annotations": 1}', "contains an object; expected a list"),
         ('[{"annotations": ', "is not JSON"),
-        ('[{"annotations": 3, "data": {"image": "a.png"}}]', "annotations: it should be a"),
+        ('[{"annotations": 3, "data": {"image": "a.png"}}]', "task 1 cannot be read: "),
         ('[{"annotations": [], "data": {"image": 5}}]', "its image is 5; expected a path"),
     ],
 )  # fmt: skip

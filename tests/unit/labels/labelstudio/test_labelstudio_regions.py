@@ -81,36 +81,17 @@ def test_without_a_type_the_shape_is_known_by_its_keys() -> None:
 
 
 BAD = [
-    ("polygonlabels", {"points": [[0, 0], [1, 1]]}, "points: it should have at least 3 items"),
-    ("polygonlabels", {"points": [[0, 0], [1, 1], [1]]}, "'points.2.1' is missing"),
-    ("polygonlabels", {"points": [[0, 0], [1, 1], [1, "b"]]}, "points.2.1: it should be a num"),
-    (
-        "polygonlabels",
-        {"points": [[0, 0], [1, 1], [1, 1e9]]},
-        "it should be less than or equal to 100000 (received 1000000000.0)",
-    ),
+    ("polygonlabels", {"points": [[0, 0], [1, 1]]}, "fewer than three points"),
+    ("polygonlabels", {"points": [[0, 0], [1, 1], [1, "b"]]}, "are not numbers in percent"),
+    ("polygonlabels", {"points": [[0, 0], [1, 1], [1, 1e9]]}, "are not numbers in percent"),
     ("rectanglelabels", {"x": 1, "y": 2, "width": 3}, "'height' is missing"),
-    (
-        "rectanglelabels",
-        BOX | {"rectanglelabels": "Roof"},
-        "rectanglelabels: it should be a valid list",
-    ),
-    ("ellipselabels", {"x": 1, "y": 2, "radiusX": "a", "radiusY": 1}, "radiusX: it should be"),
-    ("brushlabels", {"format": "rle", "rle": [256]}, "rle.0: it should be less than"),
-    ("brushlabels", {"format": "rle", "rle": 5}, "rle: it should be a valid list"),
-    ("brushlabels", {"format": "png", "rle": []}, "format: it should be 'rle'"),
-    ("bitmasklabels", {"imageDataURL": "data:"}, "is a bitmask, which cannot be read"),
+    ("brushlabels", {"format": "rle", "rle": [256]}, "range(0, 256)"),
+    ("bitmasklabels", {"imageDataURL": "data:"}, "a bitmask is not read"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "value", "said"), BAD)
 def test_what_is_malformed_is_named(kind: str, value: dict[str, Any], said: str) -> None:
-    with pytest.raises(LabelError, match="f, task 1, result r") as raised:
+    with pytest.raises(LabelError, match="f, task 1, result r cannot be read") as raised:
         one(kind, value)
     assert said in raised.value.message
-
-
-@pytest.mark.parametrize("width", [0, -1, 10**12, "wide", 1.5])
-def test_sizes(width: object) -> None:
-    with pytest.raises(LabelError, match="original_width: it"):
-        one("rectanglelabels", BOX, original_width=width)

@@ -49,7 +49,7 @@ def check_repeated(server: FakeServer, out: Path, *, downloaded: int) -> None:
 
 
 BROKEN: dict[str, tuple[Answer, str]] = {
-    "cut": ((200, b'[{"id": 1', {"Content-Length": "9999"}), "with 9 of 9999 bytes"),
+    "cut": ((200, b'[{"id": 1', {"Content-Length": "9999"}), "received 9 bytes"),
     "cut json": ((200, b'[{"id": 1', {}), "the export of project 1 .* is not JSON"),
     "page": ((200, b"<html>Sign in</html>", {}), "the export of project 1 .* is not JSON"),
     "no list": ((200, b'{"detail": "busy"}', {}), "contains an object; expected a list of tasks"),
@@ -79,7 +79,7 @@ def test_an_export_that_fails_leaves_the_earlier_one(
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        ((200, PNG[:20], {"Content-Length": str(len(PNG))}), DataError, "with 20 of"),
+        ((200, PNG[:20], {"Content-Length": str(len(PNG))}), DataError, "received 20 bytes"),
         ((500, b"", {}), DataError, "with the status 500"),
         ((404, b"", {}), ConfigError, "has no /data/upload/1/b.png"),
     ],
