@@ -48,8 +48,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
 from rooftrace.labels.layouts import Layout
-from rooftrace.labels.mask_files import is_swapped
-from rooftrace.labels.mask_values import JPEG_SUFFIXES, LabelFile, NameRule, count_smoothed
+from rooftrace.labels.mask_values import LabelFile, NameRule, count_smoothed
 from rooftrace.labels.pairing import (
     NO_SHAPES,
     REMEDY_PATTERN,
@@ -135,8 +134,8 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
     """Pair images with the label files of another folder that have their names.
 
     Raises:
-        DataError: There is no image, several images are given with one label file, an image has
-            no label file, or images and masks are swapped.
+        DataError: There is no image, several images are given with one label file, or an image
+            has no label file.
     """
     files, top = ([images], images.parent) if images.is_file() else (None, images)
     entries = entries_below(top, files or images_under(images, glob))
@@ -149,7 +148,6 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
                 remedy="Give the image of the file, or the folder with a label file of the same "
                 "name for each image.",
             )
-        _refuse_swapped(entries[0].image, labels)
         pair = replace(entries[0], key=labels)
         return PairedFolder(Layout(images.name, labels.name), (pair,), base=labels.parent)
     folders, pairs = Folders(labels, ()), []
@@ -165,7 +163,6 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
                 "of both, and --layout.",
             )
         pairs.append(replace(entry, key=label))
-    _refuse_swapped(pairs[0].image, pairs[0].key)
     layout = Layout(f"{images.name}/{{id}}.*", f"{labels.name}/{{id}}.*")
     return PairedFolder(layout, tuple(pairs), base=labels, notes=_of_two_dates(images, pairs))
 
@@ -232,15 +229,6 @@ def pairs_of_results(root: Path, images: str | None, glob: Sequence[str]) -> Pai
         tuple(one for one in entries if one.image not in of),
         base=root,
     )
-
-
-def _refuse_swapped(image: Path | None, label: Path) -> None:
-    if image is not None and is_swapped(image, label):
-        raise LayoutError(
-            f"{image} was given as an image and {label} as its mask, but they look the other way "
-            "round.",
-            remedy="Swap the two: IMAGES --truth MASKS.",
-        )
 
 
 def find_pairs(root: Path) -> tuple[SceneEntry, ...]:
@@ -343,17 +331,12 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     ]
     drawn = [read_shapes(path) for path in shapes]
     names, left_out = labels.name_rule().fitted(iter_names(drawn), str(root))
-    jpegs = [one for one in found.pairs if str(one.key).lower().endswith(JPEG_SUFFIXES)]
     some = found.pairs[:: max(1, len(found.pairs) // _LOOKED_AT)][:_LOOKED_AT]
-    looked_at = tuple(one.key for one in some if isinstance(one.key, Path))
+    looked_at = tuple(one.key for one in some if isinstance(one.key, Path) and one.key.is_file())
     blurred: tuple[str, ...] = ()
-    if masks.rule().is_255_ambiguous:
-        if jpegs:
-            what = plural(len(jpegs), "JPEG mask")
-            blurred = (f"{what} read as building above 127, as JPEG blurs.",)
-        elif count := count_smoothed(path for path in looked_at if path.is_file()):
-            what = f"{count} of {plural(len(looked_at), 'mask')} looked at"
-            blurred = (f"{what} with smoothed edges: building above 127, ground below.",)
+    if masks.rule().is_255_ambiguous and (count := count_smoothed(looked_at)):
+        what = f"{count} of {plural(len(looked_at), 'mask')} looked at"
+        blurred = (f"{what} with smoothed edges: building above 127, ground below.",)
     return SceneSet.of(
         FOLDER.name,
         root.resolve().name,
@@ -475,9 +458,8 @@ def _with_legend(
     What the user gave goes first, then a legend in the folder or around it, then the values that
     are usual for the layout.
     """
-    if labels.classes != _USUAL.classes or labels.building != _USUAL.building:
-        return labels, ()
-    if labels.palette or labels.values or labels.instances:
+    is_usual = (labels.classes, labels.building) == (_USUAL.classes, _USUAL.building)
+    if not is_usual or labels.palette or labels.values or labels.instances:
         return labels, ()
     for place in (folder, *folder.parents):
         for file, read in _legends(place):

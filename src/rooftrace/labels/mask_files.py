@@ -221,14 +221,6 @@ def _look(path: Path) -> _Look:
     return _Look(len(np.unique(data.reshape(len(data), -1), axis=1).T), len(data))
 
 
-def is_swapped(image: Path, label: Path) -> bool:
-    """Return whether an image looks like a mask, and its label like an image."""
-    # A picture of one colour tells nothing.
-    return (
-        is_named_as_image(label) and 1 < _look(image).colours <= _MASK_VALUES < _look(label).colours
-    )
-
-
 def _rule(
     image_folder: str, images: Sequence[str], label_folder: str, labels: Sequence[str]
 ) -> str | None:

@@ -119,7 +119,6 @@ class LabelRule:
         valid: BoolArray | None = None,
         *,
         by_index: bool = False,
-        is_plain: bool = False,
     ) -> tuple[NDArray[np.uint8], BoolArray | None]:
         """Convert pixels (band, y, x) to classes (y, x) and validity (y, x).
 
@@ -130,7 +129,6 @@ class LabelRule:
             valid: (y, x) False where the file itself has nodata, where any value may occur;
                 default all True.
             by_index: Whether 255 is not a class, as the rest of the file shows.
-            is_plain: Whether the pixels are known to be 0 and 255 alone.
 
         Raises:
             LabelError: A value or colour is not a class. The message names the file, the values and
@@ -157,7 +155,7 @@ class LabelRule:
                 f"{set_option('labels.palette.building', building)} "
                 f"{set_option('labels.palette.background', others)}.",
             )
-        return self._by_value(data[0], name, valid, by_index, is_plain)
+        return self._by_value(data[0], name, valid, by_index)
 
     def check_nodata(
         self, nodata: tuple[float | None, ...], name: str, *, by_index: bool = False
@@ -197,18 +195,13 @@ class LabelRule:
         return known | {_FULL: 1} if len(self.classes) == 2 and not by_index else known
 
     def _by_value(
-        self,
-        values: NDArray[Any],
-        name: str,
-        valid: BoolArray | None,
-        by_index: bool,
-        is_plain: bool,
+        self, values: NDArray[Any], name: str, valid: BoolArray | None, by_index: bool
     ) -> tuple[NDArray[np.uint8], BoolArray | None]:
         if self.ignore:
             valid = ~np.isin(values, self.ignore) & _known(valid)
         seen = values if valid is None else values[valid]
         # A file uses only one of the two ways to write a binary mask.
-        if self.values is None and not is_plain:
+        if self.values is None:
             by_index |= len(_unknown_values(seen, (0, _FULL))) > 0
         known = self._known_values(by_index)
         # A mask of only 0 and 255 need not be examined again.
@@ -227,7 +220,7 @@ class LabelRule:
         return classes, valid
 
     def _invalid_values(self, invalid: list[Any], name: str, usual: list[bool]) -> LabelError:
-        """Return the error for values of a mask."""
+        """Return the error for values of a mask; `usual` is whether it has 0, and 1."""
         if self.values is not None:
             allowed = ", ".join(str(value) for value, _ in self.values)
         elif len(self.classes) == 2:
@@ -235,39 +228,28 @@ class LabelRule:
         else:
             allowed = f"0 to {len(self.classes) - 1}"
         shown = list_first(invalid)
-        # Beside ground alone, one other value is the building.
-        ground = 1 if usual == [False, True] and len(invalid) == 1 else 0
-        building = 1 if usual[1] > ground else invalid[0]
-        ignored, background = "", [ground]
-        if building == 1 and (_FULL in invalid or not 2 < len(invalid) <= _MOST_CLASSES):
-            ignored = f" {set_option('labels.ignore', invalid if len(invalid) <= 2 else [_FULL])}"
-        elif building == 1:
-            background += invalid
         if name.lower().endswith(JPEG_SUFFIXES):
             remedy = "A JPEG blurs values: save the mask as PNG or TIFF."
-        elif self.values is None and not usual[1] and len(invalid) > _MOST_CLASSES:
+        elif self.values is None and len(invalid) > _MOST_CLASSES:
             remedy = "If each value is one building, give --set labels.instances=true."
-        elif self.values is not None or (len(invalid) > 1 and not usual[1]):
-            # Of several values without 1, the last stands for any: the user knows which is meant.
+        else:
             known = dict(self.values or ())
-            built = [value for value, index in known.items() if index == 1] or invalid[-1:]
-            others = {*(value for value, index in known.items() if not index), *invalid}
-            others |= {0} if usual[0] and self.values is None else set()
-            rest = sorted(others - set(built))
-            each = "" if self.values else ", or --set labels.instances=true if each is one building"
+            seen = [] if known else [value for value in (0, 1) if usual[value]]
+            # Of several values without 1, the last stands for any: the user knows which is meant.
+            likely = [1] if 1 in seen and len(seen) + len(invalid) > 2 else invalid[-1:]
+            built = [value for value, index in known.items() if index == 1] or likely
+            ground = {value for value, index in known.items() if not index}
+            rest = sorted({*ground, *seen, *invalid} - {*built}) or [0]
+            ignored = ""
+            if _FULL in rest[1:]:
+                rest.remove(_FULL)
+                ignored = f" {set_option('labels.ignore', [_FULL])}"
             remedy = (
                 "Say which values are the building, and list the others as background, for "
                 f"instance {set_option('labels.values.building', built)} "
-                f"{set_option('labels.values.background', rest)}{each}."
-            )
-        else:
-            zeros = background if len(background) > 1 else ground
-            remedy = (
-                "Correct the mask; or say what values mean: "
-                f"--set labels.values.building={building} "
-                f"{set_option('labels.values.background', zeros)}"
-                f"{ignored}, or --set labels.instances=true if each is one building. If they are "
-                "further classes, name all in the order of the values: --set 'labels.classes=[…]'."
+                f"{set_option('labels.values.background', rest)}{ignored}, or --set "
+                "labels.instances=true if each is one building. If they are further classes, name "
+                "all in the order of the values: --set 'labels.classes=[…]'."
             )
         return LabelError(
             f"The mask {name} contains {plural(len(invalid), 'value')} not of a class "
@@ -446,14 +428,12 @@ class LabelFile:
             DataError: The file cannot be read.
         """
         source = self._source
-        raster, is_plain = self._sharp(source.read(window))
+        raster = self._sharp(source.read(window))
         by_index = self._is_indexed(source, raster)
         self.rule.check_nodata(_nodata(source), str(self.path), by_index=by_index)
         known = None if raster.valid.all() else raster.valid
         try:
-            classes, valid = self.rule.decode(
-                raster.data, str(self.path), known, by_index=by_index, is_plain=is_plain
-            )
+            classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
         except LabelError:
             self._check_all(raster, by_index)
             raise
@@ -467,21 +447,18 @@ class LabelFile:
         numbers = instance_numbers(self._source.read(window).data)
         return np.where(self.read(window).data, numbers, 0).astype(np.int32)
 
-    def _sharp(self, raster: Raster) -> tuple[Raster, bool]:
-        """Return pixels of this mask without shades between 0 and 255, if it is a smoothed one.
-
-        Also return whether they are known to be 0 and 255 alone.
-        """
+    def _sharp(self, raster: Raster) -> Raster:
+        """Return pixels of this mask without shades between 0 and 255, if it is a smoothed one."""
         if not self.rule.is_255_ambiguous or raster.data.dtype != np.uint8:
-            return raster, False
+            return raster
         shades = _unknown_values(raster.data[0], (0, _FULL)).tolist()
         # A part may have the first of many shades alone.
         is_part = raster.grid.shape != self.grid.shape
         if not shades or (shades == [1] and not is_part):
-            return raster, not shades
+            return raster
         # A tile may have the edge of a building alone: others show what its shades are.
         is_blurred = (self.is_of_smoothed and shades != [1]) or is_smoothed(self.path)
-        return (_sharpened(raster), True) if is_blurred else (raster, False)
+        return _sharpened(raster) if is_blurred else raster
 
     def _check_all(self, raster: Raster, by_index: bool) -> None:
         """Raise the LabelError of this mask for the values of all that are looked at."""
@@ -531,7 +508,7 @@ class LabelFile:
     def _whole_holds(self) -> tuple[bool, bool]:
         source, full = self._source, False
         for strip in Window.whole(self.grid.shape).strips(_ROWS):
-            one, here = _holds(self._sharp(source.read(strip))[0])
+            one, here = _holds(self._sharp(source.read(strip)))
             full |= here
             if one:
                 return True, full
@@ -590,7 +567,7 @@ def count_smoothed(paths: Iterable[Path]) -> int:
     for path in paths:
         with suppress(DataError, OSError):
             middle = _middle_of(open_mask(path, sharp=False))
-            count += _is_blurred(ArraySource(middle.data), b"")
+            count += _is_blurred(ArraySource(middle.data), read_head(path, 3))
     return count
 
 
