@@ -16,6 +16,7 @@ from rooftrace.core.errors import LayoutError
 from rooftrace.core.text import list_first, plural
 from rooftrace.io.companions import (
     holds_results,
+    images_under,
     is_image_file,
     is_named_as_image,
     is_result,
@@ -72,12 +73,12 @@ class Folders:
         images: Mapping[Path, list[Path]] | None = None,
     ) -> None:
         self.root, self.glob, self._detect = root, glob, detect
-        self._listed: dict[Path, tuple[list[str], list[str]]] = {}
+        self._listed: dict[Path, tuple[list[str], dict[str, None]]] = {}
         self._images = dict(images or {})
         self._labels: dict[Path, dict[str, Path]] = {}
         self._levels = [[root]]
 
-    def _list(self, folder: Path) -> tuple[list[str], list[str]]:
+    def _list(self, folder: Path) -> tuple[list[str], dict[str, None]]:
         """Return the sorted names of the visible folders in a folder, and those of its files."""
         if folder not in self._listed:
             dirs: list[str] = []
@@ -89,24 +90,12 @@ class Folders:
             if self._detect and holds_results(folder):
                 files = [name for name in files if not is_result(folder / name)]
             visible = [name for name in dirs if not name.startswith((".", "$"))]
-            self._listed[folder] = sorted(visible), sorted(files)
+            self._listed[folder] = sorted(visible), dict.fromkeys(sorted(files))
         return self._listed[folder]
 
     def has(self, folder: Path, name: str) -> bool:
         """Return whether a folder has a file of this name."""
-        names = self._list(folder)[1]
-        at = bisect_left(names, name)
-        return at < len(names) and names[at] == name
-
-    def inner(self, folder: Path) -> list[Path]:
-        """Return the visible folders in a folder, sorted."""
-        return [folder / name for name in self._list(folder)[0]]
-
-    def images_below(self, folder: Path) -> Iterator[Path]:
-        """Yield the images in a folder and its subfolders."""
-        yield from self.images(folder)
-        for inner in self.inner(folder):
-            yield from self.images_below(inner)
+        return name in self._list(folder)[1]
 
     def images(self, folder: Path) -> list[Path]:
         """Return the images in a folder, sorted."""
@@ -114,10 +103,6 @@ class Folders:
             paths = (folder / name for name in self._list(folder)[1])
             self._images[folder] = [path for path in paths if is_image_file(path)]
         return self._images[folder]
-
-    def matching(self, folder: Path) -> Iterator[Path]:
-        """Yield the images in a folder that the user wants."""
-        return (path for path in self.images(folder) if matches_glob(path, self.glob))
 
     def texts(self, folder: Path) -> list[Path]:
         """Return the text files in a folder, sorted."""
@@ -153,7 +138,7 @@ class Folders:
     def at_depth(self, depth: int) -> list[Path]:
         """Return the folders that lie `depth` levels below the root."""
         while len(self._levels) <= depth:
-            inner = [path for outer in self._levels[-1] for path in self.inner(outer)]
+            inner = [outer / name for outer in self._levels[-1] for name in self._list(outer)[0]]
             self._levels.append(inner[:_MOST_FOLDERS])
         return self._levels[depth]
 
@@ -257,7 +242,9 @@ class BaseSearch:
         """Yield the wanted images, each with the fields of its name, or None if it does not fit."""
         for folder in self._folders.expand(self.base, self._image.folders):
             below = folder.relative_to(self.base).as_posix().removeprefix(".")
-            for path in self._folders.matching(folder):
+            for path in self._folders.images(folder):
+                if not matches_glob(path, self._folders.glob):
+                    continue
                 yield path, self._image.match(f"{below}/{path.name}" if below else path.name)
 
     def run(self) -> bool:
@@ -397,7 +384,7 @@ def _with_left_out(folders: Folders, found: PairedFolder, depth: int) -> PairedF
     others = [
         base.relative_to(folders.root).as_posix()
         for base in folders.deeper_than(depth)
-        if not files.issuperset(folders.images_below(base))
+        if not files.issuperset(images_under(base))
         and any(BaseSearch(folders, layout, base).has_pair(known) for layout in LAYOUTS)
     ]
     if not others:
@@ -526,13 +513,10 @@ class PartLists:
         if lost:
             note = (
                 f"{', '.join(self.names)} are not used: they do not name {len(lost)} of "
-                f"{plural(len(entries), 'image')}, such as {lost[0].name}. "
+                f"{plural(len(entries), 'image')}, such as {lost[0].name}. Cut scenes into the "
+                "tiles that they name, complete them, or divide the data with rooftrace split."
             )
-            if any(name.startswith(f"{lost[0].stem}_") for name in self.parts):
-                note += "They name tiles of it: cut it with the script of the data set, or divide"
-            else:
-                note += "Complete them, or divide"
-            return entries, (f"{note} the data with rooftrace split.",)
+            return entries, (note,)
         return [_in_part(entry, self.part_of(entry) or "") for entry in entries], ()
 
 
@@ -544,8 +528,9 @@ def _in_part(entry: SceneEntry, part: str) -> SceneEntry:
 def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:
     pattern = Pattern(text)
     for folder in folders.expand(base, pattern.folders):
-        for path in folders.matching(folder):
-            yield SceneEntry(path.stem, path, folder.name)
+        for path in folders.images(folder):
+            if matches_glob(path, folders.glob):
+                yield SceneEntry(path.stem, path, folder.name)
 
 
 def no_mask(

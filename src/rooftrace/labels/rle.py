@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -101,7 +101,14 @@ def parse_runs(text: str, shape_yx: tuple[int, int], *, where: str) -> Bounds:
     text = text.strip(_SPACES)
     values = _numbers(text)
     if values is None or values.min() < 1:
-        _refuse_numbers(text, where)
+        tokens = re.split(f"[{_SPACES}]+", text)
+        valid = re.compile(f"0*[1-9][0-9]{{0,{_MOST_DIGITS - 1}}}").fullmatch
+        at = next(index for index, token in enumerate(tokens) if not valid(token))
+        raise LabelError(
+            f"{where}: the {'length' if at % 2 else 'start'} of run {at // 2 + 1} is "
+            f"{tokens[at]!r:.26}; expected a whole number from 1 to the number of pixels.",
+            remedy=_REMEDY,
+        )
     if len(values) % 2:
         raise LabelError(
             f"{where} holds {len(values)} numbers, expected pairs of start and length: the last "
@@ -118,15 +125,13 @@ def parse_runs(text: str, shape_yx: tuple[int, int], *, where: str) -> Bounds:
             f"{size_px:,} ({shape_yx[0]} rows × {shape_yx[1]} columns).",
             remedy="Give the image on which the mask was drawn, at its original size.",
         )
-    rank = None
     if (bounds[1:, 0] < bounds[:-1, 0]).any():
-        rank = np.argsort(bounds[:, 0], kind="stable")
-        bounds = bounds[rank]
+        bounds = bounds[np.argsort(bounds[:, 0], kind="stable")]
     overlaps = bounds[1:, 0] < bounds[:-1, 1]
     if overlaps.any():
         at = int(np.argmax(overlaps))
         raise LabelError(
-            f"{where}: {_run(bounds, at, rank)} and {_run(bounds, at + 1, rank)} overlap.",
+            f"{where}: {_run(bounds, at)} and {_run(bounds, at + 1)} overlap.",
             remedy="Write each pixel once. Masks that may overlap need a row of the table each.",
         )
     return bounds
@@ -197,26 +202,10 @@ def _numbers(text: str) -> Ints | None:
     return None if values.max() >= 10**_MOST_DIGITS else values
 
 
-def _refuse_numbers(text: str, where: str) -> NoReturn:
-    """Raise the error that names the first invalid number of a text."""
-    tokens = re.split(f"[{_SPACES}]+", text)
-    for index, token in enumerate(tokens):
-        if re.fullmatch(f"[0-9]{{1,{_MOST_DIGITS}}}", token) and int(token) > 0:
-            continue
-        shown = token if len(token) <= 24 else token[:24] + "…"
-        raise LabelError(
-            f"{where}: the {'length' if index % 2 else 'start'} of run {index // 2 + 1} is "
-            f"{shown!r}; expected a whole number from 1 to the number of pixels.",
-            remedy=_REMEDY,
-        )
-    raise AssertionError(f"{text[:80]!r} has only valid numbers")
-
-
-def _run(bounds: Bounds, index: int, rank: NDArray[np.intp] | None = None) -> str:
-    """Describe a run as the user wrote it, with its position in the text."""
+def _run(bounds: Bounds, index: int) -> str:
+    """Describe a run as the user wrote it."""
     start, stop = bounds[index].tolist()
-    written = index if rank is None else int(rank[index])
-    return f"run {written + 1} ({start + 1} {stop - start})"
+    return f"the run {start + 1} {stop - start}"
 
 
 ROW_TABLE = ("img_id", "img_path", "mask_rle")
@@ -348,17 +337,14 @@ class RleTable:
                 many cells, or the columns cannot be identified. The message names the row.
         """
         try:
-            data = path.read_bytes()
-            text = data.decode("utf-8")
+            text = path.read_bytes().decode("utf-8")
         except OSError as error:
             raise LabelError(
                 f"The table {path} cannot be read: {reason_of(error)}.", remedy="Check the path."
             ) from error
         except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
             raise LabelError(
-                f"{path}, row {line}: the byte {data[error.start]:#04x} is not UTF-8.",
-                remedy="Save the table as CSV in UTF-8.",
+                f"{path} is not UTF-8: {reason_of(error)}.", remedy="Save it as CSV in UTF-8."
             ) from error
         header, *rows = _rows(text.removeprefix("\ufeff"), path)
         found = re.search("\r\n|\n|\r", text)

@@ -170,8 +170,6 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     images = _find_images(table, path, folder)
     entries = _entries(table, images)
     notes = []
-    if table.columns.extra:
-        notes.append(f"{path}: unused columns: {', '.join(table.columns.extra)}.")
     if entries and all(is_empty(text) for entry in entries for _, text in entry.key):
         notes.append(f"Every mask of {path} is empty ({plural(len(entries), 'mask')}).")
     order: Order = config.order or "row"
@@ -217,9 +215,6 @@ def _entries(table: RleTable, images: dict[str, Path]) -> tuple[SceneEntry, ...]
     ids = [plain(name.removesuffix(images[name].suffix)) for name in cells]
     if len(set(ids)) < len(ids):
         ids = [plain(name) for name in cells]
-    if len(set(ids)) < len(ids):
-        # Only steps such as `..` distinguish the paths; `open_source` refuses them as ids.
-        ids = list(cells)
     entries = (
         SceneEntry(scene_id, images[name], scene_id.rpartition("/")[0], cells[name])
         for scene_id, name in zip(ids, cells)

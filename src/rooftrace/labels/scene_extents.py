@@ -85,16 +85,10 @@ class SceneExtents:
         """
         host = np.arange(len(self.shapes))
         area = shapely.area(self.shapes)
-        # Only larger octaves of size are searched, since many scenes may overlap at one place.
-        octave = np.floor(np.log2(area / (0.99 * area.min()))).astype(int)
-        for number, size in product(np.unique(self.plane), np.unique(octave)[:-1]):
-            here = self.plane == number
-            inner = np.flatnonzero(here & (octave == size))
-            outer = np.flatnonzero(here & (octave > size))
-            tree = shapely.STRtree(self.shapes[outer])
-            middles = shapely.centroid(self.shapes[inner])
-            i, j = tree.query(middles, predicate="within")
-            i, j = inner[i], outer[j]
+        middles = shapely.centroid(self.shapes)
+        for number in np.unique(self.plane):
+            here = np.flatnonzero(self.plane == number)
+            i, j = here[shapely.STRtree(self.shapes[here]).query(middles[here], "within")]
             larger = area[j] >= _INSIDE * area[i]
             i, j = i[larger], j[larger]
             # The largest of several is written last; of equal ones, the first.

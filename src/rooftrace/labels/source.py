@@ -167,11 +167,8 @@ class SceneSet:
 
     def subset(self, ids: Sequence[str]) -> SceneSet:
         """Return the set with only those scenes whose id is in `ids`."""
-        return self.where(frozenset(ids).__contains__)
-
-    def where(self, keep: Callable[[str], bool]) -> SceneSet:
-        """Return the set with only those scenes whose id `keep` accepts."""
-        return replace(self, entries=tuple(entry for entry in self.entries if keep(entry.id)))
+        kept = frozenset(ids)
+        return replace(self, entries=tuple(entry for entry in self.entries if entry.id in kept))
 
     def filtered(self, keep: Callable[[SceneEntry], bool]) -> SceneSet:
         """Return the set with only those images, labelled or not, whose entry `keep` accepts."""

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from rooftrace.core.arrays import components
-from rooftrace.core.config import Config, Options, did_you_mean, parse_config
+from rooftrace.core.config import Config, Options, parse_config
 from rooftrace.core.errors import ConfigError, DataError, SplitError
 from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.io.files import write_atomically
@@ -244,7 +244,7 @@ class SceneParts:
         if not self.parts[part] and (names := self.unmatched.get(part)):
             raise DataError(
                 f"None of the ids in the part {part!r} of {self.path} is a scene of {self.data}, "
-                f"whose scenes are {_some(self.scenes)}. Its ids are {self._shown(names)}.",
+                f"whose scenes are {_some(self.scenes)}. Its ids are {_some(names)}.",
                 remedy="Name the scenes by their ids, or make the split from this data: rooftrace "
                 "split DATA -o split.json",
             )
@@ -257,16 +257,7 @@ class SceneParts:
             return []
         listed = plural(len(names), "id")
         note = f"{self.path}: {listed} of the part {part!r} not in {self.data}, ignored: "
-        return [f"{note}{self._shown(names)}."]
-
-    def _shown(self, names: Sequence[str]) -> str:
-        """Return the first names, each with the ids of similar scenes."""
-        near = [did_you_mean(name, self.scenes, 2) for name in names[:3]]
-        shown = [
-            f"{name!r:.80} ({text[0].lower()}{text[1:]})" if text else f"{name!r:.80}"
-            for name, text in zip(names, near)
-        ]
-        return list_first([*shown, *names[3:]], 3)
+        return [f"{note}{_some(names)}."]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -515,34 +506,25 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
         raw = {"val": raw}
     if not isinstance(raw, dict):
         raise ConfigError(f"{source}: it is {str(raw)[:40]!r}.", remedy=remedy)
-    if "parts" in raw:
-        rest = {key: value for key, value in raw.items() if key != "parts"}
-        lists = raw["parts"]
-    else:
-        # Other tools write remarks and settings beside the lists.
-        rest = {_DROPPED: raw[_DROPPED]} if _DROPPED in raw else {}
-        # A list of another name is a part too: its scenes must not become training scenes.
+    rest = {key: value for key, value in raw.items() if key != "parts"}
+    lists = raw.get("parts")
+    if lists is None:
+        # Other tools write remarks and settings beside the lists. A list of another name is a part,
+        # too: its scenes must not become training scenes.
         lists = {
-            key: value
-            for key, value in raw.items()
-            if _part_name(key) in PARTS
-            or (
-                key not in Split.model_fields
-                and isinstance(value, list)
-                and all(isinstance(name, str) for name in value)
-            )
-        }
-        if not any(_part_name(key) in PARTS for key in lists):
+            key: value for key, value in raw.items()
+            if _part_name(key) in PARTS or (key not in Split.model_fields and _is_names(value))
+        }  # fmt: skip
+        rest = {key: value for key, value in rest.items() if key == _DROPPED}
+        if not any(lists.values()) or not any(_part_name(key) in PARTS for key in lists):
             raise ConfigError(
-                f"{source}: it has the keys {list_first([*map(repr, raw)]) or 'none'}; "
-                f"expected 'parts', or one of {', '.join(map(repr, PARTS))}.",
+                f"{source}: it has no names under 'parts', or under one of "
+                f"{', '.join(map(repr, PARTS))}; it has the keys {list_first([*map(repr, raw)])}.",
                 remedy=remedy,
             )
-        if not any(lists.values()):
-            raise ConfigError(f"{source}: its lists are empty.", remedy=remedy)
-    parts: dict[str, Any] = {}
     if not isinstance(lists, dict):
         return {"parts": lists}
+    parts: dict[str, Any] = {}
     for key, names in lists.items():
         if _part_name(key) in parts:
             raise ConfigError(
@@ -551,6 +533,10 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
             )
         parts[_part_name(key)] = names
     return {**rest, "parts": parts}
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _part_name(name: str) -> str:

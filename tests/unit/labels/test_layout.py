@@ -49,7 +49,7 @@ def test_lists_of_names_are_parts(tmp_path: Path, place: str) -> None:
     path.write_text("b_0\nb_1\nc\n", encoding="utf-8")
     assert [one[0] for one in shown(tmp_path)] == ["a", "b", "c"]
     (note,) = pair_images_and_masks(tmp_path).notes
-    assert "do not name 1 of 3 images, such as b.jpg. They name tiles of it: cut it" in note
+    assert "do not name 1 of 3 images, such as b.jpg. Cut scenes into the tiles" in note
 
 
 def test_lists_above_the_folders_of_regions(tmp_path: Path) -> None:

@@ -132,7 +132,9 @@ class TestMasks:
         (scene,) = read(path)
         with pytest.raises(LabelError) as caught:
             scene.label.read()
-        assert caught.value.message.startswith(f"{path}, row 3, column 'EncodedPixels': run 1")
+        assert caught.value.message.startswith(
+            f"{path}, row 3, column 'EncodedPixels': the run 80 2"
+        )
 
 
 class TestOrder:

@@ -54,9 +54,9 @@ def test_a_window_is_the_part_of_the_whole(
         ("3 0", "the length of run 1 is '0'"),
         ("[1, 2]", "the start of run 1 is '[1,'"),
         ("1 2 5", "holds 3 numbers, expected pairs of start and length: the last start, 5, has no"),
-        ("62 3", "run 1 (62 3) ends at pixel 64, but the image has 63 (7 rows × 9 columns)"),
-        ("1 5 4 2", "run 1 (1 5) and run 2 (4 2) overlap"),
-        ("20 2 4 2 1 5", "run 3 (1 5) and run 2 (4 2) overlap"),
+        ("62 3", "the run 62 3 ends at pixel 64, but the image has 63 (7 rows × 9 columns)"),
+        ("1 5 4 2", "the run 1 5 and the run 4 2 overlap"),
+        ("20 2 4 2 1 5", "the run 1 5 and the run 4 2 overlap"),
     ],
 )
 def test_errors_name_the_run(text: str, message: str) -> None:
