@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
 from rooftrace.core.arrays import components
 from rooftrace.core.text import plural
-from rooftrace.core.types import Raster, RasterSource, Window
+from rooftrace.core.types import RasterSource, Window
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import PARTS
 
@@ -144,20 +145,14 @@ def symmetries(hashes: Hashes) -> tuple[Hashes, ...]:
 def near_duplicates(hashes: Hashes, *, most_bits: int = MOST_BITS) -> Pairs:
     """Return the pairs of one set whose hashes differ in at most `most_bits`, `first` < `second`.
 
-    The search is exact, and each pair appears once. Equal hashes are paired only with the first of
-    them, so that a thousand copies do not make half a million pairs. Hashes similar to them are
-    paired with that first one, too.
+    The search is exact, and each pair appears once. One of each pair is the first image with its
+    hash, so that a thousand copies do not make half a million pairs.
 
     Args:
         hashes: (n,) uint64; NO_HASH is ignored.
         most_bits: Maximum number of different bits, 0 or more; the time grows steeply beyond 9.
     """
-    own = _DistinctHashes(hashes)
-    found = [
-        (own.first[i], own.first[j], bits, symmetry)
-        for i, j, bits, symmetry in _search(own.hashes, own.hashes, most_bits)
-    ]
-    pairs = _nearest([*found, (own.first[own.of_copies], own.copies, 0, 0)])
+    pairs = across(hashes, hashes, most_bits=most_bits)
     return pairs.only(pairs.first < pairs.second)
 
 
@@ -330,24 +325,17 @@ _FLIPS = (0, _LEFT_RIGHT, _TOP_BOTTOM, _LEFT_RIGHT ^ _TOP_BOTTOM)
 _WHOLE_PX = 2**22
 """Number of pixels above which a scene is read in strips of that size."""
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the brightness (ITU-R BT.601)."""
 
+def luma_of(data: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Return the (y, x) brightness of (band, y, x) pixels, uint8 or else float32 in their unit.
 
-def luma_of(raster: Raster) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Return the (y, x) brightness: uint8 for 8-bit images, otherwise float32 in the image's unit.
-
-    It is computed from the first three bands, or is the first band if there are fewer. Nodata is 0.
+    It is computed from the first three bands (ITU-R BT.601), or is the first band of fewer.
     """
-    data = raster.data
-    if len(data) >= 3:
-        luma = sum(np.float32(weight) * band for weight, band in zip(LUMA, data))
-    else:
-        luma = data[0]
-    luma = np.where(raster.valid, luma, 0)
-    if raster.data.dtype == np.uint8:
-        return np.rint(luma).astype(np.uint8)
-    return luma.astype(np.float32)
+    if data.dtype != np.uint8:
+        data = data.astype(np.float32, copy=False)
+    if len(data) < 3:
+        return np.asarray(data[0])
+    return np.asarray(cv2.cvtColor(cv2.merge(tuple(data[:3])), cv2.COLOR_RGB2GRAY))
 
 
 class ThumbnailBuilder:
@@ -391,7 +379,7 @@ def thumbnail_of(image: RasterSource) -> NDArray[np.float32]:
     builder = ThumbnailBuilder(shape)
     for window in strips_of(shape):
         raster = image.read(window)
-        luma = luma_of(raster)
+        luma = np.where(raster.valid, luma_of(raster.data), 0)
         if window.shape_yx == shape:
             return grey_thumbnail(luma, raster.valid)
         builder.feed(luma, raster.valid, window)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import NO_HASH, across, hash_of, luma_of, phash
-from rooftrace.core.types import GeoGrid, Raster, Scene, Window, is_known_empty
+from rooftrace.core.types import Scene, Window, is_known_empty
 from rooftrace.io.resample import Resampler, Scaling
 
 PATCH_PX = 32
@@ -114,7 +114,7 @@ def detect_keypoints(
         data, valid = pixels.read(window)
         if not valid.any():
             continue
-        luma = luma_of(Raster(data, valid, GeoGrid(window.shape_yx)))
+        luma = np.where(valid, luma_of(data), 0)
         parts.append(_points(luma, valid, window, core))
         if core == whole:
             hashed = phash(luma, valid)

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.audit.duplicates import ThumbnailBuilder, hash_of, phash
+from rooftrace.audit.duplicates import ThumbnailBuilder, hash_of, luma_of, phash
 from rooftrace.audit.facts import LabelFacts, SceneFacts
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.types import Mask, Progress, RasterSource, Scene, Window
-from rooftrace.io.georeferenced import GeoreferencedSource, WindowSource
+from rooftrace.core.types import Mask, Progress, Scene, Window
+from rooftrace.io.georeferenced import innermost
 from rooftrace.io.nodata import fill_at_edges
 from rooftrace.io.raster import RasterFile
 from rooftrace.labels.derived import label_area
@@ -69,13 +69,12 @@ class PixelSums:
         self._bands = self._bands or [_Moments() for _ in data]
         for band, moments in zip(data, self._bands):
             moments.feed(band, mask, count, scale)
-        luma: NDArray[Any] = data[0]
         if len(data) >= 3:
             red, green, blue = data[:3]
             most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
             spread = _only(np.asarray(cv2.subtract(most, least)), mask)
             self._saturation += cv2.sumElems(spread)[0] * scale
-            luma = np.asarray(cv2.cvtColor(cv2.merge((red, green, blue)), cv2.COLOR_RGB2GRAY))
+        luma = luma_of(data)
         self._luma.feed(luma, mask, count, scale)
         self._feed_laplacian(luma, mask, scale)
         if window == self._whole:
@@ -219,7 +218,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         used += 1
         if not exact and used == _WINDOWS:
             break
-    file = _file_of(scene.image)
+    file = innermost(scene.image)
     return SceneFacts(
         id=scene.id,
         image=scene.image.name,
@@ -227,7 +226,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         shape_yx=whole.shape_yx,
         bands=scene.image.bands,
         dtype=str(scene.image.dtype),
-        file_format="" if file is None else file.file_format,
+        file_format=file.file_format if isinstance(file, RasterFile) else "",
         gsd_m=scene.gsd_m,
         is_georeferenced=outline_of(scene.image.grid) is not None,
         valid_share=tried_valid / max(tried_px, 1),
@@ -312,13 +311,6 @@ class _LabelSums:
             cut=self._cut,
             unknown_share=1 - self._known_px / self._image_px if self._image_px else 0.0,
         )
-
-
-def _file_of(source: RasterSource) -> RasterFile | None:
-    """Return the file that the pixels come from, or None."""
-    while isinstance(source, GeoreferencedSource | WindowSource):
-        source = source.source
-    return source if isinstance(source, RasterFile) else None
 
 
 def measure_set(

@@ -24,7 +24,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.audit.facts import MOST_IDS, Finding, Offset, SceneFacts
+from rooftrace.audit.duplicates import luma_of
+from rooftrace.audit.facts import MOST_IDS, Finding, Offset, SceneFacts, Severity
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plural, set_option
 from rooftrace.core.types import Scene, Window
@@ -216,11 +217,7 @@ fit. Of sixteen real sets, fifteen reach 0.4 to 1, and labels over the wrong ima
 
 
 def estimate_offsets(
-    source: SceneSet,
-    facts: Sequence[SceneFacts],
-    *,
-    most: int = _MOST_SCENES,
-    workers: int | None = None,
+    source: SceneSet, facts: Sequence[SceneFacts], *, most: int = _MOST_SCENES
 ) -> tuple[Offset, ...]:
     """Estimate the offsets of labels in scenes with buildings, spread evenly over a set.
 
@@ -228,7 +225,6 @@ def estimate_offsets(
         source: The set. Scenes without facts are left out.
         facts: Facts of its scenes.
         most: Maximum number of scenes that are matched.
-        workers: See `labels.source.map_entries`.
 
     Returns:
         One offset for each scene that was matched, then one for all of them if there are 5 or more.
@@ -240,7 +236,7 @@ def estimate_offsets(
     step = max(len(entries) / most, 1.0)
     chosen = [entries[int(i * step)] for i in range(min(len(entries), most))]
     sample = replace(source, entries=tuple(chosen))
-    surfaces = map_entries(sample, _surface_of, workers=workers)
+    surfaces = map_entries(sample, _surface_of)
     matched = [
         (measured[entry.id], surface)
         for entry, surface in zip(chosen, surfaces)
@@ -298,47 +294,41 @@ def offset_findings(
     method = (
         f"Estimated on {plural(len(scenes), 'scene')} by comparing outlines of labels with edges "
         f"in the images. The estimate is reliable for {len(sure)} of them, and {len(off)} of these "
-        f"are off by {OFF_PX:g} px or more.{_median(sure)}"
+        f"are off by {OFF_PX:g} px or more."
     )
-    ids = tuple(o.id for o in off[:MOST_IDS])
+    severity: Severity
     if whole:
         most = max(whole, key=lambda o: o.scenes)
-        where = _direction(most.rows, most.cols)
-        rows, cols = label_shift_px
-        total = [rows + round(most.rows), cols + round(most.cols)]
-        instead = f" instead of [{rows}, {cols}]" if any(label_shift_px) else ""
-        where_to = ""
+        total = [label_shift_px[0] + round(most.rows), label_shift_px[1] + round(most.cols)]
+        of_scenes = ""
         if max(_apart(o, most) for o in pools) >= OFF_PX and most.gsd_m is not None:
-            where_to = (
+            of_scenes = (
                 f" for the scenes at {most.gsd_m:.2g} m per pixel, in a set of their own (glob). "
                 "Those at other metres per pixel need another shift, or none"
             )
-        return [
-            Finding(
-                "label.offset",
-                "warning" if _matters([most]) else "note",
-                f"Labels are {_length(most)} off the buildings in the images "
-                f"({most.scenes} scenes together)",
-                f"They fit best when shifted {where}. A model would learn outlines at the wrong "
-                f"place. {method}",
-                f"Shift them: {set_option('label_shift_px', total)}{instead}{where_to}. "
-                f"Look at some scenes and inspect again. {_LEANING}",
-                ids,
-                len(off),
-            )
-        ]
-    return [
-        Finding(
-            "label.offset",
-            "warning" if often and _matters(off) else "note",
-            f"{OFF_PX:g} px or more between label and image in {len(off)} of {len(sure)} scenes",
-            f"{off[0].id} is {_length(off[0])} off. {method}",
-            "Look at the worst first. Correct labels that are off, or leave their scenes out. "
-            f"{_LEANING}",
-            ids,
-            len(off),
+        severity = "warning" if _matters([most]) else "note"
+        title = (
+            f"Labels are {_length(most)} off the buildings in the images "
+            f"({most.scenes} scenes together)"
         )
-    ]
+        detail = (
+            f"They fit best when shifted {_direction(most.rows, most.cols)}. A model would learn "
+            f"outlines at the wrong place. {method}"
+        )
+        remedy = (
+            f"Shift them: {set_option('label_shift_px', total)}{of_scenes}. Look at some scenes "
+            f"and inspect again. {_LEANING}"
+        )
+    else:
+        severity = "warning" if often and _matters(off) else "note"
+        title = f"{OFF_PX:g} px or more between label and image in {len(off)} of {len(sure)} scenes"
+        detail = f"{off[0].id} is {_length(off[0])} off. {method}"
+        remedy = (
+            "Look at the worst first. Correct labels that are off, or leave their scenes out. "
+            f"{_LEANING}"
+        )
+    ids = tuple(o.id for o in off[:MOST_IDS])
+    return [Finding("label.offset", severity, title, detail, remedy, ids, len(off))]
 
 
 _Pool = Sequence[tuple[SceneFacts, Surface]]
@@ -384,10 +374,7 @@ def _match(scene: Scene, window: Window, building_class: int) -> Surface | None:
         return None
     raster = scene.image.read(window)
     scale = 255 / full_scale_of(raster.data.dtype)
-    bands = [band.astype(np.float32) * np.float32(scale) for band in raster.data[:3]]
-    luma = bands[0]
-    if len(bands) == 3:
-        luma = np.asarray(cv2.cvtColor(cv2.merge(bands), cv2.COLOR_RGB2GRAY))
+    luma = luma_of(raster.data.astype(np.float32)) * np.float32(scale)
     return edge_surface(luma, raster.valid, building, mask.valid)
 
 
@@ -436,10 +423,3 @@ def _direction(rows: float, cols: float) -> str:
         if abs(px) >= 0.5
     ]
     return " and ".join(parts)
-
-
-def _median(sure: Sequence[Offset]) -> str:
-    if not sure:
-        return ""
-    rows, cols = (float(np.median([getattr(o, axis) for o in sure])) for axis in ("rows", "cols"))
-    return f" Their median is {_direction(rows, cols) or 'less than half a pixel'}."

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.audit.duplicates import LUMA
+from rooftrace.audit.duplicates import luma_of
 from rooftrace.audit.offset import parabola_peak
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plain_number
@@ -279,8 +279,6 @@ _LEAST_VALID = 0.5
 _SURE_RATIO = 2.0
 """Ratio of the ends of an interval above which an estimate is too uncertain to act on."""
 
-_LUMA = np.array(LUMA, np.float32)[:, None, None]
-
 
 @dataclass(frozen=True)
 class ScaleEstimate:
@@ -371,9 +369,8 @@ def _sampled(
         with suppress(RooftraceError):
             scene = whole.open_scene(entry)
             for raster in _windows(scene, -(-_WINDOWS // count), rng):
-                pixels = raster.data[:3].astype(np.float32)
-                luma = (pixels * _LUMA).sum(axis=0) if len(pixels) == 3 else pixels[0]
-                if (sums := moments_of(luma, raster.valid)) is not None:
+                luma = luma_of(raster.data.astype(np.float32))
+                if (sums := moments_of(luma.astype(np.float32), raster.valid)) is not None:
                     moments.append(sums)
             gsds_m.append(scene.gsd_m)
     known = [gsd_m for gsd_m in gsds_m if gsd_m is not None]

@@ -140,7 +140,7 @@ def test_many_copies_are_few_pairs() -> None:
     same = np.full(3000, 12345, dtype=np.uint64)
     same[1500:] ^= np.uint64(1)
     pairs = near_duplicates(same)
-    assert len(pairs) == 2999
+    assert len(pairs) < 2 * 3000
     assert set(components(3000, pairs.first, pairs.second).tolist()) == {0}
     assert len(across(same, same)) < 4 * 3000
 
