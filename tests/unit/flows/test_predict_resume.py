@@ -1,16 +1,21 @@
 """A stopped prediction is resumed, and its files are those of an uninterrupted one."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
-from raster_files import write_geotiff
+from raster_files import PLACE, write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.flows.predict.image_run import RunReport
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict.model_set import read_models
@@ -27,13 +32,15 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_town(tmp_path_factory.mktemp("town") / "town.tif", 900)
 
 
-def write_town(path: Path, side: int, cell_px: int = 18) -> Path:
+def write_town(path: Path, side: int, cell_px: int = 18, left_px: int = 0) -> Path:
     rng = np.random.default_rng(3)
     cells = -(-side // cell_px)
     coarse = rng.integers(0, 256, (3, cells, cells), dtype=np.uint8)
     data = np.kron(coarse, np.ones((1, cell_px, cell_px), np.uint8))[:, :side, :side]
     data[:, -side // 5 :, : side // 3] = 0
-    return write_geotiff(path, data, nodata=0, tiled=True, compress="deflate")
+    place = PLACE["transform"] @ Affine.translation(left_px, 0)
+    options = {"nodata": 0, "tiled": True, "compress": "deflate", "transform": place}
+    return write_geotiff(path, data, **options)
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -41,17 +48,8 @@ def results(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(out.iterdir()) if p.name != "run.json"}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(
-    wide_bundle: Path, town: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, bytes]:
-    out = tmp_path_factory.mktemp("undisturbed")
-    run_predict(find_inputs([town]), read_models(wide_bundle), out, OPTIONS)
-    found = results(out)
-    assert {name.rsplit(".", 1)[0] for name in found} == {
-        "town_mask", "town_buildings", "town_preview", "town_density",
-    }  # fmt: skip
-    return found
+def predict(path: Path, bundle: Path, out: Path, **options: Any) -> RunReport:
+    return run_predict(find_inputs([path], **options), read_models(bundle), out, OPTIONS)
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> list[int]:
@@ -73,20 +71,21 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> list[int]:
 @pytest.mark.campaign
 @pytest.mark.parametrize("calls", [1, 6, 11])
 def test_stopped_and_gone_on_with(
-    calls: int, wide_bundle: Path, town: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    calls: int, wide_bundle: Path, town: Path, tmp_path: Path
 ) -> None:
+    out, again = tmp_path / "out", tmp_path / "again"
     with pytest.MonkeyPatch.context() as patch:
         first = stop_after(patch, calls)
         with pytest.raises(KeyboardInterrupt):
-            run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
-    assert not (tmp_path / "town_mask.tif").exists()
+            predict(town, wide_bundle, out)
+    assert not (out / "town_mask.tif").exists()
     with pytest.MonkeyPatch.context() as patch:
         second = stop_after(patch, 10_000)
-        report = run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
-    assert results(tmp_path) == undisturbed
+        report = predict(town, wide_bundle, out)
     with pytest.MonkeyPatch.context() as patch:
         everything = stop_after(patch, 10_000)
-        run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path / "again", OPTIONS)
+        predict(town, wide_bundle, again)
+    assert results(out) == results(again)
     # What was lost is at most what waited to be finished: no finished block is computed twice.
     per_block = 4
     kept = len(everything) - len(second)
@@ -105,10 +104,10 @@ def test_finished_images_are_not_done_again(
     torn = (folder / "b.tif").read_bytes()
     (folder / "b.tif").write_bytes(torn[: len(torn) // 2])
     with pytest.raises(DataError, match=r"1 of 3 images failed"):
-        run_predict(find_inputs([folder]), read_models(wide_bundle), tmp_path / "out", OPTIONS)
+        predict(folder, wide_bundle, tmp_path / "out")
     (folder / "b.tif").write_bytes(torn)
     seen = stop_after(monkeypatch, 10_000)
-    report = run_predict(find_inputs([folder]), read_models(wide_bundle), tmp_path / "out", OPTIONS)
+    report = predict(folder, wide_bundle, tmp_path / "out")
     assert (report.resumed_images, len(seen)) == (2, 1)
     assert [Path(output.input).stem for output in report.outputs] == ["a", "b", "c"]
     assert [output.buildings for output in report.outputs] == [report.outputs[0].buildings] * 3
@@ -127,9 +126,8 @@ def test_another_version_of_a_library_that_reads_pixels_begins_anew(
     (tmp_path / "in" / "b.tif").write_bytes((tmp_path / "in" / "a.tif").read_bytes()[:1000])
 
     def run() -> None:
-        images = find_inputs([tmp_path / "in"])
         with pytest.raises(DataError, match=r"1 of 2 images failed"):
-            run_predict(images, read_models(wide_bundle), tmp_path / "out", OPTIONS)
+            predict(tmp_path / "in", wide_bundle, tmp_path / "out")
 
     run()
     seen = stop_after(monkeypatch, 10_000)
@@ -140,20 +138,51 @@ def test_another_version_of_a_library_that_reads_pixels_begins_anew(
     assert len(seen) == 1
 
 
-@pytest.mark.campaign
-def test_another_option_begins_anew(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, 8)
-        with pytest.raises(KeyboardInterrupt):
-            run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
-    report = run_predict(
-        find_inputs([town]),
-        read_models(wide_bundle),
-        tmp_path,
-        SceneOptions(cell_m=50, threshold=0.6),
-    )
-    assert report.resumed_blocks == 0
-    assert any("starts from the beginning" in note for note in report.notes)
+def stop_at_file(monkeypatch: pytest.MonkeyPatch, count: int) -> list[Path]:
+    """Interrupt when so many files have got their names; which ones."""
+    written: list[Path] = []
+    replace = Path.replace
+
+    def replaced(path: Path, target: Path) -> Path:
+        replace(path, target)
+        written.append(target)
+        if len(written) == count:
+            raise KeyboardInterrupt
+        return target
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    return written
+
+
+ALL = range(1, 99)
+
+
+@pytest.mark.parametrize(
+    ("names", "mosaic", "stops"),
+    [("a", False, [1]), *(pytest.param(*one, ALL, marks=pytest.mark.campaign) for one in (
+        ("a", False), ("ab", False), ("ab", True)))],
+)  # fmt: skip
+def test_stopped_after_any_file(
+    names: str, mosaic: bool, stops: Sequence[int], wide_bundle: Path, tmp_path: Path
+) -> None:
+    """One image, a folder of two, and a scene of two tiles in several blocks."""
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(names):
+        write_town(tmp_path / "in" / f"{name}.tif", 320 if mosaic else 120, left_px=320 * number)
+
+    def run(out: Path) -> dict[str, bytes]:
+        predict(tmp_path / "in", wide_bundle, out, mosaic=mosaic)
+        return results(out)
+
+    expected = run(tmp_path / "whole")
+    for stop in stops:
+        with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+            written = stop_at_file(patch, stop)
+            run(tmp_path / str(stop))
+        if len(written) < stop:
+            assert stop > len(expected)
+            break
+        assert run(tmp_path / str(stop)) == expected
 
 
 @pytest.mark.campaign
@@ -165,12 +194,8 @@ def test_a_corrupt_block_of_the_source(wide_bundle: Path, town: Path, tmp_path: 
     torn = tmp_path / "town.tif"
     torn.write_bytes(bytes(data))
     with pytest.raises(DataError, match=r"town\.tif cannot be read as an image \(rows "):
-        run_predict(find_inputs([torn]), read_models(wide_bundle), tmp_path / "out", OPTIONS)
+        predict(torn, wide_bundle, tmp_path / "out")
     assert list((tmp_path / "out" / ".rooftrace" / "town.parts").glob("*.part"))
-    report = run_predict(
-        find_inputs([torn]),
-        read_models(wide_bundle),
-        tmp_path / "out",
-        SceneOptions(cell_m=50, forgiving=True),
-    )
+    options = SceneOptions(cell_m=50, forgiving=True)
+    report = run_predict(find_inputs([torn]), read_models(wide_bundle), tmp_path / "out", options)
     assert any("tiles failed and became nodata" in note for note in report.notes)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -193,10 +192,9 @@ def predict_inputs(
     if rle is not None:
         run_options = replace(run_options, order=rle.order)
     made_with = _made_with(inputs, executor, options, run_options)
-    settings = made_with["options"]
-    with RunFolder(out, made_with) as folder:
+    with RunFolder(out, made_with, partial(_results_there, scenes, out, options.outputs)) as folder:
         run = PredictRun(predictor, out, options, folder, run_options)
-        if spec.calibration and settings["tta"] != applied_tta(predictor.bundle):
+        if spec.calibration and made_with["options"]["tta"] != applied_tta(predictor.bundle):
             run.notes.append(NOT_CALIBRATED)
         run.total_px = about_total_px(scenes)
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
@@ -297,13 +295,7 @@ def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> 
                 f"{other.path} and {scene.path} would both be written as {scene.name}_… in {out}.",
                 remedy="Predict them into different folders, or rename one of them.",
             )
-    endings = [end for kind, ends in RESULT_FILES.items() if kind in outputs for end in ends]
-    there = {}
-    for scene in scenes:
-        for ending in endings:
-            target = out / (scene.name + ending)
-            if target.exists():
-                there[target] = scene
+    there = dict(_results_there(scenes, out, outputs))
     if not there:
         return
     check_outputs(there, [scene.path for scene in scenes])
@@ -317,15 +309,22 @@ def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> 
         )
 
 
+def _results_there(
+    scenes: Sequence[SceneInput], out: Path, outputs: Collection[str]
+) -> Iterator[tuple[Path, SceneInput]]:
+    """Yield the files in a folder that have the names of results of images, with the image."""
+    endings = [end for kind, ends in RESULT_FILES.items() if kind in outputs for end in ends]
+    for scene in scenes:
+        for ending in endings:
+            target = out / (scene.name + ending)
+            if target.exists():
+                yield target, scene
+
+
 def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[str]) -> list[str]:
     """Return a note on results in a folder that were not requested, and so are of earlier runs."""
-    others = [end for kind, ends in RESULT_FILES.items() if kind not in outputs for end in ends]
-    if not others:
-        return []
-    with os.scandir(out) as entries:
-        there = {entry.name for entry in entries}
-    names = [f"{scene.name}{end}" for scene in scenes for end in others]
-    earlier = [name for name in names if name in there]
+    others = RESULT_FILES.keys() - {*outputs}
+    earlier = [target.name for target, _ in _results_there(scenes, out, others)]
     if not earlier:
         return []
     listed = list_and_count(earlier, _MAX_EARLIER_LISTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +50,18 @@ class RunFolder:
     Args:
         out: Results folder, created if missing.
         made_with: Everything except the images on which results depend, as plain data.
+        results: Function that returns the results of the run that lie in the folder. The hidden
+            folder stays beside them until run.json also tells the next run whose they are.
 
     Raises:
         ExportError: Another run writes to the folder, or it is not writable.
     """
 
-    def __init__(self, out: Path, made_with: Mapping[str, Any]) -> None:
+    def __init__(
+        self, out: Path, made_with: Mapping[str, Any], results: Callable[[], Iterable[Any]] = tuple
+    ) -> None:
         self._out = out
+        self._results = results
         self._work = out / WORK_FOLDER
         self.made_with: Mapping[str, Any] = dict(made_with)
         """Everything except the images on which results depend."""
@@ -88,7 +93,8 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self._close()
-        if not self._offsets and not any(self._work.glob("*.parts/*.part")):
+        has_work = self._offsets or any(self._work.glob("*.parts/*.part"))
+        if not has_work and ((self._out / "run.json").exists() or not any(self._results())):
             self.discard()
         self._open.close()
 
@@ -168,10 +174,9 @@ class RunFolder:
         """Read the manifest of the same settings, or replace that of other settings."""
         path = self._work / MANIFEST
         begun = path.exists()
-        earlier = None
-        if begun:
-            with path.open("rb") as file:
-                earlier = _parsed(file.readline())
+        self._file = path.open("r+b" if begun else "w+b")
+        first = self._file.readline()
+        earlier = _parsed(first)
         if earlier is not None and _differ_in_processor(earlier, self.made_with):
             before, now = (
                 f"{model['engine']['name']} in {model['engine']['precision']} on "
@@ -184,23 +189,20 @@ class RunFolder:
             )
             self.made_with = earlier
         head = json.dumps(self.made_with, sort_keys=True).encode() + b"\n"
-        self._file = path.open("r+b" if begun else "w+b")
-        if begun and self._file.readline() == head:
+        end = 0
+        if first == head:
             end = len(head)
             for line in self._file:
-                content = _parsed(line)
                 # It and all later lines are overwritten: their images are predicted again.
-                if content is None:
+                if (content := _parsed(line)) is None:
                     break
                 self._offsets[content["name"]] = end
                 end += len(line)
-            self._file.seek(end)
-            self._file.truncate()
-        else:
-            if begun:
-                self._note_replaced()
-            self._file.seek(0)
-            self._file.truncate()
+        elif begun:
+            self._note_replaced()
+        self._file.seek(end)
+        self._file.truncate()
+        if not end:
             self._file.write(head)
         self._file.flush()
 
@@ -238,10 +240,9 @@ class WorkerStore:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """Return a line of a manifest; None if it is incomplete, as after a power failure."""
-    try:
-        content: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
+    content: dict[str, Any] | None = None
+    with suppress(ValueError):
+        content = json.loads(line) if line.endswith(b"\n") else None
     return content
 
 
