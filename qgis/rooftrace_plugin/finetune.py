@@ -52,11 +52,14 @@ class FinetuneAlgorithm(RooftraceAlgorithm):
         self.addOutput(QgsProcessingOutputHtml("REPORT", "Comparison with the start model"))
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
-        labels = vector_file(self, parameters, "LABELS", context, feedback)
+        # A canceled run resumes only with the same paths.
+        labels, area = (
+            vector_file(self, parameters, name, context, feedback, self.out / name.lower())
+            for name in ("LABELS", "AREA")
+        )
         image = str(self.image(parameters, "IMAGE", context))
         found = ["finetune", str(labels), "--images", image, "--set", "chip_px=512"]
         model = self.parameterAsString(parameters, "MODEL", context)
-        area = vector_file(self, parameters, "AREA", context, feedback)
         found += [] if area is None else ["--area", area]
         found += ["--resume"] if any(self.out.glob("**/checkpoints/last.ckpt")) else []
         return [*found, *(["--model", model] if model else []), "-o", str(self.out)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -42,16 +43,13 @@ EXPORT = "Export it as a GeoTIFF (Layer > Save As…, raw data) and use the new 
 """Remedy for a layer that is not an image file."""
 
 
-def image_of(
-    layer: QgsRasterLayer | None, folder: Path | None = None, copies: list[Any] | None = None
-) -> str:
+def image_of(layer: QgsRasterLayer | None, folder: Path, copies: list[Any]) -> str:
     """Return the path or the URL of the image file of a raster layer.
 
     Args:
         layer: Layer.
         folder: Folder for a VRT with the CRS and the nodata value that the user gave the layer in
-            QGIS, or for a GeoTIFF of a layer that is a part of a file; without it, such layers are
-            refused.
+            QGIS, or for a GeoTIFF of a layer that is a part of a file.
         copies: List that receives the GeoTIFF, the GDAL dataset, and the options of `copy_image`.
 
     Raises:
@@ -71,26 +69,29 @@ def image_of(
         return str(source)
     if source.startswith(("/vsicurl/http://", "/vsicurl/https://")) and not options:
         return str(source[len("/vsicurl/") :])
-    if folder is None or is_remote:
+    if is_remote:
         why = "has a coordinate system or a nodata value of QGIS, which its file has not"
         if not options:
             why = f"is {source}, which is not a file of its own"
         raise RooftraceProblem(f"The layer {name} {why}. {EXPORT}")
     folder.mkdir(parents=True, exist_ok=True)
-    if not is_file and copies is not None:
+    if not is_file:
         path = folder / f"{folder_name(name)}.tif"
         copies.append((path, source, options))
         return str(path)
     path = folder / f"{Path(source).stem}.vrt"
-    file = str(Path(source).absolute())
-    if gdal.Translate(str(path), file, format="VRT", **options) is None:
-        raise RooftraceProblem(f"{path} cannot be written.")
+    made = gdal.Translate("", str(Path(source).absolute()), format="VRT", **options)
+    if made is None:
+        raise RooftraceProblem(f"{source} cannot be opened. {EXPORT}")
+    (text,) = made.GetMetadata("xml:VRT")
     kept = layer.dataProvider()
     if "noData" in options and kept.sourceHasNoDataValue(1) and kept.useSourceNoDataValue(1):
         # Both values count: pixels with that of the file get that of QGIS.
-        text = path.read_text(encoding="utf-8").replace("SimpleSource>", "ComplexSource>")
         own = f"<NODATA>{kept.sourceNoDataValue(1)!r}</NODATA></ComplexSource>"
-        path.write_text(text.replace("</ComplexSource>", own), encoding="utf-8")
+        text = text.replace("SimpleSource>", "ComplexSource>").replace("</ComplexSource>", own)
+    # A canceled run resumes only with the same file.
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
     return str(path)
 
 
@@ -121,12 +122,15 @@ def _set_in_qgis(layer: QgsRasterLayer) -> dict[str, Any]:
 
 
 def copy_image(path: Path, source: str, options: dict[str, Any], feedback: Any) -> None:
-    """Write a GDAL dataset that is not a file of its own as a GeoTIFF.
+    """Write a GDAL dataset that is not a file of its own as a GeoTIFF, unless it is there already.
 
     Raises:
         Canceled: The user has canceled.
         RooftraceProblem: It cannot be read or written.
     """
+    stamp = _stamp_of(source, options)
+    if _has_stamp(path, stamp):
+        return
     feedback.pushInfo(f"Copying {source} to {path}")
     made = gdal.Translate(
         str(path), source, format="GTiff", callback=lambda *_: int(not feedback.isCanceled()),
@@ -136,6 +140,43 @@ def copy_image(path: Path, source: str, options: dict[str, Any], feedback: Any) 
         raise Canceled
     if made is None:
         raise RooftraceProblem(f"{source} cannot be copied to {path}. {EXPORT}")
+    made = None  # closes the file
+    _set_stamp(path, stamp)
+
+
+_COPY_OF = "ROOFTRACE_COPY_OF"
+"""Item of the metadata of a copy that tells of which version of what it is one."""
+
+
+def _stamp_of(source: str, options: dict[str, Any]) -> str:
+    states = [(one, gdal.VSIStatL(one)) for one in _files_of(source)]
+    found = [(one, state.size, state.mtime) for one, state in states if state is not None]
+    return _digest(source, options, found)
+
+
+def _digest(*parts: Any) -> str:
+    """Return a hash, since the source of a layer may hold a key."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _has_stamp(path: Path, stamp: str) -> bool:
+    dataset = gdal.Open(str(path)) if path.exists() else None
+    return dataset is not None and dataset.GetMetadataItem(_COPY_OF) == stamp
+
+
+def _set_stamp(path: Path, stamp: str) -> None:
+    """Mark a copy as complete."""
+    gdal.Open(str(path), gdal.GA_Update).SetMetadataItem(_COPY_OF, stamp)
+
+
+def _files_of(source: str) -> list[str]:
+    dataset = gdal.Open(source)
+    return [] if dataset is None else dataset.GetFileList() or []
+
+
+def has_more_files(image: Path) -> bool:
+    """Return whether an image has other pixels or no place without the files beside it."""
+    return any(not one.lower().endswith(".ovr") for one in _files_of(str(image))[1:])
 
 
 def folder_name(title: str) -> str:
@@ -151,21 +192,25 @@ def has_own_crs(layer: Any) -> bool:
 def service_of(layer: QgsRasterLayer) -> list[str] | None:
     """Return the arguments with which the command reads a layer of XYZ, WMTS or WMS.
 
-    None if only QGIS can: with a login, several layers at once, or another CRS than Web Mercator.
+    None if only QGIS can: with a login, several layers at once, a style of a WMS or a dimension of
+    a WMTS that was chosen, or another CRS than Web Mercator.
     """
     uri = QgsDataSourceUri()
     uri.setEncodedUri(layer.source())
-    url, names = uri.param("url"), uri.params("layers")
-    has_login = any(
-        uri.param(key) for key in ("authcfg", "username", "referer", "http-header:referer")
+    url, names, is_wmts = uri.param("url"), uri.params("layers"), bool(uri.param("tileMatrixSet"))
+    is_special = any(
+        uri.param(key)
+        for key in ("authcfg", "username", "referer", "http-header:referer", "tileDimensions")
     )
-    if layer.providerType() != "wms" or has_login or not url.startswith(("http://", "https://")):
+    if layer.providerType() != "wms" or is_special or not url.startswith(("http://", "https://")):
         return None
     if uri.param("type") == "xyz":
-        return [url]
-    if len(names) != 1 or uri.param("crs") != "EPSG:3857":
+        finest = uri.param("zmax")
+        return [f"{url}#zmax={finest}" if finest else url]
+    has_style = not is_wmts and uri.param("styles") not in ("", "default")
+    if len(names) != 1 or has_style or uri.param("crs") != "EPSG:3857":
         return None
-    if not uri.param("tileMatrixSet") and "request=" not in url.lower():
+    if not is_wmts and "request=" not in url.lower():
         url += "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
         url += "SERVICE=WMS&REQUEST=GetCapabilities"
     return [url, "--layer", names[0]]
@@ -193,8 +238,12 @@ def draw_layer(
     distance = QgsDistanceArea()
     distance.setSourceCrs(extent.crs(), context.transformContext())
     distance.setEllipsoid("WGS84")
-    centre, step = extent.center(), extent.width() / 100
-    metres = distance.measureLine(centre, QgsPointXY(centre.x() + step, centre.y()))
+    x, y, step = extent.center().x(), extent.center().y(), extent.width() / 100
+    # A degree of longitude is shorter than one of latitude.
+    metres = max(
+        distance.measureLine(QgsPointXY(x, y), end)
+        for end in (QgsPointXY(x + step, y), QgsPointXY(x, y + step))
+    )
     pixel = gsd_m * step / metres
     pixels = extent.width() * extent.height() / pixel**2
     if pixels > _DRAWN_PIXELS:
@@ -203,6 +252,10 @@ def draw_layer(
             f"{gsd_m:g} m are too many, at most {_DRAWN_PIXELS / 1e6:,.0f} are possible. Choose a "
             "smaller “Area”, or larger “Metres per pixel”."
         )
+    stamp = _digest(layer.source(), extent.crs().authid(), extent.asWktPolygon(), pixel)
+    if not (path.parent / "run.json").exists() and _has_stamp(path, stamp):
+        feedback.pushInfo(f"{path} of the canceled run is used; delete it to draw it again.")
+        return
     feedback.pushInfo(f"QGIS draws {layer.name()} at {gsd_m:g} m per pixel to {path}")
     processing.run(
         "native:rasterize",
@@ -212,6 +265,8 @@ def draw_layer(
         },
         context=context, feedback=feedback, is_child_algorithm=True,
     )  # fmt: skip
+    if not feedback.isCanceled():
+        _set_stamp(path, stamp)
 
 
 def area_file(geometry: Any, crs: QgsCoordinateReferenceSystem, folder: Path) -> str:
@@ -252,12 +307,20 @@ def area_file(geometry: Any, crs: QgsCoordinateReferenceSystem, folder: Path) ->
 
 
 def vector_file(
-    algorithm: Any, parameters: Any, name: str, context: Any, feedback: QgsProcessingFeedback
+    algorithm: Any,
+    parameters: Any,
+    name: str,
+    context: Any,
+    feedback: QgsProcessingFeedback,
+    folder: Path | None = None,
 ) -> str | None:
     """Return the file of a layer of polygons; None if the parameter is empty.
 
     Layers in memory, filters and selections are written to a temporary GeoPackage. So is a layer of
     a file with several layers, or without the CRS that the layer has.
+
+    Args:
+        folder: Folder in which copies stay; default: a temporary one.
 
     Raises:
         RooftraceProblem: The layer has edits that are not saved, or cannot be read.
@@ -287,7 +350,11 @@ def vector_file(
     if layer is not None and not (file.exists() and file.samefile(path)):
         source = algorithm.parameterAsSource(parameters, name, context)
         is_whole = not layer.subsetString() and source.featureCount() == layer.featureCount()
-        path = _named_copy(Path(path), layer, file, feedback, is_whole=is_whole)
+        copy = Path(path)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            copy = Path(shutil.move(path, str(folder / copy.name)))
+        path = _named_copy(copy, layer, file, feedback, is_whole=is_whole)
         algorithm.labels[path] = layer.name()
     return str(path)
 
@@ -308,7 +375,7 @@ def _named_copy(path: Path, layer: Any, file: Path, feedback: Any, *, is_whole: 
     elif has_mask:
         shutil.copy(mask, path.with_name(mask.name))
     stem = file.stem if has_mask and is_whole else folder_name(layer.name())
-    return str(path.rename(path.with_name(f"{stem}.gpkg")))
+    return str(path.replace(path.with_name(f"{stem}.gpkg")))
 
 
 def _polygon_layers(layer: Any) -> int:

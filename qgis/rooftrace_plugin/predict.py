@@ -28,7 +28,7 @@ from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtNetwork import QNetworkRequest
 
 from .command import RooftraceProblem
-from .inputs import area_file, draw_layer, image_of, service_of, y_upwards
+from .inputs import area_file, draw_layer, has_more_files, service_of, y_upwards
 from .run import LoadStyle, RooftraceAlgorithm
 from .server import Server
 
@@ -254,10 +254,15 @@ class PredictOnServerAlgorithm(_ImageAlgorithm):
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
         layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
-        image = Path(image_of(layer))
+        image = Path(str(self.image(parameters, "INPUT", context)))
         _check_place(layer)
-        if not image.is_file():
+        if not self._copies and not image.is_file():
             raise RooftraceProblem(f"{image} is not a file on this computer that can be uploaded.")
+        if not self._copies and has_more_files(image):
+            copy = self.out / "input" / f"{image.stem}.tif"
+            copy.parent.mkdir(exist_ok=True)
+            self._copies.append((copy, str(image), {}))
+            image = copy
         self._image = image
         self._server = self.parameterAsString(parameters, "SERVER", context)
         self._headers = _headers(self._server, self.parameterAsString(parameters, "AUTH", context))

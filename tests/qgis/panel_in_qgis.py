@@ -161,12 +161,8 @@ assert abs(next(dock._area.getFeatures()).geometry().area() - 5000) < 250
 dock.find_buildings()
 assert dock.work._text.text().startswith("Add an image")
 
-for title, name in (
-    ("Town: 2024?", "Town_ 2024"),
-    ("/a/../b", "a_.._b"),
-    ("Straße", "Straße"),
-    ("..", "image"),
-):
+titles = {"Town: 2024?": "Town_ 2024", "/a/../b": "a_.._b", "Straße": "Straße", "..": "image"}
+for title, name in titles.items():
     assert folder_name(title) == name, title
 
 # A remedy of GDAL has its place in QGIS.
@@ -258,14 +254,17 @@ assert dock.work._text.text().startswith("Accept, redraw or add")
 
 # Web layers.
 for source, expected in (
-    ("type=xyz&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png",
-     ["https://e.invalid/{z}/{x}/{y}.png"]),
+    ("type=xyz&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png&zmax=18&zmin=0",
+     ["https://e.invalid/{z}/{x}/{y}.png#zmax=18"]),
     ("type=xyz&authcfg=abc1234&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png", None),
     ("crs=EPSG:3857&layers=photo&styles=&format=image/png&url=http://127.0.0.1:9/wms?map=a",
      ["http://127.0.0.1:9/wms?map=a&SERVICE=WMS&REQUEST=GetCapabilities", "--layer", "photo"]),
     ("crs=EPSG:25832&layers=photo&styles=&format=image/png&url=http://127.0.0.1:9/wms", None),
-    ("crs=EPSG:3857&layers=photo&styles=&tileMatrixSet=g&url=http://127.0.0.1:9/cap.xml",
+    ("crs=EPSG:3857&layers=photo&styles=infrared&format=image/png&url=http://127.0.0.1:9/w", None),
+    ("crs=EPSG:3857&layers=photo&styles=a&tileMatrixSet=g&url=http://127.0.0.1:9/cap.xml",
      ["http://127.0.0.1:9/cap.xml", "--layer", "photo"]),
+    ("crs=EPSG:3857&layers=a&tileMatrixSet=g&tileDimensions=Time%3D2019&url=http://127.0.0.1:9",
+     None),
 ):  # fmt: skip
     assert service_of(QgsRasterLayer(source, "web", "wms")) == expected, source
 plugin.unload()

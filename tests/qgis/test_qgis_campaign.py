@@ -21,8 +21,9 @@ from affine import Affine
 from PIL import Image
 from rasterio.features import geometry_mask
 from shapely import box
+from test_qgis_plugin import FalseServer, load
 
-from local_server import LocalServer, QuietHandler, running
+from local_server import LocalServer, running
 from map_servers import TiTiler, titiler
 from raster_files import write_geotiff
 from tiny_models import write_tiny_bundle
@@ -34,19 +35,6 @@ ROOT = Path(__file__).parents[2]
 # The script qgis_process of Debian adds an option that the program refuses.
 QGIS_PROCESS = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
 SIDE_PX = 640
-
-
-class _KeyRefusing(QuietHandler):
-    """Handler that keeps the address and the key of an upload, and refuses it."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received = self.path, self.headers["Authorization"]
-        body = json.dumps({"detail": "That key is wrong."}).encode()
-        self.send_response(401)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
 
 class Qgis(NamedTuple):
@@ -184,8 +172,6 @@ def test_compare(qgis: Qgis, predicted: Path) -> None:
 
 
 def test_review_with_the_real_server(qgis: Qgis, predicted: Path) -> None:
-    from test_qgis_plugin import load
-
     tool = str(qgis.folder / "bin" / "rooftrace")
     review = load("review").start_review(tool, predicted, "Ada", lambda: False, {})
     try:
@@ -301,7 +287,8 @@ login.setName("server")
 login.setConfig("username", "any")
 login.setConfig("password", "KEY")
 manager.storeAuthenticationConfig(login)
-server = run("predictonserver", QgsProcessingFeedback(), INPUT="scene.tif", OUTPUT="far",
+pixels.setCrs(old.crs())
+server = run("predictonserver", QgsProcessingFeedback(), INPUT=pixels, OUTPUT="far",
              SERVER="SERVER-ADDRESS", AUTH=login.id(), MIN_AREA=20)
 end(
     stopped=stopped[0], texts=len(canceled.texts), log=stopped[2], running=running.stdout.decode(),
@@ -313,9 +300,9 @@ end(
     refused=refused, server=server,
 )
 """
-    with running(LocalServer(_KeyRefusing)) as server:
-        found = qgis.script(text.replace("SERVER-ADDRESS", server.url))
-        path, authorization = server.received
+    with running(LocalServer(FalseServer)) as server:
+        found = qgis.script(text.replace("SERVER-ADDRESS", f"{server.url}/refused"))
+        body, authorization, path = server.received
     assert found["stopped"] == {}
     assert found["texts"] >= 1
     assert "Stopped. To resume" in found["log"]
@@ -335,10 +322,11 @@ end(
     assert found["refused"][1] is False
     assert "“Area”" in found["refused"][2]
     assert found["server"][1] is False
-    assert "That key is wrong." in found["server"][2]
+    assert "The key is missing." in found["server"][2]
     assert authorization == "Basic " + base64.b64encode(b"any:KEY").decode()
-    assert path == (
-        "/v1/jobs?filename=scene.tif&min_area=20.0&outputs=polygons&outputs=mask&outputs=density"
+    assert body.startswith(b"II")  # a GeoTIFF, since a PNG alone has not the CRS of its layer
+    assert path.removeprefix("/refused") == (
+        "/v1/jobs?filename=plain.tif&min_area=20.0&outputs=polygons&outputs=mask&outputs=density"
     )
 
 

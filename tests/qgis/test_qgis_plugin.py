@@ -319,12 +319,12 @@ def test_foreign_commands_are_refused(tmp_path: Path) -> None:
 # A server.
 
 
-class _Redirecting(QuietHandler):
+class FalseServer(QuietHandler):
     """Handler that sends uploads elsewhere, and answers other requests without JSON."""
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
-        self.server.received = self.rfile.read(length), self.headers["Authorization"]
+        self.server.received = self.rfile.read(length), self.headers["Authorization"], self.path
         if self.path.startswith("/refused"):
             body = json.dumps({"detail": "The key is missing.", "remedy": "Send it."}).encode()
             self.send_response(401)
@@ -348,11 +348,11 @@ class _Redirecting(QuietHandler):
 def test_answers_of_a_server_are_explained(tmp_path: Path, path: str, reason: str) -> None:
     (tmp_path / "a.tif").write_bytes(bytes(100_000))
     seen: list[Any] = []
-    with running(LocalServer(_Redirecting)) as server:
+    with running(LocalServer(FalseServer)) as server:
         client = plugin_server.Server(server.url + path, {"Authorization": "K"}, lambda: False)
         with pytest.raises(plugin_command.RooftraceProblem, match=reason):
             client.predict(tmp_path / "a.tif", tmp_path / "out", {}, seen.append)
-        assert server.received == (bytes(100_000), "K")
+        assert server.received[:2] == (bytes(100_000), "K")
     assert seen[0].step == "upload"
 
 
