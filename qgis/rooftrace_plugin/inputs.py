@@ -35,6 +35,7 @@ _DRAWN_PIXELS = 4e8
 
 _REMOTE = (
     "/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "http", "WCS:",
+    "WMS:", "WMTS:", "AGS:", "<GDAL_WMS",
 )  # fmt: skip
 """Beginnings of sources of GDAL whose copy would be a long download."""
 
