@@ -129,9 +129,11 @@ def rounded(geometry: Polygons, digits: int) -> Polygons:
     coarse = np.asarray(shapely.transform(geometry, lambda xy: np.round(xy, digits)), np.object_)
     index = np.flatnonzero(~shapely.is_valid(coarse))
     index = index[np.isfinite(shapely.bounds(coarse[index])).all(axis=1)]
-    if len(index):
-        repaired, owner = _snapped(geometry[index], digits)
-        coarse[index[owner]] = shapely.orient_polygons(repaired)
+    snapped = shapely.set_precision(valid_by_structure(geometry[index]), 10.0**-digits)
+    multi = shapely.get_type_id(geometry[index]) == shapely.GeometryType.MULTIPOLYGON
+    for chosen, kept in ((~multi, largest_parts), (multi, _solid)):
+        repaired, owner = kept(snapped[chosen])
+        coarse[index[chosen][owner]] = shapely.orient_polygons(repaired)
     return coarse
 
 
@@ -166,24 +168,6 @@ def largest_parts(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
     order = np.lexsort((-shapely.area(parts), owner))
     largest = order[np.diff(owner[order], prepend=-1) > 0]
     return parts[largest], owner[largest]
-
-
-def _snapped(geometry: Polygons, digits: int) -> tuple[Polygons, NDArray[np.intp]]:
-    """Return valid geometry with rounded vertices, and the index in `geometry` of each.
-
-    Geometry that rounding removes is missing.
-    """
-    made, owner = [], []
-    multi = shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON
-    for index, repair, kept in (
-        (np.flatnonzero(~multi), make_polygons_valid, largest_parts),
-        (np.flatnonzero(multi), valid_by_structure, _solid),
-    ):
-        snapped = shapely.set_precision(repair(geometry[index]), 10.0**-digits, mode="valid_output")
-        part, of = kept(snapped)
-        made.append(part)
-        owner.append(index[of])
-    return np.concatenate(made), np.concatenate(owner)
 
 
 def _solid(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:

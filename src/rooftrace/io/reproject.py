@@ -249,7 +249,7 @@ def outline_bounds(grid: GeoGrid, target: CRS) -> Bounds | None:
     Raises:
         GeoreferenceError: no transformation between the two is known.
     """
-    xy = _outline(grid, target)
+    xy = outline_points(grid, target)
     if not len(xy):
         return None
     (left, bottom), (right, top) = xy.min(axis=0), xy.max(axis=0)
@@ -268,15 +268,6 @@ def outline_boxes(grid: GeoGrid, target: CRS) -> Polygons:
     turn = full_turn(target)
     moves = np.zeros(1) if turn is None else np.array([-turn, 0, turn])
     return np.array([shapely.box(left + x, bottom, right + x, top) for x in moves], np.object_)
-
-
-def outline_pixels(grid: GeoGrid, other: GeoGrid) -> Floats:
-    """Return (n, 2) columns and rows in `other` of points along the outline of `grid`.
-
-    Points outside the range of the other's coordinate system are left out.
-    """
-    assert other.crs is not None
-    return other.to_pixels(_outline(grid, other.crs))
 
 
 def pixels_apart(one: GeoGrid, other: GeoGrid) -> float:
@@ -305,7 +296,8 @@ def crs_units(metres: float, crs: CRS) -> float:
     return metres / (crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0)
 
 
-def _outline(grid: GeoGrid, target: CRS) -> Floats:
+def outline_points(grid: GeoGrid, target: CRS) -> Floats:
+    """Return points (n, 2) of another system along a grid's outline, without those outside it."""
     assert grid.crs is not None
     side = np.linspace(0, 1, _OUTLINE_POINTS)
     start, end = np.zeros_like(side), np.ones_like(side)

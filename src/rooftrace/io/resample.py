@@ -36,7 +36,7 @@ from rooftrace.core.types import (
     Window,
     full_turn,
 )
-from rooftrace.io.reproject import outline_bounds, outline_pixels
+from rooftrace.io.reproject import outline_bounds, outline_points
 
 COARSEST_RATIO = 4.0
 """Maximum ratio of the metres per pixel of an image to those of the model: a coarser image does not
@@ -499,7 +499,8 @@ def _turned(source: GeoGrid, target: GeoGrid) -> GeoGrid:
 
 def _source_window(source: GeoGrid, target: GeoGrid) -> tuple[Window | None, float]:
     """Return the window of the source under a grid, and the number of its pixels per grid pixel."""
-    pixels = outline_pixels(target, source)
+    assert source.crs is not None
+    pixels = source.to_pixels(outline_points(target, source.crs))
     if not len(pixels):
         return None, 1.0
     low, high = pixels.min(axis=0), pixels.max(axis=0)
