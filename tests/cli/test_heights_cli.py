@@ -457,9 +457,7 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
     swapped = command("heights", terrain, "--surface", folder / "surface.tif", "-o", out).err
     assert "Heights belong to --surface" in swapped
     both = error("--surface", tiles[0], "--surface", tiles[1])
-    assert (
-        "EGM96 geoid and in North American Vertical Datum 1988; expected one vertical datum" in both
-    )
+    assert "EGM96 geoid and in North American Vertical Datum 1988; expected one datum" in both
     far = write_raster(
         tmp_path / "far.tif", town, town.surface, transform=Affine(0.5, 0, 7e5, 0, -0.5, NORTH)
     )

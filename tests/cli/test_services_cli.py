@@ -94,7 +94,7 @@ def served_name(folder: Path) -> str:
     [
         ("https://host.invalid/{z}/{x}.png", [], 2, "does not name a tile"),
         ("https://host.invalid/{s}/{z}/{x}/{y}.png", [], 2, "{s}"),
-        ("https://host.invalid/{z}/{x}/{y}.png", ["--layer", "photo"], 2, "have no layers"),
+        ("https://host.invalid/{z}/{x}/{y}.png", ["--layer", "photo"], 2, "has tiles alone"),
         ("https://host.invalid/{z}/{x}/{y}.png", ["--max-tiles", "3"], 2, "--max-tiles"),
         ("http://127.0.0.1:9/{z}/{x}/{y}.png", [], 3, "cannot be reached"),
     ],

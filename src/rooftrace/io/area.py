@@ -300,8 +300,7 @@ def select_overview(
     own_m, coarser_m = (plain_number(one.grid.gsd_m or 0.0) for one in (image, coarser))
     note = (
         f"{image.name} has {own_m} m per pixel: its overview of {rows} × {cols} pixels with "
-        f"{coarser_m} m is read, and results have the grid of the overview; the model was "
-        f"trained at {model_gsd_m:g} m."
+        f"{coarser_m} m is read, whose grid results have."
     )
     image.close()
     return (AreaSource(coarser, source.area) if isinstance(source, AreaSource) else coarser), note

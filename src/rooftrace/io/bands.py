@@ -64,8 +64,8 @@ _PLAIN_RGB = [(colour, "") for colour in _RGB]
 HEIGHT_BAND = "height"
 """Name of the band of heights above ground, see `io.elevation.WithHeights`."""
 
-GREY_LOSS = "On grey copies of images of four places, the default model lost 2 to 7 points of IoU."
-"""Sentence on the measured accuracy of one band, see docs/default-model.md."""
+GREY_LOSS = "is used as red, green and blue: the default model then loses 2 to 7 points of IoU."
+"""End of the notes on images of one band; measured at four places, see docs/default-model.md."""
 
 
 def parse_bands(text: str | None) -> tuple[str | int, ...] | None:
@@ -160,10 +160,7 @@ def find_bands(
         is_usual = is_rgb or all(map(_PLACEHOLDER.fullmatch, wanted))
         return chosen(found, "" if is_usual and not named else _doubt(infos, found, wanted, name))
     if count == 1 and is_rgb:
-        note = (
-            f"{name} has one band, which is used as red, green and blue. The model was trained "
-            f"on colour images, and its accuracy on others is lower. {GREY_LOSS}"
-        )
+        note = f"{name} has one band, which {GREY_LOSS}"
         if _ONE_COLOUR.search(name):
             note += " If red, green and blue are files of their own, join them: gdalbuildvrt "
             note += "-separate OUT.vrt RED.tif GREEN.tif BLUE.tif"

@@ -96,8 +96,7 @@ def read_capabilities(url: str, document: bytes, layer: str | None) -> MapServic
     text = " ".join(re.sub(r"<[^>]*>|\s", " ", kind).split())[:120]
     raise DataError(
         f'{shown} is not the capabilities of a WMTS or WMS; it begins with "{text}".',
-        remedy="Open the URL in a browser; it often ends with WMTSCapabilities.xml or with "
-        "?SERVICE=WMS&REQUEST=GetCapabilities.",
+        remedy="It often ends with WMTSCapabilities.xml or ?SERVICE=WMS&REQUEST=GetCapabilities.",
     )
 
 
@@ -284,10 +283,8 @@ def _not_web_mercator(
     names = [re.sub(r"^urn:ogc:def:crs:(\w+):.*:", r"\1:", one) for one in systems]
     listed = ", ".join(dict.fromkeys(names[:_MAX_LISTED])) or "no coordinate system"
     return DataError(
-        f"The layer {layer} of {without_secrets(url)} has tiles in {listed}; EPSG:3857 (Web "
-        "Mercator) was expected.",
-        remedy="Ask the service for a layer in EPSG:3857, or download the area and predict the "
-        f"file: {download}",
+        f"The layer {layer} of {without_secrets(url)} has tiles in {listed}, not in EPSG:3857.",
+        remedy=f"Ask for a layer in EPSG:3857, or download the area and predict it: {download}",
     )
 
 

@@ -167,8 +167,7 @@ def _placed(
     if epsg is None:
         raise GeoreferenceError(
             f"{path} states no EPSG code of a CRS.",
-            remedy="Write it into the file: of CityJSON, cjio IN crs_assign CODE save OUT; of "
-            "CityGML, as srsName='EPSG:…' of its gml:Envelope.",
+            remedy="Write it into the file: cjio IN crs_assign CODE save OUT, or srsName='EPSG:…'.",
         )
     crs = CRS.from_epsg(epsg)
     # With heights it is a compound of two.

@@ -106,8 +106,7 @@ def predicted_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
         what = "masks" if output == "mask" else "polygons"
         raise DataError(
             f"{path} has the {what} of {images} images; expected those of one.",
-            remedy=f"Give the file of one image, such as {files[0]}. rooftrace catalogue makes one "
-            "layer of many images.",
+            remedy=f"Give the file of one image, such as {files[0]}, or join: rooftrace catalogue",
         )
     return files[0] if files else path
 
@@ -215,8 +214,7 @@ def check_links(path: Path, text: bytes) -> None:
     if links and not re.search(rb"<(GroundOverlay|Placemark|Region)\b", text):
         where = links[0].decode("utf-8", "replace")
         raise DataError(
-            f"{path} has no picture and no outlines, but {plural(len(links), 'link')} to other "
-            f"files, first {where}.",
+            f"{path} has no picture and no outlines, but {plural(len(links), 'link')}: {where}.",
             remedy="Download what it links to, and give that file.",
         )
 
@@ -332,8 +330,7 @@ def _parts_of(path: Path) -> tuple[Path, ...]:
         if name.startswith("/vsi") or "://" in name:
             raise DataError(
                 f"The VRT {path} is made of {name!r}, which is not a local file.",
-                remedy="Copy the images to this machine and build the VRT again: "
-                "gdalbuildvrt OUT.vrt *.tif",
+                remedy="Copy the images here, and build it again: gdalbuildvrt OUT.vrt *.tif",
             )
     folder = path.parent
     parts = (folder / name if relative else Path(name) for name, relative in named)
@@ -365,8 +362,7 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
         metadata_root(metadata)
     if header.mask == "none" and header.alpha is None and (mask := mask_file(path, names)):
         raise DataError(
-            f"{mask} is damaged, or is not a mask of the size of {path.name}: it cannot be used "
-            "to find the pixels that are nodata.",
+            f"{mask} is damaged, or is not a mask of the size of {path.name}.",
             remedy=_SIDECAR_REMEDY,
         )
     grid = header.grid
@@ -386,9 +382,8 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
         if points is None:
             return header
         note = (
-            f"{path} has no georeference. {points.name} beside it holds ground control points of "
-            "QGIS, which are not used: rectify the image with the Georeferencer of QGIS, and give "
-            "the GeoTIFF that it makes."
+            f"{path} has no georeference, and {points.name} beside it is for QGIS alone: give the "
+            "GeoTIFF that its Georeferencer makes."
         )
         return replace(header, note=note)
     if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS], names):
@@ -483,8 +478,7 @@ def _read_world_file(world: Path, path: Path) -> Affine:
             return Affine(a, b, x, d, e, y) @ Affine.translation(-0.5, -0.5)
     shown = " ".join(lines)[:60]
     raise DataError(
-        f"{world} is damaged: it holds {shown!r}; expected six finite numbers, of which the first "
-        f"four give pixels of {path.name} a size. It holds the georeference of the image.",
+        f"{world} is damaged: it holds {shown!r}; expected six numbers that place {path.name}.",
         remedy=_SIDECAR_REMEDY,
     )
 
@@ -496,8 +490,7 @@ def _read_prj(prj: Path, path: Path) -> CRS:
         crs = CRS.from_user_input(text)
     except CRSError as error:
         raise DataError(
-            f"{prj} is not a coordinate system: it holds {text[:60]!r}; expected WKT. It belongs "
-            f"to the georeference of {path.name}.",
+            f"{prj} of {path.name} is not a coordinate system: {text[:60]!r}; expected WKT.",
             remedy=_SIDECAR_REMEDY,
         ) from error
     epsg = crs.to_epsg()

@@ -155,8 +155,7 @@ class ElevationRaster(WrappedSource):
         if source.bands != 1:
             raise DataError(
                 f"{source.name} has {source.bands} bands; expected one band of heights.",
-                remedy="Give a surface model (DSM) or a terrain model (DTM), not an image; of a "
-                "folder with both, a pattern: --surface 'FOLDER/dsm*.tif'.",
+                remedy="Give a surface or terrain model; of a folder: --surface 'FOLDER/dsm*.tif'.",
             )
         if source.grid.crs is None:
             raise GeoreferenceError(
@@ -265,10 +264,8 @@ def elevation_files(given: Sequence[str | Path]) -> tuple[str, ...]:
         is_other_file = tiles == [one] and Path(one).is_file() and not is_raster(Path(one))
         if is_other_file or not tiles:
             raise DataError(
-                f"{one} {'is' if is_other_file else 'has'} no raster; expected a raster of "
-                "heights: a surface or terrain model, or the folder of its tiles.",
-                remedy="Give a file such as dsm.tif. Buildings come before it: rooftrace heights "
-                "buildings.gpkg --surface dsm.tif -o OUT",
+                f"{one} {'is' if is_other_file else 'has'} no raster; expected one of heights.",
+                remedy="Give a model or its tiles: rooftrace heights BUILDINGS --surface dsm.tif",
             )
         found += tiles
     return tuple(found)
@@ -315,8 +312,7 @@ def open_elevation(
     except GeoreferenceError as error:
         raise GeoreferenceError(
             error.message,
-            remedy="Join the tiles: gdalwarp -t_srs EPSG:… -tr METRES METRES -r bilinear TILES "
-            "OUT.tif",
+            remedy="Join the tiles: gdalwarp -t_srs EPSG:… -tr METRES METRES TILES OUT.tif",
         ) from error
     _check_side_by_side(tiles)
     return mosaic, vertical
@@ -349,8 +345,7 @@ def open_models(
     files = [elevation_files(given) for given in (surface, terrain)]
     if both := {*files[0]} & {*files[1]}:
         raise DataError(
-            f"{min(both)} was given as the surface model and as the terrain model: no building "
-            "would stand out.",
+            f"{min(both)} was given as the surface model and as the terrain model.",
             remedy="Give the model of the bare ground (DTM) as the terrain.",
         )
     opened = [open_elevation(given, unit, crs) for given in (surface, terrain) if given]
@@ -363,10 +358,8 @@ def _check_datums(models: Sequence[Vertical]) -> None:
     datums = {vertical.datum for vertical in models if vertical.datum is not None}
     if len(datums) > 1:
         raise GeoreferenceError(
-            f"The models have heights in {' and in '.join(sorted(datums))}; expected one vertical "
-            "datum.",
-            remedy="Convert them to one, or leave the terrain model out: the ground is then "
-            "looked for around each building.",
+            f"The models have heights in {' and in '.join(sorted(datums))}; expected one datum.",
+            remedy="Convert them to one, or leave the terrain model out.",
         )
 
 

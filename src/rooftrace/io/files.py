@@ -94,10 +94,8 @@ def metadata_root(path: Path) -> Any:
         return xml_root(path)
     except (ElementTree.ParseError, OSError, ValueError) as error:
         raise DataError(
-            f"{path} is damaged: {reason_of(error)}. It holds metadata of an image, such as its "
-            "georeference, nodata value and class names.",
-            remedy="Copy the image again with all files beside it, or remove this file if the "
-            "image is complete without it.",
+            f"{path} is damaged: {reason_of(error)}. It may hold georeference and nodata value.",
+            remedy="Copy the image again with all files beside it, or remove this one.",
         ) from error
 
 

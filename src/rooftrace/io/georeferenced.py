@@ -146,8 +146,7 @@ def check_crs(source: RasterSource, crs: CRS, name: str) -> None:
     grid = source.grid
     if grid.transform.is_identity:
         raise ConfigError(
-            f"--crs was given, but {name} has no position: neither in the file nor in a world file "
-            "beside it.",
+            f"--crs was given, but {name} has no position, nor a world file beside it.",
             remedy=placed_by(source, f"Leave out --crs, or write the position: {PLACE_IMAGE}"),
         )
     if grid.crs is not None and not grid.crs.equals(crs, ignore_axis_order=True):
@@ -224,8 +223,7 @@ def parse_imagery_date(text: str) -> str:
     parts = text.split("/")
     if len(parts) > 2 or not all(map(is_date, parts)):
         raise ConfigError(
-            f"The imagery date is {text!r}; expected 2024, 2024-05 or 2024-05-17, or two of them "
-            "such as 2024-05-01/2024-05-31.",
+            f"The imagery date is {text!r}; expected 2024, 2024-05, 2024-05-17 or two with a /.",
             remedy="Write the year, or also month and day, with hyphens.",
         )
     return text
@@ -282,8 +280,7 @@ class ArraySource:
         for what, shape in (("grid", grid.shape), ("valid", valid.shape)):
             if shape != shape_yx:
                 raise DataError(
-                    f"{name}: received {what} of shape {shape}, expected {shape_yx} for an array "
-                    f"(band, y, x) of shape {array.shape}.",
+                    f"{name}: received {what} of {shape} for (band, y, x) of {array.shape}.",
                     remedy="Put the bands first: np.moveaxis(array, -1, 0). Or crop it alike.",
                 )
         if isinstance(array, np.ma.MaskedArray):

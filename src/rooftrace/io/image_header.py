@@ -247,8 +247,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
     indexes = tuple(i + 1 for i in range(dataset.count) if i + 1 != alpha)
     if not indexes:
         raise DataError(
-            f"{name} has no colour band: {len(dataset.subdatasets)} subdatasets, "
-            f"{plural(dataset.count, 'band')}.",
+            f"{name} has no colour band: {plural(len(dataset.subdatasets), 'subdataset')}.",
             remedy="Export the layer that you need as a GeoTIFF.",
         )
     lookup = None
@@ -399,16 +398,14 @@ def _unused_position(dataset: Any, name: str) -> str:
         position, option = "a camera model (RPC)", "-rpc -to RPC_DEM=TERRAIN.tif"
     elif "EXIF_GPSLatitude" in dataset.tags():
         return (
-            f"{name} is a photograph with the place of its camera, not an orthophoto: its metres "
-            "per pixel are not known and vary, and walls are in view. Make an orthophoto of the "
-            "flight first, for example with OpenDroneMap."
+            f"{name} is a photograph with the place of its camera, not an orthophoto: make one of "
+            "the flight first, for example with OpenDroneMap."
         )
     else:
         return ""
     return (
-        f"{name} has {position} instead of a georeference. Cut off a border if there is one, and "
-        f"rectify it, with what lies beyond as nodata: gdalwarp {option} -dstalpha "
-        f"-t_srs EPSG:{code} IN OUT.tif"
+        f"{name} has {position} instead of a georeference: cut off a border if there is one, and "
+        f"rectify it: gdalwarp {option} -dstalpha -t_srs EPSG:{code} IN OUT.tif"
     )
 
 

@@ -77,8 +77,7 @@ def _read(address: str) -> Json:
     what = "a web page (HTML)" if text.lstrip().startswith(b"<") else "not a JSON object"
     raise DataError(
         f"{without_query(address)} is {what}; expected a JSON document of STAC.",
-        remedy="Give the URL of the API's first page, which often ends with /stac or /v1, "
-        "or of a catalog.json.",
+        remedy="Give the URL of a catalog.json, or of the API's first page, often …/stac or …/v1.",
     )
 
 
@@ -120,8 +119,7 @@ def linked_address(parent: str, href: str) -> str:
         # Brackets that enclose no IPv6 address.
         pass
     raise DataError(
-        f"{without_query(parent)} links to {href[:200]!r}; expected a URL that begins with "
-        "https://, http:// or s3://.",
+        f"{without_query(parent)} links to {href[:200]!r}; expected a URL that begins https://.",
         remedy="Correct the catalogue, or download it with its files, and give the copy.",
     )
 
@@ -175,8 +173,7 @@ class ImagerySearch:
         except (ValueError, OverflowError) as error:
             raise ConfigError(
                 f"--datetime {self.datetime} is not a moment or a period.",
-                remedy="Write it as 2024, 2024-06, 2024-06-30, or with a slash between the first "
-                "and the last: 2023-01-01/2024-06-30; .. is an open end.",
+                remedy="Write 2024, 2024-06, 2024-06-30, or two with a slash; .. is an open end.",
             ) from error
         return times
 
@@ -245,8 +242,7 @@ def search_imagery(search: ImagerySearch) -> FoundImagery:
     if search.max_items is None and found.is_cut:
         raise DataError(
             f"{search.shown} has more than {MAX_ITEMS:,} images{search.conditions}.",
-            remedy="Give a smaller --area, a shorter --datetime, or the number of images to take "
-            "with --max-items.",
+            remedy="Give a smaller --area, a shorter --datetime, or a number with --max-items.",
         )
     return found
 
@@ -275,8 +271,7 @@ def _search(search: ImagerySearch) -> FoundImagery:
         return imagery
     keys = ", ".join(list(document)[:8]) or "nothing"
     raise DataError(
-        f"{search.shown} is a JSON document with {keys}; expected a STAC API, catalog, collection "
-        "or items.",
+        f"{search.shown} is a JSON document with {keys}; expected a STAC API, catalog or items.",
         remedy="Give the URL of the API's first page, which often ends with /stac or /v1.",
     )
 
@@ -286,8 +281,7 @@ def _api(search: ImagerySearch, address: str, landing: Json) -> FoundImagery:
     if classes and not any("item-search" in str(one) for one in classes):
         raise DataError(
             f"{without_query(address)} is a STAC API without item search.",
-            remedy="Give the URL of a static catalog or collection of the same data, or "
-            "save its items as a .json file and give that.",
+            remedy="Give a static catalog of the same data, or save its items as a .json file.",
         )
     base = address.partition("?")[0].rstrip("/")
     listing = urljoin(address, link_of(landing, "data") or f"{base}/collections")

@@ -291,15 +291,13 @@ def xyz_service(template: str) -> MapService:
             layer = quote_word(asked.get("layers", "LAYER"))
             remedy = f"Give the WMS by its capabilities: {capabilities} --layer {layer}"
         raise ConfigError(
-            f"{shown} has {listed}; the placeholders of tiles are {{z}}, {{x}}, {{y}}, {{-y}}, "
-            "{q} and {switch:a,b}.",
+            f"{shown} has {listed}; expected {{z}}, {{x}}, {{y}}, {{-y}}, {{q}} or {{switch:a,b}}.",
             remedy=remedy,
         )
     complete = "q" in names or ({"z", "x"} <= {*names} and {"y", "-y"} & {*names})
     if not complete or "{" in _PLACEHOLDER.sub("", template):
         raise ConfigError(
-            f"{shown} does not name a tile: {{z}}, {{x}} and {{y}} (or {{-y}} for rows from the "
-            "south), or {q}, were expected.",
+            f"{shown} does not name a tile; expected {{z}}, {{x}} and {{y}} or {{-y}}, or {{q}}.",
             remedy="For example: https://host/{z}/{x}/{y}.png",
         )
     web_host(template)
@@ -361,10 +359,7 @@ def tiles_in_area(level: TileLevel, area: Area, most: int) -> Ints:
         found = _descend(level, polygons, rows, cols, most, area.name)
     if not len(found):
         raise DataError(
-            f"The map service has no tile of zoom {level.zoom} in the area {area.name}: it has the "
-            f"rows {level.rows[0]} to {level.rows[1] - 1} and columns {level.cols[0]} to "
-            f"{level.cols[1] - 1}, and the area lies in the rows {floor(north)} to {floor(south)} "
-            f"and columns {floor(west)} to {floor(east)}.",
+            f"The map service has no tile of zoom {level.zoom} in the area {area.name}.",
             remedy="Check the area in a GIS, or use a service that covers it.",
         )
     return found[np.lexsort((found[:, 1], found[:, 0]))]
@@ -384,8 +379,7 @@ def projected_area(area: Area) -> Polygons:
     # Written so that NaN counts as outside as well.
     if not np.abs(corners).max() <= WORLD_M:
         raise DataError(
-            f"The area {area.name} has coordinates outside the range of Web Mercator, the system "
-            "of map services.",
+            f"The area {area.name} has coordinates outside the range of Web Mercator.",
             remedy="Assign the right coordinate system to the area, or leave out the poles.",
         )
     return np.asarray(polygons, np.object_)
@@ -429,10 +423,8 @@ def _descend(
             about = int(shapely.area(polygons).sum() / (height_m * width_m))
             count = f"{len(squares):,}" if side == 1 else f"about {max(about, len(squares)):,}"
             raise ConfigError(
-                f"The area {name} needs {count} tiles of zoom {level.zoom}; at most {most:,} are "
-                "requested.",
-                remedy="Choose a smaller area or a lower --zoom, or raise the limit with "
-                "--max-tiles if the terms of the service permit it.",
+                f"The area {name} needs {count} tiles of zoom {level.zoom}, the limit is {most:,}.",
+                remedy="Choose a smaller area or a lower --zoom, or raise --max-tiles if allowed.",
             )
         if side == 1:
             return squares

@@ -394,8 +394,7 @@ class AdjacentImages(Mosaic):
             raise GeoreferenceError(
                 f"{image.name} is in {crs_text(grid.crs)}; {first.name} is in "
                 f"{crs_text(common.crs)}, and part of the same scene.",
-                remedy="Reproject all images to one CRS: gdalwarp -t_srs EPSG:… IN.tif OUT.tif. Or "
-                "predict each, as one layer: rooftrace catalogue FOLDER -o OUT",
+                remedy="Reproject all (gdalwarp -t_srs), or run rooftrace catalogue on the folder.",
             )
         to_common = ~common.transform @ grid.transform
         stretched = max(
@@ -428,8 +427,7 @@ class AdjacentImages(Mosaic):
             raise DataError(
                 f"{image.name} has the bands {', '.join(names)} of {image.dtype}; {first.name} has "
                 f"{', '.join(common)} of {self.dtype}, and is part of the same scene.",
-                remedy="Remove it from the folder, convert it (gdal_translate -ot Byte -b 3 -b 2 "
-                "-b 1), or predict the images one by one, without --mosaic.",
+                remedy="Remove it, convert it (gdal_translate -b 3 -b 2 -b 1), or omit --mosaic.",
             )
 
 

@@ -51,8 +51,7 @@ class NodataRule:
                 )
         if self.colour is not None and len(self.colour) != len(data):
             raise DataError(
-                f"The nodata colour {self.colour} has {plural(len(self.colour), 'value')}, "
-                f"but {name} has {plural(len(data), 'band')}.",
+                f"The nodata colour is {self.colour}, but {name} has {plural(len(data), 'band')}.",
                 remedy="Give the colour one value per band.",
             )
         by_value = () if self.value is None else ((self.value,) * len(data),)

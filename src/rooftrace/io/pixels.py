@@ -349,9 +349,8 @@ class PreparedSource(WrappedSource):
         colours = _few_colours(values) + bool(sample.fill)
         if 1 < colours <= _MASK_COLOURS and values.shape[1] >= _MASK_PX:
             what = (
-                f"{self.name} has only {colours} colours: it is a mask or a drawing, not imagery, "
-                "and what the model finds in it means nothing. Give the image. For polygons of a "
-                "mask: rooftrace vectorize."
+                f"{self.name} has only {colours} colours: it is a mask or a drawing. Give the "
+                "image; for polygons of a mask: rooftrace vectorize."
             )
             notes = [what]
         elif values.size and len(values) == self.bands == 3 and self._dtype == np.uint8:
@@ -450,8 +449,7 @@ def prepare(
     if own.kind not in "uif":
         raise DataError(
             f"{source.name} has values of type {own}; expected whole or decimal numbers.",
-            remedy="Convert them, for example array.astype(np.uint8), or radar to amplitudes with "
-            "gdal_calc.py.",
+            remedy="Convert them: array.astype(np.uint8); radar to amplitudes with gdal_calc.py.",
         )
     kept = own if dtype.kind == "f" and how in ("auto", "none") else dtype
     to = ((0.0, 255.0),) * len(wanted)

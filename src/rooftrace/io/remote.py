@@ -319,8 +319,7 @@ def web_host(url: str) -> str:
     if parts.scheme.lower() in ("http", "https") and parts.hostname and "@" not in parts.netloc:
         return parts.hostname
     raise DataError(
-        f"{without_query(url)} cannot be read: a URL begins with https://, http:// or s3://, "
-        "followed by a server without a user name.",
+        f"{without_query(url)}: a URL begins with https://, http:// or s3://, without a user name.",
         remedy="Correct the URL, with keys as its parameters; or download the file.",
     )
 
@@ -490,8 +489,7 @@ class RangeReader(Traffic):
             same = (size, version) == (self._size, self._version)
         if not same:
             raise RemoteError(
-                f"the file changed on the server while it was read ({self._size} bytes before, "
-                f"{size} now)",
+                f"the file changed on the server while it was read (now {size} bytes)",
                 "Start again with another output folder.",
             )
 

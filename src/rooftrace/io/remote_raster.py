@@ -110,8 +110,7 @@ class RemoteRaster(RasterFile):
         driver = next((name for name, first in _DRIVERS.items() if head.startswith(first)), None)
         if driver is None:
             raise DataError(
-                f"{self.name} is not a GeoTIFF or JPEG 2000, the formats that are read from a "
-                "server.",
+                f"{self.name} is not a GeoTIFF or JPEG 2000; others are not read from a server.",
                 remedy="Download it, and give the path of the file.",
             )
         options: dict[str, Any] = {} if self._level is None else {"overview_level": self._level}

@@ -393,8 +393,7 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
         moved = np.stack(direct.transform(*xy.T), axis=1)
     except ProjError as error:
         raise GeoreferenceError(
-            "There is no transformation from the coordinate system "
-            f"{source.name!r} to {target.name!r}: {error}.",
+            f"There is no transformation from {source.name!r} to {target.name!r}: {error}.",
             remedy=f"Assign the right one: {ASSIGN_CRS}; or ogr2ogr -a_srs EPSG:… OUT.gpkg IN",
         ) from error
     if leaves_out is False:

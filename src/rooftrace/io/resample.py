@@ -196,17 +196,14 @@ def scaling_for(
         coarsest_m = plain_number(scales.gsd_m * COARSEST_RATIO)
         raise GsdMismatch(
             f"{name} has {gsd_text} m per pixel, the model was trained at {scales.gsd_m:g} m; "
-            f"expected at most {coarsest_m} m, {COARSEST_RATIO:g} times as coarse as the model. "
-            "Such pixels do not show the detail that the model needs.",
-            remedy="Use finer imagery or a model trained at a similar resolution. If the value is "
-            "wrong, give the right one with --gsd.",
+            f"expected at most {coarsest_m} m, {COARSEST_RATIO:g} times as coarse as the model.",
+            remedy="Use finer imagery or a coarser model, or give the right one with --gsd.",
         )
     if max(ratios) > FINEST_RATIO * _NOMINAL:
         finest_m = plain_number(model_gsd_m / FINEST_RATIO)
         raise GsdMismatch(
             f"{name} has {gsd_text} m per pixel, the model works at {model_gsd_m:g} m; "
-            f"expected at least {finest_m} m, {FINEST_RATIO:g} times as fine as the model. Imagery "
-            "from above is not that fine.",
+            f"expected at least {finest_m} m, {FINEST_RATIO:g} times as fine as the model.",
             remedy="Check the unit of the georeference. Give the right value with --gsd.",
         )
     steps = tuple(
@@ -223,8 +220,7 @@ def _scaling_by(scale: float, name: str) -> Scaling:
         raise ConfigError(
             f"A scale of {plain_number(scale)} was given for {name}; expected a factor between "
             f"1/{FINEST_RATIO:g} and {LARGEST_SCALE:g}.",
-            remedy="Use --scale 0.5 for an image twice as fine as the model, 2 for one half as "
-            "fine.",
+            remedy="Use --scale 0.5 for an image twice as fine as the model, 2 for half as fine.",
         )
     step = round(_STEPS / scale)
     note = ""

@@ -163,8 +163,7 @@ class ServiceRaster(TileGridMosaic):
         if self._grey:
             notes.append(
                 f"{self.name}: {plural(len(self._grey), 'grey tile')} among {len(self._read):,}: "
-                "one band is used as red, green and blue. The model was trained on colour images, "
-                f"and its accuracy on others is lower. {GREY_LOSS}"
+                f"one band {GREY_LOSS}"
             )
         if not self._missing:
             return tuple(notes)
@@ -318,9 +317,8 @@ def open_service(
     count, missing = raster.sample()
     if missing == count:
         raise DataError(
-            f"{raster.name} has no tile in the area {area.name} at zoom {raster.level.zoom}: "
-            f"{plural(count, 'tile was', 'tiles were')} requested, spread over the area, and none "
-            "exists.",
+            f"{raster.name} has no tile in the area {area.name} at zoom {raster.level.zoom}: of "
+            f"{plural(count, 'tile')} all over the area, none exists.",
             remedy="Choose another zoom with --zoom; if rows are counted from the south (TMS), "
             "write {-y} in place of {y}.",
         )
@@ -334,8 +332,7 @@ def _service(url: str, options: ServiceOptions) -> MapService:
     if is_template(url):
         if options.layer is not None:
             raise ConfigError(
-                f"--layer {options.layer} was given, but {without_secrets(url)} is the URL of "
-                "tiles, which have no layers.",
+                f"--layer {options.layer} was given; {without_secrets(url)} has tiles alone.",
                 remedy="Leave out --layer.",
             )
         return xyz_service(url)

@@ -135,8 +135,7 @@ def check_city_model(path: Path) -> None:
     if form in ("DWG", "IFC"):
         raise DataError(
             f"{path} is {form}, which is not read.",
-            remedy="Give the outlines of its buildings as another vector file, such as a "
-            "GeoPackage.",
+            remedy="Give the outlines of its buildings in another format, such as a GeoPackage.",
         )
 
 
@@ -405,10 +404,8 @@ class InputFinder:
             files = parquet_files(path)
             if not files and not (path / "manifest.json").is_file():
                 raise DataError(
-                    f"The folder {path} has no GeoParquet and no polygons of rooftrace predict; "
-                    "expected the files of one layer.",
-                    remedy="Give a single file, or a folder that rooftrace predict or catalogue "
-                    "wrote.",
+                    f"The folder {path} has no GeoParquet and no polygons of rooftrace predict.",
+                    remedy="Give a file, or a folder that rooftrace predict or catalogue wrote.",
                 )
             return [VectorInput(file) for file in files]
         if name.endswith(".zip"):

@@ -484,8 +484,7 @@ def join_columns(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def _check_same(path: Path, crs: CRS | None, first: CRS | None) -> None:
     if crs is not None and first is not None and not crs.equals(first, ignore_axis_order=True):
         raise GeoreferenceError(
-            f"{path} has files or layers in {crs_text(crs)} and in {crs_text(first)}; those of one "
-            "layer have one coordinate system.",
+            f"{path} has files or layers in {crs_text(crs)} and {crs_text(first)}; expected one.",
             remedy="Reproject the files to one system: ogr2ogr -t_srs EPSG:4326 OUT IN",
         )
 

@@ -305,10 +305,8 @@ def in_degrees(
     crs = layer.crs
     if crs is None:
         raise ExportError(
-            f"{path.name}: {path.suffix} holds longitude and latitude, but the image has no "
-            "georeference.",
-            remedy="Write a GeoPackage (.gpkg) or GeoJSON (.geojson), or give the image a "
-            f"georeference: {PLACE_IMAGE}",
+            f"{path.name}: {path.suffix} holds longitude and latitude; the image has no place.",
+            remedy=f"Write a GeoPackage (.gpkg) or GeoJSON, or place the image: {PLACE_IMAGE}",
         )
     for part in parts:
         degrees = shapely.transform(part.geometry, lambda xy: transform_points(xy, crs, CRS84))

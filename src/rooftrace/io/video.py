@@ -386,8 +386,7 @@ def check_video_name(path: Path) -> None:
     """Raise ConfigError if the suffix is not one of a supported container."""
     if path.suffix.lower() not in CONTAINERS or path.is_dir():
         raise ConfigError(
-            f"The output is named {path}; expected a file name that ends in "
-            f"{', '.join(CONTAINERS)}.",
+            f"The output is named {path}; expected a name that ends in {', '.join(CONTAINERS)}.",
             remedy="For example: -o buildings.mp4",
         )
 

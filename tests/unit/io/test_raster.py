@@ -133,7 +133,7 @@ def test_rule_adds_nodata(tmp_path: Path, rgb: np.ndarray) -> None:
     assert not both[:, 70:].any()
     assert not both[:, :9].any()
     assert both[:, 9:70].all()
-    with pytest.raises(DataError, match=r"2 values, but .* 3 bands"):
+    with pytest.raises(DataError, match=r"\(1, 2\), but .* 3 bands"):
         open_raster(path, nodata=NodataRule(colour=(1, 2))).read()
 
 

@@ -115,7 +115,7 @@ def test_a_prj_without_a_position_is_not_used(tmp_path: Path) -> None:
 
 
 def test_a_damaged_prj_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"scene\.prj is not a coordinate system.*'nonsense'"):
+    with pytest.raises(DataError, match=r"scene\.prj .*is not a coordinate system.*'nonsense'"):
         _ = open_raster(write_image(tmp_path, prj="nonsense")).grid
 
 
@@ -239,7 +239,7 @@ def test_files_that_describe_the_images_beside_them_are_no_further_images(
         other = "<NetworkLink><Link><href>http://x/y.kml</href></Link></NetworkLink>"
         (tmp_path / "doc.kml").write_text(f"<kml><Document>{other}</Document></kml>")
         for read in (lambda path: open_raster(path).grid, lambda path: VectorFile(path).read()):
-            with pytest.raises(DataError, match="but 1 link to other files"):
+            with pytest.raises(DataError, match="but 1 link"):
                 read(tmp_path / "doc.kml")
         # The root of a pyramid with two tiles at its coarsest zoom.
         link = f"<NetworkLink><Region><LatLonAltBox>{BOX}</LatLonAltBox></Region><Link><href>"
