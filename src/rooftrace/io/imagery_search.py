@@ -326,7 +326,7 @@ def _asked_collections(search: ImagerySearch, listing: str) -> dict[str, Json]:
     _check_collections(search, ids)
     if not search.collections and len(ids) > 1:
         raise ConfigError(
-            f"{search.shown} has {len(ids)} collections, and none was chosen: {_listed(ids)}.",
+            f"{search.shown} has {len(ids)} collections: {list_and_count(ids, 20)}.",
             remedy="Choose one with --collection.",
         )
     return known
@@ -336,13 +336,9 @@ def _check_collections(search: ImagerySearch, ids: Sequence[str]) -> None:
     for name in search.collections:
         if name not in ids:
             raise ConfigError(
-                f"{search.shown} has no collection {name!r}; it has {_listed(ids)}.",
+                f"{search.shown} has no collection {name!r}; it has {list_and_count(ids, 20)}.",
                 remedy="Give one of them with --collection.",
             )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return list_and_count(names, 20) or "none"
 
 
 def _collection_url(listing: str, name: str) -> str:

@@ -137,22 +137,14 @@ class ServiceRaster(TileGridMosaic):
     @property
     def preview(self) -> str:
         """Text that says how many tiles are needed and how many requests they take."""
-        options = self.requests.options
         cached = sum(self.requests.is_cached(self._url(tile)) for tile in self._tiles)
         requests = len(self._tiles) - cached
-        minutes = requests / options.per_second / 60
-        # Tiles that were looked at, see `sample`.
-        made = self.requests.requests
-        after = f" after {plural(made, 'request')}" if made else ""
-        asked = "no further request"
-        if requests:
-            asked = f"{plural(requests, 'further request')}, {options.per_second:g} per second"
-        time = f", at least {minutes:.1f} minutes" if minutes >= 1 else ""
+        minutes = requests / self.requests.options.per_second / 60
         rows, cols = self.level.tile_px
         return (
             f"{self.name}: zoom {self.level.zoom}, {self.grid.gsd_m:.3g} m per pixel, "
-            f"{plural(len(self._tiles), 'tile')} of {rows} × {cols} pixels, {cached:,} of "
-            f"them in the cache{after}: {asked}{time}."
+            f"{plural(len(self._tiles), 'tile')} of {rows} × {cols} pixels, {cached:,} of them in "
+            f"the cache: {plural(requests, 'request')} in at least {minutes:.1f} minutes."
         )
 
     @property
@@ -165,15 +157,14 @@ class ServiceRaster(TileGridMosaic):
                 f"{self.name}: {plural(len(self._grey), 'grey tile')} among {len(self._read):,}: "
                 f"one band {GREY_LOSS}"
             )
-        if not self._missing:
-            return tuple(notes)
-        share = len(self._missing) / max(len(self._read), 1)
-        missing = (
-            f"{self.name}: {plural(len(self._missing), 'tile')} of {len(self._read):,} "
-            f"({share:.0%}) do not exist at zoom {self.level.zoom}; they are nodata. "
-            "A lower --zoom may have them."
-        )
-        return (*notes, missing)
+        if self._missing:
+            share = len(self._missing) / max(len(self._read), 1)
+            notes.append(
+                f"{self.name}: {plural(len(self._missing), 'tile')} of {len(self._read):,} "
+                f"({share:.0%}) do not exist at zoom {self.level.zoom}; they are nodata. "
+                "A lower --zoom may have them."
+            )
+        return tuple(notes)
 
     def close(self) -> None:
         super().close()
