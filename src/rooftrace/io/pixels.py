@@ -373,6 +373,11 @@ class PreparedSource(WrappedSource):
     def _from_values(self, values: NDArray[Any]) -> _Found:
         """Return the stretch for the sampled (band, n) values of the model's bands."""
         own, is_byte = self.source.dtype, self._dtype == np.uint8
+        if own.kind in "ui" and own.itemsize > 1:
+            # Collars and clipboards at the ends of the type would squeeze the picture.
+            limits = np.iinfo(own)
+            inside = ((values > limits.min) & (values < limits.max)).all(axis=0)
+            values = values[:, inside] if inside.any() else values
         if not values.size:
             return self._without_sample()
         if self._how == "per-band":

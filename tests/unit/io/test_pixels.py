@@ -197,6 +197,12 @@ def test_values_of_sixteen_bits_are_stretched_jointly() -> None:
     (note,) = made.choices
     assert "scene.tif has values of type uint16" in note
     assert json.loads(json.dumps(made.record))["stretch"]["how"] == "percentiles"
+    data[:, :20], data[:, :, :20] = 65535, 0
+    for how in ("auto", "per-band"):
+        framed = prepared(ArraySource(data), stretch=how).stretch
+        assert framed is not None
+        assert max(framed.high) < 4000, "a collar at the ends of the type does not squeeze it"
+    data = data[:, 20:, 20:]
     by_band = prepared(ArraySource(data), stretch="per-band")
     assert by_band.read().data[2].max() == 255
 
