@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from rooftrace.io.georeferenced import (
     window_box,
 )
 from rooftrace.io.image_header import BandInfo
+from rooftrace.io.nodata import is_fill
 from rooftrace.io.raster import is_small
 from rooftrace.io.reproject import crs_text
 
@@ -53,6 +56,9 @@ _MAX_TILED_PX = 2**33
 
 _MAX_PX = 2**37
 """Maximum number of pixels of a scene whose images, which are larger, may lie scattered."""
+
+_LOOKED_AT = 16
+"""Number of images whose corners are looked at."""
 
 _MIN_COVERED = 1000
 """A larger scene is refused if fewer than one in 1000 of its pixels is covered by an image."""
@@ -349,6 +355,27 @@ class AdjacentImages(Mosaic):
         super().close()
         for image in self._images:
             close_source(image)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Note on the first image whose corners cover others with fill that no file marks."""
+        for image, window in [*zip(self._images, self._windows)][:_LOOKED_AT]:
+            if len([*self._under(window)]) == 1 or self.keeps_fill:
+                continue
+            ends = product(*((0, length - 1) for length in window.shape_yx))
+            with suppress(DataError):
+                corners = [image.read(Window(row, col, 1, 1)) for row, col in ends]
+                data = np.concatenate([one.data[:, one.valid] for one in corners], axis=1)
+                fill = data[:, is_fill(data)]
+                if fill.shape[1] > 1:
+                    value = ",".join(f"{one:g}" for one in dict.fromkeys(fill[:, 0].tolist()))
+                    note = (
+                        f"{image.name} has corners of the value {value}, which is not marked as "
+                        "nodata, and lies over other images: what they show there is missed. If "
+                        f"it is fill, give --nodata {value}."
+                    )
+                    return (note,)
+        return ()
 
     def is_empty(self, window: Window) -> bool:
         """Return True if a window has no image, or only images that are empty there."""

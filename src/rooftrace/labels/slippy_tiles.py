@@ -27,6 +27,9 @@ from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
 
 _TMS_RESOURCE = "tilemapresource.xml"
 
+_MAX_SIDE_PX = 1024
+"""Largest side of a tile: four times the usual one, for fine screens."""
+
 
 @dataclass(frozen=True)
 class TileFolder:
@@ -89,6 +92,8 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
             raise LayoutError(
                 f"Two images show the tile {tile}: {other} and {path}.", remedy="Keep one of them."
             )
+    if paths and not _may_be_tile(next(iter(paths.values()))):
+        return TileFolder(top, {}, (*paths.values(), *others))
     folder = TileFolder(top, dict(sorted(paths.items())), tuple(others))
     places = [top, root]
     if root.absolute().name.isdecimal():
@@ -107,6 +112,15 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
             note = f"{top}: rows are counted from the south (TMS), as {resource.name} says."
             return replace(folder.flipped(), notes=(note,))
     return folder.flipped() if tms else folder
+
+
+def _may_be_tile(image: Path) -> bool:
+    """Return whether an image has the size of a tile; scans may lie in folders of numbers, too."""
+    try:
+        height, width = open_raster(image).grid.shape
+    except DataError:
+        return True
+    return height == width <= _MAX_SIDE_PX
 
 
 def open_mosaic(

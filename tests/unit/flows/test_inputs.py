@@ -119,10 +119,14 @@ def test_images_that_adjoin_have_a_note(town: Path, tmp_path: Path) -> None:
         Image.new("RGB", (256, 256)).save(tmp_path / f"tiles/18/{col}/7.png")
     [note] = adjacent_note(find_inputs([tmp_path / "tiles"]).scenes)
     assert note.endswith(f"rooftrace predict {tmp_path / 'tiles'} --mosaic -o OUT")
-    coarse = ORIGIN @ Affine.translation(0, 40) @ Affine.scale(2)
-    write_geotiff(town / "c.tif", np.ones((3, 20, 15)), crs="EPSG:32633", transform=coarse)
-    [note] = adjacent_note(find_inputs([town]).scenes)
-    assert note.endswith(f"rooftrace catalogue {town} -o OUT")
+    (town / "b.tif").unlink()
+    # A coarser sheet, and the next photograph of a flight.
+    for place in (Affine.translation(0, 40) @ Affine.scale(2), Affine(0.9, 0.1, 12, -0.1, 0.9, 2)):
+        write_geotiff(
+            town / "c.tif", np.ones((3, 40, 30)), crs="EPSG:32633", transform=ORIGIN @ place
+        )
+        [note] = adjacent_note(find_inputs([town]).scenes)
+        assert note.endswith(f"rooftrace catalogue {town} -o OUT")
     (town / "c.tif").unlink()
     write(town / "b.tif", 0, 31, (25, 50), 2)
     assert not adjacent_note(find_inputs([town]).scenes)

@@ -128,6 +128,17 @@ def test_the_days_of_the_images_are_those_of_the_scene(
     assert (provenance.imagery_date, provenance.image) == (expected, "flight")
 
 
+@pytest.mark.parametrize(("nodata", "expected"), [(None, ["give --nodata 0."]), (0, [])])
+def test_fill_over_other_images_has_a_note(
+    folder: Path, tmp_path: Path, scene: np.ndarray, nodata: int | None, expected: list[str]
+) -> None:
+    data = scene[:, *PLACES["d"].slices()].copy()
+    data[:, [0, 0, -1, -1], [0, -1, 0, -1]] = 0
+    images = [folder / "b.tif", write(tmp_path / "d.tif", data, PLACES["d"], nodata=nodata)]
+    notes = AdjacentImages([*map(open_raster, images)], "town").notes
+    assert [note.partition("If it is fill, ")[2] for note in notes] == expected
+
+
 def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndarray) -> None:
     part = scene[:, :20, :20]
     window = Window(0, 0, 20, 20)

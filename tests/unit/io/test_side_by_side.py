@@ -27,10 +27,3 @@ def test_what_the_prediction_does_not_know_is_grey_in_it_alone() -> None:
     for panel in (predicted, errors):
         assert (panel[:, :100] == 70).all()
         assert (panel[:, 100:] == 120).all()
-
-
-def test_without_an_image_there_are_three_panels() -> None:
-    zeros = np.zeros(SHAPE)
-    sheet = side_by_side(None, mask_of(zeros), mask_of(zeros), "", LEGEND)
-    assert sheet.shape == (34 + 300, 3 * 400 + 2 * 8, 3)
-    assert (sheet[34:, :400] == 205).all()

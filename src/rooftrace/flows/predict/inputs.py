@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from affine import Affine
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
@@ -50,6 +49,7 @@ from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_image, open_raster
 from rooftrace.io.remote import is_object_url, list_objects, url_stem
 from rooftrace.io.remote_raster import RemoteRaster
+from rooftrace.io.reproject import outline_points
 from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.service_raster import ServiceRaster, open_service
 from rooftrace.io.web_mercator import TileName, latitude_of
@@ -322,7 +322,7 @@ def find_inputs(
 
 
 def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
-    """Return a note where images of one folder adjoin, as sheets of one map do.
+    """Return a note where images of one folder adjoin or overlap, as sheets of one map do.
 
     Args:
         scenes: Images that were predicted each by itself; the first ones are compared.
@@ -344,20 +344,19 @@ def adjacent_note(scenes: Sequence[SceneInput]) -> list[str]:
     for one, other in combinations(sheets, 2):
         if one.crs is None or one.crs != other.crs:
             continue
-        step = ~one.transform @ other.transform
-        shift = Affine.translation(step.c, step.f)
-        starts = np.array([step.f, step.c])
-        common = np.minimum(one.shape, starts + other.shape) - np.maximum(0, starts)
-        least, most = sorted(common / np.minimum(one.shape, other.shape))
-        # Neighbours share a side, or overlap by up to a quarter.
-        if step.almost_equals(shift, 1e-6) and -0.001 < least <= 0.25 and most > 0.5:
-            counted = "buildings on their common edges are counted in each"
+        there = one.to_pixels(outline_points(other, one.crs))[:, ::-1]
+        starts, stops = there.min(axis=0), there.max(axis=0)
+        common = np.minimum(one.shape, stops) - np.maximum(0, starts)
+        least, most = sorted(common / np.minimum(one.shape, stops - starts))
+        # Neighbours share a side; photographs of a flight overlap by more than half.
+        if -0.001 < least <= 0.9 and most > 0.5:
+            counted = "buildings on their common ground are counted in each"
             how = f"Without duplicates: rooftrace catalogue {shlex.quote(str(folder))} -o OUT"
             with suppress(RooftraceError):
                 AdjacentImages(files, str(folder))
                 named = shlex.quote(str(folder))
                 how = f"As one scene: rooftrace predict {named} --mosaic{crs} -o OUT"
-            return [f"images in {folder} adjoin, and {counted}. {how}"]
+            return [f"images in {folder} adjoin or overlap, and {counted}. {how}"]
     return []
 
 
