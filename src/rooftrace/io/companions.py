@@ -34,7 +34,7 @@ from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_and_count, plural, reason_of
 from rooftrace.io.files import is_file, metadata_root, read_head, visible_files, xml_root
 from rooftrace.io.gdal import is_raster, open_quietly
-from rooftrace.io.image_header import Header, checked_grid, from_epsg, grid_of
+from rooftrace.io.image_header import Header, checked_grid, grid_of, known_crs
 from rooftrace.io.vector_formats import kml_text
 
 _SIDECAR_REMEDY = (
@@ -487,14 +487,12 @@ def _read_prj(prj: Path, path: Path) -> CRS:
     """Return the coordinate system of a `.prj`: WKT (also Esri's), PROJ or a code."""
     text = prj.read_text("utf-8-sig", "replace").strip()
     try:
-        crs = CRS.from_user_input(text)
+        return known_crs(text)
     except CRSError as error:
         raise DataError(
             f"{prj} of {path.name} is not a coordinate system: {text[:60]!r}; expected WKT.",
             remedy=_SIDECAR_REMEDY,
         ) from error
-    epsg = crs.to_epsg()
-    return from_epsg(epsg) if epsg else crs
 
 
 def mask_file(path: Path, names: FolderNames | None = None) -> Path | None:

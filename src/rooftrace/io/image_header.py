@@ -29,7 +29,7 @@ from rasterio.windows import Window as RasterioWindow
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE, plural
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.reproject import crs_text
+from rooftrace.io.reproject import crs_text, epsg_of
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Header:
         palette: (n, 4) red, green, blue and alpha of each index; None without a palette, or if
             its indices are requested.
         mask: Way in which the file marks nodata, besides alpha.
-        nodata: Nodata value of each colour band, or None.
+        nodata: Nodata value of each colour band as it is read, see `black`, or None.
         file_format: GDAL's name of the driver.
         block_yx: Rows and columns of pixels that are decoded at a time.
         note: Information for the user about ignored content; empty if there is none.
@@ -288,7 +288,10 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         alpha=alpha,
         palette=lookup,
         mask=mask,
-        nodata=tuple(nodata[i - 1] for i in indexes),
+        nodata=tuple(
+            black - value if black and value is not None else value
+            for value in (nodata[i - 1] for i in indexes)
+        ),
         file_format=str(dataset.driver),
         block_yx=(int(rows), int(cols)),
         note=note,
@@ -347,8 +350,7 @@ def grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     crs = None
     try:
         if dataset.crs:
-            epsg = dataset.crs.to_epsg()
-            crs = from_epsg(epsg) if epsg else CRS.from_wkt(dataset.crs.to_wkt())
+            crs = known_crs(dataset.crs.to_wkt())
     except (CRSError, RasterioCRSError, RasterioError) as error:
         raise DataError(
             f"{name} has a coordinate system that cannot be read: {error}.",
@@ -410,9 +412,11 @@ def _unused_position(dataset: Any, name: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def from_epsg(code: int) -> CRS:
-    """Return the coordinate system of an EPSG code."""
-    return CRS.from_epsg(code)
+def known_crs(text: str) -> CRS:
+    """Return the coordinate system of WKT, a PROJ string or a code; that of EPSG if it is one."""
+    crs = CRS.from_user_input(text)
+    epsg = epsg_of(crs)
+    return CRS.from_epsg(epsg) if epsg else crs
 
 
 @lru_cache(maxsize=64)
@@ -468,17 +472,18 @@ def named_dates(name: str) -> list[str]:
 def imagery_date(tags: Mapping[str, str], name: str = "") -> str | None:
     """Return the date in a file's tags in the form of ISO 8601; None if there is none.
 
-    The date of the file itself does not count if the name of the image states an earlier year, or
-    if the file is that of a scanner.
+    The date of the file itself does not count if the name of the image or of its folder states an
+    earlier year, or if the file is that of a scanner and they do not state its year.
     """
-    named = [date[:4] for date in named_dates(Path(name).stem)]
+    parts = Path(name).parent.name, Path(name).stem
+    named = [date[:4] for part in parts for date in named_dates(part)]
     for tag in _DATE_TAGS:
         match = _WRITTEN.fullmatch(tags.get(tag, "").strip().strip('"'))
         if match is None:
             continue
         year, month, day, clock, zone = match.groups()
         last = max((one for one in named if one <= year), default=year)
-        if tag in _FILE_TAGS and (last < year or _is_scan(tags)):
+        if tag in _FILE_TAGS and (last < year or (year not in named and _is_scan(tags))):
             continue
         text = f"{year}-{month}-{day}" + (f"T{clock}{zone}" if clock else "")
         # Cameras and programs without a clock write zeros.

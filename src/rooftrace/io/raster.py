@@ -273,7 +273,7 @@ class RasterFile:
         return Raster(data, valid, header.grid if window == whole else header.grid.crop(window))
 
     def _colours(self, data: NDArray[Any]) -> list[tuple[float | None, ...]]:
-        """Return the colours that count as nodata in pixels as they are stored."""
+        """Return the colours that count as nodata."""
         by_rule = self._rule.colours(data, self.name)
         return [*by_rule, self._header.nodata] if self._header.mask == "nodata" else [*by_rule]
 
@@ -373,6 +373,8 @@ class RasterFile:
         """True if the value that GDAL returns for absent blocks is nodata."""
         header = self._header
         fill = header.nodata[0] or 0
+        if header.black and header.nodata[0] is not None:
+            fill = header.black - fill
         if header.palette is not None or not np.isfinite(fill):
             return False
         pixel = np.full((len(header.read_indexes), 1, 1), fill).astype(header.dtype)
@@ -388,6 +390,8 @@ class RasterFile:
             if self._rule.declared:
                 valid &= data[-1] > 0
             data = data[:-1]
+        if header.black:
+            data = header.black - data
         if header.mask == "nodata":
             valid &= differs(data, header.nodata)
         if data.dtype.kind == "f":
@@ -402,8 +406,6 @@ class RasterFile:
             data = _without_ink(data)
         for colour in self._rule.colours(data, self.name):
             valid &= differs(data, colour)
-        if header.black:
-            data = header.black - data
         return data, valid
 
     def _hold_blocks(self, window: Window) -> None:

@@ -45,6 +45,9 @@ _NOTED_M = 0.5
 _SAME_DATUM_M = 3.0
 """Distance in metres up to which two datums count as one, as the realisations of NAD83 do."""
 
+_OF_SATELLITES = "GRS 1980", "WGS 84"
+"""Ellipsoids whose datums differ by less than 3 m."""
+
 _OUTLINE_POINTS = 21
 """Number of points along each side of a rectangle whose outline is transformed."""
 
@@ -54,11 +57,26 @@ def utm_zone(lon: float, lat: float) -> CRS:
     return CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
 
 
+@lru_cache(maxsize=64)
+def epsg_of(crs: CRS) -> int | None:
+    """Return the EPSG code of a coordinate system; None if it has none.
+
+    To PROJ, a system without a datum is any that shares its ellipsoid: UTM zone 36 on Clarke 1880
+    is Adindan. Only the datums of satellite positioning are that close to one another.
+    """
+    code = crs.to_epsg()
+    if code is None or code == crs.to_epsg(min_confidence=90):
+        return code
+    is_close = crs.ellipsoid is not None and crs.ellipsoid.name in _OF_SATELLITES
+    known = CRS.from_epsg(code)
+    return code if is_close or known.equals(crs, ignore_axis_order=True) else None
+
+
 def crs_text(crs: CRS | None) -> str:
     """Return a short description of a coordinate system."""
     if crs is None:
         return "no coordinate system"
-    if epsg := crs.to_epsg():
+    if epsg := epsg_of(crs):
         return f"EPSG:{epsg} ({crs.name})"
     if crs.name != "unknown":
         return str(crs.name)
@@ -451,7 +469,7 @@ def _ways_over_hubs(source: CRS, target: CRS) -> list[list[tuple[Transformer, bo
 
 
 def missing_grid(source: CRS, target: CRS, bounds: Bounds) -> tuple[str, ...]:
-    """Return a note if PROJ knows a better operation, but lacks the file of its grid.
+    """Return a note if PROJ knows a better operation without its grid, or none between the datums.
 
     Args:
         bounds: Left, bottom, right and top in `source` of what is transformed.
@@ -463,6 +481,16 @@ def missing_grid(source: CRS, target: CRS, bounds: Bounds) -> tuple[str, ...]:
     lon, lat = transform_points(middle, source, CRS84)[0].tolist()
     if not np.isfinite(lon + lat):
         return ()
+    direct = _way(source, target)[0]
+    direct.transform(*middle[0])
+    ellipsoids = {crs.ellipsoid and crs.ellipsoid.semi_major_metre for crs in (source, target)}
+    if len(ellipsoids) > 1 and _guessed(direct) and not _ways_over_hubs(source, target):
+        note = (
+            f"{crs_text(source)} to {crs_text(target)}: no transformation between their datums is "
+            "known, which may lie hundreds of metres apart. Assign the system with the right datum "
+            f"to the file that names none: {ASSIGN_CRS}"
+        )
+        return (note,)
     with warnings.catch_warnings():
         # It says what the note says, without the accuracy.
         warnings.simplefilter("ignore")
@@ -473,9 +501,7 @@ def missing_grid(source: CRS, target: CRS, bounds: Bounds) -> tuple[str, ...]:
     if not better:
         return ()
     # PROJ may go over WGS 84, which is none of the operations of the group.
-    direct, best = _way(source, target)[0], better[0]
-    direct.transform(*middle[0])
-    used = direct.get_last_used_operation().accuracy
+    best, used = better[0], direct.get_last_used_operation().accuracy
     if 0 <= used < best.accuracy + _NOTED_M:
         return ()
     names = [grid.short_name for grid in best.grids if not grid.available]

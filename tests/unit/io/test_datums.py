@@ -14,7 +14,7 @@ from shapely import box
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.georeferenced import ArraySource
-from rooftrace.io.reproject import missing_grid, transform_points
+from rooftrace.io.reproject import epsg_of, missing_grid, transform_points
 
 OSTN15 = "uk_os_OSTN15_NTv2_OSGBtoETRS.tif"
 SYDNEY, CANBERRA = (334000.0, 6250000.0), (690000.0, 6090000.0)
@@ -56,15 +56,27 @@ def test_points_move_by_the_change_of_datum(
         (4267, 32613, (-105, 39.7, -104.9, 39.8), "us_noaa_conus.tif"),
         (32633, 4326, (500_000, 5_000_000, 500_010, 5_000_010), None),
         (32633, 32633, (500_000, 5_000_000, 500_010, 5_000_010), None),
+        ("+proj=utm +zone=33 +ellps=GRS80", 32633, (500_000, 5_000_000, 500_010, 5_000_010), None),
     ],
 )
 def test_a_better_operation_whose_grid_is_missing_is_noted(
-    source: int, target: int, bounds: tuple[float, float, float, float], grid: str | None
+    source: int | str, target: int, bounds: tuple[float, float, float, float], grid: str | None
 ) -> None:
-    notes = missing_grid(CRS.from_epsg(source), CRS.from_epsg(target), bounds)
+    notes = missing_grid(CRS(source), CRS(target), bounds)
     assert len(notes) == (grid is not None)
     if grid is not None:
         assert re.search(rf"accurate to about \d m; .*: pyproj sync .*--file {grid}$", notes[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("+proj=utm +zone=36 +ellps=clrk80", None), ("+proj=utm +zone=32 +ellps=GRS80", 25832),
+     (CRS(31468).to_wkt("WKT1_ESRI"), 31468), ("+proj=utm +zone=36 +datum=WGS84", 32636)],
+)  # fmt: skip
+def test_a_system_without_a_datum_has_no_code_and_a_note(text: str, code: int | None) -> None:
+    assert epsg_of(CRS(text)) == code
+    notes = missing_grid(CRS(text), CRS(4326), (500_000, 5e6, 500_010, 5e6 + 10))
+    assert ["hundreds of metres" in note for note in notes] == [True] * (code is None)
 
 
 def test_an_area_of_another_datum_has_the_note() -> None:

@@ -83,6 +83,16 @@ def test_fill_that_lossy_compression_changed_is_nodata(tmp_path: Path, fill: int
     assert np.count_nonzero(empty & exact.read().valid) > 1000
 
 
+@pytest.mark.parametrize("rule", [{"nodata": 255}, {}])
+def test_nodata_of_an_image_that_stores_white_as_0(tmp_path: Path, rule: dict[str, int]) -> None:
+    image, empty = scene()
+    image = np.where(empty, 0, image[:1] // 4 + 80).astype(np.uint8)
+    stored = {"photometric": "miniswhite", "compress": "jpeg", **rule, **PLACE}
+    path = write_geotiff(tmp_path / "scan.tif", 255 - image, **stored)
+    file = open_raster(path, nodata=None if rule else NodataRule(value=0))
+    assert np.count_nonzero(file.read().valid != ~empty) < 0.05 * np.count_nonzero(empty)
+
+
 def test_large_areas_of_nodata_inside_stay(tmp_path: Path) -> None:
     image, _ = scene()
     image[:, 100:130, 100:140] = 0

@@ -39,7 +39,8 @@ def test_imagery_date_of_tags(tag: str, text: str, date: str | None) -> None:
     assert imagery_date(tags) == date
     # The file of a scan is younger than its picture.
     is_of_file = not {"ACQUISITIONDATETIME", "EXIF_DateTimeOriginal"} & {*tags}
-    assert imagery_date(tags, "scans/sheet 12_1944-07.tif") == (None if is_of_file else date)
+    for name in ("scans/sheet 12_1944-07.tif", "scans_1944/sheet 12.tif"):
+        assert imagery_date(tags, name) == (None if is_of_file else date)
     assert imagery_date(tags, "12345_19441.tif") == date
     # Of a scan without a year in its name, points per inch of a TIFF, or per cm of a JPEG, tell it.
     for points, unit, is_scan in (("600", "2 (pixels/inch)", True), ("96.0", "2", False)):

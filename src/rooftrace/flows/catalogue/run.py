@@ -55,7 +55,7 @@ _CURVE_LEVEL = 16
 
 _DATING = (
     "If their date is known, write it into the files (gdal_edit.py -mo "
-    'TIFFTAG_DATETIME="2024:05:17 00:00:00" FILE), or name the scenes by STAC items.'
+    "ACQUISITIONDATETIME=2024-05-17 FILE), or name the scenes by STAC items."
 )
 
 _FIGURES = ("score", "area_m2", "perimeter_m", "orientation_deg", "rectangularity")
