@@ -52,7 +52,7 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     out = tmp_path / "new" / name
     code, shown, text = command("convert", layer, "-o", out)
     assert (code, shown) == (0, "")
-    assert f"{out}: 5 polygons of {layer} in EPSG:32633 (WGS 84 / UTM zone 33N)" in text
+    assert f"{out}: read 5 polygons of {layer} in EPSG:32633 (WGS 84 / UTM zone 33N)" in text
     table = (gpd.read_parquet if name.endswith("parquet") else gpd.read_file)(out)
     table = table if table.crs else table.set_crs(4326)
     assert table["storeys"].astype(int).tolist() == [1, 2, 3, 4, 5]

@@ -209,7 +209,7 @@ def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertRep
     layer = file.read(wanted, typed=True)
     notes = file.copy_notes() + file.notes(layer.counts)
     notes += write_polygons(out, layer.geometry, layer.values, layer.crs)
-    read_as = f"{plural(len(layer), 'polygon')} of {path} in {crs_text(layer.crs)}"
+    read_as = f"read {plural(len(layer), 'polygon')} of {path} in {crs_text(layer.crs)}"
     if vector_suffix(out) in DEGREES_SUFFIXES and not layer.crs.equals(CRS84, True):
         read_as += f", written in {CRS84.name}"
     return ConvertReport(out, FOOTPRINTS.name, read_as, 0, (), notes)

@@ -8,7 +8,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,13 +29,15 @@ from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ExportError
+from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, full_turn
 from rooftrace.io.legend import BUILDING_NAMES
-from rooftrace.io.reproject import CRS84, reprojected, transform_points, utm_zone
+from rooftrace.io.reproject import CRS84, crs_text, reprojected, transform_points, utm_zone
 from rooftrace.io.vector_layers import is_comparison
 from rooftrace.io.vector_writers import (
     LayerChunk,
     LayerSettings,
+    Notes,
     Writer,
     gdal_writing,
     in_degrees,
@@ -135,6 +140,25 @@ def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
         MINZOOM=str(lowest), MAXZOOM=str(highest), MAX_SIZE=_UNLIMITED, MAX_FEATURES=_UNLIMITED,
         DESCRIPTION=", ".join(sources),
     )  # fmt: skip
+    if sources:
+        _add_attribution(path, ", ".join(sources))
+
+
+def _add_attribution(path: Path, text: str) -> None:
+    """Write the attribution, for which GDAL (3.12) has no option, into metadata behind the tiles.
+
+    https://github.com/protomaps/PMTiles/blob/main/spec/v3/spec.md
+    """
+    with path.open("r+b") as file:
+        file.seek(24)
+        start, length = struct.unpack("<QQ", file.read(16))
+        file.seek(start)
+        metadata = json.loads(gzip.decompress(file.read(length))) | {"attribution": text}
+        packed = gzip.compress(json.dumps(metadata).encode(), mtime=0)
+        start = file.seek(0, 2)
+        file.write(packed)
+        file.seek(24)
+        file.write(struct.pack("<QQ", start, len(packed)))
 
 
 _XLSX_ROWS = 2**20 - 1
@@ -169,7 +193,7 @@ def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None
     write_zip(path, contents)
 
 
-def drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
+def _drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
     """Return the coordinate system of a drawing, in which people measure lengths.
 
     Degrees and Web Mercator stretch them, so it is the UTM zone of the first polygon instead.
@@ -184,7 +208,7 @@ def drawing_crs(crs: CRS, geometry: Polygons) -> CRS:
     return utm_zone(lon, lat)
 
 
-def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:
     """Write each ring as a closed polyline; GDAL would fill polygons, which covers the drawing.
 
     Classes, and the statuses of a comparison, are layers of the drawing.
@@ -197,7 +221,7 @@ def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     for part in parts:
         geometry = part.geometry
         if layer.crs is not None and len(geometry):
-            drawn = drawn or drawing_crs(layer.crs, geometry)
+            drawn = drawn or _drawing_crs(layer.crs, geometry)
             if drawn != layer.crs:
                 geometry = reprojected(geometry, layer.crs, drawn, 0.01)
         pieces, row = shapely.get_parts(geometry, return_index=True)
@@ -216,11 +240,14 @@ def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     # GDAL (3.12) marks a polyline as closed only if its last vertex repeats the first.
     text = path.read_bytes().replace(b"AcDbPolyline\n 70\n0\n", b"AcDbPolyline\n 70\n1\n")
     path.write_bytes(text)
+    crs = drawn or layer.crs
+    system = "pixels of the image" if crs is None else crs_text(crs)
+    return (f"{path.name}: DXF has no attributes and no coordinate system; it is in {system}.",)
 
 
 def _drawing_layers(columns: Mapping[str, NDArray[Any]], count: int) -> Iterable[str]:
     """Return the layer of a drawing for each of `count` polygons; 0 is that of every drawing."""
-    status = status_column(columns)
+    status = _status_column(columns)
     if status is not None:
         side = columns["side" if status == "status" else "compare_layer"]
         return map("{}_{}".format, side.tolist(), columns[status].tolist())
@@ -236,8 +263,11 @@ _AT_ONCE = 100_000
 _NEAR_DEG = 3e-7
 """Degrees, about 3 cm, up to which a node lies on another one or on a wall; nodes have 7 digits."""
 
+_MOST_NODES = 2000
+"""Maximum number of nodes of a way, https://wiki.openstreetmap.org/wiki/Way."""
 
-def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+
+def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:
     """Write new buildings for JOSM: ways, and multipolygons where there are courtyards.
 
     Outlines that meet share their nodes, also where a corner lies on the wall of another.
@@ -246,10 +276,12 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """
     texts: list[str] = []
     tag_texts: dict[str, str] = {}
+    columns: Mapping[str, NDArray[Any]] = {}
     corners, holes = [np.zeros((0, 2))], [np.zeros(0, np.bool_)]
     sizes, buildings = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for part in in_degrees(path, layer, parts):
-        is_added = _is_added(part.columns, len(part.geometry))
+        columns = part.columns
+        is_added = _is_added(columns, len(part.geometry))
         polygons, building = shapely.get_parts(part.geometry[is_added], return_index=True)
         outlines, polygon = shapely.get_rings(polygons, return_index=True)
         xy, ring = shapely.get_coordinates(outlines, return_index=True)
@@ -258,7 +290,7 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         sizes.append(np.bincount(ring) - 1)
         holes.append(np.diff(polygon, prepend=-1) == 0)
         buildings.append(building[polygon] + len(texts))
-        texts += [tag_texts.setdefault(one, one) for one in _tags_of(part.columns, is_added)]
+        texts += [tag_texts.setdefault(one, one) for one in _tags_of(columns, is_added)]
     size, hole, building = np.concatenate(sizes), np.concatenate(holes), np.concatenate(buildings)
     places, node = _distinct(np.concatenate(corners))
     rings = _joined(places, _Rings(node, np.repeat(np.arange(len(size)), size)))
@@ -279,41 +311,70 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
         file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
         file.write('<osm version="0.6" generator="rooftrace" upload="false">\n')
         file.writelines(chain(_nodes(places, rings), _ways(rings, tags), relations, ["</osm>\n"]))
+    # A closed way names its first node twice.
+    long = int((np.diff(rings.starts) >= _MOST_NODES).sum())
+    return _osm_notes(path.name, len(texts), long, columns)
+
+
+def _osm_notes(name: str, written: int, long: int, columns: Mapping[str, NDArray[Any]]) -> Notes:
+    """Return notes on the buildings written, and on those with too many nodes."""
+    keys = ["building" if "building" in columns else "building=yes"]
+    keys += [key for column, key in _OSM_TAGS.items() if column in columns]
+    which = plural(written, "building" if _status_column(columns) is None else "new building")
+    flag = _flag_of(columns)
+    without = {
+        "": "",
+        "cut": "; without those that the edge of the imagery cuts",
+        TO_ADD: "; without those that the edge of the imagery cuts, that overlap one of the map by "
+        "more than half of either, and that a better outline shows, too",
+    }
+    tags = f"{plural(len(keys), 'tag')[2:]} {' and '.join(keys)}"
+    notes = [f"{name}: {which}, with the {tags} alone{without[flag]}."]
+    if long:
+        notes.append(
+            f"{name}: {plural(long, 'outline has', 'outlines have')} over {_MOST_NODES:,} nodes, "
+            "which OpenStreetMap refuses; simplify in JOSM (Shift+Y) before the upload."
+        )
+    return tuple(notes)
 
 
 def _is_added(columns: Mapping[str, NDArray[Any]], count: int) -> BoolArray:
     """Return (count,) True for the buildings that the map lacks.
 
-    Of a comparison, those that are new, the best of several outlines, and do not lie upon one of
-    the other layer. The edge of the imagery has cut others, of which a review may keep some.
+    Of a comparison, those `to_add`. The edge of the imagery has cut others, of which a review may
+    keep some.
     """
     added = np.ones(count, np.bool_)
     if {"class", "class_id"} <= columns.keys():
         added &= np.isin(columns["class"], BUILDING_NAMES)
-    if (status := status_column(columns)) is not None:
+    if (status := _status_column(columns)) is not None:
         added &= np.isin(columns[status], ("new", "only found"))
-    for name in ("overlap", "overlap_other"):
-        if status == "status" and name in columns and columns[name].dtype.kind == "f":
-            added &= ~(columns[name] > 0.5)
-    if status == "status" and "duplicate" in columns:
-        added &= ~np.ma.filled(columns["duplicate"], False)
-    if has_cut(columns):
-        added &= ~np.ma.filled(columns["cut"], False)
+    if flag := _flag_of(columns):
+        added &= np.ma.filled(columns[flag], False) == (flag == TO_ADD)
     return added
 
 
-def has_cut(columns: Mapping[str, NDArray[Any]]) -> bool:
-    """Return whether a layer tells which buildings an edge cuts, and nobody reviewed it."""
-    return "review" not in columns and "cut" in columns and columns["cut"].dtype.kind == "b"
+TO_ADD = "to_add"
+"""Column of a comparison that tells which of its new buildings the map lacks."""
 
 
-OSM_TAGS = {"height": "height", "roof_height": "roof:height", "roof_shape": "roof:shape"}
+def _flag_of(columns: Mapping[str, NDArray[Any]]) -> str:
+    """Return the column that tells which buildings the map lacks, or which ones an edge cuts.
+
+    It is "" where there is none, or a person has reviewed the layer.
+    """
+    is_flag = {name: values.dtype.kind == "b" for name, values in columns.items()}
+    flags = [name for name in (TO_ADD, "cut") if is_flag.get(name)]
+    return flags[0] if flags and "review" not in columns else ""
+
+
+_OSM_TAGS = {"height": "height", "roof_height": "roof:height", "roof_shape": "roof:shape"}
 """Tags of OpenStreetMap by the column of `rooftrace heights`; metres have no unit."""
 
 
 def _tags_of(columns: Mapping[str, NDArray[Any]], chosen: BoolArray) -> Iterator[str]:
     """Yield the tags of the chosen buildings."""
-    names = {"building": "building", **OSM_TAGS}
+    names = {"building": "building", **_OSM_TAGS}
     rows = {key: columns[name][chosen].tolist() for name, key in names.items() if name in columns}
     for number in range(int(chosen.sum())):
         tags = {"building": "yes"}
@@ -445,7 +506,7 @@ def _ways(rings: _Rings, tags: Sequence[str]) -> Iterator[str]:
             yield f'<way id="{-1 - way}">{text}{refs[start]}{tags[way]}</way>\n'
 
 
-def status_column(columns: Mapping[str, NDArray[Any]]) -> str | None:
+def _status_column(columns: Mapping[str, NDArray[Any]]) -> str | None:
     """Return the column of the statuses of a comparison; None in other layers."""
     if "compare_status" in columns:
         return "compare_status"

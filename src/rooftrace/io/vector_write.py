@@ -19,20 +19,13 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints, Polygons
 from rooftrace.io.legend import Grades, Legend
-from rooftrace.io.reproject import crs_text
-from rooftrace.io.vector_exports import (
-    EXPORT_WRITERS,
-    OSM_TAGS,
-    drawing_crs,
-    has_cut,
-    status_column,
-)
+from rooftrace.io.vector_exports import EXPORT_WRITERS
 from rooftrace.io.vector_formats import PARQUET
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_writers import LAYER_WRITERS, LayerChunk, LayerSettings, short_names
+from rooftrace.io.vector_writers import LAYER_WRITERS, LayerChunk, LayerSettings, Notes
 
 WRITERS = LAYER_WRITERS | EXPORT_WRITERS
 """Writers of all formats by suffix."""
@@ -72,17 +65,11 @@ def write_footprints(
         Notes about the file for the user.
 
     Raises:
-        ExportError: There is no chunk; or as `write_polygons`.
+        ExportError: See `write_polygons`.
         MissingExtraError: GeoParquet without pyarrow.
     """
     rest = iter([chunks] if isinstance(chunks, Footprints) else chunks)
-    first = next(rest, None)
-    if first is None:
-        raise ExportError(
-            f"{path} could not be written: no chunk of footprints was given; expected one or more, "
-            "which say the coordinate system.",
-            remedy="Give an empty chunk where there is no footprint.",
-        )
+    first = next(rest)
 
     def parts() -> Iterator[LayerChunk]:
         done = 0
@@ -95,8 +82,7 @@ def write_footprints(
             done += len(chunk)
 
     colours = {} if legend is None else legend.by_name
-    write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m, colours=colours), parts())
-    return format_notes(path, first.columns(), first.crs, first.geometry)
+    return write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m, colours=colours), parts())
 
 
 def write_polygons(
@@ -110,18 +96,10 @@ def write_polygons(
 ) -> tuple[str, ...]:
     """Write polygons with their attributes.
 
-    The suffix selects the format, see `WRITERS`. The file appears under its name when it is
-    complete and replaces an earlier one. FlatGeobuf and PMTiles order polygons by location; the
-    other formats keep the given order. The same polygons give the same bytes. QGIS opens a
-    GeoPackage with a style, see `io.legend`.
-
-    GeoJSON with a CRS follows RFC 7946 (longitude and latitude on WGS 84, exterior rings
-    counter-clockwise). Without a CRS it is in pixels, which its `description` states. A GeoJSON
-    without polygons has no columns, because they belong to its features. A Shapefile is limited to
-    2 GB, column names of ten characters and texts of 254 bytes. KML and tables (CSV, with WKT) are
-    in degrees as GeoJSON is. DXF holds closed polylines without attributes, in UTM in
-    place of degrees and Web Mercator. PMTiles hold vector tiles for maps: the polygons are cut at
-    the tiles' edges, so the file is not for reading them again.
+    The suffix selects the format, see `WRITERS` and docs/formats.md. The file appears under its
+    name when it is complete and replaces an earlier one. FlatGeobuf and PMTiles order polygons by
+    location; the other formats keep the given order. A GeoJSON without a CRS is in pixels, which
+    its `description` states; one without polygons has no columns.
 
     Args:
         path: File in an existing folder.
@@ -143,18 +121,17 @@ def write_polygons(
     """
     multi = bool((shapely.get_type_id(geometry) != shapely.GeometryType.POLYGON).any())
     settings = LayerSettings(crs, digits, multi, grades=grades)
-    write_layer(path, settings, [LayerChunk(geometry, columns)])
-    return format_notes(path, columns, crs, geometry)
+    return write_layer(path, settings, [LayerChunk(geometry, columns)])
 
 
-def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:
     """Write the chunks of a layer, see `write_polygons`."""
     check_vector_path(path)
     try:
         # In the folder of the target, so that the last step is a rename within one file system.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
         try:
-            WRITERS[vector_suffix(path)](folder / path.name, layer, parts)
+            notes = WRITERS[vector_suffix(path)](folder / path.name, layer, parts)
             if path.suffix.lower() == ".shp":
                 # A .prj or an index of an earlier file would be read as part of this one.
                 for suffix in (".prj", ".cpg", ".qix", ".sbn", ".sbx"):
@@ -165,6 +142,7 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
                 if (target := path.parent / file.name).is_dir():
                     target.replace(folder / ".earlier")
                 file.replace(target)
+            return notes or ()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -194,8 +172,7 @@ def write_copies(path: Path, formats: Iterable[str], *, multi: bool = False) -> 
         read = layer.chunks(layer.fields)
         first = next(read)
         parts = (LayerChunk(one.geometry, one.values) for one in chain([first], read))
-        write_layer(target, LayerSettings(first.crs, multi=multi), parts)
-        notes += format_notes(target, first.values, first.crs, first.geometry)
+        notes += write_layer(target, LayerSettings(first.crs, multi=multi), parts)
     return tuple(notes)
 
 
@@ -285,52 +262,3 @@ def vector_suffix(path: Path) -> str:
     return next(
         (one for one in (".shp.zip", ".gdb.zip") if name.endswith(one)), path.suffix.lower()
     )
-
-
-_OSM_NODES = 2000
-"""Maximum number of nodes of a way, https://wiki.openstreetmap.org/wiki/Way."""
-
-
-def format_notes(
-    path: Path, columns: Mapping[str, NDArray[Any]], crs: CRS | None, geometry: Polygons
-) -> tuple[str, ...]:
-    """Return notes for the user on what a format cannot hold of a layer with these polygons."""
-    suffix = vector_suffix(path)
-    if suffix == ".dxf":
-        system = "pixels of the image" if crs is None else crs_text(drawing_crs(crs, geometry))
-        return (f"{path.name}: DXF has no attributes and no coordinate system; it is in {system}.",)
-    if suffix == ".osm":
-        status = status_column(columns)
-        written, long = 0, 0
-        with path.open("rb") as file:
-            for line in file:
-                written += line.count(b'<tag k="building"')
-                long += line.count(b"<nd ") > _OSM_NODES
-        which = plural(written, "building" if status is None else "new building")
-        keys = ["building" if "building" in columns else "building=yes"]
-        keys += [key for name, key in OSM_TAGS.items() if name in columns]
-        left = ["that the edge of the imagery cuts"] if has_cut(columns) else []
-        if status == "status":
-            left.append("that overlap one of the map by more than half of either")
-        if status == "status" and "duplicate" in columns:
-            left.append("that a better outline shows, too")
-        without = f"; without those {', and those '.join(left)}" if left else ""
-        tags = f"{plural(len(keys), 'tag')[2:]} {' and '.join(keys)}"
-        notes = [f"{path.name}: {which}, with the {tags} alone{without}."]
-        if long:
-            ways = plural(long, "outline has", "outlines have")
-            notes.append(
-                f"{path.name}: {ways} over {_OSM_NODES:,} nodes, which OpenStreetMap refuses; "
-                "simplify in JOSM (Shift+Y) before the upload."
-            )
-        return tuple(notes)
-    renamed, what = {}, "a Shapefile has short"
-    if suffix in (".shp", ".shp.zip"):
-        renamed = short_names(columns)
-    elif suffix in (".gdb", ".gdb.zip"):
-        names = zip(columns, VectorFile(path).fields, strict=True)
-        renamed, what = {old: new for old, new in names if old != new}, "a geodatabase has other"
-    if not renamed:
-        return ()
-    listed = ", ".join(f"{name} is {new}" for name, new in renamed.items())
-    return (f"{path.name}: {what} column names: {listed}.",)

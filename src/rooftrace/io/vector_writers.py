@@ -159,7 +159,7 @@ def gdal_writing() -> Iterator[None]:
         # Footprints without a CRS are intended.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
-        # `format_notes` names the columns of a geodatabase that have other names there.
+        # A note names the columns of a geodatabase that have other names there.
         warnings.filterwarnings("ignore", message="Normalized/laundered")
         try:
             yield
@@ -210,7 +210,16 @@ _PIXEL_DIGITS = 10
 """Decimal places of pixels; regularized outlines have corners on multiples of 1/1024."""
 
 
-Writer = Callable[[Path, LayerSettings, Iterable[LayerChunk]], None]
+Notes = tuple[str, ...]
+"""Notes for the user on what a format cannot hold of a layer."""
+
+Writer = Callable[[Path, LayerSettings, Iterable[LayerChunk]], Notes | None]
+
+
+def _renamed(path: Path, what: str, names: Iterable[tuple[str, str]]) -> Notes:
+    """Return a note on columns that have another name in a file."""
+    listed = ", ".join(f"{name} is {new}" for name, new in names if name != new)
+    return (f"{path.name}: {what} column names: {listed}.",) if listed else ()
 
 
 def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
@@ -283,12 +292,15 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
         file.write(b"\n]\n}\n")
 
 
-def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    fitting = (_fitting(path, part) for part in parts)
+def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:
+    parts = iter(parts)
+    first = next(parts)
+    fitting = (_fitting(path, part) for part in chain([first], parts))
     write_gdal(
         path, layer, fitting, "ESRI Shapefile",
         ENCODING="UTF-8", DBF_DATE_LAST_UPDATE=CHANGE_DATE[:10],
     )  # fmt: skip
+    return _renamed(path, "a Shapefile has short", short_names(first.columns).items())
 
 
 def _parquet(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
@@ -399,16 +411,17 @@ def long_as_text(parts: Iterable[LayerChunk], limit: int) -> list[LayerChunk]:
     ]  # fmt: skip
 
 
-def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:
     # A folder of its own has only the files of the Shapefile.
-    _shapefile(path.with_name(path.stem), layer, parts)
+    notes = _shapefile(path.with_name(path.stem), layer, parts)
     files = sorted(path.parent.iterdir())
     write_zip(path, ((file.name, file.read_bytes()) for file in files))
     for file in files:
         file.unlink()
+    return notes
 
 
-def _geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+def _geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:
     """Write a File Geodatabase, whose whole numbers have 32 bits before ArcGIS Pro 3.2."""
     chunks = long_as_text(parts, 2**53)
     kinds: dict[str, Any] = {}
@@ -430,17 +443,22 @@ def _geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) 
     )
     import pyogrio
 
-    written = pyogrio.read_info(path, force_feature_count=True)["features"]
-    if written != rows:
-        raise OSError(f"the geodatabase has {written} of {rows} rows: the disk may be full")
+    info = pyogrio.read_info(path, force_feature_count=True)
+    if info["features"] != rows:
+        raise OSError(
+            f"the geodatabase has {info['features']} of {rows} rows: the disk may be full"
+        )
+    names = zip(chunks[0].columns, info["fields"].tolist(), strict=True)
+    return _renamed(path, "a geodatabase has other", names)
 
 
-def _zipped_geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+def _zipped_geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:
     folder = path.with_name(path.stem)
-    _geodatabase(folder, layer, parts)
+    notes = _geodatabase(folder, layer, parts)
     files = sorted(folder.iterdir())
     write_zip(path, ((f"{folder.name}/{file.name}", file.read_bytes()) for file in files))
     shutil.rmtree(folder)
+    return notes
 
 
 def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:

@@ -127,8 +127,8 @@ def test_null_attributes_and_texts(tmp_path: Path) -> None:
     order = np.argsort(found["id"])
     np.testing.assert_array_equal(found["score"][order], [0.5, np.nan, 1])
     assert set(found["source"]) == {"© town"}
-    info = pyogrio.read_info(tmp_path / "town.pmtiles")
-    assert info["dataset_metadata"]["description"] == "© town"
+    stated = pyogrio.read_info(tmp_path / "town.pmtiles")["dataset_metadata"]
+    assert {stated["description"], stated["attribution"]} == {"© town"}
 
 
 @pytest.mark.parametrize("suffix", [".pmtiles", ".fgb"])

@@ -128,6 +128,11 @@ class BuildingLayer:
     def __len__(self) -> int:
         return len(self.outlines)
 
+    def column(self, name: str, kinds: str) -> NDArray[Any] | None:
+        """Return (n,) values of an attribute; None where their kind in NumPy is another one."""
+        values = self.attributes.get(name)
+        return values if isinstance(values, np.ndarray) and values.dtype.kind in kinds else None
+
 
 def no_crs(source: RasterSource) -> GeoreferenceError:
     """Return the error for an image or mask without a coordinate system."""

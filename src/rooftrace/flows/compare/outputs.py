@@ -30,6 +30,7 @@ from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
 from rooftrace.io.picture import PAPER, as_rgb, data_url, encoded, map_page
 from rooftrace.io.reproject import BEND_M, crs_units, reprojected
 from rooftrace.io.resample import warped
+from rooftrace.io.vector_exports import TO_ADD
 from rooftrace.io.vector_layers import text_column
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
@@ -111,15 +112,18 @@ class Compared:
         return any(layer.outlines.is_multi.any() for layer in (*layers, *shifted))
 
     @cached_property
-    def duplicate(self) -> BoolArray:
-        """(n,) True for new buildings for OpenStreetMap that a better one of NEW shows, too."""
-        status, cut = self.new.statuses, self.new.layer.attributes.get("cut")
-        is_added = (status.status == NEW) & ~((status.overlap > 0.5) | (status.overlap_other > 0.5))
-        if isinstance(cut, np.ndarray) and cut.dtype.kind == "b":
-            is_added &= ~np.ma.filled(cut, False)
-        chosen = np.flatnonzero(is_added)
-        is_added[chosen] = _is_repeated(self, chosen)
-        return np.asarray(is_added)
+    def to_add(self) -> BoolArray:
+        """(n,) True for buildings of NEW that a map lacks, for OpenStreetMap.
+
+        They are new, not upon one of the map, not cut by the edge of the imagery, and the best one
+        of several outlines of NEW.
+        """
+        added: BoolArray = (self.new.statuses.status == NEW) & ~self.new.statuses.is_linked
+        if (cut := self.new.layer.column("cut", "b")) is not None:
+            added &= ~np.ma.filled(cut, False)
+        chosen = np.flatnonzero(added)
+        added[chosen] = ~_is_repeated(self, chosen)
+        return added
 
     def outlines(self, side: ComparedSide, index: Ints) -> Polygons:
         """Return some buildings of a side in the coordinate system of the results.
@@ -157,24 +161,19 @@ class Compared:
         }
         share = side.change_share
         nothing = np.ma.MaskedArray(np.zeros(len(index), np.bool_), True)
-        known = {"cut": self.new.layer.attributes.get("cut")}
-        known |= {"duplicate": self.duplicate} if self.duplicate.any() else {}
         flags = {
             name: flag[index] if is_new else nothing
-            for name, flag in known.items()
-            if isinstance(flag, np.ndarray) and flag.dtype.kind == "b"
+            for name, flag in (("cut", self.new.layer.column("cut", "b")), (TO_ADD, self.to_add))
+            if flag is not None
         }
         pair_heights: dict[str, NDArray[Any]] = {}
-        columns = [one.layer.attributes.get("height") for one in (side, other)]
-        tall = [one for one in columns if isinstance(one, np.ndarray) and one.dtype.kind in "iuf"]
-        if len(tall) == len(columns):
-            own, others = (
-                np.ma.filled(one[rows].astype(np.float64), np.nan)
-                for one, rows in zip(tall, (index, partner[has]))
-            )
+        tall, tall_other = (one.layer.column("height", "iuf") for one in (side, other))
+        if tall is not None and tall_other is not None:
+            own = np.ma.filled(tall[index].astype(np.float64), np.nan)
             change = np.full(len(index), np.nan)
-            change[has] = (own[has] - others) * (1 if is_new else -1)
-            pair_heights = {"height": own, "height_change": change.round(2) + 0.0}
+            change[has] = own[has] - np.ma.filled(tall_other[partner[has]].astype(float), np.nan)
+            change = (change if is_new else -change).round(2) + 0.0
+            pair_heights = {"height": own, "height_change": change}
         return {
             "side": np.full(len(index), side.name, np.object_),
             "id": side.layer.ids[index],
