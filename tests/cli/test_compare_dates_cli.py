@@ -150,7 +150,11 @@ def test_ground_that_one_date_does_not_show_is_outside(tmp_path: Path) -> None:
     first, second = ground(new.tolist()), ground(old.tolist())
     # No data over a lost house in the new date, and over an added one in the old date.
     first[:40, :40] = second[:40, 280:] = np.nan
-    answer = compared(first, second, tmp_path)
+    # The edge of the new image cuts a house: the layer of both has it as a whole.
+    first[80:120, 180:190] = np.nan
+    answer = compared(first, second, tmp_path, "--keep", "new")
+    kept = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert kept.area.round().tolist() == [80] * 39
     assert counts(answer) == {
         "same": (36, 36), "new": (1, 0), "gone": (0, 1), "outside": (1, 1),
     }  # fmt: skip

@@ -85,6 +85,14 @@ def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path, ending: st
             assert counts(answer, "new") == counts(answer, "old") == {"same": 1, "outside": 1}
             kept = gpd.read_file(tmp_path / "cut" / "conflated.gpkg", layer="conflated")
             assert sorted(kept.area.round()) == [150, 1500]
+    # Two houses below one outline that the edge of NEW's image cuts keep theirs.
+    first, second = np.zeros((2, 100, 200), np.uint8)
+    first[10:50, 10:82], first[:, 82:] = 1, 255
+    second[10:50, 28:38] = second[10:50, 40:120] = 1
+    pair = [write_geotiff(tmp_path / f"{n}.tif", m, **place) for n, m in enumerate((first, second))]
+    for keep in ("new", "both"):
+        _, answer = call("compare", *pair, "-o", tmp_path / "cut", "--keep", keep)
+        assert answer["conflated"] == {"old": 2, "new": 0}
 
 
 @pytest.mark.parametrize("names", ["", "empty water field building", "empty water field house"])

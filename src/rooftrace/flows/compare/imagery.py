@@ -69,9 +69,6 @@ from rooftrace.vector.match import PackedPolygons, shifted
 PROBABILITY_FILES = ("new_probability.tif", "old_probability.tif")
 """Files of the probabilities of two images."""
 
-Shift = Callable[[Floats], Floats]
-"""Function from (n, 2) places of one date to the (n, 2) shift to the same ground at the other."""
-
 Side = tuple[PackedPolygons, SideStatus]
 """Buildings of one date at their own place, and their statuses."""
 
@@ -219,7 +216,10 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
             predictor.predict_plan(plan, paths, on_block=keep)
         layer = read_buildings_layer(paths.polygons, file.parent, attributes=["cut"])
     stated = provenance_of(plan.source).imagery_date
-    return replace(layer, name=str(image), notes=plan.notes, date=date_of(image, stated))
+    return replace(
+        layer, name=str(image), notes=plan.notes, mask=image, seen=open_raster(file),
+        date=date_of(image, stated),
+    )  # fmt: skip
 
 
 def keep_certain_changes(
@@ -230,8 +230,7 @@ def keep_certain_changes(
     A new or gone building is sure if at least half of its pixels have surely changed. The statuses
     of buildings in both dates are kept if at least a quarter of an outline has: of the building, of
     its partner, or of a piece of either. All others become `same`, without a partner if they were
-    new or gone. New and gone buildings become `outside` if the other date shows less than half of
-    them.
+    new or gone.
 
     Args:
         new, old: Buildings and statuses of both dates; the statuses are changed.
@@ -258,15 +257,17 @@ def keep_certain_changes(
             if source.grid.gsd_m is None:
                 raise no_crs(source)
             pixel_m = max(pixel_m, source.grid.gsd_m)
-        before, after = sources[1], sources[0]
-        shares = [
-            _set_outside(
-                new, _DateProbabilities(after, before, dates, plane, pixel_m, _shift(offset, -1))
-            ),
-            _set_outside(
-                old, _DateProbabilities(before, after, dates, plane, pixel_m, _shift(offset, 1))
-            ),
-        ]
+        shares = []
+        after, before = sources
+        for (packed, status), own, there, sign in (
+            (new, after, before, -1), (old, before, after, 1),
+        ):  # fmt: skip
+            view = _DateProbabilities(own, there, dates, plane, pixel_m, offset, sign)
+            share = np.full(len(packed), np.nan)
+            changed = np.flatnonzero(~np.isin(status.status, (SAME, OUTSIDE)))
+            for index in in_steps(changed, _CHUNK):
+                share[index] = view.shares(packed.unpack(index))
+            shares.append(share)
     unsure = [0, 0]
     # One that replaces another one is as sure as that.
     replaced = [share.copy() for share in shares]
@@ -298,27 +299,6 @@ def keep_certain_changes(
     return (shares[0], shares[1]), notes
 
 
-def _set_outside(side: Side, view: _DateProbabilities) -> Floats:
-    """Return the shares of the buildings that have surely changed; NaN where they are the same.
-
-    New and gone buildings become `outside` where the other date does not show them.
-    """
-    packed, status = side
-    share = np.full(len(packed), np.nan)
-    changed = np.flatnonzero(~np.isin(status.status, (SAME, OUTSIDE)))
-    for index in in_steps(changed, _CHUNK):
-        share[index], seen = view.shares(packed.unpack(index))
-        single = np.isin(status.status[index], (NEW, GONE))
-        status.status[index[single & (seen < _SEEN_SHARE)]] = OUTSIDE
-    return share
-
-
-def _shift(offset: LayerOffset | None, sign: float) -> Shift:
-    if offset is None:
-        return np.zeros_like
-    return lambda places: sign * offset.at(places)
-
-
 def _with_partners(sides: tuple[SideStatus, SideStatus], shares: Sequence[Floats]) -> list[Floats]:
     """Return the largest share among each building, its partner and all pieces of either."""
     certain = [np.nan_to_num(share) for share in shares]
@@ -340,7 +320,7 @@ class _DateProbabilities:
     """The probabilities of two dates on one grid, block by block of ground.
 
     `own` is the raster of the date that the buildings are from, `plane` the coordinate system of
-    the grid in metres, and `to_other` the shift from the one date to the other.
+    the grid in metres, and `sign` that of the offset, from the one date to the other.
     """
 
     own: RasterSource
@@ -348,14 +328,12 @@ class _DateProbabilities:
     dates: Dates
     plane: CRS
     pixel_m: float
-    to_other: Shift
+    offset: LayerOffset | None
+    sign: int
 
-    def shares(self, outlines: NDArray[np.object_]) -> tuple[Floats, Floats]:
-        """Return the (n,) shares of (n,) buildings that have surely changed, and that are seen.
-
-        The first one is a share of what is seen at both dates.
-        """
-        counts = np.zeros((3, len(outlines)), np.int64)
+    def shares(self, outlines: NDArray[np.object_]) -> Floats:
+        """Return (n,) shares of what both dates show of (n,) buildings that have surely changed."""
+        counts = np.zeros((2, len(outlines)), np.int64)
         side = _BLOCK_PX * self.pixel_m
         blocks: dict[tuple[int, int], list[int]] = defaultdict(list)
         spans = np.floor(shapely.bounds(outlines).reshape(-1, 4) / side).astype(np.int64)
@@ -366,19 +344,19 @@ class _DateProbabilities:
         for (row, col), numbers in sorted(blocks.items()):
             here = np.array(numbers)
             counts[:, here] += self._counted((col * side, (row + 1) * side), outlines[here])
-        changed, seen, drawn = counts
+        changed, seen = counts
         # A building without the centre of a pixel has no share that could be sure.
-        return changed / np.maximum(seen, 1), np.where(drawn, seen / np.maximum(drawn, 1), 1.0)
+        return np.asarray(changed / np.maximum(seen, 1))
 
     def _counted(self, corner: tuple[float, float], outlines: NDArray[np.object_]) -> Ints:
-        """Return (3, n) pixels of each building: surely changed, seen at both dates, and all."""
+        """Return (2, n) pixels of each building: surely changed, and seen at both dates."""
         size = self.pixel_m
         around = _AROUND_PX
         px = _BLOCK_PX + 2 * around
         left, top = corner[0] - around * size, corner[1] + around * size
         inner = np.s_[around:-around, around:-around]
         middle = np.array([[left + px * size / 2, top - px * size / 2]])
-        east, north = self.to_other(middle)[0].tolist()
+        east, north = (0, 0) if self.offset is None else self.sign * self.offset.at(middle)[0]
         probability, valid = self._read(self.own, (left, top), px)
         other, valid_other = self._read(self.other, (left + east, top + north), px)
         window = np.ones((2 * around + 1, 2 * around + 1), np.uint8)
@@ -390,8 +368,9 @@ class _DateProbabilities:
             transform=Affine(size, 0, corner[0], 0, -size, corner[1]),
         )  # fmt: skip
         count = len(outlines) + 1
-        masks = (numbers[changed], numbers[seen], numbers.ravel())
-        return np.array([np.bincount(mask, minlength=count)[1:] for mask in masks])
+        return np.array(
+            [np.bincount(numbers[mask], minlength=count)[1:] for mask in (changed, seen)]
+        )
 
     def _read(
         self, source: RasterSource, corner: tuple[float, float], px: int
@@ -418,15 +397,16 @@ _READ_PX = 2048
 
 
 def mark_outside(
-    new: tuple[PackedPolygons, SideStatus],
-    old: tuple[PackedPolygons, SideStatus],
+    new: Side,
+    old: Side,
     plane: CRS,
     images: Sequence[RasterSource],
     area_drawn: Area | None,
     shift: LayerOffset | None,
+    before: RasterSource | None = None,
     *,
     joined: bool = False,
-) -> None:
+) -> bool:
     """Set the status of buildings on ground that was not seen.
 
     Args:
@@ -434,9 +414,13 @@ def mark_outside(
         plane: Coordinate system of the buildings.
         images: Images whose valid pixels were seen; they are closed.
         area_drawn: Area that was seen.
-        shift: Offset that was removed from the new layer.
+        shift: Offset of the images from the old layer.
+        before: Image whose valid pixels were seen at the earlier date; it is closed.
         joined: Whether to find the whole outlines of buildings that are the same or divided, too,
             for one layer of both.
+
+    Returns:
+        True if the earlier image does not show a building of the new layer, or shows it in part.
 
     Raises:
         DataError, GeoreferenceError: A file cannot be used.
@@ -455,7 +439,7 @@ def mark_outside(
         beyond = old[1].status[new[1].partner[linked]] == OUTSIDE
         new[1].status[linked[beyond]] = OUTSIDE
     with ExitStack() as opened:
-        for image in images:
+        for image in (*images, *([] if before is None else [before])):
             opened.callback(close_source, image)
 
         def seen_share(index: Ints) -> Floats:
@@ -464,18 +448,27 @@ def mark_outside(
             if area is not None:
                 seen = _share_inside(area, plane, outlines)
             if shift is not None:
-                # The images have the offset that was removed from the new layer.
                 outlines = shifted(outlines, shift.at(old[0].centre[index]))
             return np.minimum(seen, _seen_by_any(images, plane, outlines)) if images else seen
 
-        _set_seen(old[1], GONE, seen_share, joined=joined)
-    _set_cut(new[1], old[1])
+        if images or area is not None:
+            _set_seen(old[1], GONE, seen_share, joined=joined)
+        _set_cut(new[1], old[1], old[1].status == OUTSIDE)
+        if before is None:
+            return False
+        unseen = _set_seen(
+            new[1], NEW, lambda index: _seen_share(before, plane, new[0].unpack(index)),
+            joined=joined,
+        )  # fmt: skip
+        # Outlines of NEW that were cut above hide nothing of OLD.
+        _set_cut(old[1], new[1], unseen)
+    return bool(unseen.any())
 
 
 def _set_seen(
     side: SideStatus, alone: int, seen_share: Callable[[Ints], Floats], *, joined: bool
-) -> bool:
-    """Set the status of buildings of which the other date shows too little; True if there are any.
+) -> BoolArray:
+    """Set the status of buildings of which the other date shows too little; return (n,) which.
 
     Args:
         side: Statuses; they are changed.
@@ -483,23 +476,22 @@ def _set_seen(
         seen_share: Function that returns the share of buildings that the other date shows.
         joined: See `mark_outside`.
     """
-    is_unseen = False
+    unseen = np.zeros(len(side.status), np.bool_)
     for code, least in ((alone, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
         for index in in_steps(np.flatnonzero(side.status == code), _CHUNK):
-            unseen = index[seen_share(index) < least]
-            side.status[unseen] = OUTSIDE
-            is_unseen |= len(unseen) > 0
+            unseen[index] = seen_share(index) < least
+    side.status[unseen] = OUTSIDE
     kept = np.isin(side.status, _KEPT) & side.is_linked & (side.overlap < _WHOLE_SHARE)
     for index in in_steps(np.flatnonzero(kept & joined), _CHUNK):
         side.is_whole[index] = seen_share(index) < _WHOLE_SHARE
-    return is_unseen
+    return unseen
 
 
-def _set_cut(side: SideStatus, other: SideStatus) -> None:
-    """Set the status of outlines that the edge of an image cuts: their partners are `outside`."""
+def _set_cut(side: SideStatus, other: SideStatus, unseen: BoolArray) -> None:
+    """Set the status of outlines that the edge of an image cuts: their partners are `unseen`."""
     part = np.isin(side.status, (NEW, GONE)) & side.is_covered
     index = np.flatnonzero(part | (side.status == CHANGED))
-    index = index[other.status[side.partner[index]] == OUTSIDE]
+    index = index[unseen[side.partner[index]]]
     side.status[index] = OUTSIDE
     other.is_whole[side.partner[index[side.is_covered[index]]]] = True
 
@@ -512,31 +504,6 @@ def mark_outside_bounds(new: Side, old: Side) -> None:
     gone = np.flatnonzero(old[1].status == GONE)
     inside = ((old[0].centre[gone] >= low) & (old[0].centre[gone] <= high)).all(axis=1)
     old[1].status[gone[~inside]] = OUTSIDE
-    _set_cut(new[1], old[1])
-
-
-def mark_not_seen_before(
-    new: Side, old: SideStatus, plane: CRS, image: RasterSource, *, joined: bool = False
-) -> bool:
-    """Set the status of buildings on ground that OLD's imagery does not show, or shows in part.
-
-    Args:
-        new, old: Buildings of the new layer, and statuses of both; the statuses are changed.
-        plane: Coordinate system of the buildings.
-        image: Image whose valid pixels were seen at the earlier date; it is closed.
-        joined: See `mark_outside`.
-
-    Returns:
-        True if there are any.
-    """
-    with ExitStack() as opened:
-        opened.callback(close_source, image)
-        is_unseen = _set_seen(
-            new[1], NEW, lambda index: _seen_share(image, plane, new[0].unpack(index)),
-            joined=joined,
-        )  # fmt: skip
-    _set_cut(old, new[1])
-    return is_unseen
 
 
 def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Floats:

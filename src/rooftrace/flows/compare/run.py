@@ -22,7 +22,6 @@ from rooftrace.flows.compare.imagery import (
     PROBABILITY_FILES,
     Dates,
     keep_certain_changes,
-    mark_not_seen_before,
     mark_outside,
     mark_outside_bounds,
     predict_dates,
@@ -246,22 +245,21 @@ def run_compare(
     step()
     imagery = [_opened(path) for path in options.imagery]
     coverage, images = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
+    area = None if options.area is None else read_area(options.area, options.layer)
     new_side, old_side = (new_plane, result.new), (old_plane, result.old)
-    joined = options.keep in ("new", "both")
     if coverage == "bounds":
         mark_outside_bounds(new_side, old_side)
-    elif images or options.area is not None:
-        area = None if options.area is None else read_area(options.area, options.layer)
-        shift = offset if is_shifted else None
-        mark_outside(new_side, old_side, plane, images, area, shift, joined=joined)
+    is_unseen = mark_outside(
+        (aligned, result.new), old_side, plane, images, area,
+        offset if is_shifted or dates is not None else None, old_layer.seen,
+        joined=options.keep in ("new", "both"),
+    )  # fmt: skip
     notes += _coverage_notes(coverage, new, old, new_layer.mask, is_map=options.reference)
-    if dates is None and old_layer.seen is not None:
-        is_unseen = mark_not_seen_before(new_side, result.old, plane, old_layer.seen, joined=joined)
-        if is_unseen and old_layer.mask != old:
-            notes.append(
-                f"Buildings of {new} on ground that {old_layer.mask}, beside {old}, does not show, "
-                "or shows in part, count as outside."
-            )
+    if is_unseen and old_layer.mask != old:
+        notes.append(
+            f"Buildings of {new} on ground that {old_layer.mask}, beside {old}, does not show, or "
+            "shows in part, count as outside."
+        )
     shares: tuple[Floats | None, Floats | None] = None, None
     if dates is not None:
         shares, unsure = keep_certain_changes(
@@ -401,11 +399,9 @@ def _seen_by(
     """Return what says which ground was seen, see `CompareReport`, and the images that show it."""
     if imagery:
         return "imagery", imagery
-    if not has_dates and new.seen is not None:
-        return "mask", [new.seen]
-    if options.area is not None:
-        return "area", []
-    return "imagery" if has_dates else "bounds", []
+    if new.seen is not None:
+        return "imagery" if has_dates else "mask", [new.seen]
+    return "bounds" if options.area is None else "area", []
 
 
 def _opened(path: Path, crs: CRS | None = None) -> RasterSource:
