@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Geod
+from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
@@ -26,7 +26,7 @@ from rooftrace.flows.compare.inputs import (
     on_plane,
     read_buildings_layer,
 )
-from rooftrace.flows.density.inputs import SAME_AREA
+from rooftrace.flows.density.inputs import areas_with_edits
 from rooftrace.heights.city_model import (
     GRADES,
     UNKNOWN,
@@ -100,16 +100,8 @@ _CHUNK, _SOLIDS_AT_ONCE = 20_000, 2_000
 """Numbers of buildings that are written at a time to the layer, and to the city model."""
 
 _INNER_SUFFIXES = (
-    ".shp",
-    ".gdb",
-    ".osm",
-    ".geojson",
-    ".geojsonl",
-    ".json",
-    ".csv",
-    ".gml",
-    ".city",
-)
+    ".shp", ".gdb", ".osm", ".geojson", ".geojsonl", ".json", ".csv", ".gml", ".city",
+)  # fmt: skip
 """Suffixes before another one, as in houses.geojson.gz."""
 
 _NOTED_OFFSET_M = 0.75
@@ -324,7 +316,7 @@ def run_heights(
             )
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)
-    layer = _with_areas(layer, packed.area)
+    layer = _with_areas(layer, packed, plane)
     multi = bool(layer.outlines.is_multi.any())
     settings = LayerSettings(layer.crs, multi=multi, grades=GRADES)
     names = _own_names(layer)
@@ -601,25 +593,18 @@ class _Planes:
             yield LayerChunk(reprojected(placed, places.crs, crs, np.inf), columns)
 
 
-def _with_areas(layer: BuildingLayer, area_m2: Floats) -> BuildingLayer:
+def _with_areas(layer: BuildingLayer, packed: PackedPolygons, plane: CRS) -> BuildingLayer:
     """Return predicted buildings without the figures of outlines that were edited."""
     columns = {
         name: np.ma.filled(values.astype(np.float64), np.nan)
-        for name, values in layer.attributes.items()
-        if name in ("area_m2", "perimeter_m", "orientation_deg", "rectangularity")
-        and isinstance(values, np.ndarray)
+        for name in ("area_m2", "perimeter_m", "orientation_deg", "rectangularity")
+        if (values := layer.column(name, "iuf")) is not None
     }
     if "score" not in layer.attributes or not {"area_m2", "rectangularity"} <= {*columns}:
         return layer
-    # Far from the middle of a plane, only the area on the ellipsoid tells edits.
-    rows = np.flatnonzero(~(abs(area_m2 / columns["area_m2"] - 1) <= SAME_AREA))
-    lonlat = reprojected(layer.outlines.unpack(rows), layer.crs, CRS84, np.inf)
-    measure = Geod(ellps="WGS84").geometry_area_perimeter
-    exact = np.array([abs(measure(one)[0]) for one in shapely.orient_polygons(lonlat)], np.float64)
-    is_edited = ~(abs(exact / columns["area_m2"][rows] - 1) <= SAME_AREA)
+    areas, is_edited = areas_with_edits(packed.area, packed.centre, plane, columns["area_m2"])
     for name, values in columns.items():
-        edited = exact[is_edited].round(2) if name == "area_m2" else np.nan
-        values[rows[is_edited]] = edited
+        values[is_edited] = areas[is_edited].round(2) if name == "area_m2" else np.nan
     return replace(layer, attributes={**layer.attributes, **columns})
 
 

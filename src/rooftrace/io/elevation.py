@@ -76,6 +76,9 @@ _LEAST_GAP_M, _CLEAR_GAP_M = 20.0, 100.0
 """Minimum distance in metres of all heights from 0 where 0 is fill that a file does not declare, as
 warping leaves it; below the second one, it is also more than the range of those heights."""
 
+_LEAST_LAND = 0.5
+"""Share of a file from which what is that far from 0 is land: high buildings cover less."""
+
 _AROUND = 2
 """Pixels around such fill with which resampling may have mixed it."""
 
@@ -190,7 +193,7 @@ class ElevationRaster(WrappedSource):
         read_overview = getattr(innermost(self.source), "read_overview", None)
         overview = read_overview and read_overview(*_OVERVIEW_PX)
         whole = Window.whole((overview or self.source).grid.shape)
-        low_m, high_m, gap_m, is_enclosed = np.inf, -np.inf, np.inf, True
+        low_m, high_m, gap_m, is_enclosed, land_px = np.inf, -np.inf, np.inf, True, 0
         for strip in whole.strips(max(1, _OVERVIEW_PX[1] // whole.width)):
             area = strip.padded(_AROUND).intersection(whole) or strip
             raster = self._in_metres(overview or self.source.read(area))
@@ -198,6 +201,7 @@ class ElevationRaster(WrappedSource):
             if not is_land.any():
                 continue
             land = raster.data[0][strip.slices(area)][is_land]
+            land_px += len(land)
             low_m, high_m = min(low_m, land.min()), max(high_m, land.max())
             gap_m = min(gap_m, np.abs(land).min())
             if gap_m <= _LEAST_GAP_M:
@@ -206,6 +210,8 @@ class ElevationRaster(WrappedSource):
             at_edge |= strip.row == 0 and is_land[0].any()
             at_edge |= strip.row_stop == whole.height and is_land[-1].any()
             is_enclosed &= not at_edge
+        if land_px >= _LEAST_LAND * whole.area_px:
+            return True
         # In heights above ground, 0 is the ground around a tall building.
         least_m = _CLEAR_GAP_M if is_enclosed else min(high_m - low_m, _CLEAR_GAP_M)
         return bool(least_m < gap_m < np.inf)

@@ -563,6 +563,9 @@ def labelled(tmp_path: Path) -> Path:
 
 def test_images_and_a_fitted_threshold(labelled: Path) -> None:
     masks = labelled / "masks"
+    # As in the folder of a prediction.
+    (masks / "run.json").touch()
+    Image.new("RGB", (9, 9), "red").save(masks / "00_preview.png")
     report = run_by_image(masks, labelled / "default")
     assert report.classes == {"dense": 10, "sparse": 10, None: 1}
     rows = [*csv.DictReader((labelled / "default.csv").read_text().splitlines())]

@@ -242,6 +242,11 @@ def test_zero_is_fill_beside_land_and_ground_around_a_tower() -> None:
     assert (source.read().valid == (np.arange(40) > 11)).all()
     # A window of fill and no land has no heights, either.
     assert not source.read(Window(0, 0, 40, 9)).valid.any()
+    # A warped model of land with buildings on it, in the middle of fill.
+    warped = np.zeros((1, 40, 40), np.float32)
+    warped[0, 3:37, 3:37] = np.linspace(30, 75, 34)
+    valid = ElevationRaster(ArraySource(warped, grid)).read().valid
+    assert (valid.sum(), valid[5:35, 5:35].all()) == (30**2, True)
     # What another part of the file shows counts in every window.
     heights[0, 0, 39] = 3
     assert ElevationRaster(ArraySource(heights, grid)).read(Window(5, 0, 30, 30)).valid.all()

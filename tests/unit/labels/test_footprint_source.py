@@ -186,6 +186,7 @@ def test_where_images_are_looked_for(town: Path, tmp_path: Path) -> None:
                 LabelConfig(),
             )
     (town / "houses.city.json").write_text('{"type": "CityJSON"}')
+    write_layer(town / "houses_roof_planes.gpkg", house(5, 5))
     write_layer(town / "more.gpkg", house(5, 5))
     with pytest.raises(LayoutError, match=r"2 vector files \(houses\.gpkg, more\.gpkg\)"):
         open_source(SourceConfig(path=str(town), kind="footprints"))
@@ -222,7 +223,7 @@ def test_the_folder_of_a_prediction_is_its_polygons_over_its_image(tmp_path: Pat
     assert [entry.image for entry in source.entries] == [image]
     assert "results is the folder of a prediction: its polygons are the labels." in source.notes
     report = run_convert(SourceConfig(path=str(results)), "footprints", tmp_path / "all.geojson")
-    assert re.fullmatch("1 polygon of .* in .*, written in WGS 84 .*", report.read_as)
+    assert re.fullmatch("read 1 polygon of .* in .*, written in WGS 84 .*", report.read_as)
     # Of several images, a picture among them, each has its polygons or else its mask.
     photo, drawn = tmp_path / "photo.png", np.zeros((40, 40), np.uint8)
     Image.new("RGB", (40, 40)).save(photo)

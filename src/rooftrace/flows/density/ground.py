@@ -145,7 +145,7 @@ def seen_ground(
     masks = [None if mask is None else MaskFile.of(mask, building) for mask, _ in scenes]
     pixels = [0 if mask is None else mask.grid.height * mask.grid.width for mask in masks]
     grounds: list[SeenGround] = []
-    for (mask_path, polygons), mask in zip(scenes, masks):
+    for (_, polygons), mask in zip(scenes, masks):
         if mask is None and len(scenes) > 1:
             raise DataError(
                 f"{polygons} has no mask beside it, so the ground that this image shows is not "
@@ -158,34 +158,34 @@ def seen_ground(
             if progress is not None:
                 progress(before + done, sum(pixels))
 
-        # The parts of a building that edges of images cut may be small.
-        least_m2 = min_area_m2 if len(scenes) == 1 else 0.0
-        ground = _of_image(mask, polygons, building, least_m2, layer, value, told)
-        if len(scenes) == 1:
-            said = mask_notes(inputs, mask_path, polygons)
-            ground = replace(ground, notes=(*said, *ground.notes))
-        grounds.append(ground)
+        grounds.append(_of_image(mask, polygons, building, layer, value, told))
+    # The parts of a building that edges of images cut may be small.
+    ground = _joined(grounds) if len(grounds) > 1 else grounds[0]
+    ground = ground.only(shapely.area(ground.buildings) >= min_area_m2)
     if len(grounds) > 1:
-        ground = _joined(grounds)
-        return ground.only(shapely.area(ground.buildings) >= min_area_m2)
-    return replace(ground, notes=(*ground.notes, *outside_notes(ground.outside)))
+        return ground
+    said = mask_notes(inputs, *scenes[0])
+    return replace(ground, notes=(*said, *ground.notes, *outside_notes(ground.outside)))
 
 
 def _of_image(
     mask: MaskFile | None,
     polygons: Path | None,
     building: str | None,
-    min_area_m2: float,
     layer: str | None,
     value: str | None,
     progress: Progress,
 ) -> SeenGround:
     """Return the ground of one image, on the plane that suits it."""
-    if mask is not None and mask.grid.crs is None:
-        raise GeoreferenceError(
-            f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
-            remedy=f"Measure it alone by cells, without --zones, or assign one: {ASSIGN_CRS}",
-        )
+    if mask is not None:
+        if mask.grid.crs is None:
+            raise GeoreferenceError(
+                f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
+                remedy=f"Measure it alone by cells, without --zones, or assign one: {ASSIGN_CRS}",
+            )
+        plane = GroundPlane.of(mask.grid, name=str(mask.path))
+        assert plane.crs is not None
+        crs, place = plane.crs, (mask.grid.bounds_xy, mask.grid.crs)
     if polygons is None:
         assert mask is not None
         if value is not None:
@@ -193,39 +193,26 @@ def _of_image(
                 f"Received the value {value!r} without polygons; a mask has no attributes.",
                 remedy="Give the layer of buildings, too.",
             )
-        plane = GroundPlane.of(mask.grid, name=str(mask.path))
-        assert plane.crs is not None
-        assert mask.grid.crs is not None
         built, observed = _regions(mask, plane, None, progress)
-        large = built[shapely.area(built) >= min_area_m2]
-        place = mask.grid.bounds_xy, mask.grid.crs
-        return SeenGround(plane.crs, place, large, built=built, observed=observed)
+        return SeenGround(crs, place, built, built=built, observed=observed)
     buildings = read_buildings(polygons, building, mask, layer, value)
     assert buildings.crs is not None
-    notes = list(buildings.notes)
     if mask is None:
         crs = metric_crs(buildings.crs, buildings.bounds_xy)
-        seen = observed_ground(polygons, crs)
-        notes.append(observed_note(polygons, seen))
         place = buildings.bounds_xy, buildings.crs
-    else:
-        mask, said = buildings.shares_of(mask)
-        notes += said
-        plane = GroundPlane.of(mask.grid, name=str(mask.path))
-        assert plane.crs is not None
-        assert mask.grid.crs is not None
-        crs, place = plane.crs, (mask.grid.bounds_xy, mask.grid.crs)
     outlined = reprojected(buildings.geometry, buildings.crs, crs, BEND_M)
-    is_large = shapely.area(outlined) >= min_area_m2
-    outlined = outlined[is_large]
-    numbers = {name: values[is_large] for name, values in buildings.numbers.items()}
+    ground = SeenGround(crs, place, outlined, numbers=buildings.numbers)
     if mask is None:
+        seen = observed_ground(polygons, crs)
+        notes = (*buildings.notes, observed_note(polygons, seen))
         seen = None if seen is None else without_overlaps(seen)
-        return SeenGround(crs, place, outlined, observed=seen, numbers=numbers, notes=tuple(notes))
+        return replace(ground, observed=seen, notes=notes)
+    mask, said = buildings.shares_of(mask)
     near = ObservedBuildings(plane, outlined)
     built, observed = _regions(mask, plane, near, progress)
-    return SeenGround(
-        crs, place, outlined, near.is_observed, built, observed, numbers, tuple(notes)
+    return replace(
+        ground, counted=near.is_observed, built=built, observed=observed,
+        notes=(*buildings.notes, *said),
     )  # fmt: skip
 
 

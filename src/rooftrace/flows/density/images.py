@@ -16,7 +16,7 @@ from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import BoolArray, Floats, Progress
 from rooftrace.density.files import DEFAULT_THRESHOLD, DensityThreshold, ThresholdFit, write_table
 from rooftrace.flows.density.inputs import MaskFile, stem_of
-from rooftrace.io.companions import images_under
+from rooftrace.io.companions import RESULT_FILES, holds_results, images_under
 from rooftrace.io.files import check_exists, check_outputs
 from rooftrace.io.legend import NODATA
 
@@ -160,7 +160,13 @@ def _masks(data: Path, glob: Sequence[str]) -> dict[str, Path]:
     if data.is_file():
         return {data.name: data}
     check_exists(data)
-    masks = {path.relative_to(data).as_posix(): path for path in images_under(data, glob)}
+    # Beside the masks of a prediction lie its previews and densities.
+    others = tuple(end for kind, ends in RESULT_FILES.items() if kind != "mask" for end in ends)
+    masks = {
+        path.relative_to(data).as_posix(): path
+        for path in images_under(data, glob)
+        if not (path.name.endswith(others) and holds_results(path.parent))
+    }
     if not masks:
         condition = f" whose name matches {', '.join(glob)}" if glob else ""
         raise DataError(

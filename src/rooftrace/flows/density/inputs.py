@@ -51,8 +51,9 @@ _BLOCK_PX = 2**24
 _BAND_PX = 512
 """Rows of a block are a multiple of this, so that no tile of a GeoTIFF is read twice."""
 
-SAME_AREA = 0.01
-"""Largest relative difference of the area that a prediction wrote from that of its outline."""
+_SAME_AREA, _MANY = 0.01, 5
+"""Largest relative difference of the area that a prediction wrote from that of its outline; least
+number of buildings that show the scale of the areas."""
 
 _ENDINGS = (".tif", ".gpkg", ".png", ".csv", ".json")
 _NO_MASK = (
@@ -211,15 +212,26 @@ class BuildingPolygons:
             return mask, []
         outlines = self.geometry
         if self.crs is not None and mask.grid.crs is not None:
-            outlines = _in_pixels(outlines, self.crs, mask.grid)
+            grid_crs = mask.grid.crs
+            placed = reprojected(outlines, self.crs, grid_crs, crs_units(BEND_M, grid_crs))
+            outlines = np.asarray(shapely.transform(placed, mask.grid.to_pixels), np.object_)
         note = f"{self.path.name} was edited: shares come from its outlines, not from the mask"
         return replace(mask, outlines=outlines), [note]
 
 
-def _in_pixels(geometry: Polygons, crs: CRS, grid: GeoGrid) -> Polygons:
-    assert grid.crs is not None
-    placed = reprojected(geometry, crs, grid.crs, crs_units(BEND_M, grid.crs))
-    return np.asarray(shapely.transform(placed, grid.to_pixels), np.object_)
+def areas_with_edits(
+    areas: Floats, centres: Floats, crs: CRS, written: NDArray[Any]
+) -> tuple[Floats, BoolArray]:
+    """Return (n,) areas as a prediction would write them, and which outlines were edited since.
+
+    Edits of corners do not change the areas `written`. With --gsd, these have another scale than
+    the ground. The (n,) areas and (n, 2) centres are in units of the CRS.
+    """
+    ground = areas * square_metres_per_px(GeoGrid((1, 1), crs=crs), centres)
+    ratio = ground / np.maximum(np.ma.filled(written.astype(np.float64), np.nan), 1e-9)
+    known = ratio[np.isfinite(ratio)]
+    scale = np.median(known) if len(known) >= _MANY else 1.0
+    return ground / scale, ~(abs(ratio / scale - 1) <= _SAME_AREA)
 
 
 def read_buildings(
@@ -274,13 +286,9 @@ def read_buildings(
         # A prediction numbers its buildings from 1; edits repeat numbers, or leave some out.
         numbered = {*range(1, len(geometry) + 1)}
         is_edited |= ours and {*np.ma.filled(values["id"], 0).tolist()} != numbered
-        if ours and mask is not None and len(geometry):
-            # Nor do edits of corners change the areas that it wrote.
-            px = _in_pixels(geometry, crs, mask.grid)
-            size = square_metres_per_px(mask.grid, shapely.get_coordinates(shapely.centroid(px)))
-            written = np.maximum(np.ma.filled(values["area_m2"], 0).astype(np.float64), 1e-9)
-            ratio = shapely.area(px) * size / written
-            is_edited |= bool((abs(ratio / np.median(ratio) - 1) > SAME_AREA).any())
+        if ours and mask is not None:
+            places = shapely.area(geometry), centres_of(geometry), crs
+            is_edited |= bool(areas_with_edits(*places, values["area_m2"])[1].any())
     notes = [note.removesuffix(".") for note in file.notes(counts)]
     if is_compared:
         side, status = (text_column(values[name]) for name in fields)
