@@ -284,6 +284,17 @@ _OSM_BESIDE = {
 PBF is compressed, and its layers are read in a third of that time."""
 
 
+def surrounded(lines: Iterable[shapely.LineString]) -> Any:
+    """Return the area in the closed ones of some lines, and in rings that others form together."""
+    areas, chains = [], []
+    for line in lines:
+        if line.is_closed and shapely.get_num_coordinates(line) > 3:
+            areas.append(shapely.make_valid(shapely.Polygon(line)))
+        else:
+            chains.append(line)
+    return shapely.union_all([*areas, shapely.polygonize(chains)])
+
+
 def building_nodes_note(name: str, count: int) -> str:
     """Return the note on buildings that OpenStreetMap has as nodes."""
     nodes = plural(count, "building mapped as a node", "buildings mapped as nodes")
@@ -317,6 +328,9 @@ def _xml_elements(path: Path) -> Iterator[_OsmElement]:
             }
         one.clear()
 
+
+_OSM_ABOUT = {"type", "source", "note", "created_by"}
+"""Keys of relations that say nothing of what an area is."""
 
 _OSM_LINES = {"highway", "barrier", "railway", "waterway"}
 """Keys of closed ways that are no areas, see https://wiki.openstreetmap.org/wiki/Area."""
@@ -594,8 +608,16 @@ class InputFinder:
 
         def area(members: Iterable[_OsmElement], *, inner: bool) -> Any:
             ways = [line(one) for one in members if (one.get("role") == "inner") == inner]
-            lines = [shapely.LineString(way) for way in ways if len(way) > 1]
-            return shapely.union_all(shapely.polygonize(lines))
+            return surrounded([shapely.LineString(way) for way in ways if len(way) > 1])
+
+        def tags_of(one: _OsmElement) -> dict[str, str]:
+            """Return an element's tags; of a multipolygon without any, those of an outer way."""
+            tags: dict[str, str] = one.get("tags", {})
+            if tags.get("type") != "multipolygon" or tags.keys() - _OSM_ABOUT:
+                return tags
+            outer = [each for each in one.get("members", ()) if each.get("role") != "inner"]
+            rings = (kept.get((each["type"], str(each["ref"])), {}).get("tags") for each in outer)
+            return tags | next(filter(None, rings), {})
 
         features = []
         ways = [one for (kind, _), one in kept.items() if kind == "way"]
@@ -607,7 +629,7 @@ class InputFinder:
         nodes = 0
         # Relations come first: a way around one of a building is the same building.
         for (kind, ref), one in sorted(kept.items(), key=lambda item: item[0][0]):
-            tags = one.get("tags", {})
+            tags = tags_of(one)
             is_area = tags.get("type") in ("multipolygon", "boundary")
             if kind == "way":
                 is_area = tags.get("area") == "yes" or _OSM_LINES.isdisjoint(tags)
@@ -619,7 +641,15 @@ class InputFinder:
             if len(points) > 3 and points[0] == points[-1]:
                 shape = shapely.Polygon(points)
             elif kind == "relation":
-                members = [each for each in one.get("members", ()) if each["type"] == "way"]
+                members = [*one.get("members", ())]
+                outlines = [
+                    kept.get(("relation", str(each["ref"])), {}) for each in members
+                    if (each["type"], each.get("role")) == ("relation", "outline")
+                ]  # fmt: skip
+                if any("building" in tags_of(each) for each in outlines):
+                    continue
+                members += [each for outline in outlines for each in outline.get("members", ())]
+                members = [each for each in members if each["type"] == "way"]
                 shape = area(members, inner=False) - area(members, inner=True)
                 if not shape.is_empty:
                     bounds |= {

@@ -23,7 +23,7 @@ from rooftrace.core.types import Polygons
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.legend import STATUS_COLOURS
 from rooftrace.io.reproject import CRS84
-from rooftrace.io.vector_formats import VectorInput, building_nodes_note
+from rooftrace.io.vector_formats import VectorInput, building_nodes_note, surrounded
 
 GEOJSON = (".geojson", ".json")
 _OSM_LAYER = "multipolygons"
@@ -275,9 +275,8 @@ class GdalLayer:
 def _around(members: Any) -> Any:
     """Return the area that the ways of a relation surround."""
     parts = shapely.get_parts(members)
-    is_line = shapely.get_dimensions(parts) == 1
-    areas = [*parts[shapely.get_dimensions(parts) == 2], shapely.polygonize(parts[is_line])]
-    return shapely.union_all(shapely.make_valid(areas))
+    areas = shapely.make_valid(parts[shapely.get_dimensions(parts) == 2])
+    return shapely.union_all([*areas, surrounded(parts[shapely.get_dimensions(parts) == 1])])
 
 
 def geometry_of_ewkb(column: NDArray[np.object_]) -> tuple[Polygons, CRS | None]:

@@ -313,9 +313,9 @@ def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
         said = (one.split("=") for one in text.split(",") if one)
         return "".join(f"<tag k='{key}' v='{value}'/>" for key, value in said)
 
-    places = [(0, 0), (1, 0), (1, 1), (0, 1), (3, 0), (3, 1)]
+    places = [(0, 0), (1, 0), (1, 1), (0, 1), (3, 0), (3, 1), (3, 0.5), (1, 0.5)]
     ways = ["building=yes", "building=no", "name=Ward 3", "highway=path", "", "", "building:part=x"]
-    rings = [*[(1, 2, 3, 4, 1)] * 5, (2, 5, 6, 3, 2), (2, 5, 6, 2)]
+    rings = [*[(1, 2, 3, 4, 1)] * 5, (2, 5, 6, 3, 2), (2, 5, 7, 8, 2)]
     church = "type=building,building=church"
     # Of the two churches, one has a tag on its outline, too, and one a part inside.
     relations = [("type=multipolygon,amenity=school", [10]), (church, [10]), (church, [15, 16])]
@@ -348,7 +348,7 @@ def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
     assert len(read_area(path).geometry) == 6
 
 
-@pytest.mark.parametrize("kind", ["multipolygon", "building"])
+@pytest.mark.parametrize("kind", ["multipolygon", "building", "tagged way"])
 def test_a_building_and_the_relation_around_it_are_one_building(kind: str, tmp_path: Path) -> None:
     def ways(*outlines: tuple[int, float, dict[str, str], str]) -> list[dict[str, Any]]:
         return [
@@ -358,14 +358,17 @@ def test_a_building_and_the_relation_around_it_are_one_building(kind: str, tmp_p
             for ref, side, tags, role in outlines
         ]  # fmt: skip
 
-    outline, part = ("outer", "inner") if kind == "multipolygon" else ("outline", "part")
+    outline, part = ("outline", "part") if kind == "building" else ("outer", "inner")
+    tags = {"type": kind, "building": "yes"}
+    if kind == "tagged way":
+        tags = {"type": "multipolygon"}
     members = ways((1, 10, {"building": "yes"}, outline), (2, 4, {"building:part": "yes"}, part))
     relation = {
-        "type": "relation", "id": 7, "tags": {"type": kind, "building": "yes"},
+        "type": "relation", "id": 7, "tags": tags,
         "members": [one | {"ref": one["id"]} for one in members],
     }  # fmt: skip
     path = tmp_path / "town.json"
-    whole = 60.0 if kind == "multipolygon" else 100.0
+    whole = 100.0 if kind == "building" else 60.0
     # Members have coordinates, or are named by their number, which the data may lack.
     for held, areas in (
         (relation["members"], [whole]),
@@ -378,6 +381,13 @@ def test_a_building_and_the_relation_around_it_are_one_building(kind: str, tmp_p
         layer = (file := VectorFile(path)).read()
         assert shapely.area(layer.geometry).tolist() == areas
         assert "1 building mapped as a node left out" in file.notes(layer.counts)[0]
+    # A relation is the outline of a building.
+    members[0]["tags"].clear()
+    member = {"type": "relation", "ref": 7, "role": "outline"}
+    building = {"id": 8, "type": "relation", "tags": {"type": "building", "building": "yes"}}
+    elements = [*members, relation, building | {"members": [member]}]
+    path.write_text(json.dumps({"version": 0.6, "osm3s": {}, "elements": elements}))
+    assert shapely.area(VectorFile(path).read().geometry).tolist() == [whole]
 
 
 def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
