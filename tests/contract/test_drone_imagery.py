@@ -24,5 +24,4 @@ def iou(realdata: Path, scene: str) -> float:
 
 @pytest.mark.parametrize(("scene", "least"), [("kampala_z21", 0.64), ("zanzibar_z21", 0.78)])
 def test_it_is_mapped_at_defaults(realdata: Path, scene: str, least: float) -> None:
-    # docs/resolution.md has 0.650 and 0.794, the same as for half the resolution.
     assert iou(realdata, scene) > least

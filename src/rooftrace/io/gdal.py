@@ -40,6 +40,8 @@ from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 T = TypeVar("T")
 
 _MIN_CACHE_BYTES = 16 * 2**20
+_SHARED_CACHE_BYTES = 48 * 2**20
+"""Minimum size of GDAL's block cache while windows share blocks of a file."""
 
 MAX_CACHE_BYTES = 512 * 2**20
 """Maximum size of GDAL's block cache, even if the open files would need more."""
@@ -96,17 +98,17 @@ class BlockCache:
             return _MIN_CACHE_BYTES
         with self._lock:
             needed = sum(self._needs.values())
-        return min(max(needed, 3 * _MIN_CACHE_BYTES), MAX_CACHE_BYTES)
+        return min(max(needed, _SHARED_CACHE_BYTES), MAX_CACHE_BYTES)
 
-    def need(self, file: Any, nbytes: int) -> None:
-        """Reserve `nbytes`, or 48 MB, for a file while it is read; 0 ends the reservation."""
-        if not nbytes and not self._needs:
-            return
+    def hold(self, file: Any, nbytes: int = 0) -> None:
+        """Hold blocks of a file until `release`: `nbytes` of them, or those of a few windows."""
         with self._lock:
-            if nbytes:
-                self._needs[file] = nbytes
-            else:
-                self._needs.pop(file, None)
+            self._needs[file] = nbytes
+
+    def release(self, file: Any) -> None:
+        """End the reservation of a file."""
+        with self._lock:
+            self._needs.pop(file, None)
 
 
 CACHE = BlockCache()

@@ -243,7 +243,7 @@ class RasterFile:
         if not self._lock.acquire(blocking=wait):
             return
         try:
-            CACHE.need(self, 0)
+            CACHE.release(self)
             handle, self._handle = self._handle, None
             if handle is not None and self._pid == os.getpid():
                 self._close_handle()
@@ -414,7 +414,7 @@ class RasterFile:
         rows, cols = header.block_yx
         if header.orientation.transpose:
             # Every row of windows needs all stored rows.
-            CACHE.need(self, header.grid.height * header.grid.width * header.bytes_per_px)
+            CACHE.hold(self, header.grid.height * header.grid.width * header.bytes_per_px)
             return
         if is_small(header.grid.shape):
             return
@@ -422,14 +422,14 @@ class RasterFile:
             # Four such tiles meet in a window; those of the files of a VRT are not known.
             is_large = rows * cols * header.bytes_per_px > _LARGE_BLOCK_BYTES
             if is_large or self.path.suffix.lower() == ".vrt":
-                CACHE.need(self, 1)
+                CACHE.hold(self)
             return
         # Also the blocks that the next row of windows shares with this one.
         held_rows = (-(-window.height // rows) + 2) * rows
         needed = min(held_rows, header.grid.height + rows) * header.bytes_per_px
         needed *= -(-header.grid.width // cols) * cols
         # GDAL's overhead for each block, and what else is being read or written.
-        CACHE.need(self, needed + needed // 16 + 2**24)
+        CACHE.hold(self, needed + needed // 16 + 2**24)
         if needed > MAX_CACHE_BYTES:
             self._short_of_bytes = max(self._short_of_bytes, needed)
 

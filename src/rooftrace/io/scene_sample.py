@@ -208,8 +208,9 @@ def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
             centres = [(2 * cell + 1) * length // (2 * side) for cell in range(side)]
             starts = dict.fromkeys(min(max(c - size // 2, 0), length - size) for c in centres)
             places.append([(start, size) for start in starts])
-        # From the last one: the blocks of the first tiles are decoded last, and GDAL keeps them.
-        for (row, height), (col, width) in reversed([*product(*places)]):
+        # From the last tile: the blocks of the first ones are decoded last, and GDAL keeps them.
+        step = 1 if _is_sequential(scene) else -1
+        for (row, height), (col, width) in [*product(*places)][::step]:
             raster = _read_if_possible(scene, Window(row, col, height, width))
             if raster is not None:
                 parts.append(raster.data[:, raster.valid])
@@ -235,7 +236,6 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
 
     They are looked for by halves, since rows of a large scene may be all of its blocks; those of
     several tones are no frame, and few. `values` are those of pixels all over the scene.
-    A PNG is decoded from its first row for each row above the last one: its rows are in order.
     """
 
     def pixel(axis: int, along: int, across: int) -> NDArray[Any]:
@@ -245,8 +245,8 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
 
     found: list[NDArray[Any]] = []
     most = 2 * _FRAME_TONE * (float(values.max()) - float(values.min()))
-    is_png = getattr(innermost(scene), "file_format", "") == "PNG"
-    lines = product(sorted(_INWARDS), (1,)) if is_png else product(_INWARDS, (0, 1))
+    in_order = _is_sequential(scene)
+    lines = product(sorted(_INWARDS), (1,)) if in_order else product(_INWARDS, (0, 1))
     for (place, axis), is_end in product(lines, (False, True)):
         if len(found) == 4:
             tones = np.sort(np.concatenate(found, axis=1).mean(axis=0))
@@ -262,6 +262,11 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
         inside = full - _FRINGE_PX if is_end else full + _FRINGE_PX
         found.append(pixel(axis, min(max(inside, 0), length - 1), across))
     return found
+
+
+def _is_sequential(scene: RasterSource) -> bool:
+    """Return True if reading a row above the last one decodes an image from its first row again."""
+    return getattr(innermost(scene), "file_format", "") in ("PNG", "JPEG")
 
 
 def _read_rows_with_fill(scene: RasterSource, edge: list[Raster | None]) -> Raster | None:

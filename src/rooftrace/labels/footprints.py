@@ -218,8 +218,8 @@ def vector_files(folder: Path) -> list[Path]:
     """Return the vector files in a folder, sorted, without hidden ones and parts of buildings."""
     if not folder.is_dir():
         return []
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    found = [path for path in files if is_vector_file(path)]
+    files = sorted(folder.iterdir())
+    found = [path for path in files if path.name[0] != "." and is_vector_file(path)]
     # `rooftrace heights` writes its buildings as a city model, too, and their roof planes.
     parts = {f"{path.stem}.city.json" for path in found}
     parts |= {f"{path.stem.removesuffix('_heights')}_roof_planes.gpkg" for path in found}

@@ -247,18 +247,15 @@ def keep_certain_changes(
         DataError: It cannot be read.
     """
     with ExitStack() as opened:
-        sources = []
-        for path in (dates.new, dates.old):
-            sources.append(open_raster(path, palette="indices"))
-            opened.callback(close_source, sources[-1])
+        after, before = (open_raster(path, palette="indices") for path in (dates.new, dates.old))
         # That of the coarser raster.
         pixel_m = _MIN_PIXEL_M
-        for source in sources:
+        for source in (after, before):
+            opened.callback(close_source, source)
             if source.grid.gsd_m is None:
                 raise no_crs(source)
             pixel_m = max(pixel_m, source.grid.gsd_m)
         shares = []
-        after, before = sources
         for (packed, status), own, there, sign in (
             (new, after, before, -1), (old, before, after, 1),
         ):  # fmt: skip

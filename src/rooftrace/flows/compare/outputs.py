@@ -113,10 +113,8 @@ class Compared:
 
     @cached_property
     def to_add(self) -> BoolArray:
-        """(n,) True for buildings of NEW that a map lacks, for OpenStreetMap.
-
-        They are new, not upon one of the map, not cut by the edge of the imagery, and the best one
-        of several outlines of NEW.
+        """(n,) True for buildings of NEW that a map lacks: new, not upon one of the map, not cut by
+        the edge of the imagery, and the best one of several outlines.
         """
         added: BoolArray = (self.new.statuses.status == NEW) & ~self.new.statuses.is_linked
         if (cut := self.new.layer.column("cut", "b")) is not None:
