@@ -269,8 +269,9 @@ def elevation_files(given: Sequence[str | Path]) -> tuple[str, ...]:
             )
         is_other_file = tiles == [one] and Path(one).is_file() and not is_raster(Path(one))
         if is_other_file or not tiles:
+            verb = "is" if is_other_file else "has"
             raise DataError(
-                f"{one} {'is' if is_other_file else 'has'} no raster; expected one of heights.",
+                f"{one} {verb} no raster; expected a raster of heights.",
                 remedy="Give a model or its tiles: rooftrace heights BUILDINGS --surface dsm.tif",
             )
         found += tiles
