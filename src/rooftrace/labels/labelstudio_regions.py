@@ -131,7 +131,7 @@ def find_regions(results: object, where: str) -> tuple[list[Region], list[str]]:
             height, width = result.get("original_height"), result.get("original_width")
             size = None if height is None or width is None else (int(height), int(width))
             merged[name, shape] = Region(shape, labels, size, here)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise LabelError(f"{here} cannot be read: {reason_of(error)}.", remedy=REMEDY) from error
     return list(merged.values()), others
 
@@ -165,7 +165,8 @@ def _kind_of(given: object, value: Mapping[str, Any]) -> str:
 def _shape_of(kind: str, value: Mapping[str, Any]) -> Shape:
     """Return the shape of a result; raise KeyError, TypeError or ValueError if it has none."""
     if kind == "brush":
-        return BrushShape(bytes(value["rle"]))
+        rle = value["rle"]
+        return BrushShape(rle if isinstance(rle, bytes) else bytes([*rle]))
     if kind == "polygon":
         corners = _numbers(value["points"]).tolist()
         if len(corners) < 3:

@@ -86,6 +86,7 @@ BAD = [
     ("polygonlabels", {"points": [[0, 0], [1, 1], [1, 1e9]]}, "are not numbers in percent"),
     ("rectanglelabels", {"x": 1, "y": 2, "width": 3}, "'height' is missing"),
     ("brushlabels", {"format": "rle", "rle": [256]}, "range(0, 256)"),
+    ("brushlabels", {"format": "rle", "rle": 10**12}, "int"),
     ("bitmasklabels", {"imageDataURL": "data:"}, "a bitmask is not read"),
 ]
 
