@@ -437,8 +437,10 @@ class RooftraceDock(QgsDockWidget):
 
 
 def _free_folder(wanted: Path) -> Path:
-    """Return a folder that does not exist yet: `wanted`, or with a number behind it."""
+    """Return a folder that does not exist yet, or holds a canceled prediction, which resumes there:
+    `wanted`, or with a number behind it.
+    """
     number, free = 2, wanted
-    while free.exists():
+    while free.exists() and ((free / "run.json").exists() or not (free / ".rooftrace").is_dir()):
         free, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
     return free

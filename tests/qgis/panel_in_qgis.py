@@ -48,6 +48,7 @@ from processing.core.Processing import Processing
 Processing.initialize()
 from rooftrace_plugin import classFactory
 from rooftrace_plugin.canvas import ReviewLayer, ReviewTool
+from rooftrace_plugin.dock import _free_folder
 from rooftrace_plugin.inputs import folder_name, service_of
 from rooftrace_plugin.network import network_variables
 from rooftrace_plugin.run import LoadStyle
@@ -164,6 +165,13 @@ assert dock.work._text.text().startswith("Add an image")
 titles = {"Town: 2024?": "Town_ 2024", "/a/../b": "a_.._b", "Straße": "Straße", "..": "image"}
 for title, name in titles.items():
     assert folder_name(title) == name, title
+
+# A canceled run resumes in its folder, and no other run writes there.
+for name, left in (("a", "a/.rooftrace"), ("b", "b/notes")):
+    (Path(scratch) / left).mkdir(parents=True)
+    assert _free_folder(Path(scratch) / name).name == {"a": "a", "b": "b-2"}[name]
+(Path(scratch) / "a/run.json").touch()
+assert _free_folder(Path(scratch) / "a").name == "a-2"
 
 # A remedy of GDAL has its place in QGIS.
 said = provider.algorithm("heights")._in_labels("Set it: gdal_edit.py -a_nodata 0 FILE.")
