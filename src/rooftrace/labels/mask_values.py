@@ -148,12 +148,20 @@ class LabelRule:
             shown = [one.split()[0] for one in colours[:5]]
             ground, building, *rest = shown if len(shown) > 1 else ["#000000", *shown, "#FF0000"]
             others = [ground, *rest] if len(shown) > 2 else ground
+            remedy = (
+                "Name the class of each of its colours, for instance "
+                f"{set_option('labels.palette.building', building)} "
+                f"{set_option('labels.palette.background', others)}."
+            )
+            if len(colours) > _MOST_CLASSES:
+                remedy = (
+                    "So many colours are those of a picture, or of a JPEG. Swap the two if images "
+                    "were given as masks (IMAGES --truth MASKS); save masks as PNG or TIFF."
+                )
             raise LabelError(
                 f"The mask {name} is coloured ({len(data)} bands that differ), but no palette "
                 f"is given{held}.",
-                remedy="Name the class of each of its colours, for instance "
-                f"{set_option('labels.palette.building', building)} "
-                f"{set_option('labels.palette.background', others)}.",
+                remedy=remedy,
             )
         return self._by_value(data[0], name, valid, by_index)
 
