@@ -202,7 +202,7 @@ def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: P
     assert error["message"] == f"The images were given twice: {image}, and --images {other}."
     assert f"The image {image} has no mask" in call(*given)[1]["error"]["message"]
     swapped = call("evaluate", "default", data / "masks", "--truth", data / "images")
-    assert "labels.palette.building" in swapped[1]["error"]["remedy"]
+    assert "Swap the two" in swapped[1]["error"]["remedy"]
     one_mask = call("evaluate", "default", data / "images", "--truth", data / "masks" / image.name)
     assert "is one label file, but " in one_mask[1]["error"]["message"]
     for words, meant in (
