@@ -23,7 +23,7 @@ from pyproj import CRS
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.text import list_and_count, plural
 from rooftrace.core.types import ResultProvenance
-from rooftrace.io.files import is_url, relative_name, write_atomically
+from rooftrace.io.files import is_url, relative_name, write_json
 from rooftrace.io.georeferenced import recorded_provenance
 from rooftrace.io.image_header import YEAR_OR_MONTH
 from rooftrace.io.reproject import BEND_PX, CRS84, crs_units, reprojected, split_at_180, unwrapped
@@ -131,10 +131,8 @@ def write_stac(
         Notes for the user.
 
     Raises:
-        MissingExtraError: The extra `stac` is not installed.
         ExportError: The folder is not writable.
     """
-    check_stac()
     written = []
     undated = []
     for scene in scenes:
@@ -145,10 +143,10 @@ def write_stac(
         # Beside the results of its scene.
         folder = next(iter(scene.files.values())).parent
         path = (folder / f"{scene.id}{_ITEM}").relative_to(out).as_posix()
-        _write(out / path, item)
+        write_json(out / path, item)
         written.append((scene, path))
     if written:
-        _write(out / COLLECTION, _collection(name, written, record, partitions))
+        write_json(out / COLLECTION, _collection(name, written, record, partitions))
     else:
         (out / COLLECTION).unlink(missing_ok=True)
     if not undated:
@@ -158,10 +156,6 @@ def write_stac(
         f"{list_and_count(undated)}. {dating}"
     )
     return [note]
-
-
-def _write(path: Path, document: Json) -> None:
-    write_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | None:

@@ -495,14 +495,8 @@ def write_ensemble(path: Path, ensemble: EnsembleFile) -> None:
     """Write an ensemble file; its bytes depend only on the content.
 
     Raises:
-        ConfigError: The name does not end in `.json`.
         ExportError: The folder is not writable.
     """
-    if not is_ensemble(path):
-        raise ConfigError(
-            f"{path} was given as ensemble file; expected a name that ends in {_SUFFIX}.",
-            remedy="For example: -o team.ensemble.json",
-        )
     write_atomically(path, (ensemble.model_dump_json(indent=1) + "\n").encode())
 
 

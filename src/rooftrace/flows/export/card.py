@@ -31,7 +31,7 @@ import numpy as np
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.text import plural
 from rooftrace.flows.export.run import run_export
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.html import render_page
 from rooftrace.io.stac_item import moment_of
 from rooftrace.models.bundle import BUNDLE_SUFFIX, BUNDLED_MODELS, ModelBundle, write_bundle
@@ -84,8 +84,7 @@ def run_card(model: Path | None, out: Path) -> CardReport:
                 f"{path} exists and is not a card of rooftrace.",
                 remedy="Choose another folder with -o.",
             )
-    item = json.dumps(stac_item(bundle), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    write_atomically(report.item, item.encode())
+    write_json(report.item, stac_item(bundle))
     write_atomically(report.card, model_card(bundle).encode())
     return report
 

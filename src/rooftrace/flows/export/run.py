@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -30,7 +29,7 @@ from rooftrace.flows.export.convert import (
     variant_files,
 )
 from rooftrace.flows.labelled_predictions import training_labels
-from rooftrace.io.files import check_outputs, check_replaced, export_error
+from rooftrace.io.files import check_outputs, check_replaced, export_error, write_json
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
@@ -306,8 +305,7 @@ def run_export(
             parities=tuple(parities),
             notes=tuple(notes),
         )
-        text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
-        (folder / report.report.name).write_text(text, encoding="utf-8")
+        write_json(folder / report.report.name, report.to_json())
     return report
 
 
