@@ -149,7 +149,6 @@ def import_model(
                 "architecture": Shown(NETWORK, "NAME"),
                 "encoder": Shown(NETWORK, "NAME"),
                 "overrides": Shown(NETWORK, "KEY=VALUE", name="--set"),
-                "encoder_only": Shown(NETWORK, name="--encoder-only"),
                 "output": Shown(NETWORK, "NAME"),
                 "classes": Shown(CONTRACT, "LIST"),
                 "building": Shown(CONTRACT, "NAME"),

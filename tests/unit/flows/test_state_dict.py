@@ -13,10 +13,6 @@ from safetensors.torch import save_file
 
 from rooftrace.core.errors import BundleError
 from rooftrace.flows.import_model.weights import match_weight_names, read_state_dict
-from rooftrace.models.zoo import ModelConfig, build_model
-
-# After rooftrace, which makes torchvision importable beside a CPU build of PyTorch.
-timm = pytest.importorskip("timm")
 
 WEIGHTS = {"encoder.first.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.ones(2)}
 NAMES = list(WEIGHTS)
@@ -43,26 +39,6 @@ def test_usual_wrappings_are_taken_off(wrapped: Any, tmp_path: Path) -> None:
     for name, weight in WEIGHTS.items():
         assert torch.equal(matched[name], weight)
     assert set(matched) - set(NAMES) <= {"criterion.weight"}
-
-
-@pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "test_efficientnet"])
-def test_names_of_timm_are_those_of_its_encoder(encoder: str) -> None:
-    torch.manual_seed(0)
-    original = timm.create_model(encoder)
-    config = ModelConfig(encoder=f"tu-{encoder}", encoder_weights="none")
-    net: Any = build_model(config, bands=3, channels=1).encoder
-    own = net.state_dict()
-    matched = match_weight_names(original.state_dict(), list(own))
-    assert set(own) <= set(matched)
-    torch.nn.Module.load_state_dict(net, {name: matched[name] for name in own})
-    image = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        expected = original.eval().forward_features(image)
-        found = net.eval()(image)[-1]
-    if encoder != "test_convnext":  # whose last norm is part of its head
-        assert found.shape[-2:] == expected.shape[-2:]
-    if encoder == "test_resnet":
-        torch.testing.assert_close(found, expected)
 
 
 class Runs:

@@ -244,7 +244,6 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
         "--architecture": options.architecture,
         "--encoder": options.encoder,
         "--set": options.overrides,
-        "--encoder-only": options.encoder_only,
     }
     if unwanted := [name for name, value in network.items() if value]:
         raise ConfigError(

@@ -88,11 +88,6 @@ class ImportOptions(Options):
         Field(description="Further key of the section model, such as "
               "options.decoder_channels=[64,32,16,8,4]; repeatable."),
     ] = ()  # fmt: skip
-    encoder_only: Annotated[
-        bool,
-        Field(description="The file holds an encoder alone; the rest gets random weights, to train "
-              "from."),
-    ] = False  # fmt: skip
     output: Annotated[
         str | None, Field(description="Output of an ONNX graph that has several.")
     ] = None

@@ -14,7 +14,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +41,11 @@ from rooftrace.models.start import LoadedWeights, load_matching
 from rooftrace.models.zoo import ModelConfig, build_model, check_side, multiple_px, needs_fixed_size
 
 _LISTED = 4
-_SEED = 0
-"""Seed of the weights that the file does not hold, where only an encoder is imported."""
 
 _ENTRIES = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs store the weights, the preferred one first."""
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
-_FLATTENED = re.compile(r"^([A-Za-z]\w*?)_(\d+)\.")
-_TIMM, _ENCODER = "model.", "encoder."
-"""Prefixes of the weights of a timm encoder in segmentation-models-pytorch, and of any encoder."""
 
 _SAVE = "Save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
 
@@ -72,7 +66,7 @@ def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> Impor
     tensors = read_state_dict(path)
     notes = []
     original, result = _with_weights(tensors, config, options, source)
-    count = _output_channels(options) if options.encoder_only else _channels_of(original, bands)
+    count = _channels_of(original, bands)
     activation = options.activation or ("sigmoid" if count == 1 else "softmax")
     if activation == "none":
         raise ConfigError(
@@ -82,11 +76,6 @@ def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> Impor
         )
     channels = resolve_channels(count, options, activation, source)
     net = _reduced(original, config, channels, bands)
-    if options.encoder_only:
-        notes.append(
-            "the file holds an encoder alone, and the decoder has random weights: train from this "
-            "model before you predict with it"
-        )
     if result.surplus:
         notes.append(
             f"not used of the file: {plural(len(result.surplus), 'weight')} "
@@ -120,7 +109,6 @@ def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> Impor
         "kind": "state dict",
         "architecture": config.architecture,
         "encoder": config.encoder,
-        "encoder_only": options.encoder_only,
         "activation": channels.activation,
         "channels": channels.count,
         "weights": result.to_json(),
@@ -159,50 +147,32 @@ def _network(path: Path, options: ImportOptions) -> ModelConfig:
     return parse_config(raw, ModelConfig, source="the network", remedy=remedy)
 
 
-def _output_channels(options: ImportOptions) -> int:
-    return 1 if len(options.classes) == 2 else len(options.classes)
-
-
 def _built(config: ModelConfig, bands: int, channels: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
-        return build_model(config, bands=bands, channels=channels).eval()
+    return build_model(config, bands=bands, channels=channels).eval()
 
 
 def _with_weights(
     tensors: Mapping[str, Tensor], config: ModelConfig, options: ImportOptions, source: str
 ) -> tuple[nn.Module, LoadedWeights]:
     """Return the network of the file with its weights, and which of them were used."""
-    bands, what = len(options.bands), f"{config.architecture} with {config.encoder}"
-    net = _built(config, bands, _output_channels(options))
-    prefix = ""
-    if options.encoder_only:
-        prefix, what = _ENCODER, f"the encoder {config.encoder}"
-    names = [name.removeprefix(prefix) for name in net.state_dict() if name.startswith(prefix)]
-    if not names:
-        raise ConfigError(
-            f"--encoder-only was given, but {config.architecture} has no encoder.",
-            remedy="Leave it out, or choose another --architecture.",
-        )
-    weights = {prefix + k: v for k, v in match_weight_names(tensors, names).items()}
+    bands = len(options.bands)
+    net = _built(config, bands, 1 if len(options.classes) == 2 else len(options.classes))
+    weights = match_weight_names(tensors, net.state_dict())
     result = load_matching(net, weights)
-    if result.of_another_shape and not options.encoder_only:
+    if result.of_another_shape:
         # The file may have another number of channels, which the options do not need to state.
         count = weights[result.of_another_shape[-1].split(" ")[0]].shape[:1]
         if count and 0 < count[0] <= 256:
             net = _built(config, bands, count[0])
             result = load_matching(net, weights)
-    missing = tuple(name for name in result.missing if name.startswith(prefix))
-    if missing or result.of_another_shape or result.adapted:
-        result = replace(result, missing=missing)
+    if result.missing or result.of_another_shape or result.adapted:
+        what = f"{config.architecture} with {config.encoder} for {plural(bands, 'band')}"
         raise BundleError(
-            f"{source} does not hold the weights of {what} for {plural(bands, 'band')}: "
-            f"{result.describe()}.",
+            f"{source} does not hold the weights of {what}: {result.describe()}.",
             remedy="Give --architecture, --encoder, --bands and --set options.… as the network was "
-            "built; for the weights of an encoder alone add --encoder-only.",
+            "built; the weights of an encoder alone are encoder_weights of a training.",
         )
-    surplus = tuple(name.removeprefix(prefix) for name in result.surplus)
-    return net, replace(result, surplus=surplus)
+    return net, result
 
 
 def _channels_of(net: nn.Module, bands: int) -> int:
@@ -299,15 +269,13 @@ def match_weight_names(found: Mapping[str, Tensor], expected: Collection[str]) -
     """Rename the weights of a file to the names of a network.
 
     The common prefix is removed by which most names agree: `model.` of Lightning, `module.` of
-    DataParallel, or both. Names of a timm network also match those of the same encoder in
-    segmentation-models-pytorch. Names that do not match stay as they are.
+    DataParallel, or both. Names that do not match stay as they are.
 
     Args:
         found: Weights by the names in the file.
         expected: Names of the network's weights.
     """
-    known = {alias: name for name in expected for alias in _aliases(name)}
-    known |= {name: name for name in expected}
+    known = set(expected)
     votes = Counter(
         ".".join([*parts[:first], ""])
         for parts in (name.split(".") for name in found)
@@ -321,15 +289,6 @@ def match_weight_names(found: Mapping[str, Tensor], expected: Collection[str]) -
     renamed: dict[str, Tensor] = {}
     for name, tensor in found.items():
         rest = name.removeprefix(prefix)
-        matched = name.startswith(prefix) and rest in known and known[rest] not in renamed
-        renamed[known[rest] if matched else name] = tensor
+        matched = name.startswith(prefix) and rest in known and rest not in renamed
+        renamed[rest if matched else name] = tensor
     return renamed
-
-
-def _aliases(name: str) -> list[str]:
-    """Return the names that timm gives to a weight of an encoder inside of the network."""
-    if not name.startswith(_TIMM):
-        return []
-    plain = name.removeprefix(_TIMM)
-    # A timm network that returns features has its stages as `stages_0`, others as `stages.0`.
-    return [plain, _FLATTENED.sub(r"\1.\2.", plain)]
