@@ -88,7 +88,7 @@ def choose_next(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Choose the unlabelled images that are most worth labelling, the best first."""
-    from rooftrace.flows.label_next import run_next, write_list
+    from rooftrace.flows.label_next import run_next
 
     others = None if labelled is None else source_config(labelled)
     server = None if push_to is None else _server(push_to, project, token)
@@ -102,8 +102,6 @@ def choose_next(
             data, count, bundle=bundle, labelled_data=others, taken=taken, images=images,
             out=out, progress=progress,
         )  # fmt: skip
-    if out is not None:
-        write_list(out, report)
     pushed = None
     if server is not None:
         from rooftrace.flows.label import run_push

@@ -111,13 +111,14 @@ def run_next(
             in another place.
         taken: Ids of images that are being labelled elsewhere; they count as labelled.
         images: Bands, stretch and scale with which images are read.
-        out: File that the list will be written to, see `write_list`.
+        out: File for the paths of the images to label, in order, one per line; or the id of a chip.
         progress: Called with the number of finished images and the total number.
 
     Raises:
         DataError: No image is left to choose from, or an image cannot be read.
         ConfigError: `out` is a file that is read.
         ConfigError, BundleError, PredictError: The model causes an error.
+        ExportError: `out` cannot be written.
     """
     source = open_source(data)
     others = None if labelled_data is None else open_source(labelled_data)
@@ -174,6 +175,10 @@ def run_next(
             )
         )  # fmt: skip
 
+    if out is not None:
+        lines = "".join(f"{one.image or one.id}\n" for one in chosen)
+        write_atomically(out, lines.encode())
+
     def ids(these: NDArray[np.bool_]) -> tuple[str, ...]:
         return tuple(source.ids[n] for n in np.flatnonzero(these).tolist())
 
@@ -225,16 +230,6 @@ def weighted_k_centre(
         left[best] = False
         nearest = np.minimum(nearest, np.linalg.norm(features - features[best], axis=1))
     return np.array(order, dtype=np.intp), np.array(distances, dtype=np.float64)
-
-
-def write_list(path: Path, report: NextReport) -> None:
-    """Write the paths of the images to label, in order, one per line; or the id of a chip.
-
-    Raises:
-        ExportError: The file cannot be written.
-    """
-    lines = "".join(f"{one.image or one.id}\n" for one in report.chosen)
-    write_atomically(path, lines.encode())
 
 
 @dataclass(frozen=True)
