@@ -125,16 +125,20 @@ def test_data_without_labels_or_with_other_classes_is_an_error(tmp_path: Path) -
     assert "states its metres per pixel: 0.4 is assumed" in told.getvalue()
 
 
-def test_images_with_other_bands_are_an_error_before_the_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bands", "remedy"), [(1, "translate -b 1 -b 1 -b 1 "), (5, "Give im")])
+def test_images_with_other_bands_are_an_error_before_the_work(
+    tmp_path: Path, bands: int, remedy: str
+) -> None:
     from raster_files import write_geotiff
 
     data = write_tiles(tmp_path / "data", 5)
     for image in (tmp_path / "data/images").iterdir():
         pixels = np.asarray(Image.open(image)).transpose(2, 0, 1)
-        write_geotiff(image.with_suffix(".tif"), np.concatenate([pixels, pixels[:2]]))
+        write_geotiff(image.with_suffix(".tif"), np.concatenate([pixels, pixels])[:bands])
         image.unlink()
-    with pytest.raises(BandMismatch, match="have 5 bands, but rooftrace-default has 3"):
+    with pytest.raises(BandMismatch, match=rf"have {bands} bands?, but .*has 3") as caught:
         run_finetune(data, tmp_path / "run")
+    assert remedy in str(caught.value.remedy)
 
 
 def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -> None:
