@@ -45,7 +45,7 @@ async function suggest() {
   if (!folder) return;
   const { images: [image] } = await (await fetch(`../map/folders/${encodeURIComponent(folder.id)}`)).json();
   const job = folder.id.startsWith("job-") ? folder.id.slice(4) : "";
-  for (const [name, value] of [["id", folder.id], ["name", image?.name], ["job_id", job]]) {
+  for (const [name, value] of [["results_id", folder.id], ["name", image?.name], ["job_id", job]]) {
     for (const field of $$(`input[name=${name}]`)) field.value ||= value ?? "";
   }
 }

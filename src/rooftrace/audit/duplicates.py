@@ -424,6 +424,7 @@ def duplicate_findings(
     pairs = near_duplicates(_hashes(facts_a))
     if thumbnails_a is not None:
         pairs = confirm(pairs, thumbnails_a)
+    pairs = _nearest_first(pairs)
     parts = [(part_of or {}).get(one.id, "") for one in facts_a]
     order = np.array([PARTS.index(part) if part else -1 for part in parts])
     one, other = order[pairs.first], order[pairs.second]
@@ -440,7 +441,7 @@ def duplicate_findings(
         pairs = across(_hashes(facts_a), _hashes(facts_b))
         if thumbnails_a is not None and source_b is not None:
             pairs = confirm(pairs, thumbnails_a, _thumbnails(source_b, facts_b))
-        found.append(_across(pairs, facts_a, facts_b))
+        found.append(_across(_nearest_first(pairs), facts_a, facts_b))
     return [finding for finding in found if finding is not None]
 
 
@@ -468,12 +469,8 @@ def _between_parts(
 
     `order` is the index into `PARTS` of the part of each image; -1 for none.
     """
-    if not len(pairs):
-        return None
-    pairs = _nearest_first(pairs)
-    both = np.stack([pairs.first, pairs.second], axis=1)
     copies: dict[tuple[int, int], set[int]] = defaultdict(set)
-    for one, other in both.tolist():
+    for one, other in zip(pairs.first.tolist(), pairs.second.tolist()):
         earlier, later = sorted((one, other), key=lambda number: order[number])
         copies[order[later], order[earlier]].add(later)
     clauses = [
@@ -482,57 +479,45 @@ def _between_parts(
         for (later, earlier), numbers in sorted(copies.items())
     ]
     tested = " and ".join(PARTS[part] for part in sorted({later for later, _ in copies}))
-    return Finding(
-        key="copies.parts",
-        severity="warning",
+    return _finding(
+        "copies.parts",
+        pairs,
+        (facts, facts),
         title="; ".join(clauses),
-        detail=f"{_how(pairs)} The scores on {tested} are too good. "
-        f"{_examples(pairs, facts, facts)}",
+        detail=f"{_how(pairs)} The scores on {tested} are too good.",
         remedy=f"Remove the copies from {tested}, or divide all images again: rooftrace split "
         "DATA -o split.json, then --split split.json.",
-        ids=_both(pairs, facts),
         count=sum(map(len, copies.values())),
     )
 
 
 def _inside(pairs: Pairs, facts: Sequence[SceneFacts]) -> Finding | None:
-    if not len(pairs):
-        return None
-    pairs = _nearest_first(pairs)
     member = components(len(facts), pairs.first, pairs.second)
     copies = int((member != np.arange(len(facts))).sum())
-    return Finding(
-        key="copies.inside",
-        severity="warning",
+    return _finding(
+        "copies.inside",
+        pairs,
+        (facts, facts),
         title=f"{copies:,} of {len(facts):,} images are near-duplicates of another image",
         detail=f"{_how(pairs)} If one copy is used for training and the other for testing, the "
-        f"score is too good. {_examples(pairs, facts, facts)}",
+        "score is too good.",
         remedy="Split the set with rooftrace split, which keeps copies in one part, or remove the "
         "copies.",
-        ids=_both(pairs, facts),
         count=copies,
     )
 
 
 def _labels(pairs: Pairs, facts: Sequence[SceneFacts]) -> Finding | None:
-    differ = np.array(
-        [
-            _labels_differ(facts[i], facts[j])
-            for i, j in zip(pairs.first.tolist(), pairs.second.tolist())
-        ],
-        dtype=bool,
-    )
-    pairs = _nearest_first(pairs.only(differ))
-    if not len(pairs):
-        return None
-    return Finding(
-        key="copies.labels",
-        severity="warning",
+    both = zip(pairs.first.tolist(), pairs.second.tolist())
+    pairs = pairs.only(np.array([_labels_differ(facts[i], facts[j]) for i, j in both], bool))
+    return _finding(
+        "copies.labels",
+        pairs,
+        (facts, facts),
         title=f"Different labels in {plural(len(pairs), 'pair')} of near-duplicates",
         detail="The same image is labelled in two ways: the share of a class differs by more "
-        f"than {_OTHER_LABEL:.0%} of the image. {_examples(pairs, facts, facts)}",
+        f"than {_OTHER_LABEL:.0%} of the image.",
         remedy="Look at both labels and keep the right one.",
-        ids=_both(pairs, facts),
         count=len(pairs),
     )
 
@@ -540,22 +525,42 @@ def _labels(pairs: Pairs, facts: Sequence[SceneFacts]) -> Finding | None:
 def _across(
     pairs: Pairs, facts_a: Sequence[SceneFacts], facts_b: Sequence[SceneFacts]
 ) -> Finding | None:
-    if not len(pairs):
-        return None
-    pairs = _nearest_first(pairs)
     of_a, of_b = len(set(pairs.first.tolist())), len(set(pairs.second.tolist()))
-    ids = dict.fromkeys(facts_a[i].id for i in pairs.first.tolist())
-    return Finding(
-        key="copies.across",
-        severity="warning",
+    finding = _finding(
+        "copies.across",
+        pairs,
+        (facts_a, facts_b),
         title=f"Near-duplicates of {plural(of_a, 'image')} in the other set ({of_b:,} of its "
         f"{len(facts_b):,} images)",
         detail=f"{_how(pairs)} The scores of a model that is trained on one set and tested on the "
-        f"other are too good. {_examples(pairs, facts_a, facts_b)}",
+        "other are too good.",
         remedy="Remove the copies from one of the two sets.",
-        ids=tuple(ids)[:MOST_IDS],
         count=of_a,
     )
+    ids = dict.fromkeys(facts_a[i].id for i in pairs.first.tolist())
+    return finding and replace(finding, ids=tuple(ids)[:MOST_IDS])
+
+
+def _finding(
+    key: str,
+    pairs: Pairs,
+    facts: tuple[Sequence[SceneFacts], Sequence[SceneFacts]],
+    *,
+    title: str,
+    detail: str,
+    remedy: str,
+    count: int,
+) -> Finding | None:
+    """Return a warning about pairs, the nearest first, with some of them; None for none."""
+    if not len(pairs):
+        return None
+    numbers = [*zip(pairs.first.tolist(), pairs.second.tolist())]
+    shown = [f"{facts[0][i].id} and {facts[1][j].id}" for i, j in numbers[:_SHOWN]]
+    more = len(numbers) - len(shown)
+    examples = "; ".join(shown) + (f"; and {more} more." if more else ".")
+    both = [one for pair in numbers[: MOST_IDS // 2] for one in zip(facts, pair)]
+    ids = tuple(some[number].id for some, number in both)
+    return Finding(key, "warning", title, f"{detail} Examples: {examples}", remedy, ids, count)
 
 
 def _labels_differ(one: SceneFacts, other: SceneFacts) -> bool:
@@ -578,15 +583,3 @@ def _how(pairs: Pairs) -> str:
         "image, perhaps compressed again, resized, slightly shifted, lighter or darker"
         + (f"; {turned} of {len(pairs)} pairs are rotated or mirrored." if turned else ".")
     )
-
-
-def _both(pairs: Pairs, facts: Sequence[SceneFacts]) -> tuple[str, ...]:
-    numbers = np.stack([pairs.first, pairs.second], axis=1)[: MOST_IDS // 2]
-    return tuple(facts[number].id for number in numbers.ravel().tolist())
-
-
-def _examples(pairs: Pairs, facts_a: Sequence[SceneFacts], facts_b: Sequence[SceneFacts]) -> str:
-    numbers = zip(pairs.first.tolist(), pairs.second.tolist())
-    shown = [f"{facts_a[i].id} and {facts_b[j].id}" for i, j in list(numbers)[:_SHOWN]]
-    more = len(pairs) - len(shown)
-    return "Examples: " + "; ".join(shown) + (f"; and {more} more." if more else ".")

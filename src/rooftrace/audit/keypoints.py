@@ -164,10 +164,12 @@ def _points(
     response: NDArray[np.float32] = np.abs(inner - outer)
     near = np.ones((2 * _NEAR_PX + 1,) * 2, np.uint8)
     chosen = (response == np.asarray(cv2.dilate(response, near))) & (response > 0)
-    chosen &= _whole_squares(valid)
+    # The square around a keypoint is valid and inside the image.
+    square = np.ones((PATCH_PX + 1,) * 2, np.uint8)
+    known = cv2.erode(valid.view(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     inside = np.zeros(luma.shape, dtype=bool)
     inside[core.slices(window)] = True
-    chosen &= inside
+    chosen &= inside & (np.asarray(known) > 0)
     found, strength = np.argwhere(chosen), response[chosen]
     places = found + np.array([window.row, window.col])
     kept = _strongest(places, strength, CELL_PX)
@@ -180,13 +182,6 @@ def _points(
     )
     marks = Keypoints(hashes, places[kept].astype(np.int32), strength[kept].astype(np.float32))
     return marks.only(hashes != NO_HASH)
-
-
-def _whole_squares(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return (y, x), True where the square around a pixel is valid and inside the image."""
-    square = np.ones((PATCH_PX + 1,) * 2, np.uint8)
-    known = cv2.erode(valid.view(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(known).astype(bool)
 
 
 def _hash(means: NDArray[np.float32], row: int, col: int, brightest: float | None) -> int:

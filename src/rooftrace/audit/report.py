@@ -6,7 +6,7 @@ Two sets are compared in scale, bands, pixel type and nodata.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -74,11 +74,6 @@ class SetComparison:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self) | {"scale": self.scale.to_json()}
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Titles of the columns of `rows` after the name."""
-        return "this set", "other set"
 
     @property
     def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -154,88 +149,73 @@ def shift_findings(comparison: SetComparison) -> list[Finding]:
     return [*_form_findings(comparison), *_scale_findings(comparison)]
 
 
-def _form_findings(comparison: SetComparison) -> list[Finding]:
+def _form_findings(comparison: SetComparison) -> Iterator[Finding]:
     a, b = comparison.a, comparison.b
-    found = []
     if a.bands and b.bands and {n for n, _ in b.bands} - {n for n, _ in a.bands}:
-        found.append(
-            Finding(
-                "shift.bands",
-                "error",
-                f"The other images have {_list_names(b.bands)} bands, these {_list_names(a.bands)}",
-                "A model reads a fixed number of bands.",
-                "Convert both sets to the same bands before training.",
-            )
+        yield Finding(
+            "shift.bands",
+            "error",
+            f"The other images have {_list_names(b.bands)} bands, these {_list_names(a.bands)}",
+            "A model reads a fixed number of bands.",
+            "Convert both sets to the same bands before training.",
         )
     if a.dtypes and b.dtypes and {n for n, _ in b.dtypes} - {n for n, _ in a.dtypes}:
-        found.append(
-            Finding(
-                "shift.dtype",
-                "warning",
-                f"The other images are {_list_names(b.dtypes)}, these {_list_names(a.dtypes)}",
-                "The same ground then has other pixel values than in the training data.",
-                "Convert both sets to the same pixel type with the same stretch.",
-            )
+        yield Finding(
+            "shift.dtype",
+            "warning",
+            f"The other images are {_list_names(b.dtypes)}, these {_list_names(a.dtypes)}",
+            "The same ground then has other pixel values than in the training data.",
+            "Convert both sets to the same pixel type with the same stretch.",
         )
     if comparison.unmarked:
-        found.append(
-            Finding(
-                "shift.nodata",
-                "warning",
-                f"Unmarked nodata in {len(comparison.unmarked)} of {b.images} other images",
-                "A model would look for buildings there.",
-                "Declare the colour as nodata of the other set: --against-set "
-                f"nodata=[{','.join(f'{value:g}' for value in comparison.unmarked_colour)}].",
-                comparison.unmarked[:MOST_IDS],
-                len(comparison.unmarked),
-            )
+        yield Finding(
+            "shift.nodata",
+            "warning",
+            f"Unmarked nodata in {len(comparison.unmarked)} of {b.images} other images",
+            "A model would look for buildings there.",
+            "Declare the colour as nodata of the other set: --against-set "
+            f"nodata=[{','.join(f'{value:g}' for value in comparison.unmarked_colour)}].",
+            comparison.unmarked[:MOST_IDS],
+            len(comparison.unmarked),
         )
-    return found
 
 
-def _scale_findings(comparison: SetComparison) -> list[Finding]:
+def _scale_findings(comparison: SetComparison) -> Iterator[Finding]:
     scale = comparison.scale
     best = scale.best
     if best is None:
         factors = " ".join(f"By {e.method}: {_format_factor(e)}." for e in scale.estimates)
-        return [
-            Finding(
-                "shift.scale.unknown",
-                "note",
-                "The scale of the other images relative to these is unknown",
-                " ".join([factors, *(each.detail for each in scale.estimates)]).strip()
-                or "Too few images could be read, or they are too small.",
-                "Find out the metres per pixel of both sets and give them: --gsd for this set, "
-                "--against-set gsd_m=… for the other.",
-            )
-        ]
-    found = []
+        yield Finding(
+            "shift.scale.unknown",
+            "note",
+            "The scale of the other images relative to these is unknown",
+            " ".join([factors, *(each.detail for each in scale.estimates)]).strip()
+            or "Too few images could be read, or they are too small.",
+            "Find out the metres per pixel of both sets and give them: --gsd for this set, "
+            "--against-set gsd_m=… for the other.",
+        )
+        return
     if not (1 / _SAME_SCALE <= best.factor <= _SAME_SCALE):
-        found.append(
-            Finding(
-                "shift.scale",
-                "warning",
-                f"The other images are {_times(best)} than these",
-                f"Estimated by {best.method}. {best.detail} A model finds buildings less "
-                "reliably if their size in pixels changes.",
-                _scale_remedy(comparison, best),
-            )
+        yield Finding(
+            "shift.scale",
+            "warning",
+            f"The other images are {_times(best)} than these",
+            f"Estimated by {best.method}. {best.detail} A model finds buildings less "
+            "reliably if their size in pixels changes.",
+            _scale_remedy(comparison, best),
         )
     for other in scale.estimates:
         differs = other.low > best.high * _SAME_SCALE or other.high < best.low / _SAME_SCALE
         if other.sure and differs:
-            found.append(
-                Finding(
-                    "shift.scale.contradiction",
-                    "warning",
-                    f"Two estimates of the scale contradict each other: {_format_factor(best)} by "
-                    f"{best.method}, {_format_factor(other)} by {other.method}",
-                    other.detail,
-                    "Check the metres per pixel of both sets, in their files and in the "
-                    "configuration, and check that both show the same kind of place.",
-                )
+            yield Finding(
+                "shift.scale.contradiction",
+                "warning",
+                f"Two estimates of the scale contradict each other: {_format_factor(best)} by "
+                f"{best.method}, {_format_factor(other)} by {other.method}",
+                other.detail,
+                "Check the metres per pixel of both sets, in their files and in the "
+                "configuration, and check that both show the same kind of place.",
             )
-    return found
 
 
 def _scale_remedy(comparison: SetComparison, best: ScaleEstimate) -> str:

@@ -195,7 +195,9 @@ def match_curves(
     lags = np.arange(-steps * _LAGS_PER_STEP, steps * _LAGS_PER_STEP + 1) / _LAGS_PER_STEP
     costs = np.stack([_cost(curves_a, curves_b, spread, lag) for lag in lags], axis=1)
     best = costs[0].argmin()
-    shifts = np.array([_least(lags, cost) for cost in costs])
+    # Where each cost is least, between the computed lags.
+    least = [(int(cost.argmin()), cost) for cost in costs]
+    shifts = np.array([lags[at] + parabola_peak(-cost, at) / _LAGS_PER_STEP for at, cost in least])
     octaves = float(shifts[0] * _STEP)
     residual = float(np.sqrt(costs[0, best]))
     drawn = float(shifts[1:].std() * _STEP)
@@ -254,12 +256,6 @@ def _at(curves: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.f
     share = steps - below
     between: NDArray[np.float64] = curves[..., below] * (1 - share) + curves[..., below + 1] * share
     return between
-
-
-def _least(lags: NDArray[np.float64], cost: NDArray[np.float64]) -> float:
-    """Return where a cost is least, interpolated between the computed lags."""
-    at = int(cost.argmin())
-    return float(lags[at] + parabola_peak(-cost, at) * (lags[1] - lags[0]))
 
 
 Method = Literal["georeference", "images"]

@@ -37,13 +37,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-def _lost() -> PredictError:
-    return PredictError(
-        "A process that shared the work ended unexpectedly.",
-        remedy="Check whether the memory was used up. To continue, run the same command again.",
-    )
-
-
 class Processes:
     """Processes of this machine, for work that holds the interpreter; see `Workers`.
 
@@ -56,7 +49,6 @@ class Processes:
         size: Number of processes.
         modules: Modules that all of them need, imported once.
         begin: Function that each process calls first. It must be picklable.
-        lost: Function that makes the error to raise if a process has ended unexpectedly.
     """
 
     def __init__(
@@ -64,13 +56,11 @@ class Processes:
         size: int,
         modules: Sequence[str] = (),
         begin: Callable[[], object] = int,
-        lost: Callable[[], RooftraceError] = _lost,
     ) -> None:
         self.size = size
         self.has_lost = False
         """True once a process has ended unexpectedly; each call is an error then."""
 
-        self._lost = lost
         context = _process_context(modules)
         # Without a lock, which a process that is killed would keep.
         self._stopping = context.RawValue("b", 0)
@@ -99,7 +89,7 @@ class Processes:
         return self._starting
 
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
-        """Begin a call; its result raises the error of `lost` if a process has ended."""
+        """Begin a call; its result raises PredictError if a process has ended."""
         self.start().join()
         result: Future[T] = Future()
         try:
@@ -125,9 +115,13 @@ class Processes:
         else:
             result.set_exception(self._lose() if isinstance(error, BrokenProcessPool) else error)
 
-    def _lose(self) -> RooftraceError:
+    def _lose(self) -> PredictError:
         self.has_lost = True
-        return self._lost()
+        return PredictError(
+            "A process that shared the work ended unexpectedly.",
+            remedy="Check whether the memory was used up, and run the same command again. This "
+            'also happens in a script that is not guarded by if __name__ == "__main__":.',
+        )
 
 
 def _process_context(modules: Sequence[str] = ()) -> BaseContext:

@@ -113,7 +113,9 @@ def find_regions(results: object, where: str) -> tuple[list[Region], list[str]]:
     others: list[str] = []
     here = where
     try:
-        for number, result in enumerate(_objects(results), start=1):
+        if not isinstance(results, list):
+            raise ValueError(f"{str(results)[:40]!r} is not a list of results")
+        for number, result in enumerate(results, start=1):
             name = str(result.get("id") or "")
             here = f"{where}, result {name or number}"
             # In JSON-MIN, a result is its value.
@@ -142,12 +144,6 @@ _NAMES = ("labels", *(f"{kind}labels" for kind in _SHAPES))
 
 _MOST_PERCENT = 1e5
 """Maximum coordinate in percent, or angle."""
-
-
-def _objects(results: object) -> list[dict[str, Any]]:
-    if not isinstance(results, list):
-        raise ValueError(f"{str(results)[:40]!r} is not a list of results")
-    return results
 
 
 def _kind_of(given: object, value: Mapping[str, Any]) -> str:

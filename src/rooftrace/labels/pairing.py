@@ -517,12 +517,12 @@ class PartLists:
                 "tiles that they name, complete them, or divide the data with rooftrace split."
             )
             return entries, (note,)
-        return [_in_part(entry, self.part_of(entry) or "") for entry in entries], ()
-
-
-def _in_part(entry: SceneEntry, part: str) -> SceneEntry:
-    group = "/".join(filter(None, (part, entry.group)))
-    return replace(entry, id=f"{part}/{entry.id}", group=group)
+        in_parts = []
+        for entry in entries:
+            part = self.part_of(entry) or ""
+            group = "/".join(filter(None, (part, entry.group)))
+            in_parts.append(replace(entry, id=f"{part}/{entry.id}", group=group))
+        return in_parts, ()
 
 
 def _unlabelled(folders: Folders, text: str, base: Path) -> Iterator[SceneEntry]:

@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import DataError
 from rooftrace.core.parallel import core_count, in_order
 from rooftrace.core.processes import Processes
 from rooftrace.core.types import Mask, Progress, Scene, Window
@@ -294,7 +293,7 @@ def map_entries(
         progress: Called with the number of finished entries and the total number.
 
     Raises:
-        DataError: A process ended unexpectedly, most likely for lack of memory.
+        PredictError: A process ended unexpectedly, most likely for lack of memory.
     """
     bare = replace(source, entries=(), unlabelled=())
     started = time.monotonic()
@@ -327,18 +326,10 @@ def _in_processes(
     chunks = ((job, entries[i : i + _CHUNK]) for i in range(0, len(entries), _CHUNK))
     begin = partial(_begin, job, source, work)
     try:
-        with Processes(workers, [__name__], begin, _lost) as processes:
+        with Processes(workers, [__name__], begin) as processes:
             yield from in_order(_work_on, chunks, processes, _CHUNKS_AHEAD)
     finally:
         _JOBS.pop(job, None)
-
-
-def _lost() -> DataError:
-    return DataError(
-        "A process that read images ended unexpectedly.",
-        remedy="Check whether the memory was used up. This also happens in a script that is "
-        'not guarded by if __name__ == "__main__":.',
-    )
 
 
 _JOBS: dict[str, tuple[SceneSet, Callable[[SceneSet, SceneEntry], Any]]] = {}

@@ -251,9 +251,8 @@ def jobs_router(
         paths = [path_of(store.folder_of(job.id), file.name) for file in job.files]
         if not all(path.is_file() for path in paths):
             raise ProblemError(
-                "not-found", f"The files of the job {job.id} have expired.",
-                remedy=_UPLOAD_AGAIN,
-            )  # fmt: skip
+                "not-found", f"The files of the job {job.id} have expired.", remedy=_UPLOAD_AGAIN
+            )
         # Named after the scene.
         name = f"{PurePosixPath(job.name).stem}_results.zip"
         return StreamingResponse(
@@ -298,8 +297,9 @@ def jobs_router(
                 headers={"Content-Disposition": content_disposition(path.name)},
             )  # fmt: skip
         file = _ResultFile(
-            path, media_type=media_type_of(path.name), filename=stored_name, stat_result=path.stat()
-        )
+            path, media_type=media_type_of(path.name), filename=stored_name,
+            stat_result=path.stat(), headers={"Cache-Control": "private, no-cache"},
+        )  # fmt: skip
         return not_modified(request, file.headers) or file
 
     return router

@@ -148,8 +148,7 @@ def face_router() -> APIRouter:
 
     @router.get("/{name}.js")
     def script(request: Request, name: Literal["face", "words", "api"]) -> Response:
-        data = read_asset(f"{name}.js").encode()
-        return file_response(request, data, _KINDS[".js"])
+        return file_response(request, read_asset(f"{name}.js").encode(), _KINDS[".js"])
 
     return router
 

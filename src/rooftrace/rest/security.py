@@ -135,11 +135,9 @@ class _AllowOrigins(CORSMiddleware):
     """Let pages of the allowed origins read responses; those of others see the usual refusals."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_allowed = scope["type"] == "http" and (
-            Headers(scope=scope).get("origin", "") in self.allow_origins
-        )
-        app = super().__call__ if is_allowed else self.app
-        await app(scope, receive, send)
+        is_http = scope["type"] == "http"
+        is_allowed = is_http and Headers(scope=scope).get("origin") in self.allow_origins
+        await (super().__call__ if is_allowed else self.app)(scope, receive, send)
 
 
 class RequestMiddleware:
@@ -189,6 +187,9 @@ class RequestMiddleware:
                         headers["location"] = place._replace(path=root + place.path).geturl()
                 for header, value in (_HEADERS | policy).items():
                     headers.setdefault(header, value)
+                # A browser must not give a page of another site what it keeps for the pages here.
+                if "Origin" not in headers.get("vary", ""):
+                    headers.add_vary_header("Origin")
             await send(message)
 
         try:

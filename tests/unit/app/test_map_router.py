@@ -33,6 +33,7 @@ from rooftrace.app.map.results import ResultsCatalogue, read_results
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io.html import read_asset
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.partitions import PartitionedLayer
 from rooftrace.io.vector_write import write_footprints
@@ -63,7 +64,8 @@ def write_results(folder: Path, name: str = "town", *, grid: GeoGrid = GRID) -> 
     record = {
         "created": "2026-01-02T03:04:05+00:00",
         "bundle": {"name": "<b>mine</b>", "sha256": "0" * 64, "file": "gone.rooftrace"},
-        "outputs": [{"input": str(image), "mask": f"elsewhere/{name}_mask.tif", "buildings": 4}],
+        "outputs": [{"input": str(image), "mask": f"elsewhere/{name}_mask.tif", "buildings": 4,
+                     "provenance": {"source": "© <Town>"}}],
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record))
 
@@ -142,6 +144,7 @@ def test_tilejson_leads_to_tiles(shared: TestClient, layer: str) -> None:
     assert ("vector_layers" in described) == (layer == "buildings")
     credit = f'href="http://testserver/map/folders/out">{escape("<b>mine</b>")}, sources'
     assert (credit in described["attribution"]) == (layer == "buildings")
+    assert described["attribution"].startswith("© &lt;Town&gt;")
     assert shared.get(f"{TOWN}/tiles.json?layer=density").status_code == 404
 
 
@@ -159,6 +162,14 @@ def test_a_download_holds_what_passes_the_filters(shared: TestClient, tmp_path: 
         assert [one["properties"]["id"] for one in found["features"]] == [4]
 
 
+def test_a_download_follows_its_file(folder: Path, client: TestClient) -> None:
+    url, path = f"{TOWN}/download?format=geojson", folder / "town_buildings.gpkg"
+    known = {"If-None-Match": client.get(url).headers["etag"]}
+    assert client.get(url, headers=known).status_code == 304
+    pyogrio.write_dataframe(pyogrio.read_dataframe(path).iloc[[3, 2, 1, 0, 0]], path)
+    assert len(client.get(url, headers=known).json()["features"]) == 5
+
+
 def test_the_page_offers_all_formats_of_the_api(shared: TestClient) -> None:
     url = "/map/folders/{results_id}/images/{name}/download"
     described = get_openapi(title="", version="", routes=shared.app.routes)["paths"][url]["get"]  # type: ignore[attr-defined]
@@ -167,6 +178,8 @@ def test_the_page_offers_all_formats_of_the_api(shared: TestClient) -> None:
         r"<select[^>]+Format of the download.*?</select>", shared.get("/map").text, re.S
     )
     assert [re.findall('value="(.*?)"', one) for one in lists] == [formats["enum"]] * 2
+    # The page of the API fills in the first result.
+    assert all(f'["{one}", ' in read_asset("api.js") for one in re.findall(r"{(\w+)}", url))
     refusals = described["responses"]["422"]["description"]
     assert refusals == "The image cannot be used; the format cannot hold the buildings"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rooftrace.core.errors import DataError, PredictError
+from rooftrace.core.errors import PredictError
 from rooftrace.core.parallel import in_order
 from rooftrace.core.processes import Processes
 from rooftrace.labels import source
@@ -88,7 +88,7 @@ def test_scenes_keep_their_order_in_processes(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_killed_process_that_read_scenes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match="process that read images ended") as caught:
+    with pytest.raises(PredictError, match="shared the work ended unexpectedly") as caught:
         source.map_entries(scenes(monkeypatch), end_the_process, workers=2)
     assert "memory" in caught.value.remedy
 

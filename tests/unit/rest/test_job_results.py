@@ -91,6 +91,7 @@ def test_a_review_is_downloaded_with_the_results(
     tag = client.get(files[0]["url"]).headers["etag"]
     again = client.get(files[0]["url"], headers={"If-None-Match": f'"older", W/{tag}'})
     assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["cache-control"] == "private, no-cache"
     # While QGIS has the file open, a change is in the file's journal before it is in the file.
     other = sqlite3.connect(review.path)
     other.execute("PRAGMA journal_mode = WAL")

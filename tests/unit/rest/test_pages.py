@@ -25,11 +25,7 @@ def client() -> TestClient:
 
 @pytest.mark.parametrize(
     ("accepted", "encoding"),
-    [
-        ("gzip, deflate, br", "gzip"),
-        ("gzip;q=0.5", "gzip"),
-        ("br, gzip;q=0", None),
-    ],
+    [("gzip, deflate, br", "gzip"), ("gzip;q=0.5", "gzip"), ("br, gzip;q=0", None)],
 )
 def test_files_are_compressed_as_the_browser_reads_them(
     client: TestClient, accepted: str, encoding: str | None

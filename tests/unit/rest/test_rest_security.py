@@ -352,6 +352,8 @@ def test_pages_of_allowed_sites_may_call_the_server(large: Path) -> None:
     assert "range" in asked.headers["access-control-allow-headers"]
     made = client.post("/echo", content=b"12", headers={"Origin": site, "X-API-Key": "k"})
     assert (made.text, made.headers["access-control-allow-origin"]) == ("2", site)
+    # A browser must not give the page what it keeps of the server's own.
+    assert client.get("/echo", headers={"X-API-Key": "k"}).headers["vary"] == "Origin"
     # A refusal can be read by the page, too.
     refused = client.post("/echo", headers={"Origin": site})
     assert refused.status_code == 401

@@ -206,7 +206,7 @@ def read_outlines(table: Table, place: Place, statuses: Sequence[str] = ()) -> O
     """
     geometry, crs, columns = table
     polygonal = polygon_rows(geometry)
-    measured = _numbers(columns, "area_m2")
+    measured = numbers_of(columns, "area_m2")
     if measured is not None and not np.isfinite(measured).any():
         measured = None
     parts = []
@@ -229,10 +229,10 @@ def read_outlines(table: Table, place: Place, statuses: Sequence[str] = ()) -> O
     size, in_metres = _steps(areas[order].clip(0, 3e9), 10), measured is not None or not place.flat
     is_old: NDArray[np.bool_] | None = None
     kind, classes = _statuses(columns, statuses) if statuses else _kinds(columns)
-    score = None if statuses else _numbers(columns, "score")
+    score = None if statuses else numbers_of(columns, "score")
     if statuses:
         is_old = np.asarray(columns["side"] == "old", np.bool_)
-    metres = None if statuses else _numbers(columns, "height")
+    metres = None if statuses else numbers_of(columns, "height")
     height = None
     if metres is not None and (metres >= 0.1).any():
         height = _steps(metres.clip(0, 1e4), 10)
@@ -273,7 +273,8 @@ def _morton(centres: Floats) -> Ints:
     return interleave_bits(x, y, _MORTON_BITS)
 
 
-def _numbers(columns: dict[str, NDArray[Any]], name: str) -> Floats | None:
+def numbers_of(columns: dict[str, NDArray[Any]], name: str) -> Floats | None:
+    """Return (n,) numbers of a column, NaN for null; None if there is no such column of numbers."""
     values = columns.get(name)
     if values is None or values.dtype.kind not in "iufO":
         return None
@@ -304,7 +305,7 @@ def _areas(on_map: NDArray[np.object_], place: Place) -> Floats:
 
 
 def _kinds(columns: dict[str, NDArray[Any]]) -> tuple[Ints | None, dict[int, str]]:
-    index, names = _numbers(columns, "class_id"), columns.get("class")
+    index, names = numbers_of(columns, "class_id"), columns.get("class")
     if index is None or names is None or not len(index):
         return None, {}
     kind = np.nan_to_num(index).clip(0, 255).astype(np.int64)

@@ -112,10 +112,9 @@ class ImageFiles:
         return self.paths[0].with_name(f"{self.name}{REVIEW_SUFFIX}").is_file()
 
     @property
-    def city_model(self) -> Path | None:
-        """The city model of `rooftrace heights`; None if there is none."""
-        path = self.paths[0].with_name(f"{self.name}{_OF_HEIGHTS[0]}")
-        return path if path.is_file() else None
+    def city_model(self) -> bool:
+        """Whether there is the city model of `rooftrace heights`."""
+        return self.paths[0].with_name(f"{self.name}{_OF_HEIGHTS[0]}").is_file()
 
     @property
     def stamp(self) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pyproj import CRS, Geod
 from shapely.geometry.base import BaseGeometry
 
-from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
+from rooftrace.app.map.outlines import LayerTable, numbers_of, plain, polygon_rows
 from rooftrace.app.map.results import ImageFiles, hidden_folders, read_results
 from rooftrace.app.map.scene import MapScene, vector_file
 from rooftrace.core.errors import ExportError
@@ -242,11 +242,7 @@ class ReviewScene:
         self._to_lonlat, self._to_layer = place.lonlat_functions(crs)
         self.rules = OutlineRules(frame, float(np.sqrt(frame.area / np.prod(place.grid.shape))))
         self._flat = place.flat
-        score = self.columns.get("score")
-        is_number = score is not None and score.dtype.kind in "iuf"
-        self.score = None
-        if score is not None and is_number:
-            self.score = np.ma.filled(score.astype(np.float64), np.nan)
+        self.score = numbers_of(self.columns, "score")
         threshold = (files.run.get("options") or {}).get("threshold")
         threshold = 0.5 if threshold is None else threshold
         ids = self.layer.ids

@@ -131,7 +131,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                     "built_up_share": one.record.get("built_up_share"),
                     "notes": [in_api_terms(note) for note in one.record.get("notes") or ()],
                     "comparison": one.is_comparison,
-                    "city_model": one.city_model is not None,
+                    "city_model": one.city_model,
                     "changes": [
                         f"{max(counts['new'], counts['old']):,} "
                         f"{MAP_WORDS[status] if one.record.get('against_map') else status}"
@@ -188,12 +188,12 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         tile = f"{images}/{quote(name, safe='')}/{layer}/{{z}}/{{x}}/{{y}}?v={described['stamp']}"
         is_vector = layer == "buildings"
         # A map shows this as HTML, on top of the picture; the names of all sources would cover it.
-        attribution = ""
+        parts = [str(escape(described["credit"]))]
         _, files = catalogue.image(results_id, name)
         model = (files.run.get("bundle") or {}).get("name")
         if model and layer not in ("image", "old"):
             at = images.removesuffix("/images")
-            attribution = f'Model: <a href="{at}">{escape(model)}, sources and licence</a>'
+            parts.append(f'Model: <a href="{at}">{escape(model)}, sources and licence</a>')
         fields = {
             "score": "Confidence in thousandths", "size": "Area in tenths of m²",
             "kind": "Index of the class", "height": "Height in tenths of a metre",
@@ -205,7 +205,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
             "minzoom": layer_info["first_zoom"] if is_vector else 0,
             "maxzoom": layer_info["deepest_zoom" if is_vector else "maxzoom"],
             "bounds": described["bounds"],
-            "attribution": attribution,
+            "attribution": " | ".join(filter(None, parts)),
             **({"vector_layers": [{"id": layer, "fields": fields}]} if is_vector else {}),
         }
 
@@ -235,17 +235,21 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         | problem_responses(*problems, "unfit-format", "not-stored"),
     )
     def download_buildings(
+        request: Request,
         results_id: str,
         name: str,
         chosen: Filter,
         format: Annotated[VectorFormat, Query()] = "gpkg",  # noqa: A002
     ) -> Response:
         """Download the buildings that pass some filters, as they were predicted."""
-        file = f"{name}_buildings.{format}"
-        return Response(
-            store.scene(results_id, name).exported(file, chosen), media_type=media_type_of(file),
-            headers={"Content-Disposition": content_disposition(file)},
-        )  # fmt: skip
+        file, scene = f"{name}_buildings.{format}", store.scene(results_id, name)
+        headers = {
+            "ETag": f'"{scene.stamp}-{format}"', "Cache-Control": "no-cache",
+            "Content-Disposition": content_disposition(file),
+        }  # fmt: skip
+        return not_modified(request, headers) or Response(
+            scene.exported(file, chosen), media_type=media_type_of(file), headers=headers
+        )
 
     @router.get("/{results_id}/images/{name}/count", responses=missing)
     def count_buildings(
@@ -340,8 +344,8 @@ class _Store:
     def __init__(self, catalogue: ResultsCatalogue) -> None:
         self.catalogue = catalogue
         self.tiles: LruCache[Hashable, bytes] = LruCache(_TILE_BYTES, len)
-        self._scenes: LruCache[tuple[Path, str], tuple[str, LazyValue[MapScene]]] = LruCache(
-            _SCENES
+        self._scenes: LruCache[tuple[Path, str], tuple[ImageFiles, str, LazyValue[MapScene]]] = (
+            LruCache(_SCENES)
         )
         self._lock = threading.Lock()
 
@@ -351,16 +355,16 @@ class _Store:
         return _find_model(str(recorded.get("sha256", "")), str(recorded.get("file", "")))
 
     def scene(self, results_id: str, name: str, *, refresh: bool = False) -> MapScene:
-        """Return one image of a folder."""
+        """Return one image of a folder; `refresh` also looks for files that were added since."""
         key = self.catalogue.open(results_id).path, name
         with self._lock:
             opened = self._scenes.get(key)
-            if opened is None or refresh:
+            if opened is None or refresh or opened[0].stamp != opened[1]:
                 results, files = self.catalogue.image(results_id, name)
-                if opened is None or opened[0] != files.stamp:
-                    opened = files.stamp, LazyValue(lambda: self._opened(results, files))
+                if opened is None or opened[1] != files.stamp:
+                    opened = files, files.stamp, LazyValue(lambda: self._opened(results, files))
                     self._scenes.put(key, opened)
-        return opened[1].get()
+        return opened[2].get()
 
     def _opened(self, results: ResultsFolder, files: ImageFiles) -> MapScene:
         model = self.model(files.run)

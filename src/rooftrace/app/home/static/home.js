@@ -183,7 +183,7 @@ function folderCard({ id, title }, of) {
   if (!first) return [h("div.picture", {}, h("span.state", {}, of.state)), h("h3", {}, title), h("p.note", {}, of.message)];
   const only = of.images.length === 1, folder = `${FOLDERS}/${encodeURIComponent(id)}`, files = `${folder}/results.zip`;
   return doneCard(id, title, {
-    image: first.name, count, share: only ? first.built_up_share : null, reviewable: !first.comparison, texts: only ? first.notes : [],
+    image: first.name, count, share: only ? first.built_up_share : null, reviewable: !first.comparison, texts: [...new Set(of.images.slice(0, 100).flatMap((one) => one.notes))],
     more: [of.created && day(of.created), !only && plural(of.images.length, "image"), first.measured != null && `${number(first.measured)} with a height`, ...first.changes, only && first.reviewed && "reviewed", of.state === "running" && "still running"],
     ...(!only ? { download: files } : { download: first.reviewed ? reviewedFile(id, first.name) : `${folder}/images/${encodeURIComponent(first.name)}/download`, files: (first.city_model || first.reviewed) && files }),
   });
