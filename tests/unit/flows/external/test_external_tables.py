@@ -47,7 +47,7 @@ def test_what_does_not_fit_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match="1 of 1 predictions belong to no labelled scene: x"):
         judged(write_table(path, {"x": EMPTY}), truth, SIZED)
     path.write_text("img_id,mask_rle\na,4799 9\nb,-1\nc,-1\nd,-1\n")
-    with pytest.raises(LabelError, match=r"p\.csv, row 2, column 'mask_rle': run 1"):
+    with pytest.raises(LabelError, match=r"p\.csv, row 2, column 'mask_rle': the run 4799 9"):
         judged(path, truth, SIZED)
     with pytest.raises(ConfigError, match="repeat every 80 pixels"):
         judged(truth, truth, EvalOptions(size_yx=(60, 90)))
