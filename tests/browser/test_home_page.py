@@ -1,7 +1,9 @@
 """The page `/`: see the buildings of a small image at once, follow jobs, and find all results."""
 
 import asyncio
+import json
 import re
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -226,6 +228,25 @@ def test_an_example_is_shown_at_once(page: Any, url: str) -> None:
     assert page.locator("#now").is_hidden()
     page.get_by_role("button", name="The whole town").click()
     page.locator("#cards li", has_text="town.tif").wait_for()
+
+
+def test_a_card_of_several_images_and_the_page_of_the_api_show_them(
+    page: Any, model: Path, store: JobStore, serve_app: Callable[[Any], str], town: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    folder = shutil.copytree(town, tmp_path / "two")
+    shutil.copy(folder / "scene_mask.tif", folder / "another_mask.tif")
+    record = json.loads((folder / "run.json").read_text())
+    record["outputs"].append({"mask": "another_mask.tif", "notes": ["Another guess."]})
+    (folder / "run.json").write_text(json.dumps(record))
+    runner = JobRunner(store, model)
+    url = serve_app(create_server(Service.load(model), runner, results=[folder]))
+    page.goto(url)
+    page.locator("#cards summary", has_text="More").click()
+    assert page.locator("#cards p.note").all_inner_texts()[0].strip() == "Another guess."
+    assert "It matters." in page.locator("#cards details").first.inner_text()
+    page.goto(f"{url}/v1/docs")
+    page.wait_for_function("() => document.querySelector('input[name=results_id]').value === 'two'")
 
 
 def test_the_essentials_of_the_api_are_tried_on_their_page(page: Any, url: str) -> None:
