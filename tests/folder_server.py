@@ -21,6 +21,7 @@ class Answer(NamedTuple):
     status: int = 200
     kind: str = "application/json"
     wait_s: float = 0.0
+    location: str = ""
 
 
 class FolderServer(LocalServer):
@@ -38,6 +39,8 @@ class FolderServer(LocalServer):
         self.keys: dict[str, str] = {}
         """Keys `sig` that paths with a beginning require, by the beginning."""
         self.asked: list[str] = []
+        self.signed: list[str] = []
+        """Header Authorization of each request; "" for none."""
 
 
 class _Handler(QuietHandler):
@@ -49,13 +52,14 @@ class _Handler(QuietHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        self.server.signed.append(self.headers.get("Authorization", ""))
         parts = urlsplit(self.path)
         path, query = unquote(parts.path), parse_qs(parts.query)
         prescribed = self.server.answers.get(path)
         if prescribed is not None:
             answer = prescribed if isinstance(prescribed, Answer) else prescribed(query)
             time.sleep(answer.wait_s)
-            self._send(answer.status, answer.body, answer.kind)
+            self._send(answer.status, answer.body, answer.kind, location=answer.location)
             return
         needed = next(
             (key for begin, key in self.server.keys.items() if path.startswith(begin)), ""
@@ -77,12 +81,16 @@ class _Handler(QuietHandler):
         start, stop = int(wanted[1]), min(int(wanted[2]) + 1, len(content))
         self._send(206, content[start:stop], kind, f"bytes {start}-{stop - 1}/{len(content)}")
 
-    def _send(self, status: int, body: bytes, kind: str, part: str = "") -> None:
+    def _send(
+        self, status: int, body: bytes, kind: str, part: str = "", location: str = ""
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if part:
             self.send_header("Content-Range", part)
+        if location:
+            self.send_header("Location", location)
         self.end_headers()
         self.wfile.write(body)
 

@@ -101,6 +101,21 @@ def _pages(address: str, first: Json) -> Iterator[Json]:
         seen.add(after)
 
 
+def _items(address: str, first: Json) -> Iterator[Json]:
+    """Yield the items of a page and those that follow; one that is empty or repeated is the last.
+
+    Some servers name a next page after each.
+    """
+    seen: set[tuple[str, str]] = set()
+    for page in _pages(address, first):
+        items = features_of(page)
+        keys = {item_key(item) for item in items}
+        if keys <= seen:
+            return
+        seen |= keys
+        yield from items
+
+
 def linked_address(parent: str, href: str) -> str:
     """Return the URL or path of a linked document.
 
@@ -251,8 +266,7 @@ def _search(search: ImagerySearch) -> FoundImagery:
     document = _read(search.address)
     kind = document.get("type")
     if kind in ("Feature", "FeatureCollection"):
-        items = (item for page in _pages(search.address, document) for item in features_of(page))
-        return _gathered("STAC items", items, search, {})
+        return _gathered("STAC items", _items(search.address, document), search, {})
     if "conformsTo" in document or link_of(document, "search"):
         return _api(search, search.address, document)
     root = link_of(document, "root")
@@ -297,9 +311,10 @@ def _api(search: ImagerySearch, address: str, landing: Json) -> FoundImagery:
         asked["datetime"] = "/".join(ends)
     url = urljoin(address, link_of(landing, "search") or f"{base}/search")
     url += ("&" if "?" in url else "?") + urlencode(asked, safe=",:/")
-    items = (item for page in _pages(url, _read(url)) for item in features_of(page))
     # The server has compared the dates.
-    found = _gathered("STAC API", items, replace(search, datetime=None), collections)
+    found = _gathered(
+        "STAC API", _items(url, _read(url)), replace(search, datetime=None), collections
+    )
     # The licence and the providers of an item are often those of its collection.
     for name in {str(item["collection"]) for item in found.items if "collection" in item}:
         if name not in collections:

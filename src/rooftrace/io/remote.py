@@ -11,6 +11,7 @@ their profiles, and the role of a container or machine. They appear in no messag
 from __future__ import annotations
 
 import configparser
+import gzip
 import http.client
 import netrc
 import os
@@ -27,9 +28,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.request import Request
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, MissingExtraError
@@ -54,6 +57,9 @@ _JOINED_ACROSS_BYTES = 2**14
 _PARALLEL_REQUESTS = 4
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which a request is retried."""
+
+_MISTAKEN = 400, 422
+"""HTTP statuses of requests whose parameters a server does not take."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -504,9 +510,13 @@ def _request_errors(*, is_known: bool) -> Iterator[None]:
     try:
         yield
     except urllib.error.HTTPError as error:
-        error.close()
+        said = ""
+        with suppress(OSError, http.client.HTTPException), error:
+            said = " ".join(error.read(1000).decode("utf-8", "replace").split())[:200]
+        # Of a refused search, the server says what it does not take.
+        shown = f" ({said})" if error.code in _MISTAKEN and said[:1] not in ("", "<") else ""
         raise RemoteError(
-            f"the server answered {error.code} {error.reason}",
+            f"the server answered {error.code} {error.reason}{shown}",
             _remedy_for(error.code),
             transient=error.code in TRANSIENT_STATUSES,
             wait_s=retry_after_s(error.headers.get("Retry-After", "")),
@@ -529,17 +539,34 @@ def _request_errors(*, is_known: bool) -> Iterator[None]:
 
 def _requested(url: str, headers: Mapping[str, str], authorization: str = "") -> Any:
     """Return the answer of a web server, see `urllib.request.urlopen`."""
-    request = urllib.request.Request(  # noqa: S310
+    request = Request(  # noqa: S310
         quote(url, safe="/:?#[]@!$&'()*+,;=%"),
         headers={"Accept-Encoding": "identity", "User-Agent": "rooftrace", **headers},
     )
     if authorization:
         # Another server, to which this one redirects, does not get it.
-        request.add_unredirected_header("Authorization", authorization)
-    # Only http and https reach this call.
-    return urllib.request.urlopen(  # noqa: S310  # nosec B310
-        request, timeout=_RETRY.timeout_s
-    )
+        request.add_unredirected_header(_SIGNED, authorization)
+    return _opener().open(request, timeout=_RETRY.timeout_s)
+
+
+_SIGNED = "Authorization"
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Sends a password again where a server redirects to another address of its own."""
+
+    def redirect_request(self, req: Request, *answer: Any) -> Request | None:
+        again = super().redirect_request(req, *answer)
+        if again and again.type in (req.type, "https") and (known := req.get_header(_SIGNED)):
+            here, there = (urlsplit(one.full_url).hostname for one in (req, again))
+            if here == there:
+                again.add_unredirected_header(_SIGNED, known)
+        return again
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Redirects())
 
 
 def read_document(url: str, agent: str = "rooftrace") -> bytes:
@@ -549,9 +576,10 @@ def read_document(url: str, agent: str = "rooftrace") -> bytes:
         DataError: The URL is not one of the web, or the server does not send the document.
     """
     host, authorization = web_host(url), ""
-    # Most users have no such file.
+    # Most users have no such file. One that others may read is read, too, as curl does.
     with suppress(OSError, netrc.NetrcParseError):
-        if known := netrc.netrc().authenticators(host):
+        file = os.environ.get("NETRC") or str(Path.home() / ".netrc")
+        if known := netrc.netrc(file).authenticators(host):
             authorization = f"Basic {b64encode(f'{known[0]}:{known[2]}'.encode()).decode()}"
 
     def ask(_: int) -> bytes:
@@ -560,7 +588,9 @@ def read_document(url: str, agent: str = "rooftrace") -> bytes:
             _request_errors(is_known=False),
             _requested(url, headers, authorization) as answer,
         ):
-            return bytes(answer.read())
+            body = bytes(answer.read())
+            # Object storage sends what was stored compressed as it is.
+            return gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
 
     try:
         return _repeated(ask)

@@ -1,7 +1,9 @@
 """Test searches for imagery on servers that misbehave, and the order and limits of the items."""
 
+import gzip
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ def landing(url: str, *conforms_to: str) -> dict[str, Any]:
         (answer({"a": 1, "b": 2}), "is a JSON document with a, b; expected a STAC API", "/stac"),
         (Answer(b"no", 401), "the server answered 401", "netrc"),
         (Answer(b"no", 403), "the server answered 403", "netrc"),
+        (Answer(b'{"detail": "no bbox"}', 400), '400 Bad Request ({"detail": "no bbox"})', "URL"),
         (Answer(b"gone", 404), "the server answered 404", "Check the URL"),
         (Answer(b"busy", 503), "the server answered 503", "again later"),
         (Answer(b"{}", wait_s=0.8), "timed out", "again later"),
@@ -96,9 +99,33 @@ def test_a_search_that_breaks_off_between_pages(server: FolderServer) -> None:
     }  # fmt: skip
     with pytest.raises(DataError, match="is a web page"):
         found(f"{server.url}/stac")
-    # A page that leads to itself ends the search.
-    server.answers["/next"] = answer(page)
-    assert found(f"{server.url}/stac") == ["a"]
+    # Some servers name a next page after each, also after the last one.
+    for last in (page, page | {"features": []}):
+        numbers = count(2)
+        server.answers["/next"] = lambda _: answer(
+            last | {"links": [{"rel": "next", "href": f"/next?page={next(numbers)}"}]}  # noqa: B023
+        )
+        assert found(f"{server.url}/stac") == ["a"]
+        assert next(numbers) == 3
+
+
+def test_a_password_goes_to_its_host_alone(
+    tmp_path: Path, server: FolderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = tmp_path / "netrc"
+    account.write_text("machine 127.0.0.1 login me password s3cret")
+    account.chmod(0o644)
+    monkeypatch.setenv("NETRC", str(account))
+    page = {"type": "FeatureCollection", "features": [{"id": "a", "type": "Feature"}]}
+    # As object storage sends what was stored compressed.
+    server.answers["/stac/"] = Answer(gzip.compress(json.dumps(page).encode()))
+    signed = "Basic bWU6czNjcmV0"
+    for host, sent in (("127.0.0.1", signed), ("localhost", "")):
+        server.signed.clear()
+        there = f"http://{host}:{server.server_port}/stac/"
+        server.answers["/stac"] = Answer(b"", 307, location=there)
+        assert found(f"{server.url}/stac") == ["a"]
+        assert server.signed == [signed, sent]
 
 
 @pytest.mark.campaign
