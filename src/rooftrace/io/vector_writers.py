@@ -317,7 +317,8 @@ def in_degrees(
     crs = layer.crs
     if crs is None:
         raise ExportError(
-            f"{path.name}: {path.suffix} is in degrees, and the image has no georeference.",
+            f"{path.name}: {path.suffix} holds longitude and latitude, and the image has no "
+            "georeference.",
             remedy=f"Write a GeoPackage (.gpkg) or GeoJSON, or place the image: {PLACE_IMAGE}",
         )
     for part in parts:
