@@ -91,8 +91,9 @@ def metadata_root(path: Path) -> Any:
     from xml.etree import ElementTree
 
     try:
-        return xml_root(path)
-    except (ElementTree.ParseError, OSError, ValueError) as error:
+        # GDAL reads any bytes in it, such as texts in Latin-1. See `xml_root` for attacks.
+        return ElementTree.fromstring(path.read_text("utf-8", "replace"))  # noqa: S314  # nosec B314
+    except (ElementTree.ParseError, OSError) as error:
         raise DataError(
             f"{path} is damaged: {reason_of(error)}. It may hold georeference and nodata value.",
             remedy="Copy the image again with all files beside it, or remove this one.",

@@ -56,7 +56,7 @@ def area_over(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
 
 
 def test_images_side_by_side_are_one_scene(town: Path) -> None:
-    (town / "b.tif.aux.xml").write_text("<PAMDataset/>")
+    (town / "b.tif.aux.xml").write_bytes("<PAMDataset><!--Ö--></PAMDataset>".encode("latin-1"))
     shutil.copy(town / "a.tif", town / "a_udm2.tif")
     found = find_inputs([town], mosaic=True)
     (job,), skipped = found.scenes, found.skipped
