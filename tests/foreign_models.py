@@ -15,6 +15,7 @@ def conv_graph(
     bias: float = 0.0,
     seed: int = 0,
     is_fixed: bool = False,
+    has_sigmoid: bool = False,
 ) -> bytes:
     """Return a graph of one 3 × 3 convolution, whose answers are logits.
 
@@ -27,6 +28,7 @@ def conv_graph(
         bias: Value added to every answer.
         seed: Seed of the weights.
         is_fixed: Whether it takes one image only, as a constant channel is joined to its answers.
+        has_sigmoid: Whether its answers are probabilities.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -37,10 +39,12 @@ def conv_graph(
     held = [numpy_helper.from_array(weight, "weight"),
             numpy_helper.from_array(np.full(channels, bias, np.float32), "bias")]  # fmt: skip
     conv = helper.make_node(
-        "Conv", [names[0], "weight", "bias"], ["conv" if is_fixed else names[1]],
+        "Conv", [names[0], "weight", "bias"], ["conv" if is_fixed or has_sigmoid else names[1]],
         kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[stride, stride],
     )  # fmt: skip
     nodes = [conv]
+    if has_sigmoid:
+        nodes.append(helper.make_node("Sigmoid", ["conv"], [names[1]]))
     if is_fixed:
         held.append(numpy_helper.from_array(np.zeros((1, 1, *sizes[2:]), np.float32), "more"))
         nodes.append(helper.make_node("Concat", ["conv", "more"], [names[1]], axis=1))

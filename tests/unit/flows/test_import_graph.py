@@ -71,6 +71,8 @@ def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
         (conv_graph(1), "--activation sigmoid", 2, "normalisation of the network's input"),
         (conv_graph(1), "--mean 120,120,120 --std 50,50,50 --activation sigmoid", 2, "do not suit"),
         (conv_graph(1), "--mean 0.5,x,0.5 --std 1,1,1 --activation sigmoid", 2, "--mean is"),
+        (conv_graph(1, has_sigmoid=True), SIGMOID, 2, "applied again. Give --activation none"),
+        (conv_graph(1), SIGMOID + " --bands blue,green,red", 2, "red before green before blue"),
         (conv_graph(1), SIGMOID + " --architecture Unet", 2, "--architecture was given"),
         (b"garbage", SIGMOID, 4, "not a valid ONNX file"),
     ],

@@ -1,5 +1,6 @@
 """Any architecture with any encoder, by name; weights fit or are refused by name."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file
 
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.models.zoo import ModelConfig, build_model, load_encoder, recorded_network
+
+# After rooftrace, which makes torchvision importable beside a CPU build of PyTorch.
+timm = pytest.importorskip("timm")
 
 TINY = "tu-test_resnet"
 
@@ -58,12 +62,14 @@ def test_settings_that_do_not_exist(settings: dict, expected: str) -> None:
         ({"architecture": "DPT", "encoder": "resnet18"}, "cannot be built"),
         ({"encoder_weights": "absent.safetensors"}, "There are no encoder weights at"),
         ({"encoder_weights": "$ROOFTRACE_UNSET/x"}, "model.encoder_weights = "),
-        ({"encoder_weights": "noise.safetensors"}, "does not hold weights of an encoder"),
+        ({"encoder_weights": "noise.safetensors"}, "cannot be read as weights"),
+        ({"encoder_weights": "other.pth"}, "does not fit this encoder: missing ["),
     ],
 )
 def test_a_model_that_cannot_be_built(tmp_path: Path, settings: dict, expected: str) -> None:
     (tmp_path / "noise.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(ConfigError) as caught:
+    torch.save({"backbone.stem.weight": torch.ones(1)}, tmp_path / "other.pth")
+    with pytest.raises((ConfigError, BundleError)) as caught:
         build(base=tmp_path, **settings)
     assert expected in caught.value.message
     assert caught.value.remedy
@@ -83,7 +89,7 @@ def test_without_a_network_a_file_is_asked_for_at_once(
     monkeypatch.setattr("socket.getaddrinfo", refused)
     with pytest.raises(ConfigError, match=f"'imagenet' of {encoder} could not be") as caught:
         build(encoder=encoder, encoder_weights="imagenet")
-    assert 'encoder_weights = "encoder.safetensors"' in caught.value.remedy
+    assert 'encoder_weights = "encoder.pth"' in caught.value.remedy
     assert len(asked) <= 1
 
 
@@ -100,6 +106,22 @@ def weights(tmp_path: Path) -> dict:
     torch.manual_seed(0)
     state = build().encoder.state_dict()
     return {k: v.contiguous() for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "entry"),
+    [("test_resnet", ""), ("test_convnext", "state_dict"), ("test_efficientnet", "teacher")],
+)
+def test_the_encoder_of_a_checkpoint_is_loaded(tmp_path: Path, encoder: str, entry: str) -> None:
+    torch.manual_seed(0)
+    state = timm.create_model(encoder).state_dict()
+    prefixed = {f"module.backbone.{name}": weight for name, weight in state.items()}
+    content = {entry: prefixed, "epoch": 3} if entry else state
+    torch.save(content, tmp_path / "e.pth")
+    model = build(encoder=f"tu-{encoder}", base=tmp_path, encoder_weights="e.pth")
+    for name, weight in model.encoder.state_dict().items():
+        theirs = re.sub("^model.((stem|stages)(?=_))?_?", r"\2.", name).lstrip(".")
+        assert torch.equal(weight, state[theirs]), name
 
 
 @pytest.mark.parametrize("bands", [1, 2, 5])
@@ -129,8 +151,9 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, weights: dict) -> Non
     with pytest.raises(ConfigError) as caught:
         load_encoder(model, path)
     assert f"missing ['{name}'] (1)" in caught.value.message
-    save_file(weights | {"surprise": torch.zeros(1)}, path)
-    with pytest.raises(ConfigError, match=r"surplus \['surprise'\] \(1\)"):
+    deeper = f"{name.rpartition('.')[0]}.9.weight"  # a layer that only a larger encoder has
+    save_file(weights | {deeper: torch.zeros(1)}, path)
+    with pytest.raises(ConfigError, match=rf"surplus \['{deeper}'\] \(1\)"):
         load_encoder(model, path)
     save_file(weights | {name: torch.zeros(7)}, path)
     with pytest.raises(ConfigError, match="does not hold weights of this encoder") as caught:

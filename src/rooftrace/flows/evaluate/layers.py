@@ -44,6 +44,9 @@ _LEAST_INSTANCES = 5
 _MOST_PIECES = 1.5
 """Maximum number of pieces for each building: trees and the edges of tiles cut some apart."""
 
+_LEAST_PX = 4
+"""Minimum mean number of pixels of a building; shades of 16 bits have about one for each value."""
+
 _SAMPLES = 3
 """Number of masks whose pieces are counted."""
 
@@ -207,8 +210,10 @@ class RasterPredictions:
             raise LabelError(
                 f"{path} holds the values {list_first(values, 6)} besides 0; a mask of "
                 "buildings has one such value, and perhaps 255 for unknown pixels.",
-                remedy="If they are probabilities, add --threshold 0.5. Otherwise give polygons "
-                f"of the buildings: rooftrace vectorize {shlex.quote(str(path))} "
+                remedy="If they are probabilities, "
+                f"{'add --threshold 0.5' if data.dtype == np.uint8 else 'give them as fractions'}. "
+                "Otherwise give polygons of the buildings: "
+                f"rooftrace vectorize {shlex.quote(str(path))} "
                 f"--class {buildings[-1]} --outline pixel -o OUT.gpkg; or --instances in place of "
                 "--class, if each value is one building.",
             )
@@ -339,7 +344,10 @@ def _are_instances(values: Mapping[Path, tuple[int, ...]]) -> bool:
         return False
     left = int(_MOST_PIECES * sum(len(values[path]) for path in fullest))
     for path in fullest:
-        for piece in _each_value(open_mask(path).read().data[0]):
+        data = open_mask(path).read().data[0]
+        if np.count_nonzero(data) < _LEAST_PX * len(values[path]):
+            return False
+        for piece in _each_value(data):
             left -= cv2.connectedComponents(piece, connectivity=8)[0] - 1
             # Shades have a piece for nearly every pixel.
             if left < 0:

@@ -119,7 +119,8 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
             f"{source} takes {dtype} of the shape {shape} and gives the shape {out_shape}; "
             f"expected (n, band, y, x) of {', '.join(_NUMPY)}, and (n, channel, y, x) with a fixed "
             "number of channels. None stands for any size.",
-            remedy="Use another --output, or export the network with its logits.",
+            remedy="Use another --output, or export the network with its logits; a graph of (n, y, "
+            "x, band) by tf2onnx with --inputs-as-nchw INPUT --outputs-as-nchw OUTPUT.",
         )
     if shape[0] not in (None, 1):
         raise BundleError(
@@ -341,8 +342,15 @@ def _run_original(
             )
         # Before the activation, which turns infinity into a probability.
         check_finite(output, source)
-        outputs.append(activated(output, channels.activation))
-    probability = np.concatenate(outputs)
+        outputs.append(output)
+    values = np.concatenate(outputs)
+    if channels.activation != "none" and values.min() >= 0 and values.max() <= 1:
+        raise ConfigError(
+            f"The output of {source} is from {values.min():.4g} to {values.max():.4g}: it is a "
+            f"probability, to which --activation {channels.activation} would be applied again.",
+            remedy="Give --activation none.",
+        )
+    probability = activated(values, channels.activation)
     if channels.keep is not None:
         probability = probability[:, channels.keep : channels.keep + 1]
     low, high = float(probability.min()), float(probability.max())

@@ -172,10 +172,13 @@ class ImportOptions(Options):
         elif self.normalise == "none":
             mean, std = (0.0,) * count, (1.0,) * count
         elif self.normalise == "imagenet":
-            if count != 3 or top != 1:
+            colours = ("red", "green", "blue")
+            is_bgr = self.bands != colours and sorted(self.bands) == sorted(colours)
+            if count != 3 or top != 1 or is_bgr:
                 raise ConfigError(
-                    f"--normalise imagenet is for 3 bands with --input-range 1; there are {count} "
-                    f"bands, and --input-range is {top:g}.",
+                    "--normalise imagenet is for 3 bands with --input-range 1, and red before "
+                    f"green before blue; --bands is {','.join(self.bands)}, and --input-range is "
+                    f"{top:g}.",
                     remedy="Give --mean and --std, one value for each band.",
                 )
             mean, std = _IMAGENET

@@ -9,22 +9,18 @@ from __future__ import annotations
 import rooftrace.models._torch  # noqa: F401  (before all that imports torchvision)
 
 # isort: split
-import pickle
-import re
-import warnings
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BundleError, ConfigError
-from rooftrace.core.text import first_line, list_first, plural
+from rooftrace.core.text import list_first, plural
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.flows.import_model.options import ImportOptions
 from rooftrace.flows.import_model.run import (
@@ -38,16 +34,10 @@ from rooftrace.flows.import_model.run import (
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle
 from rooftrace.models.export import ExportableModel, export_onnx
 from rooftrace.models.start import LoadedWeights, load_matching
+from rooftrace.models.state_dict import match_weight_names, read_state_dict
 from rooftrace.models.zoo import ModelConfig, build_model, check_side, multiple_px, needs_fixed_size
 
 _LISTED = 4
-
-_ENTRIES = ("state_dict", "model_state_dict", "model")
-"""Keys under which training programs store the weights, the preferred one first."""
-
-_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
-
-_SAVE = "Save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
 
 
 def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> ImportedModel:
@@ -221,74 +211,3 @@ def _run_original(
         probability = probability[:, channels.keep : channels.keep + 1]
     output: NDArray[np.float32] = probability.numpy()
     return output
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a .safetensors file or of a file of PyTorch, without running code in it.
-
-    The state dict inside of a checkpoint is found, such as that of Lightning.
-
-    Raises:
-        BundleError: It holds other objects than tensors, is damaged, or holds no weights.
-    """
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # PyTorch raises many types for damaged files
-        code = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if code:
-            raise BundleError(
-                f"{path} is not a plain state dict: it asks Python to load {code[1]}, which may "
-                "run code, so it was not opened.",
-                remedy=f"Where you trust the file: {_SAVE}",
-            ) from error
-        raise BundleError(
-            f"{path} cannot be read as weights: {first_line(error) or type(error).__name__}.",
-            remedy=f"Get the file again; it may be truncated. {_SAVE}",
-        ) from error
-    for value in (content, *(content.get(key) for key in _ENTRIES if isinstance(content, dict))):
-        tensors = {
-            name: tensor
-            for name, tensor in (value.items() if isinstance(value, dict) else ())
-            if isinstance(name, str) and isinstance(tensor, Tensor)
-        }
-        if tensors:
-            return tensors
-    raise BundleError(
-        f"{path} holds no weights; expected a state dict, by itself or as {', '.join(_ENTRIES)}.",
-        remedy=_SAVE,
-    )
-
-
-def match_weight_names(found: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Rename the weights of a file to the names of a network.
-
-    The common prefix is removed by which most names agree: `model.` of Lightning, `module.` of
-    DataParallel, or both. Names that do not match stay as they are.
-
-    Args:
-        found: Weights by the names in the file.
-        expected: Names of the network's weights.
-    """
-    known = set(expected)
-    votes = Counter(
-        ".".join([*parts[:first], ""])
-        for parts in (name.split(".") for name in found)
-        for first in range(len(parts))
-        if ".".join(parts[first:]) in known
-    )
-    if not votes:
-        return dict(found)
-    most = max(votes.values())
-    prefix = min((one for one, count in votes.items() if count == most), key=len)
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in found.items():
-        rest = name.removeprefix(prefix)
-        matched = name.startswith(prefix) and rest in known and rest not in renamed
-        renamed[rest if matched else name] = tensor
-    return renamed

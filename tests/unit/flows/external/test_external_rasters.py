@@ -219,10 +219,11 @@ def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:
     write_tiff(predicted / "a.tif", houses(), PLACE @ Affine.translation(9000, 0))
     with pytest.raises(GeoreferenceError, match="lies at longitude"):
         judged(predicted, truth)
-    shades = np.random.default_rng(0).integers(0, 250, SHAPE, np.uint8)
-    write_tiff(predicted / "a.tif", shades)
-    with pytest.raises(LabelError, match="besides 0; a mask of buildings has one"):
-        judged(predicted, truth)
+    sixteen_bits = np.arange(1, houses().size + 1, dtype=np.uint16).reshape(SHAPE)
+    for shades in (sixteen_bits, np.random.default_rng(0).integers(0, 250, SHAPE, np.uint8)):
+        write_tiff(predicted / "a.tif", shades)
+        with pytest.raises(LabelError, match="besides 0; a mask of buildings has one"):
+            judged(predicted, truth)
     write_tiff(predicted / "a.tif", shades.astype(np.float32))
     with pytest.raises(LabelError, match="probabilities are fractions from 0 to 1"):
         judged(predicted, truth)

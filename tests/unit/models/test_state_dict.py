@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 
 from rooftrace.core.errors import BundleError
-from rooftrace.flows.import_model.weights import match_weight_names, read_state_dict
+from rooftrace.models.state_dict import match_weight_names, read_state_dict
 
 WEIGHTS = {"encoder.first.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.ones(2)}
 NAMES = list(WEIGHTS)
@@ -60,8 +60,13 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path) -> None:
 
 
 def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
-    torch.save(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), tmp_path / "w.pt")
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))
+    torch.save(model, tmp_path / "w.pt")
     with pytest.raises(BundleError, match=r"torch\.nn\.modules\.container\.Sequential"):
+        read_state_dict(tmp_path / "w.pt")
+    with pytest.deprecated_call():
+        torch.jit.script(model).save(tmp_path / "w.pt")
+    with pytest.raises(BundleError, match="is a TorchScript archive"):
         read_state_dict(tmp_path / "w.pt")
 
 
