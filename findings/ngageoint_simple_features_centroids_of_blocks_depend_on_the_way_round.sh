@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simple-features-js (NGA) moves centroids of blocks to their yards if rings run as GeoJSON has them.
+# simple-features-js (NGA) moves centroids of blocks to their yards if rings run as in GeoJSON.
 #
 # Guess before the run: the centroid of a block of 10 x 10 m with a yard of 4 x 8 m in its west lies
 # east of the middle, at 5.94, whichever way the rings run; that of a house of 100 m2 and a shed of
