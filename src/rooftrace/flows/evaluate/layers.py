@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,11 @@ class RasterPredictions:
         instances = used is None and _are_instances(values)
         return cls(files, rule, building_class, used, values, instances)
 
+    @cached_property
+    def all_values(self) -> tuple[int, ...]:
+        """Values besides 0 of all files: the value of the buildings is the same in each."""
+        return tuple(sorted(set().union(*self.values.values())))
+
     def on(self, scene_id: str, grid: GeoGrid) -> SceneMask:
         """Return the predictions for a scene on its grid.
 
@@ -189,27 +194,24 @@ class RasterPredictions:
 
     def _buildings_of(self, raster: Raster, path: Path) -> SceneMask:
         data = _one_band(raster, str(path))
-        values = self.values[path]
-        buildings, note = _buildings(values), ""
+        buildings, note = _buildings(self.all_values), ""
         if self.instances:
+            values = self.values[path]
             numbers = np.where(raster.valid & (data > 0), np.searchsorted(values, data) + 1, 0)
             drawn = (numbers > 0) * np.uint8(self.building_class)
             folder = path.absolute().parent.name
             note = f"{folder}: each value of the masks is read as one building."
             return SceneMask(drawn, raster.valid, None, numbers.astype(np.int32), note=note)
-        if values == (NODATA,):
-            # Another value than 0 and 255 in any file: 255 is then unknown in all of them.
-            if any(set(each) - {NODATA} for each in self.values.values()):
-                buildings = []
-            else:
-                note = (
-                    f"{path.parent}: masks hold only 0 and 255, and 255 is taken for "
-                    "building. If it marks unknown pixels, declare it as nodata."
-                )
+        if self.all_values == (NODATA,):
+            note = (
+                f"{path.parent}: masks hold only 0 and 255, and 255 is taken for "
+                "building. If it marks unknown pixels, declare it as nodata."
+            )
         if len(buildings) > 1:
+            others = " and the masks beside it" if len(self.values) > 1 else ""
             raise LabelError(
-                f"{path} holds the values {list_first(values, 6)} besides 0; a mask of "
-                "buildings has one such value, and perhaps 255 for unknown pixels.",
+                f"The values besides 0 of {path}{others} are {list_first(buildings, 6)}; masks of "
+                "buildings have one such value, and perhaps 255 for unknown pixels.",
                 remedy="If they are probabilities, "
                 f"{'add --threshold 0.5' if data.dtype == np.uint8 else 'give them as fractions'}. "
                 "Otherwise give polygons of the buildings: "

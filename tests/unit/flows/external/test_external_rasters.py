@@ -89,6 +89,8 @@ def test_the_meaning_of_255_is_that_of_all_files(tmp_path: Path) -> None:
     report = judged(write_labels(tmp_path / "predicted", marked), truth)
     assert report.to_json()["pixel"]["iou"] == 1
     assert not any("0 and 255" in note for note in report.notes)
+    with pytest.raises(LabelError, match="beside it are 1, 2; masks of buildings have one"):
+        judged(write_labels(tmp_path / "predicted", marked | {"b": built * np.uint8(2)}), truth)
 
 
 def test_masks_of_0_and_255_alone_are_taken_for_buildings_with_a_note(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:
     sixteen_bits = np.arange(1, houses().size + 1, dtype=np.uint16).reshape(SHAPE)
     for shades in (sixteen_bits, np.random.default_rng(0).integers(0, 250, SHAPE, np.uint8)):
         write_tiff(predicted / "a.tif", shades)
-        with pytest.raises(LabelError, match="besides 0; a mask of buildings has one"):
+        with pytest.raises(LabelError, match="masks of buildings have one such value"):
             judged(predicted, truth)
     write_tiff(predicted / "a.tif", shades.astype(np.float32))
     with pytest.raises(LabelError, match="probabilities are fractions from 0 to 1"):
