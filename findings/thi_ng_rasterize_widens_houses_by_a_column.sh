@@ -8,9 +8,9 @@
 # has 6 and the second 8: it takes back the column that the first was too wide. A house with its
 # corner beyond the edge of the grid, of which 20.25 pixels lie in it, has 25, and a turned square
 # of 450 has 480.
-# Versions: @thi.ng/rasterize 1.0.192 (npm). Source: poly.js runs from one crossing of
-# a row to the next, both cut to whole numbers, and sets both, while rows leave one end out. README and
-# poly.d.ts name no rule; the page of the algorithm that they cite leaves the last pixel out.
+# Versions: @thi.ng/rasterize 1.0.192 (npm). Source: poly.js runs from one crossing of a row to the
+# next, both cut to whole numbers, and sets both, while rows leave one end out. README and poly.d.ts
+# name no rule; the page of the algorithm that they cite leaves the last pixel out.
 # Hurt: who makes masks or label images of footprints with it: in small buildings of 5 pixels the
 # built area is a fifth too large, and gaps of a pixel to the east close.
 set -euo pipefail
