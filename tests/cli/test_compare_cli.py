@@ -264,6 +264,7 @@ def test_attributes_of_the_old_layer_keep_their_types(suffix: str, tmp_path: Pat
         "osm_id": pd.array([2**60 + 1, None, 5], "Int64"),
         "whole": np.array([1, 2, 3], np.int32), "share": [1.5, None, 3.0],
         "flag": [True, False, True], "day": day, "text": ["a", "b", None],
+        "building": ["house", "yes", "yes"],
     }  # fmt: skip
     old = write(tmp_path / "old.gpkg", [box(x, 0, x + 10, 10) for x in (0, 30, 60)], **attributes)
     if suffix == ".parquet":
@@ -272,11 +273,12 @@ def test_attributes_of_the_old_layer_keep_their_types(suffix: str, tmp_path: Pat
     code, _ = call("compare", new, old, "-o", tmp_path / "out", "--keep", "old")
     assert code == 0
     made = VectorFile(tmp_path / "out" / "conflated.gpkg").read(
-        [*attributes, "compare_old_id"], typed=True
+        [*attributes, "compare_old_id", "compare_source"], typed=True, buildings=True
     )
     values = {name: column.tolist() for name, column in made.values.items()}
     assert values["osm_id"] == [2**60 + 1, None, 5, None]
     assert values["compare_old_id"] == [str(2**60 + 1), "row 2", "5", None]
+    assert values["compare_source"] == [None, None, None, "new.gpkg"]
     assert values["whole"] == [1, 2, 3, None]
     assert made.values["whole"].dtype == np.int32
     assert values["share"] == pytest.approx([1.5, np.nan, 3.0, np.nan], nan_ok=True)

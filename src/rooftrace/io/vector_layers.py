@@ -42,6 +42,9 @@ _MOST_CHUNKS = 64
 _EXACT_FLOATS = 2**53
 """Integers below this have an exact float of 64 bits."""
 
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})((?:\.\d+)?(?:e-\d+)?)")
+"""A number as programs write it, with its decimals; not one that begins with zeros, as ids do."""
+
 _FIELD_INTEGERS = (np.int16, np.int32, np.int64)
 """Integers that vector formats have a type for."""
 
@@ -207,6 +210,8 @@ class GdalLayer:
                 if isinstance(column, np.ma.MaskedArray) and (abs(column) >= _EXACT_FLOATS).any():
                     known = ~np.ma.getmaskarray(column)
                     column[known] = self._column(name, fids=fids[known])
+        if str(self.source.path).startswith("CSV:"):
+            values = {name: _numbers_of(column) for name, column in values.items()}
         if with_fids:
             # GDAL numbers the features of a GeoJSON without ids by their rows.
             values["fid"] = np.ma.MaskedArray(fids, self._is_geojson and not _has_ids(self._path))
@@ -469,6 +474,23 @@ def _declared_column(column: NDArray[Any], kind: str) -> NDArray[Any]:
         with suppress(ValueError, OverflowError):
             return np.array([_moment(text) for text in column.tolist()], kind)
     return column
+
+
+def _numbers_of(texts: NDArray[Any]) -> NDArray[Any]:
+    """Return a column of a CSV as numbers if all of its texts are numbers; empty ones are null.
+
+    Ids keep what numbers lose: leading zeros, digits beyond 18, and the last of 4.1 and 4.10.
+    """
+    rows = [text or None for text in texts.tolist()]
+    found = [_NUMBER.fullmatch(text) for text in rows if text]
+    decimals = {one[1] for one in found if one}
+    cut = {text for text in decimals if text.endswith("0")} - {".0"}
+    if not found or not all(found) or (cut and len({*map(len, decimals)}) > 1):
+        return texts
+    if decimals != {""}:
+        return np.array([float(text or "nan") for text in rows])
+    missing = [text is None for text in rows]
+    return np.ma.masked_array([int(text or 0) for text in rows], missing, dtype=np.int64)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -440,6 +440,10 @@ class VectorFile:
         """Return the valid polygons and their attributes, without what is left out."""
         geometry, kept, counts = _polygons(geometry, self.path)
         values = {name: column[kept] for name, column in values.items()}
+        for name in values.keys() & {"height", "confidence"}:
+            # Microsoft's footprints have -1 for what is not known.
+            if values[name].dtype.kind == "f":
+                values[name] = np.where(values[name] == -1, np.nan, values[name])
         if not buildings or self.building_field is None:
             return geometry, values, counts
         names = text_column(values[self.building_field]).tolist()

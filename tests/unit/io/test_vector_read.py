@@ -306,6 +306,15 @@ def test_a_table_that_is_no_layer_of_buildings_is_explained(
         VectorFile(packed).read()
 
 
+def test_columns_of_a_table_are_numbers_where_that_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    shape = '"POLYGON((0 0,0 1,1 1,0 0))"'
+    path.write_text(f"id,lot,floors,area,geometry\n01,4.1,2,45.2,{shape}\n2,4.10,,110.0,{shape}\n")
+    read = VectorFile(path).read(["id", "lot", "floors", "area"], typed=True).values
+    values = [column.tolist() for column in read.values()]
+    assert values == [["01", "2"], ["4.1", "4.10"], [2, None], [45.2, 110.0]]
+
+
 def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
     tmp_path: Path,
 ) -> None:

@@ -109,6 +109,7 @@ class BuildingLayer:
         date: See `date_of`.
         source: Attribution of the imagery of a layer that rooftrace predicted.
         model: Name of the model of such a layer.
+        building: Attribute that tells its buildings from other polygons, and the value for one.
     """
 
     name: str
@@ -124,6 +125,7 @@ class BuildingLayer:
     date: str | None = None
     source: str | None = None
     model: str | None = None
+    building: tuple[str, str] | None = None
 
     def __len__(self) -> int:
         return len(self.outlines)
@@ -265,6 +267,9 @@ def _of_file(
     notes += file.copy_notes() if attributes == ALL_FIELDS else ()
     notes += file.notes(counts)
     layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
+    if field := file.building_field:
+        names = [one for one in file.distinct(field) if one.casefold() in BUILDING_NAMES]
+        layer = replace(layer, building=(field, "yes" if field == "building" else names[0]))
     # A conflated layer has buildings of several dates.
     is_conflated = _COMPARED in file.fields
     date = None if is_conflated else date_of(path, parts.first.get("imagery_date"))

@@ -370,6 +370,9 @@ def _attributes(
             column = np.ma.MaskedArray(column, np.ma.getmaskarray(column) | ~is_old)
         else:
             column[~is_old] = _NULLS[values.dtype.kind]
+            if old.building and name == old.building[0]:
+                # Without it, a new building would not be read as one.
+                column[~is_old] = old.building[1]
         columns[names[name]] = column
     old_id = np.full(len(index), None, np.object_)
     old_id[is_old] = old.ids[of_old[is_old]]
@@ -379,11 +382,12 @@ def _attributes(
             old_id[row] = ";".join(filter(None, [old_id[row], *further]))
     for name, attribute in ORIGINS.items():
         origin = compared.new.layer.attributes.get(attribute)
-        if origin is None and name not in columns:
+        if origin is None and name not in columns and name != "compare_source":
             continue
         # An old outline keeps the origin that an earlier comparison gave it; a new one has its own.
         if side.name == "new":
-            columns[name] = np.full(len(index), None) if origin is None else origin[index]
+            unknown = Path(compared.new.layer.name).name if name == "compare_source" else None
+            columns[name] = np.full(len(index), unknown) if origin is None else origin[index]
         columns[name] = _origin_texts(columns.get(name, np.full(len(index), None)))
     return columns | {
         "compare_layer": np.full(len(index), side.name, np.object_),

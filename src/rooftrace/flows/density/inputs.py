@@ -275,10 +275,10 @@ def read_buildings(
     by_name = building is None and mask is None
     values: Mapping[str, NDArray[Any]]
     is_edited = {"review", "reviewer"} <= {*file.fields}
+    ours = {"id", "score", "rectangularity", "area_m2"} <= {*file.fields}
     if mask is not None and mask.grid.crs is None:
         geometry, crs, values, counts = file.columns(fields, buildings=by_name)
     else:
-        ours = {"id", "score", "rectangularity", "area_m2"} <= {*file.fields}
         ids = ["id", "area_m2"] if ours else []
         names = [*dict.fromkeys([*fields, *wanted, *ids])]
         layer = file.read(names, typed=True, buildings=by_name)
@@ -310,6 +310,11 @@ def read_buildings(
     if not first.all():
         notes.append(f"{plural(int((~first).sum()), 'polygon')} exactly on another one left out")
         rows, geometry = rows[first], geometry[first]
+    if not ours and (upon := _count_upon(geometry)):
+        notes.append(
+            f"the centres of {plural(upon, 'polygon')} lie in another one, as where data sets are "
+            "joined: all count. Join without duplicates: rooftrace compare NEW OLD --keep old"
+        )
     if not len(geometry) and mask is None:
         raise DataError(
             f"{path} holds no building, so the area to measure is unknown.",
@@ -323,6 +328,12 @@ def read_buildings(
             moved = missing_grid(crs, mask.grid.crs, found.bounds_xy)
             found = replace(found, notes=(*found.notes, *moved))
     return found
+
+
+def _count_upon(geometry: Polygons) -> int:
+    """Return the number of polygons that share a centroid's place with an earlier one."""
+    one, other = shapely.STRtree(geometry).query(shapely.points(centres_of(geometry)), "within")
+    return len(np.unique(np.maximum(one, other)[one != other]))
 
 
 FLOORS = ("num_floors", "num_floors_estimated")

@@ -357,7 +357,8 @@ def _values_of_zones(
 ) -> dict[str, NDArray[Any]]:
     """Return the mean of a value of the buildings in each zone, and what follows from heights.
 
-    Those without a value are left out. The pairs are those of `density_of_zones`.
+    Those without a value are left out, and sums are NaN where no building has one. The pairs are
+    those of `density_of_zones`.
 
     Returns:
         (n,) `VALUE_count`, `VALUE_mean` (NaN without any) and `VALUE_area_m2`, the sum of value
@@ -366,14 +367,16 @@ def _values_of_zones(
         sum of area times floors where the layer has these.
     """
     numbers, area = ground.numbers, shapely.area(ground.buildings)
-    known = np.isfinite(numbers[value])[building]
-    zone, building = zone[known], building[known]
+    buildings = np.bincount(zone, minlength=zones)
+
+    def count_of(values: Floats) -> Ints:
+        return np.bincount(zone[np.isfinite(values)[building]], minlength=zones)
 
     def total(values: Floats) -> Floats:
         summed = np.bincount(zone, np.nan_to_num(values)[building], minlength=zones)
-        return np.asarray(summed, np.float64)
+        return np.where((count_of(values) > 0) | (buildings == 0), summed, np.nan)
 
-    count = np.bincount(zone, minlength=zones)
+    count = count_of(numbers[value])
     mean = total(numbers[value]) / np.where(count > 0, count, np.nan)
     is_height = value == "height"
     tall = numbers.get("height_median", numbers[value]) if is_height else numbers[value]
