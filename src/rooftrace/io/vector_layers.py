@@ -42,7 +42,7 @@ _MOST_CHUNKS = 64
 _EXACT_FLOATS = 2**53
 """Integers below this have an exact float of 64 bits."""
 
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})((?:\.\d+)?(?:e-\d+)?)")
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.\d+)?(?:e-\d+)?")
 """A number as programs write it, with its decimals; not one that begins with zeros, as ids do."""
 
 _FIELD_INTEGERS = (np.int16, np.int32, np.int64)
@@ -482,10 +482,11 @@ def _numbers_of(texts: NDArray[Any]) -> NDArray[Any]:
     Ids keep what numbers lose: leading zeros, digits beyond 18, and the last of 4.1 and 4.10.
     """
     rows = [text or None for text in texts.tolist()]
-    found = [_NUMBER.fullmatch(text) for text in rows if text]
-    decimals = {one[1] for one in found if one}
-    cut = {text for text in decimals if text.endswith("0")} - {".0"}
-    if not found or not all(found) or (cut and len({*map(len, decimals)}) > 1):
+    known = [text for text in rows if text]
+    if not known or not all(map(_NUMBER.fullmatch, known)):
+        return texts
+    decimals = {text.lstrip("-0123456789") for text in known}
+    if len({*map(len, decimals)}) > 1 and any(one.endswith("0") for one in decimals - {".0"}):
         return texts
     if decimals != {""}:
         return np.array([float(text or "nan") for text in rows])

@@ -100,7 +100,7 @@ def pair_images_and_masks(
             f"{root} is a file of an unknown kind; a folder was expected.",
             remedy="Unpack it, and give the folder."
             if root.suffix.lower() in ARCHIVES
-            else "Give the folder of images and masks, or the kind of the file with --kind.",
+            else "Give the folder of images and masks, a table with outlines (WKT), or --kind.",
         )
     if layout is not None:
         return pairs_by_pattern(root, layout, glob)

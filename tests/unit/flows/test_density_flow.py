@@ -327,6 +327,15 @@ def test_a_date_whose_layer_may_not_cover_a_zone_is_noted(half_seen: Path) -> No
     assert empty == ["north: no building in 1 zone"]
 
 
+def test_a_zone_far_from_the_imagery_has_its_area(half_seen: Path) -> None:
+    zones = gpd.read_file(half_seen / "z.gpkg").to_crs(4326).geometry
+    far = gpd.GeoSeries([zones[0], zones.translate(20)[0]], crs=4326)
+    far.to_file(half_seen / "far.gpkg")
+    run_zone_density([half_seen / "m.tif"], half_seen / "far.gpkg", half_seen / "o")
+    area = gpd.read_file(half_seen / "o.gpkg")["zone_m2"]
+    np.testing.assert_allclose(area, [20000, 20000 / 0.9996**2], rtol=1e-4)
+
+
 def test_repeated_polygons_count_once(half_seen: Path) -> None:
     house, other = gpd.read_file(half_seen / "b.gpkg").geometry
     # The same outline from another vertex, in the other direction; and a part of the house.

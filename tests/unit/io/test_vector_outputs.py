@@ -192,7 +192,7 @@ def test_a_drawing_has_closed_outlines(crs: int | str, named: str, tmp_path: Pat
     # Without attributes, a CAD still knows an outline from a line by its flag.
     assert path.read_text().count("AcDbPolyline\n 70\n1\n") == 13
     assert "$INSUNITS\n 70\n6\n" in path.read_text()  # metres
-    with pytest.raises(ExportError, match="longitude and latitude"):
+    with pytest.raises(ExportError, match="no georeference"):
         write_polygons(tmp_path / "town.kml", SHAPES, {"id": np.arange(12)}, None)
 
 

@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
+from pyproj import CRS, Proj, Transformer
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import list_first, plain_number, plural
-from rooftrace.core.types import Floats, Ints, Progress, ResultProvenance, Window
-from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
+from rooftrace.core.types import Floats, Ints, Polygons, Progress, ResultProvenance, Window
+from rooftrace.density.accumulate import (
+    DensityAccumulator,
+    centres_of,
+    density_of_polygons,
+    density_of_zones,
+)
 from rooftrace.density.cells import (
     CellGrid,
     DensityFigures,
@@ -339,8 +344,11 @@ def run_zone_density(
     if value is not None:
         of_zones = _values_of_zones(inside, zone, len(outlines), ground, value)
         columns |= {name: figures.known(values) for name, values in of_zones.items()}
-    if unseen := int(np.count_nonzero(figures.observed_m2 == 0)):
-        notes.append(f"{plural(unseen, 'zone')} without observed area: figures are empty")
+    if (unseen := figures.observed_m2 == 0).any():
+        zones_text = plural(int(unseen.sum()), "zone")
+        notes.append(f"{zones_text} without observed area: figures are empty")
+        # The plane is true around the observed ground alone.
+        columns["zone_m2"][unseen] = _ground_area(outlines[unseen], ground.plane).round(1)
     places.write(files, columns)
     source = _source_line(inputs, scenes, zones)
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, places.names, source))
@@ -350,6 +358,13 @@ def run_zone_density(
         figures.observed_share.tolist(), threshold.classes(figures.judged_share).tolist(),
     )  # fmt: skip
     return replace(report, zones=tuple(ZoneRow(*row) for row in rows))
+
+
+def _ground_area(outlines: Polygons, plane: CRS) -> Floats:
+    """Return the (n,) areas in m² of polygons that may lie where the plane is distorted."""
+    transformer = Transformer.from_crs(plane, 4326, always_xy=True)
+    lon, lat = transformer.transform(*centres_of(outlines).T)
+    return shapely.area(outlines) / Proj(plane).get_factors(lon, lat).areal_scale
 
 
 def _values_of_zones(
