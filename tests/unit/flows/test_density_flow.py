@@ -64,16 +64,12 @@ def files(town: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_no_input_is_replaced(files: Path, tmp_path: Path) -> None:
-    """Results have no ending on the command line, so that the name of an input comes to mind."""
     folder = Path(shutil.copytree(files, tmp_path / "town"))
     inputs = [folder / "mask.tif", folder / "truth.gpkg"]
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    for name in ("mask", "truth"):
-        with pytest.raises(ConfigError, match="would replace the input"):
-            run_density(inputs, folder / name, cell_m=20)
+    with pytest.raises(ConfigError, match="would replace the input"):
+        run_density(inputs, folder / "truth", cell_m=20)
     with pytest.raises(ConfigError, match="would replace the input"):
         run_zone_density(inputs, folder / "wards.gpkg", folder / "wards")
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_mask(files: Path, town: SyntheticScene, tmp_path: Path) -> None:
@@ -329,8 +325,7 @@ def test_a_date_whose_layer_may_not_cover_a_zone_is_noted(half_seen: Path) -> No
 
 def test_a_zone_far_from_the_imagery_has_its_area(half_seen: Path) -> None:
     zones = gpd.read_file(half_seen / "z.gpkg").to_crs(4326).geometry
-    far = gpd.GeoSeries([zones[0], zones.translate(20)[0]], crs=4326)
-    far.to_file(half_seen / "far.gpkg")
+    gpd.GeoSeries([zones[0], zones.translate(20)[0]], crs=4326).to_file(half_seen / "far.gpkg")
     run_zone_density([half_seen / "m.tif"], half_seen / "far.gpkg", half_seen / "o")
     area = gpd.read_file(half_seen / "o.gpkg")["zone_m2"]
     np.testing.assert_allclose(area, [20000, 20000 / 0.9996**2], rtol=1e-4)
@@ -514,14 +509,12 @@ def test_values_of_zones_are_those_of_the_buildings_that_are_counted(
         floors, volume = zones["floor_m2"], zones["volume_m3"]
         np.testing.assert_allclose(floors, np.array([100 * 2, 200 * 3]) * counts)
         np.testing.assert_allclose(volume, np.array([100 * 5, 200 * 7]) * counts)
-
-
-def test_heights_and_floors_that_are_not_known_are_empty(valued: Path) -> None:
-    frame = gpd.read_file(valued / "b.gpkg").drop(columns="num_floors_estimated")
-    frame.assign(height=[-1.0, 7, 9], num_floors=[None, 3, 3]).to_file(valued / "n.gpkg")
-    run_zone_density([valued / "n.gpkg"], valued / "z.gpkg", valued / "out", value="height")
-    zones = gpd.read_file(valued / "out.gpkg")[["height_mean", "volume_m3", "floor_m2"]]
-    np.testing.assert_array_equal(zones, [[np.nan] * 3, [7, 1400, 600]])
+        # What is not known is empty.
+        frame = gpd.read_file(paths[0]).drop(columns="num_floors_estimated")
+        frame.assign(height=[-1.0, 7, 9], num_floors=[None, 3, 3]).to_file(paths[0])
+        run_zone_density(paths[:1], valued / "z.gpkg", valued / "out", value="height")
+        zones = gpd.read_file(valued / "out.gpkg")[["height_mean", "volume_m3", "floor_m2"]]
+        np.testing.assert_array_equal(zones, [[np.nan] * 3, [7, 1400, 600]])
 
 
 def test_a_value_needs_a_column_of_numbers(valued: Path) -> None:

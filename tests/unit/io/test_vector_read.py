@@ -103,19 +103,15 @@ def test_what_is_invalid_is_mended_and_counted(tmp_path: Path) -> None:
     assert shapely.area(layer.geometry).tolist() == [2, 1, 1]
 
 
-@pytest.mark.parametrize("kind", ["Polygon", "MultiPolygon"])
-def test_a_ring_that_is_not_closed_is_closed_and_counted(tmp_path: Path, kind: str) -> None:
-    # GDAL passes it on as it is, and GEOS takes only closed ones.
-    path = geojson(tmp_path / "a.geojson", box(0, 0, 4, 1), box(5, 5, 6, 6))
+def test_rings_that_are_not_closed_are_closed_and_counted(tmp_path: Path) -> None:
+    # GDAL passes them on as they are, and GEOS takes only closed ones.
+    path = geojson(tmp_path / "a.geojson", box(0, 0, 4, 1), shapely.MultiPolygon([box(5, 5, 6, 6)]))
     written = json.loads(path.read_text())
-    outline = written["features"][0]["geometry"]
-    outline["coordinates"][0].pop()
-    if kind == "MultiPolygon":
-        outline.update(type=kind, coordinates=[outline["coordinates"]])
+    single, several = (one["geometry"]["coordinates"] for one in written["features"])
+    del single[0][-1], several[0][0][-1]
     path.write_text(json.dumps(written))
     layer = VectorFile(path).read(["n"])
-    assert (layer.counts.repaired, layer.counts.without_outline) == (1, 0)
-    assert layer.values["n"].tolist() == ["0", "1"]
+    assert (layer.counts.repaired, layer.counts.without_outline) == (2, 0)
     assert shapely.area(layer.geometry).tolist() == [4, 1]
 
 
@@ -144,9 +140,8 @@ def test_what_is_no_polygon_is_reported(tmp_path: Path) -> None:
     layer = VectorFile(geojson(tmp_path / "m.geojson", *others, box(0, 0, 1, 1))).read(["n"])
     assert (layer.values["n"].tolist(), layer.counts.not_polygons) == (["2"], 2)
     assert layer.counts.notes("a") == ("a: 2 points and lines left out.",)
-    path = geojson(tmp_path / "a.geojson", *others)
     with pytest.raises(DataError, match=r"has no polygon \(1 Linestring, 1 Point\)"):
-        VectorFile(path).read()
+        VectorFile(geojson(tmp_path / "a.geojson", *others)).read()
 
 
 def test_the_one_layer_with_polygons_is_taken(tmp_path: Path) -> None:
@@ -157,7 +152,6 @@ def test_the_one_layer_with_polygons_is_taken(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no layers of polygons.*trees \(Point\)") as none:
         VectorFile(path).read()
     assert "with polygons" in none.value.remedy
-    assert "LAYER" not in none.value.remedy
     houses.to_file(path, layer="houses")
     assert VectorFile(path).fields == ("kind",)
     # A layer that could hold anything holds points.
@@ -169,10 +163,9 @@ def test_the_one_layer_with_polygons_is_taken(tmp_path: Path) -> None:
     assert f"ogr2ogr OUT.gpkg {path} " in caught.value.remedy
 
 
-@pytest.mark.parametrize("side", [50, 500])
-def test_pixels_are_no_degrees(tmp_path: Path, side: int) -> None:
+def test_pixels_are_no_degrees(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
-    write_polygons(path, array(box(0, 0, side, side)), {"id": np.array([1])}, None)
+    write_polygons(path, array(box(0, 0, 500, 500)), {"id": np.array([1])}, None)
     with pytest.raises(GeoreferenceError, match="is in pixels of an image") as caught:
         VectorFile(path).read()
     assert "gdal_translate" in caught.value.remedy
@@ -185,9 +178,8 @@ def test_pixels_are_no_degrees(tmp_path: Path, side: int) -> None:
     del document["description"]
     path.write_text(json.dumps(document))
     assert VectorFile(path).columns()[1] == CRS.from_epsg(4326)
-    if side > 360:
-        with pytest.raises(GeoreferenceError, match="not degrees"):
-            VectorFile(path).read()
+    with pytest.raises(GeoreferenceError, match="not degrees"):
+        VectorFile(path).read()
 
 
 def test_a_parquet_of_a_table_and_one_without_pyarrow(
@@ -242,9 +234,7 @@ def typed_columns() -> dict[str, list[object]]:
 
 def in_utc(values: list[object]) -> list[object]:
     return [
-        value.astimezone(UTC).replace(tzinfo=None)
-        if isinstance(value, datetime) and value.tzinfo is not None
-        else value
+        value.astimezone(UTC).replace(tzinfo=None) if getattr(value, "tzinfo", None) else value
         for value in values
     ]
 
@@ -290,7 +280,6 @@ def test_types_and_nulls_survive_reading_and_writing(suffix: str, tmp_path: Path
     [
         ("latitude,longitude\n1,2\n", "no column geometry"),
         ('geometry\n"POLYGON((0 0,500 0,1 1,0 0))"\n', "no coordinate system"),
-        ('latitude,longitude,geometry\n1,2,"POINT(0 0)"\n', "no polygon"),
     ],
 )
 def test_a_table_that_is_no_layer_of_buildings_is_explained(
@@ -307,10 +296,10 @@ def test_a_table_that_is_no_layer_of_buildings_is_explained(
 
 
 def test_columns_of_a_table_are_numbers_where_that_loses_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
     shape = '"POLYGON((0 0,0 1,1 1,0 0))"'
-    path.write_text(f"id,lot,floors,area,geometry\n01,4.1,2,45.2,{shape}\n2,4.10,,110.0,{shape}\n")
-    read = VectorFile(path).read(["id", "lot", "floors", "area"], typed=True).values
+    rows = f"id,lot,floors,area,geometry\n01,4.1,2,45.2,{shape}\n2,4.10,,110.0,{shape}\n"
+    (tmp_path / "a.csv").write_text(rows)
+    read = VectorFile(tmp_path / "a.csv").read(["id", "lot", "floors", "area"], typed=True).values
     values = [column.tolist() for column in read.values()]
     assert values == [["01", "2"], ["4.1", "4.10"], [2, None], [45.2, 110.0]]
 
@@ -402,7 +391,6 @@ def test_a_building_and_the_relation_around_it_are_one_building(kind: str, tmp_p
 def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     town = tmp_path / "town.gpkg"
     town.touch()
-
     # The words of GDAL, which waits five seconds before it says them.
     locked = RuntimeError("sqlite3_prepare_v2(SELECT 1) failed: database is locked")
     monkeypatch.setattr(pyogrio, "list_layers", Mock(side_effect=locked))
