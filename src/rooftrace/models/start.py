@@ -285,7 +285,8 @@ def _read(start: str, base: Path) -> ModelBundle:
         raise ConfigError(
             f"model.start = {start!r} is a file of weights without a contract, or a pickle, which "
             "may hold code and is not opened; expected a bundle, a run or an exported ONNX file.",
-            remedy="Make a bundle of the weights first: rooftrace import FILE -o model.rooftrace",
+            remedy="Make a bundle of the weights first: rooftrace import FILE -o model.rooftrace; "
+            "or give those of an encoder alone as model.encoder_weights.",
         )
     if path.suffix.lower() == ".json":
         raise ConfigError(

@@ -318,7 +318,8 @@ def _one_band(raster: Raster, name: str) -> NDArray[Any]:
         raise LabelError(
             f"{name} is coloured: {len(raster.data)} bands that differ. A prediction has one band, "
             "or equal bands.",
-            remedy="If its colours are classes, give them with --set labels.palette.NAME=#RRGGBB.",
+            remedy="If its colours are classes, give them with --set labels.palette.NAME=#RRGGBB; "
+            "of probabilities by class, write that of the building alone.",
         )
     return np.asarray(raster.data[0])
 
