@@ -5,8 +5,8 @@
 # house, FN / (FN + TN), and with the negative predictive value it adds up to 1.
 # Seen: it is FN / (FN + TP), the false negative rate, digit for digit. Of 1,000 tiles with 50
 # houses, 20 of them missed and 10 false, 20 of 960 tiles called ground hold one: 0.0208. The
-# library says 0.4, and 1.379 for the sum with the negative predictive value, 0.979. Where houses are
-# common it is too low: 900 of 1,000 tiles with 90 missed, 0.1 in place of 0.5. The others (the
+# library says 0.4, and 1.379 for the sum with the negative predictive value, 0.979. Where houses
+# are common it is too low: 900 of 1,000 tiles with 90 missed, 0.1 in place of 0.5. The others (the
 # predictive values, rates, F1, MCC, accuracy) are right.
 # Versions: ml-confusion-matrix 2.0.0 (npm). Source: src/index.ts, getFalseOmissionRate divides by
 # FN + TP; its comment is the name of the rate alone. No issue is on it.
