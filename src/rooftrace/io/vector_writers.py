@@ -300,7 +300,14 @@ def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) ->
         path, layer, fitting, "ESRI Shapefile",
         ENCODING="UTF-8", DBF_DATE_LAST_UPDATE=CHANGE_DATE[:10],
     )  # fmt: skip
-    return _renamed(path, "a Shapefile has short", short_names(first.columns).items())
+    notes = _renamed(path, "a Shapefile has short", short_names(first.columns).items())
+    if layer.crs is not None and layer.crs.is_bound:
+        note = (
+            f"{path.name}: a Shapefile leaves out how the coordinate system is shifted to WGS 84 "
+            "(towgs84), so a GIS may place it 100 m off or more; a GeoPackage (.gpkg) keeps it."
+        )
+        notes = (*notes, note)
+    return notes
 
 
 def _parquet(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:

@@ -184,12 +184,15 @@ def read_as(
     kind: str, path: Path, parse: Callable[[Path], Iterable[DrawnImage]]
 ) -> list[DrawnImage]:
     """Return the images that `parse` finds in a file; raise LabelError if it is damaged."""
+    found: list[DrawnImage] = []
     try:
-        return list(parse(path))
+        found.extend(parse(path))
+        return found
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError, zlib.error,
             ElementTree.ParseError, shapely.errors.ShapelyError) as error:  # fmt: skip
+        where = f"{path}, after {found[-1].name}," if found else f"{path}"
         raise LabelError(
-            f"{path} cannot be read as {kind}: {reason_of(error)}.", remedy=REMEDY
+            f"{where} cannot be read as {kind}: {reason_of(error)}.", remedy=REMEDY
         ) from error
 
 

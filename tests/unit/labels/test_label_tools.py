@@ -126,6 +126,7 @@ CVAT_BOX = (
     '<annotations><version>1.1</version><image id="0" name="chip_a.png" width="128" height="96">'
     '<box label="building" xtl="1" ytl="1" xbr="9" ybr="9"/></image></annotations>'
 )
+CVAT_DAMAGED = CVAT_BOX.replace("</annotations>", '<image id="1"/></annotations>')
 CVAT_TRACK = "<annotations><version>1.1</version><track id='0' label='building'/></annotations>"
 SEGMENTS_BITMAP = (
     '{"dataset": {"task_attributes": {"categories": []}, "samples": [{"name": "a.png", "labels": '
@@ -140,14 +141,9 @@ SEGMENTS_BITMAP = (
         ("labels/chip_a.txt", "1 0 0 0 9 9 40 40 0 0 0 0 0 0 0", "polygon, in shares of the image"),
         ("annotations.xml", CVAT_BOX, "all 1 shape are boxes, not outlines"),
         ("images/chip_a.xml", VOC, "all 1 shape are boxes, not outlines"),
-        ("labels/chip_a.xml", VOC, "all 1 shape are boxes, not outlines"),
         ("annotations.xml", CVAT_TRACK, "holds tracks, as CVAT exports them of a video"),
         ("v1.json", SEGMENTS_BITMAP, "are links to Segments.ai"),
-        (
-            "images/chip_a.json",
-            '{"shapes": [{"points": []}]}',
-            "cannot be read as labelme: 'label' is missing",
-        ),
+        ("annotations.xml", CVAT_DAMAGED, "xml, after chip_a.png, cannot be read as cvat: 'h"),
         ("task-1-annotation-2-by-1-tag-building-0.txt", "", None),
     ],
 )
