@@ -84,9 +84,11 @@ _GML = re.compile(rb"FeatureCollection|CityModel|FGD_GMLSchema")
 """Elements of GML, also where it ends in .xml: cadastres of Germany (NAS), Poland and Japan."""
 
 _CHANGED_OSM = re.compile(rb"""<nd\s[^>]*lat=|<[^>]*action=['"]delete""")
-_WKT = re.compile(r"\s*(?P<extended>SRID=\d+;)?\s*(MULTI)?POLYGON", re.IGNORECASE)
-_HEX_WKB = re.compile(r"\s*(\\x)?(01(0[36]0000|E[BE]0300)|00[0-9A-F]{2}00(000[36]|03E[BE]))", re.I)
-"""Begin of a polygon or multipolygon as hexadecimal WKB, EWKB or the same after `\\x`."""
+_WKT = re.compile(r"\s*(?P<extended>SRID=\d+;)?\s*(MULTI|CURVE)?(POLYGON|SURFACE)", re.I)
+_HEX_WKB = re.compile(
+    r"\s*(\\x)?(01(0[36AC]0000|(E[BE]|F[24])0300)|00[0-9A-F]{2}00(000[36AC]|03(E[BE]|F[24])))", re.I
+)
+"""Begin of polygons and of surfaces with arcs as hexadecimal WKB, EWKB or the same after `\\x`."""
 
 _IN_PIXELS = "_pix"
 """Ending of the names of columns of SpaceNet whose polygons are in pixels of images."""

@@ -421,7 +421,7 @@ class VectorFile:
         if crs is None:
             raise GeoreferenceError(
                 f"{self.path} has no coordinate system.",
-                remedy=assign_crs(geometry, self.path),
+                remedy=assign_crs(geometry, self.path, self.distinct("Layer")),
             )
         if not len(geometry) and self.path.suffix.lower() in (".kml", ".kmz"):
             check_links(self.path, kml_text(self.path))
@@ -493,15 +493,19 @@ def _check_same(path: Path, crs: CRS | None, first: CRS | None) -> None:
         )
 
 
-def assign_crs(geometry: Polygons, path: Path | str) -> str:
+def assign_crs(geometry: Polygons, path: Path | str, drawn: Sequence[str] = ()) -> str:
     """Return the remedy for polygons without a coordinate system.
 
     Args:
         geometry: (n,) shapely geometries, whose coordinates say whether they can be degrees.
+        drawn: Names of the layers of a drawing; parcels must not count as buildings.
     """
     code = "EPSG:4326" if can_be_degrees(geometry) else "EPSG:…"
-    read = ogr2ogr_input(Path(path))
-    return f"Assign its coordinate system: ogr2ogr -a_srs {code} OUT.gpkg {read}"
+    read, also = ogr2ogr_input(Path(path)), ""
+    if len(drawn) > 1:
+        also = ", and keep the layers of buildings alone"
+        read = f"""-where "Layer IN ('{"', '".join(drawn)}')" {read}"""
+    return f"Assign its coordinate system{also}: ogr2ogr -a_srs {code} OUT.gpkg {read}"
 
 
 @contextmanager
@@ -533,6 +537,8 @@ def _explained(path: Path) -> Iterator[None]:
         # ISO's codes of polyhedral surfaces (15), TINs (16) and triangles, also with Z (1000).
         if re.search(r"type is not supported: [123]?0?1[5-7]$", reason):
             unpack = f"Copy it: ogr2ogr -nlt MULTIPOLYGON OUT.gpkg {ogr2ogr_input(path)}"
+        if "Nonlinear" in reason:
+            unpack = "Write arcs as segments where they come from: ST_CurveToLine(geom)"
         raise DataError(
             f"{path} cannot be read as vector data: {reason}.",
             remedy=unpack or "Open it with a GIS to check that it is complete.",
@@ -545,7 +551,12 @@ def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, Read
     present = ~shapely.is_missing(geometry) & ~shapely.is_empty(geometry)
     others = present & ~np.isin(kinds, POLYGONAL)
     if others.any() and (others == present).all():
-        raise _no_polygons(geometry[others], path)
+        found = Counter(shapely.GeometryType(kind).name.title() for kind in kinds[others])
+        raise NoPolygonsError(
+            f"{path} has no polygon ({', '.join(f'{found[name]} {name}' for name in sorted(found))}"
+            "); footprints must be polygons.",
+            remedy="Give a file with outlines, or draw them.",
+        )
     present &= ~others
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     present[owner[~np.isfinite(coordinates).all(axis=1)]] = False
@@ -558,16 +569,6 @@ def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, Read
     count = int(others.sum())
     without = len(kept) - int(kept.sum()) - count
     return geometry[kept], kept, ReadCounts(int((invalid & kept).sum()), without, count)
-
-
-def _no_polygons(geometry: Polygons, path: Path) -> NoPolygonsError:
-    kinds = Counter(shapely.get_type_id(geometry).tolist())
-    names = sorted((shapely.GeometryType(kind).name.title(), n) for kind, n in kinds.items())
-    return NoPolygonsError(
-        f"{path} has no polygon ({', '.join(f'{count} {name}' for name, count in names)}); "
-        "footprints must be polygons.",
-        remedy="Give a file with outlines, or draw them.",
-    )
 
 
 def _check_coordinates(layer: VectorLayer, path: Path) -> None:

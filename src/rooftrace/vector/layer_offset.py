@@ -16,8 +16,11 @@ from rooftrace.core.types import Floats, Ints
 from rooftrace.vector.compare import shape_ious
 from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block
 
-_MAX_SHIFT_M = 15.0
-"""Maximum offset in x and in y that is looked for."""
+_NEAR_M, _FAR_M = 15.0, 150.0
+"""Maximum offsets in x and in y that are looked for: of imagery, and of another datum."""
+
+_FAR_SHARE = 0.25
+"""Minimum share of the smaller layer that agrees on a far offset."""
 
 _BIN_M = 0.5
 _VOTERS = 20_000
@@ -129,12 +132,12 @@ def estimate_offset(
     step = -(-len(new) // _SAMPLE)
     if step > 1:
         new = new.take(np.arange(0, len(new), step))
-    candidates = [np.zeros(2)]
-    voted = _voted_shift(new, old, workers)
-    if voted is not None and np.hypot(*voted) > 2 * _BIN_M:
-        candidates.append(voted)
-    found = [_pairs_at(new, old, shift, workers) for shift in candidates]
-    one, other = max(found, key=lambda pairs: len(pairs[0]))
+    one, other = _agreeing(new, old, _NEAR_M, workers)
+    few = _FAR_SHARE * min(len(new), len(old))
+    if len(one) < few:
+        far = _agreeing(new, old, _FAR_M, workers)
+        if len(far[0]) >= max(_LEAST_PAIRS, few) and len(far[0]) > 2 * len(one):
+            one, other = far
     if len(one) < _LEAST_AGREED:
         return None
     shift = new.centre[one] - old.centre[other]
@@ -147,11 +150,32 @@ def estimate_offset(
     return LayerOffset(median, spread, len(one), corner, cells)
 
 
-def _voted_shift(new: PackedPolygons, old: PackedPolygons, workers: int) -> Floats | None:
+def _agreeing(
+    new: PackedPolygons, old: PackedPolygons, reach_m: float, workers: int
+) -> tuple[Ints, Ints]:
+    """Return the pairs with one shape without a shift, or with the one that most vote for."""
+    candidates = [np.zeros(2)]
+    voted = _voted_shift(new, old, reach_m, workers)
+    if voted is not None and np.hypot(*voted) > 2 * _BIN_M:
+        candidates.append(voted)
+    found = []
+    for shift in candidates:
+        moved = new.shifted(np.tile(-shift, (len(new), 1))) if shift.any() else new
+        chosen = find_overlaps(moved, old, workers).matches(_MIN_IOU)
+        areas = new.area[chosen.one], old.area[chosen.other]
+        alike = np.minimum(*areas) >= _LIKE_AREA * np.maximum(*areas)
+        one, other = chosen.one[alike], chosen.other[alike]
+        good = shape_ious(new, old, one, other) >= _LIKE_SHAPE
+        found.append((one[good], other[good]))
+    return max(found, key=lambda pairs: len(pairs[0]))
+
+
+def _voted_shift(
+    new: PackedPolygons, old: PackedPolygons, reach_m: float, workers: int
+) -> Floats | None:
     """Return the shift that most pairs of neighbours of one size have; None without neighbours."""
-    step = max(1, -(-len(new) // _VOTERS))
-    chosen = np.arange(0, len(new), step)
-    reach = np.array([-_MAX_SHIFT_M, -_MAX_SHIFT_M, _MAX_SHIFT_M, _MAX_SHIFT_M])
+    chosen = np.arange(0, len(new), max(1, -(-len(new) // _VOTERS)))
+    reach = np.array([-reach_m, -reach_m, reach_m, reach_m])
 
     def work(index: Ints, index_other: Ints) -> tuple[Ints, Ints, Floats]:
         places = np.asarray(shapely.points(old.centre[index_other]), np.object_)
@@ -167,31 +191,12 @@ def _voted_shift(new: PackedPolygons, old: PackedPolygons, workers: int) -> Floa
     if len(one) < _LEAST_AGREED:
         return None
     shift = new.centre[chosen[one]] - old.centre[other]
-    edges = np.arange(-_MAX_SHIFT_M, _MAX_SHIFT_M + _BIN_M, _BIN_M)
+    edges = np.arange(-reach_m, reach_m + _BIN_M, _BIN_M)
     votes, _, _ = np.histogram2d(shift[:, 0], shift[:, 1], bins=[edges, edges])
     # Each bin with its neighbours, so that a peak on an edge between bins counts as a whole.
-    padded = np.pad(votes, 1)
-    around = sum(
-        padded[row : row + len(votes), col : col + len(votes)]
-        for row in range(3)
-        for col in range(3)
-    )
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(votes, 1), (3, 3)).sum((2, 3))
     peak = np.unravel_index(int(np.argmax(around)), votes.shape)
     return edges[list(peak)] + _BIN_M / 2
-
-
-def _pairs_at(
-    new: PackedPolygons, old: PackedPolygons, shift: Floats, workers: int
-) -> tuple[Ints, Ints]:
-    """Return pairs of buildings with one shape after the new layer was moved back."""
-    moved = new.shifted(np.tile(-shift, (len(new), 1))) if shift.any() else new
-    pairs = find_overlaps(moved, old, workers)
-    chosen = pairs.matches(_MIN_IOU)
-    areas = new.area[chosen.one], old.area[chosen.other]
-    alike = np.minimum(*areas) >= _LIKE_AREA * np.maximum(*areas)
-    one, other = chosen.one[alike], chosen.other[alike]
-    good = shape_ious(new, old, one, other) >= _LIKE_SHAPE
-    return one[good], other[good]
 
 
 def _by_cell(shift: Floats, places: Floats, corner: Floats, spread: float) -> Floats | None:

@@ -31,6 +31,7 @@ from rest_service import app_with
 from rooftrace.app.map import router as routing
 from rooftrace.app.map.results import ResultsCatalogue, read_results
 from rooftrace.app.map.router import Basemap, map_router
+from rooftrace.app.map.scene import find_image
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.html import read_asset
@@ -322,6 +323,18 @@ def test_what_is_damaged_is_an_error_without_folders(
     assert answer.json()["detail"].startswith(start)
     assert "town" in answer.json()["detail"]
     assert str(folder.parent) not in answer.text
+
+
+def test_tiles_without_a_crs_have_that_of_their_mask(tmp_path: Path) -> None:
+    (tmp_path / "tiles").mkdir()
+    for number in (0, 1):
+        write_geotiff(
+            tmp_path / "tiles" / f"{number}.tif", np.full((8, 8), number + 1, np.uint8),
+            crs=None, transform=GRID.transform @ Affine.translation(8 * number, 0),
+        )  # fmt: skip
+    mask = GeoGrid((8, 16), GRID.transform, GRID.crs)
+    source, reason = find_image(str(tmp_path / "tiles"), {}, tmp_path, mask)
+    assert (source and source.grid, reason) == (mask, "")
 
 
 def test_a_scene_without_its_mask(folder: Path, client: TestClient) -> None:

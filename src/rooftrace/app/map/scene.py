@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -85,8 +85,10 @@ def find_image(
     options = run.get("options") or {}
     try:
         nodata = nodata_from_json(options.get("nodata"))
-        inputs = find_inputs([path], nodata, mosaic=path.is_dir(), zoom=options.get("zoom"))
-        source: RasterSource = inputs.scenes[0].source
+        source: RasterSource = find_inputs(
+            [path], nodata, mosaic=path.is_dir(), zoom=options.get("zoom"), tms=options.get("tms"),
+            crs=mask.crs if path.is_dir() and mask is not None else None,
+        ).scenes[0].source  # fmt: skip
         grid = source.grid
     except RooftraceError:
         more = ", or can no longer be read" if path.exists() else ""
@@ -133,17 +135,14 @@ def _levels(source: RasterSource, grid: GeoGrid) -> list[RasterSource]:
     """
     alike = source.grid.shape == grid.shape
     file = source.source if alike and isinstance(source, GeoreferencedSource) else source
-    levels: list[RasterSource] = [source]
-    if isinstance(file, RasterFile):
-        levels += overviews(file)
-    return [GeoreferencedSource(level, _scaled(grid)) for level in levels] if alike else levels
+    levels = [source, *(overviews(file) if isinstance(file, RasterFile) else ())]
 
+    def scaled(coarse: GeoGrid) -> GeoGrid:
+        return grid.resampled(
+            coarse.shape, (grid.height / coarse.height, grid.width / coarse.width)
+        )
 
-def _scaled(grid: GeoGrid) -> Callable[[GeoGrid], GeoGrid]:
-    """Return a function that georeferences a coarser image of the same ground."""
-    return lambda coarse: grid.resampled(
-        coarse.shape, (grid.height / coarse.height, grid.width / coarse.width)
-    )
+    return [GeoreferencedSource(level, scaled) for level in levels] if alike else levels
 
 
 class MapScene:

@@ -434,7 +434,7 @@ def status_table(compared: Compared) -> tuple[StatusRow, ...]:
 
 
 MEANINGS = {
-    "same": "in both layers, with nearly the same outline",
+    "same": "in both layers, mostly on the same ground; extensions may be among them",
     "changed": "in both layers, with another outline",
     "moved": "in both layers, with one shape at another place",
     "split": "one old building, several new ones",
@@ -445,9 +445,6 @@ MEANINGS = {
 }
 
 MAP_MEANINGS = {
-    "same": "in both, with nearly the same outline",
-    "changed": "in both, with another outline",
-    "moved": "in both, with one shape at another place",
     "split": "one building of the map, several found",
     "merged": "several buildings of the map, one found",
     "new": "found, and not in the map, or less than 20 % of it",
