@@ -129,9 +129,7 @@ def estimate_offset(
     Raises:
         DataError: Hundreds of polygons lie on top of each other.
     """
-    step = -(-len(new) // _SAMPLE)
-    if step > 1:
-        new = new.take(np.arange(0, len(new), step))
+    new = new.take(np.arange(0, len(new), max(1, -(-len(new) // _SAMPLE))))
     one, other = _agreeing(new, old, _NEAR_M, workers)
     few = _FAR_SHARE * min(len(new), len(old))
     if len(one) < few:
