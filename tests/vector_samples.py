@@ -384,8 +384,7 @@ SAMPLES: dict[str, Sample] = {
         )
     },
     "CSV with WKT": _text("town.csv", lambda: "\n".join(
-        ["id;wkt", *(f'1;"{w.replace("POLYGON", "CURVEPOLYGON") if w[0] == "P" else w}"'
-                     for w in DEGREES.geometry.to_wkt(rounding_precision=9))]
+        ["id;wkt", *(f'1;"CURVE{w}"' for w in DEGREES.geometry.to_wkt(rounding_precision=9))]
     )),
     "CSV with EWKT": _text(
         "town.csv",
@@ -416,8 +415,7 @@ LAYERED: dict[str, Sample] = {
 """What is read with `--layer '*'`."""
 
 UNPLACED: dict[str, Sample] = {
-    "DXF": _file("town.dxf", "DXF", TOWN[["geometry"]].assign(
-        geometry=TOWN.boundary, Layer=["HOUSES", "SHEDS"] * 6)),
+    "DXF": _file("town.dxf", "DXF", TOWN.boundary.to_frame("geometry").assign(Layer=[*"AB"] * 6)),
     "TopoJSON": _text("town.topojson", _topojson),
     "Shapefile without .prj": lambda folder: _unplaced(folder / "town.shp"),
     "Shapefile without .prj, zipped": lambda folder: _zipped(

@@ -16,11 +16,8 @@ from rooftrace.core.types import Floats, Ints
 from rooftrace.vector.compare import shape_ious
 from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block
 
-_NEAR_M, _FAR_M = 15.0, 150.0
-"""Maximum offsets in x and in y that are looked for: of imagery, and of another datum."""
-
-_FAR_SHARE = 0.25
-"""Minimum share of the smaller layer that agrees on a far offset."""
+_NEAR_M, _FAR_M, _FAR_SHARE = 15.0, 150.0, 0.25
+"""Maximum offsets in x and in y: of imagery, and, if this share agrees, between datums."""
 
 _BIN_M = 0.5
 _VOTERS = 20_000

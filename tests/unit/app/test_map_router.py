@@ -326,15 +326,10 @@ def test_what_is_damaged_is_an_error_without_folders(
 
 
 def test_tiles_without_a_crs_have_that_of_their_mask(tmp_path: Path) -> None:
-    (tmp_path / "tiles").mkdir()
-    for number in (0, 1):
-        write_geotiff(
-            tmp_path / "tiles" / f"{number}.tif", np.full((8, 8), number + 1, np.uint8),
-            crs=None, transform=GRID.transform @ Affine.translation(8 * number, 0),
-        )  # fmt: skip
-    mask = GeoGrid((8, 16), GRID.transform, GRID.crs)
-    source, reason = find_image(str(tmp_path / "tiles"), {}, tmp_path, mask)
-    assert (source and source.grid, reason) == (mask, "")
+    tile = np.ones(GRID.shape, np.uint8)
+    write_geotiff(tmp_path / "1.tif", tile, crs=None, transform=GRID.transform)
+    source, reason = find_image(str(tmp_path), {}, tmp_path, GRID)
+    assert (source and source.grid, reason) == (GRID, "")
 
 
 def test_a_scene_without_its_mask(folder: Path, client: TestClient) -> None:

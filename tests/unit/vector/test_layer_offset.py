@@ -25,13 +25,18 @@ def packed(houses: np.ndarray, shift: np.ndarray, noise: float = 0.3) -> PackedP
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (1.5, -0.8), (6, 4), (-11, 9), (70, -110)])
-def test_an_offset_is_found_also_where_no_house_meets_its_own(shift: tuple[float, float]) -> None:
+def test_an_offset_is_found_also_where_no_house_meets_its_own_or_some_moved(
+    shift: tuple[float, float],
+) -> None:
     old = PackedPolygons.of(town())
     found = estimate_offset(packed(town(), np.array(shift)), old)
     assert found is not None
     np.testing.assert_allclose(found.xy, shift, atol=0.1)
     assert found.cells is None
     assert found.spread == pytest.approx(0.3 * 0.67, abs=0.05)
+    moved = np.random.default_rng(3).random((len(old), 1)) < 0.3
+    found = estimate_offset(packed(town(), np.array(shift)).shifted(moved * (6.0, 0.0)), old)
+    np.testing.assert_allclose(found.xy if found else np.nan, shift, atol=0.3)
 
 
 def test_an_offset_that_varies_is_found_cell_by_cell_and_removed() -> None:
@@ -53,19 +58,8 @@ def test_an_offset_that_varies_is_found_cell_by_cell_and_removed() -> None:
 def test_few_houses_need_to_agree_and_other_houses_give_no_offset() -> None:
     few = PackedPolygons.of(town(4))
     found = estimate_offset(packed(town(4), np.array([-4.0, 3.0])), few)
-    assert found is not None
-    np.testing.assert_allclose(found.xy, [-4, 3], atol=0.3)
+    np.testing.assert_allclose(found.xy if found else np.nan, [-4, 3], atol=0.3)
     assert estimate_offset(packed(town(4), np.zeros(2), noise=2), few) is None
     for other in (town()[:0], town()[:4], *(town(4, seed=seed) for seed in range(1, 20))):
         assert estimate_offset(PackedPolygons.of(other), few) is None
         assert estimate_offset(few, PackedPolygons.of(other)) is None
-
-
-def test_true_changes_do_not_pull_the_offset() -> None:
-    houses = town()
-    new = packed(houses, np.array([2.0, 1.0]))
-    rng = np.random.default_rng(3)
-    moved = np.where(rng.random((len(new), 1)) < 0.3, 6.0, 0.0) * (1.0, 0.0)
-    found = estimate_offset(new.shifted(moved), PackedPolygons.of(houses))
-    assert found is not None
-    np.testing.assert_allclose(found.xy, [2.0, 1.0], atol=0.3)
