@@ -494,11 +494,9 @@ def _check_same(path: Path, crs: CRS | None, first: CRS | None) -> None:
 
 
 def assign_crs(geometry: Polygons, path: Path | str, drawn: Sequence[str] = ()) -> str:
-    """Return the remedy for polygons without a coordinate system.
+    """Return the remedy for (n,) polygons without a coordinate system.
 
-    Args:
-        geometry: (n,) shapely geometries, whose coordinates say whether they can be degrees.
-        drawn: Names of the layers of a drawing; parcels must not count as buildings.
+    Layers that are `drawn` may hold parcels, which must not count as buildings.
     """
     code = "EPSG:4326" if can_be_degrees(geometry) else "EPSG:…"
     read, also = ogr2ogr_input(Path(path)), ""

@@ -326,8 +326,7 @@ def test_what_is_damaged_is_an_error_without_folders(
 
 
 def test_tiles_without_a_crs_have_that_of_their_mask(tmp_path: Path) -> None:
-    tile = np.ones(GRID.shape, np.uint8)
-    write_geotiff(tmp_path / "1.tif", tile, crs=None, transform=GRID.transform)
+    write_geotiff(tmp_path / "1.tif", np.ones(GRID.shape, "u1"), crs=None, transform=GRID.transform)
     source, reason = find_image(str(tmp_path), {}, tmp_path, GRID)
     assert (source and source.grid, reason) == (GRID, "")
 

@@ -25,9 +25,7 @@ def packed(houses: np.ndarray, shift: np.ndarray, noise: float = 0.3) -> PackedP
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (1.5, -0.8), (6, 4), (-11, 9), (70, -110)])
-def test_an_offset_is_found_also_where_no_house_meets_its_own_or_some_moved(
-    shift: tuple[float, float],
-) -> None:
+def test_an_offset_is_found_also_where_no_house_meets_its_own(shift: tuple[float, float]) -> None:
     old = PackedPolygons.of(town())
     found = estimate_offset(packed(town(), np.array(shift)), old)
     assert found is not None
