@@ -483,15 +483,15 @@ def _numbers_of(texts: NDArray[Any]) -> NDArray[Any]:
     """
     rows = [text or None for text in texts.tolist()]
     known = [text for text in rows if text]
-    if not known or not all(map(_NUMBER.fullmatch, known)):
+    # A .csvt file beside the table gives its columns other types.
+    if not known or not all(isinstance(one, str) and _NUMBER.fullmatch(one) for one in known):
         return texts
     decimals = {text.lstrip("-0123456789") for text in known}
     if len({*map(len, decimals)}) > 1 and any(one.endswith("0") for one in decimals - {".0"}):
         return texts
     if decimals != {""}:
         return np.array([float(text or "nan") for text in rows])
-    missing = [text is None for text in rows]
-    return np.ma.masked_array([int(text or 0) for text in rows], missing, dtype=np.int64)
+    return np.ma.masked_array([int(one or 0) for one in rows], [not one for one in rows], np.int64)
 
 
 def _moment(text: str | None) -> datetime | None:

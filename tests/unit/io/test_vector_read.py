@@ -302,6 +302,9 @@ def test_columns_of_a_table_are_numbers_where_that_loses_nothing(tmp_path: Path)
     read = VectorFile(tmp_path / "a.csv").read(["id", "lot", "floors", "area"], typed=True).values
     values = [column.tolist() for column in read.values()]
     assert values == [["01", "2"], ["4.1", "4.10"], [2, None], [45.2, 110.0]]
+    (tmp_path / "a.csvt").write_text("Integer,Real,Integer,Real,WKT\n")
+    typed = VectorFile(tmp_path / "a.csv").read(["id", "floors"], typed=True).values
+    assert [column.tolist() for column in typed.values()] == [[1, 2], [2, None]]
 
 
 def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
