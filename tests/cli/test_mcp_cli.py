@@ -56,9 +56,7 @@ def talk(conversation: Callable[[Any], Awaitable[Any]]) -> Any:
 
 
 @pytest.mark.campaign
-def test_an_assistant_lists_the_tools_predicts_and_measures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_assistant_lists_the_tools_predicts_and_measures(tmp_path: Path) -> None:
     from rooftrace.io.files import demo_scene_path
 
     steps: list[tuple[float, float | None]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,7 +169,7 @@ def test_cuda_that_does_not_start_is_no_silent_processor(
 
 
 def test_weights_alone_are_enough_for_torch(
-    bundle: ModelBundle, pixels: np.ndarray, expected: np.ndarray, tmp_path: Path
+    bundle: ModelBundle, pixels: np.ndarray, expected: np.ndarray
 ) -> None:
     only = replace(bundle, parts={WEIGHTS_NAME: bundle.part(WEIGHTS_NAME)})
     engine = load_engine(only, precision="fp32")

@@ -408,7 +408,7 @@ class CheckedCommand(TyperCommand):
         for one in self.params:
             if not getattr(one, "hidden", False):
                 panel = getattr(one, "rich_help_panel", None) or "Options"
-                rows.setdefault(panel, []).append(_help_row(one, ctx, width))
+                rows.setdefault(panel, []).append(_help_row(one, width))
         for panel, lines in rows.items():
             text += [f"{panel}:", *lines, ""]
         if any(getattr(one, "hidden", False) for one in self.params):
@@ -446,7 +446,7 @@ _TEXT_AT = 24
 """Column in which the texts of options begin in a command's help."""
 
 
-def _help_row(parameter: Any, ctx: Any, width: int) -> str:
+def _help_row(parameter: Any, width: int) -> str:
     """Return the lines of an option or argument in a command's help."""
     choices = "|".join(map(str, get_args(parameter.type_descriptor.annotation)))
     value = parameter.metavar or choices or "VALUE"

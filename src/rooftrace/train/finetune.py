@@ -214,12 +214,12 @@ def _crop_px(spec: BundleSpec, sizes: Sequence[tuple[float, float]]) -> int:
 def check_bands(data: TrainingData, spec: BundleSpec) -> None:
     """Raise BandMismatch if the images have another number of bands than the start model."""
     if data.samples.bands != len(spec.bands):
-        thrice = f"Write the band of each image {len(spec.bands)} times: gdal_translate"
-        thrice += f"{' -b 1' * len(spec.bands)} IN OUT.tif"
+        repeat = f"Write the band of each image {len(spec.bands)} times: gdal_translate"
+        repeat += f"{' -b 1' * len(spec.bands)} IN OUT.tif"
         raise BandMismatch(
             f"The images have {plural(data.samples.bands, 'band')}, but {spec.name} has "
             f"{len(spec.bands)}: {', '.join(spec.bands)}.",
-            remedy=f"{thrice if data.samples.bands == 1 else 'Give images with these bands'}; or "
+            remedy=f"{repeat if data.samples.bands == 1 else 'Give images with these bands'}; or "
             "use rooftrace train with model.start, which adapts the first layer.",
         )
 

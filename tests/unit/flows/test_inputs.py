@@ -134,7 +134,7 @@ def test_images_that_adjoin_have_a_note(town: Path, tmp_path: Path) -> None:
     assert not adjacent_note(find_inputs([town]).scenes)
 
 
-def test_what_is_no_scene_is_reported(town: Path, tmp_path: Path) -> None:
+def test_what_is_no_scene_is_reported(town: Path) -> None:
     with pytest.raises(ConfigError, match=r"zoom=18 .* has no tiles"):
         find_inputs([town], mosaic=True, zoom=18)
     with pytest.raises(DataError, match=r"a\.tif is not a folder"):

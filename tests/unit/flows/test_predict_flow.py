@@ -423,9 +423,7 @@ def test_a_density_of_too_many_cells_fails_only_where_it_was_asked_for(
         run_predict(find_inputs([path]), models, tmp_path / "asked", asked)
 
 
-def test_results_in_the_folder_of_the_images_are_no_inputs(
-    folder: Path, bundle: Path, tmp_path: Path
-) -> None:
+def test_results_in_the_folder_of_the_images_are_no_inputs(folder: Path, bundle: Path) -> None:
     first = run_predict(find_inputs([folder]), read_models(bundle), folder)
     again = run_predict(find_inputs([folder]), read_models(bundle), folder)
     assert len(again.outputs) == len(first.outputs)

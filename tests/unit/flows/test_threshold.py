@@ -174,9 +174,7 @@ def test_nodata_is_neither_counted_nor_drawn(bundle: Path, tmp_path: Path) -> No
         assert one.bounds[2] <= 5 * SIDE // 2
 
 
-def test_what_nothing_can_be_chosen_on_is_refused(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nothing_can_be_chosen_on_is_refused(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.rooftrace"
     bare = SourceConfig(path=str(squares(tmp_path / "bare", 2, limit=300)))
     with pytest.raises(DataError, match="bare has no predicted pixel that is labelled"):

@@ -173,9 +173,7 @@ def test_a_file_that_another_program_holds_is_a_sentence(
 
 
 @pytest.mark.parametrize("damage", ["text", "head", "empty", "another", "not UTF-8"])
-def test_a_damaged_file_is_a_sentence_and_is_not_replaced(
-    damage: str, store: ReviewStore, tmp_path: Path
-) -> None:
+def test_a_damaged_file_is_a_sentence_and_is_not_replaced(damage: str, store: ReviewStore) -> None:
     accept(store, 1)
     if damage == "another":
         other = sqlite3.connect(store.path)

@@ -302,7 +302,7 @@ def test_pieces_of_a_region_are_divided_and_other_buildings_are_not(by_watershed
         assert (found.score == 0.25).tolist() == [True, True, False]
 
 
-def test_lost_pixels_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_pixels_are_noticed() -> None:
     mask, _ = town(1)
     assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, PLAIN)
     assembler.feed(Window.whole(mask.shape), mask, None, [1])

@@ -103,7 +103,7 @@ class ImportOptions(Options):
     ] = None  # fmt: skip
     activation: Annotated[
         Activation | None,
-        Field(description="Function that turns its answers into probabilities; default for state "
+        Field(description="Function that turns its output into probabilities; default for state "
               "dicts: sigmoid for one channel, else softmax."),
     ] = None  # fmt: skip
     threshold: Annotated[
