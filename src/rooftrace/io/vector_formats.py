@@ -85,8 +85,11 @@ _GML = re.compile(rb"FeatureCollection|CityModel|FGD_GMLSchema")
 
 _CHANGED_OSM = re.compile(rb"""<nd\s[^>]*lat=|<[^>]*action=['"]delete""")
 _WKT = re.compile(r"\s*(?P<extended>SRID=\d+;)?\s*(MULTI|CURVE)?(POLYGON|SURFACE)", re.I)
-_HEX_WKB = re.compile(r"\s*(\\x)?(01(0[36AC]0000|[EF].0300)|00\w\w00(000[36AC]|03[EF].))", re.I)
-"""Begin of polygons and of surfaces with arcs as hexadecimal WKB, EWKB or the same after `\\x`."""
+_HEX_WKB = re.compile(
+    r"\s*(\\x)?(01(0[36AC]0000|[EF].0300)|00\w\w00(000[36AC]|03[EF].))[\da-f]{60}", re.I
+)
+"""Begin of polygons and of surfaces with arcs as hexadecimal WKB, EWKB or the same after `\\x`;
+numbers of parcels are shorter."""
 
 _IN_PIXELS = "_pix"
 """Ending of the names of columns of SpaceNet whose polygons are in pixels of images."""

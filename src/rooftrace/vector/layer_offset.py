@@ -16,7 +16,7 @@ from rooftrace.core.types import Floats, Ints
 from rooftrace.vector.compare import shape_ious
 from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block
 
-_NEAR_M, _FAR_M, _FAR_SHARE = 15.0, 150.0, 0.25
+NEAR_M, _FAR_M, _FAR_SHARE = 15.0, 150.0, 0.25
 """Maximum offsets in x and in y: of imagery, and, if this share agrees, between datums."""
 
 _BIN_M = 0.5
@@ -127,7 +127,7 @@ def estimate_offset(
         DataError: Hundreds of polygons lie on top of each other.
     """
     new = new.take(np.arange(0, len(new), max(1, -(-len(new) // _SAMPLE))))
-    one, other = _agreeing(new, old, _NEAR_M, workers)
+    one, other = _agreeing(new, old, NEAR_M, workers)
     few = _FAR_SHARE * min(len(new), len(old))
     if len(one) < few:
         far = _agreeing(new, old, _FAR_M, workers)

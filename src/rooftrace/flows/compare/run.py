@@ -64,7 +64,7 @@ from rooftrace.vector.compare import (
     LayerComparison,
     compare_layers,
 )
-from rooftrace.vector.layer_offset import LayerOffset, estimate_offset
+from rooftrace.vector.layer_offset import NEAR_M, LayerOffset, estimate_offset
 
 _STEPS = 5
 _NOTED_OFFSET_M = 0.5
@@ -236,8 +236,8 @@ def run_compare(
     if offset is not None and (is_shifted or dates is not None):
         aligned = new_plane.shifted(-offset.at(new_plane.centre))
     elif offset is not None:
-        # Walls that the offset alone has moved are still the same.
-        rules = replace(rules, wall_m=rules.wall_m + offset.length_m)
+        # Walls that the offset alone has moved are still the same; far ones are others.
+        rules = replace(rules, wall_m=rules.wall_m + min(offset.length_m, NEAR_M))
     if is_shifted:
         new_plane = aligned
     notes += _offset_notes(offset, options.remove_offset, has_dates=dates is not None)
