@@ -442,8 +442,11 @@ class VectorFile:
         values = {name: column[kept] for name, column in values.items()}
         for name in values.keys() & {"height", "confidence"}:
             # Microsoft's footprints have -1 for what is not known.
-            if values[name].dtype.kind == "f":
-                values[name] = np.where(values[name] == -1, np.nan, values[name])
+            column = values[name]
+            if column.dtype.kind == "f":
+                values[name] = np.where(column == -1, np.nan, column)
+            elif column.dtype.kind == "i":
+                values[name] = np.ma.masked_equal(column, -1)
         if not buildings or self.building_field is None:
             return geometry, values, counts
         names = text_column(values[self.building_field]).tolist()

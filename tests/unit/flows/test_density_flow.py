@@ -509,9 +509,10 @@ def test_values_of_zones_are_those_of_the_buildings_that_are_counted(
         floors, volume = zones["floor_m2"], zones["volume_m3"]
         np.testing.assert_allclose(floors, np.array([100 * 2, 200 * 3]) * counts)
         np.testing.assert_allclose(volume, np.array([100 * 5, 200 * 7]) * counts)
-        # What is not known is empty.
+        # What is not known is empty, in whole numbers too.
+        unknown = -1 if inputs[1:] else -1.0
         frame = gpd.read_file(paths[0]).drop(columns="num_floors_estimated")
-        frame.assign(height=[-1.0, 7, 9], num_floors=[None, 3, 3]).to_file(paths[0])
+        frame.assign(height=[unknown, 7, 9], num_floors=[None, 3, 3]).to_file(paths[0])
         run_zone_density(paths[:1], valued / "z.gpkg", valued / "out", value="height")
         zones = gpd.read_file(valued / "out.gpkg")[["height_mean", "volume_m3", "floor_m2"]]
         np.testing.assert_array_equal(zones, [[np.nan] * 3, [7, 1400, 600]])
