@@ -579,9 +579,9 @@ class InputFinder:
             return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES)
         if path.name.lower().endswith((".csv", ".csv.gz")):
             column, is_ewkb = _wkt_column(head) or ("geometry", False)
-            if is_ewkb:
-                return VectorInput(f"CSV:{place}", config=_NO_PROPERTIES, ewkb=column)
-            return VectorInput(f"CSV:{place}", {"GEOM_POSSIBLE_NAMES": column}, _NO_PROPERTIES)
+            options = {} if is_ewkb else {"GEOM_POSSIBLE_NAMES": column, "KEEP_GEOM_COLUMNS": "NO"}
+            ewkb = column if is_ewkb else None
+            return VectorInput(f"CSV:{place}", options, _NO_PROPERTIES, ewkb=ewkb)
         return VectorInput(place if packed else path, config=_NO_PROPERTIES)
 
     def _osm(self, path: Path) -> VectorInput:

@@ -128,7 +128,7 @@ class GdalLayer:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return tuple(map(str, self._info["fields"]))
+        return tuple(str(name) for name in self._info["fields"] if name != self.source.ewkb)
 
     @cached_property
     def crs(self) -> CRS | None:

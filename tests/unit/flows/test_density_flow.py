@@ -163,6 +163,7 @@ def test_zones(files: Path, tmp_path: Path) -> None:
     assert zone_names({"status": ready, "taskId": np.array([7, 8])}, 2) == ["7", "8"]
     names = {"ADM0_EN": ready[[0, 0, 0]], "ADM1_EN": np.array(["Lagos", None, "Ogun"], object)}
     assert zone_names(names, 3) == ["Lagos", "zone 2", "Ogun"]
+    assert zone_names({"ward": np.array([*"AAAB"]), "CODE": np.arange(4)}, 4) == [*"0123"]
     coded = {"id": np.array([1, 2]), "KOD": np.array(["01", "02"], object)}
     assert zone_names(coded | {"namn": np.array(["Å", "Ö"], object)}, 2) == ["Å", "Ö"]
 
@@ -297,6 +298,9 @@ def test_zones_of_polygons_and_of_another_place(
     zone = gpd.read_file(report.files[0]).loc[0]
     assert (zone["buildings"], zone["built_up_share"], zone["observed_share"]) == (0, 0, 1)
     assert report.notes[1:] == (f"Buildings in no zone: {len(truth)} of {len(truth)}",)
+    truth.dissolve().envelope.iloc[[0, 0]].to_file(tmp_path / "free.gpkg")
+    report = run_zone_density([files / "truth.gpkg"], tmp_path / "free.gpkg", tmp_path / "free_out")
+    assert report.notes[2] == f"Buildings in several zones, which count in each: {len(truth)}"
     far = gpd.read_file(files / "wards.gpkg").translate(5, 5)
     gpd.GeoDataFrame(geometry=far, crs=4326).to_file(tmp_path / "far.gpkg")
     for given in ("truth.gpkg", "mask.tif"):

@@ -114,12 +114,9 @@ class DensityReport:
         names = threshold.classes(figures.judged_share.ravel()).tolist()
         classes = {name: names.count(name) for name in (threshold.dense, threshold.sparse, None)}
         total = figures.total() if share.ndim == 2 else None
-        system = "metres from the upper left corner of the image"
-        if plane is not None:
-            system = crs_text(plane)
+        system = crs_text(plane) if plane else "metres from the upper left corner of the image"
         return cls(
-            tuple(files), places, system, share.shape, total, classes, threshold,
-            tuple(notes),
+            tuple(files), places, system, share.shape, total, classes, threshold, tuple(notes),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -333,8 +330,11 @@ def run_zone_density(
         outlines, ground.buildings, ground.observed, ground.built, ground.counted
     )
     counted = len(ground.buildings) - ground.outside
-    if outside := counted - len(np.unique(inside)):
+    times = np.bincount(inside, minlength=1)
+    if outside := counted - np.count_nonzero(times):
         notes.append(f"Buildings in no zone: {outside:,} of {counted:,}")
+    if several := np.count_nonzero(times > 1):
+        notes.append(f"Buildings in several zones, which count in each: {several:,}")
     # The attributes of the zones come first; without one, a row of the table would have no name.
     attributes = places.layer.values or {"zone": np.array(places.names, np.object_)}
     columns = density_columns(figures, threshold, attributes)

@@ -124,16 +124,16 @@ _NAME_PARTS = ("nam", "nom", "naam", "navn", "bezeich")
 
 
 def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
-    """Return a name of each zone: that of a column called so, or of the one that best tells the
-    zones apart, such as `taskId` or `ADM3_EN`; a number where there is none.
+    """Return a name of each zone: that of a column called so which tells most of them apart, or of
+    the one that does so best, such as `taskId` or `ADM3_EN`; a number where there is none.
     """
     different = {name: len({*column.tolist()} - {None}) for name, column in values.items()}
-    called = {name.casefold(): name for name, n in different.items() if n > 1 or count == n}
+    called = {name.casefold(): name for name, n in different.items() if 2 * n > count}
     chosen = next((called[name] for name in _NAMES if name in called), None)
     if chosen is None:
         texts = [name for name, column in values.items() if column.dtype.kind == "O"]
         texts.sort(key=lambda name: not any(part in name.casefold() for part in _NAME_PARTS))
-        numbers = [name for name in values if name.casefold().endswith("id")]
+        numbers = [name for name in values if name.casefold().endswith(("id", "code"))]
         chosen = max([*texts, *numbers], key=different.__getitem__, default=None)
     named = [None] * count if chosen is None else values[chosen].tolist()
     return [f"zone {row}" if name is None else str(name) for row, name in enumerate(named, 1)]
