@@ -40,6 +40,7 @@ from rooftrace.io.vector_layers import (
     Rows,
     Values,
     can_be_degrees,
+    is_comparison,
     layers_of,
     text_column,
     typed_column,
@@ -93,12 +94,14 @@ class ReadCounts:
         without_outline: Features without an outline.
         not_polygons: Points and lines.
         not_buildings: Polygons that their attributes name as something else than a building.
+        older: Buildings of the older layer of a comparison.
     """
 
     repaired: int = 0
     without_outline: int = 0
     not_polygons: int = 0
     not_buildings: int = 0
+    older: int = 0
 
     def __add__(self, other: ReadCounts) -> ReadCounts:
         return ReadCounts(*(a + b for a, b in zip(astuple(self), astuple(other))))
@@ -110,6 +113,7 @@ class ReadCounts:
             (plural(self.without_outline, "feature"), "without an outline left out"),
             (plural(self.not_polygons, "point or line", "points and lines"), "left out"),
             (plural(self.not_buildings, "polygon"), "of another class than building left out"),
+            (plural(self.older, "building"), "of the older layer of the comparison left out"),
         )
         counts = astuple(self)
         return tuple(f"{name}: {n} {what}." for (n, what), count in zip(said, counts) if count)
@@ -157,7 +161,8 @@ class VectorFile:
 
     - polygons of OpenStreetMap without a tag `building`, or with `building=no`; of an extract,
       others are read with `areas` alone;
-    - where the attribute `class` names some polygons as buildings, those of other classes.
+    - where the attribute `class` names some polygons as buildings, those of other classes;
+    - in a comparison, the buildings of the older layer.
 
     Args:
         path: Path of the data; `self.path` is that of the file for the folder of `rooftrace
@@ -289,8 +294,7 @@ class VectorFile:
 
     def notes(self, counts: ReadCounts) -> tuple[str, ...]:
         """Return notes for the user: what was assumed, repaired and left out."""
-        said = [note for one in self._inputs for note in one.notes]
-        said += [note for part in self._parts for note in part.notes]
+        said = [note for one in (*self._inputs, *self._parts) for note in one.notes]
         return (*dict.fromkeys(said), *counts.notes(self.path))
 
     def distinct(self, field: str) -> list[str]:
@@ -382,6 +386,8 @@ class VectorFile:
         Raises:
             LabelError: rooftrace wrote the polygons of several classes, none of them buildings.
         """
+        if is_comparison(self.distinct("side"), self.distinct("status")):
+            return "side"
         if "building" in self.fields and not _OSM_FIELDS.isdisjoint(self.fields):
             return "building"
         for field in (one for one in self.fields if one.casefold() in _CLASS_FIELDS):
@@ -447,14 +453,14 @@ class VectorFile:
                 values[name] = np.where(column == -1, np.nan, column)
             elif column.dtype.kind == "i":
                 values[name] = np.ma.masked_equal(column, -1)
-        if not buildings or self.building_field is None:
+        field = self.building_field if buildings else None
+        if field is None:
             return geometry, values, counts
-        names = text_column(values[self.building_field]).tolist()
-        if self.building_field == "building":
-            chosen = np.array([name not in ("", "no") for name in names], np.bool_)
-        else:
-            chosen = np.array([name.casefold() in BUILDING_NAMES for name in names], np.bool_)
-        counts += ReadCounts(not_buildings=int((~chosen).sum()))
+        names = [name.casefold() for name in text_column(values[field]).tolist()]
+        wanted = {"building": {*names} - {"", "no"}, "side": {"new"}}.get(field, BUILDING_NAMES)
+        chosen = np.array([name in wanted for name in names], np.bool_)
+        left_out = int((~chosen).sum())
+        counts += ReadCounts(**{"older" if field == "side" else "not_buildings": left_out})
         return geometry[chosen], {name: one[chosen] for name, one in values.items()}, counts
 
     def _read_all(self, fields: Sequence[str]) -> Rows:
@@ -465,17 +471,11 @@ class VectorFile:
         first = None if self.in_pixels else reads[0][0]
         if len(reads) == 1:
             return first, *reads[0][1:]
-        for crs, *_ in reads:
+        systems, geometry, values, closed = zip(*reads)
+        for crs in systems:
             _check_same(self.path, crs, first)
-        return (
-            first,
-            np.concatenate([geometry for _, geometry, _, _ in reads]),
-            {
-                name: join_columns([values[name] for _, _, values, _ in reads])
-                for name in reads[0][2]
-            },
-            sum(closed for *_, closed in reads),
-        )
+        joined = {name: join_columns([one[name] for one in values]) for name in values[0]}
+        return first, np.concatenate(geometry), joined, sum(closed)
 
 
 def join_columns(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -561,9 +561,8 @@ def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, Read
     present &= ~others
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     present[owner[~np.isfinite(coordinates).all(axis=1)]] = False
-    mixed = present & (kinds == shapely.GeometryType.GEOMETRYCOLLECTION)
     invalid = present & ~shapely.is_valid(geometry)
-    repair = invalid | mixed
+    repair = invalid | present & (kinds == shapely.GeometryType.GEOMETRYCOLLECTION)
     geometry = geometry.copy()
     geometry[repair] = without_lines(valid_by_structure(geometry[repair]))
     kept = present & ~shapely.is_empty(geometry)

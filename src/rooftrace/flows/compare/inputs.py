@@ -269,15 +269,14 @@ def _of_file(
     layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
     if field := file.building_field:
         names = [one for one in file.distinct(field) if one.casefold() in BUILDING_NAMES]
-        layer = replace(layer, building=(field, "yes" if field == "building" else names[0]))
+        value = {"building": "yes", "side": "new"}.get(field) or names[0]
+        layer = replace(layer, building=(field, value))
     # A conflated layer has buildings of several dates.
-    is_conflated = _COMPARED in file.fields
-    date = None if is_conflated else date_of(path, parts.first.get("imagery_date"))
+    is_conflated, first = _COMPARED in file.fields, parts.first
+    date = None if is_conflated else date_of(path, first.get("imagery_date"))
     if is_conflated or not {*file.fields} >= _OF_RESULTS:
         return replace(layer, date=date)
-    return replace(
-        layer, date=date, source=parts.first.get("source"), model=parts.first.get("model")
-    )
+    return replace(layer, date=date, source=first.get("source"), model=first.get("model"))
 
 
 def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]) -> list[str]:
