@@ -136,10 +136,7 @@ def _rooftrace(url: str, per_second: float | None) -> NDArray[np.uint8]:
         rates = {"connections": _CONNECTIONS, "per_second": per_second or 1e6}
         limits = limits.model_copy(update=rates)
         client = TileRequests(url, limits)
-        try:
-            tiles = client.fetch(f"{url}/{path}" for path in _paths())
-        finally:
-            client.close()
+        tiles = client.fetch(f"{url}/{path}" for path in _paths())
     return _decoded({address.removeprefix(f"{url}/"): data for address, data in tiles.items()})
 
 

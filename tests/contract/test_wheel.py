@@ -155,16 +155,12 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
         (["export", "default", "--to", "onnx", "--precision", "fp16", "-o", "out.onnx"], "export"),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
         (["predict", "s3://bucket/a.tif", "-o", "out"], "s3"),
-        (["predict", "https://h/{z}/{x}/{y}", "--area", "town.json", "-o", "out"], "services"),
+        (["predict", "https://h/Capabilities.xml", "--area", "town.json", "-o", "out"], "services"),
         (["heights", "town.json", "--points", "in.laz", "-o", "out"], "points"),
         (["vectorize", "in.png", "-o", "out.parquet", "--gsd", "0.3"], "parquet"),
         (["predict", "in.png", "--engine", "onnxruntime", "-o", "out"], "onnx"),
         (["predict", "in.mp4", "-o", "out", "--stac"], "stac"),
         (["predict", "in.mp4", "-o", "out", "--cluster", "ray"], "ray"),
-        (
-            ["label", "pull", "http://127.0.0.1:9", "--project", "1", "--token", "t", "-o", "out"],
-            "labels",
-        ),
     ],
 )
 def test_a_missing_extra_is_named(

@@ -93,7 +93,7 @@ _EXTRAS = {
     "pretrained": "weights to start a training from",
     "tune": "train --trials",
     "tracking": "train --track: TensorBoard and MLflow",
-    "labels": "COCO data and Label Studio",
+    "labels": "COCO data",
     "onnx": "the engine onnxruntime",
     "export": "export in fp16 and int8, and import",
     "serve": "serve: page, map and REST API",
@@ -103,7 +103,7 @@ _EXTRAS = {
     "parquet": "GeoParquet, and the layer of a catalogue",
     "points": "heights from point clouds: LAS and LAZ",
     "stac": "results as STAC items",
-    "services": "images of map services: WMS, WMTS and tiles",
+    "services": "images of map services: WMS and WMTS",
     "mcp": "mcp: tools for assistants",
     "s3": "images and results in object storage",
 }

@@ -10,9 +10,9 @@ their profiles, and the role of a container or machine. They appear in no messag
 
 from __future__ import annotations
 
+import atexit
 import configparser
 import gzip
-import http.client
 import netrc
 import os
 import re
@@ -20,30 +20,32 @@ import socket
 import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
+from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urljoin, urlsplit
-from urllib.request import Request
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urljoin, urlsplit
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, MissingExtraError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.io.files import is_url
 
+if TYPE_CHECKING:
+    import httpx
+
 T = TypeVar("T")
 
 _SCHEME = "s3"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST_WAIT_S = 30.0
+LATER = "Run the command again later."
 _INSTANCE_ADDRESS = "://169.254."
 """Beginning of the URL at which the role of a machine is requested."""
 
@@ -237,7 +239,7 @@ def _classified(message: str) -> RemoteError:
     text = _ADDRESS.sub("", message)
     found = _STATUS.search(text)
     status = int(found[1]) if found else None
-    if "InvalidRange" in text or status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+    if "InvalidRange" in text or status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return RemoteError("the object is empty", "Upload a file that is not empty.")
     if "redirect" in text.lower() or "AuthorizationHeaderMalformed" in text:
         return RemoteError(
@@ -251,7 +253,7 @@ def _classified(message: str) -> RemoteError:
         )
     reason = f"the server answered {status}" if status else "the server does not answer"
     transient = status is None or status in TRANSIENT_STATUSES
-    return RemoteError(reason, "Run the command again later.", transient=transient)
+    return RemoteError(reason, LATER, transient=transient)
 
 
 def _store_of(bucket: str) -> Any:
@@ -449,8 +451,7 @@ class RangeReader(Traffic):
     def _fetch(self, start: int, stop: int) -> bytes:
         def ask(attempt: int) -> bytes:
             self.count(requests=1, repeated=int(attempt > 0))
-            with _request_errors(is_known=self._size is not None):
-                return self._ask(start, stop)
+            return self._ask(start, stop)
 
         try:
             return _repeated(ask)
@@ -472,20 +473,23 @@ class RangeReader(Traffic):
             self._check_same(int(got.meta["size"]), str(got.meta.get("e_tag") or ""))
             self.count(nbytes=len(body))
             return body
-        with _requested(self.url, {"Range": f"bytes={start}-{stop - 1}"}) as answer:
+        headers = {"Range": f"bytes={start}-{stop - 1}"}
+        with requested(self.url, headers, is_known=self._size is not None) as answer:
+            _check(answer)
             received = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-            if answer.status != http.client.PARTIAL_CONTENT or received is None:
+            if answer.status_code != HTTPStatus.PARTIAL_CONTENT or received is None:
                 raise RemoteError(
                     "the server does not send parts of files (no support for range requests)",
                     "Download the file and use the copy.",
                 )
             size = int(received[3])
             self._check_same(size, answer.headers.get("ETag", ""))
-            body = bytes(answer.read())
+            body = answer.read()
         self.count(nbytes=len(body))
         expected = min(stop, size) - start
         if int(received[1]) != start or len(body) != expected:
-            raise ConnectionError(f"received {len(body)} bytes, expected {expected}")
+            reason = f"the connection broke off: received {len(body)} bytes, expected {expected}"
+            raise RemoteError(reason, LATER, transient=True)
         return body
 
     def _check_same(self, size: int, version: str) -> None:
@@ -501,72 +505,95 @@ class RangeReader(Traffic):
 
 
 @contextmanager
-def _request_errors(*, is_known: bool) -> Iterator[None]:
-    """Raise the failure of a request to a web server as RemoteError.
+def requested(
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    timeout_s: float | None = None,
+    is_known: bool = False,
+    auth: Any = None,
+) -> Iterator[httpx.Response]:
+    """Yield the response of a web server, whose body is not read yet.
 
     Args:
+        timeout_s: See `Retry`.
         is_known: Whether the server has answered before.
+        auth: Password for this server, and none to which it redirects, as httpx takes it.
+
+    Raises:
+        RemoteError: The server does not answer, or the connection broke off.
     """
+    import httpx
+
+    timeout_s = timeout_s or _RETRY.timeout_s
     try:
-        yield
-    except urllib.error.HTTPError as error:
-        said = ""
-        with suppress(OSError, http.client.HTTPException), error:
-            said = " ".join(error.read(1000).decode("utf-8", "replace").split())[:200]
-        # Of a refused search, the server says what it does not take.
-        shown = f" ({said})" if error.code in _MISTAKEN and said[:1] not in ("", "<") else ""
-        raise RemoteError(
-            f"the server answered {error.code} {error.reason}{shown}",
-            _remedy_for(error.code),
-            transient=error.code in TRANSIENT_STATUSES,
-            wait_s=retry_after_s(error.headers.get("Retry-After", "")),
-        ) from error
-    except urllib.error.URLError as error:
-        is_wrong = isinstance(error.reason, ConnectionRefusedError | socket.gaierror)
+        client = _client(os.getpid())
+        headers = {"Accept-Encoding": "identity", "User-Agent": "rooftrace", **headers}
+        with client.stream("GET", url, headers=headers, timeout=timeout_s, auth=auth) as response:
+            yield response
+    except httpx.TimeoutException as error:
+        reason = f"the server sent nothing for {timeout_s:g} seconds"
+        raise RemoteError(reason, LATER, transient=True) from error
+    except (httpx.ReadError, httpx.WriteError, httpx.ProtocolError) as error:
+        reason = f"the connection broke off: {reason_of(_cause(error))}"
+        raise RemoteError(reason, LATER, transient=True) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        cause = _cause(error)
         remedy = "Check the URL and the network connection."
-        if isinstance(error.reason, ssl.SSLCertVerificationError):
-            is_wrong = True
+        if isinstance(cause, ssl.SSLCertVerificationError):
             remedy = "If you trust the server, set SSL_CERT_FILE to its authority's certificate."
+        is_wrong = isinstance(cause, ConnectionRefusedError | socket.gaierror | ssl.SSLError)
         raise RemoteError(
-            f"the server cannot be reached: {_cause_of(error)}",
+            f"the server cannot be reached: {reason_of(cause)}",
             remedy,
-            transient=is_known or not is_wrong,
+            transient=isinstance(error, httpx.NetworkError) and (is_known or not is_wrong),
         ) from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = f"the connection broke off: {_cause_of(error)}"
-        raise RemoteError(reason, "Run the command again later.", transient=True) from error
-
-
-def _requested(url: str, headers: Mapping[str, str], authorization: str = "") -> Any:
-    """Return the answer of a web server, see `urllib.request.urlopen`."""
-    request = Request(  # noqa: S310
-        quote(url, safe="/:?#[]@!$&'()*+,;=%"),
-        headers={"Accept-Encoding": "identity", "User-Agent": "rooftrace", **headers},
-    )
-    if authorization:
-        # Another server, to which this one redirects, does not get it.
-        request.add_unredirected_header(_SIGNED, authorization)
-    return _opener().open(request, timeout=_RETRY.timeout_s)
-
-
-_SIGNED = "Authorization"
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Sends a password again where a server redirects to another address of its own."""
-
-    def redirect_request(self, req: Request, *answer: Any) -> Request | None:
-        again = super().redirect_request(req, *answer)
-        if again and again.type in (req.type, "https") and (known := req.get_header(_SIGNED)):
-            here, there = (urlsplit(one.full_url).hostname for one in (req, again))
-            if here == there:
-                again.add_unredirected_header(_SIGNED, known)
-        return again
 
 
 @cache
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_Redirects())
+def _client(pid: int) -> httpx.Client:
+    """Return the client of a process, because a fork must not use the connections of its parent."""
+    import httpx
+
+    authorities = httpx.create_ssl_context()
+    # Those of the system, too: a company adds its own there.
+    authorities.load_default_certs()
+    try:
+        client = httpx.Client(
+            verify=authorities,
+            follow_redirects=True,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            limits=httpx.Limits(),
+        )
+    except (ImportError, ValueError) as error:
+        reason = f"the proxy that the environment names cannot be used: {reason_of(error)}"
+        raise RemoteError(reason, "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY.") from None
+    atexit.register(client.close)
+    return client
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the error of the system or of TLS in an error of httpx, if there is one."""
+    first = next(iter(getattr(error.__cause__, "args", ())), None)
+    return first if isinstance(first, Exception) else error
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise RemoteError for a response that refuses the request."""
+    if response.is_success:
+        return
+    status, said = response.status_code, ""
+    if status in _MISTAKEN:
+        text = b"".join(response.iter_bytes()).decode("utf-8", "replace")
+        said = " ".join(text.split())[:200]
+    # Of a refused search, the server says what it does not take.
+    shown = f" ({said})" if said[:1] not in ("", "<") else ""
+    raise RemoteError(
+        f"the server answered {status} {response.reason_phrase}{shown}",
+        _remedy_for(status),
+        transient=status in TRANSIENT_STATUSES,
+        wait_s=retry_after_s(response.headers.get("Retry-After", "")),
+    )
 
 
 def read_document(url: str, agent: str = "rooftrace") -> bytes:
@@ -575,20 +602,18 @@ def read_document(url: str, agent: str = "rooftrace") -> bytes:
     Raises:
         DataError: The URL is not one of the web, or the server does not send the document.
     """
-    host, authorization = web_host(url), ""
+    import httpx
+
+    web_host(url)
+    auth = None
     # Most users have no such file. One that others may read is read, too, as curl does.
     with suppress(OSError, netrc.NetrcParseError):
-        file = os.environ.get("NETRC") or str(Path.home() / ".netrc")
-        if known := netrc.netrc(file).authenticators(host):
-            authorization = f"Basic {b64encode(f'{known[0]}:{known[2]}'.encode()).decode()}"
+        auth = httpx.NetRCAuth(os.environ.get("NETRC") or str(Path.home() / ".netrc"))
 
     def ask(_: int) -> bytes:
-        headers = {"User-Agent": agent}
-        with (
-            _request_errors(is_known=False),
-            _requested(url, headers, authorization) as answer,
-        ):
-            body = bytes(answer.read())
+        with requested(url, {"User-Agent": agent}, auth=auth) as answer:
+            _check(answer)
+            body = answer.read()
             # Object storage sends what was stored compressed as it is.
             return gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
 
@@ -611,19 +636,15 @@ def retry_after_s(text: str) -> float:
 
 def _remedy_for(status: int) -> str:
     if status in TRANSIENT_STATUSES:
-        return "Run the command again later."
+        return LATER
     if status in (401, 403):
         return (
             "Use a URL that can be read without signing in, or download the file. User names and "
             "passwords of STAC servers belong into ~/.netrc."
         )
-    if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return "Check that the file is not empty."
     return "Check the URL."
-
-
-def _cause_of(error: Exception) -> str:
-    return reason_of(getattr(error, "reason", error))
 
 
 def without_query(url: str) -> str:

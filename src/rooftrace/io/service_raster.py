@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from rasterio.io import MemoryFile
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Raster, RasterSource, ResultProvenance, Window
 from rooftrace.io.area import Area
@@ -34,7 +34,7 @@ from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.remote import read_document
 from rooftrace.io.service_options import ServiceOptions
-from rooftrace.io.tile_requests import TileRequests, check_client
+from rooftrace.io.tile_requests import TileRequests
 from rooftrace.io.web_mercator import latitude_of
 
 _BANDS = 3
@@ -166,10 +166,6 @@ class ServiceRaster(TileGridMosaic):
             )
         return tuple(notes)
 
-    def close(self) -> None:
-        super().close()
-        self.requests.close()
-
     def read(self, window: Window | None = None) -> Raster:
         """Return the pixels of `window`; 0 where there is no tile.
 
@@ -275,7 +271,6 @@ def open_service(
         DataError: The area has no tile, or tiles cannot be read.
         ServiceError, ExportError, MissingExtraError: See `TileRequests.fetch`.
     """
-    check_client()
     service = _service(url, options)
     if zoom is None and options.gsd_m is None:
         raise ConfigError(
@@ -327,5 +322,7 @@ def _service(url: str, options: ServiceOptions) -> MapService:
                 remedy="Leave out --layer.",
             )
         return xyz_service(url)
+    with MissingExtraError.on_import("services", "A WMTS or WMS", "owslib"):
+        import owslib  # noqa: F401
     address = capabilities_url(url)
     return read_capabilities(address, read_document(address, options.agent), options.layer)

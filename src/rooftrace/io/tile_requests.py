@@ -14,18 +14,23 @@ import random
 import re
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rooftrace.core.errors import ExportError, MissingExtraError, ServiceError
-from rooftrace.core.text import reason_of
+from rooftrace.core.errors import ExportError, ServiceError
 from rooftrace.io.files import write_atomically
 from rooftrace.io.map_service import without_secrets
-from rooftrace.io.remote import TRANSIENT_STATUSES, Traffic, retry_after_s
+from rooftrace.io.remote import (
+    LATER,
+    TRANSIENT_STATUSES,
+    RemoteError,
+    Traffic,
+    requested,
+    retry_after_s,
+)
 from rooftrace.io.service_options import ServiceOptions
 
 if TYPE_CHECKING:
@@ -64,18 +69,10 @@ class TileRequests(Traffic):
         self.options = options
         self._cache = _Cache(options.folder, options.cache_bytes)
         self._pace = _Pace()
-        self._client: httpx.Client | None = None
-        self._pid = 0
         self._answered = False
 
     def __reduce__(self) -> tuple[object, ...]:
         return (TileRequests, (self.name, self.options))
-
-    def close(self) -> None:
-        """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            _close(client, self._pid)
 
     def is_cached(self, url: str) -> bool:
         """Return True if a tile is in the cache, so that it is not requested."""
@@ -86,7 +83,6 @@ class TileRequests(Traffic):
 
         Raises:
             ServiceError: The service refuses, does not answer or sends something else than images.
-            MissingExtraError: The package for requests is not installed.
         """
         found: dict[str, bytes] = {}
         missing = []
@@ -98,14 +94,13 @@ class TileRequests(Traffic):
                 found[url] = data
         if not missing:
             return found
-        client = self._opened()
         stopped = threading.Event()
 
         def one(url: str) -> bytes | None:
             if stopped.is_set():
                 return None
             try:
-                data = self._request(client, url)
+                data = self._request(url)
             except BaseException:
                 stopped.set()
                 raise
@@ -122,24 +117,7 @@ class TileRequests(Traffic):
                 raise error
         return found | {url: future.result() or b"" for url, future in zip(missing, futures)}
 
-    def _opened(self) -> httpx.Client:
-        import httpx
-
-        with self._lock:
-            if self._client is None or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._client = httpx.Client(
-                    headers={"User-Agent": self.options.agent},
-                    timeout=self.options.timeout_s,
-                    follow_redirects=True,
-                    max_redirects=5,
-                )
-                weakref.finalize(self, _close, self._client, self._pid)
-            return self._client
-
-    def _request(self, client: httpx.Client, url: str) -> bytes:
-        import httpx
-
+    def _request(self, url: str) -> bytes:
         options = self.options
         delay_s, reason, status = options.delay_s, "", 0
         for attempt in range(options.attempts):
@@ -150,34 +128,35 @@ class TileRequests(Traffic):
             self._pace.wait(1 / options.per_second)
             self.count(requests=1, repeated=int(attempt > 0))
             try:
-                answer = client.get(url)
-            except httpx.TimeoutException:
-                reason, status = f"it sent nothing for {options.timeout_s:g} seconds", 0
+                with requested(
+                    url,
+                    {"User-Agent": options.agent},
+                    timeout_s=options.timeout_s,
+                    is_known=self._answered,
+                ) as answer:
+                    data = answer.read()
+            except RemoteError as error:
+                reason, status = without_secrets(error.reason), 0
+                if not error.transient:
+                    raise self._error(reason, error.remedy) from None
                 continue
-            except httpx.TransportError as error:
-                reason, status = self._unreachable(error), 0
-                continue
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise self._error(_line(error), "Check the URL.") from None
             self._answered = True
-            # No state is kept between requests, and none is sent.
-            client.cookies.clear()
-            self.count(nbytes=len(answer.content))
+            self.count(nbytes=len(data))
             status = answer.status_code
             pause_s = retry_after_s(answer.headers.get("retry-after", ""))
             if status in TRANSIENT_STATUSES:
-                reason = f"it answered {status} {httpx.codes.get_reason_phrase(status)}"
+                reason = f"it answered {status} {answer.reason_phrase}"
                 if pause_s > _LONGEST_PAUSE_S:
                     raise self._error(
-                        f"{reason} and asks to wait for {pause_s:,.0f} seconds", _LATER
+                        f"{reason} and asks to wait for {pause_s:,.0f} seconds", LATER
                     )
                 self._pace.pause(pause_s)
                 delay_s = max(delay_s, pause_s)
                 continue
             return self._accepted(answer)
-        remedy = _LATER
+        remedy = LATER
         if status == _TOO_MANY:
-            remedy = f"{_LATER} Fewer requests are made with --connections and --per-second."
+            remedy = f"{LATER} Fewer requests are made with --connections and --per-second."
         raise self._error(f"{reason} ({options.attempts} attempts)", remedy)
 
     def _accepted(self, answer: httpx.Response) -> bytes:
@@ -200,54 +179,12 @@ class TileRequests(Traffic):
             )
         return data
 
-    def _unreachable(self, error: Exception) -> str:
-        """Return the reason of a failed connection, or raise it if no attempt can succeed."""
-        import httpx
-
-        text = _line(error)
-        if "CERTIFICATE" in text.upper():
-            detail = re.sub(r".*certificate verify failed: |\(_ssl.*", "", text).strip()
-            raise self._error(
-                f"its certificate is not valid: {detail}",
-                "Check the URL; for a server with its own authority, set SSL_CERT_FILE to its "
-                "certificate.",
-            ) from None
-        reason = f"it cannot be reached: {text}"
-        without_server = httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError
-        if not self._answered and isinstance(error, without_server):
-            raise self._error(reason, "Check the URL and the network connection.") from None
-        return reason
-
     def _error(self, reason: str, remedy: str) -> ServiceError:
         return ServiceError(
             f"The map service {self.name} stops the work: {reason.rstrip('.')}.",
             remedy=f"{remedy} Tiles that were received are in the cache, and the same command "
             "resumes the run.",
         )
-
-
-_LATER = "Run the command again later."
-
-
-def _close(client: httpx.Client, pid: int) -> None:
-    # A forked child shares the connections of its parent.
-    if pid == os.getpid():
-        client.close()
-
-
-def check_client() -> None:
-    """Check that the package for requests is installed.
-
-    Raises:
-        MissingExtraError: It is not.
-    """
-    with MissingExtraError.on_import("services", "A map service", "httpx"):
-        import httpx  # noqa: F401
-        import owslib  # noqa: F401
-
-
-def _line(error: Exception) -> str:
-    return without_secrets(reason_of(error))
 
 
 def _quoted(data: bytes) -> str:

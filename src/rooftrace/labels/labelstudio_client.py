@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+import httpx
+
 from rooftrace.core.config import did_you_mean
-from rooftrace.core.errors import ConfigError, DataError, MissingExtraError, TooLargeError
+from rooftrace.core.errors import ConfigError, DataError, TooLargeError
 from rooftrace.core.text import json_kind, reason_of
 from rooftrace.io.files import replacing
 from rooftrace.labels.labelstudio import Control
-
-with MissingExtraError.on_import("labels", "A Label Studio server", "httpx"):
-    import httpx
 
 T = TypeVar("T")
 

@@ -61,7 +61,7 @@ def landing(url: str, *conforms_to: str) -> dict[str, Any]:
         (Answer(b'{"detail": "no bbox"}', 400), '400 Bad Request ({"detail": "no bbox"})', "URL"),
         (Answer(b"gone", 404), "the server answered 404", "Check the URL"),
         (Answer(b"busy", 503), "the server answered 503", "again later"),
-        (Answer(b"{}", wait_s=0.8), "timed out", "again later"),
+        (Answer(b"{}", wait_s=0.8), "sent nothing for", "again later"),
         (answer({"type": "Catalog", "conformsTo": ["https://api.stacspec.org/v1.0.0/core"],
                  "stac_version": "1.0.0", "id": "x", "description": "x", "links": []}),
          "is a STAC API without item search", "static catalog"),

@@ -15,10 +15,9 @@ from PIL import Image
 
 from map_servers import Answer, TileServer, serving
 from rooftrace.core.errors import ServiceError
+from rooftrace.io import remote
 from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.tile_requests import TileRequests
-
-pytest.importorskip("httpx")
 
 
 def picture(value: int = 90) -> bytes:
@@ -175,12 +174,14 @@ def test_a_certificate_that_no_authority_signed(tmp_path: Path) -> None:
     with serving(lambda path: OK) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         address = [f"https://127.0.0.1:{server.server_port}/0.png"]
-        with pytest.raises(ServiceError, match="its certificate is not valid: self") as failed:
+        with pytest.raises(ServiceError, match="certificate verify failed: self") as failed:
             client(tmp_path).fetch(address)
         assert "SSL_CERT_FILE" in failed.value.remedy
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SSL_CERT_FILE", str(file))
-            assert client(tmp_path).fetch(address) == {address[0]: PNG}
+            with remote._client.__wrapped__(0) as fresh:
+                patch.setattr(remote, "_client", lambda _: fresh)
+                assert client(tmp_path).fetch(address) == {address[0]: PNG}
 
 
 def test_requests_at_a_time_and_per_second(tmp_path: Path) -> None:
