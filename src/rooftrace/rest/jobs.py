@@ -31,6 +31,7 @@ from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import JobChanges, JobListQuery, JobOut, JobPage, JobQuery, JobResults
 from rooftrace.rest.transfer import (
     MEDIA_TYPES,
+    RANGE_RESPONSES,
     UploadLimiter,
     cannot_store,
     content_disposition,
@@ -265,10 +266,7 @@ def jobs_router(
         "/jobs/{job_id}/results/{name}",
         response_class=FileResponse,
         responses=binary_response("The file", *MEDIA_TYPES.values())
-        | {
-            206: {"description": "The range that the header Range asks for"},
-            304: {"description": "The client has the file already, by its ETag"},
-        }
+        | RANGE_RESPONSES
         | problem_responses(
             "bad-request",
             "not-found",

@@ -19,7 +19,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 from starlette.datastructures import Headers
-from starlette.staticfiles import NotModifiedResponse
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
 
 from rooftrace.io.html import read_asset
 
@@ -100,14 +100,10 @@ def accepts_gzip(request: Request) -> bool:
 
 
 def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:
-    """Return 304 if the client has the response with these headers already, by its ETag.
-
-    A proxy that compresses a response makes its tag a weak one.
-    """
-    tags = request.headers.get("if-none-match", "").split(",")
-    if headers["ETag"] not in [tag.strip().removeprefix("W/") for tag in tags]:
-        return None
-    return NotModifiedResponse(Headers(headers))
+    """Return 304 if the client has the response already, by its ETag, or Last-Modified if any."""
+    here = Headers(headers)
+    is_known = StaticFiles().is_not_modified(here, request.headers)
+    return NotModifiedResponse(here) if is_known else None
 
 
 def file_response(

@@ -120,7 +120,9 @@ def install_security(app: FastAPI, security: Security, note: Note | None = None)
     app.add_middleware(AccessMiddleware, security=security)
     # Outside of those that refuse requests, so that it also limits the bodies of refused requests.
     app.add_middleware(BodyLimitMiddleware, security=security)
+    app.add_middleware(RequestMiddleware, note=note)
     if security.origins:
+        # Outermost, so that a page can also read an unexpected error.
         app.add_middleware(
             _AllowOrigins,
             allow_origins=security.origins,
@@ -128,7 +130,6 @@ def install_security(app: FastAPI, security: Security, note: Note | None = None)
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(RequestMiddleware, note=note)
 
 
 class _AllowOrigins(CORSMiddleware):

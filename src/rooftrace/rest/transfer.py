@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
-from fastapi import HTTPException, Request
+from fastapi import HTTPException, Request, Response
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
@@ -310,11 +310,15 @@ MEDIA_TYPES = {
     ".osm": "application/vnd.openstreetmap.data+xml",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     ".zip": "application/zip",
+    ".fgb": "application/flatgeobuf",
+    ".parquet": "application/vnd.apache.parquet",
 }
 """Media types of results by suffix, independent of the machine's own table."""
 
 
-VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "xlsx", "kmz", "osm", "pmtiles"]
+VectorFormat = Literal[
+    "gpkg", "geojson", "fgb", "parquet", "shp.zip", "csv", "xlsx", "kmz", "osm", "pmtiles"
+]
 """Endings of the names of files with buildings."""
 
 VECTOR_TYPES = tuple(MEDIA_TYPES[Path(f"x.{one}").suffix] for one in get_args(VectorFormat))
@@ -323,6 +327,38 @@ VECTOR_TYPES = tuple(MEDIA_TYPES[Path(f"x.{one}").suffix] for one in get_args(Ve
 def media_type_of(name: str) -> str:
     """Return the media type of a result file."""
     return MEDIA_TYPES.get(Path(name).suffix, _BINARY)
+
+
+RANGE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    206: {"description": "The range that the header Range asks for"},
+    304: {"description": "The client has the file already, by its ETag"},
+}
+
+
+def ranged_response(
+    request: Request, data: bytes, media_type: str, headers: Mapping[str, str]
+) -> Response:
+    """Return a file, or its range that a request asks for (RFC 9110, section 14).
+
+    Of a request for several ranges, all is returned.
+
+    Raises:
+        ProblemError: The range is not in the file.
+    """
+    headers, size = {**headers, "Accept-Ranges": "bytes"}, len(data)
+    asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("range", ""))
+    is_same = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+    if asked is None or not any(asked.groups()) or not is_same:
+        return Response(data, media_type=media_type, headers=headers)
+    first, last = asked.groups()
+    start = int(first) if first else max(0, size - int(last))
+    stop = min(int(last) + 1, size) if first and last else size
+    if start >= stop:
+        headers = {"Content-Range": f"bytes */{size}"}
+        message = f"The range is not in the file of {size:,} bytes."
+        raise ProblemError("unsatisfiable-range", message, headers=headers)
+    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    return Response(data[start:stop], 206, headers, media_type)
 
 
 _NOT_QUOTABLE = re.compile(r'[^ -~]|["%\\]')

@@ -354,10 +354,11 @@ def test_pages_of_allowed_sites_may_call_the_server(large: Path) -> None:
     assert (made.text, made.headers["access-control-allow-origin"]) == ("2", site)
     # A browser must not give the page what it keeps of the server's own.
     assert client.get("/echo", headers={"X-API-Key": "k"}).headers["vary"] == "Origin"
-    # A refusal can be read by the page, too.
-    refused = client.post("/echo", headers={"Origin": site})
-    assert refused.status_code == 401
-    assert refused.headers["access-control-allow-origin"] == site
+    # A refusal and an unexpected error can be read by the page, too.
+    for path, key, status in (("/echo", "", 401), ("/v1/broken", "k", 500)):
+        refused = client.get(path, headers={"Origin": site, "X-API-Key": key})
+        assert refused.status_code == status
+        assert refused.headers["access-control-allow-origin"] == site
     for answer in (
         client.options("/echo", headers={"Origin": other, **asking}),
         client.post("/echo", headers={"Origin": other, "X-API-Key": "k"}),

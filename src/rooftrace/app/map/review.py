@@ -208,7 +208,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
                 "review_time",
                 *VECTOR_TYPES,
             ),
-            **problem_responses(*names, "unfit-format", "not-stored"),
+            **problem_responses(*names, "unfit-format", "missing-extra", "not-stored"),
         },
     )
     def export_review(

@@ -43,7 +43,14 @@ from rooftrace.rest.description import DescribedRoute, binary_response, problem_
 from rooftrace.rest.jobs import server_url
 from rooftrace.rest.pages import accepts_gzip, compressed, not_modified, static_router
 from rooftrace.rest.problems import ProblemError
-from rooftrace.rest.transfer import VECTOR_TYPES, VectorFormat, content_disposition, media_type_of
+from rooftrace.rest.transfer import (
+    RANGE_RESPONSES,
+    VECTOR_TYPES,
+    VectorFormat,
+    content_disposition,
+    media_type_of,
+    ranged_response,
+)
 from rooftrace.service.job_runner import zipped
 from rooftrace.vector.compare import MAP_WORDS
 
@@ -232,7 +239,10 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         "/{results_id}/images/{name}/download",
         response_class=Response,
         responses=binary_response("Buildings with their attributes", *VECTOR_TYPES)
-        | problem_responses(*problems, "unfit-format", "not-stored"),
+        | RANGE_RESPONSES
+        | problem_responses(
+            *problems, "unfit-format", "missing-extra", "unsatisfiable-range", "not-stored"
+        ),
     )
     def download_buildings(
         request: Request,
@@ -247,9 +257,14 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
             "ETag": f'"{scene.stamp}-{format}"', "Cache-Control": "no-cache",
             "Content-Disposition": content_disposition(file),
         }  # fmt: skip
-        return not_modified(request, headers) or Response(
-            scene.exported(file, chosen), media_type=media_type_of(file), headers=headers
-        )
+        if unchanged := not_modified(request, headers):
+            return unchanged
+        key = (results_id, name, scene.stamp, file, chosen)
+        data = store.tiles.get(key) or scene.exported(file, chosen)
+        if "range" in request.headers:
+            # The next range will follow: PMTiles, DuckDB and GDAL read a file in parts.
+            store.tiles.put(key, data)
+        return ranged_response(request, data, media_type_of(file), headers)
 
     @router.get("/{results_id}/images/{name}/count", responses=missing)
     def count_buildings(
