@@ -15,6 +15,7 @@ import configparser
 import gzip
 import netrc
 import os
+import random
 import re
 import socket
 import ssl
@@ -44,7 +45,9 @@ T = TypeVar("T")
 
 _SCHEME = "s3"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_LONGEST_WAIT_S = 30.0
+LONGEST_PAUSE_S = 120.0
+"""Maximum pause in seconds; a server that asks for a longer one ends the run."""
+
 LATER = "Run the command again later."
 _INSTANCE_ADDRESS = "://169.254."
 """Beginning of the URL at which the role of a machine is requested."""
@@ -188,19 +191,28 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
     return [str(ObjectAddress(address.bucket, key)) for key in kept]
 
 
-def _repeated(work: Callable[[int], T]) -> T:
-    """Return what `work` returns for the number of the attempt, from 0, repeated after failures."""
-    attempt, delay_s = 0, _RETRY.delay_s
-    while True:
+def repeated(work: Callable[[int], T], retry: Retry) -> T:
+    """Return what `work` returns for the number of the attempt, from 0, repeated after failures.
+
+    Raises:
+        RemoteError: All attempts failed, or the server asks for a pause of over two minutes.
+    """
+    for attempt in range(retry.attempts):
         try:
             return work(attempt)
         except RemoteError as error:
-            attempt += 1
-            if not error.transient or attempt >= _RETRY.attempts:
+            if error.wait_s > LONGEST_PAUSE_S:
+                reason = f"{error.reason} and asks to wait for {error.wait_s:,.0f} seconds"
+                raise RemoteError(reason, LATER) from error
+            if not error.transient:
                 raise
-            delay_s = max(delay_s, error.wait_s)
-        time.sleep(min(delay_s, _LONGEST_WAIT_S))
-        delay_s *= 2
+            failure = error
+        # Clients that failed together must not return together.
+        delay_s = retry.delay_s * 2**attempt * random.uniform(1.0, 1.25)  # noqa: S311  # nosec B311
+        if attempt + 1 < retry.attempts:
+            time.sleep(max(delay_s, failure.wait_s))
+    reason = f"{failure.reason} ({retry.attempts} attempts)"
+    raise RemoteError(reason, failure.remedy, transient=True) from failure
 
 
 def _from_store(work: Callable[[], T], address: ObjectAddress) -> T:
@@ -211,7 +223,7 @@ def _from_store(work: Callable[[], T], address: ObjectAddress) -> T:
             return work()
 
     try:
-        return _repeated(attempt)
+        return repeated(attempt, _RETRY)
     except RemoteError as error:
         raise DataError(f"{address} cannot be read: {error.reason}.", remedy=error.remedy) from None
 
@@ -454,12 +466,12 @@ class RangeReader(Traffic):
             return self._ask(start, stop)
 
         try:
-            return _repeated(ask)
+            return repeated(ask, _RETRY)
         except RemoteError as error:
             if not error.transient:
                 raise
             raise RemoteError(
-                f"{error.reason} ({_RETRY.attempts} times, bytes {start} to {stop})",
+                f"{error.reason}, bytes {start} to {stop}",
                 "Run the command again later, or download the file and use the copy.",
             ) from error
 
@@ -475,7 +487,7 @@ class RangeReader(Traffic):
             return body
         headers = {"Range": f"bytes={start}-{stop - 1}"}
         with requested(self.url, headers, is_known=self._size is not None) as answer:
-            _check(answer)
+            check(answer)
             received = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if answer.status_code != HTTPStatus.PARTIAL_CONTENT or received is None:
                 raise RemoteError(
@@ -578,7 +590,7 @@ def _cause(error: Exception) -> Exception:
     return first if isinstance(first, Exception) else error
 
 
-def _check(response: httpx.Response) -> None:
+def check(response: httpx.Response) -> None:
     """Raise RemoteError for a response that refuses the request."""
     if response.is_success:
         return
@@ -612,13 +624,13 @@ def read_document(url: str, agent: str = "rooftrace") -> bytes:
 
     def ask(_: int) -> bytes:
         with requested(url, {"User-Agent": agent}, auth=auth) as answer:
-            _check(answer)
+            check(answer)
             body = answer.read()
             # Object storage sends what was stored compressed as it is.
             return gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
 
     try:
-        return _repeated(ask)
+        return repeated(ask, _RETRY)
     except RemoteError as error:
         raise DataError(
             f"{without_query(url)} cannot be read: {error.reason}.", remedy=error.remedy

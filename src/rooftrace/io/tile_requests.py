@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 import threading
 import time
@@ -24,10 +23,13 @@ from rooftrace.core.errors import ExportError, ServiceError
 from rooftrace.io.files import write_atomically
 from rooftrace.io.map_service import without_secrets
 from rooftrace.io.remote import (
-    LATER,
+    LONGEST_PAUSE_S,
     TRANSIENT_STATUSES,
     RemoteError,
+    Retry,
     Traffic,
+    check,
+    repeated,
     requested,
     retry_after_s,
 )
@@ -35,9 +37,6 @@ from rooftrace.io.service_options import ServiceOptions
 
 if TYPE_CHECKING:
     import httpx
-
-_LONGEST_PAUSE_S = 120.0
-"""Maximum pause in seconds; a server that asks for a longer one ends the run."""
 
 _MAX_AGE_S = 30 * 86400.0
 _MAX_AGE_MISSING_S = 86400.0
@@ -119,45 +118,30 @@ class TileRequests(Traffic):
 
     def _request(self, url: str) -> bytes:
         options = self.options
-        delay_s, reason, status = options.delay_s, "", 0
-        for attempt in range(options.attempts):
-            if attempt:
-                # Clients that failed together must not return together.
-                time.sleep(delay_s * random.uniform(1.0, 1.25))  # noqa: S311  # nosec B311
-                delay_s *= 2
+
+        def ask(attempt: int) -> bytes:
             self._pace.wait(1 / options.per_second)
             self.count(requests=1, repeated=int(attempt > 0))
-            try:
-                with requested(
-                    url,
-                    {"User-Agent": options.agent},
-                    timeout_s=options.timeout_s,
-                    is_known=self._answered,
-                ) as answer:
-                    data = answer.read()
-            except RemoteError as error:
-                reason, status = without_secrets(error.reason), 0
-                if not error.transient:
-                    raise self._error(reason, error.remedy) from None
-                continue
+            agent = {"User-Agent": options.agent}
+            with requested(
+                url, agent, timeout_s=options.timeout_s, is_known=self._answered
+            ) as answer:
+                data = answer.read()
             self._answered = True
             self.count(nbytes=len(data))
-            status = answer.status_code
-            pause_s = retry_after_s(answer.headers.get("retry-after", ""))
-            if status in TRANSIENT_STATUSES:
-                reason = f"it answered {status} {answer.reason_phrase}"
-                if pause_s > _LONGEST_PAUSE_S:
-                    raise self._error(
-                        f"{reason} and asks to wait for {pause_s:,.0f} seconds", LATER
-                    )
-                self._pace.pause(pause_s)
-                delay_s = max(delay_s, pause_s)
-                continue
+            if answer.status_code in TRANSIENT_STATUSES:
+                pause_s = retry_after_s(answer.headers.get("Retry-After", ""))
+                self._pace.pause(pause_s if pause_s <= LONGEST_PAUSE_S else 0)
+                check(answer)
             return self._accepted(answer)
-        remedy = LATER
-        if status == _TOO_MANY:
-            remedy = f"{LATER} Fewer requests are made with --connections and --per-second."
-        raise self._error(f"{reason} ({options.attempts} attempts)", remedy)
+
+        try:
+            return repeated(ask, Retry(options.attempts, options.delay_s))
+        except RemoteError as error:
+            remedy = error.remedy
+            if str(_TOO_MANY) in error.reason:
+                remedy += " Fewer requests are made with --connections and --per-second."
+            raise self._error(without_secrets(error.reason), remedy) from None
 
     def _accepted(self, answer: httpx.Response) -> bytes:
         """Return the data of an answer that is final, b"" for no tile, or raise its error."""

@@ -145,7 +145,7 @@ def test_what_passes_is_asked_again(server: RangeServer, cog: Path, failing: lis
 
 
 @pytest.mark.parametrize(
-    ("status", "text"), [(404, "404 Not Found"), (403, "403 Forbidden"), (503, "503 .*3 times")]
+    ("status", "text"), [(404, "404 Not Found"), (403, "403 Forbidden"), (503, "503 .*3 attempts")]
 )
 def test_a_failure_names_address_and_status(server: RangeServer, status: int, text: str) -> None:
     server.status = status
