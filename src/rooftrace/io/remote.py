@@ -567,12 +567,9 @@ def _client(pid: int) -> httpx.Client:
     """Return the client of a process, because a fork must not use the connections of its parent."""
     import httpx
 
-    authorities = httpx.create_ssl_context()
-    # Those of the system, too: a company adds its own there.
-    authorities.load_default_certs()
     try:
         client = httpx.Client(
-            verify=authorities,
+            verify=known_authorities(),
             follow_redirects=True,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             limits=httpx.Limits(),
@@ -582,6 +579,16 @@ def _client(pid: int) -> httpx.Client:
         raise RemoteError(reason, "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY.") from None
     atexit.register(client.close)
     return client
+
+
+def known_authorities() -> ssl.SSLContext:
+    """Return the authorities of SSL_CERT_FILE or of the web, and those that the system knows."""
+    import httpx
+
+    context = httpx.create_ssl_context()
+    # A company adds its own to the system.
+    context.load_default_certs()
+    return context
 
 
 def _cause(error: Exception) -> Exception:

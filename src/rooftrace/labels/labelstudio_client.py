@@ -21,6 +21,7 @@ from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, TooLargeError
 from rooftrace.core.text import json_kind, reason_of
 from rooftrace.io.files import replacing
+from rooftrace.io.remote import known_authorities
 from rooftrace.labels.labelstudio import Control
 
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class LabelStudio:
         self._personal = token.count(".") == 2
         self._access: str | None = None
         self._http = httpx.Client(
+            verify=known_authorities(),
             # The size of a file is limited in bytes on the wire.
             headers={"Accept-Encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),

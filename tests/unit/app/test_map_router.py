@@ -163,6 +163,15 @@ def test_a_download_holds_what_passes_the_filters(shared: TestClient, tmp_path: 
         assert [one["properties"]["id"] for one in found["features"]] == [4]
 
 
+def test_zones_have_the_figures_of_their_buildings(shared: TestClient) -> None:
+    left, bottom, _, top = GRID.bounds_xy
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32736"}}
+    ward = dict(shapely.geometry.mapping(shapely.box(left, bottom, left + 30, top)), crs=crs)
+    (found,) = shared.post(f"{TOWN}/zones", json=ward).json()["features"]
+    assert found["properties"]["buildings"] == 2
+    assert "zones.json cannot be read" in shared.post(f"{TOWN}/zones", json={}).text
+
+
 def test_a_download_follows_its_file(folder: Path, client: TestClient) -> None:
     url, path = f"{TOWN}/download?format=geojson", folder / "town_buildings.gpkg"
     known = {"If-None-Match": client.get(url).headers["etag"]}

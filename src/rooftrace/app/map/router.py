@@ -12,10 +12,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from markupsafe import escape
 
@@ -35,6 +36,9 @@ from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import in_api_terms, without_folders
+from rooftrace.flows.density.run import run_zone_density
+from rooftrace.io.files import write_json
+from rooftrace.io.vector_write import write_copies
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
@@ -279,6 +283,27 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         """Count the buildings that pass some filters, in an area and in all."""
         return store.scene(results_id, name).counts((west, south, east, north), chosen)
 
+    @router.post(
+        "/{results_id}/images/{name}/zones",
+        response_class=Response,
+        responses=binary_response("The zones with their figures", "application/geo+json")
+        | problem_responses(*problems, "config-error", "not-stored"),
+    )
+    def measure_zones(
+        results_id: str,
+        name: str,
+        zones: Annotated[dict[str, Any], Body(description="GeoJSON of polygons")],
+        value: Annotated[
+            str | None,
+            Query(description="Attribute of the buildings to sum up by zone, such as height"),
+        ] = None,
+    ) -> Response:
+        """Return districts, blocks or parcels with their buildings and built-up share."""
+        files = catalogue.image(results_id, name)[1]
+        with turn:
+            figures = _by_zone(files, zones, value)
+        return Response(figures, media_type="application/geo+json")
+
     @router.get("/{results_id}/images/{name}/buildings/{row}", responses=missing)
     def get_building(results_id: str, name: str, row: int) -> dict[str, Any]:
         """Return the attributes of a building; its row is its id in the vector tiles."""
@@ -351,6 +376,18 @@ def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
         return scene.picture(layer, tile) or clear_picture()
     data = b"" if scene.vectors is None else scene.vectors.buildings(tile)
     return compressed(data) if data else b""
+
+
+def _by_zone(files: ImageFiles, zones: Mapping[str, Any], value: str | None) -> bytes:
+    """Return zones as GeoJSON with the figures of an image, see `run_zone_density`."""
+    inputs = [path for path in (files.mask, files.polygons) if path is not None]
+    with TemporaryDirectory(prefix="rooftrace-") as folder, hidden_folders(Path(folder)):
+        given, out = Path(folder) / "zones.json", Path(folder) / "figures"
+        write_json(given, zones)
+        with hidden_folders(files.paths[0].parent):
+            run_zone_density(inputs, given, out, value=value)
+        write_copies(out.with_suffix(".gpkg"), [".geojson"])
+        return out.with_suffix(".geojson").read_bytes()
 
 
 class _Store:
