@@ -91,7 +91,6 @@ def write_polygons(
     columns: Mapping[str, NDArray[Any]],
     crs: CRS | None,
     *,
-    digits: int = 7,
     grades: Grades | None = None,
 ) -> tuple[str, ...]:
     """Write polygons with their attributes.
@@ -108,7 +107,6 @@ def write_polygons(
             (NaT is null) or strings (None is null); masked values are null. A GeoPackage and
             GeoParquet hold all of these types; a Shapefile holds times as texts.
         crs: Coordinate system of the geometry; None for pixels.
-        digits: Decimal places of degrees in a GeoJSON; 7 are about a centimetre.
         grades: Colours of a number, for the style of a GeoPackage.
 
     Returns:
@@ -120,7 +118,7 @@ def write_polygons(
         MissingExtraError: GeoParquet without pyarrow.
     """
     multi = bool((shapely.get_type_id(geometry) != shapely.GeometryType.POLYGON).any())
-    settings = LayerSettings(crs, digits, multi, grades=grades)
+    settings = LayerSettings(crs, multi=multi, grades=grades)
     return write_layer(path, settings, [LayerChunk(geometry, columns)])
 
 

@@ -73,7 +73,7 @@ class LayerSettings:
 
     Args:
         crs: Coordinate system of the geometry; None for pixels.
-        digits: Decimal places of degrees in a GeoJSON.
+        digits: Decimal places of degrees; 7 are about a centimetre.
         multi: True if there are multipolygons.
         gsd_m: Metres per pixel of the image, for the highest zoom of PMTiles; None if not known.
         colours: `#RRGGBB` of the values of `status` or `class`, for the style of a GeoPackage.

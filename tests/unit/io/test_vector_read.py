@@ -77,7 +77,7 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
         "scene": array("a b/ü", ""),
     }
     path = tmp_path / f"a ü{suffix}"
-    write_polygons(path, array(holed, two), columns, UTM, digits=9)
+    write_polygons(path, array(holed, two), columns, UTM)
     file = VectorFile(path)
     assert is_vector_file(path)
     assert {"id", "class", "scene"} <= set(file.fields)
@@ -88,7 +88,7 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
     assert (layer.counts.repaired, layer.counts.without_outline) == (0, 0)
     back = reprojected(layer.geometry[order], layer.crs, UTM, 1e-3)
     far = shapely.hausdorff_distance(back, array(holed, two))
-    assert far.max() < (1e-3 if suffix == ".geojson" else 1e-9)
+    assert far.max() < (1e-2 if suffix == ".geojson" else 1e-9)
     assert shapely.get_num_geometries(back).tolist() == [1, 2]
 
 
