@@ -239,11 +239,6 @@ def test_two_peaks_and_the_saddle_between_them() -> None:
     assert sorted(saddles) == [(0, 1, 2), (0, 2, 1), (1, 2, 2)], "corners are no way"
 
 
-def test_a_raster_without_land() -> None:
-    peaks = Peaks.of(np.zeros((3, 4), np.uint8))
-    assert len(peaks.pixel) == len(peaks.land) == len(peaks.one) == 0
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize("blur", [0, 2])
 @settings(max_examples=60, deadline=None)
