@@ -38,6 +38,7 @@ from rooftrace.core.arrays import numbered
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, Window
 from rooftrace.metrics.resampling import share_of
 from rooftrace.vector.match import PolygonOverlaps, pair_iou
+from rooftrace.vector.trace import ring_vertices
 
 WIDTH_PX = 3
 """Width in pixels of the bands of boundary IoU."""
@@ -198,8 +199,8 @@ def max_tangent_angles(predicted: Polygons, truth: Polygons) -> Floats:
     Returns:
         (n,) degrees in 0..90; NaN where every step was left out.
     """
-    rings, owner = shapely.get_rings(predicted, return_index=True)
-    points, ring = _laid(*shapely.get_coordinates(rings, return_index=True))
+    corner, ring, owner = ring_vertices(predicted)
+    points, ring = _laid(corner, ring)
     outlines = shapely.boundary(truth)
     nearest = shapely.shortest_line(shapely.points(points), outlines[owner[ring]])
     # Each line goes from the point to its new position.
@@ -248,8 +249,7 @@ def polis(one: Polygons, other: Polygons) -> Floats:
 
 def _mean_distance(corners_of: Polygons, outlines_of: Polygons) -> Floats:
     """Return the (n,) mean distance from the corners of a polygon to the outline of the other."""
-    rings, owner = shapely.get_rings(corners_of, return_index=True)
-    corner, ring = shapely.get_coordinates(rings, return_index=True)
+    corner, ring, owner = ring_vertices(corners_of)
     # A ring repeats its first corner at its end.
     kept = np.diff(ring, append=-1) == 0
     corner, owner = corner[kept], owner[ring[kept]]

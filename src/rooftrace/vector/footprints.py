@@ -18,6 +18,7 @@ from pyproj.exceptions import ProjError
 from rooftrace.core.types import BoolArray, Floats, Footprints, GeoGrid, Polygons, Window
 from rooftrace.io.legend import NODATA
 from rooftrace.io.make_valid import make_polygons_valid
+from rooftrace.vector.trace import ring_vertices
 from rooftrace.vector.trace_blocks import BlockPolygonizer, BlockTrace, trace_block
 
 _DIGITS = 6
@@ -214,9 +215,7 @@ class ValidOutline:
     @cached_property
     def _edges(self) -> shapely.STRtree:
         """Straight pieces of the outline, in pixels."""
-        xy, ring = shapely.get_coordinates(
-            shapely.get_rings(shapely.get_parts(self._outline_px)), return_index=True
-        )
+        xy, ring, _ = ring_vertices(shapely.get_parts(self._outline_px))
         lines = np.stack([xy[:-1], xy[1:]], axis=1)
         return shapely.STRtree(shapely.linestrings(lines[ring[:-1] == ring[1:]]))
 

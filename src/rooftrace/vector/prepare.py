@@ -178,21 +178,20 @@ class OutlineMaker:
             pieces = separate_by_owner(regions, *markers)
         area_px = int(regions.area_px.sum())
         check_area(class_id, area_px, int(np.rint(shapely.area(pieces.polygons)).sum()))
-        is_divided = len(pieces) > len(regions)
         pieces = pieces.of(pieces.area_px >= options.min_area_px)
-        group = owners(regions, pieces) if is_divided else None
-        proposed, accepted = self.outline(pieces.polygons, is_building=is_building, group=group)
-        area_m2 = self.area_m2(proposed)
-        records = np.zeros(len(pieces), RECORD)
         first, whole = (
             traced.first_pixel_yx @ np.array([self.grid.width, 1]) for traced in (pieces, regions)
         )
         # Regions have different first pixels; a piece may have that of its region.
         order = np.argsort(whole)
         same = order[np.searchsorted(whole, first, sorter=order).clip(max=len(whole) - 1)]
-        records["divided"] = (whole[same] != first) | (regions.area_px[same] != pieces.area_px)
+        divided = (whole[same] != first) | (regions.area_px[same] != pieces.area_px)
+        same[divided] = owners(regions, pieces.of(divided))
+        proposed, accepted = self.outline(pieces.polygons, is_building=is_building, group=same)
+        area_m2 = self.area_m2(proposed)
+        records = np.zeros(len(pieces), RECORD)
         records["first"], records["class_id"], records["score"] = first, class_id, pieces.score
-        records["accepted"], records["area_m2"] = accepted, area_m2
+        records["accepted"], records["divided"], records["area_m2"] = accepted, divided, area_m2
         # Footprints that are dropped here do not count as neighbours.
         kept = ~(area_m2 < (options.min_area_m2 or 0))
         records = records[kept]
@@ -207,7 +206,7 @@ class OutlineMaker:
         Args:
             raw: (n,) polygons along pixel edges, as `trace` makes them.
             is_building: True to fill small holes and make outlines regular.
-            group: (n,) the region that each polygon is a part of, if some are.
+            group: (n,) the region that each polygon is a part of; by default one each.
         """
         whole, accepted = raw, np.zeros(len(raw), np.bool_)
         tolerance = self.options.simplify_px
@@ -328,7 +327,7 @@ def separate_by_owner(
         inside = np.flatnonzero(region >= 0)
         atlas = LabelAtlas.of(buildings.polygons[chosen[part]])
         number = np.arange(1, len(inside) + 1)
-        labels = atlas.drawn(markers.polygons[inside], region[inside], number).astype(np.float32)
+        labels = atlas.drawn(markers.polygons[inside], region[inside], number)
         free = (atlas.number > 0) & (labels == 0)
         while free.any():
             # Where two markers arrive at the same step, the later one wins.

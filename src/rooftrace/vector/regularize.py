@@ -116,11 +116,8 @@ def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None)
             chosen = todo[part]
             fitted = _fitted(raw_px[chosen], tolerance_px, group[chosen], finer)
             good = shapely.get_num_coordinates(fitted) > 4
-            small = (
-                good
-                & (shapely.area(raw_px[chosen]) < _SMALL * unit**2)
-                & (shapely.area(fitted) > 0)
-            )
+            small = good & (shapely.area(fitted) > 0)
+            small &= shapely.area(raw_px[chosen]) < _SMALL * unit**2
             fitted[small] = _with_areas(fitted[small], raw_px[chosen[small]])
             good[good] = resembles(fitted[good], raw_px[chosen[good]], unit)
             polygons[chosen[good]], accepted[chosen[good]] = fitted[good], True
@@ -260,7 +257,8 @@ def _direction(moments: Moments, owner: Ints, length: Floats, weight: Floats, co
     cell = np.concatenate([owner * _BINS + low % _BINS, owner * _BINS + (low + 1) % _BINS])
     share = np.concatenate([weight * (low + 1 - place), weight * (place - low)])
     filled = np.bincount(cell, share, count * _BINS).reshape(count, _BINS)
-    around = sum(np.roll(filled, k, axis=1) * (4 - abs(k)) for k in range(-3, 4))
+    circle = np.concatenate([filled[:, -3:], filled, filled[:, :3]], axis=1)
+    around = sum(circle[:, 3 - k : 3 - k + _BINS] * (4 - abs(k)) for k in range(-3, 4))
     main = np.asarray(np.argmax(around, axis=1) * (np.pi / 2 / _BINS), np.float64)
     for _ in range(2):
         off = moments.angle - main[owner]
@@ -363,7 +361,7 @@ class _Prices:
         half *= weight
         even *= weight
         odd *= weight
-        x, y = (contours.xy[stop] - contours.xy[start]).T
+        x, y = (np.take(contours.xy, stop, axis=0) - np.take(contours.xy, start, axis=0)).T
         least = np.sqrt(np.cos(_TURN) ** 2 * (x * x + y * y))
         cost = np.empty((_ANY + 1, len(ring)))
         cost[_ANY] = half - np.sqrt(even * even + odd * odd) + (_FREE * self.scale)[ring]

@@ -31,7 +31,7 @@ from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.prepare import FootprintRecords, decode_staircases, encode_pairs
 from rooftrace.vector.simplify import GRID_PX, MIN_IOU, resembles
-from rooftrace.vector.trace import Columns
+from rooftrace.vector.trace import Columns, ring_vertices
 
 OVERLAP_PX = 1e-6
 """Maximum area in square pixels that two outlines may share, as left by rounding along a
@@ -338,8 +338,8 @@ def _neighbours(
         raw_encoded, proposed_wkb: (n,) encoded polygons.
     """
     raw = decode_staircases(raw_encoded)
-    # An index of its edges makes each comparison of a polygon faster.
-    shapely.prepare(raw)
+    # An index of edges makes comparisons faster, but some of those below not by what it takes.
+    shapely.prepare(raw[shapely.get_num_coordinates(raw) > (0 if reach_px else 256)])
     a, b = pairs
     if reach_px:
         return number[pairs[:, shapely.dwithin(raw[a], raw[b], reach_px)]]
@@ -495,8 +495,7 @@ class _Walls:
     @classmethod
     def of(cls, shape: Polygons) -> _Walls:
         """Return the walls of oriented polygons."""
-        rings, polygon = shapely.get_rings(shape, return_index=True)
-        corner, ring = shapely.get_coordinates(rings, return_index=True)
+        corner, ring, polygon = ring_vertices(shape)
         first = np.flatnonzero(ring[1:] == ring[:-1])
         span = corner[first + 1] - corner[first]
         length = np.hypot(*span.T)

@@ -14,7 +14,7 @@ import shapely
 
 from rooftrace.core.arrays import numbered
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
-from rooftrace.vector.trace import Columns
+from rooftrace.vector.trace import Columns, ring_vertices
 
 GRID_PX = 1 / 1024
 """Grid of the corners in pixels: a polygon has the same shape at any position."""
@@ -95,11 +95,10 @@ class Contours:
         """Return the contours of polygons (n,) along pixel edges; a ring with more than
         `max_corners` has one corner.
         """
-        rings, owner = shapely.get_rings(raw, return_index=True)
-        xy, of = shapely.get_coordinates(rings, return_index=True)
-        origin = xy[np.searchsorted(of, np.arange(len(rings)))]
-        size, x, y = _points(xy, of, len(rings))
-        first, ring = np.cumsum(size) - size, np.repeat(np.arange(len(rings)), size)
+        xy, of, owner = ring_vertices(raw)
+        origin = xy[np.searchsorted(of, np.arange(len(owner)))]
+        size, x, y = _points(xy, of, len(owner))
+        first, ring = np.cumsum(size) - size, np.repeat(np.arange(len(owner)), size)
         points = np.stack([x, y], axis=1) / STEPS
         # No point between others of a straight line is the farthest from a chord.
         bends = np.ones(len(x), np.bool_)
@@ -115,10 +114,10 @@ class Contours:
         height, at = shapely.get_coordinates(lines, include_z=True, return_index=True)
         corner = height[np.diff(at, append=-1) == 0, 2].astype(np.int64)
         # A ring that simplification removed keeps its first point, and so does one with too many.
-        count = np.bincount(ring[corner], minlength=len(rings))
+        count = np.bincount(ring[corner], minlength=len(owner))
         left = (count == 0) | (count > (max_corners or len(x)))
         corner = np.sort(np.append(corner[~left[ring[corner]]], first[left]))
-        count = np.bincount(ring[corner], minlength=len(rings))
+        count = np.bincount(ring[corner], minlength=len(owner))
         order = RingOrder.by_ring(ring[corner])
         chord = points[corner[order.after]] - points[corner]
         length = np.hypot(*chord.T)
@@ -154,7 +153,7 @@ class Contours:
         index, ring = index.copy(), ring[beyond]
         index[beyond] -= self.sizes[ring]
         total = np.take(self.sums, index, axis=0, mode="clip")
-        total[beyond] += self.sums[stop[ring]] - self.sums[self.first[ring]]
+        total[beyond] += np.take(self.sums[stop] - self.sums[self.first], ring, axis=0)
         return total.T
 
     def edges(self) -> tuple[Ints, Ints, Ints]:
@@ -316,17 +315,14 @@ class _SlopedEdges:
         """Return the edges relative to a point (n, 2) of each polygon, where products keep
         their precision.
         """
-        rings, owner = shapely.get_rings(polygons, return_index=True)
-        is_hole = np.diff(owner, prepend=-1) == 0
-        turn = np.where(shapely.is_ccw(rings) != is_hole, 1.0, -1.0)
-        xy, ring = shapely.get_coordinates(rings, return_index=True)
-        x, y = np.ascontiguousarray(xy.T)
-        polygon = owner[ring]
-        x -= origin[polygon, 0]
-        y -= origin[polygon, 1]
-        edge = np.flatnonzero((ring[1:] == ring[:-1]) & (x[1:] != x[:-1]))
+        xy, ring, owner = ring_vertices(polygons)
+        x, y = np.ascontiguousarray((xy - origin[owner[ring]]).T)
+        within = ring[1:] == ring[:-1]
+        doubled = np.bincount(ring[1:], within * (x[:-1] * y[1:] - x[1:] * y[:-1]), len(owner))
+        turn = np.where((doubled > 0) == (np.diff(owner, prepend=-1) > 0), 1.0, -1.0)
+        edge = np.flatnonzero(within & (x[1:] != x[:-1]))
         left, right, start, stop = x[edge], x[edge + 1], y[edge], y[edge + 1]
-        polygon = polygon[edge]
+        polygon = owner[ring[edge]]
         count = np.bincount(polygon, minlength=len(polygons))
         has_slopes = np.zeros(len(polygons), np.bool_)
         has_slopes[polygon[start != stop]] = True

@@ -37,7 +37,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.types import BoolArray, Ints, Window
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, Window
 
 Labels = NDArray[np.int32]
 Mask8 = NDArray[np.bool_] | NDArray[np.uint8]
@@ -310,6 +310,17 @@ def trace(mask: Mask8, window: Window | None = None, prob: Prob | None = None) -
         score = mean_score(regions.integrate(mask, prob, window))
     every = np.ones(len(score), np.bool_)
     return TracedPolygons(regions.polygons(every), score, regions.area_px, regions.first_pixel_yx)
+
+
+def ring_vertices(polygons: Polygons) -> tuple[Floats, Ints, Ints]:
+    """Return (m, 2) the vertices of polygons (n,) ring by ring, (m,) their rings, and (rings,) the
+    polygon of each; `shapely.get_rings` copies each ring.
+    """
+    count = shapely.get_num_interior_rings(polygons) + 1
+    polygon = np.repeat(np.arange(len(polygons)), count)
+    size = shapely.get_num_coordinates(polygons)[polygon]
+    size[count[polygon] > 1] = shapely.get_num_coordinates(shapely.get_rings(polygons[count > 1]))
+    return shapely.get_coordinates(polygons), np.repeat(np.arange(len(size)), size), polygon
 
 
 def mean_score(total: Ints) -> NDArray[np.float32]:

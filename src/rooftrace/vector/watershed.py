@@ -29,8 +29,8 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from rooftrace.core.types import BoolArray, Floats, Ints
-from rooftrace.vector.trace import Labels, Mask8, Prob, TracedPolygons, trace
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
+from rooftrace.vector.trace import Labels, Mask8, Prob, TracedPolygons, ring_vertices, trace
 
 Heights = NDArray[np.uint8]
 
@@ -106,9 +106,9 @@ class LabelAtlas:
         origin = np.stack([top, left], axis=1) - place * step_px
         blank = np.zeros((cells[0] * step_px, cells[1] * step_px), np.int32)
         own = np.arange(len(polygons))
-        return cls(cls(blank, origin).drawn(polygons, own, own + 1), origin)
+        return cls(cls(blank, origin).drawn(polygons, own, own + 1).astype(np.int32), origin)
 
-    def drawn(self, polygons: NDArray[np.object_], owner: Ints, number: Ints) -> Labels:
+    def drawn(self, polygons: Polygons, owner: Ints, number: Ints) -> NDArray[np.float32]:
         """Return (y, x) the number of the polygon at each pixel; 0 where there is none.
 
         Args:
@@ -116,22 +116,20 @@ class LabelAtlas:
             owner: (n,) index of that region.
             number: (n,) numbers to draw.
         """
-        rings, polygon = shapely.get_rings(polygons, return_index=True)
-        xy, ring = shapely.get_coordinates(rings, return_index=True)
-        kept = np.diff(ring, append=-1) == 0
-        col, row = xy[kept].astype(np.int64).T
+        xy, ring, polygon = ring_vertices(polygons)
+        kept = np.flatnonzero(np.diff(ring, append=-1) == 0)
         of = polygon[ring[kept]]
-        down, along = self.origin_yx[owner[of]].T
+        height, width = self.number.shape
+        pixel = (xy @ (1.0, width))[kept].astype(np.int64)
+        pixel -= (self.origin_yx @ (width, 1))[owner][of]
         # The vertices are corners with alternating weights of 1 and -1 (`vector.trace`), which are
         # the second differences of the pixels.
-        sign = np.ones(len(row), np.float32)
-        sign[1::2] = -1
-        height, width = self.number.shape
+        value = number.astype(np.float32)[of]
+        value[1::2] *= -1
         weight = np.zeros(height * width, np.float32)
-        value = number[of].astype(np.float32) * sign
-        np.add.at(weight, (row - down) * width + col - along, value)
-        drawn = cv2.integral(weight.reshape(height, width), sdepth=cv2.CV_32F)[1:, 1:]
-        return drawn.astype(np.int32)
+        np.add.at(weight, pixel, value)
+        drawn = cv2.integral(weight.reshape(height, width), sdepth=cv2.CV_32F)
+        return np.asarray(drawn[1:, 1:], np.float32)
 
 
 _ABOVE_ALL = 256
@@ -512,7 +510,7 @@ class _Flood:
             inner = np.concatenate([inner, regions[bare]])
             owner = np.concatenate([owner, bare])
             core = atlas.drawn(inner, owner, owner + 1)
-            depth += _depth(np.ascontiguousarray(core[centres]))
+            depth += _depth(core[centres])
             depth *= np.float32(0.5)
         level = np.float32(options.level_px / cell)
         step = np.full(len(regions) + 1, level)
@@ -618,7 +616,7 @@ class _Flood:
                 _grow(labels[rows], ((self.rank[rows] > level) & again[number[rows]]).reshape(-1))
 
 
-def _depth(number: Labels) -> NDArray[np.float32]:
+def _depth(number: Labels | NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (y, x) the distance to the next 0, in pixels."""
     # Chamfer distances (Borgefors 1986) are within 2 %, in a tenth of the time.
     inside = (number > 0).view(np.uint8)
