@@ -50,14 +50,16 @@ def spacenet_csv(folder: Path) -> Path:
 
 def xbd(folder: Path) -> Path:
     for name in NAMES:
-        for when in ("pre", "post"):
+        lost = {"destroyed": shapely.box(0, 0, 3, 9), "un-classified": shapely.box(0, 0, 1, 1)}
+        for when, more in (("pre", {}), ("post", lost)):
             save(folder / f"train/images/{name}_{when}_disaster.png", picture(name))
+            states = [("minor-damage", one) for one in TRUTH[name]]
             features = [
-                {"properties": {"feature_type": "building", "uid": str(n)}, "wkt": one.wkt}
-                for n, one in enumerate(TRUTH[name])
+                {"properties": {"feature_type": "building", "subtype": state}, "wkt": one.wkt}
+                for state, one in (*states, *more.items())
             ]
             facts = {"height": HEIGHT, "width": WIDTH, "img_name": f"{name}_{when}_disaster.png"}
-            raw = {"features": {"lng_lat": [], "xy": features}, "metadata": facts}
+            raw = {"features": {"lng_lat": features, "xy": features}, "metadata": facts}
             save_json(folder / f"train/labels/{name}_{when}_disaster.json", raw)
             save(folder / f"train/targets/{name}_{when}_disaster_target.png",
                  truth(name).astype(np.uint8))  # fmt: skip

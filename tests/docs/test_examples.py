@@ -22,6 +22,7 @@ from PIL import Image
 from shapely import box
 
 import rooftrace
+from data_set_samples import xbd
 from label_samples import yolo_roboflow
 from pages import blocks, check_shown, steps
 from raster_files import write_geotiff
@@ -87,6 +88,7 @@ def write_sandbox(folder: Path) -> None:
     write_tiles(folder / "tiles")
     write_scenes(folder)
     yolo_roboflow(folder / "my-export")
+    xbd(folder)
     (folder / "train.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
 
 
@@ -119,6 +121,7 @@ def write_wards(folder: Path) -> None:
     lon, lat = wards.to_crs(4326).geometry[0].centroid.coords[0]
     rows = [f"000,{lat},{lon}", f"001,{lon},{lat}", "002,0,0", "003,,"]
     (folder / "addresses.csv").write_text("\n".join(["policy,lat,lon", *rows]))
+    (folder / "field.csv").write_text(f"lon,lat,grade\n{lon},{lat},5\n")
     masks = sorted((folder / "data" / "masks").iterdir())
     rows = [f"{path.name},{('sparse', 'dense')[number % 2]}" for number, path in enumerate(masks)]
     (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")

@@ -49,6 +49,9 @@ _MOST_SHARE = 1.5
 
 BOX_REMEDY = "Export outlines (polygons or masks): a box does not show the shape of a building."
 
+UNCLASSIFIED = "un-classified"
+"""Subtype of xBD for buildings of which nobody could tell the state: their pixels are unknown."""
+
 NOTHING = shapely.Polygon()
 """Geometry of what has no area, such as a line."""
 
@@ -110,7 +113,10 @@ def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> 
     """
     check_size(drawn.where, drawn.size_yx, grid, name)
     scale = np.array([grid.width, grid.height]) if drawn.is_relative else np.ones(2)
-    indices = [rule.index_of(shape.name, drawn.where) for shape in drawn.shapes]
+    indices = [
+        IGNORED if shape.name == UNCLASSIFIED else rule.index_of(shape.name, drawn.where)
+        for shape in drawn.shapes
+    ]
     kept = [(shape, index) for shape, index in zip(drawn.shapes, indices) if index is not None]
     geometry = np.array([*(shape.geometry for shape, _ in kept), None], np.object_)[:-1]
     pixels = shapely.transform(geometry, lambda xy: xy * scale)
@@ -200,10 +206,8 @@ def check_boxes(images: Iterable[DrawnImage], where: str) -> None:
     """Raise LabelError if all shapes are boxes."""
     shapes = [shape for drawn in images for shape in drawn.shapes]
     if shapes and all(shape.is_box for shape in shapes):
-        raise LabelError(
-            f"{where}: all {plural(len(shapes), 'shape')} are boxes, not outlines.",
-            remedy=BOX_REMEDY,
-        )
+        boxes = plural(len(shapes), "shape")
+        raise LabelError(f"{where}: all {boxes} are boxes, not outlines.", remedy=BOX_REMEDY)
 
 
 def _yaml_names(text: str) -> tuple[str, ...]:
@@ -245,15 +249,11 @@ def _yolo(path: Path, scored: bool) -> DrawnImage:
             continue
         shown = "a box" if len(words) in (5, 6) else repr(line[:60])
         values, score = finite_array(words[1:]), None
-        if scored and values is not None and len(values) % 2:
+        values = np.zeros(0) if values is None else values
+        if scored and len(values) % 2:
             score, values = float(values[-1]), values[:-1]
-        if (
-            values is None
-            or len(values) < 6
-            or len(values) % 2
-            or values.max() > _MOST_SHARE
-            or not words[0].isdecimal()
-        ):
+        is_polygon = len(values) > 5 and not len(values) % 2 and values.max() <= _MOST_SHARE
+        if not is_polygon or not words[0].isdecimal():
             raise LabelError(
                 f"{where} is {shown}; expected a class and the corners x y x y … of a polygon, in "
                 "shares of the image.",
@@ -369,10 +369,13 @@ def _darwin_masks(
 
 
 def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
-    shapes = [
-        DrawnShape(one["properties"].get("feature_type", "building"), shapely.from_wkt(one["wkt"]))
-        for one in raw["features"]["xy"]
-    ]
+    shapes = []
+    for one in raw["features"]["xy"]:
+        # After a disaster, the subtype is the damage: what is destroyed is no longer a building.
+        facts = one["properties"]
+        kind, state = facts.get("feature_type", "building"), facts.get("subtype")
+        name = state if state in ("destroyed", UNCLASSIFIED) else kind
+        shapes.append(DrawnShape(name, shapely.from_wkt(one["wkt"])))
     facts = raw.get("metadata", {})
     size = size_of(facts.get("height"), facts.get("width"))
     return DrawnImage(str(facts.get("img_name") or path.stem), tuple(shapes), size, path)
@@ -468,8 +471,8 @@ def lines_note(images: Iterable[DrawnImage]) -> tuple[str, ...]:
 
 
 def iter_names(images: Iterable[DrawnImage]) -> Iterator[str]:
-    """Yield the name of each shape."""
-    return (shape.name for drawn in images for shape in drawn.shapes)
+    """Yield the name of each shape that is not unknown."""
+    return (one.name for drawn in images for one in drawn.shapes if one.name != UNCLASSIFIED)
 
 
 def write_yolo(

@@ -69,6 +69,14 @@ def test_what_lies_on_the_disk_is_read(name: str, tmp_path: Path) -> None:
         assert [scene.label.read_instances().max() for scene in source] == [2, 3, 0, 1]
     if name == "CVAT for images":
         assert source.notes == ("Left out: 4 lines and points, without an area.",)
+    if name == "xBD":
+        layout = "{part}/images/{id}_post_disaster.*={part}/labels/{id}_post_disaster.json"
+        source = open_source(SourceConfig(path=str(path), layout=layout))
+        assert source.notes == ("Left out: 4 shapes with other labels: 'destroyed'.",)
+        for scene in source:
+            mask = scene.label.read()
+            assert np.argwhere(~mask.valid).tolist() == [[0, 0]]
+            np.testing.assert_array_equal(mask.data[:, 3:], truth(scene.id.split("/")[1])[:, 3:])
     if name == "VIA in parts":
         split = own_split(source.ids)
         assert split is not None

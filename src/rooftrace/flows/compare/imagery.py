@@ -195,9 +195,8 @@ def probabilities_of(new: Path, old: Path, threshold: float | None) -> Dates | N
     Fractions are probabilities, and so are bytes where a threshold is given, as for `open_mask`.
     """
     for path in (new, old):
-        if path.is_dir() or not is_raster(path):
-            return None
-        if threshold is None and open_raster(path).dtype.kind != "f":
+        is_read = not path.is_dir() and is_raster(path)
+        if not is_read or (threshold is None and open_raster(path).dtype.kind != "f"):
             return None
     return Dates(new, old, DEFAULT_THRESHOLD if threshold is None else threshold)
 
@@ -288,12 +287,9 @@ def keep_certain_changes(
         status.put(alone, SAME, np.full(len(alone), -1), (nothing, nothing, nothing))
         status.status[~kept] = SAME
         unsure[number] = int((~kept).sum())
-    notes = []
-    if any(unsure):
-        one, other = plural(unsure[0], "building"), f"{unsure[1]:,}"
-        note = f"{one} of NEW and {other} of OLD differ, but not surely: they count as the same."
-        notes = [note]
-    return (shares[0], shares[1]), notes
+    one, other = plural(unsure[0], "building"), f"{unsure[1]:,}"
+    note = f"{one} of NEW and {other} of OLD differ, but not surely: they count as the same."
+    return (shares[0], shares[1]), [note] if any(unsure) else []
 
 
 def _with_partners(sides: tuple[SideStatus, SideStatus], shares: Sequence[Floats]) -> list[Floats]:
@@ -301,12 +297,10 @@ def _with_partners(sides: tuple[SideStatus, SideStatus], shares: Sequence[Floats
     certain = [np.nan_to_num(share) for share in shares]
     has = [np.flatnonzero((side.partner >= 0) & (side.status != SAME)) for side in sides]
     pieces = [share.copy() for share in certain]
-    for number in (0, 1):
-        linked = has[number]
+    for number, linked in enumerate(has):
         np.maximum.at(pieces[1 - number], sides[number].partner[linked], certain[number][linked])
     spread = [share.copy() for share in pieces]
-    for number in (0, 1):
-        linked = has[number]
+    for number, linked in enumerate(has):
         of_partner = pieces[1 - number][sides[number].partner[linked]]
         spread[number][linked] = np.maximum(spread[number][linked], of_partner)
     return spread
@@ -365,9 +359,8 @@ class _DateProbabilities:
             transform=Affine(size, 0, corner[0], 0, -size, corner[1]),
         )  # fmt: skip
         count = len(outlines) + 1
-        return np.array(
-            [np.bincount(numbers[mask], minlength=count)[1:] for mask in (changed, seen)]
-        )
+        counts = [np.bincount(numbers[mask], minlength=count)[1:] for mask in (changed, seen)]
+        return np.array(counts)
 
     def _read(
         self, source: RasterSource, corner: tuple[float, float], px: int

@@ -34,7 +34,7 @@ from rooftrace.io.vector_read import SCORE_FIELDS, ReadCounts, VectorFile, Vecto
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 from rooftrace.vector.prepare import MaskRecord
 
-_IDS = ("id", "osm_id", "osm_way_id", "full_plus_code", "fid", "gml_id", KML_ID)
+_IDS = ("id", "@id", "osm_id", "osm_way_id", "full_plus_code", "fid", "gml_id", KML_ID)
 """Names of attributes that hold the id of a building, in upper or lower case."""
 
 _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}

@@ -20,7 +20,7 @@ from pyproj import CRS
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, Raster, RasterSource
 from rooftrace.flows.compare.inputs import ORIGINS, BuildingLayer
 from rooftrace.flows.compare.options import Keep
 from rooftrace.io.gdal import rasterize
@@ -422,15 +422,10 @@ class StatusRow:
 
 def status_table(compared: Compared) -> tuple[StatusRow, ...]:
     """Return the numbers and areas of the buildings with each status."""
-    columns = []
-    for side in (compared.new, compared.old):
-        codes = side.statuses.status.astype(np.int64)
-        columns.append(np.bincount(codes, minlength=len(STATUSES)).tolist())
-        columns.append(np.bincount(codes, side.packed.area, len(STATUSES)).tolist())
-    return tuple(
-        StatusRow(name, new, old, round(new_m2, 1), round(old_m2, 1))
-        for name, new, new_m2, old, old_m2 in zip(STATUSES, *columns)
-    )
+    sides = [(side.statuses.status, side.packed.area) for side in (compared.new, compared.old)]
+    counts = [np.bincount(codes, minlength=len(STATUSES)) for codes, _ in sides]
+    areas = [np.bincount(*side, len(STATUSES)).round(1) for side in sides]
+    return tuple(map(StatusRow, STATUSES, *(one.tolist() for one in (*counts, *areas))))
 
 
 MEANINGS = {
@@ -466,6 +461,10 @@ _MIN_EXAMPLE_M = 25.0
 """Minimum side of the ground that an example shows, in metres."""
 
 _MAX_NEIGHBOURS = 60
+_LOOKED_AT = 100
+_WHITE = 200
+"""Smallest of red, green and blue from which ground looks like a cloud."""
+
 _MARGIN = 0.02
 
 
@@ -541,19 +540,39 @@ def _example(compared: Compared, bounds: Floats, images: Sequence[RasterSource])
 
 def _backdrop(images: Sequence[RasterSource], plane: CRS, low: Floats, side_m: float) -> str:
     """Return what the first image that shows a square of ground shows there; "" if none does."""
-    pixel_m = side_m / (2 * _EXAMPLE_PX)
-    transform = Affine(pixel_m, 0, low[0], 0, -pixel_m, low[1] + side_m)
-    grid = GeoGrid((2 * _EXAMPLE_PX, 2 * _EXAMPLE_PX), transform, plane)
-    for image in images:
-        if image.grid.crs is None:
-            continue
-        raster = warped(image, grid)
-        if raster.valid.any():
-            rgb = as_rgb(raster.data, raster.valid)
-            picture = Image.fromarray(np.where(raster.valid[..., None], rgb, _UNSEEN))
-            size = f'width="{_EXAMPLE_PX}" height="{_EXAMPLE_PX}"'
-            return f'<image {size} href="{data_url(encoded(picture, "jpeg", quality=75))}"/>'
-    return ""
+    raster = _shown(images, plane, low, side_m, 2 * _EXAMPLE_PX)
+    if raster is None:
+        return ""
+    rgb = as_rgb(raster.data, raster.valid)
+    picture = Image.fromarray(np.where(raster.valid[..., None], rgb, _UNSEEN))
+    size = f'width="{_EXAMPLE_PX}" height="{_EXAMPLE_PX}"'
+    return f'<image {size} href="{data_url(encoded(picture, "jpeg", quality=75))}"/>'
+
+
+def _shown(
+    images: Sequence[RasterSource], plane: CRS, low: Floats, side_m: float, px: int
+) -> Raster | None:
+    """Return a square of ground in the first image that shows some of it; None if none does."""
+    transform = Affine(side_m / px, 0, low[0], 0, -side_m / px, low[1] + side_m)
+    placed = (image for image in images if image.grid.crs is not None)
+    read = (warped(image, GeoGrid((px, px), transform, plane)) for image in placed)
+    return next((raster for raster in read if raster.valid.any()), None)
+
+
+def cloud_notes(compared: Compared, images: Sequence[RasterSource]) -> list[str]:
+    """Return a note if a tenth of the gone buildings lie where the new image is white."""
+    gone = np.flatnonzero(compared.old.statuses.status == GONE)
+    gone, white = gone[:: 1 + len(gone) // _LOOKED_AT], 0
+    for box in compared.old.packed.bounds[gone]:
+        side_m = float((box[2:] - box[:2]).min())
+        raster = _shown(images, compared.plane, (box[:2] + box[2:] - side_m) / 2, side_m, 16)
+        if raster is not None and raster.data.dtype == np.uint8:
+            white += bool(np.median(raster.data[:3].min(axis=0)[raster.valid]) >= _WHITE)
+    note = (
+        f"The image is white at {white} of {plural(len(gone), 'building')} looked at that are "
+        f"{compared.word('gone')}: a cloud or snow hides buildings. Leave it out with --area."
+    )
+    return [note] if white and white >= len(gone) / 10 else []
 
 
 def _is_dotted(compared: Compared) -> bool:
@@ -564,8 +583,7 @@ def _extent(compared: Compared) -> tuple[float, float, float, float]:
     """Return the rectangle of the map: all buildings that were compared."""
     new, old = compared.new.packed.bounds, compared.old.packed.bounds
     boxes = np.concatenate([new, old[compared.old.statuses.status != OUTSIDE]])
-    if not len(boxes):
-        boxes = old
+    boxes = boxes if len(boxes) else old
     left, bottom = boxes[:, :2].min(axis=0).tolist()
     right, top = boxes[:, 2:].max(axis=0).tolist()
     margin = _MARGIN * max(right - left, top - bottom)
@@ -588,7 +606,8 @@ def _map(compared: Compared, title: str, source: str) -> str:
         if not len(chosen):
             continue
         if _is_dotted(compared):
-            _draw_dots(codes, packed.centre[chosen], status[chosen] + 1, (left, top), metres)
+            cells = np.floor((packed.centre[chosen] - (left, top)) / (metres, -metres))
+            _draw_dots(codes, cells.astype(np.int64), status[chosen] + 1)
         else:
             rasterize(
                 zip(packed.unpack(chosen), (status[chosen] + 1).tolist()), out=codes,
@@ -601,18 +620,10 @@ def _map(compared: Compared, title: str, source: str) -> str:
     return data_url(encoded(page, "png", optimize=True), "png")
 
 
-def _draw_dots(
-    codes: NDArray[np.uint8],
-    centre: Floats,
-    code: NDArray[np.uint8],
-    corner: tuple[float, float],
-    metres: float,
-) -> None:
-    cols = ((centre[:, 0] - corner[0]) / metres).astype(np.int64)
-    rows = ((corner[1] - centre[:, 1]) / metres).astype(np.int64)
+def _draw_dots(codes: NDArray[np.uint8], cells: Ints, code: NDArray[np.uint8]) -> None:
+    """Draw squares of two pixels by their left column and upper row (n, 2)."""
     height, width = codes.shape
-    for down in (0, 1):
-        for right in (0, 1):
-            row, col = rows + down, cols + right
-            inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-            codes[row[inside], col[inside]] = code[inside]
+    for right, down in np.ndindex(2, 2):
+        col, row = np.add(cells, (right, down)).T
+        inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
+        codes[row[inside], col[inside]] = code[inside]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,6 +41,7 @@ from rooftrace.flows.compare.outputs import (
     Compared,
     ComparedSide,
     StatusRow,
+    cloud_notes,
     comparison_page,
     status_table,
     write_conflated,
@@ -276,15 +278,6 @@ def run_compare(
         notes += model_notes((new_layer.model, old_layer.model))
     step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
-    report = CompareReport(
-        str(new), str(old), (), status_table(compared), result.matched, offset, is_shifted,
-        coverage, conflated, plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
-        tuple(map(str, options.imagery)), MapAgreement.of(result) if options.reference else None,
-    )  # fmt: skip
-    inputs = (new, old, *options.imagery)
-    notes = [without_folders(note, inputs) for note in notes]
-    figures = report.figures() | {"notes": notes, "created": utc_now()}
-    write_json(out / "compare.json", figures)
     if models is not None:
         imagery = [open_image(new)]
     elif not imagery and new_layer.mask is not None:
@@ -294,6 +287,16 @@ def run_compare(
         # The image is for the picture alone. Its place may be one that --crs gave.
         with suppress(RooftraceError):
             imagery = [_opened(image, new_layer.crs)] if image is not None else []
+    notes += cloud_notes(compared, imagery)
+    report = CompareReport(
+        str(new), str(old), (), status_table(compared), result.matched, offset, is_shifted,
+        coverage, conflated, plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
+        tuple(map(str, options.imagery)), MapAgreement.of(result) if options.reference else None,
+    )  # fmt: skip
+    inputs = (new, old, *options.imagery)
+    notes = [without_folders(note, inputs) for note in notes]
+    figures = report.figures() | {"notes": notes, "created": utc_now()}
+    write_json(out / "compare.json", figures)
     page = comparison_page(figures, compared, imagery)
     write_atomically(out / "report.html", page.encode())
     step()
@@ -359,15 +362,8 @@ def _order_notes(new: BuildingLayer, old: BuildingLayer) -> list[str]:
 
 
 def _steps(progress: Progress | None, count: int) -> Callable[[], None]:
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, count)
-
-    return step
+    done = itertools.count(1)
+    return lambda: None if progress is None else progress(next(done), count)
 
 
 def _check_paths(
