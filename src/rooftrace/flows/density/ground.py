@@ -204,7 +204,7 @@ def _of_image(
     ground = SeenGround(crs, place, outlined, numbers=buildings.numbers)
     if mask is None:
         seen = observed_ground(polygons, crs)
-        notes = (*buildings.notes, observed_note(polygons, seen))
+        notes = (*buildings.notes, observed_note(polygons, seen, building))
         seen = None if seen is None else without_overlaps(seen)
         return replace(ground, observed=seen, notes=notes)
     mask, said = buildings.shares_of(mask)
@@ -320,14 +320,13 @@ def bounds_on(polygons: Polygons) -> Bounds:
     return left, bottom, right, top
 
 
-def observed_note(buildings: Path, observed: Polygons | None) -> str:
+def observed_note(buildings: Path, observed: Polygons | None, chosen: str | None) -> str:
     """Return the note on the ground that counts as observed, without a mask."""
     if observed is not None:
         return f"{OBSERVED} of the catalogue says which ground was seen"
-    return (
-        f"{buildings.name} does not contain the observed area: all ground counts as observed; give "
-        "the mask as well where it has nodata"
-    )
+    # A mask has no statuses of a comparison.
+    remedy = "" if chosen else "; give the mask as well where it has nodata"
+    return f"{buildings.name} does not contain the observed area: all ground counts as seen{remedy}"
 
 
 def outside_notes(count: int) -> list[str]:
