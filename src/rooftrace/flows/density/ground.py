@@ -29,7 +29,7 @@ from rooftrace.flows.density.inputs import (
 )
 from rooftrace.io.legend import NODATA
 from rooftrace.io.partitions import OBSERVED
-from rooftrace.io.reproject import BEND_M, reprojected
+from rooftrace.io.reproject import BEND_M, crs_text, reprojected
 
 _LEAST_TWICE_M2 = 50.0
 """Minimum area that several images show for a note, which has hectares to two digits."""
@@ -53,14 +53,11 @@ class SeenGround:
     """Buildings and observed ground of one or more images, on a plane in metres.
 
     Args:
-        plane: CRS of the plane.
         place: Bounds of the images, and the CRS of these.
-        buildings: (n,) buildings.
         counted: (n,) False for those on ground that was not observed; None: all count.
         built: (k,) built-up ground of the masks, without overlaps; None without a mask.
         observed: (m,) observed ground, without overlaps; None where it is not known.
         numbers: (n,) values of attributes of the buildings.
-        notes: Notes for the user.
         systems: CRS of several images, each once.
     """
 
@@ -134,7 +131,6 @@ def seen_ground(
 
     Args:
         inputs: Files and folders that the user gave.
-        scenes: Files of each image.
         building, min_area_m2, layer, value, progress: See `run_zone_density`.
 
     Raises:
@@ -150,7 +146,8 @@ def seen_ground(
             raise DataError(
                 f"{polygons} has no mask beside it, so the ground that this image shows is not "
                 "known; expected a mask of each of several images.",
-                remedy="Predict them with their masks, or as one layer: rooftrace catalogue",
+                remedy="Predict images with their masks. Of other layers, make one: rooftrace "
+                "compare NEW OLD --keep old -o OUT; then measure OUT/conflated.gpkg.",
             )
         before = sum(pixels[: len(grounds)])
 
@@ -220,6 +217,12 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
     """Return the ground of several images, on a plane that suits all of them."""
     first = grounds[0].plane
     bounds = bounds_on(np.concatenate([one.extent(first) for one in grounds]))
+    if not np.isfinite(bounds).all():
+        raise GeoreferenceError(
+            f"Some images lie too far from the first one, in {crs_text(first)}, to be measured "
+            "with it.",
+            remedy="Measure the images of each region by themselves.",
+        )
     plane = metric_crs(first, bounds)
     # A building that no image shows is no neighbour, either: another image may show it, too.
     moved = [(one if one.counted is None else one.only(one.counted)).on(plane) for one in grounds]
@@ -268,9 +271,7 @@ def _across_seams(
     """Return each building once, with the parts that several images show of it joined.
 
     Args:
-        buildings: (n,) buildings.
         images: (n,) index of the image of each.
-        areas: Observed ground of the images.
         again: (n,) True for those whose centre an earlier image shows.
 
     Returns:

@@ -73,7 +73,6 @@ class MaskFile:
 
     Args:
         label: Reader of its class indices.
-        building_class: Class index of buildings.
         class_name: Name of this class; its index where the mask names no classes.
         outlines: (n,) buildings in pixels that are drawn in place of those of the mask.
     """
@@ -89,7 +88,6 @@ class MaskFile:
         """Open the mask of a file.
 
         Args:
-            path: Path of the mask.
             building: Index or name of the class of buildings. By default, it is the class called
                 building where the mask names several classes, otherwise 1, or 255 where the mask
                 has no 1.
@@ -119,9 +117,6 @@ class MaskFile:
 
     def blocks(self, progress: Progress | None = None) -> Iterator[tuple[Window, Mask8]]:
         """Yield windows that partition the mask, from top to bottom, with their values.
-
-        Args:
-            progress: Function that is called with the numbers of finished and of all pixels.
 
         Raises:
             DataError: The file cannot be read.
@@ -183,11 +178,9 @@ class BuildingPolygons:
     """Polygons of buildings.
 
     Args:
-        path: File of the polygons.
         geometry: (n,) valid polygons and multipolygons.
         crs: CRS of the geometry; None for pixels of the mask (x right, y down).
         numbers: (n,) float64 values of the attributes that were asked for; NaN where there is none.
-        notes: Notes for the user.
         is_edited: Whether the file is a prediction that was reviewed or edited.
     """
 
@@ -244,7 +237,6 @@ def read_buildings(
     """Return the buildings of a vector file.
 
     Args:
-        path: Path of the file.
         building: Value of the attribute `class` of buildings, or of `status` in a comparison;
             default: see `VectorFile`.
         mask: Mask of the same place, which gives the name of the class instead. Polygons may be in
@@ -428,6 +420,11 @@ def _check_place(buildings: BuildingPolygons, mask: MaskFile) -> None:
         )
 
 
+def _is_vector(path: Path) -> bool:
+    """Return whether an input is read as polygons; those of a table may be missing."""
+    return is_vector_file(path) or path.name.lower().endswith((".csv", ".csv.gz"))
+
+
 def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
     """Return the mask and the file of polygons among the inputs; None where one is missing.
 
@@ -448,7 +445,7 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
                 remedy="Add --by-image to compute the built-up share of each mask in the folder.",
             )
         check_city_model(path)
-        kinds[is_vector_file(path)].append(path)
+        kinds[_is_vector(path)].append(path)
     for vector, kind in ((False, "masks"), (True, "files of polygons")):
         if len(kinds[vector]) > 1:
             raise ConfigError(
@@ -477,7 +474,7 @@ def scenes_of(inputs: Sequence[Path]) -> list[SceneFiles]:
     for path in inputs:
         predicted = predicted_labels(path) if path.is_dir() and holds_results(path) else {}
         files += [predicted[name] for name in sorted(predicted)] or [path]
-    if len(files) < 2 or (len(files) == 2 and len({*map(is_vector_file, files)}) == 2):
+    if len(files) < 2 or (len(files) == 2 and len({*map(_is_vector, files)}) == 2):
         return [sort_inputs(inputs)]
     scenes = [sort_inputs([file]) for file in dict.fromkeys(files)]
     beside = {mask for mask, polygons in scenes if polygons is not None}

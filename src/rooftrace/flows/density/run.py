@@ -13,22 +13,18 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Proj, Transformer
+from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import list_first, plain_number, plural
-from rooftrace.core.types import Floats, Ints, Polygons, Progress, ResultProvenance, Window
+from rooftrace.core.types import Floats, GeoGrid, Ints, Progress, ResultProvenance, Window
 from rooftrace.density.accumulate import (
     DensityAccumulator,
     centres_of,
     density_of_polygons,
     density_of_zones,
 )
-from rooftrace.density.cells import (
-    CellGrid,
-    DensityFigures,
-    DensityGrid,
-)
+from rooftrace.density.cells import CellGrid, DensityFigures, DensityGrid
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
     DensityThreshold,
@@ -37,12 +33,7 @@ from rooftrace.density.files import (
     draw_zones,
     write_density,
 )
-from rooftrace.flows.density.ground import (
-    SeenGround,
-    bounds_on,
-    outside_notes,
-    seen_ground,
-)
+from rooftrace.flows.density.ground import SeenGround, bounds_on, outside_notes, seen_ground
 from rooftrace.flows.density.inputs import (
     FLOORS,
     BuildingPolygons,
@@ -64,6 +55,7 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import source_line, write_png
 from rooftrace.io.reproject import crs_text
 from rooftrace.io.vector_read import VectorFile
+from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.prepare import MaskRecord
 
 
@@ -83,14 +75,11 @@ class DensityReport:
     """Result of `run_density` or `run_zone_density`.
 
     Args:
-        files: Files that were written.
         places: Description of the places: cells of a size, or zones.
         crs: Description of the coordinate system of the measurements.
         shape: (rows, columns) of cells, or (zones,).
         total: Figures of all cells together; None for zones, which may overlap.
         classes: Number of places by class; None counts those that were not observed.
-        threshold: Threshold on the built-up share.
-        notes: Assumptions that the user should know.
         zones: Zones with their figures; empty for cells.
     """
 
@@ -151,14 +140,11 @@ def run_density(
     Args:
         inputs: A mask, polygons of buildings, or both. With both, shares come from the mask.
         out: Path of the results without their endings, or an existing folder.
-        cell_m: Side of a cell in metres.
         gsd_m: Metres per pixel of a mask without georeference; default: those that were given
             when it was predicted.
         building: Class of buildings: its name, or its index in a mask.
         min_area_m2: Minimum area of a building that is counted.
-        threshold: Threshold for the classes of cells.
         layer: Layer of files with several; see `VectorFile`.
-        progress: Function that is called with the numbers of finished and of all pixels.
 
     Raises:
         ConfigError: Inputs, cells or options do not fit together.
@@ -253,11 +239,7 @@ def _of_mask(
 
 
 def _check_on_ground(scenes: Sequence[SceneFiles], gsd_m: float | None) -> None:
-    """Refuse polygons in pixels without their mask, and a size of pixels where none are measured.
-
-    Raises:
-        GeoreferenceError, ConfigError: See above.
-    """
+    """Refuse polygons in pixels without their mask, and --gsd where no pixels are measured."""
     _, polygons = scenes[0]
     is_placed, reason = True, "several images are georeferenced"
     if len(scenes) == 1 and polygons is not None:
@@ -348,7 +330,9 @@ def run_zone_density(
         zones_text = plural(int(unseen.sum()), "zone")
         notes.append(f"{zones_text} without observed area: figures are empty")
         # The plane is true around the observed ground alone.
-        columns["zone_m2"][unseen] = _ground_area(outlines[unseen], ground.plane).round(1)
+        far, units = outlines[unseen], GeoGrid((1, 1), crs=ground.plane)
+        ground_m2 = shapely.area(far) * square_metres_per_px(units, centres_of(far))
+        columns["zone_m2"][unseen] = ground_m2.round(1)
     places.write(files, columns)
     source = _source_line(inputs, scenes, zones)
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, places.names, source))
@@ -358,13 +342,6 @@ def run_zone_density(
         figures.observed_share.tolist(), threshold.classes(figures.judged_share).tolist(),
     )  # fmt: skip
     return replace(report, zones=tuple(ZoneRow(*row) for row in rows))
-
-
-def _ground_area(outlines: Polygons, plane: CRS) -> Floats:
-    """Return the (n,) areas in m² of polygons that may lie where the plane is distorted."""
-    transformer = Transformer.from_crs(plane, 4326, always_xy=True)
-    lon, lat = transformer.transform(*centres_of(outlines).T)
-    return shapely.area(outlines) / Proj(plane).get_factors(lon, lat).areal_scale
 
 
 def _values_of_zones(
