@@ -62,7 +62,6 @@ class LayerOffset:
         pairs: Number of buildings that it comes from.
         corner: (2,) lower left corner of the grid of cells.
         cells: (rows, columns, 2) shift of each cell; None where one offset serves everywhere.
-        cell_m: Side of a cell.
     """
 
     xy: Floats
@@ -127,10 +126,11 @@ def estimate_offset(
         DataError: Hundreds of polygons lie on top of each other.
     """
     new = new.take(np.arange(0, len(new), max(1, -(-len(new) // _SAMPLE))))
-    one, other = _agreeing(new, old, NEAR_M, workers)
+    in_place, near = _alike(new, old, workers), _alike_after_vote(new, old, NEAR_M, workers)
+    one, other = max(in_place, near, key=lambda pairs: len(pairs[0]))
     few = _FAR_SHARE * min(len(new), len(old))
     if len(one) < few:
-        far = _agreeing(new, old, _FAR_M, workers)
+        far = _alike_after_vote(new, old, _FAR_M, workers)
         if len(far[0]) >= max(_LEAST_PAIRS, few) and len(far[0]) > 2 * len(one):
             one, other = far
     if len(one) < _LEAST_AGREED:
@@ -145,24 +145,23 @@ def estimate_offset(
     return LayerOffset(median, spread, len(one), corner, cells)
 
 
-def _agreeing(
+def _alike(new: PackedPolygons, old: PackedPolygons, workers: int) -> tuple[Ints, Ints]:
+    """Return the pairs of buildings that overlap and have one shape."""
+    pairs = find_overlaps(new, old, workers).matches(_MIN_IOU)
+    areas = new.area[pairs.one], old.area[pairs.other]
+    pairs = pairs.where(np.minimum(*areas) >= _LIKE_AREA * np.maximum(*areas))
+    pairs = pairs.where(shape_ious(new, old, pairs.one, pairs.other) >= _LIKE_SHAPE)
+    return pairs.one, pairs.other
+
+
+def _alike_after_vote(
     new: PackedPolygons, old: PackedPolygons, reach_m: float, workers: int
 ) -> tuple[Ints, Ints]:
-    """Return the pairs with one shape without a shift, or with the one that most vote for."""
-    candidates = [np.zeros(2)]
+    """Return the pairs of `_alike` after the shift that most vote for; none if it is short."""
     voted = _voted_shift(new, old, reach_m, workers)
-    if voted is not None and np.hypot(*voted) > 2 * _BIN_M:
-        candidates.append(voted)
-    found = []
-    for shift in candidates:
-        moved = new.shifted(np.tile(-shift, (len(new), 1))) if shift.any() else new
-        chosen = find_overlaps(moved, old, workers).matches(_MIN_IOU)
-        areas = new.area[chosen.one], old.area[chosen.other]
-        alike = np.minimum(*areas) >= _LIKE_AREA * np.maximum(*areas)
-        one, other = chosen.one[alike], chosen.other[alike]
-        good = shape_ious(new, old, one, other) >= _LIKE_SHAPE
-        found.append((one[good], other[good]))
-    return max(found, key=lambda pairs: len(pairs[0]))
+    if voted is None or np.hypot(*voted) <= 2 * _BIN_M:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    return _alike(new.shifted(np.tile(-voted, (len(new), 1))), old, workers)
 
 
 def _voted_shift(

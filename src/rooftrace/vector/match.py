@@ -151,7 +151,6 @@ class SpilledPolygons:
     """Polygons in a temporary file.
 
     Args:
-        spill: The file.
         start, stop: (n,) offsets of each polygon in the file.
         is_multi: (n,) True for multipolygons.
     """
@@ -203,7 +202,6 @@ class PackedPolygons:
     """Polygons of a plane in a temporary file, and a few numbers of each in memory.
 
     Args:
-        outlines: The n polygons and multipolygons.
         bounds: (n, 4) left, bottom, right and top.
         area: (n,) areas.
         centre: (n, 2) x and y of the centroids.
@@ -269,7 +267,7 @@ def find_overlaps(one: PackedPolygons, other: PackedPolygons, workers: int = 1) 
     """Find all pairs that have an area in common, block by block of ground.
 
     Args:
-        one, other: Polygons of the same plane.
+        one, other: Polygons of the same plane; of one layer twice, each pair is found once.
         workers: Number of threads; the result does not depend on it.
 
     Returns:
@@ -280,7 +278,8 @@ def find_overlaps(one: PackedPolygons, other: PackedPolygons, workers: int = 1) 
     """
 
     def work(index: Ints, index_other: Ints) -> tuple[Ints, Ints, Floats]:
-        geometry, geometry_other = one.unpack(index), other.unpack(index_other)
+        geometry = one.unpack(index)
+        geometry_other = geometry if other is one else other.unpack(index_other)
         tree = shapely.STRtree(geometry_other)
         found: list[tuple[Ints, Ints, Floats]] = []
         most = _MOST_PER_POLYGON * (len(index) + len(index_other)) + _CANDIDATES_AT_ONCE
@@ -298,6 +297,8 @@ def find_overlaps(one: PackedPolygons, other: PackedPolygons, workers: int = 1) 
                     "side by side.",
                     remedy="Remove polygons that cover others from the two layers.",
                 )
+            if other is one:
+                near, near_other = near[near < near_other], near_other[near < near_other]
             common = common_area(geometry[near], geometry_other[near_other])
             kept = common > 0
             found.append((index[near[kept]], index_other[near_other[kept]], common[kept]))
@@ -317,8 +318,6 @@ def join_by_block(
 
     Args:
         bounds, bounds_other: (n, 4) and (k, 4) left, bottom, right and top.
-        work: Function that finds the pairs of a block.
-        workers: Number of threads.
 
     Returns:
         (pairs,) indices in both layers and values, ordered by the indices.

@@ -68,7 +68,6 @@ class ComparedSide:
     Args:
         name: `new` or `old`.
         packed: Its buildings on the plane of the comparison, without the offset if it was removed.
-        is_shifted: True if an offset was removed.
         change_share: (n,) share of each building that has surely changed, of two dates of imagery.
     """
 
@@ -85,7 +84,6 @@ class Compared:
     """Two layers of buildings with their statuses.
 
     Args:
-        new, old: The layers.
         plane: The plane of the comparison, in metres.
         is_map: True if the old layer is a map of the same time, see `MAP_WORDS`.
     """
@@ -284,18 +282,17 @@ def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
     overlaps itself on both sides loses no id.
     """
     packed, status = compared.new.packed, compared.new.statuses
-    pairs = find_overlaps(packed.take(chosen), packed.take(chosen), core_count())
-    area = packed.area[chosen]
-    same = pairs.common >= SAME_SHARE * np.minimum(area[pairs.one], area[pairs.other])
-    same &= pairs.one < pairs.other
-    one, other = pairs.one[same], pairs.other[same]
+    packed = packed.take(chosen)
+    pairs = find_overlaps(packed, packed, core_count())
+    pairs = pairs.where(np.maximum(pairs.share, pairs.share_other) >= SAME_SHARE)
+    one, other = pairs.one, pairs.other
     partner = status.partner[chosen]
     has = partner >= 0
     paired = has & (status.status[chosen] == SPLIT)
     paired[has] |= compared.old.statuses.partner[partner[has]] == chosen[has]
     rank = np.empty(len(chosen), np.int64)
     score = np.nan_to_num(compared.new.layer.score[chosen], nan=-1.0)
-    rank[np.lexsort((-area, -score, ~paired))] = np.arange(len(chosen))
+    rank[np.lexsort((-packed.area, -score, ~paired))] = np.arange(len(chosen))
     contested = ~(paired[one] & paired[other])
     best = keep_best(rank, one[contested], other[contested])
     return np.asarray(best != np.arange(len(chosen)))
@@ -409,7 +406,6 @@ class StatusRow:
     """Buildings with one status.
 
     Args:
-        new, old: Number of buildings of each layer.
         new_m2, old_m2: Their area in square metres.
     """
 
