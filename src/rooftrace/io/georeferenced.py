@@ -313,12 +313,7 @@ class ArraySource:
 
 
 class BlankSource:
-    """A `RasterSource` that is black and valid everywhere: the image of a label without imagery.
-
-    Args:
-        grid: Position of the pixels.
-        name: Name in errors and reports.
-    """
+    """A `RasterSource` that is black and valid everywhere: the image of a label without imagery."""
 
     bands = 3
     dtype = np.dtype(np.uint8)

@@ -34,6 +34,7 @@ from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.io.georeferenced import (
     close_source,
     date_span,
+    innermost,
     provenance_of,
     stated_crs,
     window_box,
@@ -225,7 +226,6 @@ class TileMosaic(TileGridMosaic):
         tiles: Image at each (row, column) of the grid of tiles; missing tiles are left out.
         tile_shape: Rows and columns of pixels of every tile.
         grid: Grid of the mosaic; its shape is a whole number of tiles.
-        name: Name in errors and reports.
     """
 
     _tiles: Mapping[tuple[int, int], RasterSource]
@@ -300,7 +300,6 @@ class AdjacentImages(Mosaic):
     Args:
         images: Images of one CRS, pixel size, dtype, number and order of bands; their headers are
             read here.
-        name: Name in errors and reports.
 
     Raises:
         DataError: there is no image, one cannot be read, they differ in kind, or they lie
@@ -359,10 +358,14 @@ class AdjacentImages(Mosaic):
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """Note on the first image whose corners cover others with fill that no file marks."""
-        for image, window in [*zip(self._images, self._windows)][:_LOOKED_AT]:
-            if len([*self._under(window)]) == 1 or self.keeps_fill:
+        looked_at = [] if self.keeps_fill else self._images[:_LOOKED_AT]
+        for image, window in zip(looked_at, self._windows):
+            if len([*self._under(window)]) == 1:
                 continue
-            ends = product(*((0, length - 1) for length in window.shape_yx))
+            rows, cols = window.shape_yx
+            # A pixel at the bottom of a large PNG or JPEG takes as long as the whole image.
+            is_slow = getattr(innermost(image), "is_sequential", False)
+            ends = product((0,) if is_slow else (0, rows - 1), (0, cols - 1))
             with suppress(DataError):
                 corners = [image.read(Window(row, col, 1, 1)) for row, col in ends]
                 data = np.concatenate([one.data[:, one.valid] for one in corners], axis=1)

@@ -174,6 +174,11 @@ class RasterFile:
         return self._header.infos
 
     @property
+    def is_sequential(self) -> bool:
+        """True if reading a row above the last one decodes the image from its first row again."""
+        return self.file_format in ("PNG", "JPEG")
+
+    @property
     def file_format(self) -> str:
         """Format of the file by its content, as GDAL names it: `PNG`, `JPEG`, `GTiff`."""
         return self._header.file_format

@@ -209,7 +209,7 @@ def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
             starts = dict.fromkeys(min(max(c - size // 2, 0), length - size) for c in centres)
             places.append([(start, size) for start in starts])
         # From the last tile: the blocks of the first ones are decoded last, and GDAL keeps them.
-        step = 1 if _is_sequential(scene) else -1
+        step = 1 if getattr(innermost(scene), "is_sequential", False) else -1
         for (row, height), (col, width) in [*product(*places)][::step]:
             raster = _read_if_possible(scene, Window(row, col, height, width))
             if raster is not None:
@@ -245,7 +245,7 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
 
     found: list[NDArray[Any]] = []
     most = 2 * _FRAME_TONE * (float(values.max()) - float(values.min()))
-    in_order = _is_sequential(scene)
+    in_order = getattr(innermost(scene), "is_sequential", False)
     lines = product(sorted(_INWARDS), (1,)) if in_order else product(_INWARDS, (0, 1))
     for (place, axis), is_end in product(lines, (False, True)):
         if len(found) == 4:
@@ -262,11 +262,6 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
         inside = full - _FRINGE_PX if is_end else full + _FRINGE_PX
         found.append(pixel(axis, min(max(inside, 0), length - 1), across))
     return found
-
-
-def _is_sequential(scene: RasterSource) -> bool:
-    """Return True if reading a row above the last one decodes an image from its first row again."""
-    return getattr(innermost(scene), "file_format", "") in ("PNG", "JPEG")
 
 
 def _read_rows_with_fill(scene: RasterSource, edge: list[Raster | None]) -> Raster | None:
