@@ -134,8 +134,7 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
     """Pair images with the label files of another folder that have their names.
 
     Raises:
-        DataError: There is no image, several images are given with one label file, or an image
-            has no label file.
+        DataError: No image matches, one label file has several images, or an image has none.
     """
     files, top = ([images], images.parent) if images.is_file() else (None, images)
     entries = entries_below(top, files or images_under(images, glob))

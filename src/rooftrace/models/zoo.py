@@ -74,8 +74,7 @@ def load_encoder(model: nn.Module, path: Path, *, installed: bool = False) -> No
 
     Raises:
         BundleError: The file cannot be read as weights, see `read_state_dict`.
-        ConfigError: There is no file; or weights of the encoder are missing, surplus or of another
-            shape.
+        ConfigError: There is no file; or it has missing keys, unexpected keys or other shapes.
     """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
@@ -99,11 +98,11 @@ def load_encoder(model: nn.Module, path: Path, *, installed: bool = False) -> No
         ) from error
     # Counters of batches are not weights; files leave them out.
     missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
-    surplus = [k for k in result.unexpected_keys if k.startswith(top_modules(own))]
-    if missing or surplus:
+    unexpected = [k for k in result.unexpected_keys if k.startswith(top_modules(own))]
+    if missing or unexpected:
         raise ConfigError(
-            f"{path} does not fit this encoder: missing {missing[:5]} ({len(missing)}), "
-            f"surplus {surplus[:5]} ({len(surplus)}).",
+            f"{path} does not fit this encoder: missing keys {missing[:5]} ({len(missing)}), "
+            f"unexpected keys {unexpected[:5]} ({len(unexpected)}).",
             remedy=_REMEDY,
         )
 

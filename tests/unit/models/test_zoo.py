@@ -63,7 +63,7 @@ def test_settings_that_do_not_exist(settings: dict, expected: str) -> None:
         ({"encoder_weights": "absent.safetensors"}, "There are no encoder weights at"),
         ({"encoder_weights": "$ROOFTRACE_UNSET/x"}, "model.encoder_weights = "),
         ({"encoder_weights": "noise.safetensors"}, "cannot be read as weights"),
-        ({"encoder_weights": "other.pth"}, "does not fit this encoder: missing ["),
+        ({"encoder_weights": "other.pth"}, "does not fit this encoder: missing keys ["),
     ],
 )
 def test_a_model_that_cannot_be_built(tmp_path: Path, settings: dict, expected: str) -> None:
@@ -150,10 +150,10 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, weights: dict) -> Non
     save_file({k: v for k, v in weights.items() if k != name}, path)
     with pytest.raises(ConfigError) as caught:
         load_encoder(model, path)
-    assert f"missing ['{name}'] (1)" in caught.value.message
+    assert f"missing keys ['{name}'] (1)" in caught.value.message
     deeper = f"{name.rpartition('.')[0]}.9.weight"  # a layer that only a larger encoder has
     save_file(weights | {deeper: torch.zeros(1)}, path)
-    with pytest.raises(ConfigError, match=rf"surplus \['{deeper}'\] \(1\)"):
+    with pytest.raises(ConfigError, match=rf"unexpected keys \['{deeper}'\] \(1\)"):
         load_encoder(model, path)
     save_file(weights | {name: torch.zeros(7)}, path)
     with pytest.raises(ConfigError, match="does not hold weights of this encoder") as caught:
