@@ -152,7 +152,7 @@ def predict(
 
 def ended(process: subprocess.Popen[str]) -> None:
     reported, errors = process.communicate(timeout=500)
-    assert process.returncode == 0, errors
+    assert process.returncode == 0, reported + errors
     json.loads(reported)
 
 
@@ -235,7 +235,7 @@ def test_a_catalogue_loses_a_node_and_then_its_driver(
     more = ("--cluster", "ray", "--address", nodes.address, "--workers", "1")
     process = predict(scenes, model, out, *more, command="catalogue")
     reported, errors = process.communicate(timeout=500)
-    assert process.returncode == 0, errors
+    assert process.returncode == 0, reported + errors
     report = json.loads(reported)
     assert report["resumed_scenes"] >= kept >= 3
     assert report["failed"] == []
