@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rooftrace.core.report import Report
 from rooftrace.core.text import plural
 from rooftrace.labels.source import SceneSet
 
@@ -209,7 +210,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class SetStatistics:
+class SetStatistics(Report):
     """Figures of a set.
 
     Args:
@@ -255,10 +256,6 @@ class SetStatistics:
     size_px_histogram: Histogram | None
     size_m2: Spread | None
     size_m2_histogram: Histogram | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data, the contract of `summary` in `rooftrace inspect --json`."""
-        return asdict(self)
 
 
 def compute_statistics(

@@ -26,6 +26,7 @@ from rooftrace.audit.facts import (
 from rooftrace.audit.measure import measure_set
 from rooftrace.audit.offset import estimate_offsets, offset_findings
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift, estimate_scale
+from rooftrace.core.report import Report
 from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Progress
 from rooftrace.labels.source import SceneSet
@@ -55,7 +56,7 @@ class _SetForm:
 
 
 @dataclass(frozen=True)
-class SetComparison:
+class SetComparison(Report):
     """Two sets side by side: A is the training data, B the images that the model is for.
 
     Args:
@@ -70,10 +71,6 @@ class SetComparison:
     scale: ScaleShift
     unmarked: tuple[str, ...] = ()
     unmarked_colour: tuple[float, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self) | {"scale": self.scale.to_json()}
 
     @property
     def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

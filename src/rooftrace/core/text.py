@@ -44,6 +44,11 @@ def list_and_count(names: Sequence[object], most: int = 5) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return names, with their places from 1 where several are equal: `a (1)`, `b`, `a (3)`."""
+    return [f"{n} ({at})" if names.count(n) > 1 else n for at, n in enumerate(names, start=1)]
+
+
 def reason_of(error: BaseException, *, most: int | None = None) -> str:
     """Return an error's reason as the end of a sentence, on one line and without a full stop.
 

@@ -42,7 +42,6 @@ class ConvertReport:
 
     Args:
         path: File or folder that `rooftrace` accepts as DATA again.
-        kind: Kind of data that was written.
         read_as: Kind as which the data was read, and how.
         scenes: Number of scenes written; 0 for polygons without images.
         left_out: Ids of the images without a label.
@@ -84,15 +83,12 @@ def run_convert(
     unless an option makes them labels of images, or `to` another kind.
 
     Args:
-        data: Data to read, and how.
         to: Name of a kind in `labels.kinds.KINDS`; None for polygons by the suffix of `out`, and
             of labelled data for rle (.csv), coco (.json), footprints or a folder (no suffix).
         out: File or folder to write, depending on the kind.
-        options: Options for writing.
         split: `FILE:PART`; only the scenes of that part are written.
         overwrite: Whether `out` may already contain files. Files of the same name are replaced;
             others stay, and a note lists them.
-        progress: Called with the number of finished scenes and the total number.
 
     Raises:
         ConfigError: The kind is unknown, does not have a given option, or `out` is not empty.

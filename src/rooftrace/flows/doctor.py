@@ -10,7 +10,7 @@ import re
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -23,6 +23,7 @@ from rooftrace.core.errors import (
     PredictError,
     RooftraceError,
 )
+from rooftrace.core.report import Report
 from rooftrace.core.system import installed_versions, version_of, versions
 from rooftrace.core.text import reason_of
 from rooftrace.engines.base import Engine, EngineKind, engine_processor, this_processor
@@ -123,11 +124,9 @@ class EngineState:
         takes: Description of the models that it runs.
         available: Whether its package and hardware are present.
         runs: Whether it passed the self test and ran the model.
-        precision: Precision in which the model ran.
         instruction_set: Instruction set that it used; "" on a GPU.
         mpx_per_s: Millions of pixels per second with the default model, or with the tiny model if
             there is no default model.
-        model: Name of the model that was measured.
         problem: Reason why it does not run and the remedy; empty if it runs or could not be tried.
         required: Whether it is part of the core install.
     """
@@ -145,7 +144,7 @@ class EngineState:
 
 
 @dataclass(frozen=True)
-class DoctorReport:
+class DoctorReport(Report):
     """Result of `rooftrace doctor`.
 
     Args:
@@ -156,7 +155,6 @@ class DoctorReport:
         cpu_flags: Instruction sets of the processor that affect speed.
         fast_int8: Whether the processor multiplies bytes faster than floats.
         default_model: Name and hash of the default model, or why there is none.
-        engines: Result of each engine.
     """
 
     versions: dict[str, str]
@@ -177,7 +175,7 @@ class DoctorReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
-        return asdict(self) | {"healthy": self.healthy}
+        return super().to_json() | {"healthy": self.healthy}
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Yield the name and the state of each part, for a table."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.text import plural
+from rooftrace.core.text import distinct, plural
 from rooftrace.core.types import Floats, Progress
 from rooftrace.flows.evaluate.evaluation import training_ground_notes
 from rooftrace.flows.evaluate.label_doubts import doubts_of
@@ -107,7 +107,6 @@ def fit_weights(
 
     Args:
         samples: Sample of each set; every set has the same weight.
-        metric: Figure of pixels, pooled over a set.
 
     Returns:
         One weight for each model, 0 or more; they sum to 1.
@@ -198,7 +197,6 @@ class MethodFigures:
     """Figures of one model, or of one method of combination.
 
     Args:
-        name: Name of the model or method.
         threshold_level: Threshold with a figure near the highest, as a level in 255ths.
         fitted: Figure at this threshold: the mean over the sets.
         own: Figure of a model at its own threshold; None for a method.
@@ -222,9 +220,7 @@ class MethodFigures:
         """Return the figures of the histograms of each set.
 
         Args:
-            name: Name of the model or method.
             counted: (2, 256) histogram of each set.
-            metric: Figure of pixels.
             own: Level at which the figure is measured, too.
         """
         curve = mean_curve(counted, metric)
@@ -260,8 +256,6 @@ def fit_ensemble(
     Args:
         sets: Probabilities of the sets, each with a building; every set has the same weight.
         thresholds: Own threshold of each model.
-        names: Names of the models.
-        metric: Figure of pixels, pooled over a set.
     """
     weights = fit_weights(sample_pixels(sets), len(names), metric)
     counted = [method_histograms(one, weights) for one in sets]
@@ -282,15 +276,8 @@ class EnsembleReport:
     """Result of `rooftrace fit` for several models.
 
     Args:
-        out: The ensemble file.
-        combine: Method of combination.
         metric: The figure that was maximised, as the mean over the sets.
-        members: Names of the models in the ensemble.
         weights: Weights of the members; None where they are not weighted.
-        threshold: Threshold on the building's probability.
-        fit: Figures of all models and methods.
-        names: Names of the sets of data.
-        notes: Models and results to mention to the user.
     """
 
     out: Path
@@ -360,7 +347,6 @@ def run_ensemble(
         bundles: At least two models of one contract, see `combine`; None is the default model.
         folders: Labelled data that no model was trained on; the mean over the folders is maximised.
         out: Path of the ensemble file, `NAME.ensemble.json`.
-        how: Method of combination, see `Combine`.
         metric: Figure of pixels to maximise, pooled over a set.
         split: `FILE:PART` to choose scenes; None for all.
         engine, precision: Engine and precision; default as in `rooftrace predict`.
@@ -400,7 +386,7 @@ def run_ensemble(
             doubts += doubts_of(sets[-1][0], specs[0].threshold)
         for member in members:
             member.engine.release()
-        names = _distinct([spec.name for spec in specs])
+        names = distinct([spec.name for spec in specs])
         fit = fit_ensemble(sets, [spec.threshold for spec in specs], names, metric)
     kept = [place for place, weight in enumerate(fit.weights) if how != "weighted" or weight]
     chosen = fit.average if how == "average" else fit.weighted
@@ -454,14 +440,6 @@ def _check(bundles: Sequence[Path | None], out: Path) -> list[str]:
             remedy="For example: -o team.ensemble.json",
         )
     return check_replaced([out], partial(read_ensemble, out), "an ensemble file")
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Return names of models, with their places where several have one name."""
-    return [
-        f"{name} ({place})" if names.count(name) > 1 else name
-        for place, name in enumerate(names, start=1)
-    ]
 
 
 def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:

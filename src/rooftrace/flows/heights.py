@@ -15,6 +15,7 @@ from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.report import Report
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import list_and_count, plural, utc_now
 from rooftrace.core.types import Floats, Ints, Progress
@@ -27,13 +28,7 @@ from rooftrace.flows.compare.inputs import (
     read_buildings_layer,
 )
 from rooftrace.flows.density.inputs import areas_with_edits
-from rooftrace.heights.city_model import (
-    GRADES,
-    UNKNOWN,
-    city_model,
-    epsg_code,
-    heights_picture,
-)
+from rooftrace.heights.city_model import GRADES, UNKNOWN, city_model, epsg_code, heights_picture
 from rooftrace.heights.estimate import (
     BELOW_TERRAIN,
     MEASURED,
@@ -200,7 +195,7 @@ class HeightOptions:
 
 
 @dataclass(frozen=True)
-class HeightsReport:
+class HeightsReport(Report):
     """Result of `run_heights`.
 
     Args:
@@ -209,15 +204,10 @@ class HeightsReport:
         error_m: Median half-width of the 90 % intervals in metres; None without any.
         shapes: Number of buildings by roof shape; those undecided count as `null`.
         reasons: Number of buildings without a height by reason.
-        method: Source of heights and ground.
         datum: Vertical datum of `ground_m`; None if the files state none.
         unit_m: Metres per unit of the source's heights.
         volume_m3, floor_m2: Volume, and estimated floor area, of all buildings with a height.
         offset: Offset from the outlines to the roofs of the surface; None where not known.
-        files: Files that were written.
-        seconds: Time of the whole run.
-        peak_rss_mb: Peak memory of the process.
-        notes: Assumptions that the user should know.
     """
 
     buildings: int
@@ -237,15 +227,6 @@ class HeightsReport:
     peak_rss_mb: float
     notes: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that `--json` prints."""
-        return {
-            **vars(self),
-            "offset": None if self.offset is None else self.offset.to_json(),
-            "files": [str(file) for file in self.files],
-            "notes": list(self.notes),
-        }
-
 
 def run_heights(
     buildings: Path, out: Path, options: HeightOptions, *, progress: Progress | None = None
@@ -255,7 +236,6 @@ def run_heights(
     Args:
         buildings: File or folder of polygons, or a mask.
         out: Folder of the results; it is created where it is missing.
-        options: Sources of heights.
 
     Raises:
         ConfigError: The options do not fit together, or a result would replace an input.
@@ -430,7 +410,7 @@ class _Scans:
         stated = [crs for crs in (options.crs, *(file.crs for file in self._files)) if crs]
         # A file, or --crs, may name the map's system alone where others have that of heights, too.
         crs = next((one for one in stated if one.sub_crs_list), (*stated, layer.crs)[0])
-        self._plane = _plane_of(crs)
+        self._plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
         unstated = sum(file.crs is None for file in self._files)
         if unstated and options.crs is None:
             self.notes.append(
@@ -473,11 +453,6 @@ class _Scans:
     def survey(self, layer: BuildingLayer, plane: CRS, progress: Progress | None) -> PointSurvey:
         places = Places(on_plane(layer, self._plane), self._plane)
         return PointSurvey(places, self._files, self.vertical.unit_m, self._out, progress)
-
-
-def _plane_of(crs: CRS) -> CRS:
-    """Return the part of a CRS that is of a map, without heights."""
-    return crs.sub_crs_list[0] if crs.sub_crs_list else crs
 
 
 def _unit_notes(name: str, crs: CRS, vertical: Vertical) -> list[str]:
@@ -548,9 +523,6 @@ class _Planes:
     """Roof planes of the buildings measured so far, one row for each connected part of one.
 
     Memory holds 20 bytes of each; the polygons are in a temporary file.
-
-    Args:
-        folder: Folder of the temporary file.
     """
 
     _ROW = np.dtype([("building", "i4"), ("slope", "f4"), ("azimuth", "f4"), ("start", "i8")])

@@ -53,7 +53,6 @@ def run_inspect(
         bands: Bands of the images of both sets, by number or name; default: all bands.
         stretch: Way in which values are stretched to 8 bits; `auto` without `bands` leaves them as
             they are.
-        progress: Function called with the number of finished images and the number of all images.
 
     Raises:
         ConfigError: `out` is a folder, or its name is not that of an HTML file.

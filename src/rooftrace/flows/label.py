@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from os.path import commonpath
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
+from rooftrace.core.report import Report
 from rooftrace.core.text import merge_notes, plural
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_exists, write_atomically
@@ -48,7 +48,7 @@ The server keeps names of up to a hundred characters, including its own folder a
 
 
 @dataclass(frozen=True)
-class PushReport:
+class PushReport(Report):
     """Result of a push."""
 
     project: int
@@ -59,13 +59,9 @@ class PushReport:
     buildings: int
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class PullReport:
+class PullReport(Report):
     """Result of a pull."""
 
     path: str
@@ -73,10 +69,6 @@ class PullReport:
     annotated: int
     downloaded: int
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
 
 def run_push(
@@ -95,7 +87,6 @@ def run_push(
 
     Args:
         data: Data of any kind; its labels are not pushed.
-        server: Label Studio server.
         project: Number or title of the project; if no project has the title, one is created.
         ids: Ids of the images to push, in this order; default all.
         bundle: Model; default the one that comes with rooftrace.
@@ -103,7 +94,6 @@ def run_push(
             same path. The server then shows the images from there, and they are not uploaded.
         threshold: Threshold on the building's probability; default the model's own.
         images: Bands, stretch and scale with which images are read.
-        progress: Called with the number of finished images and the total number.
 
     Raises:
         ConfigError: The server, the token or the project is wrong, no label of the project is the
@@ -149,7 +139,10 @@ def run_push(
             reference = f"/data/local-files/?d={quote(below)}"
         task_data = scene_data(entry, scene, reference, key=tool.key, georeferenced=False)
         if entry.image is not None:
-            task_data[FILE_KEY] = _path_below(entry.image, top)
+            # The path below the data, or the name of an image that lies elsewhere.
+            real, name = entry.image.resolve(), entry.image.name
+            is_below = top in real.parents
+            task_data[FILE_KEY] = real.relative_to(top).as_posix() if is_below else name
         found = predictions(
             footprints, made.mask.grid, [tool.label], predictor.bundle.version,
             building_class=0, control=tool.control,
@@ -179,13 +172,11 @@ def run_pull(
     """Fetch all tasks of a project with their annotations, and the missing uploaded images.
 
     Args:
-        server: Label Studio server.
         project: Number or title of the project.
         out: A `.json` file, or a folder for `tasks.json` and a card that makes the folder DATA.
             Images are saved in the folder `…_images` beside the file. Only the results of an
             earlier pull are replaced; its card stays.
         images: Folder of images that already exist, such as the folder that was pushed.
-        progress: Called with the number of finished tasks and the total number.
 
     Raises:
         ConfigError: The server, the token or the project is wrong; or a file of other data has the
@@ -280,12 +271,6 @@ def _served_folder(entries: Sequence[SceneEntry], root: Path) -> Path:
             remedy="Put them into a folder below it.",
         )
     return folder
-
-
-def _path_below(image: Path, top: Path) -> str:
-    """Return the path of an image below the data, or its name if it lies elsewhere."""
-    real = image.resolve()
-    return real.relative_to(top).as_posix() if top in real.parents else image.name
 
 
 def _download(server: LabelStudio, reference: object, folder: Path, task: LabelTask) -> bool:

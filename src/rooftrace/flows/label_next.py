@@ -8,15 +8,15 @@ labelled or already chosen.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import thumbnail_of
 from rooftrace.core.errors import DataError
+from rooftrace.core.report import Report
 from rooftrace.core.text import merge_notes, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.flows.split import first_copies
@@ -42,10 +42,8 @@ class NextImage:
     """One image to label.
 
     Args:
-        id: Id of the image in the data.
         image: Path of its file; None if it is a chip of a scene.
         uncertainty: Entropy plus disagreement, see `predict.uncertainty.ImageUncertainty`.
-        entropy, disagreement, built_up: See there.
         distance: Distance of its features to those of the nearest image that is labelled or was
             chosen before; None for the first image if none is labelled.
     """
@@ -60,18 +58,15 @@ class NextImage:
 
 
 @dataclass(frozen=True)
-class NextReport:
+class NextReport(Report):
     """The images to label, in order; each beginning of the list is a choice of its own.
 
     Args:
-        chosen: Images to label.
-        images: Number of images in the data.
         labelled: Number of these that are labelled or being labelled.
         nodata: Ids of other images that are mostly nodata.
         empty: Ids of other images that show nothing like a building.
         near_duplicates: Ids of other images that repeat a labelled image, or one with a higher
             uncertainty.
-        notes: Assumptions that the user should see.
     """
 
     chosen: tuple[NextImage, ...]
@@ -81,10 +76,6 @@ class NextReport:
     empty: tuple[str, ...]
     near_duplicates: tuple[str, ...]
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
 
 def run_next(
@@ -105,14 +96,12 @@ def run_next(
 
     Args:
         data: Images, some of which may be labelled.
-        count: Number of images to choose.
         bundle: Model; default the one that comes with rooftrace.
         labelled_data: Further images, of which the labelled ones count; they may be the same images
             in another place.
         taken: Ids of images that are being labelled elsewhere; they count as labelled.
         images: Bands, stretch and scale with which images are read.
         out: File for the paths of the images to label, in order, one per line; or the id of a chip.
-        progress: Called with the number of finished images and the total number.
 
     Raises:
         DataError: No image is left to choose from, or an image cannot be read.
@@ -210,7 +199,6 @@ def weighted_k_centre(
     Args:
         features: (n, feature) points to choose from.
         weights: (n,) weights, at least 0.
-        count: Number of points to choose.
         centres: (m, feature) points that are centres from the beginning.
 
     Returns:

@@ -85,7 +85,6 @@ class LabelledSets:
         sources: The sets; every set has the same weight.
         part: Name of the part of the data, for the record.
         images: Bands, stretch and scale with which images are read.
-        progress: Function called with the number of scenes done and their total number.
         rounds: Number of times that each scene is counted.
     """
 
@@ -247,16 +246,11 @@ def check_threshold_data(spec: BundleSpec, source: SceneSet) -> None:
 
 
 def predict_set(
-    predictor: Predictor,
-    source: SceneSet,
-    folder: Path,
-    data: LabelledSets | None = None,
+    predictor: Predictor, source: SceneSet, folder: Path, data: LabelledSets | None = None
 ) -> SetProbabilities:
     """Run the network over every scene as `rooftrace predict` does.
 
     Args:
-        predictor: Model with two classes.
-        source: Labelled scenes.
         folder: New folder for the arrays, which take two bytes per pixel.
         data: Options for reading the images, and the progress; default as they are.
 
@@ -335,7 +329,6 @@ def footprints_at(
     Args:
         spec: Contract of the model; its calibration is applied to the scores.
         scene: The scene; its pixels are not read.
-        scored: Probabilities of the scene.
         level: Threshold as a level, 1 to 255.
         images: Bands, stretch and scale with which the scene was read.
     """
@@ -368,7 +361,6 @@ def select_part(source: SceneSet, split: str | None, data: str) -> SceneSet:
     """Return the scenes of one part of a split.
 
     Args:
-        source: All scenes.
         split: `FILE:PART`, or `PART` of the data's own, see `match_reference`; None for all scenes,
             with a note if the data has parts of its own.
         data: Location of the scenes, for error messages.

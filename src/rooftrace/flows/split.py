@@ -63,8 +63,6 @@ def run_split(
     Args:
         data: Data to divide: its labelled images, or all images if none is labelled.
         out: Split file to write.
-        options: How they are divided.
-        progress: Called with the number of scenes read and the total number.
 
     Raises:
         LayoutError, DataError, ConfigError, ExportError: See `open_source` and `make_split`.
@@ -164,10 +162,8 @@ def summarize_scenes(
     """Return the summaries of all scenes of a set, in its order, computed on all cores.
 
     Args:
-        source: The set.
         labels: True to read the labels.
         pixels: True to read the images; otherwise only their headers are read.
-        progress: Function called with the number of finished scenes and the number of all scenes.
 
     Raises:
         DataError: An image or a label cannot be read.

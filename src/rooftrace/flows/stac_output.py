@@ -57,7 +57,6 @@ class PredictedScene:
         id: First part of the names of its results.
         outline: Outline of the valid data, in degrees; its longitudes may jump at 180.
         gsd_m: Ground sample distance in metres per pixel.
-        buildings: Number of its polygons.
         files: Path of each result by its kind: mask, polygons, density, preview.
         origin: Origin of the image, which counts where no STAC item states it.
         item: Origin of the image, if a STAC item states one.
@@ -93,9 +92,7 @@ def predicted_scene(name: str, record: Mapping[str, Any], crs: CRS) -> Predicted
     """Return the results of a georeferenced image.
 
     Args:
-        name: First part of the names of its results.
         record: Its record in run.json, with the outline of its valid data.
-        crs: Coordinate system of its results.
     """
     output, figures = record["output"], record["figures"]
     gsd_m = float(figures["gsd_m"])
@@ -119,9 +116,7 @@ def write_stac(
     """Write a STAC collection of the results, and an item for each scene with a known date.
 
     Args:
-        out: Folder of the results.
         name: Name of the imagery, for the description.
-        scenes: Results of the scenes.
         model: Name and sha256 of the model.
         record: Name of the file in the folder that records the run.
         dating: Sentence that explains to the user where to give the date of images.
@@ -243,10 +238,7 @@ def _files(kind: str, path: Path | None) -> list[tuple[str, Path]]:
     if path is None:
         return []
     others = [path.with_suffix(suffix) for suffix in _TYPES if suffix != path.suffix]
-    return [
-        (kind, path),
-        *((f"{kind}_{one.suffix[1:]}", one) for one in others if one.exists()),
-    ]
+    return [(kind, path), *((f"{kind}_{one.suffix[1:]}", one) for one in others if one.exists())]
 
 
 def _license(text: str) -> str:

@@ -167,16 +167,11 @@ class ThresholdReport:
     """Result of `rooftrace fit` for one model.
 
     Args:
-        out: The new bundle or ensemble file.
         metric: The figure that was maximised, as the mean over the sets.
-        before, after: Thresholds.
-        names: Names of the sets.
-        figures_before, figures_after: Figures of each set.
         thresholds, curve: (n,) thresholds that were tried, and the mean of the metric over the sets
             at each.
         calibration: Calibration at the new threshold; None if none could be fitted.
         metrics: Figures at the new threshold, for the contract.
-        notes: Other changes, for the user.
     """
 
     out: Path
@@ -263,7 +258,6 @@ def run_threshold(
         folders: Labelled data that the model was not trained on; the mean over the folders is
             maximised.
         out: Path of the new bundle, or of the new ensemble file.
-        metric: Figure to maximise.
         keep: True to keep the threshold and the recorded figures, and to fit the calibration alone.
         split: `FILE:PART` to choose scenes; None for all.
         engine, precision: Engine and precision; default as in `rooftrace predict`.
@@ -327,12 +321,9 @@ def choose_threshold(
     """Choose the threshold of a model by its stored probabilities, and calibrate the model at it.
 
     Args:
-        spec: Contract of the model.
-        scored: Its probabilities for each set.
         data: The sets, and the progress.
         out: File that the model will be written to, for the report.
         protocol: How the sets were predicted, see `protocol_of`.
-        metric, keep: See `run_threshold`.
         start: Contract of the model that this one was tuned from: the metric is maximised near its
             threshold where F1 does not fall. Of the thresholds within half a point of the best, the
             one nearest to it is taken.

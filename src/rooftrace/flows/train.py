@@ -37,12 +37,9 @@ class TrainReport:
     """The result of a training run.
 
     Args:
-        run: Folder of the run.
         best: Bundles by name (`best_iou`, `best_loss`, and `refined` after a refinement): epoch
             (from 1), value, path. The value of `refined` is an IoU.
-        epochs: Number of epochs of the segmenter.
         stopped_because: Reason for the end, as a clause.
-        images_per_s: Training samples per second.
         notes: Sentences on models that learnt next to nothing, or less than the start model.
     """
 
@@ -85,7 +82,6 @@ def run_train(
         run: Folder for all output of the run.
         overrides: `key.path=value` settings that replace values of the file.
         resume: Continue the run that is in the folder, in the segmenter or in the refiner.
-        console: Console for progress; None prints nothing.
 
     Raises:
         MissingExtraError: PyTorch or a package that comes with it is not installed.
@@ -131,12 +127,8 @@ def export_run(
 
     Args:
         config: Configuration, as the bundles record it.
-        result: The trained network.
-        run: Folder of the run.
         resume: Continue a refinement that is in the folder.
-        console: Console for progress; None prints nothing.
         names: The best epochs to write.
-        contract, start: See `train.export_bundle.export_bundle`.
         tracking: Trackers that receive the figures of the bundles.
     """
     from rooftrace.train.export_bundle import export_bundle
@@ -243,7 +235,6 @@ def run_tune(
             Pruned and failed trials count; trials that were lost with their process do not.
         overrides: `key.path=value` settings that replace values of the file.
         keep: Keep the checkpoints of all trials, not only of the best.
-        notify: Function called with each line of progress.
 
     Raises:
         MissingExtraError: Optuna, PyTorch or a package that comes with them is not installed.

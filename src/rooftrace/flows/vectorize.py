@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
+from rooftrace.core.report import Report
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, size_text
 from rooftrace.core.types import Footprints, GeoGrid, Progress, Raster, RasterSource, Window
@@ -65,13 +66,10 @@ class MaskInput:
     """A raster that is read as class indices.
 
     Args:
-        source: Raster of the values.
-        classes: Class indices to trace.
         names: Class names by index; empty where all classes are buildings.
         building: Index of the building class; None where it is unknown.
         table: (256,) class index for each value; None for probabilities.
         threshold: Threshold on probabilities; None for a mask.
-        notes: Assumptions that the user should know.
     """
 
     source: RasterSource
@@ -158,10 +156,8 @@ def open_mask(
     buildings. In a mask with several values each value is a class, and 255 is nodata.
 
     Args:
-        path: Path of the raster.
         threshold: Smallest probability that is a building; default 0.5.
         classes: Values or names of the classes to trace; default all.
-        progress: See `OnBlock`.
 
     Raises:
         DataError: The file cannot be read.
@@ -212,10 +208,7 @@ def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput
 
 
 def _mask_input(
-    source: RasterFile,
-    present: list[int],
-    names: tuple[str, ...],
-    wanted: Sequence[str],
+    source: RasterFile, present: list[int], names: tuple[str, ...], wanted: Sequence[str]
 ) -> MaskInput:
     """Return how to read a mask, given its values and the names of its classes."""
     notes = []
@@ -351,19 +344,13 @@ class ClassCount:
 
 
 @dataclass(frozen=True)
-class VectorizeReport:
+class VectorizeReport(Report):
     """Result of `run_vectorize`.
 
     Args:
-        input, output: The files.
-        polygons: Number of polygons of all classes.
-        classes: Counts of each class that has polygons.
         regularized: Share of the buildings that became regular; None if regularization is off or
             there are no buildings.
-        pixels: Number of pixels of the raster.
         seconds: Time from reading the first pixel to the finished file.
-        peak_rss_mb: Peak memory of the process.
-        notes: Assumptions that the user should know.
     """
 
     input: str
@@ -378,10 +365,7 @@ class VectorizeReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
-        return {
-            **asdict(self),
-            "mpx_per_s": self.pixels / 1e6 / max(self.seconds, 1e-9),
-        }
+        return {**super().to_json(), "mpx_per_s": self.pixels / 1e6 / max(self.seconds, 1e-9)}
 
 
 def run_vectorize(
@@ -413,7 +397,6 @@ def run_vectorize(
         gsd_m: Metres per pixel, where the raster does not contain them.
         crs: Coordinate system of a raster that has a position but states none.
         schema: See `write_footprints`.
-        progress: Function that is called with the numbers of finished and of all pixels.
 
     Raises:
         ConfigError: The result would replace an input; see also `open_mask`.

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from rooftrace.core.errors import GeoreferenceError, PredictError
+from rooftrace.core.report import Report
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress
@@ -45,24 +46,17 @@ _WAITING_FRAMES = 6
 
 
 @dataclass(frozen=True)
-class VideoReport:
+class VideoReport(Report):
     """Result of a video.
 
     Args:
-        path: Path of the written video.
-        frames: Number of written frames.
         asked: Number of frames on which the network ran.
-        cuts: Number of scene changes.
-        shape_yx: Height and width of the frames.
         video_s: Duration of the result in seconds.
         seconds: Processing time in seconds, without loading the model.
-        frames_per_s: Frames processed a second.
         realtime: Seconds of video processed a second.
-        built_up_share: Mean built-up share of the frames.
         buildings_mean, buildings_most: Mean and maximum number of buildings in a frame.
         broke_at_s: Time in seconds at which the input breaks off; None if it is complete.
         damaged: Number of frames that could not be decoded, or only in part.
-        notes: Assumptions, for the person to read.
     """
 
     path: Path
@@ -82,15 +76,6 @@ class VideoReport:
     damaged: int
     peak_rss_mb: float
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self) | {
-            "path": str(self.path),
-            "table": None if self.table is None else str(self.table),
-            "shape_yx": list(self.shape_yx),
-            "notes": list(self.notes),
-        }
 
 
 def run_video(
@@ -190,10 +175,7 @@ def run_video(
 @contextmanager
 def _frame_table(path: Path) -> Iterator[Any]:
     """Open a CSV table that appears under its name if the block succeeds."""
-    with (
-        replacing(path) as partial,
-        partial.open("w", newline="", encoding="utf-8") as file,
-    ):
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["frame", "seconds", "built_up_share", "buildings", "smoothed", "skipped"])
         yield writer

@@ -59,7 +59,6 @@ class BlockOutlines:
     """Contribution of one block to the footprints of its scene; picklable.
 
     Args:
-        window: Window of the block.
         crossing: Regions that touch other blocks, by class; for classes that occur.
         markers: Markers that touch other blocks; None where the block has no markers.
         waiting: Markers inside regions that touch other blocks.
@@ -96,7 +95,6 @@ class Tracing:
 
         Args:
             window, mask, score, occurring, markers: See `FootprintAssembler.feed`.
-            begin: See `Begin`.
 
         Raises:
             ValueError: The block is invalid, see `trace_block`.
@@ -144,11 +142,8 @@ class Tracing:
         """Trace regions of several blocks and make their outlines.
 
         Args:
-            pieces: Complete regions by class.
             markers: Complete markers, if any.
             waiting: Markers that waited for their regions.
-            has_markers: True if any block had markers.
-            begin: See `Begin`.
 
         Returns:
             The outlines, and the markers that continue to wait.
@@ -189,10 +184,8 @@ class FootprintAssembler(ExitStack):
     polygons are in a file once they are many. A small scene needs neither threads nor a file.
 
     Args:
-        grid: Grid of the pixels.
         classes: Class indices to trace.
         building_class: Class that is separated, regularized and kept free of overlaps.
-        options: Options in pixels of the grid.
         folder: Folder of the file; default the system's folder for temporary files.
         gsd_m: Metres per pixel; overrides the grid.
         calibrate: Function that calibrates scores, given which buildings are pieces of divided
@@ -419,10 +412,6 @@ class FootprintSet(ExitStack):
 
     Args:
         records: Records of all footprints, after overlaps were resolved.
-        spill: File that holds their polygons.
-        maker: Maker of the outlines.
-        building_class: Index of the class of buildings.
-        calibrate: Function that calibrates scores.
         class_names: Names by class index; empty where all are buildings.
         may_be_refined: Whether footprints state if their outlines were refined.
         workers: Workers that make the footprints of `chunks`; default: the calling thread.

@@ -155,16 +155,12 @@ class LayerComparison:
 
 
 def compare_layers(
-    new: PackedPolygons,
-    old: PackedPolygons,
-    rules: CompareRules | None = None,
-    workers: int = 1,
+    new: PackedPolygons, old: PackedPolygons, rules: CompareRules | None = None, workers: int = 1
 ) -> LayerComparison:
     """Find the status of each building of two layers.
 
     Args:
         new, old: Buildings on the same plane in metres.
-        rules: Limits of the statuses.
         workers: Number of threads; the result does not depend on it.
 
     Raises:

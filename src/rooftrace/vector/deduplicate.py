@@ -151,8 +151,6 @@ def deduplicate(
     """Return one polygon for each building.
 
     Args:
-        known: Polygons of some scenes.
-        pairs: All pairs among them.
         outlines: Outlines of the valid data of all scenes, in degrees, by index of the scene.
     """
     seen = known.seen.copy()
@@ -405,7 +403,6 @@ class DetectionAccumulator:
         """Add the buildings of a scene; each scene once.
 
         Args:
-            scene: Index of the scene.
             found: Polygons of the scene; `edge_m` is ignored, and `cut` near another scene.
 
         Returns:

@@ -59,18 +59,13 @@ _UPRIGHT = np.array([[1.0, 0.0], [0.0, -1.0]])
 
 
 def make_footprints(
-    polygons_px: Polygons,
-    score: NDArray[np.float32],
-    grid: GeoGrid,
-    *,
-    gsd_m: float | None = None,
+    polygons_px: Polygons, score: NDArray[np.float32], grid: GeoGrid, *, gsd_m: float | None = None
 ) -> Footprints:
     """Return footprints in the grid's CRS, or in pixels (x right, y down) where it has none.
 
     Args:
         polygons_px: (n,) shapely polygons in pixel coordinates of the grid, corner-based.
         score: (n,) scores in 0..1.
-        grid: Grid of the pixels.
         gsd_m: Metres per pixel for areas and perimeters; overrides the grid.
 
     Returns:
@@ -116,7 +111,6 @@ def square_metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
     """Return the area of a pixel on the WGS 84 ellipsoid, at positions of the grid.
 
     Args:
-        grid: Grid of the pixels.
         xy_px: (n, 2) column and row, corner-based.
 
     Returns:
@@ -133,7 +127,6 @@ def metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
     to 4-21).
 
     Args:
-        grid: Grid of the pixels.
         xy_px: (n, 2) column and row, corner-based.
 
     Returns:
@@ -232,8 +225,7 @@ class ValidOutline:
         valid.
         """
         placed = shapely.transform(
-            self._outline_px,
-            lambda xy: np.stack(self._grid.to_world(xy[:, 0], xy[:, 1]), axis=1),
+            self._outline_px, lambda xy: np.stack(self._grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
         )
         assert isinstance(placed, shapely.MultiPolygon)
         return placed

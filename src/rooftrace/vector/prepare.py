@@ -142,8 +142,6 @@ class OutlineMaker:
     """Makes candidate outlines of regions; thread-safe.
 
     Args:
-        grid: Grid of the pixels.
-        options: Options of the outlines.
         gsd_m: Metres per pixel; overrides the grid.
     """
 
@@ -161,8 +159,6 @@ class OutlineMaker:
         """Return the candidate outlines of complete regions of one class.
 
         Args:
-            regions: Traced regions.
-            class_id: Class index of all regions.
             is_building: True to separate the regions and to make their outlines regular.
             markers: Markers inside the regions, or their cores if a watershed divides them, and
                 (markers,) the region that holds each; None where neither is known.
@@ -473,7 +469,6 @@ class MaskRecord(Config):
         polygons: See `VectorOptions`.
         gsd_m: Metres per pixel that the user gave; None for those of the georeference.
         building: Class index of the buildings.
-        origin: Origin of the mask.
         shape: Rows and columns of the mask as it was written; None in masks of earlier editions.
         pixel_m: Metres of its pixels down a column and along a row; None where the georeference
             did not have them.

@@ -214,7 +214,6 @@ class _Directions:
         """Return the directions that most of the outline has.
 
         Args:
-            contours: Contours of the polygons.
             group: (n,) groups of polygons that touch.
             side: (n,) root of the area in units.
             unit: Pixels of a unit.
@@ -299,7 +298,6 @@ class _Prices:
     """Costs of walls between corners.
 
     Args:
-        contours: Contours of the polygons.
         unit: Pixels of a unit.
         sums: (5, n) sums up to each corner.
         low, high: (5, n) sums up to the first point that counts of a long wall that begins at each
@@ -390,7 +388,6 @@ def _walls(
     left out, as the bevel of a corner.
 
     Args:
-        contours, directions: Contours and directions of polygons.
         scale: (rings,) factor on the prices.
         unit: Pixels of a unit.
     """
@@ -520,7 +517,6 @@ def _fit_ellipses(
     the area moments of contours; 0 where walls, or another shape, fit better.
 
     Args:
-        contours: Contours of the polygons.
         cost: (rings,) cost of the walls.
         scale: (n,) factor on the prices.
         unit: Pixels of a unit.

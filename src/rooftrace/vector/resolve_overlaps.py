@@ -241,7 +241,6 @@ def resolve_scene_overlaps(
     all footprints.
 
     Args:
-        records: Records of all footprints.
         chosen: (n,) True for footprints that must not overlap each other.
         spill: File that holds the polygons, and to which new ones are added.
         area_m2: Function that returns the areas of polygons in pixels.

@@ -214,7 +214,6 @@ def _points(xy: Floats, ring: Ints, count: int) -> tuple[Ints, Ints, Ints]:
     Args:
         xy: (vertices, 2) vertices of closed rings.
         ring: (vertices,) their rings.
-        count: Number of rings.
     """
     x, y = np.ascontiguousarray(xy.T).astype(np.int64)
     same = ring[1:] == ring[:-1]

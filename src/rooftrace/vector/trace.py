@@ -334,7 +334,6 @@ class Regions:
     """The connected regions that corners bound, ordered by their first pixel, row by row.
 
     Args:
-        corners: Corners in the scene's coordinates.
         vertical: (edges, 2) corners of the vertical edges, sorted by column, then row.
         linearrings: (rings,) shapely rings, each beginning at its first corner.
         is_shell: (rings,) True for an outer ring, False for a hole.

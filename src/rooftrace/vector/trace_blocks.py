@@ -90,10 +90,7 @@ class RegionPieces:
         """Return the regions of a block that touch other blocks, and (regions,) which these are.
 
         Args:
-            regions: Regions of the block.
             total: (regions, 2) sums of each region, see `Regions.integrate`.
-            window: Window of the block.
-            scene: Window of the whole scene.
         """
         corners = regions.corners
         horizontal = np.arange(len(corners)).reshape(-1, 2)
@@ -181,10 +178,7 @@ class BlockTrace:
     """The regions of one block; picklable.
 
     Args:
-        pieces: Regions that touch other blocks.
-        complete: The other regions.
         small_px: Pixels of complete regions that are too small, and dropped.
-        foreground_px: Number of foreground pixels.
     """
 
     pieces: RegionPieces
@@ -199,8 +193,6 @@ def trace_block(
     """Return the regions of a block, which depend on the block alone.
 
     Args:
-        scene: Window of the whole scene.
-        window: Window of the block.
         mask: (y, x) mask of the window; all values but 0 are foreground.
         prob: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths, NaN where unknown; None
             counts as 0.
@@ -233,7 +225,6 @@ class OpenRegions:
     order, memory grows with the scene's width and not with its height.
 
     Args:
-        scene: Window of the whole scene.
         smallest_px: Minimum pixels of a region; smaller ones are counted in `small_px` and dropped.
     """
 

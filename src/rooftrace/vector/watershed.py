@@ -391,7 +391,6 @@ def separate_by_watershed(
 
     Args:
         buildings: Regions of a mask, in pixels.
-        options: Options of the watershed.
         cores: Cores of the buildings; None where no probabilities are known.
 
     Returns:
@@ -467,14 +466,12 @@ class _Flood:
     """Regions, their depths and the levels of the flood.
 
     Args:
-        atlas: Atlas of all regions.
         cell_px: Side of the squares of pixels that are one cell here, sampled at their centres.
         number: (y, x) number of the region of each cell, from 1; 0 outside.
         rank: (y, x) number of levels below the cell's depth; 0 outside. Cells above the water of a
             level have a rank higher than its number.
         rows: (levels,) number of rows of `rank` up to the last that rises above a level.
         step_px: (n + 1,) pixels from one level to the next for each region by its number.
-        options: Options of the watershed.
     """
 
     atlas: LabelAtlas
@@ -487,11 +484,7 @@ class _Flood:
 
     @classmethod
     def of(
-        cls,
-        buildings: TracedPolygons,
-        chosen: Ints,
-        options: WatershedOptions,
-        cores: Cores | None,
+        cls, buildings: TracedPolygons, chosen: Ints, options: WatershedOptions, cores: Cores | None
     ) -> _Flood:
         """Return the flood of the buildings with the indices `chosen` (n,)."""
         regions = buildings.polygons[chosen]

@@ -70,7 +70,6 @@ class CatalogueReport:
         found: Number of buildings over all scenes, with duplicates.
         buildings: Number of buildings in the layer, without duplicates.
         partitions: Number of files of the layer.
-        predicted: Report on the prediction of the scenes.
         notes: Assumptions and skipped files that the person should know.
     """
 
@@ -117,13 +116,9 @@ def run_catalogue(
     retries failed scenes, and predicts scenes that were added to the catalogue.
 
     Args:
-        catalogue: The scenes.
-        executor: The model and where it runs.
-        out: Folder of the results.
         options: Options of each scene; polygons are always written.
         level: Zoom level of the quadkeys by which the layer is partitioned.
         strict: Whether the run stops at the first scene that fails.
-        progress: See `RunOptions`.
         nodata: Pixel values that mean nodata, besides those that the files declare.
         area: Area to predict; scenes outside of it are left out.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
@@ -338,7 +333,6 @@ def merge_layers(
 
     Args:
         layers: Polygons of the scenes, in the order of the catalogue.
-        out: Folder of the layer.
         level: Zoom level of the quadkeys.
         classes: Class names by class index; empty if all polygons are buildings.
         scenes: Function that returns the manifest entries of the scenes. Its argument is the number

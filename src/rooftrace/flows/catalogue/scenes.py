@@ -91,7 +91,6 @@ class Catalogue:
     Args:
         name: Path or URL of the catalogue, as the user gave it.
         kind: Kind of the catalogue, for the user and the manifest.
-        scenes: One or more scenes.
         skipped: Files in the folder that are not predicted, each with the reason.
         notes: Decisions about the catalogue that the user should know.
     """
@@ -213,14 +212,10 @@ def scene_of_item(
     href = _chosen(assets, asset, where).get("href")
     if not isinstance(href, str) or not href:
         raise DataError(
-            f"{where}: its asset has no href; expected a path or a URL.",
-            remedy="Correct the item.",
+            f"{where}: its asset has no href; expected a path or a URL.", remedy="Correct the item."
         )
     return CatalogueScene(
-        name,
-        located(href),
-        bounds_of(item.get("bbox")),
-        _provenance(item, name, collection or {}),
+        name, located(href), bounds_of(item.get("bbox")), _provenance(item, name, collection or {})
     )
 
 
@@ -437,7 +432,6 @@ def open_catalogue(
             STAC API, catalog or collection.
         collections, datetime, max_items: See `ImagerySearch`.
         area: Area that found images must overlap.
-        asset: See `read_catalogue`.
 
     Raises:
         ConfigError: An option belongs to another kind of catalogue.

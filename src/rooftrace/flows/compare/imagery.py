@@ -53,16 +53,7 @@ from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import OutputPaths
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.vector.compare import (
-    CHANGED,
-    GONE,
-    MERGED,
-    NEW,
-    OUTSIDE,
-    SAME,
-    SPLIT,
-    SideStatus,
-)
+from rooftrace.vector.compare import CHANGED, GONE, MERGED, NEW, OUTSIDE, SAME, SPLIT, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
 
@@ -132,8 +123,6 @@ def predict_dates(
     """Predict two images, and write the probabilities of each to a folder.
 
     Args:
-        new, old: Images.
-        models: Model of both.
         threshold: Probability from which a pixel is a building; None for the model's own.
         out: Folder for `PROBABILITY_FILES`.
         step: Function that is called after each image.
@@ -233,7 +222,6 @@ def keep_certain_changes(
 
     Args:
         new, old: Buildings and statuses of both dates; the statuses are changed.
-        dates: Probabilities.
         plane: Coordinate system of the buildings, in metres.
         offset: Offset of the new date from the old one; None for none.
 
@@ -401,9 +389,7 @@ def mark_outside(
 
     Args:
         new, old: Buildings and statuses of both layers; the statuses are changed.
-        plane: Coordinate system of the buildings.
         images: Images whose valid pixels were seen; they are closed.
-        area_drawn: Area that was seen.
         shift: Offset of the images from the old layer.
         before: Image whose valid pixels were seen at the earlier date; it is closed.
         joined: Whether to find the whole outlines of buildings that are the same or divided, too,
@@ -464,7 +450,6 @@ def _set_seen(
         side: Statuses; they are changed.
         alone: `NEW` or `GONE`.
         seen_share: Function that returns the share of buildings that the other date shows.
-        joined: See `mark_outside`.
     """
     unseen = np.zeros(len(side.status), np.bool_)
     for code, least in ((alone, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):

@@ -95,20 +95,15 @@ class BuildingLayer:
     """Buildings of one input.
 
     Args:
-        name: Name in messages.
         outlines: The n buildings in `crs`.
-        crs: Coordinate system.
         bounds_xy: Left, bottom, right and top of all buildings; NaN without any.
         ids: (n,) id of each building as text: its own, or its row from 1 in the input: `row 7`.
         score: (n,) score in 0..1, NaN where there is none.
         attributes: (n,) values of each attribute; empty unless they were asked for.
-        notes: Notes for the user.
         mask: Mask that says which ground was seen: the input itself, or the one that `rooftrace
             predict` has written beside the polygons; None where there is none.
         seen: Image whose valid pixels were seen, made from the mask.
-        date: See `date_of`.
         source: Attribution of the imagery of a layer that rooftrace predicted.
-        model: Name of the model of such a layer.
         building: Attribute that tells its buildings from other polygons, and the value for one.
     """
 

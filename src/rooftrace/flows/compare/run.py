@@ -120,20 +120,12 @@ class CompareReport:
     """Result of `run_compare`.
 
     Args:
-        new, old: Names of the inputs.
-        files: Files that were written.
-        table: Number and area of the buildings with each status.
         matched: Number of pairs with an IoU of at least 0.5, on ground that was seen.
         offset: Estimated offset; None where there were too few pairs.
         offset_removed: True if the new layer was moved by it.
         coverage: Source of the ground that was seen: `imagery`, `area`, `mask` or `bounds`.
         conflated: Number of buildings with the outline of each layer; None without.
-        plane: Coordinate system of the comparison.
-        rules: Limits of the statuses.
         dates: Probabilities of two dates, and their limits; None for two layers.
-        seconds: Time of the whole comparison.
-        peak_rss_mb: Peak memory of the process.
-        notes: Assumptions that the user should know.
         imagery: Images that the new layer was made from.
         against_map: Agreement with a map of the same time; None for two dates.
     """
@@ -204,7 +196,6 @@ def run_compare(
         new, old: Files or folders of polygons, or masks; two rasters of probabilities; or two
             images, with `models`.
         out: Folder of the results; it is created where it is missing.
-        options: Options; default: those of `CompareOptions`.
         models: Model that predicts NEW and OLD, which are two images; None for layers.
         formats: Suffixes of further files of the layers of results, see `write_copies`.
 

@@ -10,22 +10,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.parallel import core_count
+from rooftrace.core.report import Report
 from rooftrace.core.text import list_first, plural, without_folders
 from rooftrace.core.types import Polygons, Progress
 from rooftrace.density.accumulate import centres_of, density_of_zones
 from rooftrace.density.cells import DensityFigures
-from rooftrace.density.files import (
-    DEFAULT_THRESHOLD,
-    DensityThreshold,
-    density_columns,
-)
+from rooftrace.density.files import DEFAULT_THRESHOLD, DensityThreshold, density_columns
 from rooftrace.flows.density.ground import SeenGround, seen_ground
 from rooftrace.flows.density.inputs import SceneFiles, files_of, scenes_of, stem_of
 from rooftrace.flows.density.zones import Zones
@@ -55,16 +51,12 @@ class DateRow:
 
 
 @dataclass(frozen=True)
-class DatesReport:
+class DatesReport(Report):
     """Result of `run_date_density`.
 
     Args:
-        files: Files that were written.
-        zones: Number of zones.
         crs: Description of the coordinate system of the measurements.
         common_share: Share of the zones that all dates show.
-        dates: Figures by date, in the order of the inputs.
-        notes: Assumptions that the user should know.
     """
 
     files: tuple[Path, ...]
@@ -73,14 +65,6 @@ class DatesReport:
     common_share: float
     dates: tuple[DateRow, ...]
     notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that `--json` prints."""
-        rows = [
-            vars(row) | {"offset": None if row.offset is None else row.offset.to_json()}
-            for row in self.dates
-        ]
-        return vars(self) | {"files": [str(file) for file in self.files], "dates": rows}
 
 
 def run_date_density(
@@ -105,7 +89,6 @@ def run_date_density(
         inputs: One input for each date: a folder of predictions, a mask, or polygons.
         zones: File of polygons; their attributes are kept.
         out, building, min_area_m2, threshold, layer: See `run_zone_density`.
-        progress: Function that is called with the numbers of finished and of all dates.
 
     Raises:
         ConfigError: There are fewer than two dates, or two inputs are of one image.

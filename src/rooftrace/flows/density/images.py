@@ -28,11 +28,9 @@ class ImagesReport:
     """Built-up shares of images.
 
     Args:
-        files: Files that were written.
         shares: (n,) built-up shares of the valid pixels; NaN where an image has none.
         classes: Number of images by class; None counts those without a valid pixel.
         threshold: Threshold, with the quality of its fit where it was fitted.
-        notes: Notes for the user.
     """
 
     files: tuple[Path, ...]
@@ -68,8 +66,6 @@ def run_by_image(
         out: Path of the result without its ending, or an existing folder.
         building: Class index of buildings; default 1, or 255 where a mask has no 1.
         glob: Patterns of file names; only masks that match one of them are read.
-        threshold: Threshold from which an image is dense.
-        progress: Function that is called with the numbers of finished and of all masks.
 
     Raises:
         DataError, LabelError: A mask cannot be read, or there is none.
@@ -93,7 +89,6 @@ def fit_images(
     """Fit the threshold on labelled masks; write it to OUT.json, and their shares to OUT.csv.
 
     Args:
-        data: Folder of the masks.
         labels: CSV with the columns `image` (a path relative to `data` or to the CSV) and `label`,
             which has two values. Unless these are sparse and dense, the label whose images have the
             larger mean share is dense.

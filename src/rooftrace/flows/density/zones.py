@@ -27,14 +27,7 @@ _SHARED = 0.01
 
 @dataclass(frozen=True)
 class Zones:
-    """Polygons whose density is measured.
-
-    Args:
-        path: Their file.
-        layer: Their outlines and attributes.
-        names: Name of each, see `zone_names`.
-        notes: Notes for the user.
-    """
+    """Polygons whose density is measured."""
 
     path: Path
     layer: VectorLayer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import metadata
 from typing import Any, Literal
@@ -21,7 +21,8 @@ from PIL import Image
 
 from rooftrace.audit.duplicates import NO_HASH
 from rooftrace.audit.keypoints import Keypoints, detect_keypoints, match_scenes, shows_overlaps
-from rooftrace.core.text import list_first
+from rooftrace.core.report import Report
+from rooftrace.core.text import distinct, list_first
 from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.predictions import Predictions
 from rooftrace.flows.labelled_predictions import LabelledSets
@@ -48,7 +49,6 @@ class LeakedScene:
     """A scene of the evaluation that shows ground of a training scene.
 
     Args:
-        scene_id: Id of the scene in the evaluation.
         train_id: The training scene: `SET, scene N of M` in the order of the ids.
         bits: Number of differing bits, of 64, between the hashes (for keypoints the median).
         likeness: Similarity in 0..1: the share of agreeing keypoints where both scenes lie, for
@@ -62,12 +62,11 @@ class LeakedScene:
 
 
 @dataclass(frozen=True)
-class LeakageReport:
+class LeakageReport(Report):
     """Result of a leakage check.
 
     Args:
         status: `found` where there is any pair.
-        checked: Number of scenes that were compared.
         pairs: The most similar first; a scene has one pair for each matching training scene.
         notes: Method of the check, and what it does not cover, for the user.
         too_small: Number of scenes without a pair of which only whole copies are found, not an
@@ -99,15 +98,7 @@ class LeakageReport:
         return len(self.scenes) > _SPOILED * self.checked
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "status": self.status,
-            "checked": self.checked,
-            "too_small": self.too_small,
-            "scenes": len(self.scenes),
-            "pairs": [asdict(pair) for pair in self.pairs],
-            "notes": list(self.notes),
-            "fitted": None if self.fitted is None else self.fitted.to_json(),
-        }
+        return super().to_json() | {"scenes": len(self.scenes)}
 
 
 def check_leakage(bundles: Sequence[ModelBundle], source: SceneSet) -> tuple[LeakageReport, ...]:
@@ -317,13 +308,8 @@ class Evaluation:
             return replace(self.first, name=f"{self.first.name}, refined"), replace(
                 self.first.coarse, name="its segmenter alone"
             )
-        names = [report.name for report in self.reports]
-        return tuple(
-            replace(report, name=f"{report.name} ({number})")
-            if names.count(report.name) > 1
-            else report
-            for number, report in enumerate(self.reports, start=1)
-        )
+        names = distinct([report.name for report in self.reports])
+        return tuple(replace(report, name=name) for report, name in zip(self.reports, names))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -378,10 +364,7 @@ class Evaluation:
         For one model it is the report. For several it has `reports`, and in `comparisons` each
         other model against the baseline.
         """
-        beside = {
-            "leaks": [leak.to_json() for leak in self.leaks],
-            "notes": list(self.notes),
-        }
+        beside = {"leaks": [leak.to_json() for leak in self.leaks], "notes": list(self.notes)}
         if len(self.reports) == 1:
             return self.first.to_json() | beside
         return {
@@ -435,8 +418,6 @@ def draw_gallery(
 
     Args:
         predictions: Predictions to show: the first whole, of the others the errors.
-        source: The scenes.
-        report: Report of these predictions.
         count: Maximum number of pictures in a group.
         also: Ids of further scenes, for a group without a title.
     """
@@ -571,18 +552,13 @@ _LISTED_LEAKS = 12
 
 
 def evaluation_page(
-    evaluation: Evaluation,
-    predictions: Sequence[Predictions],
-    source: SceneSet,
-    verdict: str = "",
+    evaluation: Evaluation, predictions: Sequence[Predictions], source: SceneSet, verdict: str = ""
 ) -> str:
     """Return the whole page as text for UTF-8.
 
     Args:
-        evaluation: The result to show.
         predictions: The evaluated models and tools, in the order of the reports; the first predicts
             the scenes of the galleries again.
-        source: The scenes.
         verdict: Sentence on the comparison; default: one on the headline figure.
     """
     first, reports = evaluation.first, evaluation.columns

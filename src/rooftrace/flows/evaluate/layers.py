@@ -84,10 +84,8 @@ class RasterPredictions:
         files: Files of each scene, by its id; a later file covers an earlier one where it has
             values.
         rule: Rule for reading masks; its palette is that of the labels.
-        building_class: Class index of the probabilities.
         threshold: Threshold on probabilities; None for masks.
         values: Values besides 0 of each file of buildings; without files of classes or colours.
-        instances: Whether each value is one building.
     """
 
     files: Mapping[str, tuple[Path, ...]]
@@ -248,7 +246,6 @@ def match_rasters_by_location(
 
     Args:
         grids: Grids of the scenes, by id; all with a CRS.
-        rasters: The files.
         what: Name of the predictions, for errors.
 
     Raises:
@@ -389,7 +386,6 @@ class ScenePolygons:
         score: (n,) float32 score in 0..1; None where there are no scores.
         classes: (y, x) uint8 class index that the polygons draw; a later polygon covers an earlier
             one.
-        notes: Repairs and ignored values, for the user.
     """
 
     outlines: Polygons
@@ -403,7 +399,6 @@ class PolygonPredictions:
     """Files of polygons by scene.
 
     Args:
-        files: Files of each scene, by its id.
         classes: Names by index, the background first.
         building_class: Class index of polygons without a class.
         layer: Layer of files with several; `*` joins them.

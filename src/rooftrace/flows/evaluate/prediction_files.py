@@ -28,7 +28,7 @@ from pydantic import (
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.system import installed_versions
-from rooftrace.core.text import list_first, plural, reason_of
+from rooftrace.core.text import distinct, list_first, plural, reason_of
 from rooftrace.core.types import (
     GeoGrid,
     InstanceReader,
@@ -105,11 +105,10 @@ def open_predictions(
     paths = [files.path for files in tools]
     short = [path.resolve().name for path in paths]
     names = [name if short.count(name) == 1 else str(p) for name, p in zip(short, paths)]
-    opened = []
-    for number, (files, name) in enumerate(zip(tools, names), start=1):
-        unique = name if names.count(name) == 1 else f"{name} ({number})"
-        opened.append(_FilePredictions(files, unique, source, labels, options, data).open())
-    return opened
+    return [
+        _FilePredictions(files, name, source, labels, options, data).open()
+        for files, name in zip(tools, distinct(names))
+    ]
 
 
 @dataclass

@@ -162,11 +162,8 @@ class PredictionFiles:
     """Files of predictions of one kind.
 
     Args:
-        path: The path that was given.
         rasters: Masks or probabilities.
         vectors: Files of polygons; beside rasters, they are the outlines.
-        table: Table of run lengths.
-        results: COCO results.
         drawn: Files of outlines in pixels.
     """
 

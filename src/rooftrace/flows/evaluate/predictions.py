@@ -49,10 +49,7 @@ class Predictions:
     """Predictions of one model or tool for all scenes.
 
     Args:
-        name: Name in reports.
         classes: Names by class index, the background first.
-        building_class: Class index of buildings.
-        legend: Colours of the classes.
         context: Entries for the report: what was evaluated, and how; `threshold` on the building's
             probability, None where there is none, and its origin in words, `threshold_from`.
         predict: Function that returns the prediction for a scene. It raises RooftraceError if the
@@ -84,7 +81,6 @@ def of_model(
     Args:
         chosen: Threshold that the user gave; None for the model's own.
         tta: Test-time augmentation that the predictor was loaded with, see `applied_tta`.
-        pixels_only: True makes no polygons.
         images: Bands, stretch and scale with which images are read.
 
     Raises:

@@ -63,11 +63,9 @@ class EvalOptions:
         engine, precision: Engine and precision; default as in `rooftrace predict`.
         ensemble: Method that combines several bundles into one model. None: each is evaluated by
             itself, and they are compared.
-        weights: Weights of the ensemble `weighted`.
         tta: Test-time augmentation of each model; default that of its contract.
         min_area_m2: Area below which buildings are ignored.
         cell_m: Side in metres of the cells of the built-up share.
-        pixels_only: True leaves out buildings and polygons.
         order: Order of run lengths in predictions; None to deduce it.
         size_yx: Rows and columns of the images of a label table that has no images.
         baseline: Name or number (from 1) of the model with which the others are compared; default
@@ -110,10 +108,8 @@ def run_evaluate(
         folder: The labelled data, see `SourceConfig`; for `predictions` without a bundle it may be
             labels without imagery, see `open_truth`.
         out: Folder for report.html and report.json; None writes nothing.
-        options: Options of the evaluation.
         predictions: Files and folders with predictions of the same scenes by other tools or by
             `rooftrace predict`; each is evaluated by itself.
-        progress: Function called with the number of images done and their total number.
 
     Raises:
         ConfigError: There is nothing to evaluate; the engine or precision does not exist; a
@@ -480,7 +476,6 @@ class _OpenWithoutImage:
     """Function that opens an entry as a scene on a blank image.
 
     Args:
-        grid_of: Function that returns the grid of an entry.
         label_of: Function that returns the label of an entry on a grid.
         gsd_m: Metres per pixel; None for those of the grid.
         area: Area outside which labels are unknown; None for none.

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
+from rooftrace.core.report import Report
 from rooftrace.core.text import plural
 from rooftrace.flows.export.run import run_export
 from rooftrace.io.files import write_atomically, write_json
@@ -52,16 +53,12 @@ _SETTINGS = ("epochs", "samples_per_epoch", "batch_size", "crop_px", "loss", "se
 
 
 @dataclass(frozen=True)
-class CardReport:
+class CardReport(Report):
     """Files of a model card."""
 
     card: Path
     item: Path
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return {"card": str(self.card), "item": str(self.item), "notes": list(self.notes)}
 
 
 def run_card(model: Path | None, out: Path) -> CardReport:
@@ -379,15 +376,11 @@ _ANY_TIME = "2026-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
-class FairReport:
+class FairReport(Report):
     """Folder of a base model."""
 
     folder: Path
     notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return {"folder": str(self.folder), "notes": list(self.notes)}
 
 
 def run_fair(model: Path | None, out: Path, url: str) -> FairReport:

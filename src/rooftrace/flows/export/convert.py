@@ -58,17 +58,11 @@ def variant_files(bundle: ModelBundle, to: str, precision: str) -> tuple[str, ..
 
 
 def convert_bundle(
-    bundle: ModelBundle,
-    to: Target,
-    precision: Precision,
-    samples: Sequence[NDArray[Any]],
+    bundle: ModelBundle, to: Target, precision: Precision, samples: Sequence[NDArray[Any]]
 ) -> dict[str, bytes]:
     """Return the parts of an exported model by the names of `part_names`.
 
     Args:
-        bundle: Bundle that holds the graph.
-        to: Format of the exported model.
-        precision: Precision of the exported model.
         samples: Images (band, y, x) in pixel values for the calibration of int8; none if the
             bundle's own variant is exported unchanged.
 
@@ -126,9 +120,7 @@ class TileSet:
     """Tiles at a model's resolution.
 
     Args:
-        name: Name of the data.
         images: Tiles (band, y, x) in pixel values, all of one size.
-        notes: Assumptions to report to the user.
     """
 
     name: str

@@ -57,11 +57,7 @@ class Parity:
     """Comparison of one engine on one file with the bundle's graph in fp32 on OpenVINO.
 
     Args:
-        engine: Engine that ran the file.
         precision: Precision of its arithmetic.
-        output: Output of the model that was compared.
-        max_difference: Maximum difference of probabilities.
-        mean_difference: Mean difference of probabilities.
         changed_share: Share of all pixels whose class changes at the model's threshold.
         mask_iou: IoU of the two masks without background; 1 if both masks are empty.
         mask_change: Number of changed pixels divided by the number that either mask does not call
@@ -103,7 +99,6 @@ def measure_parity(
         engine: The exported model, loaded from its file.
         spec: Contract, with the threshold of the output.
         tiles: Tiles (band, y, x) in pixel values, all of one size.
-        output: Output of the model that is compared.
     """
     most = total = 0.0
     answered = changed = pixels = both = either = 0
@@ -150,15 +145,9 @@ class ExportReport:
     Args:
         path: The exported file; for OpenVINO the .xml file.
         report: JSON file beside it with this report.
-        to: Format of the file.
-        precision: Precision of the file.
-        bundle: Name and hash of the bundle.
-        size_bytes: Size of all exported files.
         tolerance: Maximum allowed `Parity.mask_change`.
-        checked: Tiles of the check.
         calibrated: Tiles of the calibration, or None.
         parities: Comparison for each engine and output; the main engine comes first.
-        notes: Assumptions and omissions to report to the user.
     """
 
     path: Path
@@ -228,14 +217,10 @@ def run_export(
 
     Args:
         bundle: Model; None for the default model of rooftrace.
-        to: Format of the file.
-        out: File to write.
-        precision: Precision of the file.
         calibration: Images for the calibration of int8; not needed if the bundle has such a
             variant.
         check: Images for the check; default other tiles of `calibration`, or the demo scene.
         tolerance: Maximum allowed `Parity.mask_change`; default by precision.
-        notify: Function called with a message at each step.
 
     Raises:
         ConfigError: the precision is not supported, int8 has no images, the suffix is

@@ -59,11 +59,7 @@ class TuningPlan:
     """A fine-tuning: what is trained on, and what is held out.
 
     Args:
-        run: Folder of the run.
-        start: The start model.
-        scenes: The labelled scenes.
         images: Options with which images are read for the comparison.
-        config: Configuration of the training.
         parts: Scenes of each part of the split file.
         trainings: One training, or one for each fold.
     """
@@ -202,11 +198,7 @@ def divide(
     """Hold a part of the scenes out, or make folds of few; write the split file, return notes.
 
     Args:
-        scenes: Labelled scenes.
-        path: Split file.
-        val: Share that is held out.
         unit: Unit that is kept together.
-        seed: Seed of the division.
         building: Name of the building class, for messages.
         minutes: Minutes of the fine-tuning, which limit the number of folds.
         own: Parts of the data itself to use instead, of which `test` is left alone. Without a

@@ -47,11 +47,9 @@ class FinetuneReport:
     """Result of a fine-tuning run.
 
     Args:
-        trained: Result of the training.
         evaluation: Tuned model and start model on the scenes that were held out; the tuned model is
             the first.
         split: `FILE:PART` of these scenes.
-        page: Report with pictures.
         notes: Notes on how the data was divided, and on held-out images that show ground on which
             one of the models was trained.
         folds: Number of folds of a cross-validation; 0 if one part was held out.

@@ -230,8 +230,6 @@ def run_finetune(
     `comparison/report.html`.
 
     Args:
-        data: Labelled data.
-        run: Folder of the run.
         model: Model to start from, see `models.start.read_start`.
         minutes: Limit in minutes, to the verdict; of a resumed run, from then on.
         val: Share of the scenes that is held out; of fewer than `LEAST_HELD_OUT` scenes folds are
@@ -245,7 +243,6 @@ def run_finetune(
         seed: Seed of the split and of all random draws.
         resume: Continue the run that is in the folder, with its settings.
         images: Bands, stretch and scale with which images are read for the comparison.
-        console: Console for progress; None prints nothing.
 
     Raises:
         MissingExtraError: PyTorch or a package that comes with it is not installed.

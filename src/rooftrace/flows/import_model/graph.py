@@ -51,12 +51,9 @@ class ForeignGraph:
     """An ONNX graph without a contract.
 
     Args:
-        model: The parsed file.
         source: Name of the file, for messages.
-        output: Name of the output that is used.
         dtype: ONNX type of the input, such as `FLOAT`.
         shape: Sizes (n, band, y, x) of the input; None where any is accepted.
-        channels: Channels of the output.
     """
 
     model: Any
@@ -72,7 +69,6 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
     """Read an ONNX file and check its input and output; nothing of it is run.
 
     Args:
-        data: Content of the file.
         source: Name of the file, for messages.
         output: Name of the output to use; needed if the graph has several.
 

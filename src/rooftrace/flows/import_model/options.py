@@ -148,8 +148,7 @@ class ImportOptions(Options):
               description="Brightest pixel value; default: 255, 65535 or 1 by --dtype."),
     ] = None  # fmt: skip
     input_px: Annotated[
-        int | None,
-        Field(ge=1, le=2**15, description="The only side in pixels that it accepts."),
+        int | None, Field(ge=1, le=2**15, description="The only side in pixels that it accepts.")
     ] = None
     multiple_px: Annotated[
         int | None,

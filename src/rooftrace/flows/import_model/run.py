@@ -141,13 +141,9 @@ class ImportedModel:
     """A foreign model as the content of a bundle, and its output beside that of the original.
 
     Args:
-        spec: Contract of the bundle.
-        parts: Parts of the bundle.
         original: Name of the program that ran the original.
         expected, found: Probabilities (n, class, y, x) of the original and of the bundle.
-        tiles: Tiles of the check.
         record: Facts about the import, for the bundle and the report.
-        notes: Assumptions to report to the user.
     """
 
     spec: BundleSpec
@@ -202,10 +198,7 @@ def run_import(
 
     Args:
         path: State dict of PyTorch (.pth, .pt, .ckpt, .safetensors) or ONNX graph (.onnx).
-        out: Bundle to write.
-        options: Network and contract of the model.
         check: Images for the check; default tiles of the demo scene.
-        notify: Function called with a message at each step.
 
     Raises:
         ConfigError: An option is missing, or does not fit the file.

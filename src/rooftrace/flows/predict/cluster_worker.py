@@ -44,9 +44,6 @@ class Facts:
     The machines of a run may differ in `node`, `notes` and `processor` only.
 
     Args:
-        precision: Numeric precision of the engine.
-        settings: Settings of the engine, for run.json.
-        notes: Assumptions that the engine made.
         versions: Versions of the packages that results depend on.
         node: Host name of the machine.
         processor: Record of the processor, see `engine_processor`.

@@ -35,13 +35,7 @@ _COLUMNS = ("img_id", "mask_rle")
 
 @dataclass(frozen=True)
 class RleOutput:
-    """Table of run lengths to write.
-
-    Args:
-        table: Rows and columns of the table.
-        scenes: Image of each row.
-        order: Pixel order of the runs.
-    """
+    """Table of run lengths to write."""
 
     table: RleTable
     scenes: Sequence[SceneInput]
@@ -59,7 +53,6 @@ class RleOutput:
 
         Args:
             scenes: Images with distinct names.
-            out: Folder of the results.
             sample: Table whose rows, columns, line ends and text of an empty mask are kept;
                 default: one row for each image, sorted by name, with `img_id,mask_rle`.
             order: Pixel order of the runs; default: the usual order for the columns.
@@ -151,7 +144,6 @@ class CocoOutput:
     """COCO results to write (https://cocodataset.org/#format-results).
 
     Args:
-        path: File to write.
         ids: Each image, and its `image_id`.
         category: `category_id` of buildings.
     """
@@ -166,7 +158,6 @@ class CocoOutput:
 
         Args:
             scenes: Images with distinct names.
-            out: Folder of the results.
             sample: COCO file that numbers images and categories; default: an image's number in its
                 name, or its name, and category 1.
 

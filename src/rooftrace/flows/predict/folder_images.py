@@ -72,7 +72,7 @@ def images_in_subfolders(given: str) -> tuple[dict[Path | str, TileName | None],
 
     Raises:
         ConfigError: It is a catalogue or labelled data.
-        DataError: There is no image.
+        DataError: No image was found.
     """
     # Imported only here: the modules of labels take a twentieth of a command on one tile.
     from rooftrace.labels.folders import find_pairs

@@ -56,8 +56,6 @@ class RunOptions:
         order: Pixel order of the run lengths in the record of each image; None for none.
         formats: Suffixes of further files of the polygons of each image, see `write_copies`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
-        on_done: See `OnDone`.
-        progress: See `RunProgress`.
     """
 
     strict: bool = False
@@ -84,7 +82,6 @@ class SceneFiles:
         threshold: Threshold of the building probability; None for more than two classes.
         seconds: Time of this image: from its first pixel to its last file, without the time before
             the previous image of the run was finished.
-        classes: Figures of each class.
     """
 
     input: str
@@ -111,7 +108,6 @@ class RunReport:
     """Result of a prediction run.
 
     Args:
-        outputs: Results of each image, in order.
         mpx_per_s: Megapixels per second over all images that this run predicted, with the time for
             reading and writing files.
         peak_rss_mb: Peak memory in MB of the process, or of the largest one that predicted images.
@@ -151,16 +147,8 @@ class PredictRun:
     """Prediction of images one by one: all images of a run, or those of one worker.
 
     Args:
-        predictor: Model to predict with.
-        out: Folder for the results.
-        options: Options of every scene.
-        store: Store of finished images and blocks.
-        run_options: Conduct of the run.
         small_only: Whether images of several blocks are left out.
         total_px: Number of pixels of all images for progress; see `about_total_px`.
-        outputs: Results of finished images by name.
-        failed: Errors of failed images by name.
-        notes: Notes for the user.
         others_mb: Peak memory in MB of the largest other process that predicts images of the run.
         resumed_images, resumed_blocks, resumed_px: Numbers of images, blocks and pixels that an
             earlier run finished.
@@ -203,7 +191,6 @@ class PredictRun:
         """Predict images and write their results; errors of images are stored in `failed`.
 
         Args:
-            scenes: Images to predict.
             run_scenes: Function of the pipeline or of a cluster that yields the scenes with their
                 blocks.
         """
@@ -415,14 +402,7 @@ class PredictRun:
 
 @dataclass(frozen=True)
 class SceneTask:
-    """Images that a process or the worker of a cluster predicts by itself; picklable.
-
-    Args:
-        scenes: The images.
-        out: Results folder of the run.
-        options: Options of every scene.
-        run_options: Conduct of the run.
-    """
+    """Images that a process or the worker of a cluster predicts by itself; picklable."""
 
     scenes: Sequence[SceneInput]
     out: Path
@@ -437,8 +417,6 @@ class SceneTaskResult:
     Args:
         images: Finished images by name, and errors of images that failed. The others need several
             blocks, or were not started.
-        notes: Notes for the user.
-        peak_mb: Peak memory of the process so far, in MB.
         contents: Contents of the files by name, from a worker of a cluster.
     """
 

@@ -37,12 +37,7 @@ from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.companions import GIVE_IMAGES, FolderNames, companions, no_image
 from rooftrace.io.elevation import WithHeights, elevation_files, is_elevation
 from rooftrace.io.files import is_url
-from rooftrace.io.georeferenced import (
-    GeoreferencedSource,
-    check_crs,
-    in_crs,
-    innermost,
-)
+from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
 from rooftrace.io.map_service import check_not_arcgis, is_service, plain_url, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
@@ -183,7 +178,6 @@ class PredictInputs:
     """All images of a run.
 
     Args:
-        scenes: Images, each predicted by itself.
         skipped: Files in the given folders that are not predicted, and subfolders with images, each
             with the reason.
         settings: Settings for reading the images, on which the results depend; plain data for

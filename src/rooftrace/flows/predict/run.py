@@ -84,15 +84,12 @@ def run_predict(
     that was stopped for any reason, and writes the same bytes as a run that was not stopped.
 
     Args:
-        inputs: Images to predict.
         out: Folder for the results, created if missing.
-        options: Options of every scene.
         cluster: Cluster to run on; default: this process. The results are identical.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
         formats: Suffixes of further files of the polygons of each image, see `write_copies`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         rle: Table of run lengths to write when all images are predicted.
-        progress: See `RunOptions`.
 
     Raises:
         ConfigError: The results of two images would have the same name; an image, or a file that
@@ -176,10 +173,6 @@ def predict_inputs(
         inputs: Images with distinct names.
         executor: Model and the machines that run it, see `executing`.
         out: Folder for the results, created if missing.
-        options: Options of every scene.
-        run_options: Conduct of the run.
-        rle: See `run_predict`.
-        notes: Further notes of the run.
 
     Raises:
         ConfigError: The results of two images would have the same name; an image would be
@@ -462,7 +455,6 @@ def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterat
     """Load the engines of models, and keep them ready while the context is open.
 
     Args:
-        models: Models to run.
         cluster: Cluster to run on; None for this process.
 
     Raises:
