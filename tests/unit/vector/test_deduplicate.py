@@ -160,7 +160,7 @@ def test_a_missing_scene_does_not_block_the_others() -> None:
 
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(0, 30))
 def test_a_town_cut_into_scenes_is_the_town(seed: int, across: int, overlap: int) -> None:
-    """Houses lie on a grid; scenes overlap by less than a house or more, in any order."""
+    """Scenes overlap by less than a house or more, in any order; 1.5 px of it may be missing."""
     rng = random.Random(seed)
     houses = [
         placed(x * 25 + rng.uniform(0, 5), y * 25 + rng.uniform(0, 5), rng.uniform(8, 18), 14)
@@ -172,8 +172,7 @@ def test_a_town_cut_into_scenes_is_the_town(seed: int, across: int, overlap: int
     for scene in scenes:
         seen = [shapely.intersection(scene, house) for house in houses]
         found.append([one for one in seen if one.area * LON_M * LAT_M > 0.5])
-    order = list(range(across))
-    rng.shuffle(order)
+    order = rng.sample(range(across), across)
     layer = accumulated(scenes, found, order)
     again = accumulated(scenes, found)
     assert shapely.to_wkb(layer.geometry).tolist() == shapely.to_wkb(again.geometry).tolist()
@@ -184,7 +183,8 @@ def test_a_town_cut_into_scenes_is_the_town(seed: int, across: int, overlap: int
             if shapely.intersection(layer.geometry[at], house).area > 0.02 * house.area
         ]  # fmt: skip
         assert len(hits) == 1
-        assert layer.geometry[hits[0]].area == pytest.approx(house.area, rel=0.05)
+        missing_m2 = abs(house.area - layer.geometry[hits[0]].area) * LON_M * LAT_M
+        assert missing_m2 <= 14 * 1.5 * GSD_M
 
 
 def test_little_is_held_where_scenes_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
