@@ -128,8 +128,7 @@ class _Cluster:
         self._run_tiles = with_engine(run_tiles).options(num_returns=2)
         self._finish_block = beside(finish_block)
         self._call = beside(make_call)
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        self._begun_with = {node["NodeID"]: node["NodeManagerHostname"] for node in alive}
+        self._begun_with = {node["NodeID"]: node["NodeManagerHostname"] for node in _alive(ray)}
         self.machines = len({socket.gethostname(), *self._begun_with.values()})
         """Number of machines, this one included."""
 
@@ -137,17 +136,20 @@ class _Cluster:
         """Return the facts of the machines, which load the model, and use those of the first."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as Affinity
 
-        refs = [
+        at = {
             self._facts.options(scheduling_strategy=Affinity(node["NodeID"], soft=False)).remote(
                 self.job
-            )
-            for node in self._ray.nodes()
-            if node["Alive"]
-            and node["Resources"].get("CPU", 0) >= self._cpus
+            ): node["NodeID"]
+            for node in _alive(self._ray)
+            if node["Resources"].get("CPU", 0) >= self._cpus
             and node["Resources"].get("GPU", 0) >= self._gpus
-        ]
-        done, late = self._ray.wait(refs, num_returns=len(refs), timeout=_JOIN_S)
-        facts = [self.get(ref, "A machine") for ref in done or [self.wait(late)[0]]]
+        }
+        done, late = self._ray.wait([*at], num_returns=len(at), timeout=_JOIN_S)
+        # A cluster notices late that a machine was lost before: the run goes on without it.
+        alive = {node["NodeID"] for node in _alive(self._ray)}
+        here = [ref for ref in done if at[ref] in alive]
+        refs = here or (self.wait(late)[:1] if late else done)
+        facts = [self.get(ref, "A machine") for ref in refs]
         for other in facts[1:]:
             other.check_equals(facts[0])
         self.job = replace(self.job, facts=facts[0])
@@ -227,8 +229,13 @@ class _Cluster:
 
     def lost(self) -> list[str]:
         """Return the names of machines that were lost since the run has begun."""
-        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        alive = {node["NodeID"] for node in _alive(self._ray)}
         return [name for node, name in self._begun_with.items() if node not in alive]
+
+
+def _alive(ray: Any) -> list[dict[str, Any]]:
+    """Return the nodes that the cluster takes for running."""
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
@@ -312,7 +319,7 @@ def _no_cluster(address: str, why: str) -> ConfigError:
 
 def _fitting(ray: Any, options: ClusterOptions) -> tuple[int, float]:
     """Return the number of workers, and the cores of each."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in _alive(ray)]
     cpus = [float(node.get("CPU", 0)) for node in nodes]
     gpus = [float(node.get("GPU", 0)) for node in nodes]
     share = options.gpus_per_worker
