@@ -38,10 +38,11 @@ def folder(town: RoofTown, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_town(folder: Path, town: RoofTown) -> Path:
     layer = gpd.GeoDataFrame(
-        {"name": [f"house {n}" for n in range(len(town.outlines))], "height": 3.0},
+        {"name": [f"house {n}" for n in range(len(town.outlines))], "height": 3.0,
+         "fid": range(101, 101 + len(town.outlines))},
         geometry=[*town.outlines],
         crs=UTM,
-    )
+    )  # fmt: skip
     layer.geometry = layer.translate(EAST, NORTH)
     layer.to_file(folder / "houses.gpkg")
     layer.to_crs(4326).to_file(folder / "houses.geojson")
@@ -75,6 +76,8 @@ def test_a_layer_gets_heights_in_any_crs(
     assert {*COLUMNS} <= {*found.columns}
     assert found.crs == gpd.read_file(folder / layer).crs
     assert (found.map_height == 3.0).all()
+    assert "fid" not in found
+    assert found.map_fid.tolist() == [*range(101, 101 + len(found))]
     assert found.name.tolist() == [f"house {n}" for n in range(len(found))]
     measured = found.height.notna()
     assert answer["measured"] == measured.sum() >= 0.9 * len(found)
@@ -92,7 +95,7 @@ def test_a_layer_gets_heights_in_any_crs(
     predicted.parent.mkdir()
     # The first building was divided after the prediction: it has the figures of the whole. With
     # --gsd, all areas were half as large as on the ground.
-    found = found.drop(columns="fid", errors="ignore").assign(score=0.9, rectangularity=0.8)
+    found = found.assign(score=0.9, rectangularity=0.8)
     found["area_m2"] = shapely.area(town.outlines) * [1, *[0.5] * (len(found) - 1)]
     found.to_file(predicted)
     predicted.with_name("run.json").touch()

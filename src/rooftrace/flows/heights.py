@@ -583,8 +583,10 @@ def _with_areas(layer: BuildingLayer, packed: PackedPolygons, plane: CRS) -> Bui
 def _own_names(layer: BuildingLayer) -> dict[str, str]:
     """Return free names for the attributes of the input, without those of earlier heights."""
     is_ours = "height_reason" in layer.attributes
-    others = [name for name in layer.attributes if not (is_ours and name in COLUMNS)]
-    return free_names(others, COLUMNS, "map_")
+    # `fid` is the number of a row here, by which the roof planes name their building.
+    taken = (*COLUMNS, "fid")
+    others = [name for name in layer.attributes if not (is_ours and name in taken)]
+    return free_names(others, taken, "map_")
 
 
 def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:

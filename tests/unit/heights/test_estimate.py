@@ -49,12 +49,9 @@ def rmse(values: np.ndarray) -> float:
     return float(np.sqrt(np.nanmean(values**2)))
 
 
-@pytest.mark.parametrize(
-    ("slope", "terrain"),
-    [(0.2, False), pytest.param(0.2, True, marks=pytest.mark.campaign)],
-)
-def test_roofs_of_a_town_are_measured_to_centimetres(slope: float, terrain: bool) -> None:
-    town = make_roof_town(80, slope=slope, seed=3)
+@pytest.mark.parametrize("terrain", [False, pytest.param(True, marks=pytest.mark.campaign)])
+def test_roofs_of_a_town_are_measured_to_centimetres(terrain: bool) -> None:
+    town = make_roof_town(80, slope=0.2, seed=3)
     heights = measure(town, terrain=terrain)
     truth = town.top - town.ground
     known = heights.reason == 0
