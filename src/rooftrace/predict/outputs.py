@@ -30,7 +30,7 @@ from rooftrace.io.picture import source_line, write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.options import NEED_POLYGONS
-from rooftrace.predict.plan import AS_FOUND, OUTPUTS, ScenePlan
+from rooftrace.predict.plan import AS_FOUND, MIN_SCORE, OUTPUTS, ScenePlan
 from rooftrace.predict.preview import Preview, RingMaker, Rings
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine
 from rooftrace.vector.footprints import ValidOutline
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
+
+_MOST_UNSURE = 0.5
+"""Share of the buildings from which a note says that `MIN_SCORE` leaves them out."""
 
 _MIN_CELLS = 3
 """Minimum number of density cells along the longer side of a scene."""
@@ -312,6 +315,12 @@ class SceneOutputs(ExitStack):
             notes.append(
                 f"{name}: {cut} cut by the edge of the area or of the image (column cut), and "
                 "counted as they are."
+            )
+        unsure = 0.0 if self._found is None else self._found.unsure_share
+        if unsure > _MOST_UNSURE and plan.options.min_score is None:
+            notes.append(
+                f"Most of what the mask has as building has a score below {MIN_SCORE}, and is not "
+                "among the polygons: --min-score 0 keeps it."
             )
         if self._found is not None and self._found.refined is not None:
             count = plural(buildings, "building")

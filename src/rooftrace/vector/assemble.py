@@ -432,6 +432,11 @@ class FootprintSet(ExitStack):
         super().__init__()
         self.callback(spill.close)
         score, is_kept = _kept(records, building_class, maker, calibrate)
+        is_building = records["class_id"] == building_class
+        size = np.diff(records["bounds"].reshape(-1, 2, 2), axis=1).prod(axis=(1, 2)) * is_building
+        unsure = size[score < maker.options.min_score].sum()
+        self.unsure_share = float(unsure / max(size.sum(), 1))
+        """Share of the buildings, by the area of their bounds, that the least score leaves out."""
         # One copy, since a scene may have millions of footprints.
         order = np.argsort(records["first"])
         order = order[is_kept[order]]
