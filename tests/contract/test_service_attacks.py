@@ -23,7 +23,6 @@ from local_server import serving_app
 from rooftrace.app.server import create_server
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.labels.labelstudio import label_config
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import Limits
 from rooftrace.service.job_runner import JobRunner
@@ -39,7 +38,6 @@ EVIL = "evil.example"
 LIMITS = Limits(
     upload_bytes=2**20, pixels=1_000_000, job_upload_bytes=2**20, job_pixels=2_000_000, seconds=20.0
 )
-CONFIG = label_config(("background", "building"))
 
 
 @dataclass(frozen=True)
@@ -277,21 +275,6 @@ def test_an_upload_cannot_name_another_file(
     assert not bait.bitten()
     assert client.post("/v1/predict", content=png(),
                        headers={"Content-Type": "image/png"}).status_code == 200  # fmt: skip
-
-
-def test_label_studio_endpoints_fetch_nothing_for_strangers(
-    client: httpx.Client, bait: Bait
-) -> None:
-    setup = {"project": "9.9", "schema": CONFIG, "access_token": "x", "extra_params": None}
-    for host in (f"http://{EVIL}", "http://192.0.2.1"):
-        answer = client.post("/setup", json=setup | {"hostname": host})
-        assert answer.status_code == 422
-    for reference in (bait.url, f"{bait.url}/data/upload/1/x.png", "s3://a/b", "/etc/passwd"):
-        task = {"id": 1, "data": {"image": reference}}
-        sent = {"tasks": [task], "project": "9.9", "label_config": CONFIG}
-        [result] = client.post("/predict", json=sent).json()["results"]
-        assert "result" not in result
-    assert not bait.bitten()
 
 
 def test_requests_that_never_end_block_no_others(served: Served, client: httpx.Client) -> None:

@@ -22,7 +22,7 @@ from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Mask, Polygon
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.mask_values import check_size, mask_of
 from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
-from rooftrace.labels.shapes import bridged, clip_outlines
+from rooftrace.labels.shapes import bridged, clip_outlines, drawing_order, traced
 
 Rle = dict[str, Any]
 """Run lengths of pycocotools: `size` (rows, columns) and compressed `counts`."""
@@ -106,10 +106,10 @@ class CocoAnnotation:
 
 @dataclass(frozen=True)
 class CocoLabel:
-    """The `LabelReader` of an image's annotations. If two overlap, the later one wins.
+    """The `LabelReader` of an image's annotations, drawn in `drawing_order`.
 
     Args:
-        annotations: Annotations from the lowest to the topmost.
+        annotations: Annotations in the order of the file.
         shape: (rows, columns) of the image according to the file.
         grid: Grid of the image; it must have that shape.
         where: Name of the file, for error messages.
@@ -146,7 +146,7 @@ class CocoLabel:
         height = self.shape[0]
         first_px, stop_px = window.col * height, window.col_stop * height
         columns = np.zeros(stop_px - first_px, dtype=np.int32)
-        for number, (one, bounds) in enumerate(zip(self.annotations, self._each), start=1):
+        for number, (one, bounds) in enumerate(zip(self._drawn, self._each), start=1):
             inside = bounds[(bounds[:, 1] > first_px) & (bounds[:, 0] < stop_px)]
             for start, stop in (inside.clip(first_px, stop_px) - first_px).tolist():
                 columns[start:stop] = number if one.index > 0 else 0
@@ -161,22 +161,37 @@ class CocoLabel:
         """
         if not all(isinstance(one.segmentation, list) for one in self.annotations):
             return None
-        shapes = [_outline(one, self.shape) for one in self.annotations]
-        classes = np.array([one.index for one in self.annotations], np.int16)
+        shapes = [_outline(one, self.shape) for one in self._drawn]
+        classes = np.array([one.index for one in self._drawn], np.int16)
         frame = shapely.box(0, 0, self.shape[1], self.shape[0])
         return clip_outlines(np.array([*shapes, None], np.object_)[:-1], classes, frame)
 
     @cached_property
+    def _drawn(self) -> tuple[CocoAnnotation, ...]:
+        """Annotations from the lowest to the topmost."""
+        classes = np.array([one.index for one in self.annotations], np.int16)
+        if len({*classes.tolist()}) < 2:
+            return self.annotations
+        shapes = [
+            _outline(one, self.shape)
+            if isinstance(one.segmentation, list)
+            else traced(draw_runs(self._runs_of([one]), self.shape, "column"))
+            for one in self.annotations
+        ]
+        order = drawing_order(np.array([*shapes, None], np.object_)[:-1], classes)
+        return tuple(self.annotations[number] for number in order)
+
+    @cached_property
     def _layers(self) -> tuple[tuple[int, Bounds], ...]:
         """Class and runs of consecutive annotations with the same class, merged as one mask."""
-        groups = groupby(self.annotations, key=lambda one: one.index)
+        groups = groupby(self._drawn, key=lambda one: one.index)
         layers = ((index, self._runs_of(list(group))) for index, group in groups)
         return tuple((index, bounds) for index, bounds in layers if len(bounds))
 
     @cached_property
     def _each(self) -> tuple[Bounds, ...]:
         """Runs of each annotation."""
-        return tuple(self._runs_of([one]) for one in self.annotations)
+        return tuple(self._runs_of([one]) for one in self._drawn)
 
     def _runs_of(self, group: Sequence[CocoAnnotation]) -> Bounds:
         """Return the runs of a group of annotations merged as one mask."""

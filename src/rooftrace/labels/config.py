@@ -91,8 +91,8 @@ class LabelConfig(Config):
             raise ValueError(f"classes contains a name twice: {list(self.classes)}")
         if self.building not in self.classes[1:]:
             raise ValueError(
-                f"building = {self.building!r} is not one of the classes {list(self.classes[1:])}. "
-                + did_you_mean(self.building, self.classes)
+                f"building = {self.building!r} is not one of the classes {list(self.classes[1:])}: "
+                "set labels.building to one of these"
             )
         if self.palette is not None and self.values is not None:
             raise ValueError("palette and values mean the same; give only one of them")

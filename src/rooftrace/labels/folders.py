@@ -65,10 +65,9 @@ from rooftrace.labels.shape_files import (
     iter_names,
     lines_note,
     read_shapes,
-    traced,
     write_yolo,
 )
-from rooftrace.labels.shapes import LayerFile, ShapesLabel
+from rooftrace.labels.shapes import LayerFile, ShapesLabel, traced
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 from rooftrace.labels.split import written_places
 

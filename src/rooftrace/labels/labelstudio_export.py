@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
@@ -24,7 +25,6 @@ from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import json_kind, list_first, plural, reason_of
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window
 from rooftrace.io.files import read_head
-from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import (
@@ -48,7 +48,7 @@ from rooftrace.labels.labelstudio_regions import (
     find_regions,
 )
 from rooftrace.labels.mask_values import IGNORED, NameRule, check_size, mask_of
-from rooftrace.labels.shapes import ShapesLabel
+from rooftrace.labels.shapes import ShapesLabel, traced
 from rooftrace.labels.source import SceneEntry, SceneSet
 
 Canvas = NDArray[np.int16]
@@ -70,12 +70,8 @@ def label_of(votes: Sequence[Vote], grid: GeoGrid, image_name: str) -> LabelRead
     """
     for region, _ in (one for vote in votes for one in vote):
         check_size(region.where, region.size_yx, grid, image_name)
-    if len(votes) == 1:
-        shapes = [region.shape for region, _ in votes[0]]
-        outlines = [one.outline(grid.shape) for one in shapes if isinstance(one, OutlineShape)]
-        if len(outlines) == len(shapes):
-            geometry = np.array([*outlines, None], np.object_)[:-1]
-            return ShapesLabel(geometry, [index for _, index in votes[0]], grid)
+    if len(votes) == 1 and all(isinstance(one.shape, OutlineShape) for one, _ in votes[0]):
+        return _shapes(votes[0], grid)
     return _PaintedLabel(tuple(votes), grid)
 
 
@@ -98,7 +94,7 @@ class _PaintedLabel:
 
     @cached_property
     def _painted(self) -> Canvas:
-        canvases = [_paint(vote, self._grid.shape) for vote in self._votes]
+        canvases = [_paint(vote, self._grid) for vote in self._votes]
         if len(canvases) == 1:
             return canvases[0]
         result = np.zeros(self._grid.shape, dtype=np.int16)
@@ -108,21 +104,28 @@ class _PaintedLabel:
         return result
 
 
-def _paint(vote: Vote, shape_yx: tuple[int, int]) -> Canvas:
-    """Return (y, x) class indices or IGNORED, later regions on top; 0 where nothing was drawn."""
-    canvas = np.zeros(shape_yx, dtype=np.int16)
-    for region, index in vote:
-        if isinstance(region.shape, OutlineShape):
-            rasterize([(region.shape.outline(shape_yx), index)], out=canvas)
-            continue
-        try:
-            canvas[decode_brush(region.shape.rle, shape_yx)] = index
-        except BrushError as error:
-            raise LabelError(
-                f"The brush mask of {region.where} cannot be read: {error}.",
-                remedy="Export it from Label Studio again, or remove that result.",
-            ) from error
-    return canvas
+def _paint(vote: Vote, grid: GeoGrid) -> Canvas:
+    """Return (y, x) class indices or IGNORED; 0 where nothing was drawn."""
+    drawn = _shapes(vote, grid).read()
+    return np.where(drawn.valid, drawn.data.astype(np.int16), IGNORED)
+
+
+def _shapes(vote: Vote, grid: GeoGrid) -> ShapesLabel:
+    outlines = [_outline(region, grid.shape) for region, _ in vote]
+    geometry = np.array([*outlines, None], np.object_)[:-1]
+    return ShapesLabel(geometry, [index for _, index in vote], grid)
+
+
+def _outline(region: Region, shape_yx: tuple[int, int]) -> shapely.Geometry:
+    if isinstance(region.shape, OutlineShape):
+        return region.shape.outline(shape_yx)
+    try:
+        return traced(decode_brush(region.shape.rle, shape_yx))
+    except BrushError as error:
+        raise LabelError(
+            f"The brush mask of {region.where} cannot be read: {error}.",
+            remedy="Export it from Label Studio again, or remove that result.",
+        ) from error
 
 
 _PEEK_BYTES = 1 << 16

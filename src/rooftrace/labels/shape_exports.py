@@ -46,11 +46,10 @@ from rooftrace.labels.shape_files import (
     read_shapes,
     run_mask,
     size_of,
-    traced,
     traced_runs,
     xy_of,
 )
-from rooftrace.labels.shapes import ShapesLabel, ellipse
+from rooftrace.labels.shapes import ShapesLabel, ellipse, traced
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
 from rooftrace.labels.split import part_of_folder
 

@@ -32,7 +32,6 @@ from rooftrace.core.errors import LabelError
 from rooftrace.core.text import plural, reason_of, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, Ints, Progress
 from rooftrace.io.files import write_atomically, xml_root
-from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.coco_label import decompress
 from rooftrace.labels.footprints import scene_outlines
@@ -40,7 +39,7 @@ from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.label_files import REMEDY, load_json
 from rooftrace.labels.mask_values import IGNORED, NameRule, check_size
 from rooftrace.labels.rle import Order, bounds_of, draw_runs
-from rooftrace.labels.shapes import ShapesLabel, bridged, ellipse
+from rooftrace.labels.shapes import ShapesLabel, bridged, ellipse, traced
 from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult
 from rooftrace.labels.split import PARTS, written_places
 
@@ -144,13 +143,6 @@ def xy_of(points: Iterable[Mapping[str, float]]) -> list[tuple[float, float]]:
 def _box_of(points: Any) -> shapely.Geometry:
     """Return the upright rectangle around points."""
     return shapely.envelope(shapely.MultiPoint(points))
-
-
-def traced(bitmap: BoolArray, left: float = 0, top: float = 0) -> shapely.MultiPolygon:
-    """Return the outline of a bitmap (y, x) along the edges of its pixels."""
-    parts, _ = trace_values(bitmap.view(np.uint8), bitmap)
-    whole = shapely.MultiPolygon(parts.tolist())
-    return shapely.transform(whole, lambda xy: xy + np.array([left, top]))
 
 
 def size_of(height: Any, width: Any) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import shapely
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import PLACE_IMAGE
-from rooftrace.core.types import Floats, GeoGrid, Ints, Mask, Polygons, Window
-from rooftrace.io.gdal import rasterize
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Mask, Polygons, Window
+from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import crs_text, in_pixels, outline_boxes
 from rooftrace.io.vector_read import PolygonLayer, VectorFile
@@ -38,22 +38,18 @@ class ShapesLabel:
 
     Args:
         geometry: (n,) shapely polygons or multipolygons in pixels of the image, x right and y
-            down; 0 is the outer edge of the first pixel. If two overlap, the later one wins.
+            down; 0 is the outer edge of the first pixel. They are drawn in `drawing_order`.
         classes: (n,) class index of each shape, or IGNORED.
     """
 
     def __init__(self, geometry: Polygons, classes: Sequence[int], grid: GeoGrid) -> None:
-        self.geometry = np.asarray(geometry, dtype=object)
-        self.classes: NDArray[np.int16] = np.asarray(classes, dtype=np.int16)
-        self.grid = grid
+        given: NDArray[np.int16] = np.asarray(classes, dtype=np.int16)
+        order = drawing_order(geometry, given)
+        self.geometry, self.classes, self.grid = geometry[order], given[order], grid
+        self._bounds = shapely.bounds(self.geometry)
 
     def __len__(self) -> int:
         return len(self.geometry)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state.pop("_tree", None)
-        return state
 
     def read(self, window: Window | None = None) -> Mask:
         """Return the classes inside `window` (default all), drawn from the shapes in it."""
@@ -73,8 +69,9 @@ class ShapesLabel:
 
     def _draw(self, values: NDArray[V], window: Window) -> NDArray[V]:
         """Return the value of the topmost shape at each pixel of `window`, 0 without a shape."""
-        inside = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        chosen = np.sort(self._tree.query(inside))
+        left, top, right, bottom = self._bounds.T
+        meets = (left <= window.col_stop) & (right >= window.col) & (bottom >= window.row)
+        chosen = np.flatnonzero(meets & (top <= window.row_stop))
         drawn = np.zeros(window.shape_yx, dtype=values.dtype)
         if len(chosen):
             rasterize(
@@ -84,9 +81,42 @@ class ShapesLabel:
             )
         return drawn
 
-    @cached_property
-    def _tree(self) -> shapely.STRtree:
-        return shapely.STRtree(self.geometry)
+
+_HIDDEN = 0.9
+"""Minimum share of a shape below a later one that would hide it."""
+
+
+def drawing_order(geometry: Polygons, classes: NDArray[np.int16]) -> Ints:
+    """Return the order in which shapes are drawn, the topmost last.
+
+    It is the given one, except for a shape inside of a later and larger one of another class, such
+    as a panel on a roof: it is drawn over that, as tools list both in any order.
+
+    Args:
+        geometry: (n,) polygons and multipolygons, valid or not.
+        classes: (n,) class index of each, or IGNORED.
+    """
+    place = np.arange(len(classes))
+    if len({*classes.tolist()} - {IGNORED}) < 2:
+        return place
+    valid = valid_geometry(geometry)
+    area = shapely.area(valid)
+    # Of a large shape, all shapes around would cost much; few have a point inside.
+    pairs = shapely.STRtree(shapely.point_on_surface(valid)).query(valid, "contains")
+    above, below = pairs[:, (pairs[0] > pairs[1]) & (area[pairs[0]] > area[pairs[1]])]
+    hides = (classes[above] != classes[below]) & (np.minimum(classes[above], classes[below]) >= 0)
+    above, below = above[hides], below[hides]
+    hides = shapely.area(shapely.intersection(valid[above], valid[below])) >= _HIDDEN * area[below]
+    for upper, lower in sorted(zip(above[hides].tolist(), below[hides].tolist()), reverse=True):
+        place[lower] = max(place[lower], place[upper])
+    return np.lexsort((-area, place))
+
+
+def traced(bitmap: BoolArray, left: float = 0, top: float = 0) -> shapely.MultiPolygon:
+    """Return the outline of a bitmap (y, x) along the edges of its pixels."""
+    parts, _ = trace_values(bitmap.view(np.uint8), bitmap)
+    whole = shapely.MultiPolygon(parts.tolist())
+    return shapely.transform(whole, lambda xy: xy + np.array([left, top]))
 
 
 def clip_outlines(

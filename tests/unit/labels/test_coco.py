@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as tools
 
 from label_samples import coco_roboflow
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.types import Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.source import SceneSet, WriteOptions
@@ -109,25 +107,6 @@ def test_polygons_are_drawn_as_pycocotools_does(folder: Path, yard: list[list[fl
     assert ["inside of another" in note for note in source.notes] == [True] * len(yard)
 
 
-@given(st.integers(0, 19), st.integers(0, 29), st.integers(1, 20), st.integers(1, 30))
-def test_a_window_is_a_part_of_the_whole(
-    folder: Path, row: int, col: int, height: int, width: int
-) -> None:
-    path = folder / "window.json"
-    if not path.exists():
-        save(folder, document({"segmentation": rle(square(2, 3))},
-                              {"segmentation": [[5, 5, 28, 5, 12, 19]]},
-                              {"segmentation": rle(square(8, 8)), "iscrowd": 1}),
-             path.name)  # fmt: skip
-    (scene,) = read(path)
-    assert scene.label is not None
-    window = Window(row, col, min(height, HEIGHT - row), min(width, WIDTH - col))
-    whole, part = scene.label.read(), scene.label.read(window)
-    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
-    np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
-    assert part.grid == scene.image.grid.crop(window)
-
-
 def test_categories_are_classes_by_name(folder: Path) -> None:
     raw = document({"segmentation": rle(square(0, 0))}, {"segmentation": rle(square(0, 8))},
                    {"segmentation": rle(square(0, 16))},
@@ -154,18 +133,24 @@ def test_categories_are_classes_by_name(folder: Path) -> None:
         read(save(folder, raw))
 
 
-def test_the_later_of_two_wins_and_what_is_drawn_over_a_crowd_is_known(folder: Path) -> None:
-    raw = document({"segmentation": rle(square(0, 0))}, {"segmentation": rle(square(2, 2))},
+@pytest.mark.parametrize("as_polygon", [True, False])
+def test_the_later_of_two_wins_but_for_what_lies_in_it_and_what_is_drawn_over_a_crowd_is_known(
+    folder: Path, as_polygon: bool
+) -> None:
+    small = [[0, 0, 2, 0, 2, 2, 0, 2]] if as_polygon else rle(square(0, 0, 2))
+    raw = document({"segmentation": small}, {"segmentation": rle(square(0, 0))},
+                   {"segmentation": rle(square(2, 2))},
                    {"segmentation": rle(square(3, 3, 10)), "iscrowd": 1})  # fmt: skip
     raw["categories"].append({"id": 8, "name": "road"})
-    raw["annotations"][1]["category_id"] = 8
+    for number in (0, 2):
+        raw["annotations"][number]["category_id"] = 8
     labels = LabelConfig(classes=("background", "building", "road"))
     source = read(save(folder, raw), labels)
     mask = only_mask(source)
-    expected = np.where(square(2, 2), 2, square(0, 0))
+    expected = np.where(square(2, 2) | square(0, 0, 2), 2, square(0, 0))
     np.testing.assert_array_equal(mask.data, expected)
     np.testing.assert_array_equal(mask.valid, ~square(3, 3, 10) | (expected > 0))
-    assert any("1 of 3 annotations are crowd regions" in note for note in source.notes)
+    assert any("1 of 4 annotations are crowd regions" in note for note in source.notes)
 
 
 def test_images_without_annotations_are_empty_and_without_the_list_unlabelled(folder: Path) -> None:

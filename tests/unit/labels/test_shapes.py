@@ -1,6 +1,9 @@
 """Shapes are drawn in any window of the image."""
 
+from collections import Counter
+
 import numpy as np
+import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,12 +53,25 @@ def test_a_window_is_a_part_of_the_whole(
     np.testing.assert_array_equal(part.data, whole.data[window.slices()])
     np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
     assert part.grid == grid.crop(window)
-    # The whole is what one would draw by hand, the later over the earlier.
+    # The whole is what one would draw by hand, in the drawing order.
     expected = np.zeros(grid.shape, np.int16)
-    for shape, index in drawn:
+    assert Counter(label.classes.tolist()) == Counter(index for _, index in drawn)
+    for shape, index in zip(label.geometry, label.classes):
         expected[drawn_alone(shape)] = index
     np.testing.assert_array_equal(whole.valid, expected != IGNORED)
     np.testing.assert_array_equal(whole.data, np.where(whole.valid, expected, 0))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_panel_lies_on_its_roof_in_any_order_of_the_file(order: tuple[int, ...]) -> None:
+    # The panel is in the roof but for a sliver, and has a box on it.
+    shapes = [(box(2, 2, 12, 12), 1), (box(8, 4, 12.25, 8), 2), (box(9, 5, 11, 6), 3)]
+    chosen = [shapes[number] for number in order]
+    geometry = np.array([shape for shape, _ in chosen], dtype=object)
+    found = ShapesLabel(geometry, [index for _, index in chosen], GeoGrid((SIDE, SIDE))).read()
+    expected = np.zeros((SIDE, SIDE))
+    expected[2:12, 2:12], expected[4:8, 8:12], expected[5:6, 9:11] = 1, 2, 3
+    np.testing.assert_array_equal(found.data, expected)
 
 
 def drawn_alone(shape: shapely.Geometry) -> np.ndarray:
