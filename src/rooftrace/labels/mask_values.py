@@ -327,8 +327,9 @@ class NameRule:
     ) -> tuple[NameRule, tuple[str, ...]]:
         """Return the rule for the names that occur, and a note on those that it leaves out.
 
-        With two classes, a name that plainly means building needs no definition: building(s),
-        roof(s), rooftop(s) or house(s). Others are left out, unless one may be a misspelling.
+        With two classes, a name that plainly means building needs no definition where the class
+        does: building(s), roof(s), rooftop(s) or house(s). Others are left out, unless one may be
+        a misspelling.
 
         Args:
             where: Location of the labels for error messages.
@@ -343,7 +344,9 @@ class NameRule:
             return self, ()
         stated = {name for name, _ in self.known if name not in self.classes}
         folded = {name.strip().casefold(): name for name in counts}
-        plain = [name for name in folded.values() if _is_plain(name)]
+        target = self.classes[1]
+        means = _is_plain if _is_plain(target) else lambda one: one.casefold() == target.casefold()
+        plain = [name for name in folded.values() if means(name)]
         own = {name.casefold() for name, _ in self.known} | {n.casefold() for n in self.ignored}
         others = [name for key, name in folded.items() if key not in own]
         if stated:
@@ -353,16 +356,16 @@ class NameRule:
             raise LabelError(
                 f"{where} has the labels {listed}, each of which may mean building.",
                 remedy="Say which are buildings; others are left out: --set "
-                f"'labels.names.building={json.dumps(plain, ensure_ascii=False)}'",
+                f"'labels.names.{target}={json.dumps(plain, ensure_ascii=False)}'",
             )
-        elif not plain and others and not any(map(_is_plain, declared)):
+        elif not plain and others and not any(map(means, declared)):
             # Several kinds of roofs or buildings are all meant.
             built = [name for name in others if _PLAIN.search(name.casefold())] or others[:1]
             raise LabelError(
                 f"{where} has the labels {list_first([*map(repr, others)])}, none of "
-                "which plainly means building.",
-                remedy="Say which are buildings; others are left out: "
-                f"{set_option('labels.names.building', built if len(built) > 1 else built[0])}",
+                f"which plainly means {target}.",
+                remedy=f"Say which mean {target}; others are left out: "
+                f"{set_option(f'labels.names.{target}', built if len(built) > 1 else built[0])}",
             )
         building = [name for name in plain if name.strip().casefold() not in own]
         left_out = [name for name in others if name not in building]
