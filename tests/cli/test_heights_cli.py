@@ -76,7 +76,6 @@ def test_a_layer_gets_heights_in_any_crs(
     assert {*COLUMNS} <= {*found.columns}
     assert found.crs == gpd.read_file(folder / layer).crs
     assert (found.map_height == 3.0).all()
-    assert "fid" not in found
     assert found.map_fid.tolist() == [*range(101, 101 + len(found))]
     assert found.name.tolist() == [f"house {n}" for n in range(len(found))]
     measured = found.height.notna()

@@ -23,6 +23,7 @@ from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import PLACE_IMAGE
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.gdal import rasterize, trace_values
+from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import crs_text, in_pixels, outline_boxes
 from rooftrace.io.vector_read import PolygonLayer, VectorFile
@@ -214,7 +215,8 @@ class LayerFile:
     ) -> LayerFile:
         """Examine the attributes of a file.
 
-        With `field` None, `VectorFile` tells buildings from other polygons.
+        With `field` None, `VectorFile` tells buildings from other polygons, or else the attribute
+        `class` where it names the class that is looked for.
 
         Raises:
             ConfigError: There is no such attribute.
@@ -222,6 +224,9 @@ class LayerFile:
         """
         file = VectorFile(path, layer)
         own = field is None and set(OWN_FIELDS) <= set(file.fields)
+        name = labels.building
+        if field is None and name not in BUILDING_NAMES and name in file.distinct("class"):
+            field = "class"
         # A GeoJSON without features has no attributes.
         if field is not None and field not in file.fields and len(file.read()):
             raise ConfigError(

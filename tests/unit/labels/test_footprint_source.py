@@ -142,6 +142,10 @@ def test_an_attribute_names_the_class(town: Path) -> None:
         open_source(SourceConfig(path=str(layer), field="kind"))
     with pytest.raises(ConfigError, match=r"no attribute 'kid'; it has kind\. Did you mean 'kind'"):
         open_source(SourceConfig(path=str(layer), field="kid"))
+    # Polygons called building are none of a class that another name has.
+    layer = write_layer(town / "k.gpkg", house(5, 5), house(6, 20), **{"class": ["pv", "building"]})
+    pv = LabelConfig(classes=("background", "pv"), building="pv", drop=("building",))
+    assert masks(open_source(SourceConfig(path=str(layer), labels=pv)))["a"].sum() == 24
 
 
 def test_a_missing_georeference_is_an_error(town: Path) -> None:
