@@ -51,9 +51,6 @@ from rooftrace.labels.mask_values import IGNORED, NameRule, check_size, mask_of
 from rooftrace.labels.shapes import ShapesLabel, traced
 from rooftrace.labels.source import SceneEntry, SceneSet
 
-Canvas = NDArray[np.int16]
-
-
 Vote = tuple[tuple[Region, int], ...]
 """Regions of one annotation, in the order in which they were drawn, with the class index of each
 name, or IGNORED.
@@ -82,32 +79,20 @@ class _PaintedLabel:
         self._votes = votes
         self._grid = grid
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state.pop("_painted", None)
-        return state
-
     def read(self, window: Window | None = None) -> Mask:
         """Return the classes inside `window` (default all)."""
         window = window or Window.whole(self._grid.shape)
         return mask_of(self._painted[window.slices()], self._grid.crop(window))
 
     @cached_property
-    def _painted(self) -> Canvas:
-        canvases = [_paint(vote, self._grid) for vote in self._votes]
-        if len(canvases) == 1:
-            return canvases[0]
+    def _painted(self) -> NDArray[np.int16]:
+        drawn = [_shapes(vote, self._grid).read() for vote in self._votes]
+        canvases = [np.where(one.valid, one.data.astype(np.int16), IGNORED) for one in drawn]
         result = np.zeros(self._grid.shape, dtype=np.int16)
         for index in {index for vote in self._votes for _, index in vote}:
             count = sum((canvas == index).astype(np.int16) for canvas in canvases)
             result[2 * count > len(canvases)] = index
         return result
-
-
-def _paint(vote: Vote, grid: GeoGrid) -> Canvas:
-    """Return (y, x) class indices or IGNORED; 0 where nothing was drawn."""
-    drawn = _shapes(vote, grid).read()
-    return np.where(drawn.valid, drawn.data.astype(np.int16), IGNORED)
 
 
 def _shapes(vote: Vote, grid: GeoGrid) -> ShapesLabel:
