@@ -11,14 +11,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from rooftrace.core.config import (
-    Config,
-    PathField,
-    did_you_mean,
-    expand_path,
-    find_paths,
-    replace_paths,
-)
+from rooftrace.core.config import Config, PathField, expand_path, find_paths, replace_paths
 from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.io.legend import NODATA, Colour, filled_colours
 from rooftrace.io.nodata import NodataRule
@@ -156,8 +149,9 @@ class LabelConfig(Config):
         entries: dict[K, int] = {}
         for name, given in named.items():
             if name not in self.classes:
-                suggestion = did_you_mean(name, self.classes)
-                raise ValueError(f"{key} names {name!r}, which is not a class. {suggestion}")
+                raise ValueError(
+                    f"{key} names {name!r}, which is not among labels.classes, {list(self.classes)}"
+                )
             index = self.classes.index(name)
             for one in given:
                 if entries.setdefault(one, index) != index:

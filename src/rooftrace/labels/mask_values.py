@@ -252,10 +252,11 @@ class LabelRule:
             if _FULL in rest[1:]:
                 rest.remove(_FULL)
                 ignored = f" {set_option('labels.ignore', [_FULL])}"
+            other, target = self.classes[:2]
             remedy = (
-                "Say which values are the building, and list the others as background, for "
-                f"instance {set_option('labels.values.building', built)} "
-                f"{set_option('labels.values.background', rest)}{ignored}, or --set "
+                f"Say which values are the {target}, and list the others as {other}, for "
+                f"instance {set_option(f'labels.values.{target}', built)} "
+                f"{set_option(f'labels.values.{other}', rest)}{ignored}, or --set "
                 "labels.instances=true if each is one building. If they are further classes, name "
                 "all in the order of the values: --set 'labels.classes=[…]'."
             )

@@ -33,7 +33,7 @@ def test_a_palette_becomes_a_rule() -> None:
     [
         ({"palette": {"land": "purple"}}, "'purple' is not a colour such as #3C1098"),
         ({"palette": {"bulding": "#3C1098"}}, "palette names 'bulding'"),
-        ({"palette": {"bulding": "#3C1098"}}, "Did you mean 'building'"),
+        ({"palette": {"bulding": "#3C1098"}}, "palette names 'bulding', which is not among"),
         ({"palette": {"land": "#3C1098", "road": "#3c1098"}}, "is given to two classes"),
         ({"ignore": [155]}, "ignore has values [155], but the masks are colours"),
         ({"palette": None}, "ignore has colours"),
@@ -42,7 +42,7 @@ def test_a_palette_becomes_a_rule() -> None:
         ({"classes": ["land", "building", "road", "road"]}, "a name twice"),
         ({"classes": ["building"]}, "classes"),
         ({"clases": []}, "Did you mean 'classes'"),
-        ({"colours": {"house": "#102030"}}, "colours names 'house', which is not a class"),
+        ({"colours": {"house": "#102030"}}, "colours names 'house', which is not among"),
         ({"colours": {"land": "#ABCDEF", "building": "#abcdef"}}, "#ABCDEF is given to two"),
     ],
 )
