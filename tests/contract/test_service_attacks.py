@@ -157,9 +157,6 @@ def test_it_works_for_who_means_well(client: httpx.Client) -> None:
     assert (answer.status_code, len(answer.json()["features"])) == (200, 1)
     for path in ("/demo", "/demo/", "/map"):
         assert client.get(path, follow_redirects=True).status_code == 200, path
-    [folder] = client.get("/map/folders").json()
-    [image] = client.get(f"/map/folders/{folder['id']}").json()["images"]
-    assert client.get(f"/map/folders/{folder['id']}/images/{image['name']}").status_code == 200
 
 
 UP = "../" * 12

@@ -54,7 +54,7 @@ def test_a_window_is_a_part_of_the_whole(
     # The whole is what one would draw by hand, in the drawing order.
     expected = np.zeros(grid.shape, np.int16)
     for shape, index in zip(label.geometry, label.classes):
-        expected[drawn_alone(shape)] = index
+        expected[rasterize([shape], (SIDE, SIDE), dtype="uint8") > 0] = index
     np.testing.assert_array_equal(whole.valid, expected != IGNORED)
     np.testing.assert_array_equal(whole.data, np.where(whole.valid, expected, 0))
 
@@ -68,7 +68,3 @@ def test_a_panel_lies_on_its_roof_in_any_order_of_the_file(order: tuple[int, ...
     expected = np.zeros((SIDE, SIDE))
     expected[2:12, 2:12], expected[4:8, 8:12], expected[5:6, 9:11] = 1, 2, 3
     np.testing.assert_array_equal(found.data, expected)
-
-
-def drawn_alone(shape: shapely.Geometry) -> np.ndarray:
-    return np.asarray(rasterize([shape], (SIDE, SIDE), dtype="uint8")).astype(bool)
