@@ -320,7 +320,7 @@ class SceneOutputs(ExitStack):
         if unsure > _MOST_UNSURE and plan.options.min_score is None:
             notes.append(
                 f"Most of what the mask has as building has a score below {MIN_SCORE}, and is not "
-                "among the polygons; a minimum score of 0 keeps it."
+                "among the polygons: --min-score 0 keeps it."
             )
         if self._found is not None and self._found.refined is not None:
             count = plural(buildings, "building")
