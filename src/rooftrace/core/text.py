@@ -192,6 +192,7 @@ _OF_THE_SERVER: Terms = {
 
 _API: Terms = {
     **_OF_THE_SERVER,
+    "min-score": ("a minimum score", "a minimum score of {}"),
     **{
         option: (f"the parameter {name}", f"{name}={{}}")
         for option in API_PARAMETERS
