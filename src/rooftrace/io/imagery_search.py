@@ -26,13 +26,7 @@ import shapely
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_and_count, reason_of
 from rooftrace.io.files import is_url
-from rooftrace.io.remote import (
-    is_object_url,
-    join_url,
-    read_document,
-    read_object,
-    without_query,
-)
+from rooftrace.io.remote import is_object_url, join_url, read_document, read_object, without_query
 from rooftrace.io.reproject import degrees_box
 from rooftrace.io.stac_item import (
     Json,

@@ -364,8 +364,8 @@ class AdjacentImages(Mosaic):
                 continue
             rows, cols = window.shape_yx
             # A pixel at the bottom of a large PNG or JPEG takes as long as the whole image.
-            is_slow = getattr(innermost(image), "is_sequential", False)
-            ends = product((0,) if is_slow else (0, rows - 1), (0, cols - 1))
+            slow = getattr(innermost(image), "is_sequential", False) and not is_small((rows, cols))
+            ends = product((0,) if slow else (0, rows - 1), (0, cols - 1))
             with suppress(DataError):
                 corners = [image.read(Window(row, col, 1, 1)) for row, col in ends]
                 data = np.concatenate([one.data[:, one.valid] for one in corners], axis=1)

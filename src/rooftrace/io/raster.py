@@ -20,13 +20,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import BoolArray, GeoGrid, Raster, RasterSource, ResultProvenance, Window
-from rooftrace.io.companions import (
-    FolderNames,
-    check_overlay,
-    check_vrt,
-    mask_file,
-    with_sidecars,
-)
+from rooftrace.io.companions import FolderNames, check_overlay, check_vrt, mask_file, with_sidecars
 from rooftrace.io.files import check_exists, is_file, is_url, replacing
 from rooftrace.io.gdal import (
     CACHE,
@@ -454,8 +448,7 @@ class RasterFile:
         """Return the open file and the function that closes it."""
         if remedy := conversion_of(self.path):
             raise DataError(
-                f"{self.path} is of a format that is not read as an image.",
-                remedy=remedy,
+                f"{self.path} is of a format that is not read as an image.", remedy=remedy
             )
         # Of most images, a single look at the disk.
         if not is_file(self.path):

@@ -21,6 +21,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import DataError, MissingExtraError
+from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.io.files import is_url
 
@@ -274,11 +275,9 @@ def _store_of(bucket: str) -> Any:
         from obstore.store import S3Store
 
     given = dict(_from_shared_files())
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    endpoint = endpoint or given.pop("endpoint", "")
-    given.pop("endpoint", None)
-    if endpoint:
-        given["endpoint"] = endpoint
+    stated = map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    endpoint = next(filter(None, (*stated, given.pop("endpoint", ""))), "")
+    given |= {"endpoint": endpoint} if endpoint else {}
     return S3Store(
         bucket,
         client_options={
@@ -554,11 +553,12 @@ def requested(
         remedy = "Check the URL and the network connection."
         if isinstance(cause, ssl.SSLCertVerificationError):
             remedy = "If you trust the server, set SSL_CERT_FILE to its authority's certificate."
-        is_wrong = isinstance(cause, ConnectionRefusedError | socket.gaierror | ssl.SSLError)
+        wrong = ConnectionRefusedError, socket.gaierror, ssl.SSLError, httpx.ProxyError
         raise RemoteError(
             f"the server cannot be reached: {reason_of(cause)}",
             remedy,
-            transient=isinstance(error, httpx.NetworkError) and (is_known or not is_wrong),
+            transient=isinstance(error, httpx.NetworkError | httpx.ProxyError)
+            and (is_known or not isinstance(cause, wrong)),
         ) from error
 
 
@@ -582,10 +582,21 @@ def _client(pid: int) -> httpx.Client:
 
 
 def known_authorities() -> ssl.SSLContext:
-    """Return the authorities of SSL_CERT_FILE or of the web, and those that the system knows."""
+    """Return the authorities of SSL_CERT_FILE or of the web, and those that the system knows.
+
+    Raises:
+        ConfigError: The file that SSL_CERT_FILE names has no certificates.
+    """
     import httpx
 
-    context = httpx.create_ssl_context()
+    try:
+        context = httpx.create_ssl_context()
+    except OSError as error:
+        file = os.environ.get("SSL_CERT_FILE")
+        raise ConfigError(
+            f"SSL_CERT_FILE, {file}, cannot be read: {reason_of(error)}.",
+            remedy="Set it to the path of a file of certificates (PEM), or unset it.",
+        ) from error
     # A company adds its own to the system.
     context.load_default_certs()
     return context
@@ -633,8 +644,12 @@ def read_document(url: str, agent: str = "rooftrace") -> bytes:
         with requested(url, {"User-Agent": agent}, auth=auth) as answer:
             check(answer)
             body = answer.read()
-            # Object storage sends what was stored compressed as it is.
+        # Object storage sends what was stored compressed as it is.
+        try:
             return gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+        except (OSError, EOFError, zlib.error) as error:
+            reason = f"the compressed document is damaged: {reason_of(error)}"
+            raise RemoteError(reason, LATER, transient=True) from error
 
     try:
         return repeated(ask, _RETRY)

@@ -44,8 +44,7 @@ class ServiceOptions(Options):
         ),
     ] = None
     tile_cache: Annotated[
-        Path | None,
-        Field(description="Folder of kept tiles; default: in the user's cache."),
+        Path | None, Field(description="Folder of kept tiles; default: in the user's cache.")
     ] = None
     attempts: int = 5
     delay_s: float = 1.0

@@ -296,10 +296,7 @@ def _summary(here: str) -> dict[str, Any]:
         "keywords": ["buildings", "footprints", "segmentation", "remote sensing"],
         "jobControlOptions": ["async-execute", "dismiss"],
         "outputTransmission": ["reference"],
-        "links": [
-            _link(process, "self"),
-            _link(f"{process}/execution", f"{_RELATIONS}/execute"),
-        ],
+        "links": [_link(process, "self"), _link(f"{process}/execution", f"{_RELATIONS}/execute")],
     }
 
 

@@ -70,8 +70,7 @@ class ImageFigures(ApiModel):
     """Figures of one image."""
 
     buildings: Annotated[
-        int | None,
-        Field(ge=0, description="Number of buildings; null if they were not counted"),
+        int | None, Field(ge=0, description="Number of buildings; null if they were not counted")
     ]
     built_up_share: Annotated[Share, Field(description="Building share of the valid pixels")]
     density: Annotated[
@@ -271,8 +270,7 @@ class JobQuery(SceneQuery):
     ] = list(OUTPUTS)  # noqa: RUF012  # pydantic copies it
     cell_m: CellSide = 100.0
     forgiving: Annotated[
-        bool,
-        Field(description="Turn tiles that fail into nodata instead of failing the job"),
+        bool, Field(description="Turn tiles that fail into nodata instead of failing the job")
     ] = False
 
     def job_options(self) -> SceneOptions:

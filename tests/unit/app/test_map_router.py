@@ -170,6 +170,10 @@ def test_zones_have_the_figures_of_their_buildings(shared: TestClient) -> None:
     (found,) = shared.post(f"{TOWN}/zones", json=ward).json()["features"]
     assert found["properties"]["buildings"] == 2
     assert "zones.json cannot be read" in shared.post(f"{TOWN}/zones", json={}).text
+    link = {"type": "Link", "properties": {"href": "http://127.0.0.1:9/epsg"}}
+    inside = {"type": "Feature", "properties": {}, "geometry": dict(ward, crs=link)}
+    answer = shared.post(f"{TOWN}/zones", json={"type": "FeatureCollection", "features": [inside]})
+    assert "CRS of the type 'Link'" in answer.text
 
 
 def test_a_download_follows_its_file(folder: Path, client: TestClient) -> None:

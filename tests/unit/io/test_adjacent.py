@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,8 +134,10 @@ def test_fill_over_other_images_has_a_note(
     folder: Path, tmp_path: Path, scene: np.ndarray, nodata: int | None, expected: list[str]
 ) -> None:
     data = scene[:, *PLACES["d"].slices()].copy()
-    data[:, [0, 0, -1, -1], [0, -1, 0, -1]] = 0
+    data[:, [-1, -1], [0, -1]] = 0
     images = [folder / "b.tif", write(tmp_path / "d.tif", data, PLACES["d"], nodata=nodata)]
+    rasterio.shutil.copy(images[1], tmp_path / "d.png", driver="PNG")
+    images[1] = tmp_path / "d.png"
     notes = AdjacentImages([*map(open_raster, images)], "town").notes
     assert [note.partition("If it is fill, ")[2] for note in notes] == expected
 

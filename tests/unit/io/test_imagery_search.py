@@ -126,6 +126,9 @@ def test_a_password_goes_to_its_host_alone(
         server.answers["/stac"] = Answer(b"", 307, location=there)
         assert found(f"{server.url}/stac") == ["a"]
         assert server.signed == [signed, sent]
+    server.answers["/stac"] = Answer(gzip.compress(b"cut off")[:-9])
+    with pytest.raises(DataError, match="the compressed document is damaged"):
+        found(f"{server.url}/stac")
 
 
 @pytest.mark.campaign

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from map_servers import Answer, TileServer, serving
-from rooftrace.core.errors import ServiceError
+from rooftrace.core.errors import ConfigError, ServiceError
 from rooftrace.io import remote
 from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.tile_requests import TileRequests
@@ -70,45 +70,32 @@ def test_what_is_sent(tmp_path: Path) -> None:
     assert names == {"host", "accept", "accept-encoding", "connection", "user-agent"}
 
 
-def test_failures_are_repeated(tmp_path: Path) -> None:
-    failing = [503, 500, 429]
-
-    def answer(path: str) -> Answer:
-        return (failing.pop(), {}, b"") if failing else OK
-
-    with serving(answer) as server:
-        repeated = client(tmp_path, connections=1, attempts=4)
-        assert repeated.fetch(urls(server, 1)) == {urls(server, 1)[0]: PNG}
-        assert (repeated.requests, repeated.repeated) == (4, 3)
-
-
 def test_retry_after_is_obeyed_by_all_requests(tmp_path: Path) -> None:
     def answer(path: str) -> Answer:
         return OK if len(server.paths) > 1 else (429, {"Retry-After": "1"}, b"")
 
     with serving(answer) as server:
-        client(tmp_path, connections=1).fetch(urls(server, 3))
+        patient = client(tmp_path, connections=1)
+        patient.fetch(urls(server, 3))
         gaps = np.diff(server.times)
     assert gaps[0] > 0.9
-    assert len(gaps) == 3
+    assert (patient.requests, patient.repeated, len(gaps)) == (4, 1, 3)
 
 
-def test_a_server_that_asks_for_an_hour_ends_the_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("headers", "asked", "shown"),
+    [
+        ({"Retry-After": "3600"}, 1, "wait for 3,600 s"),
+        ({}, 3, r"Too Many Requests \(3 attempts\)"),
+    ],
+)
+def test_429_ends_the_work(tmp_path: Path, headers: dict[str, str], asked: int, shown: str) -> None:
     with (
-        serving(lambda path: (429, {"Retry-After": "3600"}, b"")) as server,
-        pytest.raises(ServiceError, match="asks to wait for 3,600 seconds"),
-    ):
-        client(tmp_path).fetch(urls(server, 1))
-    assert len(server.paths) == 1
-
-
-def test_429_ends_the_work_after_the_retries(tmp_path: Path) -> None:
-    with (
-        serving(lambda path: (429, {}, b"")) as server,
-        pytest.raises(ServiceError, match=r"429 Too Many Requests \(3 attempts\)") as failed,
+        serving(lambda path: (429, headers, b"")) as server,
+        pytest.raises(ServiceError, match=f"429.*{shown}") as failed,
     ):
         client(tmp_path, connections=1).fetch(urls(server, 4))
-    assert len(server.paths) == 3
+    assert len(server.paths) == asked
     assert "--per-second" in failed.value.remedy
 
 
@@ -173,6 +160,9 @@ def test_a_certificate_that_no_authority_signed(tmp_path: Path) -> None:
             with remote._client.__wrapped__(0) as fresh:
                 patch.setattr(remote, "_client", lambda _: fresh)
                 assert client(tmp_path).fetch(address) == {address[0]: PNG}
+            patch.setenv("SSL_CERT_FILE", "gone.pem")
+            with pytest.raises(ConfigError, match=r"gone\.pem, cannot be read: No such file"):
+                remote.known_authorities()
 
 
 def test_requests_at_a_time_and_per_second(tmp_path: Path) -> None:

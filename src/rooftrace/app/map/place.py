@@ -142,11 +142,7 @@ def _between(corners: Floats, shape: tuple[int, int]) -> Floats:
 
 
 def _remapped(
-    data: NDArray[Any],
-    known: NDArray[np.bool_],
-    across: Maps,
-    down: Maps,
-    nearest: bool,
+    data: NDArray[Any], known: NDArray[np.bool_], across: Maps, down: Maps, nearest: bool
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     kind = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
 

@@ -163,9 +163,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
 
     @router.get(f"{REVIEW_PREFIX}/buildings/{{building}}", responses=problems)
     def get_reviewed_building(
-        folder: Folder,
-        image: Image,
-        building: Annotated[int, PathParameter(ge=-(2**53), le=2**53)],
+        folder: Folder, image: Image, building: Annotated[int, PathParameter(ge=-(2**53), le=2**53)]
     ) -> ReviewedBuilding:
         """Show a building of a review."""
         scene = opened(folder, image)
@@ -215,8 +213,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         folder: Folder,
         image: Image,
         format: Annotated[  # noqa: A002
-            VectorFormat,
-            Query(description="pmtiles are vector tiles for a map on any web server"),
+            VectorFormat, Query(description="pmtiles are vector tiles for a map on any web server")
         ] = "gpkg",
         open: Annotated[  # noqa: A002
             OpenBuildings,

@@ -6,6 +6,7 @@ The server keeps opened scenes, and tiles as far as memory allows.
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import threading
 from collections.abc import Hashable, Mapping, Sequence
@@ -185,10 +186,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
 
     @router.get("/{results_id}/images/{name}/tiles.json", responses=missing)
     def get_tilejson(
-        request: Request,
-        results_id: str,
-        name: str,
-        layer: TileLayer = "buildings",
+        request: Request, results_id: str, name: str, layer: TileLayer = "buildings"
     ) -> dict[str, Any]:
         """Return the TileJSON 3.0 of a layer, which web maps take as the URL of a source."""
         described = store.scene(results_id, name, refresh=True).describe()
@@ -381,6 +379,7 @@ def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
 def _by_zone(files: ImageFiles, zones: Mapping[str, Any], value: str | None) -> bytes:
     """Return zones as GeoJSON with the figures of an image, see `run_zone_density`."""
     inputs = [path for path in (files.mask, files.polygons) if path is not None]
+    json.loads(json.dumps(zones), object_hook=_with_plain_crs)
     with TemporaryDirectory(prefix="rooftrace-") as folder, hidden_folders(Path(folder)):
         given, out = Path(folder) / "zones.json", Path(folder) / "figures"
         write_json(given, zones)
@@ -388,6 +387,16 @@ def _by_zone(files: ImageFiles, zones: Mapping[str, Any], value: str | None) -> 
             run_zone_density(inputs, given, out, value=value)
         write_copies(out.with_suffix(".gpkg"), [".geojson"])
         return out.with_suffix(".geojson").read_bytes()
+
+
+def _with_plain_crs(one: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a CRS of GeoJSON that is a link, which GDAL would fetch."""
+    if isinstance(crs := one.get("crs"), dict) and str(crs.get("type")).casefold() != "name":
+        raise ConfigError(
+            f"The zones have a CRS of the type {crs.get('type')!r}; expected a name, or none.",
+            remedy="Send them in longitude and latitude, without crs.",
+        )
+    return one
 
 
 class _Store:

@@ -407,10 +407,7 @@ def _webp(picture: Image.Image) -> bytes:
 
 
 def vector_file(
-    name: str,
-    geometry: NDArray[np.object_],
-    columns: Mapping[str, NDArray[Any]],
-    crs: CRS | None,
+    name: str, geometry: NDArray[np.object_], columns: Mapping[str, NDArray[Any]], crs: CRS | None
 ) -> bytes:
     """Return polygons as a vector file; the suffix of its name selects the format.
 

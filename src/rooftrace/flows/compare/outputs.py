@@ -559,7 +559,8 @@ def cloud_notes(compared: Compared, images: Sequence[RasterSource]) -> list[str]
     """Return a note if a tenth of the gone buildings lie where the new image is white."""
     gone = np.flatnonzero(compared.old.statuses.status == GONE)
     gone, white = gone[:: 1 + len(gone) // _LOOKED_AT], 0
-    for box in compared.old.packed.bounds[gone]:
+    # From north to south: reading a JPEG or PNG upwards decodes it again.
+    for box in sorted(compared.old.packed.bounds[gone], key=lambda one: -one[3]):
         side_m = float((box[2:] - box[:2]).min())
         raster = _shown(images, compared.plane, (box[:2] + box[2:] - side_m) / 2, side_m, 16)
         if raster is not None and raster.data.dtype == np.uint8:
