@@ -284,7 +284,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
     @router.post(
         "/{results_id}/images/{name}/zones",
         response_class=Response,
-        responses=binary_response("The zones with their figures", "application/geo+json")
+        responses=binary_response("The zones with their figures, and notes", "application/geo+json")
         | problem_responses(*problems, "config-error", "not-stored"),
     )
     def measure_zones(
@@ -384,9 +384,11 @@ def _by_zone(files: ImageFiles, zones: Mapping[str, Any], value: str | None) -> 
         given, out = Path(folder) / "zones.json", Path(folder) / "figures"
         write_json(given, zones)
         with hidden_folders(files.paths[0].parent):
-            run_zone_density(inputs, given, out, value=value)
+            report = run_zone_density(inputs, given, out, value=value)
         write_copies(out.with_suffix(".gpkg"), [".geojson"])
-        return out.with_suffix(".geojson").read_bytes()
+        figures = json.loads(out.with_suffix(".geojson").read_bytes())
+    notes = [in_api_terms(without_folders(note, (*inputs, given))) for note in report.notes]
+    return json.dumps(figures | {"notes": notes}, ensure_ascii=False).encode()
 
 
 def _with_plain_crs(one: dict[str, Any]) -> dict[str, Any]:
