@@ -88,6 +88,8 @@ def test_one_status_of_a_comparison_is_counted(tmp_path: Path) -> None:
     compare(new, old)
     # Other commands take the newer layer: heights gave three of four of its buildings none.
     assert VectorFile(given[1]).read(buildings=True).counts.older == 3
+    gpd.read_file(given[1], where="status = 'gone'").to_file(tmp_path / "gone.gpkg")
+    assert len(VectorFile(tmp_path / "gone.gpkg").read(buildings=True)) == 2
     code, _, text = command(*given, tmp_path / "d")
     assert code == 2
     assert "both layers of a comparison" in text

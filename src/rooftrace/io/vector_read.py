@@ -162,7 +162,7 @@ class VectorFile:
     - polygons of OpenStreetMap without a tag `building`, or with `building=no`; of an extract,
       others are read with `areas` alone;
     - where the attribute `class` names some polygons as buildings, those of other classes;
-    - in a comparison, the buildings of the older layer.
+    - in a comparison of both layers, the buildings of the older one.
 
     Args:
         path: Path of the data; `self.path` is that of the file for the folder of `rooftrace
@@ -386,7 +386,8 @@ class VectorFile:
         Raises:
             LabelError: rooftrace wrote the polygons of several classes, none of them buildings.
         """
-        if is_comparison(self.distinct("side"), self.distinct("status")):
+        sides = self.distinct("side")
+        if len(sides) > 1 and is_comparison(sides, self.distinct("status")):
             return "side"
         if "building" in self.fields and not _OSM_FIELDS.isdisjoint(self.fields):
             return "building"

@@ -172,8 +172,9 @@ def test_zones_have_the_figures_of_their_buildings(shared: TestClient) -> None:
     assert answer["notes"] == ["Buildings in no zone: 2 of 4"]
     assert "zones.json cannot be read" in shared.post(f"{TOWN}/zones", json={}).text
     link = {"type": "Link", "properties": {"href": "http://127.0.0.1:9/epsg"}}
-    inside = {"type": "Feature", "properties": {}, "geometry": dict(ward, crs=link)}
-    answer = shared.post(f"{TOWN}/zones", json={"type": "FeatureCollection", "features": [inside]})
+    answer = shared.post(
+        f"{TOWN}/zones", json={"type": "Feature", "geometry": dict(ward, crs=link)}
+    )
     assert "CRS of the type 'Link'" in answer.text
 
 

@@ -135,9 +135,8 @@ def test_fill_over_other_images_has_a_note(
 ) -> None:
     data = scene[:, *PLACES["d"].slices()].copy()
     data[:, [-1, -1], [0, -1]] = 0
-    images = [folder / "b.tif", write(tmp_path / "d.tif", data, PLACES["d"], nodata=nodata)]
-    rasterio.shutil.copy(images[1], tmp_path / "d.png", driver="PNG")
-    images[1] = tmp_path / "d.png"
+    images, tiff = [folder / "b.tif", tmp_path / "d.png"], tmp_path / "d.tif"
+    rasterio.shutil.copy(write(tiff, data, PLACES["d"], nodata=nodata), images[1], driver="PNG")
     notes = AdjacentImages([*map(open_raster, images)], "town").notes
     assert [note.partition("If it is fill, ")[2] for note in notes] == expected
 

@@ -77,9 +77,8 @@ def test_retry_after_is_obeyed_by_all_requests(tmp_path: Path) -> None:
     with serving(answer) as server:
         patient = client(tmp_path, connections=1)
         patient.fetch(urls(server, 3))
-        gaps = np.diff(server.times)
-    assert gaps[0] > 0.9
-    assert (patient.requests, patient.repeated, len(gaps)) == (4, 1, 3)
+    assert server.times[1] - server.times[0] > 0.9
+    assert (patient.requests, patient.repeated, len(server.times)) == (4, 1, 4)
 
 
 @pytest.mark.parametrize(
