@@ -319,8 +319,8 @@ class SceneOutputs(ExitStack):
         unsure = 0.0 if self._found is None else self._found.unsure_share
         if unsure > _MOST_UNSURE and plan.options.min_score is None:
             notes.append(
-                f"Most of what the mask has as building has a score below {MIN_SCORE}, and is not "
-                "among the polygons: --min-score 0 keeps it."
+                f"{name}: most of what the mask has as building has a score below {MIN_SCORE}, and "
+                "is not among the polygons: --min-score 0 keeps it."
             )
         if self._found is not None and self._found.refined is not None:
             count = plural(buildings, "building")
