@@ -576,7 +576,10 @@ def _client(pid: int) -> httpx.Client:
         )
     except (ImportError, ValueError) as error:
         reason = f"the proxy that the environment names cannot be used: {reason_of(error)}"
-        raise RemoteError(reason, "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY.") from None
+        raise RemoteError(
+            reason,
+            "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; socks5:// needs: pip install socksio",
+        ) from None
     atexit.register(client.close)
     return client
 
