@@ -108,11 +108,7 @@ DOWNLOADS = {
 
 
 def download(prediction: Prediction, kind: str) -> tuple[str, bytes]:
-    """Return the name and the content of a file of `DOWNLOADS`; nothing stays on disk.
-
-    Raises:
-        ExportError: The disk is full.
-    """
+    """Return the name and the content of a file of `DOWNLOADS`; nothing stays on disk."""
     paths = OutputPaths.of(Path(), prediction.name, prediction.mask.grid, prediction.legend)
     if kind == "mask":
         return paths.mask.name, written_bytes(paths.mask.name, prediction.write_mask)

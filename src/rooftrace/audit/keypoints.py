@@ -99,9 +99,6 @@ def detect_keypoints(
             `gsd_m`.
         share: Share of the blocks of 1024 × 1024 pixels that are read, spread evenly.
         start: Number of the scene's first block in the sequence of blocks of all scenes.
-
-    Raises:
-        DataError: The image cannot be read.
     """
     pixels = Resampler(scene.image, _scaling(scene, gsd_m, assumed_gsd_m))
     whole = Window.whole(pixels.shape_yx)

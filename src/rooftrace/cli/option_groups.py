@@ -74,7 +74,6 @@ class ModelGroup:
 
         Raises:
             ConfigError: The options contradict each other.
-            BundleError: A file cannot be read.
         """
         bundle, weights = models_of(self.models, self.ensemble), parse_weights(self.weights)
         from rooftrace.predict.model_set import read_models
@@ -334,7 +333,6 @@ class RefineGroup:
 
         Raises:
             ConfigError: One of the options was given without the other.
-            BundleError, MissingExtraError: See `load_sam`.
         """
         if self.refine is None and self.sam_weights is None:
             return None

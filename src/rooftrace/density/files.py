@@ -264,9 +264,6 @@ def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> N
         path: File to replace; its folder is created where it is missing.
         bands: (y, x) values of each band by name.
         grid: Grid of the pixels.
-
-    Raises:
-        ExportError: The file cannot be written.
     """
     # Written to memory first: on a full disk, the driver may leave a file that is cut off.
     with writing_errors(path), rasterio.MemoryFile() as memory:
@@ -320,9 +317,6 @@ def write_density(
 
     Returns:
         The paths of the files.
-
-    Raises:
-        ExportError: A file cannot be written.
     """
     raster, polygons, picture = density_files(stem)
     cells = density.cells

@@ -34,7 +34,6 @@ class TorchEngine(Engine):
         output: Output to return, for a refined model with two outputs.
 
     Raises:
-        MissingExtraError: PyTorch or a package that builds networks is not installed.
         BundleError: the network cannot be built, or the weights belong to another network.
     """
 

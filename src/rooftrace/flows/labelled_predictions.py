@@ -255,9 +255,7 @@ def predict_set(
         data: Options for reading the images, and the progress; default as they are.
 
     Raises:
-        DataError: A scene or a label cannot be read.
         BandMismatch, GsdMismatch, PredictError: The model cannot predict a scene.
-        ExportError: The folder cannot be written to.
     """
     with exporting(folder):
         folder.mkdir(parents=True)
@@ -352,7 +350,6 @@ def open_labelled(predictor: Predictor, folder: SourceConfig, split: str | None)
 
     Raises:
         DataError: The split contains no image of the folder.
-        BundleError: The record of the labels cannot be read.
     """
     return select_part(open_source(folder, training_labels(predictor.bundle)), split, folder.path)
 
@@ -386,11 +383,7 @@ def select_part(source: SceneSet, split: str | None, data: str) -> SceneSet:
 
 
 def training_labels(bundle: ModelBundle) -> LabelConfig:
-    """Return the meaning of labels in the training of a model.
-
-    Raises:
-        BundleError: The record in the bundle cannot be read.
-    """
+    """Return the meaning of labels in the training of a model."""
     spec = bundle.spec
     recorded = spec.training.get("data", {}).get("labels")
     if recorded is None:
@@ -410,7 +403,6 @@ def labels_for(data: SourceConfig, start: ModelBundle) -> LabelConfig:
 
     Raises:
         ConfigError: The data has other classes than the model.
-        BundleError: See `training_labels`.
     """
     labels = data.labels or training_labels(start)
     if labels.classes != start.spec.classes:

@@ -164,9 +164,6 @@ def summarize_scenes(
     Args:
         labels: True to read the labels.
         pixels: True to read the images; otherwise only their headers are read.
-
-    Raises:
-        DataError: An image or a label cannot be read.
     """
     summarize = partial(_summarize, labels=labels, pixels=pixels)
     return list(map_entries(source, summarize, progress=progress))

@@ -79,11 +79,7 @@ class PredictedScene:
 
 
 def check_stac() -> None:
-    """Check that the results can be described.
-
-    Raises:
-        MissingExtraError: The extra `stac` is not installed.
-    """
+    """Check that the results can be described."""
     with MissingExtraError.on_import("stac", "Writing STAC items", "pystac"):
         import pystac  # noqa: F401
 
@@ -124,9 +120,6 @@ def write_stac(
 
     Returns:
         Notes for the user.
-
-    Raises:
-        ExportError: The folder is not writable.
     """
     written = []
     undated = []

@@ -97,7 +97,6 @@ class MaskInput:
         """Yield blocks of whole rows that partition the raster, from top to bottom.
 
         Raises:
-            DataError: A file cannot be read.
             LabelError: A probability is outside 0..1.
         """
         for window, raster in _blocks(self.source):
@@ -160,7 +159,6 @@ def open_mask(
         classes: Values or names of the classes to trace; default all.
 
     Raises:
-        DataError: The file cannot be read.
         LabelError: The values are neither classes nor probabilities.
         ConfigError: An option does not apply to such a raster, or a class does not occur.
     """

@@ -187,7 +187,6 @@ class AreaSource(WrappedSource):
 
         Raises:
             DataError: they do not overlap, or the area in pixels is smaller than one.
-            GeoreferenceError: see `read`.
         """
         is_pixels = self.grid.crs is None
         # Longitudes and latitudes that are read as pixels.
@@ -286,9 +285,6 @@ def select_overview(
 
     Returns:
         The source to read, and a note about the overview; None if the source is unchanged.
-
-    Raises:
-        DataError: the image cannot be read.
     """
     image = source.source if isinstance(source, AreaSource) else source
     if not isinstance(image, RemoteRaster) or model_gsd_m is None:

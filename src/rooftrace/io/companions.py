@@ -192,11 +192,7 @@ def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
 
 
 def mosaic_parts(path: Path) -> tuple[Path, ...]:
-    """Return the files that a VRT shows which is warped or of several files; empty for others.
-
-    Raises:
-        DataError: It is a VRT that cannot be read.
-    """
+    """Return the files that a VRT shows which is warped or of several files; empty for others."""
     parts = next(_vrts(path))[1] if path.suffix.lower() == ".vrt" else ()
     is_warped = bool(parts) and b'"VRTWarpedDataset"' in read_head(path, _HEAD_BYTES)
     return parts if is_warped or len(parts) > 1 else ()

@@ -303,7 +303,6 @@ def open_elevation(
     """Open a raster of heights, or the tiles of one, which are read in metres.
 
     Raises:
-        ConfigError: See `ElevationRaster`.
         DataError: One cannot be read, or has several bands, or two show the same ground.
         GeoreferenceError: One has no CRS, or tiles have several CRSs, grids or datums.
     """
@@ -438,12 +437,7 @@ class Points:
 
 
 class PointFile:
-    """A LAS, LAZ or COPC file of points.
-
-    Raises:
-        MissingExtraError: laspy is not installed.
-        DataError: The file cannot be read.
-    """
+    """A LAS, LAZ or COPC file of points."""
 
     def __init__(self, path: Path) -> None:
         check_exists(path)

@@ -83,11 +83,7 @@ def xml_root(path: Path) -> Any:
 
 
 def metadata_root(path: Path) -> Any:
-    """Return the root of GDAL's metadata of an image, a file that ends in `.aux.xml`.
-
-    Raises:
-        DataError: It is damaged.
-    """
+    """Return the root of GDAL's metadata of an image, a file that ends in `.aux.xml`."""
     from xml.etree import ElementTree
 
     try:

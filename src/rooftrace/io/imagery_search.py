@@ -239,7 +239,6 @@ def search_imagery(search: ImagerySearch) -> FoundImagery:
     Raises:
         ConfigError: The period cannot be read, or no or an unknown collection was given.
         DataError: The server does not answer, refuses the search, or finds nothing.
-        MissingExtraError: The URL is one of object storage, and the extra `s3` is not installed.
     """
     _ = search.period  # raises the error before a request
     found = _search(search)

@@ -99,9 +99,6 @@ def mask_sink(
         legend: Names and colours of the classes; default the fixed colours without names.
         tags: Further metadata by name; such as those of `MaskRecord`.
         coloured: False for a GeoTIFF of grey values, such as probabilities in 255ths.
-
-    Raises:
-        ExportError: the file cannot be written.
     """
     table = class_colours() if legend is None else legend.table
     with writing_errors(path):

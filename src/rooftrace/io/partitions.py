@@ -114,10 +114,6 @@ class PartitionedLayer:
 
     Args:
         out: Output folder; it is created if necessary.
-
-    Raises:
-        MissingExtraError: pyarrow is missing.
-        ExportError: the folder cannot be written to.
     """
 
     def __init__(self, out: Path, level: int) -> None:
@@ -167,9 +163,6 @@ class PartitionedLayer:
 
         Returns:
             The manifest.
-
-        Raises:
-            ExportError: the folder cannot be written to.
         """
         with exporting(self._out):
             self._spill()

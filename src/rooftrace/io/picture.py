@@ -101,9 +101,6 @@ def write_png(path: Path, picture: Image.Image, *, photograph: bool = False) -> 
     Args:
         picture: Picture of any mode; a photograph is RGB.
         photograph: True for a picture without areas of one colour, which is written faster.
-
-    Raises:
-        ExportError: the file cannot be written.
     """
     with replacing(path) as partial:
         if photograph:

@@ -256,11 +256,7 @@ class PreparedSource(WrappedSource):
         }
 
     def read(self, window: Window | None = None) -> Raster:
-        """Return the pixels of `window` as the model expects them.
-
-        Raises:
-            DataError: The image cannot be read.
-        """
+        """Return the pixels of `window` as the model expects them."""
         found = self._found
         raster = self._stored(window)
         data, valid, context = raster.data, raster.valid, raster.context
@@ -443,7 +439,6 @@ def prepare(
         is_natural: Whether the model reads natural colours, so that infrared gets a note.
 
     Raises:
-        ConfigError, BandMismatch: See `find_bands`.
         DataError: The values are complex numbers.
     """
     if getattr(source, "is_prepared", False):

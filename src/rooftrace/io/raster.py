@@ -345,9 +345,6 @@ class RasterFile:
         If a GeoTIFF has a mask, only the mask is read, which is fast. Without a mask a window is
         empty if the file stores none of its blocks (a sparse GeoTIFF) and the value that GDAL
         returns for absent blocks is nodata.
-
-        Raises:
-            DataError: the file cannot be read.
         """
         header = self._header
         if header.file_format != "GTiff" or is_small(header.grid.shape):
@@ -597,7 +594,6 @@ def open_image(
 
     Raises:
         DataError: the URL does not begin with http, https or s3, or holds a user name.
-        MissingExtraError: s3 without its extra.
     """
     if isinstance(path_or_url, str) and is_url(path_or_url):
         # Most images are files, which need no client of a server.
@@ -626,10 +622,6 @@ def write_raster(folder: Path, name: str, source: RasterSource) -> Path:
 
     Returns:
         Path of the file.
-
-    Raises:
-        DataError: the source cannot be read.
-        ExportError: the file cannot be written.
     """
     height, width = source.grid.shape
     small = height <= _ROWS

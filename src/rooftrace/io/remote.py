@@ -159,7 +159,6 @@ def read_object(url: str) -> bytes:
 
     Raises:
         DataError: the object does not exist, or may not be read.
-        MissingExtraError: the extra `s3` is not installed.
     """
     address = ObjectAddress.parse(url)
     store = _store_of(address.bucket)
@@ -177,7 +176,6 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
 
     Raises:
         DataError: the bucket does not exist, or may not be read.
-        MissingExtraError: the extra `s3` is not installed.
     """
     address = ObjectAddress.parse(url)
     store = _store_of(address.bucket)
@@ -380,7 +378,6 @@ class RangeReader(Traffic):
 
     Raises:
         DataError: the URL does not begin with http, https or s3, or holds a user name.
-        MissingExtraError: s3 without its extra.
     """
 
     def __init__(self, url: str) -> None:

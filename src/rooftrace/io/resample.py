@@ -424,7 +424,6 @@ def warped(source: RasterSource, grid: GeoGrid, *, nearest: bool = False) -> Ras
         nearest: Take the source pixel under each centre instead, as for class indices.
 
     Raises:
-        DataError: the source cannot be read.
         GeoreferenceError: no transformation between the two CRS is known.
     """
     data = np.zeros((source.bands, *grid.shape), source.dtype)

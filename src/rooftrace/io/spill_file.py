@@ -53,19 +53,11 @@ class SpillFile:
         self._reading = Lock()
 
     def append(self, polygons: Polygons) -> Ints:
-        """Add polygons (n,); return offsets as `append_bytes`.
-
-        Raises:
-            ExportError: The folder has no space, or is not writable.
-        """
+        """Add polygons (n,); return offsets as `append_bytes`."""
         return self.append_bytes(shapely.to_wkb(polygons).tolist())
 
     def append_bytes(self, records: Sequence[bytes]) -> Ints:
-        """Add n records; return (n + 1,) offsets: the start of each, and the end of the last.
-
-        Raises:
-            ExportError: The folder has no space, or is not writable.
-        """
+        """Add n records; return (n + 1,) offsets: the start of each, and the end of the last."""
         offsets = np.cumsum([self.size, *map(len, records)])
         with exporting(self.folder or Path(tempfile.gettempdir())):
             self._file.seek(self.size)

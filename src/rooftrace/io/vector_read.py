@@ -282,9 +282,6 @@ class VectorFile:
         """True for a GeoJSON that states that it is in pixels of an image, as rooftrace writes it.
 
         Software that moves such a file to a place on the ground adds a member `crs`.
-
-        Raises:
-            DataError: the file cannot be read.
         """
         if self.path.suffix.lower() not in GEOJSON:
             return False

@@ -158,7 +158,6 @@ def write_copies(path: Path, formats: Iterable[str], *, multi: bool = False) -> 
         Notes about the files for the user.
 
     Raises:
-        ExportError: See `write_polygons`.
         GeoreferenceError: The layer is in pixels of an image.
     """
     layer = VectorFile(path)

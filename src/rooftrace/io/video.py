@@ -183,7 +183,6 @@ class VideoReader:
         streams: Whether a URL as `is_stream` recognises it may be opened.
 
     Raises:
-        MissingExtraError: PyAV is not installed.
         DataError: the file, camera or stream does not exist, is not a video, or has no frames.
     """
 
@@ -451,7 +450,6 @@ def video_sink(path: Path, info: VideoInfo, *, crf: int = 20) -> Iterator[VideoW
 
     Raises:
         ConfigError: the suffix is not supported.
-        ExportError: the file cannot be written.
     """
     require_av("Writing a video")
     import av

@@ -415,9 +415,6 @@ def write_coco(
 
     Raises:
         ConfigError: `out` does not end in `.json`.
-        MissingExtraError: pycocotools is not installed.
-        DataError: A scene cannot be read.
-        ExportError: A file cannot be written.
     """
     check_single_file(out, "COCO data is", "coco.json")
     mask_tools()

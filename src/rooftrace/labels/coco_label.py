@@ -71,11 +71,7 @@ def decompress(text: str | bytes) -> Ints | None:
 
 
 def outline_rle(outline: shapely.Geometry, shape_yx: tuple[int, int]) -> Rle:
-    """Return the run lengths of a polygon in pixels, as JSON has them.
-
-    Raises:
-        MissingExtraError: pycocotools is not installed.
-    """
+    """Return the run lengths of a polygon in pixels, as JSON has them."""
     parts = shapely.orient_polygons(shapely.get_parts(outline))
     rings = [bridged(part).ravel().tolist() for part in parts]
     tools = mask_tools()
@@ -127,7 +123,6 @@ class CocoLabel:
 
         Raises:
             LabelError: The size differs from the image's, or a segmentation is damaged.
-            MissingExtraError: pycocotools is not installed.
         """
         check_size(self.where, self.shape, self.grid, self.image_name)
         window = window or Window.whole(self.shape)
@@ -154,11 +149,7 @@ class CocoLabel:
         return np.ascontiguousarray(drawn.T)
 
     def read_outlines(self) -> tuple[Polygons, NDArray[np.int16]] | None:
-        """Return the outlines as drawn, and their classes; None if one annotation is run lengths.
-
-        Raises:
-            LabelError: An annotation is damaged.
-        """
+        """Return the outlines as drawn, and their classes; None if any is run lengths."""
         if not all(isinstance(one.segmentation, list) for one in self.annotations):
             return None
         shapes = [_outline(one, self.shape) for one in self._drawn]

@@ -90,11 +90,7 @@ class GroundTruth:
 
     @classmethod
     def of(cls, scene: Scene, building_class: int) -> GroundTruth:
-        """Read the label of a labelled scene.
-
-        Raises:
-            DataError: The label cannot be read.
-        """
+        """Read the label of a labelled scene."""
         assert scene.label is not None
         mask = scene.label.read(Window.whole(scene.image.grid.shape))
         is_building = mask.data == building_class
@@ -353,7 +349,6 @@ def check_background(source: SceneSet) -> None:
 
     Raises:
         LabelError: No label has a known pixel of the background, and too many are unknown.
-        DataError: A label or an image cannot be read.
     """
     if len(source.classes) != 2:
         return

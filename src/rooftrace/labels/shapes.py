@@ -250,7 +250,6 @@ class LayerFile:
 
         Raises:
             LabelError: A name is not a class.
-            DataError, GeoreferenceError: See `io.vector_read.VectorFile.read`.
         """
         return _load(self)
 

@@ -603,7 +603,6 @@ def match_reference(
 
     Raises:
         ConfigError: There is no such split file or part.
-        DataError: See `Split.match`.
     """
     path, part = parse_reference(text)
     if path is not None:

@@ -54,9 +54,6 @@ class CheckpointStore:
     Args:
         folder: Folder of the checkpoints, created if missing.
         made_with: Everything on which a checkpoint depends, as plain data.
-
-    Raises:
-        ExportError: The folder is not writable.
     """
 
     def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:

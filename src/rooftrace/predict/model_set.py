@@ -492,11 +492,7 @@ def members_from(
 
 
 def write_ensemble(path: Path, ensemble: EnsembleFile) -> None:
-    """Write an ensemble file; its bytes depend only on the content.
-
-    Raises:
-        ExportError: The folder is not writable.
-    """
+    """Write an ensemble file; its bytes depend only on the content."""
     write_atomically(path, (ensemble.model_dump_json(indent=1) + "\n").encode())
 
 

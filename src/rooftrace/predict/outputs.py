@@ -132,9 +132,6 @@ class SceneOutputs(ExitStack):
 
         Returns:
             Number of buildings found so far.
-
-        Raises:
-            ExportError: A file cannot be written.
         """
         plan = self.plan
         if self._mask is None and self._paths is not None and "mask" in plan.options.outputs:
@@ -188,11 +185,7 @@ class SceneOutputs(ExitStack):
         )  # fmt: skip
 
     def finish(self) -> SceneResult:
-        """Make and write the outputs that need all blocks.
-
-        Raises:
-            ExportError: A file cannot be written.
-        """
+        """Make and write the outputs that need all blocks."""
         with ThreadPoolExecutor(1, "mask") as pool:
             copying = None
             if len(self.plan.blocks) > 1 and self._mask is not None:
@@ -643,7 +636,6 @@ class Prediction:
 
         Raises:
             ConfigError: The name is not that of a file.
-            ExportError: The folder cannot be written to.
         """
         if name is not None and Path(name).name != name:
             raise ConfigError(
@@ -660,11 +652,7 @@ class Prediction:
         return paths.of_result(self.result, outputs)
 
     def write_mask(self, path: str | Path) -> None:
-        """Write the mask alone, as a GeoTIFF or a PNG.
-
-        Raises:
-            ExportError: The file cannot be written.
-        """
+        """Write the mask alone, as a GeoTIFF or a PNG."""
         with mask_sink(Path(path), self.mask.grid, self.legend, self.tags) as sink:
             values = np.where(self.mask.valid, self.mask.data, np.uint8(NODATA))
             sink.write(Window.whole(values.shape), values)

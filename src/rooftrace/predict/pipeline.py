@@ -74,7 +74,6 @@ def run(plan: ScenePlan, engine: Engine) -> Iterator[Block]:
 
     Raises:
         PredictError: The network failed; the message names the window of the tile.
-        DataError: The source cannot be read.
     """
     for scene in run_scenes([SceneBlocks(plan)], engine):
         yield from cast(Iterator[Block], scene.blocks)
@@ -100,11 +99,7 @@ def run_many(
 
 
 def run_scenes(scenes: Iterable[SceneBlocks], engine: Engine) -> Iterator[SceneBlocks]:
-    """Do the same as `run_many` for scenes that the caller has planned, with their checkpoints.
-
-    Raises:
-        ExportError: A checkpoint cannot be written.
-    """
+    """Do the same as `run_many` for scenes that the caller has planned, with their checkpoints."""
     readers = (_SceneReader(scene) for scene in scenes)
     return by_scene(_finished(_read_and_run(readers, engine)))
 

@@ -141,7 +141,6 @@ class OutlineRefiner:
             maker: Maker that makes outlines of pixels.
 
         Raises:
-            DataError: The scene cannot be read.
             PredictError: The network failed.
             ExportError: There is no space for the polygons or the answers.
         """

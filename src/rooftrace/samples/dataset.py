@@ -410,7 +410,6 @@ class EvalTiles:
 
     Raises:
         DataError: The set has no labelled scene.
-        BandMismatch, GeoreferenceError: See `TrainSamples`.
     """
 
     def __init__(

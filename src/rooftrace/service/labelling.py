@@ -396,7 +396,6 @@ class Labeller:
             context: Regions that were drawn with a smart tool, see `drawn_area`.
 
         Raises:
-            ConfigError: See `read_interface`.
             BusyError: Not even the first task was finished in time.
         """
         control = read_interface(interface, self._service.bundle.spec)

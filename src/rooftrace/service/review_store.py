@@ -230,8 +230,6 @@ class ReviewStore:
 
         Raises:
             ReviewConflictError: Another reviewer has changed one of the buildings since.
-            ReviewLockedError, ReviewFileError: See `get`.
-            ExportError: The file cannot be written.
         """
         with self._writing() as file:
             before = {number: self._state(file, number) for number in seen}
@@ -266,7 +264,6 @@ class ReviewStore:
 
         Raises:
             ReviewConflictError: Another reviewer has changed one of the buildings since.
-            ReviewLockedError, ReviewFileError, ExportError: See `change`.
         """
         if not self.path.exists():
             return ()

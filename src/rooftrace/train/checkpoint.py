@@ -190,7 +190,6 @@ def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> Da
     Raises:
         ConfigError: The folder already holds a run. Or a run is to be resumed, and the folder
             holds none, or one of another configuration, or one with more epochs already.
-        DataError: The checkpoint to resume from is damaged.
     """
     path, last = run / "config.json", last_checkpoint(run)
     if not resume:

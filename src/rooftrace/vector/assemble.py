@@ -302,7 +302,6 @@ class FootprintAssembler(ExitStack):
 
         Raises:
             ValueError: The blocks do not cover the grid.
-            ExportError, PredictError: See `feed`.
         """
         while self._tracing:
             self.feed_outlines(self._tracing.popleft().result())

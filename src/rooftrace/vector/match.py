@@ -162,11 +162,7 @@ class SpilledPolygons:
 
     @classmethod
     def of(cls, chunks: Iterable[Polygons], folder: Path | None = None) -> SpilledPolygons:
-        """Store chunks of polygons and multipolygons in a temporary file of a folder.
-
-        Raises:
-            ExportError: The folder has no space, or is not writable.
-        """
+        """Store chunks of polygons and multipolygons in a temporary file of a folder."""
         spill = SpillFile(folder)
         none = np.zeros(0, np.int64)
         parts: list[tuple[Ints, Ints, BoolArray]] = [(none, none, np.zeros(0, np.bool_))]

@@ -246,11 +246,7 @@ class LayerTable(VectorFile):
     """A vector file whose attributes keep their stored types."""
 
     def table(self) -> Table:
-        """Return the rows of the file.
-
-        Raises:
-            DataError: The file cannot be read.
-        """
+        """Return the rows of the file."""
         names = [name for name in self.fields if name not in ("geometry", "bbox")]
         crs, geometry, values, _ = self._read_all(names)
         # Whole numbers with nulls are masked arrays; without its mask, a null would be 0.

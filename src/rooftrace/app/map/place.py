@@ -46,9 +46,6 @@ def sampled(source: RasterSource, grid: GeoGrid, *, nearest: bool) -> Raster:
         source: Image with a CRS.
         grid: Grid with a CRS whose sides are multiples of 8 pixels.
         nearest: Take the nearest pixel of the source instead, as class indices need it.
-
-    Raises:
-        DataError: The source cannot be read.
     """
     bands = min(source.bands, 3)
     places = _places(source.grid, grid)

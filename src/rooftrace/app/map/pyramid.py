@@ -62,11 +62,7 @@ class _Overview(RasterFile):
 def overviews(
     file: RasterFile, palette: Literal["colours", "indices"] = "colours"
 ) -> list[RasterSource]:
-    """Return the overviews of a file, from fine to coarse.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
+    """Return the overviews of a file, from fine to coarse."""
     with (
         reading_errors(file.name, "header"),
         environment(),
@@ -98,11 +94,7 @@ class Pyramid:
 
     @property
     def stretch(self) -> DisplayStretch | None:
-        """Stretch of the values to bytes, the same in all tiles; None for 8-bit values.
-
-        Raises:
-            DataError: The image cannot be read.
-        """
+        """Stretch of the values to bytes, the same in all tiles; None for 8-bit values."""
         return None if self._is_8_bit else self._stretch.get()
 
     @property
@@ -111,11 +103,7 @@ class Pyramid:
         return _area(self._levels[-1].grid) > _MOST_PX
 
     def tile(self, tile: TileName, size_px: int) -> Raster | None:
-        """Return the pixels of a tile; None if nothing can be shown at its zoom.
-
-        Raises:
-            DataError: The image cannot be read.
-        """
+        """Return the pixels of a tile; None if nothing can be shown at its zoom."""
         return self.on(tile.grid((size_px, size_px)))
 
     def on(self, grid: GeoGrid) -> Raster | None:

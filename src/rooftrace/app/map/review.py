@@ -263,7 +263,6 @@ class ClickSessions:
             clicks: Clicks in pixels of the image, the first of them positive.
 
         Raises:
-            DataError, BandMismatch, PredictError: See `ClickSegmenter`.
             BusyError: Too many requests wait.
         """
         if not self._room.acquire(blocking=False):

@@ -264,11 +264,7 @@ class MapScene:
         return None if place.flat else Pyramid(levels, place, nearest=True)
 
     def picture(self, layer: PictureLayer, tile: TileName) -> bytes | None:
-        """Return a picture tile as WebP or PNG; None if it would be empty.
-
-        Raises:
-            DataError: A file cannot be read.
-        """
+        """Return a picture tile as WebP or PNG; None if it would be empty."""
         pyramid: Pyramid | None = getattr(self, layer)
         with hidden_folders(self._folder, *([] if self._input is None else [self._input.name])):
             raster = None if pyramid is None else pyramid.tile(tile, PICTURE_PX)

@@ -338,11 +338,6 @@ def merge_layers(
         scenes: Function that returns the manifest entries of the scenes. Its argument is the number
             of polygons of each scene that the layer keeps, by id.
         made_with: Model and catalogue that the layer depends on, for the manifest; plain data.
-
-    Raises:
-        DataError: The polygons of a scene cannot be read.
-        MissingExtraError: pyarrow is missing.
-        ExportError: The folder is not writable.
     """
     outlines = np.array([layer.outline for layer in layers], np.object_)
     # Longitudes go on beyond 180, so that scenes on both sides of it are compared.

@@ -435,7 +435,6 @@ def open_catalogue(
 
     Raises:
         ConfigError: An option belongs to another kind of catalogue.
-        DataError, MissingExtraError: See `read_catalogue` and `search_imagery`.
     """
     if not is_searched(source):
         for option, value in (

@@ -231,7 +231,6 @@ def keep_certain_changes(
 
     Raises:
         GeoreferenceError: A raster has no coordinate system.
-        DataError: It cannot be read.
     """
     with ExitStack() as opened:
         after, before = (open_raster(path, palette="indices") for path in (dates.new, dates.old))
@@ -397,9 +396,6 @@ def mark_outside(
 
     Returns:
         True if the earlier image does not show a building of the new layer, or shows it in part.
-
-    Raises:
-        DataError, GeoreferenceError: A file cannot be used.
     """
     area = None if area_drawn is None else area_in_degrees(area_drawn)
     if area is not None:

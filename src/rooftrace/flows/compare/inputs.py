@@ -173,7 +173,6 @@ def read_buildings_layer(
             lacks `id_field`.
         GeoreferenceError: It has no coordinate system.
         LabelError: A mask has classes of which none is called building.
-        ExportError: The folder has no space, or is not writable.
     """
     check_exists(path)
     if path.is_dir() or not is_raster(path):

@@ -198,11 +198,7 @@ class Compared:
 
 
 def write_sides(path: Path, compared: Compared, statuses: Sequence[int]) -> None:
-    """Write the buildings of both layers that have one of the statuses.
-
-    Raises:
-        ExportError: The file cannot be written.
-    """
+    """Write the buildings of both layers that have one of the statuses."""
     settings = LayerSettings(compared.crs, multi=compared.is_multi, colours=COLOURS)
     write_layer(path, settings, compared.chunks(statuses))
 
@@ -216,9 +212,6 @@ def write_conflated(
         Number of buildings with the outline of each layer; and notes on new ones left out because
         a better one of the new layer shows the same building, and on ids without a row of their
         own.
-
-    Raises:
-        ExportError: The file cannot be written.
     """
     from_new, from_old = _chosen(compared, keep)
     repeated = _is_repeated(compared, np.flatnonzero(from_new))

@@ -92,7 +92,6 @@ def run_date_density(
 
     Raises:
         ConfigError: There are fewer than two dates, or two inputs are of one image.
-        DataError, GeoreferenceError, LabelError, ExportError: See `run_zone_density`.
     """
     scenes = [scenes_of([path]) for path in inputs]
     every = [path for one in scenes for path in files_of(one)]

@@ -136,7 +136,6 @@ def seen_ground(
     Raises:
         GeoreferenceError: A mask has no coordinate system.
         DataError: One of several images has no mask; or a file cannot be used.
-        ConfigError: See `run_zone_density`.
     """
     masks = [None if mask is None else MaskFile.of(mask, building) for mask, _ in scenes]
     pixels = [0 if mask is None else mask.grid.height * mask.grid.width for mask in masks]

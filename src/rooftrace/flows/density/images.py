@@ -69,7 +69,6 @@ def run_by_image(
 
     Raises:
         DataError, LabelError: A mask cannot be read, or there is none.
-        ExportError: The result cannot be written.
     """
     masks = _masks(data, glob)
     stem = stem_of(out, data.resolve().stem)
@@ -96,8 +95,6 @@ def fit_images(
 
     Raises:
         LabelError: The table has other contents, or fewer than two images of a label.
-        DataError: A mask cannot be read.
-        ExportError: A result cannot be written.
     """
     rows = _read_labels(labels)
     stem = stem_of(out, labels.resolve().stem)

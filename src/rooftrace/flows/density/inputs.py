@@ -93,7 +93,6 @@ class MaskFile:
                 has no 1.
 
         Raises:
-            DataError: The file cannot be read.
             ConfigError: `building` is neither an index nor a name of a class.
         """
         file = open_raster(path, palette="indices")
@@ -119,7 +118,6 @@ class MaskFile:
         """Yield windows that partition the mask, from top to bottom, with their values.
 
         Raises:
-            DataError: The file cannot be read.
             LabelError: A value is no class.
         """
         whole = Window.whole(self.grid.shape)
@@ -431,7 +429,6 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
     Polygons alone have the mask of the prediction that wrote them, if it lies beside them.
 
     Raises:
-        DataError: An input does not exist.
         ConfigError: There are two of a kind, or a folder.
     """
     kinds: dict[bool, list[Path]] = {True: [], False: []}
@@ -465,11 +462,7 @@ SceneFiles = tuple[Path | None, Path | None]
 
 
 def scenes_of(inputs: Sequence[Path]) -> list[SceneFiles]:
-    """Return the files of each image of the inputs: those given, or all of a prediction's folder.
-
-    Raises:
-        DataError, ConfigError: See `sort_inputs`.
-    """
+    """Return the files of each image: those given, or all of a prediction's folder."""
     files: list[Path] = []
     for path in inputs:
         predicted = predicted_labels(path) if path.is_dir() and holds_results(path) else {}

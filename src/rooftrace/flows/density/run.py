@@ -295,7 +295,6 @@ def run_zone_density(
     Raises:
         GeoreferenceError: The mask has no coordinate system.
         DataError: No zone touches the observed area.
-        ConfigError, LabelError, ExportError: See `run_density`.
     """
     scenes = scenes_of(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)

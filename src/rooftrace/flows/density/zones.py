@@ -75,11 +75,7 @@ class Zones:
     def write(
         self, files: Sequence[Path], columns: Mapping[str, NDArray[Any]], dates: int = 1
     ) -> None:
-        """Write the GeoPackage and the table: all zones of a date, then those of the next one.
-
-        Raises:
-            ExportError: A file cannot be written.
-        """
+        """Write the GeoPackage and the table: all zones of a date, then those of the next one."""
         geometry = np.tile(self.layer.geometry, dates)
         write_polygons(files[0], geometry, columns, self.layer.crs, grades=SHARE_GRADES)
         write_table(files[1], list(columns), zip(*map(_readable, columns.items())))

@@ -108,10 +108,6 @@ def check_leakage(bundles: Sequence[ModelBundle], source: SceneSet) -> tuple[Lea
         bundles: The models; an ensemble is checked by its members.
         source: Scenes of the evaluation; each is read once for all models of one scale, a large one
             by windows.
-
-    Raises:
-        DataError and its kinds: An image of `source` cannot be read.
-        BundleError: A fingerprint is damaged.
     """
     scenes = _SceneKeypoints(source)
     return tuple(_of_model(one, scenes) for one in bundles)

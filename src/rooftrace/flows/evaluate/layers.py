@@ -111,7 +111,6 @@ class RasterPredictions:
         Raises:
             ConfigError: Probabilities are given for more than two classes.
             LabelError: Some files are masks and others probabilities.
-            DataError: A file cannot be read.
         """
         paths = dict.fromkeys(path for each in files.values() for path in each)
         fractions = [path for path in paths if open_mask(path, sharp=False).dtype.kind == "f"]
@@ -149,7 +148,6 @@ class RasterPredictions:
         """Return the predictions for a scene on its grid.
 
         Raises:
-            DataError: A file cannot be read.
             LayoutError: A file has another size, and no georeference by which it could be
                 resampled.
             LabelError: The values are neither classes nor probabilities.
@@ -413,7 +411,6 @@ class PolygonPredictions:
         """Return the polygons of a scene on its grid.
 
         Raises:
-            DataError: A file cannot be read.
             GeoreferenceError: Only one of the file and the scene has a georeference.
             LabelError: A class is not one of the labels'.
         """

@@ -198,7 +198,6 @@ def find_predictions(path: Path) -> PredictionFiles:
     Pictures beside masks and polygons are ignored, and so is what else `rooftrace predict` writes.
 
     Raises:
-        DataError: The path does not exist.
         LayoutError: It holds no known kind.
     """
     check_exists(path)

@@ -393,7 +393,6 @@ def run_fair(model: Path | None, out: Path, url: str) -> FairReport:
 
     Raises:
         ConfigError: fAIr would refuse the model, the name of the folder or the URL.
-        MissingExtraError: PyTorch, whose container the checkpoint needs, is not installed.
     """
     bundle = read_model(model)
     spec, package = bundle.spec, out.resolve().name

@@ -67,7 +67,6 @@ def convert_bundle(
             bundle's own variant is exported unchanged.
 
     Raises:
-        MissingExtraError: a package is not installed.
         ExportError: the network cannot be converted.
     """
     check_first_use(bundle, "openvino", [GRAPH_NAME])

@@ -73,7 +73,6 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
         output: Name of the output to use; needed if the graph has several.
 
     Raises:
-        MissingExtraError: The package onnx or onnxruntime is not installed.
         BundleError: It is not an ONNX file, is damaged, or takes or gives something else than
             images.
         ConfigError: There is no such output, or the graph has several and none is named.

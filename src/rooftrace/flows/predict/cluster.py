@@ -243,7 +243,6 @@ def cluster_executor(models: ModelSet, options: ClusterOptions) -> Iterator[Clus
     """Connect to a cluster, and keep it while the context is open; see `executing`.
 
     Raises:
-        MissingExtraError: Ray is not installed.
         ConfigError: No cluster answers, it lacks the requested cores or GPUs, or its machines
             could give different results.
         PredictError: Ray does not start on this machine, or no machine can load the model.

@@ -164,7 +164,6 @@ class CocoOutput:
         Raises:
             LayoutError: The sample lacks an image.
             ConfigError: The category of buildings is unknown, or the sample would be overwritten.
-            MissingExtraError: pycocotools is not installed.
         """
         path = out / COCO_RESULTS
         check_outputs([path], [sample, *(scene.path for scene in scenes)])
@@ -193,11 +192,7 @@ class CocoOutput:
         return cls(path, [(scene, ids[scene.path]) for scene in scenes], buildings[0])
 
     def write(self, report: RunReport) -> RunReport:
-        """Write the results of all images from their polygons.
-
-        Raises:
-            ExportError: The file cannot be written.
-        """
+        """Write the results of all images from their polygons."""
         files: Mapping[str, str | None] = {one.input: one.polygons for one in report.outputs}
         results = []
         for scene, image in self.ids:

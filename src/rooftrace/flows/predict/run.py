@@ -458,10 +458,8 @@ def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterat
         cluster: Cluster to run on; None for this process.
 
     Raises:
-        MissingExtraError: The cluster's package is not installed.
         ConfigError: No cluster answers, or it does not have the requested resources.
         PredictError: No worker starts.
-        BundleError, GsdMismatch: See `ModelSet.ready`.
     """
     if cluster is not None:
         from rooftrace.flows.predict.cluster import cluster_executor

@@ -118,11 +118,7 @@ class RunFolder:
         return line
 
     def add(self, scene: SceneInput, made: FinishedImage) -> None:
-        """Add a finished image to the manifest, and remove its checkpoints.
-
-        Raises:
-            ExportError: The manifest cannot be written.
-        """
+        """Add a finished image to the manifest, and remove its checkpoints."""
         line = {"name": scene.name, "stamp": scene.stamp, **vars(made)}
         assert self._file is not None
         # Of a line that was written in part, the rest is written before the next one.
