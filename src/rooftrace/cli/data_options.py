@@ -160,10 +160,6 @@ def source_config(
         gsd: Metres per pixel.
         truth: Label file of the images.
         given: Other options by name; None means that the option was not given.
-
-    Raises:
-        ConfigError: A value does not fit, the images were given twice, or images and labels are
-            swapped.
     """
     if truth is not None:
         if given.get("images") is not None:

@@ -164,11 +164,7 @@ def input_schema(name: str) -> dict[str, Any]:
 
 
 def command_line(name: str, given: Mapping[str, Any]) -> list[str]:
-    """Return the arguments of `rooftrace` for a call.
-
-    Raises:
-        ConfigError: There is no such tool or argument.
-    """
+    """Return the arguments of `rooftrace` for a call."""
     if name not in TOOLS:
         raise ConfigError(f"There is no tool {name!r}.", remedy=f"Use one of {', '.join(TOOLS)}.")
     parameters = {str(parameter.name): parameter for parameter in _parameters(name)}

@@ -91,10 +91,6 @@ def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
         given: Paths of bundles, or of one ensemble file. `default` stands for the bundled model,
             which is also the default.
         how: Method of combination of several bundles.
-
-    Raises:
-        ConfigError: Several bundles were given without `--ensemble`, or `--ensemble` without
-            several bundles.
     """
     models = [model_of(path) for path in given or ()]
     if len(models) > 1 and how is None:
@@ -118,11 +114,7 @@ def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
 
 
 def parse_weights(text: str | None) -> tuple[float, ...] | None:
-    """Return the numbers in a text, which are separated by commas; None for None.
-
-    Raises:
-        ConfigError: A part is not a number.
-    """
+    """Return the numbers in a text, which are separated by commas; None for None."""
     if text is None:
         return None
     try:
@@ -135,11 +127,7 @@ def parse_weights(text: str | None) -> tuple[float, ...] | None:
 
 
 def parse_nodata(text: str) -> float | tuple[float, ...] | str:
-    """Return the value in a text, or the values of a colour, separated by commas; none stays none.
-
-    Raises:
-        ConfigError: A part is not a number.
-    """
+    """Return the value in a text, or the values of a colour, separated by commas; or none."""
     if text == "none":
         return text
     try:
@@ -291,9 +279,6 @@ class OutputGroup:
             options: Other options of the scene.
             default: Outputs to write if `--outputs` is not given.
             further: Outputs of all scenes together that the command has.
-
-        Raises:
-            ConfigError: `--outputs` is empty or contains an unknown output.
         """
         wanted: set[str] = {*default}
         if self.outputs is not None:
@@ -329,11 +314,7 @@ class RefineGroup:
     ] = None  # fmt: skip
 
     def load(self) -> PromptSegmenter | None:
-        """Return the network that refines outlines; None if they are not to be refined.
-
-        Raises:
-            ConfigError: One of the options was given without the other.
-        """
+        """Return the network that refines outlines; None if they are not to be refined."""
         if self.refine is None and self.sam_weights is None:
             return None
         if self.refine is None or self.sam_weights is None:
@@ -374,11 +355,7 @@ class ClusterGroup:
     ] = None  # fmt: skip
 
     def parsed(self) -> ClusterOptions | None:
-        """Return the cluster to run on; None for this process.
-
-        Raises:
-            ConfigError: An option of the cluster was given without `--cluster`.
-        """
+        """Return the cluster to run on; None for this process."""
         if self.cluster is None:
             for name in ("address", "workers", "gpus_per_worker"):
                 if getattr(self, name) is not None:

@@ -62,11 +62,7 @@ def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file as plain data, with `key.path=value` strings applied on top.
-
-    Raises:
-        ConfigError: the file does not exist or is not TOML, or an override does not fit it.
-    """
+    """Read a TOML file as plain data, with `key.path=value` strings applied on top."""
     import tomllib
 
     try:
@@ -100,9 +96,6 @@ def parse_config(
         model: Model to validate against.
         source: Name of the file in messages.
         remedy: Remedy in the error.
-
-    Raises:
-        ConfigError: the data is not valid; one message names all problems, see `invalid_values`.
     """
     try:
         return model.model_validate(raw)
@@ -188,9 +181,6 @@ def expand_path(text: str, base: Path, *, key: str) -> Path:
         text: Path as it stands in the file.
         base: Folder of the file.
         key: Name of the setting in messages.
-
-    Raises:
-        ConfigError: an environment variable is not set, or a home folder is not known.
     """
     # A file may have exactly this name.
     if os.path.exists(base / text):  # noqa: PTH110 - a path's raises an error for a long name
@@ -299,11 +289,7 @@ def differences(before: Any, now: Any, *, free: Collection[str]) -> str:
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Apply one `key.path=value` to plain data.
-
-    Raises:
-        ConfigError: the text is not KEY=VALUE, or the key does not fit the data.
-    """
+    """Apply one `key.path=value` to plain data."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(

@@ -27,7 +27,7 @@ sentence, so that the command line, the REST API and the page can show it by its
 
 Docstrings outside of docs/reference leave out what follows from this tree: a file that cannot be
 read is a DataError, one that cannot be written an ExportError, a package that is not installed a
-MissingExtraError. A function also raises the errors of those that it calls.
+MissingExtraError. Nor do they repeat what a short function raises below, or one that it calls.
 
 Failures of other libraries become errors of this tree by `explained`. Each library reports a lack
 of memory in its own way: as MemoryError, as an ImportError of a shared library, or as a

@@ -153,10 +153,6 @@ class GroundPlane:
             grid: Grid of the pixels.
             gsd_m: Metres per pixel, only where the grid does not give them.
             name: Name of the grid in error messages.
-
-        Raises:
-            GeoreferenceError: Neither the grid nor `gsd_m` gives the size of a pixel.
-            ConfigError: Both do.
         """
         try:
             is_placed = grid.gsd_yx_m is not None
@@ -221,10 +217,6 @@ class GroundPlane:
         Args:
             polygons: (n,) polygons.
             crs: CRS of the polygons; None: they are in pixels of the grid (x right, y down).
-
-        Raises:
-            GeoreferenceError: The polygons have a CRS but the grid has none, or they lie outside
-                the area in which the plane's CRS is defined.
         """
         if crs is not None and self.crs is None:
             raise GeoreferenceError(

@@ -99,11 +99,7 @@ Bull. Amer. Meteor. Soc. 93, table 3).
 
 
 def read_threshold(path: Path) -> DensityThreshold:
-    """Return the threshold that a fit has written.
-
-    Raises:
-        ConfigError: The file cannot be read or has other contents.
-    """
+    """Return the threshold that a fit has written."""
     try:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

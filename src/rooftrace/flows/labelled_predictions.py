@@ -226,12 +226,7 @@ def level_of(threshold: float) -> int:
 
 
 def check_threshold_data(spec: BundleSpec, source: SceneSet) -> None:
-    """Check that a threshold can be chosen for a model on a set of scenes.
-
-    Raises:
-        ConfigError: The model has more than two classes.
-        DataError: The set has no labelled image.
-    """
+    """Check that a threshold can be chosen for a model on a set of scenes."""
     if not spec.is_binary:
         raise ConfigError(
             f"The model {spec.name!r} has {len(spec.classes)} classes, and each pixel gets the "
@@ -399,11 +394,7 @@ def training_labels(bundle: ModelBundle) -> LabelConfig:
 
 
 def labels_for(data: SourceConfig, start: ModelBundle) -> LabelConfig:
-    """Return the meaning of labels to tune a model on: the data's own, or that of its training.
-
-    Raises:
-        ConfigError: The data has other classes than the model.
-    """
+    """Return the meaning of labels to tune a model on: the data's own, or that of its training."""
     labels = data.labels or training_labels(start)
     if labels.classes != start.spec.classes:
         raise ConfigError(

@@ -77,9 +77,6 @@ def read_area(path: Path, layer: str | None = None) -> Area:
     Args:
         path: File with polygons, in any format that `VectorFile` reads.
         layer: Name of its layer, of a file with several; `*` joins them.
-
-    Raises:
-        DataError: the file cannot be read, or holds no polygon.
     """
     check_exists(path)
     file = VectorFile(path, layer, areas=True)
@@ -106,11 +103,7 @@ def no_area_crs(area: Area, consequence: str = "") -> GeoreferenceError:
 
 
 def area_in_degrees(area: Area) -> shapely.Geometry:
-    """Return the polygons of an area as one geometry in degrees of longitude and latitude.
-
-    Raises:
-        GeoreferenceError: the area has no CRS, or coordinates outside the range of its CRS.
-    """
+    """Return the polygons of an area as one geometry in degrees of longitude and latitude."""
     if area.crs is None:
         raise no_area_crs(area)
     degrees = reprojected(area.geometry, area.crs, CRS84, _BEND_DEG)
@@ -183,11 +176,7 @@ class AreaSource(WrappedSource):
         return not len(self._tree.query(window_box(Window.whole(self.grid.shape)), "intersects"))
 
     def check(self) -> None:
-        """Check that the area overlaps the scene.
-
-        Raises:
-            DataError: they do not overlap, or the area in pixels is smaller than one.
-        """
+        """Check that the area overlaps the scene."""
         is_pixels = self.grid.crs is None
         # Longitudes and latitudes that are read as pixels.
         is_tiny = is_pixels and shapely.area(self.polygons).sum() < 1

@@ -69,11 +69,7 @@ GREY_LOSS = "is used as red, green and blue: the default model then loses 2 to 7
 
 
 def parse_bands(text: str | None) -> tuple[str | int, ...] | None:
-    """Return the numbers (from 1) and names of bands in a text such as `3,2,1`; None for None.
-
-    Raises:
-        ConfigError: A part is empty, or a number is below 1.
-    """
+    """Return the numbers (from 1) and names of bands in a text such as `3,2,1`; None for None."""
     if text is None:
         return None
     parts = [part.strip().lower() for part in text.split(",")]

@@ -93,11 +93,7 @@ def is_result(file: Path) -> bool:
 
 
 def predicted_file(path: Path, output: Literal["mask", "polygons"]) -> Path:
-    """Return the file of an output in the folder of a prediction; any other path as it is.
-
-    Raises:
-        DataError: The folder has the files of several images.
-    """
+    """Return the file of an output in the folder of a prediction; any other path as it is."""
     if not (path.is_dir() and holds_results(path)):
         return path
     files = [file for end in RESULT_FILES[output] for file in sorted(path.glob(f"*{end}"))]
@@ -166,9 +162,6 @@ def check_vrt(path: Path) -> None:
     A source must be a local image file. Servers and archives are refused, because a received
     mosaic could otherwise choose which addresses this machine calls. Raw bands are refused,
     because they could show the bytes of any other file. Code in a VRT is never run.
-
-    Raises:
-        DataError: a source is missing or is not a local image file.
     """
     for vrt, parts in _vrts(path):
         missing = [part for part in parts if not part.is_file()]
@@ -220,9 +213,6 @@ def check_overlay(path: Path) -> None:
 
     Of several linked tiles, as gdal2tiles has them at its coarsest zoom, GDAL (3.10.3) reads the
     first alone, and it leaves out a rotation.
-
-    Raises:
-        DataError: The overlay links to several tiles, or is rotated, or holds links alone.
     """
     text = kml_text(path)
     check_links(path, text)
@@ -350,9 +340,6 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
     Args:
         path, names: See `companions`.
         header: Header by the file itself.
-
-    Raises:
-        DataError: a sidecar is damaged; the message names it.
     """
     if metadata := _first(path, [path.name + _METADATA_ENDING], names):
         metadata_root(metadata)

@@ -249,11 +249,7 @@ def _files_of(given: str | Path) -> list[Path]:
 
 
 def elevation_files(given: Sequence[str | Path]) -> tuple[str, ...]:
-    """Return the rasters that are named: URLs, files, and those in folders or under patterns.
-
-    Raises:
-        DataError: A folder or a pattern has none, or laser scans are named.
-    """
+    """Return the rasters that are named: URLs, files, and those in folders or under patterns."""
     found: list[str] = []
     for one in map(str, given):
         files, tiles = _files_of(one), [one]
@@ -279,11 +275,7 @@ def elevation_files(given: Sequence[str | Path]) -> tuple[str, ...]:
 
 
 def point_files(given: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the laser scans that are named: files, and those in folders or under patterns.
-
-    Raises:
-        DataError: A folder or a pattern has none.
-    """
+    """Return the laser scans that are named: files, and those in folders or under patterns."""
     found: list[Path] = []
     for one in given:
         files = _files_of(one)

@@ -114,10 +114,6 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
 
     Args:
         inputs: Files that are read; None and what does not exist are left out.
-
-    Raises:
-        ConfigError: Two of them are one file, also by different paths; or a GeoPackage or
-            geodatabase exists with layers that have not its name, as those of rooftrace have.
     """
     given = {(one.st_dev, one.st_ino): path for path in inputs if path and (one := _stat(path))}
     for path in outputs:
@@ -178,9 +174,6 @@ def check_replaced(outputs: Sequence[Path], read: Callable[[], object], kind: st
 
     Returns:
         A note on the file that is replaced, if there is one.
-
-    Raises:
-        ConfigError: One of the files exists, and `read` raised BundleError.
     """
     there = [path for path in outputs if path.exists()]
     if not there:
@@ -314,11 +307,7 @@ def exporting(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock while the block runs; the system releases it when the process ends.
-
-    Raises:
-        ExportError: another process holds the lock, or the file cannot be created.
-    """
+    """Hold a lock while the block runs; the system releases it when the process ends."""
     while True:
         with exporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)

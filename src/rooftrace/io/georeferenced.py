@@ -115,11 +115,7 @@ class GeoreferencedSource(WrappedSource):
 
 
 def parse_crs(text: str) -> CRS:
-    """Return the coordinate system of a code, WKT or PROJ string.
-
-    Raises:
-        ConfigError: The text is none of them.
-    """
+    """Return the coordinate system of a code, WKT or PROJ string."""
     try:
         return CRS.from_user_input(int(text) if text.isdecimal() else text)
     except CRSError:
@@ -216,9 +212,6 @@ def parse_imagery_date(text: str) -> str:
 
     Args:
         text: Text in the form of ISO 8601, such as `2024`, `2024-05-17` or `2024-05-01/2024-05-31`.
-
-    Raises:
-        ConfigError: The text has another form.
     """
     parts = text.split("/")
     if len(parts) > 2 or not all(map(is_date, parts)):

@@ -63,11 +63,7 @@ _PAGE_SUFFIXES = (".html", ".htm")
 
 
 def check_page_path(out: Path, name: str) -> None:
-    """Check that a path is that of a page, so that no page replaces a file of another kind.
-
-    Raises:
-        ConfigError: It is a folder, or it has another suffix.
-    """
+    """Check that a path is that of a page, so that no page replaces a file of another kind."""
     if out.is_dir() or out.suffix.lower() not in _PAGE_SUFFIXES:
         page = out / name if out.is_dir() else out.with_name(f"{out.name}.html")
         raise ConfigError(

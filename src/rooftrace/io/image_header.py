@@ -360,11 +360,7 @@ def grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
 
 
 def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
-    """Return a grid, without its CRS if that is not of the Earth, and a note for the user.
-
-    Raises:
-        GeoreferenceError: the grid lies outside of all longitudes and latitudes.
-    """
+    """Return a grid, without its CRS if that is not of the Earth, and a note for the user."""
     crs = grid.crs
     if crs is not None and not _is_of_earth(crs):
         note = (

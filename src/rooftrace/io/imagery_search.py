@@ -46,11 +46,7 @@ from rooftrace.io.stac_item import (
 
 
 def _read(address: str) -> Json:
-    """Return a JSON object from a web server, object storage or disk.
-
-    Raises:
-        DataError: It cannot be read, or is not a JSON object.
-    """
+    """Return a JSON object from a web server, object storage or disk."""
     if is_object_url(address):
         text = read_object(address)
     elif is_url(address):
@@ -111,11 +107,7 @@ def _items(address: str, first: Json) -> Iterator[Json]:
 
 
 def linked_address(parent: str, href: str) -> str:
-    """Return the URL or path of a linked document.
-
-    Raises:
-        DataError: The URL is malformed, or a document on a server leads to a file of this machine.
-    """
+    """Return the URL or path of a linked document."""
     try:
         scheme = urlsplit(href).scheme.lower()
         if not is_url(parent):
@@ -167,11 +159,7 @@ class ImagerySearch:
 
     @cached_property
     def period(self) -> Times:
-        """First and last moment that `datetime` describes.
-
-        Raises:
-            ConfigError: It describes none.
-        """
+        """First and last moment that `datetime` describes."""
         if self.datetime is None:
             return None, None
         first, _, last = self.datetime.partition("/")

@@ -155,9 +155,6 @@ class MapService:
 
         Args:
             tile_px: Side of XYZ tiles in pixels; other services state it.
-
-        Raises:
-            ConfigError: The service does not have this zoom.
         """
         if not self.levels:
             return slippy_level(zoom, tile_px)

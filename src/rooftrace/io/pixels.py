@@ -47,11 +47,7 @@ StretchName = Literal["auto", "none", "per-band"]
 
 
 def parse_stretch(text: str) -> StretchName | tuple[float, float]:
-    """Return the name of a stretch, or the two values of `LOW,HIGH`.
-
-    Raises:
-        ConfigError: The text is neither, or LOW is not below HIGH.
-    """
+    """Return the name of a stretch, or the two values of `LOW,HIGH`."""
     if text in get_args(StretchName):
         return text  # type: ignore[return-value]  # checked by the line above
     try:
@@ -437,9 +433,6 @@ def prepare(
         bands: Bands of the image that the user chose, see `parse_bands`.
         stretch: Way in which values are stretched, see `parse_stretch`.
         is_natural: Whether the model reads natural colours, so that infrared gets a note.
-
-    Raises:
-        DataError: The values are complex numbers.
     """
     if getattr(source, "is_prepared", False):
         return source

@@ -120,11 +120,7 @@ class ObjectAddress:
 
     @classmethod
     def parse(cls, url: str) -> ObjectAddress:
-        """Return the URL that `s3://bucket/key` describes.
-
-        Raises:
-            DataError: the text is not a URL of object storage.
-        """
+        """Return the URL that `s3://bucket/key` describes."""
         parts = urlsplit(url)
         if parts.scheme.lower() != _SCHEME or not _BUCKET.fullmatch(parts.netloc):
             raise DataError(
@@ -327,11 +323,7 @@ def url_stem(url: str) -> str:
 
 
 def web_host(url: str) -> str:
-    """Return the host of a URL.
-
-    Raises:
-        DataError: It is not a URL of the web, or has a user name.
-    """
+    """Return the host of a URL."""
     parts = urlsplit(url)
     if parts.scheme.lower() in ("http", "https") and parts.hostname and "@" not in parts.netloc:
         return parts.hostname
@@ -582,11 +574,7 @@ def _client(pid: int) -> httpx.Client:
 
 
 def known_authorities() -> ssl.SSLContext:
-    """Return the authorities of SSL_CERT_FILE or of the web, and those that the system knows.
-
-    Raises:
-        ConfigError: The file that SSL_CERT_FILE names has no certificates.
-    """
+    """Return the authorities of SSL_CERT_FILE or of the web, and those that the system knows."""
     import httpx
 
     try:
@@ -627,11 +615,7 @@ def check(response: httpx.Response) -> None:
 
 
 def read_document(url: str, agent: str = "rooftrace") -> bytes:
-    """Return a document of a web server, with the user name and password of its host in ~/.netrc.
-
-    Raises:
-        DataError: The URL is not one of the web, or the server does not send the document.
-    """
+    """Return a document of a web server, with user name and password of its host in ~/.netrc."""
     import httpx
 
     web_host(url)

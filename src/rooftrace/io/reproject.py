@@ -402,9 +402,6 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
 
     Where PROJ would leave out the change of datum, a way over another system is taken if there is
     one, as from AGD66 over GDA94 to GDA2020.
-
-    Raises:
-        GeoreferenceError: no transformation between the two is known.
     """
     try:
         direct, leaves_out = _way(source, target)

@@ -378,11 +378,7 @@ class VectorFile:
 
     @cached_property
     def building_field(self) -> str | None:
-        """Name of the attribute that tells buildings from others; None if all are buildings.
-
-        Raises:
-            LabelError: rooftrace wrote the polygons of several classes, none of them buildings.
-        """
+        """Name of the attribute that tells buildings from others; None if all are buildings."""
         sides = self.distinct("side")
         if len(sides) > 1 and is_comparison(sides, self.distinct("status")):
             return "side"

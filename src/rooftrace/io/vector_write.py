@@ -174,11 +174,7 @@ def write_copies(path: Path, formats: Iterable[str], *, multi: bool = False) -> 
 
 
 def known_formats(names: Iterable[str] | None) -> tuple[str, ...]:
-    """Return suffixes of `WRITERS` for the names of formats, such as `kml` or `.shp.zip`.
-
-    Raises:
-        ExportError: A format is unknown.
-    """
+    """Return suffixes of `WRITERS` for the names of formats, such as `kml` or `.shp.zip`."""
     suffixes = tuple(f".{name.lower().removeprefix('.')}" for name in names or ())
     for suffix in suffixes:
         if suffix not in WRITERS:
@@ -212,11 +208,7 @@ def free_names(names: Collection[str], taken: Collection[str], prefix: str) -> d
 
 
 def check_vector_path(path: Path) -> None:
-    """Check that a vector file can have this name.
-
-    Raises:
-        ExportError: the suffix is unknown.
-    """
+    """Check that a vector file can have this name."""
     if vector_suffix(path) not in WRITERS:
         raise ExportError(
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",

@@ -345,11 +345,7 @@ def hidden_background(
 
 
 def check_background(source: SceneSet) -> None:
-    """Refuse a set whose labels hide the background; reading ends at the first background pixel.
-
-    Raises:
-        LabelError: No label has a known pixel of the background, and too many are unknown.
-    """
+    """Refuse a set whose labels hide the background; reading ends at the first background pixel."""
     if len(source.classes) != 2:
         return
     built_px, unknown = 0, []

@@ -198,9 +198,6 @@ def pairs_of_results(root: Path, images: str | None, glob: Sequence[str]) -> Pai
     Args:
         root: Folder of the prediction.
         images: Folder of images, or one image; default: the images that it was made from.
-
-    Raises:
-        LayoutError: There is no label, or no image of one.
     """
     labels = predicted_labels(root)
     if images is None:
@@ -238,11 +235,7 @@ def find_pairs(root: Path) -> tuple[SceneEntry, ...]:
 
 
 def select(ordered: Sequence[T], part: str | None) -> tuple[T, ...]:
-    """Return the slice `part` of a sorted sequence, such as `"[:15]"`.
-
-    Raises:
-        LayoutError: `part` is not a slice.
-    """
+    """Return the slice `part` of a sorted sequence, such as `"[:15]"`."""
     if part is None:
         return tuple(ordered)
     match = re.fullmatch(r"\[(-?\d+)?:(-?\d+)?\]", part.replace(" ", ""))

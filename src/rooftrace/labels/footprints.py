@@ -232,9 +232,6 @@ def one_vector_file(found: Sequence[Path], missing: str) -> Path:
     Args:
         found: Vector files of one folder.
         missing: Message of the error if there is none.
-
-    Raises:
-        LayoutError: There is none, or there are several.
     """
     if len(found) == 1:
         return found[0]

@@ -155,11 +155,7 @@ def polygons_of_results(path: Path) -> Path:
 
 
 def open_labelled(config: SourceConfig, labels: LabelConfig, base: Path = Path()) -> SceneSet:
-    """Open data of which at least one image is labelled; see `open_source`.
-
-    Raises:
-        DataError: No image is labelled.
-    """
+    """Open data of which at least one image is labelled; see `open_source`."""
     source = open_source(config, labels, base)
     if not len(source):
         raise DataError(

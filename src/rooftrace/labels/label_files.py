@@ -77,9 +77,6 @@ def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> 
     Args:
         where: Location of the task for error messages.
         asked: Key that the user gave, or None.
-
-    Raises:
-        LayoutError: No key names an image, or several may.
     """
     if asked is not None:
         found = [asked] if asked in data else []
@@ -191,11 +188,6 @@ class ImageFinder:
             where: Location of the name for error messages.
             pushed_from: Path of the file from which a server's image was made, relative to one
                 of the folders; it takes precedence over all others.
-
-        Raises:
-            LabelError: The reference is not a string.
-            LayoutError: No file matches, or several match equally well. The message lists the names
-                that were tried.
         """
         if not isinstance(reference, str) or not reference:
             raise LabelError(
@@ -323,11 +315,7 @@ def load_json(path: Path) -> Any:
 def read_each(
     path: Path, files: Sequence[Path], read: Callable[[Path, Path | None], SceneSet]
 ) -> SceneSet:
-    """Read the label files at a path as one set; the ids of several begin with their part.
-
-    Raises:
-        LayoutError: Two files have the same images.
-    """
+    """Read the label files at a path as one set; the ids of several begin with their part."""
     root = path if path.is_dir() else None
     sets = [read(file, root) for file in files]
     if root is None or not root.name:

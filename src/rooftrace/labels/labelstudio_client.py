@@ -340,11 +340,7 @@ class PolygonTool:
 
 
 def find_project(server: LabelStudio, project: str) -> dict[str, Any] | None:
-    """Return the project with a number or a title; None if no project has that title.
-
-    Raises:
-        ConfigError: There is no project with that number, or several have that title.
-    """
+    """Return the project with a number or a title; None if no project has that title."""
     if project.isdecimal() and project.isascii():
         return server.project(int(project))
     found = server.projects_named(project)
@@ -366,11 +362,7 @@ def project_number(project: Mapping[str, Any]) -> int:
 
 
 def polygon_tool(project: Mapping[str, Any], building: str) -> PolygonTool:
-    """Find where the labelling interface of a project takes polygons of buildings.
-
-    Raises:
-        ConfigError: The project has no `<PolygonLabels>` on an image, or none with such a label.
-    """
+    """Find where the labelling interface of a project takes polygons of buildings."""
     parsed = project.get("parsed_label_config")
     labels: list[str] = []
     for name, control in parsed.items() if isinstance(parsed, dict) else ():

@@ -178,10 +178,6 @@ def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, i
 
     Returns:
         The tasks, and the number of results that were left out by type, since they are not areas.
-
-    Raises:
-        DataError: The file is not JSON, or not a list.
-        LabelError: A task, an annotation or a result does not follow Label Studio's format.
     """
     name = name or str(path)
     try:

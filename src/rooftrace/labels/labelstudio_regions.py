@@ -105,9 +105,6 @@ def find_regions(results: object, where: str) -> tuple[list[Region], list[str]]:
 
     Returns:
         The regions, and the types of the results that are not areas.
-
-    Raises:
-        LabelError: A result does not follow Label Studio's format. The message names it.
     """
     merged: dict[tuple[str, Shape], Region] = {}
     others: list[str] = []

@@ -284,9 +284,6 @@ def deduce_order(
 
     Returns:
         The order, and a note that explains it; empty if no mask has a pixel.
-
-    Raises:
-        LabelError: The order cannot be deduced.
     """
     custom = table.columns.custom
     drawn = [one for one in entries if not all(is_empty(text) for _, text in cells[one.id])]

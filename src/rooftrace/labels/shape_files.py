@@ -155,9 +155,6 @@ def read_shapes(path: Path, *, scored: bool = False) -> DrawnImage:
 
     Args:
         scored: Whether lines of YOLO may end with a score, as those of predictions do.
-
-    Raises:
-        LabelError: The file has another format, or its shapes are boxes.
     """
     suffix = path.suffix.lower()
     if suffix == ".txt":

@@ -254,11 +254,7 @@ class LayerFile:
         return _load(self)
 
     def label(self, grid: GeoGrid, name: str, scene_id: str | None = None) -> ShapesLabel:
-        """Return `ShapeLayer.label` of an image; that of a scene is cached for all its chips.
-
-        Raises:
-            GeoreferenceError: The image has no CRS.
-        """
+        """Return `ShapeLayer.label` of an image; that of a scene is cached for all its chips."""
         if grid.crs is None:
             raise GeoreferenceError(
                 f"The image {name} has no coordinate system, so the footprints of "
@@ -293,9 +289,6 @@ class ShapeLayer(PolygonLayer):
         Args:
             grid: Grid of the image; it has a CRS.
             scene_id: Scene of the image; polygons of other scenes are left out. None keeps all.
-
-        Raises:
-            GeoreferenceError: The layer's CRS cannot be transformed to the image's.
         """
         assert grid.crs is not None
         chosen = self.near(grid)

@@ -46,11 +46,7 @@ class TileFolder:
         return tuple(sorted({tile.zoom for tile in self.paths}))
 
     def of_zoom(self, zoom: int) -> dict[TileName, Path]:
-        """Return the tiles of one zoom.
-
-        Raises:
-            ConfigError: There are none.
-        """
+        """Return the tiles of one zoom."""
         if zoom not in self.zooms:
             raise ConfigError(
                 f"zoom = {zoom} was given, but {self.top} has tiles of zoom {_listed(self.zooms)}.",
@@ -72,10 +68,6 @@ def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
     Args:
         tms: Whether rows are counted from the south, as TMS does; default: if a
             `tilemapresource.xml` lies beside the tiles or their zoom, as gdal2tiles writes it.
-
-    Raises:
-        LayoutError: Two images show one tile, or `tilemapresource.xml` says that the tiles are not
-            in Web Mercator.
     """
     top = root / "images" if (root / "images").is_dir() else root
     paths: dict[TileName, Path] = {}

@@ -228,12 +228,7 @@ class SceneParts:
     dropped: tuple[str, ...] = ()
 
     def ids(self, part: str) -> tuple[str, ...]:
-        """Return the ids of the scenes of one part.
-
-        Raises:
-            ConfigError: There is no such part.
-            DataError: The part has names, but none stands for a scene.
-        """
+        """Return the ids of the scenes of one part."""
         part = _part_name(part)
         if part not in self.parts:
             raise ConfigError(
@@ -433,10 +428,6 @@ def group_by_pattern(ids: Sequence[str], pattern: str) -> list[str]:
     """Return the match of a regular expression's first group in each id.
 
     If it does not match all of them, in the names after their folders.
-
-    Raises:
-        ConfigError: The pattern is not a regular expression with a group.
-        DataError: The pattern does not match an id.
     """
     try:
         rule = re.compile(pattern)
@@ -600,9 +591,6 @@ def match_reference(
         text: `FILE:PART` of a split file, or `PART` of the data's own, see `own_split`.
         scenes: Ids of all scenes of the data.
         data: Location of the data, for messages.
-
-    Raises:
-        ConfigError: There is no such split file or part.
     """
     path, part = parse_reference(text)
     if path is not None:
@@ -619,11 +607,7 @@ def match_reference(
 
 
 def parse_reference(text: str) -> tuple[Path | None, str]:
-    """Parse `split.json:test` to the file and the part, and `test` to None and the part.
-
-    Raises:
-        ConfigError: There is no part.
-    """
+    """Parse `split.json:test` to the file and the part, and `test` to None and the part."""
     if (own := _part_name(text)) in PARTS:
         return None, own
     path, colon, part = text.rpartition(":")

@@ -497,11 +497,7 @@ def write_ensemble(path: Path, ensemble: EnsembleFile) -> None:
 
 
 def read_ensemble(path: Path) -> EnsembleFile:
-    """Read an ensemble file without opening its members.
-
-    Raises:
-        BundleError: The file does not exist, is too large, or is not an ensemble file.
-    """
+    """Read an ensemble file without opening its members."""
     try:
         text = path.read_bytes()
     except (OSError, ValueError) as error:

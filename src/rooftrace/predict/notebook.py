@@ -63,11 +63,7 @@ def html_of(prediction: Prediction) -> str:
 
 
 def map_of(prediction: Prediction) -> Any:
-    """Return a map of the footprints, by lonboard or folium.
-
-    Raises:
-        ConfigError: Neither is installed, or the image has no CRS.
-    """
+    """Return a map of the footprints, by lonboard or folium."""
     if prediction.mask.grid.crs is None:
         raise ConfigError(
             f"{prediction.name} has no CRS, so that its buildings have no place on a map.",

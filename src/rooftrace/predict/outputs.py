@@ -636,6 +636,7 @@ class Prediction:
 
         Raises:
             ConfigError: The name is not that of a file.
+            ExportError: The folder cannot be written to.
         """
         if name is not None and Path(name).name != name:
             raise ConfigError(
@@ -652,7 +653,11 @@ class Prediction:
         return paths.of_result(self.result, outputs)
 
     def write_mask(self, path: str | Path) -> None:
-        """Write the mask alone, as a GeoTIFF or a PNG."""
+        """Write the mask alone, as a GeoTIFF or a PNG.
+
+        Raises:
+            ExportError: The file cannot be written.
+        """
         with mask_sink(Path(path), self.mask.grid, self.legend, self.tags) as sink:
             values = np.where(self.mask.valid, self.mask.data, np.uint8(NODATA))
             sink.write(Window.whole(values.shape), values)

@@ -346,9 +346,6 @@ def threshold_for(spec: BundleSpec, threshold: float | None) -> float | None:
 
     Returns:
         Threshold; None for a model of several classes, where the most probable class is chosen.
-
-    Raises:
-        ConfigError: A threshold was chosen, but the model has more than two classes.
     """
     if spec.is_binary:
         return spec.threshold if threshold is None else threshold

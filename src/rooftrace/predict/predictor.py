@@ -121,6 +121,7 @@ class Predictor:
         Raises:
             ConfigError: One of the three options was given beside `options`; a threshold was given
                 for a model of more than two classes; outlines of this model cannot be refined.
+            DataError: The image cannot be read.
             BandMismatch, GsdMismatch: The bands or metres per pixel do not suit the model.
             PredictError: The network failed.
         """
@@ -203,6 +204,7 @@ def load(
     Raises:
         BundleError: The file is damaged, has been changed, or is not a bundle.
         ConfigError: The engine or precision does not exist; the model does not have this output.
+        MissingExtraError: The engine is not installed.
     """
     from rooftrace.predict.model_set import read_models
 

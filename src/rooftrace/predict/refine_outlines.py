@@ -54,12 +54,7 @@ _RGB = ("red", "green", "blue")
 
 
 def check_refinable(spec: BundleSpec, options: SceneOptions) -> None:
-    """Check before the work that the outlines of a model can be refined.
-
-    Raises:
-        ConfigError: The model does not see red, green and blue of 8 bits, or the mask is the only
-            output.
-    """
+    """Check before the work that the outlines of a model can be refined."""
     if not {*_RGB} <= {*spec.bands} or spec.numpy_dtype != np.uint8:
         raise ConfigError(
             f"The model {spec.name!r} sees {', '.join(spec.bands)} as {spec.numpy_dtype}; expected "

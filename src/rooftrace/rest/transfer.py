@@ -60,11 +60,7 @@ class UploadLimiter:
 
     @contextmanager
     def place(self, request: Request) -> Iterator[None]:
-        """Hold a place for one request.
-
-        Raises:
-            BusyError: All places are taken, or the share of this client is.
-        """
+        """Hold a place for one request."""
         client = "" if request.client is None else request.client.host
         with suppress(ValueError):
             # A client has all addresses of its network.

@@ -202,9 +202,6 @@ def model_scale(scene: Scene, scales: WorkingScales | None) -> tuple[float, floa
     Args:
         scene: Scene.
         scales: Metres per pixel at which the model works; None if they are not known.
-
-    Raises:
-        GeoreferenceError: The model needs metres per pixel, and the scene has none.
     """
     if scales is None:
         return 1.0, 1.0

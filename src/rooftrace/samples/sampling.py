@@ -93,9 +93,6 @@ def make_sampler(sources: Sequence[SceneSet], scenes: Sequence[Scene], balance: 
         sources: Sets of scenes.
         scenes: Scenes of all `sources`, in their order.
         balance: Unit that is drawn with equal probability.
-
-    Raises:
-        DataError: Only some sets have a share, or no pixel is known.
     """
     shapes = np.array([scene.image.grid.shape for scene in scenes], dtype=np.intp)
     grounds = np.array([(scene.gsd_m or 1.0) ** 2 for scene in scenes])

@@ -336,12 +336,7 @@ class UploadFile(RasterFile):
         self._ending = ""
 
     def check(self, max_px: int) -> None:
-        """Check format and size by the header of the file.
-
-        Raises:
-            DataError: The file has none of the formats.
-            TooLargeError: The image has more than `max_px` pixels, or too many bytes per pixel.
-        """
+        """Check format and size by the header of the file."""
         try:
             with self.path.open("rb") as file:
                 begin = file.read(16)

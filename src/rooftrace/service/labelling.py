@@ -91,10 +91,6 @@ def read_interface(xml: str, spec: BundleSpec) -> LabelControl:
         xml: Labelling interface.
         spec: Description of the model. Its classes are matched with the labels and their
             `predicted_values`, ignoring case.
-
-    Raises:
-        ConfigError: The XML cannot be read, has no control for regions of an image, has no label
-            for a class of the model, or has a wrong attribute.
     """
     candidates = list(_candidates(_parsed(xml), spec))
     if not candidates:
@@ -268,9 +264,6 @@ def drawn_area(context: object, shape_yx: tuple[int, int]) -> Drawn | None:
     Args:
         context: Context of the request: `{"result": [regions]}`, including key points.
         shape_yx: Shape of the image.
-
-    Raises:
-        LabelError: A region does not have Label Studio's format.
     """
     results = context.get("result") if isinstance(context, Mapping) else None
     if not results:
@@ -394,9 +387,6 @@ class Labeller:
             tasks: Tasks with `id` and `data`.
             interface: Labelling interface as XML.
             context: Regions that were drawn with a smart tool, see `drawn_area`.
-
-        Raises:
-            BusyError: Not even the first task was finished in time.
         """
         control = read_interface(interface, self._service.bundle.spec)
         if len(tasks) > MAX_TASKS:

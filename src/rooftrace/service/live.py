@@ -58,11 +58,7 @@ class CameraSource:
 
     @classmethod
     def parse(cls, text: str) -> CameraSource:
-        """Return the source of `SOURCE` or `NAME=SOURCE`.
-
-        Raises:
-            DataError: There is no such file, or the URL is not one of a stream.
-        """
+        """Return the source of `SOURCE` or `NAME=SOURCE`."""
         match = None if Path(text).exists() else _NAMED.fullmatch(text)
         name, source = ("", text) if match is None else (match[1].strip(), match[2])
         safe_name = source_name(source)

@@ -71,10 +71,6 @@ class TaskImages:
             hostname: URL of the server, as the server knows it.
             token: Token of the person who created the project.
             is_local: Whether the request comes from this machine.
-
-        Raises:
-            ConfigError: The server is not the configured one; or none is configured, and the
-                server is not on this machine.
         """
         if self._own is not None:
             return

@@ -58,10 +58,6 @@ def check_deflate_blocks_of(file: BinaryIO, name: str) -> None:
 
     All images in the file are checked: overviews and masks, too. Other files and compressions pass.
     It takes as long as decoding the pixels.
-
-    Raises:
-        DataError: A block holds more bytes, ends in the middle of its stream, or is not described
-            completely.
     """
     end = file.seek(0, os.SEEK_END)
     file.seek(0)

@@ -47,12 +47,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_weights(net: nn.Module, path: Path) -> None:
-    """Load the weights of a network from a .safetensors file.
-
-    Raises:
-        ConfigError: The file cannot be read, or weights are missing, surplus or of another shape.
-            The message names the first few of each kind and gives their number.
-    """
+    """Load the weights of a network from a .safetensors file."""
     try:
         found = load(path.read_bytes())
     except (SafetensorError, OSError) as error:
@@ -114,11 +109,7 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, and check that it is complete and unchanged.
-
-    Raises:
-        DataError: The file cannot be read, is truncated or damaged, or is no checkpoint.
-    """
+    """Read a checkpoint, and check that it is complete and unchanged."""
     try:
         # PyTorch itself does not compare the checksums.
         with zipfile.ZipFile(path) as records:
@@ -186,10 +177,6 @@ def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> Da
 
     Returns:
         The record; None if the run is new.
-
-    Raises:
-        ConfigError: The folder already holds a run. Or a run is to be resumed, and the folder
-            holds none, or one of another configuration, or one with more epochs already.
     """
     path, last = run / "config.json", last_checkpoint(run)
     if not resume:

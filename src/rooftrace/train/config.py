@@ -395,9 +395,6 @@ def read_train_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, An
     """Read the TOML file of `rooftrace train` as plain data.
 
     The network is that of the start model, see `models.start.fill_from_start`.
-
-    Raises:
-        ConfigError: The path is that of a folder; see `core.config.read_config`, `fill_from_start`.
     """
     if path.is_dir():
         raise ConfigError(

@@ -60,11 +60,7 @@ from rooftrace.train.task import SegmentationTask, TrainingTask
 
 
 def choose_accelerator(device: str) -> Literal["cpu", "cuda"]:
-    """Return the accelerator for a configured device.
-
-    Raises:
-        ConfigError: A GPU is asked for and there is none.
-    """
+    """Return the accelerator for a configured device."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             'device = "cuda", but PyTorch sees no CUDA device.',
@@ -78,11 +74,7 @@ def choose_accelerator(device: str) -> Literal["cpu", "cuda"]:
 def choose_precision(
     precision: str, accelerator: str
 ) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    """Return the precision by Lightning's name; `auto` takes one that the device computes fast.
-
-    Raises:
-        ConfigError: fp16 is asked for on a CPU, which does not compute in it.
-    """
+    """Return the precision by Lightning's name; `auto` takes one that the device computes fast."""
     if precision == "fp16" and accelerator == "cpu":
         raise ConfigError(
             'precision = "fp16" needs a GPU.', remedy='Use "auto", "bf16" or "fp32" on a CPU.'

@@ -265,9 +265,6 @@ def read_tuning(path: Path, overrides: Sequence[str] = ()) -> Tuning:
     Each open value is checked at its ends, or at each of its choices, so that values that can
     never be trained are reported before the first trial. A value that is wrong only together with
     another one fails in the trial that draws both.
-
-    Raises:
-        ConfigError: See `train.config.read_train_config`; there is no open value, or one is wrong.
     """
     raw = read_train_config(path, overrides)
     settings = parse_config({"tune": raw.pop(TUNE_TABLE, {})}, _TuneTable, source=str(path)).tune

@@ -268,9 +268,6 @@ def find_overlaps(one: PackedPolygons, other: PackedPolygons, workers: int = 1) 
 
     Returns:
         The pairs, ordered by their indices.
-
-    Raises:
-        DataError: Hundreds of polygons lie on top of each other.
     """
 
     def work(index: Ints, index_other: Ints) -> tuple[Ints, Ints, Floats]:

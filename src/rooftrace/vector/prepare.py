@@ -486,11 +486,7 @@ class MaskRecord(Config):
 
     @classmethod
     def read(cls, path: Path) -> MaskRecord | None:
-        """Return the record of a raster; None if `rooftrace predict` has not written it.
-
-        Raises:
-            DataError: The raster cannot be opened, or its record is damaged.
-        """
+        """Return the record of a raster; None if `rooftrace predict` has not written it."""
         with reading_errors(path, "tags"), environment(), open_quietly(path) as dataset:
             text = dataset.tags().get(TAG)
         if text is None:

@@ -261,9 +261,6 @@ class ClickSessions:
                 name starts over.
             begin: Function that returns a segmenter of the image without clicks.
             clicks: Clicks in pixels of the image, the first of them positive.
-
-        Raises:
-            BusyError: Too many requests wait.
         """
         if not self._room.acquire(blocking=False):
             raise BusyError("Too many clicks wait for their outlines.", retry_after_s=1.0)

@@ -112,11 +112,7 @@ def _existing(recorded: str, folder: Path) -> Path | None:
 
 
 def image_of(files: ImageFiles, folder: Path) -> RasterSource:
-    """Return the image that was predicted, placed on the grid of its mask.
-
-    Raises:
-        DataError: The image is not where it was, or cannot be read.
-    """
+    """Return the image that was predicted, placed on the grid of its mask."""
     mask = None if files.mask is None else open_raster(files.mask, palette="indices").grid
     source, reason = find_image(files.record.get("input"), files.run, folder, mask)
     if source is None:

@@ -107,9 +107,6 @@ def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[Catalo
 
     The second scene with the same id becomes `ID-2`, and so on, in their order. A location that is
     listed twice is one scene.
-
-    Raises:
-        DataError: There is no scene.
     """
     kept: dict[str, CatalogueScene] = {}
     for scene in scenes:
@@ -153,9 +150,6 @@ def read_stac(name: str, content: bytes, asset: str | None) -> Catalogue:
     Args:
         name: Path or URL of the JSON file, as the user gave it.
         asset: Key of the asset that is the image; None to find it.
-
-    Raises:
-        DataError: The file is not JSON, it holds no STAC items, or the image asset is ambiguous.
     """
     try:
         document = json.loads(content)
@@ -194,9 +188,6 @@ def scene_of_item(
         asset: Key of the asset that is the image, see `read_stac`.
         located: Function that returns the path or URL of an href.
         collection: Collection of the item, whose licence and providers count if the item has none.
-
-    Raises:
-        DataError: The item has no id or no usable asset.
     """
     if not isinstance(item.get("assets"), dict):
         raise DataError(
@@ -432,9 +423,6 @@ def open_catalogue(
             STAC API, catalog or collection.
         collections, datetime, max_items: See `ImagerySearch`.
         area: Area that found images must overlap.
-
-    Raises:
-        ConfigError: An option belongs to another kind of catalogue.
     """
     if not is_searched(source):
         for option, value in (

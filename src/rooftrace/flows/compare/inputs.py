@@ -437,11 +437,7 @@ def _scores(values: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float3
 
 
 def on_plane(layer: BuildingLayer, plane: CRS) -> PackedPolygons:
-    """Return the buildings of a layer on the plane of the comparison, in its order.
-
-    Raises:
-        GeoreferenceError: A building has no coordinates there.
-    """
+    """Return the buildings of a layer on the plane of the comparison, in its order."""
     if layer.crs.equals(plane, ignore_axis_order=True):
         return PackedPolygons.of_stored(layer.outlines)
 

@@ -107,10 +107,6 @@ class RasterPredictions:
 
         Fractions are probabilities, and so are shades of grey where a threshold is given. Without
         one, many values of one piece each are single buildings.
-
-        Raises:
-            ConfigError: Probabilities are given for more than two classes.
-            LabelError: Some files are masks and others probabilities.
         """
         paths = dict.fromkeys(path for each in files.values() for path in each)
         fractions = [path for path in paths if open_mask(path, sharp=False).dtype.kind == "f"]
@@ -245,10 +241,6 @@ def match_rasters_by_location(
     Args:
         grids: Grids of the scenes, by id; all with a CRS.
         what: Name of the predictions, for errors.
-
-    Raises:
-        GeoreferenceError: A raster has no georeference, or a scene has no raster; the message lists
-            them.
     """
     boxes = []
     for path in rasters:
@@ -441,11 +433,7 @@ class PolygonPredictions:
         )
 
     def check_places(self, grids: Mapping[str, GeoGrid], what: str) -> None:
-        """Check that polygons lie in the scenes; files are read until one does.
-
-        Raises:
-            GeoreferenceError: No polygon lies in a scene, or a scene has no georeference.
-        """
+        """Check that polygons lie in the scenes; files are read until one does."""
         for scene_id, grid in grids.items():
             if grid.crs is None:
                 raise GeoreferenceError(

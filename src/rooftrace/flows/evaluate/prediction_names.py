@@ -47,9 +47,6 @@ class NameMatches:
             what: Name of the predictions, for errors.
             is_selection: True if the scenes are a selection, so that there may be predictions of
                 other scenes.
-
-        Raises:
-            LayoutError: Scenes or predictions are missing; the message lists them.
         """
         surplus = () if is_selection and self.number else self.surplus
         if not (self.missing or surplus):
@@ -91,9 +88,6 @@ def match_scene_names(
     folders as part of the name (`a/b` is `a__b`), without folders, without words such as `_mask`
     and `pred_`, and with `_` in place of characters that no result can have; then those of the name
     of the image. The first form that fits counts.
-
-    Raises:
-        LayoutError: A name fits several scenes, or a scene has two predictions.
     """
     by_form: dict[tuple[int, str], dict[str, None]] = {}
     levels = 0
@@ -196,9 +190,6 @@ def find_predictions(path: Path) -> PredictionFiles:
     """Find out what kind of predictions a file or a folder holds.
 
     Pictures beside masks and polygons are ignored, and so is what else `rooftrace predict` writes.
-
-    Raises:
-        LayoutError: It holds no known kind.
     """
     check_exists(path)
     files = sorted(place / name for place, names in visible_files(path) for name in names)

@@ -65,9 +65,6 @@ def convert_bundle(
     Args:
         samples: Images (band, y, x) in pixel values for the calibration of int8; none if the
             bundle's own variant is exported unchanged.
-
-    Raises:
-        ExportError: the network cannot be converted.
     """
     check_first_use(bundle, "openvino", [GRAPH_NAME])
     try:
@@ -186,11 +183,7 @@ def draw_tiles(source: SceneSet, spec: BundleSpec, count: int) -> TileSet:
 
 
 def demo_tiles(spec: BundleSpec, count: int) -> TileSet:
-    """Return tiles of the bundled demo scene.
-
-    Raises:
-        ConfigError: the model needs other bands or another type of pixels.
-    """
+    """Return tiles of the bundled demo scene."""
     if len(spec.bands) != 3 or spec.dtype != "uint8":
         raise ConfigError(
             f"The model {spec.name} takes {plural(len(spec.bands), 'band')} of {spec.dtype}; the "

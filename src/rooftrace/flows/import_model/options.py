@@ -159,11 +159,7 @@ class ImportOptions(Options):
 
     @property
     def pixel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each band in pixel values.
-
-        Raises:
-            ConfigError: The options give none or two normalisations, or another number of bands.
-        """
+        """Mean and standard deviation of each band in pixel values."""
         count, top = len(self.bands), self.input_range
         mean, std = self.mean, self.std
         if (self.normalise is not None) == (mean is not None or std is not None):

@@ -63,9 +63,6 @@ def resolve_channels(
 
     Two channels of which one is the background become one; of channels that are activated by
     themselves (sigmoid), that of the building remains.
-
-    Raises:
-        ConfigError: The classes do not fit the channels.
     """
     classes = options.classes
     if len(set(classes)) != len(classes):

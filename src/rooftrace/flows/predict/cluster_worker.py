@@ -72,11 +72,7 @@ class Facts:
         )
 
     def check_equals(self, first: Facts) -> None:
-        """Check that a machine gives the same results as the first one.
-
-        Raises:
-            ConfigError: It may not.
-        """
+        """Check that a machine gives the same results as the first one."""
         for name in ("engine", "precision", "settings", "versions"):
             value, expected = getattr(self, name), getattr(first, name)
             if value != expected:

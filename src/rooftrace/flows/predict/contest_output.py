@@ -160,10 +160,6 @@ class CocoOutput:
             scenes: Images with distinct names.
             sample: COCO file that numbers images and categories; default: an image's number in its
                 name, or its name, and category 1.
-
-        Raises:
-            LayoutError: The sample lacks an image.
-            ConfigError: The category of buildings is unknown, or the sample would be overwritten.
         """
         path = out / COCO_RESULTS
         check_outputs([path], [sample, *(scene.path for scene in scenes)])

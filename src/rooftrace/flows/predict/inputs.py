@@ -140,11 +140,7 @@ class SceneInput:
         return digest.hexdigest()
 
     def check_unchanged(self) -> None:
-        """Check that the image has not changed since it was opened.
-
-        Raises:
-            DataError: It has changed.
-        """
+        """Check that the image has not changed since it was opened."""
         if self.read_stamp() != self.stamp:
             raise DataError(
                 f"{self.shown} was changed while it was predicted, so that its results would be a "
