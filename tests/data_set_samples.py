@@ -58,8 +58,11 @@ def xbd(folder: Path) -> Path:
                 {"properties": {"feature_type": "building", "subtype": state}, "wkt": one.wkt}
                 for state, one in (*states, *more.items())
             ]
+            for one in (places := [dict(one) for one in features]):
+                flat = shapely.from_wkt(one["wkt"])
+                one["wkt"] = shapely.transform(flat, lambda xy: xy * (4.5e-6, -4.5e-6)).wkt
             facts = {"height": HEIGHT, "width": WIDTH, "img_name": f"{name}_{when}_disaster.png"}
-            raw = {"features": {"lng_lat": features, "xy": features}, "metadata": facts}
+            raw = {"features": {"lng_lat": places, "xy": features}, "metadata": facts}
             save_json(folder / f"train/labels/{name}_{when}_disaster.json", raw)
             save(folder / f"train/targets/{name}_{when}_disaster_target.png",
                  truth(name).astype(np.uint8))  # fmt: skip

@@ -523,6 +523,12 @@ def _explained(path: Path) -> Iterator[None]:
         reason = reason_of(error)
         if isinstance(error, (AttributeError, TypeError, KeyError, IndexError, NameError)):
             reason = "its description of the data is damaged"
+        if "not recognized as being in a supp" in reason and path.suffix.lower() == ".json":
+            raise DataError(
+                f"{path} has no GeoJSON; expected polygons with coordinates on the ground.",
+                remedy="Give a GeoPackage or GeoJSON. docs/response.md makes one of xBD's labels; of "
+                "others, rooftrace convert IMAGES --truth FILE -o OUT.geojson, if images are GeoTIFF.",
+            ) from error
         if "database is locked" in reason:
             raise VectorLockedError(
                 f"{path} is held by another program, such as QGIS.",

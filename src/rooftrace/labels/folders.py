@@ -321,7 +321,9 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         if isinstance(pair.key, Path) and pair.key.suffix.lower() in SHAPE_SUFFIXES
     ]
     drawn = [read_shapes(path) for path in shapes]
-    names, left_out = labels.name_rule().fitted(iter_names(drawn), str(root))
+    names, left_out = labels.name_rule().fitted(
+        iter_names(drawn), str(root), declared={name for one in drawn for name in one.declared}
+    )
     some = found.pairs[:: max(1, len(found.pairs) // _LOOKED_AT)][:_LOOKED_AT]
     looked_at = tuple(one.key for one in some if isinstance(one.key, Path) and one.key.is_file())
     blurred: tuple[str, ...] = ()

@@ -119,8 +119,10 @@ class SceneOpener:
         image = open_image(entry.image, nodata=nodata, tile=tile, trusted=True)
         if self.crs is not None:
             image = in_crs(image, self.crs)
-        gsd_m = self.config.gsd_m or entry.gsd_m or image.grid.gsd_m
         label = None if self.read_label is None else self.read_label(entry, image)
+        gsd_m = (
+            self.config.gsd_m or entry.gsd_m or image.grid.gsd_m or getattr(label, "gsd_m", None)
+        )
         return Scene(entry.id, image, label, entry.group, gsd_m)
 
 

@@ -26,9 +26,11 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import shapely
+from pyproj import Geod
 
 from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError
+from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import plural, reason_of, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, Ints, Progress
 from rooftrace.io.files import write_atomically, xml_root
@@ -82,6 +84,8 @@ class DrawnImage:
         path: Label file.
         is_relative: Whether coordinates are shares of the image's sides, 0..1.
         part: Part of the data to which the image belongs, such as train; "" if not stated.
+        declared: Names of labels of the format, also of those that no shape has.
+        gsd_m: Metres per pixel by the coordinates of the shapes; None if there is one kind alone.
         lines: Number of shapes that were left out, such as lines and points.
     """
 
@@ -91,6 +95,8 @@ class DrawnImage:
     path: Path
     is_relative: bool = False
     part: str = ""
+    declared: tuple[str, ...] = ()
+    gsd_m: float | None = None
     lines: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -119,7 +125,7 @@ def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> 
     kept = [(shape, index) for shape, index in zip(drawn.shapes, indices) if index is not None]
     geometry = np.array([*(shape.geometry for shape, _ in kept), None], np.object_)[:-1]
     pixels = shapely.transform(geometry, lambda xy: xy * scale)
-    return ShapesLabel(pixels, [index for _, index in kept], grid)
+    return ShapesLabel(pixels, [index for _, index in kept], grid, drawn.gsd_m)
 
 
 def polygon(points: object, holes: Iterable[object] = ()) -> shapely.Polygon:
@@ -358,7 +364,7 @@ def _darwin_masks(
 
 
 def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
-    shapes = []
+    shapes: list[DrawnShape] = []
     for one in raw["features"]["xy"]:
         # After a disaster, the subtype is the damage: what is destroyed is no longer a building.
         facts = one["properties"]
@@ -367,7 +373,15 @@ def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
         shapes.append(DrawnShape(name, shapely.from_wkt(one["wkt"])))
     facts = raw.get("metadata", {})
     size = size_of(facts.get("height"), facts.get("width"))
-    return DrawnImage(str(facts.get("img_name") or path.stem), tuple(shapes), size, path)
+    name = str(facts.get("img_name") or path.stem)
+    # Its own `gsd` is that of the sensor's coloured bands, four times as coarse as the image.
+    area_px = sum(shape.geometry.area for shape in shapes)
+    ground = [shapely.from_wkt(one["wkt"]) for one in raw["features"].get("lng_lat", ())]
+    lonlat = shapely.MultiPolygon(shapely.get_parts(shapely.orient_polygons(ground)).tolist())
+    area_m2, _ = Geod(ellps="WGS84").geometry_area_perimeter(lonlat)
+    gsd_m = math.sqrt(area_m2 / area_px) if area_px and area_m2 > 0 else None
+    gsd_m = gsd_m if is_gsd_m(gsd_m) else None
+    return DrawnImage(name, tuple(shapes), size, path, declared=("building",), gsd_m=gsd_m)
 
 
 def _pascal_voc(path: Path, _: object) -> DrawnImage:

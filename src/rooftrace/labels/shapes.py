@@ -41,12 +41,20 @@ class ShapesLabel:
         geometry: (n,) shapely polygons or multipolygons in pixels of the image, x right and y
             down; 0 is the outer edge of the first pixel. They are drawn in `drawing_order`.
         classes: (n,) class index of each shape, or IGNORED.
+        gsd_m: Metres per pixel by the shapes, for an image without a georeference.
     """
 
-    def __init__(self, geometry: Polygons, classes: Sequence[int], grid: GeoGrid) -> None:
+    def __init__(
+        self,
+        geometry: Polygons,
+        classes: Sequence[int],
+        grid: GeoGrid,
+        gsd_m: float | None = None,
+    ) -> None:
         given: NDArray[np.int16] = np.asarray(classes, dtype=np.int16)
         order = drawing_order(geometry, given)
         self.geometry, self.classes, self.grid = geometry[order], given[order], grid
+        self.gsd_m = gsd_m
         self._bounds = shapely.bounds(self.geometry)
 
     def __len__(self) -> int:

@@ -400,6 +400,12 @@ def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(VectorLockedError, match=r"town\.gpkg is held by another program") as caught:
         VectorFile(town).read()
     assert "Close the file" in caught.value.remedy
+    unknown = Exception("'town.json' not recognized as being in a supported file format.")
+    monkeypatch.setattr(pyogrio, "list_layers", Mock(side_effect=unknown))
+    town.with_suffix(".json").write_text('{"features": {"xy": []}}')
+    with pytest.raises(DataError, match=r"has no GeoJSON; expected polygons with") as caught:
+        VectorFile(town.with_suffix(".json")).read()
+    assert "xBD" in caught.value.remedy
     tin = Exception("Geometry type is not supported: 1016")
     monkeypatch.setattr(pyogrio, "list_layers", Mock(side_effect=tin))
     with pytest.raises(DataError) as caught:

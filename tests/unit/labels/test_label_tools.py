@@ -77,6 +77,10 @@ def test_what_lies_on_the_disk_is_read(name: str, tmp_path: Path) -> None:
             mask = scene.label.read()
             assert np.argwhere(~mask.valid).tolist() == [[0, 0]]
             np.testing.assert_array_equal(mask.data[:, 3:], truth(scene.id.split("/")[1])[:, 3:])
+            assert scene.gsd_m == pytest.approx(0.5, rel=0.01)
+        for file in path.rglob("*_post_disaster.json"):
+            file.write_text(file.read_text().replace("minor-damage", "destroyed"))
+        assert "'destroyed'" in open_source(SourceConfig(path=str(path), layout=layout)).notes[0]
     if name == "VIA in parts":
         split = own_split(source.ids)
         assert split is not None

@@ -325,7 +325,8 @@ def observed_note(buildings: Path, observed: Polygons | None, chosen: str | None
     if observed is not None:
         return f"{OBSERVED} of the catalogue says which ground was seen"
     # A mask has no statuses of a comparison.
-    remedy = "" if chosen else "; give the mask as well where it has nodata"
+    remedy = "give the mask as well where it has nodata"
+    remedy = "; " + ("cut the ground below clouds out of --zones" if chosen else remedy)
     return f"{buildings.name} does not contain the observed area: all ground counts as seen{remedy}"
 
 
