@@ -137,7 +137,10 @@ def test_repeated_and_invalid_polygons_are_noted(tmp_path: Path) -> None:
     _, answer = call("compare", new, old, "-o", tmp_path / "out")
     assert counts(answer, "new") == {"same": 2}
     assert any("1,999 polygons exactly on another one left out" in note for note in answer["notes"])
-    assert any("1 polygon with invalid outlines repaired" in note for note in answer["notes"])
+    assert any(
+        "1 polygon with invalid outlines repaired, the area of 1 by" in note
+        for note in answer["notes"]
+    )
 
 
 def test_bad_inputs_are_explained_before_anything_is_written(

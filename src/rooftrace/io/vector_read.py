@@ -49,6 +49,9 @@ from rooftrace.io.vector_writers import IN_PIXELS
 
 _HEAD_BYTES = 2048
 
+_RESIZED = 0.01
+"""Share of the area of an outline by which a repair changes it, from which a note counts it."""
+
 SCORE_FIELDS = ("score", "confidence", "probability", "prob", "conf")
 """Names of attributes that hold the score of a polygon, in upper or lower case."""
 
@@ -95,6 +98,7 @@ class ReadCounts:
         not_polygons: Points and lines.
         not_buildings: Polygons that their attributes name as something else than a building.
         older: Buildings of the older layer of a comparison.
+        resized: Repaired polygons whose area is another one than that of their outlines.
     """
 
     repaired: int = 0
@@ -102,14 +106,16 @@ class ReadCounts:
     not_polygons: int = 0
     not_buildings: int = 0
     older: int = 0
+    resized: int = 0
 
     def __add__(self, other: ReadCounts) -> ReadCounts:
         return ReadCounts(*(a + b for a, b in zip(astuple(self), astuple(other))))
 
     def notes(self, name: object) -> tuple[str, ...]:
         """Return a note for the user on each number that is not 0."""
+        areas = f", the area of {self.resized} by more than 1 %" if self.resized else ""
         said = (
-            (plural(self.repaired, "polygon"), "with invalid outlines repaired"),
+            (plural(self.repaired, "polygon"), f"with invalid outlines repaired{areas}"),
             (plural(self.without_outline, "feature"), "without an outline left out"),
             (plural(self.not_polygons, "point or line", "points and lines"), "left out"),
             (plural(self.not_buildings, "polygon"), "of another class than building left out"),
@@ -526,8 +532,8 @@ def _explained(path: Path) -> Iterator[None]:
         if "not recognized as being in a supp" in reason and path.suffix.lower() == ".json":
             raise DataError(
                 f"{path} has no GeoJSON; expected polygons with coordinates on the ground.",
-                remedy="Give a GeoPackage or GeoJSON. docs/response.md makes one of xBD's labels; of "
-                "others, rooftrace convert IMAGES --truth FILE -o OUT.geojson, if images are GeoTIFF.",
+                remedy="Give a GeoPackage or GeoJSON. docs/response.md makes one of xBD's labels; "
+                "of others on GeoTIFFs: rooftrace convert IMAGES --truth FILE -o OUT.geojson",
             ) from error
         if "database is locked" in reason:
             raise VectorLockedError(
@@ -563,12 +569,15 @@ def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, Read
     present[owner[~np.isfinite(coordinates).all(axis=1)]] = False
     invalid = present & ~shapely.is_valid(geometry)
     repair = invalid | present & (kinds == shapely.GeometryType.GEOMETRYCOLLECTION)
-    geometry = geometry.copy()
+    drawn, geometry = geometry, geometry.copy()
     geometry[repair] = without_lines(valid_by_structure(geometry[repair]))
     kept = present & ~shapely.is_empty(geometry)
     count = int(others.sum())
     without = len(kept) - int(kept.sum()) - count
-    return geometry[kept], kept, ReadCounts(int((invalid & kept).sum()), without, count)
+    repaired = np.flatnonzero(invalid & kept)
+    areas = shapely.area(geometry[repaired]), shapely.area(drawn[repaired])
+    resized = int((~np.isclose(*areas, rtol=_RESIZED, atol=0)).sum())
+    return geometry[kept], kept, ReadCounts(len(repaired), without, count, resized=resized)
 
 
 def _check_coordinates(layer: VectorLayer, path: Path) -> None:

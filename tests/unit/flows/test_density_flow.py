@@ -164,6 +164,8 @@ def test_zones(files: Path, tmp_path: Path) -> None:
     names = {"ADM0_EN": ready[[0, 0, 0]], "ADM1_EN": np.array(["Lagos", None, "Ogun"], object)}
     assert zone_names(names, 3) == ["Lagos", "zone 2", "Ogun"]
     assert zone_names({"ward": np.array([*"AAAB"]), "CODE": np.arange(4)}, 4) == [*"0123"]
+    coded = {"gml_id": np.array(["a.1", "a.2"], object), "code": np.array([31, 32])}
+    assert zone_names(coded, 2) == ["31", "32"]
     coded = {"id": np.array([1, 2]), "KOD": np.array(["01", "02"], object)}
     assert zone_names(coded | {"namn": np.array(["Å", "Ö"], object)}, 2) == ["Å", "Ö"]
 
@@ -330,9 +332,13 @@ def test_a_date_whose_layer_may_not_cover_a_zone_is_noted(half_seen: Path) -> No
 def test_a_zone_far_from_the_imagery_has_its_area(half_seen: Path) -> None:
     zones = gpd.read_file(half_seen / "z.gpkg").to_crs(4326).geometry
     gpd.GeoSeries([zones[0], zones.translate(20)[0]], crs=4326).to_file(half_seen / "far.gpkg")
-    run_zone_density([half_seen / "m.tif"], half_seen / "far.gpkg", half_seen / "o")
-    area = gpd.read_file(half_seen / "o.gpkg")["zone_m2"]
-    np.testing.assert_allclose(area, [20000, 20000 / 0.9996**2], rtol=1e-4)
+    mask = half_seen / "m.tif"
+    later = Path(shutil.copy(mask, half_seen / "later.tif"))
+    run_zone_density([mask], half_seen / "far.gpkg", half_seen / "o")
+    run_date_density([mask, later], half_seen / "far.gpkg", half_seen / "dates")
+    for name, dates in (("o", 1), ("dates", 2)):
+        area = gpd.read_file(half_seen / f"{name}.gpkg")["zone_m2"]
+        np.testing.assert_allclose(area, [20000, 20000 / 0.9996**2] * dates, rtol=1e-4)
 
 
 def test_repeated_polygons_count_once(half_seen: Path) -> None:

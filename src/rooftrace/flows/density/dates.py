@@ -141,7 +141,9 @@ def run_date_density(
     own = [measured(ground, outlines, ground.observed) for ground in grounds]
     both = [measured(ground, common, None) for ground in grounds]
     every_own, every_both = _stacked(own), _stacked(both)
+    tiled = np.tile(outlines, len(names))
     columns = density_columns(every_own, threshold, key) | {
+        "zone_m2": places.true_areas(every_own, tiled, grounds[0].plane),
         "common_m2": every_both.area_m2.round(1),
         "common_buildings": every_both.known(every_both.buildings),
         "common_built_m2": every_both.known(every_both.built_m2.round(1)),

@@ -17,10 +17,9 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import list_first, plain_number, plural
-from rooftrace.core.types import Floats, GeoGrid, Ints, Progress, ResultProvenance, Window
+from rooftrace.core.types import Floats, Ints, Progress, ResultProvenance, Window
 from rooftrace.density.accumulate import (
     DensityAccumulator,
-    centres_of,
     density_of_polygons,
     density_of_zones,
 )
@@ -55,7 +54,6 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.picture import source_line, write_png
 from rooftrace.io.reproject import crs_text
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.prepare import MaskRecord
 
 
@@ -328,10 +326,7 @@ def run_zone_density(
     if (unseen := figures.observed_m2 == 0).any():
         zones_text = plural(int(unseen.sum()), "zone")
         notes.append(f"{zones_text} without observed area: figures are empty")
-        # The plane is true around the observed ground alone.
-        far, units = outlines[unseen], GeoGrid((1, 1), crs=ground.plane)
-        ground_m2 = shapely.area(far) * square_metres_per_px(units, centres_of(far))
-        columns["zone_m2"][unseen] = ground_m2.round(1)
+        columns["zone_m2"] = places.true_areas(figures, outlines, ground.plane)
     places.write(files, columns)
     source = _source_line(inputs, scenes, zones)
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, places.names, source))

@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import plain_number, plural
-from rooftrace.core.types import Polygons
-from rooftrace.density.cells import DENSITY_COLUMNS
+from rooftrace.core.types import Floats, GeoGrid, Polygons
+from rooftrace.density.accumulate import centres_of
+from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures
 from rooftrace.density.files import SHARE_GRADES, write_table
 from rooftrace.flows.density.ground import SeenGround
 from rooftrace.io.reproject import BEND_M, degrees_text, missing_grid, reprojected
+from rooftrace.io.vector_formats import KML_PREFIX
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
+from rooftrace.vector.footprints import square_metres_per_px
 
 _SHARED = 0.01
 """Minimum share of the smaller of two zones that is no inaccuracy of their borders."""
@@ -72,6 +76,17 @@ class Zones:
         moved = missing_grid(layer.crs, plane, layer.bounds_xy)
         return outlines, [*moved, *_shared_notes(outlines, self.names)]
 
+    def true_areas(self, figures: DensityFigures, outlines: Polygons, plane: CRS) -> Floats:
+        """Return (n,) areas of `figures` in m², at its own place where a zone was not seen.
+
+        The plane is true around the observed ground alone.
+        """
+        area = figures.area_m2.copy()
+        unseen = figures.observed_m2 == 0
+        far, units = outlines[unseen], GeoGrid((1, 1), crs=plane)
+        area[unseen] = shapely.area(far) * square_metres_per_px(units, centres_of(far))
+        return area.round(1)
+
     def write(
         self, files: Sequence[Path], columns: Mapping[str, NDArray[Any]], dates: int = 1
     ) -> None:
@@ -111,6 +126,9 @@ _NAMES = ("name", "title", "label", "ward", "district", "zone")
 _NAME_PARTS = ("nam", "nom", "naam", "navn", "bezeich")
 """Names of columns with the name of a zone, and what such names hold in other languages."""
 
+_FORMAT_IDS = ("gml_id", KML_PREFIX)
+"""Beginnings of the names of columns that a format adds to the attributes."""
+
 
 def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
     """Return a name of each zone: that of a column called so which tells most of them apart, or of
@@ -120,9 +138,11 @@ def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
     called = {name.casefold(): name for name, n in different.items() if 2 * n > count}
     chosen = next((called[name] for name in _NAMES if name in called), None)
     if chosen is None:
-        texts = [name for name, column in values.items() if column.dtype.kind == "O"]
-        texts.sort(key=lambda name: not any(part in name.casefold() for part in _NAME_PARTS))
-        numbers = [name for name in values if name.casefold().endswith(("id", "code"))]
-        chosen = max([*texts, *numbers], key=different.__getitem__, default=None)
+        able = [name for name, column in values.items() if column.dtype.kind == "O"
+                or name.casefold().endswith(("id", "code"))]  # fmt: skip
+        chosen = max(able, key=lambda name: (
+            different[name], not name.startswith(_FORMAT_IDS), values[name].dtype.kind == "O",
+            any(part in name.casefold() for part in _NAME_PARTS),
+        ), default=None)  # fmt: skip
     named = [None] * count if chosen is None else values[chosen].tolist()
     return [f"zone {row}" if name is None else str(name) for row, name in enumerate(named, 1)]
