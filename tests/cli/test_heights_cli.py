@@ -363,7 +363,8 @@ def test_feet_are_read_by_the_band_or_the_option(
     assert not any("fill that" in note for note in answer["notes"])
     given = ("--surface", feet, "--terrain", folder / "terrain.tif", "-o", tmp_path / "out")
     _, answer = call("heights", folder / "houses.gpkg", *given, "--unit", "foot")
-    assert any("Only those of one model?" in note for note in answer["notes"])
+    assert any("of another unit, leave --unit out" in note for note in answer["notes"])
+    assert not any("median" in note for note in answer["notes"])
 
 
 def test_scaled_heights_and_fill_that_is_not_declared(

@@ -285,15 +285,9 @@ def run_heights(
             )
     planes = _Planes(out)
     heights = survey.heights(planes.add if options.planes else None)
-    notes += _warnings(layer, heights, source)
-    if options.terrain and isinstance(survey, RasterSurvey):
-        above_m = survey.above_terrain_m(heights)
-        if abs(above_m) > _MOST_ABOVE_M:
-            notes.append(
-                f"The ground of the surface lies {above_m:+.1f} m from the terrain model, so "
-                "heights are wrong by as much. If the surface holds heights above ground (nDSM), "
-                "or has another datum, leave --terrain out."
-            )
+    has_terrain = options.terrain and isinstance(survey, RasterSurvey)
+    above_m = survey.above_terrain_m(heights) if has_terrain else 0.0
+    notes += _warnings(layer, heights, source, above_m)
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)
     layer = _with_areas(layer, packed, plane)
@@ -382,6 +376,8 @@ class _Rasters:
             self.notes.append(
                 "The surface model does not state a vertical datum: ground_m has that of the file, "
                 "which is not known. Heights are differences, and do not depend on it."
+                + " No unit is stated, either: metres are assumed."
+                * (not self.vertical.stated)
             )
         for (source, vertical), model in zip(opened, self._models):
             self.notes += _unit_notes(source.name, model.crs, vertical)
@@ -467,8 +463,13 @@ def _unit_notes(name: str, crs: CRS, vertical: Vertical) -> list[str]:
     return [note + "If they are feet: rooftrace heights --unit us-foot."]
 
 
-def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans) -> list[str]:
-    """Return notes on heights that look wrong or are missing; raise an error where most are."""
+def _warnings(
+    layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans, above_m: float
+) -> list[str]:
+    """Return notes on heights that look wrong or are missing; raise an error where most are.
+
+    The ground of the surface lies `above_m` metres above the terrain model.
+    """
     counts = np.bincount(heights.reason, minlength=len(REASONS))
     seen = len(heights) - int(counts[UNCOVERED])
     if counts[NO_TERRAIN] >= seen:
@@ -495,13 +496,17 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     if counts[NO_STEP] > _MOST_BELOW * seen:
         notes.append("Most buildings do not stand out: is --surface older, or a terrain model?")
     middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
-    has_terrain = len(source.extents) == 2
-    if middle > _TALL_M and (source.vertical.unit_m == 1.0 or has_terrain):
+    if abs(above_m) > _MOST_ABOVE_M:
+        notes.append(
+            f"The ground of the surface lies {above_m:+.1f} m from the terrain model, so heights "
+            "are wrong by as much. If the surface holds heights above ground (nDSM), or has "
+            "another datum, leave --terrain out; of another unit, leave --unit out, and write the "
+            "unit into its file: gdal_edit.py -units ft FILE."
+        )
+    elif middle > _TALL_M and source.vertical.unit_m == 1.0:
         notes.append(
             f"The median building is {middle:.0f} m tall: are the heights in feet or "
             "centimetres? Then give rooftrace heights --unit foot or --unit centimetre."
-            + " Only those of one model? Leave --unit out, and write the unit into its file: "
-            "gdal_edit.py -units ft FILE." * has_terrain
         )
     elif towers := int((heights.height[heights.is_known] > _TALLEST_M).sum()):
         notes.append(

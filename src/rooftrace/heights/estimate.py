@@ -34,12 +34,13 @@ REASONS = (
     "terrain lies above the surface",
     "not covered by the terrain model",
     "covered by the surface in part",
+    "covered by another outline",
 )
 """Reasons for which a building has no height; the first where it has one."""
 
-MEASURED, UNCOVERED, TREES, NO_STEP, NO_GROUND, BELOW_TERRAIN, NO_TERRAIN, PARTLY = range(
-    len(REASONS)
-)
+(
+    MEASURED, UNCOVERED, TREES, NO_STEP, NO_GROUND, BELOW_TERRAIN, NO_TERRAIN, PARTLY, HIDDEN,
+) = range(len(REASONS))  # fmt: skip
 """Indices of the reasons."""
 
 _MOST_ROOF, _MOST_RING = 600, 150
@@ -144,6 +145,7 @@ def estimate_heights(
     terrain: Samples | None = None,
     gridded: bool = True,
     covered: Floats | None = None,
+    hidden: BoolArray | bool = False,
     is_roof: BoolArray | bool = False,
     with_planes: bool = False,
 ) -> Heights:
@@ -157,6 +159,7 @@ def estimate_heights(
             has none; None to find the ground around in the surface.
         gridded: Whether the samples are pixels.
         covered: (n,) share of each outline that the surface covers; None where it is not known.
+        hidden: (n,) True where another outline lies on most of one, so that it has no samples.
         is_roof: (n,) True where the source says that the samples inside are roof, not trees.
         with_planes: Whether the result has the roof planes, too.
     """
@@ -193,6 +196,7 @@ def estimate_heights(
         if covered is not None:
             reason[covered < _LEAST_COVERED] = PARTLY
         reason[size < LEAST_SAMPLES] = UNCOVERED
+        reason[hidden] = HIDDEN
     low, high = _interval(height, roofs, sigma, uppermost - level, step_m)
     known = reason == MEASURED
     sloped = known & (size >= LEAST_FOR_SHAPE)

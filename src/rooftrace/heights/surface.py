@@ -212,6 +212,9 @@ def _vertex(three: Floats) -> float:
 _LEAST_INSIDE = 9
 """Number of pixels inside an outline below which those on its edge count, too."""
 
+_LEAST_OWN = 0.5
+"""Share of the pixels of an outline that others do not cover, from which it is measured."""
+
 _ENOUGH_AROUND, _HASHES = 250, 1 << 16
 """About the number of pixels used around a building; hashes of places (Teschner et al. 2003)."""
 
@@ -260,9 +263,9 @@ class Surface:
         ring_m: float,
         *,
         is_terrain: bool = False,
-    ) -> tuple[Samples, Floats]:
+    ) -> tuple[Samples, Floats, BoolArray]:
         """Return the heights inside the first outlines and those around them, and (count,) the
-        share of each outline that the model covers.
+        share of each outline that the model covers, and whether a later outline lies on most of it.
 
         A pixel inside counts where its four neighbours lie in the same outline, so that walls
         count for no roof; one around counts for the nearest outline, 1.5 pixels and more from all.
@@ -278,7 +281,7 @@ class Surface:
         window = self._window(polygons_px[:count], ceil(ring_m / scale) + 2)
         if window is None:
             nothing = Samples.grouped(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
-            return nothing, np.zeros(count)
+            return nothing, np.zeros(count), np.zeros(count, np.bool_)
         raster = self.source.read(window)
         owner = number_polygons(polygons_px, window)
         pixels, seen = (
@@ -286,6 +289,7 @@ class Surface:
             for some in (owner, owner * raster.valid)
         )
         within = shapely.area(shapely.clip_by_rect(polygons_px[:count], 0, 0, *grid.shape[::-1]))
+        hidden = pixels < _LEAST_OWN * within - _LEAST_INSIDE
         covered = within / np.maximum(shapely.area(polygons_px[:count]), 1e-9)
         covered *= seen / np.maximum(pixels, 1)
         keep = _inside(owner) & raster.valid
@@ -315,7 +319,7 @@ class Surface:
         metres = metres_per_px(grid, centre_px)
         x, y = (east * metres[of, axis, 0] + south * metres[of, axis, 1] for axis in range(2))
         z = raster.data[0][rows, cols].astype(np.float64)
-        return Samples.grouped(of, np.column_stack([x, y, z]), distance), covered
+        return Samples.grouped(of, np.column_stack([x, y, z]), distance), covered, hidden
 
     def offset_m(self, polygons_px: Polygons) -> Floats | None:
         """Return the metres to the east and north by which outlines must be moved onto roofs.

@@ -218,7 +218,7 @@ class RasterSurvey(Survey):
 
         def samples(
             model: Surface, some: Ints, ring_m: float, *, is_terrain: bool = False
-        ) -> tuple[Samples, Floats]:
+        ) -> tuple[Samples, Floats, BoolArray]:
             first = np.append(some, np.delete(np.arange(len(outlines)), some))
             placed = model.place(outlines[first], self.places.crs)
             there = transform_points(centre[some], self.places.crs, model.crs)
@@ -226,7 +226,7 @@ class RasterSurvey(Survey):
             return model.samples(placed, len(some), pixels, ring_m, is_terrain=is_terrain)
 
         each = np.arange(len(rows))
-        surface, covered = samples(self._surface, each, 0.0 if self._terrain else RING_M)
+        surface, covered, hidden = samples(self._surface, each, 0.0 if self._terrain else RING_M)
         terrain = None
         if self._terrain is not None:
             terrain = samples(self._terrain, each, 0.0, is_terrain=True)[0]
@@ -241,6 +241,7 @@ class RasterSurvey(Survey):
             self._surface.resolution_m,
             terrain=terrain,
             covered=covered,
+            hidden=hidden,
             with_planes=with_planes,
         )
 

@@ -117,12 +117,13 @@ def test_what_cannot_be_measured_has_a_reason() -> None:
     surface[inside[2]] = town.terrain[inside[2]] + rng.uniform(1, 9, inside[2].sum())
     east = x > shapely.centroid(town.outlines[3]).x
     valid[inside[3] & east] = False
-    heights = measure(town, terrain=True, surface=surface_of(town, surface, valid))
-    assert [REASONS[number] for number in heights.reason[:5]] == [
+    twice = replace(town, outlines=np.append(town.outlines, town.outlines[4]))
+    heights = measure(twice, terrain=True, surface=surface_of(town, surface, valid))
+    assert [REASONS[number] for number in heights.reason[[0, 1, 2, 3, 4, 5, -1]]] == [
         "not covered by the surface", "no step at the outline", "mostly trees",
-        "covered by the surface in part", "",
+        "covered by the surface in part", "covered by another outline", "", "",
     ]  # fmt: skip
-    assert np.isnan(heights.height[:4]).all()
+    assert np.isnan(heights.height[:5]).all()
     above = measure(
         replace(town, terrain=town.surface + 5), terrain=True, surface=surface_of(town, surface)
     )
