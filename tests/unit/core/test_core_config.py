@@ -56,14 +56,12 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("override", "where", "near"),
     [
-        ("sead=1", "sead", "seed"),
-        ("optimiser.lr=1", "optimiser", "optimizer"),
-        ("optimizer.lrr=1", "optimizer.lrr", "lr"),
-        ("extra.step=1", "extra.step", "steps"),
+        ("sead=1", "sead", "seed"), ("optimiser.lr=1", "optimiser", "optimizer"),
+        ("optimizer.lrr=1", "optimizer.lrr", "lr"), ("extra.step=1", "extra.step", "steps"),
         ("items.1.gsd=1", "items.1.gsd", "gsd_m"),
         ("items.0.inner.stps=1", "items.0.inner.stps", "steps"),
     ],
-)
+)  # fmt: skip
 def test_an_unknown_key_names_its_place_and_the_nearest(
     file: Path, override: str, where: str, near: str
 ) -> None:
@@ -94,19 +92,16 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("seed=7", {"seed": 7}),
-        ("name=bare word", {"name": "bare word"}),
-        ('name="a = b"', {"name": "a = b"}),
-        ("name=a=b", {"name": "a=b"}),
-        ("name=", {"name": ""}),
-        ("flag=true", {"flag": True}),
+        ("seed=7", {"seed": 7}), ("name=bare word", {"name": "bare word"}),
+        ('name="a = b"', {"name": "a = b"}), ("name=a=b", {"name": "a=b"}),
+        ("name=", {"name": ""}), ("flag=true", {"flag": True}),
+        ("extra.lr=2", {"extra": Inner(lr=2)}),
         ("optimizer.lr=3e-4", {"optimizer": Inner(lr=3e-4)}),
         ("optimizer.steps=[1, 2]", {"optimizer": Inner(lr=0.5, steps=(1, 2))}),
-        ("extra.lr=2", {"extra": Inner(lr=2)}),
         ("items.1.path=c", {"items": (Item(path="a"), Item(path="c"))}),
         ('items.0={path = "z"}', {"items": (Item(path="z"), Item(path="b"))}),
     ],
-)
+)  # fmt: skip
 def test_set_lies_over_the_file(file: Path, override: str, expected: dict[str, object]) -> None:
     assert load_config(file, Outer, [override]) == load_config(file, Outer).model_copy(
         update=expected
@@ -116,18 +111,14 @@ def test_set_lies_over_the_file(file: Path, override: str, expected: dict[str, o
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("seed", "expected KEY=VALUE"),
-        ("=3", "expected KEY=VALUE"),
-        ("seed.deep=1", "seed is not a table"),
+        ("seed", "expected KEY=VALUE"), ("=3", "expected KEY=VALUE"),
+        ("seed.deep=1", "seed is not a table"), ("seed=many", 'received "many"'),
         ("items.2.path=c", "2 is not an index of a list of 2"),
         ("items.9=c", "9 is not an index of a list of 2"),
-        ("items.first.path=c", "first is not an index"),
-        ("seed=many", 'received "many"'),
-        ("seed=1.5", "seed: "),
-        ("optimizer.lr=nan", "optimizer.lr: "),
-        ("items=3", "items: "),
+        ("items.first.path=c", "first is not an index"), ("seed=1.5", "seed: "),
+        ("optimizer.lr=nan", "optimizer.lr: "), ("items=3", "items: "),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_set_is_a_config_error(file: Path, override: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(file, Outer, [override])
@@ -137,11 +128,9 @@ def test_a_wrong_set_is_a_config_error(file: Path, override: str, problem: str) 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     broken = {
-        "absent.toml": None,
-        "not.toml": b"seed = = 3",
-        "latin.toml": b"name = '\xe9'",
+        "absent.toml": None, "not.toml": b"seed = = 3", "latin.toml": b"name = '\xe9'",
         "digits.toml": b"seed = " + b"9" * 5000,
-    }
+    }  # fmt: skip
     for name, content in broken.items():
         path = tmp_path / name
         if content is not None:

@@ -16,28 +16,12 @@ from rooftrace.core.errors import (
 )
 
 EXIT_CODES = {
-    "RooftraceError": 1,
-    "ConfigError": 2,
-    "DataError": 3,
-    "LayoutError": 3,
-    "LabelError": 3,
-    "GeoreferenceError": 3,
-    "TooLargeError": 3,
-    "ServiceError": 3,
-    "SplitError": 3,
-    "BundleError": 4,
-    "BandMismatch": 4,
-    "GsdMismatch": 4,
-    "PredictError": 5,
-    "DeadlineError": 5,
-    "StoppingError": 5,
-    "ExportError": 5,
-    "TrainError": 5,
-    "BusyError": 5,
-    "OutOfMemoryError": 5,
-    "DefectError": 1,
-    "MissingExtraError": 6,
-}
+    "RooftraceError": 1, "ConfigError": 2, "DataError": 3, "LayoutError": 3, "LabelError": 3,
+    "GeoreferenceError": 3, "TooLargeError": 3, "ServiceError": 3, "SplitError": 3,
+    "BundleError": 4, "BandMismatch": 4, "GsdMismatch": 4, "PredictError": 5, "DeadlineError": 5,
+    "StoppingError": 5, "ExportError": 5, "TrainError": 5, "BusyError": 5, "OutOfMemoryError": 5,
+    "DefectError": 1, "MissingExtraError": 6,
+}  # fmt: skip
 
 
 def test_every_public_error_is_in_the_table() -> None:
@@ -51,11 +35,8 @@ def test_exit_code_and_worker_process(name: str) -> None:
     error = kind("The thing is broken.", remedy="Mend it.")
     assert error.exit_code == EXIT_CODES[name]
     assert str(error) == "The thing is broken. Mend it."
-    assert error.to_json() == {
-        "type": name,
-        "message": "The thing is broken.",
-        "remedy": "Mend it.",
-    }
+    said = {"message": "The thing is broken.", "remedy": "Mend it."}
+    assert error.to_json() == said | {"type": name}
     for back in (pickle.loads(pickle.dumps(error)), RooftraceError.from_json(error.to_json())):
         assert type(back) is kind
         assert (back.message, back.remedy) == (error.message, error.remedy)
