@@ -12,6 +12,7 @@ from PIL import Image
 from command_line import call, command
 from raster_files import write_geotiff
 from rooftrace.io.vector_read import VectorFile
+from tiny_models import write_tiny_bundle
 
 
 def test_cells(tmp_path: Path) -> None:
@@ -65,6 +66,20 @@ def test_polygons_alone_have_the_mask_beside_them(tmp_path: Path) -> None:
     assert total == call(*given)[1]["total"]
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_panels_are_not_called_buildings_and_specks_of_their_mask_are_noted(tmp_path: Path) -> None:
+    model = write_tiny_bundle(tmp_path / "pv.rooftrace", classes=("ground", "solar_panel"))
+    town = np.full((3, 90, 120), 30, np.uint8)
+    town[:, 20:50, 20:70] = town[:, 80, 80] = 250
+    image = write_geotiff(tmp_path / "town.tif", town)
+    _, _, text = command("predict", image, "-m", model, "-o", tmp_path / "out", "--min-area", 10)
+    assert "town.tif: 1 solar_panel polygon, 13.9% solar_panel, " in text
+    given = ("-o", tmp_path / "d", "--building", "solar_panel")
+    for path, count, notes in ((tmp_path / "out", 1, 0), (tmp_path / "out/town_mask.tif", 2, 1)):
+        _, answer = call("density", path, *given)
+        assert answer["total"]["buildings"] == count
+        assert sum("below 10 m²: --min-area 10" in note for note in answer["notes"]) == notes
 
 
 def test_one_status_of_a_comparison_is_counted(tmp_path: Path) -> None:

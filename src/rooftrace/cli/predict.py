@@ -344,14 +344,13 @@ def predict(
 
 def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
     """Print the report of a run, as JSON for programs or as text for people."""
+    from rooftrace.predict.outputs import figures_text
+
     if answered(report, as_json=as_json):
         return
     for output in report.outputs[:_MAX_IMAGES]:
-        counted = "" if output.buildings is None else f"{plural(output.buildings, 'building')}, "
-        say(
-            f"{output.input}: {counted}{output.built_up_share:.1%} built up, "
-            f"{output.pixels / 1e6:.2f} Mpx in {output.seconds:.2f} s"
-        )
+        figures = figures_text(output.classes, output.buildings, output.built_up_share)
+        say(f"{output.input}: {figures}, {output.pixels / 1e6:.2f} Mpx in {output.seconds:.2f} s")
         if len(output.classes) > 2:
             present = sorted((c for c in output.classes if c.pixels), key=lambda c: -c.share)
             largest = list_first([f"{c.name} {c.share:.1%}" for c in present], _MAX_CLASSES)

@@ -285,8 +285,9 @@ def run_heights(
             )
     planes = _Planes(out)
     heights = survey.heights(planes.add if options.planes else None)
-    has_terrain = options.terrain and isinstance(survey, RasterSurvey)
-    above_m = survey.above_terrain_m(heights) if has_terrain else 0.0
+    above_m = 0.0
+    if options.terrain and isinstance(survey, RasterSurvey):
+        above_m = survey.above_terrain_m(heights)
     notes += _warnings(layer, heights, source, above_m)
     same = survey.places.crs == plane
     packed = survey.places.packed if same else on_plane(layer, plane)

@@ -28,7 +28,7 @@ from rooftrace.core.parallel import Threads, Workers, in_order
 from rooftrace.core.types import GeoGrid, Ints, Window
 from rooftrace.io.files import replacing, replacing_file, write_atomically
 from rooftrace.io.gdal import environment, open_quietly, writing_errors
-from rooftrace.io.legend import NODATA, Legend, class_colours, mask_style
+from rooftrace.io.legend import BUILDING_NAMES, NODATA, Legend, class_colours, mask_style
 
 _Place = tuple[int, int]
 """Row and column of a tile in its image."""
@@ -90,9 +90,9 @@ def mask_sink(
 ) -> Iterator[MaskSink]:
     """Open a mask for writing: PNG if the path ends in `.png`, else GeoTIFF.
 
-    The file appears under its name if the block succeeds. The names of more than two classes are
-    written to `PATH.aux.xml`, where GDAL reads them; such a file of an earlier mask is deleted. A
-    GeoTIFF with tags gets a style (.qml) with which QGIS shows what lies below the background.
+    The file appears under its name if the block succeeds. The names of classes other than building
+    are written to `PATH.aux.xml`, where GDAL reads them; such a file of an earlier mask is deleted.
+    A GeoTIFF with tags gets a style (.qml) with which QGIS shows what lies below the background.
 
     Args:
         grid: Position of the pixels; a PNG stores only its shape.
@@ -132,7 +132,7 @@ def _write_names(path: Path, names: tuple[str, ...]) -> None:
     https://gdal.org/en/stable/user/raster_data_model.html#raster-band
     """
     target = path.with_name(f"{path.name}.aux.xml")
-    if len(names) <= 2:
+    if len(names) <= 2 and {*names[1:]} <= {*BUILDING_NAMES}:
         target.unlink(missing_ok=True)
         return
     lines = "".join(f"      <Category>{escape(name)}</Category>\n" for name in names)

@@ -375,7 +375,7 @@ def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     size = size_of(facts.get("height"), facts.get("width"))
     name = str(facts.get("img_name") or path.stem)
     # Its own `gsd` is that of the sensor's coloured bands, four times as coarse as the image.
-    area_px = sum(shape.geometry.area for shape in shapes)
+    area_px = float(sum(shapely.area(shape.geometry) for shape in shapes))
     ground = [shapely.from_wkt(one["wkt"]) for one in raw["features"].get("lng_lat", ())]
     lonlat = shapely.MultiPolygon(shapely.get_parts(shapely.orient_polygons(ground)).tolist())
     area_m2, _ = Geod(ellps="WGS84").geometry_area_perimeter(lonlat)

@@ -24,7 +24,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Wi
 from rooftrace.density.accumulate import DensityAccumulator, Measured, measure_buildings
 from rooftrace.density.cells import DensityGrid, GroundPlane
 from rooftrace.io.area import is_limited
-from rooftrace.io.legend import NODATA, Legend
+from rooftrace.io.legend import BUILDING_NAMES, NODATA, Legend
 from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
 from rooftrace.io.picture import source_line, write_png
 from rooftrace.io.vector_write import write_footprints
@@ -256,7 +256,7 @@ class SceneOutputs(ExitStack):
         building = classes[plan.spec.building_class]
         picture, credit = None, plan.provenance.credit()
         if self._preview is not None:
-            caption = f"{plural(building.polygons, 'building')} · {building.share:.1%} built up"
+            caption = figures_text(classes, building.polygons, building.share, " · ")
             picture = self._preview.draw([one.share for one in classes], caption, gsd_m, credit)
         density = None if self._density is None else self._density.finish()
         seconds = time.perf_counter() - self._started
@@ -411,6 +411,16 @@ class ClassFigures:
     pixels: int
     share: float
     area_m2: float | None
+
+
+def figures_text(
+    classes: Sequence[ClassFigures], count: int | None, share: float, between: str = ", "
+) -> str:
+    """Return the figures of an image for people, such as `3 buildings, 12.0% built up`."""
+    name = classes[1].name if len(classes) == 2 else BUILDING_NAMES[0]
+    known = name.casefold() in BUILDING_NAMES
+    counted = () if count is None else (plural(count, "building" if known else f"{name} polygon"),)
+    return between.join((*counted, f"{share:.1%} {'built up' if known else name}"))
 
 
 @dataclass(frozen=True)
@@ -577,8 +587,9 @@ class Prediction:
         scale = "" if summary.gsd_m is None else f", {plain_number(summary.gsd_m)} m per pixel"
         notes = f"; {plural(len(summary.notes), 'note')} in summary.notes" if summary.notes else ""
         return (
-            f"<Prediction of {self.name!r}: {plural(summary.buildings, 'building')}, "
-            f"{summary.built_up_share:.1%} built up, {rows} × {cols} px{scale}{notes}>"
+            f"<Prediction of {self.name!r}: "
+            f"{figures_text(summary.classes, summary.buildings, summary.built_up_share)}, "
+            f"{rows} × {cols} px{scale}{notes}>"
         )
 
     def _repr_html_(self) -> str:

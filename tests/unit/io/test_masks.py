@@ -103,10 +103,11 @@ def test_gdal_finds_the_names_and_colours_of_classes(
 
 def test_names_of_an_earlier_mask_are_removed(tmp_path: Path, mask: np.ndarray) -> None:
     path = tmp_path / "a.tif"
-    for legend in (LEGEND, None):
+    panels, houses = (Legend(("ground", name)) for name in ("solar_panel", "building"))
+    for legend in (LEGEND, None, panels, houses):
         with mask_sink(path, GRID, legend) as sink:
             sink.write(Window.whole(SHAPE), mask)
-        assert path.with_name("a.tif.aux.xml").exists() == (legend is not None)
+        assert path.with_name("a.tif.aux.xml").exists() == (legend in (LEGEND, panels))
 
 
 def _strict_errors(path: Path) -> tuple[bool, list[str], list[str]]:

@@ -160,7 +160,7 @@ def seen_ground(
     ground = ground.only(shapely.area(ground.buildings) >= min_area_m2)
     if len(grounds) > 1:
         return ground
-    said = mask_notes(inputs, *scenes[0])
+    said = mask_notes(inputs, *scenes[0], min_area_m2)
     return replace(ground, notes=(*said, *ground.notes, *outside_notes(ground.outside)))
 
 

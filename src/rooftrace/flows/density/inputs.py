@@ -43,6 +43,7 @@ from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.compare import MAP_WORDS
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.match import first_of_equal
+from rooftrace.vector.prepare import MaskRecord
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 Mask8 = NDArray[np.uint8]
@@ -479,11 +480,21 @@ def files_of(scenes: Iterable[SceneFiles]) -> list[Path]:
     return [path for scene in scenes for path in scene if path is not None]
 
 
-def mask_notes(inputs: Sequence[Path], mask: Path | None, polygons: Path | None) -> list[str]:
-    """Return the note on a mask that was found beside the polygons."""
-    if mask is None or polygons is None or mask in inputs:
+def mask_notes(
+    inputs: Sequence[Path], mask: Path | None, polygons: Path | None, min_area_m2: float
+) -> list[str]:
+    """Return the note on a mask found beside the polygons, or on one whose specks are counted."""
+    if mask is None or (polygons is not None and mask in inputs):
         return []
-    return [f"{mask.name}, beside {polygons.name}, says which ground was seen"]
+    if polygons is not None:
+        return [f"{mask.name}, beside {polygons.name}, says which ground was seen"]
+    record = MaskRecord.read(mask)
+    least = 0.0 if record is None else record.polygons.min_area_m2 or 0.0
+    note = (
+        f"each region of {mask.name} counts as a building, though its prediction left out those "
+        f"below {least:g} m²: --min-area {least:g}, or give its polygons"
+    )
+    return [note] if least > min_area_m2 else []
 
 
 def observed_file(polygons: Path) -> VectorFile | None:
