@@ -115,16 +115,12 @@ def test_bright_red_beside_even_green_and_blue_is_perhaps_near_infrared(folder: 
 @pytest.mark.parametrize(
     ("spoil", "key", "severity"),
     [
-        (spoil_image, "image.unreadable", "error"),
-        (spoil_bands, "image.bands", "error"),
-        (spoil_size, "label.unreadable", "error"),
-        (spoil_values, "label.unreadable", "error"),
-        (spoil_mask, "label.unreadable", "error"),
-        (spoil_flat, "image.flat", "warning"),
-        (spoil_nothing, "image.nothing", "warning"),
-        (spoil_full, "label.full", "warning"),
+        (spoil_image, "image.unreadable", "error"), (spoil_bands, "image.bands", "error"),
+        (spoil_size, "label.unreadable", "error"), (spoil_values, "label.unreadable", "error"),
+        (spoil_mask, "label.unreadable", "error"), (spoil_flat, "image.flat", "warning"),
+        (spoil_nothing, "image.nothing", "warning"), (spoil_full, "label.full", "warning"),
     ],
-)
+)  # fmt: skip
 def test_one_scene_of_six_is_named(
     folder: Folder, spoil: Callable[[Folder], None], key: str, severity: str
 ) -> None:
@@ -220,12 +216,11 @@ def findings_from(*facts: SceneFacts) -> dict[str, Finding]:
 @pytest.mark.parametrize(
     ("given", "key", "figure"),
     [
-        ({"class_px": (2000, 8000)}, "label.inverted", "80 %"),
-        ({"cut": 2}, "label.cut", "100 %"),
+        ({"class_px": (2000, 8000)}, "label.inverted", "80 %"), ({"cut": 2}, "label.cut", "100 %"),
         ({"unknown_share": 0.25}, "label.unknown", "25 %"),
         ({"contrast": 0.01}, "image.nothing", "3 images of 3"),
     ],
-)
+)  # fmt: skip
 def test_a_common_fault_is_a_finding(given: dict[str, object], key: str, figure: str) -> None:
     assert findings_from(*(facts_with(n) for n in range(3))) == {}
     twelve_bits = {"dtype": "uint16", "brightness": 0.03, "contrast": 0.01}

@@ -51,17 +51,12 @@ def made(
 @pytest.mark.parametrize(
     ("data", "more"),
     [
-        (HOUSES, {}),
-        (HOUSES * 255, {}),
-        (HOUSES * 7, {}),
-        (HOUSES, {"nbits": 1}),
-        (HOUSES.astype(np.int16), {}),
-        (HOUSES.astype(np.uint16) * 255, {"nodata": 9999}),
-        (np.stack([HOUSES * 255] * 3), {"photometric": "rgb"}),
-        (HOUSES.astype(np.float32), {}),
+        (HOUSES, {}), (HOUSES * 255, {}), (HOUSES * 7, {}), (HOUSES, {"nbits": 1}),
+        (HOUSES.astype(np.int16), {}), (HOUSES.astype(np.uint16) * 255, {"nodata": 9999}),
+        (np.stack([HOUSES * 255] * 3), {"photometric": "rgb"}), (HOUSES.astype(np.float32), {}),
     ],
     ids=["01", "0255", "07", "bits", "int16", "uint16", "rgb", "float"],
-)
+)  # fmt: skip
 def test_a_mask_of_buildings_in_any_format(tmp_path: Path, data: np.ndarray, more: dict) -> None:
     report, table = made(write(tmp_path / "mask.tif", data, **more))
     assert list(table.columns)[:3] == ["id", "score", "area_m2"]

@@ -37,13 +37,11 @@ def area_of(*polygons: shapely.Polygon, crs: CRS | None = None) -> Area:
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        ("/{z}/{x}/{y}.png", "/5/9/22.png"),
-        ("/{z}/{x}/{-y}.png", "/5/9/9.png"),
-        ("/tiles?q={q}&key=abc", "/tiles?q=21221&key=abc"),
-        ("/%7Bz%7D/%7Bx%7D/%7By%7D", "/5/9/22"),
+        ("/{z}/{x}/{y}.png", "/5/9/22.png"), ("/{z}/{x}/{-y}.png", "/5/9/9.png"),
+        ("/tiles?q={q}&key=abc", "/tiles?q=21221&key=abc"), ("/%7Bz%7D/%7Bx%7D/%7By%7D", "/5/9/22"),
         ("/a b/{z}/{x}/{y}", "/a%20b/5/9/22"),
     ],
-)
+)  # fmt: skip
 def test_placeholders(template: str, expected: str) -> None:
     service = xyz_service(HOST + template)
     assert service.url(service.level(5), 22, 9) == HOST + expected
@@ -52,13 +50,11 @@ def test_placeholders(template: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("/{z}/{x}.png", "does not name a tile"),
-        ("/{s}/{z}/{x}/{y}.png", r"has \{s\}"),
-        ("/{z}/{x}/{y}{r}.png", r"has \{r\}"),
-        ("/{z}/{x}/{y}/{time}", r"has \{time\}"),
+        ("/{z}/{x}.png", "does not name a tile"), ("/{s}/{z}/{x}/{y}.png", r"has \{s\}"),
+        ("/{z}/{x}/{y}{r}.png", r"has \{r\}"), ("/{z}/{x}/{y}/{time}", r"has \{time\}"),
         ("/ows?map=a&LAYERS=b&SRS={proj}&BBOX={bbox}", r"ows\?map=a&SERVICE=.*Cap.* --layer b"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_template_says_what_was_expected(template: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         xyz_service(HOST + template)

@@ -52,17 +52,15 @@ WORLDVIEW = tuple(f"BAND_{name}" for name in ("C", "B", "G", "Y", "R", "RE", "N"
         (infos("", "", "", colours=("blue", "green", "red")), (2, 1, 0)),
         (infos("", "", "", "", colours=("red", "green", "blue", "undefined")), (0, 1, 2)),
         (infos("Blue", "Green", "Red", "NIR", colours=GDAL_RGBA), (2, 1, 0)),
-        (infos(*SENTINEL), (3, 2, 1)),
-        (infos("B02", "B03", "B04", "B08"), (2, 1, 0)),
-        (infos(*PLANET), (5, 3, 1)),
-        (infos(*WORLDVIEW), (4, 2, 1)),
+        (infos(*SENTINEL), (3, 2, 1)), (infos("B02", "B03", "B04", "B08"), (2, 1, 0)),
+        (infos(*PLANET), (5, 3, 1)), (infos(*WORLDVIEW), (4, 2, 1)),
         (infos("B4 (red)", "B3 (green)", "B2 (blue)", "B8 (nir)"), (0, 1, 2)),
         (infos("Band 1", "Band 2", "Band 3"), (0, 1, 2)),
         (infos("B1", "B2", "B3", "B4"), (0, 1, 2)),
         (infos("Layer_1", "Layer_2", "Layer_3", colours=GDAL_RGBA[:3]), (0, 1, 2)),
         (infos("gray"), (0, 0, 0)),
     ],
-)
+)  # fmt: skip
 def test_bands_are_found(bands: list[BandInfo], expected: tuple[int, ...]) -> None:
     found = find_bands(bands, RGB, None, "scene.tif")
     assert found.indexes == expected
@@ -139,12 +137,10 @@ def test_a_model_of_more_bands_finds_them_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("3,2,1", (2, 1, 0)),
-        ("red, green, blue", (5, 3, 1)),
-        ("nir,red,green_i", (7, 5, 2)),
+        ("3,2,1", (2, 1, 0)), ("red, green, blue", (5, 3, 1)), ("nir,red,green_i", (7, 5, 2)),
         ("4", (3, 3, 3)),
     ],
-)
+)  # fmt: skip
 def test_bands_that_were_given(text: str, expected: tuple[int, ...]) -> None:
     found = find_bands(infos(*PLANET), RGB, text, "planet.tif")
     assert (found.indexes, found.note) == (expected, "")

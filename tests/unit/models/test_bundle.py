@@ -136,15 +136,11 @@ def test_a_bundle_without_what_it_promises_is_not_written(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("names", "taken"),
     [
-        (("best_iou", "best_loss"), "best_iou"),
-        (("best_loss",), "best_loss"),
-        (("best",), "best"),
-        ((), "contains no .rooftrace file"),
-        (("best_iou", "best_loss", "refined"), "refined"),
-        (("best_iou", "other"), "contains 2 bundles"),
-        (("east", "west"), "contains 2 bundles"),
+        (("best_iou", "best_loss"), "best_iou"), (("best_loss",), "best_loss"), (("best",), "best"),
+        ((), "contains no .rooftrace file"), (("best_iou", "best_loss", "refined"), "refined"),
+        (("best_iou", "other"), "contains 2 bundles"), (("east", "west"), "contains 2 bundles"),
     ],
-)
+)  # fmt: skip
 def test_the_folder_of_a_run_stands_for_its_bundle(
     names: tuple[str, ...], taken: str, tmp_path: Path
 ) -> None:
@@ -223,11 +219,9 @@ Change = Callable[[dict[str, Any]], object]
     [
         (lambda s: s.update(schema_version=2), "schema_version"),
         (lambda s: s.update(task="detection"), "task"),
-        (lambda s: s.update(surprise=1), "surprise"),
-        (lambda s: s.pop("bands"), "bands"),
+        (lambda s: s.update(surprise=1), "surprise"), (lambda s: s.pop("bands"), "bands"),
         (lambda s: s.update(mean=[1.0]), "mean has 1 value for 3 bands"),
-        (lambda s: s.update(std=[1.0, 0.0, 1.0]), "std.1"),
-        (lambda s: s.update(gsd_m=-1), "gsd_m"),
+        (lambda s: s.update(std=[1.0, 0.0, 1.0]), "std.1"), (lambda s: s.update(gsd_m=-1), "gsd_m"),
         (lambda s: s.update(threshold=1.5), "threshold"),
         (lambda s: s.update(building_class=2), "building_class is 2"),
         (lambda s: s.update(building_class=0), "building_class"),
@@ -236,7 +230,7 @@ Change = Callable[[dict[str, Any]], object]
         (lambda s: s.update(dtype="int16"), "dtype"),
         (lambda s: s.update(classes=["a"]), "classes"),
     ],
-)
+)  # fmt: skip
 def test_a_contract_of_another_kind(
     tmp_path: Path, whole: bytes, change: Change, expected: str
 ) -> None:

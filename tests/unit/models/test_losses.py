@@ -53,17 +53,12 @@ BOUNDARY = (0.2 + 0.4) / 2 * 0.5 / math.sqrt(1**2 + 3**2)
 @pytest.mark.parametrize(
     ("name", "value", "rel"),
     [
-        ("ce", CE, 1e-9),
-        ("bce", CE, 1e-9),
-        ("dice", DICE, 1e-9),
-        ("jaccard", JACCARD, 1e-9),
-        ("tversky", TVERSKY, 1e-9),
-        ("focal", FOCAL, 1e-9),
-        ("focal_dice", FOCAL + DICE, 1e-9),
+        ("ce", CE, 1e-9), ("bce", CE, 1e-9), ("dice", DICE, 1e-9), ("jaccard", JACCARD, 1e-9),
+        ("tversky", TVERSKY, 1e-9), ("focal", FOCAL, 1e-9), ("focal_dice", FOCAL + DICE, 1e-9),
         ("lovasz", LOVASZ, 1e-9),
         ("boundary", BOUNDARY, 1e-6),  # distances are of single precision
     ],
-)
+)  # fmt: skip
 def test_one_channel_by_hand(name: str, value: float, rel: float) -> None:
     assert LOSSES[name]()(LOGITS, TARGET, VALID).item() == pytest.approx(value, rel=rel)
 

@@ -74,14 +74,13 @@ def test_a_rule_and_a_tile_name_count(decoder: Decoder) -> None:
 @pytest.mark.parametrize(
     ("data", "expected_text"),
     [
-        (b"", "it is empty"),
-        (b"hello, I am text", "none of the supported image formats"),
+        (b"", "it is empty"), (b"hello, I am text", "none of the supported image formats"),
         (b"<VRTDataset rasterXSize='1' rasterYSize='1'/>", "none of the supported image formats"),
         (b"PK\x03\x04" + bytes(100), "none of the supported image formats"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "cannot be read as an image"),
         (b"II*\0" + bytes(100), "cannot be read as an image"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_image_is_an_error(decoder: Decoder, data: bytes, expected_text: str) -> None:
     with pytest.raises(DataError, match=expected_text) as raised:
         decoder.decode(data, "x.tif")
@@ -182,15 +181,10 @@ def test_no_free_decoder_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("a.tif", "a.tif"),
-        ("../../etc/passwd", "passwd"),
-        ("C:\\Users\\me\\town.png", "town.png"),
-        ("a\0b\n<img>.png", "a_b__img_.png"),
-        ("", "image"),
-        ("/vsicurl/http://x/y.tif", "y.tif"),
-        ("Überblick (2).tif", "Überblick (2).tif"),
-        ("x" * 500 + ".tif", "x" * 116 + ".tif"),
+        ("a.tif", "a.tif"), ("../../etc/passwd", "passwd"), ("C:\\Users\\me\\town.png", "town.png"),
+        ("a\0b\n<img>.png", "a_b__img_.png"), ("", "image"), ("/vsicurl/http://x/y.tif", "y.tif"),
+        ("Überblick (2).tif", "Überblick (2).tif"), ("x" * 500 + ".tif", "x" * 116 + ".tif"),
     ],
-)
+)  # fmt: skip
 def test_names_lose_what_could_harm(name: str, shown: str) -> None:
     assert upload_name(name) == shown

@@ -12,18 +12,11 @@ from rooftrace.labels.source import SceneEntry
 @pytest.mark.parametrize(
     ("scene", "prediction"),
     [
-        ("a", "a"),
-        ("a", "a.png"),
-        ("a.png", "a"),
-        ("town/a", "town/a"),
-        ("town/a", "town__a_mask"),
-        ("town/a", "a"),
-        ("a", "a_pred_mask"),
-        ("a", "pred_a"),
-        ("a_gt", "a-Prediction"),
-        ("23_15", "23_15_buildings"),
+        ("a", "a"), ("a", "a.png"), ("a.png", "a"), ("town/a", "town/a"),
+        ("town/a", "town__a_mask"), ("town/a", "a"), ("a", "a_pred_mask"), ("a", "pred_a"),
+        ("a_gt", "a-Prediction"), ("23_15", "23_15_buildings"),
     ],
-)
+)  # fmt: skip
 def test_what_belongs_together(scene: str, prediction: str) -> None:
     matched = match_scene_names(["other", scene], ["other", prediction], "files")
     assert matched.number == {"other": 0, scene: 1}
