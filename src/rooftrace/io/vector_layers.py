@@ -76,7 +76,7 @@ def is_comparison(side: Iterable[object], status: Iterable[object]) -> bool:
 
     A user may have removed all other attributes of `compare.gpkg`.
     """
-    return not {"new", "old"}.isdisjoint(side) and not STATUS_COLOURS.keys().isdisjoint(status)
+    return not {"new", "old"}.isdisjoint(side) and not set(STATUS_COLOURS).isdisjoint(status)
 
 
 def layers_of(one: VectorInput) -> list[GdalLayer]:
