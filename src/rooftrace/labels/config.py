@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -42,6 +43,9 @@ def _as_tuples(table: Mapping[str, V | tuple[V, ...]] | None) -> dict[str, tuple
     }
 
 
+_USUAL = ("background", "building")
+
+
 class LabelConfig(Config):
     """Meaning of labels.
 
@@ -65,10 +69,7 @@ class LabelConfig(Config):
     # The command line and TOML give a name such as "0" of YOLO as a number.
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)] = (
-        "background",
-        "building",
-    )
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)] = _USUAL
     building: str = "building"
     palette: dict[str, str | tuple[str, ...]] | None = None
     values: dict[str, Value | tuple[Value, ...]] | None = None
@@ -77,6 +78,19 @@ class LabelConfig(Config):
     ignore: tuple[int | str, ...] = ()
     instances: bool = False
     colours: dict[str, str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_class(cls, given: object) -> object:
+        """Take the one class that values, a palette or names define in place of building."""
+        if not isinstance(given, dict) or {"classes", "building"} & given.keys():
+            return given
+        tables = [given.get(key) for key in ("values", "palette", "names")]
+        named = {name for table in tables if isinstance(table, dict) for name in table}
+        # A word like one of these is misspelt.
+        if len(own := sorted(named - {"background"})) != 1 or get_close_matches(own[0], _USUAL):
+            return given
+        return given | {"classes": ("background", own[0]), "building": own[0]}
 
     @model_validator(mode="after")
     def _consistent(self) -> LabelConfig:

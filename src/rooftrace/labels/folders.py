@@ -451,8 +451,7 @@ def _with_legend(
     What the user gave goes first, then a legend in the folder or around it, then the values that
     are usual for the layout.
     """
-    is_usual = (labels.classes, labels.building) == (_USUAL.classes, _USUAL.building)
-    if not is_usual or labels.palette or labels.values or labels.instances:
+    if len(labels.classes) > 2 or labels.palette or labels.values or labels.instances:
         return labels, ()
     for place in (folder, *folder.parents):
         for file, read in _legends(place):
@@ -465,7 +464,7 @@ def _with_legend(
                 ) from error
             if len(legend) > 1:
                 rule, _ = labels.name_rule().fitted(legend, str(file), unsure=True)
-                classes: dict[str, list[int | str]] = {"background": [], "building": []}
+                classes: dict[str, list[int | str]] = {name: [] for name in labels.classes}
                 for name, value in legend.items():
                     index = rule.index_of(name, str(file)) or 0
                     classes[labels.classes[index]].append(value)
@@ -477,7 +476,7 @@ def _with_legend(
                 return labels.model_copy(update=update), (f"Masks are read by {file}.",)
         if place == root:
             break
-    if not usual:
+    if not usual or labels.classes != _USUAL.classes:
         return labels, ()
     ignored = tuple(dict.fromkeys((*usual.get("ignore", ()), *labels.ignore)))
     listed = ", ".join(f"{key} = {value}" for key, value in usual.items())

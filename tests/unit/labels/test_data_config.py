@@ -26,6 +26,8 @@ def test_a_palette_becomes_a_rule() -> None:
     assert rule.palette == tuple(zip(colours, (0, 0, 1, 2)))
     assert rule.ignore == ((0x9B, 0x9B, 0x9B),)
     assert labels(building="road").building_class == 2
+    panels = LabelConfig(values={"background": (0, 1), "solar_panel": 2})
+    assert (panels.classes, panels.building) == (("background", "solar_panel"), "solar_panel")
 
 
 @pytest.mark.parametrize(
