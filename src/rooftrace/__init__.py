@@ -7,8 +7,6 @@
 >>> result.save("out")                              # doctest: +SKIP
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """`python -m rooftrace`, and the command `rooftrace`."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import sys

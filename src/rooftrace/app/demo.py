@@ -4,8 +4,6 @@ Gradio runs nothing on the server: its events act in the browser, and the viewer
 below `ROOT`. Results are held in memory for a while.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import secrets

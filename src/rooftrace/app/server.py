@@ -5,8 +5,6 @@ API like any other client. The page `/live` shows cameras as MJPEG. Label Studio
 server for predictions.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress

@@ -4,8 +4,6 @@ A group selects scenes for one check after another. A check without scenes gives
 texts must stand an empty selection.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

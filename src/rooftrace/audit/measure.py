@@ -1,7 +1,5 @@
 """Measure the images and labels of scenes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 Two sets are compared in scale, bands, pixel type and nodata.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace

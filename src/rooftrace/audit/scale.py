@@ -16,8 +16,6 @@ that fits best is the ratio of the scales.
 Widths start at 2 px, where the sensor's blur, JPEG blocks and sharpening have little effect.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """The command line: parse, call a flow, show. Tables and bars go to stderr, `--json` to stdout."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -3,8 +3,6 @@
 The imports of all commands together take longer than many a command.
 """
 
-from __future__ import annotations
-
 import shutil
 import textwrap
 from collections.abc import Sequence

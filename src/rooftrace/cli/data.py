@@ -1,7 +1,5 @@
 """`rooftrace inspect`, `split` and `convert`: labelled data before a training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any

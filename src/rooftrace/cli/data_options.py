@@ -1,7 +1,5 @@
 """The argument DATA of commands that read labelled data, and the options of how it is read."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import shlex

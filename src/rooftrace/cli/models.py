@@ -1,7 +1,5 @@
 """`rooftrace export`, `import` and `doctor`: files of models, and the engines that run them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

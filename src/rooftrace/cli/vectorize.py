@@ -1,7 +1,5 @@
 """`rooftrace vectorize`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Small functions of arrays that several layers share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

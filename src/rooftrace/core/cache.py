@@ -4,8 +4,6 @@
 computes, or that cost nothing to compute twice. The classes here are for the other cases.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable

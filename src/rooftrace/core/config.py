@@ -4,8 +4,6 @@
 decides which other keys exist. A `Registry` holds the entries that a person can choose by name.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import os

@@ -5,8 +5,6 @@ is imported, and aborts the process; others take it for a missing part of theirs
 pybind11 raise another exception in its place.
 """
 
-from __future__ import annotations
-
 import _thread
 import os
 import signal

@@ -1,7 +1,5 @@
 """Calls of functions that run at the same time, in threads or by other workers."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Base of the results that `--json` prints."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path

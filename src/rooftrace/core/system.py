@@ -4,8 +4,6 @@ This is the only module that imports what some systems lack, or that reads /proc
 lacks a limit or a priority goes without it; results are the same.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import logging

@@ -3,8 +3,6 @@
 A picture is a map of built-up shares: classes of colour, a legend, a scale bar, north up.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

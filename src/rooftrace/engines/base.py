@@ -1,7 +1,5 @@
 """The interface of all inference engines, and their registry entries."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

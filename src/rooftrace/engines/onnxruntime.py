@@ -1,7 +1,5 @@
 """The engine ONNX Runtime (extra `onnx`), on the processor or by CUDA or TensorRT on a GPU."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The registry of engines, and the choice of an engine and a variant for a bundle."""
 
-from __future__ import annotations
-
 import hashlib
 import pickle
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The engine PyTorch (extra `train`), which runs the network from the weights of a bundle."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module

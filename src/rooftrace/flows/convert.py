@@ -1,7 +1,5 @@
 """Implement `rooftrace convert`: write labelled data of any kind as another kind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 `tiny_bundle` is a model small enough to be part of the source code, which tests an engine.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import time

@@ -3,8 +3,6 @@
 The page is one HTML file that needs no network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace

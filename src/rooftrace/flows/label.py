@@ -1,7 +1,5 @@
 """Implement `rooftrace label`: push images and predictions to Label Studio, pull labels back."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Sequence

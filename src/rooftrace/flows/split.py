@@ -1,7 +1,5 @@
 """Implement `rooftrace split`: divide a set into parts and write the split file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

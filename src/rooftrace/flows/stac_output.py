@@ -6,8 +6,6 @@ NAME_item.json                  beside the results of a scene, with a link `deri
 STAC 1.1: https://github.com/radiantearth/stac-spec
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

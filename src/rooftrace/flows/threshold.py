@@ -3,8 +3,6 @@
 The network runs once. The search then compares thresholds on the stored probabilities.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 `open_mask` decides how a raster of any tool is read: as class indices or as probabilities.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Every n-th frame goes through the same pipeline as an image; the probabilities a
 time, and buildings, their number and the built-up share are drawn on each frame.
 """
 
-from __future__ import annotations
-
 import csv
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """Areas of interest: results have no value outside of the area, and a network sees the image."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

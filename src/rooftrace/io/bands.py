@@ -1,7 +1,5 @@
 """Bands that a model reads, or that show an image in its colours, found among those of an image."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ https://www.ogc.org/standards/wmts and https://www.ogc.org/standards/wms; OWSLib
 It requests nothing here, and resolves no entities.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import warnings

@@ -4,8 +4,6 @@ GDAL (3.12) reads the walls of CityGML, or nothing where a solid refers to its s
 not read CityJSON.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

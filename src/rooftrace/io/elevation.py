@@ -1,7 +1,5 @@
 """Elevation rasters and laser scans: opened with the unit and the datum of their heights."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress

@@ -3,8 +3,6 @@
 `replacing` writes a file atomically; `locked` keeps other processes from writing to a folder.
 """
 
-from __future__ import annotations
-
 import codecs
 import errno
 import os

@@ -4,8 +4,6 @@ The settings are the block cache, threads, and what files may access. GDAL recog
 the content of a file, not by its suffix; `is_raster` looks at its first bytes before it asks GDAL.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import threading

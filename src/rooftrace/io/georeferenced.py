@@ -3,8 +3,6 @@
 The origin of an image is its name and the date on which it was taken, where its file states one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial

@@ -4,8 +4,6 @@
 stores the pixels as its sensor reads them, and states that in EXIF.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ opened here.
 STAC API 1.0: https://github.com/radiantearth/stac-api-spec
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -8,8 +8,6 @@ QGIS opens results in these colours: it applies a style that is marked as defaul
 https://docs.qgis.org/latest/en/docs/user_manual/working_with_vector/vector_properties.html
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass

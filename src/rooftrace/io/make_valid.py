@@ -7,8 +7,6 @@
   has nearly the same area as before.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

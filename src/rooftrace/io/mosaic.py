@@ -4,8 +4,6 @@
 images of any sizes, which may overlap.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress

@@ -4,8 +4,6 @@ A nodata value may occur on the ground, too: `without_specks` finds the pixels t
 nodata. `fill_at_edges` finds areas without data that the file does not declare.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite

@@ -5,8 +5,6 @@ header and from a sample of the whole scene, so that it is the same for every bl
 run and area. `PreparedSource` applies it, and the choice of bands, where pixels are read.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

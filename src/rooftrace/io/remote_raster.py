@@ -5,8 +5,6 @@ HTTP status. https://cogeo.org describes files that are made for this; any tiled
 read.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import weakref

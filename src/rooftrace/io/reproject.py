@@ -1,7 +1,5 @@
 """Transform polygons from one coordinate system to another, with bent edges where necessary."""
 
-from __future__ import annotations
-
 import warnings
 from functools import lru_cache, partial
 

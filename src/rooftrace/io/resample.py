@@ -6,8 +6,6 @@ alone and not on the window: scales are multiples of 1/256, so that every coordi
 `warped` transforms an image to any grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache

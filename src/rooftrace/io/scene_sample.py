@@ -3,8 +3,6 @@
 The frame of a scanned photograph is no fill: it has the noise of the scanner.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, sqrt

@@ -1,7 +1,5 @@
 """Tiles of a map service as one image: `open_service` plans them, `ServiceRaster` reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace

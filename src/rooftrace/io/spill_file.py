@@ -4,8 +4,6 @@ They have a module of their own because the command line imports `io.files` befo
 numpy and shapely are needed.
 """
 
-from __future__ import annotations
-
 import tempfile
 import weakref
 from collections.abc import Sequence

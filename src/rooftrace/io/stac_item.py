@@ -3,8 +3,6 @@
 STAC specification 1.0 and 1.1: https://github.com/radiantearth/stac-spec
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from contextlib import suppress

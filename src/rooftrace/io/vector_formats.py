@@ -15,8 +15,6 @@ form that it reads:
 - an area of Osmosis and Geofabrik (.poly): GeoJSON.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

@@ -3,8 +3,6 @@
 Files do not depend on when or where they were written: the same polygons give the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

@@ -3,8 +3,6 @@
 The format: https://cocodataset.org/#format-data. For what is drawn see `coco_label`.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 Both are drawn as pycocotools draws them, so that every COCO tool sees the same pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

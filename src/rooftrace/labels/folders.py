@@ -7,8 +7,6 @@ if exactly one of them fits.
 What the values or colours of masks mean is read from the files that label tools put beside them.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -3,8 +3,6 @@
 Tiles with footprints (`labels.slippy_tiles`) share the set and the layer of this module.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Find, open and copy the image files of a set of labelled data."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ Columns of images are structs of `bytes` and `path`:
 https://huggingface.co/docs/datasets/image_dataset
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 `labels.derived` has what options make of a set: chips, shifted labels, an area.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from functools import partial

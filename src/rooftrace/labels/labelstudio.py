@@ -3,8 +3,6 @@
 Images are written as browsers show them, since annotators see them in a browser.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

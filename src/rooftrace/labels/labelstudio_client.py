@@ -4,8 +4,6 @@ The interface: https://api.labelstud.io. The vendor's own client is not used, si
 pandas, NLTK and a second OpenCV.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

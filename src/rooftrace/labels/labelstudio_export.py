@@ -3,8 +3,6 @@
 The format: https://labelstud.io/guide/export#Label-Studio-JSON-format
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

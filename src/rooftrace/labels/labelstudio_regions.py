@@ -15,8 +15,6 @@ which Label Studio's editor writes: https://github.com/thi-ng/umbrella/tree/deve
 The mask is the alpha channel; the editor writes the same value into all four channels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

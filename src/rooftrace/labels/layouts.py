@@ -3,8 +3,6 @@
 A row of `LAYOUTS` is one way in which tools and downloads lay out files. A new one is a new row.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Tell which of some files are the labels of images, by their names and by their pixels."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

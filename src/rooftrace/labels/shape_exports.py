@@ -8,8 +8,6 @@ SuperAnnotate JSON (https://doc.superannotate.com/docs/vector-json), Scale AI's 
 (https://docs.segments.ai/reference/label-types), and SpaceNet's tables of `PolygonWKT_Pix`.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import os

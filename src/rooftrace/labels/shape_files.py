@@ -8,8 +8,6 @@ with Roboflow's polygons, ISAT (https://github.com/yatengLG/ISAT_with_segment_an
 Anything (https://github.com/facebookresearch/segment-anything).
 """
 
-from __future__ import annotations
-
 import base64
 import csv
 import json

@@ -4,8 +4,6 @@ A training tile is cut out by itself, and the edges of the tile distort its answ
 concern prediction are therefore evaluated here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Checkpoints: finished blocks of a scene on disk, from which a killed run resumes."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import zlib

@@ -5,8 +5,6 @@ and the API into parameters of its query. `SceneOptions` adds what the caller de
 that of a job and of `run.json`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 

@@ -3,8 +3,6 @@
 It has a scale bar and, for more than two classes, a key of their colours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ constant τ is in seconds, so that the result does not depend on frame rate and 
 warped by dense optical flow (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search").
 """
 
-from __future__ import annotations
-
 from math import exp
 from typing import Any
 

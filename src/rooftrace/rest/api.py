@@ -3,8 +3,6 @@
 A prediction is encoded in the format that the client asks for: GeoJSON, or a mask as PNG.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """OpenAPI description: uploads, responses and problems, and the page that shows it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

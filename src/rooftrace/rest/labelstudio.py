@@ -4,8 +4,6 @@ https://labelstud.io/guide/ml_create describes them. The module follows the requ
 Studio 1.23 (`ml/api_connector.py` there).
 """
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 from collections.abc import Callable, Coroutine

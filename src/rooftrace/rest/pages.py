@@ -4,8 +4,6 @@ A page at `/NAME` has its files in the folder `NAME/static` of `app`. All pages 
 and `face.js`, except those of problems, which hold the style.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ A problem says what is wrong with the request and what to do next. It shows noth
 internals. `PROBLEMS` lists all kinds; `/problems/{name}` explains each.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import logging

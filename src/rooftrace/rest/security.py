@@ -4,8 +4,6 @@ All of it is pure ASGI (https://asgi.readthedocs.io), so nothing is buffered and
 streams. From the outside in: `RequestMiddleware`, `BodyLimitMiddleware`, `AccessMiddleware`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii

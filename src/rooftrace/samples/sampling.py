@@ -1,7 +1,5 @@
 """Draw the scene, and the part of it, from which the next training sample is cut."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -5,8 +5,6 @@ executes nothing from a process that a hostile image took over. Formats that can
 files are not opened.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

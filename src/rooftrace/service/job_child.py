@@ -6,8 +6,6 @@ JSON to standard output. The next process resumes a run that was killed, see
 `rooftrace.flows.predict.run`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -4,8 +4,6 @@ Each job runs in its own process, so a crash or a cancelled job does not affect 
 Clients receive the result files without paths of the server.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -3,8 +3,6 @@
 A job predicts one large scene in the background. The store survives any end of the server.
 """
 
-from __future__ import annotations
-
 import logging
 import secrets
 import shutil

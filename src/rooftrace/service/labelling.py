@@ -5,8 +5,6 @@ settings are kept there: attributes of the control that begin with `rooftrace_`,
 `predicted_values` of a `<Label>`, which other ML backends also read.
 """
 
-from __future__ import annotations
-
 import logging
 import secrets
 import time

@@ -1,7 +1,5 @@
 """Outlines that a person draws: checks, and cutting or joining of buildings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

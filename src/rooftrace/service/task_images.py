@@ -4,8 +4,6 @@ A task is untrusted input. Of a URL in a task, only the path on that one server 
 only a path at which Label Studio stores images. A task never names a path on this machine.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import io

@@ -6,8 +6,6 @@ stream did not fit, the rest of the buffer keeps what was in memory before, such
 another image.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 import zlib

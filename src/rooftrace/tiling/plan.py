@@ -10,8 +10,6 @@ leave the scene at its far end. Where two tiles overlap, one fades out while the
 `trim` pixels at a tile's inner edges have no weight, since the edge distorts the answer there.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod

@@ -6,8 +6,6 @@ data. A run is resumed with the same scenes and the same configuration, except f
 `_CHANGEABLE`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Depthwise convolutions whose gradients do not hold up training on a CPU."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Early stopping: which figures a run monitors, which direction is better, and when it ends."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal

@@ -2,8 +2,6 @@
 of minutes.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import time

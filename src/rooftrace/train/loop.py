@@ -5,8 +5,6 @@ trainer as every run uses it: segmenters and refinements are recorded, saved, re
 interrupted in the same way.
 """
 
-from __future__ import annotations
-
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

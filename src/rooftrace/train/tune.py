@@ -3,8 +3,6 @@
 A trial that was lost with its process has no reason, does not count, and another takes its place.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

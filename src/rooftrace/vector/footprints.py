@@ -4,8 +4,6 @@ The file also holds the minimum rotated rectangles of many polygons at once, and
 scene's valid data.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import cv2

@@ -4,8 +4,6 @@ It is the median shift of buildings with one shape in both layers. Where it vari
 each cell of a grid has its own.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -5,8 +5,6 @@ transformed at some points of the tile and interpolated between them, as GDAL's 
 transformer does. OpenCV looks up the pixels, because it does not hold the lock of the process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cached_property
 from math import ceil, log2

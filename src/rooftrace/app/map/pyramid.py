@@ -3,8 +3,6 @@
 Tiles come from the image's overviews, or from a coarse copy in memory if it has none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from math import ceil, isqrt

@@ -1,7 +1,5 @@
 """Results folders: which ones the map shows, which images they hold, and what `run.json` says."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

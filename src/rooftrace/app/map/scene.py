@@ -1,7 +1,5 @@
 """One image on the map: its picture, mask, density and buildings; or a comparison of two images."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property

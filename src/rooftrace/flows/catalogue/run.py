@@ -8,8 +8,6 @@ OUT/manifest.json           content of the layer, and the state of every scene
 See `vector.deduplicate` for the rules by which duplicates are removed.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ Of a STAC item it is the asset that is the image, and its date, licence and prov
 specification, versions 1.0 and 1.1: https://github.com/radiantearth/stac-spec
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

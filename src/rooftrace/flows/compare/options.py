@@ -1,7 +1,5 @@
 """Options of a comparison, with the limits and the words of each."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Results of `rooftrace compare`: layers with statuses, one layer of both, and the page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

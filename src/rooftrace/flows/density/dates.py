@@ -4,8 +4,6 @@ Every date has its own figures, and those of the ground that all dates show: wit
 of the part of a zone that an image shows looks like growth.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace

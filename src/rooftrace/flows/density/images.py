@@ -1,7 +1,5 @@
 """`rooftrace density --by-image`: whole images are sparse or dense; `--fit` fits the threshold."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

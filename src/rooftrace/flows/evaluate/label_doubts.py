@@ -1,7 +1,5 @@
 """Doubts about labels that lower figures: empty masks, and labels of some of the buildings."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

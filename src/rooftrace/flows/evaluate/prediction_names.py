@@ -1,7 +1,5 @@
 """Files of predictions: their kind, and the scene of each by its name."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

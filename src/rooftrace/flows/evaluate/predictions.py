@@ -1,7 +1,5 @@
 """Predictions to evaluate: those of a model, or those that another tool has written to files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

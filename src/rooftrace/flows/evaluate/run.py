@@ -5,8 +5,6 @@ count, and write the report. Predictions of other tools may be compared with lab
 imagery.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace

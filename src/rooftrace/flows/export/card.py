@@ -9,8 +9,6 @@ https://github.com/hotosm/fAIr-models, and the weights, to be published at a URL
 Every fact comes from the bundle. A fact that it does not have is left out or called unknown.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """`rooftrace export`: write a bundle in the format of an engine, and compare it with the bundle."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

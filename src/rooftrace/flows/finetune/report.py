@@ -1,7 +1,5 @@
 """Result of a fine-tuning: the tuned model against the start model, and advice."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

@@ -4,8 +4,6 @@ The graph is wrapped, with the normalisation before it and the activation behind
 the same tiles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

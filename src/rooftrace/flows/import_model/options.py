@@ -1,7 +1,5 @@
 """Network and contract of a foreign model, as a user gives them."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo

@@ -4,8 +4,6 @@ A file does not state what its network takes and gives: options do. The original
 bundle are run on tiles, and the bundle is written only if they agree.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shlex
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Files of PyTorch are pickles, which may hold code. They are opened by PyTorch's 
 tensors alone (`weights_only=True`), which refuses everything else. Weights are matched by name.
 """
 
-from __future__ import annotations
-
 import rooftrace.models._torch  # noqa: F401  (before all that imports torchvision)
 
 # isort: split

@@ -1,7 +1,5 @@
 """Which files of a folder are images to predict, and why the others are not."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
