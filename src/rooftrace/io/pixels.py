@@ -19,7 +19,7 @@ from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.io.bands import BandMap, band_infos, find_bands, names_infrared
 from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
 from rooftrace.io.nodata import differs, mended, widened
-from rooftrace.io.scene_sample import sample_of
+from rooftrace.io.scene_sample import holds_bytes, sample_of
 
 PERCENTILES = (0.1, 99.9)
 """Percentiles of a scene's values that become the ends of the model's range."""
@@ -164,7 +164,9 @@ class _Found:
     """Result of looking at the sample of a scene."""
 
     stretch: Stretch | None
-    alpha: int | None
+    alpha: tuple[int, float] | None = None
+    """Index of the alpha band, and half of its value for what is seen."""
+
     notes: tuple[str, ...] = ()
     collar: _Collar | None = None
     may_be_infrared: bool = False
@@ -259,7 +261,8 @@ class PreparedSource(WrappedSource):
             valid = valid & is_ground
             context = None if context is None else context & is_ground
         if found.alpha is not None:
-            is_opaque = data[found.alpha] > 0
+            band, half = found.alpha
+            is_opaque = data[band] > half
             valid = valid & is_opaque
             context = None if context is None else context & is_opaque
         first = tuple(range(self.bands))
@@ -295,7 +298,7 @@ class PreparedSource(WrappedSource):
         # Many files without loss were JPEG before.
         return mended(
             window, data, valid, lambda around: by_colour(self._stored(around), around),
-            [collar.colour], self.grid, is_lossy=data.dtype == np.uint8,
+            [collar.colour], self.grid, is_lossy=collar.colour[0] == 255,
         )  # fmt: skip
 
     def _cast(self, data: NDArray[Any]) -> NDArray[Any]:
@@ -315,7 +318,7 @@ class PreparedSource(WrappedSource):
         known = _FOUND.setdefault(scene, {})
         if key in known:
             return known[key]
-        alpha = self.band_map.maybe_alpha
+        maybe_alpha, alpha = self.band_map.maybe_alpha, None
         needs_values = self._how in ("auto", "per-band")
         is_whole = scene is self.source or isinstance(self.source, GeoreferencedSource)
         sample = sample_of(scene)
@@ -326,13 +329,14 @@ class PreparedSource(WrappedSource):
         if sample.collar is not None and is_entire and not getattr(scene, "keeps_fill", False):
             collar = _Collar(sample.fill, widened(sample.collar))
         notes = sample.notes(self.name, is_left_out=collar is not None, is_entire=is_entire)
-        if alpha is not None:
-            is_alpha = _is_two_valued(values[alpha])
-            kind = "alpha: 0 is no data" if is_alpha else "near infrared and not read"
-            taken = f"{self.name}: band {alpha + 1} is taken as {kind}."
-            notes = [taken] if is_alpha else [*notes, taken]
-            values = values[:, values[alpha] > 0] if is_alpha else values
-            alpha = alpha if is_alpha else None
+        if maybe_alpha is not None:
+            half = _half_of_alpha(values[maybe_alpha])
+            kind = "near infrared and not read" if half is None else "alpha: 0 is no data"
+            taken = f"{self.name}: band {maybe_alpha + 1} is taken as {kind}."
+            notes = [*notes, taken] if half is None else [taken]
+            if half is not None:
+                alpha = maybe_alpha, half
+                values = values[:, values[maybe_alpha] > half]
         values = values[list(self.band_map.indexes[: self._in_file])]
         made = self._from_values(values) if needs_values else self._without_sample()
         is_infrared = False
@@ -354,11 +358,11 @@ class PreparedSource(WrappedSource):
         if isinstance(self._how, tuple):
             low, high = self._how
             made = self._stretch([low] * self._in_file, [high] * self._in_file, "given")
-            return _Found(made, None)
+            return _Found(made)
         if self._dtype != self.source.dtype:
             note = f"{self.name} has values of type {self.source.dtype}, which are not stretched."
-            return _Found(None, None, (note,))
-        return _Found(None, None)
+            return _Found(None, notes=(note,))
+        return _Found(None)
 
     def _from_values(self, values: NDArray[Any]) -> _Found:
         """Return the stretch for the sampled (band, n) values of the model's bands."""
@@ -373,27 +377,27 @@ class PreparedSource(WrappedSource):
         if self._how == "per-band":
             low, high = np.percentile(values, PERCENTILES, axis=1)
             made = self._stretch(low.tolist(), high.tolist(), "per-band")
-            return _Found(made, None, (made.note(self.name, own),))
+            return _Found(made, notes=(made.note(self.name, own),))
         stated = min((info.bits for info in band_infos(self.source)), default=0)
         bits = stated or own.itemsize * 8
         if is_byte and own == np.uint8 and bits < 8:
             most = [2.0**bits - 1] * self._in_file
             made = self._stretch([0.0] * self._in_file, most, "bits")
-            return _Found(made, None, (made.note(self.name, own),))
-        as_bytes = own == np.uint8 or _holds_bytes(values)
+            return _Found(made, notes=(made.note(self.name, own),))
+        as_bytes = own == np.uint8 or holds_bytes(values)
         if is_byte and as_bytes:
             is_dark = np.count_nonzero(values >= DARK_LEVEL) < _BRIGHT_SHARE * values.size
             if not is_dark:
                 note = f"{self.name} has 8-bit values of type {own}."
-                return _Found(None, None, () if own == np.uint8 else (note,))
+                return _Found(None, notes=() if own == np.uint8 else (note,))
         elif own == self._dtype or self._dtype.kind == "f":
-            return _Found(None, None)
+            return _Found(None)
         low, high = np.percentile(values, PERCENTILES)
         if low == high:
             return self._without_sample()
         ends = [float(low)] * self._in_file, [float(high)] * self._in_file
         made = self._stretch(*ends, "dark" if as_bytes else "percentiles")
-        return _Found(made, None, (made.note(self.name, own),))
+        return _Found(made, notes=(made.note(self.name, own),))
 
     @cached_property
     def _in_file(self) -> int:
@@ -460,16 +464,12 @@ def _few_colours(values: NDArray[Any]) -> int:
     return colours
 
 
-def _is_two_valued(values: NDArray[Any]) -> bool:
-    """Return True if the values of a band are those of an alpha band: nothing and everything."""
-    if not values.size:
-        return False
-    full = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else (1, 255, 65535)
-    return bool(np.isin(values, (0, *np.atleast_1d(full))).all())
-
-
-def _holds_bytes(values: NDArray[Any]) -> bool:
-    """Return True if values of a wider type are those of an 8-bit image."""
-    if values.min() < 0 or values.max() > 255 or values.max() < 2:
-        return False
-    return values.dtype.kind in "ui" or bool((values == np.rint(values)).all())
+def _half_of_alpha(values: NDArray[Any]) -> float | None:
+    """Return half of the full value of an alpha band, also one that JPEG has blurred; else None."""
+    full = next((full for full in (1, 255, 65535) if values.max(initial=0) <= full), 0)
+    if not values.size or not full:
+        return None
+    off = np.minimum(np.abs(values.astype(np.float64)), np.abs(full - values.astype(np.float64)))
+    # Dark water in near infrared is near 0, but nothing there is full.
+    is_blurred = np.mean(values == full) >= 0.01 and np.mean(off <= full / 8) >= 0.99
+    return full / 2 if is_blurred or not off.any() else None

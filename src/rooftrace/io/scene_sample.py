@@ -161,11 +161,16 @@ def sample_of(scene: RasterSource) -> SceneSample:
         is_service = hasattr(scene, "service")
         if not is_service and values.size:
             probes = _read_edge(scene)
+            if holds_bytes(values):
+                probes = [None if one is None else _as_bytes(one) for one in probes]
             seen = [one.data[:, one.valid] for one in probes if one]
             if 2 * sum(pixels.shape[1] for pixels in seen) < len(probes):
                 seen = _read_inwards(scene, values)
             edge = np.concatenate([edge, *seen], axis=1)
             small = _read_rows_with_fill(scene, probes)
+    if small is not None and values.size and holds_bytes(values):
+        small = _as_bytes(small)
+        values = values.astype(small.data.dtype)
     fill: tuple[float, ...] = ()
     fill_share = 0.0
     where: BoolArray | None = None
@@ -187,10 +192,27 @@ def sample_of(scene: RasterSource) -> SceneSample:
         return SceneSample(values, whole, speck_share=specks / max(read_px, 1))
     has_frame = not fill and _is_framed(edge, values)
     collar = None
-    if where is not None and values.dtype.kind == "u" and {*fill} == {np.iinfo(values.dtype).max}:
+    is_float = values.dtype.kind == "f" and values.max() <= 1
+    white = 1 if is_float else np.iinfo(values.dtype).max if values.dtype.kind == "u" else None
+    if where is not None and {*fill} == {white}:
         collar = at_corners(where) if at_corners(where).any() else None
     values = values if kept.all() else values[:, kept]
     return SceneSample(values, whole, fill, fill_share, specks / max(read_px, 1), collar, has_frame)
+
+
+def holds_bytes(values: NDArray[Any]) -> bool:
+    """Return True if values of any type are those of an 8-bit image."""
+    if values.min() < 0 or values.max() > 255 or values.max() < 2:
+        return False
+    return values.dtype.kind in "ui" or bool((values == np.rint(values)).all())
+
+
+def _as_bytes(raster: Raster) -> Raster:
+    """Return 8-bit values that a raster has in a wider type, so that 255 is white."""
+    data = np.where(raster.valid, raster.data, 0)
+    if data.min() < 0 or data.max() > 255:
+        return raster
+    return Raster(data.astype(np.uint8), raster.valid, raster.grid)
 
 
 def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:

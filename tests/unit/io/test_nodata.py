@@ -135,7 +135,7 @@ def test_none_drops_what_the_file_declares(tmp_path: Path, way: str) -> None:
     ("dtype", "fill", "stated"),
     [
         ("int16", -9999, "-9999"), ("float32", -3.4e38, "-3.4e+38"), ("uint16", 0, "black"),
-        ("uint8", 0, "black"), ("uint8", 255, "white"),
+        ("uint8", 0, "black"), ("uint8", 255, "white"), ("float32", 255, "white"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("side", "is_warped"), [(400, False), (1500, False), (1500, True)])

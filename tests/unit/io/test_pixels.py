@@ -228,11 +228,16 @@ def test_the_fourth_band_is_alpha_or_infrared_by_its_values() -> None:
     assert made.read().valid.all()
     assert f"{made.name}: band 4 is taken as near infrared" in made.choices[1]
     data[3] = np.where(np.arange(64) < 10, 0, 255)
-    made = prepared(ArraySource(data))
-    assert not made.read().valid[:, :10].any()
-    assert made.read().valid[:, 10:].all()
-    assert made.bands == 3
-    assert f"{made.name}: band 4 is taken as alpha" in made.choices[1]
+    blurred = data.copy()
+    blurred[3, :, 8:12] = [3, 20, 238, 252]  # as JPEG does
+    for image in (data, blurred, blurred.astype(np.float32)):
+        made = prepared(ArraySource(image))
+        assert not made.read().valid[:, :10].any()
+        assert made.read().valid[:, 10:].all()
+        assert made.bands == 3
+        assert f"{made.name}: band 4 is taken as alpha" in made.choices[1]
+    data[3] = np.where(np.arange(64) < 63, np.arange(64) % 20, 90)  # infrared of dark water
+    assert prepared(ArraySource(data)).read().valid.all()
 
 
 def test_models_of_other_types_get_their_range() -> None:
