@@ -361,6 +361,9 @@ def test_a_building_that_the_edge_of_the_imagery_cuts_is_no_change(
     assert answer["conflated"] == {"old": 3, "new": 1}
     made = gpd.read_file(tmp_path / "out" / "conflated.gpkg", layer="conflated")
     assert made.area.sum() == pytest.approx(sum(one.area for one in (whole, house, hall, apart)))
+    new = write(new, [cut, apart, *seen], cut=is_cut, review=["open", "accepted", *["open"] * 3])
+    call("compare", new, old, "-o", tmp_path / "out", *where)
+    assert (tmp_path / "out" / "compare.osm").read_text().count("<way") == 1
 
 
 def test_a_building_on_the_seam_of_images_is_seen_by_all_together(tmp_path: Path) -> None:

@@ -24,6 +24,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_infinite_values_are_noted_where_json_cannot_hold_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "town.gpkg", houses()[:2], height=[np.inf, 3.0])
+    _, _, text = command("convert", path, "-o", tmp_path / "town.geojson")
+    assert "Left out: infinite values of height, which JSON cannot hold." in text
+
+
 def test_for_programs_and_for_people(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "c.json"
     code, shown, text = command("convert", data, "--to", "coco", "-o", out, "--json")

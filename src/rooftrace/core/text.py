@@ -67,12 +67,13 @@ def reason_of(error: BaseException, *, most: int | None = None) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error, at most 200 characters and without a stop or colon.
+    """Return the first line of an error at most 200 characters, without a stop or colon.
 
     An error without a text gives the name of its type.
     """
     lines = _text(error).splitlines() or [type(error).__name__]
-    return lines[0][:200].rstrip(" .:")
+    whole = lines[0].rstrip(" .:")
+    return whole if len(whole) <= 200 else whole[:200].rpartition(" ")[0].rstrip(" .:") + " …"
 
 
 def _text(error: BaseException) -> str:

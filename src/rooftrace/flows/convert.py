@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, ExportError
 from rooftrace.core.text import list_first, plural
@@ -12,6 +14,7 @@ from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
 from rooftrace.io.reproject import CRS84, crs_text
 from rooftrace.io.vector_formats import KML_PREFIX, is_vector_file
+from rooftrace.io.vector_layers import GEOJSON
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import (
     DEGREES_SUFFIXES,
@@ -203,6 +206,10 @@ def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertRep
     layer = file.read(wanted, typed=True)
     notes = file.copy_notes() + file.notes(layer.counts)
     notes += write_polygons(out, layer.geometry, layer.values, layer.crs)
+    numbers = {name: v for name, v in layer.values.items() if v.dtype.kind == "f"}
+    infinite = [name for name, values in numbers.items() if np.isinf(values).any()]
+    if infinite and vector_suffix(out) in GEOJSON:
+        notes += (f"Left out: infinite values of {list_first(infinite)}, which JSON cannot hold.",)
     read_as = f"read {plural(len(layer), 'polygon')} of {path} in {crs_text(layer.crs)}"
     if vector_suffix(out) in DEGREES_SUFFIXES and not layer.crs.equals(CRS84, True):
         read_as += f", written in {CRS84.name}"

@@ -136,7 +136,9 @@ def _read_wmts(url: str, document: bytes, layer: str | None) -> MapService:
     limits = content.tilematrixsetlinks[set_name].tilematrixlimits
     formats = [str(one) for one in content.formats]
     dimensions = {name: one["default"] for name, one in content.dimensions.items()}
-    styles = [name for name, one in content.styles.items() if one["isDefault"]]
+    asked = [value for key, value in parse_qsl(urlsplit(url).query) if key.lower() == "style"]
+    styles = [name for name in asked if name in content.styles]
+    styles += [name for name, one in content.styles.items() if one["isDefault"]]
     style = (styles or list(content.styles) or [""])[0] or ""
     template = _wmts_template(url, found, content, set_name, style, formats, dimensions)
     area = _bounds_xy(getattr(content, "boundingBoxWGS84", None))

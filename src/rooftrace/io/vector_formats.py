@@ -474,7 +474,9 @@ class InputFinder:
         for number, member in enumerate(members):
             inner = self.scratch() / f"made{number}"
             inner.mkdir()
-            inputs += replace(self, scratch=inner.absolute).inputs(folder / member)
+            made = replace(self, scratch=inner.absolute).inputs(folder / member)
+            notes = (tuple(f"{path.name}: {note}" for note in one.notes) for one in made)
+            inputs += [one._replace(notes=said) for one, said in zip(made, notes)]
         return inputs
 
     def _kml(self, path: Path) -> Path:

@@ -210,7 +210,8 @@ class GdalLayer:
                 if isinstance(column, np.ma.MaskedArray) and (abs(column) >= _EXACT_FLOATS).any():
                     known = ~np.ma.getmaskarray(column)
                     column[known] = self._column(name, fids=fids[known])
-        if str(self.source.path).startswith("CSV:"):
+        table = str(self.source.path).partition("CSV:")[2]
+        if table and not Path(table).with_suffix(".csvt").exists():
             values = {name: _numbers_of(column) for name, column in values.items()}
         if with_fids:
             # GDAL numbers the features of a GeoJSON without ids by their rows.
@@ -483,7 +484,6 @@ def _numbers_of(texts: NDArray[Any]) -> NDArray[Any]:
     """
     rows = [text or None for text in texts.tolist()]
     known = [text for text in rows if text]
-    # A .csvt file beside the table gives its columns other types.
     if not known or not all(isinstance(one, str) and _NUMBER.fullmatch(one) for one in known):
         return texts
     decimals = {text.lstrip("-0123456789") for text in known}

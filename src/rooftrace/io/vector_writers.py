@@ -159,6 +159,7 @@ def gdal_writing() -> Iterator[None]:
         # Footprints without a CRS are intended.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
+        warnings.filterwarnings("ignore", message="NaN of Infinity value found")
         # A note names the columns of a geodatabase that have other names there.
         warnings.filterwarnings("ignore", message="Normalized/laundered")
         try:

@@ -344,9 +344,10 @@ def ranged_response(
     headers, size = {**headers, "Accept-Ranges": "bytes"}, len(data)
     asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("range", ""))
     is_same = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
-    if asked is None or not any(asked.groups()) or not is_same:
+    first, last = ("", "") if asked is None else asked.groups()
+    is_reversed = bool(first and last) and int(first) > int(last)
+    if not (first or last) or is_reversed or not is_same:
         return Response(data, media_type=media_type, headers=headers)
-    first, last = asked.groups()
     start = int(first) if first else max(0, size - int(last))
     stop = min(int(last) + 1, size) if first and last else size
     if start >= stop:

@@ -186,7 +186,9 @@ def test_a_download_follows_its_file(folder: Path, client: TestClient) -> None:
     for asked, part in (("5-9", whole[5:10]), ("7-", whole[7:]), ("-4", whole[-4:])):
         answer = client.get(url, headers={"Range": f"bytes={asked}"})
         assert (answer.status_code, answer.content) == (206, part)
-    assert client.get(url, headers={"Range": "bytes=999999-"}).status_code == 416
+    statuses = [client.get(url, headers={"Range": f"bytes={asked}"}).status_code
+                for asked in ("999999-", "5-3", "x")]  # fmt: skip
+    assert statuses == [416, 200, 200]
     pyogrio.write_dataframe(pyogrio.read_dataframe(path).iloc[[3, 2, 1, 0, 0]], path)
     assert len(client.get(url, headers=known).json()["features"]) == 5
 

@@ -1,6 +1,7 @@
 """Texts for the user: lists, numbers, reasons."""
 
 import math
+import re
 
 import pytest
 
@@ -58,6 +59,12 @@ def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> N
 def test_reasons_are_the_end_of_a_sentence(error: Exception, expected: str) -> None:
     assert reason_of(error) == expected
     assert first_line(error) == expected.replace("two lines", "two")
+
+
+def test_the_first_line_ends_with_a_whole_word() -> None:
+    text = first_line(ValueError("a long reason, " * 20 + "\nmore"))
+    assert re.search(r"(a|long|reason) …$", text)
+    assert len(text) <= 202
 
 
 def test_notes_that_differ_in_the_image_are_one() -> None:

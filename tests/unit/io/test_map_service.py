@@ -218,6 +218,10 @@ def test_a_wmts_by_parameters_and_by_paths() -> None:
         assert service.level(17).pixel_m == slippy_level(17).pixel_m
         with pytest.raises(ConfigError, match="zoom levels 17"):
             service.level(19)
+        more = b"</Style><Style><ows:Identifier>i</ows:Identifier></Style>"
+        styled = document.replace(b"</Style>", more)
+        other = read_capabilities(f"{url}&style=i", styled, None)
+        assert other.url(other.level(17), 7, 5) == expected.replace("default", "i")
 
 
 LIMITS = (

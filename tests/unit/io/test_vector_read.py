@@ -305,6 +305,9 @@ def test_columns_of_a_table_are_numbers_where_that_loses_nothing(tmp_path: Path)
     (tmp_path / "a.csvt").write_text("Integer,Real,Integer,Real,WKT\n")
     typed = VectorFile(tmp_path / "a.csv").read(["id", "floors"], typed=True).values
     assert [column.tolist() for column in typed.values()] == [[1, 2], [2, None]]
+    (tmp_path / "a.csvt").write_text("String,String,String,Real,WKT\n")
+    texts = VectorFile(tmp_path / "a.csv").read(["floors"], typed=True).values["floors"]
+    assert texts.tolist() == ["2", ""]
 
 
 def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(

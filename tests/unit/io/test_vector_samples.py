@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -140,6 +141,12 @@ def test_the_encoding_of_a_shapefile_without_cpg_shows_in_its_texts(
         assert layer.values["Straße"].tolist() == streets
         note = f"town.shp states no encoding (.cpg): read as {encoding}."
         assert file.notes(layer.counts) == (note,)
+        packed = tmp_path / "town.shp.zip"
+        with zipfile.ZipFile(packed, "w") as archive:
+            for one in tmp_path.glob("town.[sd]*"):
+                if one != packed:
+                    archive.write(one, one.name)
+        assert VectorFile(packed).notes(layer.counts) == (f"{packed.name}: {note}",)
     monkeypatch.setenv("SHAPE_ENCODING", "CP1251")  # of GDAL
     (name,) = set(VectorFile(path).fields) - set(TOWN)
     assert name == "Straße".encode("CP1252").decode("cp1251")

@@ -110,11 +110,13 @@ class Compared:
     @cached_property
     def to_add(self) -> BoolArray:
         """(n,) True for buildings of NEW that a map lacks: new, not upon one of the map, not cut by
-        the edge of the imagery, and the best one of several outlines.
+        the edge of the imagery unless a review kept it, and the best one of several outlines.
         """
         added: BoolArray = (self.new.statuses.status == NEW) & ~self.new.statuses.is_linked
         if (cut := self.new.layer.column("cut", "b")) is not None:
-            added &= ~np.ma.filled(cut, False)
+            at = np.flatnonzero(added & np.ma.filled(cut, False))
+            review = self.new.layer.attributes.get("review", np.full(len(added), "", np.object_))
+            added[at] = np.isin(review[at], ("accepted", "changed", "added"))
         chosen = np.flatnonzero(added)
         added[chosen] = ~_is_repeated(self, chosen)
         return added

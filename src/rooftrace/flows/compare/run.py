@@ -316,7 +316,7 @@ def _read(
     )  # fmt: skip
     new_layer = read_buildings_layer(
         new, out,
-        attributes=["cut", "height", *(() if options.keep is None else ORIGINS.values())],
+        attributes=["cut", "height", "review", *(() if options.keep is None else ORIGINS.values())],
         layer_name=options.layer, id_field=options.id,
         threshold=limit if new.is_file() and is_raster(new) else None,
     )  # fmt: skip
