@@ -170,7 +170,7 @@ def test_zones_have_the_figures_of_their_buildings(shared: TestClient) -> None:
     answer = shared.post(f"{TOWN}/zones", json=ward).json()
     assert answer["features"][0]["properties"]["buildings"] == 2
     assert answer["notes"] == ["Buildings in no zone: 2 of 4"]
-    assert "zones.json cannot be read" in shared.post(f"{TOWN}/zones", json={}).text
+    assert "zones.json has no GeoJSON" in shared.post(f"{TOWN}/zones", json={}).text
     link = {"type": "Link", "properties": {"href": "http://127.0.0.1:9/epsg"}}
     answer = shared.post(
         f"{TOWN}/zones", json={"type": "Feature", "geometry": dict(ward, crs=link)}
