@@ -134,16 +134,10 @@ def heights(
 
     buildings, tiles = inputs[0], inputs[1:]
     options = HeightOptions(
-        surface=with_tiles(surface, tiles, terrain),
-        terrain=tuple(terrain or ()),
-        points=point_files([*(points or ()), *(() if surface else tiles)]),
-        area=area,
-        layer=layer,
-        move=move,
-        planes=planes,
-        unit=unit,
-        crs=None if crs is None else parse_crs(crs),
-    )
+        surface=with_tiles(surface, tiles, terrain), terrain=tuple(terrain or ()),
+        points=point_files([*(points or ()), *(() if surface else tiles)]), area=area, layer=layer,
+        move=move, planes=planes, unit=unit, crs=None if crs is None else parse_crs(crs),
+    )  # fmt: skip
     with bar("heights", counted("points" if points else "groups"), hidden=as_json) as progress:
         report = run_heights(buildings, out, options, progress=progress)
     if not answered(report, as_json=as_json):

@@ -277,16 +277,8 @@ def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> N
 
 
 _RESERVED = {
-    *DENSITY_COLUMNS,
-    "zone_m2",
-    "built_m2",
-    "buildings",
-    "class",
-    "id",
-    "fid",
-    "geom",
-    "geometry",
-}
+    *DENSITY_COLUMNS, "zone_m2", "built_m2", "buildings", "class", "id", "fid", "geom", "geometry",
+}  # fmt: skip
 
 
 def density_files(stem: Path) -> tuple[Path, Path, Path]:

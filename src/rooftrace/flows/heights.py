@@ -319,23 +319,17 @@ def run_heights(
     shaped = np.bincount(heights.shape[known] % len(shapes), minlength=len(shapes))
     missing = np.bincount(heights.reason, minlength=len(REASONS))[1:]
     report = HeightsReport(
-        buildings=len(heights),
-        measured=len(tall),
+        buildings=len(heights), measured=len(tall),
         height_m=float(np.median(tall)) if len(tall) else None,
         error_m=float(np.median(wide) / 2) if len(tall) else None,
         shapes={name: count for name, count in sorted(zip(shapes, shaped.tolist())) if count},
         reasons={name: count for name, count in zip(reasons, missing.tolist()) if count},
-        method=source.method,
-        datum=source.vertical.datum,
-        unit_m=source.vertical.unit_m,
+        method=source.method, datum=source.vertical.datum, unit_m=source.vertical.unit_m,
         volume_m3=float((packed.area * heights.median)[known].sum()),
-        floor_m2=float((packed.area * heights.floors)[known].sum()),
-        offset=offset,
-        files=tuple(files),
-        seconds=time.perf_counter() - started,
-        peak_rss_mb=peak_rss_mb(),
+        floor_m2=float((packed.area * heights.floors)[known].sum()), offset=offset,
+        files=tuple(files), seconds=time.perf_counter() - started, peak_rss_mb=peak_rss_mb(),
         notes=tuple(notes),
-    )
+    )  # fmt: skip
     write_json(record, report.to_json() | {"created": utc_now()})
     return report
 

@@ -26,16 +26,11 @@ FLOOR_M = 3.0
 """Height in metres of a floor, by which floors are estimated."""
 
 REASONS = (
-    "",
-    "not covered by the surface",
-    "mostly trees",
-    "no step at the outline",
-    "no ground seen around it",
-    "terrain lies above the surface",
-    "not covered by the terrain model",
-    "covered by the surface in part",
+    "", "not covered by the surface", "mostly trees", "no step at the outline",
+    "no ground seen around it", "terrain lies above the surface",
+    "not covered by the terrain model", "covered by the surface in part",
     "covered by another outline",
-)
+)  # fmt: skip
 """Reasons for which a building has no height; the first where it has one."""
 
 (
@@ -213,25 +208,15 @@ def estimate_heights(
         return np.where(known, values, np.nan)
 
     return Heights(
-        height=only(height),
-        low=only(low),
-        high=only(high),
-        median=only(roofs.median - level),
+        height=only(height), low=only(low), high=only(high), median=only(roofs.median - level),
         roof_height=only(np.where(roofs.eaves < level, np.nan, roofs.top - roofs.eaves)),
-        shape=np.where(known, roofs.shape, -1),
-        direction=only(roofs.direction),
-        ground=level,
-        ground_min=level + fall,
-        lower=only(roofs.lower - level),
-        line=np.where(known[:, None], line, np.nan),
-        slope_deg=np.where(sloped, slope_deg, np.nan),
+        shape=np.where(known, roofs.shape, -1), direction=only(roofs.direction), ground=level,
+        ground_min=level + fall, lower=only(roofs.lower - level),
+        line=np.where(known[:, None], line, np.nan), slope_deg=np.where(sloped, slope_deg, np.nan),
         azimuth_deg=np.where(sloped, azimuth_deg, np.nan),
-        plane_m2=np.where(sloped, area[main], np.nan),
-        planes=roofs.planes[:, : faces.shape[1]],
-        faces=faces,
-        samples=size,
-        reason=reason,
-    )
+        plane_m2=np.where(sloped, area[main], np.nan), planes=roofs.planes[:, : faces.shape[1]],
+        faces=faces, samples=size, reason=reason,
+    )  # fmt: skip
 
 
 def _interval(

@@ -383,20 +383,11 @@ def measure_roofs(
     most_above = top < median - _RISE_M
     top = np.where(most_above, highest, top)
     return Roofs(
-        top,
-        np.minimum(eaves, top),
-        median,
-        shape,
-        direction,
-        share.sum(axis=1),
+        top, np.minimum(eaves, top), median, shape, direction, share.sum(axis=1),
         np.sqrt(roof.sums(apart**2, count) / np.maximum(held, 1)),
-        np.where((shape == _FLAT) | (shape == _COMPLEX), lower, np.nan),
-        planes,
-        share,
-        number,
-        rough,
-        most_above,
-    )
+        np.where((shape == _FLAT) | (shape == _COMPLEX), lower, np.nan), planes, share, number,
+        rough, most_above,
+    )  # fmt: skip
 
 
 def _shapes(planes: Floats, share: Floats, size: Ints) -> tuple[Ints, Ints, Floats]:

@@ -236,14 +236,9 @@ class RasterSurvey(Survey):
                 ring = samples(self._terrain, bare, RING_M, is_terrain=True)[0]
                 terrain = Samples.joined([terrain, replace(ring, owner=bare[ring.owner])])
         return estimate_heights(
-            surface,
-            self.places.local(outlines[: len(rows)], centre),
-            self._surface.resolution_m,
-            terrain=terrain,
-            covered=covered,
-            hidden=hidden,
-            with_planes=with_planes,
-        )
+            surface, self.places.local(outlines[: len(rows)], centre), self._surface.resolution_m,
+            terrain=terrain, covered=covered, hidden=hidden, with_planes=with_planes,
+        )  # fmt: skip
 
 
 class PointSurvey(Survey):
@@ -341,14 +336,9 @@ class PointSurvey(Survey):
             owner[keep], xyz[keep], apart[keep], near["kind"][keep] == _GROUND
         )
         return estimate_heights(
-            samples,
-            local,
-            step_m,
-            gridded=False,
-            covered=covered,
-            is_roof=enough,
+            samples, local, step_m, gridded=False, covered=covered, is_roof=enough,
             with_planes=with_planes,
-        )
+        )  # fmt: skip
 
 
 def _covered(outlines_m: Polygons, owner: Ints, xy: Floats, step_m: float) -> Floats:

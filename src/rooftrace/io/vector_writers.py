@@ -480,20 +480,10 @@ def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 LAYER_WRITERS: dict[str, Writer] = {
-    ".gpkg": _geopackage,
-    ".geojson": _geojson,
-    ".fgb": _flatgeobuf,
-    ".parquet": _parquet,
-    ".shp": _shapefile,
-    ".json": _geojson,
-    ".geoparquet": _parquet,
-    ".shp.zip": _zipped_shapefile,
-    ".gdb": _geodatabase,
-    ".gdb.zip": _zipped_geodatabase,
-    ".kml": _kml,
-    ".kmz": _kmz,
-    ".csv": _csv,
-}
+    ".gpkg": _geopackage, ".geojson": _geojson, ".fgb": _flatgeobuf, ".parquet": _parquet,
+    ".shp": _shapefile, ".json": _geojson, ".geoparquet": _parquet, ".shp.zip": _zipped_shapefile,
+    ".gdb": _geodatabase, ".gdb.zip": _zipped_geodatabase, ".kml": _kml, ".kmz": _kmz, ".csv": _csv,
+}  # fmt: skip
 
 SHORT_NAMES = {
     "imagery_date": "img_date",

@@ -354,15 +354,10 @@ def _read_images(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     if not files:
         raise no_image(root, config.globs)
     return SceneSet.of(
-        IMAGES.name,
-        root.resolve().name,
-        config,
-        labels,
-        (),
-        SceneOpener(config),
+        IMAGES.name, root.resolve().name, config, labels, (), SceneOpener(config),
         reading="images without labels",
         unlabelled=entries_below(root.parent if root.is_file() else root, files),
-    )
+    )  # fmt: skip
 
 
 def _write_folder(

@@ -121,14 +121,8 @@ _KEYS = re.compile(
 _BEGINNING = re.compile(rb"\s*\[\s*\{")
 
 _JSON_MIN_KEYS = (
-    "id",
-    "annotator",
-    "annotation_id",
-    "created_at",
-    "updated_at",
-    "lead_time",
-    "agreement",
-)
+    "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement",
+)  # fmt: skip
 """Keys of JSON-MIN that are neither data nor labels."""
 
 
@@ -327,16 +321,10 @@ def _read_export(
         entry = SceneEntry(entry_id, image, group, votes, gsd_m)
         (unlabelled if votes is None else entries).append(entry)
     return SceneSet.of(
-        "labelstudio",
-        path.stem,
-        config,
-        labels,
-        entries,
-        SceneOpener(config, _label_of),
+        "labelstudio", path.stem, config, labels, entries, SceneOpener(config, _label_of),
         reading="Label Studio's export" + ("" if asked is None else f", annotator {asked}"),
-        unlabelled=unlabelled,
-        label_file=path,
-    )
+        unlabelled=unlabelled, label_file=path,
+    )  # fmt: skip
 
 
 def _votes(task: LabelTask, asked: str | None, rule: NameRule) -> tuple[Vote, ...] | None:

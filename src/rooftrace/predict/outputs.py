@@ -262,24 +262,17 @@ class SceneOutputs(ExitStack):
         seconds = time.perf_counter() - self._started
         pixels = plan.source.grid.height * plan.source.grid.width
         summary = PredictionSummary(
-            buildings=building.polygons,
-            built_up_share=building.share,
-            pixels=pixels,
-            valid_pixels=valid_px,
-            seconds=seconds,
+            buildings=building.polygons, built_up_share=building.share, pixels=pixels,
+            valid_pixels=valid_px, seconds=seconds,
             mpx_per_s=(pixels - self._pixels_resumed) / 1e6 / max(seconds, 1e-9),
-            engine_mpx_per_s=tiles.engine_px / 1e6 / max(tiles.engine_seconds, 1e-9),
-            gsd_m=gsd_m,
-            threshold=plan.threshold,
-            classes=classes,
+            engine_mpx_per_s=tiles.engine_px / 1e6 / max(tiles.engine_seconds, 1e-9), gsd_m=gsd_m,
+            threshold=plan.threshold, classes=classes,
             regularized=None if found is None else found.regularized,
-            refined=None if found is None else found.refined,
-            blocks_resumed=self._blocks_resumed,
-            pixels_resumed=self._pixels_resumed,
-            tiles_failed=tiles.tiles_failed,
+            refined=None if found is None else found.refined, blocks_resumed=self._blocks_resumed,
+            pixels_resumed=self._pixels_resumed, tiles_failed=tiles.tiles_failed,
             notes=self._notes(building.polygons, valid_px),
             values=getattr(plan.source, "record", None),
-        )
+        )  # fmt: skip
         outline = None
         if plan.options.valid_outline and self._outline is not None:
             outline = self._outline.finish()

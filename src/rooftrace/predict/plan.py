@@ -30,18 +30,9 @@ if TYPE_CHECKING:
     from rooftrace.vector.prepare import VectorOptions
 
 __all__ = [
-    "AS_FOUND",
-    "OUTPUTS",
-    "RESULT_FILES",
-    "BlockAxis",
-    "SceneOptions",
-    "SceneOutput",
-    "ScenePlan",
-    "TileIndex",
-    "plan_scene",
-    "prepared",
-    "threshold_for",
-]
+    "AS_FOUND", "OUTPUTS", "RESULT_FILES", "BlockAxis", "SceneOptions", "SceneOutput", "ScenePlan",
+    "TileIndex", "plan_scene", "prepared", "threshold_for",
+]  # fmt: skip
 
 TileIndex = tuple[int, int]
 """Row and column of a tile in the plan."""

@@ -294,21 +294,14 @@ def _scene_too_large(max_bytes: int) -> TooLargeError:
 _BINARY = "application/octet-stream"
 
 MEDIA_TYPES = {
-    ".tif": "image/tiff",
-    ".png": "image/png",
-    ".gpkg": "application/geopackage+sqlite3",
-    ".geojson": "application/geo+json",
-    ".pmtiles": "application/vnd.pmtiles",
-    ".kmz": "application/vnd.google-earth.kmz",
-    ".json": "application/json",
-    ".html": "text/html",
-    ".csv": "text/csv",
-    ".osm": "application/vnd.openstreetmap.data+xml",
+    ".tif": "image/tiff", ".png": "image/png", ".gpkg": "application/geopackage+sqlite3",
+    ".geojson": "application/geo+json", ".pmtiles": "application/vnd.pmtiles",
+    ".kmz": "application/vnd.google-earth.kmz", ".json": "application/json", ".html": "text/html",
+    ".csv": "text/csv", ".osm": "application/vnd.openstreetmap.data+xml",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ".zip": "application/zip",
-    ".fgb": "application/flatgeobuf",
+    ".zip": "application/zip", ".fgb": "application/flatgeobuf",
     ".parquet": "application/vnd.apache.parquet",
-}
+}  # fmt: skip
 """Media types of results by suffix, independent of the machine's own table."""
 
 

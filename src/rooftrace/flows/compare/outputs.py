@@ -171,21 +171,13 @@ class Compared:
             change = (change if is_new else -change).round(2) + 0.0
             pair_heights = {"height": own, "height_change": change}
         return {
-            "side": np.full(len(index), side.name, np.object_),
-            "id": side.layer.ids[index],
+            "side": np.full(len(index), side.name, np.object_), "id": side.layer.ids[index],
             "status": np.array([*map(self.word, STATUSES)], np.object_)[status.status[index]],
-            "partner_id": partner_id,
-            **overlaps,
-            "offset_m": np.hypot(east, north),
-            "offset_east_m": east,
-            "offset_north_m": north,
-            "area_m2": packed.area[index],
-            "area_ratio": ratio,
-            "score": side.layer.score[index].astype(np.float64),
-            **flags,
-            **pair_heights,
-            **({} if share is None else {"change_share": share[index]}),
-        }
+            "partner_id": partner_id, **overlaps, "offset_m": np.hypot(east, north),
+            "offset_east_m": east, "offset_north_m": north, "area_m2": packed.area[index],
+            "area_ratio": ratio, "score": side.layer.score[index].astype(np.float64), **flags,
+            **pair_heights, **({} if share is None else {"change_share": share[index]}),
+        }  # fmt: skip
 
     def chunks(self, statuses: Sequence[int]) -> Iterator[LayerChunk]:
         """Yield the buildings with one of the statuses, first those of the new layer."""
@@ -466,19 +458,12 @@ def comparison_page(
     origins = (", ".join(filter(None, (one.source, one.date))) for one in layers)
     shown = [f"{title}: {origin}" for title, origin in zip(titles, origins) if origin]
     return render_page(
-        "compare.html",
-        {},
-        figures=figures,
-        titles=titles,
-        origins=shown,
-        colours=COLOURS,
-        meanings=MEANINGS | (MAP_MEANINGS if compared.is_map else {}),
-        word=compared.word,
+        "compare.html", {}, figures=figures, titles=titles, origins=shown, colours=COLOURS,
+        meanings=MEANINGS | (MAP_MEANINGS if compared.is_map else {}), word=compared.word,
         sides=["found", "map"] if compared.is_map else ["new layer", "old layer"],
         map=_map(compared, " compared with ".join(titles), "; ".join(shown)),
-        examples=_examples(compared, images),
-        version=metadata.version("rooftrace"),
-    )
+        examples=_examples(compared, images), version=metadata.version("rooftrace"),
+    )  # fmt: skip
 
 
 def _examples(compared: Compared, images: Sequence[RasterSource]) -> list[tuple[str, list[Markup]]]:

@@ -275,17 +275,12 @@ class PredictRun:
         self.resumed_blocks += summary.blocks_resumed
         self.resumed_px += summary.pixels_resumed
         output = SceneFiles(
-            input=scene.shown,
-            **files,
+            input=scene.shown, **files,
             buildings=None if summary.regularized is None else summary.buildings,
-            built_up_share=summary.built_up_share,
-            pixels=summary.pixels,
-            valid_pixels=summary.valid_pixels,
-            gsd_m=summary.gsd_m,
-            threshold=summary.threshold,
-            seconds=summary.seconds,
-            classes=summary.classes,
-        )
+            built_up_share=summary.built_up_share, pixels=summary.pixels,
+            valid_pixels=summary.valid_pixels, gsd_m=summary.gsd_m, threshold=summary.threshold,
+            seconds=summary.seconds, classes=summary.classes,
+        )  # fmt: skip
         figures = summary.to_json() | {
             "input": scene.shown,
             "notes": image_notes,
