@@ -360,17 +360,20 @@ def _unstated_encoding(path: Path) -> str | None:
         head = file.read(32)
         fields = file.read(max(int.from_bytes(head[8:10], "little") - 32, 0))
         names = b" ".join(fields[start : start + 11] for start in range(0, len(fields), 32))
-        texts = b" ".join(re.findall(rb"[\x80-\xff]+", names + file.read(_TABLE_BYTES)))
+        texts = names + file.read(_TABLE_BYTES)
     # The byte 29 names the code page; 0 is none, and GDAL leaves 0x57, that of Windows, open.
-    if not texts or head[29] not in (0, 0x57):
-        return None
+    return _encoding_of(texts) if head[29] in (0, 0x57) else None
+
+
+def _encoding_of(table: bytes) -> str | None:
+    """Return the encoding of a table: UTF-8, Windows-1252, or None if it is ASCII or another."""
+    texts = b" ".join(re.findall(rb"[\x80-\xff]+", table))
     decoded = texts.decode("utf-8", "replace").replace(" ", "")
     # A field of fixed length may cut a letter of UTF-8; in other encodings, hardly any is valid.
     if decoded.count("\ufffd") * 2 < len(decoded):
         return "UTF-8"
     with suppress(UnicodeDecodeError):
-        texts.decode("cp1252")
-        return "CP1252"
+        return "CP1252" if texts.decode("cp1252") else None
     return None
 
 
@@ -578,10 +581,20 @@ class InputFinder:
                 place = str(made)
             return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES)
         if path.name.lower().endswith((".csv", ".csv.gz")):
+            notes: tuple[str, ...] = ()
+            with _opened(path) as table:
+                # Excel writes such tables.
+                if _encoding_of(table.read(_TABLE_BYTES)) == "CP1252":
+                    table.seek(0)
+                    made = self.scratch() / path.name.removesuffix(".gz")
+                    with made.open("wb") as file:
+                        file.writelines(line.decode("cp1252", "replace").encode() for line in table)
+                    place, head = str(made), _head(made)
+                    notes = (f"{path.name} is not UTF-8: read as CP1252.",)
             column, is_ewkb = _wkt_column(head) or ("geometry", False)
             options = {} if is_ewkb else {"GEOM_POSSIBLE_NAMES": column, "KEEP_GEOM_COLUMNS": "NO"}
             ewkb = column if is_ewkb else None
-            return VectorInput(f"CSV:{place}", options, _NO_PROPERTIES, ewkb=ewkb)
+            return VectorInput(f"CSV:{place}", options, _NO_PROPERTIES, ewkb=ewkb, notes=notes)
         return VectorInput(place if packed else path, config=_NO_PROPERTIES)
 
     def _osm(self, path: Path) -> VectorInput:

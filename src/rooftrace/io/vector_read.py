@@ -544,6 +544,8 @@ def _explained(path: Path) -> Iterator[None]:
         # ISO's codes of polyhedral surfaces (15), TINs (16) and triangles, also with Z (1000).
         if re.search(r"type is not supported: [123]?0?1[5-7]$", reason):
             unpack = f"Copy it: ogr2ogr -nlt MULTIPOLYGON OUT.gpkg {ogr2ogr_input(path)}"
+        if isinstance(error, UnicodeDecodeError):
+            unpack = "Save it with the encoding UTF-8, for instance with a GIS."
         if "Nonlinear" in reason:
             unpack = "Write arcs as segments where they come from: ST_CurveToLine(geom)"
         raise DataError(

@@ -128,7 +128,7 @@ NOTES = {
 }  # fmt: skip
 
 
-def test_the_encoding_of_a_shapefile_without_cpg_shows_in_its_texts(
+def test_the_encoding_of_a_shapefile_without_cpg_or_of_a_table_shows_in_its_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "town.shp"
@@ -150,6 +150,17 @@ def test_the_encoding_of_a_shapefile_without_cpg_shows_in_its_texts(
     monkeypatch.setenv("SHAPE_ENCODING", "CP1251")  # of GDAL
     (name,) = set(VectorFile(path).fields) - set(TOWN)
     assert name == "Straße".encode("CP1252").decode("cp1251")
+    placed = TOWN.to_crs(4326).assign(Straße=streets)
+    excel = path.with_suffix(".csv")
+    placed.to_wkt().to_csv(excel, sep=";", encoding="cp1252", index=False)
+    file = VectorFile(excel)
+    layer = file.read(["Straße"])
+    assert layer.values["Straße"].tolist() == streets
+    assert file.notes(layer.counts)[0] == "town.csv is not UTF-8: read as CP1252."
+    path.with_suffix(".geojson").write_text(placed.to_json(ensure_ascii=False), "cp1252")
+    with pytest.raises(DataError) as error:
+        VectorFile(path.with_suffix(".geojson")).read(["Straße"])
+    assert "encoding UTF-8" in str(error.value.remedy)
 
 
 @pytest.mark.parametrize("name", LAYERED)
