@@ -313,6 +313,17 @@ def test_zones_of_polygons_and_of_another_place(
         run_zone_density([lost], files / "wards.gpkg", tmp_path / "no")
 
 
+def test_the_datum_of_zones_is_compared_with_that_of_the_buildings(tmp_path: Path) -> None:
+    feet = gpd.GeoSeries([box(2_000_000, 500_000, 2_000_040, 500_030)], crs=26743)
+    for name, layer in (("old", feet), ("zones", feet.buffer(400)), ("new", feet.to_crs(4326))):
+        layer.to_file(tmp_path / f"{name}.gpkg")
+    # PROJ lacks the grid between NAD27 and WGS 84.
+    for name, noted in (("old", False), ("new", True)):
+        inputs, zones = [tmp_path / f"{name}.gpkg"], tmp_path / "zones.gpkg"
+        notes = run_zone_density(inputs, zones, tmp_path / "out").notes
+        assert any("us_noaa_conus.tif" in note for note in notes) == noted
+
+
 def test_images_of_nodata_alone_are_unknown(tmp_path: Path) -> None:
     unseen = np.full((40, 40), 255, np.uint8)
     places = [Affine(1, 0, 5e5 + left, 0, -1, 5e6) for left in (0, 40)]

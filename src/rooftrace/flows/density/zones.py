@@ -73,8 +73,9 @@ class Zones:
                 f"observed area ({degrees_text(*grounds[0].place)}).",
                 remedy="Give zones of the same place, or check both coordinate systems.",
             )
-        moved = missing_grid(layer.crs, plane, layer.bounds_xy)
-        return outlines, [*moved, *_shared_notes(outlines, self.names)]
+        systems = [crs for one in grounds for crs in one.systems or (one.place[1],)]
+        moved = [note for crs in systems for note in missing_grid(layer.crs, crs, layer.bounds_xy)]
+        return outlines, [*dict.fromkeys(moved), *_shared_notes(outlines, self.names)]
 
     def true_areas(self, figures: DensityFigures, outlines: Polygons, plane: CRS) -> Floats:
         """Return (n,) areas of `figures` in m², at its own place where a zone was not seen.
