@@ -312,6 +312,17 @@ def test_a_crs_is_given_to_points_and_models_without_one(
         assert error in command("heights", houses, *source, "-o", tmp_path).err
         _, answer = call("heights", houses, *source, "--crs", UTM, "-o", tmp_path)
         assert answer["measured"] >= 0.9 * answer["buildings"]
+    # Without the grid, NAD27 lies a few metres beside WGS 84.
+    old = write_raster(tmp_path / "old.tif", town, town.surface, crs="EPSG:26711")
+    placed = gpd.read_file(folder / "houses.gpkg").set_crs(26711, allow_override=True)
+    placed.to_crs(4326).to_file(tmp_path / "placed.gpkg")
+    for layer, said in (("placed.gpkg", 1), ("old.gpkg", 0)):
+        placed.to_file(tmp_path / "old.gpkg")
+        given = ("--surface", old, "--format", "json", "-o", tmp_path)
+        _, answer = call("heights", tmp_path / layer, *given)
+        assert sum("pyproj sync --file" in note for note in answer["notes"]) == said
+    assert gpd.read_file(tmp_path / "old_heights.geojson").height.notna().any()
+    assert json.loads((tmp_path / "old_heights.json").read_text())["measured"] > 0
     stated = ("--surface", folder / "surface.tif", "--crs", "EPSG:32632")
     assert "surface.tif is in" in command("heights", houses, *stated, "-o", tmp_path).err
 
@@ -481,8 +492,9 @@ def test_predict_measures_what_it_finds(bundle: Path, tmp_path: Path) -> None:
     image = write_geotiff(tmp_path / "town.tif", np.stack([heights > 20] * 3) * np.uint8(220))
     surface = write_geotiff(tmp_path / "surface.tif", heights)
     given = ("predict", image, "-m", bundle, "-o", tmp_path / "out")
-    code, answer = call(*given, "--surface", surface)
+    code, answer = call(*given, "--surface", surface, "--format", "shp")
     assert code == 0, answer
+    assert gpd.read_file(tmp_path / "out" / "town_heights.shp").height.notna().all()
     assert answer["heights"][0]["height_m"] == pytest.approx(7, abs=0.01)
     layer = gpd.read_file(tmp_path / "out" / "town_heights.gpkg")
     assert layer.height.tolist() == pytest.approx([7, 7], abs=0.1)

@@ -121,6 +121,7 @@ def heights(
             help="CRS of surface, terrain or points that state none, such as EPSG:28992.",
         ),
     ] = None,
+    formats: PolygonFormats = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Measure how tall buildings are, from a surface model or a laser scan.
@@ -131,12 +132,14 @@ def heights(
     from rooftrace.flows.heights import HeightOptions, run_heights
     from rooftrace.io.elevation import point_files
     from rooftrace.io.georeferenced import parse_crs
+    from rooftrace.io.vector_write import known_formats
 
     buildings, tiles = inputs[0], inputs[1:]
     options = HeightOptions(
         surface=with_tiles(surface, tiles, terrain), terrain=tuple(terrain or ()),
         points=point_files([*(points or ()), *(() if surface else tiles)]), area=area, layer=layer,
         move=move, planes=planes, unit=unit, crs=None if crs is None else parse_crs(crs),
+        formats=known_formats(formats),
     )  # fmt: skip
     with bar("heights", counted("points" if points else "groups"), hidden=as_json) as progress:
         report = run_heights(buildings, out, options, progress=progress)
@@ -146,11 +149,12 @@ def heights(
 
 def print_heights(report: HeightsReport) -> None:
     """Print a report for people."""
-    if report.height_m is not None and report.error_m is not None:
-        say(
-            f"{report.measured:,} of {report.buildings:,} buildings measured: median height "
-            f"{report.height_m:.1f} m, 90 % within ± {report.error_m:.1f} m"
-        )
+    found = f"{report.measured:,} of {report.buildings:,} buildings measured"
+    if report.height_m is None or report.error_m is None:
+        say(found)
+    else:
+        median = f"median height {report.height_m:.1f} m"
+        say(f"{found}: {median}, 90 % within ± {report.error_m:.1f} m")
         shapes = ", ".join(
             f"{count:,} {'undecided' if name == 'null' else name}"
             for name, count in report.shapes.items()
@@ -255,6 +259,9 @@ def predict(
             "--outputs received rle and coco; expected one of them.", remedy="Leave one out."
         )
     heights = None
+    from rooftrace.io.vector_write import known_formats
+
+    further = known_formats(formats)
     if surface or terrain:
         from rooftrace.flows.heights import HeightOptions
         from rooftrace.io.elevation import holds_heights
@@ -264,16 +271,15 @@ def predict(
         if len(tiles) < len(inputs):
             surface = list(with_tiles(surface, tiles, terrain))
             inputs = [one for one in inputs if one not in tiles]
-        heights = HeightOptions(surface=tuple(surface or ()), terrain=tuple(terrain or ()))
+        sources = tuple(surface or ()), tuple(terrain or ())
+        heights = HeightOptions(*sources, formats=further)
     spread = cluster.parsed()
     from rooftrace.core.types import ResultProvenance
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.io.area import read_area
     from rooftrace.io.bands import HEIGHT_BAND
     from rooftrace.io.georeferenced import parse_crs, parse_imagery_date
-    from rooftrace.io.vector_write import known_formats
 
-    further = known_formats(formats)
     given_crs = None if crs is None else parse_crs(crs)
     origin = ResultProvenance(imagery_date and parse_imagery_date(imagery_date), source)
 

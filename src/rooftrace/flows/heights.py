@@ -54,11 +54,12 @@ from rooftrace.io.reproject import (
     crs_text,
     degrees_text,
     joint_bounds,
+    missing_grid,
     reprojected,
     transform_points,
 )
 from rooftrace.io.spill_file import SpillFile
-from rooftrace.io.vector_write import free_names, write_layer
+from rooftrace.io.vector_write import free_names, write_copies, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
 
@@ -129,6 +130,7 @@ class HeightOptions:
         planes: Whether a layer of roof planes is written, too.
         unit: Unit of all heights, see `elevation.UNITS_M`; default: as the files state, or metres.
         crs: CRS of surface, terrain and points that state none.
+        formats: Suffixes of further files of the layer, see `write_copies`.
     """
 
     surface: tuple[str, ...] = ()
@@ -140,6 +142,7 @@ class HeightOptions:
     planes: bool = False
     unit: str | None = None
     crs: CRS | None = None
+    formats: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise ConfigError for sources that do not fit together."""
@@ -253,6 +256,7 @@ def run_heights(
     table, record, model, picture = files
     planes_file = out / f"{plain}_roof_planes.gpkg"
     files += [planes_file] if options.planes else []
+    files += [table.with_suffix(suffix) for suffix in options.formats]
     options.check()
     rasters = elevation_files((*options.surface, *options.terrain))
     local = [*map(Path, rasters), *options.points]
@@ -269,6 +273,8 @@ def run_heights(
     source: _Rasters | _Scans
     source = _Scans(options, layer, out) if options.points else _Rasters(options)
     notes = [*layer.notes, *source.notes]
+    for system in dict.fromkeys(source.systems):
+        notes += missing_grid(layer.crs, system, layer.bounds_xy)
     survey = source.survey(layer, plane, progress)
     offset = survey.offset()
     if offset is not None and offset.length_m >= max(_NOTED_OFFSET_M, source.resolution_m / 2):
@@ -296,6 +302,7 @@ def run_heights(
     settings = LayerSettings(layer.crs, multi=multi, grades=GRADES)
     names = _own_names(layer)
     write_layer(table, settings, _chunks(layer, names, heights, source.method))
+    notes += write_copies(table, options.formats, multi=multi)
     if options.planes:
         settings = LayerSettings(layer.crs, grades=_PLANE_GRADES)
         write_layer(planes_file, settings, planes.chunks(survey.places, layer.crs))
@@ -362,6 +369,7 @@ class _Rasters:
         opened = open_models(*names, options.unit, options.crs)
         self.vertical = opened[0][1]
         self._models = [Surface(source) for source, _ in opened]
+        self.systems = [model.crs for model in self._models]
         self.resolution_m = self._models[0].resolution_m
         self.extents = [
             (list_and_count(some, _MOST_NAMED), degrees_text(source.grid.bounds_xy, model.crs))
@@ -402,6 +410,7 @@ class _Scans:
         # A file, or --crs, may name the map's system alone where others have that of heights, too.
         crs = next((one for one in stated if one.sub_crs_list), (*stated, layer.crs)[0])
         self._plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
+        self.systems = [self._plane]
         unstated = sum(file.crs is None for file in self._files)
         if unstated and options.crs is None:
             self.notes.append(

@@ -30,11 +30,13 @@ REASONS = (
     "no ground seen around it", "terrain lies above the surface",
     "not covered by the terrain model", "covered by the surface in part",
     "covered by another outline",
+    f"fewer than {LEAST_SAMPLES} pixels or points inside",
 )  # fmt: skip
 """Reasons for which a building has no height; the first where it has one."""
 
 (
     MEASURED, UNCOVERED, TREES, NO_STEP, NO_GROUND, BELOW_TERRAIN, NO_TERRAIN, PARTLY, HIDDEN,
+    SMALL,
 ) = range(len(REASONS))  # fmt: skip
 """Indices of the reasons."""
 
@@ -136,10 +138,10 @@ def estimate_heights(
     surface: Samples,
     outlines_m: Polygons,
     step_m: float,
+    covered: Floats,
     *,
     terrain: Samples | None = None,
     gridded: bool = True,
-    covered: Floats | None = None,
     hidden: BoolArray | bool = False,
     is_roof: BoolArray | bool = False,
     with_planes: bool = False,
@@ -153,7 +155,7 @@ def estimate_heights(
         terrain: Samples of a terrain model inside the outlines, and around those inside of which it
             has none; None to find the ground around in the surface.
         gridded: Whether the samples are pixels.
-        covered: (n,) share of each outline that the surface covers; None where it is not known.
+        covered: (n,) share of each outline that the surface covers.
         hidden: (n,) True where another outline lies on most of one, so that it has no samples.
         is_roof: (n,) True where the source says that the samples inside are roof, not trees.
         with_planes: Whether the result has the roof planes, too.
@@ -188,9 +190,10 @@ def estimate_heights(
         is_crown = ((roofs.fit < _TREE_FIT) | roofs.most_above) & ~np.asarray(is_roof)
         reason[(roofs.rough > _TREE_ROUGHNESS_M) & is_crown] = TREES
         reason[np.isnan(level)] = NO_GROUND if terrain is None else NO_TERRAIN
-        if covered is not None:
-            reason[covered < _LEAST_COVERED] = PARTLY
+        is_whole = covered >= _LEAST_COVERED
+        reason[~is_whole] = PARTLY
         reason[size < LEAST_SAMPLES] = UNCOVERED
+        reason[is_whole & (size < LEAST_SAMPLES)] = SMALL
         reason[hidden] = HIDDEN
     low, high = _interval(height, roofs, sigma, uppermost - level, step_m)
     known = reason == MEASURED

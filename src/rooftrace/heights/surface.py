@@ -291,7 +291,8 @@ class Surface:
         within = shapely.area(shapely.clip_by_rect(polygons_px[:count], 0, 0, *grid.shape[::-1]))
         hidden = pixels < _LEAST_OWN * within - _LEAST_INSIDE
         covered = within / np.maximum(shapely.area(polygons_px[:count]), 1e-9)
-        covered *= seen / np.maximum(pixels, 1)
+        # The centre of no pixel may lie in a small outline.
+        covered *= np.where(pixels > 0, seen / np.maximum(pixels, 1), 1)
         keep = _inside(owner) & raster.valid
         few = np.bincount(owner[keep], minlength=len(polygons_px) + 1) < _LEAST_INSIDE
         keep |= few[owner] & (owner > 0) & raster.valid

@@ -237,7 +237,7 @@ class RasterSurvey(Survey):
                 terrain = Samples.joined([terrain, replace(ring, owner=bare[ring.owner])])
         return estimate_heights(
             surface, self.places.local(outlines[: len(rows)], centre), self._surface.resolution_m,
-            terrain=terrain, covered=covered, hidden=hidden, with_planes=with_planes,
+            covered, terrain=terrain, hidden=hidden, with_planes=with_planes,
         )  # fmt: skip
 
 
@@ -336,7 +336,7 @@ class PointSurvey(Survey):
             owner[keep], xyz[keep], apart[keep], near["kind"][keep] == _GROUND
         )
         return estimate_heights(
-            samples, local, step_m, gridded=False, covered=covered, is_roof=enough,
+            samples, local, step_m, covered, gridded=False, is_roof=enough,
             with_planes=with_planes,
         )  # fmt: skip
 

@@ -172,8 +172,12 @@ def write_copies(path: Path, formats: Iterable[str], *, multi: bool = False) -> 
 
 
 def known_formats(names: Iterable[str] | None) -> tuple[str, ...]:
-    """Return suffixes of `WRITERS` for the names of formats, such as `kml` or `.shp.zip`."""
-    suffixes = tuple(f".{name.lower().removeprefix('.')}" for name in names or ())
+    """Return suffixes of `WRITERS` for the names of formats, such as `kml` or `.shp.zip`.
+
+    GeoJSON is `.geojson`: the record of a command has the suffix `.json`.
+    """
+    plain = [name.lower().removeprefix(".") for name in names or ()]
+    suffixes = tuple(".geojson" if name == "json" else f".{name}" for name in plain)
     for suffix in suffixes:
         if suffix not in WRITERS:
             raise ExportError(

@@ -124,6 +124,12 @@ def test_what_cannot_be_measured_has_a_reason() -> None:
         "covered by the surface in part", "covered by another outline", "", "",
     ]  # fmt: skip
     assert np.isnan(heights.height[:5]).all()
+    few = town.surface[::32, ::32]
+    top = NORTH + town.surface.shape[0] * town.pixel_m
+    place = Affine(32 * town.pixel_m, 0, EAST, 0, -32 * town.pixel_m, top)
+    coarse = Surface(ArraySource(few[None], GeoGrid(few.shape, place, UTM)))
+    reasons = {REASONS[number] for number in measure(town, surface=coarse).reason}
+    assert reasons == {"fewer than 4 pixels or points inside"}
     above = measure(
         replace(town, terrain=town.surface + 5), terrain=True, surface=surface_of(town, surface)
     )
