@@ -192,16 +192,9 @@ def test_a_project_of_somebody_else(labelstudio: Server, tmp_path: Path) -> None
     labelstudio.call(f"/api/tasks/{task['id']}/annotations", {"result": []})
     out = tmp_path / "pulled"
     pulled = run(
-        "label",
-        "pull",
-        labelstudio.url,
-        "--project",
-        "theirs",
-        "-o",
-        str(out),
-        "--images",
+        "label", "pull", labelstudio.url, "--project", "theirs", "-o", str(out), "--images",
         str(labelled),
-    )
+    )  # fmt: skip
     assert (pulled["tasks"], pulled["annotated"], pulled["downloaded"]) == (2, 1, 0)
     source = open_source(SourceConfig(path=str(out)))
     assert [len(source.entries), len(source.unlabelled)] == [1, 1]

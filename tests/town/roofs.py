@@ -97,16 +97,10 @@ def make_roof_town(
     surface += rng.normal(0, noise_m, surface.shape)
     top, eaves, ground, shape, direction = zip(*rows)
     return RoofTown(
-        surface.astype(np.float32),
-        terrain.astype(np.float32),
-        pixel_m,
-        np.array(outlines, np.object_),
-        np.array(top),
-        np.array(eaves),
-        np.array(ground),
-        np.array(shape),
-        np.array(direction),
-    )
+        surface.astype(np.float32), terrain.astype(np.float32), pixel_m,
+        np.array(outlines, np.object_), np.array(top), np.array(eaves), np.array(ground),
+        np.array(shape), np.array(direction),
+    )  # fmt: skip
 
 
 def _add_house(

@@ -153,13 +153,9 @@ def test_figures_of_a_cell() -> None:
     assert density.grid.shape == (1, 1)
     total = density.figures.total().to_json()
     assert total == {
-        "built_up_share": 0.04,
-        "buildings_per_ha": 4.0,
-        "mean_area_m2": 100.0,
-        "nearest_m": 30.0,
-        "observed_share": 0.5,
-        "buildings": 2,
-    }
+        "built_up_share": 0.04, "buildings_per_ha": 4.0, "mean_area_m2": 100.0, "nearest_m": 30.0,
+        "observed_share": 0.5, "buildings": 2,
+    }  # fmt: skip
 
 
 def test_neighbours_count_across_the_edges_of_cells() -> None:

@@ -170,19 +170,9 @@ def test_prediction_writes_every_class(folder: Path, bundle: Path, tmp_path: Pat
     assert Path(output.polygons).name == "landcover_00000_polygons.gpkg"
     table = gpd.read_file(output.polygons)
     assert list(table.columns) == [
-        "id",
-        "class",
-        "class_id",
-        "score",
-        "area_m2",
-        "perimeter_m",
-        "orientation_deg",
-        "rectangularity",
-        "cut",
-        "source",
-        "model",
-        "geometry",
-    ]
+        "id", "class", "class_id", "score", "area_m2", "perimeter_m", "orientation_deg",
+        "rectangularity", "cut", "source", "model", "geometry",
+    ]  # fmt: skip
     assert set(table["class_id"]) <= set(occurring) - {0}
     assert [LEGEND.names[i] for i in table["class_id"]] == list(table["class"])
     counted = table["class_id"].value_counts()

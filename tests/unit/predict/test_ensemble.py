@@ -25,14 +25,9 @@ BATCH = np.zeros((2, 3, 4, 5), dtype=np.uint8)
 
 def model(engine: Engine, threshold: float = 0.5, **spec: Any) -> Predictor:
     settings: dict[str, Any] = {
-        "name": "model",
-        "bands": ("red", "green", "blue"),
-        "mean": (0.0,) * 3,
-        "std": (1.0,) * 3,
-        "classes": ("background", "building"),
-        "threshold": threshold,
-        **spec,
-    }
+        "name": "model", "bands": ("red", "green", "blue"), "mean": (0.0,) * 3, "std": (1.0,) * 3,
+        "classes": ("background", "building"), "threshold": threshold, **spec,
+    }  # fmt: skip
     return Predictor(ModelBundle(BundleSpec(**settings), {}, "model.rooftrace"), engine)
 
 

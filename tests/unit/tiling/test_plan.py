@@ -14,13 +14,9 @@ def plans(draw: st.DrawFn) -> TilePlan:
     multiple = draw(st.sampled_from([1, 8, 32]))
     overlap = draw(st.integers(0, 60))
     return plan_tiles(
-        shape,
-        tile_px=draw(st.integers(1, 6)) * 32,
-        overlap_px=overlap,
-        trim_px=draw(st.integers(0, overlap // 2)),
-        multiple_px=multiple,
-        exact=draw(st.booleans()),
-    )
+        shape, tile_px=draw(st.integers(1, 6)) * 32, overlap_px=overlap,
+        trim_px=draw(st.integers(0, overlap // 2)), multiple_px=multiple, exact=draw(st.booleans()),
+    )  # fmt: skip
 
 
 @given(plans())

@@ -38,15 +38,10 @@ def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> Tra
 def test_what_a_run_leaves(tiny_run: TinyRun) -> None:
     run = tiny_run.run
     assert sorted(p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()) == [
-        "best_iou.rooftrace",
-        "best_loss.rooftrace",
-        "checkpoints/best_iou.safetensors",
-        "checkpoints/best_loss.safetensors",
-        "checkpoints/last.ckpt",
-        "config.json",
-        "curves.svg",
+        "best_iou.rooftrace", "best_loss.rooftrace", "checkpoints/best_iou.safetensors",
+        "checkpoints/best_loss.safetensors", "checkpoints/last.ckpt", "config.json", "curves.svg",
         "metrics.csv",
-    ]
+    ]  # fmt: skip
     found = rows(run)
     assert [row["epoch"] for row in found] == ["1", "2"]
     assert {
