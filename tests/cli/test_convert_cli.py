@@ -24,8 +24,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_infinite_values_are_noted_where_json_cannot_hold_them(tmp_path: Path) -> None:
-    path = write(tmp_path / "town.gpkg", houses()[:2], height=[np.inf, 3.0])
+def test_what_a_format_cannot_hold_is_noted_by_the_name_of_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "town.gpkg", houses()[:2], height=[np.inf, 3.0], rectangularity=1.0)
+    _, _, text = command("convert", path, "-o", tmp_path / "town.shp.zip")
+    assert "town.shp.zip: a Shapefile has short column names" in text
     _, _, text = command("convert", path, "-o", tmp_path / "town.geojson")
     assert "Left out: infinite values of height, which JSON cannot hold." in text
 

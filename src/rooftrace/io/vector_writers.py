@@ -427,7 +427,7 @@ def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChu
     write_zip(path, ((file.name, file.read_bytes()) for file in files))
     for file in files:
         file.unlink()
-    return notes
+    return tuple(note.replace(path.stem, path.name) for note in notes)
 
 
 def _geodatabase(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:

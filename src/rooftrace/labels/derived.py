@@ -27,6 +27,7 @@ from rooftrace.core.types import (
     Polygons,
     Scene,
     Window,
+    is_known_empty,
 )
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.gdal import trace_values
@@ -175,26 +176,34 @@ def cut_into_chips(source: SceneSet, chip_px: int) -> SceneSet:
 
     Chips at the right and lower edge are smaller. A chip keeps the group of its scene; if the scene
     has none, its id becomes the group, so that a split by group keeps the scene in one part. Only
-    the headers of images are read.
+    the headers of images are read; chips that these show to be empty are left out, with a note.
 
     A scene that is not larger than a chip keeps its id and its file.
     """
+    empty = 0
 
     def cut(entry: SceneEntry) -> list[SceneEntry]:
-        shape = source.open_scene(entry).image.grid.shape
-        if max(shape) <= chip_px:
+        nonlocal empty
+        image = source.open_scene(entry).image
+        if max(image.grid.shape) <= chip_px:
             return [replace(entry, group=entry.group or entry.id, key=(entry, None))]
+        windows = [*Window.whole(image.grid.shape).blocks(chip_px, chip_px)]
+        seen = [window for window in windows if not is_known_empty(image, window)]
+        empty += len(windows) - len(seen)
         return [
             SceneEntry(f"{entry.id}@{w.row}_{w.col}", None, entry.group or entry.id, (entry, w))
-            for w in Window.whole(shape).blocks(chip_px, chip_px)
+            for w in seen
         ]
 
-    return replace(
-        source,
-        entries=tuple(chip for entry in source.entries for chip in cut(entry)),
-        unlabelled=tuple(chip for entry in source.unlabelled for chip in cut(entry)),
-        open_scene=_OpenChip(source.open_scene),
+    entries, unlabelled = (
+        tuple(chip for entry in some for chip in cut(entry))
+        for some in (source.entries, source.unlabelled)
     )
+    note = (f"Left out: {plural(empty, 'chip')} of nodata alone.",) if empty else ()
+    return replace(
+        source, entries=entries, unlabelled=unlabelled, notes=(*source.notes, *note),
+        open_scene=_OpenChip(source.open_scene),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.io.raster import RasterFile
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.derived import ShiftedLabel, cut_into_chips
 from rooftrace.labels.kinds import open_source
@@ -78,3 +79,12 @@ def test_chips_that_follow_one_another_share_their_scene(scenes: SceneSet) -> No
     opened.clear()
     assert len(list(chips)) == 2 * 12 + 4
     assert opened == ["small_00002", "synthetic_00000", "synthetic_00001"]
+
+
+def test_chips_of_nodata_alone_are_left_out(
+    scenes: SceneSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RasterFile, "is_empty", lambda _, window: window.row > 0)
+    chips = cut_into_chips(scenes, 32)
+    assert len(chips) == 2 * 4 + 2
+    assert chips.notes == ("Left out: 18 chips of nodata alone.",)
