@@ -8,10 +8,6 @@ from rooftrace.io.files import demo_scene_path
 from town.scene import SyntheticScene, demo_scene, demo_truth_path, generate_scene, write_pairs
 
 __all__ = [
-    "SyntheticScene",
-    "demo_scene",
-    "demo_scene_path",
-    "demo_truth_path",
-    "generate_scene",
+    "SyntheticScene", "demo_scene", "demo_scene_path", "demo_truth_path", "generate_scene",
     "write_pairs",
-]
+]  # fmt: skip

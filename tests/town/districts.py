@@ -327,12 +327,8 @@ def fields(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
     """Add parcels with furrows, dirt tracks, hedges and a farm or two."""
     palette = town.palette
     crops: tuple[Colour, ...] = (
-        palette.grass,
-        palette.dry,
-        palette.soil,
-        (128, 132, 74),
-        (94, 112, 58),
-    )
+        palette.grass, palette.dry, palette.soil, (128, 132, 74), (94, 112, 58),
+    )  # fmt: skip
     u = cell.u0
     while u < cell.u1 - 6:
         wide = min(rng.uniform(28, 65), cell.u1 - u)

@@ -69,19 +69,14 @@ def beside(suffix: str, world: str, **options: Any) -> Write:
 
 
 READ: dict[str, tuple[Write, float]] = {
-    "GeoTIFF: BigTIFF": (tiff(BIGTIFF="YES"), 0),
-    "GeoTIFF: ZSTD": (tiff(compress="zstd"), 0),
-    "GeoTIFF: LZMA": (tiff(compress="lzma"), 0),
-    "GeoTIFF: LERC": (tiff(compress="lerc"), 0),
+    "GeoTIFF: BigTIFF": (tiff(BIGTIFF="YES"), 0), "GeoTIFF: ZSTD": (tiff(compress="zstd"), 0),
+    "GeoTIFF: LZMA": (tiff(compress="lzma"), 0), "GeoTIFF: LERC": (tiff(compress="lerc"), 0),
     "GeoTIFF: WebP": (tiff(compress="webp", WEBP_LOSSLESS=True), 0),
     "GeoTIFF: JPEG in YCbCr": (tiff(compress="jpeg", photometric="ycbcr"), 12),
-    "GeoTIFF: bands apart": (tiff(interleave="band"), 0),
-    "COG": (converted("COG", "cog.tif"), 0),
+    "GeoTIFF: bands apart": (tiff(interleave="band"), 0), "COG": (converted("COG", "cog.tif"), 0),
     "JPEG 2000": (converted("JP2OpenJPEG", "a.jp2", QUALITY=100, REVERSIBLE=True), 0),
-    "GeoPackage raster": (converted("GPKG", "a.gpkg", TILE_FORMAT="PNG"), 0),
-    "VRT": (vrt, 0),
-    "ENVI": (converted("ENVI", "a.dat"), 0),
-    "ERDAS Imagine": (converted("HFA", "a.img"), 0),
+    "GeoPackage raster": (converted("GPKG", "a.gpkg", TILE_FORMAT="PNG"), 0), "VRT": (vrt, 0),
+    "ENVI": (converted("ENVI", "a.dat"), 0), "ERDAS Imagine": (converted("HFA", "a.img"), 0),
     "MRF": (converted("MRF", "a.mrf"), 0),
     "JPEG, world file, .prj": (beside("jpg", "jgw", quality=95), 12),
     "PNG, world file, .prj": (beside("png", "pgw"), 0),
@@ -89,7 +84,7 @@ READ: dict[str, tuple[Write, float]] = {
     "BMP, world file, .prj": (beside("bmp", "bpw"), 0),
     "WebP, world file, .prj": (beside("webp", "wld", lossless=True), 0),
     **{f"GeoTIFF: {name}": (tiff(**place), 0) for name, place in PLACES.items()},
-}
+}  # fmt: skip
 """Function that writes a row's sample, and the largest mean error of its pixels."""
 
 

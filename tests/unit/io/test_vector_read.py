@@ -220,16 +220,12 @@ def test_a_length_in_the_units_of_a_system_and_the_same_system_changes_no_bit() 
 def typed_columns() -> dict[str, list[object]]:
     zone = timezone(timedelta(hours=2))
     return {
-        "n": [2**40, None, 3],
-        "large": [2**60 + 1, None, 2**62 + 3],
-        "whole": [1, 2, 3],
-        "x": [0.5, None, 3.0],
-        "flag": [True, None, False],
-        "text": ["a", None, ""],
+        "n": [2**40, None, 3], "large": [2**60 + 1, None, 2**62 + 3], "whole": [1, 2, 3],
+        "x": [0.5, None, 3.0], "flag": [True, None, False], "text": ["a", None, ""],
         "day": [date(2024, 1, 31), None, date(1969, 12, 31)],
         "time": [datetime(2024, 1, 31, 10, 11, 12, 500_000), None, datetime(2024, 2, 1)],
         "zoned": [datetime(2024, 1, 31, 1, tzinfo=zone), None, datetime(2024, 2, 1, tzinfo=zone)],
-    }
+    }  # fmt: skip
 
 
 def in_utc(values: list[object]) -> list[object]:

@@ -17,17 +17,11 @@ def pair_of(truth: list, predicted: list, gsd_m: float | None = 0.5, **more) -> 
     own, other = (np.array([*side, None], np.object_)[:-1] for side in (truth, predicted))
     instances, numbers = number_polygons(own, WINDOW), number_polygons(other, WINDOW)
     given = {
-        "truth": (instances > 0).astype(np.uint8),
-        "predicted": (numbers > 0).astype(np.uint8),
-        "valid": np.ones(SHAPE, bool),
-        "instances": instances,
-        "truth_outlines": own,
-        "outlines": other,
-        "truth_numbers": instances,
-        "numbers": numbers,
-        "score": np.linspace(0.2, 0.9, len(other)).astype(np.float32),
-        "gsd_m": gsd_m,
-    }
+        "truth": (instances > 0).astype(np.uint8), "predicted": (numbers > 0).astype(np.uint8),
+        "valid": np.ones(SHAPE, bool), "instances": instances, "truth_outlines": own,
+        "outlines": other, "truth_numbers": instances, "numbers": numbers,
+        "score": np.linspace(0.2, 0.9, len(other)).astype(np.float32), "gsd_m": gsd_m,
+    }  # fmt: skip
     return ScenePair(**given | more)
 
 

@@ -29,16 +29,12 @@ from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics, Variant
 
 SPEC = BundleSpec(
-    name="tiny",
-    bands=("red", "green", "blue"),
-    gsd_m=0.3,
-    mean=(1.0, 2.0, 3.0),
-    std=(1.0, 1.0, 1.0),
-    classes=("background", "building"),
+    name="tiny", bands=("red", "green", "blue"), gsd_m=0.3, mean=(1.0, 2.0, 3.0),
+    std=(1.0, 1.0, 1.0), classes=("background", "building"),
     metrics=(MeasuredMetrics(data="here", split="val", protocol="pooled", values={"iou": 0.5}),),
     training={"seed": 3, "data": {"train": [{"path": "ä/ñ"}]}},
     variants=(Variant(engine="openvino", precision="int8", files=("variants/a.xml",)),),
-)
+)  # fmt: skip
 PARTS = {
     "model.onnx": bytes(range(256)) * 2,
     "variants/a.xml": b"<net/>",

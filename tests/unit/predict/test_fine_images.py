@@ -15,15 +15,9 @@ from rooftrace.predict.plan import SceneOptions, plan_scene
 from town import generate_scene
 
 SPEC = BundleSpec(
-    name="fake",
-    bands=("red", "green", "blue"),
-    mean=(120.0, 120.0, 120.0),
-    std=(60.0, 60.0, 60.0),
-    classes=("background", "building"),
-    gsd_m=0.4,
-    input_multiple_px=32,
-    context_px=32,
-)
+    name="fake", bands=("red", "green", "blue"), mean=(120.0, 120.0, 120.0), std=(60.0, 60.0, 60.0),
+    classes=("background", "building"), gsd_m=0.4, input_multiple_px=32, context_px=32,
+)  # fmt: skip
 
 
 class Huge(ArraySource):

@@ -31,14 +31,9 @@ from rooftrace.predict.pipeline import SceneBlocks, run, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 
 SPEC = BundleSpec(
-    name="fake",
-    bands=("red", "green", "blue"),
-    mean=(120.0, 120.0, 120.0),
-    std=(60.0, 60.0, 60.0),
-    classes=("background", "building"),
-    input_multiple_px=8,
-    context_px=16,
-)
+    name="fake", bands=("red", "green", "blue"), mean=(120.0, 120.0, 120.0), std=(60.0, 60.0, 60.0),
+    classes=("background", "building"), input_multiple_px=8, context_px=16,
+)  # fmt: skip
 
 
 def scene(shape: tuple[int, int], holes: bool = True, gsd_m: float | None = None) -> ArraySource:

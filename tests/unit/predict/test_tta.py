@@ -123,14 +123,9 @@ def test_rounded_outputs_are_averaged_and_rounded_once_more(tta: Tta) -> None:
 
 
 SPEC = BundleSpec(
-    name="m",
-    bands=("red", "green", "blue"),
-    mean=(0.0,) * 3,
-    std=(1.0,) * 3,
-    classes=("ground", "building", "road"),
-    separation="border",
-    input_multiple_px=8,
-)
+    name="m", bands=("red", "green", "blue"), mean=(0.0,) * 3, std=(1.0,) * 3,
+    classes=("ground", "building", "road"), separation="border", input_multiple_px=8,
+)  # fmt: skip
 
 
 def slanted() -> Predictor:

@@ -25,13 +25,9 @@ NETWORK = {
 
 def config(**others: object) -> TrainConfig:
     raw = {
-        "data": {"train": [{"path": "a"}], "val": [{"path": "b"}]},
-        "loss": "0.5*ce + 0.5*dice",
-        "clicks": {},
-        "model": NETWORK,
-        "crop_px": 64,
-        **others,
-    }
+        "data": {"train": [{"path": "a"}], "val": [{"path": "b"}]}, "loss": "0.5*ce + 0.5*dice",
+        "clicks": {}, "model": NETWORK, "crop_px": 64, **others,
+    }  # fmt: skip
     return parse_config(raw, TrainConfig, source="c")
 
 

@@ -13,13 +13,9 @@ from rooftrace.models.spec import BundleSpec
 from rooftrace.train.export_bundle import _check_parity, _curve, _evaluate_folder, _tiles
 
 SPEC = BundleSpec(
-    name="x",
-    bands=("a",),
-    mean=(0.0,),
-    std=(1.0,),
-    classes=("background", "building"),
+    name="x", bands=("a",), mean=(0.0,), std=(1.0,), classes=("background", "building"),
     threshold=0.25,
-)
+)  # fmt: skip
 
 
 class Tiles:

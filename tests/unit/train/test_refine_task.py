@@ -33,15 +33,10 @@ def task_of(segmenter: nn.Module, classes: int = 2, **refine: object) -> RefineT
     config = config_of(classes, **refine)
     channels = config.data.labels.channels
     return RefineTask(
-        segmenter,
-        Generator(1, channels, filters=4, depth=2, dropout=0.0),
-        PatchDiscriminator(1, channels, filters=4, layers=1),
-        config,
-        mean=(0.0,),
-        std=(1.0,),
-        val_names=("b",),
-        fingerprint="0123456789abcdef",
-    )
+        segmenter, Generator(1, channels, filters=4, depth=2, dropout=0.0),
+        PatchDiscriminator(1, channels, filters=4, layers=1), config, mean=(0.0,), std=(1.0,),
+        val_names=("b",), fingerprint="0123456789abcdef",
+    )  # fmt: skip
 
 
 def batch_of(classes: int = 2, seed: int = 0) -> Batch:
