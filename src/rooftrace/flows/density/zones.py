@@ -20,7 +20,7 @@ from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures
 from rooftrace.density.files import SHARE_GRADES, write_table
 from rooftrace.flows.density.ground import SeenGround
 from rooftrace.io.reproject import BEND_M, degrees_text, missing_grid, reprojected
-from rooftrace.io.vector_formats import KML_PREFIX
+from rooftrace.io.vector_formats import KML_ID, KML_PREFIX
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.vector.footprints import square_metres_per_px
@@ -46,7 +46,8 @@ class Zones:
             DataError: The file cannot be read, or holds no polygon.
         """
         file = VectorFile(path, layer_name, areas=True)
-        layer = file.read(file.fields, typed=True)
+        fields = [one for one in file.fields if one == KML_ID or not one.startswith(KML_PREFIX)]
+        layer = file.read(fields, typed=True)
         if not len(layer):
             raise DataError(
                 f"{path} holds no zone with an outline; expected polygons.",
