@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 _SCHEME = "s3"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-LONGEST_PAUSE_S = 120.0
+_LONGEST_PAUSE_S = 120.0
 """Maximum pause in seconds; a server that asks for a longer one ends the run."""
 
 LATER = "Run the command again later."
@@ -99,16 +99,19 @@ class RemoteError(Exception):
         remedy: One sentence that solves the problem.
         transient: True if the same request may succeed later.
         wait_s: Seconds after which the server asks to repeat the request.
+        status: HTTP status of the response, if there was one.
     """
 
     def __init__(
-        self, reason: str, remedy: str, *, transient: bool = False, wait_s: float = 0.0
-    ) -> None:
+        self, reason: str, remedy: str, *, transient: bool = False, wait_s: float = 0.0,
+        status: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(reason)
         self.reason = reason
         self.remedy = remedy
         self.transient = transient
         self.wait_s = wait_s
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,12 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
     return [str(ObjectAddress(address.bucket, key)) for key in kept]
 
 
-def repeated(work: Callable[[int], T], retry: Retry) -> T:
+def repeated(
+    work: Callable[[int], T], retry: Retry, pause: Callable[[float], object] = time.sleep
+) -> T:
     """Return what `work` returns for the number of the attempt, from 0, repeated after failures.
+
+    `pause` receives the seconds for which a server asks.
 
     Raises:
         RemoteError: All attempts failed, or the server asks for a pause of over two minutes.
@@ -196,18 +203,19 @@ def repeated(work: Callable[[int], T], retry: Retry) -> T:
         try:
             return work(attempt)
         except RemoteError as error:
-            if error.wait_s > LONGEST_PAUSE_S:
+            if error.wait_s > _LONGEST_PAUSE_S:
                 reason = f"{error.reason} and asks to wait for {error.wait_s:,.0f} seconds"
-                raise RemoteError(reason, LATER) from error
+                raise RemoteError(reason, LATER, status=error.status) from error
             if not error.transient:
                 raise
             failure = error
         # Clients that failed together must not return together.
         delay_s = retry.delay_s * 2**attempt * random.uniform(1.0, 1.25)  # noqa: S311  # nosec B311
         if attempt + 1 < retry.attempts:
-            time.sleep(max(delay_s, failure.wait_s))
+            pause(failure.wait_s)
+            time.sleep(delay_s)
     reason = f"{failure.reason} ({retry.attempts} attempts)"
-    raise RemoteError(reason, failure.remedy, transient=True) from failure
+    raise RemoteError(reason, failure.remedy, transient=True, status=failure.status) from failure
 
 
 def _from_store(work: Callable[[], T], address: ObjectAddress) -> T:
@@ -260,7 +268,7 @@ def _classified(message: str) -> RemoteError:
         )
     reason = f"the server answered {status}" if status else "the server does not answer"
     transient = status is None or status in TRANSIENT_STATUSES
-    return RemoteError(reason, LATER, transient=transient)
+    return RemoteError(reason, LATER, transient=transient, status=status)
 
 
 def _store_of(bucket: str) -> Any:
@@ -547,7 +555,7 @@ def requested(
             f"the server cannot be reached: {reason_of(cause)}",
             remedy,
             transient=isinstance(error, httpx.NetworkError | httpx.ProxyError)
-            and (is_known or not isinstance(cause, wrong)),
+            and (is_known or not isinstance(cause, wrong) or isinstance(cause, ssl.SSLEOFError)),
         ) from error
 
 
@@ -610,7 +618,8 @@ def check(response: httpx.Response) -> None:
         f"the server answered {status} {response.reason_phrase}{shown}",
         _remedy_for(status),
         transient=status in TRANSIENT_STATUSES,
-        wait_s=retry_after_s(response.headers.get("Retry-After", "")),
+        wait_s=_retry_after_s(response.headers.get("Retry-After", "")),
+        status=status,
     )
 
 
@@ -643,7 +652,7 @@ def read_document(url: str, agent: str = "rooftrace") -> bytes:
         ) from error
 
 
-def retry_after_s(text: str) -> float:
+def _retry_after_s(text: str) -> float:
     """Return the seconds that a header Retry-After states, as a number or as a date."""
     if text.strip().isdecimal():
         return float(text)

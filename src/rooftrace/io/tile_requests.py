@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,6 @@ from rooftrace.core.errors import ExportError, ServiceError
 from rooftrace.io.files import write_atomically
 from rooftrace.io.map_service import without_secrets
 from rooftrace.io.remote import (
-    LONGEST_PAUSE_S,
     TRANSIENT_STATUSES,
     RemoteError,
     Retry,
@@ -31,7 +31,6 @@ from rooftrace.io.remote import (
     check,
     repeated,
     requested,
-    retry_after_s,
 )
 from rooftrace.io.service_options import ServiceOptions
 
@@ -47,7 +46,6 @@ _KEPT_SHARE = 0.9
 
 _MISSING = frozenset({204, 404, 410})
 _REFUSED = frozenset({401, 402, 403, 407, 451})
-_TOO_MANY = 429
 
 _IMAGE = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|II\*\x00|MM\x00\*|II\+\x00|MM\x00\+|GIF8|BM|RIFF....WEBP",
@@ -130,16 +128,14 @@ class TileRequests(Traffic):
             self._answered = True
             self.count(nbytes=len(data))
             if answer.status_code in TRANSIENT_STATUSES:
-                pause_s = retry_after_s(answer.headers.get("Retry-After", ""))
-                self._pace.pause(pause_s if pause_s <= LONGEST_PAUSE_S else 0)
                 check(answer)
             return self._accepted(answer)
 
         try:
-            return repeated(ask, Retry(options.attempts, options.delay_s))
+            return repeated(ask, Retry(options.attempts, options.delay_s), self._pace.pause)
         except RemoteError as error:
             remedy = error.remedy
-            if str(_TOO_MANY) in error.reason:
+            if error.status == HTTPStatus.TOO_MANY_REQUESTS:
                 remedy += " Fewer requests are made with --connections and --per-second."
             raise self._error(without_secrets(error.reason), remedy) from None
 

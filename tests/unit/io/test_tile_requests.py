@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import socket
 import ssl
 import threading
 import time
@@ -96,6 +97,32 @@ def test_429_ends_the_work(tmp_path: Path, headers: dict[str, str], asked: int, 
         client(tmp_path, connections=1).fetch(urls(server, 4))
     assert len(server.paths) == asked
     assert "--per-second" in failed.value.remedy
+
+
+def test_other_failures_do_not_name_the_number_of_requests(tmp_path: Path) -> None:
+    answer = (503, {"Retry-After": "429"}, b"")
+    with serving(lambda path: answer) as server, pytest.raises(ServiceError) as failed:
+        client(tmp_path).fetch(urls(server, 1))
+    assert "wait for 429 seconds" in failed.value.message
+    assert "--per-second" not in failed.value.remedy
+
+
+def test_a_server_that_breaks_off_the_tls_handshake(tmp_path: Path) -> None:
+    hellos = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def break_off() -> None:
+            for _ in range(3):
+                connection, _address = server.accept()
+                with connection:
+                    hellos.append(connection.recv(2**16))
+
+        thread = threading.Thread(target=break_off, daemon=True)
+        thread.start()
+        with pytest.raises(ServiceError, match=r"EOF.*\(3 attempts\)"):
+            client(tmp_path).fetch([f"https://127.0.0.1:{server.getsockname()[1]}/0.png"])
+        thread.join(5)
+    assert len(hellos) == 3
 
 
 @pytest.mark.parametrize("status", [401, 403])
