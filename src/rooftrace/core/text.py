@@ -194,6 +194,8 @@ _OF_THE_SERVER: Terms = {
 _API: Terms = {
     **_OF_THE_SERVER,
     "min-score": ("a minimum score", "a minimum score of {}"),
+    "value": ("the parameter value", "value={}"),
+    "zones": ("zones", "zones {}"),
     **{
         option: (f"the parameter {name}", f"{name}={{}}")
         for option in API_PARAMETERS
@@ -220,7 +222,7 @@ _PYTHON: Terms = {
 """Names of Python; other options have the names of parameters, see `in_python_terms`."""
 
 # A value has a digit or a comma, or is one of these words; another word continues the sentence.
-_VALUE = r"(?:\d[\w.,+-]*(?<![.,])|\w+(?:,\w+)+|[A-Za-z]+\d\w*|per-band|auto|none|red)\b"
+_VALUE = r"(?:\d[\w.,+-]*(?<![.,])|\w+(?:,\w+)+|[A-Za-z]+\d\w*|per-band|auto|none|red|height)\b"
 
 _OPTION = re.compile(
     r"(?P<command>rooftrace [a-z]+ (?:[^.;]|\.(?! |$))*)?"

@@ -69,6 +69,7 @@ _BY_CONTENT = (
 _WHOLE = (".geojson", ".json", ".esrijson", ".topojson", ".geojson.gz", ".json.gz")
 """Suffixes of files that are one JSON object, unless each of their lines is one."""
 
+_JSON = json.JSONDecoder()
 _RECORD = b"\x1e"
 """Byte that begins each line of a GeoJSON text sequence (RFC 8142)."""
 
@@ -80,6 +81,8 @@ _VECTOR_JSON = re.compile(rb'"FeatureCollection"|"esriGeometry\w+"|"Topology"|"F
 _CITY_JSON = re.compile(rb'"type"\s*:\s*"CityJSON(Feature)?"|"CityObjects"\s*:')
 _GML = re.compile(rb"FeatureCollection|CityModel|FGD_GMLSchema")
 """Elements of GML, also where it ends in .xml: cadastres of Germany (NAS), Poland and Japan."""
+
+_CRS_MEMBER = re.compile(rb"""(?i)"crs"\s*:\s*(?=\{)(?!\{\s*"type"\s*:\s*"(name|epsg|ogc)")""")
 
 _CHANGED_OSM = re.compile(rb"""<nd\s[^>]*lat=|<[^>]*action=['"]delete""")
 _WKT = re.compile(r"\s*(?P<extended>SRID=\d+;)?\s*(MULTI|CURVE)?(POLYGON|SURFACE)", re.I)
@@ -157,6 +160,20 @@ def _is_lines(path: Path, head: bytes) -> bool:
     return not path.name.lower().endswith(_WHOLE) or (
         first.rstrip().endswith(b"}") and rest.lstrip().startswith((b"{", _RECORD))
     )
+
+
+def _check_crs(path: Path) -> None:
+    """Refuse a GeoJSON with a CRS other than a name or code, such as a link, which GDAL fetches."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for place in _CRS_MEMBER.finditer(data):
+            text = data[place.end() : place.end() + _HEAD_BYTES].decode("utf-8", "replace")
+            crs = {key.casefold(): each for key, each in _JSON.raw_decode(text)[0].items()}
+            if str(crs.get("type", "name")).casefold() not in ("name", "epsg", "ogc"):
+                raise DataError(
+                    f"{path} has a CRS of the type {crs['type']!r}; expected its name.",
+                    remedy='Name it, such as {"type": "name", "properties": {"name": "EPSG:…"}}, '
+                    "or leave crs out for longitude and latitude.",
+                )
 
 
 def _is_overpass(head: bytes) -> bool:
@@ -562,6 +579,8 @@ class InputFinder:
     def _text(self, path: Path) -> VectorInput:
         """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
         head = _head(path)
+        if head.startswith((b"{", _RECORD)):
+            _check_crs(path)
         if _CITY_JSON.search(head):
             return self._city_json(path)
         if _is_overpass(head):

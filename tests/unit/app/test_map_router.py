@@ -171,11 +171,14 @@ def test_zones_have_the_figures_of_their_buildings(shared: TestClient) -> None:
     assert answer["features"][0]["properties"]["buildings"] == 2
     assert answer["notes"] == ["Buildings in no zone: 2 of 4"]
     assert "zones.json has no GeoJSON" in shared.post(f"{TOWN}/zones", json={}).text
-    link = {"type": "Link", "properties": {"href": "http://127.0.0.1:9/epsg"}}
-    answer = shared.post(
-        f"{TOWN}/zones", json={"type": "Feature", "geometry": dict(ward, crs=link)}
-    )
-    assert "CRS of the type 'Link'" in answer.text
+    link = {"Type": "Link", "properties": {"href": "http://127.0.0.1:9/epsg"}}
+    linked = shared.post(
+        f"{TOWN}/zones", json={"type": "Feature", "geometry": dict(ward, CRS=link)}
+    ).json()
+    assert linked["detail"].startswith("zones.json has a CRS of the type 'Link'")
+    wrong = shared.post(f"{TOWN}/zones?value=tallness", json=ward).json()
+    assert "town_buildings.gpkg has no attribute 'tallness'" in wrong["detail"]
+    assert wrong["remedy"].endswith("such as value=height.")
 
 
 def test_a_download_follows_its_file(folder: Path, client: TestClient) -> None:

@@ -174,6 +174,12 @@ def test_pixels_are_no_degrees(tmp_path: Path) -> None:
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32737"}}
     path.write_text(json.dumps({"type": document["type"], "crs": crs, **document}))
     assert VectorFile(path).read().crs.to_epsg() == 32737
+    # GDAL would fetch a link in any place, and takes another unusual form for degrees.
+    for kind in ("Link", "url", "proj4"):
+        crs = {"properties": {"href": "http://127.0.0.1:9/"}, "type": kind}
+        path.write_text(json.dumps(document | {"CRS": crs}))
+        with pytest.raises(DataError, match=f"a CRS of the type '{kind}'; expected its name"):
+            VectorFile(path).read()
     # A file of other software does not say so.
     del document["description"]
     path.write_text(json.dumps(document))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.text import plural, reason_of, without_folders
 from rooftrace.flows.predict.run_folder import MANIFEST
 from rooftrace.io.companions import RESULT_FILES, WORK_FOLDER, holds_results, recorded_files
@@ -285,16 +285,14 @@ def _failures(run: Mapping[str, Any]) -> str:
 
 @contextmanager
 def hidden_folders(folder: Path, *images: str) -> Iterator[None]:
-    """Remove the folders of results and of images from the errors of a block.
-
-    Raises:
-        DataError: The block raised it.
-    """
+    """Remove the folders of results and of images from the errors of a block."""
     try:
         yield
-    except DataError as error:
-        message = without_folders(error.message, [f"{folder}/", *images])
-        raise type(error)(message, remedy=error.remedy) from error
+    except RooftraceError as error:
+        folders = [f"{folder}/", *images]
+        error.message = without_folders(error.message, folders)
+        error.remedy = without_folders(error.remedy, folders)
+        raise
 
 
 @dataclass(frozen=True)

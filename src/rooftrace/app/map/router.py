@@ -379,26 +379,15 @@ def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
 def _by_zone(files: ImageFiles, zones: Mapping[str, Any], value: str | None) -> bytes:
     """Return zones as GeoJSON with the figures of an image, see `run_zone_density`."""
     inputs = [path for path in (files.mask, files.polygons) if path is not None]
-    json.loads(json.dumps(zones), object_hook=_with_plain_crs)
     with TemporaryDirectory(prefix="rooftrace-") as folder, hidden_folders(Path(folder)):
         given, out = Path(folder) / "zones.json", Path(folder) / "figures"
         write_json(given, zones)
         with hidden_folders(files.paths[0].parent):
-            report = run_zone_density(inputs, given, out, value=value)
+            report = run_zone_density(inputs, given, out, value=value, picture=False)
         write_copies(out.with_suffix(".gpkg"), [".geojson"])
         figures = json.loads(out.with_suffix(".geojson").read_bytes())
     notes = [in_api_terms(without_folders(note, (*inputs, given))) for note in report.notes]
     return json.dumps(figures | {"notes": notes}, ensure_ascii=False).encode()
-
-
-def _with_plain_crs(one: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a CRS of GeoJSON that is a link, which GDAL would fetch."""
-    if isinstance(crs := one.get("crs"), dict) and str(crs.get("type")).casefold() != "name":
-        raise ConfigError(
-            f"The zones have a CRS of the type {crs.get('type')!r}; expected a name, or none.",
-            remedy="Send them in longitude and latitude, without crs.",
-        )
-    return one
 
 
 class _Store:

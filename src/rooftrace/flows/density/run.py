@@ -278,6 +278,7 @@ def run_zone_density(
     threshold: DensityThreshold = DEFAULT_THRESHOLD,
     layer: str | None = None,
     value: str | None = None,
+    picture: bool = True,
     progress: Progress | None = None,
 ) -> DensityReport:
     """Measure density by zones; write OUT.gpkg, OUT.csv and OUT.png.
@@ -289,6 +290,7 @@ def run_zone_density(
         inputs, out, building, min_area_m2, threshold, layer, progress: See `run_density`.
         zones: File of polygons; their attributes are kept.
         value: Numeric attribute of the buildings, see `_values_of_zones`.
+        picture: Whether OUT.png is written.
 
     Raises:
         GeoreferenceError: The mask has no coordinate system.
@@ -296,7 +298,8 @@ def run_zone_density(
     """
     scenes = scenes_of(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
-    files = tuple(Path(f"{stem}{suffix}") for suffix in (".gpkg", ".csv", ".png"))
+    suffixes = (".gpkg", ".csv", *([".png"] if picture else []))
+    files = tuple(Path(f"{stem}{suffix}") for suffix in suffixes)
     check_outputs(files, [*inputs, *files_of(scenes), zones])
     places = Zones.read(zones, layer)
     ground = seen_ground(
@@ -328,8 +331,10 @@ def run_zone_density(
         notes.append(f"{zones_text} without observed area: figures are empty")
         columns["zone_m2"] = places.true_areas(figures, outlines, ground.plane)
     places.write(files, columns)
-    source = _source_line(inputs, scenes, zones)
-    write_png(files[2], draw_zones(outlines, figures, threshold, stem.name, places.names, source))
+    if picture:
+        credit = _source_line(inputs, scenes, zones)
+        image = draw_zones(outlines, figures, threshold, stem.name, places.names, credit)
+        write_png(files[2], image)
     report = DensityReport.of(files, "zones", ground.plane, figures, threshold, notes)
     rows = zip(
         places.names, figures.built_up_share.tolist(), figures.known(figures.buildings).tolist(),

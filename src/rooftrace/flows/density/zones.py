@@ -51,7 +51,7 @@ class Zones:
         if not len(layer):
             raise DataError(
                 f"{path} holds no zone with an outline; expected polygons.",
-                remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
+                remedy="Draw the zones as polygons.",
             )
         notes = tuple(note.removesuffix(".") for note in file.notes(layer.counts))
         return cls(path, layer, zone_names(layer.values, len(layer)), notes)
