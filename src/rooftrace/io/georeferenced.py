@@ -91,6 +91,11 @@ def innermost(source: RasterSource) -> RasterSource:
     return source
 
 
+def is_sequential(source: RasterSource) -> bool:
+    """Return the attribute `is_sequential` of an image; False if it has none."""
+    return bool(getattr(innermost(source), "is_sequential", False))
+
+
 class GeoreferencedSource(WrappedSource):
     """A `RasterSource` whose grid comes from elsewhere: the name of a tile, a table.
 

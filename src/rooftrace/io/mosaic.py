@@ -32,7 +32,7 @@ from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.io.georeferenced import (
     close_source,
     date_span,
-    innermost,
+    is_sequential,
     provenance_of,
     stated_crs,
     window_box,
@@ -362,7 +362,7 @@ class AdjacentImages(Mosaic):
                 continue
             rows, cols = window.shape_yx
             # A pixel at the bottom of a large PNG or JPEG takes as long as the whole image.
-            slow = getattr(innermost(image), "is_sequential", False) and not is_small((rows, cols))
+            slow = is_sequential(image) and not is_small((rows, cols))
             ends = product((0,) if slow else (0, rows - 1), (0, cols - 1))
             with suppress(DataError):
                 corners = [image.read(Window(row, col, 1, 1)) for row, col in ends]

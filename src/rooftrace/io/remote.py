@@ -91,6 +91,7 @@ class Retry:
 _RETRY = Retry()
 
 
+@dataclass(eq=False)
 class RemoteError(Exception):
     """A request to a server or an object store failed.
 
@@ -102,16 +103,11 @@ class RemoteError(Exception):
         status: HTTP status of the response, if there was one.
     """
 
-    def __init__(
-        self, reason: str, remedy: str, *, transient: bool = False, wait_s: float = 0.0,
-        status: int | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(reason)
-        self.reason = reason
-        self.remedy = remedy
-        self.transient = transient
-        self.wait_s = wait_s
-        self.status = status
+    reason: str
+    remedy: str
+    transient: bool = False
+    wait_s: float = 0.0
+    status: int | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import RooftraceError, ServiceError
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window, is_known_empty
-from rooftrace.io.georeferenced import innermost
+from rooftrace.io.georeferenced import is_sequential
 from rooftrace.io.nodata import (
     EDGE_SHARE,
     LEAST_FILL,
@@ -229,7 +229,7 @@ def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
             starts = dict.fromkeys(min(max(c - size // 2, 0), length - size) for c in centres)
             places.append([(start, size) for start in starts])
         # From the last tile: the blocks of the first ones are decoded last, and GDAL keeps them.
-        step = 1 if getattr(innermost(scene), "is_sequential", False) else -1
+        step = 1 if is_sequential(scene) else -1
         for (row, height), (col, width) in [*product(*places)][::step]:
             raster = _read_if_possible(scene, Window(row, col, height, width))
             if raster is not None:
@@ -265,8 +265,9 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
 
     found: list[NDArray[Any]] = []
     most = 2 * _FRAME_TONE * (float(values.max()) - float(values.min()))
-    in_order = getattr(innermost(scene), "is_sequential", False)
-    lines = product(sorted(_INWARDS), (1,)) if in_order else product(_INWARDS, (0, 1))
+    lines = product(_INWARDS, (0, 1))
+    if is_sequential(scene):
+        lines = product(sorted(_INWARDS), (1,))
     for (place, axis), is_end in product(lines, (False, True)):
         if len(found) == 4:
             tones = np.sort(np.concatenate(found, axis=1).mean(axis=0))

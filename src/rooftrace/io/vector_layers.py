@@ -172,11 +172,15 @@ class GdalLayer:
         """Return the values of an attribute."""
         return set(self._column(field).tolist())
 
+    @property
+    def has_chunks(self) -> bool:
+        return self._path.suffix.lower() in _WITH_RANDOM_ACCESS
+
     def chunks(self, fields: Sequence[str]) -> Iterator[Rows]:
         """Yield all rows, in chunks where a record is found by its number."""
         import pyogrio
 
-        if self._path.suffix.lower() not in _WITH_RANDOM_ACCESS:
+        if not self.has_chunks:
             yield self.read(fields)
             return
         with self._opened() as (path, layer):
@@ -320,6 +324,7 @@ class ParquetFile:
     """A file of GeoParquet."""
 
     has_fids = False
+    has_chunks = True
     kind: str | None = None
     notes: tuple[str, ...] = ()
 

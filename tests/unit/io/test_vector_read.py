@@ -416,3 +416,13 @@ def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(DataError) as caught:
         VectorFile(town).read()
     assert caught.value.remedy == f"Copy it: ogr2ogr -nlt MULTIPOLYGON OUT.gpkg {town}"
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
+def test_attributes_that_tell_buildings_are_read_with_the_others(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"class": array("building", "road", None)}
+    write_polygons(tmp_path / f"a{suffix}", array(*[box(0, 0, 9, 9)] * 3), kinds, UTM)
+    monkeypatch.delattr("rooftrace.io.vector_layers.GdalLayer.distinct")
+    assert VectorFile(tmp_path / f"a{suffix}").read(buildings=True).counts.not_buildings == 2
