@@ -181,7 +181,9 @@ def test_zones_have_the_figures_of_their_buildings(shared: TestClient) -> None:
     assert wrong["remedy"].endswith("such as value=height.")
 
 
-def test_a_download_follows_its_file(folder: Path, client: TestClient) -> None:
+def test_a_download_follows_its_file(
+    folder: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, path = f"{TOWN}/download?format=geojson", folder / "town_buildings.gpkg"
     known = {"If-None-Match": client.get(url).headers["etag"]}
     assert client.get(url, headers=known).status_code == 304
@@ -192,6 +194,13 @@ def test_a_download_follows_its_file(folder: Path, client: TestClient) -> None:
     statuses = [client.get(url, headers={"Range": f"bytes={asked}"}).status_code
                 for asked in ("999999-", "5-3", "x")]  # fmt: skip
     assert statuses == [416, 200, 200]
+    # A download in parts does not evict the tiles.
+    monkeypatch.setattr(routing, "_TILE_BYTES", len(whole))
+    client, tile = client_of(folder), f"{TOWN}/image/{tile_of(client, 17)}"
+    shown = client.get(tile).content
+    assert client.get(url, headers={"Range": "bytes=0-9"}).status_code == 206
+    monkeypatch.setattr(routing, "_tile_bytes", None)
+    assert client.get(tile).content == shown
     pyogrio.write_dataframe(pyogrio.read_dataframe(path).iloc[[3, 2, 1, 0, 0]], path)
     assert len(client.get(url, headers=known).json()["features"]) == 5
 
@@ -258,16 +267,12 @@ def test_folders_and_images(shared: TestClient) -> None:
     assert shared.get("/map/folders").json() == [{"id": "out", "title": "out"}]
     reported = shared.get("/map/folders/out").json()
     assert (reported["state"], reported["message"]) == ("ready", "")
-    assert reported["images"] == [
-        {
-            "name": "town",
-            "buildings": 4,
-            "changes": [],
-            "notes": [],
-            **dict.fromkeys(("built_up_share", "measured")),
-            **dict.fromkeys(("comparison", "city_model", "reviewed"), False),
-        }
-    ]
+    (image,) = reported["images"]
+    assert image == {
+        "name": "town", "buildings": 4, "changes": [], "notes": [],
+        **dict.fromkeys(("built_up_share", "measured")),
+        **dict.fromkeys(("comparison", "city_model", "reviewed"), False),
+    }  # fmt: skip
     assert reported["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}
 
 
@@ -454,9 +459,8 @@ def test_an_image_is_shown_in_its_colours(folder: Path, known: str) -> None:
     )  # fmt: skip
     record = json.loads((folder / "run.json").read_text())
     if known == "record":
-        record["figures"] = [
-            {"input": record["outputs"][0]["input"], "values": {"bands": [3, 2, 1]}}
-        ]
+        image = record["outputs"][0]["input"]
+        record["figures"] = [{"input": image, "values": {"bands": [3, 2, 1]}}]
     elif known == "option":
         record["options"] = {"bands": "3,2,1"}
     (folder / "run.json").write_text(json.dumps(record))

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +59,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(cog: Path) -> Iterator[RangeServer]:
-    with serving(cog.read_bytes()) as running:
-        yield running
+    with running(RangeServer(cog.read_bytes())) as server:
+        yield server
 
 
 def remote(server: RangeServer) -> RemoteRaster:
@@ -92,7 +91,7 @@ def test_jpeg_2000_is_read_from_a_server(tmp_path: Path) -> None:
         path, pixels, driver="JP2OpenJPEG", crs="EPSG:32633",
         transform=Affine(0.1, 0, 5e5, 0, -0.1, 5e6), QUALITY=100, REVERSIBLE=True,
     )  # fmt: skip
-    with serving(path.read_bytes()) as server:
+    with running(RangeServer(path.read_bytes())) as server:
         there = remote(server)
         assert there.grid == open_raster(path).grid
         window = Window(40, 70, 200, 128)
@@ -101,7 +100,7 @@ def test_jpeg_2000_is_read_from_a_server(tmp_path: Path) -> None:
 
 def test_another_format_on_a_server_is_named() -> None:
     with (
-        serving(b"\x89PNG\r\n\x1a\n" + bytes(1000)) as server,
+        running(RangeServer(b"\x89PNG\r\n\x1a\n" + bytes(1000))) as server,
         pytest.raises(DataError, match=r"not a GeoTIFF or JPEG 2000.*Download it"),
     ):
         _ = remote(server).grid
@@ -240,11 +239,7 @@ def test_an_object_may_have_any_name(key: str, answer: str, reason: str, transie
 
 
 class RangeServer(LocalServer):
-    """Serves `content` under any path, in ranges.
-
-    Args:
-        content: the file.
-    """
+    """Serves `content` under any path, in ranges."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(_Handler)
@@ -298,10 +293,3 @@ class _Handler(QuietHandler):
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
         assert found is not None
         return int(found[1]), min(int(found[2]) + 1, len(self.server.content))
-
-
-@contextmanager
-def serving(content: bytes) -> Iterator[RangeServer]:
-    """A server in a thread of its own, for as long as the block lasts."""
-    with running(RangeServer(content)) as server:
-        yield server

@@ -223,17 +223,6 @@ def test_a_length_in_the_units_of_a_system_and_the_same_system_changes_no_bit() 
     assert crs_units(111_320, LONLAT) == 1
 
 
-def typed_columns() -> dict[str, list[object]]:
-    zone = timezone(timedelta(hours=2))
-    return {
-        "n": [2**40, None, 3], "large": [2**60 + 1, None, 2**62 + 3], "whole": [1, 2, 3],
-        "x": [0.5, None, 3.0], "flag": [True, None, False], "text": ["a", None, ""],
-        "day": [date(2024, 1, 31), None, date(1969, 12, 31)],
-        "time": [datetime(2024, 1, 31, 10, 11, 12, 500_000), None, datetime(2024, 2, 1)],
-        "zoned": [datetime(2024, 1, 31, 1, tzinfo=zone), None, datetime(2024, 2, 1, tzinfo=zone)],
-    }  # fmt: skip
-
-
 def in_utc(values: list[object]) -> list[object]:
     return [
         value.astimezone(UTC).replace(tzinfo=None) if getattr(value, "tzinfo", None) else value
@@ -243,7 +232,14 @@ def in_utc(values: list[object]) -> list[object]:
 
 @pytest.mark.parametrize("suffix", [".geojson", ".parquet"])
 def test_types_and_nulls_survive_reading_and_writing(suffix: str, tmp_path: Path) -> None:
-    columns = typed_columns()
+    zone = timezone(timedelta(hours=2))
+    columns: dict[str, list[object]] = {
+        "n": [2**40, None, 3], "large": [2**60 + 1, None, 2**62 + 3], "whole": [1, 2, 3],
+        "x": [0.5, None, 3.0], "flag": [True, None, False], "text": ["a", None, ""],
+        "day": [date(2024, 1, 31), None, date(1969, 12, 31)],
+        "time": [datetime(2024, 1, 31, 10, 11, 12, 500_000), None, datetime(2024, 2, 1)],
+        "zoned": [datetime(2024, 1, 31, 1, tzinfo=zone), None, datetime(2024, 2, 1, tzinfo=zone)],
+    }  # fmt: skip
     shapes = [box(2 * number, 0, 2 * number + 1, 1) for number in range(3)]
     path = tmp_path / f"typed{suffix}"
     if suffix == ".geojson":
@@ -418,11 +414,10 @@ def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert caught.value.remedy == f"Copy it: ogr2ogr -nlt MULTIPOLYGON OUT.gpkg {town}"
 
 
-@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
-def test_attributes_that_tell_buildings_are_read_with_the_others(
-    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kinds = {"class": array("building", "road", None)}
-    write_polygons(tmp_path / f"a{suffix}", array(*[box(0, 0, 9, 9)] * 3), kinds, UTM)
+def test_classes_need_no_pass_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds, path = {"class": array("building", "road", None)}, tmp_path / "a.geojson"
+    write_polygons(path, array(*[box(0, 0, 9, 9)] * 3), kinds, UTM)
     monkeypatch.delattr("rooftrace.io.vector_layers.GdalLayer.distinct")
-    assert VectorFile(tmp_path / f"a{suffix}").read(buildings=True).counts.not_buildings == 2
+    (chunk,) = VectorFile(path).chunks(buildings=True)
+    assert chunk.counts == VectorFile(path).read(buildings=True).counts
+    assert chunk.counts.not_buildings == 2

@@ -262,10 +262,10 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         if unchanged := not_modified(request, headers):
             return unchanged
         key = (results_id, name, scene.stamp, file, chosen)
-        data = store.tiles.get(key) or scene.exported(file, chosen)
+        data = store.downloads.get(key) or scene.exported(file, chosen)
         if "range" in request.headers:
             # The next range will follow: PMTiles, DuckDB and GDAL read a file in parts.
-            store.tiles.put(key, data)
+            store.downloads.put(key, data)
         return ranged_response(request, data, media_type_of(file), headers)
 
     @router.get("/{results_id}/images/{name}/count", responses=missing)
@@ -396,6 +396,8 @@ class _Store:
     def __init__(self, catalogue: ResultsCatalogue) -> None:
         self.catalogue = catalogue
         self.tiles: LruCache[Hashable, bytes] = LruCache(_TILE_BYTES, len)
+        # One download may be larger than all tiles.
+        self.downloads: LruCache[Hashable, bytes] = LruCache(_TILE_BYTES, len)
         self._scenes: LruCache[tuple[Path, str], tuple[ImageFiles, str, LazyValue[MapScene]]] = (
             LruCache(_SCENES)
         )
