@@ -139,7 +139,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every kind once, for tests that only read."""
     made = {}
     for kind in WRITABLE:
-        made[kind] = converted(tmp_path_factory.mktemp(kind), kind).path
+        made[kind] = converted(tmp_path_factory.mktemp(kind), kind).written
     return made
 
 
@@ -157,7 +157,7 @@ def test_what_is_written_is_read_again(kind: str, images: Any, tmp_path: Path) -
     report = run_convert(given, kind, tmp_path / this.out, WriteOptions(images=images))
     before = {scene.id: scene for scene in open_source(given)}
     placed = {"images": str(data / "images")} if kind == "footprints" and images == "refer" else {}
-    again = open_source(config(report.path, kind, kind=kind, **placed))
+    again = open_source(config(report.written, kind, kind=kind, **placed))
     assert list(again.ids) == sorted(before)
     assert report.scenes == len(before)
     for scene in again:
@@ -175,7 +175,7 @@ def test_what_is_written_is_read_again(kind: str, images: Any, tmp_path: Path) -
     # Left to itself rooftrace sees what it is.
     # YOLO is one of the layouts of a folder.
     read_as = "folder" if kind == "yolo" else kind
-    assert open_source(config(report.path, kind, **placed)).kind == read_as
+    assert open_source(config(report.written, kind, **placed)).kind == read_as
 
 
 @each_kind
@@ -207,7 +207,7 @@ def test_images_without_a_label_do_not_become_empty_labels(kind: str, tmp_path: 
     report = run_convert(given, kind, tmp_path / case(kind).out, WriteOptions(images="copy"))
     assert report.left_out == (f"east/{first.stem}",)
     assert any("1 image without a label left out" in note for note in report.notes)
-    again = open_source(config(report.path, kind))
+    again = open_source(config(report.written, kind))
     assert (len(again), again.unlabelled) == (2, ())
 
 
@@ -217,7 +217,7 @@ def test_an_image_of_another_size_is_named_with_both_sizes(kind: str, tmp_path: 
         pytest.skip("its labels lie on the ground, and images of any size show them")
     if kind == "yolo":
         pytest.skip("its corners are shares of an image of any size")
-    path = converted(tmp_path, kind).path
+    path = converted(tmp_path, kind).written
     source = open_source(config(path, kind))
     image = source.entries[0].image
     assert image is not None
@@ -235,7 +235,7 @@ def test_an_image_of_another_size_is_named_with_both_sizes(kind: str, tmp_path: 
 def test_a_missing_image_is_named(kind: str, tmp_path: Path) -> None:
     if kind == "yolo":
         pytest.skip("a text without an image belongs to no scene")
-    path = converted(tmp_path, kind).path
+    path = converted(tmp_path, kind).written
     source = open_source(config(path, kind))
     image = source.entries[0].image
     assert image is not None

@@ -399,32 +399,22 @@ class SetAudit:
 
 
 @dataclass(frozen=True)
-class Audit:
-    """The result of `rooftrace inspect`.
+class Audit(Report):
+    """The result of `rooftrace inspect`; its keys in JSON are a contract.
 
     Args:
+        verdict: Main facts, and what to do first.
+        findings: All findings, the worst first.
         data: The set.
         against: The other set, if one was given.
         comparison: Comparison of the two sets.
-        findings: All findings, the worst first.
-        summary: Main facts, and what to do first.
     """
 
+    verdict: AuditSummary
+    findings: tuple[Finding, ...]
     data: SetAudit
     against: SetAudit | None
     comparison: SetComparison | None
-    findings: tuple[Finding, ...]
-    summary: AuditSummary
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of `rooftrace inspect --json`; its keys are a contract."""
-        return {
-            "verdict": asdict(self.summary),
-            "findings": [asdict(finding) for finding in self.findings],
-            "data": self.data.to_json(),
-            "against": None if self.against is None else self.against.to_json(),
-            "comparison": None if self.comparison is None else self.comparison.to_json(),
-        }
 
 
 def run_audit(
@@ -481,7 +471,7 @@ def run_audit(
     found = worst_first(found)
     has_test = own is not None and "test" in own.parts
     summary = summarize_audit(source.name, first.statistics, found, has_test=has_test)
-    return Audit(first, second, comparison, tuple(found), summary)
+    return Audit(summary, tuple(found), first, second, comparison)
 
 
 def _count(source: SceneSet) -> int:

@@ -49,14 +49,14 @@ def inspect(
     if as_json:
         print_json(audit.to_json() | {"report": None if out is None else str(out)})
         return
-    say(audit.summary.paragraph)
+    say(audit.verdict.paragraph)
     for finding in audit.findings:
         people().print(f"[{_TONES[finding.severity]}]{finding.severity:8}[/] ", end="")
         say(finding.title)
     for note in audit.data.source.notes:
         say(f"note: {note}")
     say("To do first:")
-    for number, action in enumerate(audit.summary.actions, 1):
+    for number, action in enumerate(audit.verdict.actions, 1):
         say(f"  {number}. {action}")
     if out is not None:
         say(f"page: {out}")
@@ -189,4 +189,4 @@ def convert(
     if answered(report, as_json=as_json):
         return
     as_kind = f"{plural(report.scenes, 'scene')} as {report.kind}, read as "
-    say(f"{report.path}: {as_kind if report.scenes else ''}{report.read_as}")
+    say(f"{report.written}: {as_kind if report.scenes else ''}{report.read_as}")

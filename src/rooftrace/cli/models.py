@@ -118,11 +118,11 @@ def export(
     table.add_column("engine", no_wrap=True)
     for figure in _FIGURES:
         table.add_column(figure, no_wrap=figure == _FIGURES[-1])
-    for row in parity_rows(report.parities):
+    for row in parity_rows(report.parity):
         table.add_row(*row)
     people().print(table)
-    worst = max(parity.mask_change for parity in report.parities)
-    say(f"maximum change of the mask: {worst:.4f} (tolerance {report.tolerance:g})")
+    worst = max(parity.mask_change for parity in report.parity)
+    say(f"maximum change of the mask: {worst:.4f} (tolerance {report.tolerance['mask_change']:g})")
     say(f"{report.path}: {report.size_bytes / 1e6:.1f} MB, report {report.report}")
 
 

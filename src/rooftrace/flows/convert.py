@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.core.report import Report
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
@@ -38,34 +38,23 @@ _KINDS = {".csv": "rle", ".json": "coco"}
 
 
 @dataclass(frozen=True)
-class ConvertReport:
+class ConvertReport(Report):
     """Result of a conversion.
 
     Args:
-        path: File or folder that `rooftrace` accepts as DATA again.
+        written: File or folder that `rooftrace` accepts as DATA again.
         read_as: Kind as which the data was read, and how.
         scenes: Number of scenes written; 0 for polygons without images.
         left_out: Ids of the images without a label.
         notes: Assumptions, and facts that the kind cannot hold.
     """
 
-    path: Path
+    written: Path
     kind: str
     read_as: str
     scenes: int
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return {
-            "written": str(self.path),
-            "kind": self.kind,
-            "read_as": self.read_as,
-            "scenes": self.scenes,
-            "left_out": list(self.left_out),
-            "notes": list(self.notes),
-        }
 
 
 def run_convert(

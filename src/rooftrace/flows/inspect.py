@@ -231,7 +231,7 @@ def audit_page(audit: Audit) -> str:
     pictures = _PictureCache([data] + ([audit.against] if audit.against is not None else []))
     return render_page(
         "audit.html", {"area": _area}, audit=audit, data=data, other=audit.against,
-        summary=audit.summary,
+        summary=audit.verdict,
         findings=[(finding, pictures.of(finding.ids[:_PER_FINDING])) for finding in audit.findings],
         sheets=_sheets(data, pictures),
         other_sheets=[] if audit.against is None else _sheets(audit.against, pictures),

@@ -84,7 +84,7 @@ def test_every_finding_and_figure_is_on_the_page(folder: Path) -> None:
     assert audit.findings
     for finding in audit.findings:
         assert f'id="{finding.key}"' in page
-    for action in audit.summary.actions:
+    for action in audit.verdict.actions:
         assert action.split(":")[0].split("'")[0] in page
     assert f"{audit.data.statistics.buildings:,}" in page
 
@@ -98,5 +98,5 @@ def test_names_are_escaped(folder: Path) -> None:
 
 def test_images_alone(bare: Path) -> None:
     audit = audit_of(bare)
-    assert audit.summary.fit == "no"
+    assert audit.verdict.fit == "no"
     assert "Built-up share" not in audit_page(audit)

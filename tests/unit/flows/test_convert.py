@@ -43,10 +43,10 @@ def test_groups_classes_and_unknown_pixels_survive_a_chain_of_kinds(tmp_path: Pa
     given = SourceConfig(path=str(tmp_path / "data"), labels=labels, gsd_m=0.3)
     report = run_convert(given, "coco", tmp_path / "c.json")
     assert any('labels.classes = ["land", "house", "road"]' in note for note in report.notes)
-    again = SourceConfig(path=str(report.path), labels=labels)
+    again = SourceConfig(path=str(report.written), labels=labels)
     report = run_convert(again, "folder", tmp_path / "end")
     assert not any("does not hold the classes" in note for note in report.notes)
-    scenes = list(open_source(SourceConfig(path=str(report.path))))
+    scenes = list(open_source(SourceConfig(path=str(report.written))))
     # A group is a part of the name, as the folder has no other place for it.
     assert [scene.id for scene in scenes] == ["a__x", "b__x"]
     for scene in scenes:
@@ -61,7 +61,7 @@ def test_groups_classes_and_unknown_pixels_survive_a_chain_of_kinds(tmp_path: Pa
 def test_chips_become_images_of_their_own(data: Path, tmp_path: Path) -> None:
     given = SourceConfig(path=str(data), chip_px=40)
     report = run_convert(given, "coco", tmp_path / "c.json")
-    chips = open_source(SourceConfig(path=str(report.path)))
+    chips = open_source(SourceConfig(path=str(report.written)))
     assert len(chips) == 3 * 4
     assert {scene.image.grid.shape for scene in chips} == {(40, 40), (40, 32), (24, 40), (24, 32)}
     scene = next(iter(open_source(SourceConfig(path=str(data)))))
@@ -74,7 +74,7 @@ def test_what_is_nodata_by_rule_is_nodata_in_what_is_written(data: Path, tmp_pat
     with rasterio.open(data / "images" / "synthetic_00000.tif", "r+") as file:
         file.write(np.full((3, 9, 72), 255, np.uint8), window=((0, 9), (0, 72)))
     report = convert(data, "folder", tmp_path / "out", nodata=(255.0, 255.0, 255.0))
-    first = next(iter(open_source(SourceConfig(path=str(report.path)))))
+    first = next(iter(open_source(SourceConfig(path=str(report.written)))))
     assert not first.image.read().valid[:9].any()
     assert first.image.read().valid[9:].any()
     referred = convert(data, "coco", tmp_path / "c.json", nodata=(255.0, 255.0, 255.0))
@@ -104,7 +104,7 @@ def test_what_a_sidecar_says_of_an_image_is_not_lost(data: Path, tmp_path: Path)
     )
     given = SourceConfig(path=str(data), glob=(first.name, f"{second.stem}.png"))
     report = run_convert(given, "folder", tmp_path / "out")
-    old, new = (list(open_source(one)) for one in (given, SourceConfig(path=str(report.path))))
+    old, new = (list(open_source(one)) for one in (given, SourceConfig(path=str(report.written))))
     np.testing.assert_array_equal(new[0].image.read().valid, gaps > 0)
     assert old[1].image.grid.crs is not None
     assert new[1].image.grid == old[1].image.grid
@@ -150,7 +150,7 @@ def test_what_is_read_is_never_written_over(data: Path, tmp_path: Path) -> None:
             convert(data, "folder", out, overwrite=True)
     report = convert(data, "coco", tmp_path / "c.json")
     with pytest.raises(ConfigError, match="is, or contains, data that is read"):
-        convert(report.path, "coco", report.path, overwrite=True)
+        convert(report.written, "coco", report.written, overwrite=True)
 
 
 def test_a_scene_that_fails_is_named_and_leaves_no_file(data: Path, tmp_path: Path) -> None:
@@ -201,13 +201,13 @@ def test_metres_that_override_the_georeference_are_kept_or_noted(
     report = convert(data, to, tmp_path / "written" / out, gsd_m=0.5)
     assert any("etres per pixel" in note for note in report.notes) != is_kept
     if is_kept:
-        read = open_source(SourceConfig(path=str(report.path)))
+        read = open_source(SourceConfig(path=str(report.written)))
         assert [scene.gsd_m for scene in read] == [0.5] * 3
     # Metres of the georeference are nothing to note or to write down.
     report = convert(data, to, tmp_path / "plain" / out)
     assert not [note for note in report.notes if "etres per pixel" in note]
     if to in ("folder", "coco", "labelstudio"):
-        read = open_source(SourceConfig(path=str(report.path)))
+        read = open_source(SourceConfig(path=str(report.written)))
         assert {scene.stated_gsd_m for scene in read} == {None}
 
 
@@ -222,7 +222,7 @@ def test_a_folder_of_several_metres_per_pixel_says_what_it_cannot_hold(tmp_path:
     report = convert(tmp_path / "c.json", "folder", tmp_path / "out")
     assert any("(0.3, 0.6) must be given again: --gsd" in note for note in report.notes)
     report = convert(tmp_path / "c.json", "coco", tmp_path / "again" / "c.json")
-    assert [s.gsd_m for s in open_source(SourceConfig(path=str(report.path)))] == [0.3, 0.6]
+    assert [s.gsd_m for s in open_source(SourceConfig(path=str(report.written)))] == [0.3, 0.6]
     assert not any("etres per pixel" in note for note in report.notes)
 
 
@@ -266,7 +266,7 @@ def test_objects_that_touch_stay_apart(to: str, out: str, tmp_path: Path) -> Non
         Image.fromarray(array).save(tmp_path / "data" / part / "a.png")
     data = SourceConfig(path=str(tmp_path / "data"), labels=LabelConfig(instances=True))
     report = run_convert(data, to, tmp_path / out)
-    (scene,) = open_source(SourceConfig(path=str(report.path)))
+    (scene,) = open_source(SourceConfig(path=str(report.written)))
     outlines, _ = scene_outlines(scene)
     assert [round(one.area) for one in outlines] == [100, 150, 1100]
     assert scene.label is not None

@@ -207,7 +207,7 @@ def test_parts_of_the_data_itself_are_said_and_can_be_chosen(tmp_path: Path) -> 
     )
     audit = run_inspect(data)
     assert "(2 train, 2 val, 2 test): finetune and train use" in audit.data.source.notes[-1]
-    assert not any("Set a test part aside" in action for action in audit.summary.actions)
+    assert not any("Set a test part aside" in action for action in audit.verdict.actions)
     scenes = open_source(data)
     assert "--split test takes one" in select_part(scenes, None, "data").notes[-1]
     assert select_part(scenes, "test", "data").ids == ("test/2", "test/5")

@@ -147,5 +147,5 @@ def test_attributes_whose_names_drivers_use_are_kept(tmp_path: Path, suffix: str
     report = run_convert(
         SourceConfig(path=str(tmp_path / f"out{suffix}")), "footprints", tmp_path / "again.gpkg"
     )
-    read = VectorFile(report.path).read(["fid", "model"]).values
+    read = VectorFile(report.written).read(["fid", "model"]).values
     assert (read["fid"].tolist(), read["model"].tolist()) == (["7", "7"], ["a", "b"])

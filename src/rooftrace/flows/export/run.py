@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, ExportError, MissingExtraError
+from rooftrace.core.report import Report
 from rooftrace.core.system import installed_versions
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
@@ -137,45 +138,30 @@ def _mask(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    """Result of an export.
+class ExportReport(Report):
+    """Result of an export, which is also written beside the model.
 
     Args:
         path: The exported file; for OpenVINO the .xml file.
         report: JSON file beside it with this report.
-        tolerance: Maximum allowed `Parity.mask_change`.
-        calibrated: Tiles of the calibration, or None.
-        parities: Comparison for each engine and output; the main engine comes first.
+        bundle: `name` and `sha256` of the model.
+        tolerance: Maximum allowed figures of a comparison: `mask_change`.
+        check: Tiles of the comparisons.
+        calibration: Tiles of the calibration, or None.
+        parity: Comparison for each engine and output; the main engine comes first.
     """
 
     path: Path
     report: Path
     to: Target
     precision: str
-    bundle: tuple[str, str]
+    bundle: dict[str, str]
     size_bytes: int
-    tolerance: float
-    checked: TileSet
-    calibrated: TileSet | None
-    parities: tuple[Parity, ...]
+    tolerance: dict[str, float]
+    check: TileSet
+    calibration: TileSet | None
+    parity: tuple[Parity, ...]
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints and that is written beside the model."""
-        name, sha256 = self.bundle
-        return {
-            "path": str(self.path),
-            "report": str(self.report),
-            "to": self.to,
-            "precision": self.precision,
-            "bundle": {"name": name, "sha256": sha256},
-            "size_bytes": self.size_bytes,
-            "tolerance": {"mask_change": self.tolerance},
-            "check": self.checked.to_json(),
-            "calibration": self.calibrated and self.calibrated.to_json(),
-            "parity": [parity.to_json() for parity in self.parities],
-            "notes": list(self.notes),
-        }
 
 
 def parity_rows(parities: Sequence[Parity]) -> Iterator[tuple[str, ...]]:
@@ -280,12 +266,12 @@ def run_export(
             report=report_path,
             to=to,
             precision=precision,
-            bundle=(source.spec.name, source.sha256),
+            bundle={"name": source.spec.name, "sha256": source.sha256},
             size_bytes=size,
-            tolerance=tolerance,
-            checked=checked,
-            calibrated=drawn,
-            parities=tuple(parities),
+            tolerance={"mask_change": tolerance},
+            check=checked,
+            calibration=drawn,
+            parity=tuple(parities),
             notes=tuple(notes),
         )
         write_json(folder / report.report.name, report.to_json())
