@@ -384,7 +384,6 @@ class SetAudit:
     offsets: tuple[Offset, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
         return {
             "name": self.source.name,
             "kind": self.source.kind,

@@ -59,7 +59,6 @@ class TorchEngine(Engine):
         self._net = model.to(self._device, memory_format=torch.channels_last)
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
         probability: NDArray[np.float32] = self._infer(batch).cpu().numpy()
         return probability
 

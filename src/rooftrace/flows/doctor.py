@@ -172,7 +172,6 @@ class DoctorReport(Report):
         return runs and self.has_default_model and not self.missing
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
         return super().to_json() | {"healthy": self.healthy}
 
     def rows(self) -> Iterator[tuple[str, str]]:

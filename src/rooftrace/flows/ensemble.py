@@ -301,7 +301,6 @@ class EnsembleReport:
         return (*self.fit.models, self.fit.average, self.fit.weighted)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
         return {
             "ensemble": str(self.out),
             "combine": self.combine,

@@ -204,7 +204,6 @@ class ThresholdReport:
         return _mean_value(self.figures_after, self.metric)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
         calibration = self.calibration
         return {
             "bundle": str(self.out),

@@ -360,7 +360,6 @@ class VectorizeReport(Report):
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that `--json` prints."""
         return {**super().to_json(), "mpx_per_s": self.pixels / 1e6 / max(self.seconds, 1e-9)}
 
 

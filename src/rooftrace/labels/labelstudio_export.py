@@ -78,7 +78,6 @@ class _PaintedLabel:
         self._grid = grid
 
     def read(self, window: Window | None = None) -> Mask:
-        """Return the classes inside `window` (default all)."""
         window = window or Window.whole(self._grid.shape)
         return mask_of(self._painted[window.slices()], self._grid.crop(window))
 

@@ -145,7 +145,6 @@ class RunsLabel:
     grid: GeoGrid
 
     def read(self, window: Window | None = None) -> Mask:
-        """Return the classes inside `window` (default all)."""
         window = window or Window.whole(self.grid.shape)
         drawn = np.zeros(window.shape_yx, dtype=np.bool_)
         for bounds in self._bounds:

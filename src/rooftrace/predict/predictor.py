@@ -441,7 +441,6 @@ class MirroredEngine(Engine):
         self.precision = inner.precision
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Run (n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
         return _left_right(self._inner.run(np.ascontiguousarray(_left_right(batch))))
 
 

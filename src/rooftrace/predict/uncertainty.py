@@ -160,7 +160,6 @@ class _FeatureMeans(Engine):
         self.name, self.precision = engine.name, engine.precision
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
         self._rows.extend(self._features(batch))
         return self._inner.run(batch)
 

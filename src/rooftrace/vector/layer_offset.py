@@ -89,7 +89,6 @@ class LayerOffset:
         return np.asarray(below * (1 - v) + above * v)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entries of the report."""
         cells = None
         if self.cells is not None:
             lengths = np.hypot(self.cells[..., 0], self.cells[..., 1])

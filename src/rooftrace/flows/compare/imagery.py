@@ -106,7 +106,6 @@ class Dates:
         return (1 + self.threshold) / 2
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entries of the report."""
         return {name: round(getattr(self, name), 4) for name in ("threshold", "low", "high")}
 
 

@@ -149,7 +149,6 @@ class CompareReport:
     against_map: MapAgreement | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that `--json` prints."""
         return {
             **self.figures(),
             "files": [str(file) for file in self.files],

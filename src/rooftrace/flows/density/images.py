@@ -38,7 +38,6 @@ class ImagesReport:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that `--json` prints."""
         return {
             "files": [str(file) for file in self.files],
             "images": len(self.shares),

@@ -107,7 +107,6 @@ class DensityReport:
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that `--json` prints."""
         return {
             "files": [str(file) for file in self.files],
             "crs": self.crs,

@@ -194,7 +194,6 @@ class FinetuneReport:
         return tuple(advice)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
         return {
             **self.trained.to_json(),
             "verdict": self.verdict,

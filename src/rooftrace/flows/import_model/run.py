@@ -171,7 +171,6 @@ class ImportReport:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
         return {
             "path": str(self.path),
             "size_bytes": self.size_bytes,

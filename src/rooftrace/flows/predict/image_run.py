@@ -130,7 +130,6 @@ class RunReport:
     heights: tuple[HeightsReport, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields of `--json`."""
         fields = {**vars(self), "outputs": [output.to_json() for output in self.outputs]}
         fields["heights"] = [one.to_json() for one in self.heights]
         fields["failed"] = [
