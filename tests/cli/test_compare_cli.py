@@ -291,7 +291,10 @@ def test_a_building_is_gone_only_where_the_imagery_shows_ground(
     left, top = EAST - 10, NORTH + 25.0 * SIDE + 10
     # Six of the twelve rows of houses lie under nodata.
     image = np.zeros((320, 320), np.uint8)
-    for bright, notes in ((90, []), (250, ["6 of 6 buildings looked at that are gone: a cloud"])):
+    for bright, notes in (
+        (90, []),
+        (250, ["6 of 6 buildings looked at that are gone. If a cloud"]),
+    ):
         image[160:] = bright
         scene = write_geotiff(
             tmp_path / "scene.tif", image, crs=f"EPSG:{UTM}", nodata=0,
@@ -301,9 +304,23 @@ def test_a_building_is_gone_only_where_the_imagery_shows_ground(
         assert answer["coverage"] == "imagery"
         assert counts(answer, "old") == TRUTH_OLD | {"changed": 6, "gone": 6, "outside": 12}
         assert re.findall(r"white at (.*cloud)", str(answer["notes"])) == notes
+    # By district, what no image shows is no zero, and no ground of a share.
+    districts = [
+        box(left, top - low, left + 320, top - high) for low, high in ((150, 0), (320, 150))
+    ]
+    zones = write(tmp_path / "zones.gpkg", districts)
+    told = ("density", tmp_path / "a/compare.gpkg", "--building", "gone", "--zones", zones)
+    assert call(*told, "-o", tmp_path / "lost")[0] == 0
+    lost = pd.read_csv(tmp_path / "lost.csv")
+    np.testing.assert_array_equal(lost.buildings, [np.nan, 6])
+    assert lost.observed_share.tolist() == pytest.approx([0, 160 / 170], rel=1e-3)
     area = write(tmp_path / "area.gpkg", [box(left, NORTH - 10, left + 400, NORTH + 145)], 3857)
     _, answer = call("compare", *layers, "-o", tmp_path / "b", "--area", area)
     assert answer["coverage"] == "area"
+    seen = gpd.read_file(tmp_path / "b/compare_observed.gpkg").to_crs(UTM)
+    assert seen.area.sum() == pytest.approx(400 * 155, rel=1e-3)
+    call("compare", *layers, "-o", tmp_path / "b")
+    assert not (tmp_path / "b/compare_observed.gpkg").exists(), "left over"
     # Beyond an area, matches count as little as misses.
     for side, truth in (("old", TRUTH_OLD), ("new", TRUTH_NEW)):
         half = {status: count // 2 for status, count in truth.items()}

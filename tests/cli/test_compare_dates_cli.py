@@ -198,6 +198,11 @@ def test_bad_dates_are_explained(tmp_path: Path) -> None:
         assert call("vectorize", masks, "-o", layers[-1])[0] == 0
     cases = [
         ((first, layers[0], "-m", bundle), 2, "OLD, "),
+        (
+            (first, "https://example.org/{z}/{x}/{y}.png", "-m", bundle),
+            3,
+            "https://example.org/{z}",
+        ),
         ((first, nowhere, "-m", bundle), 3, "has no coordinate system"),
         ((first, coarse, "-m", bundle), 4, "d.tif has 2"),
         ((first, second, "-m", several), 2, "has 3 classes"),

@@ -47,7 +47,11 @@ def check_exists(path: Path) -> None:
         if path.parts[:1] in (("http:",), ("https:",), ("s3:",)):
             # A path keeps one of two slashes.
             url = str(path).replace(":/", "://", 1)
-            raise DataError(f"{url} is a URL; expected a file.", remedy="Download it first.")
+            raise DataError(
+                f"{url} is a URL; expected a file.",
+                remedy="Download it first, or predict it: rooftrace predict reads URLs and map "
+                "services, and compare and density read its folder.",
+            )
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
 
 

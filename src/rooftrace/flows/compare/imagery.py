@@ -28,8 +28,10 @@ from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
 from rooftrace.core.text import PLACE_IMAGE, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BuildingLayer, date_of, no_crs, read_buildings_layer
+from rooftrace.flows.density.inputs import trace_regions
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
 from rooftrace.io.area import Area, area_in_degrees
+from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import is_raster, rasterize
 from rooftrace.io.georeferenced import close_source, placed_by, provenance_of
 from rooftrace.io.legend import NODATA
@@ -133,6 +135,7 @@ def predict_dates(
         RooftraceError: An image cannot be predicted, see `Predictor.predict`.
     """
     for name, path in (("NEW", new), ("OLD", old)):
+        check_exists(path)
         if path.is_dir() or not is_raster(path):
             raise ConfigError(
                 f"-m predicts two images, but {name}, {path}, is not an image.",
@@ -367,6 +370,9 @@ _KEPT = (SAME, SPLIT, MERGED)
 _POINTS = 64
 """Points along each side of a building's bounds that are looked up in several images."""
 
+_MOST_PX = 2**31
+"""Maximum number of pixels of images that are read to draw the ground that they show."""
+
 _READ_PX = 2048
 
 
@@ -462,6 +468,39 @@ def _set_cut(side: SideStatus, other: SideStatus, unseen: BoolArray) -> None:
     index = index[unseen[side.partner[index]]]
     side.status[index] = OUTSIDE
     other.is_whole[side.partner[index[side.is_covered[index]]]] = True
+
+
+def ground_of_both(
+    images: Sequence[RasterSource], before: RasterSource | None, area: Area | None, plane: CRS
+) -> Polygons | None:
+    """Return the ground on a plane that both dates show; None if unknown or too large."""
+    dates = [images, *([] if before is None else [[before]])]
+    pixels = sum(one.grid.height * one.grid.width for sources in dates for one in sources)
+    if not (images or area) or pixels > _MOST_PX:
+        return None
+    grounds = [_shown_ground(sources, plane) for sources in dates if sources]
+    if area is not None:
+        degrees = np.array([area_in_degrees(area)], np.object_)
+        grounds.append(shapely.make_valid(reprojected(degrees, CRS84, plane, BEND_M))[0])
+    common = shapely.get_parts(shapely.intersection_all(grounds))
+    return np.asarray(common[shapely.area(common) > 0], np.object_)
+
+
+def _shown_ground(sources: Sequence[RasterSource], plane: CRS) -> shapely.Geometry:
+    """Return the ground on a plane that at least one of the images shows."""
+    with ExitStack() as opened:
+        parts = []
+        for source in sources:
+            opened.callback(close_source, source)
+            grid = source.grid
+            assert grid.crs is not None
+            windows = Window.whole(grid.shape).blocks(_READ_PX, _READ_PX)
+            blocks = ((one, source.read(one).valid.view(np.uint8)) for one in windows)
+            pixels = np.concatenate([*trace_regions(grid.shape, blocks)])
+            placed = shapely.transform(pixels, grid.to_world, interleaved=False)
+            moved = reprojected(placed, grid.crs, plane, BEND_M)
+            parts.append(moved[np.isfinite(shapely.bounds(moved)).all(axis=1)])
+    return shapely.union_all(np.concatenate(parts))
 
 
 def mark_outside_bounds(new: Side, old: Side) -> None:

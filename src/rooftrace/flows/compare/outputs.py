@@ -545,7 +545,7 @@ def cloud_notes(compared: Compared, images: Sequence[RasterSource]) -> list[str]
             white += bool(np.median(raster.data[:3].min(axis=0)[raster.valid]) >= _WHITE)
     note = (
         f"The image is white at {white} of {plural(len(gone), 'building')} looked at that are "
-        f"{compared.word('gone')}: a cloud or snow hides buildings. Leave it out with --area."
+        f"{compared.word('gone')}. If a cloud or snow hides them, leave it out with --area."
     )
     return [note] if white and white >= len(gone) / 10 else []
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from affine import Affine
 from pyproj import CRS
 
@@ -22,6 +23,7 @@ from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.imagery import (
     PROBABILITY_FILES,
     Dates,
+    ground_of_both,
     keep_certain_changes,
     mark_outside,
     mark_outside_bounds,
@@ -53,9 +55,10 @@ from rooftrace.io.companions import predicted_images
 from rooftrace.io.files import check_exists, prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import in_crs, model_notes
+from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, outline_bounds
-from rooftrace.io.vector_write import write_copies
+from rooftrace.io.vector_write import write_copies, write_polygons
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
     GONE,
@@ -74,6 +77,7 @@ _NOTED_OFFSET_M = 0.5
 
 
 _WRITTEN = ("compare.gpkg", "review.geojson", "compare.json", "report.html")
+_OBSERVED = f"compare_{OBSERVED}"
 _CONFLATED = "conflated.gpkg"
 
 
@@ -268,6 +272,12 @@ def run_compare(
         notes += model_notes((new_layer.model, old_layer.model))
     step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
+    ground = ground_of_both(images, old_layer.seen, area, plane)
+    (out / _OBSERVED).unlink(missing_ok=True)
+    if ground is not None:
+        origin = {"source": new_layer.source, "imagery_date": new_layer.date}
+        columns = {name: np.full(len(ground), one, np.object_) for name, one in origin.items()}
+        write_polygons(out / _OBSERVED, ground, columns, plane)
     if models is not None:
         imagery = [open_image(new)]
     elif not imagery and new_layer.mask is not None:
@@ -368,7 +378,7 @@ def _check_paths(
         )
     probabilities = () if models is None else PROBABILITY_FILES
     read = (new, old, *options.imagery, options.area)
-    written = {out / name for name in (*_WRITTEN, _CONFLATED, *probabilities)}
+    written = {out / name for name in (*_WRITTEN, _OBSERVED, _CONFLATED, *probabilities)}
     written |= {out / f"{name}{end}" for name in ("compare", "conflated") for end in formats}
     is_given = models is None and options.threshold is not None
     if is_given and not (is_raster(new) or is_raster(old)):

@@ -23,12 +23,11 @@ from rooftrace.flows.density.inputs import (
     ObservedBuildings,
     SceneFiles,
     mask_notes,
-    observed_ground,
+    observed_file,
     read_buildings,
     trace_regions,
 )
 from rooftrace.io.legend import NODATA
-from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.reproject import BEND_M, crs_text, reprojected
 
 _LEAST_TWICE_M2 = 50.0
@@ -199,10 +198,15 @@ def _of_image(
     outlined = reprojected(buildings.geometry, buildings.crs, crs, BEND_M)
     ground = SeenGround(crs, place, outlined, numbers=buildings.numbers)
     if mask is None:
-        seen = observed_ground(polygons, crs)
-        notes = (*buildings.notes, observed_note(polygons, seen, building))
-        seen = None if seen is None else without_overlaps(seen)
-        return replace(ground, observed=seen, notes=notes)
+        if (file := observed_file(polygons)) is None:
+            # A mask has no statuses of a comparison.
+            remedy = "" if building else "; give the mask as well where it has nodata"
+            note = f"{polygons.name} does not contain the observed area: all ground counts as seen"
+            return replace(ground, notes=(*buildings.notes, note + remedy))
+        seen = file.read([])
+        observed = without_overlaps(reprojected(seen.geometry, seen.crs, crs, BEND_M))
+        note = f"{file.path.name}, beside {polygons.name}, says which ground was seen"
+        return replace(ground, observed=observed, notes=(*buildings.notes, note))
     mask, said = buildings.shares_of(mask)
     near = ObservedBuildings(plane, outlined)
     built, observed = _regions(mask, plane, near, progress)
@@ -318,16 +322,6 @@ def bounds_on(polygons: Polygons) -> Bounds:
     """Return left, bottom, right and top of polygons on a plane."""
     left, bottom, right, top = shapely.total_bounds(polygons).tolist()
     return left, bottom, right, top
-
-
-def observed_note(buildings: Path, observed: Polygons | None, chosen: str | None) -> str:
-    """Return the note on the ground that counts as observed, without a mask."""
-    if observed is not None:
-        return f"{OBSERVED} of the catalogue says which ground was seen"
-    # A mask has no statuses of a comparison.
-    remedy = "give the mask as well where it has nodata"
-    remedy = "; " + ("cut the ground below clouds out of --zones" if chosen else remedy)
-    return f"{buildings.name} does not contain the observed area: all ground counts as seen{remedy}"
 
 
 def outside_notes(count: int) -> list[str]:

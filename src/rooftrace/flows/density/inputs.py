@@ -498,16 +498,11 @@ def mask_notes(
 
 
 def observed_file(polygons: Path) -> VectorFile | None:
-    """Return the scenes of a catalogue with the ground that they show, for its buildings."""
-    files = (polygons / OBSERVED, polygons.parent / OBSERVED) if polygons.is_dir() else ()
+    """Return the ground that a catalogue or a comparison says was seen, for its buildings."""
+    files = [polygons.with_name(f"{polygons.stem}_{OBSERVED}")]
+    if polygons.is_dir():
+        files = [polygons / OBSERVED, polygons.parent / OBSERVED]
     return next((VectorFile(file) for file in files if file.is_file()), None)
-
-
-def observed_ground(polygons: Path, plane: CRS) -> Polygons | None:
-    """Return the ground that the scenes of a catalogue show, for the layer of its buildings."""
-    file = observed_file(polygons)
-    seen = None if file is None else file.read([])
-    return None if seen is None else reprojected(seen.geometry, seen.crs, plane, BEND_M)
 
 
 def stem_of(out: Path, name: str) -> Path:
