@@ -478,7 +478,11 @@ def ground_of_both(
     pixels = sum(one.grid.height * one.grid.width for sources in dates for one in sources)
     if not (images or area) or pixels > _MOST_PX:
         return None
-    grounds = [_shown_ground(sources, plane) for sources in dates if sources]
+    grounds = [
+        shapely.union_all(np.concatenate([_shown_ground(one, plane) for one in sources]))
+        for sources in dates
+        if sources
+    ]
     if area is not None:
         degrees = np.array([area_in_degrees(area)], np.object_)
         grounds.append(shapely.make_valid(reprojected(degrees, CRS84, plane, BEND_M))[0])
@@ -486,21 +490,17 @@ def ground_of_both(
     return np.asarray(common[shapely.area(common) > 0], np.object_)
 
 
-def _shown_ground(sources: Sequence[RasterSource], plane: CRS) -> shapely.Geometry:
-    """Return the ground on a plane that at least one of the images shows."""
-    with ExitStack() as opened:
-        parts = []
-        for source in sources:
-            opened.callback(close_source, source)
-            grid = source.grid
-            assert grid.crs is not None
-            windows = Window.whole(grid.shape).blocks(_READ_PX, _READ_PX)
-            blocks = ((one, source.read(one).valid.view(np.uint8)) for one in windows)
-            pixels = np.concatenate([*trace_regions(grid.shape, blocks)])
-            placed = shapely.transform(pixels, grid.to_world, interleaved=False)
-            moved = reprojected(placed, grid.crs, plane, BEND_M)
-            parts.append(moved[np.isfinite(shapely.bounds(moved)).all(axis=1)])
-    return shapely.union_all(np.concatenate(parts))
+def _shown_ground(source: RasterSource, plane: CRS) -> Polygons:
+    """Return the ground on a plane that an image shows, which is closed."""
+    grid = source.grid
+    assert grid.crs is not None
+    windows = Window.whole(grid.shape).blocks(_READ_PX, _READ_PX)
+    blocks = ((one, source.read(one).valid.view(np.uint8)) for one in windows)
+    pixels = np.concatenate([*trace_regions(grid.shape, blocks)])
+    close_source(source)
+    placed = shapely.transform(pixels, lambda xy: np.stack(grid.to_world(*xy.T), axis=1))
+    moved = reprojected(np.asarray(placed, np.object_), grid.crs, plane, BEND_M)
+    return moved[np.isfinite(shapely.bounds(moved)).all(axis=1)]
 
 
 def mark_outside_bounds(new: Side, old: Side) -> None:
