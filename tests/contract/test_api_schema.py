@@ -24,7 +24,7 @@ from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.rest import create_api
+from rooftrace.rest.api import create_api
 from rooftrace.rest.ogc import ogc_router
 from rooftrace.service.decode import Limits, UploadFile
 from rooftrace.service.job_runner import JobRunner

@@ -16,7 +16,8 @@ from rooftrace.core.errors import BusyError
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
-from rooftrace.rest import Security, create_api
+from rooftrace.rest.api import create_api
+from rooftrace.rest.security import Security
 from rooftrace.service.service import Service
 
 pytestmark = pytest.mark.campaign

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from rest_service import fake_service
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.rest import create_api
+from rooftrace.rest.api import create_api
 from rooftrace.service.service import Service
 
 

@@ -13,9 +13,10 @@ from starlette.testclient import TestClient
 import rooftrace.rest.jobs as job_routes
 from rest_service import fake_service, png, roofs
 from rooftrace.predict.plan import OUTPUTS, SceneOptions
-from rooftrace.rest import Security, create_api
+from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import CONFORMANCE, OGC_BODY_SHARE, ogc_router
+from rooftrace.rest.security import Security
 from rooftrace.service.decode import UploadFile
 from rooftrace.service.job_runner import JobRunner
 from rooftrace.service.job_store import JobFile, JobStore

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from rest_service import fake_service
-from rooftrace.rest import Security, create_api
+from rooftrace.rest.api import create_api
 from rooftrace.rest.description import DescribedRoute
+from rooftrace.rest.security import Security
 
 
 class Wanted(BaseModel):

@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 
 from rest_service import fake_service, png, roofs
 from rooftrace.core.errors import PredictError
-from rooftrace.rest import create_api
+from rooftrace.rest.api import create_api
 
 pytestmark = pytest.mark.campaign
 

@@ -20,7 +20,7 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.rest import create_api
+from rooftrace.rest.api import create_api
 from rooftrace.service.service import Service
 
 TIFF = {"Content-Type": "image/tiff"}
