@@ -304,8 +304,7 @@ def _from_shared_files() -> Iterator[tuple[str, str]]:
         "region": "region",
         "endpoint_url": "endpoint",
     }
-    named = {"access_key_id": "AWS_ACCESS_KEY_ID", "region": "AWS_REGION"}
-    has_keys = "AWS_ACCESS_KEY_ID" in os.environ
+    has_keys, has_region = ("AWS_ACCESS_KEY_ID" in os.environ, "AWS_REGION" in os.environ)
     for path, section in files:
         parser = configparser.ConfigParser(interpolation=None)
         try:
@@ -314,11 +313,9 @@ def _from_shared_files() -> Iterator[tuple[str, str]]:
             # An error about a damaged file could show its content: it counts as one without keys.
             continue
         for key, name in wanted.items():
-            if not parser.has_option(section, key) or named.get(name, "") in os.environ:
-                continue
-            if has_keys and key.startswith("aws_"):
-                continue
-            yield name, parser.get(section, key)
+            is_set = has_region if key == "region" else has_keys and key.startswith("aws_")
+            if parser.has_option(section, key) and not is_set:
+                yield name, parser.get(section, key)
 
 
 def url_stem(url: str) -> str:

@@ -265,9 +265,7 @@ def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any
 
     found: list[NDArray[Any]] = []
     most = 2 * _FRAME_TONE * (float(values.max()) - float(values.min()))
-    lines = product(_INWARDS, (0, 1))
-    if is_sequential(scene):
-        lines = product(sorted(_INWARDS), (1,))
+    lines = product(sorted(_INWARDS), (1,)) if is_sequential(scene) else product(_INWARDS, (0, 1))
     for (place, axis), is_end in product(lines, (False, True)):
         if len(found) == 4:
             tones = np.sort(np.concatenate(found, axis=1).mean(axis=0))

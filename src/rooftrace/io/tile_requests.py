@@ -81,14 +81,9 @@ class TileRequests(Traffic):
         Raises:
             ServiceError: The service refuses, does not answer or sends something else than images.
         """
-        found: dict[str, bytes] = {}
-        missing = []
-        for url in dict.fromkeys(urls):
-            data = self._cache.get(url)
-            if data is None:
-                missing.append(url)
-            else:
-                found[url] = data
+        cached = {url: self._cache.get(url) for url in dict.fromkeys(urls)}
+        found = {url: data for url, data in cached.items() if data is not None}
+        missing = [url for url in cached if url not in found]
         if not missing:
             return found
         stopped = threading.Event()
@@ -109,9 +104,6 @@ class TileRequests(Traffic):
         with ThreadPoolExecutor(min(self.options.connections, len(missing)), "tiles") as pool:
             futures = [pool.submit(one, url) for url in missing]
         # All have ended: what arrived before an error is in the cache.
-        for future in futures:
-            if (error := future.exception()) is not None:
-                raise error
         return found | {url: future.result() or b"" for url, future in zip(missing, futures)}
 
     def _request(self, url: str) -> bytes:

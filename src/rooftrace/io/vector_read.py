@@ -265,9 +265,8 @@ class VectorFile:
             DataError: the file cannot be read, or does not have exactly one layer of polygons.
         """
         with _explained(self.path):
-            names = [part.fields for part in self._parts]
-        first = names[0] if names else ()
-        return tuple(name for name in first if all(name in others for others in names))
+            names = [part.fields for part in self._parts] or [()]
+        return tuple(name for name in names[0] if all(name in others for others in names))
 
     @cached_property
     def crs(self) -> CRS | None:

@@ -277,10 +277,8 @@ def _failures(run: Mapping[str, Any]) -> str:
     failed = run.get("failed") or ()
     if not failed:
         return ""
-    first = f"{failed[0].get('message', '')}".strip()
-    if len(failed) == 1:
-        return f"One image failed: {first}"
-    return f"{len(failed)} images failed, the first: {first}"
+    count = "One image failed" if len(failed) == 1 else f"{len(failed)} images failed, the first"
+    return f"{count}: {failed[0].get('message', '')}".strip()
 
 
 @contextmanager

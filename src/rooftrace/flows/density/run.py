@@ -297,8 +297,7 @@ def run_zone_density(
     """
     scenes = scenes_of(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
-    suffixes = (".gpkg", ".csv", *([".png"] if picture else []))
-    files = tuple(Path(f"{stem}{suffix}") for suffix in suffixes)
+    files = tuple(Path(f"{stem}{one}") for one in (".gpkg", ".csv", ".png")[: 2 + picture])
     check_outputs(files, [*inputs, *files_of(scenes), zones])
     places = Zones.read(zones, layer)
     ground = seen_ground(
