@@ -209,6 +209,8 @@ def holds_bytes(values: NDArray[Any]) -> bool:
 
 def _as_bytes(raster: Raster) -> Raster:
     """Return 8-bit values that a raster has in a wider type, so that 255 is white."""
+    if raster.data.dtype == np.uint8:
+        return raster
     data = np.where(raster.valid, raster.data, 0)
     if data.min() < 0 or data.max() > 255:
         return raster
