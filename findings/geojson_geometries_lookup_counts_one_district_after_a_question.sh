@@ -4,11 +4,11 @@
 # Guess before the run: hasContainers answers yes or no, and later counts with the same options are
 # those of before; ignorePolygon, which the comments of each method name, leaves polygons out.
 # Seen: a house lies in a plot, a district and a town. countContainers gives 3, then hasContainers
-# true, and after it countContainers 1 and getContainers one of the three, for this house and for all
-# others that are counted with the same options object, which now holds limit: 1. With a new object
-# for each call it is 3. Of 50 houses, each asked first and counted then, the sum is 50 instead of
-# 150. With ignorePolygon the three polygons are still found; ignorePolygons, which no comment
-# names, leaves them out. There is no message.
+# true, and after it countContainers 1 and getContainers one of the three, for this house and for
+# all others that are counted with the same options object, which now holds limit: 1. With a new
+# object for each call it is 3. Of 50 houses, each asked first and counted then, the sum is 50
+# instead of 150. With ignorePolygon the three polygons are still found; ignorePolygons, which no
+# comment names, leaves them out. There is no message.
 # Versions: geojson-geometries-lookup 0.5.0 (npm, the latest), node 20. Source: index.js,
 # hasContainers: options.limit = 1 is set on the object of the caller; forEachContainer reads
 # options.ignorePolygons.
