@@ -22,6 +22,7 @@ import ssl
 import threading
 import time
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -440,14 +441,12 @@ class RangeReader(Traffic):
                 joined.append([start, stop])
         with ThreadPoolExecutor(_PARALLEL_REQUESTS, "ranges") as pool:
             bodies = list(pool.map(lambda span: self._fetch(*span), joined))
-        found = {}
-        spans = iter(zip(joined, bodies))
-        (begin, end), body = next(spans)
-        for start, stop in sorted(ranges):
-            while start >= end:
-                (begin, end), body = next(spans)
-            found[start, stop] = body[start - begin : stop - begin]
-        return [found[span] for span in ranges]
+        begins = [begin for begin, _ in joined]
+        places = [bisect_right(begins, start) - 1 for start, _ in ranges]
+        return [
+            bodies[at][start - begins[at] : stop - begins[at]]
+            for at, (start, stop) in zip(places, ranges)
+        ]
 
     def _fetch(self, start: int, stop: int) -> bytes:
         def ask(attempt: int) -> bytes:
@@ -457,12 +456,10 @@ class RangeReader(Traffic):
         try:
             return repeated(ask, _RETRY)
         except RemoteError as error:
-            if not error.transient:
-                raise
-            raise RemoteError(
-                f"{error.reason}, bytes {start} to {stop}",
-                "Run the command again later, or download the file and use the copy.",
-            ) from error
+            if error.transient:
+                error.reason += f", bytes {start} to {stop}"
+                error.remedy = "Run the command again later, or download the file and use the copy."
+            raise
 
     def _ask(self, start: int, stop: int) -> bytes:
         if self._object is not None:

@@ -282,7 +282,7 @@ def _failures(run: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def hidden_folders(folder: Path, *images: str) -> Iterator[None]:
+def hidden_folders(folder: Path, *images: Path | str) -> Iterator[None]:
     """Remove the folders of results and of images from the errors of a block."""
     try:
         yield

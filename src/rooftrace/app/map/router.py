@@ -379,11 +379,10 @@ def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
 def _by_zone(files: ImageFiles, zones: Mapping[str, Any], value: str | None) -> bytes:
     """Return zones as GeoJSON with the figures of an image, see `run_zone_density`."""
     inputs = [path for path in (files.mask, files.polygons) if path is not None]
-    with TemporaryDirectory(prefix="rooftrace-") as folder, hidden_folders(Path(folder)):
-        given, out = Path(folder) / "zones.json", Path(folder) / "figures"
+    with TemporaryDirectory(prefix="rooftrace-") as name, hidden_folders(Path(name), *inputs):
+        given, out = Path(name) / "zones.json", Path(name) / "figures"
         write_json(given, zones)
-        with hidden_folders(files.paths[0].parent):
-            report = run_zone_density(inputs, given, out, value=value, picture=False)
+        report = run_zone_density(inputs, given, out, value=value, picture=False)
         write_copies(out.with_suffix(".gpkg"), [".geojson"])
         figures = json.loads(out.with_suffix(".geojson").read_bytes())
     notes = [in_api_terms(without_folders(note, (*inputs, given))) for note in report.notes]

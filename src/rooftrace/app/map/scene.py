@@ -307,12 +307,8 @@ class MapScene:
     ) -> dict[str, Any]:
         """Return how many buildings pass the filters and how many there are, in view and in all.
 
-        `bounds` are the bounds in degrees of those that pass: west, south, east and north; None if
-        there are none.
-
-        Args:
-            bounds: West, south, east and north of the view in degrees.
-            chosen: The filters.
+        Bounds are west, south, east and north in degrees: given those of the view, returned those
+        of the buildings that pass, None without any.
         """
         if self.vectors is None:
             return {"shown": 0, "total": 0, "shown_in_view": 0, "in_view": 0, "bounds": None}
