@@ -266,7 +266,8 @@ def test_vendored_files_are_those_that_are_listed() -> None:
 def test_folders_and_images(shared: TestClient) -> None:
     assert shared.get("/map/folders").json() == [{"id": "out", "title": "out"}]
     reported = shared.get("/map/folders/out").json()
-    assert (reported["state"], reported["message"]) == ("ready", "")
+    assert routing.FolderSummary.model_validate(reported).state == "ready"
+    assert reported["message"] == ""
     (image,) = reported["images"]
     assert image == {
         "name": "town", "buildings": 4, "changes": [], "notes": [],

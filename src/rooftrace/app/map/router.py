@@ -28,6 +28,7 @@ from rooftrace.app.map.results import (
     ImageFiles,
     ResultsCatalogue,
     ResultsFolder,
+    State,
     hidden_folders,
     read_results,
 )
@@ -48,6 +49,7 @@ from rooftrace.rest.description import DescribedRoute, binary_response, problem_
 from rooftrace.rest.jobs import server_url
 from rooftrace.rest.pages import accepts_gzip, compressed, not_modified, static_router
 from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.schemas import ApiModel
 from rooftrace.rest.transfer import (
     RANGE_RESPONSES,
     VECTOR_TYPES,
@@ -91,6 +93,48 @@ def _filter(score: Score = 0, size: Size = 0, kinds: Kinds = None) -> BuildingFi
 Filter = Annotated[BuildingFilter, Depends(_filter)]
 
 
+class FolderName(ApiModel):
+    """Results folder of the list."""
+
+    id: str
+    title: str
+
+
+class ImageSummary(ApiModel):
+    """Image with results. Figures that its run did not record are null."""
+
+    name: str
+    buildings: int | None
+    measured: int | None
+    reviewed: bool
+    built_up_share: float | None
+    notes: list[str]
+    comparison: bool
+    city_model: bool
+    changes: list[str]
+
+
+class FolderSummary(ApiModel):
+    """State, images and model of a results folder."""
+
+    state: State
+    title: str
+    message: str
+    created: str | None
+    images: list[ImageSummary]
+    model: dict[str, str | None]
+
+
+class BuildingCounts(ApiModel):
+    """Buildings that pass the filters, and all, in the area and in the image."""
+
+    shown: int
+    total: int
+    shown_in_view: int
+    in_view: int
+    bounds: tuple[float, float, float, float] | None
+
+
 def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) -> APIRouter:
     """Return the routes of the map of some results folders, under `/map`.
 
@@ -117,11 +161,14 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         return {"basemaps": [asdict(one) for one in basemaps]}
 
     @router.get("")
-    def list_results() -> list[dict[str, str]]:
+    def list_results() -> list[FolderName]:
         """List the folders of results, each with its id and its title."""
-        return [{"id": entry.id, "title": entry.title} for entry in catalogue.entries()]
+        return [FolderName(id=entry.id, title=entry.title) for entry in catalogue.entries()]
 
-    @router.get("/{results_id}", responses=missing)
+    # Records of any version are passed on: the model describes them, and checks none.
+    described = missing | {200: {"model": FolderSummary}}
+
+    @router.get("/{results_id}", response_model=None, responses=described)
     def get_results(results_id: str) -> dict[str, Any]:
         """Describe a folder of results: its state, its images and its model."""
         entry = catalogue.open(results_id)
@@ -277,9 +324,10 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         east: Annotated[float, Query(ge=-720, le=720)],
         north: Annotated[float, Query(ge=-90, le=90)],
         chosen: Filter,
-    ) -> dict[str, Any]:
+    ) -> BuildingCounts:
         """Count the buildings that pass some filters, in an area and in all."""
-        return store.scene(results_id, name).counts((west, south, east, north), chosen)
+        bounds = west, south, east, north
+        return BuildingCounts(**store.scene(results_id, name).counts(bounds, chosen))
 
     @router.post(
         "/{results_id}/images/{name}/zones",
