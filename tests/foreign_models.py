@@ -13,9 +13,7 @@ def conv_graph(
     stride: int = 1,
     opset: int = 17,
     bias: float = 0.0,
-    seed: int = 0,
     is_fixed: bool = False,
-    has_sigmoid: bool = False,
 ) -> bytes:
     """Return a graph of one 3 × 3 convolution, whose answers are logits.
 
@@ -26,25 +24,20 @@ def conv_graph(
         stride: Stride of the convolution.
         opset: Version of the operators.
         bias: Value added to every answer.
-        seed: Seed of the weights.
         is_fixed: Whether it takes one image only, as a constant channel is joined to its answers.
-        has_sigmoid: Whether its answers are probabilities.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     bands = sizes[1]
     assert isinstance(bands, int)
-    rng = np.random.default_rng(seed)
-    weight = rng.normal(size=(channels, bands, 3, 3)).astype(np.float32)
+    weight = np.random.default_rng(0).normal(size=(channels, bands, 3, 3)).astype(np.float32)
     held = [numpy_helper.from_array(weight, "weight"),
             numpy_helper.from_array(np.full(channels, bias, np.float32), "bias")]  # fmt: skip
     conv = helper.make_node(
-        "Conv", [names[0], "weight", "bias"], ["conv" if is_fixed or has_sigmoid else names[1]],
+        "Conv", [names[0], "weight", "bias"], ["conv" if is_fixed else names[1]],
         kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[stride, stride],
     )  # fmt: skip
     nodes = [conv]
-    if has_sigmoid:
-        nodes.append(helper.make_node("Sigmoid", ["conv"], [names[1]]))
     if is_fixed:
         held.append(numpy_helper.from_array(np.zeros((1, 1, *sizes[2:]), np.float32), "more"))
         nodes.append(helper.make_node("Concat", ["conv", "more"], [names[1]], axis=1))

@@ -38,8 +38,6 @@ _SAVE = "Save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read the weights of a .safetensors file or of a file of PyTorch, without running code in it.
 
-    The state dict inside of a checkpoint is found, such as that of Lightning.
-
     Raises:
         BundleError: It holds other objects than tensors, is damaged, or holds no weights.
     """
@@ -69,18 +67,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights: {first_line(error) or type(error).__name__}.",
             remedy=f"Get the file again; it may be truncated. {_SAVE}",
         ) from error
-    for value in (content, *(content.get(key) for key in _ENTRIES if isinstance(content, dict))):
-        tensors = {
-            name: tensor
-            for name, tensor in (value.items() if isinstance(value, dict) else ())
-            if isinstance(name, str) and isinstance(tensor, Tensor)
-        }
-        if tensors:
-            return tensors
+    entries = content if isinstance(content, dict) else {}
+    named = [_tensors_of(value) for value in (content, *map(entries.get, _ENTRIES))]
+    others = [one for one in map(_tensors_of, entries.values()) if one]
+    if found := [one for one in named if one] or (others if len(others) == 1 else []):
+        return found[0]
     raise BundleError(
         f"{path} holds no weights; expected a state dict, by itself or as {', '.join(_ENTRIES)}.",
         remedy=_SAVE,
     )
+
+
+def _tensors_of(value: object) -> dict[str, Tensor]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {k: v for k, v in pairs if isinstance(k, str) and isinstance(v, Tensor)}
 
 
 def match_weight_names(found: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ WRAPPED = {
     "lightning": {"state_dict": prefixed("model."), "epoch": 3, "hyper_parameters": {"lr": 1e-3}},
     "data parallel": {"model_state_dict": prefixed("module."), "optimizer": {"lr": 1e-3}},
     "both": {"state_dict": prefixed("model.module.")},
+    "by another name": {"net": WEIGHTS, "optimizer": {"state": {}}},
     "with a loss": {"state_dict": {**prefixed("net."), "criterion.weight": torch.ones(2)}},
 }
 

@@ -1,11 +1,11 @@
 """Import of an ONNX graph without a contract.
 
-The graph is wrapped, with the normalisation before it and the activation behind it. Both are run on
-the same tiles.
+The graph is wrapped: the normalisation goes before it; interpolation to the size of the image, as
+SegFormer needs it, and the activation behind it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
 from rooftrace.core.text import first_line, plural
 from rooftrace.engines.select import load_engine
-from rooftrace.flows.import_model.options import Activation, ImportOptions
+from rooftrace.flows.import_model.options import ImportOptions
 from rooftrace.flows.import_model.run import (
     Channels,
     DrawTiles,
     ImportedModel,
     check_finite,
     make_spec,
+    refuse_options,
     resolve_channels,
 )
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
@@ -30,14 +31,14 @@ from rooftrace.models.spec import BundleSpec
 _ROUNDING = 1e-3
 """Largest deviation from one of a sum of probabilities that rounding explains."""
 
-_MULTIPLE_PX = 32
+_MULTIPLE_PX, _PROBE_PX = 32, 256
 _INPUT, _OUTPUT, _INNER, _OURS = "image", "probabilities", "rooftrace_inner_", "rooftrace_"
 """Names of the input and the output of a bundle's graph, and prefixes of values of the foreign
 graph that have one of these names, and of the values around it."""
 
 _NUMPY = {"FLOAT": "float32", "FLOAT16": "float16", "DOUBLE": "float64", "UINT8": "uint8",
           "UINT16": "uint16"}  # fmt: skip
-_REMEDY = "Export the network again from the program that made it."
+_REMEDY = "Export the network again from the program that made it, with opset_version=17."
 _DYNAMIC = (
     "Export it in evaluation mode and with a dynamic batch axis: torch.onnx.export(…, "
     "input_names=['x'], dynamic_axes={'x': {0: 'n'}}, dynamo=False)."
@@ -52,6 +53,10 @@ class ForeignGraph:
         source: Name of the file, for messages.
         dtype: ONNX type of the input, such as `FLOAT`.
         shape: Sizes (n, band, y, x) of the input; None where any is accepted.
+        is_nhwc: Whether it takes (n, y, x, band), as graphs of TensorFlow do.
+        channel_axis, channels: Of the output, as it was on one image; 0 if it has no such axis.
+        factor: Pixels of the input, in a row, for one of the output.
+        class_index: Class of the buildings, if the output holds class indices.
     """
 
     model: Any
@@ -60,15 +65,22 @@ class ForeignGraph:
     output: str
     dtype: str
     shape: tuple[int | None, ...]
-    channels: int
+    is_nhwc: bool = False
+    channel_axis: int = 1
+    channels: int = 1
+    factor: int = 1
+    class_index: int | None = None
 
 
-def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> ForeignGraph:
+def read_foreign_graph(
+    data: bytes, source: str, output: str | None = None, bands: int = 3
+) -> ForeignGraph:
     """Read an ONNX file and check its input and output; nothing of it is run.
 
     Args:
         source: Name of the file, for messages.
         output: Name of the output to use; needed if the graph has several.
+        bands: Number of bands of the images.
 
     Raises:
         BundleError: It is not an ONNX file, is damaged, or takes or gives something else than
@@ -102,25 +114,49 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
     if output not in outputs and (output or len(outputs) != 1):
         raise ConfigError(
             f"{source} has the outputs {', '.join(outputs)}; received --output {output}.",
-            remedy="Name the one with the classes of the pixels: --output NAME.",
+            remedy="Name the one with the classes of the pixels: --output NAME. If none has them, "
+            "as in YOLO and Mask2Former, predict with the program that made it, and give its masks "
+            "to rooftrace vectorize or evaluate --predictions.",
         )
-    name = output or next(iter(outputs))
-    shape, out_shape = _shape(inputs[0]), _shape(outputs[name])
+    shape = _shape(inputs[0])
     dtype = TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type)
-    if len(shape) != 4 or dtype not in _NUMPY or len(out_shape) != 4 or out_shape[1] is None:
+    if len(shape) != 4 or dtype not in _NUMPY:
         raise BundleError(
-            f"{source} takes {dtype} of the shape {shape} and gives the shape {out_shape}; "
-            f"expected (n, band, y, x) of {', '.join(_NUMPY)}, and (n, channel, y, x) with a fixed "
-            "number of channels. None stands for any size.",
-            remedy="Use another --output, or export the network with its logits; a graph of (n, y, "
-            "x, band) by tf2onnx with --inputs-as-nchw INPUT --outputs-as-nchw OUTPUT.",
+            f"{source} takes {dtype} of the shape {shape}; expected (n, band, y, x) or (n, y, x, "
+            f"band) of {', '.join(_NUMPY)}. None stands for any size.",
+            remedy=_REMEDY,
         )
+    is_nhwc = shape[3] == bands != shape[1]
+    if is_nhwc:
+        shape = shape[0], shape[3], *shape[1:3]
     if shape[0] not in (None, 1):
         raise BundleError(
             f"{source} takes batches of exactly {shape[0]} images; expected any number.",
             remedy=_DYNAMIC,
         )
-    return ForeignGraph(model, source, inputs[0].name, name, dtype, shape, out_shape[1])
+    name = output or next(iter(outputs))
+    return ForeignGraph(model, source, inputs[0].name, name, dtype, shape, is_nhwc)
+
+
+def with_output(foreign: ForeignGraph, values: NDArray[Any], image: NDArray[Any]) -> ForeignGraph:
+    """Return the graph with the facts of its output that one image (1, band, y, x) shows.
+
+    Raises:
+        BundleError: The output is not one value, or one for each class, for each pixel.
+    """
+    shape, sides = values.shape, image.shape[2:]
+    for axis in {3: (0,), 4: (1, 3)}.get(len(shape), ()):
+        own = np.delete(shape, sorted({0, axis}))
+        factor = sides[0] // own[0]
+        if factor and tuple(own * factor) == sides:
+            channels = shape[axis] if axis else 1
+            return replace(foreign, channel_axis=axis, channels=channels, factor=int(factor))
+    raise BundleError(
+        f"{foreign.source} has an output of {shape} for an image of {image.shape}; expected "
+        "(n, channel, y, x), (n, y, x, channel) or (n, y, x) with the sides of the image, or "
+        "a fraction of them.",
+        remedy="Export the network with its logits; --output names another output.",
+    )
 
 
 def _shape(value: Any) -> tuple[int | None, ...]:
@@ -161,8 +197,25 @@ def wrap_graph(
     before = _chain(
         _INPUT, inner_input,
         ("Sub", "mean", {}), ("Div", "std", {}), ("Cast", "", {"to": own_type}),
+        *([("Transpose", "", {"perm": [0, 2, 3, 1]})] if foreign.is_nhwc else ()),
     )  # fmt: skip
-    behind: list[tuple[str, str, dict[str, Any]]] = [("Cast", "", {"to": TensorProto.FLOAT})]
+    behind: list[tuple[str, str, dict[str, Any]]] = []
+    if foreign.class_index is not None:
+        constants["class"] = np.array([foreign.class_index], np.int64)
+        behind += [("Cast", "", {"to": TensorProto.INT64}), ("Equal", "class", {})]
+    behind.append(("Cast", "", {"to": TensorProto.FLOAT}))
+    opset = next(one.version for one in model.opset_import if not one.domain)
+    if not foreign.channel_axis and opset < 13:
+        behind.append(("Unsqueeze", "", {"axes": [1]}))
+    elif not foreign.channel_axis:
+        constants["axes"] = np.array([1], np.int64)
+        behind.append(("Unsqueeze", "axes", {}))
+    elif foreign.channel_axis == 3:
+        behind.append(("Transpose", "", {"perm": [0, 3, 1, 2]}))
+    if foreign.factor > 1:
+        constants["roi"] = np.zeros(0, np.float32)
+        constants["scales"] = np.array([1, 1, foreign.factor, foreign.factor], np.float32)
+        behind.append(("Resize", "roi scales", {"mode": "linear"}))
     if channels.activation == "softmax":
         # Before version 13 of the operators, Softmax is over all axes from the given one on.
         behind += [
@@ -173,7 +226,7 @@ def wrap_graph(
     elif channels.activation == "sigmoid":
         behind.append(("Sigmoid", "", {}))
     if channels.keep is not None:
-        constants["channel"] = np.array([channels.keep], np.int64)
+        constants["channel"] = np.array(channels.keep, np.int64)
         behind.append(("Gather", "channel", {"axis": 1}))
     behind.append(("Identity", "", {}))
 
@@ -190,7 +243,7 @@ def wrap_graph(
     sizes: list[str | int | None] = ["n", bands or len(mean), height or "y", width or "x"]
     graph.input.append(helper.make_tensor_value_info(_INPUT, TensorProto.FLOAT, sizes))
     graph.input.extend(kept)
-    sizes[1] = 1 if channels.keep is not None else channels.count
+    sizes[1] = channels.count if channels.keep is None else len(channels.keep)
     graph.output.append(helper.make_tensor_value_info(_OUTPUT, TensorProto.FLOAT, sizes))
     try:
         onnx.checker.check_model(model)
@@ -203,13 +256,13 @@ def wrap_graph(
 
 
 def _chain(first: str, last: str, *steps: tuple[str, str, dict[str, Any]]) -> list[Any]:
-    """Return nodes from one value to another: operator, constant ("" for none) and attributes."""
+    """Return nodes from one value to another: operator, names of constants, and attributes."""
     from onnx import helper
 
     nodes, at = [], first
-    for number, (operator, constant, attributes) in enumerate(steps):
+    for number, (operator, constants, attributes) in enumerate(steps):
         to = last if number == len(steps) - 1 else f"{_OURS}{last}_{number}"
-        inputs = [at, _OURS + constant] if constant else [at]
+        inputs = [at, *(_OURS + name for name in constants.split())]
         nodes.append(helper.make_node(operator, inputs, [to], name=f"{to}_node", **attributes))
         at = to
     return nodes
@@ -234,37 +287,46 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> ImportedModel:
     """Return an ONNX graph with the contract that the options give, run on tiles."""
-    network = {
-        "--architecture": options.architecture,
-        "--encoder": options.encoder,
-        "--set": options.overrides,
-    }
-    if unwanted := [name for name, value in network.items() if value]:
-        raise ConfigError(
-            f"{unwanted[0]} was given, but {path} is an ONNX file, which holds its network.",
-            remedy="Leave it out.",
-        )
+    refuse_options(
+        f"{path} is an ONNX file, which holds its network",
+        {"--architecture": options.architecture, "--encoder": options.encoder,
+         "--set": options.overrides},
+    )  # fmt: skip
     data, source = path.read_bytes(), str(path)
-    foreign = read_foreign_graph(data, source, options.output)
+    foreign = read_foreign_graph(data, source, options.output, len(options.bands))
     if foreign.shape[1] not in (None, len(options.bands)):
         raise ConfigError(
             f"{source} takes {plural(foreign.shape[1] or 0, 'band')}, but --bands names "
             f"{len(options.bands)}: {', '.join(options.bands)}.",
-            remedy="Give --bands in the order of its input, or export it as (n, band, y, x).",
+            remedy="Give --bands in the order of its input.",
         )
-    if options.activation is None:
+    multiple_px, input_px = _input_size(foreign, options)
+    side = input_px or multiple_px * -(-_PROBE_PX // multiple_px)
+    image = np.zeros((1, len(options.bands), side, side), np.float32)
+    (values,) = _run_images(data, foreign, [image])
+    foreign = with_output(foreign, values, image)
+    if foreign.channels == 1 and np.issubdtype(values.dtype, np.integer):
+        is_given = options.activation not in (None, "none")
+        refuse_options(f"the output of {source} holds class indices", {"--activation": is_given})
+        found = resolve_channels(len(options.classes), options, "sigmoid", source)
+        assert found.keep is not None
+        foreign = replace(foreign, class_index=found.keep[0])
+        channels = replace(found, count=1, activation="none", keep=None)
+    elif options.activation is None:
         nodes = foreign.model.graph.node
         last = next((node.op_type for node in nodes if foreign.output in node.output), "")
         raise ConfigError(
             f"The activation of {source} is not known; its last operator is {last}.",
             remedy="Give --activation none if its output is a probability, sigmoid or softmax.",
         )
-    multiple_px, input_px = _input_size(foreign, options)
-    channels = resolve_channels(foreign.channels, options, options.activation, source)
+    else:
+        channels = resolve_channels(foreign.channels, options, options.activation, source)
     spec = make_spec(options, channels, multiple_px=multiple_px, input_px=input_px, training={})
     tiles = draw(spec)
+    _check_original(data, foreign, spec, channels, tiles.images)
     graph = wrap_graph(foreign, spec.mean, spec.std, channels)
-    expected = _run_original(data, foreign, spec, channels, tiles.images)
+    images = [tile[None].astype(np.float32) for tile in tiles.images]
+    expected = np.concatenate(_run(graph, images, None, source))
     output = _run_wrapped(graph, spec, np.stack(tiles.images), source)
     record = {"kind": "onnx", "output": foreign.output, "activation": channels.activation}
     notes = ["the model has no weights that training can start from: only its graph is known"]
@@ -273,6 +335,10 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
             f"height and width of its input are taken to be multiples of {_MULTIPLE_PX}: give "
             "--multiple for another number"
         )
+    if foreign.class_index is not None:
+        notes.append("its output holds class indices: scores are 0 or 1")
+    if foreign.factor > 1:
+        notes.append(f"its output of 1/{foreign.factor} of the size of its input is interpolated")
     return ImportedModel(
         spec, {GRAPH_NAME: graph}, "onnxruntime", expected, output, tiles, record, tuple(notes)
     )
@@ -295,7 +361,7 @@ def _input_size(foreign: ForeignGraph, options: ImportOptions) -> tuple[int, int
 
 def _run(
     graph: bytes, batches: Sequence[NDArray[Any]], output: str | None, source: str
-) -> list[NDArray[np.float32]]:
+) -> list[NDArray[Any]]:
     """Return an output of a graph, or its only one, for each batch, by ONNX Runtime."""
     import onnxruntime
 
@@ -305,55 +371,58 @@ def _run(
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        answers = [session.run(names, {name: batch})[0] for batch in batches]
+        return [np.asarray(session.run(names, {name: batch})[0]) for batch in batches]
     except Exception as error:  # ONNX Runtime raises kinds of its own
         count = len(batches[0])
         raise BundleError(
             f"{source} cannot be run on {plural(count, 'image')} at once: {first_line(error)}.",
             remedy=_DYNAMIC if count > 1 else _REMEDY,
         ) from error
-    return [np.asarray(answer, np.float32) for answer in answers]
 
 
-def _run_original(
+def _run_images(
+    data: bytes, foreign: ForeignGraph, images: Sequence[NDArray[np.float32]]
+) -> list[NDArray[Any]]:
+    """Return the output of the original for normalised images (1, band, y, x), one by one."""
+    axes = (0, 2, 3, 1) if foreign.is_nhwc else (0, 1, 2, 3)
+    batches = [image.transpose(axes).astype(_NUMPY[foreign.dtype]) for image in images]
+    return _run(data, batches, foreign.output, foreign.source)
+
+
+def _check_original(
     data: bytes, foreign: ForeignGraph, spec: BundleSpec, channels: Channels,
     tiles: Sequence[NDArray[Any]],
-) -> NDArray[np.float32]:  # fmt: skip
-    """Return the probabilities of the original, tile by tile."""
-    source, dtype = foreign.source, _NUMPY[foreign.dtype]
-    mean, std = _per_band(spec.mean), _per_band(spec.std)
-    batches = [((tile[None].astype(np.float32) - mean) / std).astype(dtype) for tile in tiles]
-    outputs = []
-    for tile, output in zip(tiles, _run(data, batches, foreign.output, source)):
-        expected = (1, channels.count, *tile.shape[-2:])
-        if output.shape != expected:
+) -> None:  # fmt: skip
+    """Raise an error if the output of the original on tiles is not what the options say."""
+    source, mean, std = foreign.source, _per_band(spec.mean), _per_band(spec.std)
+    images = [(tile[None].astype(np.float32) - mean) / std for tile in tiles]
+    outputs = _run_images(data, foreign, images)
+    for image, output in zip(images, outputs):
+        if with_output(foreign, output, image) != foreign:
             raise BundleError(
-                f"{source} has an output of {output.shape} for an image of {(1, *tile.shape)}; "
-                f"expected {expected}.",
-                remedy="Export the network with an output for each pixel, at the size of its "
-                "input; --output names another output.",
+                f"{source} has an output of {output.shape} for an image of {image.shape}: the "
+                "number of classes, or the scale, depends on the size.",
+                remedy="Give the size of its export: --input-px N.",
             )
-        # Before the activation, which turns infinity into a probability.
         check_finite(output, source)
-        outputs.append(output)
-    values = np.concatenate(outputs)
-    if channels.activation != "none" and values.min() >= 0 and values.max() <= 1:
+    low, high = min(map(np.min, outputs)), max(map(np.max, outputs))
+    if foreign.class_index is not None:
+        return
+    is_whole = high > 1 and all((output == np.rint(output)).all() for output in outputs)
+    is_none = channels.activation == "none"
+    if is_whole or (is_none and (low < -_ROUNDING or high > 1 + _ROUNDING)):
+        what = "class indices in fractions" if is_whole else "not probabilities"
         raise ConfigError(
-            f"The output of {source} is from {values.min():.4g} to {values.max():.4g}: it is a "
+            f"The output of {source} has values from {low:.4g} to {high:.4g}, which are {what}.",
+            remedy="Export logits, or integers." if is_whole else
+            "Give --activation sigmoid or softmax.",
+        )  # fmt: skip
+    if not is_none and low >= 0 and high <= 1:
+        raise ConfigError(
+            f"The output of {source} is from {low:.4g} to {high:.4g}: it is a "
             f"probability, to which --activation {channels.activation} would be applied again.",
             remedy="Give --activation none.",
         )
-    probability = activated(values, channels.activation)
-    if channels.keep is not None:
-        probability = probability[:, channels.keep : channels.keep + 1]
-    low, high = float(probability.min()), float(probability.max())
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
-        raise ConfigError(
-            f"The output of {source} has values from {low:.4g} to {high:.4g}, which are not "
-            "probabilities.",
-            remedy="Give --activation sigmoid or softmax.",
-        )
-    return probability
 
 
 def _run_wrapped(
@@ -387,17 +456,6 @@ def _run_wrapped(
             "for classes that overlap.",
         )
     return output
-
-
-def activated(output: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
-    """Return the probabilities of a (n, channel, y, x) output."""
-    if activation == "none":
-        return output
-    if activation == "sigmoid":
-        halved = np.tanh(output.astype(np.float64) / 2)  # does not overflow
-        return np.asarray((1 + halved) / 2, np.float32)
-    shares = np.exp(output.astype(np.float64) - output.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
 
 
 def _per_band(values: Sequence[float]) -> NDArray[np.float32]:

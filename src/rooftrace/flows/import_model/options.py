@@ -92,7 +92,7 @@ class ImportOptions(Options):
     classes: Annotated[
         tuple[str, ...],
         BeforeValidator(_names),
-        Field(description="Names of its channels, the background first."),
+        Field(description="Names of its channels; the first, or background, is the background."),
     ] = ("background", "building")
     building: Annotated[
         str | None,

@@ -6,7 +6,7 @@ bundle are run on tiles, and the bundle is written only if they agree.
 
 import hashlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,14 @@ class Channels:
 
     Args:
         activation: Function that turns them into probabilities.
-        keep: The only channel that the bundle's graph returns; None for all.
+        keep: Channels that the bundle's graph returns, in their order; None for all.
         classes: Names of the bundle's classes; index 0 is the background.
         building_class: Index of the building among them.
     """
 
     count: int
     activation: Activation
-    keep: int | None
+    keep: tuple[int, ...] | None
     classes: tuple[str, ...]
     building_class: int
 
@@ -59,8 +59,8 @@ def resolve_channels(
 ) -> Channels:
     """Return the meaning of the channels of a network's output.
 
-    Two channels of which one is the background become one; of channels that are activated by
-    themselves (sigmoid), that of the building remains.
+    The background goes first. Two channels of which one is the background become one; of channels
+    that are activated by themselves (sigmoid), that of the building remains.
     """
     classes = options.classes
     if len(set(classes)) != len(classes):
@@ -84,18 +84,23 @@ def resolve_channels(
         )
     index = classes.index(building)
     if activation == "sigmoid" and count > 1:
-        return Channels(count, activation, index, ("background", building), 1)
-    if index == 0:
+        return Channels(count, activation, (index,), ("background", building), 1)
+    ground = next((at for at, name in enumerate(classes) if name.lower() == "background"), 0)
+    if index == ground:
         raise ConfigError(
             f"--building {building} is the first of --classes, which is the background.",
-            remedy="Give --classes in the order of the channels, the background first.",
+            remedy="Give --classes in the order of the channels. If the background is another "
+            "one, name it background.",
         )
     if activation == "softmax" and count == 1:
         raise ConfigError(
             f"{source} has an output of one channel, for which softmax is always 1.",
             remedy="Use --activation sigmoid, or none if the output is a probability.",
         )
-    return Channels(count, activation, 1 if count == 2 else None, classes, index)
+    order = (ground, *(at for at in range(len(classes)) if at != ground))
+    keep = None if count == 1 or (count > 2 and not ground) else order[1:] if count == 2 else order
+    ordered = tuple(classes[at] for at in order)
+    return Channels(count, activation, keep, ordered, ordered.index(building))
 
 
 def make_spec(
@@ -149,6 +154,13 @@ class ImportedModel:
     tiles: TileSet
     record: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+
+def refuse_options(reason: str, options: Mapping[str, object]) -> None:
+    """Raise ConfigError for the first option, by its name, that has a value."""
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{name} was given, but {reason}.", remedy="Leave it out.")
 
 
 def check_finite(output: NDArray[np.float32], source: str) -> None:
@@ -256,6 +268,11 @@ def run_import(
     }
     bundle = write_bundle(out, model.spec.model_copy(update=update), model.parts)
     notes = (*model.notes, *model.tiles.notes)
+    built = model.found[:, model.spec.building_channel] >= model.spec.threshold
+    if built.all() or not built.any():
+        share = "every" if built.all() else "no"
+        causes = "--input-range, the normalisation, --bands and --classes"
+        notes += (f"{share} pixel of the tiles is a building: are {causes} right?",)
     return ImportReport(out, out.stat().st_size, bundle.spec.name, record, notes)
 
 

@@ -27,6 +27,7 @@ from rooftrace.flows.import_model.run import (
     ImportedModel,
     check_finite,
     make_spec,
+    refuse_options,
     resolve_channels,
 )
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle
@@ -112,21 +113,15 @@ def _network(path: Path, options: ImportOptions) -> ModelConfig:
             f"{path} does not say which network its weights belong to.",
             remedy="Give --architecture, such as Unet, and --encoder, such as resnet34.",
         )
-    for name, value in (("--output", options.output), ("--multiple", options.multiple_px)):
-        if value is not None:
-            raise ConfigError(
-                f"{name} was given, but {path} is not an ONNX file.", remedy="Leave it out."
-            )
+    refuse_options(f"{path} is not an ONNX file",
+                   {"--output": options.output, "--multiple": options.multiple_px})  # fmt: skip
     raw: dict[str, object] = {"architecture": options.architecture}
     if options.encoder is not None:
         raw["encoder"] = options.encoder
     for override in options.overrides:
         apply_override(raw, override)
-    if "encoder_weights" in raw:
-        raise ConfigError(
-            "--set encoder_weights was given, but the weights come from the file.",
-            remedy="Leave it out.",
-        )
+    refuse_options("the weights come from the file",
+                   {"--set encoder_weights": raw.get("encoder_weights")})  # fmt: skip
     remedy = "Correct --architecture, --encoder or --set."
     config = parse_config(raw, ModelConfig, source="the network", remedy=remedy)
     if config.encoder is None:
@@ -158,7 +153,8 @@ def _with_weights(
         raise BundleError(
             f"{source} does not hold the weights of {what}: {result.describe()}.",
             remedy="Give --architecture, --encoder, --bands and --set options.… as the network was "
-            "built; the weights of an encoder alone are encoder_weights of a training.",
+            "built; the weights of an encoder alone are encoder_weights of a training. Export "
+            "networks of other libraries, such as transformers, as ONNX.",
         )
     return net, result
 
@@ -176,15 +172,16 @@ def _reduced(original: nn.Module, config: ModelConfig, channels: Channels, bands
     Two channels of softmax are one of sigmoid: the difference of their logits. As all after the
     last convolution is linear, the difference of its weights gives it.
     """
-    if channels.keep is None:
+    keep = channels.keep
+    if keep is None:
         return original
-    net = _built(config, bands, 1)
-    state, weights = net.state_dict(), original.state_dict()
+    net, weights = _built(config, bands, len(keep)), original.state_dict()
+    other = _built(config, bands, channels.count + 1).state_dict()
+    is_pair = channels.activation == "softmax" and channels.count == 2
     for name, weight in weights.items():
-        if weight.shape == state[name].shape:
-            continue
-        kept = weight[channels.keep : channels.keep + 1]
-        weights[name] = kept - weight[:1] if channels.activation == "softmax" else kept
+        if weight.shape != other[name].shape:
+            kept = weight[list(keep)]
+            weights[name] = kept - weight[[1 - keep[0]]] if is_pair else kept
     net.load_state_dict(weights)
     return net
 
@@ -206,6 +203,6 @@ def _run_original(
     else:
         probability = torch.softmax(logits, dim=1)
     if channels.keep is not None:
-        probability = probability[:, channels.keep : channels.keep + 1]
+        probability = probability[:, list(channels.keep)]
     output: NDArray[np.float32] = probability.numpy()
     return output
