@@ -161,6 +161,7 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "WHU, tiles of two dates": pairs(f"{TILES}/image/{{}}.tif", f"{TILES}/label/{{}}.tif", 1),
     "DFC2023": dfc2023,
     "Massachusetts, Kaggle": massachusetts,
+    "Massachusetts": pairs("train/sat/{}.tif", "train/map/{}.tif", (255, 0, 0)),
     "CamVid": pairs("train/{}.png", "trainannot/{}.png", (250, 50, 83), COLOURS),
     "Cityscapes": pairs("leftImg8bit/train/{}_leftImg8bit.png", "gtFine/train/{}_gtFine_color.png",
                         (250, 50, 83), COLOURS),

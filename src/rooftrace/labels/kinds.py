@@ -97,6 +97,11 @@ def open_source(
         ConfigError: The kind is unknown or does not have a given option.
     """
     config, base = _with_card(config, base)
+    if labels and (own := config.labels) and "classes" not in own.model_fields_set:
+        named = {*(own.values or own.palette or ())}
+        if named and named <= {*labels.classes}:  # masks of some of the classes of a model
+            own = own.model_copy(update={"classes": labels.classes, "building": labels.building})
+            config = config.model_copy(update={"labels": own})
     if labels is not None and config.labels is not None and labels.classes != config.labels.classes:
         raise ConfigError(
             f"{config.path} is read with the classes {list(config.labels.classes)}, but "

@@ -86,6 +86,7 @@ LAYOUTS = (
     Layout("tiff/{part}/{id}.*", "tiff/{part}_labels/{id}.*", "Massachusetts"),
     Layout("png/{part}/{id}.*", "png/{part}_labels/{id}.*", "Massachusetts"),
     Layout("{part}/{id}.*", "{part}_labels/{id}.*", "Massachusetts"),
+    Layout("sat/{id}.*", "map/{id}.*", "Massachusetts"),
     Layout("{part}/{id}.*", "{part}annot/{id}.*", "CamVid", missing="unlabelled"),
     Layout("leftImg8bit/{part}/{id}_leftImg8bit.*", "gtFine/{part}/{id}_gtFine_color.*",
            "Cityscapes", missing="unlabelled", skip="gtFine/{part}/{id}_gtFine_{of}Ids.*"),

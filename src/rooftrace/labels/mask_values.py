@@ -141,6 +141,9 @@ class LabelRule:
             return ((numbers > 0) & known).astype(np.uint8), known
         if self.palette is not None:
             return self._by_colour(data, name, valid)
+        is_whole = valid is None or valid.all()
+        if len(self.classes) == 2 and len(data) == 3 and is_whole and not data[1:].any():
+            data = data[:1]  # red on black
         if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
             colours = _commonest(_pack(data[:3])[_known(valid)].ravel()) if len(data) > 2 else []
             held = f"; it contains {list_first(colours)}" if colours else ""
@@ -290,18 +293,17 @@ class LabelRule:
         if valid is not None:
             classes[~valid] = 0
             found |= ~valid
-        if not found.all():
-            raise self._invalid_colours(packed[~found], name)
-        return classes, valid
-
-    def _invalid_colours(self, invalid: Ints, name: str) -> LabelError:
-        assert self.palette is not None
-        return LabelError(
-            f"The mask {name} contains colours that are not in the palette: "
-            f"{list_first(_commonest(invalid))}; known: "
-            + ", ".join(f"#{_pack_one(c):06X} {self.classes[i]}" for c, i in self.palette)
-            + ".",
-            remedy="Add the colour to [data.labels] palette, or to ignore.",
+        if found.all():
+            return classes, valid
+        colours = _commonest(packed[~found])
+        shown: dict[str, list[str]] = {}
+        for colour, index in self.palette:
+            shown.setdefault(self.classes[index], []).append(f"#{_pack_one(colour):06X}")
+        shown.setdefault(self.classes[1], []).append(colours[0].split()[0])
+        options = (set_option(f"labels.palette.{key}", held) for key, held in shown.items())
+        raise LabelError(
+            f"The mask {name} contains colours that are not in the palette: {list_first(colours)}.",
+            remedy=f"Give every colour, for instance {' '.join(options)}; ignore leaves some out.",
         )
 
 

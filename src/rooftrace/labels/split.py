@@ -427,7 +427,7 @@ GROUP_EXAMPLE = "'^([A-Za-z-]+)[_0-9]'"
 def group_by_pattern(ids: Sequence[str], pattern: str) -> list[str]:
     """Return the match of a regular expression's first group in each id.
 
-    If it does not match all of them, in the names after their folders.
+    If it does not match all of them, or they would be one group, in the names after their folders.
     """
     try:
         rule = re.compile(pattern)
@@ -441,11 +441,12 @@ def group_by_pattern(ids: Sequence[str], pattern: str) -> list[str]:
             f"The group pattern {pattern!r} has no parentheses.",
             remedy=f"Put parentheses around the part that is the group: {GROUP_EXAMPLE}",
         )
-    groups: list[str | None] = []
-    for names in (ids, [scene_id.rpartition("/")[2] for scene_id in ids]):
-        groups = [match[1] if (match := rule.search(name)) else None for name in names]
-        if None not in groups:
-            break
+    ways = [
+        [match[1] if (match := rule.search(name)) else None for name in names]
+        for names in (ids, [scene_id.rpartition("/")[2] for scene_id in ids])
+    ]
+    complete = [way for way in ways if None not in way]
+    groups = next((way for way in complete if len({*way}) > 1), [*complete, ways[1]][0])
     for scene_id, group in zip(ids, groups):
         if group is None:
             raise DataError(

@@ -211,6 +211,23 @@ def test_a_card_is_read_and_what_is_said_goes_before_it(tmp_path: Path) -> None:
         source(tmp_path / "data", LabelConfig())
 
 
+def test_masks_of_buildings_for_a_model_of_more_classes(tmp_path: Path) -> None:
+    save_pair(tmp_path, "a", np.array([[0, 255]], np.uint8))
+    three = LabelConfig(classes=("background", "road", "building"))
+    given = LabelConfig(values={"building": 255, "background": 0})
+    config = SourceConfig(path=str(tmp_path), labels=given)
+    (scene,) = open_source(config, three)
+    assert scene.label is not None
+    np.testing.assert_array_equal(scene.label.read().data, [[0, 2]])
+    with pytest.raises(ConfigError, match="read with the classes"):
+        open_source(config, LabelConfig(classes=("ground", "building")))
+    # A colour outside of a palette is added to it on the command line.
+    rule = LabelConfig(palette={"background": "#000000", "building": "#FFFFFF"}).rule()
+    with pytest.raises(LabelError, match="#FF0000") as caught:
+        rule.decode(np.array([[[255]], [[0]], [[0]]], np.uint8), "m.png")
+    assert """'labels.palette.building=["#FFFFFF", "#FF0000"]'""" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

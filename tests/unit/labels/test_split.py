@@ -131,6 +131,7 @@ def test_what_belongs_together_stays_together(
 def test_groups_by_pattern() -> None:
     assert group_by_pattern(["oslo_1", "bergen_2"], "^([a-z]+)_") == ["oslo", "bergen"]
     assert group_by_pattern(["a/oslo_1", "b/oslo_2"], "^(.)/") == ["a", "b"]
+    assert group_by_pattern(["train/austin1", "train/tyrol2"], "([a-z]+)") == ["austin", "tyrol"]
     named = group_by_pattern(["train/austin1", "Train/santa-rosa_001"], GROUP_EXAMPLE.strip("'"))
     assert named == ["austin", "santa-rosa"]
     with pytest.raises(DataError, match="finds no group in the name '7'"):
