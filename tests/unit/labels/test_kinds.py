@@ -221,11 +221,6 @@ def test_masks_of_buildings_for_a_model_of_more_classes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scene.label.read().data, [[0, 2]])
     with pytest.raises(ConfigError, match="read with the classes"):
         open_source(config, LabelConfig(classes=("ground", "building")))
-    # A colour outside of a palette is added to it on the command line.
-    rule = LabelConfig(palette={"background": "#000000", "building": "#FFFFFF"}).rule()
-    with pytest.raises(LabelError, match="#FF0000") as caught:
-        rule.decode(np.array([[[255]], [[0]], [[0]]], np.uint8), "m.png")
-    assert """'labels.palette.building=["#FFFFFF", "#FF0000"]'""" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
