@@ -81,7 +81,7 @@ def test_colours_that_are_not_in_the_palette_are_named_with_their_pixels() -> No
         COLOURS.decode(data, "m.png")
     for part in ("m.png", "#000000 (2 px)", "#0102FF (3 px)"):
         assert part in caught.value.message
-    assert """--set 'labels.palette.building=["#3C1098", "#0102FF"]'""" in caught.value.remedy
+    assert """palette.building=["#3C1098", "#000009", "#0102FF"]'""" in caught.value.remedy
     with pytest.raises(LabelError, match="1 band of uint8; a palette is given"):
         COLOURS.decode(data[:1], "m.png")
     with pytest.raises(LabelError, match="3 bands of uint16"):
