@@ -73,7 +73,7 @@ def first_line(error: BaseException) -> str:
     """
     lines = _text(error).splitlines() or [type(error).__name__]
     whole = lines[0].rstrip(" .:")
-    return whole if len(whole) <= 200 else whole[:200].rpartition(" ")[0].rstrip(" .:") + " …"
+    return whole if len(whole) <= 200 else re.sub(r" \S*$", "", whole[:200]).rstrip(" .:") + " …"
 
 
 def _text(error: BaseException) -> str:

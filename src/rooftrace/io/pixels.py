@@ -470,6 +470,7 @@ def _half_of_alpha(values: NDArray[Any]) -> float | None:
     if not values.size or not full:
         return None
     off = np.minimum(np.abs(values.astype(np.float64)), np.abs(full - values.astype(np.float64)))
-    # Dark water in near infrared is near 0, but nothing there is full.
-    is_blurred = np.mean(values == full) >= 0.01 and np.mean(off <= full / 8) >= 0.99
+    # Near infrared of dark water is near 0, with bright roofs in it that are full.
+    is_blurred = np.mean(values == full) >= 0.01 and np.mean(off == 0) >= 0.5
+    is_blurred &= np.mean(off <= full / 8) >= 0.99
     return full / 2 if is_blurred or not off.any() else None

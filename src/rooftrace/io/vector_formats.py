@@ -164,7 +164,9 @@ def _is_lines(path: Path, head: bytes) -> bool:
 
 def _check_crs(path: Path) -> None:
     """Refuse a GeoJSON with a CRS other than a name or code, such as a link, which GDAL fetches."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with _opened(path) as file:
+        is_plain = isinstance(file, io.BufferedReader)
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if is_plain else file.read()
         for place in _CRS_MEMBER.finditer(data):
             text = data[place.end() : place.end() + _HEAD_BYTES].decode("utf-8", "replace")
             crs = {key.casefold(): each for key, each in _JSON.raw_decode(text)[0].items()}
@@ -602,12 +604,14 @@ class InputFinder:
         if path.name.lower().endswith((".csv", ".csv.gz")):
             notes: tuple[str, ...] = ()
             with _opened(path) as table:
-                # Excel writes such tables.
-                if _encoding_of(table.read(_TABLE_BYTES)) == "CP1252":
+                # Excel writes such tables. UTF-16 has bytes of 0.
+                if b"\0" not in head and _encoding_of(table.read(_TABLE_BYTES)) == "CP1252":
                     table.seek(0)
                     made = self.scratch() / path.name.removesuffix(".gz")
                     with made.open("wb") as file:
                         file.writelines(line.decode("cp1252", "replace").encode() for line in table)
+                    for beside in filter(Path.is_file, map(path.with_suffix, (".csvt", ".prj"))):
+                        shutil.copy(beside, made.parent)
                     place, head = str(made), _head(made)
                     notes = (f"{path.name} is not UTF-8: read as CP1252.",)
             column, is_ewkb = _wkt_column(head) or ("geometry", False)

@@ -62,6 +62,7 @@ def test_reasons_are_the_end_of_a_sentence(error: Exception, expected: str) -> N
 
 
 def test_the_first_line_ends_with_a_whole_word() -> None:
+    assert first_line(ValueError("/a" * 200)).startswith("/a/a")
     text = first_line(ValueError("a long reason, " * 20 + "\nmore"))
     assert re.search(r"(a|long|reason) …$", text)
     assert len(text) <= 202

@@ -236,8 +236,9 @@ def test_the_fourth_band_is_alpha_or_infrared_by_its_values() -> None:
         assert made.read().valid[:, 10:].all()
         assert made.bands == 3
         assert f"{made.name}: band 4 is taken as alpha" in made.choices[1]
-    data[3] = np.where(np.arange(64) < 63, np.arange(64) % 20, 90)  # infrared of dark water
-    assert prepared(ArraySource(data)).read().valid.all()
+    for roof in (90, 255):  # infrared of dark water
+        data[3] = np.where(np.arange(64) < 63, np.arange(64) % 20, roof)
+        assert prepared(ArraySource(data)).read().valid.all()
 
 
 def test_models_of_other_types_get_their_range() -> None:

@@ -178,8 +178,11 @@ def test_pixels_are_no_degrees(tmp_path: Path) -> None:
     for kind in ("Link", "url", "proj4"):
         crs = {"properties": {"href": "http://127.0.0.1:9/"}, "type": kind}
         path.write_text(json.dumps(document | {"CRS": crs}))
-        with pytest.raises(DataError, match=f"a CRS of the type '{kind}'; expected its name"):
-            VectorFile(path).read()
+        packed = tmp_path / "a.geojson.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        for one in (path, packed):
+            with pytest.raises(DataError, match=f"a CRS of the type '{kind}'; expected its name"):
+                VectorFile(one).read()
     # A file of other software does not say so.
     del document["description"]
     path.write_text(json.dumps(document))

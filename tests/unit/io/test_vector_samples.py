@@ -152,15 +152,20 @@ def test_the_encoding_of_a_shapefile_without_cpg_or_of_a_table_shows_in_its_text
     assert name == "Straße".encode("CP1252").decode("cp1251")
     placed = TOWN.to_crs(4326).assign(Straße=streets)
     excel = path.with_suffix(".csv")
-    placed.to_wkt().to_csv(excel, sep=";", encoding="cp1252", index=False)
+    path.with_suffix(".csvt").write_text("String,WKT,String")
+    TOWN.to_wkt().assign(Straße=streets).to_csv(excel, sep=";", encoding="cp1252", index=False)
     file = VectorFile(excel)
-    layer = file.read(["Straße"])
+    layer = file.read(["Straße", "height"], typed=True)
     assert layer.values["Straße"].tolist() == streets
+    # Its .prj and .csvt are read, too.
+    assert (layer.crs, layer.values["height"][0]) == (VectorFile(path).crs, "3.5")
     assert file.notes(layer.counts)[0] == "town.csv is not UTF-8: read as CP1252."
     path.with_suffix(".geojson").write_text(placed.to_json(ensure_ascii=False), "cp1252")
-    with pytest.raises(DataError) as error:
-        VectorFile(path.with_suffix(".geojson")).read(["Straße"])
-    assert "encoding UTF-8" in str(error.value.remedy)
+    excel.write_text(excel.read_text("cp1252"), "utf-16")
+    for one in (excel, path.with_suffix(".geojson")):
+        with pytest.raises(DataError) as error:
+            VectorFile(one).read(["Straße"])
+        assert "encoding UTF-8" in str(error.value.remedy)
 
 
 @pytest.mark.parametrize("name", LAYERED)
