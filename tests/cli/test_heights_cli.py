@@ -492,8 +492,9 @@ def test_predict_measures_what_it_finds(bundle: Path, tmp_path: Path) -> None:
     image = write_geotiff(tmp_path / "town.tif", np.stack([heights > 20] * 3) * np.uint8(220))
     surface = write_geotiff(tmp_path / "surface.tif", heights)
     given = ("predict", image, "-m", bundle, "-o", tmp_path / "out")
-    code, answer = call(*given, "--surface", surface, "--format", "shp")
+    code, answer = call(*given, "--surface", surface, "--format", "shp", "--format", "gpkg")
     assert code == 0, answer
+    assert len({*answer["heights"][0]["files"]}) == len(answer["heights"][0]["files"])
     assert gpd.read_file(tmp_path / "out" / "town_heights.shp").height.notna().all()
     assert answer["heights"][0]["height_m"] == pytest.approx(7, abs=0.01)
     layer = gpd.read_file(tmp_path / "out" / "town_heights.gpkg")

@@ -256,7 +256,7 @@ def run_heights(
     table, record, model, picture = files
     planes_file = out / f"{plain}_roof_planes.gpkg"
     files += [planes_file] if options.planes else []
-    files += [table.with_suffix(suffix) for suffix in options.formats]
+    files += [table.with_suffix(suffix) for suffix in options.formats if suffix != ".gpkg"]
     options.check()
     rasters = elevation_files((*options.surface, *options.terrain))
     local = [*map(Path, rasters), *options.points]
