@@ -53,25 +53,16 @@ def test_the_outlines_of_a_scene_are_refined(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--refine", "sam", "--sam-weights", "{folder}/none"), 4, "There is no folder"),
-        (("--refine", "sam", "--sam-weights", "{folder}"), 4, "has no config.json"),
-        (
-            ("--refine", "sam", "--sam-weights", "{weights}", "--outputs", "mask"),
-            2,
-            "only the mask was requested",
-        ),
+        ("{folder}/none", 4, "There is no folder"),
+        ("{folder}", 4, "has no config.json"),
+        ("{weights} --outputs mask", 2, "only the mask was requested"),
     ],
 )
 def test_wrong_options_are_refused_before_the_work(
-    given: tuple[str, ...],
-    weights: Path,
-    tmp_path: Path,
-    options: tuple[str, ...],
-    code: int,
-    message: str,
+    given: tuple[str, ...], weights: Path, tmp_path: Path, options: str, code: int, message: str
 ) -> None:
-    placed = [one.format(weights=weights, folder=tmp_path) for one in options]
-    done = command(*given, *placed, "-o", tmp_path / "out")
+    placed = [one.format(weights=weights, folder=tmp_path) for one in options.split()]
+    done = command(*given, "--refine", "sam", "--sam-weights", *placed, "-o", tmp_path / "out")
     assert done.code == code
     assert message in " ".join(done.err.split())
     assert not list((tmp_path / "out").glob("scene_*"))
