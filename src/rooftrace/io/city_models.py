@@ -11,10 +11,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import shapely
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.io.make_valid import made_valid
+from rooftrace.io.reproject import degrees_off
 
 _Building = tuple[Mapping[str, Any], Any]
 """Attributes and outline of a building; None without an outline."""
@@ -173,7 +174,7 @@ def _placed(
     epsg = crs.to_epsg() or epsg
     outlines = np.array([outline for _, outline in buildings], np.object_)
     x, y = np.reshape(shapely.total_bounds(outlines), (2, 2)).mean(axis=0)
-    as_it_is, swapped = _degrees_off(crs, x, y), _degrees_off(crs, y, x)
+    as_it_is, swapped = degrees_off(crs, x, y), degrees_off(crs, y, x)
     is_open = swapped == as_it_is and crs.axis_info[0].direction == "north" and len(outlines) > 0
     is_north = crs.is_geographic or as_defined
     first = "latitude" if crs.is_geographic else "northing" if is_north else "easting"
@@ -182,19 +183,4 @@ def _placed(
         outlines = shapely.transform(outlines, lambda xy: xy[:, ::-1])
     return CityModel(
         [(of, one) for (of, _), one in zip(buildings, outlines)], epsg, (note,) * is_open
-    )
-
-
-def _degrees_off(crs: CRS, x: float, y: float) -> float:
-    """Return how far a point lies outside of the area of use of a CRS, in degrees."""
-    if crs.area_of_use is None or crs.geodetic_crs is None:
-        return 0.0
-    west, south, east, north = crs.area_of_use.bounds
-    lon, lat = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(x, y)
-    if not np.isfinite((lon, lat)).all():
-        return np.inf
-    # Areas may lie across longitude 180.
-    eastward, width = (lon - west) % 360, (east - west) % 360 or 360
-    return float(
-        np.hypot(min(max(eastward - width, 0), 360 - eastward), max(south - lat, lat - north, 0))
     )

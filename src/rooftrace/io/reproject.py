@@ -323,6 +323,21 @@ def outline_points(grid: GeoGrid, target: CRS) -> Floats:
     return xy[np.isfinite(xy).all(axis=1)]
 
 
+def degrees_off(crs: CRS, x: float, y: float) -> float:
+    """Return how far a point lies outside of the area of use of a CRS, in degrees."""
+    if crs.area_of_use is None or crs.geodetic_crs is None:
+        return 0.0
+    west, south, east, north = crs.area_of_use.bounds
+    lon, lat = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(x, y)
+    if not np.isfinite((lon, lat)).all():
+        return np.inf
+    # Areas may lie across longitude 180.
+    eastward, width = (lon - west) % 360, (east - west) % 360 or 360
+    return float(
+        np.hypot(min(max(eastward - width, 0), 360 - eastward), max(south - lat, lat - north, 0))
+    )
+
+
 def degrees_text(bounds: Bounds, crs: CRS) -> str:
     """Return bounds as a text of longitude and latitude, for a message."""
     left, bottom, right, top = bounds
@@ -332,7 +347,7 @@ def degrees_text(bounds: Bounds, crs: CRS) -> str:
     except GeoreferenceError:
         xy = np.full((4, 2), np.inf)
     if not np.isfinite(xy).all():
-        return f"{left:g} to {right:g} and {bottom:g} to {top:g} in {crs_text(crs)}"
+        return f"{left:.10g} to {right:.10g} and {bottom:.10g} to {top:.10g} in {crs_text(crs)}"
     # Adding 0 leaves no sign before a rounded zero.
     (west, south), (east, north) = xy.min(axis=0).round(5) + 0, xy.max(axis=0).round(5) + 0
     return f"longitude {west:.5f} to {east:.5f}, latitude {south:.5f} to {north:.5f}"

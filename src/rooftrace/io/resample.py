@@ -21,9 +21,9 @@ from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
-from rooftrace.core.errors import ConfigError, GsdMismatch
+from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
 from rooftrace.core.scales import SAME_WITHIN, WorkingScales
-from rooftrace.core.text import plain_number
+from rooftrace.core.text import CHECK_CRS, plain_number
 from rooftrace.core.types import (
     BoolArray,
     Bounds,
@@ -34,7 +34,7 @@ from rooftrace.core.types import (
     Window,
     full_turn,
 )
-from rooftrace.io.reproject import outline_bounds, outline_points
+from rooftrace.io.reproject import degrees_text, outline_bounds, outline_points
 
 COARSEST_RATIO = 4.0
 """Maximum ratio of the metres per pixel of an image to those of the model: a coarser image does not
@@ -165,6 +165,7 @@ def scaling_for(
 
     Raises:
         ConfigError: the scale is not between 1/128 and 16.
+        GeoreferenceError: the image lies outside of the range of its CRS.
         GsdMismatch: the image is more than four times as coarse as the model, or more than 128
             times as fine.
     """
@@ -173,10 +174,16 @@ def scaling_for(
     if scales is None:
         return Scaling()
     metres = working_metres(grid, scales, gsd_m)
+    if metres is None and grid.crs is not None:
+        raise GeoreferenceError(
+            f"{name} has no metres per pixel, because its position has no longitude and latitude: "
+            f"{degrees_text(grid.bounds_xy, grid.crs)}.",
+            remedy=f"{CHECK_CRS} Or give --gsd.",
+        )
     if metres is None:
         right = "If that is wrong, give the right value with --gsd."
         size = abs(grid.transform.determinant) ** 0.5
-        if grid.crs is None and not grid.transform.is_identity and size > _DEGREES:
+        if not grid.transform.is_identity and size > _DEGREES:
             number = plain_number(size)
             right = (
                 f"Its position has {number} units per pixel; if these are metres: --gsd {number}"

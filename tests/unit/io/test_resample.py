@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.errors import ConfigError, GsdMismatch
+from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
 from rooftrace.core.scales import WorkingScales
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.georeferenced import ArraySource
@@ -170,6 +170,12 @@ def test_unknown_metres_are_reported() -> None:
     assert "a.png has no metres per pixel" in scaling.note
     scaling = scaling_for(GeoGrid((9, 9), Affine.scale(0.15, -0.15)), WorkingScales(0.4))
     assert scaling.note.endswith("0.15 units per pixel; if these are metres: --gsd 0.15")
+    # Germany's eastings with the number of the zone before them.
+    place = Affine(0.15, 0, 32_500_000, 0, -0.15, 5_700_000)
+    with pytest.raises(GeoreferenceError, match=r"32500000 to 32500001.*EPSG:25832.*EPSG:4647"):
+        scaling_for(GeoGrid((9, 9), place, CRS.from_epsg(25832)), WorkingScales(0.4))
+    scaling = scaling_for(GeoGrid((9, 9), place, CRS.from_epsg(4647)), WorkingScales(0.4))
+    assert scaling.steps_yx != (1, 1)
 
 
 @pytest.mark.parametrize(
