@@ -141,6 +141,8 @@ def _from_system(error: OSError) -> RooftraceError:
         return ExportError(
             message, remedy="Choose a folder with write permission and free space, or make space."
         )
+    if "temporary directory" in message:
+        return ExportError(message, remedy="Name a folder with write permission in TMPDIR.")
     return DataError(message, remedy="Check the path and who may read it.")
 
 

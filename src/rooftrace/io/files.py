@@ -269,7 +269,7 @@ def write_atomically(path: Path, data: bytes | memoryview, *, sync: bool = False
 
 def written_bytes(name: str, write: Callable[[Path], object]) -> bytes:
     """Return the content of a file that a function writes; nothing stays on disk."""
-    with TemporaryDirectory(prefix="rooftrace-") as folder:
+    with exporting(Path(name)), TemporaryDirectory(prefix="rooftrace-") as folder:
         path = Path(folder) / name
         write(path)
         return path.read_bytes()

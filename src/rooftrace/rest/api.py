@@ -335,7 +335,7 @@ def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str
     try:
         written = written_bytes(name, lambda path: write_footprints(path, prediction.outlines))
     except ExportError as error:
-        if crs is None:
+        if crs is None or isinstance(error.__cause__, OSError):
             raise
         raise GeoreferenceError(
             f"{stem} cannot be written as GeoJSON: its position in {crs_text(crs)} has no "

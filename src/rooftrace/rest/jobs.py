@@ -17,7 +17,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from rooftrace.core.errors import ExportError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import (
@@ -33,7 +32,6 @@ from rooftrace.rest.transfer import (
     MEDIA_TYPES,
     RANGE_RESPONSES,
     UploadLimiter,
-    cannot_store,
     content_disposition,
     media_type_of,
     save_upload,
@@ -77,10 +75,7 @@ class JobIntake:
             HTTPException: The upload cannot be stored.
         """
         with self._limiter.place(request):
-            try:
-                return await self._create(receive)
-            except ExportError as error:
-                raise cannot_store(error) from error
+            return await self._create(receive)
 
     async def _create(self, receive: ReceiveUpload) -> Job:
         store = self.runner.store

@@ -177,7 +177,8 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "not-stored": ProblemKind(
         507, "The server cannot store it",
         "The disk of the server is full, or cannot be written.",
-        "Ask the operator of the server to make room; its log has the reason."),
+        "Ask the operator of the server to make room; its log has the reason.",
+        errors.ExportError),
 }  # fmt: skip
 """All kinds by name. The first of each status is the general one."""
 
@@ -305,8 +306,10 @@ async def respond(request: Request, error: Exception) -> Response:
 def _from_rooftrace(request: Request, error: RooftraceError) -> ProblemError:
     names = (_BY_ERROR[kind] for kind in type(error).__mro__ if kind in _BY_ERROR)
     name = next(names, "server-error")
-    for_operator = name in ("server-error", "out-of-memory")
-    if for_operator or PROBLEMS[name].status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    for_operator = name in ("server-error", "out-of-memory", "not-stored")
+    if name == "not-stored":
+        _LOG.error("request %s: %s", request_id(request.scope), error)
+    elif for_operator or PROBLEMS[name].status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _LOG.error("request %s failed", request_id(request.scope), exc_info=error)
     if for_operator:
         # The message of a damaged bundle or a full disk would show paths of the server, and the

@@ -271,11 +271,11 @@ def _empty() -> DataError:
 
 def cannot_store(error: OSError | ExportError, what: str = "image") -> HTTPException:
     """Return the error of a file that the server cannot write, and log the reason."""
+    # The reason names a folder of the server, which is not for clients.
+    _LOG.error("the %s cannot be stored: %s", what, error)
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and cause.errno in DISK_FULL:
         return disk_full(what)
-    # The reason names a folder of the server, which is not for clients.
-    _LOG.error("the %s cannot be stored: %s", what, error)
     return HTTPException(507, f"The server cannot store the {what}.")
 
 

@@ -26,10 +26,11 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import BusyError, DataError, RooftraceError, TooLargeError
+from rooftrace.core.errors import BusyError, DataError, ExportError, RooftraceError, TooLargeError
 from rooftrace.core.system import limit_memory
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
+from rooftrace.io.files import exporting
 from rooftrace.io.gdal import conversion_of, open_quietly
 from rooftrace.io.georeferenced import ArraySource, GeoreferencedSource
 from rooftrace.io.image_header import BandInfo
@@ -158,6 +159,7 @@ class Decoder:
             DataError: The file is not an image or is damaged, or the decoder crashed.
             TooLargeError: The image has more pixels than the limits allow.
             BusyError: No process is free.
+            ExportError: The disk has no room for the file, which GDAL reads.
         """
         safe_name = upload_name(name)
         request = {
@@ -409,12 +411,16 @@ def _answer_requests(connection: Connection, memory_bytes: int) -> None:
             request = json.loads(connection.recv_bytes())
             data = connection.recv_bytes()
             upload = Path(folder) / f"upload{ending_of(data[:16]) or ''}"
-            upload.write_bytes(data)
-            del data
             try:
+                with exporting(Path(request["name"])):
+                    upload.write_bytes(data)
+            except ExportError as error:
+                connection.send_bytes(json.dumps({"error": error.to_json()}).encode())
+            else:
+                del data
                 _answer(connection, Path(request.get("path", upload)), request)
             finally:
-                upload.unlink()
+                upload.unlink(missing_ok=True)
 
 
 def _answer(connection: Connection, path: Path, request: dict[str, Any]) -> None:

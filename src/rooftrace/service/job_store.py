@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter
 
-from rooftrace.core.errors import BusyError, PredictError, RooftraceError
+from rooftrace.core.errors import BusyError, ExportError, PredictError, RooftraceError
 from rooftrace.io.files import export_error, exporting, write_atomically
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.review_store import REVIEW_SUFFIX
@@ -153,9 +153,16 @@ class JobStore:
         self._reserved: set[str] = set()
         self._jobs: dict[str, Job] = {}
         self._number = 0
-        with exporting(self.folder):
-            # Only this user may read the uploaded images.
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with exporting(self.folder):
+                # Only this user may read the uploaded images.
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except ExportError as error:
+            raise ExportError(
+                error.message,
+                remedy="Name a folder with write permission and free space: "
+                "rooftrace serve --jobs PATH",
+            ) from error
         self._load()
 
     def _load(self) -> list[Path]:

@@ -23,7 +23,7 @@ KINDS = [
 
 STATUSES = {
     "BandMismatch": 422, "BundleError": 500, "BusyError": 429, "ConfigError": 422,
-    "DataError": 422, "DeadlineError": 503, "DefectError": 500, "ExportError": 500,
+    "DataError": 422, "DeadlineError": 503, "DefectError": 500, "ExportError": 507,
     "GeoreferenceError": 422, "GsdMismatch": 422, "JobStateError": 409, "LabelError": 422,
     "LayoutError": 422, "MissingExtraError": 501, "OutOfMemoryError": 503, "PredictError": 500,
     "RooftraceError": 500, "ServiceError": 422, "SplitError": 422, "StoppingError": 503,

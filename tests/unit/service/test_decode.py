@@ -1,6 +1,7 @@
 """Uploaded images are decoded as open_raster does, and harmful ones only cause an error."""
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import rasterio
 from affine import Affine
 
 from raster_files import TOO_LONG, with_blocks, write_geotiff
-from rooftrace.core.errors import BusyError, DataError, TooLargeError
+from rooftrace.core.errors import BusyError, DataError, ExportError, TooLargeError
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
 from rooftrace.service.decode import Decoder, Limits, _DecoderProcess, upload_name
@@ -118,7 +119,8 @@ def test_a_bomb_is_refused_by_its_header(decoder: Decoder, tmp_path: Path) -> No
 
 
 @pytest.mark.campaign
-def test_a_decoder_that_dies_is_replaced() -> None:
+def test_a_decoder_that_dies_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     made = Decoder(LIMITS, processes=1)
     try:
         made.warm()
@@ -132,6 +134,11 @@ def test_a_decoder_that_dies_is_replaced() -> None:
             made.decode(data, "a.png")
         source = made.decode(data, "a.png")
         assert source.read().data.shape == (3, 40, 60)
+        # What the disk does not take is no fault of the image.
+        for folder in tmp_path.iterdir():
+            shutil.rmtree(folder)
+        with pytest.raises(ExportError, match=r"a.png could not be written"):
+            made.decode(data, "a.png")
     finally:
         made.close()
 

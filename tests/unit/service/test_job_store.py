@@ -209,5 +209,5 @@ def test_the_files_of_a_job_are_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "mine").exists()
     assert store.folder_of(damaged.id).exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="could not be written"):
+    with pytest.raises(ExportError, match=r"is a file, not a folder.*serve --jobs PATH"):
         JobStore(tmp_path / "file" / "jobs")

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import shapely
-from fastapi import HTTPException
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pyproj import CRS, Geod
@@ -17,7 +16,6 @@ from shapely.geometry.base import BaseGeometry
 from rooftrace.app.map.outlines import LayerTable, numbers_of, plain, polygon_rows
 from rooftrace.app.map.results import ImageFiles, hidden_folders, read_results
 from rooftrace.app.map.scene import MapScene, vector_file
-from rooftrace.core.errors import ExportError
 from rooftrace.flows.heights import COLUMNS as HEIGHT_COLUMNS
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.rest.problems import ProblemError
@@ -212,7 +210,6 @@ def review_problems(scene: "ReviewScene") -> Iterator[None]:
 
     Raises:
         ProblemError: The buildings have changed since they were read.
-        HTTPException: The server cannot save the review.
     """
     try:
         yield
@@ -221,8 +218,6 @@ def review_problems(scene: "ReviewScene") -> Iterator[None]:
         raise ProblemError(
             "review-conflict", error.message, members={"buildings": present}
         ) from error
-    except ExportError as error:
-        raise HTTPException(507, f"The server cannot save the review: {error.message}") from error
 
 
 class ReviewScene:
