@@ -76,9 +76,10 @@ def test_a_vector_file_is_written_in_another_format(tmp_path: Path, name: str) -
     assert f"1 scene as {kind}" in text
     _, _, text = command("convert", layer, "-o", tmp_path / "map.gml")
     assert all(suffix in text for suffix in WRITERS)
-    (tmp_path / "plan.dwg").write_bytes(b"AC1032")
-    _, _, text = command("compare", layer, tmp_path / "plan.dwg", "-o", tmp_path / "x")
-    assert "plan.dwg is DWG, which is not read" in text
+    for name, form in (("plan.dwg", "DWG"), ("av.itf", "INTERLIS")):
+        (tmp_path / name).write_bytes(b"AC1032")
+        _, _, text = command("compare", layer, tmp_path / name, "-o", tmp_path / "x")
+        assert f"{name} is {form}, which is not read" in text
 
 
 @pytest.mark.parametrize(

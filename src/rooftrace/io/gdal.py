@@ -33,7 +33,7 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Ints, Polygons, Window
 from rooftrace.io.files import export_error, is_file, read_head
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
+from rooftrace.io.vector_formats import UNREAD, VECTOR_SUFFIXES
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ _SHARED_CACHE_BYTES = 48 * 2**20
 MAX_CACHE_BYTES = 512 * 2**20
 """Maximum size of GDAL's block cache, even if the open files would need more."""
 
+_VECTORS = (*VECTOR_SUFFIXES, *UNREAD, ".poly")
 _REMEDY = "Open it with another program to check that it is complete, or remove it."
 _REMEDIES = {
     "Permission denied": "Check who may read it.",
@@ -258,8 +259,11 @@ def reading_errors(name: object, where: object) -> Iterator[None]:
     except Exception as error:
         reason = reason_of(error.__cause__ or error)
         remedy = next((remedy for part, remedy in _REMEDIES.items() if part in reason), _REMEDY)
-        if "not recognized" in reason and str(name).lower().endswith((*VECTOR_SUFFIXES, ".poly")):
-            remedy = "It is vector data. Give an image, for which it can be the area."
+        if "not recognized" in reason and str(name).lower().endswith(_VECTORS):
+            remedy = (
+                "It is vector data. Give an image, for which it can be the area. Of a tile index: "
+                "gdalbuildvrt OUT.vrt INDEX"
+            )
         raise DataError(
             f"{name} cannot be read as an image ({where}): {reason}.", remedy=remedy
         ) from error

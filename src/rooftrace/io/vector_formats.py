@@ -133,10 +133,13 @@ def _is_xml_of_polygons(head: bytes) -> bool:
     return b"<osm" in head or bool(_GML.search(head))
 
 
+UNREAD = {".dwg": "DWG", ".ifc": "IFC", ".itf": "INTERLIS", ".xtf": "INTERLIS"}
+"""Name of each format of buildings that is not read, by suffix."""
+
+
 def check_city_model(path: Path) -> None:
-    """Raise DataError if a file is IFC or DWG, whose buildings are not read."""
-    form = path.suffix[1:].upper()
-    if form in ("DWG", "IFC"):
+    """Raise DataError if the buildings of a file are in a format that is not read."""
+    if form := UNREAD.get(path.suffix.lower()):
         raise DataError(
             f"{path} is {form}, which is not read.",
             remedy="Give the outlines of its buildings in another format, such as a GeoPackage.",
