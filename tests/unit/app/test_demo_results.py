@@ -96,16 +96,13 @@ def get(client: TestClient, path: str) -> Any:
     return client.get(f"/page/{keys[int(number)] if number.isdecimal() else number}/{rest}")
 
 
-@pytest.mark.parametrize(
-    ("path", "kind", "begin"),
-    [
-        ("0/picture.jpg", "image/jpeg", b"\xff\xd8"),
-        ("0/fill.png", "image/png", b"\x89PNG"),
-        ("0/outlines.bin?threshold=0.8", "application/octet-stream", b"\x01\0\0\0"),
-        ("0/gpkg", "application/octet-stream", b"SQLite format 3"),
-        ("1/outlines.bin", "application/octet-stream", b"\x01\0\0\0"),
-    ],
-)
+@pytest.mark.parametrize(("path", "kind", "begin"), [
+    ("0/picture.jpg", "image/jpeg", b"\xff\xd8"),
+    ("0/fill.png", "image/png", b"\x89PNG"),
+    ("0/outlines.bin?threshold=0.8", "application/octet-stream", b"\x01\0\0\0"),
+    ("0/gpkg", "application/octet-stream", b"SQLite format 3"),
+    ("1/outlines.bin", "application/octet-stream", b"\x01\0\0\0"),
+])  # fmt: skip
 def test_routes(client: TestClient, path: str, kind: str, begin: bytes) -> None:
     answer = get(client, path)
     assert answer.status_code == 200, answer.text
@@ -114,14 +111,11 @@ def test_routes(client: TestClient, path: str, kind: str, begin: bytes) -> None:
     assert answer.content.startswith(begin)
 
 
-@pytest.mark.parametrize(
-    ("path", "code", "words"),
-    [
-        ("unknown/mask", 404, "expired"),
-        ("0/mask?threshold=nan", 422, "less than or equal to 1"),
-        ("1/mask?threshold=0.5", 409, "3 classes"),
-    ],
-)
+@pytest.mark.parametrize(("path", "code", "words"), [
+    ("unknown/mask", 404, "expired"),
+    ("0/mask?threshold=nan", 422, "less than or equal to 1"),
+    ("1/mask?threshold=0.5", 409, "3 classes"),
+])  # fmt: skip
 def test_invalid_requests_are_reported(
     client: TestClient, path: str, code: int, words: str
 ) -> None:

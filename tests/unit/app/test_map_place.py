@@ -38,15 +38,12 @@ def test_the_deepest_zoom_shows_every_pixel() -> None:
     assert TileName(zoom - 1, 0, 0).grid((256, 256)).transform.a > place.pixel_m
 
 
-@pytest.mark.parametrize(
-    "grid",
-    [
-        GeoGrid((200, 300)),
-        # Over the antimeridian, and near the pole.
-        GeoGrid((200, 300), Affine(1000, 0, 600_000, 0, -1000, 200_000), CRS(32660)),
-        GeoGrid((200, 300), Affine(100, 0, -15_000, 0, -100, 10_000), CRS(3031)),
-    ],
-)
+@pytest.mark.parametrize("grid", [
+    GeoGrid((200, 300)),
+    # Over the antimeridian, and near the pole.
+    GeoGrid((200, 300), Affine(1000, 0, 600_000, 0, -1000, 200_000), CRS(32660)),
+    GeoGrid((200, 300), Affine(100, 0, -15_000, 0, -100, 10_000), CRS(3031)),
+])  # fmt: skip
 def test_what_has_no_place_lies_flat(grid: GeoGrid) -> None:
     place = Place(grid)
     assert place.flat

@@ -232,14 +232,11 @@ def test_a_folder_is_one_download(folder: Path, client: TestClient) -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == kept
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "https://tiles.example.org/{z}/{x}.png",
-        "https://{s}.example.org/{z}/{x}/{y}.png",
-        "https://example.org;script-src/{z}/{x}/{y}",
-    ],
-)
+@pytest.mark.parametrize("address", [
+    "https://tiles.example.org/{z}/{x}.png",
+    "https://{s}.example.org/{z}/{x}/{y}.png",
+    "https://example.org;script-src/{z}/{x}/{y}",
+])  # fmt: skip
 def test_addresses_that_are_no_basemap(address: str) -> None:
     with pytest.raises(ConfigError, match="basemap received"):
         Basemap(address)
@@ -292,15 +289,12 @@ def test_counts_follow_the_filters(shared: TestClient) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize(
-    "address",
-    [
-        "/map/folders/other",
-        "/map/folders/out/images/other",
-        "/map/static/../router.py",
-        *(f"{TOWN}/{end}" for end in ("buildings/99", "image/2/4/0", "buildings/99/0/0")),
-    ],
-)
+@pytest.mark.parametrize("address", [
+    "/map/folders/other",
+    "/map/folders/out/images/other",
+    "/map/static/../router.py",
+    *(f"{TOWN}/{end}" for end in ("buildings/99", "image/2/4/0", "buildings/99/0/0")),
+])  # fmt: skip
 def test_what_is_not_there(address: str, shared: TestClient) -> None:
     answer = shared.get(address)
     assert (answer.status_code, "def " in answer.text) == (404, False)

@@ -61,19 +61,16 @@ def test_no_message_of_a_server_names_an_option_of_the_command_line() -> None:
     assert not left
 
 
-@pytest.mark.parametrize(
-    ("text", "api"),
-    [
-        (
-            "--bands received '3,2', 2 bands. --stretch sets other values.",
-            "The parameter bands received '3,2', 2 bands. The parameter stretch sets other values.",
-        ),
-        (
-            "Use --scale 0.5, or --bands B4,B3,B2, for this.",
-            "Use scale=0.5, or bands=B4,B3,B2, for this.",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("text", "api"), [
+    (
+        "--bands received '3,2', 2 bands. --stretch sets other values.",
+        "The parameter bands received '3,2', 2 bands. The parameter stretch sets other values.",
+    ),
+    (
+        "Use --scale 0.5, or --bands B4,B3,B2, for this.",
+        "Use scale=0.5, or bands=B4,B3,B2, for this.",
+    ),
+])  # fmt: skip
 def test_each_face_has_its_words(text: str, api: str) -> None:
     assert in_api_terms(text) == api
 

@@ -40,22 +40,19 @@ def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> N
     assert plain_number(value, digits) == expected
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (FileNotFoundError(2, "No such file or directory", "a.tif"), "No such file or directory"),
-        (ValueError("two\n  lines."), "two lines"),
-        (OSError("without a number"), "without a number"),
-        (MemoryError(), "MemoryError"),
-        (KeyError("state"), "'state' is missing"),
-        (RuntimeError("Exception from src/a.cpp:5:\nIt is odd.\n"), "It is odd"),
-        (ValueError("sqlite3_prepare_v2(SELECT 1) failed: it is malformed"), "it is malformed"),
-        (ValueError("No row: sqlite3_exec(INSERT (1)) failed: it is full"), "No row: it is full"),
-        (ValueError("IllegalArgumentException: It is odd"), "It is odd"),
-        # Libraries of HTTP pass the text of Python on.
-        (RuntimeError("[Errno 111] Connection refused"), "Connection refused"),
-    ],
-)
+@pytest.mark.parametrize(("error", "expected"), [
+    (FileNotFoundError(2, "No such file or directory", "a.tif"), "No such file or directory"),
+    (ValueError("two\n  lines."), "two lines"),
+    (OSError("without a number"), "without a number"),
+    (MemoryError(), "MemoryError"),
+    (KeyError("state"), "'state' is missing"),
+    (RuntimeError("Exception from src/a.cpp:5:\nIt is odd.\n"), "It is odd"),
+    (ValueError("sqlite3_prepare_v2(SELECT 1) failed: it is malformed"), "it is malformed"),
+    (ValueError("No row: sqlite3_exec(INSERT (1)) failed: it is full"), "No row: it is full"),
+    (ValueError("IllegalArgumentException: It is odd"), "It is odd"),
+    # Libraries of HTTP pass the text of Python on.
+    (RuntimeError("[Errno 111] Connection refused"), "Connection refused"),
+])  # fmt: skip
 def test_reasons_are_the_end_of_a_sentence(error: Exception, expected: str) -> None:
     assert reason_of(error) == expected
     assert first_line(error) == expected.replace("two lines", "two")
