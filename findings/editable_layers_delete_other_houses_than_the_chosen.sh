@@ -7,7 +7,7 @@
 # Seen: deleteFeatures([9, 10]) takes 9 and 11, [2, 10] takes 2 and 11, [9, 100] takes 9 and 101,
 # and [2, 3] is right. Of 1,000 houses, the 143 with numbers that 7 divides are chosen: 143 are
 # gone, 118 of them others, and 118 of the chosen stay. The array of the caller comes back in the
-# order of words: 10, 9. ModifyMode, with the viewport that it asks for in a message where outlines have
+# order of words: 10, 9. ModifyMode, with the viewport that a message asks for where outlines have
 # heights, adds the corner of a click 0.5 m above the south wall of a house in the shape of an L to
 # the wall at 8 m east, which begins at 10 m north: the outline goes 9.5 m down and back. Without
 # heights it lies in the south wall. There is no message.
