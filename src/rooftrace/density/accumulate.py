@@ -360,6 +360,10 @@ _BESIDE_M = (1e-6, 0.6e-6)
 direction is not that of usual borders."""
 
 
+_LEAST_SEEN = 0.001
+"""Share of a zone below which it counts as not observed if no building was found there."""
+
+
 def density_of_zones(
     zones: Polygons,
     buildings: Polygons,
@@ -397,6 +401,9 @@ def density_of_zones(
     built = without_overlaps(buildings) if built is None else built
     built_m2 = _common_area(zones, tree, built)
     by_place = figures_by_place(xy, building_m2, zone, building, len(zones))
+    # Beside an area that was seen, a zone shares a sliver with it: nothing was looked for there.
+    is_sliver = (seen < _LEAST_SEEN * area) & (built_m2 == 0) & (by_place[0] == 0)
+    seen = np.where(is_sliver, 0, seen)
     building = order[building]
     pairs = np.lexsort((zone, building))
     return DensityFigures(area, seen, built_m2, *by_place), building[pairs], zone[pairs]

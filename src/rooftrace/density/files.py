@@ -127,17 +127,20 @@ _EMPTY = (226, 226, 230)
 """Colour of observed places without a building."""
 
 
-def _share_grades() -> Grades:
-    percent = [f"{share:.0%}" for share in BREAKS]
+def share_grades(shares: Floats) -> Grades:
+    """Return grades of built-up shares: `BREAKS`, or tenths of them if all lie below the first."""
+    most = np.nan_to_num(shares).max(initial=0)
+    breaks = [share / 10 if 0 < most < BREAKS[0] else share for share in BREAKS]
+    percent = [f"{100 * share:.2g}%" for share in breaks]
     labels = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
     colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
-    shares = zip([*labels, f"{percent[-1]} and more"], [*BREAKS, 1.0], colours)
-    steps = (("not observed", -1.0, PAPER), ("no building", 0.0, _EMPTY), *shares)
+    grades = zip([*labels, f"{percent[-1]} and more"], [*breaks, 1.0], colours)
+    steps = (("not observed", -1.0, PAPER), ("no building", 0.0, _EMPTY), *grades)
     return Grades("built_up_share", steps)
 
 
-SHARE_GRADES = _share_grades()
-"""Grades of the built-up share in pictures and in QGIS."""
+SHARE_GRADES = share_grades(np.ones(1))
+"""Grades of the built-up share of cells, in pictures and in QGIS."""
 
 _LARGEST_CELL_PX = 128
 
@@ -198,7 +201,9 @@ def draw_zones(
     shape = ceil((top - bottom) / metres) + 2, ceil((right - left) / metres) + 2
     picture: Picture = np.full((*shape, 3), PAPER, np.uint8)
     share = figures.judged_share
-    colours = _coloured(share)
+    grades = share_grades(share)
+    colours = _coloured(share, grades)
+    digits = int(grades != SHARE_GRADES)
     # Half a pixel from the upper left corner.
     corner = left - metres / 2, top + metres / 2
     order = np.argsort(-shapely.area(geometry), kind="stable")
@@ -209,7 +214,7 @@ def draw_zones(
         draw_polygon(picture, geometry[zone], corner, metres, fill, INK, 5 if dense else 2)
     labels = []
     for zone in order if len(names) else ():
-        value = "" if np.isnan(share[zone]) else threshold.percent(float(share[zone]), 0)
+        value = "" if np.isnan(share[zone]) else threshold.percent(float(share[zone]), digits)
         point = shapely.centroid(geometry[zone])
         if not shapely.contains(geometry[zone], point):
             circle = shapely.maximum_inscribed_circle(geometry[zone], 2 * metres)
@@ -220,13 +225,16 @@ def draw_zones(
         place = (point.x - corner[0]) / metres, (corner[1] - point.y) / metres
         labels.append((place, width_px, (names[zone], value)))
     subtitle = "Built-up share by zone"
-    return map_page(picture, title, subtitle, _key(threshold), metres, source, labels=labels)
+    entries = _key(threshold, grades)
+    return map_page(picture, title, subtitle, entries, metres, source, labels=labels)
 
 
-def _key(threshold: DensityThreshold) -> list[tuple[str, Colour | None]]:
+def _key(
+    threshold: DensityThreshold, grades: Grades = SHARE_GRADES
+) -> list[tuple[str, Colour | None]]:
     """Return the entries of the legend."""
     dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
-    unseen, *shares = [(label, colour) for label, _, colour in SHARE_GRADES.steps]
+    unseen, *shares = [(label, colour) for label, _, colour in grades.steps]
     return [*shares, unseen, (dense, None)]
 
 
@@ -240,9 +248,9 @@ def _coarser(figures: DensityFigures, together: int) -> Floats:
     return np.asarray(np.minimum(ratio(built, observed), 1.0))
 
 
-def _coloured(share: Floats) -> Picture:
+def _coloured(share: Floats, grades: Grades = SHARE_GRADES) -> Picture:
     """Return RGB colours along a last axis for shares of any shape."""
-    step = np.searchsorted(BREAKS, share, side="right")
+    step = np.searchsorted([end for _, end, _ in grades.steps[2:-1]], share, side="right")
     picture = SCALE[np.where(np.isnan(share), 0, step)]
     picture[share == 0] = _EMPTY
     picture[np.isnan(share)] = PAPER

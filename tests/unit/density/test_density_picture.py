@@ -5,7 +5,7 @@ from PIL import Image
 from shapely import box
 
 from rooftrace.density.cells import CellGrid, DensityFigures, DensityGrid
-from rooftrace.density.files import DensityThreshold, draw_cells, draw_zones
+from rooftrace.density.files import SCALE, DensityThreshold, draw_cells, draw_zones
 
 NO_BUILDING, DARKEST, BRIGHTEST, PAPER, EDGE = (
     (226, 226, 230), (68, 1, 84), (253, 231, 37), (255, 255, 255), (25, 25, 28),
@@ -35,31 +35,30 @@ def colours(picture: Image.Image) -> dict[tuple[int, ...], int]:
 def test_each_cell_has_the_colour_of_its_share() -> None:
     share = np.array([[0.0, 0.01], [0.9, np.nan]])
     picture = draw_cells(grid(share), DensityThreshold(threshold=0.95), "a place")
-    left = (picture.width - 256) // 2
-    cell = 128
+    left, cell = (picture.width - 256) // 2, 128
     for (row, col), expected in zip(np.ndindex(2, 2), (NO_BUILDING, DARKEST, BRIGHTEST, PAPER)):
         middle = left + col * cell + cell // 2, 118 + row * cell + cell // 2
         assert picture.getpixel(middle) == expected
 
 
-def test_dense_cells_have_a_border() -> None:
+def test_dense_cells_have_a_border_and_titles_any_letter() -> None:
     share = np.array([[0.01, 0.9], [0.01, 0.01]])
     some = colours(draw_cells(grid(share), DensityThreshold(threshold=0.5), ""))
-    none = colours(draw_cells(grid(share), DensityThreshold(threshold=1.0), ""))
+    # A font without a letter draws the same box for each.
+    bare, other = (draw_cells(grid(share), DensityThreshold(threshold=1.0), one) for one in "äö")
+    assert bare != other
+    none = colours(bare)
     # The border is five pixels wide along two edges of 128, and half as wide along the others.
     assert some[EDGE] - none.get(EDGE, 0) > 2 * 5 * 128
 
 
-def test_a_title_has_letters_beyond_ascii() -> None:
-    dense = DensityThreshold(threshold=0.2)
-    # A font without a letter draws the same box for each.
-    umlauts = [draw_cells(grid(np.ones((2, 2))), dense, name) for name in "äö"]
-    assert umlauts[0] != umlauts[1]
-
-
 def test_zones_that_were_not_observed_do_not_make_the_others_small() -> None:
     zones = np.array([box(0, 0, 99, 99), box(99, 0, 5e4, 5e4), box(6e7, 6e7, 7e7, 7e7)])
-    share, dense = np.array([0.01, np.nan, np.nan]), DensityThreshold(threshold=0.2)
+    share, dense = np.array([0.049, np.nan, np.nan]), DensityThreshold(threshold=0.2)
+    # Of shares below 5 % the grades are a tenth as wide.
+    rural = figures(np.array([0.012]))
+    assert tuple(SCALE[2]) in colours(draw_zones(zones[:1], rural, dense, ""))
+    share[0] = 0.004
     pictures = [draw_zones(zones[:n], figures(share[:n]), dense, "", "abc"[:n]) for n in (1, 3)]
     alone, among = (colours(picture)[DARKEST] for picture in pictures)
     assert among > 0.99 * alone

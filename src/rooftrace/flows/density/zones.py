@@ -17,7 +17,7 @@ from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Floats, GeoGrid, Polygons
 from rooftrace.density.accumulate import centres_of
 from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures
-from rooftrace.density.files import SHARE_GRADES, write_table
+from rooftrace.density.files import share_grades, write_table
 from rooftrace.flows.density.ground import SeenGround
 from rooftrace.io.reproject import BEND_M, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_formats import KML_ID, KML_PREFIX
@@ -53,6 +53,10 @@ class Zones:
                 f"{path} holds no zone with an outline; expected polygons.",
                 remedy="Draw the zones as polygons.",
             )
+        # GDAL adds these to every KML.
+        for name in {"timestamp", "begin", "end"} & layer.values.keys():
+            if not {*layer.values[name].tolist()} - {None}:
+                del layer.values[name]
         notes = tuple(note.removesuffix(".") for note in file.notes(layer.counts))
         return cls(path, layer, zone_names(layer.values, len(layer)), notes)
 
@@ -94,7 +98,8 @@ class Zones:
     ) -> None:
         """Write the GeoPackage and the table: all zones of a date, then those of the next one."""
         geometry = np.tile(self.layer.geometry, dates)
-        write_polygons(files[0], geometry, columns, self.layer.crs, grades=SHARE_GRADES)
+        grades = share_grades(columns["built_up_share"])
+        write_polygons(files[0], geometry, columns, self.layer.crs, grades=grades)
         write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
 
 
