@@ -111,6 +111,10 @@ _MOST_ABOVE_M = 0.75
 """Height in metres of the surface's ground above the terrain model from which a note names it; for
 five pairs of public models it was 0.13 at most."""
 
+_LEVEL_GROUND_M = 0.1
+"""Distance in metres from 0 within which three quarters of the ground lie in heights above ground:
+0.02 m in an nDSM of Delft, 0.4 m in its surface model near the sea."""
+
 _MOST_BELOW, _MOST_NAMED = 0.5, 3
 """Maximum share of buildings whose surface lies below the terrain, or hardly above the ground;
 maximum number of files that an error names."""
@@ -499,6 +503,12 @@ def _warnings(
     ]
     if counts[NO_STEP] > _MOST_BELOW * seen:
         notes.append("Most buildings do not stand out: is --surface older, or a terrain model?")
+    ground = np.abs(heights.ground[heights.is_known])
+    if len(ground) and len(source.extents) == 1 and np.quantile(ground, 0.75) <= _LEVEL_GROUND_M:
+        notes.append(
+            "The ground around most buildings lies at 0 m. Heights above ground (nDSM) tilt "
+            "roofs on slopes: give a surface model in its datum, with --terrain."
+        )
     middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
     if abs(above_m) > _MOST_ABOVE_M:
         notes.append(

@@ -183,7 +183,7 @@ def known_formats(names: Iterable[str] | None) -> tuple[str, ...]:
             raise ExportError(
                 f"{suffix[1:]!r} is not a vector format that can be written.", remedy=WRITABLE
             )
-    return suffixes
+    return tuple(dict.fromkeys(suffixes))
 
 
 def free_names(names: Collection[str], taken: Collection[str], prefix: str) -> dict[str, str]:

@@ -456,7 +456,7 @@ def _write(
 
     def copied(layer: Path, formats: Sequence[str]) -> list[Path]:
         notes.extend(write_copies(layer, formats, multi=compared.is_multi))
-        return [layer.with_suffix(suffix) for suffix in formats]
+        return [target for one in formats if (target := layer.with_suffix(one)) != layer]
 
     write_sides(out / "compare.gpkg", compared, range(len(STATUSES)))
     write_sides(out / "review.geojson", compared, REVIEWED)
