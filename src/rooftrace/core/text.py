@@ -264,7 +264,8 @@ def _nodata_in_python(option: re.Match[str]) -> str:
     """Return what gives a value or colour of nodata in Python."""
     value = option[1]
     if value == "none":
-        return "open_raster(path, nodata=NodataRule(declared=False))"
+        in_file = "open_raster(path, nodata=NodataRule(declared=False))"
+        return f"ArraySource(array, keeps_fill=True) or {in_file}"
     rule = f"colour=({value})" if "," in value else f"value={value}"
     return f"a masked array or open_raster(path, nodata=NodataRule({rule}))"
 

@@ -252,6 +252,7 @@ class ArraySource:
         valid: Valid pixels (y, x) bool, False where nodata; default all valid.
         name: Name in errors and reports.
         band_info: Descriptions of the bands, if there are any.
+        keeps_fill: Whether white or black at the edges is ground, not undeclared fill.
 
     Raises:
         DataError: the shapes of `array`, `grid` and `valid` do not agree.
@@ -264,6 +265,7 @@ class ArraySource:
         valid: BoolArray | None = None,
         name: str = "array",
         band_info: Sequence[BandInfo] = (),
+        keeps_fill: bool = False,
     ) -> None:
         if array.ndim != 3 or not array.size:
             raise DataError(
@@ -284,7 +286,7 @@ class ArraySource:
         if array.dtype.kind == "f":
             valid = valid & np.isfinite(np.ma.getdata(array)).all(axis=0)
         self.name, self.grid, self.bands, self.dtype = name, grid, int(array.shape[0]), array.dtype
-        self.band_info = tuple(band_info)
+        self.band_info, self.keeps_fill = tuple(band_info), keeps_fill
         self._array, self._valid = np.ma.getdata(array), valid
 
     def read(self, window: Window | None = None) -> Raster:

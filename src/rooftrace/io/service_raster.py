@@ -137,12 +137,14 @@ class ServiceRaster(TileGridMosaic):
         """Text that says how many tiles are needed and how many requests they take."""
         cached = sum(self.requests.is_cached(self._url(tile)) for tile in self._tiles)
         requests = len(self._tiles) - cached
+        fetched = self.requests.requests - self.requests.repeated
+        just = f" ({fetched:,} fetched just now)" if fetched else ""
         minutes = requests / self.requests.options.per_second / 60
         rows, cols = self.level.tile_px
         return (
             f"{self.name}: zoom {self.level.zoom}, {self.grid.gsd_m:.3g} m per pixel, "
             f"{plural(len(self._tiles), 'tile')} of {rows} × {cols} pixels, {cached:,} of them in "
-            f"the cache: {plural(requests, 'request')} in at least {minutes:.1f} minutes."
+            f"the cache{just}: {plural(requests, 'request')} in at least {minutes:.1f} minutes."
         )
 
     @property

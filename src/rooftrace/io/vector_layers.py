@@ -25,6 +25,7 @@ from rooftrace.io.legend import STATUS_COLOURS
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.vector_formats import VectorInput, building_nodes_note, surrounded
 
+FOR_POINTS = 'For points, such as customers or addresses: docs/join.md, "Addresses".'
 GEOJSON = (".geojson", ".json")
 _OSM_LAYER = "multipolygons"
 _BUILDING_TAG = re.compile(r'"building"=>"([^"]*)"')
@@ -225,7 +226,7 @@ class GdalLayer:
         elif wkb is None:
             raise DataError(
                 f"{self._path.name} has no column geometry with polygons.",
-                remedy="Give outlines, such as a column of WKT; points, as of a survey, have none.",
+                remedy=f"Give outlines, such as a column of WKT. {FOR_POINTS}",
             )
         else:
             (geometry, closed), crs = _closed(wkb), self.crs

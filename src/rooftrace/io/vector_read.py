@@ -33,6 +33,7 @@ from rooftrace.io.make_valid import valid_by_structure, without_lines
 from rooftrace.io.reproject import crs_text
 from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput, kml_text, ogr2ogr_input
 from rooftrace.io.vector_layers import (
+    FOR_POINTS,
     GEOJSON,
     POLYGONAL,
     GdalLayer,
@@ -243,7 +244,7 @@ class VectorFile:
                 )
         listed = ", ".join(f"{one.name} ({one.kind or 'no geometry'})" for one in layers)
         wanted = "one" if self._wanted is None else f"one called {self._wanted!r}"
-        remedy = "Give a file with polygons: closed outlines of areas."
+        remedy = f"Give a file with polygons: closed outlines of areas. {FOR_POINTS}"
         if able:
             name = shlex.quote(able[0].name)
             remedy = (
@@ -573,7 +574,7 @@ def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, Read
         raise NoPolygonsError(
             f"{path} has no polygon ({', '.join(f'{found[name]} {name}' for name in sorted(found))}"
             "); footprints must be polygons.",
-            remedy="Give a file with outlines, or draw them.",
+            remedy=f"Give a file with outlines, or draw them. {FOR_POINTS}",
         )
     present &= ~others
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)

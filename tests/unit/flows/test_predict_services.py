@@ -120,7 +120,7 @@ def test_a_service_equals_its_tiles_on_disk_to_the_byte(
     with serving(lambda path: from_tiles(tiles, path)) as server:
         url = server.url + "/{z}/{x}/{y}.png?key=secret"
         inputs = found(url, tmp_path)
-        told = "20 tiles of 128 × 128 pixels, 20 of them in the cache: 0 requests in"
+        told = "20 tiles of 128 × 128 pixels, 20 of them in the cache (20 fetched just now): 0"
         assert told in inputs.services[0].preview
         report = run_predict(inputs, models, tmp_path / "served")
         assert len(server.paths) == 20

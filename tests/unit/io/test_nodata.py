@@ -237,6 +237,7 @@ def test_a_white_collar_is_left_out_and_white_roofs_are_not(tmp_path: Path) -> N
     for row, col in product(range(0, 1500, 250), repeat=2):
         window = Window(row, col, 250, 250)
         np.testing.assert_array_equal(source.read(window).valid, valid[window.slices()])
-    kept = prepared(open_raster(file.path, nodata=NodataRule(declared=False)))
-    assert kept.read().valid.all()
-    assert "predicted as if they were ground" in kept.choices[0]
+    in_file = open_raster(file.path, nodata=NodataRule(declared=False))
+    for kept in map(prepared, (in_file, ArraySource(image, keeps_fill=True))):
+        assert kept.read().valid.all()
+        assert "predicted as if they were ground" in kept.choices[0]

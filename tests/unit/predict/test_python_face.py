@@ -205,4 +205,5 @@ def test_errors_and_notes_have_the_words_of_python(model: Predictor, picture: np
     for value, rule in (("-9999", "value=-9999"), ("255,0", "colour=(255,0)")):
         choice = f"a masked array or open_raster(path, nodata=NodataRule({rule}))."
         assert in_python_terms(f"give --nodata {value}.") == f"give {choice}"
+    assert "give ArraySource(array, keeps_fill=True) or" in in_python_terms("give --nodata none.")
     assert "importlib" not in dir(rooftrace)
