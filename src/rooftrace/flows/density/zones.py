@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,12 @@ class Zones:
                 f"{path} holds no zone with an outline; expected polygons.",
                 remedy="Draw the zones as polygons.",
             )
-        # GDAL adds these to every KML.
-        for name in {"timestamp", "begin", "end"} & layer.values.keys():
-            if not {*layer.values[name].tolist()} - {None}:
-                del layer.values[name]
+        # GDAL adds columns of times to every KML.
+        values = {
+            name: column for name, column in layer.values.items()
+            if name not in ("timestamp", "begin", "end") or {*column.tolist()} - {None}
+        }  # fmt: skip
+        layer = replace(layer, values=values)
         notes = tuple(note.removesuffix(".") for note in file.notes(layer.counts))
         return cls(path, layer, zone_names(layer.values, len(layer)), notes)
 
