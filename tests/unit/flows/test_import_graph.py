@@ -131,8 +131,8 @@ def test_classes_that_do_not_fit_the_channels_are_errors() -> None:
 def test_a_difference_from_the_original_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_wrapped = module._run_wrapped
-    monkeypatch.setattr(module, "_run_wrapped", lambda *given: run_wrapped(*given) + 0.01)
+    wrap = module.wrap_graph
+    monkeypatch.setattr(module, "wrap_graph", lambda one, mean, *rest: wrap(one, (60,) * 3, *rest))
     file = write(tmp_path / "m.onnx", conv_graph(1))
     with pytest.raises(ExportError, match="differs from that of"):
         run_import(file, tmp_path / "m.rooftrace", USUAL)
@@ -202,12 +202,13 @@ def test_a_wrapped_graph_takes_pixels_and_returns_probabilities(
                           classes=classes or ("background", "building"))  # fmt: skip
     monkeypatch.setattr(module, "_run_wrapped", lambda graph, *_: graph)
     tiles: Any = SimpleNamespace(images=list(IMAGES))
-    wrapped = module.import_graph(file, given, lambda spec: tiles).parts["model.onnx"]
-    model = onnx.load_from_string(wrapped)
+    imported = module.import_graph(file, given, lambda spec: tiles)
+    model = onnx.load_from_string(wrapped := imported.parts["model.onnx"])
     assert [v.name for v in (*model.graph.input, *model.graph.output)] == ["image", "probabilities"]
     mean, std = (np.reshape(v, (1, 3, 1, 1)) for v in (MEAN, STD))
     logits = run(plain, ((IMAGES / 255 - mean) / std).astype(np.float32))
-    np.testing.assert_allclose(run(wrapped, IMAGES), expected(logits), atol=1e-5)
+    found = [run(wrapped, IMAGES), imported.expected]
+    np.testing.assert_allclose(found, [expected(logits)] * 2, atol=1e-5)
 
 
 REFUSED = {

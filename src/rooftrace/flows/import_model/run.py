@@ -32,7 +32,7 @@ _VERSIONS = ("rooftrace", "torch", "torchvision", "segmentation-models-pytorch",
              "openvino")  # fmt: skip
 
 _TILES = 3
-_MAX_DIFFERENCE = 1e-3
+MAX_DIFFERENCE = 1e-3
 """Largest difference of probabilities that rounding explains; beyond it the bundle is wrong."""
 
 
@@ -154,6 +154,7 @@ class ImportedModel:
     tiles: TileSet
     record: dict[str, Any]
     notes: tuple[str, ...] = ()
+    max_difference: float = MAX_DIFFERENCE
 
 
 def refuse_options(reason: str, options: Mapping[str, object]) -> None:
@@ -241,10 +242,10 @@ def run_import(
         notify(f"{path}: read into {options.architecture}")
         model = import_weights(path, options, draw)
     difference = np.abs(model.expected - model.found)
-    if not difference.max() <= _MAX_DIFFERENCE:
+    if not difference.max() <= model.max_difference:
         raise ExportError(
             f"{out} was not written: its output differs from that of {path}. Probabilities differ "
-            f"by up to {difference.max():.4f}, expected at most {_MAX_DIFFERENCE}.",
+            f"by up to {difference.max():.4f}, expected at most {model.max_difference}.",
             remedy="Report the architecture; an ONNX file of the same network may help.",
         )
     with path.open("rb") as stream:
