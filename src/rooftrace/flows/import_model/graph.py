@@ -442,7 +442,7 @@ def _probabilities(
         by = foreign.factor
         values = np.stack([cv2.resize(one, None, fx=by, fy=by) for one in values[0]])[None]
     if channels.activation == "sigmoid":
-        values = (1 + np.tanh(values / 2)) / 2  # does not overflow
+        values = np.asarray((1 + np.tanh(values / 2)) / 2, np.float32)  # does not overflow
     elif channels.activation == "softmax":
         values = np.exp(values - values.max(axis=1, keepdims=True))
         values /= values.sum(axis=1, keepdims=True)
