@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import DataError, MissingExtraError
+from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.text import list_first
 from rooftrace.core.types import Polygons
 from rooftrace.io.gdal import pyogrio_options
@@ -87,6 +88,13 @@ def layers_of(one: VectorInput) -> list[GdalLayer]:
     if str(one.path).startswith("CSV:"):
         return [GdalLayer(one, None, "Unknown")]
     with pyogrio_options(one.config):
+        if "json" in Path(one.path).name.lower():
+            # GDAL parses the whole file each time that it opens it.
+            info = dict(pyogrio.read_info(one.path))
+            if info["driver"] in ("GeoJSON", "GeoJSONSeq"):
+                layer = GdalLayer(one, info["layer_name"], info["geometry_type"])
+                layer._info = info
+                return [layer]
         listed = [(str(name), kind) for name, kind in pyogrio.list_layers(one.path)]
     if {"points", _OSM_LAYER, "other_relations"} <= {name for name, _ in listed}:
         return [GdalLayer(one, _OSM_LAYER, "MultiPolygon")]
@@ -114,18 +122,24 @@ class GdalLayer:
     def name(self) -> str:
         return self._layer or self._path.stem
 
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[Path | str, dict[str, Any]]]:
-        """Yield what pyogrio opens, and its options."""
+    def _described(self, **options: Any) -> dict[str, Any]:
+        import pyogrio
+
+        options |= {"layer": self._layer, **self.source.options}
         with pyogrio_options(self.source.config):
-            yield self.source.path, {"layer": self._layer, **self.source.options}
+            return dict(pyogrio.read_info(self.source.path, **options))
+
+    def _rows(self, **options: Any) -> tuple[Any, ...]:
+        """Return metadata, ids, geometries and columns of this layer or of the one in options."""
+        import pyogrio
+
+        options = {"layer": self._layer, **self.source.options, **options}
+        with pyogrio_options(self.source.config):
+            return (*pyogrio.raw.read(self.source.path, **options),)
 
     @cached_property
     def _info(self) -> dict[str, Any]:
-        import pyogrio
-
-        with self._opened() as (path, layer):
-            return dict(pyogrio.read_info(path, **layer))
+        return self._described()
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -137,6 +151,15 @@ class GdalLayer:
         if self.source.ewkb is not None:
             return self._of_ewkb[1]
         stated = self._info["crs"] or self.source.epsg
+        if self._is_geojson and stated == "EPSG:4326":
+            # GDAL takes any CRS that it does not know for WGS 84.
+            text = json.dumps(geojson_members(self._path).get("crs"))
+            if not re.search(r'null|\b4326\b|(CRS|WGS).{0,3}84"', text, re.I):
+                raise GeoreferenceError(
+                    f"{self._path.name} has an unknown crs: {text}.",
+                    remedy="Assign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
+                    + shlex.quote(str(self._path)),
+                )
         return None if stated is None else CRS.from_user_input(stated)
 
     @cached_property
@@ -146,13 +169,7 @@ class GdalLayer:
 
     def _column(self, field: str, **rows: Any) -> NDArray[Any]:
         """Return the values of an attribute."""
-        import pyogrio
-
-        with self._opened() as (path, layer):
-            _, _, _, (column,) = pyogrio.raw.read(
-                path, **layer, columns=[field], read_geometry=False, **rows
-            )
-        return np.asarray(column)
+        return np.asarray(self._rows(columns=[field], read_geometry=False, **rows)[3][0])
 
     @property
     def has_fids(self) -> bool:
@@ -160,13 +177,9 @@ class GdalLayer:
         return self._is_geojson or (bool(column) and column not in self.fields)
 
     def has_polygons(self) -> bool:
-        import pyogrio
-
         if self.source.ewkb is not None:
             return True
-        with self._opened() as (path, layer):
-            _, _, wkb, _ = pyogrio.raw.read(path, **layer, columns=[], force_2d=True)
-        kinds = shapely.get_type_id(_closed(wkb)[0])
+        kinds = shapely.get_type_id(_closed(self._rows(columns=[], force_2d=True)[2])[0])
         return bool(np.isin(kinds, POLYGONAL).any())
 
     def distinct(self, field: str) -> set[object]:
@@ -179,13 +192,10 @@ class GdalLayer:
 
     def chunks(self, fields: Sequence[str]) -> Iterator[Rows]:
         """Yield all rows, in chunks where a record is found by its number."""
-        import pyogrio
-
         if not self.has_chunks:
             yield self.read(fields)
             return
-        with self._opened() as (path, layer):
-            count = int(pyogrio.read_info(path, **layer, force_feature_count=True)["features"])
+        count = int(self._described(force_feature_count=True)["features"])
         # The file is walked from its beginning to each chunk, so that there are few chunks.
         rows = max(_CHUNK_ROWS, -(-count // _MOST_CHUNKS))
         for first in range(0, max(count, 1), rows):
@@ -193,34 +203,31 @@ class GdalLayer:
 
     def read(self, fields: Sequence[str], first: int = 0, rows: int | None = None) -> Rows:
         """Read some rows; default: all."""
-        import pyogrio
-
         if self._path.suffix.lower() == ".gpkg" and not first:
             _check_database(self._path)
         with_fids = "fid" in fields and "fid" not in self.fields
         fields = [name for name in fields if not (with_fids and name == "fid")]
-        with self._opened() as (path, layer):
-            meta, fids, wkb, columns = pyogrio.raw.read(
-                path, columns=list(fields), force_2d=True,
-                skip_features=first, max_features=rows, datetime_as_string=True, return_fids=True,
-                where=self.source.where, **layer,
-            )  # fmt: skip
-            # GDAL returns columns in the order of the file.
-            values = {
-                str(name): _declared_column(column, str(kind))
-                for name, column, kind in zip(meta["fields"], columns, meta["dtypes"])
-            }
-            # Large integers beside nulls have gone through floats, which round them.
-            for name, column in values.items():
-                if isinstance(column, np.ma.MaskedArray) and (abs(column) >= _EXACT_FLOATS).any():
-                    known = ~np.ma.getmaskarray(column)
-                    column[known] = self._column(name, fids=fids[known])
+        meta, fids, wkb, columns = self._rows(
+            columns=fields, force_2d=True, skip_features=first, max_features=rows,
+            datetime_as_string=True, return_fids=True, where=self.source.where,
+        )  # fmt: skip
+        # GDAL returns columns in the order of the file.
+        values = {
+            str(name): _declared_column(column, str(kind))
+            for name, column, kind in zip(meta["fields"], columns, meta["dtypes"])
+        }
+        # Large integers beside nulls have gone through floats, which round them.
+        for name, column in values.items():
+            if isinstance(column, np.ma.MaskedArray) and (abs(column) >= _EXACT_FLOATS).any():
+                known = ~np.ma.getmaskarray(column)
+                column[known] = self._column(name, fids=fids[known])
         table = str(self.source.path).partition("CSV:")[2]
         if table and not Path(table).with_suffix(".csvt").exists():
             values = {name: _numbers_of(column) for name, column in values.items()}
         if with_fids:
             # GDAL numbers the features of a GeoJSON without ids by their rows.
-            values["fid"] = np.ma.MaskedArray(fids, self._is_geojson and not _has_ids(self._path))
+            of_rows = self._is_geojson and geojson_members(self._path).get("id") is None
+            values["fid"] = np.ma.MaskedArray(fids, of_rows)
         if self.source.ewkb is not None:
             (geometry, crs), closed = self._of_ewkb, 0
         elif wkb is None:
@@ -248,14 +255,7 @@ class GdalLayer:
 
     def _tagged(self, layer: str, fields: list[str], where: str, **options: Any) -> tuple[Any, ...]:
         """Read the rows of another layer of OpenStreetMap."""
-        import pyogrio
-
-        with pyogrio_options(self.source.config):
-            rows: tuple[Any, ...] = pyogrio.raw.read(
-                self.source.path, layer=layer, columns=fields, where=where, return_fids=True,
-                **options,
-            )  # fmt: skip
-        return rows
+        return self._rows(layer=layer, columns=fields, where=where, return_fids=True, **options)
 
     def _with_relations(self, geometry: Polygons, values: Values) -> tuple[Polygons, Values]:
         """Return buildings with those of relations of type building that they do not show yet.
@@ -399,15 +399,22 @@ class ParquetFile:
         return known
 
 
-def _has_ids(path: Path) -> bool:
-    """Return whether the first feature of a GeoJSON has a member `id`."""
+def geojson_members(path: Path) -> dict[str, Any]:
+    """Return the members of a GeoJSON around its features, by their names in lower case, and as
+    `id` that of the first of these; without those that are long.
+    """
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
-    try:
-        first = json.JSONDecoder().raw_decode(head, head.index("{", head.index('"features"')))[0]
-    except ValueError:
-        return False
-    return first.get("id") is not None
+        head, _, rest = file.read(_HEAD_BYTES).partition(b'"features"')
+        file.seek(max(path.stat().st_size - _HEAD_BYTES, 0))
+        tail = re.split(rb"\}\s*\]", file.read())[-1]
+    found: dict[str, Any] = {}
+    for text in (head.rstrip(b"\t\r\n ,") + b"}", b"{" + tail.lstrip(b"\t\r\n ,")):
+        with suppress(ValueError):
+            found |= {name.lower(): value for name, value in json.loads(text).items()}
+    with suppress(ValueError):
+        first = rest.decode("utf-8", "replace")
+        found["id"] = json.JSONDecoder().raw_decode(first, first.index("{"))[0].get("id")
+    return found
 
 
 def _check_database(path: Path) -> None:

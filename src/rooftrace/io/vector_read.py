@@ -41,14 +41,13 @@ from rooftrace.io.vector_layers import (
     Rows,
     Values,
     can_be_degrees,
+    geojson_members,
     is_comparison,
     layers_of,
     text_column,
     typed_column,
 )
 from rooftrace.io.vector_writers import IN_PIXELS
-
-_HEAD_BYTES = 2048
 
 _RESIZED = 0.01
 """Share of the area of an outline by which a repair changes it, from which a note counts it."""
@@ -294,9 +293,9 @@ class VectorFile:
         """
         if self.path.suffix.lower() not in GEOJSON:
             return False
-        with _explained(self.path), self.path.open("rb") as file:
-            head = file.read(_HEAD_BYTES).partition(b'"features"')[0]
-        return IN_PIXELS.encode() in head and b'"crs"' not in head
+        with _explained(self.path):
+            members = geojson_members(self.path)
+        return members.get("description") == IN_PIXELS and "crs" not in members
 
     def notes(self, counts: ReadCounts) -> tuple[str, ...]:
         """Return notes for the user: what was assumed, repaired and left out."""
@@ -442,7 +441,7 @@ class VectorFile:
             geometry, crs, {name: converted(values[name]) for name in fields},
             counts + ReadCounts(repaired=closed),
         )  # fmt: skip
-        _check_coordinates(layer, self.path)
+        _check_coordinates(layer, self.path, zones=self._areas)
         return layer
 
     def _polygons(
@@ -592,7 +591,7 @@ def _polygons(geometry: Polygons, path: Path) -> tuple[Polygons, BoolArray, Read
     return geometry[kept], kept, ReadCounts(len(repaired), without, count, resized=resized)
 
 
-def _check_coordinates(layer: VectorLayer, path: Path) -> None:
+def _check_coordinates(layer: VectorLayer, path: Path, *, zones: bool) -> None:
     """Refuse pixels or metres in a format that assumes degrees."""
     if not len(layer) or not layer.crs.is_geographic:
         return
@@ -604,7 +603,8 @@ def _check_coordinates(layer: VectorLayer, path: Path) -> None:
         raise GeoreferenceError(
             f"{path} has coordinates from {left:g}, {bottom:g} to {right:g}, {top:g}, not "
             f"degrees, but its coordinate system is {crs_text(layer.crs)}.",
-            remedy="Assign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
-            f"{ogr2ogr_input(path)}. If they are pixels, give the image a georeference: "
-            + PLACE_IMAGE,
+            remedy=("Give degrees, name the crs in the GeoJSON, or a" if zones else "A")
+            + f"ssign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
+            f"{ogr2ogr_input(path)}"
+            + ("" if zones else f". If they are pixels, georeference the image: {PLACE_IMAGE}"),
         )

@@ -126,7 +126,7 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         "JPEG 2000 are supported.",
         "Open the image with another program and save it again.", errors.DataError),
     "georeference-error": ProblemKind(
-        422, "The position of the image is not known",
+        422, "The place on the ground is not known",
         "The operation needs a position or a length on the ground.",
         "Send gsd, the metres per pixel, or a GeoTIFF.", errors.GeoreferenceError),
     "outline-error": ProblemKind(

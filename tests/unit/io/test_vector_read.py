@@ -183,17 +183,22 @@ def test_pixels_are_no_degrees(tmp_path: Path) -> None:
         for one in (path, packed):
             with pytest.raises(DataError, match=f"a CRS of the type '{kind}'; expected its name"):
                 VectorFile(one).read()
-    # A file of other software does not say so.
-    del document["description"]
-    path.write_text(json.dumps(document))
-    assert VectorFile(path).columns()[1] == CRS.from_epsg(4326)
-    with pytest.raises(GeoreferenceError, match="not degrees"):
-        VectorFile(path).read()
+    # Any other that GDAL does not know is degrees to it; an attribute is none.
+    named = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::99999999"}}
+    for members in ({"crs": "EPSG:4267", **document}, document | {"crs": named}):
+        path.write_text(json.dumps(members))
+        with pytest.raises(GeoreferenceError, match=r"unknown crs: .*EPSG:"):
+            VectorFile(path).read()
+    document["features"][0]["properties"]["crs"] = "EPSG:4267"
+    for known in (None, "WGS 84", {"type": "name", "properties": {"name": "OGC:1.3:CRS84"}}):
+        path.write_text(json.dumps({"crs": known} | document | {"description": ""}))
+        assert VectorFile(path).columns()[1] == CRS.from_epsg(4326)
+    with pytest.raises(GeoreferenceError, match="not degrees") as zones:
+        VectorFile(path, areas=True).read()
+    assert zones.value.remedy.startswith("Give degrees, name the crs in the GeoJSON, or assign")
 
 
-def test_a_parquet_of_a_table_and_one_without_pyarrow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_parquet_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"a": [1]}).to_parquet(path)
     with pytest.raises(DataError, match="no geometry"):
@@ -283,9 +288,7 @@ def test_types_and_nulls_survive_reading_and_writing(suffix: str, tmp_path: Path
         ('geometry\n"POLYGON((0 0,500 0,1 1,0 0))"\n', "no coordinate system"),
     ],
 )
-def test_a_table_that_is_no_layer_of_buildings_is_explained(
-    tmp_path: Path, text: str, words: str
-) -> None:
+def test_a_table_of_no_buildings_is_explained(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "table.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=words):
@@ -398,20 +401,17 @@ def test_a_building_and_the_relation_around_it_are_one_building(kind: str, tmp_p
 def test_the_reason_of_gdal_is_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     town = tmp_path / "town.gpkg"
     town.touch()
+    monkeypatch.setattr(pyogrio, "list_layers", failing := Mock())
     # The words of GDAL, which waits five seconds before it says them.
-    locked = RuntimeError("sqlite3_prepare_v2(SELECT 1) failed: database is locked")
-    monkeypatch.setattr(pyogrio, "list_layers", Mock(side_effect=locked))
+    failing.side_effect = RuntimeError("sqlite3_prepare_v2(SELECT 1) failed: database is locked")
     with pytest.raises(VectorLockedError, match=r"town\.gpkg is held by another program") as caught:
         VectorFile(town).read()
     assert "Close the file" in caught.value.remedy
-    unknown = Exception("'town.json' not recognized as being in a supported file format.")
-    monkeypatch.setattr(pyogrio, "list_layers", Mock(side_effect=unknown))
     town.with_suffix(".json").write_text('{"features": {"xy": []}}')
     with pytest.raises(DataError, match=r"has no GeoJSON; expected polygons with") as caught:
         VectorFile(town.with_suffix(".json")).read()
     assert "xBD" in caught.value.remedy
-    tin = Exception("Geometry type is not supported: 1016")
-    monkeypatch.setattr(pyogrio, "list_layers", Mock(side_effect=tin))
+    failing.side_effect = Exception("Geometry type is not supported: 1016")
     with pytest.raises(DataError) as caught:
         VectorFile(town).read()
     assert caught.value.remedy == f"Copy it: ogr2ogr -nlt MULTIPOLYGON OUT.gpkg {town}"
