@@ -444,8 +444,9 @@ def _with_legend(
     What the user gave goes first, then a legend in the folder or around it, then the values that
     are usual for the layout.
     """
-    if len(labels.classes) > 2 or labels.palette or labels.values or labels.instances:
+    if labels.palette or labels.values or labels.instances:
         return labels, ()
+    several = len(labels.classes) > 2
     for place in (folder, *folder.parents):
         for file, read in _legends(place):
             try:
@@ -455,12 +456,18 @@ def _with_legend(
                     f"{file} cannot be read as a legend of masks: {reason_of(error)}.",
                     remedy="Correct it, or remove it and give labels.values or labels.palette.",
                 ) from error
-            if len(legend) > 1:
+            # Beside colours, several classes may be numbers already, as in CamVid.
+            if len(legend) > 1 and not (several and isinstance(next(iter(legend.values())), str)):
                 rule, _ = labels.name_rule().fitted(legend, str(file), unsure=True)
                 classes: dict[str, list[int | str]] = {name: [] for name in labels.classes}
+                known = {name.casefold(): index for name, index in rule.known}
                 for name, value in legend.items():
-                    index = rule.index_of(name, str(file)) or 0
-                    classes[labels.classes[index]].append(value)
+                    index = (
+                        known.get(name.casefold()) if several else rule.index_of(name, str(file))
+                    )
+                    classes[labels.classes[index or 0]].append(value)
+                if several and not all(classes[name] for name in labels.classes[1:]):
+                    return labels, (f"Masks are read as numbers of labels.classes, not by {file}.",)
                 key = "palette" if isinstance(next(iter(legend.values())), str) else "values"
                 update: dict[str, Any] = {key: {name: tuple(r) for name, r in classes.items()}}
                 # The usual ones are values, which a palette of colours does not have.

@@ -133,9 +133,8 @@ def test_a_difference_from_the_original_is_refused(
 ) -> None:
     wrap = module.wrap_graph
     monkeypatch.setattr(module, "wrap_graph", lambda one, mean, *rest: wrap(one, (60,) * 3, *rest))
-    file = write(tmp_path / "m.onnx", conv_graph(1))
     with pytest.raises(ExportError, match="differs from that of"):
-        run_import(file, tmp_path / "m.rooftrace", USUAL)
+        run_import(write(tmp_path / "m.onnx", conv_graph(1)), tmp_path / "m.rooftrace", USUAL)
     assert not (tmp_path / "m.rooftrace").exists()
 
 
