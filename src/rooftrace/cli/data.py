@@ -77,6 +77,7 @@ def split(
             {
                 "val": Shown(TOGETHER, "SHARE"),
                 "test": Shown(TOGETHER, "SHARE"),
+                "fold": Shown(TOGETHER, "I/K"),
                 "seed": Shown(TOGETHER, "N"),
                 "by": Shown(TOGETHER, "UNIT"),
                 "group_pattern": Shown(TOGETHER, "REGEX"),

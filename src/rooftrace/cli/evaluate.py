@@ -91,7 +91,7 @@ def evaluate(
     out: Annotated[
         Path | None,
         out_option(
-            "Folder for report.html and report.json.", "DIR", rich_help_panel=REPORT,
+            "Folder for report.html, report.json and CSV tables.", "DIR", rich_help_panel=REPORT,
             parser=results_folder,
         ),
     ] = None,

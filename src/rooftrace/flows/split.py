@@ -71,7 +71,8 @@ def run_split(
     check_outputs([out], [*data.paths, *opened.files])
     count = len(opened) or len(opened.unlabelled)
     share = _SMALL_SHARE if _SHARE * count < _LEAST_IN_PART else _SHARE
-    shares = {name: getattr(options, name) for name in ("val", "test")}
+    names = ("val", "test") if options.fold is None else ("val",)
+    shares = {name: getattr(options, name) for name in names}
     shares = {name: share if one is None else one for name, one in shares.items()}
     split = divide_scenes(opened, options.model_copy(update=shares), progress)
     notes = [*split.notes]
@@ -102,6 +103,7 @@ def divide_scenes(
     by, block_m, gap_m = options.by, options.block_m, options.gap_m
     stratify, duplicates = options.stratify, options.duplicates
     val, test = options.val or 0.0, options.test or 0.0
+    fold = None if options.fold is None else options.fold_of
     source, notes = _to_divide(opened, stratify)
     units = _groups(source, by, options.group_pattern)
     summaries: list[SceneSummary] = []
@@ -113,12 +115,13 @@ def divide_scenes(
     if by == "block":
         extents = _extents(summaries, source)
         if block_m is None:
-            smallest = min((share for share in (val, test) if share > 0), default=1.0)
+            fold_share = 0.0 if fold is None else 1 / fold[1]
+            smallest = min((share for share in (val, test, fold_share) if share > 0), default=1.0)
             block_m = round(extents.suggest_block_m(_BLOCKS_A_PART / smallest), 3)
         units = extents.blocks(block_m)
     split = make_split(
         source.ids, units, val=val, test=test, by=by, seed=options.seed, built_up=built_up,
-        together=copies,
+        together=copies, fold=fold,
     )  # fmt: skip
     if extents is not None:
         split, note = _apart(split, source, extents, gap_m)
@@ -128,6 +131,7 @@ def divide_scenes(
     return split.model_copy(
         update={
             "block_m": block_m,
+            "fold": options.fold,
             "built_up": mean_by_part(split.parts, built_up),
             "copies": sum(len(ids) - 1 for ids in copies),
             "notes": tuple(note for note in notes if note),

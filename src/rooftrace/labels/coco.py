@@ -40,7 +40,14 @@ from rooftrace.labels.label_files import (
 )
 from rooftrace.labels.mask_values import IGNORED, NameRule
 from rooftrace.labels.shapes import bridged
-from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
+from rooftrace.labels.source import (
+    SceneEntry,
+    SceneSet,
+    SourceKind,
+    WriteOptions,
+    WriteResult,
+    place_of,
+)
 
 _DIGITS = 3
 """Decimal places of corners that are written, in pixels."""
@@ -386,7 +393,7 @@ def _entries(
         entries[scene_id] = SceneEntry(
             scene_id,
             there or missing[-1],
-            group if isinstance(group, str) else scene_id.rpartition("/")[0],
+            group if isinstance(group, str) else place_of(scene_id),
             _ImageRecord(
                 str(path), identity, record.shape_yx, tuple(drawn.get(identity, ())), buildings
             ),

@@ -149,7 +149,7 @@ def pairs_by_name(images: Path, labels: Path, glob: Sequence[str]) -> PairedFold
     folders, pairs = Folders(labels, ()), []
     for entry in entries:
         assert entry.image is not None
-        folder = labels / entry.group
+        folder = labels / Path(entry.id).parent
         label = folders.labels(folder).get(entry.image.stem)
         if label is None:
             raise no_mask(

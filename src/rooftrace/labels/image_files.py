@@ -16,7 +16,7 @@ from rooftrace.io.georeferenced import in_crs, parse_crs
 from rooftrace.io.raster import RasterFile, open_image, write_raster
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import SourceConfig, nodata_rule
-from rooftrace.labels.source import SceneEntry, WriteOptions
+from rooftrace.labels.source import SceneEntry, WriteOptions, place_of
 
 
 def image_name(scene_id: str) -> str:
@@ -141,4 +141,4 @@ def entries_below(top: Path, files: Sequence[Path]) -> list[SceneEntry]:
     names = [path.relative_to(top).with_suffix("").as_posix() for path in files]
     if len(set(names)) < len(names):
         names = [path.relative_to(top).as_posix() for path in files]
-    return [SceneEntry(name, path, name.rpartition("/")[0]) for name, path in zip(names, files)]
+    return [SceneEntry(name, path, place_of(name)) for name, path in zip(names, files)]

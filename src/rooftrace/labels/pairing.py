@@ -25,7 +25,7 @@ from rooftrace.io.companions import (
 from rooftrace.io.files import read_head
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.layouts import FIELDS, LAYOUTS, Layout
-from rooftrace.labels.source import SceneEntry
+from rooftrace.labels.source import SceneEntry, place_of
 from rooftrace.labels.split import part_of_folder
 
 NO_SHAPES = "no shapes"
@@ -590,7 +590,7 @@ def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFold
             )
         key = masks if has_many else label
         name = "/".join(one for one in (match.groupdict().get("part", ""), match["id"]) if one)
-        pairs.append(SceneEntry(name, path, name.rpartition("/")[0], key))
+        pairs.append(SceneEntry(name, path, place_of(name), key))
     if not pairs:
         raise LayoutError(
             f"No file under {root} matches {image_text!r}.", remedy="Correct --layout."

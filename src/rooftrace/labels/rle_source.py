@@ -41,7 +41,14 @@ from rooftrace.labels.rle import (
     is_table,
     parse_runs,
 )
-from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
+from rooftrace.labels.source import (
+    SceneEntry,
+    SceneSet,
+    SourceKind,
+    WriteOptions,
+    WriteResult,
+    place_of,
+)
 
 
 def _find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, Path]:
@@ -209,7 +216,7 @@ def _entries(table: RleTable, images: dict[str, Path]) -> tuple[SceneEntry, ...]
     if len(set(ids)) < len(ids):
         ids = [plain(name) for name in cells]
     entries = (
-        SceneEntry(scene_id, images[name], scene_id.rpartition("/")[0], cells[name])
+        SceneEntry(scene_id, images[name], place_of(scene_id), cells[name])
         for scene_id, name in zip(ids, cells)
     )
     return tuple(sorted(entries, key=lambda entry: entry.id))

@@ -48,7 +48,7 @@ from rooftrace.labels.shape_files import (
     xy_of,
 )
 from rooftrace.labels.shapes import ShapesLabel, ellipse, traced
-from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, place_of
 from rooftrace.labels.split import part_of_folder
 
 _Parse = Callable[[Path], Iterator[DrawnImage]]
@@ -80,7 +80,7 @@ def _read(
     rule, notes = labels.name_rule().fitted(iter_names(by_image.values()), str(path))
     count = sum(len(drawn.shapes) for drawn in by_image.values())
     entries = [
-        SceneEntry(scene_id, image, scene_id.rpartition("/")[0], by_image[image])
+        SceneEntry(scene_id, image, place_of(scene_id), by_image[image])
         for scene_id, image in zip(_ids(file_of, by_image), by_image)
     ]
     return SceneSet.of(

@@ -72,6 +72,15 @@ class SceneEntry:
         return tuple(part for part in (scene.image, *keys) if isinstance(part, Path))
 
 
+_IMAGE_FOLDERS = frozenset(("image", "images", "img", "imgs"))
+
+
+def place_of(scene_id: str) -> str:
+    """Return the group of a scene: its folders, without those that only say that it is an image."""
+    folders = scene_id.split("/")[:-1]
+    return "/".join(folder for folder in folders if folder.lower() not in _IMAGE_FOLDERS)
+
+
 def by_id(entries: Iterable[SceneEntry]) -> tuple[SceneEntry, ...]:
     """Return entries sorted by id."""
     return tuple(sorted(entries, key=attrgetter("id")))

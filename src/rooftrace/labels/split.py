@@ -69,6 +69,10 @@ class SplitOptions(Options):
     test: Annotated[
         float | None, Field(description="Share of images for the final test; default: as --val.")
     ] = None
+    fold: Annotated[
+        str | None,
+        Field(description="Fold of a cross-validation that is the test part: 1/5 … 5/5."),
+    ] = None
     seed: Annotated[int, Field(ge=0, description="Seed of the random division.")] = 0
     by: Annotated[
         SplitBy, Field(description="Keep together: image, group, or block (one place).")
@@ -99,7 +103,22 @@ class SplitOptions(Options):
                     f"--{name.replace('_', '-')} was given, but the split is by {self.by}.",
                     remedy=f"Add --by {owner}.",
                 )
+        if self.fold is not None:
+            number, folds = self.fold_of
+            if self.test is not None or folds < 2 or not 1 <= number <= folds:
+                also = "" if self.test is None else ", and --test was given"
+                raise ConfigError(
+                    f"--fold received {self.fold!r}{also}; expected a fold and their number, and "
+                    "no other test part.",
+                    remedy="For example: --fold 1/5, and so on up to --fold 5/5, with one seed.",
+                )
         return self
+
+    @property
+    def fold_of(self) -> tuple[int, int]:
+        """Number of the fold, from 1, and of all folds; zeros for another text."""
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.fold or "")
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 class Split(Config):
@@ -109,6 +128,7 @@ class Split(Config):
         schema_version: Version of the file; version 1 has only `by`, `seed` and `parts`.
         by: Unit that was kept together.
         seed: Seed of the random division.
+        fold: Fold of a cross-validation that is the test part, such as `1/5`.
         parts: Scene ids by part.
         dropped: Scene ids that are in no part: too close to another part, or left alone.
         block_m: Side of the blocks in metres.
@@ -121,6 +141,7 @@ class Split(Config):
     schema_version: Literal[1, 2] = 2
     by: SplitBy = "image"
     seed: int = 0
+    fold: str | None = None
     parts: dict[str, tuple[str, ...]]
     dropped: tuple[str, ...] = ()
     block_m: float | None = None
@@ -300,6 +321,7 @@ def make_split(
     seed: int = 0,
     built_up: Mapping[str, float] | None = None,
     together: Sequence[Sequence[str]] = (),
+    fold: tuple[int, int] | None = None,
 ) -> Split:
     """Divide scenes at random, keeping units whole: images, or groups of images.
 
@@ -316,6 +338,8 @@ def make_split(
         built_up: Share of the building class, 0..1, by id of the scenes for which it is known. If
             given, each part gets a similar mix of empty, sparse and dense scenes.
         together: Lists of ids that stay in one part in addition; their units are merged.
+        fold: Number, from 1, of the fold that is the test part, and of all folds. The folds of one
+            seed are disjoint, hold all scenes, and have similar sizes.
 
     Raises:
         ConfigError: The shares are out of range.
@@ -332,10 +356,15 @@ def make_split(
         raise DataError("An id occurs twice in the data.", remedy="Rename one of the two.")
     members = _units(unit_of, together)
     asked = [(part, share) for part, share in (("test", test), ("val", val)) if share > 0]
-    if len(members) < len(asked) + 1:
-        raise _too_few(len(members), len(set(unit_of.values())), len(asked) + 1, by)
+    least = len(asked) + 1 if fold is None else max(fold[1], len(asked) + 2)
+    if len(members) < least:
+        raise _too_few(len(members), len(set(unit_of.values())), least, by)
     units = _in_order(members, built_up, seed)
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    if fold is not None:
+        chosen = _folds(units, members, fold[1])[fold[0] - 1]
+        parts["test"] = [scene_id for unit in chosen for scene_id in members[unit]]
+        units = [unit for unit in units if unit not in chosen]
     for number, (part, share) in enumerate(asked):
         quota = share * len(ids)
         left_for_others = len(asked) - number  # one unit for each later part, and one for training
@@ -355,6 +384,19 @@ def make_split(
     parts["train"] = [scene_id for unit in units for scene_id in members[unit]]
     ordered = {part: tuple(sorted(parts[part])) for part in PARTS}
     return Split(by=by, seed=seed, parts=ordered)
+
+
+def _folds(
+    units: Sequence[str], members: Mapping[str, Sequence[str]], count: int
+) -> list[list[str]]:
+    """Divide units into folds: the largest first, each into the fold with the fewest scenes."""
+    folds: list[list[str]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for unit in sorted(units, key=lambda unit: -len(members[unit])):
+        smallest = sizes.index(min(sizes))
+        folds[smallest].append(unit)
+        sizes[smallest] += len(members[unit])
+    return folds
 
 
 def mean_by_part(

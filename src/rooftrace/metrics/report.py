@@ -143,6 +143,12 @@ _FIRST_OF_MANY = ("pixel.mean_iou", "pixel.accuracy")
 """Figures that come first if there are several classes."""
 
 
+_PARTS_OF_FIGURES = (
+    "pixel", "per_image", "boundary", "objects", "polygons", "coco", "calibration", "density",
+)  # fmt: skip
+"""Parts of a report that hold single figures."""
+
+
 @dataclass(frozen=True)
 class EvalReport:
     """Agreement of a model with labels.
@@ -300,10 +306,7 @@ class EvalReport:
             "coco": None if self.coco is None else all_rounded(self.coco),
             "calibration": None if reliability is None else _of_scores(reliability),
             "density": None if built_up is None else built_up.to_json(),
-            "places": {
-                name: {"images": len(place.images), **_place_figures(place)}
-                for name, place in self.places.items()
-            },
+            "places": {row.pop("place"): row for row in self.by_place()} if self.places else {},
             "curve": None if curve is None else _of_curve(curve),
         }  # fmt: skip
 
@@ -325,6 +328,26 @@ class EvalReport:
             }
             | ({} if others is None else {"coarse": others[number]})
             for number, image in enumerate(self.images)
+        ]
+
+    def figure_rows(self) -> list[dict[str, Any]]:
+        """Return each single figure, with the limits of its interval where it has one."""
+        plain = self._figures() | self._details()
+        rows = []
+        for part in _PARTS_OF_FIGURES:
+            for name, value in (plain[part] or {}).items():
+                if value is None or isinstance(value, (int, float)):
+                    one = plain["intervals"].get(f"{part}.{name}", {})
+                    limits = {"low": one.get("low"), "high": one.get("high")}
+                    rows.append({"figure": f"{part}.{name}", "value": value, **limits})
+        return rows
+
+    def by_place(self) -> list[dict[str, Any]]:
+        """Return the figures of each place, also of a single one."""
+        places = self.places or {image.group: self for image in self.images[:1]}
+        return [
+            {"place": name, "images": len(place.images), **_place_figures(place)}
+            for name, place in places.items()
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:

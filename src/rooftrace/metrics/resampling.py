@@ -302,8 +302,11 @@ def _student(share: float, freedom: int) -> float:
     return sum(float(term / freedom**power) for power, term in enumerate(terms))
 
 
-_EXACT_UNITS = 12
-"""Maximum number of units for which all exchanges, at most 4,096, are evaluated."""
+_EXACT_UNITS = 16
+"""Maximum number of units for which all exchanges, at most 65,536, are evaluated."""
+
+_EXCHANGES = 10_000
+"""Number of random exchanges for more units: the smallest p-value is 0.0001."""
 
 _ROUNDING = 1e-12
 
@@ -336,8 +339,8 @@ class PairedTest:
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields; None in place of NaN."""
-        numbers = {"first": self.first, "second": self.second, "p_value": self.p_value}
-        return all_rounded(numbers) | {
+        return all_rounded({"first": self.first, "second": self.second}) | {
+            "p_value": None if math.isnan(self.p_value) else self.p_value,
             "difference": self.difference.to_json(),
             "exact": self.is_exact,
             "scenes": self.scenes,
@@ -361,8 +364,8 @@ def paired_permutation_test(
     The p-value is that of the randomisation test: if the models were alike, either result of a
     scene could come from either model (Noreen 1989, "Computer-Intensive Methods for Testing
     Hypotheses"; for pooled figures Yeh 2000, "More Accurate Tests for the Statistical Significance
-    of Result Differences"). All exchanges are evaluated for up to 12 scenes or groups. For more, a
-    sample is evaluated, to which the result itself is added (Phipson & Smyth 2010, "Permutation
+    of Result Differences"). All exchanges are evaluated for up to 16 scenes or groups. For more,
+    10,000 random ones are, to which the result itself is added (Phipson & Smyth 2010, "Permutation
     P-values Should Never Be Zero"). The smallest p-value that n scenes can give is 2 / 2^n.
 
     Both cover only the choice of scenes: they say if these two models differ on scenes of this
@@ -430,5 +433,5 @@ def _all_swaps(count: int) -> Iterator[Floats]:
 def _random_swaps(count: int) -> Iterator[Floats]:
     rng = np.random.default_rng(0)
     step = max(1, CHUNK // count)
-    for first in range(0, DRAWS, step):
-        yield rng.integers(2, size=(min(step, DRAWS - first), count)).astype(np.float64)
+    for first in range(0, _EXCHANGES, step):
+        yield rng.integers(2, size=(min(step, _EXCHANGES - first), count)).astype(np.float64)

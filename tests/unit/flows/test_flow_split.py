@@ -41,6 +41,9 @@ def test_by_group(grouped: SourceConfig, tmp_path: Path) -> None:
         assert read_split(tmp_path / "s.json") == made
         assert [len(places(made.parts[p])) for p in ("train", "val", "test")] == [1, 1, 1]
         assert sum(len(ids) for ids in made.parts.values()) == 12
+    folds = [SplitOptions(val=0.25, by="group", fold=f"{number}/3") for number in (1, 2, 3)]
+    left_out = [places(run_split(grouped, tmp_path / "s.json", one).parts["test"]) for one in folds]
+    assert sorted(left_out, key=min) == [{"bergen"}, {"oslo"}, {"tromso"}]
 
 
 def test_one_folder_is_no_groups(grouped: SourceConfig, tmp_path: Path) -> None:
@@ -49,13 +52,9 @@ def test_one_folder_is_no_groups(grouped: SourceConfig, tmp_path: Path) -> None:
         run_split(one, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2, by="group"))
     assert "--group-pattern" in caught.value.remedy
     assert not (tmp_path / "s.json").exists()
-    assert (
-        len(run_split(one, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2)).parts["train"])
-        == 4
-    )
 
 
-def tile_set(folder: Path, rows: int, cols: int, *, labelled: bool = True) -> SourceConfig:
+def tile_set(folder: Path, rows: int, cols: int) -> SourceConfig:
     """A town of slippy tiles at zoom 19, each also as its four tiles at zoom 20."""
     scene = generate_scene(5, (64 * rows, 64 * cols), 0.6)
     image, mask = np.moveaxis(scene.image, 0, -1), scene.mask()
@@ -66,9 +65,8 @@ def tile_set(folder: Path, rows: int, cols: int, *, labelled: bool = True) -> So
                 scale = zoom - 19
                 name = f"OAM-{(319_293 << scale) + col}-{(270_961 << scale) + row}-{zoom}.png"
                 _save(folder / "images" / name, image[at])
-                if labelled:
-                    _save(folder / "masks" / name, mask[at] * np.uint8(255))
-    return SourceConfig(path=str(folder if labelled else folder / "images"))
+                _save(folder / "masks" / name, mask[at] * np.uint8(255))
+    return SourceConfig(path=str(folder))
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:  # type: ignore[type-arg]
@@ -152,14 +150,13 @@ def test_near_duplicates_stay_together(tmp_path: Path, names: str) -> None:
             part_of[names.format("a", n)] != part_of[names.format("b", n)] for n in range(16)
         )
 
-    made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.25, test=0.25))
+    options = SplitOptions(val=0.25, test=0.25)
+    made = run_split(data, tmp_path / "s.json", options)
     assert (straddling(made), made.copies) == (0, 16)
     assert [len(ids) for ids in made.parts.values()] == [16, 8, 8]
-    plain = run_split(
-        data, tmp_path / "s.json", SplitOptions(val=0.25, test=0.25, duplicates=False)
-    )
-    assert straddling(plain) > 0
-    assert plain.copies == 0
+    options = options.model_copy(update={"duplicates": False})
+    plain = run_split(data, tmp_path / "s.json", options)
+    assert straddling(plain) > plain.copies == 0
 
 
 def test_some_images_without_labels(tmp_path: Path) -> None:
@@ -182,15 +179,13 @@ def test_some_images_without_labels(tmp_path: Path) -> None:
         ({"block_m": 0.0, "by": "block"}, "block_m: it should be greater than 0"),
         ({"gap_m": -1.0, "by": "block"}, "gap_m: it should be greater than or equal to 0"),
         ({"group_pattern": "(a)", "by": "block"}, "group_pattern was given, but the split is by"),
+        ({"fold": "6/5"}, "fold received '6/5'; expected a fold and their number"),
+        ({"fold": "1/5", "test": 0.1}, "fold received '1/5', and test was given"),
     ],
 )
-def test_options_that_do_not_fit(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        run_split(
-            SourceConfig(path="absent"),
-            tmp_path / "s.json",
-            SplitOptions(val=0.1, test=0.1, **options),
-        )
+        SplitOptions(val=0.1, **options)
 
 
 def test_parts_of_the_data_itself_are_said_and_can_be_chosen(tmp_path: Path) -> None:
@@ -202,9 +197,7 @@ def test_parts_of_the_data_itself_are_said_and_can_be_chosen(tmp_path: Path) -> 
             _save(tmp_path / "data" / part / kind / f"{number}.png", pixels)
     data = SourceConfig(path=str(tmp_path / "data"))
     made = run_split(data, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2, duplicates=False))
-    assert any(
-        "parts of its own (2 train, 2 val, 2 test): this split" in note for note in made.notes
-    )
+    assert "parts of its own (2 train, 2 val, 2 test): this split" in " ".join(made.notes)
     audit = run_inspect(data)
     assert "(2 train, 2 val, 2 test): finetune and train use" in audit.data.source.notes[-1]
     assert not any("Set a test part aside" in action for action in audit.verdict.actions)

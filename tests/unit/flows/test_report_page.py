@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -80,6 +81,14 @@ def test_models_side_by_side(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert "<td>–</td>" not in (tmp_path / "report.html").read_text()
     plain = json.loads((tmp_path / "report.json").read_text())
     assert [report["name"] for report in plain["reports"]] == [made.spec.name, "the other"]
+    names = ("figures", "places", "images")
+    tables = {name: pd.read_csv(tmp_path / f"{name}.csv").set_index("model") for name in names}
+    for report in plain["reports"]:
+        figures = tables["figures"].loc[report["name"]].set_index("figure")
+        assert figures.value["pixel.iou"] == report["pixel"]["iou"]
+        assert figures.low["pixel.iou"] == report["intervals"]["pixel.iou"]["low"]
+        assert tables["places"].images[report["name"]] == report["images"]
+        assert [*tables["images"].id[report["name"]]] == [one["id"] for one in report["by_image"]]
 
 
 def test_names_of_strangers_are_text(tmp_path: Path) -> None:

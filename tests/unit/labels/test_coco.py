@@ -168,19 +168,19 @@ def test_images_without_annotations_are_empty_and_without_the_list_unlabelled(fo
 
 
 def test_where_images_lie_and_what_they_are_called(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "images" / "west").mkdir(parents=True)
-    for name in ("a.png", "west/a.png", "a.jpg"):
+    (tmp_path / "images" / "west" / "img").mkdir(parents=True)
+    for name in ("a.png", "west/img/a.png", "a.jpg"):
         (tmp_path / "images" / name).write_bytes((folder / "a.png").read_bytes())
     raw = document()
     raw["images"] = [
         {"id": n, "file_name": name, "height": HEIGHT, "width": WIDTH}
-        for n, name in enumerate(["a.png", "west/a.png"])
+        for n, name in enumerate(["a.png", "west/img/a.png"])
     ]
     source = read(save(tmp_path, raw))
-    assert source.ids == ("a", "west/a")
+    assert source.ids == ("a", "west/img/a")
     assert [entry.group for entry in source.entries] == ["", "west"]
     raw["images"].append({"id": 9, "file_name": "a.jpg", "height": HEIGHT, "width": WIDTH})
-    assert read(save(tmp_path, raw)).ids == ("a.jpg", "a.png", "west/a.png")
+    assert read(save(tmp_path, raw)).ids == ("a.jpg", "a.png", "west/img/a.png")
     (tmp_path / "far").mkdir()
     away = save(tmp_path / "far", raw)
     with pytest.raises(LayoutError, match=r"None of the 3 images of .*coco\.json can be found"):

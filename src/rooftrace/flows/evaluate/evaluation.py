@@ -313,6 +313,9 @@ class Evaluation:
         notes = list(self.warnings)
         notes += self._leakage_notes()
         notes += [note for report in self.reports for note in report.notes]
+        units = next(iter(self.first.intervals.values()), None)
+        if units is not None and units.note:
+            notes.append(f"95 % intervals: {units.note}.")
         return tuple(dict.fromkeys(notes))
 
     @property
@@ -357,8 +360,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints.
 
-        For one model it is the report. For several it has `reports`, and in `comparisons` each
-        other model against the baseline.
+        For one model it is the report. For several it has the report of each in `reports`, and in
+        `comparisons` each other model against the baseline.
         """
         beside = {"leaks": [leak.to_json() for leak in self.leaks], "notes": list(self.notes)}
         if len(self.reports) == 1:

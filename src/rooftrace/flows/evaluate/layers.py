@@ -191,13 +191,12 @@ class RasterPredictions:
             values = self.values[path]
             numbers = np.where(raster.valid & (data > 0), np.searchsorted(values, data) + 1, 0)
             drawn = (numbers > 0) * np.uint8(self.building_class)
-            folder = path.absolute().parent.name
-            note = f"{folder}: each value of the masks is read as one building."
+            note = "each value of the masks is read as one building."
             return SceneMask(drawn, raster.valid, None, numbers.astype(np.int32), note=note)
         if self.all_values == (NODATA,):
             note = (
-                f"{path.parent}: masks hold only 0 and 255, and 255 is taken for "
-                "building. If it marks unknown pixels, declare it as nodata."
+                "masks hold only 0 and 255, and 255 is taken for building. If it marks unknown "
+                "pixels, declare it as nodata."
             )
         if len(buildings) > 1:
             others = " and the masks beside it" if len(self.values) > 1 else ""

@@ -210,7 +210,7 @@ class _FilePredictions:
             if missing := np.count_nonzero(valid & ~mask.covered):
                 self.uncovered[scene.id] = missing / np.count_nonzero(valid)
             if mask.note:
-                self.of_scenes[mask.note] = None
+                self.of_scenes[f"{self.name}: {mask.note}"] = None
             if mask.resampled:
                 self.resampled[scene.id] = None
         if self.polygons is not None:

@@ -21,6 +21,8 @@ _WORDS = (
     "|labels?|instances?|cp|gt|buildings?|polygons?|footprints?|out|outputs?|results?"
 )
 _AFFIXES = re.compile(rf"[_\-. ](?:{_WORDS})$|^(?:{_WORDS})[_\-. ]", re.IGNORECASE)
+_FOLDERS = re.compile(rf"(?<![^/])(?:{_WORDS}|images?)/", re.IGNORECASE)
+"""Folders in a name that say what kind of file lies in them."""
 _ENDINGS = frozenset(("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "jp2"))
 
 
@@ -83,9 +85,9 @@ def match_scene_names(
     """Match scenes and predictions by name.
 
     The forms of a name are tried in this order: unchanged, without the ending of an image, with
-    folders as part of the name (`a/b` is `a__b`), without folders, without words such as `_mask`
-    and `pred_`, and with `_` in place of characters that no result can have; then those of the name
-    of the image. The first form that fits counts.
+    folders as part of the name (`a/b` is `a__b`), without folders such as `pred`, without folders,
+    without words such as `_mask` and `pred_`; then those of the name of the image. The first form
+    that fits counts.
     """
     by_form: dict[tuple[int, str], dict[str, None]] = {}
     levels = 0
@@ -127,7 +129,7 @@ def _forms(name: str) -> list[str]:
     """Return the forms of a name from the strictest to the loosest."""
     whole = name.replace("\\", "/").removeprefix("./")
     plain = plain_name(whole)
-    forms = [plain, plain.replace("/", "__"), plain.rpartition("/")[2]]
+    forms = [plain, plain.replace("/", "__"), _FOLDERS.sub("", plain), plain.rpartition("/")[2]]
     forms += [_bare(form) for form in forms]
     return [whole, *forms]
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import BundleError, ConfigError, DataError, LayoutError
 from rooftrace.core.parallel import prefetched
-from rooftrace.core.text import plural
+from rooftrace.core.text import distinct, plural
 from rooftrace.core.types import GeoGrid, LabelReader, Progress, Scene, Window
-from rooftrace.density.files import DEFAULT_THRESHOLD
+from rooftrace.density.files import DEFAULT_THRESHOLD, write_table
 from rooftrace.flows.evaluate.evaluation import Evaluation, check_leakage, evaluation_page
 from rooftrace.flows.evaluate.label_doubts import LabelDoubts
 from rooftrace.flows.evaluate.prediction_files import open_predictions
@@ -39,7 +39,7 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.rle import Order, RleTable, is_table, parse_runs, side_of_runs
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
-from rooftrace.labels.source import SceneEntry, SceneSet, by_id
+from rooftrace.labels.source import SceneEntry, SceneSet, by_id, place_of
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.objects import CocoCollector
 from rooftrace.metrics.pixel import ThresholdCurve
@@ -105,7 +105,7 @@ def run_evaluate(
         bundles: One bundle, several, an empty list for none, or None for the default model.
         folder: The labelled data, see `SourceConfig`; for `predictions` without a bundle it may be
             labels without imagery, see `open_truth`.
-        out: Folder for report.html and report.json; None writes nothing.
+        out: Folder for the report, see `write_evaluation`; None writes nothing.
         predictions: Files and folders with predictions of the same scenes by other tools or by
             `rooftrace predict`; each is evaluated by itself.
 
@@ -387,12 +387,26 @@ def write_evaluation(
     out: Path,
     verdict: str = "",
 ) -> None:
-    """Write report.json and report.html; `verdict` is that of `evaluation_page`."""
-    report = evaluation.first
-    of_images: dict[str, object] = {"by_image": report.by_image()}
-    if len(evaluation.reports) > 1:
-        of_images = {"by_image": [one.by_image() for one in evaluation.reports]}
-    write_json(out / "report.json", evaluation.to_json() | of_images)
+    """Write report.json, report.html and the tables figures.csv, places.csv and images.csv.
+
+    Args:
+        verdict: See `evaluation_page`.
+    """
+    document = evaluation.to_json()
+    rows: dict[str, list[dict[str, Any]]] = {"figures": [], "places": [], "images": []}
+    models = distinct([report.name for report in evaluation.reports])
+    for model, report, plain in zip(
+        models, evaluation.reports, document.get("reports", [document]), strict=True
+    ):
+        plain["by_image"] = report.by_image()
+        rows["figures"] += ({"model": model, **row} for row in report.figure_rows())
+        rows["places"] += ({"model": model, **row} for row in report.by_place())
+        for row in plain["by_image"]:
+            rows["images"].append({"model": model, **row})
+            rows["images"][-1].pop("coarse", None)
+    write_json(out / "report.json", document)
+    for name, table in rows.items():
+        write_table(out / f"{name}.csv", list(table[0]), [list(row.values()) for row in table])
     page = evaluation_page(evaluation, predictions, scenes, verdict)
     write_atomically(out / "report.html", page.encode())
 
@@ -523,7 +537,7 @@ def _table(
     if len(set(ids.values())) < len(ids):
         ids = {name: name for name in ids}
     entries = [
-        SceneEntry(ids[name], None, ids[name].rpartition("/")[0], cells)
+        SceneEntry(ids[name], None, place_of(ids[name]), cells)
         for name, cells in table.cells().items()
     ]
     kept = select(by_id(entries), config.part)

@@ -54,6 +54,8 @@ def test_what_is_missing_on_either_side_is_listed() -> None:
 
 
 def test_doubt_is_an_error() -> None:
+    names = ["p/pred/a", "q/masks/a"]
+    assert match_scene_names(["q/a", "p/a"], names, "files").number == {"p/a": 0, "q/a": 1}
     with pytest.raises(LayoutError, match="may belong to 2 scenes: p/a, q/a"):
         match_scene_names(["p/a", "q/a"], ["a"], "files")
     with pytest.raises(LayoutError, match="'a' and 'a_mask' both belong to the scene 'a'"):

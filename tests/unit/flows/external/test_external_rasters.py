@@ -98,7 +98,7 @@ def test_masks_of_0_and_255_alone_are_taken_for_buildings_with_a_note(tmp_path: 
     truth = write_labels(tmp_path / "truth", masks)
     for name, mask in masks.items():
         # JPEG blurs between 0 and 255.
-        write_png(tmp_path / f"predicted/{name}.jpg", mask * np.uint8(255))
+        write_png(tmp_path / f"predicted/{name}/{name}.jpg", mask * np.uint8(255))
     report = judged(tmp_path / "predicted", truth)
     assert report.to_json()["pixel"]["iou"] == 1
     (note,) = [note for note in report.notes if "0 and 255" in note]
