@@ -12,9 +12,9 @@ from rooftrace.core.report import Report
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
+from rooftrace.io.geojson import GEOJSON
 from rooftrace.io.reproject import CRS84, crs_text
 from rooftrace.io.vector_formats import KML_PREFIX, is_vector_file
-from rooftrace.io.vector_layers import GEOJSON
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import (
     DEGREES_SUFFIXES,

@@ -5,6 +5,8 @@
 
 import codecs
 import errno
+import gzip
+import io
 import os
 import re
 import secrets
@@ -70,6 +72,11 @@ def read_head(path: str | Path, count: int) -> bytes:
     # of the file than is asked for.
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         return (file.read(count) or b"").removeprefix(codecs.BOM_UTF8)
+
+
+def opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    """Open a file for reading, the content of one that is compressed (.gz)."""
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def xml_root(path: Path) -> Any:

@@ -15,19 +15,15 @@ form that it reads:
 - an area of Osmosis and Geofabrik (.poly): GeoJSON.
 """
 
-import csv
 import gzip
-import io
 import json
 import mmap
-import os
 import re
 import shlex
 import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +35,9 @@ import shapely.geometry
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import plural
 from rooftrace.io.city_models import CityModel, read_city_gml, read_city_json
+from rooftrace.io.files import opened
+from rooftrace.io.geojson import RECORD, is_lines, stated_crs
+from rooftrace.io.tables import file_beside, unstated_encoding, utf8_copy, wkt_column
 
 KML_PREFIX = "placemark_"
 """Beginning of the names of columns that hold parts of placemarks, not attributes."""
@@ -66,13 +65,6 @@ _BY_CONTENT = (
     ".json", ".xml", ".csv", ".csv.gz", ".zip", ".sqlite", ".db", ".spatialite",
     ".geojson.gz", ".geojsonl.gz", ".json.gz", ".city.jsonl",
 )  # fmt: skip
-_WHOLE = (".geojson", ".json", ".esrijson", ".topojson", ".geojson.gz", ".json.gz")
-"""Suffixes of files that are one JSON object, unless each of their lines is one."""
-
-_JSON = json.JSONDecoder()
-_RECORD = b"\x1e"
-"""Byte that begins each line of a GeoJSON text sequence (RFC 8142)."""
-
 _DATABASES = (".sqlite", ".db", ".spatialite")
 
 _HEAD_BYTES = 1 << 16
@@ -82,19 +74,7 @@ _CITY_JSON = re.compile(rb'"type"\s*:\s*"CityJSON(Feature)?"|"CityObjects"\s*:')
 _GML = re.compile(rb"FeatureCollection|CityModel|FGD_GMLSchema")
 """Elements of GML, also where it ends in .xml: cadastres of Germany (NAS), Poland and Japan."""
 
-_CRS_MEMBER = re.compile(rb"""(?i)"crs"\s*:\s*(?=\{)(?!\{\s*"type"\s*:\s*"(name|epsg|ogc)")""")
-
 _CHANGED_OSM = re.compile(rb"""<nd\s[^>]*lat=|<[^>]*action=['"]delete""")
-_WKT = re.compile(r"\s*(?P<extended>SRID=\d+;)?\s*(MULTI|CURVE)?(POLYGON|SURFACE)", re.I)
-_HEX_WKB = re.compile(
-    r"\s*(\\x)?(01(0[36AC]0000|[EF].0300)|00\w\w00(000[36AC]|03[EF].))[\da-f]{60}", re.I
-)
-"""Begin of polygons and of surfaces with arcs as hexadecimal WKB, EWKB or the same after `\\x`;
-numbers of parcels are shorter."""
-
-_IN_PIXELS = "_pix"
-"""Ending of the names of columns of SpaceNet whose polygons are in pixels of images."""
-
 _SIDECARS = (".shp", ".dbf", ".prj", ".cpg")
 
 
@@ -125,7 +105,7 @@ def _has_polygons(path: Path) -> bool:
     if name.endswith(".xml"):
         return _is_xml_of_polygons(head)
     if name.endswith((".csv", ".csv.gz")):
-        return b'"Feature' in head if head.startswith(b"{") else _wkt_column(head) is not None
+        return b'"Feature' in head if head.startswith(b"{") else wkt_column(head) is not None
     return bool(_VECTOR_JSON.search(head) or _CITY_JSON.search(head) or _is_overpass(head))
 
 
@@ -146,65 +126,15 @@ def check_city_model(path: Path) -> None:
         )
 
 
-def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
 def _head(path: Path) -> bytes:
-    with _opened(path) as file:
+    with opened(path) as file:
         return file.read(_HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
-
-
-def _is_lines(path: Path, head: bytes) -> bool:
-    """Return whether a file has a GeoJSON object on each line."""
-    if not head.startswith((b"{", _RECORD)):
-        return False
-    first, _, rest = head.partition(b"\n")
-    return not path.name.lower().endswith(_WHOLE) or (
-        first.rstrip().endswith(b"}") and rest.lstrip().startswith((b"{", _RECORD))
-    )
-
-
-def _check_crs(path: Path) -> None:
-    """Refuse a GeoJSON with a CRS other than a name or code, such as a link, which GDAL fetches."""
-    with _opened(path) as file:
-        is_plain = isinstance(file, io.BufferedReader)
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if is_plain else file.read()
-        for place in _CRS_MEMBER.finditer(data):
-            text = data[place.end() : place.end() + _HEAD_BYTES].decode("utf-8", "replace")
-            crs = {key.casefold(): each for key, each in _JSON.raw_decode(text)[0].items()}
-            if str(crs.get("type", "name")).casefold() not in ("name", "epsg", "ogc"):
-                raise DataError(
-                    f"{path} has a CRS of the type {crs['type']!r}; expected its name.",
-                    remedy='Name it, such as {"type": "name", "properties": {"name": "EPSG:…"}}, '
-                    "or leave crs out for longitude and latitude.",
-                )
 
 
 def _is_overpass(head: bytes) -> bool:
     return bool(_OVERPASS.search(head)) and bool(
         re.search(rb'"osm3s"|"type"\s*:\s*"(node|way|relation)"', head)
     )
-
-
-def _wkt_column(head: bytes) -> tuple[str, bool] | None:
-    """Return the name of the column of a table that holds polygons, and whether they are PostGIS's
-    EWKT or hexadecimal (E)WKB in place of WKT.
-    """
-    text = head.decode("utf-8", "replace")
-    first = text.partition("\n")[0]
-    separator = max(",;\t|", key=first.count)
-    try:
-        names, *rows = csv.reader(io.StringIO(text), delimiter=separator)
-    except (ValueError, csv.Error):
-        return None
-    for row in rows:
-        for name, value in zip(names, row):
-            if name.lower().endswith(_IN_PIXELS):
-                continue
-            if (wkt := _WKT.match(value)) or _HEX_WKB.match(value):
-                return name, wkt is None or bool(wkt["extended"])
-    return None
 
 
 def _is_geodatabase(path: Path) -> bool:
@@ -235,7 +165,7 @@ def ogr2ogr_input(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix == ".dxf":
         return f"-nlt POLYGON {shlex.quote(str(path))}"
-    if suffix == ".csv" and (column := _wkt_column(_head(path))):
+    if suffix == ".csv" and (column := wkt_column(_head(path))):
         named = f"GEOM_POSSIBLE_NAMES={shlex.quote(column[0])} -oo KEEP_GEOM_COLUMNS=NO"
         return f"-oo {named} {shlex.quote(str(path))}"
     return shlex.quote(f"/vsizip/{path}" if suffix == ".zip" else str(path))
@@ -276,6 +206,7 @@ class VectorInput(NamedTuple):
         notes: Assumptions and repairs for the user.
         ewkb: Column of a table with EWKT or hexadecimal (E)WKB, see `geometry_of_ewkb`.
         epsg: Code of the CRS where the file states it in a way that GDAL does not know.
+        crs: CRS that the file states, also where GDAL finds another.
         beside: GDAL's layers of OpenStreetMap, beside that of areas, that may have buildings.
     """
 
@@ -286,6 +217,7 @@ class VectorInput(NamedTuple):
     notes: tuple[str, ...] = ()
     ewkb: str | None = None
     epsg: int | None = None
+    crs: str | None = None
     beside: tuple[str, ...] = ()
 
 
@@ -357,46 +289,6 @@ _OSM_ABOUT = {"type", "source", "note", "created_by"}
 
 _OSM_LINES = {"highway", "barrier", "railway", "waterway"}
 """Keys of closed ways that are no areas, see https://wiki.openstreetmap.org/wiki/Area."""
-
-
-_TABLE_BYTES = 1 << 24
-"""Number of bytes of a table that show how its texts are encoded."""
-
-
-def _beside(path: Path, suffix: str) -> Path | None:
-    """Return the file of a Shapefile with another suffix, in either case, if it is there."""
-    names = (path.with_suffix(one) for one in (suffix, suffix.upper()))
-    return next((one for one in names if one.exists()), None)
-
-
-def _unstated_encoding(path: Path) -> str | None:
-    """Return the encoding of the texts of a Shapefile that does not state it, if there are any.
-
-    GDAL (3.12) would read ISO-8859-1, which lacks the typographic apostrophe and the euro sign.
-    """
-    # GDAL's own variable names the encoding of all.
-    is_stated = os.environ.get("SHAPE_ENCODING") or _beside(path, ".cpg")
-    if is_stated or (table := _beside(path, ".dbf")) is None:
-        return None
-    with table.open("rb") as file:
-        head = file.read(32)
-        fields = file.read(max(int.from_bytes(head[8:10], "little") - 32, 0))
-        names = b" ".join(fields[start : start + 11] for start in range(0, len(fields), 32))
-        texts = names + file.read(_TABLE_BYTES)
-    # The byte 29 names the code page; 0 is none, and GDAL leaves 0x57, that of Windows, open.
-    return _encoding_of(texts) if head[29] in (0, 0x57) else None
-
-
-def _encoding_of(table: bytes) -> str | None:
-    """Return the encoding of a table: UTF-8, Windows-1252, or None if it is ASCII or another."""
-    texts = b" ".join(re.findall(rb"[\x80-\xff]+", table))
-    decoded = texts.decode("utf-8", "replace").replace(" ", "")
-    # A field of fixed length may cut a letter of UTF-8; in other encodings, hardly any is valid.
-    if decoded.count("\ufffd") * 2 < len(decoded):
-        return "UTF-8"
-    with suppress(UnicodeDecodeError):
-        return "CP1252" if texts.decode("cp1252") else None
-    return None
 
 
 _EPSG = re.compile(rb"EPSG[^0-9]*(?:[\d.]+[:/])?(\d{4,6})", re.I)
@@ -520,10 +412,10 @@ class InputFinder:
         return made
 
     def _shapefile(self, path: Path) -> VectorInput:
-        encoding = _unstated_encoding(path)
+        encoding = unstated_encoding(path)
         options = {"ENCODING": encoding} if encoding else {}
         notes = [f"{path.name} states no encoding (.cpg): read as {encoding}."] if encoding else []
-        if _beside(path, ".shx"):
+        if file_beside(path, ".shx"):
             return VectorInput(path, options, notes=tuple(notes))
         notes.append(f"{path.name} has no index (.shx); it is made anew from the .shp.")
         linked = self._linked(path, _SIDECARS)
@@ -539,10 +431,10 @@ class InputFinder:
         return folder / path.name
 
     def _city_json(self, path: Path) -> VectorInput:
-        with _opened(path) as file:
+        with opened(path) as file:
             text = file.read()
         whole: list[Any] = [text]
-        if _is_lines(path, text):
+        if is_lines(path, text):
             whole = [line for line in text.splitlines() if line.strip()]
         models = [json.loads(line) for line in whole]
         if "CityObjects" not in models[0]:
@@ -584,44 +476,35 @@ class InputFinder:
     def _text(self, path: Path) -> VectorInput:
         """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
         head = _head(path)
-        if head.startswith((b"{", _RECORD)):
-            _check_crs(path)
         if _CITY_JSON.search(head):
             return self._city_json(path)
         if _is_overpass(head):
             return self._osm_areas(path, json.loads(path.read_bytes())["elements"])
+        crs = stated_crs(path) if head.startswith((b"{", RECORD)) else None
         packed = path.suffix.lower() == ".gz"
         place = f"{'/vsigzip/' if packed else ''}{path.absolute().as_posix()}"
-        if _is_lines(path, head):
+        if is_lines(path, head):
             if b'"FeatureCollection"' in head.partition(b"\n")[0]:
                 made = self.scratch() / "lines.geojsonl"
                 # The features of each collection, a line each.
-                with _opened(path) as lines, made.open("w", encoding="utf-8") as file:
+                with opened(path) as lines, made.open("w", encoding="utf-8") as file:
                     for line in lines:
                         if line.strip():
-                            found = json.loads(line.removeprefix(_RECORD))
+                            found = json.loads(line.removeprefix(RECORD))
                             for feature in found.get("features", [found]):
                                 file.write(json.dumps(feature) + "\n")
                 place = str(made)
-            return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES)
+            return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES, crs=crs)
         if path.name.lower().endswith((".csv", ".csv.gz")):
             notes: tuple[str, ...] = ()
-            with _opened(path) as table:
-                # Excel writes such tables. UTF-16 has bytes of 0.
-                if b"\0" not in head and _encoding_of(table.read(_TABLE_BYTES)) == "CP1252":
-                    table.seek(0)
-                    made = self.scratch() / path.name.removesuffix(".gz")
-                    with made.open("wb") as file:
-                        file.writelines(line.decode("cp1252", "replace").encode() for line in table)
-                    for beside in filter(Path.is_file, map(path.with_suffix, (".csvt", ".prj"))):
-                        shutil.copy(beside, made.parent)
-                    place, head = str(made), _head(made)
-                    notes = (f"{path.name} is not UTF-8: read as CP1252.",)
-            column, is_ewkb = _wkt_column(head) or ("geometry", False)
+            if copy := utf8_copy(path, self.scratch()):
+                place, head = str(copy), _head(copy)
+                notes = (f"{path.name} is not UTF-8: read as CP1252.",)
+            column, is_ewkb = wkt_column(head) or ("geometry", False)
             options = {} if is_ewkb else {"GEOM_POSSIBLE_NAMES": column, "KEEP_GEOM_COLUMNS": "NO"}
             ewkb = column if is_ewkb else None
             return VectorInput(f"CSV:{place}", options, _NO_PROPERTIES, ewkb=ewkb, notes=notes)
-        return VectorInput(place if packed else path, config=_NO_PROPERTIES)
+        return VectorInput(place if packed else path, config=_NO_PROPERTIES, crs=crs)
 
     def _osm(self, path: Path) -> VectorInput:
         where = None if self.areas else _OSM_BUILDINGS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -18,16 +17,17 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
+from rooftrace.core.errors import DataError, MissingExtraError
 from rooftrace.core.text import list_first
 from rooftrace.core.types import Polygons
 from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.geojson import GEOJSON, has_ids
 from rooftrace.io.legend import STATUS_COLOURS
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.vector_formats import VectorInput, building_nodes_note, surrounded
+from rooftrace.io.vector_writers import IN_PIXELS
 
 FOR_POINTS = 'For points, such as customers or addresses: docs/join.md, "Addresses".'
-GEOJSON = (".geojson", ".json")
 _OSM_LAYER = "multipolygons"
 _BUILDING_TAG = re.compile(r'"building"=>"([^"]*)"')
 _HAS_BUILDING_TAG = (
@@ -49,8 +49,6 @@ _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.\d+)?(?:e-\d+)?")
 
 _FIELD_INTEGERS = (np.int16, np.int32, np.int64)
 """Integers that vector formats have a type for."""
-
-_HEAD_BYTES = 1 << 20
 
 _AS_POLYGONS = {
     b"\x01\x0f\0\0\0": b"\x01\x06\0\0\0",
@@ -150,17 +148,17 @@ class GdalLayer:
         """CRS that the layer states."""
         if self.source.ewkb is not None:
             return self._of_ewkb[1]
-        stated = self._info["crs"] or self.source.epsg
-        if self._is_geojson and stated == "EPSG:4326":
-            # GDAL takes any CRS that it does not know for WGS 84.
-            text = json.dumps(geojson_members(self._path).get("crs"))
-            if not re.search(r'null|\b4326\b|(CRS|WGS).{0,3}84"', text, re.I):
-                raise GeoreferenceError(
-                    f"{self._path.name} has an unknown crs: {text}.",
-                    remedy="Assign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
-                    + shlex.quote(str(self._path)),
-                )
+        stated = self.source.crs or self._info["crs"] or self.source.epsg
         return None if stated is None else CRS.from_user_input(stated)
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether a GeoJSON states that it is in pixels of an image, as rooftrace writes it.
+
+        Software that moves such a file to a place on the ground adds a member `crs`.
+        """
+        metadata = self._info["layer_metadata"] or {}
+        return metadata.get("DESCRIPTION") == IN_PIXELS and self.source.crs is None
 
     @cached_property
     def _of_ewkb(self) -> tuple[Polygons, CRS | None]:
@@ -226,7 +224,7 @@ class GdalLayer:
             values = {name: _numbers_of(column) for name, column in values.items()}
         if with_fids:
             # GDAL numbers the features of a GeoJSON without ids by their rows.
-            of_rows = self._is_geojson and geojson_members(self._path).get("id") is None
+            of_rows = self._is_geojson and not has_ids(self._path)
             values["fid"] = np.ma.MaskedArray(fids, of_rows)
         if self.source.ewkb is not None:
             (geometry, crs), closed = self._of_ewkb, 0
@@ -326,6 +324,7 @@ class ParquetFile:
 
     has_fids = False
     has_chunks = True
+    in_pixels = False
     kind: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -397,24 +396,6 @@ class ParquetFile:
             raise ValueError("it has no geometry (no GeoParquet metadata)")
         known: dict[str, Any] = json.loads(metadata)
         return known
-
-
-def geojson_members(path: Path) -> dict[str, Any]:
-    """Return the members of a GeoJSON around its features, by their names in lower case, and as
-    `id` that of the first of these; without those that are long.
-    """
-    with path.open("rb") as file:
-        head, _, rest = file.read(_HEAD_BYTES).partition(b'"features"')
-        file.seek(max(path.stat().st_size - _HEAD_BYTES, 0))
-        tail = re.split(rb"\}\s*\]", file.read())[-1]
-    found: dict[str, Any] = {}
-    for text in (head.rstrip(b"\t\r\n ,") + b"}", b"{" + tail.lstrip(b"\t\r\n ,")):
-        with suppress(ValueError):
-            found |= {name.lower(): value for name, value in json.loads(text).items()}
-    with suppress(ValueError):
-        first = rest.decode("utf-8", "replace")
-        found["id"] = json.JSONDecoder().raw_decode(first, first.index("{"))[0].get("id")
-    return found
 
 
 def _check_database(path: Path) -> None:

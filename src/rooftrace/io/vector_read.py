@@ -34,20 +34,17 @@ from rooftrace.io.reproject import crs_text
 from rooftrace.io.vector_formats import PARQUET, InputFinder, VectorInput, kml_text, ogr2ogr_input
 from rooftrace.io.vector_layers import (
     FOR_POINTS,
-    GEOJSON,
     POLYGONAL,
     GdalLayer,
     ParquetFile,
     Rows,
     Values,
     can_be_degrees,
-    geojson_members,
     is_comparison,
     layers_of,
     text_column,
     typed_column,
 )
-from rooftrace.io.vector_writers import IN_PIXELS
 
 _RESIZED = 0.01
 """Share of the area of an outline by which a repair changes it, from which a note counts it."""
@@ -287,15 +284,9 @@ class VectorFile:
 
     @cached_property
     def in_pixels(self) -> bool:
-        """True for a GeoJSON that states that it is in pixels of an image, as rooftrace writes it.
-
-        Software that moves such a file to a place on the ground adds a member `crs`.
-        """
-        if self.path.suffix.lower() not in GEOJSON:
-            return False
+        """Whether the file states that it is in pixels of an image."""
         with _explained(self.path):
-            members = geojson_members(self.path)
-        return members.get("description") == IN_PIXELS and "crs" not in members
+            return any(part.in_pixels for part in self._parts)
 
     def notes(self, counts: ReadCounts) -> tuple[str, ...]:
         """Return notes for the user: what was assumed, repaired and left out."""

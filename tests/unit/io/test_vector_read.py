@@ -174,22 +174,22 @@ def test_pixels_are_no_degrees(tmp_path: Path) -> None:
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32737"}}
     path.write_text(json.dumps({"type": document["type"], "crs": crs, **document}))
     assert VectorFile(path).read().crs.to_epsg() == 32737
-    # GDAL would fetch a link in any place, and takes another unusual form for degrees.
-    for kind in ("Link", "url", "proj4"):
-        crs = {"properties": {"href": "http://127.0.0.1:9/"}, "type": kind}
-        path.write_text(json.dumps(document | {"CRS": crs}))
-        packed = tmp_path / "a.geojson.gz"
-        packed.write_bytes(gzip.compress(path.read_bytes()))
-        for one in (path, packed):
-            with pytest.raises(DataError, match=f"a CRS of the type '{kind}'; expected its name"):
-                VectorFile(one).read()
-    # Any other that GDAL does not know is degrees to it; an attribute is none.
+    # GDAL takes what it does not know for degrees, and fetches links.
     named = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::99999999"}}
-    for members in ({"crs": "EPSG:4267", **document}, document | {"crs": named}):
-        path.write_text(json.dumps(members))
-        with pytest.raises(GeoreferenceError, match=r"unknown crs: .*EPSG:"):
-            VectorFile(path).read()
-    document["features"][0]["properties"]["crs"] = "EPSG:4267"
+    link = {"properties": {"href": "http://127.0.0.1:9/"}, "Type": "Link"}
+    feature = document["features"][0]
+    packed, lines = tmp_path / "a.geojson.gz", tmp_path / "a.geojsonl"
+    for unknown in ("EPSG:4267", named, link, link | {"type": "url"}):
+        path.write_text(json.dumps({"crs": unknown, **document}))
+        packed.write_bytes(gzip.compress(json.dumps(feature | {"CRS": unknown}).encode()))
+        lines.write_text(json.dumps(feature | {"geometry": feature["geometry"] | {"crs": unknown}}))
+        for one in (path, packed, lines):
+            with pytest.raises(GeoreferenceError, match=r"unknown crs: .*(EPSG:|127)"):
+                VectorFile(one).read()
+    lines.write_text("".join(json.dumps(feature | {"crs": crs}) + "\n" for _ in "ab"))
+    assert VectorFile(lines).read().crs.to_epsg() == 32737
+    # An attribute is none.
+    feature["properties"]["crs"] = link
     for known in (None, "WGS 84", {"type": "name", "properties": {"name": "OGC:1.3:CRS84"}}):
         path.write_text(json.dumps({"crs": known} | document | {"description": ""}))
         assert VectorFile(path).columns()[1] == CRS.from_epsg(4326)
