@@ -289,6 +289,7 @@ def test_a_building_is_gone_only_where_the_imagery_shows_ground(
     layers: tuple[Path, Path], tmp_path: Path
 ) -> None:
     left, top = EAST - 10, NORTH + 25.0 * SIDE + 10
+    place = {"crs": f"EPSG:{UTM}", "transform": Affine(1, 0, left, 0, -1, top)}
     # Six of the twelve rows of houses lie under nodata.
     image = np.zeros((320, 320), np.uint8)
     for bright, notes in (
@@ -296,10 +297,7 @@ def test_a_building_is_gone_only_where_the_imagery_shows_ground(
         (250, ["6 of 6 buildings looked at that are gone. If a cloud"]),
     ):
         image[160:] = bright
-        scene = write_geotiff(
-            tmp_path / "scene.tif", image, crs=f"EPSG:{UTM}", nodata=0,
-            transform=Affine(1, 0, left, 0, -1, top),
-        )  # fmt: skip
+        scene = write_geotiff(tmp_path / "scene.tif", image, nodata=0, **place)
         _, answer = call("compare", *layers, "-o", tmp_path / "a", "--imagery", scene)
         assert answer["coverage"] == "imagery"
         assert counts(answer, "old") == TRUTH_OLD | {"changed": 6, "gone": 6, "outside": 12}
@@ -317,14 +315,24 @@ def test_a_building_is_gone_only_where_the_imagery_shows_ground(
     area = write(tmp_path / "area.gpkg", [box(left, NORTH - 10, left + 400, NORTH + 145)], 3857)
     _, answer = call("compare", *layers, "-o", tmp_path / "b", "--area", area)
     assert answer["coverage"] == "area"
-    seen = gpd.read_file(tmp_path / "b/compare_observed.gpkg").to_crs(UTM)
-    assert seen.area.sum() == pytest.approx(400 * 155, rel=1e-3)
-    call("compare", *layers, "-o", tmp_path / "b")
-    assert not (tmp_path / "b/compare_observed.gpkg").exists(), "left over"
     # Beyond an area, matches count as little as misses.
     for side, truth in (("old", TRUTH_OLD), ("new", TRUTH_NEW)):
         half = {status: count // 2 for status, count in truth.items()}
         assert counts(answer, side) == half | {"outside": sum(half.values())}
+    seen = gpd.read_file(tmp_path / "b/compare_observed.gpkg").to_crs(UTM)
+    assert seen.area.sum() == pytest.approx(400 * 155, rel=1e-3)
+    # What a layer says was seen counts as an image does.
+    _, again = call("compare", tmp_path / "b/compare.gpkg", layers[1], "-o", tmp_path / "d")
+    assert (again["coverage"], counts(again, "old")["gone"]) == ("observed", 6)
+    _, again = call("compare", layers[1], tmp_path / "b/compare.gpkg", "-o", tmp_path / "d")
+    assert counts(again, "new")["new"] == 6
+    # Nothing is lost where the image is damaged away from the buildings.
+    write_geotiff(scene, np.full((320, 4096), 90, np.uint8), tiled=True, **place)
+    scene.write_bytes(scene.read_bytes()[:-100_000])
+    _, answer = call("compare", *layers, "-o", tmp_path / "b", "--imagery", scene)
+    assert counts(answer, "old") == TRUTH_OLD
+    assert "compare_observed.gpkg was not written: " in str(answer["notes"])
+    assert not (tmp_path / "b/compare_observed.gpkg").exists(), "left over"
     _, answer = call("compare", *layers, "-o", tmp_path / "c")
     assert answer["coverage"] == "bounds"
     assert any("does not say which ground was seen" in note for note in answer["notes"])

@@ -9,7 +9,7 @@ import typer
 
 from rooftrace.cli.option_groups import Fields, Shown, with_groups
 from rooftrace.cli.options import Json, PolygonFormats, Results, model_of, option
-from rooftrace.cli.show import answered, bar, counted, say
+from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.compare.options import CompareOptions
 
@@ -91,12 +91,17 @@ def compare(
     assert before is not None
     further = known_formats(formats)
     models = None if model is None else read_models(model_of(model))
-    with bar("compare", counted("steps"), hidden=as_json) as progress:
+    with bar("compare", _step, hidden=as_json) as progress:
         report = run_compare(
             new, before, out, options, models=models, formats=further, progress=progress
         )
     if not answered(report, as_json=as_json):
         _print_report(report)
+
+
+def _step(_: float, done: int, total: int) -> str:
+    """Return the words for hundredths of steps."""
+    return f"step {min(done + 100, total) // 100} of {total // 100}"
 
 
 def _print_report(report: CompareReport) -> None:

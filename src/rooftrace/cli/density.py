@@ -239,7 +239,8 @@ def _print_report(report: DensityReport) -> None:
         )
     else:
         say(f"{plural(report.shape[0], 'zone')}, measured on {report.crs}")
-        table = Table("zone", "built-up", "buildings", "seen", "")
+        seen = "seen (assumed)" if report.is_seen_assumed else "seen"
+        table = Table("zone", "built-up", "buildings", seen, "")
         for column in table.columns[1:4]:
             column.justify = "right"
         for zone in report.zones[:_MAX_ZONES]:
@@ -267,7 +268,8 @@ def _print_dates(report: DatesReport) -> None:
         column.justify = "right"
     for row in report.dates:
         table.add_row(
-            escape(row.date), f"{row.buildings:,}", f"{row.observed_share:.0%}",
+            escape(row.date), f"{row.buildings:,}",
+            f"{row.observed_share:.0%}{' (assumed)' if row.is_seen_assumed else ''}",
             f"{row.common_buildings:,}", f"{row.common_built_m2:,.0f}",
         )  # fmt: skip
     people().print(table)

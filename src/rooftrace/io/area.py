@@ -17,6 +17,7 @@ from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.georeferenced import WrappedSource, placed_by, window_box
 from rooftrace.io.make_valid import made_valid, valid_by_structure
+from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import (
     CRS84,
@@ -85,6 +86,14 @@ def read_area(path: Path, layer: str | None = None) -> Area:
             remedy="Draw the area as a polygon.",
         )
     return Area(geometry, crs, str(path), path.suffix.lower() in _JSON, file.in_pixels)
+
+
+def observed_file(polygons: Path) -> VectorFile | None:
+    """Return the ground that a catalogue or a comparison says was seen, for its buildings."""
+    files = [polygons.with_name(f"{polygons.stem}_{OBSERVED}")]
+    if polygons.is_dir():
+        files = [polygons / OBSERVED, polygons.parent / OBSERVED]
+    return next((VectorFile(file) for file in files if file.is_file()), None)
 
 
 def no_area_crs(area: Area, consequence: str = "") -> GeoreferenceError:

@@ -561,28 +561,23 @@ def test_a_mask_whose_background_is_nodata(tmp_path: Path) -> None:
 
 
 def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:
-    mask, truth = files / "mask.tif", files / "truth.gpkg"
-    with pytest.raises(DataError, match="no mask beside it") as refused:
-        run_density([truth, files / "wards.gpkg"], tmp_path / "x")
-    assert "rooftrace compare NEW OLD --keep old" in refused.value.remedy
-    with pytest.raises(ConfigError, match="is a folder"):
-        run_density([files], tmp_path / "x")
-    with pytest.raises(DataError, match="does not exist"):
-        run_density([tmp_path / "absent.tif"], tmp_path / "x")
-    with pytest.raises(ConfigError, match="holds no pixels"):
-        run_density([truth], tmp_path / "x", gsd_m=1)
-    with pytest.raises(ConfigError, match="ending"):
-        run_density([mask], tmp_path / "x.tif")
+    truth = files / "truth.gpkg"
     gpd.read_file(truth).iloc[:0].to_file(tmp_path / "none.gpkg")
-    with pytest.raises(DataError, match="no building"):
-        run_density([tmp_path / "none.gpkg"], tmp_path / "x")
     (tmp_path / "points.csv").write_text("latitude,longitude\n1.5,36.5\n")
-    with pytest.raises(DataError, match="has no column geometry with polygons"):
-        run_density([tmp_path / "points.csv"], tmp_path / "x")
     ones, place = np.ones((9, 9), np.uint8), Affine.scale(2, -2)
     far = [write_mask(tmp_path / f"{n}.tif", ones, f"EPSG:{n}", place) for n in (32636, 32651)]
-    with pytest.raises(GeoreferenceError, match="too far from the first one"):
-        run_density(far, tmp_path / "x")
+    for kind, message, inputs, options in (
+        (DataError, "no mask beside.*compare NEW OLD --keep", [truth, files / "wards.gpkg"], {}),
+        (ConfigError, "is a folder", [files], {}),
+        (DataError, "does not exist", [tmp_path / "absent.tif"], {}),
+        (ConfigError, "holds no pixels", [truth], {"gsd_m": 1}),
+        (ConfigError, "ending", [files / "mask.tif"], {"out": tmp_path / "x.tif"}),
+        (DataError, "no building", [tmp_path / "none.gpkg"], {}),
+        (DataError, "has no column geometry with polygons", [tmp_path / "points.csv"], {}),
+        (GeoreferenceError, "too far from the first one", far, {}),
+    ):
+        with pytest.raises(kind, match=message):
+            run_density(inputs, **{"out": tmp_path / "x"} | options)
     assert not [*tmp_path.glob("x*")]
 
 

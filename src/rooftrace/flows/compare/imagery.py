@@ -7,6 +7,8 @@ Between the two limits the model is not sure. A different threshold, a shift by 
 resolution of the image are then no change.
 """
 
+from __future__ import annotations
+
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -24,16 +26,24 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
-from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
+from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch, TooLargeError
 from rooftrace.core.text import PLACE_IMAGE, plural
-from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, RasterSource, Window
+from rooftrace.core.types import (
+    BoolArray,
+    Floats,
+    GeoGrid,
+    Ints,
+    Polygons,
+    Progress,
+    RasterSource,
+    Window,
+)
 from rooftrace.flows.compare.inputs import BuildingLayer, date_of, no_crs, read_buildings_layer
-from rooftrace.flows.density.inputs import trace_regions
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import is_raster, rasterize
-from rooftrace.io.georeferenced import close_source, placed_by, provenance_of
+from rooftrace.io.georeferenced import close_source, innermost, placed_by, provenance_of
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import open_image, open_raster
@@ -54,6 +64,7 @@ from rooftrace.predict.outputs import OutputPaths
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.vector.compare import CHANGED, GONE, MERGED, NEW, OUTSIDE, SAME, SPLIT, SideStatus
+from rooftrace.vector.footprints import ValidOutline
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
 
@@ -370,20 +381,58 @@ _KEPT = (SAME, SPLIT, MERGED)
 _POINTS = 64
 """Points along each side of a building's bounds that are looked up in several images."""
 
-_MOST_PX = 2**31
-"""Maximum number of pixels of images that are read to draw the ground that they show."""
+_DRAWN_PX, _MOST_PX = 2**24, 2**31
+"""Number of pixels beyond which an overview, where there is one, is enough to draw the ground that
+an image shows; and of those that are read at most where there is none."""
 
 _READ_PX = 2048
+
+
+@dataclass(frozen=True)
+class ShownGround:
+    """Ground that one date shows: valid pixels of images, or polygons.
+
+    Args:
+        images: Images; none where polygons tell it.
+        observed: Polygons in degrees.
+    """
+
+    images: Sequence[RasterSource] = ()
+    observed: shapely.Geometry | None = None
+
+    @classmethod
+    def of(cls, layer: BuildingLayer) -> ShownGround | None:
+        """Return the ground that lies beside a layer; None where it is not known."""
+        if layer.seen is not None:
+            return cls((layer.seen,))
+        return None if layer.observed is None else cls((), area_in_degrees(layer.observed))
+
+    def close(self) -> None:
+        """Close the images; a later read opens them again."""
+        for image in self.images:
+            close_source(image)
+
+    def share(self, plane: CRS, outlines: Polygons) -> Floats:
+        """Return (n,) share of each building on a plane that is seen."""
+        if self.observed is not None:
+            return _share_inside(self.observed, plane, outlines)
+        return _seen_by_any(self.images, plane, outlines)
+
+    def drawn(self, plane: CRS, advance: Callable[[int], None]) -> shapely.Geometry:
+        """Return the ground on a plane, without specks of valid pixels or nodata."""
+        if self.observed is not None:
+            return _placed(self.observed, CRS84, plane)
+        return shapely.union_all([_outline(image, plane, advance) for image in self.images])
 
 
 def mark_outside(
     new: Side,
     old: Side,
     plane: CRS,
-    images: Sequence[RasterSource],
+    shown: ShownGround | None,
     area_drawn: Area | None,
     shift: LayerOffset | None,
-    before: RasterSource | None = None,
+    before: ShownGround | None = None,
     *,
     joined: bool = False,
 ) -> bool:
@@ -391,14 +440,14 @@ def mark_outside(
 
     Args:
         new, old: Buildings and statuses of both layers; the statuses are changed.
-        images: Images whose valid pixels were seen; they are closed.
-        shift: Offset of the images from the old layer.
-        before: Image whose valid pixels were seen at the earlier date; it is closed.
+        shown: Ground that the later date shows.
+        shift: Offset of that ground from the old layer.
+        before: Ground that the earlier date shows.
         joined: Whether to find the whole outlines of buildings that are the same or divided, too,
             for one layer of both.
 
     Returns:
-        True if the earlier image does not show a building of the new layer, or shows it in part.
+        True if the earlier date does not show a building of the new layer, or shows it in part.
     """
     area = None if area_drawn is None else area_in_degrees(area_drawn)
     if area is not None:
@@ -413,30 +462,26 @@ def mark_outside(
         linked = np.flatnonzero((new[1].partner >= 0) & (new[1].status != NEW))
         beyond = old[1].status[new[1].partner[linked]] == OUTSIDE
         new[1].status[linked[beyond]] = OUTSIDE
-    with ExitStack() as opened:
-        for image in (*images, *([] if before is None else [before])):
-            opened.callback(close_source, image)
 
-        def seen_share(index: Ints) -> Floats:
-            outlines = old[0].unpack(index)
-            seen = np.ones(len(index))
-            if area is not None:
-                seen = _share_inside(area, plane, outlines)
-            if shift is not None:
-                outlines = shifted(outlines, shift.at(old[0].centre[index]))
-            return np.minimum(seen, _seen_by_any(images, plane, outlines)) if images else seen
+    def seen_share(index: Ints) -> Floats:
+        outlines = old[0].unpack(index)
+        seen = np.ones(len(index))
+        if area is not None:
+            seen = _share_inside(area, plane, outlines)
+        if shift is not None:
+            outlines = shifted(outlines, shift.at(old[0].centre[index]))
+        return seen if shown is None else np.minimum(seen, shown.share(plane, outlines))
 
-        if images or area is not None:
-            _set_seen(old[1], GONE, seen_share, joined=joined)
-        _set_cut(new[1], old[1], old[1].status == OUTSIDE)
-        if before is None:
-            return False
-        unseen = _set_seen(
-            new[1], NEW, lambda index: _seen_share(before, plane, new[0].unpack(index)),
-            joined=joined,
-        )  # fmt: skip
-        # Outlines of NEW that were cut above hide nothing of OLD.
-        _set_cut(old[1], new[1], unseen)
+    if shown is not None or area is not None:
+        _set_seen(old[1], GONE, seen_share, joined=joined)
+    _set_cut(new[1], old[1], old[1].status == OUTSIDE)
+    if before is None:
+        return False
+    unseen = _set_seen(
+        new[1], NEW, lambda index: before.share(plane, new[0].unpack(index)), joined=joined
+    )
+    # Outlines of NEW that were cut above hide nothing of OLD.
+    _set_cut(old[1], new[1], unseen)
     return bool(unseen.any())
 
 
@@ -471,36 +516,58 @@ def _set_cut(side: SideStatus, other: SideStatus, unseen: BoolArray) -> None:
 
 
 def ground_of_both(
-    images: Sequence[RasterSource], before: RasterSource | None, area: Area | None, plane: CRS
-) -> Polygons | None:
-    """Return the ground on a plane that both dates show; None if unknown or too large."""
-    dates = [images, *([] if before is None else [[before]])]
-    pixels = sum(one.grid.height * one.grid.width for sources in dates for one in sources)
-    if not (images or area) or pixels > _MOST_PX:
-        return None
-    grounds = [
-        shapely.union_all(np.concatenate([_shown_ground(one, plane) for one in sources]))
-        for sources in dates
-        if sources
-    ]
+    dates: Sequence[ShownGround], area: Area | None, plane: CRS, progress: Progress
+) -> Polygons:
+    """Return (n,) the ground on a plane that all dates and the area show.
+
+    Raises:
+        RooftraceError: An image cannot be read, or has too many pixels and no overview.
+    """
+    shapes = [Window.whole(image.grid.shape) for date in dates for image in date.images]
+    total, done = sum(shape.area_px for shape in shapes), 0
+
+    def advance(px: int) -> None:
+        nonlocal done
+        done += px
+        progress(done, total)
+
+    grounds = [date.drawn(plane, advance) for date in dates]
     if area is not None:
-        degrees = np.array([area_in_degrees(area)], np.object_)
-        grounds.append(shapely.make_valid(reprojected(degrees, CRS84, plane, BEND_M))[0])
+        grounds.append(_placed(area_in_degrees(area), CRS84, plane))
     common = shapely.get_parts(shapely.intersection_all(grounds))
     return np.asarray(common[shapely.area(common) > 0], np.object_)
 
 
-def _shown_ground(source: RasterSource, plane: CRS) -> Polygons:
-    """Return the ground on a plane that an image shows, which is closed."""
-    grid = source.grid
+def _placed(ground: shapely.Geometry, crs: CRS, plane: CRS) -> shapely.Geometry:
+    """Return ground on a plane, without parts that have no place there."""
+    moved = reprojected(np.asarray(shapely.get_parts(ground), np.object_), crs, plane, BEND_M)
+    finite = np.isfinite(shapely.bounds(moved).reshape(-1, 4)).all(axis=1)
+    return shapely.union_all(shapely.make_valid(moved[finite]))
+
+
+def _outline(source: RasterSource, plane: CRS, advance: Callable[[int], None]) -> shapely.Geometry:
+    """Return the ground on a plane that an image shows; a large one by an overview."""
+    whole, grid = Window.whole(source.grid.shape), source.grid
+    overview = getattr(innermost(source), "read_overview", None)
+    raster = None
+    if overview is not None and whole.area_px > 4 * _DRAWN_PX:
+        raster = overview(_DRAWN_PX, 8 * _DRAWN_PX)
+    if raster is not None:
+        rows, cols = raster.valid.shape
+        grid = grid.resampled((rows, cols), (whole.height / rows, whole.width / cols))
+    elif whole.area_px > _MOST_PX:
+        raise TooLargeError(
+            f"{source.name} has {whole.height:,} × {whole.width:,} pixels and no overviews.",
+            remedy="Add overviews: gdaladdo IMAGE",
+        )
+    outline = ValidOutline(grid)
+    for window in Window.whole(grid.shape).blocks(_READ_PX, _READ_PX):
+        valid = source.read(window).valid if raster is None else raster.valid[window.slices()]
+        outline.feed(window, np.where(valid, np.uint8(0), np.uint8(NODATA)))
+        if raster is None:
+            advance(window.area_px)
     assert grid.crs is not None
-    windows = Window.whole(grid.shape).blocks(_READ_PX, _READ_PX)
-    blocks = ((one, source.read(one).valid.view(np.uint8)) for one in windows)
-    pixels = np.concatenate([*trace_regions(grid.shape, blocks)])
-    close_source(source)
-    placed = shapely.transform(pixels, lambda xy: np.stack(grid.to_world(*xy.T), axis=1))
-    moved = reprojected(np.asarray(placed, np.object_), grid.crs, plane, BEND_M)
-    return moved[np.isfinite(shapely.bounds(moved)).all(axis=1)]
+    return _placed(outline.finish(), grid.crs, plane)
 
 
 def mark_outside_bounds(new: Side, old: Side) -> None:

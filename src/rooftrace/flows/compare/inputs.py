@@ -20,6 +20,7 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
+from rooftrace.io.area import Area, observed_file
 from rooftrace.io.files import check_exists
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import BlankSource, placed_by, provenance_of
@@ -103,6 +104,7 @@ class BuildingLayer:
         mask: Mask that says which ground was seen: the input itself, or the one that `rooftrace
             predict` has written beside the polygons; None where there is none.
         seen: Image whose valid pixels were seen, made from the mask.
+        observed: Ground that was seen, as a catalogue or a comparison writes it; None with a mask.
         source: Attribution of the imagery of a layer that rooftrace predicted.
         building: Attribute that tells its buildings from other polygons, and the value for one.
     """
@@ -117,6 +119,7 @@ class BuildingLayer:
     notes: tuple[str, ...]
     mask: Path | None = None
     seen: RasterSource | None = None
+    observed: Area | None = None
     date: str | None = None
     source: str | None = None
     model: str | None = None
@@ -124,6 +127,11 @@ class BuildingLayer:
 
     def __len__(self) -> int:
         return len(self.outlines)
+
+    @property
+    def ground(self) -> str:
+        """Name of the file that says which ground was seen; "" without one."""
+        return self.observed.name if self.observed is not None else str(self.mask or "")
 
     def column(self, name: str, kinds: str) -> NDArray[Any] | None:
         """Return (n,) values of an attribute; None where their kind in NumPy is another one."""
@@ -181,7 +189,12 @@ def read_buildings_layer(
             file.path, file, (), folder, id_field, needs_id=needs_id, attributes=attributes
         )
         mask = mask_beside(file.path)
-        return layer if mask is None else _seen_by(mask, layer)
+        if mask is not None:
+            return _seen_by(mask, layer)
+        if (beside := observed_file(file.path)) is None:
+            return layer
+        ground = beside.read([])
+        return replace(layer, observed=Area(ground.geometry, ground.crs, str(beside.path)))
     with tempfile.TemporaryDirectory() as made:
         # Polygons of a mask have no ids; in a GeoPackage they would get some.
         traced = Path(made) / "buildings.parquet"

@@ -1,6 +1,7 @@
 """Results of `rooftrace compare`: layers with statuses, one layer of both, and the page."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -16,6 +17,7 @@ from PIL import Image, ImageColor
 from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
+from rooftrace.core.errors import RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, Raster, RasterSource
@@ -514,7 +516,10 @@ def _example(compared: Compared, bounds: Floats, images: Sequence[RasterSource])
 
 def _backdrop(images: Sequence[RasterSource], plane: CRS, low: Floats, side_m: float) -> str:
     """Return what the first image that shows a square of ground shows there; "" if none does."""
-    raster = _shown(images, plane, low, side_m, 2 * _EXAMPLE_PX)
+    try:
+        raster = _shown(images, plane, low, side_m, 2 * _EXAMPLE_PX)
+    except RooftraceError:
+        return '<text x="4" y="12">image cannot be read here</text>'
     if raster is None:
         return ""
     rgb = as_rgb(raster.data, raster.valid)
@@ -540,7 +545,10 @@ def cloud_notes(compared: Compared, images: Sequence[RasterSource]) -> list[str]
     # From north to south: reading a JPEG or PNG upwards decodes it again.
     for box in sorted(compared.old.packed.bounds[gone], key=lambda one: -one[3]):
         side_m = float((box[2:] - box[:2]).min())
-        raster = _shown(images, compared.plane, (box[:2] + box[2:] - side_m) / 2, side_m, 16)
+        raster = None
+        # The picture says where an image cannot be read.
+        with suppress(RooftraceError):
+            raster = _shown(images, compared.plane, (box[:2] + box[2:] - side_m) / 2, side_m, 16)
         if raster is not None and raster.data.dtype == np.uint8:
             white += bool(np.median(raster.data[:3].min(axis=0)[raster.valid]) >= _WHITE)
     note = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,11 +17,12 @@ from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, utc_now, without_folders
-from rooftrace.core.types import Floats, GeoGrid, Progress, RasterSource
+from rooftrace.core.types import Floats, GeoGrid, Polygons, Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.imagery import (
     PROBABILITY_FILES,
     Dates,
+    ShownGround,
     ground_of_both,
     keep_certain_changes,
     mark_outside,
@@ -71,7 +71,7 @@ from rooftrace.vector.compare import (
 )
 from rooftrace.vector.layer_offset import NEAR_M, LayerOffset, estimate_offset
 
-_STEPS = 5
+_STEPS = 6
 _NOTED_OFFSET_M = 0.5
 """Length of an offset from which a note proposes to remove it."""
 
@@ -127,7 +127,8 @@ class CompareReport:
         matched: Number of pairs with an IoU of at least 0.5, on ground that was seen.
         offset: Estimated offset; None where there were too few pairs.
         offset_removed: True if the new layer was moved by it.
-        coverage: Source of the ground that was seen: `imagery`, `area`, `mask` or `bounds`.
+        coverage: Source of the ground that was seen: `imagery`, `area`, `mask`, `observed` or
+            `bounds`.
         conflated: Number of buildings with the outline of each layer; None without.
         dates: Probabilities of two dates, and their limits; None for two layers.
         imagery: Images that the new layer was made from.
@@ -216,7 +217,7 @@ def run_compare(
         wall_share=0.0 if options.reference else CompareRules.wall_share,
     )  # fmt: skip
     _check_paths(new, old, out, options, models, formats)
-    step = _steps(progress, _STEPS + (0 if models is None else 2))
+    step = _Steps(progress, _STEPS + (0 if models is None else 2))
     new_layer, old_layer, dates = _read(new, old, out, options, models, step)
     step()
     plane = _plane(new_layer, old_layer)
@@ -240,21 +241,22 @@ def run_compare(
     result = compare_layers(aligned, old_plane, rules, workers)
     step()
     imagery = [_opened(path) for path in options.imagery]
-    coverage, images = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
+    coverage, shown = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
+    before = ShownGround.of(old_layer)
     area = None if options.area is None else read_area(options.area, options.layer)
     new_side, old_side = (new_plane, result.new), (old_plane, result.old)
     if coverage == "bounds":
         mark_outside_bounds(new_side, old_side)
     is_unseen = mark_outside(
-        (aligned, result.new), old_side, plane, images, area,
-        offset if is_shifted or dates is not None else None, old_layer.seen,
+        (aligned, result.new), old_side, plane, shown, area,
+        offset if is_shifted or dates is not None else None, before,
         joined=options.keep in ("new", "both"),
     )  # fmt: skip
-    notes += _coverage_notes(coverage, new, old, new_layer.mask, is_map=options.reference)
+    notes += _coverage_notes(coverage, new, old, new_layer.ground, is_map=options.reference)
     if is_unseen and old_layer.mask != old:
         notes.append(
-            f"Buildings of {new} on ground that {old_layer.mask}, beside {old}, does not show, or "
-            "shows in part, count as outside."
+            f"Buildings of {new} on ground that {old_layer.ground}, beside {old}, does not show, "
+            "or shows in part, count as outside."
         )
     shares: tuple[Floats | None, Floats | None] = None, None
     if dates is not None:
@@ -271,8 +273,18 @@ def run_compare(
         notes += _order_notes(new_layer, old_layer)
         notes += model_notes((new_layer.model, old_layer.model))
     step()
+    ground: Polygons | None = None
+    grounds = [one for one in (shown, before) if one is not None]
+    if shown is not None or area is not None:
+        # The layers do not depend on it.
+        try:
+            ground = ground_of_both(grounds, area, plane, step.part)
+        except RooftraceError as error:
+            notes.append(f"{_OBSERVED} was not written: {error.message} {error.remedy}".strip())
+    for one in grounds:
+        one.close()
+    step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
-    ground = ground_of_both(images, old_layer.seen, area, plane)
     (out / _OBSERVED).unlink(missing_ok=True)
     if ground is not None:
         origin = {"source": new_layer.source, "imagery_date": new_layer.date}
@@ -332,12 +344,12 @@ def _read(
     return new_layer, old_layer, probabilities_of(new, old, limit)
 
 
-def _coverage_notes(
-    coverage: str, new: Path, old: Path, mask: Path | None, *, is_map: bool
-) -> list[str]:
+def _coverage_notes(coverage: str, new: Path, old: Path, ground: str, *, is_map: bool) -> list[str]:
     """Return a note on what says which ground was seen, where the user did not give it."""
-    if coverage == "mask" and mask != new:
-        return [f"The valid pixels of {mask}, beside {new}, say which ground was seen."]
+    if coverage == "mask" and ground != str(new):
+        return [f"The valid pixels of {ground}, beside {new}, say which ground was seen."]
+    if coverage == "observed":
+        return [f"{ground}, beside {new}, says which ground was seen."]
     if coverage != "bounds":
         return []
     gone = "only in the map" if is_map else "gone"
@@ -361,9 +373,21 @@ def _order_notes(new: BuildingLayer, old: BuildingLayer) -> list[str]:
     return [note]
 
 
-def _steps(progress: Progress | None, count: int) -> Callable[[], None]:
-    done = itertools.count(1)
-    return lambda: None if progress is None else progress(next(done), count)
+class _Steps:
+    """Progress of a comparison: steps, the longest ones in parts."""
+
+    def __init__(self, progress: Progress | None, count: int) -> None:
+        self._progress, self._count, self._done = progress, count, 0
+
+    def __call__(self) -> None:
+        """Tell that a step is done."""
+        self._done += 1
+        self.part(0, 1)
+
+    def part(self, done: int, total: int) -> None:
+        """Tell how much of the current step is done."""
+        if self._progress is not None:
+            self._progress(self._done * 100 + 100 * done // total, self._count * 100)
 
 
 def _check_paths(
@@ -391,13 +415,15 @@ def _check_paths(
 
 def _seen_by(
     new: BuildingLayer, options: CompareOptions, imagery: list[RasterSource], *, has_dates: bool
-) -> tuple[str, list[RasterSource]]:
-    """Return what says which ground was seen, see `CompareReport`, and the images that show it."""
+) -> tuple[str, ShownGround | None]:
+    """Return what says which ground was seen, see `CompareReport`, and that ground."""
     if imagery:
-        return "imagery", imagery
-    if new.seen is not None:
-        return "imagery" if has_dates else "mask", [new.seen]
-    return "bounds" if options.area is None else "area", []
+        return "imagery", ShownGround(imagery)
+    shown = ShownGround.of(new)
+    if shown is not None:
+        beside = "mask" if shown.observed is None else "observed"
+        return "imagery" if has_dates else beside, shown
+    return "bounds" if options.area is None else "area", None
 
 
 def _opened(path: Path, crs: CRS | None = None) -> RasterSource:

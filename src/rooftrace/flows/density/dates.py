@@ -38,7 +38,11 @@ _LEAST_MOVE_M = 0.5
 
 @dataclass(frozen=True)
 class DateRow:
-    """Figures of one date in all zones together, and the offset that was removed from it."""
+    """Figures of one date in all zones together, and the offset that was removed from it.
+
+    Args:
+        is_seen_assumed: Whether its input does not say which ground was seen.
+    """
 
     date: str
     buildings: int
@@ -46,6 +50,7 @@ class DateRow:
     common_buildings: int
     common_built_m2: float
     offset: LayerOffset | None
+    is_seen_assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,9 @@ def run_date_density(
         DateRow(
             name, int(all_m.buildings.sum()), float(all_m.total().observed_share),
             int(common_m.buildings.sum()), float(common_m.built_m2.sum()), offset,
+            ground.observed is None,
         )
-        for name, all_m, common_m, offset in zip(names, own, both, offsets)
+        for name, ground, all_m, common_m, offset in zip(names, grounds, own, both, offsets)
     ]  # fmt: skip
     share = float(shapely.area(common).sum() / shapely.area(outlines).sum())
     if not share:

@@ -23,10 +23,10 @@ from rooftrace.flows.density.inputs import (
     ObservedBuildings,
     SceneFiles,
     mask_notes,
-    observed_file,
     read_buildings,
     trace_regions,
 )
+from rooftrace.io.area import observed_file
 from rooftrace.io.legend import NODATA
 from rooftrace.io.reproject import BEND_M, crs_text, reprojected
 

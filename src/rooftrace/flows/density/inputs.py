@@ -22,7 +22,6 @@ from rooftrace.io.companions import holds_results, predicted_labels
 from rooftrace.io.files import check_exists, prepare_folder
 from rooftrace.io.gdal import number_polygons
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
-from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
     BEND_M,
@@ -495,14 +494,6 @@ def mask_notes(
         f"below {least:g} m²: --min-area {least:g}, or give its polygons"
     )
     return [note] if least > min_area_m2 else []
-
-
-def observed_file(polygons: Path) -> VectorFile | None:
-    """Return the ground that a catalogue or a comparison says was seen, for its buildings."""
-    files = [polygons.with_name(f"{polygons.stem}_{OBSERVED}")]
-    if polygons.is_dir():
-        files = [polygons / OBSERVED, polygons.parent / OBSERVED]
-    return next((VectorFile(file) for file in files if file.is_file()), None)
 
 
 def stem_of(out: Path, name: str) -> Path:

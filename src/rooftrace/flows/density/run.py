@@ -41,13 +41,13 @@ from rooftrace.flows.density.inputs import (
     SceneFiles,
     files_of,
     mask_notes,
-    observed_file,
     read_buildings,
     scenes_of,
     stem_of,
     trace_regions,
 )
 from rooftrace.flows.density.zones import Zones
+from rooftrace.io.area import observed_file
 from rooftrace.io.files import check_outputs
 from rooftrace.io.georeferenced import date_span
 from rooftrace.io.legend import NODATA
@@ -79,6 +79,7 @@ class DensityReport:
         total: Figures of all cells together; None for zones, which may overlap.
         classes: Number of places by class; None counts those that were not observed.
         zones: Zones with their figures; empty for cells.
+        is_seen_assumed: Whether no input says which ground was seen, so that all of it counts.
     """
 
     files: tuple[Path, ...]
@@ -90,6 +91,7 @@ class DensityReport:
     threshold: DensityThreshold
     notes: tuple[str, ...]
     zones: tuple[ZoneRow, ...] = ()
+    is_seen_assumed: bool = False
 
     @classmethod
     def of(
@@ -338,7 +340,8 @@ def run_zone_density(
         places.names, figures.built_up_share.tolist(), figures.known(figures.buildings).tolist(),
         figures.observed_share.tolist(), threshold.classes(figures.judged_share).tolist(),
     )  # fmt: skip
-    return replace(report, zones=tuple(ZoneRow(*row) for row in rows))
+    assumed = ground.observed is None
+    return replace(report, zones=tuple(ZoneRow(*row) for row in rows), is_seen_assumed=assumed)
 
 
 def _values_of_zones(
