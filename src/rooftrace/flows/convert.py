@@ -1,10 +1,11 @@
 """Implement `rooftrace convert`: write labelled data of any kind as another kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import shapely
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, ExportError
@@ -13,9 +14,9 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import prepare_folder
 from rooftrace.io.geojson import GEOJSON
-from rooftrace.io.reproject import CRS84, crs_text
+from rooftrace.io.reproject import BEND_M, CRS84, crs_text, crs_units, reprojected, split_at_180
 from rooftrace.io.vector_formats import KML_PREFIX, is_vector_file
-from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer, join_columns
 from rooftrace.io.vector_write import (
     DEGREES_SUFFIXES,
     WRITABLE,
@@ -92,10 +93,9 @@ def run_convert(
     is_plain &= data.model_fields_set <= {"path", "kind", "layer"}
     is_plain &= to in (None, FOOTPRINTS.name)
     to = to or _kind_by_suffix(out)
-    if is_plain and to != FOLDER.name and is_vector_file(path := polygons_of_results(path)):
+    layers = {path.stem: path} if is_vector_file(path) else polygons_of_results(path)
+    if is_plain := is_plain and to != FOLDER.name and bool(layers):
         to = FOOTPRINTS.name
-    else:
-        is_plain = False
     kind = KINDS[to]
     check_write_options(kind, options)
     assert kind.write is not None
@@ -106,7 +106,7 @@ def run_convert(
             remedy="Choose another place with -o, or overwrite it with --overwrite.",
         )
     if is_plain:
-        return _write_polygons(path, data.layer, out)
+        return _write_polygons(path, layers, data.layer, out)
     source = open_source(data)
     left_out = tuple(entry.id for entry in source.unlabelled)
     notes = list(source.notes)
@@ -182,27 +182,76 @@ class _TrackedOpener:
         return scene
 
 
-def _write_polygons(path: Path, layer_name: str | None, out: Path) -> ConvertReport:
-    """Write the polygons of a vector file, with their attributes, in another format."""
+def _write_polygons(
+    data: Path, paths: Mapping[str, Path], layer_name: str | None, out: Path
+) -> ConvertReport:
+    """Write the polygons of vector files, with their attributes, in another format.
+
+    Of several files, each polygon has the name of its own as `scene`.
+    """
     check_vector_path(out)
-    prepare_folder(out.parent, [out], [path])
-    file = VectorFile(path, layer_name)
-    unwanted = ("geometry", "bbox")
-    wanted = [
-        name for name in file.fields
-        if name not in unwanted and not name.startswith(KML_PREFIX)
-    ]  # fmt: skip
-    layer = file.read(wanted, typed=True)
-    notes = file.copy_notes() + file.notes(layer.counts)
+    prepare_folder(out.parent, [out], list(paths.values()))
+    notes: tuple[str, ...] = ()
+    layers: dict[str, VectorLayer] = {}
+    for name, path in paths.items():
+        file = VectorFile(path, layer_name)
+        unwanted = ("geometry", "bbox")
+        wanted = [
+            field for field in file.fields
+            if field not in unwanted and not field.startswith(KML_PREFIX)
+        ]  # fmt: skip
+        layers[name] = file.read(wanted, typed=True)
+        notes += file.copy_notes() + file.notes(layers[name].counts)
+    if len(layers) > 1:
+        layer, more = _joined(layers)
+        notes += more
+    else:
+        (layer,), (data,) = layers.values(), paths.values()
     notes += write_polygons(out, layer.geometry, layer.values, layer.crs)
     numbers = {name: v for name, v in layer.values.items() if v.dtype.kind == "f"}
     infinite = [name for name, values in numbers.items() if np.isinf(values).any()]
     if infinite and vector_suffix(out) in GEOJSON:
         notes += (f"Left out: infinite values of {list_first(infinite)}, which JSON cannot hold.",)
-    read_as = f"read {plural(len(layer), 'polygon')} of {path} in {crs_text(layer.crs)}"
+    read_as = f"read {plural(len(layer), 'polygon')} of {data} in {crs_text(layer.crs)}"
     if vector_suffix(out) in DEGREES_SUFFIXES and not layer.crs.equals(CRS84, True):
         read_as += f", written in {CRS84.name}"
     return ConvertReport(out, FOOTPRINTS.name, read_as, 0, (), notes)
+
+
+def _joined(layers: Mapping[str, VectorLayer]) -> tuple[VectorLayer, tuple[str, ...]]:
+    """Return several layers as one, in degrees unless all have one CRS, and a note on overlaps."""
+    parts = list(layers.values())
+    crs = parts[0].crs
+    if not all(one.crs.equals(crs, True) for one in parts):
+        crs = CRS84
+    geometry = np.concatenate([
+        one.geometry if crs is not CRS84
+        else split_at_180(reprojected(one.geometry, one.crs, crs, crs_units(BEND_M, crs)))
+        for one in parts
+    ])  # fmt: skip
+    scene = np.repeat(np.array([*layers], np.object_), [len(one) for one in parts])
+    kinds = {name: values.dtype for one in parts for name, values in one.values.items()}
+    # An image whose date is not known has no column of dates.
+    values = {
+        name: join_columns([
+            one.values[name] if name in one.values
+            else np.full(len(one), None) if kind.hasobject
+            else np.ma.MaskedArray(np.zeros(len(one), kind), True)
+            for one in parts
+        ])
+        for name, kind in kinds.items()
+    }  # fmt: skip
+    values |= {"scene": scene} | ({"id": np.arange(1, len(scene) + 1)} if "id" in values else {})
+    one, other = shapely.STRtree(geometry).query(geometry, "intersects")
+    doubled = len(np.unique(one[scene[one] != scene[other]]))
+    layer = VectorLayer(geometry, crs, values, ReadCounts())
+    if not doubled:
+        return layer, ()
+    note = (
+        f"{plural(doubled, 'building')} at the edges of images touch or overlap those of another, "
+        "and may be there twice: rooftrace catalogue IMAGES -o OUT writes each once."
+    )
+    return layer, (note,)
 
 
 def _contents(out: Path) -> dict[Path, tuple[int, ...]]:

@@ -21,6 +21,7 @@ from pyproj import CRS
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.text import list_and_count, plural
 from rooftrace.core.types import ResultProvenance
+from rooftrace.io.companions import ITEM_ENDING
 from rooftrace.io.files import is_url, relative_name, write_json
 from rooftrace.io.georeferenced import recorded_provenance
 from rooftrace.io.image_header import YEAR_OR_MONTH
@@ -29,7 +30,6 @@ from rooftrace.io.stac_item import Json, Provenance, moment_of
 
 COLLECTION = "collection.json"
 _COLLECTION_ID = "rooftrace-buildings"
-_ITEM = "_item.json"
 _JSON = "application/json"
 _GEOJSON = "application/geo+json"
 _GEOTIFF = "image/tiff; application=geotiff"
@@ -128,7 +128,7 @@ def write_stac(
             continue
         # Beside the results of its scene.
         folder = next(iter(scene.files.values())).parent
-        path = (folder / f"{scene.id}{_ITEM}").relative_to(out).as_posix()
+        path = (folder / f"{scene.id}{ITEM_ENDING}").relative_to(out).as_posix()
         write_json(out / path, item)
         written.append((scene, path))
     if written:

@@ -64,7 +64,10 @@ RESULT_FILES: Mapping[str, Mapping[str, str]] = {
 """Endings of the files of each output, after the name of the image, and their media types. An image
 has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
 
-_RESULT_ENDINGS = tuple(end for endings in RESULT_FILES.values() for end in endings)
+ITEM_ENDING = "_item.json"
+"""Ending of the STAC item that describes the results of an image."""
+
+_RESULT_ENDINGS = (*(end for ends in RESULT_FILES.values() for end in ends), ITEM_ENDING)
 
 POLYGON_STEMS = tuple({end.partition(".")[0] for end in RESULT_FILES["polygons"]})
 """Endings of the names of files of polygons in any format, without suffix."""

@@ -135,7 +135,9 @@ def _write_batches(
 
     if kind is None:
         batches = [one.select(one.column_names[:-1]) for one in batches]
-    crs = layer.crs
+    # Of the formats, GeoParquet alone knows OGC's codes: GeoServer takes the number by which GDAL
+    # writes CRS84 into a GeoPackage for one of EPSG.
+    crs = CRS.from_epsg(4326) if layer.crs == CRS84 else layer.crs
     if crs is not None and crs.is_projected and crs.to_authority() is None:
         # Without a code, GDAL (3.12) looks for the one of a UTM zone by the parameters of the
         # projection, and takes one in feet for that in metres.

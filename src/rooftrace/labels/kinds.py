@@ -115,7 +115,8 @@ def open_source(
         path = path.parent
     folder = path
     if config.kind in (None, FOOTPRINTS.name) and config.layout is None:
-        path = polygons_of_results(path)
+        layers = polygons_of_results(path)
+        path = next(iter(layers.values())) if len(layers) == 1 else path
     kind, notes = _kind_of(path, config)
     if path != folder:
         name = folder.resolve().name
@@ -149,12 +150,13 @@ def open_source(
     return source
 
 
-def polygons_of_results(path: Path) -> Path:
-    """Return the polygons of one image in a folder of a prediction alone; other paths as is."""
-    if not holds_only_results(path) or len(labels := predicted_labels(path)) != 1:
-        return path
-    (label,) = labels.values()
-    return label if is_vector_file(label) else path
+def polygons_of_results(path: Path) -> dict[str, Path]:
+    """Return the file of polygons of each image in a folder that has only results of a prediction.
+
+    It is empty for other paths, and where an image has no polygons on the ground.
+    """
+    labels = predicted_labels(path) if holds_only_results(path) else {}
+    return labels if all(map(is_vector_file, labels.values())) else {}
 
 
 def open_labelled(config: SourceConfig, labels: LabelConfig, base: Path = Path()) -> SceneSet:

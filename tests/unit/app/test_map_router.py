@@ -405,11 +405,12 @@ def test_the_layer_of_a_catalogue_comes_before_its_scenes(folder: Path, tmp_path
         target.finish({})
     client = client_of(tmp_path / "region")
     assert [one["title"] for one in client.get("/map/folders").json()] == ["region", "scenes"]
-    (shown,) = client.get("/map/folders/region").json()["images"]
-    assert (shown["name"], shown["buildings"]) == ("buildings", 2)
+    about = client.get("/map/folders/region").json()
+    assert [(one["name"], one["buildings"]) for one in about["images"]] == [("buildings", 2)]
+    assert about["model"]["name"] == "<b>mine</b>"
     scene = client.get("/map/folders/region/images/buildings").json()
     assert scene["bounds"] == pytest.approx([33, -6, 33.0012, -5.9998], abs=1e-4)
-    assert scene["buildings"]["count"] == 2
+    assert (scene["buildings"]["count"], scene["credit"]) == (2, "© <Town>")
 
 
 def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -> None:

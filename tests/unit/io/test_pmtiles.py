@@ -13,7 +13,7 @@ from pyproj import CRS, Transformer
 from shapely import affinity
 
 from rooftrace.core.errors import ExportError
-from rooftrace.core.types import Footprints, ResultProvenance
+from rooftrace.core.types import Footprints
 from rooftrace.io.vector_exports import tile_zooms
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import write_footprints, write_layer, write_polygons
@@ -78,20 +78,16 @@ def test_the_header_has_zooms_and_bounds(tmp_path: Path) -> None:
     found = header(tmp_path / "town.pmtiles")
     assert (found["kind"], found["clustered"]) == (1, 1)
     assert (found["lowest"], found["highest"]) == (13, 15)
-    left, bottom, right, top = shapely.total_bounds(given.geometry)
-    move = Transformer.from_crs(UTM, 4326, always_xy=True).transform
-    west, south = move(left, bottom)
-    east, north = move(right, top)
+    move = Transformer.from_crs(UTM, 4326, always_xy=True).transform_bounds
     bounds = [found[name] / 1e7 for name in ("west", "south", "east", "north")]
-    np.testing.assert_allclose(bounds, [west, south, east, north], atol=2e-6)
+    np.testing.assert_allclose(bounds, move(*shapely.total_bounds(given.geometry)), atol=2e-6)
 
 
 @pytest.mark.parametrize("least_m", [0.01, 0.5])
 def test_slivers_and_single_pixels_are_not_lost(tmp_path: Path, least_m: float) -> None:
-    given = town(400, 1)
-    thin = affinity.scale
+    given, share = town(400, 1), least_m / 14
     shapes = [
-        thin(one, least_m / 14, least_m / 14 if number % 2 else 1)
+        affinity.scale(one, share, share if number % 2 else 1)
         for number, one in enumerate(given.geometry)
     ]
     given = replace(given, geometry=np.array(shapes, object))
@@ -116,33 +112,28 @@ def test_zooms_follow_pixels_and_size(
     assert tile_zooms(given, gsd_m) == zooms
 
 
-def test_null_attributes_and_texts(tmp_path: Path) -> None:
-    given = replace(
-        town(3), score=np.array([0.5, np.nan, 1], np.float32), provenance=ResultProvenance(
-            imagery_date=None, source="© town", model="m"
-        ),
-    )  # fmt: skip
-    write_footprints(tmp_path / "town.pmtiles", given)
-    found = read(tmp_path / "town.pmtiles")
-    order = np.argsort(found["id"])
-    np.testing.assert_array_equal(found["score"][order], [0.5, np.nan, 1])
-    assert set(found["source"]) == {"© town"}
-    stated = pyogrio.read_info(tmp_path / "town.pmtiles")["dataset_metadata"]
-    assert {stated["description"], stated["attribution"]} == {"© town"}
-
-
 @pytest.mark.parametrize("suffix", [".pmtiles", ".fgb"])
-def test_masked_numbers_are_null(tmp_path: Path, suffix: str) -> None:
-    given = town(4).geometry
-    floors = np.ma.MaskedArray([1, 2, 3, 4], [False, True, False, False])
+def test_null_attributes_and_texts(tmp_path: Path, suffix: str) -> None:
+    given, path = town(4).geometry, tmp_path / f"town{suffix}"
+    columns = {
+        "id": np.arange(4), "score": np.array([0.5, np.nan, 1, 0]),
+        "floors": np.ma.MaskedArray([1, 2, 3, 4], [False, True, False, False]),
+        "source": np.array(["© town"] * 4, object),
+    }  # fmt: skip
     parts = [
-        LayerChunk(given[at], {"id": np.arange(4)[at], "floors": floors[at]})
+        LayerChunk(given[at], {name: values[at] for name, values in columns.items()})
         for at in (slice(0, 3), slice(3, 4))
     ]
-    write_layer(tmp_path / f"town{suffix}", LayerSettings(UTM), parts)
-    found = read(tmp_path / f"town{suffix}")
+    write_layer(path, LayerSettings(UTM), parts)
+    found = read(path)
     order = np.argsort(found["id"])
+    np.testing.assert_array_equal(found["score"][order], [0.5, np.nan, 1, 0])
     np.testing.assert_array_equal(found["floors"][order], [1, np.nan, 3, 4])
+    assert set(found["source"]) == {"© town"}
+    if suffix == ".pmtiles":
+        assert not is_vector_file(path)
+        stated = pyogrio.read_info(path)["dataset_metadata"]
+        assert {stated["description"], stated["attribution"]} == {"© town"}
 
 
 def test_multipolygons_stay_one_feature(tmp_path: Path) -> None:
@@ -150,8 +141,7 @@ def test_multipolygons_stay_one_feature(tmp_path: Path) -> None:
         [shapely.box(500_000, 9_800_000, 500_010, 9_800_010),
          shapely.box(500_020, 9_800_000, 500_030, 9_800_010)]
     )  # fmt: skip
-    geometry = np.array([pair], object)
-    write_polygons(tmp_path / "pair.pmtiles", geometry, {"id": np.array([1])}, UTM)
+    write_polygons(tmp_path / "pair.pmtiles", np.array([pair]), {"id": np.array([1])}, UTM)
     found = read(tmp_path / "pair.pmtiles")
     assert shapely.get_num_geometries(found["geometry"]).sum() >= 2
     assert set(found["id"]) == {1}
@@ -159,18 +149,12 @@ def test_multipolygons_stay_one_feature(tmp_path: Path) -> None:
 
 def test_what_has_no_place_in_tiles_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "town.pmtiles"
-    pixels = replace(town(2), crs=None)
     arctic = np.array([shapely.box(10, 86, 10.1, 86.1)], object)
     with pytest.raises(ExportError, match=r"^town\.pmtiles: .* no georeference") as caught:
-        write_footprints(path, pixels)
+        write_footprints(path, replace(town(2), crs=None))
     assert "GeoPackage" in caught.value.remedy
     with pytest.raises(ExportError, match="no polygons"):
         write_footprints(path, town(0))
     with pytest.raises(ExportError, match=r"85\.05"):
         write_polygons(path, arctic, {"id": np.array([1])}, CRS(4326))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_tiles_are_not_taken_for_data(tmp_path: Path) -> None:
-    write_footprints(tmp_path / "town.pmtiles", town(2))
-    assert not is_vector_file(tmp_path / "town.pmtiles")

@@ -29,6 +29,7 @@ from rooftrace.core.types import GeoGrid, Scene, Window
 from rooftrace.flows.convert import run_convert
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.masks import mask_sink
+from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.io.vector_write import READABLE_SUFFIXES
 from rooftrace.labels import shapes as layer
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -228,6 +229,20 @@ def test_the_folder_of_a_prediction_is_its_polygons_over_its_image(tmp_path: Pat
     assert "results is the folder of a prediction: its polygons are the labels." in source.notes
     report = run_convert(SourceConfig(path=str(results)), "footprints", tmp_path / "all.geojson")
     assert re.fullmatch("read 1 polygon of .* in .*, written in WGS 84 .*", report.read_as)
+    # Those of several become one layer with all attributes, in degrees unless they have one CRS.
+    more = {"crs": 4326, "imagery_date": ["2020"], "height": [7.5], "id": [1]}
+    there = house(20, 20).centroid.buffer(9)
+    degrees = shapely.transform(there, lambda xy: transform_points(xy, UTM, CRS84))
+    write_layer(results / "b_buildings.gpkg", degrees, **more)
+    (results / "b_item.json").write_text('{"type": "Feature"}')
+    report = run_convert(SourceConfig(path=str(results)), None, tmp_path / "all.gpkg")
+    assert report.notes[0].startswith("2 buildings at the edges of images touch or overlap")
+    joined = geopandas.read_file(tmp_path / "all.gpkg", layer="all").replace({np.nan: None})
+    assert joined.crs == "EPSG:4326"  # readers take the code for CRS84 in it for one of EPSG
+    assert joined.drop(columns="geometry").to_numpy().tolist() == [
+        ["2020", 7.5, 1, "b"], [None, None, 2, "ortho"]
+    ]  # fmt: skip
+    (results / "b_buildings.gpkg").unlink()
     # Of several images, a picture among them, each has its polygons or else its mask.
     photo, drawn = tmp_path / "photo.png", np.zeros((40, 40), np.uint8)
     Image.new("RGB", (40, 40)).save(photo)

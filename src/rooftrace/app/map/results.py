@@ -14,9 +14,11 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.core.text import plural, reason_of, without_folders
+from rooftrace.core.text import list_first, plural, reason_of, without_folders
+from rooftrace.core.types import ResultProvenance
 from rooftrace.flows.predict.run_folder import MANIFEST
 from rooftrace.io.companions import RESULT_FILES, WORK_FOLDER, holds_results, recorded_files
+from rooftrace.io.georeferenced import date_span, recorded_provenance
 from rooftrace.io.partitions import MANIFEST as LAYER_MANIFEST
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.job_store import Job, JobStore
@@ -40,6 +42,9 @@ _HEIGHTS_RECORD = "_heights.json"
 
 _LAYER = "buildings"
 """Name of the folder of the layer of a catalogue, and of its entry on the map."""
+
+_SCENES = "scenes"
+"""Name of the folder of the scenes of a catalogue."""
 
 _MOST_IN_LAYER = 1_000_000
 """Maximum number of buildings of such a layer: all are held in memory."""
@@ -206,6 +211,7 @@ def _read(path: Path) -> ResultsFolder:
     layer = _layer(path) if LAYER_MANIFEST in names else None
     if layer is not None:
         images[_LAYER] = layer
+        run = run or dict(layer.run)
     reason = damaged or _failures(run)
     if _is_running(path):
         message = (
@@ -233,7 +239,13 @@ def _layer(path: Path) -> ImageFiles | None:
     rows = manifest.get("rows", 0) if (path / _LAYER).is_dir() else 0
     if not 0 < rows <= _MOST_IN_LAYER:
         return None
-    return ImageFiles(_LAYER, polygons=path / _LAYER, record={_LAYER: rows})
+    run, _ = _read_record(path / _SCENES / "run.json")
+    origins = [recorded_provenance(one["record"]) for one in _by_name(run).values()]
+    sources = sorted({one.source for one in origins if one.source})
+    dates = date_span([one.imagery_date for one in origins])
+    origin = ResultProvenance(dates, list_first(sources) or None)
+    record = {_LAYER: rows, "provenance": vars(origin)}
+    return ImageFiles(_LAYER, polygons=path / _LAYER, record=record, run=run)
 
 
 def _read_record(file: Path) -> tuple[dict[str, Any], str]:
