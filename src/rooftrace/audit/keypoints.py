@@ -82,6 +82,11 @@ class Keypoints:
         )
 
 
+NO_KEYPOINTS = Keypoints(
+    np.zeros(0, np.uint64), np.zeros((0, 2), np.int32), np.zeros(0, np.float32)
+)
+
+
 def detect_keypoints(
     scene: Scene,
     gsd_m: float | None,
@@ -102,7 +107,7 @@ def detect_keypoints(
     """
     pixels = Resampler(scene.image, _scaling(scene, gsd_m, assumed_gsd_m))
     whole = Window.whole(pixels.shape_yx)
-    parts, hashed = [_none()], NO_HASH
+    parts, hashed = [NO_KEYPOINTS], NO_HASH
     for number, core in enumerate(whole.blocks(_BLOCK_PX, _BLOCK_PX), start):
         window = core.padded(_MARGIN_PX).intersection(whole)
         assert window is not None
@@ -142,11 +147,6 @@ def thin_keypoints(scenes: Sequence[Keypoints], most: int) -> tuple[list[Keypoin
             return [one.only(np.zeros(0, dtype=np.intp)) for one in scenes], cell_px
         kept = [one.only(_strongest(one.places, one.strength, cell_px)) for one in scenes]
     return kept, cell_px
-
-
-def _none() -> Keypoints:
-    none = np.zeros(0)
-    return Keypoints(none.astype(np.uint64), np.zeros((0, 2), np.int32), none.astype(np.float32))
 
 
 def _points(

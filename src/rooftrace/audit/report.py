@@ -23,6 +23,7 @@ from rooftrace.audit.facts import (
 )
 from rooftrace.audit.measure import measure_set
 from rooftrace.audit.offset import estimate_offsets, offset_findings
+from rooftrace.audit.overlaps import overlap_finding
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift, estimate_scale
 from rooftrace.core.report import Report
 from rooftrace.core.text import plain_number, plural
@@ -450,6 +451,10 @@ def run_audit(
             part_of=None if own is None else own.part_of,
         ),
     ]
+    overlap = None if own is None else overlap_finding(source, own.part_of)
+    copies = {finding.key: finding.count for finding in found}.get("copies.parts", 0)
+    if overlap is not None and overlap.count > copies:
+        found.append(overlap)
     comparison = None
     if second is not None:
         # Of the other set they are notes, because nothing is trained on it.

@@ -305,7 +305,7 @@ def _student(share: float, freedom: int) -> float:
 _EXACT_UNITS = 16
 """Maximum number of units for which all exchanges, at most 65,536, are evaluated."""
 
-_EXCHANGES = 10_000
+EXCHANGES = 10_000
 """Number of random exchanges for more units: the smallest p-value is 0.0001."""
 
 _ROUNDING = 1e-12
@@ -433,5 +433,5 @@ def _all_swaps(count: int) -> Iterator[Floats]:
 def _random_swaps(count: int) -> Iterator[Floats]:
     rng = np.random.default_rng(0)
     step = max(1, CHUNK // count)
-    for first in range(0, _EXCHANGES, step):
-        yield rng.integers(2, size=(min(step, _EXCHANGES - first), count)).astype(np.float64)
+    for first in range(0, EXCHANGES, step):
+        yield rng.integers(2, size=(min(step, EXCHANGES - first), count)).astype(np.float64)

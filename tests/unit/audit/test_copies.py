@@ -10,6 +10,7 @@ from PIL import Image
 
 from rooftrace.audit.duplicates import duplicate_findings, phash
 from rooftrace.audit.facts import LabelFacts, SceneFacts
+from rooftrace.audit.report import run_audit
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
@@ -23,14 +24,12 @@ def tiles() -> list[NDArray[np.uint8]]:
 
 
 def facts(scene_id: str, value: int, class_px: tuple[int, ...] | None = None) -> SceneFacts:
-    label = None
-    if class_px is not None:
-        label = LabelFacts(class_px, np.zeros(0, dtype=np.int64), 0)
+    label = None if class_px is None else LabelFacts(class_px, np.zeros(0, dtype=np.int64), 0)
     return SceneFacts(scene_id, scene_id, phash=value, label=label)
 
 
 def written(folder: Path, pictures: dict[str, NDArray[np.uint8]]) -> SceneSet:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, picture in pictures.items():
         Image.fromarray(picture).save(folder / f"{name}.png")
     return open_source(SourceConfig(path=str(folder))).only_unlabelled()
@@ -56,8 +55,7 @@ def test_copies_inside_and_across(tmp_path: Path) -> None:
     found = duplicate_findings(measured(train), measured(test), source_a=train, source_b=test)
     assert [finding.key for finding in found] == ["copies.inside", "copies.across"]
     inside, across = found
-    pairs = {inside.ids[k : k + 2] for k in (0, 2)}
-    assert pairs == {("t1", "t1_turned"), ("t2", "t2_again")}
+    assert {inside.ids[k : k + 2] for k in (0, 2)} == {("t1", "t1_turned"), ("t2", "t2_again")}
     assert (inside.count, inside.severity) == (2, "warning")
     assert inside.title == "2 of 8 images are near-duplicates of another image"
     assert "1 of 2 pairs are rotated or mirrored" in inside.detail
@@ -70,9 +68,8 @@ def test_the_images_decide(tmp_path: Path) -> None:
     source = written(tmp_path / "data", {f"t{n}": tile for n, tile in enumerate(tiles()[:2])})
     same = [facts("t0", 77), facts("t1", 77)]
     assert [finding.key for finding in duplicate_findings(same)] == ["copies.inside"]
-    assert duplicate_findings(same, same, source_a=source, source_b=source)[0].key == (
-        "copies.across"
-    )
+    found = duplicate_findings(same, same, source_a=source, source_b=source)
+    assert [finding.key for finding in found] == ["copies.across"]
     assert duplicate_findings(same, source_a=source) == []
 
 
@@ -93,13 +90,20 @@ def test_copies_in_two_parts_of_the_data_are_a_finding_of_their_own() -> None:
         [facts(name, value) for name, value in hashes.items()], part_of=own.part_of
     )
     assert parts.title == "1 of 2 images of val are near-duplicates of images of train"
-    assert (parts.key, parts.severity, parts.ids) == (
-        "copies.parts",
-        "warning",
-        ("train/a", "valid/a2"),
-    )
-    assert (inside.key, inside.severity, inside.ids) == (
-        "copies.inside",
-        "note",
-        ("train/b", "train/b2"),
-    )
+    assert [(one.key, one.severity, one.ids) for one in (parts, inside)] == [
+        ("copies.parts", "warning", ("train/a", "valid/a2")),
+        ("copies.inside", "note", ("train/b", "train/b2")),
+    ]
+
+
+def test_overlapping_images_of_two_parts_are_a_finding(tmp_path: Path) -> None:
+    town = np.moveaxis(generate_scene(3, (384, 640)).image, 0, -1)
+    turned = np.rot90(town[90:346, 130:386])
+    parts = {"train": {"a": town[:256, :256]}, "valid": {"b": turned, "c": town[128:, 384:]}}
+    for part, pictures in parts.items():
+        written(tmp_path / part / "images", pictures)
+        written(tmp_path / part / "masks", {n: one[..., 0] // 200 for n, one in pictures.items()})
+    findings = run_audit(open_source(SourceConfig(path=str(tmp_path)))).findings
+    (found,) = [one for one in findings if one.key.startswith(("leakage", "copies"))]
+    assert found.title == "1 of 2 images of val show ground of images of train"
+    assert (found.key, found.ids, found.count) == ("leakage.overlap", ("valid/b", "train/a"), 1)

@@ -130,10 +130,8 @@ def test_the_search_misses_nothing(seed: int, most: int) -> None:
     assert set(zip(both.first.tolist(), both.second.tolist())) <= set(expected)
     assert set(both.first.tolist()) == {i for i, _ in expected}
     assert set(both.second.tolist()) == {j for _, j in expected}
-    assert all(
-        expected[i, j] == least
-        for i, j, least in zip(both.first.tolist(), both.second.tolist(), both.bits.tolist())
-    )
+    for i, j, least in zip(both.first.tolist(), both.second.tolist(), both.bits.tolist()):
+        assert expected[i, j] == least
 
 
 def test_many_copies_are_few_pairs() -> None:

@@ -33,7 +33,7 @@ from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.metrics.boundary import WIDTH_PX
 from rooftrace.metrics.objects import F1_IOUS
 from rooftrace.metrics.report import FIGURES, EvalReport
-from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
+from rooftrace.metrics.resampling import DRAWS, EXCHANGES, Interval, PairedTest
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import Fingerprint
 
@@ -589,6 +589,7 @@ def evaluation_page(
         context=first.context,
         units=next(iter(first.intervals.values()), None),
         draws=DRAWS,
+        exchanges=EXCHANGES,
         width_px=WIDTH_PX,
         charts=draw_charts(reports),
         legend=draw_legend([report.name for report in reports]) if len(reports) > 1 else "",
